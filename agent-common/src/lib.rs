@@ -1,0 +1,194 @@
+//! Records that Paramedic's eBPF programs and its agent exchange through maps.
+//!
+//! Integers only, no implicit padding, sizes asserted at compile time: the two sides are built by
+//! different compilers for different targets and meet in the kernel's memory. Nothing here knows
+//! what the numbers mean for a patient; that begins in the agent's `features`.
+#![no_std]
+
+/// Which of a target's identities in the kernel a [`Key`] names.
+///
+/// One target is found by up to four keys, because traffic may be narrowed to a port while the
+/// CPU controller's cgroup may live in another hierarchy (cgroup v1) with an id of its own.
+pub mod scope {
+    /// HTTP responses and requests, resets, retransmits: cgroup2 id and local port (0: any).
+    pub const TRAFFIC: u16 = 0;
+    /// Responses received as a client: cgroup2 id, port 0.
+    pub const UPSTREAM: u16 = 1;
+    /// CPU throttling: id of the cgroup in the hierarchy of the CPU controller, port 0.
+    pub const CPU: u16 = 2;
+    /// OOM kills: cgroup2 id, port 0.
+    pub const MEMORY: u16 = 3;
+}
+
+/// Names one watched thing in the kernel: a cgroup, narrowed to a local TCP port or not.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The cgroup's id: the inode number of its directory.
+    pub cgroup: u64,
+    /// Local TCP port in host byte order; 0 is any.
+    pub port: u16,
+    /// One of [`scope`].
+    pub scope: u16,
+    /// Always 0.
+    pub padding: u32,
+}
+
+impl Key {
+    /// A key without hidden padding.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(cgroup: u64, port: u16, scope: u16) -> Self {
+        Self { cgroup, port, scope, padding: 0 }
+    }
+}
+
+/// What the kernel counted for one target since it was watched; one copy per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// HTTP/1.x responses that the target sent, by class: 1xx, 2xx, 3xx, 4xx, 5xx.
+    pub responses: [u64; 5],
+    /// HTTP/1.x requests that reached the target.
+    pub requests: u64,
+    /// HTTP/1.x 5xx responses that the target received as a client.
+    pub upstream_5xx: u64,
+    /// TCP resets received on the target's sockets.
+    pub resets_received: u64,
+    /// TCP resets sent from the target's sockets.
+    pub resets_sent: u64,
+    /// TCP segments retransmitted.
+    pub retransmits: u64,
+    /// Processes killed by the OOM killer.
+    pub oom_kills: u64,
+}
+
+/// The CPU controller's own counters of one cgroup, as the kernel last showed them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Throttling {
+    /// Bandwidth periods in which the group was throttled (`nr_throttled`).
+    pub periods: u64,
+    /// Time throttled, summed over CPUs, in ns (`throttled_time`).
+    pub nanoseconds: u64,
+    /// Length of one bandwidth period in ns; 0 until first seen.
+    pub period_ns: u64,
+}
+
+/// Why a target woke the agent.
+pub mod cause {
+    /// The target sent an HTTP 5xx.
+    pub const HTTP_5XX: u32 = 1;
+    /// A TCP reset was sent or received.
+    pub const RESET: u32 = 2;
+    /// The CPU controller throttled the target.
+    pub const THROTTLED: u32 = 3;
+    /// The OOM killer chose one of the target's processes.
+    pub const OOM_KILL: u32 = 4;
+}
+
+/// One ring-buffer record: an armed target had its first bad event since the last look.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wakeup {
+    /// `bpf_ktime_get_ns` (`CLOCK_MONOTONIC`) at the event.
+    pub at_ns: u64,
+    /// The target's slot.
+    pub slot: u32,
+    /// One of [`cause`].
+    pub cause: u32,
+}
+
+/// Marks a kernel offset that the running kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Byte offsets within kernel structs, read from the running kernel's BTF by the agent and handed
+/// over as read-only data, so that the verifier sees constants. [`ABSENT`] where there is none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offsets {
+    /// `sock.sk_cgrp_data.cgroup`
+    pub sock_cgroup: u32,
+    /// `sock.__sk_common.skc_state`
+    pub sock_state: u32,
+    /// `sock.__sk_common.skc_num`
+    pub sock_num: u32,
+    /// `cgroup.kn`
+    pub cgroup_kn: u32,
+    /// `kernfs_node.id`
+    pub kn_id: u32,
+    /// `cfs_rq.tg`
+    pub cfs_rq_tg: u32,
+    /// `task_group.css.cgroup`
+    pub tg_cgroup: u32,
+    /// `task_group.cfs_bandwidth`
+    pub tg_bandwidth: u32,
+    /// `cfs_bandwidth.period_timer`
+    pub bandwidth_timer: u32,
+    /// `cfs_bandwidth.period`
+    pub bandwidth_period: u32,
+    /// `cfs_bandwidth.nr_throttled`
+    pub bandwidth_nr_throttled: u32,
+    /// `cfs_bandwidth.throttled_time`
+    pub bandwidth_throttled_time: u32,
+    /// `hrtimer.function`
+    pub hrtimer_function: u32,
+    /// `task_struct.cgroups`
+    pub task_cgroups: u32,
+    /// `css_set.dfl_cgrp`
+    pub css_set_dfl: u32,
+    /// Offset of `skaddr` in the record of the classic tracepoint `tcp:tcp_receive_reset`
+    pub event_receive_reset_sock: u32,
+    /// Offset of `skaddr` in the record of the classic tracepoint `tcp:tcp_send_reset`
+    pub event_send_reset_sock: u32,
+    /// Offset of `skaddr` in the record of the classic tracepoint `tcp:tcp_retransmit_skb`
+    pub event_retransmit_sock: u32,
+}
+
+impl Offsets {
+    /// Nothing known yet.
+    pub const NONE: Self = Self {
+        sock_cgroup: ABSENT,
+        sock_state: ABSENT,
+        sock_num: ABSENT,
+        cgroup_kn: ABSENT,
+        kn_id: ABSENT,
+        cfs_rq_tg: ABSENT,
+        tg_cgroup: ABSENT,
+        tg_bandwidth: ABSENT,
+        bandwidth_timer: ABSENT,
+        bandwidth_period: ABSENT,
+        bandwidth_nr_throttled: ABSENT,
+        bandwidth_throttled_time: ABSENT,
+        hrtimer_function: ABSENT,
+        task_cgroups: ABSENT,
+        css_set_dfl: ABSENT,
+        event_receive_reset_sock: ABSENT,
+        event_send_reset_sock: ABSENT,
+        event_retransmit_sock: ABSENT,
+    };
+}
+
+const _: () = {
+    assert!(size_of::<Key>() == 16);
+    assert!(size_of::<Counters>() == 88);
+    assert!(size_of::<Throttling>() == 24);
+    assert!(size_of::<Wakeup>() == 16);
+    assert!(size_of::<Offsets>() == 18 * 4);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Counters, Key, Offsets, Throttling, Wakeup};
+
+    // SAFETY: `repr(C)`, integers only, no padding (sizes asserted above): any bytes are a value.
+    unsafe impl aya::Pod for Key {}
+    // SAFETY: as for `Key`.
+    unsafe impl aya::Pod for Counters {}
+    // SAFETY: as for `Key`.
+    unsafe impl aya::Pod for Throttling {}
+    // SAFETY: as for `Key`.
+    unsafe impl aya::Pod for Wakeup {}
+    // SAFETY: as for `Key`.
+    unsafe impl aya::Pod for Offsets {}
+}

@@ -1,0 +1,167 @@
+//! The feature schema: the contract between what the agent measures and what a model was trained
+//! on. Order is part of it; a model's metadata carries the same names or is refused.
+use std::ops::{Index, IndexMut};
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+/// Version of the schema; a model trained on another one is refused.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Number of columns.
+pub const COUNT: usize = 14;
+
+/// Column names, in the order in which a model receives them.
+pub const FEATURES: [&str; COUNT] = [
+    "cpu_usage",
+    "memory_usage",
+    "error_count",
+    "uptime",
+    "hour_of_day",
+    "http_5xx_rate",
+    "http_5xx_ratio",
+    "http_request_rate",
+    "tcp_reset_rate",
+    "tcp_retransmit_rate",
+    "cpu_throttled_ratio",
+    "health_failures",
+    "health_latency",
+    "upstream_5xx_rate",
+];
+
+/// One column of the schema. Units: see each variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Feature {
+    /// Percent of the limit, 0–100; from `/health`, else from the cgroup.
+    CpuUsage,
+    /// Percent of the limit, 0–100; from `/health`, else from the cgroup.
+    MemoryUsage,
+    /// Errors since the last reset; from `/health`, else 5xx seen by the kernel in the window.
+    ErrorCount,
+    /// Seconds since the start.
+    Uptime,
+    /// 0–23, UTC.
+    HourOfDay,
+    /// Responses of class 5xx per second.
+    Http5xxRate,
+    /// 5xx among all responses in the window, 0–1, the agent's own polls subtracted.
+    Http5xxRatio,
+    /// Responses of all classes per second, the agent's own polls subtracted.
+    HttpRequestRate,
+    /// TCP resets per second, sent and received.
+    TcpResetRate,
+    /// TCP segments retransmitted per second.
+    TcpRetransmitRate,
+    /// Throttled among elapsed bandwidth periods in the window, 0–1.
+    CpuThrottledRatio,
+    /// Consecutive failed polls of `/health`.
+    HealthFailures,
+    /// Seconds that the last poll of `/health` took.
+    HealthLatency,
+    /// 5xx responses received as a client, per second.
+    Upstream5xxRate,
+}
+
+impl Feature {
+    /// All columns, in order.
+    pub const ALL: [Self; COUNT] = [
+        Self::CpuUsage,
+        Self::MemoryUsage,
+        Self::ErrorCount,
+        Self::Uptime,
+        Self::HourOfDay,
+        Self::Http5xxRate,
+        Self::Http5xxRatio,
+        Self::HttpRequestRate,
+        Self::TcpResetRate,
+        Self::TcpRetransmitRate,
+        Self::CpuThrottledRatio,
+        Self::HealthFailures,
+        Self::HealthLatency,
+        Self::Upstream5xxRate,
+    ];
+
+    /// The column's name in the schema.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        FEATURES[self as usize]
+    }
+
+    /// Whether the kernel (and not the app or the poll) is the source of the column.
+    #[must_use]
+    pub const fn is_kernel(self) -> bool {
+        matches!(
+            self,
+            Self::Http5xxRate
+                | Self::Http5xxRatio
+                | Self::HttpRequestRate
+                | Self::TcpResetRate
+                | Self::TcpRetransmitRate
+                | Self::CpuThrottledRatio
+                | Self::Upstream5xxRate
+        )
+    }
+}
+
+/// One row for the model: a value per column of the schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FeatureVector([f32; COUNT]);
+
+impl FeatureVector {
+    /// A row from values in the order of [`FEATURES`].
+    #[must_use]
+    pub const fn new(values: [f32; COUNT]) -> Self {
+        Self(values)
+    }
+
+    /// The values in the order of [`FEATURES`].
+    #[must_use]
+    pub const fn values(&self) -> &[f32; COUNT] {
+        &self.0
+    }
+
+    /// Whether every value is a number. A model must never see another row: a NaN silently takes
+    /// the false branch of every comparison and yields a confident answer.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.0.iter().all(|v| v.is_finite())
+    }
+}
+
+impl Index<Feature> for FeatureVector {
+    type Output = f32;
+
+    fn index(&self, feature: Feature) -> &f32 {
+        &self.0[feature as usize]
+    }
+}
+
+impl IndexMut<Feature> for FeatureVector {
+    fn index_mut(&mut self, feature: Feature) -> &mut f32 {
+        &mut self.0[feature as usize]
+    }
+}
+
+impl Serialize for FeatureVector {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(COUNT))?;
+        for (name, value) in FEATURES.iter().zip(&self.0) {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_in_the_order_of_their_names() {
+        for (i, feature) in Feature::ALL.into_iter().enumerate() {
+            assert_eq!(feature as usize, i);
+        }
+        assert_eq!(Feature::CpuUsage.name(), "cpu_usage");
+        assert_eq!(Feature::Upstream5xxRate.name(), "upstream_5xx_rate");
+    }
+}

@@ -1,0 +1,9 @@
+//! Paramedic: the first responder on every node.
+//!
+//! The modules stand in the order in which the data flows: who is watched, what is seen, what it
+//! amounts to, what it calls for, whether we may, the act itself, whether it helped, and the
+//! record of it all.
+pub mod moment;
+
+pub mod decide;
+pub mod features;
