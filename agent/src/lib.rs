@@ -5,5 +5,9 @@
 //! record of it all.
 pub mod moment;
 
-pub mod decide;
+pub mod target;
+pub mod signal;
 pub mod features;
+pub mod decide;
+pub mod verify;
+pub mod record;

@@ -1,1 +1,4 @@
-//! Stage 1: what is seen.
+//! Stage 1: what is seen of one target at one instant.
+//!
+//! Cumulative counts and last readings, as they are: rates, windows and judgement begin in
+//! `features`. What could not be read is `None`, never a made-up zero.

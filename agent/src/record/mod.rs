@@ -1,0 +1,1 @@
+//! Stage 7: one incident, one story: journal, metrics and log.
