@@ -1,0 +1,2 @@
+//! Stage 5: the act itself, one remedy per file.
+pub mod soft;

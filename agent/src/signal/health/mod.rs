@@ -1,0 +1,191 @@
+//! The app's own word: `GET /health`.
+//!
+//! A poll is one question within one second, over a connection that is kept between polls. A
+//! server that ended the kept connection in the meantime has done nothing wrong, so such a poll
+//! asks once more on a fresh one; every other trouble has a name and is the caller's to weigh.
+//! Two of those names are nobody's illness: [`HealthError::NotFound`] (the app has no such
+//! endpoint: watch it through the kernel alone) and the agent's own trouble, which
+//! [`HealthError::is_failure`] tells apart.
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, Response, StatusCode, body::Incoming};
+use tokio::time::{Instant, timeout};
+
+use crate::moment::Moment;
+
+mod client;
+mod parse;
+
+#[cfg(test)]
+pub(crate) mod hostile;
+#[cfg(test)]
+mod tests;
+
+pub use client::{BODY_LIMIT, Endpoint, InvalidEndpoint, Responses, Transport};
+pub(crate) use client::{Connection, count, read};
+pub use parse::{Fault, Field, Health, NotJson, Status};
+
+/// Connecting, asking and reading the whole answer may take this long.
+pub const BUDGET: Duration = Duration::from_secs(1);
+/// A time-out noticed later than this says that the agent did not run, not that the target hung.
+const LATE: Duration = Duration::from_millis(250);
+
+/// What one poll of `/health` found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Poll {
+    /// When it began.
+    pub at: Moment,
+    /// How long it took, failed or not; at most about [`BUDGET`].
+    pub latency: Duration,
+    /// The responses that it drew from the target, to be subtracted from the kernel's counts.
+    pub responses: Responses,
+    /// The reading.
+    pub result: Result<Health, HealthError>,
+}
+
+/// Why a poll has no reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HealthError {
+    /// No complete HTTP response.
+    #[error(transparent)]
+    Transport(#[from] Transport),
+    /// The app has no health endpoint (404, 405 or 501).
+    #[error("no health endpoint here (HTTP {0}): if there is one elsewhere, set its path")]
+    NotFound(u16),
+    /// A redirect, which is never followed.
+    #[error("redirected (HTTP {0}), which is never followed: set the path that it leads to")]
+    Redirect(u16),
+    /// Any other status but 2xx.
+    #[error("answered HTTP {0}")]
+    StatusNotOk(u16),
+    /// The body is no JSON object.
+    #[error("the body is no health report: {0}")]
+    NotJson(#[from] NotJson),
+    /// A field holds what it cannot mean.
+    #[error("the field `{}` {fault}", field.name())]
+    BadField {
+        /// Which field.
+        field: Field,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+}
+
+impl HealthError {
+    /// A label for metrics: finite, in snake case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transport(error) => error.name(),
+            Self::NotFound(_) => "not_found",
+            Self::Redirect(_) => "redirect",
+            Self::StatusNotOk(_) => "status_not_ok",
+            Self::NotJson(_) => "not_json",
+            Self::BadField { .. } => "bad_field",
+        }
+    }
+
+    /// Whether it speaks against the target. An app without the endpoint is not ill, and the
+    /// agent's own trouble says nothing of the app.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        !matches!(self, Self::NotFound(_) | Self::Transport(Transport::Agent(_)))
+    }
+}
+
+/// One target's app, as a client of it.
+#[derive(Debug)]
+pub struct App {
+    health: Endpoint,
+    heal: Endpoint,
+    /// Idle, its last response read to the end; taken for the length of a poll, so that a poll
+    /// which is dropped half-way takes it along.
+    kept: Option<Connection>,
+}
+
+impl App {
+    /// A client that has not connected yet.
+    ///
+    /// # Errors
+    /// If the host or a path cannot stand in an HTTP request.
+    pub fn new(
+        address: SocketAddr,
+        host: &str,
+        health_path: &str,
+        heal_path: &str,
+    ) -> Result<Self, InvalidEndpoint> {
+        Ok(Self {
+            health: Endpoint::new(address, host, health_path)?,
+            heal: Endpoint::new(address, host, heal_path)?,
+            kept: None,
+        })
+    }
+
+    /// Where the soft remedy is asked for.
+    #[must_use]
+    pub const fn heal_endpoint(&self) -> &Endpoint {
+        &self.heal
+    }
+
+    /// Asks the app how it is, `now`. May be dropped at any await.
+    pub async fn poll(&mut self, now: Moment) -> Poll {
+        let begun = Instant::now();
+        let mut responses = Responses::default();
+        let result = timeout(BUDGET, self.ask(&mut responses)).await;
+        let latency = begun.elapsed();
+        let result = result.unwrap_or_else(|_| Err(overdue(latency).into()));
+        Poll { at: now, latency, responses, result }
+    }
+
+    async fn ask(&mut self, responses: &mut Responses) -> Result<Health, HealthError> {
+        let (connection, response) = self.send().await?;
+        let status = response.status();
+        count(responses, status);
+        // A refusal's body is read as well, and its connection kept: to hang up on unread bytes
+        // would send the target a reset.
+        let body = read(response.into_body()).await;
+        if body.is_ok() {
+            self.kept = Some(connection);
+        }
+        judge(status)?;
+        parse::parse(&body?)
+    }
+
+    async fn send(&mut self) -> Result<(Connection, Response<Incoming>), Transport> {
+        if let Some(mut kept) = self.kept.take() {
+            match kept.send(self.request()?).await {
+                Err(error) if error.peer_left() => {}
+                answer => return answer.map(|response| (kept, response)),
+            }
+        }
+        let mut fresh = Connection::open(self.health.address()).await?;
+        let response = fresh.send(self.request()?).await?;
+        Ok((fresh, response))
+    }
+
+    fn request(&self) -> Result<Request<Full<Bytes>>, Transport> {
+        self.health
+            .request()
+            .body(Full::default())
+            .map_err(|_| Transport::Agent("its request is not valid HTTP"))
+    }
+}
+
+const fn judge(status: StatusCode) -> Result<(), HealthError> {
+    match status.as_u16() {
+        200..=299 => Ok(()),
+        code @ (404 | 405 | 501) => Err(HealthError::NotFound(code)),
+        code @ 300..=399 => Err(HealthError::Redirect(code)),
+        code => Err(HealthError::StatusNotOk(code)),
+    }
+}
+
+fn overdue(latency: Duration) -> Transport {
+    if latency > BUDGET + LATE {
+        Transport::Agent("it did not run for a while: does it lack CPU?")
+    } else {
+        Transport::Timeout
+    }
+}
