@@ -16,7 +16,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use nix::errno::Errno;
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::net::TcpStream;
 
 /// Most bytes of a response's body.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -177,19 +177,10 @@ impl From<hyper::Error> for Transport {
     }
 }
 
-/// One open connection; closed when dropped, with whatever was still to come on it.
+/// One open connection. hyper closes it as soon as this, or a body that is still unread, is
+/// dropped.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    requests: http1::SendRequest<Full<Bytes>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // Otherwise a target that never finishes its answer keeps the task alive for ever.
-        self.task.abort();
-    }
-}
+pub(crate) struct Connection(http1::SendRequest<Full<Bytes>>);
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self, Transport> {
@@ -200,12 +191,12 @@ impl Connection {
             .max_buf_size(HEAD_LIMIT)
             .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
             .await?;
-        let task = tokio::spawn(async move {
+        tokio::spawn(async move {
             // Whoever waits for a response is told of the error; with nobody waiting, the peer
             // merely ended an idle connection.
             let _ = connection.await;
         });
-        Ok(Self { requests, task })
+        Ok(Self(requests))
     }
 
     /// Sends a request and waits for the head of its response.
@@ -213,8 +204,8 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Transport> {
-        self.requests.ready().await?;
-        Ok(self.requests.send_request(request).await?)
+        self.0.ready().await?;
+        Ok(self.0.send_request(request).await?)
     }
 }
 

@@ -166,7 +166,9 @@ async fn a_dropped_poll_takes_its_connection_along() {
         poll = app.poll(NOW) => panic!("the answer was not complete: {poll:?}"),
         () = asked.notified() => {}
     }
-    assert_eq!(closed.recv().await, Some(0));
+    let deadline = Duration::from_secs(30);
+    let closed = timeout(deadline, closed.recv()).await;
+    assert_eq!(closed.expect("the connection is still open"), Some(0));
     healthy(&app.poll(NOW).await);
     assert_eq!(server.accepted(), 2);
 }
@@ -238,9 +240,37 @@ async fn a_slow_body_is_a_counted_response_without_a_reading() {
     fails(&poll(&server).await, Transport::Timeout, [0, 1, 0, 0, 0]);
 }
 
+/// What the agent gives up on, it also closes: a target cannot make it collect connections.
 #[tokio::test]
-async fn silence_is_a_timeout() {
-    fails(&poll(&Server::silent().await).await, Transport::Timeout, [0; 5]);
+async fn giving_up_is_hanging_up() {
+    for (head, drip, responses) in [
+        ("", "", [0; 5]),
+        ("HTTP/1.1 200 OK\r\ncontent-len", "", [0; 5]),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{", "", [0, 1, 0, 0, 0]),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "0", [0, 1, 0, 0, 0]),
+        ("", "HTTP/1.1 100 Continue\r\n\r\n", [0; 5]),
+    ] {
+        let (gone, mut closed) = mpsc::unbounded_channel();
+        let server = Server::scripted(move |mut peer| {
+            let gone = gone.clone();
+            async move {
+                peer.request().await;
+                peer.write(head).await;
+                while !drip.is_empty() && peer.write(drip).await {
+                    tokio::task::yield_now().await;
+                }
+                peer.hung_up().await;
+                gone.send(()).unwrap();
+            }
+        })
+        .await;
+        let mut app = app(server.address);
+        let poll = app.poll(NOW).await;
+        fails(&poll, Transport::Timeout, responses);
+        let deadline = Duration::from_secs(30);
+        timeout(deadline, closed.recv()).await.expect("the connection is still open");
+        drop(app);
+    }
     assert!(Transport::Timeout.hung_up());
 }
 
