@@ -1,1 +1,42 @@
-fn main() {}
+//! Runs the patient: reads the command line, serves until asked to stop, drains, leaves.
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use patient_app::{Config, Signals, announce, bind};
+use serde_json::json;
+
+fn main() -> ExitCode {
+    match run(&Config::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("patient-app: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: &Config) -> anyhow::Result<()> {
+    // One thread: hundreds of copies share a machine, and one core answers far more than 10,000
+    // requests per second.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(serve(config))
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let signals = Signals::install().context("installing the signal handlers")?;
+    let bound = bind(config)?;
+    let address = bound.address();
+    announce(&json!({
+        "event": "listening",
+        "address": address.ip(),
+        "port": address.port(),
+        "pid": std::process::id(),
+    }));
+    let drained = bound.serve(signals.requested()).await;
+    announce(&json!({ "event": "exit", "drained": drained }));
+    Ok(())
+}

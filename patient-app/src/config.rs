@@ -1,0 +1,145 @@
+//! The command line.
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::illness::{Illness, Name, Ratio};
+
+/// A small HTTP service that can fall ill on request: what Paramedic is shown to heal.
+#[derive(Parser, Debug)]
+#[command(version, after_long_help = teaching())]
+pub struct Config {
+    /// Port to listen on; 0 lets the system choose, and the first line printed says which.
+    #[arg(long, env = "PORT", default_value_t = 5000)]
+    pub(crate) port: u16,
+
+    /// Address to listen on [default: :: for IPv6 and IPv4, or 0.0.0.0 without IPv6].
+    #[arg(long, env = "ADDRESS")]
+    pub(crate) address: Option<IpAddr>,
+
+    /// How long open requests may take to finish after SIGTERM, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    grace_seconds: u64,
+
+    /// The access log on standard output: one JSON object per request, or none.
+    #[arg(long, value_enum, default_value_t = Log::Json)]
+    log: Log,
+
+    /// Share of GET /data that fails while nothing is wrong, 0 to 1.
+    #[arg(long, default_value = "0.2")]
+    pub(crate) data_failure_ratio: Ratio,
+
+    /// Seed of every chance taken, so that a run repeats; otherwise each run differs.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+
+    /// An illness to start with, with its defaults or with parameters; repeatable.
+    #[arg(long, value_name = "NAME[=JSON]", value_parser = parse_illness)]
+    pub(crate) illness: Vec<Illness>,
+}
+
+impl Config {
+    /// How long the drain may take.
+    pub(crate) const fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds)
+    }
+
+    /// Whether requests are logged.
+    pub(crate) fn logs(&self) -> bool {
+        self.log == Log::Json
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Log {
+    /// No line per request.
+    Off,
+    /// One JSON object per request.
+    Json,
+}
+
+fn parse_illness(text: &str) -> Result<Illness, String> {
+    let (name, parameters) = text.split_once('=').unwrap_or((text, ""));
+    let name: Name = name.parse().map_err(|e: crate::illness::UnknownName| e.to_string())?;
+    Illness::parse(name, parameters.as_bytes()).map_err(|e| e.to_string())
+}
+
+/// What `--help` says after the options: how to try it, and every illness with its parameters.
+fn teaching() -> String {
+    let mut text = String::from(
+        "Try it:
+  patient-app &
+  curl localhost:5000/                    the list of endpoints
+  curl localhost:5000/simulate-error      one error; from 6 on it is degraded, from 11 critical
+  curl localhost:5000/health
+  curl localhost:5000/heal -d '{\"action\":\"reset_errors\"}'
+
+Make it ill, and well again:
+  curl localhost:5000/illness/errors -d '{\"ratio\":0.5}'
+  curl localhost:5000/illness             what ails it, always the truth
+  curl -X DELETE localhost:5000/illness   all well
+  patient-app --illness slow --illness 'lie={\"as\":\"healthy\"}'   ill from the start
+
+Illnesses:
+",
+    );
+    for name in Name::ALL {
+        text.push_str(&format!("  {:<8}{}\n", name.as_str(), name.summary()));
+        for (parameter, meaning) in name.expects() {
+            text.push_str(&format!("          {parameter}: {meaning}\n"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn illnesses_come_with_and_without_parameters() {
+        let config = Config::try_parse_from([
+            "patient-app",
+            "--illness",
+            "stuck",
+            "--illness",
+            r#"errors={"ratio":1}"#,
+        ])
+        .unwrap();
+        let names: Vec<_> = config.illness.iter().map(Illness::name).collect();
+        assert_eq!(names, [Name::Stuck, Name::Errors]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for bad in [
+            ["--illness", "plague"],
+            ["--illness", "errors={\"ratio\":2}"],
+            ["--illness", "slow={"],
+            ["--data-failure-ratio", "1.5"],
+            ["--data-failure-ratio", "NaN"],
+            ["--port", "65536"],
+            ["--address", "somewhere"],
+            ["--log", "loud"],
+        ] {
+            let arguments = ["patient-app"].into_iter().chain(bad);
+            assert!(Config::try_parse_from(arguments).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_illness() {
+        let help = Config::command().render_long_help().to_string();
+        for name in Name::ALL {
+            assert!(help.contains(name.summary()), "{} is missing", name.as_str());
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The illness `burn`: threads that do nothing, as fast as they can.
+use std::hint::black_box;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use super::parameters::Burn;
+
+/// Spinning threads; they stop when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Burning {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Burning {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// Where the system permits no further thread; those already started stop.
+    pub(crate) fn start(parameters: Burn) -> io::Result<Self> {
+        let mut burning = Self { stop: Arc::default(), threads: Vec::new() };
+        for _ in 0..parameters.threads.get() {
+            let stop = Arc::clone(&burning.stop);
+            let spawn = thread::Builder::new().name("burn".into()).spawn(move || spin(&stop));
+            burning.threads.push(spawn?);
+        }
+        Ok(burning)
+    }
+}
+
+impl Drop for Burning {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spin(stop: &AtomicBool) {
+    let mut x = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        // Long enough to be all computation, short enough (tens of µs) to stop at once.
+        for _ in 0..50_000 {
+            x = black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        }
+    }
+}

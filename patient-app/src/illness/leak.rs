@@ -1,0 +1,93 @@
+//! The illness `leak`: memory that is really touched, at a given speed up to a given size.
+//!
+//! The whole is reserved at once as one mapping of its own, which costs nothing until touched, and
+//! goes back to the system when it ends; growing piece by piece on the heap would not.
+use std::collections::TryReserveError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::parameters::Leak;
+use super::ward::StartError;
+
+const MIB: usize = 1 << 20;
+
+/// From this size on, glibc's malloc always makes a mapping (its threshold grows to 32 MiB).
+const ALWAYS_MAPPED: usize = 64 * MIB;
+
+/// Pages touched between two looks at whether to stop.
+const STEP: usize = 4 * MIB;
+
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Memory that grows; all of it is released when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Leaking {
+    held: Arc<AtomicUsize>,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Leaking {
+    /// Starts to grow.
+    ///
+    /// # Errors
+    /// Where the address space cannot be had, or no thread.
+    pub(crate) fn start(parameters: Leak) -> Result<Self, StartError> {
+        let max = usize::try_from(parameters.max_mib.get()).unwrap_or(usize::MAX / MIB) * MIB;
+        let bytes_per_second = parameters.mib_per_second.get() as f64 * MIB as f64;
+        let hoard = reserve(max)?;
+        let held = Arc::new(AtomicUsize::new(0));
+        let (stop, stopped) = mpsc::channel();
+        let shared = Arc::clone(&held);
+        let thread = thread::Builder::new()
+            .name("leak".into())
+            .spawn(move || grow(hoard, max, bytes_per_second, &stopped, &shared))?;
+        Ok(Self { held, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// MiB touched so far.
+    pub(crate) fn held_mib(&self) -> usize {
+        self.held.load(Ordering::Relaxed) / MIB
+    }
+}
+
+impl Drop for Leaking {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn reserve(max: usize) -> Result<Vec<u8>, TryReserveError> {
+    let mut hoard = Vec::new();
+    hoard.try_reserve_exact(max.max(ALWAYS_MAPPED))?;
+    Ok(hoard)
+}
+
+/// Grows `hoard` within what it has reserved, so that it never moves, until the channel closes.
+fn grow(
+    mut hoard: Vec<u8>,
+    max: usize,
+    bytes_per_second: f64,
+    stopped: &Receiver<()>,
+    held: &AtomicUsize,
+) {
+    let started = Instant::now();
+    while hoard.len() < max {
+        let due = (started.elapsed().as_secs_f64() * bytes_per_second) as usize;
+        let target = due.min(max).min(hoard.len() + STEP);
+        hoard.resize(target.max(hoard.len()), 1);
+        held.store(hoard.len(), Ordering::Relaxed);
+        let pause = if hoard.len() < due { Duration::ZERO } else { PAUSE };
+        if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+    // Full: hold it until the other end goes.
+    let _ = stopped.recv();
+}

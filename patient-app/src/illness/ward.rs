@@ -1,0 +1,129 @@
+//! Which illnesses are on, and the threads and memory that belong to them.
+use std::collections::TryReserveError;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::burn::Burning;
+use super::leak::Leaking;
+use super::{ClearedBy, Errors, Illness, Lie, Name, Ratio, Resets, Slow, Stuck};
+
+/// The illnesses that are on at one instant.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Illnesses([Option<Illness>; Name::COUNT]);
+
+impl Illnesses {
+    /// The parameters of one, where it is on.
+    pub(crate) const fn get(&self, name: Name) -> Option<Illness> {
+        self.0[name as usize]
+    }
+
+    pub(crate) const fn errors(&self) -> Option<Errors> {
+        if let Some(Illness::Errors(errors)) = self.get(Name::Errors) { Some(errors) } else { None }
+    }
+
+    pub(crate) const fn stuck(&self) -> Option<Stuck> {
+        if let Some(Illness::Stuck(stuck)) = self.get(Name::Stuck) { Some(stuck) } else { None }
+    }
+
+    pub(crate) const fn slow(&self) -> Option<Slow> {
+        if let Some(Illness::Slow(slow)) = self.get(Name::Slow) { Some(slow) } else { None }
+    }
+
+    pub(crate) const fn resets(&self) -> Option<Resets> {
+        if let Some(Illness::Resets(resets)) = self.get(Name::Resets) { Some(resets) } else { None }
+    }
+
+    pub(crate) const fn lie(&self) -> Option<Lie> {
+        if let Some(Illness::Lie(lie)) = self.get(Name::Lie) { Some(lie) } else { None }
+    }
+
+    /// The share of `/data` that fails, given the share that fails while nothing is wrong.
+    pub(crate) fn failure_ratio(&self, ordinary: Ratio) -> Ratio {
+        self.errors().map_or(ordinary, |errors| errors.ratio)
+    }
+}
+
+/// Why an illness could not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("the system gives no further thread: {0}; ask for fewer")]
+    Thread(#[from] io::Error),
+    #[error("so much address space cannot be reserved: {0}; ask for a smaller max_mib")]
+    Memory(#[from] TryReserveError),
+}
+
+#[derive(Debug, Default)]
+struct Effects {
+    leaking: Option<Leaking>,
+    burning: Option<Burning>,
+}
+
+/// Where illnesses begin and end.
+#[derive(Debug, Default)]
+pub(crate) struct Ward {
+    illnesses: watch::Sender<Illnesses>,
+    effects: Mutex<Effects>,
+}
+
+impl Ward {
+    /// What is on now.
+    pub(crate) fn illnesses(&self) -> Illnesses {
+        *self.illnesses.borrow()
+    }
+
+    /// MiB that the illness `leak` holds now.
+    pub(crate) fn leaked_mib(&self) -> usize {
+        self.effects().leaking.as_ref().map_or(0, Leaking::held_mib)
+    }
+
+    /// Turns one on; one that is on already starts anew with the new parameters.
+    ///
+    /// # Errors
+    /// Where its threads or memory cannot be had: it is then off.
+    pub(crate) fn start(&self, illness: Illness) -> Result<(), StartError> {
+        self.end(illness.name());
+        match illness {
+            Illness::Leak(leak) => self.effects().leaking = Some(Leaking::start(leak)?),
+            Illness::Burn(burn) => self.effects().burning = Some(Burning::start(burn)?),
+            _ => {}
+        }
+        self.set(illness.name(), Some(illness));
+        Ok(())
+    }
+
+    /// Ends one; its threads are gone and its memory is released when this returns.
+    pub(crate) fn end(&self, name: Name) {
+        match name {
+            Name::Leak => self.effects().leaking = None,
+            Name::Burn => self.effects().burning = None,
+            _ => {}
+        }
+        self.set(name, None);
+    }
+
+    /// Takes a soft heal. Whether the error count may be reset: not by a stubborn patient.
+    pub(crate) fn take_soft_heal(&self) -> bool {
+        match self.illnesses().errors() {
+            Some(Errors { cleared_by: ClearedBy::Restart, .. }) => return false,
+            Some(_) => self.end(Name::Errors),
+            None => {}
+        }
+        true
+    }
+
+    /// Returns once `holds_up` is true of no illness that is on.
+    pub(crate) async fn wait_until_not(&self, holds_up: impl Fn(&Illnesses) -> bool) {
+        // The only error is a sender that is gone, and the sender is ours.
+        let _ = self.illnesses.subscribe().wait_for(|now| !holds_up(now)).await;
+    }
+
+    fn set(&self, name: Name, illness: Option<Illness>) {
+        self.illnesses.send_modify(|illnesses| illnesses.0[name as usize] = illness);
+    }
+
+    fn effects(&self) -> MutexGuard<'_, Effects> {
+        self.effects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

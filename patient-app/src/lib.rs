@@ -1,0 +1,25 @@
+//! The patient: the small HTTP service that Paramedic's demo, tests and measurements treat.
+//!
+//! Healthy, it is an ordinary service: it answers, counts its own errors, reports its vital signs
+//! and can be reset by `POST /heal`. On request it falls ill, in the ways in which services do:
+//! failing, hanging, leaking, burning, slow, resetting connections, or lying about it all. Every
+//! illness ends on request, and `/illness` and `/clock` always tell the truth, so whoever measures
+//! a healer has something to compare with.
+//!
+//! Modules stand in the order in which to read them.
+mod config;
+mod clock;
+mod dice;
+mod illness;
+mod vitals;
+mod health;
+mod state;
+mod routes;
+mod access_log;
+mod server;
+mod signals;
+
+pub use access_log::announce;
+pub use config::Config;
+pub use server::{BindError, Bound, bind};
+pub use signals::Signals;

@@ -1,0 +1,55 @@
+//! The app's work and its health: the routes that illnesses touch.
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::Outcome;
+use super::reply::{Reply, ResetConnection, json};
+use crate::state::App;
+
+/// `GET /data`.
+pub(super) async fn get(app: &App) -> Outcome {
+    work(app).await;
+    let illnesses = app.ward.illnesses();
+    if illnesses.resets().is_some_and(|resets| app.dice.happens(resets.ratio)) {
+        return Err(ResetConnection);
+    }
+    if app.dice.happens(illnesses.failure_ratio(app.data_failure_ratio)) {
+        return Ok(error(app, "the data could not be retrieved"));
+    }
+    let body = json!({ "message": "data retrieved", "data": [1, 2, 3, 4, 5] });
+    Ok(json(StatusCode::OK, &body))
+}
+
+/// `GET /health`.
+pub(super) async fn health(app: &App) -> Reply {
+    work(app).await;
+    json(StatusCode::OK, &app.told_health())
+}
+
+/// `GET /healthz`.
+pub(super) async fn healthz(app: &App) -> Reply {
+    app.ward.wait_until_not(|now| now.stuck().is_some_and(|stuck| stuck.healthz)).await;
+    json(StatusCode::OK, &json!({ "status": "ok" }))
+}
+
+/// `GET /simulate-error`.
+pub(super) fn simulate_error(app: &App) -> Reply {
+    error(app, "a simulated error")
+}
+
+/// What a worker goes through before it answers: hanging while stuck, taking long while slow.
+async fn work(app: &App) {
+    app.ward.wait_until_not(|now| now.stuck().is_some()).await;
+    if let Some(slow) = app.ward.illnesses().slow() {
+        sleep(Duration::from_millis(slow.milliseconds.get())).await;
+    }
+}
+
+fn error(app: &App, message: &str) -> Reply {
+    let error_count = app.tally.error();
+    let body = json!({ "error": message, "error_count": error_count });
+    json(StatusCode::INTERNAL_SERVER_ERROR, &body)
+}

@@ -1,0 +1,47 @@
+//! The signals that ask the process to leave.
+use std::io;
+
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::access_log::announce;
+use crate::clock::boot_nanos;
+
+/// SIGTERM and SIGINT, caught from now on.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Catches both signals; within a Tokio runtime with I/O.
+    ///
+    /// # Errors
+    /// Where the handlers cannot be installed.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Returns on the first signal, after a line that says when it came, in nanoseconds since
+    /// boot. The second one ends the process at once, with 128 + its number, as a shell would.
+    pub async fn requested(mut self) {
+        self.next().await;
+        tokio::spawn(async move {
+            let kind = self.next().await;
+            std::process::exit(128 + kind.as_raw_value());
+        });
+    }
+
+    async fn next(&mut self) -> SignalKind {
+        let (kind, event) = tokio::select! {
+            _ = self.terminate.recv() => (SignalKind::terminate(), "sigterm"),
+            _ = self.interrupt.recv() => (SignalKind::interrupt(), "sigint"),
+        };
+        announce(&json!({ "event": event, "at_boot_ns": boot_nanos() }));
+        kind
+    }
+}

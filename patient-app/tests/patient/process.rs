@@ -1,0 +1,274 @@
+//! The real binary: its output, its signals, what illnesses cost it.
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::support::{Client, DEADLINE, within};
+
+struct Process {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    client: Client,
+}
+
+impl Process {
+    async fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_patient-app"))
+            .args(["--port", "0"])
+            .args(arguments)
+            .env_remove("PORT")
+            .env_remove("ADDRESS")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let listening = next(&mut lines).await;
+        assert_eq!(listening["event"], "listening");
+        let port = u16::try_from(listening["port"].as_u64().unwrap()).unwrap();
+        Self { child, lines, client: Client::of(port) }
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+    }
+
+    async fn line(&mut self) -> Value {
+        next(&mut self.lines).await
+    }
+
+    async fn ended(mut self) -> ExitStatus {
+        within(self.child.wait()).await.unwrap()
+    }
+
+    fn proc_file(&self, name: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id().unwrap())).unwrap()
+    }
+
+    fn resident_mib(&self) -> u64 {
+        let status = self.proc_file("status");
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        rss.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
+    fn threads(&self) -> usize {
+        let status = self.proc_file("status");
+        let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
+        threads.trim().parse().unwrap()
+    }
+
+    /// Waits until the condition holds.
+    async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "never came to be: {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> Value {
+    let line = within(lines.next_line()).await.unwrap().expect("the output ended");
+    serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"))
+}
+
+fn boot_nanos() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
+    u64::try_from(Duration::from(now).as_nanos()).unwrap()
+}
+
+use nix::sys::signal::Signal::{SIGINT, SIGTERM};
+
+#[tokio::test]
+async fn every_request_is_one_line_of_json() {
+    let mut process = Process::start(&["--data-failure-ratio", "1"]).await;
+    let answer = process.client.get("/data?x=1").await;
+    let line = process.line().await;
+    assert_eq!(line["method"], "GET");
+    assert_eq!(line["path"], "/data");
+    assert_eq!(line["status"], 500);
+    assert_eq!(line["bytes"].as_u64().unwrap(), answer.body.len() as u64);
+    assert!(line["remote"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert!(line["duration_ms"].as_f64().unwrap() >= 0.0);
+    assert!(line["time"].as_u64().unwrap() > 1_700_000_000_000);
+
+    process.client.post("/illness/resets", "").await;
+    process.line().await;
+    assert!(process.client.try_send("GET", "/data", "").await.is_err());
+    let line = process.line().await;
+    assert_eq!((&line["path"], line.get("status")), (&"/data".into(), None));
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_finished_after_sigterm() {
+    let slow = r#"slow={"milliseconds":700}"#;
+    let mut process =
+        Process::start(&["--log", "off", "--data-failure-ratio", "0", "--illness", slow]).await;
+    let mut stream = process.client.connect().await;
+    stream.write_all(b"GET /data HTTP/1.1\r\nHost: p\r\n\r\n").await.unwrap();
+    // A connection that never says anything, and an idle one, hold up nothing.
+    let silent = process.client.connect().await;
+    assert_eq!(process.client.get("/healthz").await.status, 200);
+
+    let before = boot_nanos();
+    process.signal(SIGTERM);
+    let line = process.line().await;
+    assert_eq!(line["event"], "sigterm");
+    let at = line["at_boot_ns"].as_u64().unwrap();
+    assert!(before <= at && at <= boot_nanos());
+
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.to_lowercase().contains("connection: close"));
+    let line = process.line().await;
+    assert_eq!((&line["event"], &line["drained"]), (&"exit".into(), &true.into()));
+    assert_eq!(process.ended().await.code(), Some(0));
+    drop(silent);
+}
+
+#[tokio::test]
+async fn stuck_requests_do_not_keep_it_alive() {
+    let mut process =
+        Process::start(&["--log", "off", "--grace-seconds", "1", "--illness", "stuck"]).await;
+    let mut stream = process.client.connect().await;
+    stream.write_all(b"GET /data HTTP/1.1\r\nHost: p\r\n\r\n").await.unwrap();
+    assert_eq!(process.client.get("/healthz").await.status, 200);
+    process.signal(SIGINT);
+    assert_eq!(process.line().await["event"], "sigint");
+    let line = process.line().await;
+    assert_eq!((&line["event"], &line["drained"]), (&"exit".into(), &false.into()));
+    assert_eq!(process.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let mut process =
+        Process::start(&["--log", "off", "--grace-seconds", "3600", "--illness", "stuck"]).await;
+    let mut stream = process.client.connect().await;
+    stream.write_all(b"GET /data HTTP/1.1\r\nHost: p\r\n\r\n").await.unwrap();
+    assert_eq!(process.client.get("/healthz").await.status, 200);
+    process.signal(SIGTERM);
+    assert_eq!(process.line().await["event"], "sigterm");
+    process.signal(SIGTERM);
+    assert_eq!(process.ended().await.code(), Some(128 + 15));
+}
+
+#[tokio::test]
+async fn it_is_gone_from_its_port_while_it_drains() {
+    let mut process = Process::start(&["--log", "off", "--illness", "stuck"]).await;
+    let mut stream = process.client.connect().await;
+    stream.write_all(b"GET /data HTTP/1.1\r\nHost: p\r\n\r\n").await.unwrap();
+    assert_eq!(process.client.get("/healthz").await.status, 200);
+    process.signal(SIGTERM);
+    assert_eq!(process.line().await["event"], "sigterm");
+    let deadline = Instant::now() + DEADLINE;
+    while process.client.try_send("GET", "/healthz", "").await.is_ok() {
+        assert!(Instant::now() < deadline, "it still takes requests");
+    }
+}
+
+#[tokio::test]
+async fn a_leak_takes_memory_and_gives_it_back() {
+    let process = Process::start(&["--log", "off"]).await;
+    let before = process.resident_mib();
+    for round in 1..=2 {
+        let body = r#"{"mib_per_second":4096,"max_mib":48}"#;
+        assert_eq!(process.client.post("/illness/leak", body).await.status, 200);
+        process.until("48 MiB more", |p| p.resident_mib() >= before + 48).await;
+        let metrics = process.client.get("/metrics").await.json();
+        if metrics["memory"]["scope"] == "process" {
+            assert!(metrics["memory"]["used_bytes"].as_u64().unwrap() > 48 << 20);
+        }
+        assert_eq!(process.client.get("/illness/leak").await.json()["held_mib"], 48);
+        assert_eq!(process.client.delete("/illness/leak").await.json()["held_mib"], 0);
+        let after = process.resident_mib();
+        assert!(after < before + 8, "round {round}: {before} MiB before, {after} MiB after");
+    }
+    assert_eq!(process.threads(), 1);
+}
+
+#[tokio::test]
+async fn a_leak_grows_at_its_pace() {
+    let process = Process::start(&["--log", "off"]).await;
+    process.client.post("/illness/leak", r#"{"mib_per_second":1}"#).await;
+    process.until("the first MiB", |p| p.resident_mib() > 0).await;
+    let held = process.client.get("/illness/leak").await.json()["held_mib"].as_u64().unwrap();
+    assert!(held < 20, "{held} MiB at 1 MiB/s");
+}
+
+#[tokio::test]
+async fn more_memory_than_there_can_be_is_refused() {
+    let process = Process::start(&["--log", "off"]).await;
+    let limit = nix_limit_address_space(&process, 1 << 30);
+    assert!(limit, "the address space of the child could not be limited");
+    let answer = process.client.post("/illness/leak", r#"{"max_mib":1048576}"#).await;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert_eq!(process.client.get("/illness/leak").await.json()["active"], false);
+}
+
+/// Limits what the process may map, from outside, by util-linux's prlimit.
+fn nix_limit_address_space(process: &Process, bytes: u64) -> bool {
+    let pid = process.child.id().unwrap();
+    let limit = std::process::Command::new("prlimit")
+        .args([format!("--pid={pid}"), format!("--as={bytes}")])
+        .status();
+    limit.is_ok_and(|status| status.success())
+}
+
+#[tokio::test]
+async fn a_burn_spins_and_stops() {
+    let process = Process::start(&["--log", "off"]).await;
+    let idle = process.client.get("/metrics").await.json()["cpu"]["used_seconds"].as_f64().unwrap();
+    process.client.post("/illness/burn", r#"{"threads":2}"#).await;
+    assert_eq!(process.threads(), 3);
+    process.until("half a second of CPU", |p| cpu_ticks(p) >= 50).await;
+    let metrics = process.client.get("/metrics").await.json();
+    if metrics["cpu"]["scope"] == "process" {
+        assert!(metrics["cpu"]["used_seconds"].as_f64().unwrap() > idle + 0.3);
+        assert!(metrics["cpu_usage"].as_u64().unwrap() > 0);
+    }
+    process.client.delete("/illness/burn").await;
+    assert_eq!(process.threads(), 1);
+    let stopped = cpu_ticks(&process);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(cpu_ticks(&process) <= stopped + 5, "it still burns");
+}
+
+/// CPU time so far, in hundredths of a second.
+fn cpu_ticks(process: &Process) -> u64 {
+    let stat = process.proc_file("stat");
+    let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_an_error_that_says_so() {
+    let process = Process::start(&["--log", "off"]).await;
+    let port = process.client.port().to_string();
+    let second = Command::new(env!("CARGO_BIN_EXE_patient-app"))
+        .env("PORT", &port)
+        .env_remove("ADDRESS")
+        .output();
+    let second = within(second).await.unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let error = String::from_utf8(second.stderr).unwrap();
+    assert!(error.contains(&port) && error.contains("--port"), "{error}");
+}
+
+#[tokio::test]
+async fn it_listens_where_it_is_told() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_patient-app"))
+        .env("PORT", "0")
+        .env("ADDRESS", "127.0.0.1")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(next(&mut lines).await["address"], "127.0.0.1");
+}
