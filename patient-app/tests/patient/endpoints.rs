@@ -159,8 +159,9 @@ async fn what_is_no_http_is_refused_and_the_next_client_served() {
     let patient = Patient::start();
     let nonsense = patient.client.raw(b"\x16\x03\x01 what\r\n\r\n").await.unwrap();
     assert!(nonsense.starts_with("HTTP/1.1 400 "), "{nonsense}");
-    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(15_000));
-    assert!(patient.client.raw(long.replace("GET /", "GET /healthz").as_bytes()).await.is_ok());
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    let refused = patient.client.raw(long.as_bytes()).await.unwrap();
+    assert!(refused.starts_with("HTTP/1.1 431 "), "{refused}");
     assert_eq!(patient.client.get("/healthz").await.status, 200);
 }
 
@@ -174,19 +175,19 @@ async fn head_is_get_without_a_body() {
 
 #[tokio::test]
 async fn data_fails_at_the_ratio_given_and_repeats_for_a_seed() {
-    let arguments = ["--seed", "42"];
-    let first = Patient::start_with(&arguments).client.data(200).await;
-    let second = Patient::start_with(&arguments).client.data(200).await;
+    let (one, other) =
+        (Patient::start_with(&["--seed", "42"]), Patient::start_with(&["--seed", "42"]));
+    let (first, second) = (one.client.data(200).await, other.client.data(200).await);
     assert_eq!(first, second);
     let failed = first.iter().filter(|status| **status == 500).count();
     assert!((20..60).contains(&failed), "{failed} of 200 at 20 %");
     assert!(first.iter().all(|status| [200, 500].contains(status)));
 
-    let never = Patient::start_with(&["--data-failure-ratio", "0"]).client;
-    assert!(never.data(50).await.iter().all(|status| *status == 200));
-    let always = Patient::start_with(&["--data-failure-ratio", "1"]).client;
-    assert!(always.data(50).await.iter().all(|status| *status == 500));
-    assert_eq!(always.get("/health").await.json()["error_count"], 50);
+    let never = Patient::start_with(&["--data-failure-ratio", "0"]);
+    assert!(never.client.data(50).await.iter().all(|status| *status == 200));
+    let always = Patient::start_with(&["--data-failure-ratio", "1"]);
+    assert!(always.client.data(50).await.iter().all(|status| *status == 500));
+    assert_eq!(always.client.get("/health").await.json()["error_count"], 50);
 }
 
 #[tokio::test]

@@ -12,22 +12,22 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Far beyond what anything here takes; only a hang gets there.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A patient within the test's own process.
-pub struct Patient {
-    pub client: Client,
+pub(crate) struct Patient {
+    pub(crate) client: Client,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<bool>,
 }
 
 impl Patient {
     /// A patient whose `/data` never fails by itself.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&["--data-failure-ratio", "0"])
     }
 
-    pub fn start_with(arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let fixed = ["patient-app", "--port", "0", "--log", "off"];
         let config = Config::parse_from(fixed.iter().chain(arguments));
         let bound = bind(&config).unwrap();
@@ -40,33 +40,33 @@ impl Patient {
     }
 
     /// Asks it to leave; whether every request was finished.
-    pub async fn leave(self) -> bool {
+    pub(crate) async fn leave(self) -> bool {
         self.stop.send(()).unwrap();
         within(self.serving).await.unwrap()
     }
 }
 
 /// Waits for something that must happen.
-pub async fn within<F: Future>(future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(DEADLINE, future).await.expect("this takes longer than it may")
 }
 
 /// One HTTP client, a fresh connection for each request.
 #[derive(Clone, Copy)]
-pub struct Client(SocketAddr);
+pub(crate) struct Client(SocketAddr);
 
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.body))
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut pairs = self.head.lines().filter_map(|line| line.split_once(": "));
         pairs.find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
     }
@@ -79,20 +79,20 @@ impl Answer {
 }
 
 impl Client {
-    pub fn of(port: u16) -> Self {
+    pub(crate) fn of(port: u16) -> Self {
         Self((Ipv4Addr::LOCALHOST, port).into())
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.0.port()
     }
 
-    pub async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         within(TcpStream::connect(self.0)).await.unwrap()
     }
 
     /// Sends raw text and returns all that comes back until the connection closes.
-    pub async fn raw(&self, request: &[u8]) -> io::Result<String> {
+    pub(crate) async fn raw(&self, request: &[u8]) -> io::Result<String> {
         let mut stream = self.connect().await;
         stream.write_all(request).await?;
         let mut answer = Vec::new();
@@ -100,7 +100,12 @@ impl Client {
         Ok(String::from_utf8(answer).unwrap())
     }
 
-    pub async fn try_send(&self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+    pub(crate) async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> io::Result<Answer> {
         let length = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: patient\r\nConnection: close\r\n\
@@ -109,37 +114,37 @@ impl Client {
         Ok(Answer::parse(&self.raw(request.as_bytes()).await?))
     }
 
-    pub async fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &str) -> Answer {
         self.try_send(method, path, body).await.unwrap()
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, "").await
     }
 
-    pub async fn get_accepting(&self, path: &str, accept: &str) -> Answer {
+    pub(crate) async fn get_accepting(&self, path: &str, accept: &str) -> Answer {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: patient\r\nConnection: close\r\nAccept: {accept}\r\n\r\n"
         );
         Answer::parse(&self.raw(request.as_bytes()).await.unwrap())
     }
 
-    pub async fn post(&self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
         self.send("POST", path, body).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send("DELETE", path, "").await
     }
 
     /// Whether a request is still without an answer after a moment that suffices by far when
     /// nothing is wrong.
-    pub async fn hangs(&self, path: &str) -> bool {
+    pub(crate) async fn hangs(&self, path: &str) -> bool {
         tokio::time::timeout(Duration::from_millis(300), self.get(path)).await.is_err()
     }
 
     /// The status of `/data`, asked `n` times.
-    pub async fn data(&self, n: usize) -> Vec<u16> {
+    pub(crate) async fn data(&self, n: usize) -> Vec<u16> {
         let mut statuses = Vec::new();
         for _ in 0..n {
             statuses.push(self.get("/data").await.status);
