@@ -1,5 +1,13 @@
 //! Stage 6: did the remedy help?
+//!
+//! A treatment is judged by what the target does afterwards and never by the remedy's own word.
+//! The window ends early only on bad news: renewed evidence is `not_healed` at once, while good
+//! news has to last.
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use crate::{decide::Action, moment::Moment, target::Rung};
 
 /// How a treatment ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,5 +36,89 @@ impl Outcome {
             Self::Unverified => "unverified",
             Self::Failed => "failed",
         }
+    }
+}
+
+/// New errors within the window that a healed target may still show: the tail of what was
+/// already under way. The same number that separates well from ill in the decision surface.
+const ERRORS_TOLERATED: u64 = 5;
+
+/// A treatment under observation.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    /// The remedy that was given.
+    pub rung: Rung,
+    /// What the decision had called for.
+    pub before: Action,
+    /// When the remedy was given.
+    pub began: Moment,
+    /// When the window opened: at once, but after a restart only when the instance is ready.
+    opened: Option<Moment>,
+    /// Errors known when the window opened: reported by the app, counted by the kernel.
+    base: (u32, u64),
+}
+
+/// What one look says about a treatment.
+#[derive(Clone, Copy, Debug)]
+pub struct Finding {
+    /// What the present calls for.
+    pub action: Action,
+    /// Whether enough recent looks agree that an action is called for.
+    pub evidence: bool,
+    /// Whether the instance has answered a poll, or gets none.
+    pub ready: bool,
+    /// Whether anything at all was seen of the target since the remedy: a poll answered, or a
+    /// response counted.
+    pub alive: bool,
+    /// All errors known: reported by the app, counted by the kernel.
+    pub errors: (u32, u64),
+}
+
+impl Verification {
+    /// A remedy was given at `now`.
+    #[must_use]
+    pub const fn new(rung: Rung, before: Action, now: Moment) -> Self {
+        Self { rung, before, began: now, opened: None, base: (0, 0) }
+    }
+
+    /// The outcome, once there is one.
+    pub fn judge(
+        &mut self,
+        now: Moment,
+        finding: &Finding,
+        window: Duration,
+        warm_up: Duration,
+    ) -> Option<Outcome> {
+        let Some(opened) = self.opened else {
+            if finding.ready || !self.rung.is_hard() {
+                self.opened = Some(now);
+                self.base = finding.errors;
+                return None;
+            }
+            return (now.since(self.began) >= warm_up).then_some(Outcome::NotHealed);
+        };
+        if finding.evidence {
+            return Some(self.worse_or(Outcome::NotHealed, finding.action));
+        }
+        if now.since(opened) < window {
+            return None;
+        }
+        if !finding.alive {
+            return Some(Outcome::Unverified);
+        }
+        let well =
+            finding.action == Action::NoAction && self.new_errors(finding) <= ERRORS_TOLERATED;
+        Some(if well { Outcome::Healed } else { self.worse_or(Outcome::NotHealed, finding.action) })
+    }
+
+    /// A soft remedy after which a restart is called for made, or left, things worse.
+    fn worse_or(&self, otherwise: Outcome, action: Action) -> Outcome {
+        if action > self.before { Outcome::Worse } else { otherwise }
+    }
+
+    fn new_errors(&self, finding: &Finding) -> u64 {
+        let counted = finding.errors.1.saturating_sub(self.base.1);
+        let reported = finding.errors.0.saturating_sub(self.base.0);
+        counted.max(u64::from(reported))
     }
 }

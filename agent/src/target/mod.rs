@@ -100,6 +100,8 @@ pub struct Target {
     pub ceiling: Rung,
     /// Where its HTTP server listens; `None`: no HTTP from the agent, ever.
     pub address: Option<SocketAddr>,
+    /// The `Host` header that it is asked with.
+    pub host: String,
     /// Path of the health endpoint.
     pub health_path: String,
     /// Path of the soft remedy.

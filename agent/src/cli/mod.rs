@@ -1,0 +1,49 @@
+//! The command line: what the user typed becomes what the agent needs, all mistakes at once.
+mod check;
+mod incidents;
+pub mod logging;
+mod state_dir;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The first responder on this node: watches, decides, heals with the mildest remedy that works,
+/// verifies, explains.
+///
+/// Try it: `paramedic check` shows what this machine's kernel permits, `paramedic watch
+/// http://localhost:5000` watches the service on port 5000.
+///
+/// Exit codes: 0 all is well, 1 something failed or is missing, 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// How to log, to standard error: `auto` is readable on a terminal and JSON elsewhere. What
+    /// is logged follows `RUST_LOG` (default `info`).
+    #[arg(long, global = true, value_enum, default_value_t = logging::Format::Auto)]
+    pub log: logging::Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Watch(watch::Watch),
+    Check(check::Check),
+    Incidents(incidents::Incidents),
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// What went wrong, with what to do about it.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Watch(watch) => watch.run().await,
+            Command::Check(check) => check.run(),
+            Command::Incidents(incidents) => incidents.run(),
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Whole incidents on a clock that is only a number: the engine against a patient that is a few
+//! counters. The rules decide here, so that these tests say what the engine does and not what a
+//! model was trained to do.
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{
+    guard::Gate,
+    signal::{
+        cgroup::CgroupReading,
+        health::{Health, HealthError, Poll, Transport},
+        sample::KernelReading,
+    },
+    target::{Cgroups, TargetId},
+};
+
+const URL: &str = "http://localhost:5000";
+
+/// A patient as the agent sees it: its counters, and how it takes remedies.
+#[derive(Clone, Debug, Default)]
+struct Patient {
+    errors: u32,
+    counters: agent_common::Counters,
+    throttled_periods: u64,
+    cpu: f32,
+    stuck: bool,
+    stubborn: bool,
+    lives: u32,
+}
+
+impl Patient {
+    fn fail(&mut self) {
+        self.errors += 1;
+        self.counters.responses[4] += 1;
+    }
+
+    fn sample(&self, at: Moment, trigger: Trigger) -> Sample {
+        let health = Health {
+            status: None,
+            cpu_usage: Some(self.cpu),
+            memory_usage: Some(20.0),
+            error_count: Some(self.errors),
+            uptime: None,
+        };
+        let result = if self.stuck {
+            Err(HealthError::Transport(Transport::Timeout))
+        } else {
+            Ok(health)
+        };
+        Sample {
+            at,
+            trigger,
+            kernel: Some(KernelReading {
+                counters: self.counters,
+                throttling: agent_common::Throttling {
+                    periods: self.throttled_periods,
+                    nanoseconds: 0,
+                    period_ns: 100_000_000,
+                },
+                own_responses: [0; 5],
+                own_resets: 0,
+            }),
+            poll: Some(Poll { at, latency: Duration::from_millis(1), responses: [0; 5], result }),
+            usage: CgroupReading::default(),
+        }
+    }
+}
+
+fn target(instance: u32) -> Box<Target> {
+    Box::new(Target {
+        id: TargetId { uid: URL.to_owned(), instance: format!("{instance}@1") },
+        name: URL.to_owned(),
+        ceiling: Rung::Restart,
+        address: Some(([127, 0, 0, 1], 5000).into()),
+        host: "localhost:5000".to_owned(),
+        health_path: "/health".to_owned(),
+        heal_path: "/heal".to_owned(),
+        min_confidence: 0.8,
+        cgroups: Cgroups::default(),
+        port: Some(5000),
+        started: Moment::default(),
+        pid: None,
+    })
+}
+
+/// Plays the engine against patients, millisecond by millisecond.
+struct Stage {
+    engine: Engine,
+    now: Moment,
+    patients: Vec<Patient>,
+    /// What happens when, in milliseconds since the beginning.
+    script: BTreeMap<u64, Vec<fn(&mut Patient)>>,
+    heals: Vec<(u64, Index, Rung)>,
+    outcomes: Vec<(u64, Rung, Outcome)>,
+    refusals: Vec<(u64, Gate)>,
+    left_alone: Vec<Notable>,
+    looks: u64,
+    /// Whether a remedy's end is ever reported: not while the agent is "dead".
+    reports: bool,
+}
+
+impl Stage {
+    fn new(patients: usize) -> Self {
+        let policy = Policy { rules_may_restart: true, ..Policy::default() };
+        let brain = Brain::Rules { reason: "tests".to_owned() };
+        let mut stage = Self {
+            engine: Engine::new(Arc::new(brain), policy, Pace::default()),
+            now: Moment::from_nanos(3_600_000_000_000),
+            patients: vec![Patient { lives: 1, ..Patient::default() }; patients],
+            script: BTreeMap::new(),
+            heals: Vec::new(),
+            outcomes: Vec::new(),
+            refusals: Vec::new(),
+            left_alone: Vec::new(),
+            looks: 0,
+            reports: true,
+        };
+        for index in 0..patients {
+            stage.handle(0, Event::Added(index, target(1)));
+        }
+        stage
+    }
+
+    fn at(&mut self, ms: u64, what: fn(&mut Patient)) {
+        self.script.entry(ms).or_default().push(what);
+    }
+
+    /// Plays until `end`, in milliseconds. Whatever the script does wakes the engine.
+    fn play(&mut self, end: u64) {
+        let begun = self.now;
+        for ms in 0..end {
+            self.now = begun + Duration::from_millis(ms);
+            for what in self.script.remove(&ms).unwrap_or_default() {
+                for index in 0..self.patients.len() {
+                    what(&mut self.patients[index]);
+                    let at = self.now;
+                    self.handle(ms, Event::Woken { index, at, throttled: false });
+                }
+            }
+            if self.engine.next_due().is_some_and(|due| due <= self.now) {
+                self.handle(ms, Event::Tick);
+            }
+        }
+        self.now = begun + Duration::from_millis(end);
+    }
+
+    fn handle(&mut self, ms: u64, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let mut commands = Vec::new();
+            self.engine.handle(self.now, 12, event, &mut commands);
+            for command in commands {
+                match command {
+                    Command::Look(index, trigger) => {
+                        self.looks += 1;
+                        // Counters are read a moment after the look begins.
+                        let at = self.now + Duration::from_micros(300);
+                        let sample = self.patients[index].sample(at, trigger);
+                        events.push(Event::Looked(index, Box::new(sample)));
+                    }
+                    Command::Heal(index, intent) => {
+                        self.heals.push((ms, index, intent.rung));
+                        self.treat(index, intent.rung, &mut events);
+                    }
+                    Command::Tell(_, fact) => self.note(ms, fact),
+                }
+            }
+        }
+    }
+
+    fn treat(&mut self, index: Index, rung: Rung, events: &mut Vec<Event>) {
+        let patient = &mut self.patients[index];
+        match rung {
+            Rung::Soft if !patient.stubborn => patient.errors = 0,
+            Rung::Restart => {
+                patient.lives += 1;
+                let lives = patient.lives;
+                *patient = Patient { lives, ..Patient::default() };
+                events.push(Event::Changed(index, target(lives)));
+            }
+            _ => {}
+        }
+        if self.reports {
+            events.push(Event::Treated { index, incident: Some(1), failed: None });
+        }
+    }
+
+    fn note(&mut self, ms: u64, fact: Fact) {
+        match fact {
+            Fact::Concluded { rung, outcome, .. } => self.outcomes.push((ms, rung, outcome)),
+            Fact::Refused { refusal, news: true, .. } => self.refusals.push((ms, refusal.gate)),
+            Fact::LeftAlone { notable, .. } => self.left_alone.push(notable),
+            _ => {}
+        }
+    }
+
+    fn rungs(&self) -> Vec<Rung> {
+        self.heals.iter().map(|(_, _, rung)| *rung).collect()
+    }
+}
+
+#[test]
+fn eight_errors_one_a_second_end_well_after_one_soft_heal_at_the_sixth() {
+    let mut stage = Stage::new(1);
+    for n in 0..8 {
+        stage.at(3000 + n * 1000, Patient::fail);
+    }
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), [Rung::Soft]);
+    let (ms, ..) = stage.heals[0];
+    assert!((8000..8500).contains(&ms), "healed at {ms} ms, the sixth error was at 8000 ms");
+    assert_eq!(stage.outcomes.iter().map(|o| o.2).collect::<Vec<_>>(), [Outcome::Healed]);
+    assert_eq!(stage.patients[0].errors, 2);
+}
+
+#[test]
+fn fifteen_errors_two_a_second_climb_to_a_restart() {
+    let mut stage = Stage::new(1);
+    for n in 0..15 {
+        stage.at(3000 + n * 500, Patient::fail);
+    }
+    stage.play(60_000);
+    assert_eq!(stage.rungs(), [Rung::Soft, Rung::Restart]);
+    assert_eq!(
+        stage.outcomes.iter().map(|o| (o.1, o.2)).collect::<Vec<_>>(),
+        [(Rung::Soft, Outcome::NotHealed), (Rung::Restart, Outcome::Healed)]
+    );
+    assert_eq!(stage.patients[0].lives, 2);
+}
+
+#[test]
+fn a_burst_beyond_a_reset_is_restarted_after_400_ms_of_evidence() {
+    let mut stage = Stage::new(1);
+    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
+    let (ms, ..) = stage.heals[0];
+    assert!((3400..3700).contains(&ms), "restarted at {ms} ms");
+    assert_eq!(stage.outcomes.len(), 1);
+}
+
+#[test]
+fn errors_that_a_reset_does_not_clear_climb_one_rung() {
+    let mut stage = Stage::new(1);
+    stage.at(3000, |p| {
+        p.stubborn = true;
+        (0..8).for_each(|_| p.fail());
+    });
+    // Something current must support the restart.
+    for n in 0..20 {
+        stage.at(4000 + n * 500, Patient::fail);
+    }
+    stage.play(60_000);
+    assert_eq!(stage.rungs(), [Rung::Soft, Rung::Restart]);
+}
+
+#[test]
+fn an_old_count_is_reset_and_never_restarted() {
+    let mut stage = Stage::new(1);
+    stage.patients[0].errors = 400;
+    stage.patients[0].stubborn = true;
+    stage.play(120_000);
+    assert_eq!(stage.rungs().first(), Some(&Rung::Soft));
+    assert!(!stage.rungs().contains(&Rung::Restart), "{:?}", stage.heals);
+}
+
+#[test]
+fn a_stuck_worker_is_restarted_and_a_blip_is_not() {
+    let mut stage = Stage::new(1);
+    stage.at(5000, |p| p.stuck = true);
+    stage.at(5800, |p| p.stuck = false);
+    stage.play(20_000);
+    assert_eq!(stage.rungs(), []);
+
+    let mut stage = Stage::new(1);
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
+}
+
+#[test]
+fn throttling_excuses_a_high_cpu_level_and_is_told_once() {
+    let mut stage = Stage::new(1);
+    for n in 0..100 {
+        stage.at(5000 + n * 100, |p| {
+            p.throttled_periods += 1;
+            p.cpu = 100.0;
+        });
+    }
+    stage.play(14_000);
+    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.left_alone, [Notable::Throttled]);
+}
+
+#[test]
+fn an_intention_of_a_former_life_is_verified_and_never_repeated() {
+    let mut stage = Stage::new(1);
+    let intended = stage.now;
+    let before = Action::RestartService;
+    let rung = Rung::Restart;
+    stage.handle(0, Event::Recovered { index: 0, incident: 7, rung, before, intended });
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), []);
+    assert_eq!(
+        stage.outcomes.iter().map(|o| (o.1, o.2)).collect::<Vec<_>>(),
+        [(Rung::Restart, Outcome::Healed)]
+    );
+    // Its cooldown stands too.
+    stage.at(0, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(5000);
+    assert_eq!(stage.rungs(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Cooldown), "{:?}", stage.refusals);
+}
+
+#[test]
+fn a_target_is_treated_by_one_remedy_at_a_time() {
+    let mut stage = Stage::new(1);
+    stage.reports = false;
+    for n in 0..100 {
+        stage.at(3000 + n * 50, Patient::fail);
+    }
+    stage.play(30_000);
+    assert_eq!(stage.heals.len(), 1, "the first remedy never came back");
+}
+
+#[test]
+fn many_sick_targets_share_the_nodes_budget_of_hard_heals() {
+    let mut stage = Stage::new(20);
+    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(10_000);
+    assert_eq!(stage.heals.len(), 2);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::NodeBudget));
+}
+
+#[test]
+fn targets_that_fail_together_are_not_restarted() {
+    let mut stage = Stage::new(10);
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::NodeNetwork));
+}
+
+#[test]
+fn a_storm_is_looked_at_quickly_at_first_and_then_at_a_bounded_rate() {
+    let mut stage = Stage::new(1);
+    stage.engine.set_paused(true);
+    for ms in 3000..33_000 {
+        stage.at(ms, |p| p.counters.responses[4] += 1);
+    }
+    stage.play(33_000);
+    let per_second = stage.looks / 30;
+    assert!((1..=8).contains(&per_second), "{} looks in 30 s", stage.looks);
+}
+
+#[test]
+fn looks_on_one_node_are_bounded_whatever_the_storm() {
+    let mut stage = Stage::new(300);
+    stage.play(3000);
+    let before = stage.looks;
+    for ms in 0..2000 {
+        stage.at(ms, |p| p.counters.responses[4] += 1);
+    }
+    stage.play(2000);
+    let per_second = (stage.looks - before) / 2;
+    assert!(per_second <= 230, "{per_second} looks a second");
+}
+
+#[test]
+fn a_target_that_is_gone_leaves_nothing_behind() {
+    let mut stage = Stage::new(3);
+    stage.at(3000, |p| p.stuck = true);
+    stage.play(3500);
+    stage.handle(3500, Event::Removed(1));
+    assert_eq!(stage.engine.vacant(), 1);
+    assert_eq!(stage.engine.cases().count(), 2);
+    stage.handle(3500, Event::Looked(1, Box::new(Patient::default().sample(stage.now, Trigger::Tick))));
+    assert_eq!(stage.engine.cases().count(), 2, "a late answer revives nobody");
+}

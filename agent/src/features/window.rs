@@ -1,0 +1,357 @@
+//! A sliding window over cumulative counts: where samples become rates.
+//!
+//! Rates are divided by the whole span even while the window is still filling. Just after a start
+//! or a heal that understates them, which is the safe side: one error in the first 100 ms is not
+//! ten errors a second.
+use std::time::Duration;
+
+use super::schema::{Feature, FeatureVector};
+use crate::{
+    moment::Moment,
+    signal::{cgroup::CgroupReading, health::Health, sample::Sample},
+};
+
+/// Span of the window.
+pub const SPAN: Duration = Duration::from_secs(10);
+
+/// Looks are at least 100 ms apart, so this many points span at least [`SPAN`].
+const CAPACITY: usize = 128;
+
+/// Bandwidth periods are judged over no less than this, lest one throttled period in the first
+/// 100 ms of a window reads as "always".
+const THROTTLING_MIN: Duration = Duration::from_secs(1);
+
+/// Cumulative counts at one instant, the agent's own polls already subtracted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Point {
+    at: Moment,
+    responses: u64,
+    responses_5xx: u64,
+    upstream_5xx: u64,
+    resets: u64,
+    retransmits: u64,
+    oom_kills: u64,
+    throttled_periods: u64,
+    cpu_ns: u64,
+}
+
+/// The recent past of one instance of one target. Fixed in size; nothing allocates after `new`.
+#[derive(Debug)]
+pub struct Window {
+    points: Box<[Point; CAPACITY]>,
+    first: usize,
+    len: usize,
+    period_ns: u64,
+    health: Option<Health>,
+    latency: Duration,
+    failures: u32,
+    answered: bool,
+    reported_errors: u32,
+    last_error: Option<Moment>,
+    last_oom_kill: Option<Moment>,
+    last_failed_poll: Option<Moment>,
+    /// The CPU limit, in cores; 0 if unknown.
+    cpu_cores: f32,
+    /// Memory as the cgroup accounts for it, in percent of the limit.
+    memory_percent: f32,
+}
+
+/// Facts about the present that justify a hard heal, as opposed to an old cumulative count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Causes {
+    /// An error within the last 10 s: a 5xx that the kernel saw, or a count that rose.
+    pub recent_error: bool,
+    /// The last poll of `/health` failed.
+    pub failed_poll: bool,
+    /// The OOM killer struck within the last 10 s.
+    pub oom_kill: bool,
+    /// CPU or memory stands at 80 % of its limit or above.
+    pub level: bool,
+}
+
+impl Causes {
+    /// Whether there is any.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.recent_error || self.failed_poll || self.oom_kill || self.level
+    }
+}
+
+/// CPU or memory at or above this, in percent of the limit, is a cause by itself.
+const LEVEL: f32 = 80.0;
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Window {
+    /// An empty window.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            points: Box::new([Point::default(); CAPACITY]),
+            first: 0,
+            len: 0,
+            period_ns: 0,
+            health: None,
+            latency: Duration::ZERO,
+            failures: 0,
+            answered: false,
+            reported_errors: 0,
+            last_error: None,
+            last_oom_kill: None,
+            last_failed_poll: None,
+            cpu_cores: 0.0,
+            memory_percent: 0.0,
+        }
+    }
+
+    /// Forgets the past: after a heal. The next sample is the base that later ones are compared
+    /// with, so what happened before the remedy took effect is never held against it.
+    pub const fn refresh(&mut self) {
+        self.len = 0;
+        self.failures = 0;
+        self.last_error = None;
+        self.last_oom_kill = None;
+        self.last_failed_poll = None;
+    }
+
+    /// Takes in one look.
+    pub fn push(&mut self, sample: &Sample) {
+        let previous = self.last().copied();
+        let point = self.point(sample, previous.unwrap_or_default());
+        if let Some(previous) = previous {
+            if point.responses_5xx > previous.responses_5xx {
+                self.last_error = Some(sample.at);
+            }
+            if point.oom_kills > previous.oom_kills {
+                self.last_oom_kill = Some(sample.at);
+            }
+        }
+        self.take_poll(sample);
+        self.cpu_cores = sample.usage.cpu_limit.unwrap_or(0.0);
+        self.memory_percent = memory_percent(&sample.usage);
+        if self.len == CAPACITY {
+            self.first = (self.first + 1) % CAPACITY;
+            self.len -= 1;
+        }
+        self.points[(self.first + self.len) % CAPACITY] = point;
+        self.len += 1;
+        // Keep exactly one point older than the span: the base that all differences are taken from.
+        while self.len > 2 && sample.at.since(self.nth(1).at) >= SPAN {
+            self.first = (self.first + 1) % CAPACITY;
+            self.len -= 1;
+        }
+    }
+
+    fn take_poll(&mut self, sample: &Sample) {
+        let Some(poll) = &sample.poll else {
+            self.health = None;
+            return;
+        };
+        self.latency = poll.latency;
+        match &poll.result {
+            Ok(health) => {
+                self.failures = 0;
+                self.last_failed_poll = None;
+                let errors = health.error_count.unwrap_or(0);
+                // The first count that an instance reports may be old; only a rise is news.
+                if self.answered && errors > self.reported_errors {
+                    self.last_error = Some(sample.at);
+                }
+                self.reported_errors = errors;
+                self.answered = true;
+                self.health = Some(*health);
+            }
+            Err(error) => {
+                self.health = None;
+                if self.answered && error.is_failure() {
+                    self.failures = self.failures.saturating_add(1);
+                    self.last_failed_poll = Some(sample.at);
+                }
+            }
+        }
+    }
+
+    /// The sample's counts. What this sample could not read stays as it was, so that a gap shows
+    /// as silence and never as a jump.
+    fn point(&mut self, sample: &Sample, previous: Point) -> Point {
+        let mut point = Point { at: sample.at, ..previous };
+        if let Some(kernel) = &sample.kernel {
+            let counters = &kernel.counters;
+            let own = &kernel.own_responses;
+            point.responses = counters
+                .responses
+                .iter()
+                .zip(own)
+                .map(|(all, own)| all.saturating_sub(*own))
+                .sum();
+            point.responses_5xx = counters.responses[4].saturating_sub(own[4]);
+            point.upstream_5xx = counters.upstream_5xx;
+            point.resets =
+                (counters.resets_received + counters.resets_sent).saturating_sub(kernel.own_resets);
+            point.retransmits = counters.retransmits;
+            point.oom_kills = counters.oom_kills;
+            if kernel.throttling.period_ns > 0 {
+                self.period_ns = kernel.throttling.period_ns;
+                point.throttled_periods = kernel.throttling.periods;
+            }
+        }
+        let usage = &sample.usage;
+        // cpu.stat is the same counter as the kernel side's snapshot and never behind it.
+        if let Some(periods) = usage.throttled_periods {
+            point.throttled_periods = point.throttled_periods.max(periods);
+            self.period_ns = usage.period_ns.unwrap_or(self.period_ns);
+        }
+        if let Some(kills) = usage.oom_kills {
+            point.oom_kills = point.oom_kills.max(kills);
+        }
+        if let Some(cpu) = usage.cpu_usage_ns {
+            point.cpu_ns = cpu;
+        }
+        point
+    }
+
+    /// The row that the model sees. `hour` is the hour of the day, UTC; `started` is when the
+    /// instance started.
+    #[must_use]
+    pub fn features(&self, hour: u8, started: Moment) -> FeatureVector {
+        let mut row = FeatureVector::default();
+        let (Some(base), Some(last)) = (self.base(), self.last()) else {
+            return row;
+        };
+        let per_second = |count: u64| count as f32 / SPAN.as_secs_f32();
+        let health = self.health.as_ref();
+        let errors = last.responses_5xx.saturating_sub(base.responses_5xx);
+        let responses = last.responses.saturating_sub(base.responses);
+
+        row[Feature::CpuUsage] =
+            health.and_then(|h| h.cpu_usage).unwrap_or_else(|| self.cpu_percent(base, last));
+        row[Feature::MemoryUsage] =
+            health.and_then(|h| h.memory_usage).unwrap_or(self.memory_percent);
+        row[Feature::ErrorCount] = health.and_then(|h| h.error_count).map_or(errors as f32, |n| n as f32);
+        row[Feature::Uptime] =
+            health.and_then(|h| h.uptime).unwrap_or_else(|| last.at.since(started).as_secs_f64())
+                as f32;
+        row[Feature::HourOfDay] = f32::from(hour);
+        row[Feature::Http5xxRate] = per_second(errors);
+        row[Feature::Http5xxRatio] =
+            if responses == 0 { 0.0 } else { errors as f32 / responses as f32 };
+        row[Feature::HttpRequestRate] = per_second(responses);
+        row[Feature::TcpResetRate] = per_second(last.resets.saturating_sub(base.resets));
+        row[Feature::TcpRetransmitRate] =
+            per_second(last.retransmits.saturating_sub(base.retransmits));
+        row[Feature::CpuThrottledRatio] = self.throttled_ratio(base, last);
+        row[Feature::HealthFailures] = self.failures as f32;
+        row[Feature::HealthLatency] = self.latency.as_secs_f32();
+        row[Feature::Upstream5xxRate] =
+            per_second(last.upstream_5xx.saturating_sub(base.upstream_5xx));
+        row
+    }
+
+    /// What of the present would justify a hard heal.
+    #[must_use]
+    pub fn causes(&self, row: &FeatureVector) -> Causes {
+        let Some(now) = self.last().map(|p| p.at) else { return Causes::default() };
+        let recent = |at: Option<Moment>| at.is_some_and(|at| now.since(at) < SPAN);
+        Causes {
+            recent_error: recent(self.last_error),
+            failed_poll: self.last_failed_poll.is_some(),
+            oom_kill: recent(self.last_oom_kill),
+            level: row[Feature::CpuUsage] >= LEVEL || row[Feature::MemoryUsage] >= LEVEL,
+        }
+    }
+
+    /// Whether this instance ever answered a poll.
+    #[must_use]
+    pub const fn has_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Whether the last look could poll `/health`, and it answered.
+    #[must_use]
+    pub const fn is_answering(&self) -> bool {
+        self.health.is_some()
+    }
+
+    /// Whether the last poll of an instance that used to answer failed.
+    #[must_use]
+    pub const fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// The last reading of `/health`, if the last poll gave one.
+    #[must_use]
+    pub const fn health(&self) -> Option<&Health> {
+        self.health.as_ref()
+    }
+
+    /// Responses and 5xx responses since the window was last made fresh or since the span began.
+    #[must_use]
+    pub fn responses(&self) -> (u64, u64) {
+        match (self.base(), self.last()) {
+            (Some(base), Some(last)) => (
+                last.responses.saturating_sub(base.responses),
+                last.responses_5xx.saturating_sub(base.responses_5xx),
+            ),
+            _ => (0, 0),
+        }
+    }
+
+    /// All errors known so far: the count that `/health` reports and the kernel's, whichever has
+    /// one, for comparing two instants.
+    #[must_use]
+    pub fn total_errors(&self) -> (u32, u64) {
+        (self.reported_errors, self.last().map_or(0, |p| p.responses_5xx))
+    }
+
+    fn cpu_percent(&self, base: &Point, last: &Point) -> f32 {
+        let elapsed = last.at.since(base.at).as_nanos() as f64;
+        let used = last.cpu_ns.saturating_sub(base.cpu_ns) as f64;
+        let capacity = elapsed * f64::from(self.cpu_cores);
+        if base.cpu_ns == 0 || capacity <= 0.0 {
+            return 0.0;
+        }
+        ((used / capacity * 100.0) as f32).clamp(0.0, 100.0)
+    }
+
+    /// Over the whole window or over its last second, whichever is more. Throttling excuses a
+    /// high CPU level, and a level shows at once: diluted over ten quiet seconds the excuse would
+    /// come too late.
+    fn throttled_ratio(&self, base: &Point, last: &Point) -> f32 {
+        let recent = (0..self.len)
+            .rev()
+            .map(|n| self.nth(n))
+            .find(|point| last.at.since(point.at) >= THROTTLING_MIN);
+        let since = |from: &Point| {
+            let elapsed = last.at.since(from.at).max(THROTTLING_MIN).as_nanos() as f64;
+            let throttled = last.throttled_periods.saturating_sub(from.throttled_periods) as f64;
+            ((throttled * self.period_ns as f64 / elapsed) as f32).clamp(0.0, 1.0)
+        };
+        since(base).max(recent.map_or(0.0, since))
+    }
+
+    fn base(&self) -> Option<&Point> {
+        (self.len > 0).then(|| self.nth(0))
+    }
+
+    fn last(&self) -> Option<&Point> {
+        (self.len > 0).then(|| self.nth(self.len - 1))
+    }
+
+    fn nth(&self, n: usize) -> &Point {
+        &self.points[(self.first + n) % CAPACITY]
+    }
+}
+
+/// Memory in percent of the limit; 0 where either is unknown.
+fn memory_percent(usage: &CgroupReading) -> f32 {
+    match (usage.memory_bytes, usage.memory_limit_bytes) {
+        (Some(used), Some(limit)) if limit > 0 => {
+            ((used as f64 / limit as f64 * 100.0) as f32).clamp(0.0, 100.0)
+        }
+        _ => 0.0,
+    }
+}

@@ -1,0 +1,109 @@
+//! What was done before, to one target and on the node: the memory behind cooldowns and budgets.
+use std::time::Duration;
+
+use super::Policy;
+use crate::{moment::Moment, target::Rung, verify::Outcome};
+
+/// How long a remedy that did not help keeps the next one in view.
+const CLIMB_VALID: Duration = Duration::from_secs(120);
+
+/// The treatments of one target, whatever its instance: it outlives restarts on purpose, since a
+/// restart must not wash away its own cooldown.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    last_soft: Option<Moment>,
+    last_restart: Option<Moment>,
+    climbed: Option<(Rung, Moment)>,
+    exhausted: bool,
+    well_since: Option<Moment>,
+}
+
+impl History {
+    /// A remedy was given at `at`.
+    pub fn treated(&mut self, rung: Rung, at: Moment) {
+        match rung {
+            Rung::Observe => {}
+            Rung::Soft => self.last_soft = Some(at),
+            Rung::Restart | Rung::Evict => self.last_restart = Some(at),
+        }
+        self.well_since = None;
+    }
+
+    /// A treatment ended. One that did not help climbs a rung, within `ceiling`; beyond it the
+    /// remedies are used up.
+    pub fn concluded(&mut self, rung: Rung, outcome: Outcome, ceiling: Rung, now: Moment) {
+        match outcome {
+            Outcome::Healed => self.climbed = None,
+            Outcome::Unverified => {}
+            Outcome::NotHealed | Outcome::Worse | Outcome::Failed => match rung.next() {
+                Some(next) if next <= ceiling => self.climbed = Some((next, now)),
+                _ => {
+                    self.climbed = None;
+                    self.exhausted = true;
+                }
+            },
+        }
+    }
+
+    /// A look found it well, or not. Well for long enough, everything is forgiven.
+    pub fn seen(&mut self, well: bool, now: Moment, policy: &Policy) {
+        if !well {
+            self.well_since = None;
+            return;
+        }
+        let since = *self.well_since.get_or_insert(now);
+        if now.since(since) >= policy.forgive_after {
+            self.exhausted = false;
+            self.climbed = None;
+        }
+    }
+
+    /// The rung that failed remedies have led to, while that is recent.
+    #[must_use]
+    pub fn climbed_to(&self, now: Moment) -> Option<Rung> {
+        self.climbed.filter(|(_, at)| now.since(*at) < CLIMB_VALID).map(|(rung, _)| rung)
+    }
+
+    /// Whether every permitted remedy was tried in vain.
+    #[must_use]
+    pub const fn is_exhausted(&self) -> bool {
+        self.exhausted
+    }
+
+    /// Time to wait before `rung` may be given again.
+    #[must_use]
+    pub fn cooldown(&self, rung: Rung, now: Moment, policy: &Policy) -> Duration {
+        let left = |last: Option<Moment>, wait: Duration| {
+            last.map_or(Duration::ZERO, |at| wait.saturating_sub(now.since(at)))
+        };
+        match rung {
+            Rung::Observe => Duration::ZERO,
+            Rung::Soft => left(self.last_soft, policy.soft_cooldown),
+            Rung::Restart | Rung::Evict => left(self.last_restart, policy.restart_cooldown),
+        }
+    }
+}
+
+/// When the last hard heals of this node were.
+#[derive(Clone, Debug, Default)]
+pub struct NodeHistory {
+    hard: [Option<Moment>; 16],
+}
+
+impl NodeHistory {
+    /// A hard heal begins.
+    pub fn hard_heal(&mut self, at: Moment) {
+        self.hard.rotate_left(1);
+        self.hard[15] = Some(at);
+    }
+
+    /// Hard heals within the minute before `now`.
+    #[must_use]
+    pub fn within_a_minute(&self, now: Moment) -> u32 {
+        self.hard
+            .iter()
+            .flatten()
+            .filter(|at| now.since(**at) < Duration::from_secs(60))
+            .fold(0, |n, _| n + 1)
+    }
+}

@@ -1,0 +1,356 @@
+//! Stage 4: may we? A decision becomes a [`Permit`] or a [`Refusal`] that names its gate.
+//!
+//! A fast wrong healer is worse than none, so every gate is a reason *not* to act, and any doubt
+//! (a row that is not a number, a journal that cannot be written, an instance that has not yet
+//! answered) refuses. Gates are asked in a fixed order and the first refusal counts: the order is
+//! part of what people see in metrics and logs. Everything here is pure: values and `now` in.
+mod evidence;
+mod history;
+
+use std::{fmt, time::Duration};
+
+pub use evidence::{Evidence, Look};
+pub use history::{History, NodeHistory};
+use serde::Serialize;
+
+use crate::{
+    decide::{Action, Decision, Source},
+    features::Causes,
+    moment::Moment,
+    target::Rung,
+};
+
+/// The gates that need no cluster, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// The target's ceiling, the node's, or deciding by rules alone.
+    Mode,
+    /// The decision is not confident enough.
+    Confidence,
+    /// Too few looks agree, or nothing current supports a hard heal.
+    Evidence,
+    /// The instance is new and has not yet answered.
+    WarmUp,
+    /// A remedy was given too recently.
+    Cooldown,
+    /// Too many hard heals on this node within the last minute.
+    NodeBudget,
+    /// Most targets of the node fail together: the node is the patient.
+    NodeNetwork,
+    /// The remedies are used up; people have to look.
+    Exhausted,
+    /// The intention could not be made durable.
+    Journal,
+    /// Healing is switched off.
+    Paused,
+}
+
+impl Gate {
+    /// All gates, in the order in which they are asked.
+    pub const ALL: [Self; 10] = [
+        Self::Mode,
+        Self::Confidence,
+        Self::Evidence,
+        Self::WarmUp,
+        Self::Cooldown,
+        Self::NodeBudget,
+        Self::NodeNetwork,
+        Self::Exhausted,
+        Self::Journal,
+        Self::Paused,
+    ];
+
+    /// The gate's name, as in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mode => "mode",
+            Self::Confidence => "confidence",
+            Self::Evidence => "evidence",
+            Self::WarmUp => "warm_up",
+            Self::Cooldown => "cooldown",
+            Self::NodeBudget => "node_budget",
+            Self::NodeNetwork => "node_network",
+            Self::Exhausted => "exhausted",
+            Self::Journal => "journal",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// Why a gate refused.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Why {
+    /// The ceiling is `observe`.
+    ObserveOnly,
+    /// Rules alone may not do more than reset.
+    RulesAreSoft,
+    /// Confidence and what was asked for.
+    NotConfident(f32, f32),
+    /// Looks that agree, and how many must.
+    TooFewLooks(u8, u8),
+    /// The agreeing looks lie too close together.
+    TooShort,
+    /// Too few of the agreeing looks brought a fresh poll.
+    NoFreshPoll,
+    /// The count is old: nothing happening now supports a hard heal.
+    NothingCurrent,
+    /// The instance has not answered since it started.
+    NotYetReady,
+    /// Time until the cooldown ends.
+    CoolingDown(Duration),
+    /// Hard heals within the last minute.
+    NodeBudgetSpent(u32),
+    /// Targets failing, of all polled.
+    NodeFails(u32, u32),
+    /// All permitted remedies were tried and did not help.
+    RemediesUsedUp,
+    /// The journal cannot be written.
+    NoJournal,
+    /// Healing is switched off.
+    SwitchedOff,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ObserveOnly => f.write_str("its ceiling is observe"),
+            Self::RulesAreSoft => {
+                f.write_str("rules alone heal softly at most (--rules-may-restart permits more)")
+            }
+            Self::NotConfident(is, must) => {
+                write!(f, "confidence {is:.2} is below {must:.2}")
+            }
+            Self::TooFewLooks(agree, must) => write!(f, "{agree} of {must} looks agree so far"),
+            Self::TooShort => f.write_str("the looks that agree span less than 400 ms"),
+            Self::NoFreshPoll => f.write_str("fewer than two fresh polls support it"),
+            Self::NothingCurrent => {
+                f.write_str("only an old count supports it, nothing that happens now")
+            }
+            Self::NotYetReady => f.write_str("it has not answered since it started"),
+            Self::CoolingDown(left) => {
+                write!(f, "treated recently, {:.0} s to wait", left.as_secs_f64().ceil())
+            }
+            Self::NodeBudgetSpent(n) => write!(f, "{n} hard heals on this node within a minute"),
+            Self::NodeFails(failing, polled) => {
+                write!(f, "{failing} of {polled} targets fail together: suspect the node")
+            }
+            Self::RemediesUsedUp => f.write_str("every permitted remedy was tried; people must look"),
+            Self::NoJournal => f.write_str("the journal cannot be written"),
+            Self::SwitchedOff => f.write_str("healing is paused"),
+        }
+    }
+}
+
+/// A gate said no.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Refusal {
+    /// Which gate.
+    pub gate: Gate,
+    /// Why.
+    pub why: Why,
+}
+
+/// Leave to give one remedy, once, now. Only the guard makes one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Permit {
+    rung: Rung,
+}
+
+impl Permit {
+    /// The remedy that is permitted.
+    #[must_use]
+    pub const fn rung(&self) -> Rung {
+        self.rung
+    }
+}
+
+/// What the operator permits and how patient the guard is.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The strongest remedy on this node, whatever a target's own ceiling.
+    pub max_action: Rung,
+    /// Whether rules, deciding without a model, may restart.
+    pub rules_may_restart: bool,
+    /// Between two soft heals of one target.
+    pub soft_cooldown: Duration,
+    /// Between two restarts of one target.
+    pub restart_cooldown: Duration,
+    /// Hard heals per node per minute.
+    pub node_budget: u32,
+    /// How long a new instance may take to answer before it counts as failing.
+    pub warm_up: Duration,
+    /// How long a target must be well before used-up remedies are forgotten.
+    pub forgive_after: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_action: Rung::Evict,
+            rules_may_restart: false,
+            soft_cooldown: Duration::from_secs(10),
+            restart_cooldown: Duration::from_secs(600),
+            node_budget: 2,
+            warm_up: Duration::from_secs(60),
+            forgive_after: Duration::from_secs(300),
+        }
+    }
+}
+
+/// One question to the guard: all that is known of one target at one instant.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The instant.
+    pub now: Moment,
+    /// The decision to be acted on.
+    pub decision: &'a Decision,
+    /// What of the present would justify a hard heal.
+    pub causes: Causes,
+    /// The target's own ceiling.
+    pub ceiling: Rung,
+    /// The confidence it asks for.
+    pub min_confidence: f32,
+    /// When the instance started, and whether it has answered since.
+    pub started: Moment,
+    /// Whether the instance has answered a poll, or gets none.
+    pub ready: bool,
+    /// The recent looks at it.
+    pub evidence: &'a Evidence,
+    /// What was done to it before.
+    pub history: &'a History,
+    /// The node as a whole.
+    pub node: &'a NodeState,
+}
+
+/// What is true of the node as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct NodeState {
+    /// Hard heals of the last minute.
+    pub history: NodeHistory,
+    /// Targets whose last poll failed.
+    pub failing: u32,
+    /// Targets that are polled and have answered before.
+    pub polled: u32,
+    /// Whether healing is switched off.
+    pub paused: bool,
+    /// Whether the journal takes intentions.
+    pub journal_writable: bool,
+}
+
+/// The remedy that a decision asks for, before any gate: the mildest that fits the verdict and
+/// what was already tried, within the ceiling. `None`: nothing.
+///
+/// A verdict that only an old count supports asks for the soft remedy, whatever its class: a
+/// count that is not current never justifies a hard heal.
+#[must_use]
+pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Rung> {
+    let verdict = match q.decision.action {
+        Action::NoAction => return None,
+        Action::ResetErrors => Rung::Soft,
+        Action::RestartService => Rung::Restart,
+    };
+    let climbed = q.history.climbed_to(q.now).unwrap_or(Rung::Soft);
+    let wanted = if q.causes.any() { verdict.max(climbed) } else { climbed };
+    Some(wanted.min(ceiling(q, policy)).max(Rung::Soft))
+}
+
+/// Asks every gate in order.
+///
+/// # Errors
+/// The first refusal. A decision for `no_action` is none: ask [`wanted`] first.
+pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, Refusal> {
+    type Check = fn(&Question<'_>, Rung, &Policy) -> Option<Why>;
+    const CHECKS: [(Gate, Check); 10] = [
+        (Gate::Mode, mode),
+        (Gate::Confidence, confidence),
+        (Gate::Evidence, evidence),
+        (Gate::WarmUp, warm_up),
+        (Gate::Cooldown, cooldown),
+        (Gate::NodeBudget, node_budget),
+        (Gate::NodeNetwork, node_network),
+        (Gate::Exhausted, exhausted),
+        (Gate::Journal, journal),
+        (Gate::Paused, paused),
+    ];
+    for (gate, check) in CHECKS {
+        if let Some(why) = check(q, rung, policy) {
+            return Err(Refusal { gate, why });
+        }
+    }
+    Ok(Permit { rung })
+}
+
+/// The strongest remedy that owner, operator and source of the decision agree on.
+fn ceiling(q: &Question<'_>, policy: &Policy) -> Rung {
+    let by_source = match q.decision.source {
+        Source::Rules if !policy.rules_may_restart => Rung::Soft,
+        _ => Rung::Evict,
+    };
+    q.ceiling.min(policy.max_action).min(by_source)
+}
+
+fn mode(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
+    if q.ceiling.min(policy.max_action) < rung {
+        return Some(Why::ObserveOnly);
+    }
+    (ceiling(q, policy) < rung).then_some(Why::RulesAreSoft)
+}
+
+fn confidence(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+    let is = q.decision.confidence;
+    // Written so that a NaN refuses.
+    let enough = is >= q.min_confidence;
+    (!enough).then_some(Why::NotConfident(is, q.min_confidence))
+}
+
+fn evidence(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
+    if !rung.is_hard() {
+        return q.evidence.soft();
+    }
+    if !q.causes.any() {
+        return Some(Why::NothingCurrent);
+    }
+    let least =
+        if q.history.climbed_to(q.now).is_some() { Action::ResetErrors } else { q.decision.action };
+    q.evidence.hard(least)
+}
+
+fn warm_up(q: &Question<'_>, _: Rung, policy: &Policy) -> Option<Why> {
+    let young = q.now.since(q.started) < policy.warm_up;
+    (young && !q.ready).then_some(Why::NotYetReady)
+}
+
+fn cooldown(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
+    let left = q.history.cooldown(rung, q.now, policy);
+    (!left.is_zero()).then_some(Why::CoolingDown(left))
+}
+
+fn node_budget(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
+    let spent = q.node.history.within_a_minute(q.now);
+    (rung.is_hard() && spent >= policy.node_budget).then_some(Why::NodeBudgetSpent(spent))
+}
+
+/// A majority, and at least three, of all polled targets: two that fail together may be one pair.
+fn node_network(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
+    let NodeState { failing, polled, .. } = *q.node;
+    let together = failing >= 3 && failing * 2 > polled;
+    (rung.is_hard() && q.causes.failed_poll && together)
+        .then_some(Why::NodeFails(failing, polled))
+}
+
+fn exhausted(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+    q.history.is_exhausted().then_some(Why::RemediesUsedUp)
+}
+
+fn journal(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
+    (rung.is_hard() && !q.node.journal_writable).then_some(Why::NoJournal)
+}
+
+fn paused(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+    q.node.paused.then_some(Why::SwitchedOff)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! Each gate alone: what it lets pass, what it refuses, and the doubt in between.
+use super::*;
+use crate::features::schema::COUNT;
+
+fn at(ms: u64) -> Moment {
+    Moment::from_nanos(1_000_000_000_000 + ms * 1_000_000)
+}
+
+/// A target for which everything speaks for a remedy.
+struct Scene {
+    now: Moment,
+    decision: Decision,
+    causes: Causes,
+    ceiling: Rung,
+    started: Moment,
+    ready: bool,
+    evidence: Evidence,
+    history: History,
+    node: NodeState,
+    policy: Policy,
+}
+
+impl Scene {
+    fn new(action: Action) -> Self {
+        let mut evidence = Evidence::default();
+        for ms in [0, 100, 250, 400] {
+            evidence.push(Look { at: at(ms), action, polled: true });
+        }
+        Self {
+            now: at(400),
+            decision: Decision {
+                action,
+                confidence: 0.95,
+                probabilities: [0.0; 3],
+                source: Source::Model,
+                shares: [0.0; COUNT],
+            },
+            causes: Causes { recent_error: true, ..Causes::default() },
+            ceiling: Rung::Restart,
+            started: Moment::default(),
+            ready: true,
+            evidence,
+            history: History::default(),
+            node: NodeState { journal_writable: true, ..NodeState::default() },
+            policy: Policy::default(),
+        }
+    }
+
+    fn ask(&self) -> Result<Rung, Gate> {
+        let question = Question {
+            now: self.now,
+            decision: &self.decision,
+            causes: self.causes,
+            ceiling: self.ceiling,
+            min_confidence: 0.8,
+            started: self.started,
+            ready: self.ready,
+            evidence: &self.evidence,
+            history: &self.history,
+            node: &self.node,
+        };
+        let rung = wanted(&question, &self.policy).expect("an action is wanted");
+        permit(&question, rung, &self.policy).map(|p| p.rung()).map_err(|refusal| refusal.gate)
+    }
+}
+
+#[test]
+fn what_everything_speaks_for_is_permitted() {
+    assert_eq!(Scene::new(Action::ResetErrors).ask(), Ok(Rung::Soft));
+    assert_eq!(Scene::new(Action::RestartService).ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn mode_keeps_to_the_mildest_ceiling() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.ceiling = Rung::Soft;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    scene.ceiling = Rung::Observe;
+    assert_eq!(scene.ask(), Err(Gate::Mode));
+    scene.ceiling = Rung::Evict;
+    scene.policy.max_action = Rung::Observe;
+    assert_eq!(scene.ask(), Err(Gate::Mode));
+}
+
+#[test]
+fn rules_heal_softly_unless_told_otherwise() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.decision.source = Source::Rules;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    scene.policy.rules_may_restart = true;
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn confidence_must_reach_the_bound_and_be_a_number() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    for (confidence, answer) in
+        [(0.8, Ok(Rung::Soft)), (0.79, Err(Gate::Confidence)), (f32::NAN, Err(Gate::Confidence))]
+    {
+        scene.decision.confidence = confidence;
+        assert_eq!(scene.ask(), answer, "{confidence}");
+    }
+}
+
+#[test]
+fn a_soft_heal_needs_two_of_three_looks() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    for (looks, answer) in [
+        (vec![Action::ResetErrors], Err(Gate::Evidence)),
+        (vec![Action::ResetErrors, Action::NoAction, Action::ResetErrors], Ok(Rung::Soft)),
+        (
+            vec![Action::ResetErrors, Action::NoAction, Action::NoAction, Action::ResetErrors],
+            Err(Gate::Evidence),
+        ),
+    ] {
+        scene.evidence.clear();
+        for (i, action) in looks.into_iter().enumerate() {
+            scene.evidence.push(Look { at: at(i as u64 * 100), action, polled: true });
+        }
+        assert_eq!(scene.ask(), answer);
+    }
+}
+
+#[test]
+fn a_hard_heal_needs_three_of_four_looks_400_ms_apart_with_two_polls() {
+    let restart = Action::RestartService;
+    let look = |ms, action, polled| Look { at: at(ms), action, polled };
+    let cases = [
+        ([(0, restart, true), (100, restart, true), (250, restart, true)].as_slice(), false),
+        (&[(0, restart, true), (200, restart, true), (400, restart, true)], true),
+        (&[(0, restart, true), (150, Action::NoAction, true), (400, restart, true)], false),
+        (
+            &[
+                (0, restart, true),
+                (100, Action::ResetErrors, true),
+                (250, restart, true),
+                (400, restart, true),
+            ],
+            true,
+        ),
+        (&[(0, restart, true), (200, restart, false), (400, restart, false)], false),
+    ];
+    for (looks, permitted) in cases {
+        let mut scene = Scene::new(restart);
+        scene.evidence.clear();
+        for (ms, action, polled) in looks {
+            scene.evidence.push(look(*ms, *action, *polled));
+        }
+        let answer = if permitted { Ok(Rung::Restart) } else { Err(Gate::Evidence) };
+        assert_eq!(scene.ask(), answer, "{looks:?}");
+    }
+}
+
+#[test]
+fn an_old_count_never_justifies_a_hard_heal() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.causes = Causes::default();
+    assert_eq!(scene.ask(), Ok(Rung::Soft), "the mildest remedy may be tried");
+    scene.history.concluded(Rung::Soft, Outcome::NotHealed, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Err(Gate::Evidence), "but climbing needs something current");
+}
+
+#[test]
+fn a_remedy_that_did_not_help_climbs_while_that_is_recent() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.history.treated(Rung::Soft, scene.now);
+    assert_eq!(scene.ask(), Err(Gate::Cooldown));
+    scene.history.concluded(Rung::Soft, Outcome::NotHealed, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Ok(Rung::Restart), "exempt from the soft cooldown");
+    scene.now = scene.now + Duration::from_secs(121);
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn a_new_instance_is_given_time_to_answer() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.ready = false;
+    scene.started = scene.now;
+    assert_eq!(scene.ask(), Err(Gate::WarmUp));
+    scene.now = scene.now + scene.policy.warm_up;
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn cooldowns_outlive_what_they_were_earned_by() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.history.treated(Rung::Soft, scene.now);
+    scene.now = scene.now + Duration::from_millis(9_999);
+    assert_eq!(scene.ask(), Err(Gate::Cooldown));
+    scene.now = scene.now + Duration::from_millis(1);
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+
+    let mut scene = Scene::new(Action::RestartService);
+    scene.history.treated(Rung::Restart, scene.now);
+    scene.now = scene.now + Duration::from_secs(599);
+    assert_eq!(scene.ask(), Err(Gate::Cooldown));
+    scene.now = scene.now + Duration::from_secs(1);
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn the_node_has_a_budget_of_hard_heals() {
+    let mut scene = Scene::new(Action::RestartService);
+    for _ in 0..scene.policy.node_budget {
+        scene.node.history.hard_heal(scene.now);
+    }
+    assert_eq!(scene.ask(), Err(Gate::NodeBudget));
+    scene.now = scene.now + Duration::from_secs(60);
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+    scene.node.history.hard_heal(scene.now);
+    scene.node.history.hard_heal(scene.now);
+    scene.decision.action = Action::ResetErrors;
+    assert_eq!(scene.ask(), Ok(Rung::Soft), "a soft heal does not draw on it");
+}
+
+#[test]
+fn targets_that_fail_together_make_the_node_the_patient() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.causes = Causes { failed_poll: true, ..Causes::default() };
+    for (failing, polled, answer) in [
+        (2, 2, Ok(Rung::Restart)),
+        (3, 3, Err(Gate::NodeNetwork)),
+        (3, 6, Ok(Rung::Restart)),
+        (4, 6, Err(Gate::NodeNetwork)),
+    ] {
+        scene.node.failing = failing;
+        scene.node.polled = polled;
+        assert_eq!(scene.ask(), answer, "{failing} of {polled}");
+    }
+}
+
+#[test]
+fn used_up_remedies_stay_so_until_it_was_well_for_a_while() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.history.concluded(Rung::Restart, Outcome::NotHealed, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Err(Gate::Exhausted));
+    let policy = scene.policy.clone();
+    scene.history.seen(true, scene.now, &policy);
+    scene.history.seen(false, scene.now + Duration::from_secs(299), &policy);
+    scene.history.seen(true, scene.now + Duration::from_secs(301), &policy);
+    assert_eq!(scene.ask(), Err(Gate::Exhausted), "an ill look starts the while anew");
+    scene.history.seen(true, scene.now + Duration::from_secs(601), &policy);
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn nothing_hard_without_a_journal_and_nothing_at_all_while_paused() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.node.journal_writable = false;
+    assert_eq!(scene.ask(), Err(Gate::Journal));
+    scene.decision.action = Action::ResetErrors;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    scene.node.paused = true;
+    assert_eq!(scene.ask(), Err(Gate::Paused));
+}
+
+#[test]
+fn an_outcome_nobody_can_tell_never_climbs() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.history.concluded(Rung::Soft, Outcome::Unverified, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}

@@ -1,0 +1,232 @@
+//! Turns facts into log lines, metrics and journal entries. Nothing depends on what it does:
+//! were it silent, the agent would heal the same.
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::task::spawn_blocking;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    SharedJournal,
+    incident::{Intent as Recorded, RecordedReason},
+    metrics::Metrics,
+};
+use crate::{
+    decide::{Action, Brain, Decision, Reason, top_reasons},
+    engine::{Case, Fact, Intent},
+    features::FeatureVector,
+    moment::Moment,
+    signal::{health::Poll, kernel::Cause},
+    target::Target,
+    verify::Outcome,
+};
+
+/// A verdict that stays the same is logged again after this long.
+const REPEAT: Duration = Duration::from_secs(30);
+/// Reasons that a log line names.
+const REASONS_TOLD: usize = 3;
+
+/// Where facts go.
+#[derive(Debug)]
+pub struct Recorder {
+    metrics: Arc<Metrics>,
+    journal: Option<SharedJournal>,
+    /// The last verdict told of each target, and when.
+    told: HashMap<String, (Action, Moment)>,
+}
+
+impl Recorder {
+    /// Without a journal, incidents are told and counted but not kept.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>, journal: Option<SharedJournal>) -> Self {
+        Self { metrics, journal, told: HashMap::new() }
+    }
+
+    /// Whether an intention could be made durable, as far as is known.
+    #[must_use]
+    pub fn can_intend(&self) -> bool {
+        self.journal.as_ref().is_some_and(SharedJournal::is_writable)
+    }
+
+    pub(crate) fn journal(&self) -> Option<SharedJournal> {
+        self.journal.clone()
+    }
+
+    /// A poll ended.
+    pub(crate) fn polled(&self, poll: &Poll) {
+        let result = poll.result.as_ref().map_or_else(|error| error.name(), |_| "ok");
+        self.metrics.health_poll(result);
+    }
+
+    /// The kernel woke the agent.
+    pub(crate) fn woken(&self, cause: Cause) {
+        self.metrics.wakeup(cause.name());
+    }
+
+    /// A target was found, or found again in another life.
+    pub(crate) fn found(&self, target: &Target, again: bool) {
+        let cgroup = target.cgroups.unified.as_ref().map(|c| c.path.display().to_string());
+        info!(
+            target = target.name,
+            instance = target.id.instance,
+            cgroup,
+            shared = target.cgroups.shared,
+            ceiling = target.ceiling.name(),
+            again,
+            "watching"
+        );
+        if !again {
+            self.metrics.target_added();
+        }
+    }
+
+    /// A remedy is about to be given.
+    pub(crate) fn healing(&self, target: &Target, intent: &Intent) {
+        let decision = &intent.decision;
+        info!(
+            target = target.name,
+            rung = intent.rung.name(),
+            action = decision.action.name(),
+            confidence = decision.confidence,
+            source = decision.source.name(),
+            reasons = reasons(&intent.row, decision),
+            climbed_from = intent.climbed_from,
+            boot_ns = Moment::now().as_nanos(),
+            "healing"
+        );
+    }
+
+    /// Records one fact about a case.
+    pub(crate) fn tell(&mut self, case: &Case, fact: Fact) {
+        let target = case.target.name.as_str();
+        match fact {
+            Fact::Decided { trigger, decision, row } => {
+                self.metrics.look(trigger.name());
+                self.metrics.decision(decision.action.name(), decision.source.name());
+                self.metrics.target_decision(target, &decision, &row, case.state.name());
+                self.tell_verdict(target, &decision, &row);
+            }
+            Fact::Undecided => {
+                warn!(target, "what was measured is not a number: nothing is decided on it");
+            }
+            Fact::LeftAlone { notable, value, confidence } => {
+                info!(
+                    target,
+                    feature = notable.feature().name(),
+                    value,
+                    confidence,
+                    reason = %notable,
+                    boot_ns = Moment::now().as_nanos(),
+                    "left alone"
+                );
+            }
+            Fact::Refused { rung, refusal, decision, news } => {
+                self.metrics.refusal(refusal.gate.name());
+                let gate = refusal.gate.name();
+                let reason = refusal.why.to_string();
+                let (rung, confidence) = (rung.name(), decision.confidence);
+                if news {
+                    info!(target, rung, gate, reason, confidence, "not healed");
+                } else {
+                    debug!(target, rung, gate, reason, confidence, "not healed");
+                }
+            }
+            Fact::Concluded { incident, rung, outcome, took, detail, exhausted } => {
+                self.metrics.heal(rung.name(), outcome.name(), took);
+                tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());
+                if exhausted {
+                    error!(target, "every permitted remedy was tried and none helped: look at it");
+                }
+                self.conclude(incident, outcome, detail);
+            }
+        }
+    }
+
+    fn tell_verdict(&mut self, target: &str, decision: &Decision, row: &FeatureVector) {
+        let now = Moment::now();
+        let news = self.told.get(target).is_none_or(|(action, at)| {
+            *action != decision.action || now.since(*at) >= REPEAT
+        });
+        if !news {
+            return;
+        }
+        match self.told.get_mut(target) {
+            Some(told) => *told = (decision.action, now),
+            None => {
+                self.told.insert(target.to_owned(), (decision.action, now));
+            }
+        }
+        info!(
+            target,
+            action = decision.action.name(),
+            confidence = decision.confidence,
+            source = decision.source.name(),
+            reasons = reasons(row, decision),
+            "verdict"
+        );
+    }
+
+    fn conclude(&self, incident: Option<i64>, outcome: Outcome, detail: Option<String>) {
+        let (Some(journal), Some(incident)) = (self.journal.clone(), incident) else { return };
+        spawn_blocking(move || {
+            if let Err(error) = journal.conclude(incident, outcome, detail.as_deref()) {
+                error!(incident, %error, "the outcome could not be written down");
+            }
+        });
+    }
+}
+
+fn tell_outcome(
+    target: &str,
+    incident: Option<i64>,
+    rung: &str,
+    outcome: Outcome,
+    took: Duration,
+    detail: Option<&str>,
+) {
+    let seconds = took.as_secs_f64();
+    let outcome_name = outcome.name();
+    match outcome {
+        Outcome::Healed | Outcome::Unverified => {
+            info!(target, incident, rung, outcome = outcome_name, seconds, "treatment ended");
+        }
+        Outcome::NotHealed | Outcome::Worse | Outcome::Failed => {
+            warn!(target, incident, rung, outcome = outcome_name, seconds, detail, "treatment ended");
+        }
+    }
+}
+
+/// The strongest reasons of a decision, for a log line.
+fn reasons(row: &FeatureVector, decision: &Decision) -> String {
+    top_reasons(row, &decision.shares, REASONS_TOLD)
+        .map(|reason| reason.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// What the journal keeps of an intention: with exact shares, since it is to be acted on.
+pub(crate) fn intent_of(target: &Target, intent: &Intent, brain: &Brain) -> Recorded {
+    let shares = brain.explain(&intent.row, intent.decision.action);
+    let recorded = |reason: Reason| RecordedReason {
+        feature: reason.feature.name().to_owned(),
+        value: reason.value,
+        share: reason.share,
+    };
+    Recorded {
+        target: target.id.clone(),
+        name: target.name.clone(),
+        rung: intent.rung,
+        action: intent.decision.action,
+        confidence: intent.decision.confidence,
+        source: intent.decision.source,
+        reasons: top_reasons(&intent.row, &shares, shares.len()).map(recorded).collect(),
+        intended: Moment::now(),
+        wall_time: wall_time(),
+        climbed_from: intent.climbed_from,
+    }
+}
+
+fn wall_time() -> i64 {
+    let since_epoch =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,98 @@
+//! Follows one watched service through its lives: finds the process that listens on its port,
+//! waits for its end, and finds its successor.
+use std::{net::IpAddr, time::Duration};
+
+use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
+use tracing::{error, info};
+
+use super::Done;
+use crate::target::{
+    Rung, Target, TargetId,
+    process::{self, DiscoverError, Listener},
+    procfs::Tree,
+};
+
+/// A service on this machine that is to be watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The URL as the user gave it: the target's name and uid.
+    pub url: String,
+    /// The port that it listens on.
+    pub port: u16,
+    /// The addresses of this machine that it may listen at, in the order of preference.
+    pub addresses: Vec<IpAddr>,
+    /// The `Host` header.
+    pub host: String,
+    /// The strongest remedy permitted.
+    pub ceiling: Rung,
+    /// Path of the health endpoint.
+    pub health_path: String,
+    /// Path of the soft remedy.
+    pub heal_path: String,
+    /// Calibrated confidence below which nothing is done.
+    pub min_confidence: f32,
+}
+
+/// Between two looks for a process that is not there; doubles up to [`SEARCH_MAX`].
+const SEARCH_MIN: Duration = Duration::from_millis(100);
+const SEARCH_MAX: Duration = Duration::from_secs(2);
+/// Between two looks whether the process still lives.
+const ALIVE_CHECK: Duration = Duration::from_millis(250);
+
+/// Runs until the loop is gone.
+pub(super) async fn follow(service: usize, watched: Watched, done: mpsc::Sender<Done>) {
+    let tree = Tree::default();
+    let mut told = false;
+    let mut pause = SEARCH_MIN;
+    while !done.is_closed() {
+        let (port, addresses) = (watched.port, watched.addresses.clone());
+        let found =
+            spawn_blocking(move || process::discover(&Tree::default(), port, &addresses)).await;
+        match found {
+            Ok(Ok(listener)) => {
+                let instance = listener.instance;
+                let target = target_of(&watched, listener);
+                if done.send(Done::Found(service, Box::new(target))).await.is_err() {
+                    return;
+                }
+                (told, pause) = (false, SEARCH_MIN);
+                while tree.still_alive(instance) {
+                    sleep(ALIVE_CHECK).await;
+                }
+                info!(target = watched.url, %instance, "the process ended; looking for its successor");
+            }
+            Ok(Err(error)) => {
+                tell_once(&watched, &error, &mut told);
+                sleep(pause).await;
+                pause = (pause * 2).min(SEARCH_MAX);
+            }
+            Err(panicked) => {
+                error!(error = %panicked, "the search for the process failed");
+                sleep(SEARCH_MAX).await;
+            }
+        }
+    }
+}
+
+fn tell_once(watched: &Watched, error: &DiscoverError, told: &mut bool) {
+    if !std::mem::replace(told, true) {
+        info!(target = watched.url, %error, "waiting for the service");
+    }
+}
+
+fn target_of(watched: &Watched, listener: Listener) -> Target {
+    Target {
+        id: TargetId { uid: watched.url.clone(), instance: listener.instance.to_string() },
+        name: watched.url.clone(),
+        ceiling: watched.ceiling,
+        address: Some(listener.address),
+        host: watched.host.clone(),
+        health_path: watched.health_path.clone(),
+        heal_path: watched.heal_path.clone(),
+        min_confidence: watched.min_confidence,
+        cgroups: listener.cgroups,
+        port: Some(watched.port),
+        started: listener.started,
+        pid: Some(listener.instance.pid),
+    }
+}

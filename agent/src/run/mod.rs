@@ -1,0 +1,348 @@
+//! The one loop: does what the [`Engine`] commands and tells it what came of it.
+//!
+//! Everything that waits (a poll, a remedy, the journal's disk) runs as a task of its own and
+//! comes back as a [`Done`]; everything that changes state happens here, on one thread, in order.
+mod find;
+mod senses;
+mod treat;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+pub use find::Watched;
+use senses::{Life, Senses};
+use tokio::{sync::mpsc, time::sleep};
+use tracing::{info, warn};
+use treat::Treated;
+
+use crate::{
+    decide::Brain,
+    engine::{Command, Engine, Event, Index, Pace},
+    guard::Policy,
+    moment::Moment,
+    record::{Recorder, Unfinished},
+    serve::{Query, TargetView},
+    signal::{
+        health::{App, Poll},
+        kernel::{Kernel, SlotId, Wakeups, Woken},
+        sample::Trigger,
+    },
+    target::Target,
+};
+
+/// What the agent runs with; validated before it is made.
+#[derive(Debug)]
+pub struct Config {
+    /// The services to watch.
+    pub watched: Vec<Watched>,
+    /// What the guard permits.
+    pub policy: Policy,
+    /// How often to look.
+    pub pace: Pace,
+    /// Restarts a process-mode target; without it SIGTERM does, and a supervisor.
+    pub restart_command: Option<String>,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+    /// While this file exists, nothing is healed.
+    pub pause_file: Option<PathBuf>,
+}
+
+/// What came back from a task.
+#[derive(Debug)]
+enum Done {
+    /// A watched service was found, or found again in another life.
+    Found(usize, Box<Target>),
+    /// A poll ended.
+    Polled { index: Index, life: Life, trigger: Trigger, poll: Poll, app: Box<App> },
+    /// A remedy was given, or could not be.
+    Treated(Treated),
+}
+
+/// The agent: everything that the loop owns.
+#[derive(Debug)]
+pub struct Agent {
+    engine: Engine,
+    brain: Arc<Brain>,
+    kernel: Option<Kernel>,
+    wakeups: Option<Wakeups>,
+    recorder: Recorder,
+    config: Arc<Config>,
+    senses: HashMap<Index, Senses>,
+    slots: HashMap<SlotId, Index>,
+    /// Which place each watched service has.
+    places: HashMap<usize, Index>,
+    unfinished: Vec<Unfinished>,
+    done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
+    queries: mpsc::Receiver<Query>,
+    pending: VecDeque<Event>,
+    commands: Vec<Command>,
+    lives: u64,
+    pause_checked: Moment,
+}
+
+/// Results that may wait for the loop; a task that finds the queue full waits, nothing is lost.
+const QUEUE: usize = 64;
+/// How often the pause file is looked for.
+const PAUSE_CHECK: Duration = Duration::from_secs(1);
+
+impl Agent {
+    /// An agent that has not begun to watch. `unfinished` are the intentions of this boot that
+    /// the journal knows no outcome of.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        brain: Arc<Brain>,
+        kernel: Option<(Kernel, Wakeups)>,
+        recorder: Recorder,
+        unfinished: Vec<Unfinished>,
+        queries: mpsc::Receiver<Query>,
+    ) -> Self {
+        let (kernel, wakeups) = kernel.unzip();
+        Self {
+            engine: Engine::new(Arc::clone(&brain), config.policy.clone(), config.pace.clone()),
+            brain,
+            kernel,
+            wakeups,
+            recorder,
+            config: Arc::new(config),
+            senses: HashMap::new(),
+            slots: HashMap::new(),
+            places: HashMap::new(),
+            unfinished,
+            done: mpsc::channel(QUEUE),
+            queries,
+            pending: VecDeque::new(),
+            commands: Vec::new(),
+            lives: 0,
+            pause_checked: Moment::default(),
+        }
+    }
+
+    /// Watches until `shutdown` resolves. Targets are left as they are: an intention under way is
+    /// in the journal and is taken up by the next life of the agent.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        for (service, watched) in self.config.watched.iter().enumerate() {
+            tokio::spawn(find::follow(service, watched.clone(), self.done.0.clone()));
+        }
+        tokio::pin!(shutdown);
+        loop {
+            let due = self.engine.next_due();
+            tokio::select! {
+                () = &mut shutdown => break,
+                Some(query) = self.queries.recv() => self.answer(query),
+                Some(done) = self.done.1.recv() => self.take(done),
+                woken = next_wakeup(&mut self.wakeups) => self.woken(woken),
+                () = until(due) => self.handle(Event::Tick),
+            }
+        }
+        info!("stopped; targets are left as they are");
+    }
+
+    /// One event, and all that follows from it at once.
+    fn handle(&mut self, event: Event) {
+        self.pending.push_back(event);
+        while let Some(event) = self.pending.pop_front() {
+            self.refresh_switches();
+            let mut commands = std::mem::take(&mut self.commands);
+            self.engine.handle(Moment::now(), utc_hour(), event, &mut commands);
+            for command in commands.drain(..) {
+                self.carry_out(command);
+            }
+            self.commands = commands;
+        }
+    }
+
+    fn refresh_switches(&mut self) {
+        self.engine.set_journal_writable(self.recorder.can_intend());
+        let now = Moment::now();
+        if now.since(self.pause_checked) >= PAUSE_CHECK {
+            self.pause_checked = now;
+            let paused = self.config.pause_file.as_ref().is_some_and(|file| file.exists());
+            self.engine.set_paused(paused);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Look(index, trigger) => self.look(index, trigger),
+            Command::Heal(index, intent) => {
+                let Some(case) = self.engine.case(index) else { return };
+                let treatment = treat::Treatment {
+                    index,
+                    target: case.target.clone(),
+                    intent,
+                    brain: Arc::clone(&self.brain),
+                    config: Arc::clone(&self.config),
+                    journal: self.recorder.journal(),
+                };
+                self.recorder.healing(&case.target, &treatment.intent);
+                tokio::spawn(treat::treat(treatment, self.done.0.clone()));
+            }
+            Command::Tell(index, fact) => {
+                if let Some(case) = self.engine.case(index) {
+                    self.recorder.tell(case, fact);
+                }
+            }
+        }
+    }
+
+    /// Polls the target, if it is polled at all; the rest is read when the poll is back.
+    fn look(&mut self, index: Index, trigger: Trigger) {
+        let Some(senses) = self.senses.get_mut(&index) else { return };
+        let Some(mut app) = senses.take_app() else {
+            self.read(index, trigger, None);
+            return;
+        };
+        let life = senses.life();
+        let done = self.done.0.clone();
+        tokio::spawn(async move {
+            let poll = app.poll(Moment::now()).await;
+            // The loop is gone only when the agent stops: then nobody needs this.
+            let _ = done.send(Done::Polled { index, life, trigger, poll, app }).await;
+        });
+    }
+
+    fn read(&mut self, index: Index, trigger: Trigger, poll: Option<Poll>) {
+        let Some(senses) = self.senses.get_mut(&index) else { return };
+        if let Some(poll) = &poll {
+            self.recorder.polled(poll);
+        }
+        let sample = senses.sample(self.kernel.as_mut(), trigger, poll);
+        self.pending.push_back(Event::Looked(index, Box::new(sample)));
+    }
+
+    fn take(&mut self, done: Done) {
+        match done {
+            Done::Found(service, target) => self.found(service, *target),
+            Done::Polled { index, life, trigger, poll, app } => {
+                let Some(senses) = self.senses.get_mut(&index) else { return };
+                if senses.life() != life {
+                    // The poll of a former instance says nothing of this one.
+                    return;
+                }
+                senses.return_app(app);
+                self.read(index, trigger, Some(poll));
+                self.handle_pending();
+            }
+            Done::Treated(treated) => {
+                if let Some(senses) = self.senses.get_mut(&treated.index) {
+                    senses.drew(treated.responses);
+                }
+                self.handle(Event::Treated {
+                    index: treated.index,
+                    incident: treated.incident,
+                    failed: treated.failed,
+                });
+            }
+        }
+    }
+
+    fn handle_pending(&mut self) {
+        if let Some(event) = self.pending.pop_front() {
+            self.handle(event);
+        }
+    }
+
+    /// A service was found: a new target, or another life of a known one.
+    fn found(&mut self, service: usize, target: Target) {
+        let index = self.places.get(&service).copied();
+        let place = index.unwrap_or_else(|| self.engine.vacant());
+        if let Some(before) = self.senses.remove(&place) {
+            self.let_go(before);
+        }
+        self.recorder.found(&target, index.is_some());
+        self.lives += 1;
+        let senses = Senses::open(&target, Life(self.lives), self.kernel.as_mut());
+        if let Some(slot) = senses.slot_id() {
+            self.slots.insert(slot, place);
+        }
+        self.senses.insert(place, senses);
+        self.places.insert(service, place);
+        let uid = target.id.uid.clone();
+        if index.is_some() {
+            self.handle(Event::Changed(place, Box::new(target)));
+        } else {
+            self.handle(Event::Added(place, Box::new(target)));
+        }
+        self.take_up(place, &uid);
+    }
+
+    /// An intention without an outcome counts as done: it is verified and never repeated.
+    fn take_up(&mut self, index: Index, uid: &str) {
+        let Some(at) = self.unfinished.iter().position(|u| u.uid == uid) else { return };
+        let unfinished = self.unfinished.swap_remove(at);
+        warn!(
+            incident = unfinished.incident,
+            target = uid,
+            rung = unfinished.rung.name(),
+            "an intention without an outcome was found: it counts as done and is verified"
+        );
+        self.handle(Event::Recovered {
+            index,
+            incident: unfinished.incident,
+            rung: unfinished.rung,
+            before: unfinished.before,
+            intended: unfinished.intended,
+        });
+    }
+
+    fn let_go(&mut self, senses: Senses) {
+        if let (Some(slot), Some(kernel)) = (senses.into_slot(), self.kernel.as_mut()) {
+            self.slots.remove(&slot.id());
+            kernel.unwatch(slot);
+        }
+    }
+
+    fn woken(&mut self, woken: Woken) {
+        self.recorder.woken(woken.cause);
+        if let Some(index) = self.slots.get(&woken.slot) {
+            let event = Event::Woken {
+                index: *index,
+                at: woken.at,
+                throttled: woken.cause == crate::signal::kernel::Cause::Throttled,
+            };
+            self.handle(event);
+        }
+    }
+
+    fn answer(&self, query: Query) {
+        match query {
+            Query::Targets(reply) => {
+                let views = self.engine.cases().map(|(_, case)| TargetView::of(case)).collect();
+                // Who asked may have hung up.
+                let _ = reply.send(views);
+            }
+            Query::Pending(reply) => {
+                let waiting = self.config.watched.len() - self.places.len();
+                let unseen = self.engine.cases().filter(|(_, c)| c.decision.is_none()).count();
+                let _ = reply.send((waiting, unseen));
+            }
+        }
+    }
+}
+
+/// The next wake-up; never without kernel signals.
+async fn next_wakeup(wakeups: &mut Option<Wakeups>) -> Woken {
+    match wakeups {
+        Some(wakeups) => wakeups.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(due: Option<Moment>) {
+    match due {
+        Some(due) => sleep(due.since(Moment::now())).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Hour of the day, UTC, by the node's clock.
+fn utc_hour() -> u8 {
+    let since_epoch =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u8::try_from(since_epoch.as_secs() / 3600 % 24).unwrap_or(0)
+}

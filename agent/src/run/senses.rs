@@ -1,0 +1,134 @@
+//! What the agent holds open to look at one instance of one target.
+use tracing::warn;
+
+use crate::{
+    moment::Moment,
+    signal::{
+        cgroup::CgroupReading,
+        health::{App, HealthError, Poll, Responses},
+        kernel::{Kernel, Slot, SlotId},
+        sample::{KernelReading, Sample, Trigger},
+        usage::Usage,
+    },
+    target::{
+        Target,
+        procfs::{Machine, Tree},
+    },
+};
+
+/// Tells the instances of one place apart, so that a late answer is not taken for a new one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Life(pub(super) u64);
+
+/// One instance's connection, counters and files.
+#[derive(Debug)]
+pub(super) struct Senses {
+    life: Life,
+    /// Taken for the length of a poll.
+    app: Option<Box<App>>,
+    slot: Option<Slot>,
+    usage: Option<Usage>,
+    machine: Machine,
+    /// Responses that the agent itself drew, by class.
+    own_responses: [u64; 5],
+    /// Connections that the agent itself gave up half-way.
+    own_resets: u64,
+}
+
+impl Senses {
+    /// Opens what can be opened. What cannot is told once and missing from then on.
+    pub(super) fn open(target: &Target, life: Life, kernel: Option<&mut Kernel>) -> Self {
+        let slot = kernel.and_then(|kernel| match kernel.watch(target) {
+            Ok(slot) => Some(slot),
+            Err(error) => {
+                warn!(target = target.name, %error, "no kernel signals for this target");
+                None
+            }
+        });
+        let app = target.address.and_then(|address| {
+            match App::new(address, &target.host, &target.health_path, &target.heal_path) {
+                Ok(app) => Some(Box::new(app)),
+                Err(error) => {
+                    warn!(target = target.name, %error, "the app is not polled");
+                    None
+                }
+            }
+        });
+        let main = target.id.instance.parse().ok();
+        let usage = match Usage::open(&Tree::default(), &target.cgroups, main) {
+            Ok(usage) => Some(usage),
+            Err(error) => {
+                warn!(target = target.name, %error, "its use of CPU and memory cannot be read");
+                None
+            }
+        };
+        let machine = Machine::here();
+        Self { life, app, slot, usage, machine, own_responses: [0; 5], own_resets: 0 }
+    }
+
+    pub(super) const fn life(&self) -> Life {
+        self.life
+    }
+
+    pub(super) fn slot_id(&self) -> Option<SlotId> {
+        self.slot.as_ref().map(Slot::id)
+    }
+
+    pub(super) fn into_slot(self) -> Option<Slot> {
+        self.slot
+    }
+
+    pub(super) const fn take_app(&mut self) -> Option<Box<App>> {
+        self.app.take()
+    }
+
+    pub(super) fn return_app(&mut self, app: Box<App>) {
+        self.app = Some(app);
+    }
+
+    /// The agent drew these responses from the target: they are not its traffic.
+    pub(super) fn drew(&mut self, responses: Responses) {
+        for (own, drawn) in self.own_responses.iter_mut().zip(responses) {
+            *own += u64::from(drawn);
+        }
+    }
+
+    /// Reads everything. Re-arms first: an event between arming and reading is then seen twice
+    /// (counted, and by a wake-up) instead of never.
+    pub(super) fn sample(
+        &mut self,
+        kernel: Option<&mut Kernel>,
+        trigger: Trigger,
+        poll: Option<Poll>,
+    ) -> Sample {
+        if let Some(poll) = &poll {
+            self.drew(poll.responses);
+            let hung_up = |error: &HealthError| {
+                matches!(error, HealthError::Transport(transport) if transport.hung_up())
+            };
+            self.own_resets += u64::from(poll.result.as_ref().is_err_and(hung_up));
+        }
+        let at = Moment::now();
+        let kernel = kernel.zip(self.slot.as_ref()).and_then(|(kernel, slot)| {
+            kernel.rearm(slot);
+            let (counters, throttling) = kernel.counters(slot).ok()?;
+            Some(KernelReading {
+                counters,
+                throttling,
+                own_responses: self.own_responses,
+                own_resets: self.own_resets,
+            })
+        });
+        Sample { at, trigger, kernel, poll, usage: self.read_usage() }
+    }
+
+    /// What the cgroup or the process uses; nothing where it is gone, since its successor is
+    /// being looked for.
+    fn read_usage(&self) -> CgroupReading {
+        let mut usage =
+            self.usage.as_ref().and_then(|usage| usage.read().ok()).unwrap_or_default();
+        usage.cpu_limit.get_or_insert(self.machine.cpus);
+        usage.memory_limit_bytes.get_or_insert(self.machine.memory_bytes);
+        usage
+    }
+}

@@ -1,0 +1,99 @@
+//! `:9100`: what the agent shows. Read-only: no request can change anything.
+mod routes;
+mod view;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc, oneshot},
+    time::sleep,
+};
+use tracing::{debug, warn};
+pub use view::TargetView;
+
+use crate::record::metrics::Metrics;
+
+/// A question to the loop, which alone knows the answer.
+#[derive(Debug)]
+pub enum Query {
+    /// Every target as it stands.
+    Targets(oneshot::Sender<Vec<TargetView>>),
+    /// What is still pending: services not found, targets not yet looked at.
+    Pending(oneshot::Sender<(usize, usize)>),
+}
+
+/// What the pages are made from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The loop.
+    pub queries: mpsc::Sender<Query>,
+    /// Where the journal is, if there is one.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// A listening server.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+}
+
+/// Connections served at a time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 64;
+/// A client that takes longer than this to send its request is cut off.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Server {
+    /// Takes the address; nothing is answered before [`Server::run`].
+    ///
+    /// # Errors
+    /// If the address cannot be had, most often because another agent runs.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await? })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers for ever.
+    pub async fn run(self, sources: Sources) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let sources = sources.clone();
+                    tokio::spawn(async move {
+                        let service = service_fn(move |request| {
+                            let sources = sources.clone();
+                            async move { routes::answer(request, &sources).await }
+                        });
+                        let served = http1::Builder::new()
+                            .timer(TokioTimer::new())
+                            .header_read_timeout(HEADER_TIMEOUT)
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await;
+                        if let Err(error) = served {
+                            debug!(%error, "a client of :9100 went away");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    // Most likely out of file descriptors: looking and healing go on without us.
+                    warn!(%error, "no connection can be accepted on :9100");
+                    sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+}

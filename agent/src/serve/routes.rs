@@ -1,0 +1,131 @@
+//! Which path shows what.
+use std::{convert::Infallible, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+};
+use serde::Serialize;
+use tokio::{
+    sync::oneshot,
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use super::{Query, Sources};
+use crate::record::journal::Journal;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// The loop answers within this, or it is not alive.
+const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Incidents that one request shows.
+const INCIDENTS: usize = 100;
+
+const OVERVIEW: &str = "\
+Paramedic: the first responder on this node
+
+/metrics            Prometheus metrics
+/livez              200 while the agent's loop turns
+/readyz             200 once every service was found and looked at; lists what is pending
+/api/v1/targets     JSON: what is watched, seen and decided
+/api/v1/incidents   JSON: the last 100 incidents, newest first
+";
+
+type Answer = Response<Full<Bytes>>;
+
+/// Answers one request.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    sources: &Sources,
+) -> Result<Answer, Infallible> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "read-only: GET and HEAD\n");
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Ok(answer);
+    }
+    Ok(match request.uri().path() {
+        "/" => text(StatusCode::OK, OVERVIEW),
+        "/metrics" => reply(StatusCode::OK, PROMETHEUS, sources.metrics.render()),
+        "/livez" => livez(sources).await,
+        "/readyz" => readyz(sources).await,
+        "/api/v1/targets" => match ask(sources, Query::Targets).await {
+            Some(targets) => json(&targets),
+            None => no_loop(),
+        },
+        "/api/v1/incidents" => incidents(sources).await,
+        _ => text(StatusCode::NOT_FOUND, "no such page; see /\n"),
+    })
+}
+
+async fn livez(sources: &Sources) -> Answer {
+    match ask(sources, Query::Pending).await {
+        Some(_) => text(StatusCode::OK, "ok\n"),
+        None => no_loop(),
+    }
+}
+
+async fn readyz(sources: &Sources) -> Answer {
+    match ask(sources, Query::Pending).await {
+        Some((0, 0)) => text(StatusCode::OK, "ok\n"),
+        Some((missing, unseen)) => reply(
+            StatusCode::SERVICE_UNAVAILABLE,
+            TEXT,
+            format!("pending: {missing} services not found, {unseen} targets not yet looked at\n"),
+        ),
+        None => no_loop(),
+    }
+}
+
+async fn incidents(sources: &Sources) -> Answer {
+    let Some(state_dir) = sources.state_dir.clone() else {
+        return text(StatusCode::NOT_FOUND, "this agent keeps no journal: it has no --state-dir\n");
+    };
+    let read = spawn_blocking(move || Journal::read_only(&state_dir)?.recent(INCIDENTS)).await;
+    match read {
+        Ok(Ok(incidents)) => json(&incidents),
+        Ok(Err(error)) => {
+            reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("the journal: {error}\n"))
+        }
+        Err(error) => {
+            reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("the journal: {error}\n"))
+        }
+    }
+}
+
+async fn ask<T>(sources: &Sources, query: fn(oneshot::Sender<T>) -> Query) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    let asked = async {
+        sources.queries.send(query(reply)).await.ok()?;
+        answer.await.ok()
+    };
+    timeout(LOOP_TIMEOUT, asked).await.ok().flatten()
+}
+
+fn no_loop() -> Answer {
+    text(StatusCode::SERVICE_UNAVAILABLE, "the agent's loop does not answer\n")
+}
+
+fn json<T: Serialize>(value: &T) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => reply(StatusCode::OK, JSON, body),
+        Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
+    }
+}
+
+fn text(status: StatusCode, body: &'static str) -> Answer {
+    reply(status, TEXT, body)
+}
+
+fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,61 @@
+//! [`Sample`]: everything seen of one target at one instant.
+use agent_common::{Counters, Throttling};
+
+use super::{cgroup::CgroupReading, health::Poll};
+use crate::moment::Moment;
+
+/// Why the agent looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trigger {
+    /// The regular round.
+    Tick,
+    /// The kernel reported something bad.
+    Wakeup,
+    /// An earlier look called for an action; this one confirms or refutes it.
+    Confirm,
+    /// A remedy was given; this one asks whether it helped.
+    Verify,
+}
+
+impl Trigger {
+    /// The trigger's name, as in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tick => "tick",
+            Self::Wakeup => "wakeup",
+            Self::Confirm => "confirm",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// One target, one instant. Counts are cumulative since the target was first watched.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// When the kernel's counters were read: after the poll, so that they contain its responses.
+    pub at: Moment,
+    /// Why the agent looked.
+    pub trigger: Trigger,
+    /// What the kernel counted; `None` without kernel signals.
+    pub kernel: Option<KernelReading>,
+    /// What polling `/health` gave; `None` for a target that gets no HTTP from the agent.
+    pub poll: Option<Poll>,
+    /// Use of CPU and memory as the kernel accounts for it; a limit that the target does not have
+    /// is the machine's.
+    pub usage: CgroupReading,
+}
+
+/// The kernel's counters of one target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelReading {
+    /// Traffic, resets, retransmits and OOM kills.
+    pub counters: Counters,
+    /// Throttling; all zero where only polling `cpu.stat` works.
+    pub throttling: Throttling,
+    /// Responses, by class, that the agent itself has drawn from the target. Its own polls are
+    /// subtracted by count, never by path: a path would be the target's word for what to ignore.
+    pub own_responses: [u64; 5],
+    /// Connections that the agent itself gave up half-way: each shows as a reset received.
+    pub own_resets: u64,
+}

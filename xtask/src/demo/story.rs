@@ -1,0 +1,67 @@
+//! What a scene tells while it plays: the agent's log in plain words, with the time since the
+//! scene began.
+use std::time::Instant;
+
+use crate::stage::agent::Line;
+
+/// Tells with the time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Story {
+    begun: Instant,
+}
+
+impl Story {
+    pub(crate) fn begin() -> Self {
+        Self { begun: Instant::now() }
+    }
+
+    /// Something happened on stage.
+    pub(crate) fn tell(self, what: &str) {
+        println!("   {:6.2} s  {what}", self.begun.elapsed().as_secs_f64());
+    }
+
+    /// The agent said something; what matters of it is told.
+    pub(crate) fn hear(self, line: &Line) {
+        if let Some(what) = in_words(line) {
+            self.tell(&format!("  agent: {what}"));
+        }
+    }
+}
+
+fn in_words(line: &Line) -> Option<String> {
+    let percent = |field: &str| line.number(field).unwrap_or(0.0) * 100.0;
+    Some(match line.message() {
+        "verdict" => format!(
+            "verdict {}, {:.0} % sure ({})",
+            line.text("action"),
+            percent("confidence"),
+            line.text("reasons")
+        ),
+        "healing" => format!(
+            "healing by {}, {:.0} % sure, because {}",
+            line.text("rung"),
+            percent("confidence"),
+            line.text("reasons")
+        ),
+        "treatment ended" => format!(
+            "{} {} after {:.1} s {}",
+            line.text("rung"),
+            line.text("outcome"),
+            line.number("seconds").unwrap_or(0.0),
+            line.text("detail")
+        ),
+        "left alone" => format!(
+            "left alone: {} ({} = {:.2})",
+            line.text("reason"),
+            line.text("feature"),
+            line.number("value").unwrap_or(0.0)
+        ),
+        "not healed" if line.text("gate") != "evidence" => {
+            format!("not healed, gate {}: {}", line.text("gate"), line.text("reason"))
+        }
+        message if line.text("level") == "WARN" || line.text("level") == "ERROR" => {
+            format!("{message} {}", line.text("error"))
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,173 @@
+//! The agent on stage, heard through its own log.
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::{Interrupt, Programs, free_port};
+
+/// One line of the agent's log.
+#[derive(Clone, Debug)]
+pub(crate) struct Line(pub(crate) Value);
+
+impl Line {
+    pub(crate) fn message(&self) -> &str {
+        self.text("message")
+    }
+
+    pub(crate) fn text(&self, field: &str) -> &str {
+        self.0[field].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn number(&self, field: &str) -> Option<f64> {
+        self.0[field].as_f64()
+    }
+}
+
+type Log = Arc<(Mutex<Vec<Line>>, Condvar)>;
+
+/// How an agent is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) urls: Vec<String>,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) arguments: Vec<String>,
+}
+
+/// A running agent; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    child: Child,
+    log: Log,
+    listener: Option<JoinHandle<()>>,
+    /// `http://127.0.0.1:PORT` of its metrics and status.
+    pub(crate) url: String,
+}
+
+/// From its start to its first look at every target.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+impl Agent {
+    /// Starts one and waits until it has looked at every target. `hear` is told each line.
+    pub(crate) fn start(
+        programs: &Programs,
+        setup: &Setup,
+        hear: impl Fn(&Line) + Send + 'static,
+    ) -> Result<Self> {
+        let (first, rest) = setup.urls.split_first().context("an agent without a target")?;
+        let port = free_port()?;
+        let mut command = Command::new(&programs.agent);
+        command.args(["--log", "json", "watch", first]);
+        for url in rest {
+            command.args(["--also", url]);
+        }
+        command
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .arg("--state-dir")
+            .arg(&setup.state_dir)
+            .args(&setup.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().context("cannot start the agent")?;
+        let log = Log::default();
+        let stderr = child.stderr.take().context("the agent has no standard error")?;
+        let listener = thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    let value = serde_json::from_str(&line)
+                        .unwrap_or_else(|_| serde_json::json!({ "message": line }));
+                    let line = Line(value);
+                    hear(&line);
+                    log.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                    log.1.notify_all();
+                }
+                log.1.notify_all();
+            }
+        });
+        let url = format!("http://127.0.0.1:{port}");
+        let mut agent = Self { child, log, listener: Some(listener), url };
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READY_LIMIT;
+        while Instant::now() < deadline {
+            if let Ok(answer) = minreq::get(format!("{}/readyz", self.url)).with_timeout(5).send()
+                && answer.status_code == 200
+            {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                let said = self.lines().last().map(|l| l.message().to_owned()).unwrap_or_default();
+                bail!("the agent ended with {status}: {said}");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        bail!("the agent is not ready after {} s", READY_LIMIT.as_secs())
+    }
+
+    /// Everything it has logged so far.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.log.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The first line that fits, within `limit`; `None` if there is none by then.
+    pub(crate) fn wait_for(
+        &self,
+        limit: Duration,
+        interrupt: &Interrupt,
+        fits: impl Fn(&Line) -> bool,
+    ) -> Result<Option<Line>> {
+        let deadline = Instant::now() + limit;
+        let mut seen = 0;
+        let mut lines = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(line) = lines[seen..].iter().find(|line| fits(line)) {
+                return Ok(Some(line.clone()));
+            }
+            seen = lines.len();
+            interrupt.check()?;
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            lines = self
+                .log
+                .1
+                .wait_timeout(lines, Duration::from_millis(50))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it, as a node that runs out of memory would.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
+        }
+    }
+}

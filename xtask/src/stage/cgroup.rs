@@ -1,0 +1,105 @@
+//! A cgroup of its own for one patient, in every hierarchy that matters here.
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+/// Controllers of cgroup v1 that a patient gets a directory in.
+const V1: [&str; 3] = ["cpu", "cpuacct", "memory"];
+
+/// One directory per hierarchy; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    directories: Vec<PathBuf>,
+}
+
+impl Cgroup {
+    /// Makes it, with the CPU and memory controllers where cgroup v2 has them.
+    pub(crate) fn create(name: &str) -> Result<Self> {
+        let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
+        let mut cgroup = Self { directories: Vec::new() };
+        let mut unified = false;
+        for mount in mounts.lines() {
+            let fields: Vec<&str> = mount.split_whitespace().collect();
+            let [_, at, kind, options, ..] = fields[..] else { continue };
+            let wanted = match kind {
+                "cgroup2" => {
+                    unified = true;
+                    // Refused where v1 owns the controllers; the v1 directories serve then.
+                    let _ = fs::write(Path::new(at).join("cgroup.subtree_control"), "+cpu +memory");
+                    true
+                }
+                "cgroup" => options.split(',').any(|option| V1.contains(&option)),
+                _ => false,
+            };
+            if wanted {
+                cgroup.add(Path::new(at).join(name))?;
+            }
+        }
+        if !unified {
+            bail!("no cgroup2 is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified");
+        }
+        Ok(cgroup)
+    }
+
+    fn add(&mut self, directory: PathBuf) -> Result<()> {
+        match fs::create_dir(&directory) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                Err(error).with_context(|| {
+                    format!("cannot make the cgroup {}: run as root", directory.display())
+                })
+            }
+            _ => {
+                self.directories.push(directory);
+                Ok(())
+            }
+        }
+    }
+
+    /// The files that a process writes itself into.
+    pub(crate) fn entrances(&self) -> impl Iterator<Item = PathBuf> {
+        self.directories.iter().map(|directory| directory.join("cgroup.procs"))
+    }
+
+    /// Limits CPU to `percent` of one core.
+    pub(crate) fn limit_cpu(&self, percent: u32) -> Result<()> {
+        const PERIOD_US: u32 = 100_000;
+        let quota = PERIOD_US / 100 * percent;
+        let write = |file: PathBuf, text: String| {
+            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+        };
+        for directory in &self.directories {
+            let v2 = directory.join("cpu.max");
+            if v2.exists() {
+                return write(v2, format!("{quota} {PERIOD_US}"));
+            }
+            let v1 = directory.join("cpu.cfs_quota_us");
+            if v1.exists() {
+                write(directory.join("cpu.cfs_period_us"), PERIOD_US.to_string())?;
+                return write(v1, quota.to_string());
+            }
+        }
+        bail!("no CPU controller: this kernel cannot throttle")
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        for directory in &self.directories {
+            // A process that was just killed leaves its cgroup a moment later.
+            for _ in 0..100 {
+                match fs::remove_dir(directory) {
+                    Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                    _ => break,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Real processes on the real kernel, for the demo and the bench: a patient in a cgroup of its
+//! own with a supervisor, and an agent beside it. Whatever is put on stage leaves it again when
+//! it is dropped: no process, cgroup or file stays behind.
+pub(crate) mod agent;
+pub(crate) mod cgroup;
+pub(crate) mod http;
+pub(crate) mod patient;
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::time::{ClockId, clock_gettime};
+
+/// The programs on stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// `paramedic`
+    pub(crate) agent: PathBuf,
+    /// `patient-app`
+    pub(crate) patient: PathBuf,
+}
+
+/// Set by SIGINT and SIGTERM, so that a break still clears the stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    pub(crate) fn catch() -> Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // The second signal ends at once, as without the flag.
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))?;
+            signal_hook::flag::register(signal, Arc::clone(&flag))?;
+        }
+        Ok(Self(flag))
+    }
+
+    /// # Errors
+    /// If the user wants to stop.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.0.load(std::sync::atomic::Ordering::Relaxed) {
+            bail!("interrupted; the stage is cleared");
+        }
+        Ok(())
+    }
+}
+
+/// A port that nothing listens on.
+pub(crate) fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Nanoseconds since boot: the clock that agent and patient use too.
+pub(crate) fn boot_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |t| u64::try_from(std::time::Duration::from(t).as_nanos()).unwrap_or(u64::MAX))
+}
