@@ -9,5 +9,6 @@ pub mod target;
 pub mod signal;
 pub mod features;
 pub mod decide;
+pub mod heal;
 pub mod verify;
 pub mod record;

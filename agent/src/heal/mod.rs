@@ -1,0 +1,6 @@
+//! Stage 5: the remedies themselves.
+//!
+//! By the time one is asked for, the guard has permitted it; what is checked here, once more and
+//! last, is that the patient is still the one that was judged.
+mod pidfd;
+pub mod restart;
