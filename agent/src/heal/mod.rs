@@ -1,2 +1,8 @@
-//! Stage 5: the act itself, one remedy per file.
+//! Stage 5: the remedies themselves, one per file, mildest first.
+//!
+//! By the time one is asked for, the guard has permitted it; what is checked here, once more and
+//! last, is that the patient is still the one that was judged.
 pub mod soft;
+
+mod pidfd;
+pub mod restart;

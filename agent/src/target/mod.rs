@@ -9,6 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::moment::Moment;
 
+pub mod cgroup;
+pub mod mountinfo;
+pub mod process;
+pub mod procfs;
+mod socket;
+pub mod url;
+
 /// The ladder of remedies, mildest first. As a target's ceiling it is its owner's consent; as an
 /// intention it is the remedy about to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,0 +1,240 @@
+//! Restart, in process mode: end the patient so that whoever supervises it starts it anew, or run
+//! the command that its owner gave for this.
+//!
+//! What must never happen is that the wrong process is signalled. So: the processes are chosen
+//! from one snapshot, each is pinned by a pidfd, and only then are its start time and its cgroup
+//! compared once more. Never touched are processes outside the patient's cgroup, the agent, its
+//! ancestors, the host's pid 1, and any other life of the patient than the one that was judged.
+//!
+//! An end by SIGTERM counts as a clean exit: under systemd that takes `Restart=always`, or a
+//! restart command.
+mod choose;
+mod command;
+
+use std::{io, sync::Arc, time::Duration};
+
+use nix::sys::signal::Signal::{self, SIGKILL, SIGTERM};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    moment::Moment,
+    target::{
+        Cgroups,
+        procfs::{Instance, NotAnInstance, Tree},
+    },
+};
+use choose::{Patient, Pinned};
+
+/// SIGKILL takes effect at once, but for a process stuck in the kernel or in a frozen cgroup.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How to restart a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// Given to `sh -c` in place of any signal.
+    pub command: Option<String>,
+    /// Time between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// Time for the command; whatever it started in its process group is then killed.
+    pub command_timeout: Duration,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            command: None,
+            grace: Duration::from_secs(10),
+            command_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// When the first signal was sent, or the command started.
+    pub at: Moment,
+    /// The processes that were sent a signal, the main one first; none after a command.
+    pub signalled: Vec<i32>,
+    /// Those among them that got SIGKILL: they outlived the grace period, or are a container's
+    /// pid 1 that catches no SIGTERM.
+    pub forced: Vec<i32>,
+    /// The end of the command's output, at most 4 KiB.
+    pub output: Option<String>,
+}
+
+/// Why there was no restart, or only half of one.
+#[derive(Debug, thiserror::Error)]
+pub enum RestartError {
+    /// The judged instance is not a process.
+    #[error(transparent)]
+    NotAProcess(#[from] NotAnInstance),
+    /// The patient ended by itself.
+    #[error("process {0} has already ended: nothing was done; look for the target again")]
+    Ended(Instance),
+    /// The patient is another than the judged one.
+    #[error("process {0} is no longer the one that was judged: nothing was done; judge it anew")]
+    Changed(Instance),
+    /// The patient may not be signalled, whatever is wrong with it.
+    #[error("refused: process {0} is the agent itself, one of its ancestors, or the host's pid 1")]
+    Protected(Instance),
+    /// Not allowed by the kernel.
+    #[error("not permitted to signal process {0}: run as its user, or with CAP_KILL")]
+    Denied(Instance),
+    /// A kernel without pidfds.
+    #[error("this kernel has no pidfd_open (Linux 5.3): use --restart-command")]
+    Unsupported,
+    /// Some processes outlived SIGKILL.
+    #[error("processes {0:?} outlived SIGKILL: stuck in the kernel, or in a frozen cgroup")]
+    StillRunning(Vec<i32>),
+    /// The restart command failed.
+    #[error("the restart command failed ({status}); its output ends: {output:?}")]
+    Command {
+        /// Exit code or signal.
+        status: std::process::ExitStatus,
+        /// The end of its output, at most 4 KiB.
+        output: String,
+    },
+    /// The restart command took too long.
+    #[error(
+        "the restart command did not end within {limit:?} and was killed; its output ends: \
+             {output:?}"
+    )]
+    CommandTimeout {
+        /// Its time.
+        limit: Duration,
+        /// The end of its output, at most 4 KiB.
+        output: String,
+    },
+    /// The machine did not do what was asked.
+    #[error("cannot restart the process: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl RestartError {
+    /// Whether trying again, with the same target, can succeed. A target that is not the judged
+    /// one must be judged first, and a right that is missing stays missing.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::StillRunning(_)
+            | Self::Command { .. }
+            | Self::CommandTimeout { .. }
+            | Self::Io(_) => true,
+            Self::NotAProcess(_)
+            | Self::Ended(_)
+            | Self::Changed(_)
+            | Self::Protected(_)
+            | Self::Denied(_)
+            | Self::Unsupported => false,
+        }
+    }
+}
+
+impl Restart {
+    /// Restarts the instance that was judged (`pid@start`), which stands in `cgroups`, and returns
+    /// when it has ended (or the command has). Dropped halfway it has sent SIGTERM, or nothing.
+    ///
+    /// # Errors
+    /// See [`RestartError`]. Only after `StillRunning`, `Io` and a failed command may something
+    /// have been done.
+    pub async fn run(
+        &self,
+        tree: &Tree,
+        judged: &str,
+        cgroups: &Cgroups,
+    ) -> Result<Account, RestartError> {
+        let main: Instance = judged.parse()?;
+        let patient = Patient { tree: tree.clone(), main, cgroups: cgroups.clone() };
+        let Some(command) = &self.command else {
+            return self.signal(Arc::new(patient)).await;
+        };
+        patient.present()?;
+        let at = Moment::now();
+        let output = command::run(command, self.command_timeout).await?;
+        Ok(Account { at, signalled: Vec::new(), forced: Vec::new(), output: Some(output) })
+    }
+
+    async fn signal(&self, patient: Arc<Patient>) -> Result<Account, RestartError> {
+        let mut pinned = pin(&patient).await?;
+        let at = Moment::now();
+        send(&mut pinned, patient.main, |p| if p.at_once { SIGKILL } else { SIGTERM })?;
+        let mut signalled = pids(&pinned);
+        let mut forced = pids(pinned.iter().filter(|p| p.at_once));
+
+        let mut left = wait(pinned, self.grace).await?;
+        if !left.is_empty() {
+            // Children that the main process had meanwhile end with it. Once it has ended there
+            // is no telling them from its successor's.
+            let newer = pin(&patient).await.unwrap_or_default();
+            left.extend(newer.into_iter().filter(|n| !signalled.contains(&n.instance.pid)));
+            send(&mut left, patient.main, |_| SIGKILL)?;
+            for pid in pids(&left) {
+                add(&mut signalled, pid);
+                add(&mut forced, pid);
+            }
+            left = wait(left, KILL_TIMEOUT).await?;
+        }
+        if left.is_empty() {
+            Ok(Account { at, signalled, forced, output: None })
+        } else {
+            Err(RestartError::StillRunning(pids(&left)))
+        }
+    }
+}
+
+/// Reads `/proc`, which may take milliseconds, off the agent's one thread.
+async fn pin(patient: &Arc<Patient>) -> Result<Vec<Pinned>, RestartError> {
+    let patient = Arc::clone(patient);
+    spawn_blocking(move || patient.pin()).await.map_err(io::Error::other)?
+}
+
+/// Signals each; those that we may not signal, or that have ended, are let go. The main process
+/// comes first, so that where it may not be signalled nothing is.
+fn send(
+    pinned: &mut Vec<Pinned>,
+    main: Instance,
+    signal: impl Fn(&Pinned) -> Signal,
+) -> Result<(), RestartError> {
+    let mut reached = Vec::with_capacity(pinned.len());
+    for process in pinned.drain(..) {
+        match process.fd.send(signal(&process)) {
+            Ok(()) => reached.push(process),
+            Err(error) if process.instance == main && error.raw_os_error() == Some(libc::EPERM) => {
+                return Err(RestartError::Denied(main));
+            }
+            Err(_) => {}
+        }
+    }
+    *pinned = reached;
+    Ok(())
+}
+
+/// Waits for all to end; those that have not when the time is up are handed back.
+async fn wait(pinned: Vec<Pinned>, limit: Duration) -> io::Result<Vec<Pinned>> {
+    let deadline = Instant::now() + limit;
+    let mut left = Vec::new();
+    for process in pinned {
+        match timeout_at(deadline, process.fd.ended()).await {
+            Ok(ended) => ended?,
+            Err(_) => left.push(process),
+        }
+    }
+    Ok(left)
+}
+
+fn pids<'a>(pinned: impl IntoIterator<Item = &'a Pinned>) -> Vec<i32> {
+    pinned.into_iter().map(|p| p.instance.pid).collect()
+}
+
+fn add(list: &mut Vec<i32>, pid: i32) {
+    if !list.contains(&pid) {
+        list.push(pid);
+    }
+}
+
+#[cfg(test)]
+mod tests;

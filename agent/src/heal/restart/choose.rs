@@ -1,0 +1,249 @@
+//! Which processes a restart means.
+use std::{collections::BTreeSet, fs, io};
+
+use super::RestartError;
+use crate::{
+    heal::pidfd::PidFd,
+    target::{
+        Cgroup, Cgroups, cgroup,
+        mountinfo::Hierarchies,
+        procfs::{Instance, Table, Tree},
+    },
+};
+
+/// The inode of the PID namespace that the kernel boots with (`PROC_PID_INIT_INO`).
+const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Whom to restart.
+#[derive(Debug)]
+pub(super) struct Patient {
+    pub(super) tree: Tree,
+    pub(super) main: Instance,
+    pub(super) cgroups: Cgroups,
+}
+
+/// A process that is sure to be one of the patient's.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    pub(super) instance: Instance,
+    pub(super) fd: PidFd,
+    /// SIGTERM would not reach it.
+    pub(super) at_once: bool,
+}
+
+impl Patient {
+    /// Whether the judged instance is there.
+    pub(super) fn present(&self) -> Result<(), RestartError> {
+        let stat = self.tree.stat(self.main.pid).map_err(|_| RestartError::Ended(self.main))?;
+        if stat.instance() != self.main {
+            return Err(RestartError::Changed(self.main));
+        }
+        if stat.runs() { Ok(()) } else { Err(RestartError::Ended(self.main)) }
+    }
+
+    /// Chooses the patient's processes and pins them, the main one first. Others that end
+    /// meanwhile, or turn out to stand in another cgroup, are left out.
+    pub(super) fn pin(&self) -> Result<Vec<Pinned>, RestartError> {
+        self.present()?;
+        let home = self.cgroups.unified.as_ref().or(self.cgroups.cpu.as_ref());
+        let members = match home {
+            Some(home) if !self.cgroups.shared => Some(cgroup::members(home)?),
+            _ => None,
+        };
+        let table = self.tree.table()?;
+        let protected = protected(&table, self.own_pid(), self.in_host_namespace());
+        let chosen = choose(&table, self.main, members.as_deref(), &protected)?;
+        let hierarchies = self.tree.hierarchies()?;
+        let pinned = chosen.into_iter().map(|instance| self.pin_one(&hierarchies, instance));
+        pinned.filter_map(Result::transpose).collect()
+    }
+
+    fn pin_one(
+        &self,
+        hierarchies: &Hierarchies,
+        instance: Instance,
+    ) -> Result<Option<Pinned>, RestartError> {
+        let is_main = instance == self.main;
+        let fd = match PidFd::open(instance.pid) {
+            Ok(fd) => fd,
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                return Err(RestartError::Unsupported);
+            }
+            Err(_) if is_main => return Err(RestartError::Ended(instance)),
+            Err(_) => return Ok(None),
+        };
+        // In this order: it lived before the pidfd was opened, and it is still the same now, so
+        // it is the one that the pidfd means.
+        let status = self.tree.read(instance.pid, "status").unwrap_or_default();
+        let theirs = self.tree.cgroups(hierarchies, instance.pid);
+        let at_home = theirs.is_ok_and(|theirs| stands_in(&theirs, &self.cgroups));
+        if !self.tree.still_alive(instance) {
+            return if is_main { Err(RestartError::Ended(instance)) } else { Ok(None) };
+        }
+        if !at_home {
+            return if is_main { Err(RestartError::Changed(instance)) } else { Ok(None) };
+        }
+        Ok(Some(Pinned { instance, fd, at_once: deaf_to_term(&status) }))
+    }
+
+    fn own_pid(&self) -> i32 {
+        std::process::id().cast_signed()
+    }
+
+    /// In doubt, yes.
+    fn in_host_namespace(&self) -> bool {
+        let link: io::Result<_> = fs::read_link(self.tree.proc.join("self/ns/pid"));
+        link.map_or(true, |name| name.as_os_str() == HOST_PID_NAMESPACE)
+    }
+}
+
+/// Nobody's patient: the agent, its ancestors, the host's first process.
+fn protected(table: &Table, own: i32, host: bool) -> BTreeSet<i32> {
+    table.line(own).chain(host.then_some(1)).collect()
+}
+
+/// The main process and, where the cgroup is the patient's alone (`members`), everything in it;
+/// else its descendants. If anybody protected has got into the cgroup it is not the patient's
+/// alone any more.
+fn choose(
+    table: &Table,
+    main: Instance,
+    members: Option<&[i32]>,
+    protected: &BTreeSet<i32>,
+) -> Result<Vec<Instance>, RestartError> {
+    let stat = table.0.get(&main.pid).ok_or(RestartError::Ended(main))?;
+    if stat.instance() != main {
+        return Err(RestartError::Changed(main));
+    }
+    if protected.contains(&main.pid) {
+        return Err(RestartError::Protected(main));
+    }
+    let members = members.filter(|m| !m.iter().any(|pid| protected.contains(pid)));
+    let meant = |pid: i32| match members {
+        Some(members) => members.contains(&pid),
+        None => table.descends(pid, main.pid),
+    };
+    let others = table.0.values().filter(|s| s.pid != main.pid && s.runs());
+    let others = others.filter(|s| meant(s.pid) && !protected.contains(&s.pid));
+    Ok(std::iter::once(main).chain(others.map(|s| s.instance())).collect())
+}
+
+/// Whether a process stands where the patient does: in the same cgroups, or below them where they
+/// are the patient's alone.
+fn stands_in(theirs: &Cgroups, ours: &Cgroups) -> bool {
+    let same = |theirs: &Option<Cgroup>, home: &Option<Cgroup>| match (theirs, home) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(theirs), Some(home)) if theirs.path == home.path => theirs.id == home.id,
+        (Some(theirs), Some(home)) => !ours.shared && theirs.path.starts_with(&home.path),
+    };
+    same(&theirs.unified, &ours.unified)
+        && same(&theirs.cpu, &ours.cpu)
+        && same(&theirs.cpuacct, &ours.cpuacct)
+        && same(&theirs.memory, &ours.memory)
+}
+
+/// The first process of a PID namespace is sent no signal that it does not catch, but SIGKILL
+/// from outside.
+fn deaf_to_term(status: &str) -> bool {
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+    let first = field("NSpid:").and_then(|pids| pids.split_ascii_whitespace().last());
+    let caught = field("SigCgt:").and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let term = 1 << (libc::SIGTERM - 1);
+    first == Some("1") && caught.is_some_and(|mask| mask & term == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::target::procfs::Stat;
+
+    const MAIN: Instance = Instance { pid: 30, start_time: 30 };
+
+    /// init 1 ─ shell 10 ─ agent 11; init ─ supervisor 20 ─ main 30 ─ workers 31, 32 ─ zombie 33;
+    /// an orphan 40.
+    fn table() -> Table {
+        let family = [(1, 0), (10, 1), (11, 10), (20, 1), (30, 20), (31, 30), (32, 30), (33, 32)];
+        let stat = |(pid, parent): (i32, i32)| {
+            let state = if pid == 33 { 'Z' } else { 'S' };
+            let (name, start_time) = ("x".to_owned(), u64::from(pid.unsigned_abs()));
+            (pid, Stat { pid, name, state, parent, cpu_ticks: 0, start_time, rss_pages: 0 })
+        };
+        Table(family.into_iter().chain([(40, 1)]).map(stat).collect())
+    }
+
+    fn chosen(members: Option<&[i32]>) -> Vec<i32> {
+        let table = table();
+        let chosen = choose(&table, MAIN, members, &protected(&table, 11, true)).unwrap();
+        chosen.into_iter().map(|instance| instance.pid).collect()
+    }
+
+    #[test]
+    fn a_shared_cgroup_means_the_main_process_and_its_descendants() {
+        assert_eq!(chosen(None), [30, 31, 32]);
+    }
+
+    #[test]
+    fn an_exclusive_cgroup_means_all_in_it_the_main_process_first() {
+        assert_eq!(chosen(Some(&[40, 20, 31, 30])), [30, 20, 31, 40]);
+        assert_eq!(chosen(Some(&[30, 33, 99, 0])), [30], "zombies, the ended, the unseen");
+        assert_eq!(chosen(Some(&[])), [30]);
+    }
+
+    #[test]
+    fn with_the_agent_in_it_a_cgroup_is_not_exclusive() {
+        assert_eq!(chosen(Some(&[30, 31, 40, 11])), [30, 31, 32]);
+        assert_eq!(chosen(Some(&[30, 40, 10])), [30, 31, 32]);
+        assert_eq!(chosen(Some(&[30, 40, 1])), [30, 31, 32]);
+    }
+
+    #[test]
+    fn the_protected_the_ended_and_the_changed_are_refused() {
+        let table = table();
+        let guard = protected(&table, 11, true);
+        let choose = |pid, start_time| choose(&table, Instance { pid, start_time }, None, &guard);
+        for pid in [1, 10, 11] {
+            let start_time = u64::from(pid.unsigned_abs());
+            assert!(matches!(choose(pid, start_time), Err(RestartError::Protected(_))));
+        }
+        assert!(matches!(choose(30, 31), Err(RestartError::Changed(_))));
+        assert!(matches!(choose(99, 99), Err(RestartError::Ended(_))));
+        let container = protected(&table, 31, false);
+        assert_eq!(container, [1, 20, 30, 31].into(), "its ancestors in any case");
+        assert_eq!(protected(&Table::default(), 7, false), [7].into());
+        assert_eq!(protected(&Table::default(), 7, true), [1, 7].into());
+    }
+
+    fn home(path: &str, id: u64, shared: bool) -> Cgroups {
+        let group = Some(Cgroup { path: Path::new(path).to_owned(), id });
+        Cgroups { unified: group.clone(), memory: group, shared, ..Cgroups::default() }
+    }
+
+    #[test]
+    fn only_in_the_patients_own_cgroup() {
+        let stands =
+            |path, id, shared| stands_in(&home(path, id, true), &home("/c/app", 7, shared));
+        assert!(stands("/c/app", 7, false) && stands("/c/app", 7, true));
+        assert!(!stands("/c/app", 8, false), "made anew under the same name");
+        assert!(stands("/c/app/worker", 8, false), "below it, and it is the patient's alone");
+        assert!(!stands("/c/app/worker", 8, true), "below it may be anybody's");
+        assert!(!stands("/c/app2", 7, false) && !stands("/c", 7, false));
+        assert!(!stands_in(&Cgroups::default(), &home("/c/app", 7, false)));
+        let elsewhere = Cgroups { memory: home("/d", 9, true).memory, ..home("/c/app", 7, true) };
+        assert!(!stands_in(&elsewhere, &home("/c/app", 7, false)), "one hierarchy is enough");
+    }
+
+    #[test]
+    fn a_containers_first_process_without_a_handler_is_deaf() {
+        let status = |pids: &str, caught: &str| {
+            deaf_to_term(&format!("Name:\tx\nNSpid:\t{pids}\nSigCgt:\t{caught}\n"))
+        };
+        assert!(status("4242\t1", "0000000000000000"));
+        assert!(status("4242\t7\t1", "0000000180000002"));
+        assert!(!status("4242\t1", "0000000000004000"), "it catches SIGTERM");
+        assert!(!status("4242", "0000000000000000") && !status("4242\t7", "0"));
+        assert!(!status("4242\t1", "x") && !deaf_to_term("") && !deaf_to_term("NSpid:\t5\t1\n"));
+    }
+}

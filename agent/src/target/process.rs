@@ -1,0 +1,162 @@
+//! Process mode: the process behind a port of this machine.
+//!
+//! Its main process is the one that the others come from: ending a worker alone would heal
+//! nothing, ending whoever merely started the service would end more than the service. Where the
+//! owners of a port are not one family there is no telling whom to heal, and nothing is watched.
+//! A service in another network namespace (most containers) is out of scope here.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{
+    Cgroups, cgroup,
+    procfs::{Instance, Table, Tree, started},
+    socket::{self, Listening},
+};
+use crate::moment::Moment;
+
+/// A service found by its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The main process; written as text it is a target's `instance`.
+    pub instance: Instance,
+    /// When the main process started.
+    pub started: Moment,
+    /// The main process's command, at most 15 bytes.
+    pub name: String,
+    /// Where to talk to it.
+    pub address: SocketAddr,
+    /// All processes that hold the socket, the main one among them.
+    pub owners: Vec<i32>,
+    /// Where it stands; `shared` says whether with others.
+    pub cgroups: Cgroups,
+}
+
+/// Why no service was found.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoverError {
+    /// Nothing listens on the port.
+    #[error(
+        "nothing listens on port {0}: start the service first, or correct the port \
+         (a service inside a container has its own network: name the container)"
+    )]
+    NotListening(u16),
+    /// Something listens on the port, at another address.
+    #[error("nothing listens on port {port} at that address, only at {found}: use that address")]
+    OtherAddress {
+        /// The port.
+        port: u16,
+        /// The addresses that do listen.
+        found: String,
+    },
+    /// The owner is somebody else's process.
+    #[error(
+        "cannot see which process listens on port {0}: run as root (or with CAP_SYS_PTRACE) to \
+         watch another user's service"
+    )]
+    Denied(u16),
+    /// The socket has no owner that can be seen at all.
+    #[error(
+        "no process of this PID namespace listens on port {0}: run outside the container, or \
+         with the host's PID namespace"
+    )]
+    NoOwner(u16),
+    /// Several processes that have nothing to do with each other.
+    #[error("port {port} belongs to unrelated processes ({owners}): give each its own port")]
+    Unrelated {
+        /// The port.
+        port: u16,
+        /// Names and pids.
+        owners: String,
+    },
+    /// It ended while it was looked at.
+    #[error("the process behind port {0} ended while it was looked at: try again")]
+    Ended(u16),
+    /// `/proc` could not be read.
+    #[error("cannot read the process table: {0}; is /proc mounted?")]
+    Proc(#[from] io::Error),
+}
+
+/// Finds the service that listens on `port` of this machine, at one of `addresses` (in the order
+/// of preference) or at any if there are none. Blocks while it reads `/proc`.
+///
+/// # Errors
+/// See [`DiscoverError`]; each says what to do.
+pub fn discover(tree: &Tree, port: u16, addresses: &[IpAddr]) -> Result<Listener, DiscoverError> {
+    let (sockets, address) = reachable(socket::listening(tree, port)?, port, addresses)?;
+    let owners = socket::owners(tree, &sockets)?;
+    if owners.held.is_empty() {
+        let why = if owners.denied { DiscoverError::Denied } else { DiscoverError::NoOwner };
+        return Err(why(port));
+    }
+    let table = tree.table()?;
+    let main = main_of(&owners.held, &table)
+        .ok_or_else(|| DiscoverError::Unrelated { port, owners: list(&owners.held, &table) })?;
+    let stat = table.0.get(&main).ok_or(DiscoverError::Ended(port))?;
+    let mut cgroups =
+        tree.cgroups(&tree.hierarchies()?, main).map_err(|_| DiscoverError::Ended(port))?;
+    cgroup::claim(tree, &mut cgroups, &table, main);
+    if !tree.still_alive(stat.instance()) {
+        return Err(DiscoverError::Ended(port));
+    }
+    Ok(Listener {
+        instance: stat.instance(),
+        started: started(stat.start_time),
+        name: stat.name.clone(),
+        address,
+        owners: owners.held.into_keys().collect(),
+        cgroups,
+    })
+}
+
+/// The inodes of the sockets that are meant, and the address to reach them by.
+fn reachable(
+    sockets: Vec<Listening>,
+    port: u16,
+    addresses: &[IpAddr],
+) -> Result<(BTreeSet<u64>, SocketAddr), DiscoverError> {
+    let first = sockets.first().ok_or(DiscoverError::NotListening(port))?;
+    let asked = addresses.iter().find(|&&ip| sockets.iter().any(|s| s.accepts(ip)));
+    let address = match asked {
+        Some(&ip) => SocketAddr::new(ip, port),
+        None if addresses.is_empty() => first.reachable(),
+        None => {
+            let found: Vec<_> = sockets.iter().map(|s| s.address.to_string()).collect();
+            return Err(DiscoverError::OtherAddress { port, found: found.join(", ") });
+        }
+    };
+    let meant = |s: &&Listening| addresses.is_empty() || addresses.iter().any(|&ip| s.accepts(ip));
+    Ok((sockets.iter().filter(meant).map(|s| s.inode).collect(), address))
+}
+
+/// The owner from which all others descend; else, where all inherited one socket from a process
+/// that has let go of it, the oldest.
+fn main_of(held: &BTreeMap<i32, BTreeSet<u64>>, table: &Table) -> Option<i32> {
+    // Socket activation: the init system keeps the socket, the service is another process.
+    let owners: Vec<i32> = held.keys().copied().filter(|&p| p != 1 || held.len() == 1).collect();
+    let leads = |&&main: &&i32| owners.iter().all(|&p| table.descends(p, main));
+    if let Some(&main) = owners.iter().find(leads) {
+        return Some(main);
+    }
+    let inherited = held.values().cloned().reduce(|a, b| &a & &b).is_some_and(|s| !s.is_empty());
+    let age = |pid: &i32| table.0.get(pid).map_or(u64::MAX, |s| s.start_time);
+    owners.into_iter().filter(|_| inherited).min_by_key(age)
+}
+
+/// At most eight owners, by name and pid.
+fn list(held: &BTreeMap<i32, BTreeSet<u64>>, table: &Table) -> String {
+    let mut text = String::new();
+    for pid in held.keys().take(8) {
+        let name = table.0.get(pid).map_or("ended", |s| s.name.as_str());
+        let separator = if text.is_empty() { "" } else { ", " };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{separator}{name} pid {pid}");
+    }
+    if held.len() > 8 { format!("{text} and {} more", held.len() - 8) } else { text }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

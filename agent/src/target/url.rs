@@ -1,0 +1,171 @@
+//! What `paramedic watch URL` may be given: plain HTTP on this machine.
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket},
+};
+
+use hyper::Uri;
+
+/// A service of this machine, by where it listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchUrl {
+    /// The URL in its plainest form, such as `http://localhost:5000`.
+    pub url: String,
+    /// The port.
+    pub port: u16,
+    /// The local addresses that the host's name stands for; at least one.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Why a URL cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum UrlError {
+    /// It is none.
+    #[error("{url:?} is no URL ({why}): write it like http://localhost:5000")]
+    Malformed {
+        /// As given.
+        url: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Another scheme than http.
+    #[error("{0:?} is not watched: only plain http can be, such as http://localhost:5000")]
+    Scheme(String),
+    /// User and password.
+    #[error("leave the user name and password out of the URL: they would end up in the logs")]
+    UserInfo,
+    /// A path, query or fragment.
+    #[error("{0:?} goes too far: give only scheme, host and port; --health-path sets the path")]
+    TooLong(String),
+    /// The name is unknown.
+    #[error("cannot resolve {host:?}: {source}")]
+    Unresolved {
+        /// The host.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another machine.
+    #[error("{0:?} is not an address of this machine: run paramedic on the machine it runs on")]
+    Elsewhere(String),
+}
+
+/// Reads a URL and finds out which addresses of this machine it means. Blocks while the name is
+/// looked up.
+///
+/// # Errors
+/// See [`UrlError`].
+pub fn target_from_url(text: &str) -> Result<WatchUrl, UrlError> {
+    let (host, port) = parse(text)?;
+    let unresolved = |source| UrlError::Unresolved { host: host.clone(), source };
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let found = (name, port).to_socket_addrs().map_err(unresolved)?;
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for ip in found.map(|a| loopback_if_any(a.ip().to_canonical())) {
+        if is_local(ip) && !addresses.contains(&ip) {
+            addresses.push(ip);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(UrlError::Elsewhere(host));
+    }
+    Ok(WatchUrl { url: format!("http://{host}:{port}"), port, addresses })
+}
+
+/// Host and port; the default port is 80.
+fn parse(text: &str) -> Result<(String, u16), UrlError> {
+    let malformed = |why: &str| UrlError::Malformed { url: text.to_owned(), why: why.to_owned() };
+    // First of all, so that no other error repeats a password.
+    if text.contains('@') {
+        return Err(UrlError::UserInfo);
+    }
+    if text.contains('#') {
+        return Err(UrlError::TooLong(text.to_owned()));
+    }
+    match text.split_once("://") {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => {}
+        Some(_) => return Err(UrlError::Scheme(text.to_owned())),
+        None => return Err(malformed("it has no http://")),
+    }
+    let invalid = |why: hyper::http::uri::InvalidUri| malformed(&why.to_string());
+    let uri: Uri = text.parse().map_err(invalid)?;
+    let authority = uri.authority().ok_or_else(|| malformed("it has no host"))?;
+    if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
+        return Err(UrlError::TooLong(text.to_owned()));
+    }
+    let host = authority.host();
+    let port = match authority.as_str().strip_prefix(host) {
+        Some("") => 80,
+        Some(port) => port.strip_prefix(':').and_then(|p| p.parse().ok()).unwrap_or(0),
+        None => 0,
+    };
+    match (host, port) {
+        ("" | "[]", _) => Err(malformed("it has no host")),
+        (_, 0) => Err(malformed("the port is none of 1 to 65535")),
+        _ => Ok((host.to_ascii_lowercase(), port)),
+    }
+}
+
+/// `http://0.0.0.0` is commonly said where any address of this machine is meant.
+fn loopback_if_any(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
+/// The kernel lets a socket be bound to this machine's own addresses only; nothing is sent.
+fn is_local(ip: IpAddr) -> bool {
+    !ip.is_multicast() && (ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_this_machine_are_understood() {
+        for (text, url, ip) in [
+            ("http://127.0.0.1:5000", "http://127.0.0.1:5000", "127.0.0.1"),
+            ("http://127.0.0.1/", "http://127.0.0.1:80", "127.0.0.1"),
+            ("http://[::1]:8080", "http://[::1]:8080", "::1"),
+            ("HTTP://LOCALHOST:1", "http://localhost:1", "127.0.0.1"),
+            ("http://0.0.0.0:81", "http://0.0.0.0:81", "127.0.0.1"),
+        ] {
+            let target = target_from_url(text).unwrap();
+            assert_eq!(target.url, url);
+            assert!(target.addresses.contains(&ip.parse().unwrap()), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused_and_says_why() {
+        for (text, why) in [
+            ("", "no http://"),
+            ("localhost:5000", "no http://"),
+            ("/health", "no http://"),
+            ("https://localhost", "only plain http"),
+            ("unix:///run/x", "only plain http"),
+            ("http://me:secret@localhost", "user name"),
+            ("ftp://me:secret@x y", "user name"),
+            ("http://localhost/health", "goes too far"),
+            ("http://localhost/?a=1", "goes too far"),
+            ("http://localhost/#top", "goes too far"),
+            ("http://localhost#top", "goes too far"),
+            ("http://localhost:0", "1 to 65535"),
+            ("http://localhost:65536", "1 to 65535"),
+            ("http://localhost:", "1 to 65535"),
+            ("http://:80", "no URL"),
+            ("http://", "no URL"),
+            ("http://loc alhost", "no URL"),
+            ("http://192.0.2.1:80", "not an address of this machine"),
+            ("http://224.0.0.1", "not an address of this machine"),
+            ("http://[::1", "no URL"),
+        ] {
+            let error = target_from_url(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{text:?} gave {error:?}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}
