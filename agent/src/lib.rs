@@ -9,6 +9,12 @@ pub mod target;
 pub mod signal;
 pub mod features;
 pub mod decide;
+pub mod guard;
 pub mod heal;
 pub mod verify;
 pub mod record;
+
+pub mod engine;
+pub mod run;
+pub mod serve;
+pub mod cli;

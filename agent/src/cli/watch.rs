@@ -14,7 +14,7 @@ use crate::{
     record::{Recorder, SharedJournal, Unfinished, metrics::Metrics},
     run::{Agent, Config, Watched},
     serve::{Server, Sources},
-    signal::kernel::{Kernel, Options, Wakeups},
+    signal::kernel::{Kernel, Options, Probe, Status, Wakeups},
     target::{
         Rung,
         url::{WatchUrl, target_from_url},
@@ -109,7 +109,7 @@ impl Watch {
             format!("cannot listen on {}: choose another address with --listen", self.listen)
         })?;
         let metrics = Arc::new(Metrics::new()?);
-        let brain = Arc::new(self.brain(&metrics)?);
+        let brain = Arc::new(self.brain(&metrics));
         let (journal, unfinished) = open_journal(&state_dir, &mut config.policy);
         let kernel = self.kernel(&metrics, config.watched.len());
         let (queries, asked) = mpsc::channel(8);
@@ -187,19 +187,19 @@ impl Watch {
     }
 
     /// The model that was asked for, or the built-in one; the rules where it is refused.
-    fn brain(&self, metrics: &Metrics) -> anyhow::Result<Brain> {
+    fn brain(&self, metrics: &Metrics) -> Brain {
         let brain = match &self.model {
             Some(path) => Brain::load(path),
             None => Brain::embedded(),
         };
-        match brain.rules_because() {
-            Some(reason) => {
+        match &brain {
+            Brain::Rules { reason } => {
                 warn!(reason, "no usable model: the documented rules decide, softly at most");
             }
-            None => info!(model = %brain.describe(), "deciding by the model"),
+            Brain::Model(_) => info!(model = %brain.describe(), "deciding by the model"),
         }
         metrics.brain(&brain);
-        Ok(brain)
+        brain
     }
 
     /// Kernel signals, as far as they can be had.
@@ -209,29 +209,38 @@ impl Watch {
             return None;
         }
         let capacity = u32::try_from(targets).unwrap_or(u32::MAX);
-        match Kernel::load(&Options { capacity, ..Options::default() }) {
+        let loaded = Kernel::load(&Options::new(capacity)).map_err(anyhow::Error::from);
+        let loaded = loaded.and_then(|mut kernel| {
+            let wakeups = kernel.wakeups()?.context("the wake-ups are already taken")?;
+            Ok((kernel, wakeups))
+        });
+        match loaded {
             Ok((kernel, wakeups)) => {
                 for probe in kernel.probes() {
-                    metrics.probe(probe);
-                    match probe.unavailable() {
-                        None => info!(
-                            signal = probe.signal.name(),
-                            mechanism = probe.mechanism.name(),
-                            "kernel signal ready"
-                        ),
-                        Some(reason) => warn!(
-                            signal = probe.signal.name(),
-                            reason, "kernel signal missing"
-                        ),
-                    }
+                    metrics.probe_attached(
+                        probe.signal.name(),
+                        probe.mechanism.name(),
+                        probe.is_live(),
+                    );
+                    tell(probe);
                 }
                 Some((kernel, wakeups))
             }
             Err(error) => {
-                warn!(%error, "watching without kernel signals; `paramedic check` tells more");
+                let error = format!("{error:#}");
+                warn!(error, "watching without kernel signals; `paramedic check` tells more");
                 None
             }
         }
+    }
+}
+
+/// One line per kernel signal.
+fn tell(probe: &Probe) {
+    let (signal, mechanism) = (probe.signal.name(), probe.mechanism.name());
+    match &probe.status {
+        Status::Unavailable { reason } => warn!(signal, reason, "kernel signal missing"),
+        status => info!(signal, mechanism, status = status.name(), "kernel signal"),
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     serve::{Query, TargetView},
     signal::{
         health::{App, Poll},
-        kernel::{Kernel, SlotId, Wakeups, Woken},
+        kernel::{Cause, Kernel, Slot, Wake, Wakeups},
         sample::Trigger,
     },
     target::Target,
@@ -72,7 +72,7 @@ pub struct Agent {
     recorder: Recorder,
     config: Arc<Config>,
     senses: HashMap<Index, Senses>,
-    slots: HashMap<SlotId, Index>,
+    slots: HashMap<Slot, Index>,
     /// Which place each watched service has.
     places: HashMap<usize, Index>,
     unfinished: Vec<Unfinished>,
@@ -257,7 +257,7 @@ impl Agent {
         self.recorder.found(&target, index.is_some());
         self.lives += 1;
         let senses = Senses::open(&target, Life(self.lives), self.kernel.as_mut());
-        if let Some(slot) = senses.slot_id() {
+        if let Some(slot) = senses.slot() {
             self.slots.insert(slot, place);
         }
         self.senses.insert(place, senses);
@@ -291,21 +291,19 @@ impl Agent {
     }
 
     fn let_go(&mut self, senses: Senses) {
-        if let (Some(slot), Some(kernel)) = (senses.into_slot(), self.kernel.as_mut()) {
-            self.slots.remove(&slot.id());
-            kernel.unwatch(slot);
+        if let (Some(slot), Some(kernel)) = (senses.slot(), self.kernel.as_mut()) {
+            self.slots.remove(&slot);
+            if let Err(error) = kernel.unwatch(slot) {
+                warn!(%error, "a former instance is still counted in the kernel");
+            }
         }
     }
 
-    fn woken(&mut self, woken: Woken) {
-        self.recorder.woken(woken.cause);
-        if let Some(index) = self.slots.get(&woken.slot) {
-            let event = Event::Woken {
-                index: *index,
-                at: woken.at,
-                throttled: woken.cause == crate::signal::kernel::Cause::Throttled,
-            };
-            self.handle(event);
+    fn woken(&mut self, wake: Wake) {
+        self.recorder.woken(wake.cause);
+        if let Some(index) = self.slots.get(&wake.slot) {
+            let throttled = wake.cause == Cause::Throttled;
+            self.handle(Event::Woken { index: *index, at: wake.at, throttled });
         }
     }
 
@@ -326,11 +324,16 @@ impl Agent {
 }
 
 /// The next wake-up; never without kernel signals.
-async fn next_wakeup(wakeups: &mut Option<Wakeups>) -> Woken {
-    match wakeups {
-        Some(wakeups) => wakeups.next().await,
-        None => std::future::pending().await,
+async fn next_wakeup(wakeups: &mut Option<Wakeups>) -> Wake {
+    if let Some(ring) = wakeups {
+        match ring.next().await {
+            Ok(wake) => return wake,
+            // The regular looks go on without it.
+            Err(error) => warn!(%error, "the kernel's wake-ups can no longer be heard"),
+        }
+        *wakeups = None;
     }
+    std::future::pending().await
 }
 
 async fn until(due: Option<Moment>) {

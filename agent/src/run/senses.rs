@@ -6,7 +6,7 @@ use crate::{
     signal::{
         cgroup::CgroupReading,
         health::{App, HealthError, Poll, Responses},
-        kernel::{Kernel, Slot, SlotId},
+        kernel::{Kernel, Slot},
         sample::{KernelReading, Sample, Trigger},
         usage::Usage,
     },
@@ -70,11 +70,7 @@ impl Senses {
         self.life
     }
 
-    pub(super) fn slot_id(&self) -> Option<SlotId> {
-        self.slot.as_ref().map(Slot::id)
-    }
-
-    pub(super) fn into_slot(self) -> Option<Slot> {
+    pub(super) const fn slot(&self) -> Option<Slot> {
         self.slot
     }
 
@@ -109,12 +105,13 @@ impl Senses {
             self.own_resets += u64::from(poll.result.as_ref().is_err_and(hung_up));
         }
         let at = Moment::now();
-        let kernel = kernel.zip(self.slot.as_ref()).and_then(|(kernel, slot)| {
-            kernel.rearm(slot);
+        let kernel = kernel.zip(self.slot).and_then(|(kernel, slot)| {
+            // Should arming fail, the regular looks still come.
+            let _ = kernel.rearm(slot);
             let (counters, throttling) = kernel.counters(slot).ok()?;
             Some(KernelReading {
                 counters,
-                throttling,
+                throttling: throttling.unwrap_or_default(),
                 own_responses: self.own_responses,
                 own_resets: self.own_resets,
             })

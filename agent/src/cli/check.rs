@@ -1,0 +1,95 @@
+//! `paramedic check`: what this machine's kernel permits.
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::signal::kernel::{Capabilities, Capability, Kernel, Options, Probe, Status};
+
+/// Load and attach every kernel probe, print what works and by which mechanism, and detach again.
+///
+/// Exit code 1 if a kernel signal cannot be had or a required capability is missing.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Print one JSON object for machines.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let held = Capabilities::read();
+        let loaded = Kernel::load(&Options::new(1)).map_err(anyhow::Error::from);
+        let (probes, error) = match &loaded {
+            Ok(kernel) => (kernel.probes(), None),
+            Err(error) => ([].as_slice(), Some(format!("{error:#}"))),
+        };
+        let complete = error.is_none() && probes.iter().all(|probe| reason(probe).is_none());
+        if self.json {
+            let capabilities: Value =
+                Capability::ALL.iter().map(|c| (c.name().to_owned(), held.has(*c).into())).collect();
+            println!(
+                "{}",
+                json!({
+                    "ok": complete,
+                    "error": error,
+                    "capabilities": capabilities,
+                    "probes": probes.iter().map(probe_json).collect::<Vec<_>>(),
+                })
+            );
+        } else {
+            print_table(probes, error.as_deref(), held);
+        }
+        Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn print_table(probes: &[Probe], error: Option<&str>, held: Capabilities) {
+    println!("{:<22} {:<12} {:<12} remarks", "signal", "mechanism", "status");
+    for probe in probes {
+        println!(
+            "{:<22} {:<12} {:<12} {}",
+            probe.signal.name(),
+            probe.mechanism.name(),
+            probe.status.name(),
+            remarks(probe)
+        );
+    }
+    println!("\n{:<22} {:<12} needed", "capability", "held");
+    for capability in Capability::ALL {
+        println!(
+            "{:<22} {:<12} {}",
+            capability.name(),
+            if held.has(capability) { "yes" } else { "no" },
+            if capability.is_required() { "for any kernel signal" } else { "for some mechanisms" },
+        );
+    }
+    if let Some(error) = error {
+        println!("\n{error}");
+    }
+}
+
+fn reason(probe: &Probe) -> Option<&str> {
+    match &probe.status {
+        Status::Unavailable { reason } => Some(reason),
+        _ => None,
+    }
+}
+
+fn remarks(probe: &Probe) -> String {
+    let tried = probe.tried.iter().map(|(mechanism, why)| format!("{}: {why}", mechanism.name()));
+    reason(probe).map(str::to_owned).into_iter().chain(tried).collect::<Vec<_>>().join("; ")
+}
+
+fn probe_json(probe: &Probe) -> Value {
+    let tried = |(mechanism, why): &(crate::signal::kernel::Mechanism, String)| {
+        json!({ "mechanism": mechanism.name(), "reason": why })
+    };
+    json!({
+        "signal": probe.signal.name(),
+        "mechanism": probe.mechanism.name(),
+        "status": probe.status.name(),
+        "reason": reason(probe),
+        "tried": probe.tried.iter().map(tried).collect::<Vec<_>>(),
+    })
+}
