@@ -2,3 +2,4 @@
 //!
 //! Cumulative counts and last readings, as they are: rates, windows and judgement begin in
 //! `features`. What could not be read is `None`, never a made-up zero.
+pub mod kernel;
