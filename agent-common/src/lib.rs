@@ -63,6 +63,23 @@ pub struct Counters {
     pub oom_kills: u64,
 }
 
+impl Counters {
+    /// The sum of two copies, field by field.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        for (sum, responses) in self.responses.iter_mut().zip(other.responses) {
+            *sum = sum.wrapping_add(responses);
+        }
+        self.requests = self.requests.wrapping_add(other.requests);
+        self.upstream_5xx = self.upstream_5xx.wrapping_add(other.upstream_5xx);
+        self.resets_received = self.resets_received.wrapping_add(other.resets_received);
+        self.resets_sent = self.resets_sent.wrapping_add(other.resets_sent);
+        self.retransmits = self.retransmits.wrapping_add(other.retransmits);
+        self.oom_kills = self.oom_kills.wrapping_add(other.oom_kills);
+        self
+    }
+}
+
 /// The CPU controller's own counters of one cgroup, as the kernel last showed them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,12 +108,16 @@ pub mod cause {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wakeup {
-    /// `bpf_ktime_get_ns` (`CLOCK_MONOTONIC`) at the event.
+    /// Nanoseconds since boot (`CLOCK_BOOTTIME`) at the event.
     pub at_ns: u64,
     /// The target's slot.
     pub slot: u32,
+    /// What the slot was armed with: which of its successive owners this is about.
+    pub generation: u32,
     /// One of [`cause`].
     pub cause: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
 /// Marks a kernel offset that the running kernel does not have.
@@ -111,8 +132,8 @@ pub struct Offsets {
     pub sock_cgroup: u32,
     /// `sock.__sk_common.skc_state`
     pub sock_state: u32,
-    /// `sock.__sk_common.skc_num`
-    pub sock_num: u32,
+    /// `inet_sock.inet_sport`: survives the unhashing that zeroes `skc_num` before a reset is sent
+    pub inet_sport: u32,
     /// `cgroup.kn`
     pub cgroup_kn: u32,
     /// `kernfs_node.id`
@@ -150,7 +171,7 @@ impl Offsets {
     pub const NONE: Self = Self {
         sock_cgroup: ABSENT,
         sock_state: ABSENT,
-        sock_num: ABSENT,
+        inet_sport: ABSENT,
         cgroup_kn: ABSENT,
         kn_id: ABSENT,
         cfs_rq_tg: ABSENT,
@@ -173,7 +194,7 @@ const _: () = {
     assert!(size_of::<Key>() == 16);
     assert!(size_of::<Counters>() == 88);
     assert!(size_of::<Throttling>() == 24);
-    assert!(size_of::<Wakeup>() == 16);
+    assert!(size_of::<Wakeup>() == 24);
     assert!(size_of::<Offsets>() == 18 * 4);
 };
 

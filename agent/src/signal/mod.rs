@@ -4,5 +4,6 @@
 //! `features`. What could not be read is `None`, never a made-up zero.
 pub mod cgroup;
 pub mod health;
+pub mod kernel;
 pub mod sample;
 pub mod usage;

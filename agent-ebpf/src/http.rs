@@ -1,0 +1,245 @@
+//! HTTP/1.x in plaintext, seen at the edge of a watched cgroup.
+//!
+//! A message is known by the first bytes of the packet that it begins in. What does not begin a
+//! packet is not seen: the second of two pipelined responses in one buffer, TLS, HTTP/2. A
+//! retransmitted first packet counts twice. Every packet passes, whatever it is, and the ordinary
+//! ones (acknowledgements, bulk) pass with one look at their head.
+use core::ptr;
+
+use agent_common::{cause, scope};
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::__sk_buff,
+    helpers::generated::{bpf_skb_cgroup_id, bpf_skb_load_bytes},
+    macros::cgroup_skb,
+    programs::SkBuffContext,
+};
+
+use crate::maps;
+
+const PASS: i32 = 1;
+const TCP: u8 = 6;
+/// What an IPv4 fragment header says of anything but the first fragment.
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+/// Enough of a message to tell what it is: `HTTP/1.1 200`.
+const HEAD: usize = 12;
+
+#[cgroup_skb(egress)]
+pub fn http_egress(ctx: SkBuffContext) -> i32 {
+    let _ = try_egress(Packet::new(&ctx));
+    PASS
+}
+
+#[cgroup_skb(ingress)]
+pub fn http_ingress(ctx: SkBuffContext) -> i32 {
+    let _ = try_ingress(Packet::new(&ctx));
+    PASS
+}
+
+#[inline(always)]
+fn try_egress(packet: Packet) -> Option<()> {
+    let segment = packet.segment()?;
+    let class = segment.head.response_class()?;
+    let slot = maps::traffic_slot(packet.cgroup(), segment.source)?;
+    // SAFETY: only an address within the array is taken: `response_class` is below 5.
+    maps::count(slot, |counters| unsafe {
+        (&raw mut (*counters).responses).cast::<u64>().add(class)
+    });
+    if class == 4 {
+        maps::wake(slot, cause::HTTP_5XX);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn try_ingress(packet: Packet) -> Option<()> {
+    let segment = packet.segment()?;
+    if segment.head.is_request() {
+        let slot = maps::traffic_slot(packet.cgroup(), segment.destination)?;
+        // SAFETY: only the address is taken.
+        maps::count(slot, |counters| unsafe { &raw mut (*counters).requests });
+    } else if segment.head.response_class()? == 4 {
+        let slot = maps::slot(packet.cgroup(), scope::UPSTREAM)?;
+        // SAFETY: as above.
+        maps::count(slot, |counters| unsafe { &raw mut (*counters).upstream_5xx });
+    }
+    Some(())
+}
+
+/// One TCP segment with a payload.
+struct Segment {
+    source: u16,
+    destination: u16,
+    head: Head,
+}
+
+/// The first bytes of a payload, as big-endian words.
+struct Head {
+    first: u64,
+    rest: u32,
+}
+
+impl Head {
+    /// The class of an HTTP/1.x response, 0 for 1xx to 4 for 5xx.
+    #[inline(always)]
+    fn response_class(&self) -> Option<usize> {
+        let [space, class, tens, ones] = self.rest.to_be_bytes();
+        let digit = |byte: u8| byte.is_ascii_digit();
+        let class = class.wrapping_sub(b'1');
+        let known = self.first >> 8 == word(b"HTTP/1.") >> 8
+            && digit(self.first as u8)
+            && space == b' '
+            && class < 5
+            && digit(tens)
+            && digit(ones);
+        known.then_some(class as usize)
+    }
+
+    #[inline(always)]
+    fn is_request(&self) -> bool {
+        // Most packets that are no request leave at the first letter.
+        match (self.first >> 56) as u8 {
+            b'G' => self.begins(b"GET "),
+            b'P' => self.begins(b"POST ") || self.begins(b"PUT ") || self.begins(b"PATCH "),
+            b'H' => self.begins(b"HEAD "),
+            b'D' => self.begins(b"DELETE "),
+            b'O' => self.begins(b"OPTIONS "),
+            b'C' => self.begins(b"CONNECT "),
+            b'T' => self.begins(b"TRACE "),
+            _ => false,
+        }
+    }
+
+    #[inline(always)]
+    fn begins<const N: usize>(&self, method: &[u8; N]) -> bool {
+        self.first >> (64 - 8 * N) == word(method) >> (64 - 8 * N)
+    }
+}
+
+/// Up to 8 bytes as the leading bytes of a big-endian word.
+const fn word<const N: usize>(bytes: &[u8; N]) -> u64 {
+    let mut word = [0; 8];
+    let mut i = 0;
+    while i < N {
+        word[i] = bytes[i];
+        i += 1;
+    }
+    u64::from_be_bytes(word)
+}
+
+/// A packet from its network header on.
+#[derive(Clone, Copy)]
+struct Packet {
+    skb: *mut __sk_buff,
+}
+
+impl Packet {
+    #[inline(always)]
+    fn new(ctx: &SkBuffContext) -> Self {
+        Self { skb: ctx.as_ptr().cast() }
+    }
+
+    /// Id of the cgroup of the packet's socket.
+    #[inline(always)]
+    fn cgroup(self) -> u64 {
+        // SAFETY: the program's own context.
+        unsafe { bpf_skb_cgroup_id(self.skb) }
+    }
+
+    /// The segment, if this is TCP with enough payload to tell.
+    #[inline(always)]
+    fn segment(self) -> Option<Segment> {
+        // SAFETY: fields of the program's own context, which the verifier turns into the bounds of
+        // the linear part; every access below is behind a comparison with `end`.
+        let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        // The usual packets: IPv4 without options, IPv6 without extension headers.
+        if data + 60 <= end && byte(data) >> 4 == 6 {
+            return self.transport(data + 40, 40, byte(data + 6) == TCP);
+        }
+        if data + 40 <= end && byte(data) == 0x45 {
+            let whole = half(data + 6) & FRAGMENT_OFFSET == 0;
+            return self.transport(data + 20, 20, whole && byte(data + 9) == TCP);
+        }
+        self.unusual()
+    }
+
+    /// Reads a TCP header in the linear part: 20 bytes at `at`, checked by the caller.
+    #[inline(always)]
+    fn transport(self, at: usize, offset: u32, is_tcp: bool) -> Option<Segment> {
+        if !is_tcp {
+            return None;
+        }
+        let payload = offset + u32::from(byte(at + 12) >> 4) * 4;
+        let head = self.head(payload)?;
+        Some(Segment { source: half(at), destination: half(at + 2), head })
+    }
+
+    /// The same by copies: for IPv4 options, and headers outside the linear part.
+    #[inline(always)]
+    fn unusual(self) -> Option<Segment> {
+        let [version] = self.load::<1>(0)?;
+        let (transport, protocol) = match version >> 4 {
+            4 => {
+                let [high, low, _, protocol] = self.load::<4>(6)?;
+                if u16::from_be_bytes([high, low]) & FRAGMENT_OFFSET != 0 {
+                    return None;
+                }
+                (u32::from(version & 0xf) * 4, protocol)
+            }
+            6 => (40, self.load::<1>(6)?[0]),
+            _ => return None,
+        };
+        if protocol != TCP {
+            return None;
+        }
+        let ports = self.load::<4>(transport)?;
+        let [length] = self.load::<1>(transport + 12)?;
+        let head = self.head(transport + u32::from(length >> 4) * 4)?;
+        Some(Segment {
+            source: u16::from_be_bytes([ports[0], ports[1]]),
+            destination: u16::from_be_bytes([ports[2], ports[3]]),
+            head,
+        })
+    }
+
+    /// The first bytes of the payload, wherever they are: on the way out they usually lie in page
+    /// fragments, outside the linear part.
+    #[inline(always)]
+    fn head(self, payload: u32) -> Option<Head> {
+        // SAFETY: a field of the program's own context.
+        let length = unsafe { (*self.skb).len };
+        if length < payload + HEAD as u32 {
+            return None;
+        }
+        let bytes = self.load::<HEAD>(payload)?;
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+        Some(Head {
+            first: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            rest: u32::from_be_bytes([i, j, k, l]),
+        })
+    }
+
+    /// Copies `N` bytes; a constant length leaves the verifier nothing to doubt.
+    #[inline(always)]
+    fn load<const N: usize>(self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        // SAFETY: the destination is `N` bytes, and the helper checks the source.
+        let result = unsafe {
+            bpf_skb_load_bytes(self.skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32)
+        };
+        (result == 0).then_some(bytes)
+    }
+}
+
+/// A byte of the linear part, checked by the caller.
+#[inline(always)]
+fn byte(at: usize) -> u8 {
+    // SAFETY: the caller compared with the end of the linear part, or the verifier refuses.
+    unsafe { ptr::read(at as *const u8) }
+}
+
+/// A big-endian half word of the linear part, checked by the caller.
+#[inline(always)]
+fn half(at: usize) -> u16 {
+    u16::from_be_bytes([byte(at), byte(at + 1)])
+}

@@ -1,0 +1,102 @@
+//! The maps, and the three things done with them: find a target's slot, count, wake.
+//!
+//! The agent sizes every map at load from the number of targets it may watch.
+use core::{arch::asm, ptr};
+
+use agent_common::{Counters, Key, Throttling, Wakeup, scope};
+use aya_ebpf::{
+    helpers::bpf_ktime_get_boot_ns,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+
+#[map]
+static TARGETS: HashMap<Key, u32> = HashMap::with_max_entries(1, 0);
+#[map]
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static THROTTLING: Array<Throttling> = Array::with_max_entries(1, 0);
+/// The generation of each armed slot's owner; 0 is disarmed.
+#[map]
+static ARMED: Array<u32> = Array::with_max_entries(1, 0);
+#[map]
+static WAKEUPS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// The slot of a cgroup's target within one scope.
+#[inline(always)]
+pub fn slot(cgroup: u64, scope: u16) -> Option<u32> {
+    lookup(Key::new(cgroup, 0, scope))
+}
+
+/// The slot that traffic on a local port belongs to: the target narrowed to the port, else the
+/// one that takes the whole cgroup.
+#[inline(always)]
+pub fn traffic_slot(cgroup: u64, port: u16) -> Option<u32> {
+    match lookup(Key::new(cgroup, port, scope::TRAFFIC)) {
+        None if port != 0 => slot(cgroup, scope::TRAFFIC),
+        found => found,
+    }
+}
+
+#[inline(always)]
+fn lookup(key: Key) -> Option<u32> {
+    // SAFETY: entries are preallocated and their value is one aligned u32, read at once; an entry
+    // reused meanwhile yields another target's slot for one event, which is all that can happen.
+    unsafe { TARGETS.get(key) }.copied()
+}
+
+/// Adds one to the counter of `slot` that `field` picks.
+///
+/// An atomic add although the copy is this CPU's own: a program may be interrupted, or preempted,
+/// by another one that counts for the same target on the same CPU. (On x86 it also orders the
+/// count before the look at `ARMED` in [`wake`].)
+#[inline(always)]
+pub fn count(slot: u32, field: impl FnOnce(*mut Counters) -> *mut u64) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: `field` points into the map value, which outlives the program run. In assembly,
+        // because core has no read-modify-write atomics for this target; this one is as old as BPF.
+        unsafe { asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) field(counters), one = in(reg) 1u64) };
+    }
+}
+
+/// Wakes the agent, if the slot is armed, and disarms it: the storm behind the first event is
+/// only counted. When the ring is full the slot stays armed, and a later event wakes.
+///
+/// A plain read and write, not an exchange: two CPUs that race here send two records, and one
+/// look too many is harmless. (The exchange would need a newer kernel on some machines.)
+#[inline(always)]
+pub fn wake(slot: u32, cause: u32) {
+    let Some(armed) = ARMED.get_ptr_mut(slot) else { return };
+    // SAFETY: an aligned u32 in the map value, which outlives the program run; volatile because
+    // user space and other CPUs write it.
+    let generation = unsafe { ptr::read_volatile(armed) };
+    if generation == 0 {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { ptr::write_volatile(armed, 0) };
+    if let Some(mut record) = WAKEUPS.reserve::<Wakeup>(0) {
+        // SAFETY: the helper has no preconditions.
+        let at_ns = unsafe { bpf_ktime_get_boot_ns() };
+        record.write(Wakeup { at_ns, slot, generation, cause, padding: 0 });
+        record.submit(0);
+    } else {
+        // SAFETY: as above.
+        unsafe { ptr::write_volatile(armed, generation) };
+    }
+}
+
+/// Stores the CPU controller's counters; true if throttled periods were added since the last.
+#[inline(always)]
+pub fn store_throttling(slot: u32, now: Throttling) -> bool {
+    let Some(last) = THROTTLING.get_ptr_mut(slot) else { return false };
+    // SAFETY: aligned u64s in the map value, which outlives the program run. Each is written
+    // whole; a reader may see one from this snapshot beside one from the last, both true values.
+    unsafe {
+        let rose = now.periods > ptr::read_volatile(&raw const (*last).periods);
+        ptr::write_volatile(&raw mut (*last).periods, now.periods);
+        ptr::write_volatile(&raw mut (*last).nanoseconds, now.nanoseconds);
+        ptr::write_volatile(&raw mut (*last).period_ns, now.period_ns);
+        rose
+    }
+}

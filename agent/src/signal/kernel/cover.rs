@@ -1,0 +1,105 @@
+//! Which directories to attach packet programs to, given which cgroups are watched.
+//!
+//! A program attached to a cgroup sees the packets of everything below it too. Attached to two
+//! watched cgroups of which one contains the other, it would count the inner one's packets twice:
+//! so only the topmost of nested ones carry the programs.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+/// Watched directories, each with the number of targets that stand in it.
+#[derive(Debug, Default)]
+pub(super) struct Cover {
+    watched: BTreeMap<PathBuf, usize>,
+}
+
+/// What has to change for every watched directory to be covered exactly once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) attach: Vec<PathBuf>,
+    pub(super) detach: Vec<PathBuf>,
+}
+
+impl Cover {
+    /// Adds one target's directory.
+    pub(super) fn add(&mut self, path: &Path) -> Plan {
+        self.change(|watched| *watched.entry(path.to_owned()).or_default() += 1)
+    }
+
+    /// Takes one target's directory away.
+    pub(super) fn remove(&mut self, path: &Path) -> Plan {
+        self.change(|watched| {
+            if let Some(count) = watched.get_mut(path) {
+                *count -= 1;
+                if *count == 0 {
+                    watched.remove(path);
+                }
+            }
+        })
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut BTreeMap<PathBuf, usize>)) -> Plan {
+        let before = self.topmost();
+        change(&mut self.watched);
+        let after = self.topmost();
+        Plan {
+            attach: after.difference(&before).cloned().collect(),
+            detach: before.difference(&after).cloned().collect(),
+        }
+    }
+
+    fn topmost(&self) -> BTreeSet<PathBuf> {
+        let mut topmost: BTreeSet<PathBuf> = BTreeSet::new();
+        // In the order of a path's components a directory is followed by what is below it.
+        for path in self.watched.keys() {
+            if !topmost.last().is_some_and(|top| path.starts_with(top)) {
+                topmost.insert(path.clone());
+            }
+        }
+        topmost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(attach: &[&str], detach: &[&str]) -> Plan {
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect();
+        Plan { attach: paths(attach), detach: paths(detach) }
+    }
+
+    #[test]
+    fn the_same_directory_is_attached_once_and_until_the_last_leaves() {
+        let mut cover = Cover::default();
+        assert_eq!(cover.add(Path::new("/c/a")), plan(&["/c/a"], &[]));
+        assert_eq!(cover.add(Path::new("/c/a")), Plan::default());
+        assert_eq!(cover.remove(Path::new("/c/a")), Plan::default());
+        assert_eq!(cover.remove(Path::new("/c/a")), plan(&[], &["/c/a"]));
+        assert_eq!(cover.remove(Path::new("/c/a")), Plan::default());
+    }
+
+    #[test]
+    fn a_directory_above_takes_over_and_gives_back() {
+        let mut cover = Cover::default();
+        cover.add(Path::new("/c/a/1"));
+        cover.add(Path::new("/c/a/2"));
+        cover.add(Path::new("/c/ab"));
+        assert_eq!(cover.add(Path::new("/c/a")), plan(&["/c/a"], &["/c/a/1", "/c/a/2"]));
+        assert_eq!(cover.add(Path::new("/c/a/3")), Plan::default());
+        assert_eq!(
+            cover.remove(Path::new("/c/a")),
+            plan(&["/c/a/1", "/c/a/2", "/c/a/3"], &["/c/a"])
+        );
+    }
+
+    #[test]
+    fn a_name_that_only_begins_alike_is_not_below() {
+        let mut cover = Cover::default();
+        cover.add(Path::new("/c/a"));
+        assert_eq!(cover.add(Path::new("/c/a-b")), plan(&["/c/a-b"], &[]));
+        // Sorts between `/c/a` and `/c/a/x` by bytes, but not by components.
+        assert_eq!(cover.add(Path::new("/c/a/x")), Plan::default());
+    }
+}

@@ -1,0 +1,94 @@
+//! Everything that the programs must know of the running kernel, read once at load.
+use std::path::Path;
+
+use agent_common::{ABSENT, Offsets};
+
+use super::{
+    btf::Btf,
+    offsets::{address_of, of_event_socket, of_structs, read_limited},
+};
+
+/// BTF tracepoints that are used, and the struct that each must hand over first.
+pub(super) const TRACEPOINTS: [(&str, &str); 5] = [
+    ("tcp_receive_reset", "sock"),
+    ("tcp_send_reset", "sock"),
+    ("tcp_retransmit_skb", "sock"),
+    ("hrtimer_expire_exit", "hrtimer"),
+    ("mark_victim", "task_struct"),
+];
+
+/// The running kernel's layout; what could not be learnt says why.
+pub(super) struct Layout {
+    /// Handed to the programs.
+    pub(super) offsets: Offsets,
+    /// Handed to the programs: the address of `sched_cfs_period_timer`.
+    pub(super) period_timer: Result<u64, String>,
+    /// aya's own reading of the type information, which loading BTF programs takes.
+    pub(super) btf: Result<aya::Btf, String>,
+    /// Why a classic TCP tracepoint cannot be used, by name.
+    pub(super) events: [(&'static str, Result<(), String>); 3],
+    /// Of [`TRACEPOINTS`], those that hand over what they must.
+    usable: Vec<&'static str>,
+}
+
+impl Layout {
+    pub(super) fn read() -> Self {
+        let path = Path::new("/sys/kernel/btf/vmlinux");
+        let mut layout = Self {
+            offsets: Offsets::NONE,
+            period_timer: address_of("sched_cfs_period_timer"),
+            btf: aya::Btf::from_sys_fs().map_err(|error| format!("no kernel BTF: {error}")),
+            events: ["tcp_receive_reset", "tcp_send_reset", "tcp_retransmit_skb"]
+                .map(|event| (event, Ok(()))),
+            usable: Vec::new(),
+        };
+        let types = read_limited(path, 256 << 20).map_err(|error| error.to_string());
+        let types = types.as_deref().map_err(Clone::clone);
+        match types.and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string())) {
+            Ok(types) => layout.learn(&types),
+            Err(error) => layout.btf = Err(format!("cannot use {}: {error}", path.display())),
+        }
+        layout.learn_events();
+        layout
+    }
+
+    fn learn(&mut self, types: &Btf<'_>) {
+        self.offsets = of_structs(types);
+        self.usable = TRACEPOINTS
+            .into_iter()
+            .filter(|(name, structure)| types.tracepoint_argument(name, 0) == Some(structure))
+            .map(|(name, _)| name)
+            .collect();
+    }
+
+    fn learn_events(&mut self) {
+        let places = [
+            &mut self.offsets.event_receive_reset_sock,
+            &mut self.offsets.event_send_reset_sock,
+            &mut self.offsets.event_retransmit_sock,
+        ];
+        for ((event, usable), place) in self.events.iter_mut().zip(places) {
+            let found = of_event_socket(event);
+            *place = *found.as_ref().unwrap_or(&ABSENT);
+            *usable = found.map(|_| ());
+        }
+    }
+
+    /// Whether a BTF tracepoint exists and hands over what the program takes.
+    pub(super) fn tracepoint(&self, name: &str) -> Result<(), String> {
+        if self.usable.contains(&name) {
+            return Ok(());
+        }
+        let wanted = TRACEPOINTS.iter().find(|(tracepoint, _)| *tracepoint == name);
+        let structure = wanted.map_or("what it should", |(_, structure)| structure);
+        Err(format!("this kernel has no tracepoint {name} that hands over a {structure}"))
+    }
+
+    /// Whether a classic TCP tracepoint exists and its record names the socket.
+    pub(super) fn event(&self, name: &str) -> Result<(), String> {
+        self.events
+            .iter()
+            .find(|(event, _)| *event == name)
+            .map_or_else(|| Err(format!("unknown event {name}")), |(_, usable)| usable.clone())
+    }
+}

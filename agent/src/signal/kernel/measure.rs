@@ -1,0 +1,65 @@
+//! What the kernel side costs, by the kernel's own account: for benchmarks and metrics.
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
+
+use aya::{
+    Ebpf, TestRunOptions,
+    maps::Map,
+    programs::{CgroupSkb, ProgramError, TestRun},
+};
+use thiserror::Error;
+
+use super::Kernel;
+
+/// Why a program could not be measured.
+#[derive(Debug, Error)]
+pub enum MeasureError {
+    /// There is no such packet program.
+    #[error("no packet program {0}: there are http_egress and http_ingress")]
+    Unknown(String),
+    /// The kernel refused the run.
+    #[error("the kernel refused the test run")]
+    Program(#[from] ProgramError),
+}
+
+impl Kernel {
+    /// Runs a packet program `repeat` times over one packet (an Ethernet frame) and returns the
+    /// mean time of a run. The packet reaches nobody; it is counted if its socket's cgroup, that
+    /// of the caller, is watched.
+    ///
+    /// # Errors
+    /// The program is unknown or not loaded, or the kernel refuses the run.
+    pub fn measure(
+        &mut self,
+        program: &str,
+        packet: &[u8],
+        repeat: u32,
+    ) -> Result<Duration, MeasureError> {
+        let found = self.ebpf.program(program);
+        let found = found.ok_or_else(|| MeasureError::Unknown(program.to_owned()))?;
+        let found: &CgroupSkb =
+            found.try_into().map_err(|_| MeasureError::Unknown(program.to_owned()))?;
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(packet);
+        options.repeat = repeat;
+        Ok(found.test_run(options)?.duration)
+    }
+}
+
+/// Kernel memory of all maps in bytes; those of unknown kinds count nothing.
+pub(super) fn map_bytes(ebpf: &Ebpf) -> u64 {
+    ebpf.maps().filter_map(|(_, map)| bytes_of(map)).sum()
+}
+
+fn bytes_of(map: &Map) -> Option<u64> {
+    let (Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data)) = map
+    else {
+        return None;
+    };
+    let fd = data.fd().as_fd().as_raw_fd();
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("memlock:"))?.trim().parse().ok()
+}

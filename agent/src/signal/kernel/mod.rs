@@ -1,0 +1,221 @@
+//! What the kernel saw of a target: HTTP by class, TCP resets and retransmits, CPU throttling, OOM
+//! kills, counted in the kernel by eBPF programs, and a wake-up when something bad happens.
+//!
+//! Only watched cgroups are looked into: packet programs are attached to their directories and to
+//! no other, and the programs on kernel-wide events ignore every cgroup that is not in their map.
+//! Nothing is ever changed on the way: no packet is dropped, no process touched.
+//!
+//! Each signal is had by the best mechanism that this kernel permits ([`Kernel::probes`] tells
+//! which, and why not another); one that is not to be had leaves the others alone.
+//!
+//! **Arming.** A watched target is armed. Its first bad event sends one [`Wake`] and disarms it;
+//! whatever follows is counted and silent, so that the rate of wake-ups is bounded by the rate of
+//! looking. To look, call [`Kernel::rearm`] *first* and [`Kernel::counters`] second: in the other
+//! order an event between the two is in neither. A periodic look is still the backstop: a wake-up
+//! is a hint, the counters are the truth.
+//!
+//! **Limits.** A cgroup is watched by its own id: sockets of cgroups *below* it are not its own.
+//! Kernels before 5.15 offer no socket-to-cgroup link at a fixed place, so no TCP events.
+mod attach;
+mod btf;
+mod capabilities;
+mod cover;
+mod layout;
+mod measure;
+mod object;
+mod offsets;
+mod probe;
+mod slots;
+mod wake;
+mod watch;
+
+use agent_common::{Counters, Key, Throttling, Wakeup};
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf},
+};
+use aya_log::EbpfLogger;
+use thiserror::Error;
+
+pub use capabilities::{Capabilities, Capability, Missing};
+pub use measure::MeasureError;
+pub use probe::{Mechanism, Probe, Signal, Status};
+pub use slots::Slot;
+pub use wake::{Cause, Wake, Wakeups};
+pub use watch::WatchError;
+
+use cover::Cover;
+use layout::Layout;
+use slots::Slots;
+use wake::TracingLog;
+use watch::Watched;
+
+/// How to load the kernel side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How many targets can be watched at a time; every map is sized from it. At least 1.
+    pub capacity: u32,
+    /// Mechanisms not to try, as if this kernel refused them.
+    pub without: Vec<Mechanism>,
+}
+
+impl Options {
+    /// Room for `capacity` targets, every mechanism allowed.
+    #[must_use]
+    pub const fn new(capacity: u32) -> Self {
+        Self { capacity, without: Vec::new() }
+    }
+}
+
+/// Why there are no kernel signals at all.
+#[derive(Debug, Error)]
+pub enum KernelError {
+    /// Built without the eBPF object.
+    #[error("no kernel signals in this build: run `cargo xtask build-ebpf`")]
+    NoObject,
+    /// Not allowed to load eBPF programs.
+    #[error("eBPF needs {0}: run as root, or grant the capabilities")]
+    Rights(Missing),
+    /// The kernel refused the object's maps or type information.
+    #[error("cannot load the eBPF object (`paramedic check` shows what this kernel offers)")]
+    Load(#[from] EbpfError),
+    /// A map is missing or of another type.
+    #[error("the embedded eBPF object does not fit this agent: run `cargo xtask build-ebpf` again")]
+    Map(#[from] MapError),
+    /// A map is missing.
+    #[error("the embedded eBPF object has no map {0}: run `cargo xtask build-ebpf` again")]
+    NoMap(&'static str),
+}
+
+/// Why a slot's counters could not be read or armed.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The slot was freed.
+    #[error("the slot belongs to no target any more")]
+    Stale,
+    /// The kernel refused.
+    #[error("cannot access the kernel's counters")]
+    Map(#[from] MapError),
+}
+
+/// The loaded programs and their maps. Dropping it detaches and unloads everything.
+pub struct Kernel {
+    maps: Maps,
+    /// What [`Kernel::wakeups`] hands out, once.
+    rings: Option<(RingBuf<MapData>, Option<EbpfLogger<TracingLog>>)>,
+    probes: Vec<Probe>,
+    map_bytes: u64,
+    slots: Slots,
+    cover: Cover,
+    watched: Watched,
+    ebpf: Ebpf,
+}
+
+struct Maps {
+    targets: aya::maps::HashMap<MapData, Key, u32>,
+    counters: PerCpuArray<MapData, Counters>,
+    throttling: Array<MapData, Throttling>,
+    armed: Array<MapData, u32>,
+}
+
+impl Kernel {
+    /// Loads the programs, sized for `options.capacity` targets, and attaches those on
+    /// kernel-wide events. Takes some 100 ms; blocks.
+    ///
+    /// # Errors
+    /// No object in this build, missing capabilities, or a kernel that refuses the maps. A single
+    /// program that is refused is no error: see [`Kernel::probes`].
+    pub fn load(options: &Options) -> Result<Self, KernelError> {
+        let object = object::bytes()?;
+        let missing = Capabilities::read().missing();
+        if !missing.is_empty() {
+            return Err(KernelError::Rights(missing));
+        }
+        let layout = Layout::read();
+        let capacity = options.capacity.max(1);
+        let mut ebpf = load_object(object, &layout, capacity)?;
+        let map_bytes = measure::map_bytes(&ebpf);
+        let logger = EbpfLogger::init_with_logger(&mut ebpf, TracingLog);
+        let rings = (take(&mut ebpf, "WAKEUPS")?, logger.ok());
+        let maps = Maps {
+            targets: take(&mut ebpf, "TARGETS")?,
+            counters: take(&mut ebpf, "COUNTERS")?,
+            throttling: take(&mut ebpf, "THROTTLING")?,
+            armed: take(&mut ebpf, "ARMED")?,
+        };
+        let probes = attach::all(&mut ebpf, &layout, &options.without);
+        Ok(Self {
+            maps,
+            rings: Some(rings),
+            probes,
+            map_bytes,
+            slots: Slots::new(capacity),
+            cover: Cover::default(),
+            watched: Watched::default(),
+            ebpf,
+        })
+    }
+
+    /// Every signal, how it is had, and what was tried.
+    #[must_use]
+    pub fn probes(&self) -> &[Probe] {
+        &self.probes
+    }
+
+    /// Bytes of kernel memory that the maps take, by the kernel's own account.
+    #[must_use]
+    pub const fn map_bytes(&self) -> u64 {
+        self.map_bytes
+    }
+
+    /// What the target's counters stand at since it was watched, summed over CPUs; and its CPU
+    /// controller's counters, `None` until the kernel showed them (throttling is polled, or no
+    /// bandwidth period has ended). Those count from the cgroup's creation, as `cpu.stat` does.
+    ///
+    /// # Errors
+    /// The slot was freed, or the kernel refuses.
+    pub fn counters(&self, slot: Slot) -> Result<(Counters, Option<Throttling>), ReadError> {
+        self.current(slot)?;
+        let per_cpu = self.maps.counters.get(&slot.index, 0)?;
+        let sum = per_cpu.iter().fold(Counters::default(), |sum, one| sum.plus(one));
+        let throttling = self.maps.throttling.get(&slot.index, 0)?;
+        Ok((sum, (throttling.period_ns != 0).then_some(throttling)))
+    }
+
+    /// Lets the target's next bad event wake the agent again. To be called *before* reading the
+    /// counters, at each look.
+    ///
+    /// # Errors
+    /// The slot was freed, or the kernel refuses.
+    pub fn rearm(&mut self, slot: Slot) -> Result<(), ReadError> {
+        self.current(slot)?;
+        Ok(self.maps.armed.set(slot.index, slot.generation, 0)?)
+    }
+
+    fn current(&self, slot: Slot) -> Result<(), ReadError> {
+        if self.slots.is_current(slot) { Ok(()) } else { Err(ReadError::Stale) }
+    }
+}
+
+fn load_object(object: &[u8], layout: &Layout, capacity: u32) -> Result<Ebpf, EbpfError> {
+    // Up to four keys per target. Armed targets send one record each, and the reader may lag.
+    let record = u32::try_from(size_of::<Wakeup>()).unwrap_or(u32::MAX).saturating_add(8);
+    EbpfLoader::new()
+        .btf(None)
+        .override_global("OFFSETS", &layout.offsets, true)
+        .override_global("PERIOD_TIMER", layout.period_timer.as_ref().unwrap_or(&0), true)
+        .map_max_entries("TARGETS", capacity.saturating_mul(4))
+        .map_max_entries("COUNTERS", capacity)
+        .map_max_entries("THROTTLING", capacity)
+        .map_max_entries("ARMED", capacity)
+        .map_max_entries("WAKEUPS", capacity.saturating_mul(2 * record))
+        .map_max_entries("AYA_LOGS", 4096)
+        .load(object)
+}
+
+fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, KernelError> {
+    Ok(ebpf.take_map(name).ok_or(KernelError::NoMap(name))?.try_into()?)
+}

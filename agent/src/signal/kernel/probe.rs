@@ -1,0 +1,121 @@
+//! What the kernel side offers on this machine: each signal, how it is had, and what was tried.
+
+/// Something that the kernel may tell of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// Responses that the target sends.
+    HttpResponses,
+    /// Requests that reach it, and the 5xx that it receives as a client.
+    HttpRequests,
+    /// TCP resets from its peers.
+    TcpResetsReceived,
+    /// TCP resets to its peers.
+    TcpResetsSent,
+    /// Segments sent again.
+    TcpRetransmits,
+    /// Bandwidth periods in which its CPU quota ran out.
+    CpuThrottling,
+    /// Kills by the OOM killer.
+    OomKills,
+}
+
+impl Signal {
+    /// The signal's name, as in tables, metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HttpResponses => "http_responses",
+            Self::HttpRequests => "http_requests",
+            Self::TcpResetsReceived => "tcp_resets_received",
+            Self::TcpResetsSent => "tcp_resets_sent",
+            Self::TcpRetransmits => "tcp_retransmits",
+            Self::CpuThrottling => "cpu_throttling",
+            Self::OomKills => "oom_kills",
+        }
+    }
+}
+
+/// A way to have a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mechanism {
+    /// Programs at the edge of each watched cgroup.
+    CgroupSkb,
+    /// A BTF tracepoint.
+    TpBtf,
+    /// A classic tracepoint, whose record's layout comes from tracefs.
+    Tracepoint,
+    /// The entry and exit of kernel functions, through BTF.
+    Fentry,
+    /// Breakpoints on kernel functions.
+    Kprobe,
+    /// The end of the timer that refills CPU quotas, through a BTF tracepoint.
+    Hrtimer,
+    /// No program: the agent reads the cgroup's own files.
+    Poll,
+}
+
+impl Mechanism {
+    /// The mechanism's name, as in tables, metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CgroupSkb => "cgroup_skb",
+            Self::TpBtf => "tp_btf",
+            Self::Tracepoint => "tracepoint",
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Hrtimer => "hrtimer",
+            Self::Poll => "poll",
+        }
+    }
+}
+
+/// Whether a signal is to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// A program counts it.
+    Attached,
+    /// A program is loaded and will be attached to each watched cgroup.
+    Ready,
+    /// No program: whoever wants it reads the cgroup's files.
+    Polled,
+    /// Not on this machine.
+    Unavailable {
+        /// Why, and what to do about it where something can be done.
+        reason: String,
+    },
+}
+
+impl Status {
+    /// The status in one word.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Ready => "ready",
+            Self::Polled => "polled",
+            Self::Unavailable { .. } => "unavailable",
+        }
+    }
+}
+
+/// One signal's row in the table of `paramedic check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// What it tells.
+    pub signal: Signal,
+    /// How it is had, or was last tried.
+    pub mechanism: Mechanism,
+    /// Whether it is had.
+    pub status: Status,
+    /// What was tried before `mechanism`, best first, and why it was refused.
+    pub tried: Vec<(Mechanism, String)>,
+}
+
+impl Probe {
+    /// Whether the kernel side delivers the signal by itself.
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        matches!(self.status, Status::Attached | Status::Ready)
+    }
+}

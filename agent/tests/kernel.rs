@@ -1,0 +1,7 @@
+//! The kernel side on real cgroups, sockets and quotas.
+//!
+//! These tests need the rights to load eBPF programs and to make cgroups, and the compiled object
+//! (`cargo xtask build-ebpf`): without them they fail and say so. They leave no cgroup or process
+//! behind.
+#[path = "kernel/mod.rs"]
+mod kernel;

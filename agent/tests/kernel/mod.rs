@@ -1,0 +1,77 @@
+//! Fixtures: a patient process in cgroups of its own, and the kernel side that watches it.
+mod cgroups;
+mod http;
+mod machine;
+mod patient;
+mod resources;
+mod tcp;
+mod wakeups;
+mod watching;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use agent_common::Counters;
+use paramedic::{
+    moment::Moment,
+    signal::kernel::{Kernel, Mechanism, Options, Slot},
+    target::{Cgroups, Rung, Target, TargetId},
+};
+
+use patient::Patient;
+
+/// Generous: some of these tests run on emulated machines.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn load(capacity: u32) -> Kernel {
+    load_without(capacity, &[])
+}
+
+fn load_without(capacity: u32, without: &[Mechanism]) -> Kernel {
+    let mut options = Options::new(capacity);
+    options.without = without.to_vec();
+    Kernel::load(&options).unwrap_or_else(|error| panic!("cannot load the kernel side: {error:?}"))
+}
+
+fn target(cgroups: Cgroups, port: Option<u16>) -> Target {
+    Target {
+        id: TargetId { uid: "test".into(), instance: "1".into() },
+        name: "test".into(),
+        ceiling: Rung::Observe,
+        address: None,
+        health_path: "/health".into(),
+        heal_path: "/heal".into(),
+        min_confidence: 0.8,
+        cgroups,
+        port,
+        started: Moment::now(),
+        pid: None,
+    }
+}
+
+/// The kernel side with one patient that serves at an address and is watched.
+fn one_patient(listen: &str) -> (Kernel, Patient, SocketAddr, Slot) {
+    let mut kernel = load(2);
+    let mut patient = Patient::start();
+    let address = patient.listen(listen);
+    let slot = kernel.watch(&target(patient.cgroups(), None)).unwrap();
+    (kernel, patient, address, slot)
+}
+
+fn counters(kernel: &Kernel, slot: Slot) -> Counters {
+    kernel.counters(slot).unwrap().0
+}
+
+/// Looks again until what the kernel does in its own time is done.
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

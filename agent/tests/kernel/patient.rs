@@ -1,0 +1,231 @@
+//! A process of its own to be watched: this test binary again, in cgroups made for it, doing what
+//! it is told through its standard input.
+use std::{
+    env,
+    fs::File,
+    io::{self, BufRead, BufReader, IoSlice, Read, Write, stdin, stdout},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use paramedic::target::Cgroups;
+
+use super::cgroups::TestCgroups;
+
+const ROLE: &str = "PARAMEDIC_TEST_ROLE";
+
+pub(super) struct Patient {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    // Last: removed when the process is gone.
+    pub(super) home: TestCgroups,
+}
+
+impl Patient {
+    pub(super) fn start() -> Self {
+        Self::start_in(TestCgroups::new())
+    }
+
+    pub(super) fn start_in(home: TestCgroups) -> Self {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "kernel::patient::role", "--nocapture"])
+            .env(ROLE, "patient")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Before it makes a socket: a socket belongs to the cgroup it was made in.
+        home.add(child.id());
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, input, output, home }
+    }
+
+    pub(super) fn cgroups(&self) -> Cgroups {
+        self.home.cgroups()
+    }
+
+    /// Has it serve at an address.
+    pub(super) fn listen(&mut self, at: &str) -> SocketAddr {
+        self.ask(&format!("listen {at}")).parse().unwrap()
+    }
+
+    /// Tells it to do something and waits for its answer.
+    pub(super) fn ask(&mut self, command: &str) -> String {
+        self.tell(command);
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the patient died");
+            // The test harness writes to the same output, now and then into the same line.
+            if let Some((_, answer)) = line.trim_end().split_once('@') {
+                return answer.to_owned();
+            }
+        }
+    }
+
+    pub(super) fn tell(&mut self, command: &str) {
+        writeln!(self.input, "{command}").unwrap();
+    }
+
+    pub(super) fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Patient {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A keep-alive client.
+pub(super) struct Client(BufReader<TcpStream>);
+
+impl Client {
+    pub(super) fn connect(address: SocketAddr) -> Self {
+        Self(BufReader::new(TcpStream::connect(address).unwrap()))
+    }
+
+    /// Sends a request and returns the status once the whole response is here.
+    pub(super) fn send(&mut self, method: &str, path: &str) -> io::Result<u16> {
+        self.0.get_mut().write_all(format!("{method} {path} HTTP/1.1\r\n\r\n").as_bytes())?;
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let mut length = 0;
+        while line.trim_end() != "" {
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim_end().parse().unwrap();
+            }
+            line.clear();
+            self.0.read_line(&mut line)?;
+        }
+        if method != "HEAD" {
+            io::copy(&mut (&mut self.0).take(length), &mut io::sink())?;
+        }
+        status.ok_or_else(|| io::Error::other("no response"))
+    }
+
+    pub(super) fn get(&mut self, path: &str) -> u16 {
+        self.send("GET", path).unwrap()
+    }
+
+    /// Closes with a reset.
+    pub(super) fn reset(self) {
+        reset(&self.0.into_inner());
+    }
+}
+
+fn reset(stream: &TcpStream) {
+    let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(stream, sockopt::Linger, &at_once).unwrap();
+}
+
+/// What the patient process does; as a test of this binary it does nothing.
+#[test]
+fn role() {
+    if env::var_os(ROLE).is_none() {
+        return;
+    }
+    for line in stdin().lines().map_while(Result::ok) {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["listen", at] => {
+                let listener = TcpListener::bind(at).unwrap();
+                answer(listener.local_addr().unwrap());
+                thread::spawn(move || {
+                    listener.incoming().for_each(|c| serve_in_thread(c.unwrap()))
+                });
+            }
+            ["get", address, path, times] => {
+                let mut client = Client::connect(address.parse().unwrap());
+                for _ in 0..times.parse().unwrap() {
+                    client.get(path);
+                }
+                answer("done");
+            }
+            ["connect", address] => {
+                let address: SocketAddr = address.parse().unwrap();
+                thread::spawn(move || TcpStream::connect(address).map(std::mem::forget));
+            }
+            ["burn", milliseconds] => {
+                let end = Duration::from_millis(milliseconds.parse().unwrap());
+                let start = Instant::now();
+                while start.elapsed() < end {
+                    std::hint::spin_loop();
+                }
+                answer("done");
+            }
+            ["eat", mebibytes] => {
+                let bytes = mebibytes.parse::<usize>().unwrap() << 20;
+                answer(vec![1u8; bytes].iter().map(|byte| usize::from(*byte)).sum::<usize>());
+            }
+            _ => panic!("unknown command {line}"),
+        }
+    }
+    std::process::exit(0);
+}
+
+fn answer(what: impl std::fmt::Display) {
+    let mut out = stdout().lock();
+    writeln!(out, "@{what}").and_then(|()| out.flush()).unwrap();
+}
+
+fn serve_in_thread(stream: TcpStream) {
+    thread::spawn(move || serve(stream));
+}
+
+/// Serves one connection: `/503` answers 503, `/reset` resets it, `/vector` and `/file` send a
+/// head and a large body in one call, and from a file.
+fn serve(stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut stream = stream;
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 0 {
+        let mut words = line.split(' ');
+        let (method, path) = (words.next() == Some("HEAD"), words.next().unwrap_or_default());
+        let (head_only, path) = (method, path.to_owned());
+        while line.trim_end() != "" {
+            line.clear();
+            reader.read_line(&mut line)?;
+        }
+        line.clear();
+        match path.as_str() {
+            "/reset" => return Ok(reset(&stream)),
+            "/vector" => send_vector(&mut stream)?,
+            "/file" => send_file(&mut stream)?,
+            _ => {
+                let length = if head_only { 9 } else { 0 };
+                let status = &path[1..];
+                write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+const BODY: usize = 300_000;
+
+fn send_vector(stream: &mut TcpStream) -> io::Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n");
+    let body = vec![b'x'; BODY];
+    let sent = stream.write_vectored(&[IoSlice::new(head.as_bytes()), IoSlice::new(&body)])?;
+    stream.write_all(&body[sent - head.len()..])
+}
+
+/// The whole response from a file, which the standard library sends without copying it.
+fn send_file(stream: &mut TcpStream) -> io::Result<()> {
+    let path = env::temp_dir().join(format!("paramedic-test-{}", std::process::id()));
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n");
+    std::fs::write(&path, [head.as_bytes(), &vec![b'x'; BODY]].concat())?;
+    let mut file = File::open(&path)?;
+    std::fs::remove_file(&path)?;
+    io::copy(&mut file, stream).map(|_| ())
+}

@@ -1,0 +1,82 @@
+use std::os::unix::process::ExitStatusExt;
+
+use paramedic::signal::kernel::{Cause, Kernel, Mechanism, Probe, Signal, Status};
+use tokio::{runtime, time::timeout};
+
+use super::{DEADLINE, counters, eventually, load, load_without, patient::Patient, target};
+
+fn probe(kernel: &Kernel, signal: Signal) -> Probe {
+    kernel.probes().iter().find(|probe| probe.signal == signal).unwrap().clone()
+}
+
+/// Waits for a wake-up with this cause.
+fn woken_by(kernel: &mut Kernel, cause: Cause) {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut wakeups = kernel.wakeups().unwrap().unwrap();
+        let wake = timeout(DEADLINE, wakeups.next()).await.expect("no wake-up").unwrap();
+        assert_eq!(wake.cause, cause);
+    });
+}
+
+#[test]
+fn throttling_agrees_with_cpu_stat() {
+    let mut kernel = load(1);
+    let live = probe(&kernel, Signal::CpuThrottling);
+    assert!(live.is_live(), "no program shows throttling on this kernel: {live:?}");
+    let mut patient = Patient::start();
+    patient.home.limit_cpu(10_000, 50_000);
+    let slot = kernel.watch(&target(patient.cgroups(), None)).unwrap();
+    assert_eq!(kernel.counters(slot).unwrap().1, None, "nothing seen yet");
+    patient.ask("burn 600");
+    woken_by(&mut kernel, Cause::Throttled);
+    let seen = eventually("the numbers of cpu.stat", || {
+        let (periods, nanoseconds) = patient.home.cpu_stat();
+        let seen = kernel.counters(slot).unwrap().1?;
+        // Where cpu.stat counts microseconds, so far and no further.
+        let agree = seen.periods == periods && seen.nanoseconds.abs_diff(nanoseconds) < 1000;
+        agree.then_some(seen)
+    });
+    assert!(seen.periods >= 3, "{seen:?}");
+    assert_eq!(seen.period_ns, 50_000_000);
+}
+
+#[test]
+fn throttling_of_others_is_theirs() {
+    let mut kernel = load(1);
+    let watched = Patient::start();
+    let slot = kernel.watch(&target(watched.cgroups(), None)).unwrap();
+    let mut neighbour = Patient::start();
+    neighbour.home.limit_cpu(5_000, 50_000);
+    neighbour.ask("burn 300");
+    eventually("throttling", || (neighbour.home.cpu_stat().0 > 0).then_some(()));
+    assert_eq!(kernel.counters(slot).unwrap().1, None);
+}
+
+#[test]
+fn without_a_program_throttling_is_polled() {
+    let refused = [Mechanism::Fentry, Mechanism::Kprobe, Mechanism::Hrtimer];
+    let kernel = load_without(1, &refused);
+    let probe = probe(&kernel, Signal::CpuThrottling);
+    assert_eq!((probe.mechanism, &probe.status), (Mechanism::Poll, &Status::Polled));
+    assert_eq!(probe.tried.iter().map(|(mechanism, _)| *mechanism).collect::<Vec<_>>(), refused);
+    assert!(!probe.is_live());
+}
+
+#[test]
+fn oom_kills_are_counted_and_wake() {
+    let mut kernel = load(1);
+    let oom = probe(&kernel, Signal::OomKills);
+    if !oom.is_live() {
+        // Kernels whose tracepoint hands over no task: the agent reads the controller's count.
+        assert_eq!(oom.status, Status::Polled, "{oom:?}");
+        return;
+    }
+    let mut patient = Patient::start();
+    let slot = kernel.watch(&target(patient.cgroups(), None)).unwrap();
+    patient.home.limit_memory(32 << 20);
+    patient.tell("eat 256");
+    assert_eq!(patient.wait().signal(), Some(9));
+    eventually("the count", || (counters(&kernel, slot).oom_kills == 1).then_some(()));
+    woken_by(&mut kernel, Cause::OomKill);
+}
