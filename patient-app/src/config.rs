@@ -77,6 +77,7 @@ fn teaching() -> String {
 
 Make it ill, and well again:
   curl localhost:5000/illness/errors -d '{\"ratio\":0.5}'
+  curl -X POST localhost:5000/illness/stuck
   curl localhost:5000/illness             what ails it, always the truth
   curl -X DELETE localhost:5000/illness   all well
   patient-app --illness slow --illness 'lie={\"as\":\"healthy\"}'   ill from the start

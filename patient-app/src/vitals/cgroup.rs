@@ -6,20 +6,26 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Reading, Scope};
+use crate::clock;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Cgroup {
     cpu: Option<Cpu>,
     memory: Option<Memory>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Cpu {
-    V1 { cpu: PathBuf, cpuacct: PathBuf },
+    /// The accounting hierarchy counts only where it has the same group as the quota's: a group
+    /// that is wider would lay a stranger's use at this one's door.
+    V1 {
+        cpu: PathBuf,
+        cpuacct: Option<PathBuf>,
+    },
     V2(PathBuf),
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Memory {
     V1(PathBuf),
     V2(PathBuf),
@@ -32,11 +38,13 @@ impl Cgroup {
         let read = |file| fs::read_to_string(root.join(file)).unwrap_or_default();
         let (memberships, mounts) = (read("proc/self/cgroup"), read("proc/self/mountinfo"));
         let find = |controller| directory(root, &memberships, &mounts, controller);
-        let v1_cpu = find("cpu").zip(find("cpuacct"));
+        let own = |controller| memberships.lines().find_map(|line| membership(line, controller));
+        let accounted = own("cpu") == own("cpuacct");
+        let cpuacct = || find("cpuacct").filter(|_| accounted);
         let v2 = || find("");
         Self {
-            cpu: v1_cpu
-                .map(|(cpu, cpuacct)| Cpu::V1 { cpu, cpuacct })
+            cpu: find("cpu")
+                .map(|cpu| Cpu::V1 { cpu, cpuacct: cpuacct() })
                 .or_else(|| v2().map(Cpu::V2)),
             memory: find("memory").map(Memory::V1).or_else(|| v2().map(Memory::V2)),
         }
@@ -49,7 +57,11 @@ impl Cgroup {
                 // A quota of -1, which is none, is no unsigned number.
                 let quota = number(&cpu.join("cpu.cfs_quota_us"))?;
                 let cores = quota / number(&cpu.join("cpu.cfs_period_us"))?;
-                (number(&cpuacct.join("cpuacct.usage"))? / 1e9, cores)
+                let used = match cpuacct {
+                    Some(dir) => number(&dir.join("cpuacct.usage"))? / 1e9,
+                    None => clock::process_cpu()?.as_secs_f64(),
+                };
+                (used, cores)
             }
             Cpu::V2(dir) => {
                 let max = fs::read_to_string(dir.join("cpu.max")).ok()?;
@@ -175,6 +187,13 @@ mod tests {
         let unlimited = fixture("v1-unlimited");
         assert!(unlimited.cpu.is_some() && unlimited.memory.is_some());
         assert_eq!((unlimited.cpu(), unlimited.memory()), (None, None));
+    }
+
+    #[test]
+    fn v1_with_a_quota_and_no_accounting_of_its_own_counts_the_process_alone() {
+        let reading = fixture("v1-cpu-alone").cpu().unwrap();
+        assert_eq!((reading.limit, reading.scope), (0.25, Scope::Cgroup));
+        assert!(reading.used < 1e6, "{} is the whole machine's", reading.used);
     }
 
     #[test]

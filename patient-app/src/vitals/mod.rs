@@ -5,7 +5,7 @@
 mod cgroup;
 mod process;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ pub(crate) fn percent(ratio: f64) -> u8 {
 /// Measures when asked, at most once per [`INTERVAL`].
 #[derive(Debug)]
 pub(crate) struct Monitor {
-    cgroup: Cgroup,
+    root: PathBuf,
     process: Process,
     latest: Mutex<Latest>,
 }
@@ -68,6 +68,8 @@ pub(crate) struct Monitor {
 #[derive(Debug)]
 struct Latest {
     vitals: Vitals,
+    /// Found anew each time: a process can be moved to another cgroup.
+    cgroup: Cgroup,
     at: Instant,
     /// Whether `vitals` is more than the starting point of the first interval.
     complete: bool,
@@ -78,8 +80,8 @@ impl Monitor {
     pub(crate) fn new(root: &Path) -> Self {
         let (cgroup, process) = (Cgroup::discover(root), Process::new(root));
         let vitals = read(&cgroup, &process);
-        let latest = Mutex::new(Latest { vitals, at: Instant::now(), complete: false });
-        Self { cgroup, process, latest }
+        let latest = Latest { vitals, cgroup, at: Instant::now(), complete: false };
+        Self { root: root.to_owned(), process, latest: Mutex::new(latest) }
     }
 
     /// The vital signs at `now`.
@@ -89,9 +91,14 @@ impl Monitor {
         if latest.complete && elapsed < INTERVAL {
             return latest.vitals;
         }
-        let mut vitals = read(&self.cgroup, &self.process);
-        vitals.cpu_ratio = cpu_ratio(&latest.vitals, &vitals, elapsed);
-        *latest = Latest { vitals, at: now, complete: true };
+        let cgroup = Cgroup::discover(&self.root);
+        let mut vitals = read(&cgroup, &self.process);
+        vitals.cpu_ratio = if cgroup == latest.cgroup {
+            cpu_ratio(&latest.vitals, &vitals, elapsed)
+        } else {
+            latest.vitals.cpu_ratio
+        };
+        *latest = Latest { vitals, cgroup, at: now, complete: true };
         vitals
     }
 }

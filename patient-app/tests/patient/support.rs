@@ -93,7 +93,7 @@ impl Client {
 
     /// Sends raw text and returns all that comes back until the connection closes.
     pub(crate) async fn raw(&self, request: &[u8]) -> io::Result<String> {
-        let mut stream = self.connect().await;
+        let mut stream = within(TcpStream::connect(self.0)).await?;
         stream.write_all(request).await?;
         let mut answer = Vec::new();
         within(stream.read_to_end(&mut answer)).await?;
