@@ -26,8 +26,10 @@ impl Check {
         };
         let complete = error.is_none() && probes.iter().all(|probe| reason(probe).is_none());
         if self.json {
-            let capabilities: Value =
-                Capability::ALL.iter().map(|c| (c.name().to_owned(), held.has(*c).into())).collect();
+            let capabilities: serde_json::Map<String, Value> = Capability::ALL
+                .iter()
+                .map(|c| (c.name().to_owned(), Value::Bool(held.has(*c))))
+                .collect();
             println!(
                 "{}",
                 json!({
@@ -82,9 +84,7 @@ fn remarks(probe: &Probe) -> String {
 }
 
 fn probe_json(probe: &Probe) -> Value {
-    let tried = |(mechanism, why): &(crate::signal::kernel::Mechanism, String)| {
-        json!({ "mechanism": mechanism.name(), "reason": why })
-    };
+    let tried = |(mechanism, why): &(crate::signal::kernel::Mechanism, String)| json!({ "mechanism": mechanism.name(), "reason": why });
     json!({
         "signal": probe.signal.name(),
         "mechanism": probe.mechanism.name(),

@@ -5,7 +5,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::state_dir;
-use crate::record::journal::Journal;
+use crate::record::Journal;
 
 /// List incidents: what was done to which target, why, and whether it helped.
 ///
@@ -18,7 +18,7 @@ pub(super) struct Incidents {
     state_dir: Option<PathBuf>,
     /// How many to show, newest first.
     #[arg(long, default_value_t = 20, value_name = "N")]
-    limit: usize,
+    limit: u32,
     /// Tell each one's whole story.
     #[arg(long)]
     verbose: bool,

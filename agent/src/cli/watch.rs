@@ -11,7 +11,7 @@ use crate::{
     decide::Brain,
     engine::Pace,
     guard::Policy,
-    record::{Recorder, SharedJournal, Unfinished, metrics::Metrics},
+    record::{Incident, JournalError, Metrics, Recorder, SharedJournal},
     run::{Agent, Config, Watched},
     serve::{Server, Sources},
     signal::kernel::{Kernel, Options, Probe, Status, Wakeups},
@@ -108,7 +108,7 @@ impl Watch {
         let server = Server::bind(self.listen).await.with_context(|| {
             format!("cannot listen on {}: choose another address with --listen", self.listen)
         })?;
-        let metrics = Arc::new(Metrics::new()?);
+        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
         let brain = Arc::new(self.brain(&metrics));
         let (journal, unfinished) = open_journal(&state_dir, &mut config.policy);
         let kernel = self.kernel(&metrics, config.watched.len());
@@ -137,7 +137,10 @@ impl Watch {
         };
         let grace = seconds("grace", self.grace, 0.0, 600.0);
         if !(0.5..=1.0).contains(&self.min_confidence) {
-            mistakes.push(format!("--min-confidence must be from 0.5 to 1, not {}", self.min_confidence));
+            mistakes.push(format!(
+                "--min-confidence must be from 0.5 to 1, not {}",
+                self.min_confidence
+            ));
         }
         for (name, path) in [("health-path", &self.health_path), ("heal-path", &self.heal_path)] {
             if !path.starts_with('/') {
@@ -194,11 +197,16 @@ impl Watch {
         };
         match &brain {
             Brain::Rules { reason } => {
+                metrics.rules();
                 warn!(reason, "no usable model: the documented rules decide, softly at most");
             }
-            Brain::Model(_) => info!(model = %brain.describe(), "deciding by the model"),
+            Brain::Model(_) => {
+                let about = brain.describe();
+                let source = if self.model.is_some() { "file" } else { "built_in" };
+                metrics.model(about.engine, source, &about.schema_version.to_string());
+                info!(engine = about.engine, trees = about.trees, source, "deciding by a model");
+            }
         }
-        metrics.brain(&brain);
         brain
     }
 
@@ -217,11 +225,7 @@ impl Watch {
         match loaded {
             Ok((kernel, wakeups)) => {
                 for probe in kernel.probes() {
-                    metrics.probe_attached(
-                        probe.signal.name(),
-                        probe.mechanism.name(),
-                        probe.is_live(),
-                    );
+                    metrics.probe(probe.signal.name(), probe.mechanism.name(), probe.is_live());
                     tell(probe);
                 }
                 Some((kernel, wakeups))
@@ -249,11 +253,11 @@ fn tell(probe: &Probe) {
 fn open_journal(
     state_dir: &std::path::Path,
     policy: &mut Policy,
-) -> (Option<SharedJournal>, Vec<Unfinished>) {
+) -> (Option<SharedJournal>, Vec<Incident>) {
     match SharedJournal::open(state_dir) {
         Ok((journal, unfinished)) => (Some(journal), unfinished),
         Err(error) => {
-            if error.is_locked() {
+            if matches!(error, JournalError::Locked { .. }) {
                 policy.max_action = Rung::Observe;
                 warn!(%error, "another agent is at work: this one only observes");
             } else {

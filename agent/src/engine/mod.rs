@@ -100,8 +100,6 @@ pub struct Intent {
 pub enum Fact {
     /// A look was decided on.
     Decided {
-        /// Why the agent looked.
-        trigger: Trigger,
         /// The decision.
         decision: Decision,
         /// The row.
@@ -327,8 +325,7 @@ impl Engine {
                 self.pace.tick
             }
             Ok(decision) => {
-                let fact = Fact::Decided { trigger: sample.trigger, decision, row };
-                out.push(Command::Tell(index, fact));
+                out.push(Command::Tell(index, Fact::Decided { decision, row }));
                 case.take_decision(decision, sample, &self.policy, now);
                 self.act_on(index, decision, now, out)
             }
@@ -350,12 +347,8 @@ impl Engine {
             State::Verifying { verification, .. } => {
                 let mut verification = verification.clone();
                 let finding = case.finding(decision.action);
-                let outcome = verification.judge(
-                    now,
-                    &finding,
-                    self.pace.verify_window,
-                    self.policy.warm_up,
-                );
+                let outcome =
+                    verification.judge(now, &finding, self.pace.verify_window, self.policy.warm_up);
                 if let Some(outcome) = outcome {
                     out.push(conclude(index, case, &verification, outcome, None, now));
                     case.confirm_delay()

@@ -42,11 +42,8 @@ impl Patient {
             error_count: Some(self.errors),
             uptime: None,
         };
-        let result = if self.stuck {
-            Err(HealthError::Transport(Transport::Timeout))
-        } else {
-            Ok(health)
-        };
+        let result =
+            if self.stuck { Err(HealthError::Transport(Transport::Timeout)) } else { Ok(health) };
         Sample {
             at,
             trigger,
@@ -374,6 +371,9 @@ fn a_target_that_is_gone_leaves_nothing_behind() {
     stage.handle(3500, Event::Removed(1));
     assert_eq!(stage.engine.vacant(), 1);
     assert_eq!(stage.engine.cases().count(), 2);
-    stage.handle(3500, Event::Looked(1, Box::new(Patient::default().sample(stage.now, Trigger::Tick))));
+    stage.handle(
+        3500,
+        Event::Looked(1, Box::new(Patient::default().sample(stage.now, Trigger::Tick))),
+    );
     assert_eq!(stage.engine.cases().count(), 2, "a late answer revives nobody");
 }

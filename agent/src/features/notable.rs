@@ -60,7 +60,9 @@ impl fmt::Display for Notable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Throttled => "its CPU quota throttles it: it needs more CPU, not a restart",
-            Self::Resets => "connections are reset, but its own responses are well: not its illness",
+            Self::Resets => {
+                "connections are reset, but its own responses are well: not its illness"
+            }
             Self::UpstreamFails => "what it calls fails: no heal of this target can clear that",
             Self::Retransmits => "segments are retransmitted: the network's illness, not its own",
             Self::SomeErrors => "some responses are 5xx, too few to call for a heal",

@@ -182,12 +182,8 @@ impl Window {
         if let Some(kernel) = &sample.kernel {
             let counters = &kernel.counters;
             let own = &kernel.own_responses;
-            point.responses = counters
-                .responses
-                .iter()
-                .zip(own)
-                .map(|(all, own)| all.saturating_sub(*own))
-                .sum();
+            point.responses =
+                counters.responses.iter().zip(own).map(|(all, own)| all.saturating_sub(*own)).sum();
             point.responses_5xx = counters.responses[4].saturating_sub(own[4]);
             point.upstream_5xx = counters.upstream_5xx;
             point.resets =
@@ -231,7 +227,8 @@ impl Window {
             health.and_then(|h| h.cpu_usage).unwrap_or_else(|| self.cpu_percent(base, last));
         row[Feature::MemoryUsage] =
             health.and_then(|h| h.memory_usage).unwrap_or(self.memory_percent);
-        row[Feature::ErrorCount] = health.and_then(|h| h.error_count).map_or(errors as f32, |n| n as f32);
+        row[Feature::ErrorCount] =
+            health.and_then(|h| h.error_count).map_or(errors as f32, |n| n as f32);
         row[Feature::Uptime] =
             health.and_then(|h| h.uptime).unwrap_or_else(|| last.at.since(started).as_secs_f64())
                 as f32;

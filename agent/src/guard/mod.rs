@@ -136,7 +136,9 @@ impl fmt::Display for Why {
             Self::NodeFails(failing, polled) => {
                 write!(f, "{failing} of {polled} targets fail together: suspect the node")
             }
-            Self::RemediesUsedUp => f.write_str("every permitted remedy was tried; people must look"),
+            Self::RemediesUsedUp => {
+                f.write_str("every permitted remedy was tried; people must look")
+            }
             Self::NoJournal => f.write_str("the journal cannot be written"),
             Self::SwitchedOff => f.write_str("healing is paused"),
         }
@@ -336,8 +338,7 @@ fn node_budget(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
 fn node_network(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
     let NodeState { failing, polled, .. } = *q.node;
     let together = failing >= 3 && failing * 2 > polled;
-    (rung.is_hard() && q.causes.failed_poll && together)
-        .then_some(Why::NodeFails(failing, polled))
+    (rung.is_hard() && q.causes.failed_poll && together).then_some(Why::NodeFails(failing, polled))
 }
 
 fn exhausted(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {

@@ -1,6 +1,6 @@
 //! Each gate alone: what it lets pass, what it refuses, and the doubt in between.
 use super::*;
-use crate::features::schema::COUNT;
+use crate::{features::schema::COUNT, verify::Outcome};
 
 fn at(ms: u64) -> Moment {
     Moment::from_nanos(1_000_000_000_000 + ms * 1_000_000)
@@ -125,8 +125,9 @@ fn a_soft_heal_needs_two_of_three_looks() {
 fn a_hard_heal_needs_three_of_four_looks_400_ms_apart_with_two_polls() {
     let restart = Action::RestartService;
     let look = |ms, action, polled| Look { at: at(ms), action, polled };
+    let too_short = [(0, restart, true), (100, restart, true), (250, restart, true)];
     let cases = [
-        ([(0, restart, true), (100, restart, true), (250, restart, true)].as_slice(), false),
+        (too_short.as_slice(), false),
         (&[(0, restart, true), (200, restart, true), (400, restart, true)], true),
         (&[(0, restart, true), (150, Action::NoAction, true), (400, restart, true)], false),
         (

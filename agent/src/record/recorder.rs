@@ -6,16 +6,15 @@ use tokio::task::spawn_blocking;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    SharedJournal,
-    incident::{Intent as Recorded, RecordedReason},
-    metrics::Metrics,
+    Intent as Recorded, Metrics, RecordedReason, SharedJournal, incident::name_of,
+    metrics::TargetState,
 };
 use crate::{
     decide::{Action, Brain, Decision, Reason, top_reasons},
-    engine::{Case, Fact, Intent},
+    engine::{Case, Fact, Intent, State},
     features::FeatureVector,
     moment::Moment,
-    signal::{health::Poll, kernel::Cause},
+    signal::{health::Poll, kernel::Cause, sample::Trigger},
     target::Target,
     verify::Outcome,
 };
@@ -57,9 +56,14 @@ impl Recorder {
         self.metrics.health_poll(result);
     }
 
+    /// A look ended, this long after it began to read.
+    pub(crate) fn looked(&self, trigger: Trigger, took: Duration) {
+        self.metrics.look(trigger, took);
+    }
+
     /// The kernel woke the agent.
     pub(crate) fn woken(&self, cause: Cause) {
-        self.metrics.wakeup(cause.name());
+        self.metrics.wakeup(cause);
     }
 
     /// A target was found, or found again in another life.
@@ -74,9 +78,11 @@ impl Recorder {
             again,
             "watching"
         );
-        if !again {
-            self.metrics.target_added();
-        }
+    }
+
+    /// So many targets are watched.
+    pub(crate) fn targets(&self, count: usize) {
+        self.metrics.set_targets(count);
     }
 
     /// A remedy is about to be given.
@@ -87,7 +93,7 @@ impl Recorder {
             rung = intent.rung.name(),
             action = decision.action.name(),
             confidence = decision.confidence,
-            source = decision.source.name(),
+            source = name_of(decision.source),
             reasons = reasons(&intent.row, decision),
             climbed_from = intent.climbed_from,
             boot_ns = Moment::now().as_nanos(),
@@ -99,10 +105,10 @@ impl Recorder {
     pub(crate) fn tell(&mut self, case: &Case, fact: Fact) {
         let target = case.target.name.as_str();
         match fact {
-            Fact::Decided { trigger, decision, row } => {
-                self.metrics.look(trigger.name());
-                self.metrics.decision(decision.action.name(), decision.source.name());
-                self.metrics.target_decision(target, &decision, &row, case.state.name());
+            Fact::Decided { decision, row } => {
+                self.metrics.decision(decision.action, decision.source);
+                self.metrics.target_verdict(target, &row, &decision);
+                self.metrics.target_state(target, state(case));
                 self.tell_verdict(target, &decision, &row);
             }
             Fact::Undecided => {
@@ -131,7 +137,8 @@ impl Recorder {
                 }
             }
             Fact::Concluded { incident, rung, outcome, took, detail, exhausted } => {
-                self.metrics.heal(rung.name(), outcome.name(), took);
+                self.metrics.heal(rung, outcome, Some(took));
+                self.metrics.target_state(target, state(case));
                 tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());
                 if exhausted {
                     error!(target, "every permitted remedy was tried and none helped: look at it");
@@ -143,9 +150,10 @@ impl Recorder {
 
     fn tell_verdict(&mut self, target: &str, decision: &Decision, row: &FeatureVector) {
         let now = Moment::now();
-        let news = self.told.get(target).is_none_or(|(action, at)| {
-            *action != decision.action || now.since(*at) >= REPEAT
-        });
+        let news = self
+            .told
+            .get(target)
+            .is_none_or(|(action, at)| *action != decision.action || now.since(*at) >= REPEAT);
         if !news {
             return;
         }
@@ -159,7 +167,7 @@ impl Recorder {
             target,
             action = decision.action.name(),
             confidence = decision.confidence,
-            source = decision.source.name(),
+            source = name_of(decision.source),
             reasons = reasons(row, decision),
             "verdict"
         );
@@ -190,23 +198,28 @@ fn tell_outcome(
             info!(target, incident, rung, outcome = outcome_name, seconds, "treatment ended");
         }
         Outcome::NotHealed | Outcome::Worse | Outcome::Failed => {
-            warn!(target, incident, rung, outcome = outcome_name, seconds, detail, "treatment ended");
+            warn!(
+                target,
+                incident,
+                rung,
+                outcome = outcome_name,
+                seconds,
+                detail,
+                "treatment ended"
+            );
         }
     }
 }
 
 /// The strongest reasons of a decision, for a log line.
 fn reasons(row: &FeatureVector, decision: &Decision) -> String {
-    top_reasons(row, &decision.shares, REASONS_TOLD)
-        .map(|reason| reason.to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
+    top_reasons(row, &decision.shares, REASONS_TOLD).to_string()
 }
 
 /// What the journal keeps of an intention: with exact shares, since it is to be acted on.
 pub(crate) fn intent_of(target: &Target, intent: &Intent, brain: &Brain) -> Recorded {
     let shares = brain.explain(&intent.row, intent.decision.action);
-    let recorded = |reason: Reason| RecordedReason {
+    let recorded = |reason: &Reason| RecordedReason {
         feature: reason.feature.name().to_owned(),
         value: reason.value,
         share: reason.share,
@@ -218,10 +231,22 @@ pub(crate) fn intent_of(target: &Target, intent: &Intent, brain: &Brain) -> Reco
         action: intent.decision.action,
         confidence: intent.decision.confidence,
         source: intent.decision.source,
-        reasons: top_reasons(&intent.row, &shares, shares.len()).map(recorded).collect(),
+        reasons: top_reasons(&intent.row, &shares, shares.len()).iter().map(recorded).collect(),
         intended: Moment::now(),
         wall_time: wall_time(),
         climbed_from: intent.climbed_from,
+    }
+}
+
+/// How the agent stands to a target, in one word.
+const fn state(case: &Case) -> TargetState {
+    match (&case.state, &case.decision) {
+        (State::Healing { .. }, _) => TargetState::Healing,
+        (State::Verifying { .. }, _) => TargetState::Verifying,
+        (State::Watching, _) if case.history.is_exhausted() => TargetState::Exhausted,
+        (State::Watching, None) => TargetState::Unknown,
+        (State::Watching, Some(Decision { action: Action::NoAction, .. })) => TargetState::Well,
+        (State::Watching, Some(_)) => TargetState::Sick,
     }
 }
 

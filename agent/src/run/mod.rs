@@ -24,7 +24,7 @@ use crate::{
     engine::{Command, Engine, Event, Index, Pace},
     guard::Policy,
     moment::Moment,
-    record::{Recorder, Unfinished},
+    record::{Incident, Recorder},
     serve::{Query, TargetView},
     signal::{
         health::{App, Poll},
@@ -63,7 +63,6 @@ enum Done {
 }
 
 /// The agent: everything that the loop owns.
-#[derive(Debug)]
 pub struct Agent {
     engine: Engine,
     brain: Arc<Brain>,
@@ -75,7 +74,7 @@ pub struct Agent {
     slots: HashMap<Slot, Index>,
     /// Which place each watched service has.
     places: HashMap<usize, Index>,
-    unfinished: Vec<Unfinished>,
+    unfinished: Vec<Incident>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     queries: mpsc::Receiver<Query>,
     pending: VecDeque<Event>,
@@ -98,7 +97,7 @@ impl Agent {
         brain: Arc<Brain>,
         kernel: Option<(Kernel, Wakeups)>,
         recorder: Recorder,
-        unfinished: Vec<Unfinished>,
+        unfinished: Vec<Incident>,
         queries: mpsc::Receiver<Query>,
     ) -> Self {
         let (kernel, wakeups) = kernel.unzip();
@@ -147,8 +146,15 @@ impl Agent {
         self.pending.push_back(event);
         while let Some(event) = self.pending.pop_front() {
             self.refresh_switches();
+            let look = match &event {
+                Event::Looked(_, sample) => Some((sample.trigger, sample.at)),
+                _ => None,
+            };
             let mut commands = std::mem::take(&mut self.commands);
             self.engine.handle(Moment::now(), utc_hour(), event, &mut commands);
+            if let Some((trigger, begun)) = look {
+                self.recorder.looked(trigger, Moment::now().since(begun));
+            }
             for command in commands.drain(..) {
                 self.carry_out(command);
             }
@@ -262,6 +268,7 @@ impl Agent {
         }
         self.senses.insert(place, senses);
         self.places.insert(service, place);
+        self.recorder.targets(self.places.len());
         let uid = target.id.uid.clone();
         if index.is_some() {
             self.handle(Event::Changed(place, Box::new(target)));
@@ -273,20 +280,22 @@ impl Agent {
 
     /// An intention without an outcome counts as done: it is verified and never repeated.
     fn take_up(&mut self, index: Index, uid: &str) {
-        let Some(at) = self.unfinished.iter().position(|u| u.uid == uid) else { return };
-        let unfinished = self.unfinished.swap_remove(at);
+        let Some(at) = self.unfinished.iter().position(|i| i.intent.target.uid == uid) else {
+            return;
+        };
+        let Incident { id, intent, .. } = self.unfinished.swap_remove(at);
         warn!(
-            incident = unfinished.incident,
+            incident = id,
             target = uid,
-            rung = unfinished.rung.name(),
+            rung = intent.rung.name(),
             "an intention without an outcome was found: it counts as done and is verified"
         );
         self.handle(Event::Recovered {
             index,
-            incident: unfinished.incident,
-            rung: unfinished.rung,
-            before: unfinished.before,
-            intended: unfinished.intended,
+            incident: id,
+            rung: intent.rung,
+            before: intent.action,
+            intended: intent.intended,
         });
     }
 

@@ -99,9 +99,7 @@ impl Senses {
     ) -> Sample {
         if let Some(poll) = &poll {
             self.drew(poll.responses);
-            let hung_up = |error: &HealthError| {
-                matches!(error, HealthError::Transport(transport) if transport.hung_up())
-            };
+            let hung_up = |error: &HealthError| matches!(error, HealthError::Transport(transport) if transport.hung_up());
             self.own_resets += u64::from(poll.result.as_ref().is_err_and(hung_up));
         }
         let at = Moment::now();
@@ -122,8 +120,7 @@ impl Senses {
     /// What the cgroup or the process uses; nothing where it is gone, since its successor is
     /// being looked for.
     fn read_usage(&self) -> CgroupReading {
-        let mut usage =
-            self.usage.as_ref().and_then(|usage| usage.read().ok()).unwrap_or_default();
+        let mut usage = self.usage.as_ref().and_then(|usage| usage.read().ok()).unwrap_or_default();
         usage.cpu_limit.get_or_insert(self.machine.cpus);
         usage.memory_limit_bytes.get_or_insert(self.machine.memory_bytes);
         usage

@@ -9,23 +9,18 @@ use hyper::{
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
 };
 use serde::Serialize;
-use tokio::{
-    sync::oneshot,
-    task::spawn_blocking,
-    time::timeout,
-};
+use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
 use super::{Query, Sources};
-use crate::record::journal::Journal;
+use crate::record::{Journal, metrics::CONTENT_TYPE as PROMETHEUS};
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// The loop answers within this, or it is not alive.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Incidents that one request shows.
-const INCIDENTS: usize = 100;
+const INCIDENTS: u32 = 100;
 
 const OVERVIEW: &str = "\
 Paramedic: the first responder on this node
@@ -51,7 +46,10 @@ pub(super) async fn answer(
     }
     Ok(match request.uri().path() {
         "/" => text(StatusCode::OK, OVERVIEW),
-        "/metrics" => reply(StatusCode::OK, PROMETHEUS, sources.metrics.render()),
+        "/metrics" => match sources.metrics.render() {
+            Ok(page) => reply(StatusCode::OK, PROMETHEUS, page),
+            Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
+        },
         "/livez" => livez(sources).await,
         "/readyz" => readyz(sources).await,
         "/api/v1/targets" => match ask(sources, Query::Targets).await {

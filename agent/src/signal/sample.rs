@@ -18,6 +18,9 @@ pub enum Trigger {
 }
 
 impl Trigger {
+    /// All triggers.
+    pub const ALL: [Self; 4] = [Self::Tick, Self::Wakeup, Self::Confirm, Self::Verify];
+
     /// The trigger's name, as in metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
