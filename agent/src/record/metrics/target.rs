@@ -1,0 +1,94 @@
+//! The series of one target: always the same number, made together and gone together.
+use prometheus::{Error, GaugeVec, IntCounterVec, IntGaugeVec};
+
+use super::{Maker, TargetState};
+use crate::{
+    decide::{Action, Decision},
+    features::{FEATURES, FeatureVector},
+};
+
+/// The label that says which target.
+const TARGET: &str = "target";
+
+/// Classes of HTTP responses, as label values.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+#[derive(Debug)]
+pub(super) struct TargetMetrics {
+    responses: IntCounterVec,
+    features: GaugeVec,
+    unhealthy: GaugeVec,
+    states: IntGaugeVec,
+}
+
+impl TargetMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            responses: make.counters(
+                "target_http_responses_total",
+                "HTTP/1.x responses that the target sent, as the kernel saw them on the wire, by \
+                 class; the agent's own polls of /health are among them.",
+                &[TARGET, "class"],
+            )?,
+            features: make.ratios(
+                "target_feature",
+                "What the model was last shown of the target: one series per column of the \
+                 feature schema, each in its column's unit (percent, seconds, per second, 0-1).",
+                &[TARGET, "feature"],
+            )?,
+            unhealthy: make.ratios(
+                "target_unhealthy_probability",
+                "Calibrated probability, 0 to 1, that the target needs a remedy: 1 less that of \
+                 no_action.",
+                &[TARGET],
+            )?,
+            states: make.gauges(
+                "target_state",
+                "1 for the state that the target is in, 0 for the others: unknown, well, sick, \
+                 healing, verifying, exhausted (left to people).",
+                &[TARGET, "state"],
+            )?,
+        })
+    }
+
+    pub(super) fn verdict(&self, target: &str, row: &FeatureVector, decision: &Decision) {
+        for (name, value) in FEATURES.iter().zip(row.values()) {
+            self.features.with_label_values(&[target, name]).set(f64::from(*value));
+        }
+        let well = f64::from(decision.probabilities[Action::NoAction as usize]);
+        self.unhealthy.with_label_values(&[target]).set((1.0 - well).clamp(0.0, 1.0));
+    }
+
+    /// The kernel counts from the moment it began to watch: a smaller count is a fresh start, and
+    /// shown as one, which Prometheus knows how to read.
+    pub(super) fn responses(&self, target: &str, so_far: &[u64; 5]) {
+        for (class, &so_far) in CLASSES.iter().zip(so_far) {
+            let counter = self.responses.with_label_values(&[target, class]);
+            if so_far < counter.get() {
+                counter.reset();
+            }
+            counter.inc_by(so_far.saturating_sub(counter.get()));
+        }
+    }
+
+    pub(super) fn state(&self, target: &str, state: TargetState) {
+        for other in TargetState::ALL {
+            let gauge = self.states.with_label_values(&[target, other.name()]);
+            gauge.set((other == state).into());
+        }
+    }
+
+    /// Removes what is there; a series that was never made is not missed.
+    pub(super) fn forget(&self, target: &str) {
+        for class in CLASSES {
+            let _ = self.responses.remove_label_values(&[target, class]);
+        }
+        for feature in FEATURES {
+            let _ = self.features.remove_label_values(&[target, feature]);
+        }
+        let _ = self.unhealthy.remove_label_values(&[target]);
+        for state in TargetState::ALL {
+            let _ = self.states.remove_label_values(&[target, state.name()]);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::features::schema::COUNT;
+
+/// Samples per family, after a check of what a linter of the format checks.
+fn lint(text: &str) -> BTreeMap<String, Vec<String>> {
+    let (mut helps, mut types) = (BTreeMap::new(), BTreeMap::new());
+    let mut samples = BTreeMap::<String, Vec<String>>::new();
+    let mut seen = BTreeSet::new();
+    for line in text.lines() {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|l| l.split_once(' ')) {
+            assert!(help.len() > 20 && help.ends_with('.'), "{name} is not explained: {help}");
+            assert!(helps.insert(name.to_owned(), help).is_none(), "{name} helped twice");
+        } else if let Some((name, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|l| l.split_once(' '))
+        {
+            assert!(helps.contains_key(name), "{name} has no help before its type");
+            assert!(types.insert(name.to_owned(), kind).is_none(), "{name} typed twice");
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(value == "+Inf" || value.parse::<f64>().unwrap().is_finite(), "{line}");
+            assert!(seen.insert(series), "{series} twice");
+            let name = series.split('{').next().unwrap();
+            let family = ["_bucket", "_sum", "_count"]
+                .iter()
+                .filter_map(|suffix| name.strip_suffix(suffix))
+                .find(|base| types.get(*base) == Some(&"histogram"))
+                .unwrap_or(name);
+            assert!(types.contains_key(family), "{family} has no type");
+            samples.entry(family.to_owned()).or_default().push(line.to_owned());
+        }
+    }
+    for (name, kind) in types {
+        assert!(name.starts_with("paramedic_"), "{name}");
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        assert!(kind != "histogram" || name.ends_with("_seconds"), "{name} lacks its unit");
+        assert!(samples.contains_key(&name), "{name} has no samples");
+    }
+    samples
+}
+
+fn decision() -> Decision {
+    Decision {
+        action: Action::ResetErrors,
+        confidence: 0.75,
+        probabilities: [0.25, 0.75, 0.0],
+        source: Source::Model,
+        shares: [0.0; COUNT],
+    }
+}
+
+/// One of everything.
+fn busy() -> Metrics {
+    let metrics = Metrics::new("0.1.0").unwrap();
+    metrics.set_targets(1);
+    metrics.look(Trigger::Wakeup, Duration::from_micros(70));
+    metrics.wakeup(cause::OOM_KILL);
+    metrics.health_poll("timeout");
+    metrics.decision(Action::ResetErrors, Source::Rules);
+    metrics.refusal("cooldown");
+    metrics.heal(Rung::Soft, Outcome::Healed, Some(Duration::from_millis(300)));
+    metrics.probe("throttling", "fentry", true);
+    metrics.model("flat_forest", "embedded", "1");
+    metrics.set_journal_writable(true);
+    metrics.target_verdict("web", &FeatureVector::new([1.5; COUNT]), &decision());
+    metrics.target_responses("web", &[0, 10, 0, 1, 4]);
+    metrics.target_state("web", TargetState::Sick);
+    metrics
+}
+
+fn of_target(samples: &BTreeMap<String, Vec<String>>, target: &str) -> usize {
+    let label = format!("target=\"{target}\"");
+    samples.values().flatten().filter(|line| line.contains(&label)).count()
+}
+
+#[test]
+fn the_exposition_is_clean_and_complete() {
+    let samples = lint(&busy().render().unwrap());
+    let names: Vec<_> = samples.keys().map(|n| n.trim_start_matches("paramedic_")).collect();
+    assert_eq!(
+        names,
+        [
+            "build_info",
+            "decisions_total",
+            "heal_duration_seconds",
+            "heals_total",
+            "health_polls_total",
+            "journal_writable",
+            "look_duration_seconds",
+            "looks_total",
+            "model_info",
+            "probe_attached",
+            "refusals_total",
+            "rules_active",
+            "target_feature",
+            "target_http_responses_total",
+            "target_state",
+            "target_unhealthy_probability",
+            "targets",
+            "wakeups_total",
+        ]
+    );
+    let text = busy().render().unwrap();
+    for line in [
+        "paramedic_build_info{version=\"0.1.0\"} 1",
+        "paramedic_targets 1",
+        "paramedic_looks_total{trigger=\"wakeup\"} 1",
+        "paramedic_looks_total{trigger=\"tick\"} 0",
+        "paramedic_look_duration_seconds_bucket{le=\"0.0001\"} 1",
+        "paramedic_wakeups_total{cause=\"oom_kill\"} 1",
+        "paramedic_health_polls_total{result=\"timeout\"} 1",
+        "paramedic_decisions_total{action=\"reset_errors\",source=\"rules\"} 1",
+        "paramedic_refusals_total{gate=\"cooldown\"} 1",
+        "paramedic_heals_total{outcome=\"healed\",rung=\"soft\"} 1",
+        "paramedic_heals_total{outcome=\"worse\",rung=\"evict\"} 0",
+        "paramedic_heal_duration_seconds_sum{rung=\"soft\"} 0.3",
+        "paramedic_probe_attached{mechanism=\"fentry\",signal=\"throttling\"} 1",
+        "paramedic_model_info{engine=\"flat_forest\",source=\"embedded\",version=\"1\"} 1",
+        "paramedic_rules_active 0",
+        "paramedic_journal_writable 1",
+        "paramedic_target_feature{feature=\"cpu_usage\",target=\"web\"} 1.5",
+        "paramedic_target_http_responses_total{class=\"5xx\",target=\"web\"} 4",
+        "paramedic_target_state{state=\"sick\",target=\"web\"} 1",
+        "paramedic_target_state{state=\"well\",target=\"web\"} 0",
+        "paramedic_target_unhealthy_probability{target=\"web\"} 0.75",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
+    }
+}
+
+#[test]
+fn a_target_takes_its_series_with_it() {
+    let metrics = busy();
+    for target in ["gone", "unseen"] {
+        metrics.target_verdict("gone", &FeatureVector::default(), &decision());
+        metrics.target_responses("gone", &[1; 5]);
+        metrics.target_state("gone", TargetState::Exhausted);
+        assert_eq!(of_target(&lint(&metrics.render().unwrap()), "gone"), 5 + COUNT + 1 + 6);
+        metrics.forget_target(target);
+    }
+    metrics.forget_target("gone");
+    let samples = lint(&metrics.render().unwrap());
+    assert_eq!(of_target(&samples, "gone"), 0);
+    assert_eq!(of_target(&samples, "web"), 5 + COUNT + 1 + 6);
+}
+
+#[test]
+fn a_name_from_outside_cannot_forge_a_series() {
+    let metrics = Metrics::new("0.1.0").unwrap();
+    metrics.target_state("a\"} 1\nparamedic_targets 99\\", TargetState::Well);
+    let samples = lint(&metrics.render().unwrap());
+    assert_eq!(samples["paramedic_targets"], ["paramedic_targets 0"]);
+    assert_eq!(samples["paramedic_target_state"].len(), 6);
+}
+
+#[test]
+fn responses_follow_the_kernels_count_and_its_fresh_starts() {
+    let metrics = Metrics::new("0.1.0").unwrap();
+    for (so_far, shown) in [(4, 4), (4, 4), (9, 9), (2, 2), (3, 3)] {
+        metrics.target_responses("web", &[0, 0, 0, 0, so_far]);
+        let line = format!(
+            "paramedic_target_http_responses_total{{class=\"5xx\",target=\"web\"}} {shown}"
+        );
+        assert!(metrics.render().unwrap().contains(&line), "{so_far}");
+    }
+}
+
+#[test]
+fn one_model_or_the_rules() {
+    let metrics = busy();
+    metrics.model("tract", "file", "2");
+    assert_eq!(lint(&metrics.render().unwrap())["paramedic_model_info"].len(), 1);
+    metrics.rules();
+    let samples = lint(&metrics.render().unwrap());
+    assert!(!samples.contains_key("paramedic_model_info"));
+    assert_eq!(samples["paramedic_rules_active"], ["paramedic_rules_active 1"]);
+}
