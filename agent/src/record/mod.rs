@@ -2,7 +2,12 @@
 pub mod incident;
 pub mod journal;
 pub mod metrics;
+mod recorder;
+mod shared;
 
 pub use incident::{BootId, Incident, Intent, RecordedReason};
 pub use journal::{Journal, JournalError, StateLock};
 pub use metrics::Metrics;
+pub use recorder::Recorder;
+pub(crate) use recorder::intent_of;
+pub use shared::SharedJournal;

@@ -10,7 +10,6 @@ mod tests;
 
 use std::time::Duration;
 
-use agent_common::cause;
 use prometheus::{
     Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder, core::Collector,
@@ -21,6 +20,7 @@ use super::incident::name_of;
 use crate::{
     decide::{Action, Decision, Source},
     features::FeatureVector,
+    signal::{kernel::Cause, sample::Trigger},
     target::Rung,
     verify::Outcome,
 };
@@ -33,35 +33,6 @@ const LOOK_BUCKETS: [f64; 10] = [1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1
 
 /// Upper bounds in seconds: from a soft remedy seen to help at once to a pod that starts slowly.
 const HEAL_BUCKETS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 300.0];
-
-/// Why the agent looked at a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Trigger {
-    /// The regular round.
-    Tick,
-    /// The kernel saw something bad.
-    Wakeup,
-    /// A verdict that calls for action is looked at again soon.
-    Confirm,
-    /// A remedy was given; does it help?
-    Verify,
-}
-
-impl Trigger {
-    /// All triggers.
-    pub const ALL: [Self; 4] = [Self::Tick, Self::Wakeup, Self::Confirm, Self::Verify];
-
-    /// The label's value.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tick => "tick",
-            Self::Wakeup => "wakeup",
-            Self::Confirm => "confirm",
-            Self::Verify => "verify",
-        }
-    }
-}
 
 /// How the agent stands to a target; exactly one holds at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -218,8 +189,8 @@ impl Metrics {
         for trigger in Trigger::ALL {
             self.looks.with_label_values(&[trigger.name()]);
         }
-        for cause in [cause::HTTP_5XX, cause::RESET, cause::THROTTLED, cause::OOM_KILL] {
-            self.wakeups.with_label_values(&[cause_name(cause)]);
+        for cause in [Cause::Http5xx, Cause::Reset, Cause::Throttled, Cause::OomKill] {
+            self.wakeups.with_label_values(&[cause.name()]);
         }
         self.health_polls.with_label_values(&["ok"]);
         for action in Action::ALL {
@@ -252,9 +223,9 @@ impl Metrics {
         self.look_duration.observe(took.as_secs_f64());
     }
 
-    /// The kernel woke the agent; `cause` is one of [`agent_common::cause`].
-    pub fn wakeup(&self, cause: u32) {
-        self.wakeups.with_label_values(&[cause_name(cause)]).inc();
+    /// The kernel woke the agent.
+    pub fn wakeup(&self, cause: Cause) {
+        self.wakeups.with_label_values(&[cause.name()]).inc();
     }
 
     /// A poll of `/health` ended: `ok`, or the name of its error.
@@ -334,15 +305,6 @@ impl Metrics {
     }
 }
 
-const fn cause_name(cause: u32) -> &'static str {
-    match cause {
-        cause::HTTP_5XX => "http_5xx",
-        cause::RESET => "reset",
-        cause::THROTTLED => "throttled",
-        cause::OOM_KILL => "oom_kill",
-        _ => "unknown",
-    }
-}
 
 /// Makes metrics of the prefix `paramedic_` and registers them.
 struct Maker<'a>(&'a Registry);

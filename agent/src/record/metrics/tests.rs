@@ -56,7 +56,7 @@ fn busy() -> Metrics {
     let metrics = Metrics::new("0.1.0").unwrap();
     metrics.set_targets(1);
     metrics.look(Trigger::Wakeup, Duration::from_micros(70));
-    metrics.wakeup(cause::OOM_KILL);
+    metrics.wakeup(Cause::OomKill);
     metrics.health_poll("timeout");
     metrics.decision(Action::ResetErrors, Source::Rules);
     metrics.refusal("cooldown");

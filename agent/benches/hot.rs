@@ -1,0 +1,238 @@
+//! The hot paths, measured from within: the forest against tract on the same model, the packet
+//! programs by `BPF_PROG_TEST_RUN`, and the way of a wake-up from the kernel to the loop.
+//!
+//! Prints one JSON object; `cargo xtask bench` runs it and puts it beside what is measured from
+//! outside. Medians over several rounds: a mean would tell of the machine's other work.
+use std::{
+    fs,
+    hint::black_box,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use paramedic::{
+    decide::{Forest, Model, Tract},
+    features::schema::COUNT,
+    moment::Moment,
+    signal::kernel::{Kernel, Options},
+    target::{Cgroups, Rung, Target, TargetId, procfs::Tree},
+};
+use serde_json::{Value, json};
+
+/// Batch sizes: one target, a small node, a full node, the most that are watched.
+const BATCHES: [usize; 4] = [1, 30, 110, 500];
+const ROUNDS: usize = 15;
+/// Map sizes are told for these numbers of targets.
+const CAPACITIES: [u32; 3] = [1, 110, 500];
+const WAKEUPS: usize = 300;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let bytes = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../model/healing_brain.onnx"))?;
+    let model = Model::from_bytes(&bytes)?;
+    let forest = model.forest().context("the shipped model is no forest")?;
+    let (forest_ns, explain_ns) = (measure_forest(forest), measure_explain(forest));
+    let tract_ns = measure_tract(&Tract::from_bytes(&bytes)?)?;
+    let mut map_bytes = serde_json::Map::new();
+    for capacity in CAPACITIES {
+        let kernel = Kernel::load(&Options::new(capacity))?;
+        map_bytes.insert(capacity.to_string(), kernel.map_bytes().into());
+    }
+    println!(
+        "{}",
+        json!({
+            "forest_ns_per_row": forest_ns,
+            "explain_ns_per_row": explain_ns,
+            "tract_ns_per_row": tract_ns,
+            "bpf_ns": measure_programs()?,
+            "bpf_map_bytes": map_bytes,
+            "wakeup_us": measure_wakeups().await?,
+        })
+    );
+    Ok(())
+}
+
+/// The median of `ROUNDS` rounds, in nanoseconds per row.
+fn median_ns(rows: usize, mut round: impl FnMut()) -> f64 {
+    let mut times: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let begun = Instant::now();
+            round();
+            begun.elapsed().as_nanos() as f64 / rows as f64
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[ROUNDS / 2]
+}
+
+/// Rows spread over what is measured in the field, from a fixed xorshift sequence.
+fn rows(n: usize) -> Vec<[f32; COUNT]> {
+    const MOST: [f32; COUNT] = [
+        100.0, 100.0, 20.0, 1e6, 23.0, 20.0, 1.0, 500.0, 20.0, 20.0, 1.0, 5.0, 1.0, 10.0,
+    ];
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1_u64 << 24) as f32
+    };
+    (0..n).map(|_| MOST.map(|most| most * next())).collect()
+}
+
+fn measure_forest(forest: &Forest) -> Value {
+    let mut measured = serde_json::Map::new();
+    for batch in BATCHES {
+        let rows = rows(batch.max(500) / batch * batch);
+        let mut scores = vec![[0.0; 3]; batch];
+        let ns = median_ns(rows.len(), || {
+            for chunk in rows.chunks(batch) {
+                if let [row] = chunk {
+                    black_box(forest.predict(black_box(row)));
+                } else {
+                    forest.predict_batch(black_box(chunk), &mut scores);
+                    black_box(&scores);
+                }
+            }
+        });
+        measured.insert(batch.to_string(), ns.round().into());
+    }
+    Value::Object(measured)
+}
+
+fn measure_explain(forest: &Forest) -> Value {
+    let rows = rows(5);
+    let ns = median_ns(rows.len(), || {
+        for row in &rows {
+            black_box(forest.shares(black_box(row), 1));
+        }
+    });
+    ns.round().into()
+}
+
+fn measure_tract(tract: &Tract) -> Result<Value> {
+    let rows = rows(3);
+    let mut times = Vec::new();
+    for row in &rows {
+        let begun = Instant::now();
+        black_box(tract.predict(black_box(row))?);
+        times.push(begun.elapsed().as_nanos() as f64);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(json!({ "1": times[times.len() / 2].round() }))
+}
+
+/// An Ethernet frame with one TCP segment from port 8080 to 40000.
+fn frame(v6: bool, payload: &[u8]) -> Vec<u8> {
+    let tcp_len = 20 + payload.len();
+    let mut frame = vec![0; 12];
+    if v6 {
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+        frame.extend(u16::try_from(tcp_len).unwrap_or(u16::MAX).to_be_bytes());
+        frame.extend([6, 64]);
+        frame.extend([0; 15].into_iter().chain([1]));
+        frame.extend([0; 15].into_iter().chain([1]));
+    } else {
+        frame.extend([8, 0, 0x45, 0]);
+        frame.extend(u16::try_from(20 + tcp_len).unwrap_or(u16::MAX).to_be_bytes());
+        frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1]);
+    }
+    frame.extend(8080_u16.to_be_bytes());
+    frame.extend(40000_u16.to_be_bytes());
+    frame.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+    frame.extend(payload);
+    frame
+}
+
+fn measure_programs() -> Result<Value> {
+    const REPEAT: u32 = 200_000;
+    let mut response = b"HTTP/1.1 200 OK\r\nContent-Length: 1300\r\n\r\n".to_vec();
+    response.resize(1400, b'x');
+    let request = b"GET /data HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
+    let bulk = [b'x'; 1400];
+    let mut kernel = Kernel::load(&Options::new(1))?;
+    let mut measured = serde_json::Map::new();
+    for (name, program, packet) in [
+        ("http_egress ack", "http_egress", frame(false, b"")),
+        ("http_egress bulk 1400 B", "http_egress", frame(false, &bulk)),
+        ("http_egress bulk 1400 B IPv6", "http_egress", frame(true, &bulk)),
+        ("http_egress 200 OK", "http_egress", frame(false, &response)),
+        ("http_ingress ack", "http_ingress", frame(false, b"")),
+        ("http_ingress bulk 1400 B", "http_ingress", frame(false, &bulk)),
+        ("http_ingress GET", "http_ingress", frame(false, request)),
+    ] {
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            times.push(kernel.measure(program, &packet, REPEAT)?.as_nanos() as u64);
+        }
+        times.sort_unstable();
+        measured.insert(name.to_owned(), times[2].into());
+    }
+    Ok(Value::Object(measured))
+}
+
+/// A server that answers 500 to everything, in this very process and cgroup, watched by its port.
+async fn measure_wakeups() -> Result<Value> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            serve_errors(stream);
+        }
+    });
+    let tree = Tree::default();
+    let pid = i32::try_from(std::process::id())?;
+    let cgroups = Cgroups { shared: true, ..tree.cgroups(&tree.hierarchies()?, pid)? };
+    let target = Target {
+        id: TargetId { uid: "bench".to_owned(), instance: "bench".to_owned() },
+        name: "bench".to_owned(),
+        ceiling: Rung::Observe,
+        address: Some(address),
+        host: address.to_string(),
+        health_path: "/health".to_owned(),
+        heal_path: "/heal".to_owned(),
+        min_confidence: 1.0,
+        cgroups,
+        port: Some(address.port()),
+        started: Moment::now(),
+        pid: Some(pid),
+    };
+    let mut kernel = Kernel::load(&Options::new(1))?;
+    let mut wakeups = kernel.wakeups()?.context("the wake-ups are taken")?;
+    let slot = kernel.watch(&target)?;
+    let client = thread::spawn(move || -> Result<()> {
+        let mut stream = TcpStream::connect(address)?;
+        for _ in 0..WAKEUPS {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: b\r\n\r\n")?;
+            let mut answer = [0; 256];
+            let _ = stream.read(&mut answer)?;
+            thread::sleep(Duration::from_millis(3));
+        }
+        Ok(())
+    });
+    let mut delays = Vec::with_capacity(WAKEUPS);
+    while let Ok(wake) = tokio::time::timeout(Duration::from_millis(500), wakeups.next()).await {
+        delays.push(Moment::now().since(wake?.at).as_secs_f64() * 1e6);
+        kernel.rearm(slot)?;
+    }
+    client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
+    delays.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let index = (delays.len() as f64 * share) as usize;
+        delays.get(index).copied().map(f64::round)
+    };
+    Ok(json!({ "n": delays.len(), "p50": at(0.5), "p99": at(0.99) }))
+}
+
+fn serve_errors(mut stream: TcpStream) {
+    let mut request = [0; 1024];
+    while stream.read(&mut request).is_ok_and(|n| n > 0) {
+        let answer = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+        if stream.write_all(answer).is_err() {
+            return;
+        }
+    }
+}

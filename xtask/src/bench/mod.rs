@@ -1,0 +1,111 @@
+//! `cargo xtask bench`: what it costs and how fast it is, on this machine, in one run.
+mod latency;
+mod load;
+
+use std::{fs, process::Command};
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    build_ebpf, process,
+    stage::{Interrupt, Programs},
+    workspace::Workspace,
+};
+
+/// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, and what
+/// the agent costs at 1, 110 and 500 targets.
+///
+/// Takes about ten minutes after the release build. Needs root. Not a test: nothing fails when a
+/// number is large.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Trials of each kind of heal.
+    #[arg(long, default_value_t = 50)]
+    trials: usize,
+    /// Leave out the trials and the load: only what takes seconds.
+    #[arg(long)]
+    quick: bool,
+    /// Print one JSON object last, for machines.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let programs = build(workspace)?;
+    let interrupt = Interrupt::catch()?;
+    process::announce("the hot paths");
+    let mut results = hot(workspace)?;
+    if !args.quick {
+        for (key, errors, rung) in
+            [("fault_to_soft_ms", 6, "soft"), ("fault_to_sigterm_ms", 11, "restart")]
+        {
+            process::announce(&format!("{key}: {} trials", args.trials));
+            let trials = latency::trials(&programs, &interrupt, args.trials, errors, rung)?;
+            results.insert(key.to_owned(), trials);
+        }
+        let cost = load::measure(&programs, &interrupt)?;
+        results.extend(cost);
+    }
+    results.insert("machine".to_owned(), machine()?);
+    print_table(&results);
+    if args.json {
+        println!("{}", Value::Object(results));
+    }
+    Ok(())
+}
+
+fn build(workspace: &Workspace) -> Result<Programs> {
+    build_ebpf::run(workspace, &build_ebpf::Args::default())?;
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&workspace.root).args(["build", "--release", "--package", "paramedic"]);
+    cargo.args(["--package", "patient-app"]);
+    process::run("build agent and patient for release", &mut cargo)?;
+    let built = workspace.target.join("release");
+    Ok(Programs { agent: built.join("paramedic"), patient: built.join("patient-app") })
+}
+
+fn hot(workspace: &Workspace) -> Result<Map<String, Value>> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&workspace.root);
+    cargo.args(["bench", "--quiet", "--package", "paramedic", "--bench", "hot"]);
+    let printed = process::capture(&mut cargo)?;
+    let last = printed.lines().last().context("the bench printed nothing")?;
+    serde_json::from_str(last).with_context(|| format!("the bench printed {last:?}"))
+}
+
+/// What the numbers were measured on.
+fn machine() -> Result<Value> {
+    let line = |file: &str, key: &str| -> Option<String> {
+        let text = fs::read_to_string(file).ok()?;
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    Ok(json!({
+        "cpu": line("/proc/cpuinfo", "model name"),
+        "cores": std::thread::available_parallelism()?.get(),
+        "memory": line("/proc/meminfo", "MemTotal"),
+        "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
+        "rustc": process::capture(Command::new("rustc").arg("--version"))?,
+        "date": process::capture(Command::new("date").args(["-u", "+%F"]))?,
+    }))
+}
+
+fn print_table(results: &Map<String, Value>) {
+    println!();
+    for (key, value) in results {
+        match value {
+            Value::Object(fields) => {
+                println!("{key}");
+                for (name, value) in fields {
+                    println!("  {name:<30} {value}");
+                }
+            }
+            value => println!("{key:<32} {value}"),
+        }
+    }
+    let ns = |key: &str| results.get(key)?.get("1")?.as_f64();
+    if let (Some(forest), Some(tract)) = (ns("forest_ns_per_row"), ns("tract_ns_per_row")) {
+        println!("\nforest against tract, one row: {:.0} times as fast", tract / forest);
+    }
+}
