@@ -1,9 +1,39 @@
 //! Stage 3: a [`FeatureVector`] becomes a [`Decision`].
 //!
 //! A decision is advice, never permission: whether it may be acted on is the guard's question.
+//! A model file passes `model`, `metadata`, `ensemble` and `compile`, and becomes a [`Forest`] (or,
+//! for any other classifier, [`Tract`]); a row passes the [`Brain`], which adds calibrated
+//! confidence (`calibrate`) and reasons (`explain`, `reasons`). Where there is no usable model,
+//! the [`rules`] decide.
 use serde::{Deserialize, Serialize};
 
 use crate::features::schema::COUNT;
+
+mod model;
+mod metadata;
+mod ensemble;
+mod forest_error;
+mod compile;
+mod forest;
+mod tract;
+mod calibrate;
+mod explain;
+mod reasons;
+pub mod rules;
+mod brain;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use brain::{Brain, Description, Undecided};
+pub use forest::Forest;
+pub use forest_error::ForestError;
+pub use metadata::MetadataError;
+pub use model::{Model, ModelError};
+pub use reasons::{Reason, Reasons, top_reasons};
+pub use tract::Tract;
 
 /// What a verdict calls for: the classes of the model, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,6 +84,8 @@ pub struct Decision {
     /// Who decided.
     pub source: Source,
     /// Each column's share in the probability of `action` (path attribution, in units of the raw
-    /// class probability; they sum to the difference from the training mean).
+    /// class probability; they sum to the difference from the training mean). The rules give 1 to
+    /// each column that decided; a model that is no forest gives none, and has to be asked
+    /// ([`Brain::explain`]).
     pub shares: [f32; COUNT],
 }

@@ -1,0 +1,164 @@
+//! Which columns made the forest say so.
+//!
+//! Two answers. *Path attribution* credits each split on the way to a leaf with the change of the
+//! mean that it brings: one more walk, so every decision has it. It favours splits near the root,
+//! however, so what is about to be acted on gets the exact answer: *path-dependent `TreeSHAP`*, the
+//! Shapley values of the columns, at some milliseconds a row. Both sum to the difference between
+//! the row's score and the training mean.
+use super::forest::{CLASSES, Forest, padded};
+use crate::features::schema::COUNT;
+
+/// The root and every column once: a column met again is taken out before it is put back.
+const PATH: usize = COUNT + 1;
+
+impl Forest {
+    /// The score of `class` (0–2) that the forest gives on average over its training rows.
+    #[must_use]
+    pub fn expected(&self, class: usize) -> f64 {
+        let roots = self.groups.iter().flat_map(|g| g.roots);
+        self.base[class] + roots.map(|r| f64::from(self.values[r as usize][class])).sum::<f64>()
+    }
+
+    /// Each column's share in the score of `class` (0–2), by path attribution.
+    #[must_use]
+    pub fn path_attribution(&self, row: &[f32; COUNT], class: usize) -> [f64; COUNT] {
+        let row = padded(row);
+        let value = |at: u32| f64::from(self.values[at as usize][class]);
+        // As wide as a row: what leaves add, always zero, falls off the end.
+        let mut shares = [0.0; 16];
+        for group in &self.groups {
+            let mut at = group.roots;
+            for _ in 0..group.depth {
+                for a in &mut at {
+                    let next = self.next(*a, &row);
+                    shares[self.nodes[*a as usize].column()] += value(next) - value(*a);
+                    *a = next;
+                }
+            }
+        }
+        std::array::from_fn(|i| shares[i])
+    }
+
+    /// Each column's share in the score of `class` (0–2): Shapley values where the model says how
+    /// many training rows passed each node, else path attribution.
+    #[must_use]
+    pub fn shares(&self, row: &[f32; COUNT], class: usize) -> [f64; COUNT] {
+        if self.has_covers { self.tree_shap(row, class) } else { self.path_attribution(row, class) }
+    }
+
+    /// Exact path-dependent `TreeSHAP` (Lundberg et al., 2018, algorithm 2).
+    #[must_use]
+    pub fn tree_shap(&self, row: &[f32; COUNT], class: usize) -> [f64; COUNT] {
+        let mut walk = Walk { forest: self, row: &padded(row), class, shares: [0.0; COUNT] };
+        for root in self.groups.iter().flat_map(|g| g.roots) {
+            walk.descend(root as usize, Path::new());
+        }
+        walk.shares
+    }
+}
+
+/// One column on the way down: the fractions of rows that go on when it is unknown (`zero`) and
+/// when it is known (`one`), and the weight of the subsets of that size.
+#[derive(Clone, Copy, Default)]
+struct Step {
+    column: usize,
+    zero: f64,
+    one: f64,
+    weight: f64,
+}
+
+#[derive(Clone, Copy)]
+struct Path {
+    steps: [Step; PATH],
+    len: usize,
+}
+
+impl Path {
+    fn new() -> Self {
+        let mut path = Self { steps: [Step::default(); PATH], len: 0 };
+        path.extend(usize::MAX, 1.0, 1.0);
+        path
+    }
+
+    fn extend(&mut self, column: usize, zero: f64, one: f64) {
+        let last = self.len;
+        let weight = if last == 0 { 1.0 } else { 0.0 };
+        self.steps[last] = Step { column, zero, one, weight };
+        let size = (last + 1) as f64;
+        for i in (0..last).rev() {
+            let weight = self.steps[i].weight;
+            self.steps[i + 1].weight += one * weight * (i + 1) as f64 / size;
+            self.steps[i].weight = zero * weight * (last - i) as f64 / size;
+        }
+        self.len += 1;
+    }
+
+    /// Takes step `at` out, as if it had never been extended by it.
+    fn unwind(&mut self, at: usize) {
+        let last = self.len - 1;
+        let Step { zero, one, .. } = self.steps[at];
+        let size = self.len as f64;
+        let mut next = self.steps[last].weight;
+        for i in (0..last).rev() {
+            let step = &mut self.steps[i].weight;
+            if one == 0.0 {
+                *step = *step * size / (zero * (last - i) as f64);
+            } else {
+                let weight = *step;
+                *step = next * size / ((i + 1) as f64 * one);
+                next = weight - *step * zero * (last - i) as f64 / size;
+            }
+        }
+        for i in at..last {
+            let Step { column, zero, one, .. } = self.steps[i + 1];
+            self.steps[i] = Step { column, zero, one, ..self.steps[i] };
+        }
+        self.len = last;
+    }
+
+    /// The sum of the weights that would be left without step `at`.
+    fn weight_without(&self, at: usize) -> f64 {
+        let mut rest = *self;
+        rest.unwind(at);
+        rest.steps[..rest.len].iter().map(|s| s.weight).sum()
+    }
+}
+
+struct Walk<'a> {
+    forest: &'a Forest,
+    row: &'a [f32; 16],
+    class: usize,
+    shares: [f64; COUNT],
+}
+
+impl Walk<'_> {
+    /// Recursion ends: a compiled tree is at most 64 deep.
+    fn descend(&mut self, at: usize, mut path: Path) {
+        let node = self.forest.nodes[at];
+        if node.is_leaf() {
+            return self.credit(self.forest.values[at], &path);
+        }
+        let (mut zero, mut one) = (1.0, 1.0);
+        let known = path.steps[..path.len].iter().position(|s| s.column == node.column());
+        if let Some(known) = known {
+            Step { zero, one, .. } = path.steps[known];
+            path.unwind(known);
+        }
+        let hot = self.forest.next(at as u32, self.row) as usize;
+        for child in [node.left(), node.left() + 1] {
+            let mut path = path;
+            let cover = f64::from(self.forest.covers[child] / self.forest.covers[at]);
+            let one = if child == hot { one } else { 0.0 };
+            path.extend(node.column(), zero * cover, one);
+            self.descend(child, path);
+        }
+    }
+
+    fn credit(&mut self, leaf: [f32; CLASSES], path: &Path) {
+        let value = f64::from(leaf[self.class]);
+        for i in 1..path.len {
+            let Step { column, zero, one, .. } = path.steps[i];
+            self.shares[column] += path.weight_without(i) * (one - zero) * value;
+        }
+    }
+}

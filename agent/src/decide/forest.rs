@@ -1,0 +1,160 @@
+//! The flat forest: what a decision costs when it is asked for a hundred times a second.
+//!
+//! A node is 8 bytes and its children stand side by side, so that one comparison yields the next
+//! index without a branch. A leaf leads to itself: every tree then takes the same fixed number of
+//! steps, and a group of trees walks in lockstep, which hides the latency of memory that a single
+//! walk would wait for. Nothing is allocated.
+//!
+//! A forest is made by [`compile`](super::compile) alone, which checks the file it comes from.
+//! Rows must be finite: a NaN would take the false branch everywhere and be answered in full
+//! confidence; [`Brain`](super::Brain) refuses such rows.
+use crate::features::schema::COUNT;
+
+/// Number of classes.
+pub(super) const CLASSES: usize = 3;
+
+/// How many trees, or rows of a batch, walk in lockstep.
+pub(super) const LANES: usize = 20;
+
+/// A row with room for the column that leaves look at, which holds −∞ and so never exceeds a
+/// threshold; a power of two, so that a 4-bit column needs no bounds check.
+type Padded = [f32; 16];
+const LEAF_COLUMN: usize = 15;
+
+/// One node: the threshold, and the index of the child for `value <= threshold` (the other child
+/// follows it) above 4 bits of column.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    pub(super) threshold: f32,
+    link: u32,
+}
+
+impl Node {
+    /// A branch whose children stand at `left` and `left + 1`.
+    pub(super) const fn branch(column: usize, threshold: f32, left: usize) -> Self {
+        Self { threshold, link: ((left as u32) << 4) | column as u32 }
+    }
+
+    /// A leaf that stands at `own`.
+    pub(super) const fn leaf(own: usize) -> Self {
+        Self::branch(LEAF_COLUMN, 0.0, own)
+    }
+
+    pub(super) const fn column(self) -> usize {
+        (self.link & 15) as usize
+    }
+
+    pub(super) const fn left(self) -> usize {
+        (self.link >> 4) as usize
+    }
+
+    pub(super) const fn is_leaf(self) -> bool {
+        self.column() == LEAF_COLUMN
+    }
+}
+
+/// Trees that walk in lockstep, and the depth of the deepest.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) roots: [u32; LANES],
+    pub(super) depth: u32,
+}
+
+/// A validated random forest over the columns of the schema and three classes.
+#[derive(Clone, Debug)]
+pub struct Forest {
+    pub(super) nodes: Box<[Node]>,
+    /// Per node: the class scores of a leaf; of a branch, the mean of what is below it.
+    pub(super) values: Box<[[f32; CLASSES]]>,
+    /// Per node: the weight of the training rows that came by.
+    pub(super) covers: Box<[f32]>,
+    pub(super) groups: Box<[Group]>,
+    pub(super) base: [f64; CLASSES],
+    pub(super) trees: usize,
+    pub(super) has_covers: bool,
+}
+
+impl Forest {
+    /// Raw class scores of one row (class probabilities for a forest from scikit-learn).
+    #[must_use]
+    pub fn predict(&self, row: &[f32; COUNT]) -> [f64; CLASSES] {
+        let row = padded(row);
+        let mut scores = self.base;
+        for group in &self.groups {
+            let mut at = group.roots;
+            for _ in 0..group.depth {
+                for a in &mut at {
+                    *a = self.next(*a, &row);
+                }
+            }
+            for a in at {
+                add(&mut scores, &self.values[a as usize]);
+            }
+        }
+        scores
+    }
+
+    /// Raw class scores of many rows: the rows, not the trees, walk in lockstep. As many are
+    /// predicted as the shorter of the two slices holds.
+    pub fn predict_batch(&self, rows: &[[f32; COUNT]], scores: &mut [[f64; CLASSES]]) {
+        for (rows, scores) in rows.chunks(LANES).zip(scores.chunks_mut(LANES)) {
+            self.predict_chunk(rows, scores);
+        }
+    }
+
+    fn predict_chunk(&self, rows: &[[f32; COUNT]], scores: &mut [[f64; CLASSES]]) {
+        let mut lanes = [[0.0; 16]; LANES];
+        for (lane, row) in lanes.iter_mut().zip(rows) {
+            *lane = padded(row);
+        }
+        let mut sums = [self.base; LANES];
+        for group in &self.groups {
+            for root in group.roots {
+                let mut at = [root; LANES];
+                for _ in 0..group.depth {
+                    for (a, row) in at.iter_mut().zip(&lanes) {
+                        *a = self.next(*a, row);
+                    }
+                }
+                for (sum, a) in sums.iter_mut().zip(at) {
+                    add(sum, &self.values[a as usize]);
+                }
+            }
+        }
+        for ((score, sum), _) in scores.iter_mut().zip(sums).zip(rows) {
+            *score = sum;
+        }
+    }
+
+    /// Number of trees.
+    #[must_use]
+    pub const fn trees(&self) -> usize {
+        self.trees
+    }
+
+    /// Number of nodes, leaves included.
+    #[must_use]
+    pub const fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    #[inline(always)]
+    pub(super) fn next(&self, at: u32, row: &Padded) -> u32 {
+        let node = self.nodes[at as usize];
+        (node.link >> 4) + u32::from(row[node.column()] > node.threshold)
+    }
+}
+
+pub(super) fn padded(row: &[f32; COUNT]) -> Padded {
+    let mut padded = [0.0; 16];
+    padded[..COUNT].copy_from_slice(row);
+    padded[LEAF_COLUMN] = f32::NEG_INFINITY;
+    padded
+}
+
+#[inline(always)]
+fn add(sums: &mut [f64; CLASSES], values: &[f32; CLASSES]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += f64::from(*value);
+    }
+}

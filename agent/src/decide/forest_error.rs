@@ -1,0 +1,128 @@
+//! What can be wrong with a tree ensemble, and the limits that a sound one keeps.
+use thiserror::Error;
+
+/// Deeper trees memorise; the walk's cost is bounded by it.
+pub(super) const MAX_DEPTH: u32 = 64;
+/// About 24 MB of forest.
+pub(super) const MAX_NODES: usize = 1 << 20;
+/// Comparisons for one row, all trees: about 0.2 ms of work.
+pub(super) const MAX_STEPS: usize = 100_000;
+
+/// What is wrong with a tree ensemble.
+#[derive(Debug, Error, PartialEq)]
+pub enum ForestError {
+    /// Something besides the ensemble is in the graph.
+    #[error(
+        "operator {name} stands beside the tree ensemble: export the bare classifier (skl2onnx: zipmap=False)"
+    )]
+    Operator {
+        /// The operator.
+        name: String,
+    },
+    /// The ensemble does not stand between the graph's only input and one of its outputs.
+    #[error("the tree ensemble must read the graph's only input and its scores must be an output")]
+    Wiring,
+    /// An attribute that is not understood, or is there twice.
+    #[error(
+        "attribute {name} is unknown or there twice; ai.onnx.ml version 3 with float values is understood"
+    )]
+    Attribute {
+        /// The attribute.
+        name: String,
+    },
+    /// A necessary attribute is not there.
+    #[error("attribute {name} is missing")]
+    Missing {
+        /// The attribute.
+        name: &'static str,
+    },
+    /// A column is shorter or longer than the others.
+    #[error("attribute {name} has {found} values where there should be {expected}")]
+    Length {
+        /// The attribute.
+        name: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length of the columns that it belongs to.
+        expected: usize,
+    },
+    /// The labels are not the class numbers.
+    #[error(
+        "classlabels_int64s must be [0, 1, 2]: train on class numbers, names go into the metadata"
+    )]
+    Labels,
+    /// Scores are not simply the sum of the leaves.
+    #[error("post_transform {name} is not supported, only NONE")]
+    PostTransform {
+        /// The transform.
+        name: String,
+    },
+    /// A kind of node that the forest cannot walk.
+    #[error("node mode {name} is not supported, only BRANCH_LEQ and LEAF")]
+    Mode {
+        /// The mode.
+        name: String,
+    },
+    /// A forest that is empty or too large.
+    #[error("{found} nodes; a forest has 1 to {MAX_NODES}")]
+    Size {
+        /// Number of nodes.
+        found: usize,
+    },
+    /// A number that points nowhere.
+    #[error("{name}[{index}] is {found}, which is out of range or there twice")]
+    Id {
+        /// The attribute.
+        name: &'static str,
+        /// Position in it.
+        index: usize,
+        /// What stands there.
+        found: i64,
+    },
+    /// A value that is no number, or a training weight that is not positive.
+    #[error("{name}[{index}] is {found}, which is not a usable number")]
+    Value {
+        /// The attribute.
+        name: &'static str,
+        /// Position in it.
+        index: usize,
+        /// What stands there.
+        found: f32,
+    },
+    /// Tree ids leave one out.
+    #[error("tree {tree} has no nodes: tree ids must count up from 0")]
+    Empty {
+        /// The tree.
+        tree: usize,
+    },
+    /// Two ways lead to one node: a ring, or a shared branch.
+    #[error("tree {tree}: node {node} is reached twice")]
+    Shared {
+        /// The tree.
+        tree: usize,
+        /// The node's id in it.
+        node: usize,
+    },
+    /// Nodes that no way leads to.
+    #[error("tree {tree}: {count} nodes cannot be reached from its root, node 0")]
+    Orphans {
+        /// The tree.
+        tree: usize,
+        /// How many.
+        count: usize,
+    },
+    /// A tree is too deep.
+    #[error("tree {tree} is deeper than {MAX_DEPTH}")]
+    Depth {
+        /// The tree.
+        tree: usize,
+    },
+    /// One row would take too many comparisons.
+    #[error(
+        "one row takes {found} comparisons, more than {MAX_STEPS}: train fewer or shallower trees"
+    )]
+    Steps {
+        /// Comparisons for one row.
+        found: usize,
+    },
+}

@@ -1,0 +1,193 @@
+//! The documented rules: what decides when there is no usable model.
+//!
+//! They say what the shipped model was taught, with sharp edges and without its sense for
+//! mixtures, so that losing the model loses finesse and not the patient:
+//!
+//! | What | Verdict |
+//! |---|---|
+//! | more than 10 errors | `restart_service` |
+//! | cpu and memory both ≥ 90 | `restart_service` |
+//! | 3 failed polls in a row; 2 while nearly all responses fail | `restart_service` |
+//! | 6–10 errors; cpu or memory ≥ 80 | `reset_errors` |
+//! | a fifth of the responses fail, at least one a second, whatever `/health` says | `reset_errors` |
+//!
+//! When not to act: a throttled pod's cpu does not count (it needs CPU, not a restart); errors do
+//! not count while the pod *receives* about as many (somebody else's illness), nor when they are a
+//! small share of much traffic. Rules know no probability; their confidence is a constant, and the
+//! guard lets them heal softly at most unless told otherwise.
+use super::{Action, Decision, Source};
+use crate::features::schema::{COUNT, Feature, FeatureVector};
+
+/// What rules claim: above the default gate of 0.8, below certainty.
+pub const CONFIDENCE: f32 = 0.9;
+
+const DEGRADED_ERRORS: f32 = 5.0;
+const CRITICAL_ERRORS: f32 = 10.0;
+const HIGH_PERCENT: f32 = 80.0;
+const CRITICAL_PERCENT: f32 = 90.0;
+const THROTTLED_RATIO: f32 = 0.05;
+const FAILING_RATE: f32 = 1.0;
+const FAILING_RATIO: f32 = 0.2;
+const NEARLY_ALL_RATIO: f32 = 0.9;
+const UPSTREAM_RATE: f32 = 0.3;
+const UPSTREAM_SHARE: f32 = 0.5;
+const RARE_RATIO: f32 = 0.05;
+const RARE_REQUEST_RATE: f32 = 50.0;
+const STUCK_FAILURES: f32 = 3.0;
+const SUSPECT_FAILURES: f32 = 2.0;
+
+/// Decides a finite row. The share of each column that decided is 1.
+#[must_use]
+pub fn decide(row: &FeatureVector) -> Decision {
+    let (action, because) = verdict(row);
+    let rest = (1.0 - CONFIDENCE) / 2.0;
+    let mut probabilities = [rest; 3];
+    probabilities[action as usize] = CONFIDENCE;
+    let mut shares = [0.0; COUNT];
+    for &feature in because {
+        shares[feature as usize] = 1.0;
+    }
+    Decision { action, confidence: CONFIDENCE, probabilities, source: Source::Rules, shares }
+}
+
+/// The mildest remedy that could help, and the columns that call for it.
+fn verdict(row: &FeatureVector) -> (Action, &'static [Feature]) {
+    use Action::{NoAction, ResetErrors, RestartService};
+    use Feature::*;
+
+    let excuse = excuse_for_errors(row);
+    let throttled = row[CpuThrottledRatio] >= THROTTLED_RATIO;
+    let errors = if excuse.is_empty() { row[ErrorCount] } else { 0.0 };
+    let cpu = if throttled { 0.0 } else { row[CpuUsage] };
+    let memory = row[MemoryUsage];
+    let failing =
+        !is_upstream(row) && row[Http5xxRate] >= FAILING_RATE && row[Http5xxRatio] >= FAILING_RATIO;
+
+    if row[HealthFailures] >= STUCK_FAILURES {
+        (RestartService, &[HealthFailures])
+    } else if failing
+        && row[Http5xxRatio] >= NEARLY_ALL_RATIO
+        && row[HealthFailures] >= SUSPECT_FAILURES
+    {
+        (RestartService, &[Http5xxRatio, HealthFailures])
+    } else if errors > CRITICAL_ERRORS {
+        (RestartService, &[ErrorCount])
+    } else if cpu >= CRITICAL_PERCENT && memory >= CRITICAL_PERCENT {
+        (RestartService, &[CpuUsage, MemoryUsage])
+    } else if errors > DEGRADED_ERRORS {
+        (ResetErrors, &[ErrorCount])
+    } else if failing {
+        (ResetErrors, &[Http5xxRatio, Http5xxRate])
+    } else if cpu >= HIGH_PERCENT {
+        (ResetErrors, &[CpuUsage])
+    } else if memory >= HIGH_PERCENT {
+        (ResetErrors, &[MemoryUsage])
+    } else if row[ErrorCount] > DEGRADED_ERRORS {
+        (NoAction, excuse)
+    } else if throttled {
+        (NoAction, &[CpuThrottledRatio])
+    } else {
+        (NoAction, &[])
+    }
+}
+
+/// The columns that say why errors are not this pod's illness; none if they are.
+fn excuse_for_errors(row: &FeatureVector) -> &'static [Feature] {
+    let rare = row[Feature::Http5xxRate] > 0.0
+        && row[Feature::Http5xxRatio] < RARE_RATIO
+        && row[Feature::HttpRequestRate] >= RARE_REQUEST_RATE;
+    if is_upstream(row) {
+        &[Feature::Upstream5xxRate]
+    } else if rare {
+        &[Feature::Http5xxRatio, Feature::HttpRequestRate]
+    } else {
+        &[]
+    }
+}
+
+fn is_upstream(row: &FeatureVector) -> bool {
+    let received = row[Feature::Upstream5xxRate];
+    received >= UPSTREAM_RATE && received >= UPSTREAM_SHARE * row[Feature::Http5xxRate]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Action::{NoAction, ResetErrors, RestartService};
+    use Feature::*;
+
+    fn check(signs: &[(Feature, f32)], action: Action, because: &[Feature]) {
+        let mut row = FeatureVector::default();
+        for &(feature, value) in signs {
+            row[feature] = value;
+        }
+        let decision = decide(&row);
+        let deciding = Feature::ALL.into_iter().filter(|&f| decision.shares[f as usize] > 0.0);
+        assert_eq!(decision.action, action, "{signs:?}");
+        assert!(deciding.eq(because.iter().copied()), "{signs:?} {:?}", decision.shares);
+        assert_eq!(decision.source, Source::Rules);
+        assert_eq!(decision.probabilities[action as usize], decision.confidence);
+        assert!((decision.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_known_decision_surface_holds() {
+        for errors in 0..=20_u8 {
+            for cpu in 0..=100_u8 {
+                for memory in 0..=100_u8 {
+                    let expected = if errors > 10 || (cpu >= 90 && memory >= 90) {
+                        RestartService
+                    } else if errors >= 6 || cpu >= 80 || memory >= 80 {
+                        ResetErrors
+                    } else {
+                        NoAction
+                    };
+                    let mut row = FeatureVector::default();
+                    row[ErrorCount] = errors.into();
+                    row[CpuUsage] = cpu.into();
+                    row[MemoryUsage] = memory.into();
+                    assert_eq!(decide(&row).action, expected, "{errors} {cpu} {memory}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_columns_that_decide_are_named() {
+        check(&[], NoAction, &[]);
+        check(&[(ErrorCount, 8.0)], ResetErrors, &[ErrorCount]);
+        check(&[(CpuUsage, 95.0), (MemoryUsage, 91.0)], RestartService, &[CpuUsage, MemoryUsage]);
+        check(&[(HealthFailures, 3.0)], RestartService, &[HealthFailures]);
+        check(&[(HealthFailures, 2.0)], NoAction, &[]);
+    }
+
+    #[test]
+    fn a_lying_health_is_seen_through() {
+        let lie = [(Http5xxRate, 1.0), (Http5xxRatio, 0.5), (HttpRequestRate, 2.0)];
+        check(&lie, ResetErrors, &[Http5xxRate, Http5xxRatio]);
+        check(&[lie[0], (Http5xxRatio, 0.1)], NoAction, &[]);
+        check(&[(Http5xxRate, 0.5), lie[1]], NoAction, &[]);
+        let dying = [lie[0], (Http5xxRatio, 0.95), (HealthFailures, 2.0)];
+        check(&dying, RestartService, &[Http5xxRatio, HealthFailures]);
+    }
+
+    #[test]
+    fn what_is_not_the_pods_illness_is_left_alone() {
+        check(&[(CpuUsage, 100.0), (CpuThrottledRatio, 0.6)], NoAction, &[CpuThrottledRatio]);
+        let upstream = [(Upstream5xxRate, 2.0), (Http5xxRate, 2.0), (Http5xxRatio, 0.9)];
+        check(&upstream, NoAction, &[]);
+        let counted = [&upstream[..], &[(ErrorCount, 20.0)]].concat();
+        check(&counted, NoAction, &[Upstream5xxRate]);
+        let rare = [(ErrorCount, 80.0), (Http5xxRate, 8.0), (Http5xxRatio, 0.001)];
+        let busy = [&rare[..], &[(HttpRequestRate, 8000.0)]].concat();
+        check(&busy, NoAction, &[Http5xxRatio, HttpRequestRate]);
+        check(&[(TcpResetRate, 300.0), (TcpRetransmitRate, 50.0)], NoAction, &[]);
+    }
+
+    #[test]
+    fn excuses_do_not_hide_other_troubles() {
+        check(&[(ErrorCount, 8.0), (CpuThrottledRatio, 0.5)], ResetErrors, &[ErrorCount]);
+        check(&[(HealthFailures, 4.0), (Upstream5xxRate, 9.0)], RestartService, &[HealthFailures]);
+        check(&[(MemoryUsage, 95.0), (CpuThrottledRatio, 0.5)], ResetErrors, &[MemoryUsage]);
+    }
+}

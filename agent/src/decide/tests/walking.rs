@@ -1,0 +1,74 @@
+//! The flat forest against the plain way to walk a tree.
+use super::super::testing::{Columns, Random, Tree};
+
+#[test]
+fn random_forests_are_walked_like_the_trees_that_they_are() {
+    let mut random = Random(1);
+    for count in [1, 2, 19, 20, 21, 60] {
+        let trees: Vec<_> = (0..count).map(|_| Tree::random(&mut random, 7, 14)).collect();
+        let mut columns = Columns::of(&trees);
+        columns.base_values = vec![0.5, 0.0, -0.25];
+        let forest = columns.compile().unwrap();
+        assert_eq!(forest.trees(), count);
+        let rows: Vec<_> = (0..67).map(|_| random.row()).collect();
+        let mut batch = vec![[f64::NAN; 3]; rows.len()];
+        forest.predict_batch(&rows, &mut batch);
+        for (row, batch) in rows.iter().zip(batch) {
+            let single = forest.predict(row);
+            for class in 0..3 {
+                let base = f64::from(columns.base_values[class]);
+                let sum = trees.iter().map(|t| f64::from(t.scores(row)[class])).sum::<f64>();
+                assert!((single[class] - base - sum).abs() < 1e-12);
+                assert!((batch[class] - base - sum).abs() < 1e-12);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_on_the_threshold_goes_low() {
+    let low = Tree::leaf([1.0, 0.0, 0.0], 1.0);
+    let forest = Columns::of(&[Tree::split(2, 5.5, low, Tree::leaf([0.0, 0.0, 1.0], 1.0))]);
+    let forest = forest.compile().unwrap();
+    let scores = |v: f32| {
+        let mut row = [0.0; 14];
+        row[2] = v;
+        forest.predict(&row)
+    };
+    assert_eq!(scores(5.5), [1.0, 0.0, 0.0]);
+    assert_eq!(scores(5.5f32.next_up()), [0.0, 0.0, 1.0]);
+    assert_eq!(scores(f32::MAX), [0.0, 0.0, 1.0]);
+    assert_eq!(scores(f32::MIN), [1.0, 0.0, 0.0]);
+}
+
+#[test]
+fn the_order_of_the_columns_does_not_matter() {
+    let mut random = Random(2);
+    let trees: Vec<_> = (0..5).map(|_| Tree::random(&mut random, 5, 14)).collect();
+    let columns = Columns::of(&trees);
+    let mut turned = columns.clone();
+    turned.tree_ids.reverse();
+    turned.node_ids.reverse();
+    turned.feature_ids.reverse();
+    turned.thresholds.reverse();
+    turned.modes.reverse();
+    turned.true_ids.reverse();
+    turned.false_ids.reverse();
+    turned.covers.reverse();
+    let (forest, turned) = (columns.compile().unwrap(), turned.compile().unwrap());
+    for _ in 0..50 {
+        let row = random.row();
+        assert_eq!(forest.predict(&row), turned.predict(&row));
+        assert_eq!(forest.tree_shap(&row, 1), turned.tree_shap(&row, 1));
+    }
+}
+
+#[test]
+fn a_batch_of_another_length_fills_what_it_can() {
+    let forest = Columns::of(&[Tree::leaf([0.2, 0.3, 0.5], 1.0)]).compile().unwrap();
+    let mut scores = [[0.0; 3]; 5];
+    forest.predict_batch(&[[0.0; 14]; 3], &mut scores);
+    assert!(scores[..3].iter().all(|s| s[2] > 0.4) && scores[3] == [0.0; 3]);
+    forest.predict_batch(&[[0.0; 14]; 30], &mut scores);
+    assert!(scores.iter().all(|s| s[2] > 0.4));
+}
