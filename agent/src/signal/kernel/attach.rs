@@ -221,9 +221,11 @@ fn unload(program: &mut Program) -> Result<(), ProgramError> {
 /// An error in one line: the verifier's log ends in what it objects to and a line of statistics.
 fn explain(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
-        let log = verifier_log.to_string();
-        let last =
-            log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed"));
+        const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+        let log = verifier_log.to_string();if std::env::var_os("VLOG").is_some() {eprintln!("{log}");}
+        let last = log.lines().rev().find(|line| {
+            !line.is_empty() && !STATISTICS.iter().any(|statistics| line.starts_with(statistics))
+        });
         let objection = last.map(|line| format!(" ({line})")).unwrap_or_default();
         return format!("the kernel refused the program: {io_error}{objection}");
     }
