@@ -111,7 +111,7 @@ fn errors_received_as_a_client_are_the_upstreams() {
         let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
         while let Some(Ok(line)) = lines.next() {
             if line.is_empty() {
-                write!(stream, "HTTP/1.1 502 x\r\nContent-Length: 0\r\n\r\n").unwrap();
+                stream.write_all(b"HTTP/1.1 502 x\r\nContent-Length: 0\r\n\r\n").unwrap();
             }
         }
     });

@@ -123,7 +123,7 @@ impl Client {
 }
 
 fn reset(stream: &TcpStream) {
-    let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
     setsockopt(stream, sockopt::Linger, &at_once).unwrap();
 }
 
@@ -204,7 +204,9 @@ fn serve(stream: TcpStream) -> io::Result<()> {
             _ => {
                 let length = if head_only { 9 } else { 0 };
                 let status = &path[1..];
-                write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n")?;
+                let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n");
+                // In one write: a status line in pieces is not recognised.
+                stream.write_all(head.as_bytes())?;
             }
         }
     }

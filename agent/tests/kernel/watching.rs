@@ -32,8 +32,9 @@ fn nothing_is_counted_after_unwatch_and_all_is_counted_once_after_watching_again
 #[test]
 fn nested_cgroups_are_counted_once_each() {
     let outer_home = TestCgroups::new();
-    let mut inner = Patient::start_in(outer_home.below());
+    let inner_home = outer_home.below();
     let mut outer = Patient::start_in(outer_home);
+    let mut inner = Patient::start_in(inner_home);
     let addresses = [outer.listen("127.0.0.1:0"), inner.listen("127.0.0.1:0")];
     let mut kernel = load(2);
     let once_each = |kernel: &paramedic::signal::kernel::Kernel, slots: [_; 2], so_far| {

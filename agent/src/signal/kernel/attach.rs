@@ -2,7 +2,7 @@
 use std::error::Error;
 
 use aya::{
-    Ebpf,
+    Btf, Ebpf,
     programs::{Program, ProgramError},
 };
 
@@ -14,7 +14,8 @@ use super::{
 
 /// Attaches all, without the mechanisms in `without`, and tells how it went.
 pub(super) fn all(ebpf: &mut Ebpf, layout: &Layout, without: &[Mechanism]) -> Vec<Probe> {
-    let mut attach = Attach { ebpf, layout, without };
+    let btf = Btf::from_sys_fs().map_err(|error| format!("no kernel BTF: {error}"));
+    let mut attach = Attach { ebpf, layout, btf: &btf, without };
     vec![
         attach.packets(Signal::HttpResponses, "http_egress"),
         attach.packets(Signal::HttpRequests, "http_ingress"),
@@ -29,6 +30,8 @@ pub(super) fn all(ebpf: &mut Ebpf, layout: &Layout, without: &[Mechanism]) -> Ve
 struct Attach<'a> {
     ebpf: &'a mut Ebpf,
     layout: &'a Layout,
+    /// aya's own reading of the kernel's types, which loading BTF programs takes.
+    btf: &'a Result<Btf, String>,
     without: &'a [Mechanism],
 }
 
@@ -58,7 +61,7 @@ impl<'a> Attach<'a> {
     fn throttling(&mut self) -> Probe {
         let fentry = |attach: &mut Self| {
             attach.functions(["throttle_entry", "unthrottle_exit"], |attach, program, function| {
-                let btf = attach.layout.btf.as_ref().map_err(Clone::clone)?;
+                let btf = attach.btf.as_ref().map_err(Clone::clone)?;
                 attach.with(program, |program| load_trampoline(program, function, btf))
             })
         };
@@ -117,7 +120,7 @@ impl<'a> Attach<'a> {
         tracepoint: &str,
         needed: &[&[Field]],
     ) -> Result<(), String> {
-        let btf = self.layout.btf.as_ref().map_err(Clone::clone)?;
+        let btf = self.btf.as_ref().map_err(Clone::clone)?;
         self.layout.tracepoint(tracepoint)?;
         offsets::require(&self.layout.offsets, needed)?;
         self.with(program, |program| load_tp_btf(program, tracepoint, btf))
@@ -169,11 +172,7 @@ fn load_packets(program: &mut Program) -> Result<(), ProgramError> {
     program.load()
 }
 
-fn load_tp_btf(
-    program: &mut Program,
-    tracepoint: &str,
-    btf: &aya::Btf,
-) -> Result<(), ProgramError> {
+fn load_tp_btf(program: &mut Program, tracepoint: &str, btf: &Btf) -> Result<(), ProgramError> {
     let program: &mut aya::programs::BtfTracePoint = program.try_into()?;
     program.load(tracepoint, btf)?;
     program.attach().map(|_| ())
@@ -185,11 +184,7 @@ fn load_classic(program: &mut Program, event: &str) -> Result<(), ProgramError> 
     program.attach("tcp", event).map(|_| ())
 }
 
-fn load_trampoline(
-    program: &mut Program,
-    function: &str,
-    btf: &aya::Btf,
-) -> Result<(), ProgramError> {
+fn load_trampoline(program: &mut Program, function: &str, btf: &Btf) -> Result<(), ProgramError> {
     match program {
         Program::FEntry(program) => {
             program.load(function, btf)?;
@@ -221,9 +216,11 @@ fn unload(program: &mut Program) -> Result<(), ProgramError> {
 /// An error in one line: the verifier's log ends in what it objects to and a line of statistics.
 fn explain(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
+        const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
         let log = verifier_log.to_string();
-        let last =
-            log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed"));
+        let last = log.lines().rev().find(|line| {
+            !line.is_empty() && !STATISTICS.iter().any(|statistics| line.starts_with(statistics))
+        });
         let objection = last.map(|line| format!(" ({line})")).unwrap_or_default();
         return format!("the kernel refused the program: {io_error}{objection}");
     }

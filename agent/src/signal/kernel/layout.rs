@@ -1,5 +1,5 @@
 //! Everything that the programs must know of the running kernel, read once at load.
-use std::path::Path;
+use std::{fmt::Display, path::Path};
 
 use agent_common::{ABSENT, Offsets};
 
@@ -23,42 +23,27 @@ pub(super) struct Layout {
     pub(super) offsets: Offsets,
     /// Handed to the programs: the address of `sched_cfs_period_timer`.
     pub(super) period_timer: Result<u64, String>,
-    /// aya's own reading of the type information, which loading BTF programs takes.
-    pub(super) btf: Result<aya::Btf, String>,
     /// Why a classic TCP tracepoint cannot be used, by name.
     pub(super) events: [(&'static str, Result<(), String>); 3],
-    /// Of [`TRACEPOINTS`], those that hand over what they must.
-    usable: Vec<&'static str>,
+    /// Of [`TRACEPOINTS`], those that hand over what they must; or why none is known to.
+    usable: Result<Vec<&'static str>, String>,
 }
 
 impl Layout {
     pub(super) fn read() -> Self {
-        let path = Path::new("/sys/kernel/btf/vmlinux");
+        let (offsets, usable) = match structs_and_tracepoints() {
+            Ok((offsets, usable)) => (offsets, Ok(usable)),
+            Err(reason) => (Offsets::NONE, Err(reason)),
+        };
         let mut layout = Self {
-            offsets: Offsets::NONE,
+            offsets,
             period_timer: address_of("sched_cfs_period_timer"),
-            btf: aya::Btf::from_sys_fs().map_err(|error| format!("no kernel BTF: {error}")),
             events: ["tcp_receive_reset", "tcp_send_reset", "tcp_retransmit_skb"]
                 .map(|event| (event, Ok(()))),
-            usable: Vec::new(),
+            usable,
         };
-        let types = read_limited(path, 256 << 20).map_err(|error| error.to_string());
-        let types = types.as_deref().map_err(Clone::clone);
-        match types.and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string())) {
-            Ok(types) => layout.learn(&types),
-            Err(error) => layout.btf = Err(format!("cannot use {}: {error}", path.display())),
-        }
         layout.learn_events();
         layout
-    }
-
-    fn learn(&mut self, types: &Btf<'_>) {
-        self.offsets = of_structs(types);
-        self.usable = TRACEPOINTS
-            .into_iter()
-            .filter(|(name, structure)| types.tracepoint_argument(name, 0) == Some(structure))
-            .map(|(name, _)| name)
-            .collect();
     }
 
     fn learn_events(&mut self) {
@@ -76,7 +61,7 @@ impl Layout {
 
     /// Whether a BTF tracepoint exists and hands over what the program takes.
     pub(super) fn tracepoint(&self, name: &str) -> Result<(), String> {
-        if self.usable.contains(&name) {
+        if self.usable.as_ref().map_err(Clone::clone)?.contains(&name) {
             return Ok(());
         }
         let wanted = TRACEPOINTS.iter().find(|(tracepoint, _)| *tracepoint == name);
@@ -91,4 +76,16 @@ impl Layout {
             .find(|(event, _)| *event == name)
             .map_or_else(|| Err(format!("unknown event {name}")), |(_, usable)| usable.clone())
     }
+}
+
+fn structs_and_tracepoints() -> Result<(Offsets, Vec<&'static str>), String> {
+    let path = Path::new("/sys/kernel/btf/vmlinux");
+    let unusable = |error: &dyn Display| format!("cannot use {}: {error}", path.display());
+    let bytes = read_limited(path, 256 << 20).map_err(|error| unusable(&error))?;
+    let types = Btf::parse(&bytes).map_err(|error| unusable(&error))?;
+    let usable = TRACEPOINTS
+        .into_iter()
+        .filter(|(name, structure)| types.tracepoint_argument(name, 0) == Some(structure))
+        .map(|(name, _)| name);
+    Ok((of_structs(&types), usable.collect()))
 }
