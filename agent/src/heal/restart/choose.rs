@@ -204,7 +204,7 @@ mod tests {
         let table = table();
         let guard = protected(&table, 11, true);
         let choose = |pid, start_time| choose(&table, Instance { pid, start_time }, None, &guard);
-        for pid in [1, 10, 11] {
+        for pid in [1_i32, 10, 11] {
             let start_time = u64::from(pid.unsigned_abs());
             assert!(matches!(choose(pid, start_time), Err(RestartError::Protected(_))));
         }
