@@ -67,7 +67,7 @@ async fn a_shared_cgroup_costs_only_the_listeners_own_tree() {
     assert!(found.cgroups.shared);
     let table = Tree::default().table().unwrap();
     let family = |s: &&Stat| table.descends(s.pid, found.instance.pid);
-    let family: Vec<Instance> = table.0.values().filter(family).map(|s| s.instance()).collect();
+    let family: Vec<Instance> = table.0.values().filter(family).map(Stat::instance).collect();
     assert_eq!(family.len(), 3);
     let account = run(&gentle(), &found).await.unwrap();
     assert_eq!(account.signalled.first(), Some(&found.instance.pid));
