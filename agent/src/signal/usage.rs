@@ -39,38 +39,43 @@ pub enum UsageError {
     },
 }
 
-/// One process's `stat`, open: the open file belongs to this life of the pid and no other.
+/// One process's files, open: they belong to this life of the pid and no other.
 #[derive(Debug)]
-struct ProcessFile {
+struct ProcessFiles {
     instance: Instance,
     stat: File,
+    /// Memory is not taken from `stat`, whose number may be off by some hundred pages a CPU.
+    statm: File,
     page: u64,
 }
 
-impl ProcessFile {
+impl ProcessFiles {
     fn open(tree: &Tree, instance: Instance) -> Result<Self, UsageError> {
-        let stat = File::open(tree.of(instance.pid, "stat")).map_err(|e| failed(instance, e))?;
-        let file = Self { instance, stat, page: page_bytes() };
-        file.read().map(|_| file)
+        let open = |name| File::open(tree.of(instance.pid, name)).map_err(|e| failed(instance, e));
+        let files =
+            Self { instance, stat: open("stat")?, statm: open("statm")?, page: page_bytes() };
+        files.read().map(|_| files)
     }
 
     fn read(&self) -> Result<ProcessReading, UsageError> {
-        let mut buffer = [0; 2048];
-        let text =
-            read_from_start(&self.stat, &mut buffer).map_err(|e| failed(self.instance, e))?;
         // The name stands in parentheses and may hold some itself.
-        let numbers = text.and_then(|t| Numbers::parse(t.rsplit_once(") ")?.1));
-        let numbers =
-            numbers.ok_or_else(|| failed(self.instance, io::ErrorKind::InvalidData.into()))?;
-        if matches!(numbers.state, 'Z' | 'X' | 'x')
-            || numbers.start_time != self.instance.start_time
-        {
+        let numbers = |line: &str| Numbers::parse(line.rsplit_once(") ")?.1);
+        let numbers = self.parse(&self.stat, numbers)?;
+        let successor = numbers.start_time != self.instance.start_time;
+        if successor || matches!(numbers.state, 'Z' | 'X' | 'x') {
             return Err(UsageError::Ended(self.instance));
         }
+        let resident = |line: &str| line.split(' ').nth(1)?.parse::<u64>().ok();
         Ok(ProcessReading {
             cpu_ns: u64::try_from(ticks(numbers.cpu_ticks).as_nanos()).unwrap_or(u64::MAX),
-            rss_bytes: numbers.rss_pages.saturating_mul(self.page),
+            rss_bytes: self.parse(&self.statm, resident)?.saturating_mul(self.page),
         })
+    }
+
+    fn parse<T>(&self, file: &File, of: impl Fn(&str) -> Option<T>) -> Result<T, UsageError> {
+        let mut buffer = [0; 2048];
+        let text = read_from_start(file, &mut buffer).map_err(|e| failed(self.instance, e))?;
+        text.and_then(of).ok_or_else(|| failed(self.instance, io::ErrorKind::InvalidData.into()))
     }
 }
 
@@ -84,7 +89,7 @@ fn failed(instance: Instance, source: io::Error) -> UsageError {
 #[derive(Debug)]
 pub struct Usage {
     cgroup: CgroupFiles,
-    process: Option<ProcessFile>,
+    process: Option<ProcessFiles>,
     shared: bool,
 }
 
@@ -98,7 +103,7 @@ impl Usage {
         cgroups: &Cgroups,
         main: Option<Instance>,
     ) -> Result<Self, UsageError> {
-        let process = main.map(|instance| ProcessFile::open(tree, instance)).transpose()?;
+        let process = main.map(|instance| ProcessFiles::open(tree, instance)).transpose()?;
         Ok(Self { cgroup: CgroupFiles::open(cgroups)?, process, shared: cgroups.shared })
     }
 
@@ -107,7 +112,7 @@ impl Usage {
     /// # Errors
     /// If the cgroup was removed or the process has ended.
     pub fn read(&self) -> Result<CgroupReading, UsageError> {
-        let process = self.process.as_ref().map(ProcessFile::read).transpose()?;
+        let process = self.process.as_ref().map(ProcessFiles::read).transpose()?;
         Ok(pick(self.shared, self.cgroup.read()?, process))
     }
 }
@@ -138,6 +143,7 @@ pub fn pick(shared: bool, cgroup: CgroupReading, process: Option<ProcessReading>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::process::tests::{Service, listen};
 
     const PROCESS: ProcessReading = ProcessReading { cpu_ns: 5, rss_bytes: 6 };
 
@@ -179,14 +185,14 @@ mod tests {
     #[test]
     fn a_process_is_read_until_it_ends() {
         let tree = Tree::default();
-        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-        let instance = tree.stat(child.id().cast_signed()).unwrap().instance();
+        let service = Service::start(listen("127.0.0.1").0, &["sleep", "600"]);
+        let instance = tree.stat(service.pid()).unwrap().instance();
         let shared = Cgroups { shared: true, ..Cgroups::default() };
         let usage = Usage::open(&tree, &shared, Some(instance)).unwrap();
-        assert!(usage.read().unwrap().memory_bytes.unwrap() > 0);
-        assert!(usage.read().unwrap().cpu_usage_ns.is_some());
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let reading = usage.read().unwrap();
+        assert!(reading.memory_bytes.is_some_and(|bytes| bytes > 100_000), "{reading:?}");
+        assert!(reading.cpu_usage_ns.is_some());
+        drop(service);
         assert!(matches!(usage.read(), Err(UsageError::Ended(i)) if i == instance));
         let again = Usage::open(&tree, &shared, Some(instance));
         assert!(matches!(again, Err(UsageError::Ended(_))));

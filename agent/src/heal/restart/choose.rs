@@ -7,7 +7,7 @@ use crate::{
     target::{
         Cgroup, Cgroups, cgroup,
         mountinfo::Hierarchies,
-        procfs::{Instance, Table, Tree},
+        procfs::{Instance, Stat, Table, Tree},
     },
 };
 
@@ -125,7 +125,7 @@ fn choose(
     };
     let others = table.0.values().filter(|s| s.pid != main.pid && s.runs());
     let others = others.filter(|s| meant(s.pid) && !protected.contains(&s.pid));
-    Ok(std::iter::once(main).chain(others.map(|s| s.instance())).collect())
+    Ok(std::iter::once(main).chain(others.map(Stat::instance)).collect())
 }
 
 /// Whether a process stands where the patient does: in the same cgroups, or below them where they
@@ -158,7 +158,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::target::procfs::Stat;
 
     const MAIN: Instance = Instance { pid: 30, start_time: 30 };
 
@@ -169,7 +168,7 @@ mod tests {
         let stat = |(pid, parent): (i32, i32)| {
             let state = if pid == 33 { 'Z' } else { 'S' };
             let (name, start_time) = ("x".to_owned(), u64::from(pid.unsigned_abs()));
-            (pid, Stat { pid, name, state, parent, cpu_ticks: 0, start_time, rss_pages: 0 })
+            (pid, Stat { pid, name, state, parent, cpu_ticks: 0, start_time })
         };
         Table(family.into_iter().chain([(40, 1)]).map(stat).collect())
     }

@@ -123,8 +123,8 @@ fn strangers_on_one_port_are_listed_and_refused() {
 fn main_among(processes: &[(i32, i32, u64)], held: &[(i32, u64)]) -> Option<i32> {
     let stat = |&(pid, parent, start_time): &(i32, i32, u64)| {
         let name = "x".to_owned();
-        let (state, cpu_ticks, rss_pages) = ('S', 0, 0);
-        (pid, Stat { pid, name, state, parent, cpu_ticks, start_time, rss_pages })
+        let (state, cpu_ticks) = ('S', 0);
+        (pid, Stat { pid, name, state, parent, cpu_ticks, start_time })
     };
     let table = Table(processes.iter().map(stat).collect());
     let mut owners = BTreeMap::<i32, BTreeSet<u64>>::new();
