@@ -8,6 +8,7 @@ use clap::Parser;
 
 mod build_ebpf;
 mod ebpf;
+mod install;
 mod process;
 mod test;
 mod workspace;

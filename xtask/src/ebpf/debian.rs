@@ -52,7 +52,7 @@ pub(super) fn unpack(workspace: &Workspace) -> Result<()> {
     fetched.context("Debian's packages cannot be had")?;
     install(&folder, &tree(workspace))?;
     ensure!(unpacked(workspace).is_some(), "Debian's packages hold no rustc with its LLVM");
-    for leftover in [folder, tree(workspace).join("apt")] {
+    for leftover in [folder, tree(workspace).join("apt"), tree(workspace).join("part")] {
         let _ = fs::remove_dir_all(leftover);
     }
     Ok(())
@@ -99,15 +99,20 @@ fn needed(closure: &str) -> Vec<String> {
         .collect()
 }
 
+/// The tree appears whole or not at all.
 fn install(packages: &Path, tree: &Path) -> Result<()> {
     process::announce(&format!("unpack Debian's rustc for {TARGET} below {}", tree.display()));
+    let (part, usr) = (tree.join("part"), tree.join("usr"));
+    let _ = fs::remove_dir_all(&part);
     for name in names(packages).filter(|name| name.ends_with(".deb")) {
-        process::capture(Command::new("dpkg").arg("-x").arg(packages.join(name)).arg(tree))?;
+        process::capture(Command::new("dpkg").arg("-x").arg(packages.join(name)).arg(&part))?;
     }
-    Ok(())
+    let _ = fs::remove_dir_all(&usr);
+    fs::rename(part.join("usr"), &usr)
+        .with_context(|| format!("cannot put the packages into {}", usr.display()))
 }
 
-/// apt with this machine's state, or with a state of its own below a folder.
+/// apt with this machine's package lists, or with lists of its own below a folder.
 enum Apt {
     Shared,
     Private(PathBuf),
@@ -117,9 +122,9 @@ impl Apt {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.args(["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=30"]);
-        command.args(["-o", "APT::Sandbox::User="]);
+        command.args(["-o", "APT::Sandbox::User=root"]);
         if let Self::Private(state) = self {
-            for (setting, folder) in [("Dir::State", "state"), ("Dir::Cache", "cache")] {
+            for (setting, folder) in [("Dir::State::lists", "lists"), ("Dir::Cache", "cache")] {
                 command.arg("-o").arg(format!("{setting}={}", state.join(folder).display()));
             }
         }
@@ -128,7 +133,7 @@ impl Apt {
 
     fn update(&self) -> Result<()> {
         if let Self::Private(state) = self {
-            for folder in ["state/lists/partial", "cache/archives/partial"] {
+            for folder in ["lists/partial", "cache/archives/partial"] {
                 let folder = state.join(folder);
                 fs::create_dir_all(&folder)
                     .with_context(|| format!("cannot make {}", folder.display()))?;

@@ -2,7 +2,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result};
@@ -10,9 +9,9 @@ use anyhow::{Context, Result};
 use super::{
     ask,
     choice::{BUILDABLE, Compiler, Linker, linker_for, llvm_of_linker},
-    clean, debian,
+    debian,
 };
-use crate::{process, workspace::Workspace};
+use crate::{install, process, workspace::Workspace};
 
 /// What is built where none is found.
 pub(super) const VERSION: &str = "0.13.0";
@@ -62,14 +61,10 @@ fn build(workspace: &Workspace, compiler: &Compiler) -> Result<PathBuf> {
     let prefix = home.join("llvm");
     copy_llvm(library, &prefix.join("lib"))
         .with_context(|| format!("cannot copy {} below {}", library.display(), home.display()))?;
-    let mut install = Command::new("cargo");
-    clean(&mut install)
-        .args(["install", "bpf-linker", "--version", VERSION, "--locked", "--force"])
-        .args(["--no-default-features", "--features", &format!("llvm-{llvm}"), "--root"])
-        .arg(&home)
-        .env("LLVM_PREFIX", &prefix)
-        // The folder comes from a workspace that pins its toolchain: take that one.
-        .current_dir(&workspace.root);
+    let mut install = install::command(workspace, "bpf-linker", VERSION, &home);
+    install
+        .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
+        .env("LLVM_PREFIX", &prefix);
     if let Some(libraries) = &compiler.libraries {
         install.env("LD_LIBRARY_PATH", libraries);
     }

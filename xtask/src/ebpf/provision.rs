@@ -50,7 +50,8 @@ fn source_of_own(workspace: &Workspace) -> Result<()> {
 
 fn rustup(workspace: &Workspace) -> Command {
     let mut command = Command::new("rustup");
-    clean(&mut command).current_dir(&workspace.root);
+    // What rustup has to say is one line; the backtrace is of interest to its authors only.
+    clean(&mut command).env_remove("RUST_BACKTRACE").current_dir(&workspace.root);
     command
 }
 

@@ -1,10 +1,13 @@
 //! cargo-deny: the policy of `deny.toml`, for the workspace and for the kernel side.
-use std::{path::{Path, PathBuf}, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 
-use super::{NETWORK, cargo, summary::Outcome};
-use crate::{ebpf, process, workspace::Workspace};
+use super::{NETWORK, summary::Outcome};
+use crate::{install, process, workspace::Workspace};
 
 const VERSION: &str = "0.20.2";
 
@@ -54,14 +57,7 @@ fn program(workspace: &Workspace) -> Result<PathBuf> {
         return Ok(program);
     }
     if !built.exists() {
-        let mut install = cargo(workspace);
-        ebpf::clean(&mut install)
-            .args(["install", "cargo-deny", "--version", VERSION, "--locked", "--root"])
-            .arg(&tools)
-            // It runs for seconds: the time goes into its compilation.
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
-            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+        let mut install = install::command(workspace, "cargo-deny", VERSION, &tools);
         process::run(&format!("build cargo-deny {VERSION} (once, some minutes)"), &mut install)
             .context("cargo-deny can be neither found nor built")?;
     }
