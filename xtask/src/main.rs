@@ -1,22 +1,44 @@
-//! Paramedic's build, test, demo and measuring tasks, one file each.
+//! Paramedic's tasks: everything that is done to the project rather than by it.
+//!
+//! One subcommand per file. A task calls the ordinary tools (cargo, rustup, apt-get, …), shows each
+//! step by name, and keeps whatever it makes below the target directory: nothing is installed into
+//! the system.
+use anyhow::Result;
+use clap::Parser;
+
+mod bench;
+mod build_ebpf;
+mod demo;
+mod ebpf;
+mod install;
+mod process;
+mod stage;
+mod test;
 mod train;
+mod workspace;
 
-use clap::{Parser, Subcommand};
-
+/// Paramedic's tasks, from a fresh clone on: `cargo xtask demo` shows what it does, `cargo xtask
+/// test` checks everything.
+///
+/// Each task sets up what it lacks below the target directory (CARGO_TARGET_DIR, else ./target) and
+/// installs nothing into the system.
 #[derive(Parser)]
-#[command(about = "Paramedic's build, test, demo and measuring tasks")]
-struct Cli {
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Subcommand)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
-    Train(train::Train),
+    Demo(demo::Args),
+    Test(test::Args),
+    BuildEbpf(build_ebpf::Args),
+    Train(train::Args),
+    Bench(bench::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().task {
-        Task::Train(task) => task.run(),
+fn main() -> Result<()> {
+    let workspace = workspace::Workspace::find()?;
+    match Task::parse() {
+        Task::Demo(args) => demo::run(&workspace, &args),
+        Task::Test(args) => test::run(&workspace, &args),
+        Task::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
+        Task::Train(args) => train::run(&workspace, &args),
+        Task::Bench(args) => bench::run(&workspace, &args),
     }
 }

@@ -4,16 +4,18 @@
 //! the machine and `cargo clean` removes them. They are installed again only when
 //! `model/requirements.txt` changes.
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
-    process::{self, Command},
+    process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+
+use crate::{process, workspace::Workspace};
 
 /// Train the model: writes model/healing_brain.onnx, model/golden.json and model/REPORT.md.
 #[derive(clap::Args)]
-pub(crate) struct Train {
+pub(crate) struct Args {
     /// Train into a temporary folder, compare with the committed model, and write nothing
     #[arg(long)]
     check: bool,
@@ -23,29 +25,17 @@ pub(crate) struct Train {
     python: PathBuf,
 }
 
-impl Train {
-    /// Sets up what is missing, then trains; the report goes to the terminal as well.
-    pub(crate) fn run(&self) -> Result<()> {
-        let root = workspace_root()?;
-        let model = root.join("model");
-        let target = target_dir(root);
-        let python = Venv { dir: target.join("venv"), base: &self.python }
-            .ready(&model.join("requirements.txt"))?;
-        if self.check { check(&python, &model, &target) } else { train(&python, &model, &[]) }
-    }
-}
-
-fn workspace_root() -> Result<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")
-}
-
-fn target_dir(root: &Path) -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
+/// Sets up what is missing, then trains; the report goes to the terminal as well.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let model = workspace.root.join("model");
+    let python = Venv { dir: workspace.target.join("venv"), base: &args.python }
+        .ready(&model.join("requirements.txt"))?;
+    if args.check { check(&python, &model, &workspace.target) } else { train(&python, &model, &[]) }
 }
 
 /// Trains into a folder of its own, which goes away whatever comes of it.
 fn check(python: &Path, model: &Path, target: &Path) -> Result<()> {
-    let out = target.join(format!("train-check-{}", process::id()));
+    let out = target.join(format!("train-check-{}", std::process::id()));
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let outcome = train(python, model, &["--out".as_ref(), &out, "--against".as_ref(), model]);
     fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
@@ -54,7 +44,7 @@ fn check(python: &Path, model: &Path, target: &Path) -> Result<()> {
 
 fn train(python: &Path, model: &Path, args: &[&Path]) -> Result<()> {
     // No bytecode: the sources' folder is left as it was found.
-    run(Command::new(python).arg("-B").arg(model.join("train.py")).args(args))
+    process::run("train", Command::new(python).arg("-B").arg(model.join("train.py")).args(args))
         .context("the model was not trained and nothing was written; the reason stands above")
 }
 
@@ -82,14 +72,16 @@ impl Venv<'_> {
 
     fn create(&self) -> Result<()> {
         let recent = "import sys; sys.exit(sys.version_info < (3, 11))";
-        run(Command::new(self.base).args(["-c", recent])).with_context(|| {
-            format!(
-                "{} is not Python 3.11 or newer: install one, or name it with --python",
-                self.base.display()
-            )
-        })?;
-        println!("Making a virtual environment in {}", self.dir.display());
-        run(Command::new(self.base).args(["-m", "venv"]).arg(&self.dir)).with_context(|| {
+        process::run("check python", Command::new(self.base).args(["-c", recent])).with_context(
+            || {
+                format!(
+                    "{} is not Python 3.11 or newer: install one, or name it with --python",
+                    self.base.display()
+                )
+            },
+        )?;
+        let make = "make a virtual environment below target/";
+        process::run(make, Command::new(self.base).args(["-m", "venv"]).arg(&self.dir)).with_context(|| {
             format!(
                 "no virtual environment: install Python's venv module (Debian: `apt-get install \
                  python3-venv`), or delete {} if it is broken",
@@ -99,11 +91,10 @@ impl Venv<'_> {
     }
 
     fn install(&self, python: &Path, requirements: &Path) -> Result<()> {
-        println!("Installing {} (about 420 MB, once)", requirements.display());
-        run(Command::new(python)
-            .args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"])
-            .arg(requirements))
-        .with_context(|| {
+        let mut pip = Command::new(python);
+        pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"]);
+        let install = "install the training libraries (about 420 MB, once)";
+        process::run(install, pip.arg(requirements)).with_context(|| {
             format!(
                 "the training libraries were not installed: is a Python package index within \
                  reach? If so, delete {} and run this again",
@@ -111,14 +102,4 @@ impl Venv<'_> {
             )
         })
     }
-}
-
-/// Runs a program with its output on the terminal.
-fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_owned();
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", Path::new(&program).display()))?;
-    ensure!(status.success(), "{} ended with {status}", Path::new(&program).display());
-    Ok(())
 }

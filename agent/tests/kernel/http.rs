@@ -15,7 +15,7 @@ fn counts_every_class(listen: &str) {
     let mut client = Client::connect(address);
     for (times, path) in [(3, "/200"), (2, "/301"), (4, "/404"), (5, "/500"), (6, "/503")] {
         for _ in 0..times {
-            assert_eq!(client.get(path), path[1..].parse().unwrap());
+            assert_eq!(client.get(path), path[1..].parse::<u16>().unwrap());
         }
     }
     let counted = counters(&kernel, slot);

@@ -41,6 +41,7 @@ fn target(cgroups: Cgroups, port: Option<u16>) -> Target {
         name: "test".into(),
         ceiling: Rung::Observe,
         address: None,
+        host: String::new(),
         health_path: "/health".into(),
         heal_path: "/heal".into(),
         min_confidence: 0.8,

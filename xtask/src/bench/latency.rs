@@ -65,7 +65,10 @@ fn one(
     Ok((healed - fault) as f64 / 1e6)
 }
 
-fn wait_until(interrupt: &Interrupt, mut ready: impl FnMut() -> Result<Option<u64>>) -> Result<u64> {
+fn wait_until(
+    interrupt: &Interrupt,
+    mut ready: impl FnMut() -> Result<Option<u64>>,
+) -> Result<u64> {
     for _ in 0..2000 {
         if let Some(value) = ready()? {
             return Ok(value);

@@ -38,7 +38,10 @@ pub(super) fn measure(programs: &Programs, interrupt: &Interrupt) -> Result<Map<
     for (key, targets, loaded) in
         [("1", 1, false), ("110", 110, false), ("110_loaded", 110, true), ("500", 500, false)]
     {
-        process::announce(&format!("cost with {targets} targets{}", if loaded { ", loaded" } else { "" }));
+        process::announce(&format!(
+            "cost with {targets} targets{}",
+            if loaded { ", loaded" } else { "" }
+        ));
         let cost = one(programs, interrupt, targets, loaded)?;
         cores.insert(key.to_owned(), ((cost.cores * 1e5).round() / 1e5).into());
         rss.insert(key.to_owned(), cost.rss_bytes.into());

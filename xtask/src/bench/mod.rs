@@ -56,7 +56,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 }
 
 fn build(workspace: &Workspace) -> Result<Programs> {
-    build_ebpf::run(workspace, &build_ebpf::Args::default())?;
+    build_ebpf::run(workspace, &build_ebpf::Args {})?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&workspace.root).args(["build", "--release", "--package", "paramedic"]);
     cargo.args(["--package", "patient-app"]);

@@ -86,7 +86,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 /// Builds agent and patient; they are the ones that the tests use too.
 fn build(workspace: &Workspace) -> Result<Programs> {
-    build_ebpf::run(workspace, &build_ebpf::Args::default())?;
+    build_ebpf::run(workspace, &build_ebpf::Args {})?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&workspace.root).args(["build", "--package", "paramedic"]);
     cargo.args(["--package", "patient-app"]);
@@ -119,7 +119,10 @@ fn play(
     match (scene.play)(&scenes::Set { programs, interrupt, story: &story, name: scene.name }) {
         Ok(verdict) => {
             let mark = if verdict.pass { "as it should be" } else { "NOT as it should be" };
-            story.tell(&format!("{mark}{}", verdict.problem.as_deref().map_or_else(String::new, |p| format!(": {p}"))));
+            story.tell(&format!(
+                "{mark}{}",
+                verdict.problem.as_deref().map_or_else(String::new, |p| format!(": {p}"))
+            ));
             Ok(verdict)
         }
         Err(error) => {
@@ -139,7 +142,10 @@ fn play(
 }
 
 fn summarise(verdicts: &[Verdict], took: Duration) {
-    println!("\n{:<18} {:<6} {:<22} {:>13} {:>11}  because", "scene", "", "action", "fault to heal", "confidence");
+    println!(
+        "\n{:<18} {:<6} {:<22} {:>13} {:>11}  because",
+        "scene", "", "action", "fault to heal", "confidence"
+    );
     for v in verdicts {
         println!(
             "{:<18} {:<6} {:<22} {:>13} {:>11}  {}",
@@ -152,7 +158,11 @@ fn summarise(verdicts: &[Verdict], took: Duration) {
         );
     }
     let good = verdicts.iter().filter(|verdict| verdict.pass).count();
-    println!("\n{good} of {} scenes as they should be, in {:.0} s", verdicts.len(), took.as_secs_f64());
+    println!(
+        "\n{good} of {} scenes as they should be, in {:.0} s",
+        verdicts.len(),
+        took.as_secs_f64()
+    );
 }
 
 /// Keeps a patient and an agent for a look around.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::{
     libc,
     sys::socket::{setsockopt, sockopt},
@@ -149,9 +149,8 @@ impl Set<'_> {
 
     /// The target is to be left alone although `feature` stands out, and the agent is to say why.
     fn left_alone(&self, cast: &Cast, feature: &str) -> Result<Verdict> {
-        let healing = cast.agent.wait_for(LEFT_ALONE, self.interrupt, |line| {
-            line.message() == "healing"
-        })?;
+        let healing =
+            cast.agent.wait_for(LEFT_ALONE, self.interrupt, |line| line.message() == "healing")?;
         ensure!(healing.is_none(), "it was healed, and nothing was wrong with it");
         let lines = cast.agent.lines();
         let why = lines

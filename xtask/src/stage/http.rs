@@ -12,7 +12,11 @@ pub(crate) fn get(url: &str) -> Result<Value> {
 
 /// `POST` of a JSON body.
 pub(crate) fn post(url: &str, body: &Value) -> Result<Value> {
-    send(minreq::post(url).with_header("Content-Type", "application/json").with_body(body.to_string()))
+    send(
+        minreq::post(url)
+            .with_header("Content-Type", "application/json")
+            .with_body(body.to_string()),
+    )
 }
 
 fn send(request: minreq::Request) -> Result<Value> {

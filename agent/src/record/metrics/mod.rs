@@ -305,7 +305,6 @@ impl Metrics {
     }
 }
 
-
 /// Makes metrics of the prefix `paramedic_` and registers them.
 struct Maker<'a>(&'a Registry);
 

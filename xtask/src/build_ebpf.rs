@@ -1,0 +1,88 @@
+//! `cargo xtask build-ebpf`: compiles `agent-ebpf` with whatever toolchain this machine can have.
+//!
+//! The object lands in one place below the target directory, from where the agent's build script
+//! embeds it; it is replaced only when its bytes change, so that the agent is not built again for
+//! nothing. Whether it is up to date is left to cargo.
+use std::{env, fs, path::Path, process::Command};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    ebpf::{self, Ready, TARGET},
+    process,
+    workspace::{Workspace, write_if_changed},
+};
+
+/// What every eBPF program is compiled with. The kernel takes types and line information from
+/// the BTF section, which the linker makes from the debug information. Atomic operations that
+/// return a value need `-Ctarget-cpu=v3` here (and a kernel from 5.12 on); counters in per-CPU maps
+/// do without.
+const RUSTFLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
+
+/// Compile the eBPF programs, with a toolchain that is set up if none is there.
+///
+/// Taken is the first that can compile for the kernel:
+///   1. EBPF_RUSTC=/path/to/rustc
+///   2. rustup's nightly with the component rust-src
+///   3. the workspace's own toolchain with the component rust-src
+///   4. /usr/bin/rustc with a prebuilt core for BPF (Debian: libstd-rust-web-dev-bpf)
+///   5. the same, unpacked below target/ebpf-toolchain
+///
+/// Where there is none, rust-src is asked of rustup, then Debian's packages are unpacked, without
+/// root. bpf-linker comes from PATH or is built below target/ebpf-toolchain, which takes minutes
+/// once.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {}
+
+/// Builds the object and leaves it in `ebpf/paramedic-ebpf` below the target directory.
+pub(crate) fn run(workspace: &Workspace, _: &Args) -> Result<()> {
+    let ready = ebpf::get_ready(workspace)?;
+    process::run(
+        &format!("compile agent-ebpf with {}", ready.compiler),
+        &mut cargo(workspace, &ready)?,
+    )
+    .context("agent-ebpf does not compile (EBPF_RUSTC=/path/to/rustc chooses another compiler)")?;
+    let folder = workspace.target.join("ebpf");
+    let built = folder.join(TARGET).join("release/paramedic-ebpf");
+    let object = folder.join("paramedic-ebpf");
+    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let written = write_if_changed(&object, &bytes)?;
+    let news = if written { "new" } else { "unchanged" };
+    println!("{}: {news}, {} bytes", object.display(), bytes.len());
+    Ok(())
+}
+
+fn cargo(workspace: &Workspace, ready: &Ready) -> Result<Command> {
+    let source = workspace.root.join("agent-ebpf");
+    let mut command = Command::new(&ready.cargo);
+    ebpf::clean(&mut command);
+    command
+        .env("PATH", path_with(&ready.programs)?)
+        .env("RUSTC", ready.programs.join("rustc"))
+        // `-Z build-std`, and aya-ebpf's `asm_experimental_arch`, on a stable compiler.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_DIR", workspace.target.join("ebpf"))
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags())
+        .args(["build", "--release", "--target", TARGET]);
+    if source.join("Cargo.lock").exists() {
+        command.arg("--locked");
+    }
+    if ready.build_core {
+        command.args(["-Z", "build-std=core"]);
+    }
+    command.current_dir(source);
+    Ok(command)
+}
+
+/// The flags, with the architecture whose registers aya-ebpf's contexts describe: this machine's.
+fn rustflags() -> String {
+    let architecture = format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH);
+    [RUSTFLAGS[0], RUSTFLAGS[1], &architecture].join("\x1f")
+}
+
+fn path_with(first: &Path) -> Result<std::ffi::OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(first.to_owned()).chain(env::split_paths(&path));
+    env::join_paths(folders).context("the target directory's path cannot stand in PATH")
+}

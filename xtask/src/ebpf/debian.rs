@@ -1,0 +1,167 @@
+//! Debian's rustc with its prebuilt core for BPF, unpacked below the target directory: no root, and
+//! nothing installed.
+//!
+//! Debian 12 carries a recent rustc beside its own (`rustc-web`, for browsers), and every suite
+//! keeps the compiler, its core libraries and LLVM in packages that unpack to a working tree.
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{TARGET, probe::names};
+use crate::{process, workspace::Workspace};
+
+/// The packages asked for; what they need of each other and of LLVM comes along.
+pub(super) const WANTED: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
+/// Some 150 MB.
+const DOWNLOAD: Duration = Duration::from_secs(600);
+
+/// The unpacked compiler and its shared libraries.
+pub(super) fn unpacked(workspace: &Workspace) -> Option<(PathBuf, PathBuf)> {
+    let usr = tree(workspace).join("usr");
+    let rustc = usr.join("bin/rustc");
+    let library_folder = |name: String| usr.join("lib").join(name);
+    let holds_llvm = |dir: &PathBuf| names(dir).any(|name| name.starts_with("libLLVM.so."));
+    let libraries = names(&usr.join("lib")).map(library_folder).find(holds_llvm)?;
+    rustc.exists().then_some((rustc, libraries))
+}
+
+fn tree(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("ebpf-toolchain")
+}
+
+/// Fetches the packages and unpacks them: with this machine's package lists, else with lists of
+/// our own.
+pub(super) fn unpack(workspace: &Workspace) -> Result<()> {
+    for program in ["apt-get", "apt-cache", "dpkg"] {
+        if process::on_path(program).is_none() {
+            bail!("without {program} Debian's packages cannot be unpacked");
+        }
+    }
+    let folder = tree(workspace).join("packages");
+    let fetched = fetch(&Apt::Shared, &folder).or_else(|error| {
+        eprintln!("    {error:#}");
+        let apt = Apt::Private(tree(workspace).join("apt"));
+        apt.update()?;
+        fetch(&apt, &folder)
+    });
+    fetched.context("Debian's packages cannot be had")?;
+    install(&folder, &tree(workspace))?;
+    ensure!(unpacked(workspace).is_some(), "Debian's packages hold no rustc with its LLVM");
+    for leftover in [folder, tree(workspace).join("apt"), tree(workspace).join("part")] {
+        let _ = fs::remove_dir_all(leftover);
+    }
+    Ok(())
+}
+
+fn fetch(apt: &Apt, folder: &Path) -> Result<()> {
+    let mut depends = apt.command("apt-cache");
+    depends.args(["depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts"]);
+    depends.args(["--no-breaks", "--no-replaces", "--no-enhances"]).args(WANTED);
+    let packages = needed(&process::capture(&mut depends)?);
+    for wanted in WANTED {
+        ensure!(packages.iter().any(|name| name == wanted), "no package {wanted}: not Debian 12?");
+    }
+    let _ = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut download = apt.command("apt-get");
+    download.arg("download").args(&packages).current_dir(folder);
+    process::run_within("download Debian's rustc for BPF", DOWNLOAD, &mut download)
+}
+
+/// From the closure that `apt-cache depends --recurse` prints: the compiler, its libraries and the
+/// libraries that LLVM stands on. What is left out is not needed (gcc, headers), or dpkg and the
+/// shell stand on it too, so that it is here (zlib and the like; never a second C library).
+fn needed(closure: &str) -> Vec<String> {
+    const LIBRARIES: [&str; 9] = [
+        "libbsd0",
+        "libedit2",
+        "libffi",
+        "libicu",
+        "libllvm",
+        "libmd0",
+        "libstd-rust",
+        "libxml2",
+        "libz3-4",
+    ];
+    closure
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
+        .filter(|name| {
+            WANTED.contains(name) || LIBRARIES.iter().any(|library| name.starts_with(library))
+        })
+        .filter(|name| !name.ends_with("-dev") || name.starts_with("libstd-rust"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The tree appears whole or not at all.
+fn install(packages: &Path, tree: &Path) -> Result<()> {
+    process::announce(&format!("unpack Debian's rustc for {TARGET} below {}", tree.display()));
+    let (part, usr) = (tree.join("part"), tree.join("usr"));
+    let _ = fs::remove_dir_all(&part);
+    for name in names(packages).filter(|name| name.ends_with(".deb")) {
+        process::capture(Command::new("dpkg").arg("-x").arg(packages.join(name)).arg(&part))?;
+    }
+    let _ = fs::remove_dir_all(&usr);
+    fs::rename(part.join("usr"), &usr)
+        .with_context(|| format!("cannot put the packages into {}", usr.display()))
+}
+
+/// apt with this machine's package lists, or with lists of its own below a folder.
+enum Apt {
+    Shared,
+    Private(PathBuf),
+}
+
+impl Apt {
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=30"]);
+        command.args(["-o", "APT::Sandbox::User=root"]);
+        if let Self::Private(state) = self {
+            for (setting, folder) in [("Dir::State::lists", "lists"), ("Dir::Cache", "cache")] {
+                command.arg("-o").arg(format!("{setting}={}", state.join(folder).display()));
+            }
+        }
+        command
+    }
+
+    fn update(&self) -> Result<()> {
+        if let Self::Private(state) = self {
+            for folder in ["lists/partial", "cache/archives/partial"] {
+                let folder = state.join(folder);
+                fs::create_dir_all(&folder)
+                    .with_context(|| format!("cannot make {}", folder.display()))?;
+            }
+        }
+        let mut update = self.command("apt-get");
+        process::run_within("fetch Debian's package lists", DOWNLOAD, update.arg("update"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compiler_and_its_libraries_are_taken_from_the_closure() {
+        let closure = "rustc-web\n  Depends: libc6\n |Depends: gcc\nlibc6\nlibc6-dev\ngcc-12\n\
+            libstd-rust-web-dev\nlibstd-rust-web-dev-bpf\nlibstd-rust-web-1.96\nlibllvm22\n\
+            libz3-4\nzlib1g\nlibicu72\n<virtual>\nlibtirpc-dev\n";
+        let taken = [
+            "rustc-web",
+            "libstd-rust-web-dev",
+            "libstd-rust-web-dev-bpf",
+            "libstd-rust-web-1.96",
+            "libllvm22",
+            "libz3-4",
+            "libicu72",
+        ];
+        assert_eq!(needed(closure), taken);
+    }
+}

@@ -1,0 +1,102 @@
+//! `cargo xtask test`: everything that must hold before a change is merged, as one command.
+//!
+//! Nothing is skipped silently: what a machine cannot do fails, and the two things that may stay
+//! undone (the privileged tests by request, the advisories where their database is out of reach)
+//! are named in the summary. Every step compiles with one profile, so that the large dependencies
+//! are built once.
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{build_ebpf, process, workspace::Workspace};
+use suite::Tests;
+use summary::{Outcome, Report};
+
+mod deny;
+mod suite;
+mod summary;
+
+/// Check everything: formatting, lints, dependencies, and every test with real eBPF.
+///
+/// The steps, in this order; a failed one does not keep the others from running:
+///   build-ebpf   the kernel side, as `cargo xtask build-ebpf`
+///   fmt          rustfmt on the workspace and on agent-ebpf
+///   clippy       every target, warnings are errors
+///   deny         licences, sources and duplicates of dependencies (cargo-deny, installed below
+///                target/tools if missing)
+///   advisories   known vulnerabilities; "not checked" where their database is out of reach
+///   tests        unit and integration tests, with cargo-nextest if it is installed
+///   doc tests
+///
+/// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) load eBPF programs and make
+/// cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access to the cgroups.
+/// Without these rights they fail; --unprivileged leaves them out.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Leave out the tests that need rights in the kernel: the binaries `kernel` and `live`
+    #[arg(long)]
+    unprivileged: bool,
+}
+
+/// Runs all steps and prints the summary. An error if one of them failed.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let tests = Tests { privileged: !args.unprivileged };
+    let mut report = Report::default();
+    let mut step = |name, body: &dyn Fn() -> Result<Outcome>| {
+        process::announce(&format!("test: {name}"));
+        let start = Instant::now();
+        let outcome = body().unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+        if let Outcome::Failed(reason) = &outcome {
+            eprintln!("error: {name}: {reason}");
+        }
+        report.add(name, start.elapsed(), outcome);
+    };
+    step("build-ebpf", &|| passed(build_ebpf::run(workspace, &build_ebpf::Args {})));
+    step("fmt", &|| passed(fmt(workspace)));
+    step("clippy", &|| passed(clippy(workspace)));
+    step("deny", &|| passed(deny::policy(workspace)));
+    step("advisories", &|| deny::advisories(workspace));
+    step("tests", &|| suite::run(workspace, tests));
+    step("doc tests", &|| passed(doc_tests(workspace)));
+    println!("\n{report}");
+    match report.failed().as_slice() {
+        [] => Ok(()),
+        failed => bail!("failed: {}", failed.join(", ")),
+    }
+}
+
+fn passed(result: Result<()>) -> Result<Outcome> {
+    result.map(|()| Outcome::Passed)
+}
+
+fn fmt(workspace: &Workspace) -> Result<()> {
+    let check = ["fmt", "--all", "--check"];
+    let kernel_side = ["--manifest-path", "agent-ebpf/Cargo.toml"];
+    process::run("rustfmt: workspace", cargo(workspace).args(check))
+        .and(process::run("rustfmt: agent-ebpf", cargo(workspace).args(check).args(kernel_side)))
+        .context("`cargo fmt --all` puts it right")
+}
+
+fn clippy(workspace: &Workspace) -> Result<()> {
+    let arguments = ["--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    process::run("clippy", cargo(workspace).arg("clippy").args(arguments))
+}
+
+fn doc_tests(workspace: &Workspace) -> Result<()> {
+    let arguments = ["test", "--workspace", "--doc", "--locked"];
+    process::run("examples in the documentation", cargo(workspace).args(arguments))
+}
+
+/// The workspace's cargo. Its environment is the user's: what steers it there steers it here.
+fn cargo(workspace: &Workspace) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(&workspace.root);
+    command
+}
+
+/// How long something may take that depends on a network which may never answer.
+const NETWORK: Duration = Duration::from_secs(120);

@@ -1,0 +1,65 @@
+//! cargo-deny: the policy of `deny.toml`, for the workspace and for the kernel side.
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use super::{NETWORK, summary::Outcome};
+use crate::{install, process, workspace::Workspace};
+
+const VERSION: &str = "0.20.2";
+
+/// Every lock file in the repository.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "agent-ebpf/Cargo.toml"];
+
+/// Licences, sources, duplicates: needs no network beyond the registry.
+pub(super) fn policy(workspace: &Workspace) -> Result<()> {
+    let program = program(workspace)?;
+    for manifest in MANIFESTS {
+        let mut check = deny(workspace, &program, manifest);
+        check.args(["check", "--config", "deny.toml", "bans", "licenses", "sources"]);
+        process::run(&format!("cargo-deny: {manifest}"), &mut check)?;
+    }
+    Ok(())
+}
+
+/// Known vulnerabilities, where their database can be fetched.
+pub(super) fn advisories(workspace: &Workspace) -> Result<Outcome> {
+    let program = program(workspace)?;
+    let mut fetch = deny(workspace, &program, MANIFESTS[0]);
+    fetch.args(["fetch", "--config", "deny.toml", "db"]);
+    if let Err(error) = process::run_within("fetch the advisory database", NETWORK, &mut fetch) {
+        let why = format!("the advisory database is out of reach ({error})");
+        eprintln!("warning: advisories were NOT checked: {why}");
+        return Ok(Outcome::NotChecked(why));
+    }
+    for manifest in MANIFESTS {
+        let mut check = deny(workspace, &program, manifest);
+        check.args(["check", "--disable-fetch", "--config", "deny.toml", "advisories"]);
+        process::run(&format!("advisories: {manifest}"), &mut check)?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn deny(workspace: &Workspace, program: &Path, manifest: &str) -> Command {
+    let mut command = Command::new(program);
+    command.args(["--locked", "--manifest-path", manifest]).current_dir(&workspace.root);
+    command
+}
+
+/// cargo-deny from `PATH`, else built below the target directory, once.
+fn program(workspace: &Workspace) -> Result<PathBuf> {
+    let tools = workspace.target.join("tools");
+    let built = tools.join("bin/cargo-deny");
+    if let Some(program) = process::on_path("cargo-deny") {
+        return Ok(program);
+    }
+    if !built.exists() {
+        let mut install = install::command(workspace, "cargo-deny", VERSION, &tools);
+        process::run(&format!("build cargo-deny {VERSION} (once, some minutes)"), &mut install)
+            .context("cargo-deny can be neither found nor built")?;
+    }
+    Ok(built)
+}
