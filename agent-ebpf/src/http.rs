@@ -1,9 +1,12 @@
 //! HTTP/1.x in plaintext, seen at the edge of a watched cgroup.
 //!
 //! A message is known by the first bytes of the packet that it begins in. What does not begin a
-//! packet is not seen: the second of two pipelined responses in one buffer, TLS, HTTP/2. A
-//! retransmitted first packet counts twice. Every packet passes, whatever it is, and the ordinary
-//! ones (acknowledgements, bulk) pass with one look at their head.
+//! packet is not seen: the second of two pipelined responses in one buffer, a status line written
+//! in pieces, TLS, HTTP/2, and anything behind IPv6 extension headers. A retransmitted first packet
+//! counts twice.
+//!
+//! Every packet passes, whatever it is, and the ordinary ones (acknowledgements, bulk) pass with
+//! one look at their head.
 use core::{arch::asm, mem::MaybeUninit, ptr};
 
 use agent_common::{cause, scope};
@@ -199,11 +202,7 @@ impl Packet {
         let [source, destination]: [u16; 2] = self.load(transport)?;
         let length: u8 = self.load(transport + 12)?;
         let head = self.head(transport + u32::from(length >> 4) * 4)?;
-        Some(Segment {
-            source: u16::from_be(source),
-            destination: u16::from_be(destination),
-            head,
-        })
+        Some(Segment { source: u16::from_be(source), destination: u16::from_be(destination), head })
     }
 
     /// The first bytes of the payload, wherever they are: on the way out they usually lie in page
@@ -229,9 +228,8 @@ impl Packet {
         let mut bytes = MaybeUninit::<T>::uninit();
         let size = size_of::<T>() as u32;
         // SAFETY: the destination has this size, and the helper checks the source.
-        let result = unsafe {
-            bpf_skb_load_bytes(self.skb.cast(), offset, bytes.as_mut_ptr().cast(), size)
-        };
+        let result =
+            unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, bytes.as_mut_ptr().cast(), size) };
         // SAFETY: filled by the helper, and any bytes are integers.
         (result == 0).then(|| unsafe { bytes.assume_init() })
     }

@@ -22,7 +22,8 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {}
 }
 
-/// The helpers that read kernel memory are for GPL-compatible programs.
+/// The helpers that read kernel memory are for GPL programs: this crate is under either license,
+/// its object in the kernel under this one.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+static LICENSE: [u8; 4] = *b"GPL\0";

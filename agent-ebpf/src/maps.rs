@@ -55,7 +55,9 @@ pub fn count(slot: u32, field: impl FnOnce(*mut Counters) -> *mut u64) {
     if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
         // SAFETY: `field` points into the map value, which outlives the program run. In assembly,
         // because core has no read-modify-write atomics for this target; this one is as old as BPF.
-        unsafe { asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) field(counters), one = in(reg) 1u64) };
+        unsafe {
+            asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) field(counters), one = in(reg) 1u64)
+        };
     }
 }
 

@@ -3,5 +3,6 @@
 //! These tests need the rights to load eBPF programs and to make cgroups, and the compiled object
 //! (`cargo xtask build-ebpf`): without them they fail and say so. They leave no cgroup or process
 //! behind.
+#[cfg(test)]
 #[path = "kernel/mod.rs"]
 mod kernel;

@@ -1,20 +1,50 @@
 //! Builds other people's tools below the target directory.
-use std::{path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use crate::{ebpf, workspace::Workspace};
+use anyhow::{Context, Result};
 
-/// `cargo install` of one release of a tool into a folder of its own, with the workspace's
-/// toolchain. Both tools installed here run for seconds, so the time goes into their compilation
-/// rather than into their optimization.
-pub(crate) fn command(workspace: &Workspace, tool: &str, version: &str, home: &Path) -> Command {
-    let mut install = Command::new("cargo");
-    ebpf::clean(&mut install)
-        .args(["install", tool, "--version", version, "--locked", "--force", "--root"])
-        .arg(home)
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
-        .current_dir(&workspace.root);
-    install
+use crate::{ebpf, process, workspace::Workspace};
+
+/// One release of a tool, and the folder that it gets for itself.
+pub(crate) struct Tool {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) home: PathBuf,
+}
+
+impl Tool {
+    /// Where the program is, if it is built.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.home.join("bin").join(self.name)
+    }
+
+    /// `cargo install` with the workspace's toolchain, after `adapt` has added what the tool needs.
+    /// What is built here runs for seconds, so the time goes into its compilation rather than its
+    /// optimization.
+    pub(crate) fn build(
+        &self,
+        workspace: &Workspace,
+        adapt: impl FnOnce(&mut Command),
+    ) -> Result<()> {
+        let Self { name, version, home } = self;
+        let scratch = home.join("build");
+        let mut install = Command::new("cargo");
+        ebpf::clean(&mut install)
+            .args(["install", name, "--version", version, "--locked", "--force"])
+            .args([Path::new("--root"), home, Path::new("--target-dir"), &scratch])
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+            .current_dir(&workspace.root);
+        adapt(&mut install);
+        process::run(&format!("build {name} {version} (once, some minutes)"), &mut install)
+            .with_context(|| format!("{name} {version} cannot be built"))?;
+        let _ = fs::remove_dir_all(scratch);
+        Ok(())
+    }
 }

@@ -37,10 +37,10 @@ impl TestCgroups {
     fn named(name: &str) -> Self {
         let made = |controller| {
             let root = hierarchy(controller);
-            if controller.is_some() {
+            if let Some(controller) = controller {
                 // On cgroup v2 a controller must be switched on for children; v1 has no such file.
                 let switch = root.join("cgroup.subtree_control");
-                let _ = fs::write(switch, format!("+{}", controller.unwrap()));
+                let _ = fs::write(switch, format!("+{controller}"));
             }
             let path = root.join(name);
             fs::create_dir_all(&path)

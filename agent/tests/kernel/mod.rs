@@ -32,7 +32,8 @@ fn load(capacity: u32) -> Kernel {
 fn load_without(capacity: u32, without: &[Mechanism]) -> Kernel {
     let mut options = Options::new(capacity);
     options.without = without.to_vec();
-    Kernel::load(&options).unwrap_or_else(|error| panic!("cannot load the kernel side: {error:?}"))
+    Kernel::load(&options)
+        .unwrap_or_else(|error| panic!("cannot load the kernel side: {error}: {error:?}"))
 }
 
 fn target(cgroups: Cgroups, port: Option<u16>) -> Target {

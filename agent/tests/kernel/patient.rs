@@ -140,7 +140,7 @@ fn role() {
                 let listener = TcpListener::bind(at).unwrap();
                 answer(listener.local_addr().unwrap());
                 thread::spawn(move || {
-                    listener.incoming().for_each(|c| serve_in_thread(c.unwrap()))
+                    listener.incoming().for_each(|c| serve_in_thread(c.unwrap()));
                 });
             }
             ["get", address, path, times] => {
@@ -190,15 +190,18 @@ fn serve(stream: TcpStream) -> io::Result<()> {
     let mut line = String::new();
     while reader.read_line(&mut line)? > 0 {
         let mut words = line.split(' ');
-        let (method, path) = (words.next() == Some("HEAD"), words.next().unwrap_or_default());
-        let (head_only, path) = (method, path.to_owned());
+        let head_only = words.next() == Some("HEAD");
+        let path = words.next().unwrap_or_default().to_owned();
         while line.trim_end() != "" {
             line.clear();
             reader.read_line(&mut line)?;
         }
         line.clear();
         match path.as_str() {
-            "/reset" => return Ok(reset(&stream)),
+            "/reset" => {
+                reset(&stream);
+                return Ok(());
+            }
             "/vector" => send_vector(&mut stream)?,
             "/file" => send_file(&mut stream)?,
             _ => {

@@ -2,6 +2,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result};
@@ -11,14 +12,14 @@ use super::{
     choice::{BUILDABLE, Compiler, Linker, linker_for, llvm_of_linker},
     debian,
 };
-use crate::{install, process, workspace::Workspace};
+use crate::{install::Tool, process, workspace::Workspace};
 
 /// What is built where none is found.
 pub(super) const VERSION: &str = "0.13.0";
 
 /// The linkers that start: the one on `PATH`, then those built here.
 pub(super) fn probe(workspace: &Workspace) -> Vec<Linker> {
-    let built = BUILDABLE.map(|llvm| home(workspace, llvm).join("bin/bpf-linker"));
+    let built = BUILDABLE.map(|llvm| tool(workspace, llvm).program());
     let libraries = libraries(workspace);
     process::on_path("bpf-linker")
         .into_iter()
@@ -50,28 +51,27 @@ pub(super) fn libraries(workspace: &Workspace) -> Option<PathBuf> {
     debian::unpacked(workspace).map(|(_, libraries)| libraries)
 }
 
-fn home(workspace: &Workspace, llvm: u32) -> PathBuf {
-    workspace.target.join(format!("ebpf-toolchain/bpf-linker-llvm-{llvm}"))
+fn tool(workspace: &Workspace, llvm: u32) -> Tool {
+    let home = workspace.target.join(format!("ebpf-toolchain/bpf-linker-llvm-{llvm}"));
+    Tool { name: "bpf-linker", version: VERSION, home }
 }
 
 fn build(workspace: &Workspace, compiler: &Compiler) -> Result<PathBuf> {
-    let llvm = compiler.llvm;
-    let home = home(workspace, llvm);
+    let tool = tool(workspace, compiler.llvm);
     let library = compiler.libllvm.as_deref().context("the compiler has no shared LLVM")?;
-    let prefix = home.join("llvm");
-    copy_llvm(library, &prefix.join("lib"))
-        .with_context(|| format!("cannot copy {} below {}", library.display(), home.display()))?;
-    let mut install = install::command(workspace, "bpf-linker", VERSION, &home);
-    install
-        .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
-        .env("LLVM_PREFIX", &prefix);
-    if let Some(libraries) = &compiler.libraries {
-        install.env("LD_LIBRARY_PATH", libraries);
-    }
-    let step = format!("build bpf-linker {VERSION} for LLVM {llvm} (once, some minutes)");
-    process::run(&step, &mut install)
-        .with_context(|| format!("bpf-linker for {compiler} cannot be built"))?;
-    Ok(home.join("bin/bpf-linker"))
+    let prefix = tool.home.join("llvm");
+    copy_llvm(library, &prefix.join("lib")).with_context(|| {
+        format!("cannot copy {} below {}", library.display(), tool.home.display())
+    })?;
+    let adapt = |install: &mut Command| {
+        install.args(["--no-default-features", "--features", &format!("llvm-{}", compiler.llvm)]);
+        install.env("LLVM_PREFIX", &prefix);
+        if let Some(libraries) = &compiler.libraries {
+            install.env("LD_LIBRARY_PATH", libraries);
+        }
+    };
+    tool.build(workspace, adapt).with_context(|| format!("no linker for {compiler}"))?;
+    Ok(tool.program())
 }
 
 /// All that bpf-linker's build wants of LLVM is the shared library. It is copied, since it stays the

@@ -150,7 +150,7 @@ fn out_of_reach(failed: &[(PathBuf, String)]) -> String {
         "no toolchain on this machine compiles for {TARGET}, and none could be set up:{tried}\n\
          Do one of these, then run `cargo xtask build-ebpf` again:\n  \
          * rustup toolchain install nightly --profile minimal --component rust-src\n    \
-           cargo install bpf-linker --version {linker} --locked\n  \
+           (bpf-linker is built here, unless `cargo binstall bpf-linker@{linker}` did it before)\n  \
          * Debian 12: apt-get install {debian}",
         linker = linker::VERSION,
         debian = debian::WANTED.join(" "),

@@ -4,10 +4,10 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{NETWORK, summary::Outcome};
-use crate::{install, process, workspace::Workspace};
+use crate::{install::Tool, process, workspace::Workspace};
 
 const VERSION: &str = "0.20.2";
 
@@ -19,7 +19,7 @@ pub(super) fn policy(workspace: &Workspace) -> Result<()> {
     let program = program(workspace)?;
     for manifest in MANIFESTS {
         let mut check = deny(workspace, &program, manifest);
-        check.args(["check", "--config", "deny.toml", "bans", "licenses", "sources"]);
+        check.args(["check", "bans", "licenses", "sources"]);
         process::run(&format!("cargo-deny: {manifest}"), &mut check)?;
     }
     Ok(())
@@ -29,7 +29,7 @@ pub(super) fn policy(workspace: &Workspace) -> Result<()> {
 pub(super) fn advisories(workspace: &Workspace) -> Result<Outcome> {
     let program = program(workspace)?;
     let mut fetch = deny(workspace, &program, MANIFESTS[0]);
-    fetch.args(["fetch", "--config", "deny.toml", "db"]);
+    fetch.args(["fetch", "db"]);
     if let Err(error) = process::run_within("fetch the advisory database", NETWORK, &mut fetch) {
         let why = format!("the advisory database is out of reach ({error})");
         eprintln!("warning: advisories were NOT checked: {why}");
@@ -37,7 +37,8 @@ pub(super) fn advisories(workspace: &Workspace) -> Result<Outcome> {
     }
     for manifest in MANIFESTS {
         let mut check = deny(workspace, &program, manifest);
-        check.args(["check", "--disable-fetch", "--config", "deny.toml", "advisories"]);
+        // What was just fetched, and the crates that the policy's check has brought here.
+        check.args(["--offline", "check", "advisories"]);
         process::run(&format!("advisories: {manifest}"), &mut check)?;
     }
     Ok(Outcome::Passed)
@@ -45,21 +46,20 @@ pub(super) fn advisories(workspace: &Workspace) -> Result<Outcome> {
 
 fn deny(workspace: &Workspace, program: &Path, manifest: &str) -> Command {
     let mut command = Command::new(program);
-    command.args(["--locked", "--manifest-path", manifest]).current_dir(&workspace.root);
+    command.args(["--locked", "--config", "deny.toml", "--manifest-path", manifest]);
+    command.current_dir(&workspace.root);
     command
 }
 
 /// cargo-deny from `PATH`, else built below the target directory, once.
 fn program(workspace: &Workspace) -> Result<PathBuf> {
-    let tools = workspace.target.join("tools");
-    let built = tools.join("bin/cargo-deny");
-    if let Some(program) = process::on_path("cargo-deny") {
+    let home = workspace.target.join("tools");
+    let tool = Tool { name: "cargo-deny", version: VERSION, home };
+    if let Some(program) = process::on_path(tool.name) {
         return Ok(program);
     }
-    if !built.exists() {
-        let mut install = install::command(workspace, "cargo-deny", VERSION, &tools);
-        process::run(&format!("build cargo-deny {VERSION} (once, some minutes)"), &mut install)
-            .context("cargo-deny can be neither found nor built")?;
+    if !tool.program().exists() {
+        tool.build(workspace, |_| {})?;
     }
-    Ok(built)
+    Ok(tool.program())
 }

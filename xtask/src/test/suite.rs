@@ -36,7 +36,6 @@ fn nextest(workspace: &Workspace, tests: Tests) -> Result<()> {
     let mut command = cargo(workspace);
     command.args(["nextest", "run", "--workspace", "--locked"]);
     if !tests.privileged {
-        // A pattern, unlike a name, may match nothing.
         let names = PRIVILEGED.join("|");
         command.args(["-E", &format!("not (kind(test) and binary(/^({names})$/))")]);
     }

@@ -99,6 +99,9 @@ impl<'a> Btf<'a> {
     /// Where `path` leads to from its first component, the name of a struct: `a.b.c` is member
     /// `c` of member `b` of `struct a`. Looks into anonymous members, never through pointers.
     pub(super) fn member(&self, path: &str) -> Option<Member> {
+        if path.split('.').any(str::is_empty) {
+            return None;
+        }
         let mut names = path.split('.');
         let structure = names.next()?;
         let mut id = self.find(structure, |kind| kind == Kind::Struct)?;
@@ -108,7 +111,7 @@ impl<'a> Btf<'a> {
             bits = bits.checked_add(offset)?;
             id = of;
         }
-        (bits % 8 == 0).then(|| Member { offset: bits / 8, size: self.size(id) })
+        bits.is_multiple_of(8).then(|| Member { offset: bits / 8, size: self.size(id) })
     }
 
     /// The struct that the `index`th argument of a tracepoint points to. `None` if there is no

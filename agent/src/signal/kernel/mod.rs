@@ -178,7 +178,7 @@ impl Kernel {
     pub fn counters(&self, slot: Slot) -> Result<(Counters, Option<Throttling>), ReadError> {
         self.current(slot)?;
         let per_cpu = self.maps.counters.get(&slot.index, 0)?;
-        let sum = per_cpu.iter().fold(Counters::default(), |sum, one| sum.plus(one));
+        let sum = per_cpu.iter().fold(Counters::default(), Counters::plus);
         let throttling = self.maps.throttling.get(&slot.index, 0)?;
         Ok((sum, (throttling.period_ns != 0).then_some(throttling)))
     }
