@@ -3,7 +3,8 @@
 //! One subcommand per file. A task calls the ordinary tools (cargo, rustup, apt-get, …), shows each
 //! step by name, and keeps whatever it makes below the target directory: nothing is installed into
 //! the system.
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::Parser;
 
 mod bench;
@@ -32,13 +33,20 @@ enum Task {
     Bench(bench::Args),
 }
 
-fn main() -> Result<()> {
-    let workspace = workspace::Workspace::find()?;
-    match Task::parse() {
+fn main() -> ExitCode {
+    let task = Task::parse();
+    let done = workspace::Workspace::find().and_then(|workspace| match task {
         Task::Demo(args) => demo::run(&workspace, &args),
         Task::Test(args) => test::run(&workspace, &args),
         Task::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
         Task::Train(args) => train::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: seven short scenes on the real kernel, each with a fresh patient in its own
+//! `cargo xtask demo`: eight short scenes on the real kernel, each with a fresh patient in its own
 //! cgroup and the agent beside it.
 mod scenes;
 mod story;
@@ -24,7 +24,7 @@ use crate::{
 /// Play the demo: faults on the real kernel, and what Paramedic does about them.
 ///
 /// Builds what it needs, starts a patient in a cgroup of its own and an agent beside it, and plays
-/// seven scenes in about two minutes. Ends with a summary; exit code 0 if every scene went as it
+/// eight scenes in about two minutes. Ends with a summary; exit code 0 if every scene went as it
 /// should. Needs root (or the capabilities that `paramedic check` names) and leaves nothing
 /// behind.
 #[derive(clap::Args)]

@@ -41,7 +41,7 @@ pub(super) struct Set<'a> {
     pub(super) name: &'static str,
 }
 
-pub(super) const SCENES: [Scene; 7] = [
+pub(super) const SCENES: [Scene; 8] = [
     Scene {
         name: "soft heal",
         about: "Eight errors, one a second: reset at the sixth, and that is enough.",
@@ -51,6 +51,11 @@ pub(super) const SCENES: [Scene; 7] = [
         name: "error burst",
         about: "Fifteen errors at once: beyond a reset, so a restart.",
         play: error_burst,
+    },
+    Scene {
+        name: "errors go on",
+        about: "Fifteen errors, two a second: reset at the sixth, and when they come back, a restart.",
+        play: errors_go_on,
     },
     Scene {
         name: "lying health",
@@ -199,6 +204,25 @@ fn error_burst(set: &Set<'_>) -> Result<Verdict> {
     Ok(set.verdict("restart", &healing, fault))
 }
 
+fn errors_go_on(set: &Set<'_>) -> Result<Verdict> {
+    let cast = set.cast(&[])?;
+    set.tell("fifteen errors, two a second");
+    let begun = boot_ns();
+    for _ in 0..15 {
+        // While it restarts nobody answers: that error is lost, as it would be for a client.
+        let _ = cast.patient.errors(1);
+        thread::sleep(Duration::from_millis(500));
+        set.interrupt.check()?;
+    }
+    let healing = set.healed(&cast.agent, "restart")?;
+    let lines = cast.agent.lines();
+    let soft = lines.iter().find(|l| l.message() == "treatment ended" && l.text("rung") == "soft");
+    let soft = soft.context("no reset was tried before the restart")?;
+    ensure!(soft.text("outcome") == "not_healed", "the reset ended {}", soft.text("outcome"));
+    ensure!(cast.patient.lives() == 2, "it lived {} times, not twice", cast.patient.lives());
+    Ok(set.verdict("soft, then restart", &healing, begun))
+}
+
 fn lying_health(set: &Set<'_>) -> Result<Verdict> {
     let cast = set.cast(&["--data-failure-ratio", "0"])?;
     set.tell("it begins to lie; half of /data answers 500; 40 requests a second");
@@ -237,7 +261,7 @@ fn cpu_quota(set: &Set<'_>) -> Result<Verdict> {
 }
 
 fn stubborn_errors(set: &Set<'_>) -> Result<Verdict> {
-    let cast = set.cast(&[])?;
+    let cast = set.cast(&["--data-failure-ratio", "0"])?;
     set.tell("an illness that only a restart clears; eight errors");
     cast.patient.fall_ill("errors", &json!({ "ratio": 1.0, "cleared_by": "restart" }))?;
     cast.patient.errors(8)?;
