@@ -109,7 +109,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Every page and index of the file; a few milliseconds at the most it may grow to.
+    /// Every page of the file: some 20 ms when it is as large as it may grow.
     fn check_integrity(&self) -> Result<(), JournalError> {
         let verdict = self
             .db
