@@ -29,7 +29,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Watch(watch::Watch),
+    Watch(Box<watch::Watch>),
     Check(check::Check),
     Incidents(incidents::Incidents),
 }

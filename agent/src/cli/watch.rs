@@ -1,17 +1,24 @@
 //! `paramedic watch`: one machine, no cluster.
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::state_dir;
 use crate::{
     decide::Brain,
     engine::Pace,
     guard::Policy,
-    record::{Incident, JournalError, Metrics, Recorder, SharedJournal},
+    record::{Incident, JournalError, Metrics, Recorder, SharedJournal, StateLock},
     run::{Agent, Config, Watched},
     serve::{Server, Sources},
     signal::kernel::{Kernel, Options, Probe, Status, Wakeups},
@@ -110,7 +117,9 @@ impl Watch {
         })?;
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
         let brain = Arc::new(self.brain(&metrics));
-        let (journal, unfinished) = open_journal(&state_dir, &mut config.policy);
+        raise_file_limit();
+        let State { lock, journal, unfinished } = State::open(&state_dir, &mut config.policy);
+        metrics.set_journal_writable(journal.is_some());
         let kernel = self.kernel(&metrics, config.watched.len());
         let (queries, asked) = mpsc::channel(8);
         let recorder = Recorder::new(Arc::clone(&metrics), journal.clone());
@@ -118,11 +127,12 @@ impl Watch {
         info!(address = %server.address()?, "serving metrics and status");
         tokio::spawn(server.run(sources));
         Agent::new(config, brain, kernel, recorder, unfinished, asked).run(shutdown()?).await;
+        drop(lock);
         Ok(ExitCode::SUCCESS)
     }
 
     /// What the user typed as what the agent needs; all mistakes at once.
-    fn config(&self, state_dir: &std::path::Path) -> anyhow::Result<Config> {
+    fn config(&self, state_dir: &Path) -> anyhow::Result<Config> {
         let mut mistakes = Vec::new();
         let mut seconds = |name: &str, value: f64, least: f64, most: f64| {
             if (least..=most).contains(&value) {
@@ -248,23 +258,49 @@ fn tell(probe: &Probe) {
     }
 }
 
-/// The journal, and what a former life of the agent left open. Without one, nothing hard is done;
-/// where another agent holds it, nothing at all.
-fn open_journal(
-    state_dir: &std::path::Path,
-    policy: &mut Policy,
-) -> (Option<SharedJournal>, Vec<Incident>) {
-    match SharedJournal::open(state_dir) {
-        Ok((journal, unfinished)) => (Some(journal), unfinished),
-        Err(error) => {
-            if matches!(error, JournalError::Locked { .. }) {
+/// What the state directory gives: the right to act, the journal, and what a former life of the
+/// agent left open.
+struct State {
+    /// Held for as long as the agent acts, with a journal or without.
+    lock: Option<StateLock>,
+    journal: Option<SharedJournal>,
+    unfinished: Vec<Incident>,
+}
+
+impl State {
+    /// Without a journal nothing hard is done; where another agent holds the directory, nothing.
+    fn open(state_dir: &Path, policy: &mut Policy) -> Self {
+        let lock = match StateLock::acquire(state_dir) {
+            Ok(lock) => Some(lock),
+            Err(error @ JournalError::Locked { .. }) => {
                 policy.max_action = Rung::Observe;
                 warn!(%error, "another agent is at work: this one only observes");
-            } else {
-                warn!(%error, "no journal: no hard heals");
+                None
             }
-            (None, Vec::new())
+            Err(error) => {
+                warn!(%error, "no state directory: no journal and no hard heals");
+                None
+            }
+        };
+        match lock.as_ref().map(SharedJournal::open).transpose() {
+            Ok(opened) => {
+                let (journal, unfinished) = opened.unzip();
+                Self { lock, journal, unfinished: unfinished.unwrap_or_default() }
+            }
+            Err(error) => {
+                error!(%error, "no journal: no hard heals");
+                Self { lock, journal: None, unfinished: Vec::new() }
+            }
         }
+    }
+}
+
+/// Every target needs some ten files; what the soft limit permits may be too few for many.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files cannot be raised");
     }
 }
 

@@ -14,7 +14,10 @@ use crate::{
     engine::{Case, Fact, Intent, State},
     features::FeatureVector,
     moment::Moment,
-    signal::{health::Poll, kernel::Cause, sample::Trigger},
+    signal::{
+        kernel::Cause,
+        sample::{Sample, Trigger},
+    },
     target::Target,
     verify::Outcome,
 };
@@ -50,10 +53,15 @@ impl Recorder {
         self.journal.clone()
     }
 
-    /// A poll ended.
-    pub(crate) fn polled(&self, poll: &Poll) {
-        let result = poll.result.as_ref().map_or_else(|error| error.name(), |_| "ok");
-        self.metrics.health_poll(result);
+    /// A look brought this.
+    pub(crate) fn sampled(&self, target: &str, sample: &Sample) {
+        if let Some(poll) = &sample.poll {
+            let result = poll.result.as_ref().map_or_else(|error| error.name(), |_| "ok");
+            self.metrics.health_poll(result);
+        }
+        if let Some(kernel) = &sample.kernel {
+            self.metrics.target_responses(target, &kernel.counters.responses);
+        }
     }
 
     /// A look ended, this long after it began to read.
@@ -92,7 +100,7 @@ impl Recorder {
             target = target.name,
             rung = intent.rung.name(),
             action = decision.action.name(),
-            confidence = decision.confidence,
+            confidence = rounded(decision.confidence),
             source = name_of(decision.source),
             reasons = reasons(&intent.row, decision),
             climbed_from = intent.climbed_from,
@@ -118,18 +126,18 @@ impl Recorder {
                 info!(
                     target,
                     feature = notable.feature().name(),
-                    value,
-                    confidence,
+                    value = rounded(value),
+                    confidence = rounded(confidence),
                     reason = %notable,
                     boot_ns = Moment::now().as_nanos(),
                     "left alone"
                 );
             }
             Fact::Refused { rung, refusal, decision, news } => {
-                self.metrics.refusal(refusal.gate.name());
+                self.metrics.refusal(refusal.gate);
                 let gate = refusal.gate.name();
                 let reason = refusal.why.to_string();
-                let (rung, confidence) = (rung.name(), decision.confidence);
+                let (rung, confidence) = (rung.name(), rounded(decision.confidence));
                 if news {
                     info!(target, rung, gate, reason, confidence, "not healed");
                 } else {
@@ -137,6 +145,7 @@ impl Recorder {
                 }
             }
             Fact::Concluded { incident, rung, outcome, took, detail, exhausted } => {
+                self.metrics.set_journal_writable(self.can_intend());
                 self.metrics.heal(rung, outcome, Some(took));
                 self.metrics.target_state(target, state(case));
                 tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());
@@ -166,7 +175,7 @@ impl Recorder {
         info!(
             target,
             action = decision.action.name(),
-            confidence = decision.confidence,
+            confidence = rounded(decision.confidence),
             source = name_of(decision.source),
             reasons = reasons(row, decision),
             "verdict"
@@ -209,6 +218,11 @@ fn tell_outcome(
             );
         }
     }
+}
+
+/// To four decimals: more say nothing, and an `f32` widened shows digits that it does not have.
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 1e4).round() / 1e4
 }
 
 /// The strongest reasons of a decision, for a log line.

@@ -1,10 +1,7 @@
 //! The journal as the loop and its tasks share it.
-use std::{
-    path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use super::{BootId, Incident, Intent, Journal, JournalError, StateLock};
@@ -16,27 +13,23 @@ use crate::{moment::Moment, verify::Outcome};
 pub struct SharedJournal {
     journal: Arc<Mutex<Journal>>,
     writable: Arc<AtomicBool>,
-    /// Held as long as anybody may write.
-    _lock: Arc<StateLock>,
 }
 
 impl SharedJournal {
-    /// Locks the state directory and opens its journal; also returns what a former life of the
-    /// agent intended in this boot and never concluded.
+    /// Opens the journal of a locked state directory; also returns what a former life of the
+    /// agent intended in this boot and never concluded. The lock has to outlive the journal.
     ///
     /// # Errors
-    /// [`JournalError::Locked`] while another agent lives there; else see [`Journal::open`].
-    pub fn open(state_dir: &Path) -> Result<(Self, Vec<Incident>), JournalError> {
+    /// See [`Journal::open`].
+    pub fn open(lock: &StateLock) -> Result<(Self, Vec<Incident>), JournalError> {
         let boot = BootId::current()
             .map_err(|source| JournalError::StateDir { path: "/proc".into(), source })?;
-        let lock = StateLock::acquire(state_dir)?;
-        let mut journal = Journal::open(&lock, boot.clone())?;
+        let mut journal = Journal::open(lock, boot.clone())?;
         journal.close_earlier_boots()?;
         let unfinished = journal.unfinished(&boot)?;
         let shared = Self {
             journal: Arc::new(Mutex::new(journal)),
             writable: Arc::new(AtomicBool::new(true)),
-            _lock: Arc::new(lock),
         };
         Ok((shared, unfinished))
     }

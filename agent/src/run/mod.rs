@@ -163,7 +163,8 @@ impl Agent {
     }
 
     fn refresh_switches(&mut self) {
-        self.engine.set_journal_writable(self.recorder.can_intend());
+        let can_intend = self.recorder.can_intend();
+        self.engine.set_journal_writable(can_intend);
         let now = Moment::now();
         if now.since(self.pause_checked) >= PAUSE_CHECK {
             self.pause_checked = now;
@@ -214,10 +215,10 @@ impl Agent {
 
     fn read(&mut self, index: Index, trigger: Trigger, poll: Option<Poll>) {
         let Some(senses) = self.senses.get_mut(&index) else { return };
-        if let Some(poll) = &poll {
-            self.recorder.polled(poll);
-        }
         let sample = senses.sample(self.kernel.as_mut(), trigger, poll);
+        if let Some(case) = self.engine.case(index) {
+            self.recorder.sampled(&case.target.name, &sample);
+        }
         self.pending.push_back(Event::Looked(index, Box::new(sample)));
     }
 

@@ -20,6 +20,7 @@ use super::incident::name_of;
 use crate::{
     decide::{Action, Decision, Source},
     features::FeatureVector,
+    guard::Gate,
     signal::{kernel::Cause, sample::Trigger},
     target::Rung,
     verify::Outcome,
@@ -193,6 +194,9 @@ impl Metrics {
             self.wakeups.with_label_values(&[cause.name()]);
         }
         self.health_polls.with_label_values(&["ok"]);
+        for gate in Gate::ALL {
+            self.refusals.with_label_values(&[gate.name()]);
+        }
         for action in Action::ALL {
             for source in [Source::Model, Source::Rules] {
                 self.decisions.with_label_values(&[action.name(), name_of(source)]);
@@ -238,9 +242,9 @@ impl Metrics {
         self.decisions.with_label_values(&[action.name(), name_of(source)]).inc();
     }
 
-    /// A gate of the guard, by its name, refused a remedy.
-    pub fn refusal(&self, gate: &'static str) {
-        self.refusals.with_label_values(&[gate]).inc();
+    /// A gate of the guard refused a remedy.
+    pub fn refusal(&self, gate: Gate) {
+        self.refusals.with_label_values(&[gate.name()]).inc();
     }
 
     /// A remedy came to its outcome, this long after the intention; `None` if that was in an

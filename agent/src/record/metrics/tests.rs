@@ -59,7 +59,7 @@ fn busy() -> Metrics {
     metrics.wakeup(Cause::OomKill);
     metrics.health_poll("timeout");
     metrics.decision(Action::ResetErrors, Source::Rules);
-    metrics.refusal("cooldown");
+    metrics.refusal(Gate::Cooldown);
     metrics.heal(Rung::Soft, Outcome::Healed, Some(Duration::from_millis(300)));
     metrics.probe("throttling", "fentry", true);
     metrics.model("flat_forest", "embedded", "1");
