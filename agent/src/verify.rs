@@ -122,3 +122,83 @@ impl Verification {
         counted.max(u64::from(reported))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(15);
+    const WARM_UP: Duration = Duration::from_secs(60);
+
+    const WELL: Finding = Finding {
+        action: Action::NoAction,
+        evidence: false,
+        ready: true,
+        alive: true,
+        errors: (0, 0),
+    };
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from(Duration::from_secs(1000 + seconds))
+    }
+
+    /// The outcome of a treatment that is looked at in these seconds, and when it came.
+    fn outcome(rung: Rung, before: Action, looks: &[(u64, Finding)]) -> Option<(u64, Outcome)> {
+        let mut verification = Verification::new(rung, before, at(0));
+        looks.iter().find_map(|(seconds, finding)| {
+            let outcome = verification.judge(at(*seconds), finding, WINDOW, WARM_UP);
+            outcome.map(|outcome| (*seconds, outcome))
+        })
+    }
+
+    fn soft(looks: &[(u64, Finding)]) -> Option<(u64, Outcome)> {
+        outcome(Rung::Soft, Action::ResetErrors, looks)
+    }
+
+    #[test]
+    fn good_news_has_to_last() {
+        let looks = [(0, WELL), (14, WELL), (15, WELL)];
+        assert_eq!(soft(&looks), Some((15, Outcome::Healed)));
+        assert_eq!(soft(&looks[..2]), None);
+    }
+
+    #[test]
+    fn renewed_evidence_ends_it_at_once() {
+        let ill = Finding { action: Action::ResetErrors, evidence: true, ..WELL };
+        assert_eq!(soft(&[(0, WELL), (3, ill)]), Some((3, Outcome::NotHealed)));
+        let worse = Finding { action: Action::RestartService, ..ill };
+        assert_eq!(soft(&[(0, WELL), (3, worse)]), Some((3, Outcome::Worse)));
+    }
+
+    #[test]
+    fn a_single_bad_look_is_no_evidence_but_the_last_one_must_be_good() {
+        let doubtful = Finding { action: Action::ResetErrors, ..WELL };
+        assert_eq!(soft(&[(0, WELL), (3, doubtful), (15, WELL)]), Some((15, Outcome::Healed)));
+        assert_eq!(soft(&[(0, WELL), (15, doubtful)]), Some((15, Outcome::NotHealed)));
+    }
+
+    #[test]
+    fn five_new_errors_are_the_tail_of_what_was_under_way_and_six_are_not() {
+        let errors = |reported, counted| Finding { errors: (reported, counted), ..WELL };
+        let ends = |finding| soft(&[(0, errors(2, 40)), (15, finding)]).map(|(_, outcome)| outcome);
+        assert_eq!(ends(errors(7, 45)), Some(Outcome::Healed));
+        assert_eq!(ends(errors(8, 40)), Some(Outcome::NotHealed));
+        assert_eq!(ends(errors(0, 46)), Some(Outcome::NotHealed));
+    }
+
+    #[test]
+    fn nobody_can_tell_of_a_target_that_is_not_heard_of() {
+        let silent = Finding { alive: false, ..WELL };
+        assert_eq!(soft(&[(0, silent), (15, silent)]), Some((15, Outcome::Unverified)));
+    }
+
+    #[test]
+    fn after_a_restart_the_window_opens_when_the_instance_is_ready() {
+        let starting = Finding { ready: false, alive: false, ..WELL };
+        let restart = |looks: &[_]| outcome(Rung::Restart, Action::RestartService, looks);
+        let looks = [(0, starting), (30, starting), (40, WELL), (54, WELL), (55, WELL)];
+        assert_eq!(restart(&looks), Some((55, Outcome::Healed)));
+        let never = [(0, starting), (59, starting), (60, starting)];
+        assert_eq!(restart(&never), Some((60, Outcome::NotHealed)));
+    }
+}

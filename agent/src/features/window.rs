@@ -352,3 +352,6 @@ fn memory_percent(usage: &CgroupReading) -> f32 {
         _ => 0.0,
     }
 }
+
+#[cfg(test)]
+mod tests;

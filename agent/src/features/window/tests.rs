@@ -1,0 +1,256 @@
+//! Each column: where it comes from, what stands in for it, and what must not move it.
+use super::*;
+use crate::signal::{
+    health::{HealthError, Poll, Transport},
+    sample::{KernelReading, Trigger},
+};
+
+const STARTED: Moment = Moment::from_nanos(1_000_000_000);
+
+fn at(ms: u64) -> Moment {
+    Moment::from_nanos(100_000_000_000 + ms * 1_000_000)
+}
+
+/// A sample without anything in it.
+fn look(ms: u64) -> Sample {
+    Sample {
+        at: at(ms),
+        trigger: Trigger::Tick,
+        kernel: Some(KernelReading::default()),
+        poll: None,
+        usage: CgroupReading::default(),
+    }
+}
+
+fn healthy() -> Health {
+    Health {
+        status: None,
+        cpu_usage: Some(40.0),
+        memory_usage: Some(50.0),
+        error_count: Some(0),
+        uptime: Some(77.0),
+    }
+}
+
+fn polled(ms: u64, result: Result<Health, HealthError>) -> Sample {
+    let latency = Duration::from_millis(250);
+    let poll = Poll { at: at(ms), latency, responses: [0; 5], result };
+    Sample { poll: Some(poll), ..look(ms) }
+}
+
+fn timeout() -> HealthError {
+    HealthError::Transport(Transport::Timeout)
+}
+
+/// A look at which the kernel has counted this.
+fn counted(ms: u64, change: impl FnOnce(&mut KernelReading)) -> Sample {
+    let mut kernel = KernelReading::default();
+    change(&mut kernel);
+    Sample { kernel: Some(kernel), ..look(ms) }
+}
+
+fn row_after(samples: &[Sample]) -> FeatureVector {
+    let mut window = Window::new();
+    samples.iter().for_each(|sample| window.push(sample));
+    window.features(13, STARTED)
+}
+
+#[test]
+fn an_empty_window_is_a_row_of_zeros() {
+    assert_eq!(Window::new().features(13, STARTED), FeatureVector::default());
+}
+
+#[test]
+fn health_is_believed_where_it_speaks() {
+    let row = row_after(&[polled(0, Ok(healthy()))]);
+    assert_eq!(row[Feature::CpuUsage], 40.0);
+    assert_eq!(row[Feature::MemoryUsage], 50.0);
+    assert_eq!(row[Feature::ErrorCount], 0.0);
+    assert_eq!(row[Feature::Uptime], 77.0);
+    assert_eq!(row[Feature::HourOfDay], 13.0);
+    assert_eq!(row[Feature::HealthLatency], 0.25);
+}
+
+#[test]
+fn what_health_leaves_out_comes_from_kernel_and_cgroup() {
+    let silent = Health {
+        cpu_usage: None,
+        memory_usage: None,
+        error_count: None,
+        uptime: None,
+        ..healthy()
+    };
+    let with_usage = |ms, cpu_ns, errors| {
+        let mut sample = counted(ms, |k| k.counters.responses[4] = errors);
+        sample.poll = polled(ms, Ok(silent)).poll;
+        sample.usage = CgroupReading {
+            cpu_usage_ns: Some(cpu_ns),
+            cpu_limit: Some(2.0),
+            memory_bytes: Some(30),
+            memory_limit_bytes: Some(120),
+            ..CgroupReading::default()
+        };
+        sample
+    };
+    let row = row_after(&[with_usage(0, 1_000_000_000, 0), with_usage(2000, 3_000_000_000, 4)]);
+    assert_eq!(row[Feature::CpuUsage], 50.0, "2 s of CPU in 2 s on 2 cores");
+    assert_eq!(row[Feature::MemoryUsage], 25.0);
+    assert_eq!(row[Feature::ErrorCount], 4.0);
+    assert_eq!(row[Feature::Uptime], 101.0);
+}
+
+#[test]
+fn the_error_count_of_the_kernel_is_the_windows_and_never_for_ever() {
+    let mut samples = vec![look(0)];
+    samples.extend((1..=20).map(|n| counted(n * 1000, |k| k.counters.responses[4] = n)));
+    let row = row_after(&samples);
+    assert_eq!(row[Feature::ErrorCount], 10.0, "one a second: ten in ten seconds");
+    assert_eq!(row[Feature::Http5xxRate], 1.0);
+}
+
+#[test]
+fn rates_are_over_the_whole_span_even_while_it_fills() {
+    let row = row_after(&[look(0), counted(100, |k| k.counters.responses = [0, 3, 0, 0, 1])]);
+    assert_eq!(row[Feature::Http5xxRate], 0.1);
+    assert_eq!(row[Feature::HttpRequestRate], 0.4);
+    assert_eq!(row[Feature::Http5xxRatio], 0.25);
+}
+
+#[test]
+fn the_agents_own_polls_are_no_traffic() {
+    let poll = |n: u64| {
+        move |k: &mut KernelReading| {
+            k.counters.responses = [0, 0, 0, n, n];
+            k.own_responses = [0, 0, 0, n, n];
+            k.counters.resets_received = n;
+            k.own_resets = n;
+        }
+    };
+    let row = row_after(&[counted(0, poll(0)), counted(5000, poll(50))]);
+    assert_eq!(
+        row,
+        FeatureVector::new({
+            let mut values = [0.0; crate::features::schema::COUNT];
+            values[Feature::HourOfDay as usize] = 13.0;
+            values[Feature::Uptime as usize] = 104.0;
+            values
+        })
+    );
+}
+
+#[test]
+fn resets_retransmits_and_upstream_errors_are_rates() {
+    let row = row_after(&[
+        look(0),
+        counted(5000, |k| {
+            k.counters.resets_received = 7;
+            k.counters.resets_sent = 3;
+            k.counters.retransmits = 5;
+            k.counters.upstream_5xx = 20;
+        }),
+    ]);
+    assert_eq!(row[Feature::TcpResetRate], 1.0);
+    assert_eq!(row[Feature::TcpRetransmitRate], 0.5);
+    assert_eq!(row[Feature::Upstream5xxRate], 2.0);
+}
+
+#[test]
+fn polls_that_fail_count_only_after_one_success() {
+    let never = row_after(&[polled(0, Err(timeout())), polled(2000, Err(timeout()))]);
+    assert_eq!(never[Feature::HealthFailures], 0.0);
+    let after = [polled(0, Ok(healthy())), polled(1, Err(timeout())), polled(2, Err(timeout()))];
+    assert_eq!(row_after(&after)[Feature::HealthFailures], 2.0);
+    let again = [polled(0, Ok(healthy())), polled(1, Err(timeout())), polled(2, Ok(healthy()))];
+    assert_eq!(row_after(&again)[Feature::HealthFailures], 0.0);
+    let no_endpoint = [polled(0, Ok(healthy())), polled(1, Err(HealthError::NotFound(404)))];
+    assert_eq!(row_after(&no_endpoint)[Feature::HealthFailures], 0.0);
+}
+
+#[test]
+fn throttling_shows_within_a_second_and_lasts_the_window() {
+    let throttled = |ms, periods| {
+        counted(ms, |k| {
+            k.throttling.periods = periods;
+            k.throttling.period_ns = 100_000_000;
+        })
+    };
+    let quiet: Vec<_> = (0..=5).map(|n| throttled(n * 2000, 0)).collect();
+    let mut samples = quiet.clone();
+    samples.push(throttled(11_000, 8));
+    assert_eq!(row_after(&samples)[Feature::CpuThrottledRatio], 0.8);
+    samples.push(throttled(12_500, 8));
+    let later = row_after(&samples)[Feature::CpuThrottledRatio];
+    assert!((0.05..0.2).contains(&later), "8 periods of 85 to 105: {later}");
+    assert_eq!(row_after(&quiet)[Feature::CpuThrottledRatio], 0.0);
+}
+
+#[test]
+fn cpu_stat_stands_in_for_the_kernel_side() {
+    let polled = |ms, periods| Sample {
+        usage: CgroupReading {
+            throttled_periods: Some(periods),
+            period_ns: Some(100_000_000),
+            ..CgroupReading::default()
+        },
+        ..look(ms)
+    };
+    let row = row_after(&[polled(0, 1000), polled(2000, 1010)]);
+    assert_eq!(row[Feature::CpuThrottledRatio], 0.5);
+}
+
+#[test]
+fn only_what_happens_now_is_a_cause() {
+    let causes = |samples: &[Sample]| {
+        let mut window = Window::new();
+        samples.iter().for_each(|sample| window.push(sample));
+        let row = window.features(13, STARTED);
+        window.causes(&row)
+    };
+    let reports = |n| Ok(Health { error_count: Some(n), ..healthy() });
+    let old = [polled(0, reports(400)), polled(2000, reports(400))];
+    assert!(!causes(&old).any(), "the first count that is reported may be years old");
+    let risen = [polled(0, reports(400)), polled(2000, reports(401))];
+    assert!(causes(&risen).recent_error);
+    let passed = [polled(0, reports(0)), polled(1, reports(9)), polled(10_002, reports(9))];
+    assert!(!causes(&passed).any());
+    let seen = [look(0), counted(1, |k| k.counters.responses[4] = 1)];
+    assert!(causes(&seen).recent_error);
+    let killed = [look(0), counted(1, |k| k.counters.oom_kills = 1)];
+    assert!(causes(&killed).oom_kill);
+    let failed = [polled(0, Ok(healthy())), polled(1, Err(timeout()))];
+    assert!(causes(&failed).failed_poll);
+    let full = [polled(0, Ok(Health { memory_usage: Some(80.0), ..healthy() }))];
+    assert!(causes(&full).level);
+}
+
+#[test]
+fn a_refreshed_window_holds_nothing_against_the_healed() {
+    let errors = |ms, n| counted(ms, |k| k.counters.responses[4] = n);
+    let mut window = Window::new();
+    [errors(0, 0), errors(1000, 50)].iter().for_each(|sample| window.push(sample));
+    window.refresh();
+    window.push(&errors(1200, 52));
+    let row = window.features(13, STARTED);
+    assert_eq!(row[Feature::Http5xxRate], 0.0, "the first look afterwards is the base");
+    assert!(!window.causes(&row).any());
+    window.push(&errors(1300, 53));
+    assert_eq!(window.features(13, STARTED)[Feature::ErrorCount], 1.0);
+}
+
+#[test]
+fn what_could_not_be_read_shows_as_silence_and_never_as_a_jump() {
+    let count = |ms, n| counted(ms, |k| k.counters.responses[4] = n);
+    let blind = Sample { kernel: None, ..look(2000) };
+    let row = row_after(&[count(0, 70), blind, count(4000, 71)]);
+    assert_eq!(row[Feature::Http5xxRate], 0.1);
+}
+
+#[test]
+fn more_looks_than_the_window_holds_still_end_at_the_present() {
+    let mut window = Window::new();
+    for n in 0..1000 {
+        window.push(&counted(n * 10, |k| k.counters.responses[1] = n));
+    }
+    let row = window.features(13, STARTED);
+    assert_eq!(row[Feature::HttpRequestRate], 12.7, "the last 128 points, 127 responses apart");
+}
