@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build_ebpf, process, workspace::Workspace};
+use crate::{build_ebpf, demo, process, workspace::Workspace};
 use suite::Tests;
 use summary::{Outcome, Report};
 
@@ -30,14 +30,15 @@ mod summary;
 ///   advisories   known vulnerabilities; "not checked" where their database is out of reach
 ///   tests        unit and integration tests, with cargo-nextest if it is installed
 ///   doc tests
+///   demo         the scenes of `cargo xtask demo`: the whole story on the real kernel
 ///
-/// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) load eBPF programs and make
-/// cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access to the cgroups.
-/// Without these rights they fail; --unprivileged leaves them out.
+/// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) and the demo load eBPF
+/// programs and make cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access
+/// to the cgroups. Without these rights they fail; --unprivileged leaves them out.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Leave out the tests that need rights in the kernel: the binaries `kernel` and `live`
+    /// Leave out what needs rights in the kernel: the test binaries `kernel` and `live`, the demo
     #[arg(long)]
     unprivileged: bool,
 }
@@ -62,6 +63,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     step("advisories", &|| deny::advisories(workspace));
     step("tests", &|| suite::run(workspace, tests));
     step("doc tests", &|| passed(doc_tests(workspace)));
+    step("demo", &|| scenes(workspace, tests));
     println!("\n{report}");
     match report.failed().as_slice() {
         [] => Ok(()),
@@ -84,6 +86,14 @@ fn fmt(workspace: &Workspace) -> Result<()> {
 fn clippy(workspace: &Workspace) -> Result<()> {
     let arguments = ["--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     process::run("clippy", cargo(workspace).arg("clippy").args(arguments))
+}
+
+fn scenes(workspace: &Workspace, tests: Tests) -> Result<Outcome> {
+    if tests.privileged {
+        passed(demo::run(workspace, &demo::Args::default()))
+    } else {
+        Ok(Outcome::Partly("not played: --unprivileged".to_owned()))
+    }
 }
 
 fn doc_tests(workspace: &Workspace) -> Result<()> {

@@ -129,6 +129,7 @@ impl Recorder {
                     value = rounded(value),
                     confidence = rounded(confidence),
                     reason = %notable,
+                    shared = case.target.cgroups.shared,
                     boot_ns = Moment::now().as_nanos(),
                     "left alone"
                 );

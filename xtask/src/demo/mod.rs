@@ -27,7 +27,7 @@ use crate::{
 /// eight scenes in about two minutes. Ends with a summary; exit code 0 if every scene went as it
 /// should. Needs root (or the capabilities that `paramedic check` names) and leaves nothing
 /// behind.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Play only scenes whose name contains this.
     #[arg(value_name = "SCENE")]
