@@ -116,11 +116,23 @@ impl Path {
         self.len = last;
     }
 
-    /// The sum of the weights that would be left without step `at`.
+    /// The sum of the weights that would be left without step `at`: what [`Path::unwind`] would
+    /// leave, without a copy of the path for each step of each leaf.
     fn weight_without(&self, at: usize) -> f64 {
-        let mut rest = *self;
-        rest.unwind(at);
-        rest.steps[..rest.len].iter().map(|s| s.weight).sum()
+        let last = self.len - 1;
+        let Step { zero, one, .. } = self.steps[at];
+        let (mut next, mut sum) = (self.steps[last].weight, 0.0);
+        for i in (0..last).rev() {
+            let weight = self.steps[i].weight;
+            if one == 0.0 {
+                sum += weight / (zero * (last - i) as f64);
+            } else {
+                let without = next / ((i + 1) as f64 * one);
+                next = weight - without * zero * (last - i) as f64;
+                sum += without;
+            }
+        }
+        sum * self.len as f64
     }
 }
 

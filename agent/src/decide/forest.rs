@@ -97,22 +97,25 @@ impl Forest {
     /// Raw class scores of many rows: the rows, not the trees, walk in lockstep. As many are
     /// predicted as the shorter of the two slices holds.
     pub fn predict_batch(&self, rows: &[[f32; COUNT]], scores: &mut [[f64; CLASSES]]) {
-        for (rows, scores) in rows.chunks(LANES).zip(scores.chunks_mut(LANES)) {
-            self.predict_chunk(rows, scores);
+        let (chunks, rest) = rows.as_chunks::<LANES>();
+        let mut scores = scores.iter_mut();
+        for chunk in chunks {
+            let sums = self.predict_chunk(chunk);
+            scores.by_ref().zip(sums).for_each(|(score, sum)| *score = sum);
+        }
+        for (score, row) in scores.zip(rest) {
+            *score = self.predict(row);
         }
     }
 
-    fn predict_chunk(&self, rows: &[[f32; COUNT]], scores: &mut [[f64; CLASSES]]) {
-        let mut lanes = [[0.0; 16]; LANES];
-        for (lane, row) in lanes.iter_mut().zip(rows) {
-            *lane = padded(row);
-        }
+    fn predict_chunk(&self, rows: &[[f32; COUNT]; LANES]) -> [[f64; CLASSES]; LANES] {
+        let rows = rows.each_ref().map(padded);
         let mut sums = [self.base; LANES];
         for group in &self.groups {
             for root in group.roots {
                 let mut at = [root; LANES];
                 for _ in 0..group.depth {
-                    for (a, row) in at.iter_mut().zip(&lanes) {
+                    for (a, row) in at.iter_mut().zip(&rows) {
                         *a = self.next(*a, row);
                     }
                 }
@@ -121,9 +124,7 @@ impl Forest {
                 }
             }
         }
-        for ((score, sum), _) in scores.iter_mut().zip(sums).zip(rows) {
-            *score = sum;
-        }
+        sums
     }
 
     /// Number of trees.

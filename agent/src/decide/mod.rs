@@ -1,4 +1,4 @@
-//! Stage 3: a [`FeatureVector`] becomes a [`Decision`].
+//! Stage 3: a [`FeatureVector`](crate::features::schema::FeatureVector) becomes a [`Decision`].
 //!
 //! A decision is advice, never permission: whether it may be acted on is the guard's question.
 //! A model file passes `model`, `metadata`, `ensemble` and `compile`, and becomes a [`Forest`] (or,
