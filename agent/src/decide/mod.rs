@@ -87,5 +87,6 @@ pub struct Decision {
     /// class probability; they sum to the difference from the training mean). The rules give 1 to
     /// each column that decided; a model that is no forest gives none, and has to be asked
     /// ([`Brain::explain`]).
+    #[serde(skip)]
     pub shares: [f32; COUNT],
 }

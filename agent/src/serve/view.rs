@@ -2,12 +2,15 @@
 use serde::Serialize;
 
 use crate::{
-    decide::Decision,
+    decide::{Decision, Reasons, top_reasons},
     engine::Case,
     features::FeatureVector,
     guard::Gate,
     target::{Rung, TargetId},
 };
+
+/// Reasons that are shown.
+const REASONS: usize = 5;
 
 /// One target: what is seen, what is decided, what is under way.
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +29,8 @@ pub struct TargetView {
     pub features: FeatureVector,
     /// The last decision; `null` before the first look.
     pub decision: Option<Decision>,
+    /// Its strongest reasons.
+    pub reasons: Option<Reasons>,
     /// The gate that refuses at present.
     pub refused_by: Option<Gate>,
     /// What stands out and is left alone, and why.
@@ -46,6 +51,7 @@ impl TargetView {
             shared: case.target.cgroups.shared,
             features: case.row,
             decision: case.decision,
+            reasons: case.decision.map(|d| top_reasons(&case.row, &d.shares, REASONS)),
             refused_by: case.refused,
             left_alone: case.left_alone.map(|notable| notable.to_string()),
             exhausted: case.history.is_exhausted(),
