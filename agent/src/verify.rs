@@ -63,9 +63,11 @@ pub struct Verification {
 pub struct Finding {
     /// What the present calls for.
     pub action: Action,
-    /// Whether enough recent looks agree that an action is called for.
+    /// Whether enough recent looks agree that an action is called for, and something happens that
+    /// supports them. A level of CPU or memory does not fall at once, nor does an app's own count
+    /// of errors have to: they are judged at the end of the window.
     pub evidence: bool,
-    /// Whether the instance has answered a poll, or gets none.
+    /// Whether an instance is there and serves; after a hard remedy, another than was judged.
     pub ready: bool,
     /// Whether anything at all was seen of the target since the remedy: a poll answered, or a
     /// response counted.
@@ -114,6 +116,17 @@ impl Verification {
     /// A soft remedy after which a restart is called for made, or left, things worse.
     fn worse_or(&self, otherwise: Outcome, action: Action) -> Outcome {
         if action > self.before { Outcome::Worse } else { otherwise }
+    }
+
+    /// The target lives on in another instance. After a hard remedy that is what was meant, once;
+    /// after that, or after a soft one, somebody or something else replaced it.
+    #[must_use]
+    pub const fn succeeded(&self) -> Option<Outcome> {
+        match (self.rung.is_hard(), self.opened) {
+            (true, None) => None,
+            (true, Some(_)) => Some(Outcome::NotHealed),
+            (false, _) => Some(Outcome::Unverified),
+        }
     }
 
     fn new_errors(&self, finding: &Finding) -> u64 {

@@ -118,15 +118,14 @@ impl Watch {
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
         let brain = Arc::new(self.brain(&metrics));
         raise_file_limit();
-        let State { lock, journal, unfinished } = State::open(&state_dir, &mut config.policy);
-        metrics.set_journal_writable(journal.is_some());
+        let State { lock, journal, past } = State::open(&state_dir, &mut config.policy);
         let kernel = self.kernel(&metrics, config.watched.len());
         let (queries, asked) = mpsc::channel(8);
         let recorder = Recorder::new(Arc::clone(&metrics), journal.clone());
         let sources = Sources { metrics, queries, state_dir: journal.map(|_| state_dir) };
         info!(address = %server.address()?, "serving metrics and status");
         tokio::spawn(server.run(sources));
-        Agent::new(config, brain, kernel, recorder, unfinished, asked).run(shutdown()?).await;
+        Agent::new(config, brain, kernel, recorder, past, asked).run(shutdown()?).await;
         drop(lock);
         Ok(ExitCode::SUCCESS)
     }
@@ -142,7 +141,7 @@ impl Watch {
             Duration::ZERO
         };
         let pace = Pace {
-            tick: seconds("interval", self.interval, 0.5, 3600.0),
+            tick: seconds("interval", self.interval, 0.5, 5.0),
             verify_window: seconds("verify-window", self.verify_window, 1.0, 3600.0),
         };
         let grace = seconds("grace", self.grace, 0.0, 600.0);
@@ -259,12 +258,12 @@ fn tell(probe: &Probe) {
 }
 
 /// What the state directory gives: the right to act, the journal, and what a former life of the
-/// agent left open.
+/// agent did.
 struct State {
     /// Held for as long as the agent acts, with a journal or without.
     lock: Option<StateLock>,
     journal: Option<SharedJournal>,
-    unfinished: Vec<Incident>,
+    past: Vec<Incident>,
 }
 
 impl State {
@@ -284,12 +283,12 @@ impl State {
         };
         match lock.as_ref().map(SharedJournal::open).transpose() {
             Ok(opened) => {
-                let (journal, unfinished) = opened.unzip();
-                Self { lock, journal, unfinished: unfinished.unwrap_or_default() }
+                let (journal, past) = opened.unzip();
+                Self { lock, journal, past: past.unwrap_or_default() }
             }
             Err(error) => {
                 error!(%error, "no journal: no hard heals");
-                Self { lock, journal: None, unfinished: Vec::new() }
+                Self { lock, journal: None, past: Vec::new() }
             }
         }
     }

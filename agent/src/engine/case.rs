@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::pace::TargetPace;
 use crate::{
     decide::{Action, Decision},
-    features::{FeatureVector, Notable, Window},
+    features::{Causes, FeatureVector, Notable, Window},
     guard::{Evidence, Gate, History, Look, NodeState, Policy, Question},
     moment::Moment,
     signal::sample::{Sample, Trigger},
@@ -16,6 +16,12 @@ use crate::{
 const FIRST_CONFIRM: Duration = Duration::from_millis(100);
 /// Between later ones: four looks then span 400 ms, which a hard heal asks for.
 const LATER_CONFIRM: Duration = Duration::from_millis(150);
+
+/// A look that takes longer than this has been lost: a poll alone takes a second at the most.
+pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(10);
+/// A remedy that takes longer than this has been lost: the longest permitted grace and command
+/// take 600 s.
+pub(super) const HEAL_LIMIT: Duration = Duration::from_secs(660);
 
 /// What is under way.
 #[derive(Debug)]
@@ -30,11 +36,15 @@ pub enum State {
         before: Action,
         /// Since when.
         since: Moment,
+        /// The instance that was judged.
+        judged: String,
     },
     /// A remedy was given; did it help?
     Verifying {
         /// The treatment.
         verification: Verification,
+        /// The instance that was judged.
+        judged: String,
         /// The journal's number of the incident, if it has one.
         incident: Option<i64>,
     },
@@ -76,7 +86,11 @@ pub struct Case {
     pub(super) window: Window,
     pub(super) evidence: Evidence,
     pub(super) pace: TargetPace,
-    pub(super) looking: bool,
+    /// Since when a look is under way.
+    pub(super) looking: Option<Moment>,
+    /// Its process has ended and no successor was found yet. Starting it again is its
+    /// supervisor's task: it may have been stopped on purpose.
+    pub absent: bool,
     pub(super) trigger: Trigger,
     pub(super) confirms: u32,
     pub(super) climbed_from: Option<i64>,
@@ -97,7 +111,8 @@ impl Case {
             window: Window::new(),
             evidence: Evidence::default(),
             pace: TargetPace::default(),
-            looking: false,
+            looking: None,
+            absent: false,
             trigger: Trigger::Tick,
             confirms: 0,
             climbed_from: None,
@@ -107,20 +122,27 @@ impl Case {
     }
 
     /// The same target lives on in another instance: what was seen of the old one says nothing of
-    /// the new one, what was done to the target stays. Returns a soft treatment that can no
-    /// longer be verified.
-    pub(super) fn succeeded_by(&mut self, target: Target) -> Option<Verification> {
+    /// the new one, what was done to the target stays. Returns a treatment that this ends.
+    pub(super) fn succeeded_by(&mut self, target: Target) -> Option<(Verification, Outcome)> {
         self.target = target;
+        self.absent = false;
+        // A look that is under way is at the old instance: its answer will be dropped.
+        self.looking = None;
         self.window = Window::new();
         self.evidence.clear();
         self.confirms = 0;
         self.pace = TargetPace::default();
-        match &self.state {
-            State::Verifying { verification, .. } if !verification.rung.is_hard() => {
-                Some(verification.clone())
-            }
-            _ => None,
-        }
+        let State::Verifying { verification, .. } = &self.state else { return None };
+        Some((verification.clone(), verification.succeeded()?))
+    }
+
+    /// Its process has ended.
+    pub(super) fn lost(&mut self) {
+        self.absent = true;
+        self.looking = None;
+        self.window = Window::new();
+        self.confirms = 0;
+        self.evidence.clear();
     }
 
     pub(super) fn take_decision(
@@ -136,13 +158,21 @@ impl Case {
             action: decision.action,
             polled: sample.poll.is_some(),
         });
-        self.history.seen(decision.action == Action::NoAction, now, policy);
+        let well = decision.action == Action::NoAction && self.is_alive();
+        self.history.seen(well, now, policy);
     }
 
-    /// Whether the instance has shown that it serves: by answering a poll or, where it gets or
-    /// answers none, by responses that the kernel saw.
+    /// Whether the instance has shown that it serves: by responding to a poll, if only with a 404,
+    /// or by responses to others that the kernel saw.
     fn is_ready(&self) -> bool {
-        self.window.has_answered() || self.target.address.is_none() || self.window.responses().0 > 0
+        self.window.has_responded()
+            || self.target.address.is_none()
+            || self.window.responses().0 > 0
+    }
+
+    /// Whether anything tells that it is well, as opposed to nothing telling that it is ill.
+    fn is_alive(&self) -> bool {
+        self.window.is_answering() || self.window.responses().0 > 0
     }
 
     pub(super) fn question<'a>(
@@ -151,13 +181,10 @@ impl Case {
         node: &'a NodeState,
         now: Moment,
     ) -> Question<'a> {
-        let mut causes = self.window.causes(&self.row);
-        // In a shared cgroup the OOM killer may have struck somebody else.
-        causes.oom_kill &= !self.target.cgroups.shared;
         Question {
             now,
             decision,
-            causes,
+            causes: self.causes(),
             ceiling: self.target.ceiling,
             min_confidence: self.target.min_confidence,
             started: self.target.started,
@@ -168,33 +195,45 @@ impl Case {
         }
     }
 
-    pub(super) fn finding(&self, action: Action) -> Finding {
+    fn causes(&self) -> Causes {
+        let mut causes = self.window.causes(&self.row);
+        // In a shared cgroup the OOM killer may have struck somebody else.
+        causes.oom_kill &= !self.target.cgroups.shared;
+        causes
+    }
+
+    pub(super) fn finding(&self, action: Action, rung: Rung, judged: &str) -> Finding {
+        let meant = !rung.is_hard() || self.target.id.instance != judged;
         Finding {
             action,
-            evidence: self.evidence.soft().is_none(),
-            ready: self.is_ready(),
-            alive: self.window.is_answering() || self.window.responses().0 > 0,
+            evidence: self.evidence.soft().is_none() && self.causes().event(),
+            ready: meant && !self.absent && self.is_ready(),
+            alive: self.is_alive(),
             errors: self.window.total_errors(),
         }
     }
 
     pub(super) fn begin_healing(&mut self, rung: Rung, before: Action, now: Moment) {
-        self.state = State::Healing { rung, before, since: now };
+        let judged = self.target.id.instance.clone();
+        self.state = State::Healing { rung, before, since: now, judged };
         self.history.treated(rung, now);
         self.evidence.clear();
         self.confirms = 0;
         self.refused = None;
     }
 
-    /// The remedy was given: watch what comes of it, from a fresh window.
+    /// The remedy was given: watch what comes of it, from a fresh window. Also returns whether
+    /// the instance that a soft remedy was given to is still the present one.
     pub(super) fn begin_verifying(
         &mut self,
         incident: Option<i64>,
         now: Moment,
-    ) -> Option<Verification> {
-        let State::Healing { rung, before, .. } = self.state else { return None };
+    ) -> Option<(Verification, bool)> {
+        let State::Healing { rung, before, judged, .. } = &self.state else { return None };
+        let (rung, before, judged) = (*rung, *before, judged.clone());
+        let same = rung.is_hard() || self.target.id.instance == judged;
         self.history.treated(rung, now);
-        Some(self.start_window(Verification::new(rung, before, now), incident))
+        Some((self.start_window(Verification::new(rung, before, now), judged, incident), same))
     }
 
     /// A former life of the agent intended a remedy and died: it counts as given.
@@ -203,15 +242,20 @@ impl Case {
         incident: i64,
         rung: Rung,
         before: Action,
-        intended: Moment,
+        judged: String,
         now: Moment,
-    ) {
-        self.history.treated(rung, intended);
-        self.start_window(Verification::new(rung, before, now), Some(incident));
+    ) -> (Verification, bool) {
+        let same = rung.is_hard() || self.target.id.instance == judged;
+        (self.start_window(Verification::new(rung, before, now), judged, Some(incident)), same)
     }
 
-    fn start_window(&mut self, verification: Verification, incident: Option<i64>) -> Verification {
-        if verification.rung.is_hard() {
+    fn start_window(
+        &mut self,
+        verification: Verification,
+        judged: String,
+        incident: Option<i64>,
+    ) -> Verification {
+        if verification.rung.is_hard() && self.target.id.instance == judged {
             // The instance that is to come has not answered yet; polls that fail until it does
             // are expected and count for nothing.
             self.window = Window::new();
@@ -219,7 +263,7 @@ impl Case {
             self.window.refresh();
         }
         self.evidence.clear();
-        self.state = State::Verifying { verification: verification.clone(), incident };
+        self.state = State::Verifying { verification: verification.clone(), judged, incident };
         verification
     }
 
@@ -234,16 +278,37 @@ impl Case {
         &mut self,
         rung: Rung,
         outcome: Outcome,
+        ceiling: Rung,
         now: Moment,
     ) -> Option<i64> {
-        self.history.concluded(rung, outcome, self.target.ceiling, now);
+        self.history.concluded(rung, outcome, ceiling, now);
         let before = std::mem::replace(&mut self.state, State::Watching);
         let State::Verifying { incident, .. } = before else { return None };
         self.climbed_from = match outcome {
-            Outcome::NotHealed | Outcome::Worse | Outcome::Failed => incident,
-            Outcome::Healed | Outcome::Unverified => None,
+            Outcome::NotHealed | Outcome::Worse => incident,
+            Outcome::Healed | Outcome::Unverified | Outcome::Failed => None,
         };
         incident
+    }
+
+    /// What has waited too long: a remedy that nobody reports of, or a restarted target that does
+    /// not come back. Also gives up on a look that nobody answers.
+    pub(super) fn overdue(&mut self, now: Moment) -> Option<(Verification, Outcome, &'static str)> {
+        self.looking = None;
+        match &self.state {
+            State::Healing { rung, before, since, .. } if now.since(*since) >= HEAL_LIMIT => {
+                let verification = Verification::new(*rung, *before, *since);
+                Some((verification, Outcome::Failed, "nobody reported of the remedy"))
+            }
+            State::Verifying { verification, .. } if self.absent => {
+                let outcome = match verification.rung.is_hard() {
+                    true => Outcome::NotHealed,
+                    false => Outcome::Unverified,
+                };
+                Some((verification.clone(), outcome, "its process ended and none took its place"))
+            }
+            _ => None,
+        }
     }
 
     pub(super) const fn is_confirming(&self) -> bool {

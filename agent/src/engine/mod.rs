@@ -13,13 +13,13 @@ pub use case::{Case, State};
 use pace::NodePace;
 
 use crate::{
-    decide::{Action, Brain, Decision},
+    decide::{Action, Brain, Decision, Source},
     features::{FeatureVector, Notable},
     guard::{self, Gate, NodeState, Policy, Refusal},
     moment::Moment,
     signal::sample::{Sample, Trigger},
     target::{Rung, Target},
-    verify::Outcome,
+    verify::{Outcome, Verification},
 };
 
 /// A target's place in the engine: small, dense, reused after removal.
@@ -32,6 +32,8 @@ pub enum Event {
     Added(Index, Box<Target>),
     /// The same target in another life.
     Changed(Index, Box<Target>),
+    /// The target's process has ended, and no successor was found yet.
+    Lost(Index),
     /// The target is gone for good.
     Removed(Index),
     /// The kernel reported the first bad event since the target was last read.
@@ -64,8 +66,20 @@ pub enum Event {
         rung: Rung,
         /// What the decision had called for.
         before: Action,
-        /// When it was intended.
-        intended: Moment,
+        /// The instance that was judged.
+        judged: String,
+    },
+    /// What was done to a target before, in this boot, by a former life of the agent: its
+    /// cooldowns outlive that too.
+    Recalled {
+        /// Which target.
+        index: Index,
+        /// The remedy.
+        rung: Rung,
+        /// When it was given.
+        treated: Moment,
+        /// How it ended, and when, if that is known.
+        ended: Option<(Outcome, Moment)>,
     },
     /// Time passed.
     Tick,
@@ -167,6 +181,10 @@ pub struct Engine {
     pace: Pace,
     node: NodeState,
     looks: NodePace,
+    /// Where the next round of looks begins, so that a spent budget is not always the last ones'.
+    round: Index,
+    /// Until when the node's budget of looks is spent.
+    spent_until: Option<Moment>,
     cases: Vec<Option<Case>>,
     /// When each case is next to be looked at; apart from the cases, to be scanned quickly.
     due: Vec<Option<Moment>>,
@@ -182,6 +200,8 @@ impl Engine {
             pace,
             node: NodeState { journal_writable: true, ..NodeState::default() },
             looks: NodePace::default(),
+            round: 0,
+            spent_until: None,
             cases: Vec::new(),
             due: Vec::new(),
         }
@@ -207,7 +227,8 @@ impl Engine {
     /// When [`Event::Tick`] is next needed.
     #[must_use]
     pub fn next_due(&self) -> Option<Moment> {
-        self.due.iter().flatten().min().copied()
+        let due = self.due.iter().flatten().min().copied()?;
+        Some(self.spent_until.map_or(due, |until| due.max(until)))
     }
 
     /// Switches healing off or on; looking goes on.
@@ -225,14 +246,18 @@ impl Engine {
         match event {
             Event::Added(index, target) => self.added(index, *target, now),
             Event::Changed(index, target) => self.changed(index, *target, now, out),
+            Event::Lost(index) => self.lost(index, now),
             Event::Removed(index) => self.removed(index),
             Event::Woken { index, at, throttled } => self.woken(index, at, throttled, now),
             Event::Looked(index, sample) => self.looked(index, &sample, now, hour, out),
             Event::Treated { index, incident, failed } => {
                 self.treated(index, incident, failed, now, out);
             }
-            Event::Recovered { index, incident, rung, before, intended } => {
-                self.recovered(index, incident, rung, before, intended, now);
+            Event::Recovered { index, incident, rung, before, judged } => {
+                self.recovered(index, (incident, rung, before, judged), now, out);
+            }
+            Event::Recalled { index, rung, treated, ended } => {
+                self.recalled(index, rung, treated, ended);
             }
             Event::Tick => {}
         }
@@ -250,13 +275,21 @@ impl Engine {
 
     fn changed(&mut self, index: Index, target: Target, now: Moment, out: &mut Vec<Command>) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        let lost = case.succeeded_by(target);
-        if let Some(verification) = lost {
-            // It was replaced by somebody else while a soft remedy was under observation: what
-            // the remedy did can no longer be told.
-            out.push(conclude(index, case, &verification, Outcome::Unverified, None, now));
+        if let Some((verification, outcome)) = case.succeeded_by(target) {
+            let detail = Some("it lives on in another instance".to_owned());
+            out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
         }
+        count_for_node(case, &mut self.node);
         self.due[index] = Some(now);
+    }
+
+    fn lost(&mut self, index: Index, now: Moment) {
+        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        case.lost();
+        count_for_node(case, &mut self.node);
+        // Nothing to look at; but a treatment does not wait for a successor for ever.
+        let waits = matches!(case.state, State::Verifying { .. });
+        self.due[index] = waits.then_some(now + self.policy.warm_up);
     }
 
     fn removed(&mut self, index: Index) {
@@ -272,34 +305,47 @@ impl Engine {
         if let Some(when) = case.pace.woken(at, throttled, now)
             && !case.is_confirming()
             && !case.state.is_healing()
+            && !case.absent
         {
             let due = &mut self.due[index];
-            if due.is_none_or(|due| when < due) && !case.looking {
+            if case.looking.is_some() {
+                case.pace.owe(at, when);
+            } else if due.is_none_or(|due| when < due) {
                 *due = Some(when);
                 case.trigger = Trigger::Wakeup;
-            } else if case.looking {
-                case.pace.owe(at, when);
             }
         }
     }
 
-    /// Sends out looks that are due, as many as the node's budget permits; the rest stay due.
+    /// Sends out looks that are due, as many as the node's budget permits; the others stay due.
     fn look_where_due(&mut self, now: Moment, out: &mut Vec<Command>) {
-        for (index, due) in self.due.iter_mut().enumerate() {
-            if due.is_none_or(|due| due > now) {
+        self.spent_until = None;
+        let n = self.due.len();
+        for index in (0..n).map(|i| (self.round + i) % n) {
+            if self.due[index].is_none_or(|due| due > now) {
                 continue;
             }
             let Some(case) = self.cases[index].as_mut() else { continue };
-            if case.looking || case.state.is_healing() {
-                *due = None;
+            if let Some((verification, outcome, detail)) = case.overdue(now) {
+                let detail = Some(detail.to_owned());
+                out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
+            }
+            if let State::Healing { since, .. } = case.state {
+                self.due[index] = Some(since + case::HEAL_LIMIT);
+                continue;
+            }
+            if case.absent {
+                self.due[index] = None;
                 continue;
             }
             if !self.looks.take(now) {
-                *due = Some(now + pace::NODE_REFILL);
-                continue;
+                self.round = index;
+                self.spent_until = Some(now + pace::NODE_REFILL);
+                return;
             }
-            *due = None;
-            case.looking = true;
+            // Should the answer never come, it is asked again.
+            self.due[index] = Some(now + case::LOOK_LIMIT);
+            case.looking = Some(now);
             out.push(Command::Look(index, case.trigger));
         }
     }
@@ -313,7 +359,7 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        case.looking = false;
+        case.looking = None;
         case.pace.looked(sample.at);
         case.window.push(sample);
         count_for_node(case, &mut self.node);
@@ -344,13 +390,14 @@ impl Engine {
         let Some(case) = self.cases[index].as_mut() else { return self.pace.tick };
         match &mut case.state {
             State::Healing { .. } => self.pace.tick,
-            State::Verifying { verification, .. } => {
-                let mut verification = verification.clone();
-                let finding = case.finding(decision.action);
+            State::Verifying { verification, judged, .. } => {
+                let (mut verification, judged) = (verification.clone(), judged.clone());
+                let finding = case.finding(decision.action, verification.rung, &judged);
                 let outcome =
                     verification.judge(now, &finding, self.pace.verify_window, self.policy.warm_up);
                 if let Some(outcome) = outcome {
-                    out.push(conclude(index, case, &verification, outcome, None, now));
+                    let policy = &self.policy;
+                    out.push(conclude(index, case, policy, &verification, outcome, None, now));
                     case.confirm_delay()
                 } else {
                     case.observe(verification);
@@ -418,33 +465,66 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        let Some(verification) = case.begin_verifying(incident, now) else { return };
-        if let Some(detail) = failed {
-            out.push(conclude(index, case, &verification, Outcome::Failed, Some(detail), now));
+        let Some((verification, same)) = case.begin_verifying(incident, now) else { return };
+        let ended = match failed {
+            Some(detail) => Some((Outcome::Failed, detail)),
+            None if !same => Some((Outcome::Unverified, "it was replaced meanwhile".to_owned())),
+            None => None,
+        };
+        if let Some((outcome, detail)) = ended {
+            let (policy, detail) = (&self.policy, Some(detail));
+            out.push(conclude(index, case, policy, &verification, outcome, detail, now));
         }
-        self.schedule(index, now, Duration::ZERO);
+        self.look_soon_or_wait(index, now);
+    }
+
+    /// After a remedy: a look at once, or, while nobody is there, the wait for a successor.
+    fn look_soon_or_wait(&mut self, index: Index, now: Moment) {
+        match &self.cases[index] {
+            Some(case) if case.absent => self.lost(index, now),
+            _ => self.schedule(index, now, Duration::ZERO),
+        }
     }
 
     fn recovered(
         &mut self,
         index: Index,
-        incident: i64,
-        rung: Rung,
-        before: Action,
-        intended: Moment,
+        (incident, rung, before, judged): (i64, Rung, Action, String),
         now: Moment,
+        out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        case.resume(incident, rung, before, intended, now);
-        if rung.is_hard() {
-            self.node.history.hard_heal(intended);
+        let (verification, same) = case.resume(incident, rung, before, judged, now);
+        if !same {
+            let detail = Some("it was replaced while the agent was away".to_owned());
+            let (policy, outcome) = (&self.policy, Outcome::Unverified);
+            out.push(conclude(index, case, policy, &verification, outcome, detail, now));
         }
         self.schedule(index, now, Duration::ZERO);
     }
 
+    fn recalled(
+        &mut self,
+        index: Index,
+        rung: Rung,
+        treated: Moment,
+        ended: Option<(Outcome, Moment)>,
+    ) {
+        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        case.history.treated(rung, treated);
+        if let Some((outcome, at)) = ended {
+            let ceiling = self.policy.ceiling(case.target.ceiling, Source::Model);
+            case.history.concluded(rung, outcome, ceiling, at);
+        }
+        if rung.is_hard() {
+            self.node.history.hard_heal(treated);
+        }
+    }
+
     fn schedule(&mut self, index: Index, now: Moment, delay: Duration) {
         let Some(case) = self.cases[index].as_mut() else { return };
-        let regular = now + pace::jitter(delay, index);
+        let delay = if delay == self.pace.tick { pace::jitter(delay, index) } else { delay };
+        let regular = now + delay;
         let owed = if case.is_confirming() { None } else { case.pace.settle(regular) };
         case.trigger = if owed.is_some() { Trigger::Wakeup } else { case.next_trigger() };
         self.due[index] = Some(owed.unwrap_or(regular));
@@ -455,12 +535,15 @@ impl Engine {
 fn conclude(
     index: Index,
     case: &mut Case,
-    verification: &crate::verify::Verification,
+    policy: &Policy,
+    verification: &Verification,
     outcome: Outcome,
     detail: Option<String>,
     now: Moment,
 ) -> Command {
-    let incident = case.end_treatment(verification.rung, outcome, now);
+    let source = case.decision.map_or(Source::Model, |decision| decision.source);
+    let ceiling = policy.ceiling(case.target.ceiling, source);
+    let incident = case.end_treatment(verification.rung, outcome, ceiling, now);
     let fact = Fact::Concluded {
         incident,
         rung: verification.rung,

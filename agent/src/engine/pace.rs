@@ -130,12 +130,9 @@ impl TargetPace {
     }
 }
 
-/// Spreads looks by up to a tenth, so that targets found together are not looked at together.
-/// Short delays are kept: they are answers to something that happened.
+/// Spreads regular looks by up to a tenth, so that targets found together are not looked at
+/// together.
 pub(super) fn jitter(delay: Duration, index: usize) -> Duration {
-    if delay < Duration::from_secs(2) {
-        return delay;
-    }
     // Fibonacci hashing: consecutive indices land far apart.
     let spread = (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
     delay - delay / 10 * u32::try_from(spread).unwrap_or(0) / 256

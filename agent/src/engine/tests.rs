@@ -92,8 +92,12 @@ struct Stage {
     refusals: Vec<(u64, Gate)>,
     left_alone: Vec<Notable>,
     looks: u64,
-    /// Whether a remedy's end is ever reported: not while the agent is "dead".
+    /// Whether a remedy's end is ever reported, and what went wrong with it.
     reports: bool,
+    fails: Option<&'static str>,
+    /// Whether a restarted patient comes back, and whether a look ever does.
+    comes_back: bool,
+    answers: bool,
 }
 
 impl Stage {
@@ -111,6 +115,9 @@ impl Stage {
             left_alone: Vec::new(),
             looks: 0,
             reports: true,
+            fails: None,
+            comes_back: true,
+            answers: true,
         };
         for index in 0..patients {
             stage.handle(0, Event::Added(index, target(1)));
@@ -153,7 +160,9 @@ impl Stage {
                         // Counters are read a moment after the look begins.
                         let at = self.now + Duration::from_micros(300);
                         let sample = self.patients[index].sample(at, trigger);
-                        events.push(Event::Looked(index, Box::new(sample)));
+                        if self.answers {
+                            events.push(Event::Looked(index, Box::new(sample)));
+                        }
                     }
                     Command::Heal(index, intent) => {
                         self.heals.push((ms, index, intent.rung));
@@ -168,17 +177,22 @@ impl Stage {
     fn treat(&mut self, index: Index, rung: Rung, events: &mut Vec<Event>) {
         let patient = &mut self.patients[index];
         match rung {
+            _ if self.fails.is_some() => {}
             Rung::Soft if !patient.stubborn => patient.errors = 0,
             Rung::Restart => {
                 patient.lives += 1;
                 let lives = patient.lives;
                 *patient = Patient { lives, ..Patient::default() };
-                events.push(Event::Changed(index, target(lives)));
+                if self.comes_back {
+                    events.push(Event::Changed(index, target(lives)));
+                }
+                events.push(Event::Lost(index));
             }
             _ => {}
         }
         if self.reports {
-            events.push(Event::Treated { index, incident: Some(1), failed: None });
+            let failed = self.fails.map(str::to_owned);
+            events.push(Event::Treated { index, incident: Some(1), failed });
         }
     }
 
@@ -189,6 +203,18 @@ impl Stage {
             Fact::LeftAlone { notable, .. } => self.left_alone.push(notable),
             _ => {}
         }
+    }
+
+    /// A former life of the agent restarted target 0 when it was the instance `judged`.
+    fn recover(&mut self, judged: &str) {
+        let (index, rung, treated) = (0, Rung::Restart, self.now);
+        self.handle(0, Event::Recalled { index, rung, treated, ended: None });
+        let (before, judged) = (Action::RestartService, judged.to_owned());
+        self.handle(0, Event::Recovered { index, incident: 7, rung, before, judged });
+    }
+
+    fn ends(&self) -> Vec<(Rung, Outcome)> {
+        self.outcomes.iter().map(|(_, rung, outcome)| (*rung, *outcome)).collect()
     }
 
     fn rungs(&self) -> Vec<Rung> {
@@ -206,7 +232,7 @@ fn eight_errors_one_a_second_end_well_after_one_soft_heal_at_the_sixth() {
     assert_eq!(stage.rungs(), [Rung::Soft]);
     let (ms, ..) = stage.heals[0];
     assert!((8000..8500).contains(&ms), "healed at {ms} ms, the sixth error was at 8000 ms");
-    assert_eq!(stage.outcomes.iter().map(|o| o.2).collect::<Vec<_>>(), [Outcome::Healed]);
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Healed)]);
     assert_eq!(stage.patients[0].errors, 2);
 }
 
@@ -218,10 +244,7 @@ fn fifteen_errors_two_a_second_climb_to_a_restart() {
     }
     stage.play(60_000);
     assert_eq!(stage.rungs(), [Rung::Soft, Rung::Restart]);
-    assert_eq!(
-        stage.outcomes.iter().map(|o| (o.1, o.2)).collect::<Vec<_>>(),
-        [(Rung::Soft, Outcome::NotHealed), (Rung::Restart, Outcome::Healed)]
-    );
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::NotHealed), (Rung::Restart, Outcome::Healed)]);
     assert_eq!(stage.patients[0].lives, 2);
 }
 
@@ -292,16 +315,10 @@ fn throttling_excuses_a_high_cpu_level_and_is_told_once() {
 #[test]
 fn an_intention_of_a_former_life_is_verified_and_never_repeated() {
     let mut stage = Stage::new(1);
-    let intended = stage.now;
-    let before = Action::RestartService;
-    let rung = Rung::Restart;
-    stage.handle(0, Event::Recovered { index: 0, incident: 7, rung, before, intended });
+    stage.recover("0@1");
     stage.play(30_000);
     assert_eq!(stage.rungs(), []);
-    assert_eq!(
-        stage.outcomes.iter().map(|o| (o.1, o.2)).collect::<Vec<_>>(),
-        [(Rung::Restart, Outcome::Healed)]
-    );
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
     // Its cooldown stands too.
     stage.at(0, |p| (0..15).for_each(|_| p.fail()));
     stage.play(5000);
@@ -376,4 +393,134 @@ fn a_target_that_is_gone_leaves_nothing_behind() {
         Event::Looked(1, Box::new(Patient::default().sample(stage.now, Trigger::Tick))),
     );
     assert_eq!(stage.engine.cases().count(), 2, "a late answer revives nobody");
+}
+
+#[test]
+fn a_target_that_is_replaced_during_a_look_is_looked_at_again() {
+    let mut stage = Stage::new(1);
+    stage.answers = false;
+    stage.play(3000);
+    assert_eq!(stage.looks, 1, "under way, and never answered");
+    stage.answers = true;
+    stage.handle(3000, Event::Changed(0, target(2)));
+    stage.play(10_000);
+    assert!(stage.looks >= 5, "{} looks", stage.looks);
+}
+
+#[test]
+fn a_look_that_is_never_answered_is_asked_again() {
+    let mut stage = Stage::new(1);
+    stage.answers = false;
+    stage.play(3000);
+    stage.answers = true;
+    stage.play(15_000);
+    assert!(stage.looks >= 3, "{} looks", stage.looks);
+}
+
+#[test]
+fn nobody_is_healed_who_is_not_there() {
+    let mut stage = Stage::new(1);
+    stage.play(5000);
+    stage.patients[0].stuck = true;
+    stage.handle(0, Event::Lost(0));
+    let before = stage.looks;
+    stage.play(60_000);
+    assert_eq!((stage.rungs(), stage.looks), (vec![], before));
+    stage.patients[0].stuck = false;
+    stage.handle(0, Event::Changed(0, target(2)));
+    stage.at(5000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), [Rung::Soft], "and nothing of its absence is held against it");
+}
+
+#[test]
+fn a_busy_target_is_not_restarted_because_a_reset_did_not_make_it_idle() {
+    let mut stage = Stage::new(1);
+    stage.patients[0].cpu = 85.0;
+    stage.play(100_000);
+    assert_eq!(stage.rungs().first(), Some(&Rung::Soft));
+    assert!(!stage.rungs().contains(&Rung::Restart), "{:?}", stage.heals);
+    let (ms, ..) = stage.outcomes[0];
+    assert!(ms >= 15_000, "judged after {ms} ms: a level needs time to fall");
+}
+
+#[test]
+fn an_app_without_the_soft_remedy_is_not_restarted_for_that() {
+    let mut stage = Stage::new(1);
+    stage.fails = Some("HTTP 404");
+    for n in 0..200 {
+        stage.at(3000 + n * 100, |p| {
+            p.fail();
+            p.errors = 7;
+        });
+    }
+    stage.play(60_000);
+    assert_eq!(stage.rungs(), [Rung::Soft]);
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Failed)]);
+}
+
+#[test]
+fn a_restarted_target_that_does_not_come_back_is_left_to_people() {
+    let mut stage = Stage::new(1);
+    stage.comes_back = false;
+    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(120_000);
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::NotHealed)]);
+    assert!(stage.engine.case(0).is_some_and(|case| case.history.is_exhausted()));
+}
+
+#[test]
+fn a_target_that_dies_again_after_its_restart_is_not_healed() {
+    let mut stage = Stage::new(1);
+    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(8000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
+    stage.handle(8000, Event::Lost(0));
+    stage.handle(8200, Event::Changed(0, target(3)));
+    stage.play(1000);
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::NotHealed)]);
+}
+
+#[test]
+fn a_soft_remedy_is_not_credited_to_another_instance() {
+    let mut stage = Stage::new(1);
+    stage.reports = false;
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(5000);
+    assert_eq!(stage.rungs(), [Rung::Soft]);
+    stage.handle(0, Event::Changed(0, target(2)));
+    stage.handle(0, Event::Treated { index: 0, incident: Some(1), failed: None });
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Unverified)]);
+}
+
+#[test]
+fn a_recovered_restart_is_not_verified_on_the_instance_that_was_judged() {
+    let mut stage = Stage::new(1);
+    stage.recover("1@1");
+    stage.play(59_000);
+    assert_eq!(stage.ends(), []);
+    stage.handle(0, Event::Changed(0, target(2)));
+    stage.play(30_000);
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+}
+
+#[test]
+fn the_cooldowns_of_a_former_life_hold() {
+    let mut stage = Stage::new(1);
+    let ended = Some((Outcome::Healed, stage.now));
+    let (rung, treated) = (Rung::Restart, stage.now);
+    stage.handle(0, Event::Recalled { index: 0, rung, treated, ended });
+    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(10_000);
+    assert_eq!(stage.rungs(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Cooldown), "{:?}", stage.refusals);
+}
+
+#[test]
+fn every_target_of_a_full_node_is_looked_at() {
+    let mut stage = Stage::new(500);
+    stage.play(10_000);
+    let unseen = stage.engine.cases().filter(|(_, case)| case.decision.is_none()).count();
+    assert_eq!(unseen, 0);
+    assert!(stage.looks <= 2100, "{} looks in 10 s", stage.looks);
 }

@@ -2,7 +2,7 @@
 //!
 //! Rates are divided by the whole span even while the window is still filling. Just after a start
 //! or a heal that understates them, which is the safe side: one error in the first 100 ms is not
-//! ten errors a second.
+//! ten errors a second. Where the window had to reach further back, they are divided by that.
 use std::time::Duration;
 
 use super::schema::{Feature, FeatureVector};
@@ -17,9 +17,9 @@ pub const SPAN: Duration = Duration::from_secs(10);
 /// Looks are at least 100 ms apart, so this many points span at least [`SPAN`].
 const CAPACITY: usize = 128;
 
-/// Bandwidth periods are judged over no less than this, lest one throttled period in the first
-/// 100 ms of a window reads as "always".
-const THROTTLING_MIN: Duration = Duration::from_secs(1);
+/// CPU use and throttling are judged over no less than this, lest a burst, or one throttled period,
+/// in the first 100 ms of a window reads as "always".
+const LEVEL_MIN: Duration = Duration::from_secs(1);
 
 /// Cumulative counts at one instant, the agent's own polls already subtracted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,11 +41,14 @@ pub struct Window {
     points: Box<[Point; CAPACITY]>,
     first: usize,
     len: usize,
+    /// The last point, kept when the window is refreshed: what a sample could not read stays.
+    latest: Point,
     period_ns: u64,
     health: Option<Health>,
     latency: Duration,
     failures: u32,
     answered: bool,
+    responded: bool,
     reported_errors: u32,
     last_error: Option<Moment>,
     last_oom_kill: Option<Moment>,
@@ -70,10 +73,10 @@ pub struct Causes {
 }
 
 impl Causes {
-    /// Whether there is any.
+    /// Whether something happened, as opposed to a level that merely stands.
     #[must_use]
-    pub const fn any(self) -> bool {
-        self.recent_error || self.failed_poll || self.oom_kill || self.level
+    pub const fn event(self) -> bool {
+        self.recent_error || self.failed_poll || self.oom_kill
     }
 }
 
@@ -94,11 +97,13 @@ impl Window {
             points: Box::new([Point::default(); CAPACITY]),
             first: 0,
             len: 0,
+            latest: Point::default(),
             period_ns: 0,
             health: None,
             latency: Duration::ZERO,
             failures: 0,
             answered: false,
+            responded: false,
             reported_errors: 0,
             last_error: None,
             last_oom_kill: None,
@@ -120,9 +125,12 @@ impl Window {
 
     /// Takes in one look.
     pub fn push(&mut self, sample: &Sample) {
-        let previous = self.last().copied();
-        let point = self.point(sample, previous.unwrap_or_default());
-        if let Some(previous) = previous {
+        if sample.at.since(self.latest.at) >= 2 * SPAN {
+            // The node slept, or the agent got no CPU: what lies before says nothing of now.
+            self.len = 0;
+        }
+        let point = self.point(sample, self.latest);
+        if let Some(previous) = self.last().copied() {
             if point.responses_5xx > previous.responses_5xx {
                 self.last_error = Some(sample.at);
             }
@@ -137,6 +145,7 @@ impl Window {
             self.first = (self.first + 1) % CAPACITY;
             self.len -= 1;
         }
+        self.latest = point;
         self.points[(self.first + self.len) % CAPACITY] = point;
         self.len += 1;
         // Keep exactly one point older than the span: the base that all differences are taken from.
@@ -152,6 +161,7 @@ impl Window {
             return;
         };
         self.latency = poll.latency;
+        self.responded |= poll.responses.iter().any(|n| *n > 0);
         match &poll.result {
             Ok(health) => {
                 self.failures = 0;
@@ -167,7 +177,10 @@ impl Window {
             }
             Err(error) => {
                 self.health = None;
-                if self.answered && error.is_failure() {
+                if !error.is_failure() {
+                    self.failures = 0;
+                    self.last_failed_poll = None;
+                } else if self.answered {
                     self.failures = self.failures.saturating_add(1);
                     self.last_failed_poll = Some(sample.at);
                 }
@@ -218,7 +231,8 @@ impl Window {
         let (Some(base), Some(last)) = (self.base(), self.last()) else {
             return row;
         };
-        let per_second = |count: u64| count as f32 / SPAN.as_secs_f32();
+        let span = last.at.since(base.at).max(SPAN).as_secs_f32();
+        let per_second = |count: u64| count as f32 / span;
         let health = self.health.as_ref();
         let errors = last.responses_5xx.saturating_sub(base.responses_5xx);
         let responses = last.responses.saturating_sub(base.responses);
@@ -227,8 +241,9 @@ impl Window {
             health.and_then(|h| h.cpu_usage).unwrap_or_else(|| self.cpu_percent(base, last));
         row[Feature::MemoryUsage] =
             health.and_then(|h| h.memory_usage).unwrap_or(self.memory_percent);
-        row[Feature::ErrorCount] =
-            health.and_then(|h| h.error_count).map_or(errors as f32, |n| n as f32);
+        row[Feature::ErrorCount] = health
+            .and_then(|h| h.error_count)
+            .map_or_else(|| per_second(errors) * SPAN.as_secs_f32(), |n| n as f32);
         row[Feature::Uptime] =
             health.and_then(|h| h.uptime).unwrap_or_else(|| last.at.since(started).as_secs_f64())
                 as f32;
@@ -265,6 +280,12 @@ impl Window {
     #[must_use]
     pub const fn has_answered(&self) -> bool {
         self.answered
+    }
+
+    /// Whether this instance ever answered a poll with anything at all, a 404 included.
+    #[must_use]
+    pub const fn has_responded(&self) -> bool {
+        self.responded
     }
 
     /// Whether the last look could poll `/health`, and it answered.
@@ -305,7 +326,8 @@ impl Window {
     }
 
     fn cpu_percent(&self, base: &Point, last: &Point) -> f32 {
-        let elapsed = last.at.since(base.at).as_nanos() as f64;
+        // Two looks 100 ms apart would read a short burst as a level.
+        let elapsed = last.at.since(base.at).max(LEVEL_MIN).as_nanos() as f64;
         let used = last.cpu_ns.saturating_sub(base.cpu_ns) as f64;
         let capacity = elapsed * f64::from(self.cpu_cores);
         if base.cpu_ns == 0 || capacity <= 0.0 {
@@ -321,9 +343,9 @@ impl Window {
         let recent = (0..self.len)
             .rev()
             .map(|n| self.nth(n))
-            .find(|point| last.at.since(point.at) >= THROTTLING_MIN);
+            .find(|point| last.at.since(point.at) >= LEVEL_MIN);
         let since = |from: &Point| {
-            let elapsed = last.at.since(from.at).max(THROTTLING_MIN).as_nanos() as f64;
+            let elapsed = last.at.since(from.at).max(LEVEL_MIN).as_nanos() as f64;
             let throttled = last.throttled_periods.saturating_sub(from.throttled_periods) as f64;
             ((throttled * self.period_ns as f64 / elapsed) as f32).clamp(0.0, 1.0)
         };

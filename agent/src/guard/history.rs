@@ -12,6 +12,7 @@ const CLIMB_VALID: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug, Default)]
 pub struct History {
     last_soft: Option<Moment>,
+    soft_failed: bool,
     last_restart: Option<Moment>,
     climbed: Option<(Rung, Moment)>,
     exhausted: bool,
@@ -23,19 +24,24 @@ impl History {
     pub fn treated(&mut self, rung: Rung, at: Moment) {
         match rung {
             Rung::Observe => {}
-            Rung::Soft => self.last_soft = Some(at),
+            Rung::Soft => {
+                self.last_soft = Some(at);
+                self.soft_failed = false;
+            }
             Rung::Restart | Rung::Evict => self.last_restart = Some(at),
         }
         self.well_since = None;
     }
 
     /// A treatment ended. One that did not help climbs a rung, within `ceiling`; beyond it the
-    /// remedies are used up.
+    /// remedies are used up. One that could not even be given proves nothing, and so licenses
+    /// nothing stronger: it is tried again, but not soon.
     pub fn concluded(&mut self, rung: Rung, outcome: Outcome, ceiling: Rung, now: Moment) {
         match outcome {
             Outcome::Healed => self.climbed = None,
             Outcome::Unverified => {}
-            Outcome::NotHealed | Outcome::Worse | Outcome::Failed => match rung.next() {
+            Outcome::Failed => self.soft_failed |= rung == Rung::Soft,
+            Outcome::NotHealed | Outcome::Worse => match rung.next() {
                 Some(next) if next <= ceiling => self.climbed = Some((next, now)),
                 _ => {
                     self.climbed = None;
@@ -78,6 +84,7 @@ impl History {
         };
         match rung {
             Rung::Observe => Duration::ZERO,
+            Rung::Soft if self.soft_failed => left(self.last_soft, policy.soft_retry),
             Rung::Soft => left(self.last_soft, policy.soft_cooldown),
             Rung::Restart | Rung::Evict => left(self.last_restart, policy.restart_cooldown),
         }

@@ -177,6 +177,8 @@ pub struct Policy {
     pub rules_may_restart: bool,
     /// Between two soft heals of one target.
     pub soft_cooldown: Duration,
+    /// After a soft heal that could not be given: there may be none to give.
+    pub soft_retry: Duration,
     /// Between two restarts of one target.
     pub restart_cooldown: Duration,
     /// Hard heals per node per minute.
@@ -187,12 +189,25 @@ pub struct Policy {
     pub forgive_after: Duration,
 }
 
+impl Policy {
+    /// The strongest remedy for a target with this ceiling, if `source` decides.
+    #[must_use]
+    pub fn ceiling(&self, target: Rung, source: Source) -> Rung {
+        let by_source = match source {
+            Source::Rules if !self.rules_may_restart => Rung::Soft,
+            _ => Rung::Evict,
+        };
+        target.min(self.max_action).min(by_source)
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
             max_action: Rung::Evict,
             rules_may_restart: false,
             soft_cooldown: Duration::from_secs(10),
+            soft_retry: Duration::from_secs(300),
             restart_cooldown: Duration::from_secs(600),
             node_budget: 2,
             warm_up: Duration::from_secs(60),
@@ -254,8 +269,15 @@ pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Rung> {
         Action::RestartService => Rung::Restart,
     };
     let climbed = q.history.climbed_to(q.now).unwrap_or(Rung::Soft);
-    let wanted = if q.causes.any() { verdict.max(climbed) } else { climbed };
+    let wanted = if is_current(q) { verdict.max(climbed) } else { climbed };
     Some(wanted.min(ceiling(q, policy)).max(Rung::Soft))
+}
+
+/// Whether something that happens now supports a hard heal. A level of CPU or memory does only
+/// where the verdict itself is to restart: a busy target is not restarted because a reset, which
+/// cannot make it less busy, did not.
+const fn is_current(q: &Question<'_>) -> bool {
+    q.causes.event() || (q.causes.level && matches!(q.decision.action, Action::RestartService))
 }
 
 /// Asks every gate in order.
@@ -286,11 +308,7 @@ pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, R
 
 /// The strongest remedy that owner, operator and source of the decision agree on.
 fn ceiling(q: &Question<'_>, policy: &Policy) -> Rung {
-    let by_source = match q.decision.source {
-        Source::Rules if !policy.rules_may_restart => Rung::Soft,
-        _ => Rung::Evict,
-    };
-    q.ceiling.min(policy.max_action).min(by_source)
+    policy.ceiling(q.ceiling, q.decision.source)
 }
 
 fn mode(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
@@ -311,7 +329,7 @@ fn evidence(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
     if !rung.is_hard() {
         return q.evidence.soft();
     }
-    if !q.causes.any() {
+    if !is_current(q) {
         return Some(Why::NothingCurrent);
     }
     let least =

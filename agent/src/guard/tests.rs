@@ -256,6 +256,29 @@ fn nothing_hard_without_a_journal_and_nothing_at_all_while_paused() {
 }
 
 #[test]
+fn a_level_of_cpu_or_memory_alone_never_climbs_to_a_restart() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.causes = Causes { level: true, ..Causes::default() };
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    scene.history.concluded(Rung::Soft, Outcome::NotHealed, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Err(Gate::Evidence));
+    let mut scene = Scene::new(Action::RestartService);
+    scene.causes = Causes { level: true, ..Causes::default() };
+    assert_eq!(scene.ask(), Ok(Rung::Restart), "both at 90 % and above is a verdict of its own");
+}
+
+#[test]
+fn a_reset_that_could_not_be_given_licenses_nothing_stronger() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.history.treated(Rung::Soft, scene.now);
+    scene.history.concluded(Rung::Soft, Outcome::Failed, Rung::Restart, scene.now);
+    scene.now = scene.now + scene.policy.soft_cooldown;
+    assert_eq!(scene.ask(), Err(Gate::Cooldown), "and is not tried again soon");
+    scene.now = scene.now + scene.policy.soft_retry;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
 fn an_outcome_nobody_can_tell_never_climbs() {
     let mut scene = Scene::new(Action::ResetErrors);
     scene.history.concluded(Rung::Soft, Outcome::Unverified, Rung::Restart, scene.now);

@@ -3,6 +3,4 @@
 //! By the time one is asked for, the guard has permitted it; what is checked here, once more and
 //! last, is that the patient is still the one that was judged.
 pub mod soft;
-
-mod pidfd;
 pub mod restart;

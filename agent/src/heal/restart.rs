@@ -138,8 +138,8 @@ impl Restart {
     /// Restarts the instance that was judged (`pid@start`), which stands in `cgroups`, and returns
     /// when it has ended (or the command has). Dropped halfway it has sent SIGTERM, or nothing.
     ///
-    /// A command also starts what has ended by itself: a service that nobody else starts again is
-    /// as ill as can be. Signals have nobody to go to then, and are refused.
+    /// What has ended by itself is left to its supervisor: a command would also undo a stop that
+    /// somebody meant.
     ///
     /// # Errors
     /// See [`RestartError`]. Only after `StillRunning`, `Io` and a failed command may something
@@ -155,10 +155,7 @@ impl Restart {
         let Some(command) = &self.command else {
             return self.signal(Arc::new(patient)).await;
         };
-        match patient.present() {
-            Ok(()) | Err(RestartError::Ended(_)) => {}
-            Err(error) => return Err(error),
-        }
+        patient.present()?;
         let at = Moment::now();
         let output = command::run(command, self.command_timeout).await?;
         Ok(Account { at, signalled: Vec::new(), forced: Vec::new(), output: Some(output) })

@@ -59,6 +59,7 @@ impl Recorder {
             let result = poll.result.as_ref().map_or_else(|error| error.name(), |_| "ok");
             self.metrics.health_poll(result);
         }
+        self.metrics.set_journal_writable(self.can_intend());
         if let Some(kernel) = &sample.kernel {
             self.metrics.target_responses(target, &kernel.counters.responses);
         }
@@ -146,7 +147,6 @@ impl Recorder {
                 }
             }
             Fact::Concluded { incident, rung, outcome, took, detail, exhausted } => {
-                self.metrics.set_journal_writable(self.can_intend());
                 self.metrics.heal(rung, outcome, Some(took));
                 self.metrics.target_state(target, state(case));
                 tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());

@@ -1,7 +1,11 @@
 //! The journal as the loop and its tasks share it.
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use super::{BootId, Incident, Intent, Journal, JournalError, StateLock};
@@ -12,12 +16,22 @@ use crate::{moment::Moment, verify::Outcome};
 #[derive(Clone, Debug)]
 pub struct SharedJournal {
     journal: Arc<Mutex<Journal>>,
-    writable: Arc<AtomicBool>,
+    /// When the last write failed, in nanoseconds since boot; 0 if it did not.
+    failed_at: Arc<AtomicU64>,
 }
 
+/// After a write that failed, the journal is tried again this much later.
+const RETRY: Duration = Duration::from_secs(10);
+/// More incidents than this are not read back: the node's budget permits fewer within [`RECENT`].
+const RECENT_MOST: u32 = 1000;
+/// How far back a former life's incidents matter: the longest cooldown.
+const RECENT: Duration = Duration::from_secs(600);
+
 impl SharedJournal {
-    /// Opens the journal of a locked state directory; also returns what a former life of the
-    /// agent intended in this boot and never concluded. The lock has to outlive the journal.
+    /// Opens the journal of a locked state directory; also returns the recent incidents of this
+    /// boot, oldest first, of which at most one for each target has no outcome: where several
+    /// were left open, the older ones can no longer be told apart and end `unverified`. The lock
+    /// has to outlive the journal.
     ///
     /// # Errors
     /// See [`Journal::open`].
@@ -26,18 +40,25 @@ impl SharedJournal {
             .map_err(|source| JournalError::StateDir { path: "/proc".into(), source })?;
         let mut journal = Journal::open(lock, boot.clone())?;
         journal.close_earlier_boots()?;
-        let unfinished = journal.unfinished(&boot)?;
-        let shared = Self {
-            journal: Arc::new(Mutex::new(journal)),
-            writable: Arc::new(AtomicBool::new(true)),
-        };
-        Ok((shared, unfinished))
+        close_superseded(&mut journal, &boot)?;
+        let now = Moment::now();
+        let mut past = journal.recent(RECENT_MOST)?;
+        past.retain(|incident| {
+            let recent = now.since(incident.intent.intended) < RECENT;
+            incident.boot == boot && (recent || incident.outcome.is_none())
+        });
+        past.reverse();
+        let failed_at = Arc::new(AtomicU64::new(0));
+        Ok((Self { journal: Arc::new(Mutex::new(journal)), failed_at }, past))
     }
 
-    /// Whether the last write succeeded.
+    /// Whether the last write succeeded, or failed long enough ago to try again.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.writable.load(Ordering::Relaxed)
+        match self.failed_at.load(Ordering::Relaxed) {
+            0 => true,
+            at => Moment::now().since(Moment::from_nanos(at)) >= RETRY,
+        }
     }
 
     /// See [`Journal::intend`].
@@ -46,7 +67,7 @@ impl SharedJournal {
     /// As there.
     pub fn intend(&self, intent: &Intent) -> Result<i64, JournalError> {
         let intended = self.journal().intend(intent);
-        self.note(intended.is_ok());
+        self.note(intended.as_ref().err());
         intended
     }
 
@@ -61,16 +82,34 @@ impl SharedJournal {
         detail: Option<&str>,
     ) -> Result<(), JournalError> {
         let concluded = self.journal().conclude(incident, outcome, detail, Moment::now());
-        self.note(concluded.is_ok());
+        self.note(concluded.as_ref().err());
         concluded
     }
 
-    fn note(&self, written: bool) {
-        self.writable.store(written, Ordering::Relaxed);
+    fn note(&self, error: Option<&JournalError>) {
+        let at = match error {
+            // What was asked made no sense; the journal is none the worse for it.
+            Some(JournalError::Invalid { .. } | JournalError::NotOpen { .. }) => return,
+            Some(_) => Moment::now().as_nanos(),
+            None => 0,
+        };
+        self.failed_at.store(at, Ordering::Relaxed);
     }
 
     /// A writer that panicked left the database to SQLite's own rollback.
     fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Of several open intentions for one target all but the newest.
+fn close_superseded(journal: &mut Journal, boot: &BootId) -> Result<(), JournalError> {
+    let mut newest: HashMap<String, i64> = HashMap::new();
+    for Incident { id, intent, .. } in journal.unfinished(boot)? {
+        if let Some(older) = newest.insert(intent.target.uid, id) {
+            let detail = Some("superseded before its outcome was known");
+            journal.conclude(older, Outcome::Unverified, detail, Moment::now())?;
+        }
+    }
+    Ok(())
 }

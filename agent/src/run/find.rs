@@ -1,15 +1,20 @@
 //! Follows one watched service through its lives: finds the process that listens on its port,
 //! waits for its end, and finds its successor.
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
-use tracing::{error, info};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_blocking,
+    time::sleep,
+};
+use tracing::{error, info, warn};
 
 use super::Done;
 use crate::target::{
     Rung, Target, TargetId,
+    pidfd::PidFd,
     process::{self, DiscoverError, Listener},
-    procfs::Tree,
+    procfs::{Instance, Tree},
 };
 
 /// A service on this machine that is to be watched.
@@ -36,18 +41,26 @@ pub struct Watched {
 /// Between two looks for a process that is not there; doubles up to [`SEARCH_MAX`].
 const SEARCH_MIN: Duration = Duration::from_millis(100);
 const SEARCH_MAX: Duration = Duration::from_secs(2);
-/// Between two looks whether the process still lives.
-const ALIVE_CHECK: Duration = Duration::from_millis(250);
+/// Where the kernel cannot tell of a process's end: between two looks whether it still lives.
+const ALIVE_CHECK: Duration = Duration::from_secs(1);
+/// Scans of the process table at a time: each reads every process's files.
+pub(super) const SCANS: usize = 2;
 
 /// Runs until the loop is gone.
-pub(super) async fn follow(service: usize, watched: Watched, done: mpsc::Sender<Done>) {
-    let tree = Tree::default();
+pub(super) async fn follow(
+    service: usize,
+    watched: Watched,
+    scans: Arc<Semaphore>,
+    done: mpsc::Sender<Done>,
+) {
     let mut told = false;
     let mut pause = SEARCH_MIN;
     while !done.is_closed() {
         let (port, addresses) = (watched.port, watched.addresses.clone());
-        let found =
-            spawn_blocking(move || process::discover(&Tree::default(), port, &addresses)).await;
+        let found = {
+            let _scan = scans.acquire().await;
+            spawn_blocking(move || process::discover(&Tree::default(), port, &addresses)).await
+        };
         match found {
             Ok(Ok(listener)) => {
                 let instance = listener.instance;
@@ -56,10 +69,14 @@ pub(super) async fn follow(service: usize, watched: Watched, done: mpsc::Sender<
                     return;
                 }
                 (told, pause) = (false, SEARCH_MIN);
-                while tree.still_alive(instance) {
-                    sleep(ALIVE_CHECK).await;
+                ended(instance).await;
+                warn!(
+                    target = watched.url, %instance,
+                    "the process ended; starting it again is its supervisor's task"
+                );
+                if done.send(Done::Lost(service)).await.is_err() {
+                    return;
                 }
-                info!(target = watched.url, %instance, "the process ended; looking for its successor");
             }
             Ok(Err(error)) => {
                 tell_once(&watched, &error, &mut told);
@@ -70,6 +87,19 @@ pub(super) async fn follow(service: usize, watched: Watched, done: mpsc::Sender<
                 error!(error = %panicked, "the search for the process failed");
                 sleep(SEARCH_MAX).await;
             }
+        }
+    }
+}
+
+/// Waits until the process has ended.
+async fn ended(instance: Instance) {
+    let tree = Tree::default();
+    let pinned = PidFd::open(instance.pid);
+    // In this order: what is pinned now is the process that lives now.
+    while tree.still_alive(instance) {
+        match &pinned {
+            Ok(pinned) if pinned.ended().await.is_ok() => return,
+            _ => sleep(ALIVE_CHECK).await,
         }
     }
 }

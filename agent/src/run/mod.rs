@@ -15,13 +15,16 @@ use std::{
 
 pub use find::Watched;
 use senses::{Life, Senses};
-use tokio::{sync::mpsc, time::sleep};
-use tracing::{info, warn};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::sleep,
+};
+use tracing::{error, info, warn};
 use treat::Treated;
 
 use crate::{
     decide::Brain,
-    engine::{Command, Engine, Event, Index, Pace},
+    engine::{Command, Engine, Event, Index, Pace, State},
     guard::Policy,
     moment::Moment,
     record::{Incident, Recorder},
@@ -56,6 +59,8 @@ pub struct Config {
 enum Done {
     /// A watched service was found, or found again in another life.
     Found(usize, Box<Target>),
+    /// Its process has ended.
+    Lost(usize),
     /// A poll ended.
     Polled { index: Index, life: Life, trigger: Trigger, poll: Poll, app: Box<App> },
     /// A remedy was given, or could not be.
@@ -74,7 +79,7 @@ pub struct Agent {
     slots: HashMap<Slot, Index>,
     /// Which place each watched service has.
     places: HashMap<usize, Index>,
-    unfinished: Vec<Incident>,
+    past: Vec<Incident>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     queries: mpsc::Receiver<Query>,
     pending: VecDeque<Event>,
@@ -85,19 +90,21 @@ pub struct Agent {
 
 /// Results that may wait for the loop; a task that finds the queue full waits, nothing is lost.
 const QUEUE: usize = 64;
+/// How long a remedy under way may hold up the end. Kubernetes gives 30 s by default.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
 /// How often the pause file is looked for.
 const PAUSE_CHECK: Duration = Duration::from_secs(1);
 
 impl Agent {
-    /// An agent that has not begun to watch. `unfinished` are the intentions of this boot that
-    /// the journal knows no outcome of.
+    /// An agent that has not begun to watch. `past` are the recent incidents of this boot, oldest
+    /// first: their cooldowns still hold, and those without an outcome are taken up.
     #[must_use]
     pub fn new(
         config: Config,
         brain: Arc<Brain>,
         kernel: Option<(Kernel, Wakeups)>,
         recorder: Recorder,
-        unfinished: Vec<Incident>,
+        past: Vec<Incident>,
         queries: mpsc::Receiver<Query>,
     ) -> Self {
         let (kernel, wakeups) = kernel.unzip();
@@ -111,7 +118,7 @@ impl Agent {
             senses: HashMap::new(),
             slots: HashMap::new(),
             places: HashMap::new(),
-            unfinished,
+            past,
             done: mpsc::channel(QUEUE),
             queries,
             pending: VecDeque::new(),
@@ -124,8 +131,10 @@ impl Agent {
     /// Watches until `shutdown` resolves. Targets are left as they are: an intention under way is
     /// in the journal and is taken up by the next life of the agent.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let scans = Arc::new(Semaphore::new(find::SCANS));
         for (service, watched) in self.config.watched.iter().enumerate() {
-            tokio::spawn(find::follow(service, watched.clone(), self.done.0.clone()));
+            let (scans, done) = (Arc::clone(&scans), self.done.0.clone());
+            tokio::spawn(find::follow(service, watched.clone(), scans, done));
         }
         tokio::pin!(shutdown);
         loop {
@@ -138,7 +147,23 @@ impl Agent {
                 () = until(due) => self.handle(Event::Tick),
             }
         }
+        self.finish_treatments().await;
         info!("stopped; targets are left as they are");
+    }
+
+    /// A restart that is broken off half-way may leave a service down: it is waited for.
+    async fn finish_treatments(&mut self) {
+        let limit = sleep(SHUTDOWN_LIMIT);
+        tokio::pin!(limit);
+        while self.engine.cases().any(|(_, case)| matches!(case.state, State::Healing { .. })) {
+            tokio::select! {
+                () = &mut limit => {
+                    error!("a remedy is still under way; the next start verifies it");
+                    return;
+                }
+                Some(done) = self.done.1.recv() => self.take(done),
+            }
+        }
     }
 
     /// One event, and all that follows from it at once.
@@ -180,6 +205,7 @@ impl Agent {
                 let Some(case) = self.engine.case(index) else { return };
                 let treatment = treat::Treatment {
                     index,
+                    life: self.senses.get(&index).map(Senses::life),
                     target: case.target.clone(),
                     intent,
                     brain: Arc::clone(&self.brain),
@@ -200,7 +226,8 @@ impl Agent {
     /// Polls the target, if it is polled at all; the rest is read when the poll is back.
     fn look(&mut self, index: Index, trigger: Trigger) {
         let Some(senses) = self.senses.get_mut(&index) else { return };
-        let Some(mut app) = senses.take_app() else {
+        let target = self.engine.case(index).map(|case| &case.target);
+        let Some(mut app) = target.and_then(|target| senses.take_app(target)) else {
             self.read(index, trigger, None);
             return;
         };
@@ -225,6 +252,11 @@ impl Agent {
     fn take(&mut self, done: Done) {
         match done {
             Done::Found(service, target) => self.found(service, *target),
+            Done::Lost(service) => {
+                if let Some(index) = self.places.get(&service).copied() {
+                    self.handle(Event::Lost(index));
+                }
+            }
             Done::Polled { index, life, trigger, poll, app } => {
                 let Some(senses) = self.senses.get_mut(&index) else { return };
                 if senses.life() != life {
@@ -236,7 +268,8 @@ impl Agent {
                 self.handle_pending();
             }
             Done::Treated(treated) => {
-                if let Some(senses) = self.senses.get_mut(&treated.index) {
+                let senses = self.senses.get_mut(&treated.index);
+                if let Some(senses) = senses.filter(|s| Some(s.life()) == treated.life) {
                     senses.drew(treated.responses);
                 }
                 self.handle(Event::Treated {
@@ -275,29 +308,30 @@ impl Agent {
             self.handle(Event::Changed(place, Box::new(target)));
         } else {
             self.handle(Event::Added(place, Box::new(target)));
+            self.recall(place, &uid);
         }
-        self.take_up(place, &uid);
     }
 
-    /// An intention without an outcome counts as done: it is verified and never repeated.
-    fn take_up(&mut self, index: Index, uid: &str) {
-        let Some(at) = self.unfinished.iter().position(|i| i.intent.target.uid == uid) else {
-            return;
-        };
-        let Incident { id, intent, .. } = self.unfinished.swap_remove(at);
-        warn!(
-            incident = id,
-            target = uid,
-            rung = intent.rung.name(),
-            "an intention without an outcome was found: it counts as done and is verified"
-        );
-        self.handle(Event::Recovered {
-            index,
-            incident: id,
-            rung: intent.rung,
-            before: intent.action,
-            intended: intent.intended,
-        });
+    /// What a former life of the agent did to this target. Its cooldowns hold; an intention
+    /// without an outcome counts as done, is verified and never repeated.
+    fn recall(&mut self, index: Index, uid: &str) {
+        let of_target = |incident: &mut Incident| incident.intent.target.uid == uid;
+        let past: Vec<_> = self.past.extract_if(.., of_target).collect();
+        for Incident { id, intent, outcome, concluded, .. } in past {
+            let (rung, treated) = (intent.rung, intent.intended);
+            let ended = outcome.zip(concluded);
+            self.handle(Event::Recalled { index, rung, treated, ended });
+            if outcome.is_none() {
+                warn!(
+                    incident = id,
+                    target = uid,
+                    rung = rung.name(),
+                    "an intention without an outcome was found: it counts as done and is verified"
+                );
+                let (before, judged) = (intent.action, intent.target.instance);
+                self.handle(Event::Recovered { index, incident: id, rung, before, judged });
+            }
+        }
     }
 
     fn let_go(&mut self, senses: Senses) {
@@ -325,9 +359,19 @@ impl Agent {
                 let _ = reply.send(views);
             }
             Query::Pending(reply) => {
-                let waiting = self.config.watched.len() - self.places.len();
-                let unseen = self.engine.cases().filter(|(_, c)| c.decision.is_none()).count();
-                let _ = reply.send((waiting, unseen));
+                let missing = self
+                    .config
+                    .watched
+                    .iter()
+                    .enumerate()
+                    .filter(|(service, _)| !self.places.contains_key(service))
+                    .map(|(_, watched)| format!("{}: nothing listens there yet", watched.url));
+                let unseen = self
+                    .engine
+                    .cases()
+                    .filter(|(_, case)| case.decision.is_none())
+                    .map(|(_, case)| format!("{}: not yet looked at", case.target.name));
+                let _ = reply.send(missing.chain(unseen).collect());
             }
         }
     }

@@ -45,15 +45,7 @@ impl Senses {
                 None
             }
         });
-        let app = target.address.and_then(|address| {
-            match App::new(address, &target.host, &target.health_path, &target.heal_path) {
-                Ok(app) => Some(Box::new(app)),
-                Err(error) => {
-                    warn!(target = target.name, %error, "the app is not polled");
-                    None
-                }
-            }
-        });
+        let app = app_of(target);
         let main = target.id.instance.parse().ok();
         let usage = match Usage::open(&Tree::default(), &target.cgroups, main) {
             Ok(usage) => Some(usage),
@@ -74,8 +66,9 @@ impl Senses {
         self.slot
     }
 
-    pub(super) const fn take_app(&mut self) -> Option<Box<App>> {
-        self.app.take()
+    /// The app's client, for the length of a poll. One that never came back is made anew.
+    pub(super) fn take_app(&mut self, target: &Target) -> Option<Box<App>> {
+        self.app.take().or_else(|| app_of(target))
     }
 
     pub(super) fn return_app(&mut self, app: Box<App>) {
@@ -124,5 +117,17 @@ impl Senses {
         usage.cpu_limit.get_or_insert(self.machine.cpus);
         usage.memory_limit_bytes.get_or_insert(self.machine.memory_bytes);
         usage
+    }
+}
+
+/// A client of the app; `None` for a target that gets no HTTP.
+fn app_of(target: &Target) -> Option<Box<App>> {
+    let address = target.address?;
+    match App::new(address, &target.host, &target.health_path, &target.heal_path) {
+        Ok(app) => Some(Box::new(app)),
+        Err(error) => {
+            warn!(target = target.name, %error, "the app is not polled");
+            None
+        }
     }
 }

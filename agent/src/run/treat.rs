@@ -4,19 +4,20 @@ use std::sync::Arc;
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{error, warn};
 
-use super::{Config, Done};
+use super::{Config, Done, senses::Life};
 use crate::{
     decide::Brain,
     engine::{Index, Intent},
     heal::{restart, soft},
     record::{SharedJournal, intent_of},
     signal::health::{Endpoint, Responses},
-    target::{Rung, Target, procfs::Tree},
+    target::{Rung, Target, process, procfs::Tree},
 };
 
 /// What is to be done, to whom, and why.
 pub(super) struct Treatment {
     pub(super) index: Index,
+    pub(super) life: Option<Life>,
     pub(super) target: Target,
     pub(super) intent: Intent,
     pub(super) brain: Arc<Brain>,
@@ -28,6 +29,8 @@ pub(super) struct Treatment {
 #[derive(Debug)]
 pub(super) struct Treated {
     pub(super) index: Index,
+    /// The instance that was treated.
+    pub(super) life: Option<Life>,
     pub(super) incident: Option<i64>,
     pub(super) failed: Option<String>,
     /// Responses that the remedy drew from the target.
@@ -42,9 +45,9 @@ pub(super) async fn treat(treatment: Treatment, done: mpsc::Sender<Done>) {
 }
 
 async fn give(treatment: Treatment) -> Treated {
-    let Treatment { index, target, intent, brain, config, journal } = treatment;
+    let Treatment { index, life, target, intent, brain, config, journal } = treatment;
     let rung = intent.rung;
-    let mut treated = Treated { index, incident: None, failed: None, responses: [0; 5] };
+    let mut treated = Treated { index, life, incident: None, failed: None, responses: [0; 5] };
     match write_down(journal, brain, &target, intent).await {
         Ok(incident) => treated.incident = incident,
         Err(reason) if rung.is_hard() => {
@@ -101,6 +104,9 @@ async fn reset(target: &Target) -> (Option<String>, Responses) {
 }
 
 async fn restart(target: &Target, config: &Config) -> Option<String> {
+    if let Err(error) = still_serves(target).await {
+        return Some(error);
+    }
     let restart = restart::Restart {
         command: config.restart_command.clone(),
         grace: config.grace,
@@ -108,4 +114,22 @@ async fn restart(target: &Target, config: &Config) -> Option<String> {
     };
     let restarted = restart.run(&Tree::default(), &target.id.instance, &target.cgroups).await;
     restarted.err().map(|error| error.to_string())
+}
+
+/// Whether the judged instance still owns the port. In a graceful handover the old process drains
+/// while the new one serves, and what was seen is the new one's.
+async fn still_serves(target: &Target) -> Result<(), String> {
+    let Some(address) = target.address else { return Ok(()) };
+    let found = spawn_blocking(move || {
+        process::discover(&Tree::default(), address.port(), &[address.ip()])
+    });
+    let listener = match found.await {
+        Ok(Ok(listener)) => listener,
+        Ok(Err(error)) => return Err(format!("nothing was done: {error}")),
+        Err(panicked) => return Err(format!("nothing was done: {panicked}")),
+    };
+    if listener.instance.to_string() == target.id.instance {
+        return Ok(());
+    }
+    Err(format!("nothing was done: process {} serves there now", listener.instance))
 }

@@ -21,8 +21,8 @@ use crate::record::metrics::Metrics;
 pub enum Query {
     /// Every target as it stands.
     Targets(oneshot::Sender<Vec<TargetView>>),
-    /// What is still pending: services not found, targets not yet looked at.
-    Pending(oneshot::Sender<(usize, usize)>),
+    /// What is still pending before the agent is ready, by name.
+    Pending(oneshot::Sender<Vec<String>>),
 }
 
 /// What the pages are made from.

@@ -70,12 +70,11 @@ async fn livez(sources: &Sources) -> Answer {
 
 async fn readyz(sources: &Sources) -> Answer {
     match ask(sources, Query::Pending).await {
-        Some((0, 0)) => text(StatusCode::OK, "ok\n"),
-        Some((missing, unseen)) => reply(
-            StatusCode::SERVICE_UNAVAILABLE,
-            TEXT,
-            format!("pending: {missing} services not found, {unseen} targets not yet looked at\n"),
-        ),
+        Some(pending) if pending.is_empty() => text(StatusCode::OK, "ok\n"),
+        Some(pending) => {
+            let list = pending.join("\n") + "\n";
+            reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, list)
+        }
         None => no_loop(),
     }
 }

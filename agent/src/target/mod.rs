@@ -11,6 +11,7 @@ use crate::moment::Moment;
 
 pub mod cgroup;
 pub mod mountinfo;
+pub(crate) mod pidfd;
 pub mod process;
 pub mod procfs;
 mod socket;

@@ -2,13 +2,11 @@
 use std::{collections::BTreeSet, fs, io};
 
 use super::RestartError;
-use crate::{
-    heal::pidfd::PidFd,
-    target::{
-        Cgroup, Cgroups, cgroup,
-        mountinfo::Hierarchies,
-        procfs::{Instance, Stat, Table, Tree},
-    },
+use crate::target::{
+    Cgroup, Cgroups, cgroup,
+    mountinfo::Hierarchies,
+    pidfd::PidFd,
+    procfs::{Instance, Stat, Table, Tree},
 };
 
 /// The inode of the PID namespace that the kernel boots with (`PROC_PID_INIT_INO`).
