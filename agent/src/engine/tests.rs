@@ -57,7 +57,12 @@ impl Patient {
                 own_responses: [0; 5],
                 own_resets: 0,
             }),
-            poll: Some(Poll { at, latency: Duration::from_millis(1), responses: [0; 5], result }),
+            poll: Some(Poll {
+                at,
+                latency: Duration::from_millis(1),
+                responses: [0, u32::from(!self.stuck), 0, 0, 0],
+                result,
+            }),
             usage: CgroupReading::default(),
         }
     }
