@@ -279,10 +279,11 @@ fn stubborn_errors(set: &Set<'_>) -> Result<Verdict> {
 fn agent_killed(set: &Set<'_>) -> Result<Verdict> {
     let cast = set.cast(&["--grace-seconds", "4"])?;
     set.tell("a slow request is under way, so the patient takes time to end; fifteen errors");
-    cast.patient.fall_ill("slow", &json!({ "milliseconds": 3000 }))?;
+    cast.patient.fall_ill("slow", &json!({ "milliseconds": 8000 }))?;
     let slow = format!("{}/data", cast.patient.url);
     let under_way = thread::spawn(move || http::get(&slow));
     thread::sleep(Duration::from_millis(200));
+    cast.patient.get_well("slow")?;
     cast.patient.errors(15)?;
     let fault = boot_ns();
     let healing = set.wait(&cast.agent, "healing by restart", |line| {
@@ -295,6 +296,7 @@ fn agent_killed(set: &Set<'_>) -> Result<Verdict> {
     }
     let Cast { agent, patient, setup, _state } = cast;
     agent.kill()?;
+    ensure!(patient.lives() == 1, "the patient was too quick to end: this was no mid-heal");
     set.tell("SIGTERM has reached the patient; the agent is killed, and started again");
     let agent = set.agent(&setup)?;
     set.wait(&agent, "an intention was found", |line| line.message().contains("intention"))?;

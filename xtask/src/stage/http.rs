@@ -19,6 +19,11 @@ pub(crate) fn post(url: &str, body: &Value) -> Result<Value> {
     )
 }
 
+/// `DELETE`.
+pub(crate) fn delete(url: &str) -> Result<Value> {
+    send(minreq::delete(url))
+}
+
 fn send(request: minreq::Request) -> Result<Value> {
     let answer = request.with_timeout(TIMEOUT_S).send()?;
     Ok(serde_json::from_slice(answer.as_bytes()).unwrap_or(Value::Null))

@@ -90,6 +90,11 @@ impl Patient {
         Ok(())
     }
 
+    /// Ends an illness.
+    pub(crate) fn get_well(&self, illness: &str) -> Result<()> {
+        http::delete(&format!("{}/illness/{illness}", self.url)).map(|_| ())
+    }
+
     /// Sends `n` requests that fail, one after the other.
     pub(crate) fn errors(&self, n: usize) -> Result<()> {
         for _ in 0..n {
