@@ -2,7 +2,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use paramedic::cli::{Cli, logging};
+use paramedic::cli::{Cli, WrongUsage, logging};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("paramedic: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<WrongUsage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -1,5 +1,28 @@
-//! Tests on real processes and cgroups. They need root, and fail without it.
+//! Tests on real processes and cgroups, and of the whole agent as a user runs it. They need root,
+//! and fail without it.
 // Clippy takes `cfg(test)`, not the file's place, for the sign of a test.
 #[cfg(test)]
 #[path = "live/process.rs"]
 mod process;
+
+/// The `paramedic` command, and what tests ask it.
+#[cfg(test)]
+#[path = "live/agent.rs"]
+mod agent;
+/// Whom it watches.
+#[cfg(test)]
+#[path = "live/servers.rs"]
+mod servers;
+
+#[cfg(test)]
+#[path = "live/command_line.rs"]
+mod command_line;
+#[cfg(test)]
+#[path = "live/foreign.rs"]
+mod foreign;
+#[cfg(test)]
+#[path = "live/held_back.rs"]
+mod held_back;
+#[cfg(test)]
+#[path = "live/restart_command.rs"]
+mod restart_command;

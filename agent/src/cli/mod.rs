@@ -34,11 +34,16 @@ enum Command {
     Incidents(incidents::Incidents),
 }
 
+/// Arguments that are each well-formed and make no sense: the exit code for it is 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUsage(String);
+
 impl Cli {
     /// Does what was asked.
     ///
     /// # Errors
-    /// What went wrong, with what to do about it.
+    /// What went wrong, with what to do about it; [`WrongUsage`] if it is the user's to correct.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Watch(watch) => watch.run().await,

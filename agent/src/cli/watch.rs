@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::state_dir;
+use super::{WrongUsage, state_dir};
 use crate::{
     decide::Brain,
     engine::Pace,
@@ -160,7 +160,7 @@ impl Watch {
             mistakes.push("--restart-command restarts one service; leave out --also".to_owned());
         }
         if !mistakes.is_empty() {
-            bail!("{}", mistakes.join("\n           "));
+            return Err(WrongUsage(mistakes.join("\n           ")).into());
         }
         let default = match self.restart_command {
             Some(_) => MaxAction::Restart,
@@ -207,7 +207,8 @@ impl Watch {
         match &brain {
             Brain::Rules { reason } => {
                 metrics.rules();
-                warn!(reason, "no usable model: the documented rules decide, softly at most");
+                let may_restart = self.rules_may_restart;
+                warn!(reason, may_restart, "no usable model: the documented rules decide");
             }
             Brain::Model(_) => {
                 let about = brain.describe();

@@ -1,0 +1,131 @@
+//! Servers that know nothing of Paramedic: it must be of use to them, and never do harm.
+use std::{thread, time::Duration};
+
+use super::{
+    agent::{Agent, Directory, until},
+    servers::Server,
+};
+
+/// Requests that a test sends, and their rate over the window of 10 s.
+const REQUESTS: usize = 30;
+const RATE: f64 = 3.0;
+
+/// Watches a server that has neither `/health` nor `/heal`.
+fn is_watched_through_the_kernel_alone(server: &mut Server) {
+    let state = Directory::new();
+    let mut agent = Agent::watch(&[&server.url], &state, &["--max-action", "restart"]);
+    server.ask("/", REQUESTS);
+    // All of them and not one of the agent's own.
+    let mut most = 0.0_f64;
+    until("all requests are counted", || {
+        most = most.max(agent.feature("http_request_rate"));
+        (most >= RATE).then_some(())
+    });
+    assert_eq!(most, RATE);
+    let polls = "paramedic_health_polls_total{result=\"not_found\"}";
+    let before = agent.metric(polls);
+    until("the requests leave the window", || {
+        (agent.feature("http_request_rate") == 0.0).then_some(())
+    });
+    agent.reaches(polls, before + 4.0);
+    assert_eq!(agent.feature("http_request_rate"), 0.0);
+    assert_eq!(agent.feature("http_5xx_rate"), 0.0);
+    assert_eq!(agent.feature("health_failures"), 0.0);
+    assert_eq!(agent.feature("tcp_reset_rate"), 0.0);
+    assert_eq!(agent.target()["decision"]["action"], "no_action");
+    agent.healed_nothing();
+    assert!(agent.is_alive() && server.is_alive());
+}
+
+#[test]
+fn a_python_server_is_watched_through_the_kernel_alone() {
+    let root = Directory::new();
+    is_watched_through_the_kernel_alone(&mut Server::python_http_server(&root));
+}
+
+#[test]
+fn nginx_is_watched_through_the_kernel_alone() {
+    let root = Directory::new();
+    is_watched_through_the_kernel_alone(&mut Server::nginx(&root));
+}
+
+/// Fails most requests. `/health` is unknown to it (404), and so is POST (501).
+const FAILING: &str = r#"
+import http.server
+class Failing(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error({"/health": 404, "/fine": 204}.get(self.path, 500))
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing)
+print(server.server_port)
+server.serve_forever()
+"#;
+
+#[test]
+fn a_failing_server_without_a_remedy_is_left_to_people() {
+    let state = Directory::new();
+    let mut server = Server::python(FAILING);
+    let agent = Agent::watch(&[&server.url], &state, &[]);
+    let fails = || {
+        server.ask("/", 4);
+        server.ask("/fine", 1);
+    };
+    let incident = until("the soft remedy was tried", || {
+        fails();
+        agent.incidents().into_iter().find(|incident| !incident["outcome"].is_null())
+    });
+    assert_eq!(incident["rung"], "soft");
+    assert_eq!(incident["outcome"], "failed");
+    assert!(incident["detail"].as_str().unwrap().contains("HTTP 501"), "{incident}");
+    assert_eq!(agent.target()["exhausted"], true);
+    // Its cooldown over, it could be treated again, and is not.
+    until("people are called for", || {
+        fails();
+        thread::sleep(Duration::from_millis(100));
+        (agent.said("not healed", &[("gate", "exhausted")]) > 0).then_some(())
+    });
+    assert_eq!(agent.said("healing", &[]), 1);
+    assert_eq!(agent.incidents().len(), 1);
+    assert!(server.is_alive());
+}
+
+/// Reads a request, then does to `c` what `ANSWER` says.
+const HOSTILE: &str = r#"
+import socket, threading, time
+OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+def serve(c):
+    try:
+        c.recv(4096)
+        ANSWER
+        c.close()
+    except OSError:
+        pass
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1])
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"#;
+
+#[test]
+fn hostile_health_is_counted_survived_and_no_reason_to_heal_hard() {
+    let answers = [
+        ("too_large", "c.sendall(OK + bytes(10_000_000))"),
+        ("too_large", r#"c.sendall(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1_000_000)"#),
+        ("not_http", "c.sendall(bytes(range(256)) * 100)"),
+        ("not_json", "c.sendall(OK + b'[' * 60_000)"),
+        ("bad_field", r#"c.sendall(OK + b'{"error_count": -1}')"#),
+        ("closed", "pass"),
+        ("timeout", "time.sleep(3600)"),
+    ];
+    let state = Directory::new();
+    let start = |(_, answer)| Server::python(&HOSTILE.replace("ANSWER", answer));
+    let mut servers: Vec<Server> = answers.into_iter().map(start).collect();
+    let urls: Vec<&str> = servers.iter().map(|server| server.url.as_str()).collect();
+    let mut agent = Agent::watch(&urls, &state, &["--max-action", "restart"]);
+    for (result, _) in answers {
+        agent.reaches(&format!("paramedic_health_polls_total{{result=\"{result}\"}}"), 5.0);
+    }
+    assert_eq!(agent.metric("paramedic_health_polls_total{result=\"ok\"}"), 0.0);
+    agent.healed_nothing();
+    assert!(agent.is_alive());
+    assert!(servers.iter_mut().all(Server::is_alive));
+}

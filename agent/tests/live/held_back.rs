@@ -1,0 +1,120 @@
+//! What keeps the agent from healing, or from healing hard, however ill the patient is.
+use std::fs;
+
+use super::{
+    agent::{Agent, Directory},
+    servers::Server,
+};
+
+const MAY_RESTART: [&str; 2] = ["--max-action", "restart"];
+
+fn pause(state: &Directory) {
+    fs::write(state.file("paused"), "").unwrap();
+}
+
+fn go_on(state: &Directory) {
+    fs::remove_file(state.file("paused")).unwrap();
+}
+
+#[track_caller]
+fn healed_softly(agent: &Agent, patient: &mut Server) {
+    agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
+    assert_eq!(agent.said("healing", &[]), 1);
+    assert!(patient.is_alive());
+}
+
+#[test]
+fn while_paused_nothing_is_healed() {
+    let state = Directory::new();
+    let mut patient = Server::patient();
+    pause(&state);
+    let agent = Agent::watch(&[&patient.url], &state, &[]);
+    patient.errors(8);
+    agent.hears("not healed", &[("gate", "paused")]);
+    assert_eq!(agent.target()["refused_by"], "paused");
+    assert_eq!(agent.incidents().len(), 0);
+    agent.healed_nothing();
+    go_on(&state);
+    healed_softly(&agent, &mut patient);
+}
+
+#[test]
+fn a_second_agent_in_the_same_state_directory_only_observes() {
+    let state = Directory::new();
+    let mut patient = Server::patient();
+    // Until both have seen the errors.
+    pause(&state);
+    let first = Agent::watch(&[&patient.url], &state, &[]);
+    let second = Agent::watch(&[&patient.url], &state, &MAY_RESTART);
+    second.hears("another agent is at work: this one only observes", &[]);
+    patient.errors(15);
+    first.hears("not healed", &[("gate", "paused")]);
+    second.hears("not healed", &[("gate", "mode"), ("reason", "its ceiling is observe")]);
+    go_on(&state);
+    healed_softly(&first, &mut patient);
+    second.healed_nothing();
+    assert_eq!(second.get("/api/v1/incidents").0, 404);
+    assert_eq!(first.incidents().len(), 1);
+}
+
+#[test]
+fn a_corrupt_journal_stays_as_it_is_and_permits_no_restart() {
+    let state = Directory::new();
+    let (journal, garbage) = (state.file("journal.sqlite3"), b"not a database\n".repeat(1000));
+    fs::write(&journal, &garbage).unwrap();
+    let mut patient = Server::patient();
+    let agent = Agent::watch(&[&patient.url], &state, &MAY_RESTART);
+    let report = agent.hears("no journal: no hard heals", &[]);
+    assert!(report.text("error").contains("left untouched"), "{report:?}");
+    assert_eq!(agent.metric("paramedic_journal_writable"), 0.0);
+    patient.errors(8);
+    healed_softly(&agent, &mut patient);
+    patient.errors(15);
+    agent.hears("not healed", &[("gate", "journal"), ("rung", "restart")]);
+    assert_eq!(agent.said("healing", &[]), 1);
+    assert!(patient.is_alive());
+    drop(agent);
+    assert_eq!(fs::read(&journal).unwrap(), garbage);
+    let left = fs::read_dir(state.path()).unwrap().map(|file| file.unwrap().file_name());
+    let mut left: Vec<_> = left.collect();
+    left.sort();
+    assert_eq!(left, ["agent.lock", "journal.sqlite3"]);
+}
+
+/// Watches a patient with a model that is none, and shows it fifteen errors.
+fn without_a_model(state: &Directory, arguments: &[&str]) -> (Server, Agent) {
+    let model = state.file("model.onnx");
+    fs::write(&model, b"\x08\x07garbage".repeat(1000)).unwrap();
+    let patient = Server::patient();
+    let mut all = vec!["--model", model.to_str().unwrap()];
+    all.extend(MAY_RESTART.iter().chain(arguments));
+    let agent = Agent::watch(&[&patient.url], state, &all);
+    assert_eq!(agent.metric("paramedic_rules_active"), 1.0);
+    patient.errors(15);
+    (patient, agent)
+}
+
+const RULES_SAY_RESTART: &str =
+    "paramedic_decisions_total{action=\"restart_service\",source=\"rules\"}";
+
+#[test]
+fn rules_heal_softly_at_most() {
+    let state = Directory::new();
+    let (mut patient, agent) = without_a_model(&state, &[]);
+    healed_softly(&agent, &mut patient);
+    assert!(agent.metric(RULES_SAY_RESTART) >= 2.0);
+    assert_eq!(
+        agent.metric("paramedic_decisions_total{action=\"no_action\",source=\"model\"}"),
+        0.0
+    );
+    assert_eq!(agent.incidents()[0]["source"], "rules");
+}
+
+#[test]
+fn rules_restart_where_they_may() {
+    let state = Directory::new();
+    let (mut patient, agent) = without_a_model(&state, &["--rules-may-restart"]);
+    agent.hears("healing", &[("rung", "restart"), ("source", "rules")]);
+    assert_eq!(patient.ended().code(), Some(0), "it was not asked to end, but killed");
+    assert_eq!(agent.said("healing", &[]), 1);
+}

@@ -1,0 +1,72 @@
+//! The owner's own way to restart a service.
+use std::fs;
+
+use super::{
+    agent::{Agent, Directory, get, until},
+    servers::{Server, Successor, patient_program},
+};
+
+struct Ward {
+    // Dropped in this order: the agent must not see its patients vanish.
+    agent: Agent,
+    patient: Server,
+    successor: Successor,
+    state: Directory,
+}
+
+impl Ward {
+    /// A patient, and an agent with a command that notes its every run, ends the patient if that
+    /// is still to be done, and starts another.
+    fn new() -> Self {
+        let state = Directory::new();
+        let patient = Server::patient();
+        let successor = Successor(state.file("pid"));
+        let command = format!(
+            "echo run >>'{directory}/runs'
+             kill {pid} 2>/dev/null
+             while kill -0 {pid} 2>/dev/null; do sleep 0.05; done
+             '{program}' --address 127.0.0.1 --port {port} --log off &
+             echo $! >'{directory}/pid'",
+            directory = state.path().display(),
+            pid = patient.pid(),
+            program = patient_program().display(),
+            port = patient.address.port(),
+        );
+        let agent = Agent::watch(&[&patient.url], &state, &["--restart-command", &command]);
+        Self { agent, patient, successor, state }
+    }
+
+    fn is_healed_by_the_command(&mut self) {
+        self.agent.hears("healing", &[("rung", "restart")]);
+        // Its parent is this test, so it is not gone before we have taken leave of it.
+        self.patient.ended();
+        self.agent.hears("treatment ended", &[("rung", "restart"), ("outcome", "healed")]);
+        assert_eq!(fs::read_to_string(self.state.file("runs")).unwrap(), "run\n");
+        let successor = self.successor.pid().unwrap();
+        let its = format!("{successor}@");
+        until("the successor is the one that is watched", || {
+            let target = self.agent.target();
+            target["id"]["instance"].as_str().unwrap().starts_with(&its).then_some(())
+        });
+        assert_eq!(get(self.patient.address, "/health").unwrap().0, 200);
+        let incident = until("the outcome is in the journal", || {
+            self.agent.incidents().into_iter().find(|incident| incident["outcome"] == "healed")
+        });
+        assert_eq!(incident["rung"], "restart");
+        assert_eq!(self.agent.incidents().len(), 1);
+    }
+}
+
+#[test]
+fn a_sick_service_is_restarted_by_the_command() {
+    let mut ward = Ward::new();
+    ward.patient.errors(15);
+    ward.is_healed_by_the_command();
+}
+
+#[test]
+fn a_service_that_has_died_is_started_by_the_command() {
+    let mut ward = Ward::new();
+    ward.patient.dies();
+    ward.is_healed_by_the_command();
+}
