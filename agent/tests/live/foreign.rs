@@ -115,16 +115,18 @@ fn hostile_health_is_counted_survived_and_no_reason_to_heal_hard() {
         ("closed", "pass"),
         ("timeout", "time.sleep(3600)"),
     ];
-    let state = Directory::new();
-    let start = |(_, answer)| Server::python(&HOSTILE.replace("ANSWER", answer));
-    let mut servers: Vec<Server> = answers.into_iter().map(start).collect();
-    let urls: Vec<&str> = servers.iter().map(|server| server.url.as_str()).collect();
-    let mut agent = Agent::watch(&urls, &state, &["--max-action", "restart"]);
-    for (result, _) in answers {
-        agent.reaches(&format!("paramedic_health_polls_total{{result=\"{result}\"}}"), 5.0);
+    // An agent for each: of three that fail together it would suspect the node.
+    let start = |(result, answer)| {
+        let (server, state) =
+            (Server::python(&HOSTILE.replace("ANSWER", answer)), Directory::new());
+        let agent = Agent::watch(&[&server.url], &state, &["--max-action", "restart"]);
+        (agent, server, state, format!("paramedic_health_polls_total{{result=\"{result}\"}}"))
+    };
+    for (mut agent, mut server, _state, polls) in answers.map(start) {
+        agent.reaches(&polls, 6.0);
+        assert_eq!(agent.metric("paramedic_health_polls_total{result=\"ok\"}"), 0.0);
+        assert_eq!(agent.feature("health_failures"), 0.0);
+        agent.healed_nothing();
+        assert!(agent.is_alive() && server.is_alive());
     }
-    assert_eq!(agent.metric("paramedic_health_polls_total{result=\"ok\"}"), 0.0);
-    agent.healed_nothing();
-    assert!(agent.is_alive());
-    assert!(servers.iter_mut().all(Server::is_alive));
 }
