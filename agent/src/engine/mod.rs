@@ -5,158 +5,24 @@
 //! waits, so a whole incident can be played in a test in microseconds, and a recorded trace
 //! replayed. `run` does what the commands say and feeds back what came of it.
 mod case;
+mod message;
 mod pace;
 
 use std::{sync::Arc, time::Duration};
 
 pub use case::{Case, State};
+pub use message::{Command, Event, Fact, Index, Intent};
 use pace::NodePace;
 
 use crate::{
     decide::{Action, Brain, Decision, Source},
-    features::{FeatureVector, Notable},
-    guard::{self, Gate, NodeState, Policy, Refusal},
+    features::Notable,
+    guard::{self, Gate, NodeState, Policy},
     moment::Moment,
     signal::sample::{Sample, Trigger},
     target::{Rung, Target},
     verify::{Outcome, Verification},
 };
-
-/// A target's place in the engine: small, dense, reused after removal.
-pub type Index = usize;
-
-/// All that can happen.
-#[derive(Debug)]
-pub enum Event {
-    /// A target was found. Its place is the one that [`Engine::vacant`] named.
-    Added(Index, Box<Target>),
-    /// The same target in another life.
-    Changed(Index, Box<Target>),
-    /// The target's process has ended, and no successor was found yet.
-    Lost(Index),
-    /// The target is gone for good.
-    Removed(Index),
-    /// The kernel reported the first bad event since the target was last read.
-    Woken {
-        /// Which target.
-        index: Index,
-        /// When the event happened.
-        at: Moment,
-        /// Whether only throttling was reported.
-        throttled: bool,
-    },
-    /// A look came back.
-    Looked(Index, Box<Sample>),
-    /// A remedy was given, or could not be.
-    Treated {
-        /// Which target.
-        index: Index,
-        /// The journal's number of the incident, if it has one.
-        incident: Option<i64>,
-        /// What went wrong, if something did.
-        failed: Option<String>,
-    },
-    /// An intention without an outcome, found in the journal of this boot.
-    Recovered {
-        /// Which target.
-        index: Index,
-        /// The journal's number of the incident.
-        incident: i64,
-        /// The remedy that was intended, and counts as given.
-        rung: Rung,
-        /// What the decision had called for.
-        before: Action,
-        /// The instance that was judged.
-        judged: String,
-    },
-    /// What was done to a target before, in this boot, by a former life of the agent: its
-    /// cooldowns outlive that too.
-    Recalled {
-        /// Which target.
-        index: Index,
-        /// The remedy.
-        rung: Rung,
-        /// When it was given.
-        treated: Moment,
-        /// How it ended, and when, if that is known.
-        ended: Option<(Outcome, Moment)>,
-    },
-    /// Time passed.
-    Tick,
-}
-
-/// What is to be done or told.
-#[derive(Debug)]
-pub enum Command {
-    /// Look at a target and report back.
-    Look(Index, Trigger),
-    /// Write the intention down, then give the remedy, then report back.
-    Heal(Index, Intent),
-    /// For the record: nothing depends on it.
-    Tell(Index, Fact),
-}
-
-/// A remedy about to be given, and what it rests on.
-#[derive(Clone, Debug)]
-pub struct Intent {
-    /// The remedy.
-    pub rung: Rung,
-    /// The decision.
-    pub decision: Decision,
-    /// The row that was decided on.
-    pub row: FeatureVector,
-    /// The incident whose remedy did not help, if this one climbs from it.
-    pub climbed_from: Option<i64>,
-}
-
-/// Something worth recording.
-#[derive(Clone, Debug)]
-pub enum Fact {
-    /// A look was decided on.
-    Decided {
-        /// The decision.
-        decision: Decision,
-        /// The row.
-        row: FeatureVector,
-    },
-    /// A row was not a number: nothing is decided on it.
-    Undecided,
-    /// Something stands out, and calls for no heal. Told once until it changes.
-    LeftAlone {
-        /// What stands out.
-        notable: Notable,
-        /// Its value.
-        value: f32,
-        /// Confidence in `no_action`.
-        confidence: f32,
-    },
-    /// A gate refused. Told once until it changes; `news` is false for repetitions.
-    Refused {
-        /// The remedy that was wanted.
-        rung: Rung,
-        /// Which gate, and why.
-        refusal: Refusal,
-        /// The decision that was not acted on.
-        decision: Decision,
-        /// Whether this differs from the refusal before.
-        news: bool,
-    },
-    /// A treatment ended.
-    Concluded {
-        /// The journal's number of the incident, if it has one.
-        incident: Option<i64>,
-        /// The remedy.
-        rung: Rung,
-        /// How it ended.
-        outcome: Outcome,
-        /// Time since the remedy was given.
-        took: Duration,
-        /// What went wrong, if something did.
-        detail: Option<String>,
-        /// Whether the target's remedies are now used up.
-        exhausted: bool,
-    },
-}
 
 /// How often to look.
 #[derive(Clone, Debug)]
