@@ -43,12 +43,10 @@ impl Recorder {
         Self { metrics, journal, told: HashMap::new() }
     }
 
-    /// Whether an intention could be made durable, as far as is known; the metric says the same.
+    /// Whether an intention could be made durable, as far as is known.
     #[must_use]
     pub fn can_intend(&self) -> bool {
-        let writable = self.journal.as_ref().is_some_and(SharedJournal::is_writable);
-        self.metrics.set_journal_writable(writable);
-        writable
+        self.journal.as_ref().is_some_and(SharedJournal::is_writable)
     }
 
     pub(crate) fn journal(&self) -> Option<SharedJournal> {

@@ -22,6 +22,14 @@ fn is_watched_through_the_kernel_alone(server: &mut Server) {
         (most >= RATE).then_some(())
     });
     assert_eq!(most, RATE);
+    // The metric counts what is on the wire, the agent's polls among it.
+    let on_the_wire = |class| {
+        let labels = format!("class=\"{class}\",target=\"{}\"", server.url);
+        agent.metric(&format!("paramedic_target_http_responses_total{{{labels}}}"))
+    };
+    assert_eq!(on_the_wire("2xx"), REQUESTS as f64);
+    assert_eq!(on_the_wire("5xx"), 0.0);
+    assert!(on_the_wire("4xx") > 0.0);
     let polls = "paramedic_health_polls_total{result=\"not_found\"}";
     let before = agent.metric(polls);
     until("the requests leave the window", || {

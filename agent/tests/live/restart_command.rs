@@ -1,5 +1,5 @@
 //! The owner's own way to restart a service.
-use std::{fs, process::Command};
+use std::fs;
 
 use super::{
     agent::{Agent, Directory, get, until},
@@ -70,14 +70,10 @@ fn a_service_that_has_ended_is_left_to_its_supervisor_and_watched_when_it_is_bac
     let before = ward.agent.target()["id"]["instance"].clone();
     ward.patient.dies();
     ward.agent.hears("the process ended; starting it again is its supervisor's task", &[]);
-    let port = ward.patient.address.port().to_string();
-    let arguments = ["--address", "127.0.0.1", "--port", &port, "--log", "off"];
-    let mut successor = Command::new(patient_program()).args(arguments).spawn().unwrap();
+    let _successor = Server::patient_on(ward.patient.address.port());
     until("the successor is the one that is watched", || {
         (ward.agent.target()["id"]["instance"] != before).then_some(())
     });
-    successor.kill().unwrap();
-    successor.wait().unwrap();
     assert_eq!(ward.agent.said("healing", &[]), 0);
     assert!(!ward.state.file("runs").exists(), "the command was not run");
 }

@@ -49,7 +49,12 @@ impl Server {
 
     /// The patient, which answers every request well unless told otherwise.
     pub(crate) fn patient() -> Self {
-        Self::start(patient_at(0).args(["--data-failure-ratio", "0"]), |line| {
+        Self::patient_on(0)
+    }
+
+    /// A patient on a port that was another's.
+    pub(crate) fn patient_on(port: u16) -> Self {
+        Self::start(patient_at(port).args(["--data-failure-ratio", "0"]), |line| {
             let said: serde_json::Value = serde_json::from_str(line).ok()?;
             said["port"].as_u64()?.try_into().ok()
         })
