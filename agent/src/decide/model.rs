@@ -192,8 +192,12 @@ impl Model {
     }
 }
 
-/// One byte more than allowed tells a file that is too large, whatever its length says.
+/// One byte more than allowed tells a file that is too large, whatever its length says. Opening a
+/// pipe would wait for a writer for ever.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

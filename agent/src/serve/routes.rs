@@ -81,7 +81,7 @@ async fn readyz(sources: &Sources) -> Answer {
 
 async fn incidents(sources: &Sources) -> Answer {
     let Some(state_dir) = sources.state_dir.clone() else {
-        return text(StatusCode::NOT_FOUND, "this agent keeps no journal: it has no --state-dir\n");
+        return text(StatusCode::NOT_FOUND, "this agent keeps no journal; its log says why\n");
     };
     let read = spawn_blocking(move || Journal::read_only(&state_dir)?.recent(INCIDENTS)).await;
     match read {

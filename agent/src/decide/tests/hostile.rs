@@ -357,3 +357,13 @@ fn a_classifier_that_cannot_keep_up_is_refused() {
     let error = Model::from_proto(&model(nodes, tensors)).unwrap_err();
     assert!(matches!(error, ModelError::TooSlow { rows: 110, limit: 100, .. }), "{error}");
 }
+
+#[test]
+fn only_a_regular_file_is_read() {
+    let pipe = std::env::temp_dir().join(format!("paramedic-pipe-{}", std::process::id()));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let error = Model::load(&pipe).unwrap_err();
+    std::fs::remove_file(&pipe).unwrap();
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+    assert!(Model::load(&std::env::temp_dir()).is_err());
+}
