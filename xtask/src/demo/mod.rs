@@ -180,7 +180,13 @@ fn stay(programs: &Programs, interrupt: &Interrupt) -> Result<()> {
     if std::io::stdin().is_terminal() {
         println!("Ctrl-C ends.");
     }
-    while interrupt.check().is_ok() && agent.try_wait()?.is_none() {
+    while interrupt.check().is_ok() {
+        match agent.try_wait()? {
+            // It had the same Ctrl-C.
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => bail!("the agent ended with {status}; is :9100 taken?"),
+            None => {}
+        }
         thread::sleep(Duration::from_millis(100));
     }
     // It ends by the same Ctrl-C on a terminal; elsewhere it is told.

@@ -16,13 +16,18 @@ const V1: [&str; 3] = ["cpu", "cpuacct", "memory"];
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     directories: Vec<PathBuf>,
+    /// What has to be written where, to take back what was enabled for this one.
+    enabled: Vec<(PathBuf, String)>,
 }
+
+/// Controllers of cgroup v2 that a patient needs.
+const V2: [&str; 2] = ["cpu", "memory"];
 
 impl Cgroup {
     /// Makes it, with the CPU and memory controllers where cgroup v2 has them.
     pub(crate) fn create(name: &str) -> Result<Self> {
         let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
-        let mut cgroup = Self { directories: Vec::new() };
+        let mut cgroup = Self { directories: Vec::new(), enabled: Vec::new() };
         let mut unified = false;
         for mount in mounts.lines() {
             let fields: Vec<&str> = mount.split_whitespace().collect();
@@ -30,8 +35,7 @@ impl Cgroup {
             let wanted = match kind {
                 "cgroup2" => {
                     unified = true;
-                    // Refused where v1 owns the controllers; the v1 directories serve then.
-                    let _ = fs::write(Path::new(at).join("cgroup.subtree_control"), "+cpu +memory");
+                    cgroup.enable(&Path::new(at).join("cgroup.subtree_control"));
                     true
                 }
                 "cgroup" => options.split(',').any(|option| V1.contains(&option)),
@@ -45,6 +49,17 @@ impl Cgroup {
             bail!("no cgroup2 is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified");
         }
         Ok(cgroup)
+    }
+
+    /// Enables controllers that are not. Refused where v1 owns them; its directories serve then.
+    fn enable(&mut self, control: &Path) {
+        let before = fs::read_to_string(control).unwrap_or_default();
+        for controller in V2 {
+            let is_on = before.split_whitespace().any(|on| on == controller);
+            if !is_on && fs::write(control, format!("+{controller}")).is_ok() {
+                self.enabled.push((control.to_owned(), format!("-{controller}")));
+            }
+        }
     }
 
     fn add(&mut self, directory: PathBuf) -> Result<()> {
@@ -100,6 +115,10 @@ impl Drop for Cgroup {
                     _ => break,
                 }
             }
+        }
+        for (control, disable) in &self.enabled {
+            // The whole stage is cleared at once, so nobody on it still needs this.
+            let _ = fs::write(control, disable);
         }
     }
 }
