@@ -136,7 +136,7 @@ impl Engine {
             self.due.push(None);
         }
         self.cases[index] = Some(Case::new(target));
-        self.due[index] = Some(now + pace::jitter(self.pace.tick, index));
+        self.due[index] = Some(now + pace::first(self.pace.tick, index));
     }
 
     fn changed(&mut self, index: Index, target: Target, now: Moment, out: &mut Vec<Command>) {
@@ -389,8 +389,11 @@ impl Engine {
 
     fn schedule(&mut self, index: Index, now: Moment, delay: Duration) {
         let Some(case) = self.cases[index].as_mut() else { return };
-        let delay = if delay == self.pace.tick { pace::jitter(delay, index) } else { delay };
-        let regular = now + delay;
+        let regular = if delay == self.pace.tick {
+            pace::on_grid(now + pace::jitter(delay, index))
+        } else {
+            now + delay
+        };
         let owed = if case.is_confirming() { None } else { case.pace.settle(regular) };
         case.trigger = if owed.is_some() { Trigger::Wakeup } else { case.next_trigger() };
         self.due[index] = Some(owed.unwrap_or(regular));

@@ -133,7 +133,25 @@ impl TargetPace {
 /// Spreads regular looks by up to a tenth, so that targets found together are not looked at
 /// together.
 pub(super) fn jitter(delay: Duration, index: usize) -> Duration {
-    // Fibonacci hashing: consecutive indices land far apart.
-    let spread = (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
-    delay - delay / 10 * u32::try_from(spread).unwrap_or(0) / 256
+    delay - share(delay / 10, index)
+}
+
+/// When the first look at a target is due: those that are found together are spread over a tick,
+/// and a single one is looked at at once.
+pub(super) fn first(tick: Duration, index: usize) -> Duration {
+    share(tick, index)
+}
+
+/// Regular looks meet on a grid, so that one wake-up of the agent serves several: on an idle node
+/// waking up costs more than looking.
+pub(super) const fn on_grid(at: Moment) -> Moment {
+    const GRID_NS: u64 = GAP.as_nanos() as u64;
+    Moment::from_nanos(at.as_nanos().div_ceil(GRID_NS) * GRID_NS)
+}
+
+/// A share of `whole` that differs between targets, by Fibonacci hashing: consecutive indices land
+/// far apart.
+fn share(whole: Duration, index: usize) -> Duration {
+    let share = (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
+    whole * u32::try_from(share).unwrap_or(0) / 256
 }

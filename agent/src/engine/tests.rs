@@ -284,6 +284,8 @@ fn an_old_count_is_reset_and_never_restarted() {
     let mut stage = Stage::new(1);
     stage.patients[0].errors = 400;
     stage.patients[0].stubborn = true;
+    // Its first look finds them there.
+    stage.handle(0, Event::Changed(0, target(2)));
     stage.play(120_000);
     assert_eq!(stage.rungs().first(), Some(&Rung::Soft));
     assert!(!stage.rungs().contains(&Rung::Restart), "{:?}", stage.heals);
@@ -405,7 +407,7 @@ fn a_target_that_is_replaced_during_a_look_is_looked_at_again() {
     let mut stage = Stage::new(1);
     stage.answers = false;
     stage.play(3000);
-    assert_eq!(stage.looks, 1, "under way, and never answered");
+    assert_eq!(stage.looks, 2, "the second is under way, and never answered");
     stage.answers = true;
     stage.handle(3000, Event::Changed(0, target(2)));
     stage.play(10_000);

@@ -32,7 +32,8 @@ struct Point {
     retransmits: u64,
     oom_kills: u64,
     throttled_periods: u64,
-    cpu_ns: u64,
+    /// `None` where it was not read: an old count under a new time would read as a burst.
+    cpu_ns: Option<u64>,
 }
 
 /// The recent past of one instance of one target. Fixed in size; nothing allocates after `new`.
@@ -191,7 +192,7 @@ impl Window {
     /// The sample's counts. What this sample could not read stays as it was, so that a gap shows
     /// as silence and never as a jump.
     fn point(&mut self, sample: &Sample, previous: Point) -> Point {
-        let mut point = Point { at: sample.at, ..previous };
+        let mut point = Point { at: sample.at, cpu_ns: sample.usage.cpu_usage_ns, ..previous };
         if let Some(kernel) = &sample.kernel {
             let counters = &kernel.counters;
             let own = &kernel.own_responses;
@@ -217,9 +218,6 @@ impl Window {
         if let Some(kills) = usage.oom_kills {
             point.oom_kills = point.oom_kills.max(kills);
         }
-        if let Some(cpu) = usage.cpu_usage_ns {
-            point.cpu_ns = cpu;
-        }
         point
     }
 
@@ -238,7 +236,7 @@ impl Window {
         let responses = last.responses.saturating_sub(base.responses);
 
         row[Feature::CpuUsage] =
-            health.and_then(|h| h.cpu_usage).unwrap_or_else(|| self.cpu_percent(base, last));
+            health.and_then(|h| h.cpu_usage).unwrap_or_else(|| self.cpu_percent());
         row[Feature::MemoryUsage] =
             health.and_then(|h| h.memory_usage).unwrap_or(self.memory_percent);
         row[Feature::ErrorCount] = health
@@ -325,15 +323,19 @@ impl Window {
         (self.reported_errors, self.last().map_or(0, |p| p.responses_5xx))
     }
 
-    fn cpu_percent(&self, base: &Point, last: &Point) -> f32 {
+    /// CPU use since the first point of the window that knows it, in percent of the limit.
+    fn cpu_percent(&self) -> f32 {
+        let mut known = (0..self.len).map(|n| self.nth(n)).filter_map(|p| Some((p.at, p.cpu_ns?)));
+        let (Some((from, before)), Some((to, now))) = (known.next(), known.next_back()) else {
+            return 0.0;
+        };
         // Two looks 100 ms apart would read a short burst as a level.
-        let elapsed = last.at.since(base.at).max(LEVEL_MIN).as_nanos() as f64;
-        let used = last.cpu_ns.saturating_sub(base.cpu_ns) as f64;
+        let elapsed = to.since(from).max(LEVEL_MIN).as_nanos() as f64;
         let capacity = elapsed * f64::from(self.cpu_cores);
-        if base.cpu_ns == 0 || capacity <= 0.0 {
+        if capacity <= 0.0 {
             return 0.0;
         }
-        ((used / capacity * 100.0) as f32).clamp(0.0, 100.0)
+        ((now.saturating_sub(before) as f64 / capacity * 100.0) as f32).clamp(0.0, 100.0)
     }
 
     /// Over the whole window or over its last second, whichever is more. Throttling excuses a

@@ -92,10 +92,14 @@ impl Senses {
     ) -> Sample {
         if let Some(poll) = &poll {
             self.drew(poll.responses);
-            let hung_up = |error: &HealthError| matches!(error, HealthError::Transport(transport) if transport.hung_up());
+            let hung_up = |error: &HealthError| match error {
+                HealthError::Transport(transport) => transport.hung_up(),
+                _ => false,
+            };
             self.own_resets += u64::from(poll.result.as_ref().is_err_and(hung_up));
         }
         let at = Moment::now();
+        let usage = self.read_usage(kernel.as_deref(), poll.as_ref());
         let kernel = kernel.zip(self.slot).and_then(|(kernel, slot)| {
             // Should arming fail, the regular looks still come.
             let _ = kernel.rearm(slot);
@@ -107,13 +111,22 @@ impl Senses {
                 own_resets: self.own_resets,
             })
         });
-        Sample { at, trigger, kernel, poll, usage: self.read_usage() }
+        Sample { at, trigger, kernel, poll, usage }
     }
 
-    /// What the cgroup or the process uses; nothing where it is gone, since its successor is
+    /// What the cgroup or the process uses, where nobody else tells: some ten files, which cost
+    /// more than the rest of a look together. Nothing where they are gone, since a successor is
     /// being looked for.
-    fn read_usage(&self) -> CgroupReading {
-        let mut usage = self.usage.as_ref().and_then(|usage| usage.read().ok()).unwrap_or_default();
+    fn read_usage(&self, kernel: Option<&Kernel>, poll: Option<&Poll>) -> CgroupReading {
+        let app_tells = poll
+            .and_then(|poll| poll.result.as_ref().ok())
+            .is_some_and(|health| health.cpu_usage.is_some() && health.memory_usage.is_some());
+        let kernel_tells = self.slot.is_some() && kernel.is_some_and(Kernel::tells_of_resources);
+        let usage = match &self.usage {
+            Some(usage) if !(app_tells && kernel_tells) => usage.read().ok(),
+            _ => None,
+        };
+        let mut usage = usage.unwrap_or_default();
         usage.cpu_limit.get_or_insert(self.machine.cpus);
         usage.memory_limit_bytes.get_or_insert(self.machine.memory_bytes);
         usage

@@ -23,20 +23,35 @@ pub(crate) struct Args {
     /// Trials of each kind of heal.
     #[arg(long, default_value_t = 50)]
     trials: usize,
-    /// Leave out the trials and the load: only what takes seconds.
-    #[arg(long)]
-    quick: bool,
+    /// Only this part.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Print one JSON object last, for machines.
     #[arg(long)]
     json: bool,
 }
 
+/// The parts of the bench.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The hot paths: seconds.
+    Hot,
+    /// From fault to heal: minutes.
+    Latency,
+    /// What the agent costs: minutes.
+    Cost,
+}
+
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let programs = build(workspace)?;
     let interrupt = Interrupt::catch()?;
-    process::announce("the hot paths");
-    let mut results = hot(workspace)?;
-    if !args.quick {
+    let wanted = |part| args.only.is_none_or(|only| only == part);
+    let mut results = Map::new();
+    if wanted(Part::Hot) {
+        process::announce("the hot paths");
+        results = hot(workspace)?;
+    }
+    if wanted(Part::Latency) {
         for (key, errors, rung) in
             [("fault_to_soft_ms", 6, "soft"), ("fault_to_sigterm_ms", 11, "restart")]
         {
@@ -44,8 +59,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
             let trials = latency::trials(&programs, &interrupt, args.trials, errors, rung)?;
             results.insert(key.to_owned(), trials);
         }
-        let cost = load::measure(&programs, &interrupt)?;
-        results.extend(cost);
+    }
+    if wanted(Part::Cost) {
+        results.extend(load::measure(&programs, &interrupt)?);
     }
     results.insert("machine".to_owned(), machine()?);
     print_table(&results);

@@ -100,6 +100,22 @@ fn what_health_leaves_out_comes_from_kernel_and_cgroup() {
 }
 
 #[test]
+fn cpu_that_was_not_read_for_a_while_is_no_burst() {
+    let with_cpu = |ms, cpu_usage_ns| Sample {
+        usage: CgroupReading { cpu_usage_ns, cpu_limit: Some(1.0), ..CgroupReading::default() },
+        ..look(ms)
+    };
+    let row = row_after(&[with_cpu(0, None), with_cpu(5000, None), with_cpu(6000, Some(90 << 30))]);
+    assert_eq!(row[Feature::CpuUsage], 0.0);
+    let row = row_after(&[
+        with_cpu(0, None),
+        with_cpu(5000, Some(7_000_000_000)),
+        with_cpu(7000, Some(8_000_000_000)),
+    ]);
+    assert_eq!(row[Feature::CpuUsage], 50.0);
+}
+
+#[test]
 fn the_error_count_of_the_kernel_is_the_windows_and_never_for_ever() {
     let mut samples = vec![look(0)];
     samples.extend((1..=20).map(|n| counted(n * 1000, |k| k.counters.responses[4] = n)));

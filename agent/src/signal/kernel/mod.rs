@@ -163,6 +163,14 @@ impl Kernel {
         &self.probes
     }
 
+    /// Whether throttling and OOM kills are counted by programs; else the cgroup's files tell.
+    #[must_use]
+    pub fn tells_of_resources(&self) -> bool {
+        [Signal::CpuThrottling, Signal::OomKills].iter().all(|signal| {
+            self.probes.iter().any(|probe| probe.signal == *signal && probe.is_live())
+        })
+    }
+
     /// Bytes of kernel memory that the maps take, by the kernel's own account.
     #[must_use]
     pub const fn map_bytes(&self) -> u64 {
