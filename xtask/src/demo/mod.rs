@@ -48,7 +48,7 @@ pub(crate) struct Verdict {
     action: String,
     fault_to_heal_ms: Option<f64>,
     confidence: Option<f64>,
-    reasons: String,
+    reasons: Vec<String>,
     /// What went wrong, if something did.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
@@ -134,7 +134,7 @@ fn play(
                 action: String::new(),
                 fault_to_heal_ms: None,
                 confidence: None,
-                reasons: String::new(),
+                reasons: Vec::new(),
                 problem: Some(format!("{error:#}")),
             })
         }
@@ -154,7 +154,7 @@ fn summarise(verdicts: &[Verdict], took: Duration) {
             v.action,
             v.fault_to_heal_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms")),
             v.confidence.map_or_else(|| "-".to_owned(), |c| format!("{c:.2}")),
-            v.problem.as_deref().unwrap_or(&v.reasons),
+            v.problem.clone().unwrap_or_else(|| v.reasons.join(", ")),
         );
     }
     let good = verdicts.iter().filter(|verdict| verdict.pass).count();

@@ -147,7 +147,7 @@ impl Set<'_> {
             action: action.to_owned(),
             fault_to_heal_ms: Some((healing_at - fault_at as f64) / 1e6),
             confidence: healing.number("confidence"),
-            reasons: healing.text("reasons").to_owned(),
+            reasons: healing.text("reasons").split(", ").map(str::to_owned).collect(),
             problem: None,
         }
     }
@@ -169,7 +169,7 @@ impl Set<'_> {
             action: "left alone".to_owned(),
             fault_to_heal_ms: None,
             confidence: why.number("confidence"),
-            reasons: why.text("reason").to_owned(),
+            reasons: vec![why.text("reason").to_owned()],
             problem: None,
         })
     }
