@@ -1,5 +1,5 @@
 //! Time as Paramedic knows it: the node's boot clock, which no administrator can set back.
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -54,4 +54,11 @@ impl std::ops::Add<Duration> for Moment {
     fn add(self, rhs: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)))
     }
+}
+
+/// Seconds since 1970, UTC, by the node's clock: for people and the hour of the day only, since an
+/// administrator may set it.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

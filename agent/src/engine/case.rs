@@ -86,8 +86,8 @@ pub struct Case {
     pub(super) window: Window,
     pub(super) evidence: Evidence,
     pub(super) pace: TargetPace,
-    /// Since when a look is under way.
-    pub(super) looking: Option<Moment>,
+    /// Whether a look is under way.
+    pub(super) looking: bool,
     /// Its process has ended and no successor was found yet. Starting it again is its
     /// supervisor's task: it may have been stopped on purpose.
     pub absent: bool,
@@ -111,7 +111,7 @@ impl Case {
             window: Window::new(),
             evidence: Evidence::default(),
             pace: TargetPace::default(),
-            looking: None,
+            looking: false,
             absent: false,
             trigger: Trigger::Tick,
             confirms: 0,
@@ -127,7 +127,7 @@ impl Case {
         self.target = target;
         self.absent = false;
         // A look that is under way is at the old instance: its answer will be dropped.
-        self.looking = None;
+        self.looking = false;
         self.window = Window::new();
         self.evidence.clear();
         self.confirms = 0;
@@ -139,7 +139,7 @@ impl Case {
     /// Its process has ended.
     pub(super) fn lost(&mut self) {
         self.absent = true;
-        self.looking = None;
+        self.looking = false;
         self.window = Window::new();
         self.confirms = 0;
         self.evidence.clear();
@@ -294,7 +294,7 @@ impl Case {
     /// What has waited too long: a remedy that nobody reports of, or a restarted target that does
     /// not come back. Also gives up on a look that nobody answers.
     pub(super) fn overdue(&mut self, now: Moment) -> Option<(Verification, Outcome, &'static str)> {
-        self.looking = None;
+        self.looking = false;
         match &self.state {
             State::Healing { rung, before, since, .. } if now.since(*since) >= HEAL_LIMIT => {
                 let verification = Verification::new(*rung, *before, *since);

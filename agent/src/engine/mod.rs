@@ -174,7 +174,7 @@ impl Engine {
             && !case.absent
         {
             let due = &mut self.due[index];
-            if case.looking.is_some() {
+            if case.looking {
                 case.pace.owe(at, when);
             } else if due.is_none_or(|due| when < due) {
                 *due = Some(when);
@@ -211,7 +211,7 @@ impl Engine {
             }
             // Should the answer never come, it is asked again.
             self.due[index] = Some(now + case::LOOK_LIMIT);
-            case.looking = Some(now);
+            case.looking = true;
             out.push(Command::Look(index, case.trigger));
         }
     }
@@ -225,7 +225,7 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        case.looking = None;
+        case.looking = false;
         case.pace.looked(sample.at);
         case.window.push(sample);
         count_for_node(case, &mut self.node);

@@ -298,12 +298,6 @@ impl Window {
         self.failures > 0
     }
 
-    /// The last reading of `/health`, if the last poll gave one.
-    #[must_use]
-    pub const fn health(&self) -> Option<&Health> {
-        self.health.as_ref()
-    }
-
     /// Responses and 5xx responses since the window was last made fresh or since the span began.
     #[must_use]
     pub fn responses(&self) -> (u64, u64) {

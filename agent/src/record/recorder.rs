@@ -13,7 +13,7 @@ use crate::{
     decide::{Action, Brain, Decision, Reason, top_reasons},
     engine::{Case, Fact, Intent, State},
     features::FeatureVector,
-    moment::Moment,
+    moment::{Moment, unix_seconds},
     signal::{
         kernel::Cause,
         sample::{Sample, Trigger},
@@ -248,7 +248,7 @@ pub(crate) fn intent_of(target: &Target, intent: &Intent, brain: &Brain) -> Reco
         source: intent.decision.source,
         reasons: top_reasons(&intent.row, &shares, shares.len()).iter().map(recorded).collect(),
         intended: Moment::now(),
-        wall_time: wall_time(),
+        wall_time: i64::try_from(unix_seconds()).unwrap_or(i64::MAX),
         climbed_from: intent.climbed_from,
     }
 }
@@ -263,10 +263,4 @@ const fn state(case: &Case) -> TargetState {
         (State::Watching, Some(Decision { action: Action::NoAction, .. })) => TargetState::Well,
         (State::Watching, Some(_)) => TargetState::Sick,
     }
-}
-
-fn wall_time() -> i64 {
-    let since_epoch =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
 }

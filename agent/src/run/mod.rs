@@ -26,7 +26,7 @@ use crate::{
     decide::Brain,
     engine::{Command, Engine, Event, Index, Pace, State},
     guard::Policy,
-    moment::Moment,
+    moment::{Moment, unix_seconds},
     record::{Incident, Recorder},
     serve::{Query, TargetView},
     signal::{
@@ -228,7 +228,8 @@ impl Agent {
         let Some(senses) = self.senses.get_mut(&index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
         let Some(mut app) = target.and_then(|target| senses.take_app(target)) else {
-            self.read(index, trigger, None);
+            let looked = self.read(index, trigger, None);
+            self.pending.extend(looked);
             return;
         };
         let life = senses.life();
@@ -240,13 +241,14 @@ impl Agent {
         });
     }
 
-    fn read(&mut self, index: Index, trigger: Trigger, poll: Option<Poll>) {
-        let Some(senses) = self.senses.get_mut(&index) else { return };
+    /// Everything but the poll, which came first.
+    fn read(&mut self, index: Index, trigger: Trigger, poll: Option<Poll>) -> Option<Event> {
+        let senses = self.senses.get_mut(&index)?;
         let sample = senses.sample(self.kernel.as_mut(), trigger, poll);
         if let Some(case) = self.engine.case(index) {
             self.recorder.sampled(&case.target.name, &sample);
         }
-        self.pending.push_back(Event::Looked(index, Box::new(sample)));
+        Some(Event::Looked(index, Box::new(sample)))
     }
 
     fn take(&mut self, done: Done) {
@@ -264,8 +266,9 @@ impl Agent {
                     return;
                 }
                 senses.return_app(app);
-                self.read(index, trigger, Some(poll));
-                self.handle_pending();
+                if let Some(looked) = self.read(index, trigger, Some(poll)) {
+                    self.handle(looked);
+                }
             }
             Done::Treated(treated) => {
                 let senses = self.senses.get_mut(&treated.index);
@@ -278,12 +281,6 @@ impl Agent {
                     failed: treated.failed,
                 });
             }
-        }
-    }
-
-    fn handle_pending(&mut self) {
-        if let Some(event) = self.pending.pop_front() {
-            self.handle(event);
         }
     }
 
@@ -399,7 +396,5 @@ async fn until(due: Option<Moment>) {
 
 /// Hour of the day, UTC, by the node's clock.
 fn utc_hour() -> u8 {
-    let since_epoch =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u8::try_from(since_epoch.as_secs() / 3600 % 24).unwrap_or(0)
+    u8::try_from(unix_seconds() / 3600 % 24).unwrap_or(0)
 }
