@@ -108,13 +108,19 @@ impl Tree {
     }
 
     fn cgroup(&self, directory: &Path) -> Option<Cgroup> {
-        let path = self.below_root(directory);
-        let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_dir)?;
-        Some(Cgroup { path, id: metadata.ino() })
+        Cgroup::open(&self.below_root(directory))
     }
 
-    fn below_root(&self, absolute: &Path) -> PathBuf {
+    pub(super) fn below_root(&self, absolute: &Path) -> PathBuf {
         self.root.join(absolute.strip_prefix("/").unwrap_or(absolute))
+    }
+}
+
+impl Cgroup {
+    /// The cgroup of this directory, if it is one.
+    pub(super) fn open(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
+        Some(Self { path: path.to_owned(), id: metadata.ino() })
     }
 }
 
@@ -190,12 +196,12 @@ pub(crate) fn gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
-fn procs(directory: &Path) -> io::Result<Vec<i32>> {
+pub(super) fn procs(directory: &Path) -> io::Result<Vec<i32>> {
     let text = read_text(&directory.join("cgroup.procs"))?;
     Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
 }
 
-fn children(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn children(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let is_directory = |e: &fs::DirEntry| e.file_type().is_ok_and(|kind| kind.is_dir());
     entries.flatten().filter(is_directory).map(|e| e.path()).collect()

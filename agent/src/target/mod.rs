@@ -3,15 +3,17 @@
 //! A target is a uid (what it is for its owner) and an instance (which life of it this is). Both
 //! are compared before an act and after it: a restarted service is the same target in another
 //! instance, and nothing judged of the old one justifies anything against the new.
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::moment::Moment;
 
 pub mod cgroup;
+pub mod container;
 pub mod mountinfo;
 pub(crate) mod pidfd;
+pub mod pod;
 pub mod process;
 pub mod procfs;
 mod socket;
@@ -33,6 +35,15 @@ pub enum Rung {
 }
 
 impl Rung {
+    /// All rungs, mildest first.
+    pub const ALL: [Self; 4] = [Self::Observe, Self::Soft, Self::Restart, Self::Evict];
+
+    /// The rung of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rung| rung.name() == name)
+    }
+
     /// The rung's name, as in labels, metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -60,6 +71,24 @@ impl Rung {
             Self::Evict => None,
         }
     }
+}
+
+/// Why a remedy that the ceiling permits cannot be given to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Obstacle {
+    /// Nobody would start the container again.
+    #[error("its restart policy is not Always: nobody would start it again in place")]
+    RestartPolicy,
+    /// A signal from outside would skip the hook.
+    #[error("a restart in place would skip its preStop hook")]
+    PreStopHook,
+    /// Nobody would replace the pod.
+    #[error("no controller owns the pod: nobody would replace it")]
+    NoController,
+    /// The kubelet runs it from a file, whatever the API server says.
+    #[error("it is a static pod: evicting it changes nothing")]
+    StaticPod,
 }
 
 /// Which target, and which life of it.
@@ -122,6 +151,52 @@ pub struct Target {
     pub port: Option<u16>,
     /// When this instance started.
     pub started: Moment,
-    /// The main process in this PID namespace; `None` if unknown.
-    pub pid: Option<i32>,
+    /// The main process; `None` if it is not known.
+    pub main: Option<procfs::Instance>,
+    /// The pod, in node mode.
+    pub pod: Option<Arc<pod::PodRef>>,
+    /// Why it cannot be restarted in place, if it cannot.
+    pub no_restart: Option<Obstacle>,
+    /// Why it cannot be evicted, if it cannot.
+    pub no_evict: Option<Obstacle>,
+}
+
+#[cfg(test)]
+impl Target {
+    /// A target for tests: polled, up to a restart, known by its name and the number of its life.
+    pub(crate) fn for_tests(name: &str, life: u32) -> Self {
+        Self {
+            id: TargetId { uid: name.to_owned(), instance: format!("{life}@1") },
+            name: name.to_owned(),
+            ceiling: Rung::Restart,
+            address: Some(([127, 0, 0, 1], 5000).into()),
+            host: "localhost:5000".to_owned(),
+            health_path: "/health".to_owned(),
+            heal_path: "/heal".to_owned(),
+            min_confidence: 0.8,
+            cgroups: Cgroups::default(),
+            port: Some(5000),
+            started: Moment::default(),
+            main: None,
+            pod: None,
+            no_restart: None,
+            no_evict: None,
+        }
+    }
+
+    /// The same as a pod of this name.
+    pub(crate) fn pod_for_tests(name: &str, life: u32) -> Self {
+        let pod = pod::PodRef {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+            container: "app".to_owned(),
+            container_id: format!("{life:064x}"),
+            owner: None,
+            grace: std::time::Duration::from_secs(30),
+        };
+        let id = TargetId { uid: pod.target_uid(), instance: pod.container_id.clone() };
+        let name = pod.full_name();
+        Self { id, name, pod: Some(Arc::new(pod)), port: None, ..Self::for_tests("", life) }
+    }
 }

@@ -64,10 +64,21 @@ impl Tree {
         self.stat(instance.pid).is_ok_and(|s| s.runs() && s.instance() == instance)
     }
 
+    /// Whether it is the first process of its PID namespace.
+    pub(crate) fn leads_namespace(&self, pid: i32) -> bool {
+        leads_namespace(&self.read(pid, "status").unwrap_or_default())
+    }
+
     /// A snapshot of all processes. Those that end meanwhile are left out.
     pub(crate) fn table(&self) -> io::Result<Table> {
         Ok(Table(self.pids()?.filter_map(|pid| Some((pid, self.stat(pid).ok()?))).collect()))
     }
+}
+
+/// The same, of the text of `/proc/PID/status`: the innermost of its pids is 1.
+pub(crate) fn leads_namespace(status: &str) -> bool {
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    pids.and_then(|pids| pids.split_ascii_whitespace().last()) == Some("1")
 }
 
 /// A whole text, at most [`LIMIT`] bytes; what is not UTF-8 is replaced.

@@ -1,0 +1,338 @@
+//! Node mode: what a pod's label, annotations and status make of it.
+//!
+//! One container of a pod is the target: the one behind the port that is polled, since it is the
+//! one that can be ill. Sidecars, init containers and ephemeral containers never are; a pod that
+//! has ended, or is ending, is nobody's patient. The label is consent, so a setting that cannot be
+//! read takes consent back to `observe` until it is corrected: its owner meant something else than
+//! what we would do.
+use std::{net::IpAddr, time::Duration};
+
+use k8s_openapi::{
+    api::core::v1::{Container, ContainerStatus, Pod},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+
+use super::{Obstacle, Rung};
+
+/// The label whose value is the consent, from `observe` to `evict`.
+pub const HEAL_LABEL: &str = "paramedic.dev/heal";
+
+const PORT: &str = "paramedic.dev/port";
+const HEALTH_PATH: &str = "paramedic.dev/health-path";
+const HEAL_PATH: &str = "paramedic.dev/heal-path";
+const MIN_CONFIDENCE: &str = "paramedic.dev/min-confidence";
+/// kubectl's own, for pods whose ports do not tell which container matters.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// Set by the kubelet on the API server's image of a static pod.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Kubernetes' own default.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// A longer grace would hold the loop's memory of the remedy for too long.
+const MAX_GRACE: Duration = Duration::from_secs(600);
+
+/// Which pod, which of its containers, and which life of that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodRef {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's uid.
+    pub uid: String,
+    /// The container's name.
+    pub container: String,
+    /// The container's id, without the runtime's scheme: 64 hexadecimal digits.
+    pub container_id: String,
+    /// Who made the pod and would replace it.
+    pub owner: Option<OwnerReference>,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+}
+
+impl PodRef {
+    /// What survives a restart in place: the pod's uid and the container's name.
+    #[must_use]
+    pub fn target_uid(&self) -> String {
+        format!("{}/{}", self.uid, self.container)
+    }
+
+    /// `namespace/name`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A consenting pod whose container runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patient {
+    /// Which.
+    pub pod: PodRef,
+    /// The strongest remedy that the label permits.
+    pub ceiling: Rung,
+    /// Why it cannot be restarted in place, if it cannot.
+    pub no_restart: Option<Obstacle>,
+    /// Why it cannot be evicted, if it cannot.
+    pub no_evict: Option<Obstacle>,
+    /// Where its HTTP server listens; `None`: no HTTP from the agent.
+    pub address: Option<(IpAddr, u16)>,
+    /// Path of the health endpoint.
+    pub health_path: String,
+    /// Path of the soft remedy.
+    pub heal_path: String,
+    /// Calibrated confidence below which nothing is done.
+    pub min_confidence: f32,
+    /// Whether the kubelet calls the container ready.
+    pub ready: bool,
+    /// Settings that could not be read.
+    pub complaints: Vec<Complaint>,
+}
+
+/// A label or annotation that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {value:?} is {why}; until it is corrected the pod is only observed")]
+pub struct Complaint {
+    /// Its key.
+    pub key: &'static str,
+    /// Its value, at most 80 characters.
+    pub value: String,
+    /// What is expected instead.
+    pub why: &'static str,
+}
+
+/// Why a pod is not watched, at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Absent {
+    /// No label, no consent.
+    #[error("it does not carry the label paramedic.dev/heal")]
+    NoConsent,
+    /// All its containers have ended for good.
+    #[error("it has completed")]
+    Completed,
+    /// It is being deleted.
+    #[error("it is being deleted")]
+    Terminating,
+    /// The container has not started, or waits to be started again.
+    #[error("its container is not running")]
+    NotRunning,
+    /// What the API server says of it makes no sense.
+    #[error("its name, uid or containers are missing")]
+    Incomplete,
+}
+
+/// Reads one pod.
+///
+/// # Errors
+/// Why it is nobody's patient, or not yet.
+pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
+    let consent = label(pod, HEAL_LABEL).ok_or(Absent::NoConsent)?;
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Err(Absent::Terminating);
+    }
+    let status = pod.status.as_ref().ok_or(Absent::NotRunning)?;
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return Err(Absent::Completed);
+    }
+    let mut settings = Settings { pod, complaints: Vec::new() };
+    let ceiling = settings.rung(consent);
+    let port = settings.port();
+    let container = container(pod, port.as_ref()).ok_or(Absent::Incomplete)?;
+    let running = running(pod, &container.name).ok_or(Absent::NotRunning)?;
+    let container_id = running.container_id.as_deref().and_then(id).ok_or(Absent::NotRunning)?;
+    let health_path = settings.path(HEALTH_PATH, "/health");
+    let heal_path = settings.path(HEAL_PATH, "/heal");
+    let min_confidence = settings.min_confidence();
+    let Settings { complaints, .. } = settings;
+    Ok(Patient {
+        pod: PodRef {
+            namespace: pod.metadata.namespace.clone().ok_or(Absent::Incomplete)?,
+            name: pod.metadata.name.clone().ok_or(Absent::Incomplete)?,
+            uid: pod.metadata.uid.clone().ok_or(Absent::Incomplete)?,
+            container: container.name.clone(),
+            container_id: container_id.to_owned(),
+            owner: controller(pod).cloned(),
+            grace: grace(pod),
+        },
+        ceiling: if complaints.is_empty() { ceiling } else { Rung::Observe },
+        no_restart: no_restart(pod, container),
+        no_evict: no_evict(pod),
+        address: address(pod, container, port.as_ref()),
+        health_path,
+        heal_path,
+        min_confidence,
+        ready: running.ready,
+        complaints,
+    })
+}
+
+/// A container id of any runtime without its scheme (`containerd://`, `cri-o://`, `docker://`).
+fn id(text: &str) -> Option<&str> {
+    let id = text.split_once("://").map_or(text, |(_, id)| id);
+    super::container::is_id(id).then_some(id)
+}
+
+fn label<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+    pod.metadata.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+fn controller(pod: &Pod) -> Option<&OwnerReference> {
+    pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+fn grace(pod: &Pod) -> Duration {
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let grace = seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
+    grace.unwrap_or(DEFAULT_GRACE).min(MAX_GRACE)
+}
+
+/// A port as the annotation names it.
+enum Port {
+    Number(u16),
+    Name(String),
+}
+
+/// Reads labels and annotations, and collects what makes no sense.
+struct Settings<'a> {
+    pod: &'a Pod,
+    complaints: Vec<Complaint>,
+}
+
+impl Settings<'_> {
+    fn complain(&mut self, key: &'static str, value: &str, why: &'static str) {
+        let value = value.chars().take(80).collect();
+        self.complaints.push(Complaint { key, value, why });
+    }
+
+    fn rung(&mut self, consent: &str) -> Rung {
+        Rung::from_name(consent).unwrap_or_else(|| {
+            self.complain(HEAL_LABEL, consent, "none of observe, soft, restart, evict");
+            Rung::Observe
+        })
+    }
+
+    fn port(&mut self) -> Option<Port> {
+        let text = annotation(self.pod, PORT)?;
+        if text.bytes().all(|b| b.is_ascii_digit()) {
+            match text.parse() {
+                Ok(number) if number > 0 => return Some(Port::Number(number)),
+                _ => self.complain(PORT, text, "no port from 1 to 65535"),
+            }
+            return None;
+        }
+        let known = |container: &Container| {
+            container.ports.iter().flatten().any(|port| port.name.as_deref() == Some(text))
+        };
+        if containers(self.pod).any(known) {
+            return Some(Port::Name(text.to_owned()));
+        }
+        self.complain(PORT, text, "neither a number nor the name of a container's port");
+        None
+    }
+
+    fn path(&mut self, key: &'static str, default: &str) -> String {
+        let Some(path) = annotation(self.pod, key) else { return default.to_owned() };
+        let fits = path.starts_with('/')
+            && path.len() <= 1024
+            && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        if fits {
+            return path.to_owned();
+        }
+        self.complain(key, path, "no path: it must begin with / and hold no spaces");
+        default.to_owned()
+    }
+
+    fn min_confidence(&mut self) -> f32 {
+        const DEFAULT: f32 = 0.8;
+        let Some(text) = annotation(self.pod, MIN_CONFIDENCE) else { return DEFAULT };
+        match text.parse() {
+            Ok(p) if (0.5..=1.0).contains(&p) => p,
+            _ => {
+                self.complain(MIN_CONFIDENCE, text, "no number from 0.5 to 1");
+                DEFAULT
+            }
+        }
+    }
+}
+
+/// The pod's main containers; sidecars are init containers that stay.
+fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.spec.iter().flat_map(|spec| &spec.containers)
+}
+
+/// The container that the port belongs to; else the one with a port called `http`, else the one
+/// that kubectl would choose, else the first with any port, else the first.
+fn container<'a>(pod: &'a Pod, port: Option<&Port>) -> Option<&'a Container> {
+    let with = |fits: &dyn Fn(i32, Option<&str>) -> bool| {
+        containers(pod).find(|container| {
+            let mut ports = container.ports.iter().flatten();
+            ports.any(|port| fits(port.container_port, port.name.as_deref()))
+        })
+    };
+    let of_port = match port {
+        Some(Port::Number(number)) => with(&|other, _| other == i32::from(*number)),
+        Some(Port::Name(name)) => with(&|_, other| other == Some(name)),
+        None => with(&|_, name| name == Some("http")),
+    };
+    of_port
+        .or_else(|| {
+            let name = annotation(pod, DEFAULT_CONTAINER)?;
+            containers(pod).find(|container| container.name == name)
+        })
+        .or_else(|| with(&|_, _| true))
+        .or_else(|| containers(pod).next())
+}
+
+fn running<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let status = statuses.iter().find(|status| status.name == container)?;
+    status.state.as_ref()?.running.as_ref()?;
+    Some(status)
+}
+
+/// Only the pod's own IP is ever talked to; one that is the node's belongs to others too.
+fn address(pod: &Pod, container: &Container, port: Option<&Port>) -> Option<(IpAddr, u16)> {
+    let host_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
+    if host_network {
+        return None;
+    }
+    let ip = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
+    let mut ports = container.ports.iter().flatten();
+    let declared = |number: i32| u16::try_from(number).ok().filter(|&n| n > 0);
+    let named = |name: &str| {
+        let mut ports = container.ports.iter().flatten();
+        ports.find(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port)
+    };
+    let number = match port {
+        Some(Port::Number(number)) => *number,
+        Some(Port::Name(name)) => declared(named(name)?)?,
+        None => declared(named("http").or_else(|| Some(ports.next()?.container_port))?)?,
+    };
+    Some((ip, number))
+}
+
+/// The kubelet starts a container again only where the policy says so, and a signal from outside
+/// would skip a preStop hook that its owner relies on.
+fn no_restart(pod: &Pod, container: &Container) -> Option<Obstacle> {
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    let policy = container.restart_policy.as_deref().or(of_pod).unwrap_or("Always");
+    if policy != "Always" {
+        return Some(Obstacle::RestartPolicy);
+    }
+    let hook = container.lifecycle.as_ref().is_some_and(|hooks| hooks.pre_stop.is_some());
+    hook.then_some(Obstacle::PreStopHook)
+}
+
+fn no_evict(pod: &Pod) -> Option<Obstacle> {
+    if annotation(pod, MIRROR).is_some() {
+        return Some(Obstacle::StaticPod);
+    }
+    controller(pod).is_none().then_some(Obstacle::NoController)
+}
+
+#[cfg(test)]
+mod tests;
