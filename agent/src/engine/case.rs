@@ -5,7 +5,7 @@ use super::pace::TargetPace;
 use crate::{
     decide::{Action, Decision},
     features::{Causes, FeatureVector, Notable, Window},
-    guard::{Evidence, Gate, History, Look, NodeState, Policy, Question},
+    guard::{Clearance, Evidence, History, Look, NodeState, Policy, Question, Refusal},
     moment::Moment,
     signal::sample::{Sample, Trigger},
     target::{Rung, Target},
@@ -22,6 +22,8 @@ pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// A remedy that takes longer than this has been lost: the longest permitted grace and command
 /// take 600 s.
 pub(super) const HEAL_LIMIT: Duration = Duration::from_secs(660);
+/// A question to the cluster that takes longer than this has been lost.
+pub(super) const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is under way.
 #[derive(Debug)]
@@ -79,8 +81,8 @@ pub struct Case {
     pub row: FeatureVector,
     /// What was done to it before.
     pub history: History,
-    /// The gate that refused last, while its verdict stands.
-    pub refused: Option<Gate>,
+    /// What refused last, while the verdict stands.
+    pub refused: Option<Refusal>,
     /// What stands out and is left alone.
     pub left_alone: Option<Notable>,
     pub(super) window: Window,
@@ -96,6 +98,15 @@ pub struct Case {
     pub(super) climbed_from: Option<i64>,
     pub(super) counts_as_polled: bool,
     pub(super) counts_as_failing: bool,
+    /// What the cluster said last, and until when a refusal of it holds.
+    clearance: Clearance,
+    refused_until: Moment,
+    /// Since when the cluster is being asked.
+    asking: Option<Moment>,
+    /// Whether the kubelet calls it ready; `None` where there is no kubelet.
+    kubelet_ready: Option<bool>,
+    /// It is gone; its case is kept until what is under way has ended.
+    pub(super) leaving: bool,
 }
 
 impl Case {
@@ -118,6 +129,11 @@ impl Case {
             climbed_from: None,
             counts_as_polled: false,
             counts_as_failing: false,
+            clearance: Clearance::Unasked,
+            refused_until: Moment::default(),
+            asking: None,
+            kubelet_ready: None,
+            leaving: false,
         }
     }
 
@@ -132,14 +148,67 @@ impl Case {
         self.evidence.clear();
         self.confirms = 0;
         self.pace = TargetPace::default();
+        self.asking = None;
+        self.kubelet_ready = self.kubelet_ready.map(|_| false);
         let State::Verifying { verification, .. } = &self.state else { return None };
         Some((verification.clone(), verification.succeeded()?))
+    }
+
+    pub(super) const fn kubelet_says(&mut self, ready: bool) {
+        self.kubelet_ready = Some(ready);
+    }
+
+    /// Whether the cluster is to be asked: it is not being asked already, or was so long ago that
+    /// the answer has been lost.
+    pub(super) fn begin_asking(&mut self, now: Moment) -> bool {
+        if self.asking.is_some_and(|since| now.since(since) < ASK_LIMIT) {
+            return false;
+        }
+        self.asking = Some(now);
+        true
+    }
+
+    /// Takes in what the cluster said; returns whether that still means anything.
+    pub(super) fn answered(
+        &mut self,
+        rung: Rung,
+        answer: Result<(), (Refusal, Duration)>,
+        now: Moment,
+    ) -> bool {
+        let expected = self.asking.take().is_some() && matches!(self.state, State::Watching);
+        if expected {
+            self.clearance = match answer {
+                Ok(()) => Clearance::Given(rung),
+                Err((refusal, wait)) => {
+                    self.refused_until = now + wait;
+                    Clearance::Refused(refusal)
+                }
+            };
+        }
+        expected
+    }
+
+    /// A refusal is asked for again after a while: the world moves.
+    pub(super) fn forget_old_answer(&mut self, now: Moment) {
+        if matches!(self.clearance, Clearance::Refused(_)) && now >= self.refused_until {
+            self.clearance = Clearance::Unasked;
+        }
+    }
+
+    /// Gives up what the cluster granted; returns whether it has to be told.
+    pub(super) fn give_back(&mut self) -> bool {
+        let granted = matches!(self.clearance, Clearance::Given(_));
+        if granted {
+            self.clearance = Clearance::Unasked;
+        }
+        granted
     }
 
     /// Its process has ended.
     pub(super) fn lost(&mut self) {
         self.absent = true;
         self.looking = false;
+        self.asking = None;
         self.window = Window::new();
         self.confirms = 0;
         self.evidence.clear();
@@ -164,9 +233,11 @@ impl Case {
 
     /// Whether the instance has shown that it serves: by responding to a poll, if only with a 404,
     /// or by responses to others that the kernel saw.
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
+        let unheard = self.target.address.is_none() && self.kubelet_ready.is_none();
         self.window.has_responded()
-            || self.target.address.is_none()
+            || unheard
+            || self.kubelet_ready == Some(true)
             || self.window.responses().0 > 0
     }
 
@@ -186,6 +257,9 @@ impl Case {
             decision,
             causes: self.causes(),
             ceiling: self.target.ceiling,
+            no_restart: self.target.no_restart,
+            no_evict: self.target.no_evict,
+            clearance: self.target.pod.is_some().then_some(&self.clearance),
             min_confidence: self.target.min_confidence,
             started: self.target.started,
             ready: self.is_ready(),
@@ -220,6 +294,16 @@ impl Case {
         self.evidence.clear();
         self.confirms = 0;
         self.refused = None;
+        self.clearance = Clearance::Unasked;
+    }
+
+    /// Nothing is done for real: it is as if the remedy had been given and had not mattered.
+    pub(super) fn withhold(&mut self, rung: Rung, now: Moment) {
+        self.history.treated(rung, now);
+        self.evidence.clear();
+        self.confirms = 0;
+        self.refused = None;
+        self.clearance = Clearance::Unasked;
     }
 
     /// The remedy was given: watch what comes of it, from a fresh window. Also returns whether

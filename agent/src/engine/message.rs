@@ -24,8 +24,19 @@ pub enum Event {
     Changed(Index, Box<Target>),
     /// The target's process has ended, and no successor was found yet.
     Lost(Index),
-    /// The target is gone for good.
+    /// The target is gone for good. Its place is kept until [`Command::Forget`].
     Removed(Index),
+    /// The kubelet calls the target's container ready, or no longer.
+    Ready(Index, bool),
+    /// The cluster answered what it was asked.
+    Cleared {
+        /// Which target.
+        index: Index,
+        /// For which remedy.
+        rung: Rung,
+        /// Nothing against it, or the first refusal, and when to ask again.
+        answer: Result<(), (Refusal, Duration)>,
+    },
     /// The kernel reported the first bad event since the target was last read.
     Woken {
         /// Which target.
@@ -43,8 +54,8 @@ pub enum Event {
         index: Index,
         /// The journal's number of the incident, if it has one.
         incident: Option<i64>,
-        /// What went wrong, if something did.
-        failed: Option<String>,
+        /// What came of it.
+        result: Remedied,
     },
     /// An intention without an outcome, found in the journal of this boot.
     Recovered {
@@ -75,11 +86,28 @@ pub enum Event {
     Tick,
 }
 
+/// What came of giving a remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedied {
+    /// It was given; whether it helps is to be seen.
+    Given,
+    /// It could not be given.
+    Failed(String),
+    /// It was given, and its end is known: an evicted pod is not there to be looked at.
+    Ended(Outcome, String),
+}
+
 /// What is to be done or told.
 #[derive(Debug)]
 pub enum Command {
     /// Look at a target and report back.
     Look(Index, Trigger),
+    /// Ask the cluster whether this remedy may be given, and report back.
+    Ask(Index, Rung),
+    /// What the cluster granted is not used: give it back.
+    Release(Index),
+    /// The target is gone, and nothing is under way any more: free its place.
+    Forget(Index),
     /// Write the intention down, then give the remedy, then report back.
     Heal(Index, Intent),
     /// For the record: nothing depends on it.
@@ -131,6 +159,8 @@ pub enum Fact {
         /// Whether this differs from the refusal before.
         news: bool,
     },
+    /// Every gate permitted a remedy, and it is not given, since nothing is to be done for real.
+    Withheld(Intent),
     /// A treatment ended.
     Concluded {
         /// The journal's number of the incident, if it has one.

@@ -11,13 +11,13 @@ mod pace;
 use std::{sync::Arc, time::Duration};
 
 pub use case::{Case, State};
-pub use message::{Command, Event, Fact, Index, Intent};
+pub use message::{Command, Event, Fact, Index, Intent, Remedied};
 use pace::NodePace;
 
 use crate::{
     decide::{Action, Brain, Decision, Source},
     features::Notable,
-    guard::{self, Gate, NodeState, Policy},
+    guard::{self, Denial, Gate, NodeState, Policy, Refusal},
     moment::Moment,
     signal::sample::{Sample, Trigger},
     target::{Rung, Target},
@@ -112,12 +112,18 @@ impl Engine {
         match event {
             Event::Added(index, target) => self.added(index, *target, now),
             Event::Changed(index, target) => self.changed(index, *target, now, out),
-            Event::Lost(index) => self.lost(index, now),
-            Event::Removed(index) => self.removed(index),
+            Event::Lost(index) => self.lost(index, now, out),
+            Event::Removed(index) => self.removed(index, now, out),
+            Event::Ready(index, ready) => {
+                if let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) {
+                    case.kubelet_says(ready);
+                }
+            }
+            Event::Cleared { index, rung, answer } => self.cleared(index, rung, answer, now, out),
             Event::Woken { index, at, throttled } => self.woken(index, at, throttled, now),
             Event::Looked(index, sample) => self.looked(index, &sample, now, hour, out),
-            Event::Treated { index, incident, failed } => {
-                self.treated(index, incident, failed, now, out);
+            Event::Treated { index, incident, result } => {
+                self.treated(index, incident, result, now, out);
             }
             Event::Recovered { index, incident, rung, before, judged } => {
                 self.recovered(index, (incident, rung, before, judged), now, out);
@@ -141,6 +147,12 @@ impl Engine {
 
     fn changed(&mut self, index: Index, target: Target, now: Moment, out: &mut Vec<Command>) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        if target.id == case.target.id && !case.absent {
+            // The same life under other settings: what was seen of it stays.
+            case.target = target;
+            return;
+        }
+        give_back(index, case, out);
         if let Some((verification, outcome)) = case.succeeded_by(target) {
             let detail = Some("it lives on in another instance".to_owned());
             out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
@@ -149,8 +161,9 @@ impl Engine {
         self.due[index] = Some(now);
     }
 
-    fn lost(&mut self, index: Index, now: Moment) {
+    fn lost(&mut self, index: Index, now: Moment, out: &mut Vec<Command>) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        give_back(index, case, out);
         case.lost();
         count_for_node(case, &mut self.node);
         // Nothing to look at; but a treatment does not wait for a successor for ever.
@@ -158,11 +171,46 @@ impl Engine {
         self.due[index] = waits.then_some(now + self.policy.warm_up);
     }
 
-    fn removed(&mut self, index: Index) {
-        if let Some(case) = self.cases.get_mut(index).and_then(Option::take) {
-            self.node.polled -= u32::from(case.counts_as_polled);
-            self.node.failing -= u32::from(case.counts_as_failing);
+    fn removed(&mut self, index: Index, now: Moment, out: &mut Vec<Command>) {
+        self.lost(index, now, out);
+        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        case.leaving = true;
+        match &case.state {
+            // An eviction removes its patient; what came of it is yet to be told.
+            State::Healing { since, .. } => self.due[index] = Some(*since + case::HEAL_LIMIT),
+            State::Verifying { verification, .. } => {
+                let (verification, detail) = (verification.clone(), Some(GONE.to_owned()));
+                let (policy, outcome) = (&self.policy, Outcome::Unverified);
+                out.push(conclude(index, case, policy, &verification, outcome, detail, now));
+                out.push(Command::Forget(index));
+            }
+            State::Watching => out.push(Command::Forget(index)),
+        }
+    }
+
+    /// Frees the place of a target that is gone; see [`Command::Forget`].
+    pub fn forget(&mut self, index: Index) {
+        if let Some(case) = self.cases.get_mut(index) {
+            *case = None;
             self.due[index] = None;
+        }
+    }
+
+    fn cleared(
+        &mut self,
+        index: Index,
+        rung: Rung,
+        answer: Result<(), (Refusal, Duration)>,
+        now: Moment,
+        out: &mut Vec<Command>,
+    ) {
+        let granted = answer.is_ok();
+        let case = self.cases.get_mut(index).and_then(Option::as_mut);
+        match case.map(|case| case.answered(rung, answer, now)) {
+            // What the node's gates say may have changed meanwhile: they are asked again.
+            Some(true) => self.schedule(index, now, pace::GAP),
+            _ if granted => out.push(Command::Release(index)),
+            _ => {}
         }
     }
 
@@ -195,6 +243,11 @@ impl Engine {
             if let Some((verification, outcome, detail)) = case.overdue(now) {
                 let detail = Some(detail.to_owned());
                 out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
+                if case.leaving {
+                    self.due[index] = None;
+                    out.push(Command::Forget(index));
+                    continue;
+                }
             }
             if let State::Healing { since, .. } = case.state {
                 self.due[index] = Some(since + case::HEAL_LIMIT);
@@ -283,8 +336,10 @@ impl Engine {
         out: &mut Vec<Command>,
     ) -> Duration {
         let Some(case) = self.cases[index].as_mut() else { return self.pace.tick };
+        case.forget_old_answer(now);
         let question = case.question(decision, &self.node, now);
         let Some(rung) = guard::wanted(&question, &self.policy) else {
+            give_back(index, case, out);
             case.confirms = 0;
             case.refused = None;
             tell_if_left_alone(index, case, decision, out);
@@ -295,24 +350,42 @@ impl Engine {
         match answer {
             Ok(permit) => {
                 let rung = permit.rung();
-                case.begin_healing(rung, decision.action, now);
-                if rung.is_hard() {
-                    self.node.history.hard_heal(now);
-                }
                 let intent = Intent {
                     rung,
                     decision: *decision,
                     row: case.row,
                     climbed_from: case.climbed_from.take(),
                 };
-                out.push(Command::Heal(index, intent));
+                if rung.is_hard() {
+                    self.node.history.hard_heal(now);
+                }
+                if self.policy.dry_run {
+                    give_back(index, case, out);
+                    case.withhold(rung, now);
+                    out.push(Command::Tell(index, Fact::Withheld(intent)));
+                } else {
+                    case.begin_healing(rung, decision.action, now);
+                    out.push(Command::Heal(index, intent));
+                }
                 self.pace.tick
             }
-            Err(refusal) => {
-                let news = case.refused.replace(refusal.gate) != Some(refusal.gate);
+            Err(Denial::AskCluster) => {
+                give_back(index, case, out);
+                // Looking goes on meanwhile; the answer brings the next look forward.
+                if case.begin_asking(now) {
+                    out.push(Command::Ask(index, rung));
+                }
+                self.pace.tick
+            }
+            Err(Denial::Refused(refusal)) => {
+                give_back(index, case, out);
+                let confirms =
+                    refusal.gate == Gate::Evidence && refusal.why != guard::Why::NothingCurrent;
+                let before = case.refused.replace(refusal.clone());
+                let news = before.is_none_or(|before| before.gate != refusal.gate);
                 let fact = Fact::Refused { rung, refusal, decision: *decision, news };
                 out.push(Command::Tell(index, fact));
-                if refusal.gate == Gate::Evidence && refusal.why != guard::Why::NothingCurrent {
+                if confirms {
                     case.confirm_delay()
                 } else {
                     case.confirms = 0;
@@ -326,28 +399,37 @@ impl Engine {
         &mut self,
         index: Index,
         incident: Option<i64>,
-        failed: Option<String>,
+        result: Remedied,
         now: Moment,
         out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         let Some((verification, same)) = case.begin_verifying(incident, now) else { return };
-        let ended = match failed {
-            Some(detail) => Some((Outcome::Failed, detail)),
-            None if !same => Some((Outcome::Unverified, "it was replaced meanwhile".to_owned())),
-            None => None,
+        let ended = match result {
+            Remedied::Failed(detail) => Some((Outcome::Failed, detail)),
+            Remedied::Ended(outcome, detail) => Some((outcome, detail)),
+            Remedied::Given if case.leaving => Some((Outcome::Unverified, GONE.to_owned())),
+            Remedied::Given if !same => {
+                Some((Outcome::Unverified, "it was replaced meanwhile".to_owned()))
+            }
+            Remedied::Given => None,
         };
         if let Some((outcome, detail)) = ended {
             let (policy, detail) = (&self.policy, Some(detail));
             out.push(conclude(index, case, policy, &verification, outcome, detail, now));
         }
-        self.look_soon_or_wait(index, now);
+        if case.leaving {
+            self.due[index] = None;
+            out.push(Command::Forget(index));
+        } else {
+            self.look_soon_or_wait(index, now, out);
+        }
     }
 
     /// After a remedy: a look at once, or, while nobody is there, the wait for a successor.
-    fn look_soon_or_wait(&mut self, index: Index, now: Moment) {
+    fn look_soon_or_wait(&mut self, index: Index, now: Moment, out: &mut Vec<Command>) {
         match &self.cases[index] {
-            Some(case) if case.absent => self.lost(index, now),
+            Some(case) if case.absent => self.lost(index, now, out),
             _ => self.schedule(index, now, Duration::ZERO),
         }
     }
@@ -361,8 +443,12 @@ impl Engine {
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         let (verification, same) = case.resume(incident, rung, before, judged, now);
-        if !same {
-            let detail = Some("it was replaced while the agent was away".to_owned());
+        if !same || rung == Rung::Evict {
+            let detail = match rung {
+                Rung::Evict => "it was to be evicted, and is still there",
+                _ => "it was replaced while the agent was away",
+            };
+            let detail = Some(detail.to_owned());
             let (policy, outcome) = (&self.policy, Outcome::Unverified);
             out.push(conclude(index, case, policy, &verification, outcome, detail, now));
         }
@@ -397,6 +483,16 @@ impl Engine {
         let owed = if case.is_confirming() { None } else { case.pace.settle(regular) };
         case.trigger = if owed.is_some() { Trigger::Wakeup } else { case.next_trigger() };
         self.due[index] = Some(owed.unwrap_or(regular));
+    }
+}
+
+/// How a treatment ends whose patient is gone.
+const GONE: &str = "it is gone";
+
+/// What the cluster granted and is not used goes back to it at once: others may wait for it.
+fn give_back(index: Index, case: &mut Case, out: &mut Vec<Command>) {
+    if case.give_back() {
+        out.push(Command::Release(index));
     }
 }
 

@@ -11,7 +11,6 @@ use crate::{
         health::{Health, HealthError, Poll, Transport},
         sample::KernelReading,
     },
-    target::{Cgroups, TargetId},
 };
 
 const URL: &str = "http://localhost:5000";
@@ -69,20 +68,7 @@ impl Patient {
 }
 
 fn target(instance: u32) -> Box<Target> {
-    Box::new(Target {
-        id: TargetId { uid: URL.to_owned(), instance: format!("{instance}@1") },
-        name: URL.to_owned(),
-        ceiling: Rung::Restart,
-        address: Some(([127, 0, 0, 1], 5000).into()),
-        host: "localhost:5000".to_owned(),
-        health_path: "/health".to_owned(),
-        heal_path: "/heal".to_owned(),
-        min_confidence: 0.8,
-        cgroups: Cgroups::default(),
-        port: Some(5000),
-        started: Moment::default(),
-        pid: None,
-    })
+    Box::new(Target::for_tests(URL, instance))
 }
 
 /// Plays the engine against patients, millisecond by millisecond.
@@ -103,6 +89,11 @@ struct Stage {
     /// Whether a restarted patient comes back, and whether a look ever does.
     comes_back: bool,
     answers: bool,
+    /// What the cluster answers, what it was asked, and how often a grant was given back.
+    cluster: Option<Result<(), (Refusal, Duration)>>,
+    asked: Vec<(u64, Rung)>,
+    released: u32,
+    withheld: Vec<(u64, Rung)>,
 }
 
 impl Stage {
@@ -123,6 +114,10 @@ impl Stage {
             fails: None,
             comes_back: true,
             answers: true,
+            cluster: None,
+            asked: Vec::new(),
+            released: 0,
+            withheld: Vec::new(),
         };
         for index in 0..patients {
             stage.handle(0, Event::Added(index, target(1)));
@@ -174,6 +169,14 @@ impl Stage {
                         self.treat(index, intent.rung, &mut events);
                     }
                     Command::Tell(_, fact) => self.note(ms, fact),
+                    Command::Ask(index, rung) => {
+                        self.asked.push((ms, rung));
+                        if let Some(answer) = self.cluster.clone() {
+                            events.push(Event::Cleared { index, rung, answer });
+                        }
+                    }
+                    Command::Release(_) => self.released += 1,
+                    Command::Forget(index) => self.engine.forget(index),
                 }
             }
         }
@@ -196,8 +199,12 @@ impl Stage {
             _ => {}
         }
         if self.reports {
-            let failed = self.fails.map(str::to_owned);
-            events.push(Event::Treated { index, incident: Some(1), failed });
+            let result = match (self.fails, rung) {
+                (Some(detail), _) => Remedied::Failed(detail.to_owned()),
+                (None, Rung::Evict) => Remedied::Ended(Outcome::Healed, "replaced".to_owned()),
+                (None, _) => Remedied::Given,
+            };
+            events.push(Event::Treated { index, incident: Some(1), result });
         }
     }
 
@@ -206,6 +213,7 @@ impl Stage {
             Fact::Concluded { rung, outcome, .. } => self.outcomes.push((ms, rung, outcome)),
             Fact::Refused { refusal, news: true, .. } => self.refusals.push((ms, refusal.gate)),
             Fact::LeftAlone { notable, .. } => self.left_alone.push(notable),
+            Fact::Withheld(intent) => self.withheld.push((ms, intent.rung)),
             _ => {}
         }
     }
@@ -496,7 +504,7 @@ fn a_soft_remedy_is_not_credited_to_another_instance() {
     stage.play(5000);
     assert_eq!(stage.rungs(), [Rung::Soft]);
     stage.handle(0, Event::Changed(0, target(2)));
-    stage.handle(0, Event::Treated { index: 0, incident: Some(1), failed: None });
+    stage.handle(0, Event::Treated { index: 0, incident: Some(1), result: Remedied::Given });
     assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Unverified)]);
 }
 
@@ -530,4 +538,162 @@ fn every_target_of_a_full_node_is_looked_at() {
     let unseen = stage.engine.cases().filter(|(_, case)| case.decision.is_none()).count();
     assert_eq!(unseen, 0);
     assert!(stage.looks <= 2100, "{} looks in 10 s", stage.looks);
+}
+
+/// A stage whose one target is a pod that may be evicted.
+fn ward() -> Stage {
+    let mut stage = Stage::new(1);
+    let pod = Target { ceiling: Rung::Evict, ..Target::pod_for_tests("web", 1) };
+    stage.handle(0, Event::Removed(0));
+    stage.handle(0, Event::Added(0, Box::new(pod)));
+    stage
+}
+
+fn refusal(gate: Gate) -> Refusal {
+    Refusal { gate, why: guard::Why::SwitchedOff }
+}
+
+/// Enough for a restart, at once and again and again.
+fn fails_for_ever(stage: &mut Stage) {
+    stage.at(3000, |p| p.stubborn = true);
+    for ms in (3000..100_000).step_by(100) {
+        stage.at(ms, |p| (0..3).for_each(|_| p.fail()));
+    }
+}
+
+#[test]
+fn a_pod_is_healed_only_once_the_cluster_has_agreed() {
+    let mut stage = ward();
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(6000);
+    assert_eq!(stage.rungs(), [], "it was asked and has not answered");
+    assert_eq!(stage.asked.len(), 1, "and is not asked again meanwhile");
+    stage.play(30_000);
+    assert_eq!(stage.asked.len(), 2, "but after a while it must have been lost");
+
+    let mut stage = ward();
+    stage.cluster = Some(Ok(()));
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(25_000);
+    assert_eq!(stage.rungs(), [Rung::Soft]);
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Healed)]);
+    assert_eq!(stage.released, 0, "what is used is not given back");
+}
+
+#[test]
+fn what_the_cluster_refuses_is_told_once_and_asked_again_after_a_while() {
+    let mut stage = ward();
+    stage.cluster = Some(Err((refusal(Gate::Rollout), Duration::from_secs(15))));
+    fails_for_ever(&mut stage);
+    stage.play(60_000);
+    assert_eq!(stage.rungs(), []);
+    let refused = stage.refusals.iter().filter(|(_, gate)| *gate == Gate::Rollout).count();
+    assert!((1..=4).contains(&refused), "{refused}");
+    assert!((3..=5).contains(&stage.asked.len()), "{:?}", stage.asked);
+}
+
+#[test]
+fn a_grant_that_is_not_used_is_given_back() {
+    let mut stage = ward();
+    fails_for_ever(&mut stage);
+    stage.play(6000);
+    assert_eq!(stage.asked.len(), 1);
+    let rung = stage.asked[0].1;
+    // Meanwhile it has died and come back: nothing was judged of the new life.
+    let changed = Target { ceiling: Rung::Evict, ..Target::pod_for_tests("web", 2) };
+    stage.handle(0, Event::Changed(0, Box::new(changed)));
+    stage.handle(0, Event::Cleared { index: 0, rung, answer: Ok(()) });
+    assert_eq!((stage.released, stage.rungs().len()), (1, 0));
+    stage.handle(0, Event::Cleared { index: 7, rung, answer: Ok(()) });
+    assert_eq!(stage.released, 2, "of a target that is gone too");
+}
+
+#[test]
+fn a_grant_is_given_back_when_the_patient_is_well_by_then() {
+    let mut stage = ward();
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.at(3500, |p| p.errors = 0);
+    stage.play(3400);
+    let (_, rung) = stage.asked[0];
+    stage.play(20_000);
+    stage.handle(0, Event::Cleared { index: 0, rung, answer: Ok(()) });
+    stage.play(3000);
+    assert_eq!((stage.released, stage.rungs().len()), (1, 0));
+}
+
+#[test]
+fn an_evicted_pod_leaves_when_its_end_is_known() {
+    let mut stage = ward();
+    let pod = Target {
+        ceiling: Rung::Evict,
+        no_restart: Some(crate::target::Obstacle::PreStopHook),
+        ..Target::pod_for_tests("web", 1)
+    };
+    stage.handle(0, Event::Changed(0, Box::new(pod)));
+    stage.cluster = Some(Ok(()));
+    stage.reports = false;
+    fails_for_ever(&mut stage);
+    stage.play(30_000);
+    assert_eq!(stage.rungs().last(), Some(&Rung::Evict), "a restart is out of the question");
+    stage.handle(0, Event::Removed(0));
+    assert_eq!(stage.engine.cases().count(), 1, "what came of it is yet to be told");
+    let result = Remedied::Ended(Outcome::Healed, "2 of 2 are ready".to_owned());
+    stage.handle(0, Event::Treated { index: 0, incident: Some(1), result });
+    assert_eq!(stage.ends().last(), Some(&(Rung::Evict, Outcome::Healed)));
+    assert_eq!(stage.engine.cases().count(), 0);
+}
+
+#[test]
+fn a_pod_deleted_under_verification_ends_unverified() {
+    let mut stage = ward();
+    stage.cluster = Some(Ok(()));
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(5000);
+    assert_eq!(stage.rungs(), [Rung::Soft]);
+    stage.handle(0, Event::Removed(0));
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Unverified)]);
+    assert_eq!(stage.engine.vacant(), 0);
+}
+
+#[test]
+fn other_settings_of_the_same_life_change_nothing_of_what_was_seen() {
+    let mut stage = ward();
+    stage.cluster = Some(Ok(()));
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(3050);
+    let observed = Target { ceiling: Rung::Observe, ..Target::pod_for_tests("web", 1) };
+    stage.handle(0, Event::Changed(0, Box::new(observed)));
+    stage.play(5000);
+    assert_eq!(stage.rungs(), [], "its owner took consent back");
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Mode));
+}
+
+#[test]
+fn a_dry_run_does_nothing_and_says_what_it_would() {
+    let mut stage = ward();
+    stage.engine.policy.dry_run = true;
+    stage.cluster = Some(Ok(()));
+    fails_for_ever(&mut stage);
+    stage.play(60_000);
+    assert_eq!(stage.rungs(), []);
+    assert!((1..=6).contains(&stage.withheld.len()), "{:?}", stage.withheld);
+}
+
+#[test]
+fn a_container_that_is_not_ready_is_warming_up() {
+    let mut stage = ward();
+    let kernel_only = Target {
+        address: None,
+        started: stage.now,
+        ceiling: Rung::Soft,
+        ..Target::pod_for_tests("web", 1)
+    };
+    stage.handle(0, Event::Removed(0));
+    stage.answers = false;
+    stage.handle(0, Event::Added(0, Box::new(kernel_only)));
+    stage.handle(0, Event::Ready(0, false));
+    let case = stage.engine.case(0).unwrap();
+    assert!(!case.is_ready());
+    stage.handle(0, Event::Ready(0, true));
+    assert!(stage.engine.case(0).unwrap().is_ready());
 }

@@ -6,6 +6,9 @@ use crate::{moment::Moment, target::Rung, verify::Outcome};
 
 /// How long a remedy that did not help keeps the next one in view.
 const CLIMB_VALID: Duration = Duration::from_secs(120);
+/// The same for an eviction, which has to wait until its workload is due another hard heal: 10 min
+/// after the restart that did not help.
+const CLIMB_TO_EVICT_VALID: Duration = Duration::from_secs(1200);
 
 /// The treatments of one target, whatever its instance: it outlives restarts on purpose, since a
 /// restart must not wash away its own cooldown.
@@ -14,6 +17,7 @@ pub struct History {
     last_soft: Option<Moment>,
     soft_failed: bool,
     last_restart: Option<Moment>,
+    last_evict: Option<Moment>,
     climbed: Option<(Rung, Moment)>,
     exhausted: bool,
     well_since: Option<Moment>,
@@ -28,7 +32,8 @@ impl History {
                 self.last_soft = Some(at);
                 self.soft_failed = false;
             }
-            Rung::Restart | Rung::Evict => self.last_restart = Some(at),
+            Rung::Restart => self.last_restart = Some(at),
+            Rung::Evict => self.last_evict = Some(at),
         }
         self.well_since = None;
     }
@@ -67,7 +72,9 @@ impl History {
     /// The rung that failed remedies have led to, while that is recent.
     #[must_use]
     pub fn climbed_to(&self, now: Moment) -> Option<Rung> {
-        self.climbed.filter(|(_, at)| now.since(*at) < CLIMB_VALID).map(|(rung, _)| rung)
+        let (rung, at) = self.climbed?;
+        let valid = if rung == Rung::Evict { CLIMB_TO_EVICT_VALID } else { CLIMB_VALID };
+        (now.since(at) < valid).then_some(rung)
     }
 
     /// Whether every permitted remedy was tried in vain.
@@ -86,7 +93,8 @@ impl History {
             Rung::Observe => Duration::ZERO,
             Rung::Soft if self.soft_failed => left(self.last_soft, policy.soft_retry),
             Rung::Soft => left(self.last_soft, policy.soft_cooldown),
-            Rung::Restart | Rung::Evict => left(self.last_restart, policy.restart_cooldown),
+            Rung::Restart => left(self.last_restart, policy.restart_cooldown),
+            Rung::Evict => left(self.last_evict, policy.restart_cooldown),
         }
     }
 }

@@ -4,23 +4,30 @@
 //! (a row that is not a number, a journal that cannot be written, an instance that has not yet
 //! answered) refuses. Gates are asked in a fixed order and the first refusal counts: the order is
 //! part of what people see in metrics and logs. Everything here is pure: values and `now` in.
+//!
+//! A pod belongs to a cluster, which is asked last ([`Denial::AskCluster`]): what nobody on the
+//! node objects to may still take down a workload. What the cluster answers is judged by
+//! [`workload`], by whoever asks.
 mod evidence;
 mod history;
+pub mod workload;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use evidence::{Evidence, Look};
 pub use history::{History, NodeHistory};
 use serde::Serialize;
+use workload::Rolling;
 
 use crate::{
     decide::{Action, Decision, Source},
     features::Causes,
     moment::Moment,
-    target::Rung,
+    target::{Obstacle, Rung},
 };
 
-/// The gates that need no cluster, in the order in which they are asked.
+/// The gates, in the order in which they are asked: first those of the node, then, for pods, those
+/// of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
@@ -42,13 +49,25 @@ pub enum Gate {
     Exhausted,
     /// The intention could not be made durable.
     Journal,
-    /// Healing is switched off.
+    /// Healing is switched off, on this node or in the whole cluster.
     Paused,
+    /// The API server does not answer, and what it would say matters.
+    ApiServer,
+    /// The pod is no longer the one that was judged.
+    Identity,
+    /// The workload is rolling out or being scaled.
+    Rollout,
+    /// A PodDisruptionBudget does not permit it.
+    DisruptionBudget,
+    /// Most pods of the workload are sick: scale or wait, never restart.
+    Overload,
+    /// Another pod of the workload is being treated, or its share of hard heals is spent.
+    WorkloadLock,
 }
 
 impl Gate {
     /// All gates, in the order in which they are asked.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::Mode,
         Self::Confidence,
         Self::Evidence,
@@ -59,6 +78,12 @@ impl Gate {
         Self::Exhausted,
         Self::Journal,
         Self::Paused,
+        Self::ApiServer,
+        Self::Identity,
+        Self::Rollout,
+        Self::DisruptionBudget,
+        Self::Overload,
+        Self::WorkloadLock,
     ];
 
     /// The gate's name, as in metrics and logs.
@@ -75,15 +100,23 @@ impl Gate {
             Self::Exhausted => "exhausted",
             Self::Journal => "journal",
             Self::Paused => "paused",
+            Self::ApiServer => "api_server",
+            Self::Identity => "identity",
+            Self::Rollout => "rollout",
+            Self::DisruptionBudget => "disruption_budget",
+            Self::Overload => "overload",
+            Self::WorkloadLock => "workload_lock",
         }
     }
 }
 
 /// Why a gate refused.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Why {
     /// The ceiling is `observe`.
     ObserveOnly,
+    /// The remedy cannot be given to this target.
+    Impossible(Rung, Obstacle),
     /// Rules alone may not do more than reset.
     RulesAreSoft,
     /// Confidence and what was asked for.
@@ -108,8 +141,28 @@ pub enum Why {
     RemediesUsedUp,
     /// The journal cannot be written.
     NoJournal,
-    /// Healing is switched off.
+    /// Healing is switched off on this node.
     SwitchedOff,
+    /// Healing is switched off in the cluster, by this namespace's annotation.
+    ClusterPaused(Arc<str>),
+    /// What the API server, or the way to it, said.
+    NoAnswer(Arc<str>),
+    /// How the pod differs from the one that was judged.
+    MovedOn(Arc<str>),
+    /// What the workload is in the middle of.
+    Rolling(Rolling),
+    /// What the API server said of the budget, which names it.
+    Budget(Arc<str>),
+    /// Sick pods, of all that the workload has.
+    MostAreSick(u32, u32),
+    /// Who holds the workload's lock.
+    LockedBy(Arc<str>),
+    /// Hard heals within ten minutes, and how many the workload may have.
+    ShareSpent(u32, u32),
+    /// Hard heals in a row that did not help, on whichever node.
+    InVain(u32),
+    /// What is wrong with the workload's Lease.
+    BadLease(Arc<str>),
 }
 
 impl fmt::Display for Why {
@@ -141,12 +194,31 @@ impl fmt::Display for Why {
             }
             Self::NoJournal => f.write_str("the journal cannot be written"),
             Self::SwitchedOff => f.write_str("healing is paused"),
+            Self::Impossible(rung, obstacle) => write!(f, "no {}: {obstacle}", rung.name()),
+            Self::ClusterPaused(namespace) => {
+                write!(f, "healing is paused by an annotation of namespace {namespace}")
+            }
+            Self::NoAnswer(error) => write!(f, "the API server cannot be asked: {error}"),
+            Self::MovedOn(how) => write!(f, "not the pod that was judged: {how}"),
+            Self::Rolling(rolling) => rolling.fmt(f),
+            Self::Budget(said) => f.write_str(said),
+            Self::MostAreSick(sick, all) => {
+                write!(f, "{sick} of the workload's {all} pods are sick: scale or wait")
+            }
+            Self::LockedBy(holder) => write!(f, "another of its pods is treated by {holder}"),
+            Self::ShareSpent(heals, most) => {
+                write!(f, "{heals} hard heals of its workload in 10 min, at most {most} are due")
+            }
+            Self::InVain(heals) => {
+                write!(f, "{heals} hard heals of its workload did not help; people must look")
+            }
+            Self::BadLease(what) => f.write_str(what),
         }
     }
 }
 
 /// A gate said no.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
     /// Which gate.
     pub gate: Gate,
@@ -168,6 +240,26 @@ impl Permit {
     }
 }
 
+/// Why there is no permit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Denial {
+    /// A gate refused.
+    Refused(Refusal),
+    /// Nobody on the node objects; now the cluster has to be asked.
+    AskCluster,
+}
+
+/// What the cluster said to one remedy for one pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Clearance {
+    /// Nothing yet, or too long ago.
+    Unasked,
+    /// No.
+    Refused(Refusal),
+    /// Nothing against it, just now.
+    Given(Rung),
+}
+
 /// What the operator permits and how patient the guard is.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -187,6 +279,8 @@ pub struct Policy {
     pub warm_up: Duration,
     /// How long a target must be well before used-up remedies are forgotten.
     pub forgive_after: Duration,
+    /// Nothing is done; what would have been is told.
+    pub dry_run: bool,
 }
 
 impl Policy {
@@ -212,6 +306,7 @@ impl Default for Policy {
             node_budget: 2,
             warm_up: Duration::from_secs(60),
             forgive_after: Duration::from_secs(300),
+            dry_run: false,
         }
     }
 }
@@ -227,6 +322,12 @@ pub struct Question<'a> {
     pub causes: Causes,
     /// The target's own ceiling.
     pub ceiling: Rung,
+    /// Why it cannot be restarted in place, if it cannot.
+    pub no_restart: Option<Obstacle>,
+    /// Why it cannot be evicted, if it cannot.
+    pub no_evict: Option<Obstacle>,
+    /// What the cluster said; `None` for a target that belongs to none.
+    pub clearance: Option<&'a Clearance>,
     /// The confidence it asks for.
     pub min_confidence: f32,
     /// When the instance started, and whether it has answered since.
@@ -270,7 +371,10 @@ pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Rung> {
     };
     let climbed = q.history.climbed_to(q.now).unwrap_or(Rung::Soft);
     let wanted = if is_current(q) { verdict.max(climbed) } else { climbed };
-    Some(wanted.min(ceiling(q, policy)).max(Rung::Soft))
+    let wanted = wanted.min(ceiling(q, policy)).max(Rung::Soft);
+    // Where a restart in place is out of the question, the next rung has to do, if it may.
+    let skip = wanted == Rung::Restart && q.no_restart.is_some() && q.no_evict.is_none();
+    Some(if skip && ceiling(q, policy) >= Rung::Evict { Rung::Evict } else { wanted })
 }
 
 /// Whether something that happens now supports a hard heal. A level of CPU or memory does only
@@ -280,11 +384,12 @@ const fn is_current(q: &Question<'_>) -> bool {
     q.causes.event() || (q.causes.level && matches!(q.decision.action, Action::RestartService))
 }
 
-/// Asks every gate in order.
+/// Asks every gate of the node in order, then looks at what the cluster said.
 ///
 /// # Errors
-/// The first refusal. A decision for `no_action` is none: ask [`wanted`] first.
-pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, Refusal> {
+/// The first refusal, or that the cluster has to be asked. A decision for `no_action` is none: ask
+/// [`wanted`] first.
+pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, Denial> {
     type Check = fn(&Question<'_>, Rung, &Policy) -> Option<Why>;
     const CHECKS: [(Gate, Check); 10] = [
         (Gate::Mode, mode),
@@ -300,10 +405,15 @@ pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, R
     ];
     for (gate, check) in CHECKS {
         if let Some(why) = check(q, rung, policy) {
-            return Err(Refusal { gate, why });
+            return Err(Denial::Refused(Refusal { gate, why }));
         }
     }
-    Ok(Permit { rung })
+    match q.clearance {
+        None => Ok(Permit { rung }),
+        Some(Clearance::Given(given)) if *given == rung => Ok(Permit { rung }),
+        Some(Clearance::Refused(refusal)) => Err(Denial::Refused(refusal.clone())),
+        Some(Clearance::Unasked | Clearance::Given(_)) => Err(Denial::AskCluster),
+    }
 }
 
 /// The strongest remedy that owner, operator and source of the decision agree on.
@@ -315,7 +425,15 @@ fn mode(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
     if q.ceiling.min(policy.max_action) < rung {
         return Some(Why::ObserveOnly);
     }
-    (ceiling(q, policy) < rung).then_some(Why::RulesAreSoft)
+    if ceiling(q, policy) < rung {
+        return Some(Why::RulesAreSoft);
+    }
+    let obstacle = match rung {
+        Rung::Observe | Rung::Soft => None,
+        Rung::Restart => q.no_restart,
+        Rung::Evict => q.no_evict,
+    };
+    obstacle.map(|obstacle| Why::Impossible(rung, obstacle))
 }
 
 fn confidence(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {

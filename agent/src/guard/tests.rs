@@ -12,6 +12,9 @@ struct Scene {
     decision: Decision,
     causes: Causes,
     ceiling: Rung,
+    no_restart: Option<Obstacle>,
+    no_evict: Option<Obstacle>,
+    clearance: Option<Clearance>,
     started: Moment,
     ready: bool,
     evidence: Evidence,
@@ -37,6 +40,9 @@ impl Scene {
             },
             causes: Causes { recent_error: true, ..Causes::default() },
             ceiling: Rung::Restart,
+            no_restart: None,
+            no_evict: None,
+            clearance: None,
             started: Moment::default(),
             ready: true,
             evidence,
@@ -47,11 +53,21 @@ impl Scene {
     }
 
     fn ask(&self) -> Result<Rung, Gate> {
+        self.answer().map_err(|denial| match denial {
+            Denial::Refused(refusal) => refusal.gate,
+            Denial::AskCluster => panic!("the cluster is not asked here"),
+        })
+    }
+
+    fn answer(&self) -> Result<Rung, Denial> {
         let question = Question {
             now: self.now,
             decision: &self.decision,
             causes: self.causes,
             ceiling: self.ceiling,
+            no_restart: self.no_restart,
+            no_evict: self.no_evict,
+            clearance: self.clearance.as_ref(),
             min_confidence: 0.8,
             started: self.started,
             ready: self.ready,
@@ -60,7 +76,7 @@ impl Scene {
             node: &self.node,
         };
         let rung = wanted(&question, &self.policy).expect("an action is wanted");
-        permit(&question, rung, &self.policy).map(|p| p.rung()).map_err(|refusal| refusal.gate)
+        permit(&question, rung, &self.policy).map(|permit| permit.rung())
     }
 }
 
@@ -283,4 +299,51 @@ fn an_outcome_nobody_can_tell_never_climbs() {
     let mut scene = Scene::new(Action::ResetErrors);
     scene.history.concluded(Rung::Soft, Outcome::Unverified, Rung::Restart, scene.now);
     assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn the_cluster_is_asked_last_and_its_word_counts_for_one_remedy() {
+    let mut scene = Scene::new(Action::RestartService);
+    let refusal = Refusal { gate: Gate::Rollout, why: Why::SwitchedOff };
+    for (clearance, answer) in [
+        (Clearance::Unasked, Err(Denial::AskCluster)),
+        (Clearance::Given(Rung::Soft), Err(Denial::AskCluster)),
+        (Clearance::Given(Rung::Restart), Ok(Rung::Restart)),
+        (Clearance::Refused(refusal.clone()), Err(Denial::Refused(refusal.clone()))),
+    ] {
+        scene.clearance = Some(clearance);
+        assert_eq!(scene.answer(), answer);
+    }
+    scene.clearance = Some(Clearance::Unasked);
+    scene.node.paused = true;
+    assert_eq!(scene.ask(), Err(Gate::Paused), "nobody is asked about what the node refuses");
+}
+
+#[test]
+fn where_a_restart_is_impossible_the_next_rung_has_to_do_if_it_may() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.no_restart = Some(Obstacle::PreStopHook);
+    assert_eq!(scene.ask(), Err(Gate::Mode), "its owner does not consent to an eviction");
+    scene.ceiling = Rung::Evict;
+    assert_eq!(scene.ask(), Ok(Rung::Evict));
+    scene.policy.max_action = Rung::Restart;
+    assert_eq!(scene.ask(), Err(Gate::Mode));
+    scene.policy.max_action = Rung::Evict;
+    scene.no_evict = Some(Obstacle::NoController);
+    assert_eq!(scene.ask(), Err(Gate::Mode));
+    scene.decision.action = Action::ResetErrors;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn an_eviction_follows_a_restart_in_vain_when_the_workload_is_due_another() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.ceiling = Rung::Evict;
+    scene.history.treated(Rung::Restart, scene.now);
+    scene.history.concluded(Rung::Restart, Outcome::NotHealed, Rung::Evict, scene.now);
+    assert_eq!(scene.ask(), Ok(Rung::Evict), "the restart's cooldown is the restart's");
+    scene.now = scene.now + Duration::from_secs(1199);
+    assert_eq!(scene.ask(), Ok(Rung::Evict));
+    scene.now = scene.now + Duration::from_secs(1);
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
 }
