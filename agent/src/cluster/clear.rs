@@ -1,0 +1,160 @@
+//! The questions before a heal, in order, cheapest first; the first "no" ends them.
+//!
+//! A soft heal needs only that nobody has paused the cluster. A hard one needs, besides, that the
+//! pod is still the one that was judged, that its workload is at rest, that a disruption budget
+//! would permit its eviction (a restart in place takes it out of service just the same), and the
+//! workload's lock.
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{Cluster, Lock, eviction::Answer, pause::no_answer, within};
+use crate::{
+    guard::{Gate, Refusal, Why, workload},
+    target::{
+        Rung,
+        pod::{PodRef, patient},
+    },
+    verify::Outcome,
+};
+
+/// What is to be done, to which pod.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The pod, as it was judged.
+    pub pod: Arc<PodRef>,
+    /// The remedy.
+    pub rung: Rung,
+    /// How many pods of its workload are sick on this node, itself among them.
+    pub sick: u32,
+    /// Nothing will be done: no lock is taken.
+    pub dry_run: bool,
+}
+
+/// Between two looks at an evicted pod's owner.
+const FOLLOW: Duration = Duration::from_secs(3);
+/// How long a successor may take to be ready.
+const SUCCESSOR: Duration = Duration::from_secs(180);
+
+impl Cluster {
+    /// Whether the cluster has nothing against it; for a hard remedy with the workload's lock.
+    ///
+    /// # Errors
+    /// The refusal, and how long it is pointless to ask again.
+    pub async fn clear(
+        self: &Arc<Self>,
+        request: &Request,
+    ) -> Result<Option<Lock>, (Refusal, Duration)> {
+        let cleared = self.ask_all(request).await;
+        cleared.map_err(|refusal| {
+            let wait = wait(refusal.gate);
+            (refusal, wait)
+        })
+    }
+
+    async fn ask_all(self: &Arc<Self>, request: &Request) -> Result<Option<Lock>, Refusal> {
+        let Request { pod, rung, sick, dry_run } = request;
+        self.not_paused(*rung).await?;
+        if !rung.is_hard() {
+            return Ok(None);
+        }
+        self.still_judged(pod, *rung).await?;
+        let of = self.workload(pod).await.map_err(|error| no_answer(&error))?;
+        if let Some(refusal) = workload::rollout(of.rolling) {
+            return Err(refusal);
+        }
+        if let Some(refusal) = self.ask_eviction(pod, true).await.refusal() {
+            return Err(refusal);
+        }
+        self.lock(&of, pod, *rung, *sick, *dry_run).await
+    }
+
+    /// Whether the pod is the one that was judged, by the API server's freshest word, and its owner
+    /// still consents.
+    async fn still_judged(&self, pod: &PodRef, rung: Rung) -> Result<(), Refusal> {
+        let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
+        let found = found.map_err(|error| no_answer(&error))?;
+        let moved_on = |how: &str| Refusal { gate: Gate::Identity, why: Why::MovedOn(how.into()) };
+        let found = found.ok_or_else(|| moved_on("it is gone"))?;
+        let now = patient(&found).map_err(|absent| moved_on(&absent.to_string()))?;
+        if now.pod.uid != pod.uid {
+            return Err(moved_on("another pod has its name"));
+        }
+        if now.pod.container_id != pod.container_id {
+            return Err(moved_on("its container has been started anew"));
+        }
+        if now.ceiling < rung {
+            return Err(Refusal { gate: Gate::Mode, why: Why::ObserveOnly });
+        }
+        Ok(())
+    }
+
+    /// Evicts the pod: asks once more whether it may (with the wrong uid a real eviction would
+    /// spend the budget), then does it.
+    ///
+    /// # Errors
+    /// What the API server has against it.
+    pub async fn evict(&self, pod: &PodRef) -> Result<(), Refusal> {
+        for dry_run in [true, false] {
+            match self.ask_eviction(pod, dry_run).await {
+                Answer::Allowed => {}
+                answer => return answer.refusal().map_or(Ok(()), Err),
+            }
+        }
+        Ok(())
+    }
+
+    /// How many pods of the workload should be ready once the pod, still there, has a successor; if
+    /// that can be known.
+    pub async fn goal(&self, pod: &PodRef) -> Option<u32> {
+        let of = self.workload(pod).await.ok()?;
+        let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await.ok()??;
+        let is_ready = patient(&found).is_ok_and(|patient| patient.ready);
+        Some(of.ready + u32::from(!is_ready))
+    }
+
+    /// What became of an evicted pod's workload: well when it has `goal` ready pods for `window`.
+    pub async fn replaced(&self, pod: &PodRef, goal: u32, window: Duration) -> (Outcome, String) {
+        let begun = self.clock.now();
+        let mut since = None;
+        let mut last = None;
+        loop {
+            sleep(FOLLOW).await;
+            let now = self.clock.now();
+            if let Ok(of) = self.workload(pod).await {
+                let goal = goal.min(of.replicas);
+                if of.ready >= goal {
+                    let since = *since.get_or_insert(now);
+                    if now.since(since) >= window {
+                        let text = format!("{} of {} pods are ready again", of.ready, of.replicas);
+                        return (Outcome::Healed, text);
+                    }
+                } else {
+                    since = None;
+                }
+                last = Some(of);
+            }
+            if now.since(begun) >= SUCCESSOR + window {
+                return match last {
+                    Some(of) => {
+                        let text = format!("only {} of {} pods are ready", of.ready, of.replicas);
+                        (Outcome::NotHealed, text)
+                    }
+                    None => (Outcome::Unverified, "the API server does not answer".to_owned()),
+                };
+            }
+        }
+    }
+}
+
+/// How long it is pointless to ask again.
+const fn wait(gate: Gate) -> Duration {
+    Duration::from_secs(match gate {
+        Gate::Paused => 4,
+        Gate::ApiServer | Gate::Identity => 5,
+        Gate::WorkloadLock => 10,
+        Gate::Rollout | Gate::DisruptionBudget => 15,
+        Gate::Overload => 30,
+        _ => 60,
+    })
+}

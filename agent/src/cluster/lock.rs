@@ -1,0 +1,333 @@
+//! One hard heal per workload at a time, in the whole cluster: a Lease in Paramedic's own namespace,
+//! held from before the act to the end of its verification.
+//!
+//! All changes are compare-and-swap on the Lease's resourceVersion: of two agents that saw it free
+//! one gets it, and the other sees that it is not. Losing one to a deletion is survived too: to PUT
+//! a Lease that is gone creates it anew, but a PUT after somebody else created one is a conflict.
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::api::PostParams;
+use tokio::{task::JoinHandle, time::sleep};
+use tracing::{debug, warn};
+
+use super::{
+    ApiError, Cluster,
+    lease::{self, Heal, RECORD, Record, Sick},
+    within,
+    workload::Workload,
+};
+use crate::{
+    guard::{Gate, Refusal, Why, workload},
+    moment::Moment,
+    target::{Rung, pod::PodRef},
+    verify::Outcome,
+};
+
+/// A lock that does not change for this long is nobody's.
+const DURATION: Duration = Duration::from_secs(60);
+/// A holder renews this often.
+const RENEW: Duration = Duration::from_secs(20);
+/// Nothing is done under a lock with less than this left.
+pub const LEAST_LEFT: Duration = Duration::from_secs(30);
+/// Conflicts that are tried again: somebody else was faster each time.
+const TRIES: u32 = 4;
+/// Leases that are remembered; each is one workload with a sick pod on this node.
+const MOST_SEEN: usize = 4096;
+
+/// A Lease as it looked when it last changed.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    mark: Mark,
+    since: Moment,
+}
+
+/// What changes when a holder acquires or renews. The resourceVersion is not it: others write their
+/// sick counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mark {
+    holder: String,
+    renewed: Option<Timestamp>,
+    transitions: i32,
+}
+
+/// The right to one hard heal. Renewed in the background until it is released; dropped without
+/// that, it expires by itself.
+#[derive(Debug)]
+pub struct Lock {
+    held: Arc<Mutex<Held>>,
+    heal: Heal,
+    name: String,
+    renewal: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// The Lease as last written.
+    lease: Lease,
+    /// Until when it is ours for sure: counted from before the request that wrote it.
+    until: Moment,
+}
+
+impl Lock {
+    /// How long it is ours for sure.
+    #[must_use]
+    pub fn left(&self, now: Moment) -> Duration {
+        guard(&self.held).until.since(now)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Cluster {
+    /// Takes the workload's lock for one remedy, unless somebody has it, most of its pods are sick,
+    /// or its share is spent. Says in any case how many of its pods are sick here. With `dry_run`
+    /// nothing is written and no lock taken.
+    pub(super) async fn lock(
+        self: &Arc<Self>,
+        of: &Workload,
+        pod: &PodRef,
+        rung: Rung,
+        sick: u32,
+        dry_run: bool,
+    ) -> Result<Option<Lock>, Refusal> {
+        let name = lease::name(&of.kind, &of.namespace, &of.name);
+        for _ in 0..TRIES {
+            let lease = self.read_lease(&name).await.map_err(|e| super::pause::no_answer(&e))?;
+            let now = self.server_now().map_err(|e| super::pause::no_answer(&e))?;
+            let mut record = record_of(&name, lease.as_ref())?;
+            record.prune(now);
+            record.sick.insert(self.identity.node.clone(), Sick { at: now, pods: sick });
+            let refusal = self.judge(&name, of, lease.as_ref(), &record, now);
+            if dry_run {
+                return refusal.map_or(Ok(None), Err);
+            }
+            let before = self.clock.now();
+            if let Some(refusal) = refusal {
+                let told = self.write(&name, lease, &record, None).await;
+                if let Err(error) = told {
+                    debug!(lease = name, %error, "the number of sick pods was not written");
+                }
+                return Err(refusal);
+            }
+            let heal = Heal {
+                at: now,
+                by: self.identity.holder.clone(),
+                pod: pod.name.clone(),
+                rung,
+                outcome: None,
+            };
+            record.heals.push(heal.clone());
+            match self.write(&name, lease, &record, Some(&self.identity.holder)).await {
+                Ok(lease) => return Ok(Some(self.hold(name, lease, heal, before))),
+                Err(error) if is_conflict(&error) => {}
+                Err(error) => return Err(super::pause::no_answer(&error)),
+            }
+        }
+        let why = Why::LockedBy("others, who were faster".into());
+        Err(Refusal { gate: Gate::WorkloadLock, why })
+    }
+
+    fn judge(
+        &self,
+        name: &str,
+        of: &Workload,
+        lease: Option<&Lease>,
+        record: &Record,
+        now: i64,
+    ) -> Option<Refusal> {
+        let locked = || {
+            let holder = self.other_holder(name, lease?)?;
+            let why = Why::LockedBy(holder.into());
+            Some(Refusal { gate: Gate::WorkloadLock, why })
+        };
+        workload::overload(record.sick(now), of.replicas)
+            .or_else(|| workload::in_vain(record.in_vain(now)))
+            .or_else(locked)
+            .or_else(|| workload::share_spent(record.recent(now), of.replicas))
+    }
+
+    /// Who holds it, unless it has not changed for so long that its holder must be gone.
+    fn other_holder(&self, name: &str, lease: &Lease) -> Option<String> {
+        let spec = lease.spec.as_ref()?;
+        let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty())?;
+        let mark = Mark {
+            holder: holder.clone(),
+            renewed: spec.renew_time.as_ref().map(|time| time.0),
+            transitions: spec.lease_transitions.unwrap_or(0),
+        };
+        let now = self.clock.now();
+        let mut seen = guard(&self.seen);
+        if seen.len() >= MOST_SEEN {
+            // Whoever is forgotten here is waited for once more.
+            seen.clear();
+        }
+        let seen = seen.entry(name.to_owned()).or_insert(Seen { mark: mark.clone(), since: now });
+        if seen.mark != mark {
+            *seen = Seen { mark, since: now };
+        }
+        (now.since(seen.since) < DURATION).then_some(holder)
+    }
+
+    async fn read_lease(&self, name: &str) -> Result<Option<Lease>, ApiError> {
+        within(self.leases.get_opt(name)).await
+    }
+
+    /// Writes the record; with a holder also the lock. Nothing is written if the Lease has changed
+    /// since it was read.
+    async fn write(
+        &self,
+        name: &str,
+        lease: Option<Lease>,
+        record: &Record,
+        holder: Option<&str>,
+    ) -> Result<Lease, ApiError> {
+        let exists = lease.is_some();
+        let mut lease = lease.unwrap_or_else(|| Lease {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            spec: None,
+        });
+        lease.metadata.managed_fields = None;
+        let text = serde_json::to_string(record).unwrap_or_default();
+        lease.metadata.annotations.get_or_insert_default().insert(RECORD.to_owned(), text);
+        if let Some(holder) = holder {
+            let spec = lease.spec.get_or_insert_default();
+            let changes_hands = spec.holder_identity.as_deref() != Some(holder);
+            if changes_hands {
+                let transitions = spec.lease_transitions.unwrap_or(0);
+                spec.lease_transitions = Some(transitions.saturating_add(1));
+                spec.acquire_time = Some(self.stamp());
+            }
+            self.sign(spec, holder);
+        }
+        let params = PostParams::default();
+        if exists {
+            within(self.leases.replace(name, &params, &lease)).await
+        } else {
+            within(self.leases.create(&params, &lease)).await
+        }
+    }
+
+    fn sign(&self, spec: &mut LeaseSpec, holder: &str) {
+        spec.holder_identity = Some(holder.to_owned());
+        spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
+        spec.renew_time = Some(self.stamp());
+    }
+
+    /// For people who read Leases, and for a renewal to be seen as a change: the server's seconds,
+    /// and the boot clock's microseconds.
+    fn stamp(&self) -> MicroTime {
+        let now = self.clock.now();
+        let micros = i32::try_from(now.as_nanos() / 1000 % 1_000_000).unwrap_or(0) * 1000;
+        let time = Timestamp::new(self.server_clock.now(now).unwrap_or(0), micros);
+        MicroTime(time.unwrap_or(Timestamp::UNIX_EPOCH))
+    }
+
+    fn hold(self: &Arc<Self>, name: String, lease: Lease, heal: Heal, before: Moment) -> Lock {
+        let held = Arc::new(Mutex::new(Held { lease, until: before + DURATION }));
+        let renewal = tokio::spawn(Arc::clone(self).renew(name.clone(), Arc::clone(&held)));
+        Lock { held, heal, name, renewal }
+    }
+
+    /// Renews until it is aborted, or the lock is another's.
+    async fn renew(self: Arc<Self>, name: String, held: Arc<Mutex<Held>>) {
+        loop {
+            sleep(RENEW).await;
+            let mut lease = guard(&held).lease.clone();
+            for _ in 0..TRIES {
+                let before = self.clock.now();
+                self.sign(lease.spec.get_or_insert_default(), &self.identity.holder);
+                lease.metadata.managed_fields = None;
+                let params = PostParams::default();
+                match within(self.leases.replace(&name, &params, &lease)).await {
+                    Ok(lease) => {
+                        *guard(&held) = Held { lease, until: before + DURATION };
+                        break;
+                    }
+                    Err(error) if is_conflict(&error) => {}
+                    Err(error) => {
+                        warn!(lease = name, %error, "a workload's lock could not be renewed");
+                        break;
+                    }
+                }
+                // Somebody wrote a sick count, or took it after it had expired.
+                match self.read_lease(&name).await {
+                    Ok(Some(newer)) if self.is_ours(&newer) => lease = newer,
+                    Ok(_) => {
+                        warn!(lease = name, "a workload's lock was lost");
+                        guard(&held).until = Moment::default();
+                        return;
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    fn is_ours(&self, lease: &Lease) -> bool {
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+        holder == Some(self.identity.holder.as_str())
+    }
+
+    /// Gives the lock back and writes down how the heal ended; one that was not even begun
+    /// (`None`) never was.
+    pub async fn release(&self, lock: Lock, outcome: Option<Outcome>) {
+        lock.renewal.abort();
+        for _ in 0..TRIES {
+            let error = match self.try_release(&lock, outcome).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            if !is_conflict(&error) {
+                warn!(lease = lock.name, %error, "a lock was not given back; it will expire");
+                return;
+            }
+        }
+    }
+
+    async fn try_release(&self, lock: &Lock, outcome: Option<Outcome>) -> Result<(), ApiError> {
+        let Some(mut lease) = self.read_lease(&lock.name).await? else { return Ok(()) };
+        let Ok(mut record) = record_of(&lock.name, Some(&lease)) else { return Ok(()) };
+        let ours = |heal: &Heal| heal.outcome.is_none() && *heal == lock.heal;
+        if outcome.is_none() {
+            record.heals.retain(|heal| !ours(heal));
+        } else if let Some(heal) = record.heals.iter_mut().find(|heal| ours(heal)) {
+            heal.outcome = outcome;
+        }
+        record.prune(self.server_now()?);
+        if self.is_ours(&lease) {
+            let spec = lease.spec.get_or_insert_default();
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+        }
+        self.write(&lock.name, Some(lease), &record, None).await.map(|_| ())
+    }
+}
+
+fn record_of(name: &str, lease: Option<&Lease>) -> Result<Record, Refusal> {
+    let annotations = lease.and_then(|lease| lease.metadata.annotations.as_ref());
+    let text = annotations.and_then(|all| all.get(RECORD)).map(String::as_str);
+    Record::parse(text).map_err(|error| {
+        let what = format!("the record on Lease {name} cannot be read ({error}): delete the Lease");
+        Refusal { gate: Gate::WorkloadLock, why: Why::BadLease(what.into()) }
+    })
+}
+
+fn is_conflict(error: &ApiError) -> bool {
+    matches!(error, ApiError::Refused(kube::Error::Api(status)) if status.code == 409)
+}

@@ -1,0 +1,167 @@
+//! One watch: the consenting pods of this node, and no others.
+//!
+//! kube's watcher keeps it alive through bookmarks, expiry, disconnects and refusals; here its
+//! events become [`Change`]s. Nothing of a pod is kept but its uid: who is watched and how is in
+//! the loop, and a pod's whole object is some 10 KiB.
+use std::{collections::HashSet, pin::pin};
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::target::pod::{Absent, HEAL_LABEL, Patient, patient};
+
+/// What the watch brought.
+#[derive(Debug)]
+pub enum Change {
+    /// The pod's container runs and may be watched.
+    Patient(Box<Patient>),
+    /// The pod is there, and is nobody's patient now.
+    Absent {
+        /// The pod's uid.
+        uid: String,
+        /// `namespace/name`.
+        name: String,
+        /// Why.
+        why: Absent,
+    },
+    /// The pod is gone, or no longer consents.
+    Gone {
+        /// The pod's uid.
+        uid: String,
+    },
+    /// All pods of the node have been told; these are there, by uid.
+    Synced(HashSet<String>),
+    /// The API server cannot be heard. What was known stays.
+    Away(String),
+    /// It is heard again.
+    Back,
+}
+
+/// Follows the node's pods until nobody listens.
+pub async fn changes(client: Client, node: String, out: mpsc::Sender<Change>) {
+    let api: Api<Pod> = Api::all(client);
+    let mut teller = Teller { out, known: HashSet::new(), listed: HashSet::new(), away: false };
+    let mut streaming = true;
+    loop {
+        let config =
+            watcher::Config::default().fields(&format!("spec.nodeName={node}")).labels(HEAL_LABEL);
+        let config = if streaming { config.streaming_lists() } else { config };
+        let events = watcher(api.clone(), config).default_backoff();
+        let mut events = pin!(events);
+        while let Some(event) = events.next().await {
+            let told = match event {
+                Ok(event) => teller.tell(event).await,
+                Err(error) if streaming && is_unsupported(&error) => {
+                    info!("the API server does not stream lists: plain lists are used");
+                    streaming = false;
+                    break;
+                }
+                Err(error) => teller.away(&error).await,
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether it was the streaming of the list that the server did not like.
+fn is_unsupported(error: &watcher::Error) -> bool {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = source {
+        if error.to_string().contains("sendInitialEvents") {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+struct Teller {
+    out: mpsc::Sender<Change>,
+    /// The uids that were told of.
+    known: HashSet<String>,
+    /// Those among them that the list under way has named.
+    listed: HashSet<String>,
+    away: bool,
+}
+
+/// Nobody listens any more.
+type Told = Result<(), mpsc::error::SendError<Change>>;
+
+impl Teller {
+    async fn tell(&mut self, event: Event<Pod>) -> Told {
+        if self.away && !matches!(event, Event::Init) {
+            self.away = false;
+            info!("the API server is heard again");
+            self.out.send(Change::Back).await?;
+        }
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                Ok(())
+            }
+            Event::InitApply(pod) => {
+                self.listed.extend(pod.metadata.uid.clone());
+                self.seen(&pod).await
+            }
+            Event::InitDone => {
+                let gone: Vec<_> = self.known.difference(&self.listed).cloned().collect();
+                for uid in gone {
+                    self.gone(uid).await?;
+                }
+                self.listed = HashSet::new();
+                self.out.send(Change::Synced(self.known.clone())).await
+            }
+            Event::Apply(pod) => self.seen(&pod).await,
+            // Deleted, or its label was taken away: either way nobody consents any more.
+            Event::Delete(pod) => match pod.metadata.uid {
+                Some(uid) => self.gone(uid).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn seen(&mut self, pod: &Pod) -> Told {
+        let Some(uid) = pod.metadata.uid.clone() else { return Ok(()) };
+        self.known.insert(uid.clone());
+        let change = match patient(pod) {
+            Ok(patient) => Change::Patient(Box::new(patient)),
+            Err(why) => {
+                let of = |text: &Option<String>| text.clone().unwrap_or_default();
+                let name = format!("{}/{}", of(&pod.metadata.namespace), of(&pod.metadata.name));
+                Change::Absent { uid, name, why }
+            }
+        };
+        self.out.send(change).await
+    }
+
+    async fn gone(&mut self, uid: String) -> Told {
+        if self.known.remove(&uid) {
+            self.out.send(Change::Gone { uid }).await?;
+        }
+        Ok(())
+    }
+
+    /// Told once, not with every attempt.
+    async fn away(&mut self, error: &watcher::Error) -> Told {
+        if std::mem::replace(&mut self.away, true) {
+            return Ok(());
+        }
+        let text = anyhow::format_err!("{error}").to_string();
+        warn!(
+            error = text,
+            "the API server cannot be heard: watching and soft heals go on, hard heals wait"
+        );
+        self.out.send(Change::Away(text)).await
+    }
+}
