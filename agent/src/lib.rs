@@ -14,6 +14,7 @@ pub mod heal;
 pub mod verify;
 pub mod record;
 
+pub mod cluster;
 pub mod engine;
 pub mod run;
 pub mod serve;

@@ -42,6 +42,27 @@ impl Moment {
     }
 }
 
+/// Where the edges of the program get the present from.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Clock {
+    /// The node's boot clock.
+    #[default]
+    Boot,
+    /// tokio's clock since an instant of its own, which tests pause and turn.
+    Tokio(tokio::time::Instant),
+}
+
+impl Clock {
+    /// The present.
+    #[must_use]
+    pub fn now(self) -> Moment {
+        match self {
+            Self::Boot => Moment::now(),
+            Self::Tokio(since) => Moment::from(since.elapsed()),
+        }
+    }
+}
+
 impl From<Duration> for Moment {
     fn from(since_boot: Duration) -> Self {
         Self(u64::try_from(since_boot.as_nanos()).unwrap_or(u64::MAX))

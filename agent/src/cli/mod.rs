@@ -1,7 +1,10 @@
 //! The command line: what the user typed becomes what the agent needs, all mistakes at once.
+mod agent;
 mod check;
+mod explain;
 mod incidents;
 pub mod logging;
+mod start;
 mod state_dir;
 mod watch;
 
@@ -13,7 +16,8 @@ use clap::{Parser, Subcommand};
 /// verifies, explains.
 ///
 /// Try it: `paramedic check` shows what this machine's kernel permits, `paramedic watch
-/// http://localhost:5000` watches the service on port 5000.
+/// http://localhost:5000` watches the service on port 5000. On the nodes of a cluster `paramedic
+/// agent` runs; `paramedic explain POD` asks it what it sees and why it does what it does.
 ///
 /// Exit codes: 0 all is well, 1 something failed or is missing, 2 wrong usage.
 #[derive(Debug, Parser)]
@@ -30,6 +34,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Watch(Box<watch::Watch>),
+    Agent(Box<agent::NodeAgent>),
+    Explain(explain::Explain),
     Check(check::Check),
     Incidents(incidents::Incidents),
 }
@@ -47,6 +53,8 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Watch(watch) => watch.run().await,
+            Command::Agent(agent) => agent.run().await,
+            Command::Explain(explain) => explain.run().await,
             Command::Check(check) => check.run(),
             Command::Incidents(incidents) => incidents.run(),
         }

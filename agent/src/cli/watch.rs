@@ -4,24 +4,25 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::info;
 
-use super::{WrongUsage, state_dir};
+use super::{
+    WrongUsage,
+    start::{Mistakes, State, brain, kernel, raise_file_limit, shutdown},
+    state_dir,
+};
 use crate::{
-    decide::Brain,
     engine::Pace,
     guard::Policy,
-    record::{Incident, JournalError, Metrics, Recorder, SharedJournal, StateLock},
+    moment::Clock,
+    record::{Metrics, Recorder},
     run::{Agent, Config, Watched},
     serve::{Server, Sources},
-    signal::kernel::{Kernel, Options, Probe, Status, Wakeups},
     target::{
         Rung,
         url::{WatchUrl, target_from_url},
@@ -83,6 +84,9 @@ pub(super) struct Watch {
     /// Where metrics and status are served, read-only.
     #[arg(long, default_value = "127.0.0.1:9100", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Do nothing: record what would be done.
+    #[arg(long)]
+    dry_run: bool,
     /// Do without kernel signals, for example where the rights for eBPF cannot be had.
     #[arg(long)]
     no_kernel: bool,
@@ -116,52 +120,42 @@ impl Watch {
             format!("cannot listen on {}: choose another address with --listen", self.listen)
         })?;
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
-        let brain = Arc::new(self.brain(&metrics));
+        let brain = Arc::new(brain(self.model.as_ref(), self.rules_may_restart, &metrics));
         raise_file_limit();
         let State { lock, journal, past } = State::open(&state_dir, &mut config.policy);
-        let kernel = self.kernel(&metrics, config.watched.len());
+        let kernel = kernel(config.watched.len(), self.no_kernel, &metrics);
         let (queries, asked) = mpsc::channel(8);
-        let recorder = Recorder::new(Arc::clone(&metrics), journal.clone());
+        let recorder = Recorder::new(Arc::clone(&metrics), journal.clone(), None, Clock::default());
         let sources = Sources { metrics, queries, state_dir: journal.map(|_| state_dir) };
         info!(address = %server.address()?, "serving metrics and status");
         tokio::spawn(server.run(sources));
-        Agent::new(config, brain, kernel, recorder, past, asked).run(shutdown()?).await;
+        let agent = Agent::new(config, brain, kernel, recorder, past, asked, None);
+        agent.run(shutdown()?).await;
         drop(lock);
         Ok(ExitCode::SUCCESS)
     }
 
     /// What the user typed as what the agent needs; all mistakes at once.
-    fn config(&self, state_dir: &Path) -> anyhow::Result<Config> {
-        let mut mistakes = Vec::new();
-        let mut seconds = |name: &str, value: f64, least: f64, most: f64| {
-            if (least..=most).contains(&value) {
-                return Duration::from_secs_f64(value);
-            }
-            mistakes.push(format!("--{name} must be from {least} to {most} seconds, not {value}"));
-            Duration::ZERO
-        };
+    fn config(&self, state_dir: &Path) -> Result<Config, WrongUsage> {
+        let mut mistakes = Mistakes::default();
         let pace = Pace {
-            tick: seconds("interval", self.interval, 0.5, 5.0),
-            verify_window: seconds("verify-window", self.verify_window, 1.0, 3600.0),
+            tick: mistakes.seconds("interval", self.interval, 0.5, 5.0),
+            verify_window: mistakes.seconds("verify-window", self.verify_window, 1.0, 3600.0),
         };
-        let grace = seconds("grace", self.grace, 0.0, 600.0);
+        let grace = mistakes.seconds("grace", self.grace, 0.0, 600.0);
         if !(0.5..=1.0).contains(&self.min_confidence) {
-            mistakes.push(format!(
-                "--min-confidence must be from 0.5 to 1, not {}",
-                self.min_confidence
-            ));
+            let given = self.min_confidence;
+            mistakes.add(format!("--min-confidence must be from 0.5 to 1, not {given}"));
         }
         for (name, path) in [("health-path", &self.health_path), ("heal-path", &self.heal_path)] {
             if !path.starts_with('/') {
-                mistakes.push(format!("--{name} must begin with /, not {path:?}"));
+                mistakes.add(format!("--{name} must begin with /, not {path:?}"));
             }
         }
         if self.restart_command.is_some() && !self.also.is_empty() {
-            mistakes.push("--restart-command restarts one service; leave out --also".to_owned());
+            mistakes.add("--restart-command restarts one service; leave out --also");
         }
-        if !mistakes.is_empty() {
-            return Err(WrongUsage(mistakes.join("\n           ")).into());
-        }
+        mistakes.none()?;
         let default = match self.restart_command {
             Some(_) => MaxAction::Restart,
             None => MaxAction::Soft,
@@ -172,6 +166,7 @@ impl Watch {
             policy: Policy {
                 max_action: ceiling,
                 rules_may_restart: self.rules_may_restart,
+                dry_run: self.dry_run,
                 ..Policy::default()
             },
             pace,
@@ -197,122 +192,4 @@ impl Watch {
             min_confidence: self.min_confidence,
         }
     }
-
-    /// The model that was asked for, or the built-in one; the rules where it is refused.
-    fn brain(&self, metrics: &Metrics) -> Brain {
-        let brain = match &self.model {
-            Some(path) => Brain::load(path),
-            None => Brain::embedded(),
-        };
-        match &brain {
-            Brain::Rules { reason } => {
-                metrics.rules();
-                let may_restart = self.rules_may_restart;
-                warn!(reason, may_restart, "no usable model: the documented rules decide");
-            }
-            Brain::Model(_) => {
-                let about = brain.describe();
-                let source = if self.model.is_some() { "file" } else { "built_in" };
-                metrics.model(about.engine, source, &about.schema_version.to_string());
-                info!(engine = about.engine, trees = about.trees, source, "deciding by a model");
-            }
-        }
-        brain
-    }
-
-    /// Kernel signals, as far as they can be had.
-    fn kernel(&self, metrics: &Metrics, targets: usize) -> Option<(Kernel, Wakeups)> {
-        if self.no_kernel {
-            warn!("watching without kernel signals, as asked");
-            return None;
-        }
-        let capacity = u32::try_from(targets).unwrap_or(u32::MAX);
-        let loaded = Kernel::load(&Options::new(capacity)).map_err(anyhow::Error::from);
-        let loaded = loaded.and_then(|mut kernel| {
-            let wakeups = kernel.wakeups()?.context("the wake-ups are already taken")?;
-            Ok((kernel, wakeups))
-        });
-        match loaded {
-            Ok((kernel, wakeups)) => {
-                for probe in kernel.probes() {
-                    metrics.probe(probe.signal.name(), probe.mechanism.name(), probe.is_live());
-                    tell(probe);
-                }
-                Some((kernel, wakeups))
-            }
-            Err(error) => {
-                let error = format!("{error:#}");
-                warn!(error, "watching without kernel signals; `paramedic check` tells more");
-                None
-            }
-        }
-    }
-}
-
-/// One line per kernel signal.
-fn tell(probe: &Probe) {
-    let (signal, mechanism) = (probe.signal.name(), probe.mechanism.name());
-    match &probe.status {
-        Status::Unavailable { reason } => warn!(signal, reason, "kernel signal missing"),
-        status => info!(signal, mechanism, status = status.name(), "kernel signal"),
-    }
-}
-
-/// What the state directory gives: the right to act, the journal, and what a former life of the
-/// agent did.
-struct State {
-    /// Held for as long as the agent acts, with a journal or without.
-    lock: Option<StateLock>,
-    journal: Option<SharedJournal>,
-    past: Vec<Incident>,
-}
-
-impl State {
-    /// Without a journal nothing hard is done; where another agent holds the directory, nothing.
-    fn open(state_dir: &Path, policy: &mut Policy) -> Self {
-        let lock = match StateLock::acquire(state_dir) {
-            Ok(lock) => Some(lock),
-            Err(error @ JournalError::Locked { .. }) => {
-                policy.max_action = Rung::Observe;
-                warn!(%error, "another agent is at work: this one only observes");
-                None
-            }
-            Err(error) => {
-                warn!(%error, "no state directory: no journal and no hard heals");
-                None
-            }
-        };
-        match lock.as_ref().map(SharedJournal::open).transpose() {
-            Ok(opened) => {
-                let (journal, past) = opened.unzip();
-                Self { lock, journal, past: past.unwrap_or_default() }
-            }
-            Err(error) => {
-                error!(%error, "no journal: no hard heals");
-                Self { lock, journal: None, past: Vec::new() }
-            }
-        }
-    }
-}
-
-/// Every target needs some ten files; what the soft limit permits may be too few for many.
-fn raise_file_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        warn!(%error, "the limit of open files cannot be raised");
-    }
-}
-
-/// Resolves on SIGTERM or SIGINT.
-fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

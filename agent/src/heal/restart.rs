@@ -1,10 +1,13 @@
-//! Restart, in process mode: end the patient so that whoever supervises it starts it anew, or run
-//! the command that its owner gave for this.
+//! Restart: end the patient so that whoever supervises it (the kubelet, systemd) starts it anew, or
+//! run the command that its owner gave for this.
 //!
 //! What must never happen is that the wrong process is signalled. So: the processes are chosen
 //! from one snapshot, each is pinned by a pidfd, and only then are its start time and its cgroup
 //! compared once more. Never touched are processes outside the patient's cgroup, the agent, its
 //! ancestors, the host's pid 1, and any other life of the patient than the one that was judged.
+//!
+//! Of a container only the first process is signalled: it hands the signal on as its author meant
+//! it to, and the kernel ends the others with it.
 //!
 //! An end by SIGTERM counts as a clean exit: under systemd that takes `Restart=always`, or a
 //! restart command.
@@ -23,7 +26,7 @@ use crate::{
     moment::Moment,
     target::{
         Cgroups,
-        procfs::{Instance, NotAnInstance, Tree},
+        procfs::{Instance, Tree},
     },
 };
 use choose::{Patient, Pinned};
@@ -69,9 +72,6 @@ pub struct Account {
 /// Why there was no restart, or only half of one.
 #[derive(Debug, thiserror::Error)]
 pub enum RestartError {
-    /// The judged instance is not a process.
-    #[error(transparent)]
-    NotAProcess(#[from] NotAnInstance),
     /// The patient ended by itself.
     #[error("process {0} has already ended: nothing was done; look for the target again")]
     Ended(Instance),
@@ -124,8 +124,7 @@ impl RestartError {
             | Self::Command { .. }
             | Self::CommandTimeout { .. }
             | Self::Io(_) => true,
-            Self::NotAProcess(_)
-            | Self::Ended(_)
+            Self::Ended(_)
             | Self::Changed(_)
             | Self::Protected(_)
             | Self::Denied(_)
@@ -135,8 +134,8 @@ impl RestartError {
 }
 
 impl Restart {
-    /// Restarts the instance that was judged (`pid@start`), which stands in `cgroups`, and returns
-    /// when it has ended (or the command has). Dropped halfway it has sent SIGTERM, or nothing.
+    /// Restarts the instance that was judged, which stands in `cgroups`, and returns when it has
+    /// ended (or the command has). Dropped halfway it has sent SIGTERM, or nothing.
     ///
     /// What has ended by itself is left to its supervisor: a command would also undo a stop that
     /// somebody meant.
@@ -147,10 +146,9 @@ impl Restart {
     pub async fn run(
         &self,
         tree: &Tree,
-        judged: &str,
+        main: Instance,
         cgroups: &Cgroups,
     ) -> Result<Account, RestartError> {
-        let main: Instance = judged.parse()?;
         let patient = Patient { tree: tree.clone(), main, cgroups: cgroups.clone() };
         let Some(command) = &self.command else {
             return self.signal(Arc::new(patient)).await;

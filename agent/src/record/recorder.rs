@@ -2,7 +2,7 @@
 //! were it silent, the agent would heal the same.
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::task::spawn_blocking;
+use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -10,10 +10,12 @@ use super::{
     metrics::TargetState,
 };
 use crate::{
+    cluster::events::Notice,
     decide::{Action, Brain, Decision, Reason, top_reasons},
     engine::{Case, Fact, Intent, State},
     features::FeatureVector,
-    moment::{Moment, unix_seconds},
+    guard::Gate,
+    moment::{Clock, Moment, unix_seconds},
     signal::{
         kernel::Cause,
         sample::{Sample, Trigger},
@@ -32,6 +34,9 @@ const REASONS_TOLD: usize = 3;
 pub struct Recorder {
     metrics: Arc<Metrics>,
     journal: Option<SharedJournal>,
+    /// Where Events on pods go, if there are pods.
+    notices: Option<mpsc::Sender<Notice>>,
+    clock: Clock,
     /// The last verdict told of each target, and when.
     told: HashMap<String, (Action, Moment)>,
 }
@@ -39,8 +44,13 @@ pub struct Recorder {
 impl Recorder {
     /// Without a journal, incidents are told and counted but not kept.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, journal: Option<SharedJournal>) -> Self {
-        Self { metrics, journal, told: HashMap::new() }
+    pub fn new(
+        metrics: Arc<Metrics>,
+        journal: Option<SharedJournal>,
+        notices: Option<mpsc::Sender<Notice>>,
+        clock: Clock,
+    ) -> Self {
+        Self { metrics, journal, notices, clock, told: HashMap::new() }
     }
 
     /// Whether an intention could be made durable, as far as is known.
@@ -54,7 +64,7 @@ impl Recorder {
     }
 
     /// A look brought this.
-    pub(crate) fn sampled(&self, target: &str, sample: &Sample) {
+    pub(crate) fn sampled(&self, target: &Target, sample: &Sample) {
         if let Some(poll) = &sample.poll {
             let result = poll.result.as_ref().map_or_else(|error| error.name(), |_| "ok");
             self.metrics.health_poll(result);
@@ -105,19 +115,49 @@ impl Recorder {
             source = name_of(decision.source),
             reasons = reasons(&intent.row, decision),
             climbed_from = intent.climbed_from,
-            boot_ns = Moment::now().as_nanos(),
+            boot_ns = self.clock.now().as_nanos(),
             "healing"
         );
+        self.announce(target, false, "Healing", None, || told_of(intent, "begins"));
+    }
+
+    /// Puts an Event on the pod; a target that is none has nobody to tell.
+    fn announce(
+        &self,
+        target: &Target,
+        warning: bool,
+        reason: &'static str,
+        series: Option<&'static str>,
+        note: impl FnOnce() -> String,
+    ) {
+        if let (Some(notices), Some(pod)) = (&self.notices, &target.pod) {
+            let notice = Notice { pod: Arc::clone(pod), warning, reason, note: note(), series };
+            if notices.try_send(notice).is_err() {
+                debug!(target = target.name, reason, "too many Events: this one is lost");
+            }
+        }
+    }
+
+    /// Whether the API server is heard.
+    pub(crate) fn api_server(&self, heard: bool) {
+        self.metrics.set_api_server_heard(heard);
+    }
+
+    /// A target is gone, and with it its series.
+    pub(crate) fn forget(&mut self, target: &Target) {
+        info!(target = target.name, "no longer watched");
+        self.metrics.forget_target(target);
+        self.told.remove(&target.name);
     }
 
     /// Records one fact about a case.
     pub(crate) fn tell(&mut self, case: &Case, fact: Fact) {
-        let target = case.target.name.as_str();
+        let (target, of) = (case.target.name.as_str(), &case.target);
         match fact {
             Fact::Decided { decision, row } => {
                 self.metrics.decision(decision.action, decision.source);
-                self.metrics.target_verdict(target, &row, &decision);
-                self.metrics.target_state(target, state(case));
+                self.metrics.target_verdict(of, &row, &decision);
+                self.metrics.target_state(of, state(case));
                 self.tell_verdict(target, &decision, &row);
             }
             Fact::Undecided => {
@@ -131,7 +171,7 @@ impl Recorder {
                     confidence = rounded(confidence),
                     reason = %notable,
                     shared = case.target.cgroups.shared,
-                    boot_ns = Moment::now().as_nanos(),
+                    boot_ns = self.clock.now().as_nanos(),
                     "left alone"
                 );
             }
@@ -145,21 +185,46 @@ impl Recorder {
                 } else {
                     debug!(target, rung, gate, reason, confidence, "not healed");
                 }
+                // Waiting for another look is no refusal that anybody would want to hear of.
+                if !matches!(refusal.gate, Gate::Evidence | Gate::WarmUp | Gate::Confidence) {
+                    self.announce(of, false, "HealRefused", Some(gate), || {
+                        format!("{rung} refused by gate {gate}: {reason}")
+                    });
+                }
+            }
+            Fact::Withheld(intent) => {
+                let (rung, confidence) = (intent.rung.name(), intent.decision.confidence);
+                self.metrics.withheld(intent.rung);
+                let reasons = reasons(&intent.row, &intent.decision);
+                let confidence = rounded(confidence);
+                info!(target, rung, confidence, reasons, "would heal; this is a dry run");
+                self.announce(of, false, "WouldHeal", Some(rung), || {
+                    told_of(&intent, "would be given, but this is a dry run")
+                });
             }
             Fact::Concluded { incident, rung, outcome, took, detail, exhausted } => {
                 self.metrics.heal(rung, outcome, Some(took));
-                self.metrics.target_state(target, state(case));
+                self.metrics.target_state(of, state(case));
                 tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());
                 if exhausted {
                     error!(target, "every permitted remedy was tried and none helped: look at it");
+                    self.announce(of, true, "Exhausted", Some("exhausted"), || {
+                        "every permitted remedy was tried and none helped: look at it".to_owned()
+                    });
                 }
+                let well = matches!(outcome, Outcome::Healed | Outcome::Unverified);
+                self.announce(of, !well, reason_of(outcome), None, || {
+                    let detail = detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default();
+                    let (rung, seconds) = (rung.name(), took.as_secs());
+                    format!("{rung}: {} after {seconds} s{detail}", outcome.name())
+                });
                 self.conclude(incident, outcome, detail);
             }
         }
     }
 
     fn tell_verdict(&mut self, target: &str, decision: &Decision, row: &FeatureVector) {
-        let now = Moment::now();
+        let now = self.clock.now();
         let news = self
             .told
             .get(target)
@@ -183,7 +248,8 @@ impl Recorder {
         );
     }
 
-    fn conclude(&self, incident: Option<i64>, outcome: Outcome, detail: Option<String>) {
+    /// Writes an outcome down.
+    pub(crate) fn conclude(&self, incident: Option<i64>, outcome: Outcome, detail: Option<String>) {
         let (Some(journal), Some(incident)) = (self.journal.clone(), incident) else { return };
         spawn_blocking(move || {
             if let Err(error) = journal.conclude(incident, outcome, detail.as_deref()) {
@@ -231,8 +297,32 @@ fn reasons(row: &FeatureVector, decision: &Decision) -> String {
     top_reasons(row, &decision.shares, REASONS_TOLD).to_string()
 }
 
+/// A remedy and what it rests on, as an Event tells it.
+fn told_of(intent: &Intent, what: &str) -> String {
+    let decision = &intent.decision;
+    format!(
+        "{} {what}: {} with confidence {:.2} ({}); {}",
+        intent.rung.name(),
+        decision.action.name(),
+        decision.confidence,
+        name_of(decision.source),
+        reasons(&intent.row, decision),
+    )
+}
+
+/// An outcome as an Event's reason.
+const fn reason_of(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Healed => "Healed",
+        Outcome::NotHealed => "NotHealed",
+        Outcome::Worse => "HealMadeWorse",
+        Outcome::Unverified => "HealUnverified",
+        Outcome::Failed => "HealFailed",
+    }
+}
+
 /// What the journal keeps of an intention: with exact shares, since it is to be acted on.
-pub(crate) fn intent_of(target: &Target, intent: &Intent, brain: &Brain) -> Recorded {
+pub(crate) fn intent_of(target: &Target, intent: &Intent, brain: &Brain, now: Moment) -> Recorded {
     let shares = brain.explain(&intent.row, intent.decision.action);
     let recorded = |reason: &Reason| RecordedReason {
         feature: reason.feature.name().to_owned(),
@@ -247,7 +337,7 @@ pub(crate) fn intent_of(target: &Target, intent: &Intent, brain: &Brain) -> Reco
         confidence: intent.decision.confidence,
         source: intent.decision.source,
         reasons: top_reasons(&intent.row, &shares, shares.len()).iter().map(recorded).collect(),
-        intended: Moment::now(),
+        intended: now,
         wall_time: i64::try_from(unix_seconds()).unwrap_or(i64::MAX),
         climbed_from: intent.climbed_from,
     }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{BootId, Incident, Intent, Journal, JournalError, StateLock};
-use crate::{moment::Moment, verify::Outcome};
+use crate::{
+    moment::{Clock, Moment},
+    verify::Outcome,
+};
 
 /// A journal, and whether it took the last thing that it was told. Its calls block on the disk:
 /// make them from a blocking task.
@@ -18,6 +21,7 @@ pub struct SharedJournal {
     journal: Arc<Mutex<Journal>>,
     /// When the last write failed, in nanoseconds since boot; 0 if it did not.
     failed_at: Arc<AtomicU64>,
+    clock: Clock,
 }
 
 /// After a write that failed, the journal is tried again this much later.
@@ -35,13 +39,13 @@ impl SharedJournal {
     ///
     /// # Errors
     /// See [`Journal::open`].
-    pub fn open(lock: &StateLock) -> Result<(Self, Vec<Incident>), JournalError> {
+    pub fn open(lock: &StateLock, clock: Clock) -> Result<(Self, Vec<Incident>), JournalError> {
         let boot = BootId::current()
             .map_err(|source| JournalError::StateDir { path: "/proc".into(), source })?;
         let mut journal = Journal::open(lock, boot.clone())?;
         journal.close_earlier_boots()?;
-        close_superseded(&mut journal, &boot)?;
-        let now = Moment::now();
+        let now = clock.now();
+        close_superseded(&mut journal, &boot, now)?;
         let mut past = journal.recent(RECENT_MOST)?;
         past.retain(|incident| {
             let recent = now.since(incident.intent.intended) < RECENT;
@@ -49,7 +53,7 @@ impl SharedJournal {
         });
         past.reverse();
         let failed_at = Arc::new(AtomicU64::new(0));
-        Ok((Self { journal: Arc::new(Mutex::new(journal)), failed_at }, past))
+        Ok((Self { journal: Arc::new(Mutex::new(journal)), failed_at, clock }, past))
     }
 
     /// Whether the last write succeeded, or failed long enough ago to try again.
@@ -57,7 +61,7 @@ impl SharedJournal {
     pub fn is_writable(&self) -> bool {
         match self.failed_at.load(Ordering::Relaxed) {
             0 => true,
-            at => Moment::now().since(Moment::from_nanos(at)) >= RETRY,
+            at => self.clock.now().since(Moment::from_nanos(at)) >= RETRY,
         }
     }
 
@@ -81,7 +85,7 @@ impl SharedJournal {
         outcome: Outcome,
         detail: Option<&str>,
     ) -> Result<(), JournalError> {
-        let concluded = self.journal().conclude(incident, outcome, detail, Moment::now());
+        let concluded = self.journal().conclude(incident, outcome, detail, self.clock.now());
         self.note(concluded.as_ref().err());
         concluded
     }
@@ -90,7 +94,7 @@ impl SharedJournal {
         let at = match error {
             // What was asked made no sense; the journal is none the worse for it.
             Some(JournalError::Invalid { .. } | JournalError::NotOpen { .. }) => return,
-            Some(_) => Moment::now().as_nanos(),
+            Some(_) => self.clock.now().as_nanos().max(1),
             None => 0,
         };
         self.failed_at.store(at, Ordering::Relaxed);
@@ -103,12 +107,12 @@ impl SharedJournal {
 }
 
 /// Of several open intentions for one target all but the newest.
-fn close_superseded(journal: &mut Journal, boot: &BootId) -> Result<(), JournalError> {
+fn close_superseded(journal: &mut Journal, boot: &BootId, now: Moment) -> Result<(), JournalError> {
     let mut newest: HashMap<String, i64> = HashMap::new();
     for Incident { id, intent, .. } in journal.unfinished(boot)? {
         if let Some(older) = newest.insert(intent.target.uid, id) {
             let detail = Some("superseded before its outcome was known");
-            journal.conclude(older, Outcome::Unverified, detail, Moment::now())?;
+            journal.conclude(older, Outcome::Unverified, detail, now)?;
         }
     }
     Ok(())

@@ -47,12 +47,7 @@ const ALIVE_CHECK: Duration = Duration::from_secs(1);
 pub(super) const SCANS: usize = 2;
 
 /// Runs until the loop is gone.
-pub(super) async fn follow(
-    service: usize,
-    watched: Watched,
-    scans: Arc<Semaphore>,
-    done: mpsc::Sender<Done>,
-) {
+pub(super) async fn follow(watched: Watched, scans: Arc<Semaphore>, done: mpsc::Sender<Done>) {
     let mut told = false;
     let mut pause = SEARCH_MIN;
     while !done.is_closed() {
@@ -65,7 +60,7 @@ pub(super) async fn follow(
             Ok(Ok(listener)) => {
                 let instance = listener.instance;
                 let target = target_of(&watched, listener);
-                if done.send(Done::Found(service, Box::new(target))).await.is_err() {
+                if done.send(Done::Found(Box::new(target))).await.is_err() {
                     return;
                 }
                 (told, pause) = (false, SEARCH_MIN);
@@ -74,7 +69,8 @@ pub(super) async fn follow(
                     target = watched.url, %instance,
                     "the process ended; starting it again is its supervisor's task"
                 );
-                if done.send(Done::Lost(service)).await.is_err() {
+                let lost = Done::Lost { uid: watched.url.clone(), instance: instance.to_string() };
+                if done.send(lost).await.is_err() {
                     return;
                 }
             }
@@ -92,7 +88,7 @@ pub(super) async fn follow(
 }
 
 /// Waits until the process has ended.
-async fn ended(instance: Instance) {
+pub(super) async fn ended(instance: Instance) {
     let tree = Tree::default();
     let pinned = PidFd::open(instance.pid);
     // In this order: what is pinned now is the process that lives now.
@@ -123,6 +119,9 @@ fn target_of(watched: &Watched, listener: Listener) -> Target {
         cgroups: listener.cgroups,
         port: Some(watched.port),
         started: listener.started,
-        pid: Some(listener.instance.pid),
+        main: Some(listener.instance),
+        pod: None,
+        no_restart: None,
+        no_evict: None,
     }
 }

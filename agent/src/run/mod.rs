@@ -3,17 +3,20 @@
 //! Everything that waits (a poll, a remedy, the journal's disk) runs as a task of its own and
 //! comes back as a [`Done`]; everything that changes state happens here, on one thread, in order.
 mod find;
+mod pods;
 mod senses;
 mod treat;
+mod world;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 pub use find::Watched;
+pub use pods::MOST as MOST_PODS;
 use senses::{Life, Senses};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -21,26 +24,29 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 use treat::Treated;
+use world::{Machine, Poller, World};
 
 use crate::{
-    decide::Brain,
-    engine::{Command, Engine, Event, Index, Pace, State},
-    guard::Policy,
-    moment::{Moment, unix_seconds},
+    cluster::{Cluster, Lock, Request, events::Notice},
+    decide::{Action, Brain},
+    engine::{Case, Command, Engine, Event, Fact, Index, Pace, State},
+    guard::{Policy, Refusal},
+    moment::{Clock, Moment, unix_seconds},
     record::{Incident, Recorder},
     serve::{Query, TargetView},
     signal::{
-        health::{App, Poll},
+        health::Poll,
         kernel::{Cause, Kernel, Slot, Wake, Wakeups},
         sample::Trigger,
     },
-    target::Target,
+    target::{Rung, Target},
+    verify::Outcome,
 };
 
 /// What the agent runs with; validated before it is made.
 #[derive(Debug)]
 pub struct Config {
-    /// The services to watch.
+    /// The services to watch, in process mode.
     pub watched: Vec<Watched>,
     /// What the guard permits.
     pub policy: Policy,
@@ -54,15 +60,38 @@ pub struct Config {
     pub pause_file: Option<PathBuf>,
 }
 
+/// The cluster, for an agent that watches a node's pods.
+pub struct Node {
+    /// The API server.
+    pub cluster: Arc<Cluster>,
+    /// Where Events on pods go.
+    pub notices: mpsc::Sender<Notice>,
+}
+
 /// What came back from a task.
 #[derive(Debug)]
 enum Done {
-    /// A watched service was found, or found again in another life.
-    Found(usize, Box<Target>),
-    /// Its process has ended.
-    Lost(usize),
+    /// A target was found, or found again in another life or under other settings.
+    Found(Box<Target>),
+    /// This life of it has ended.
+    Lost { uid: String, instance: String },
+    /// It is gone for good, or its owner no longer consents.
+    Gone(String),
+    /// The kubelet calls it ready, or not.
+    Ready(String, bool),
+    /// All pods of the node have been told; these are there, by uid.
+    Synced(HashSet<String>),
+    /// The API server cannot be heard, and why; or again.
+    Away(Option<String>),
+    /// The cluster answered.
+    Cleared {
+        index: Index,
+        life: Option<Life>,
+        rung: Rung,
+        answer: Result<Option<Lock>, (Refusal, Duration)>,
+    },
     /// A poll ended.
-    Polled { index: Index, life: Life, trigger: Trigger, poll: Poll, app: Box<App> },
+    Polled { index: Index, life: Life, trigger: Trigger, poll: Poll, app: Box<dyn Poller> },
     /// A remedy was given, or could not be.
     Treated(Treated),
 }
@@ -75,10 +104,17 @@ pub struct Agent {
     wakeups: Option<Wakeups>,
     recorder: Recorder,
     config: Arc<Config>,
+    clock: Clock,
+    world: Arc<dyn World>,
+    node: Option<Node>,
     senses: HashMap<Index, Senses>,
     slots: HashMap<Slot, Index>,
-    /// Which place each watched service has.
-    places: HashMap<usize, Index>,
+    /// Which place each target has, by its uid.
+    places: HashMap<String, Index>,
+    /// Workloads' locks that are held for a target.
+    locks: HashMap<Index, Arc<Lock>>,
+    /// What has to be told before the agent is ready.
+    awaited: BTreeSet<String>,
     past: Vec<Incident>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     queries: mpsc::Receiver<Query>,
@@ -95,6 +131,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
 /// How often the pause file is looked for.
 const PAUSE_CHECK: Duration = Duration::from_secs(1);
 
+/// What is awaited in node mode before the agent is ready.
+const FIRST_LIST: &str = "the first list of this node's pods from the API server";
+
 impl Agent {
     /// An agent that has not begun to watch. `past` are the recent incidents of this boot, oldest
     /// first: their cooldowns still hold, and those without an outcome are taken up.
@@ -106,8 +145,14 @@ impl Agent {
         recorder: Recorder,
         past: Vec<Incident>,
         queries: mpsc::Receiver<Query>,
+        node: Option<Node>,
     ) -> Self {
+        let machine = Machine::new(config.restart_command.clone(), config.grace);
         let (kernel, wakeups) = kernel.unzip();
+        let awaited = match &node {
+            Some(_) => BTreeSet::from([FIRST_LIST.to_owned()]),
+            None => config.watched.iter().map(|watched| watched.url.clone()).collect(),
+        };
         Self {
             engine: Engine::new(Arc::clone(&brain), config.policy.clone(), config.pace.clone()),
             brain,
@@ -115,9 +160,14 @@ impl Agent {
             wakeups,
             recorder,
             config: Arc::new(config),
+            clock: Clock::Boot,
+            world: Arc::new(machine),
+            node,
             senses: HashMap::new(),
             slots: HashMap::new(),
             places: HashMap::new(),
+            locks: HashMap::new(),
+            awaited,
             past,
             done: mpsc::channel(QUEUE),
             queries,
@@ -132,9 +182,13 @@ impl Agent {
     /// in the journal and is taken up by the next life of the agent.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let scans = Arc::new(Semaphore::new(find::SCANS));
-        for (service, watched) in self.config.watched.iter().enumerate() {
+        for watched in &self.config.watched {
             let (scans, done) = (Arc::clone(&scans), self.done.0.clone());
-            tokio::spawn(find::follow(service, watched.clone(), scans, done));
+            tokio::spawn(find::follow(watched.clone(), scans, done));
+        }
+        if let Some(Node { cluster, notices }) = &self.node {
+            let (cluster, world) = (Arc::clone(cluster), Arc::clone(&self.world));
+            tokio::spawn(pods::follow(cluster, world, self.done.0.clone(), notices.clone()));
         }
         tokio::pin!(shutdown);
         loop {
@@ -144,11 +198,25 @@ impl Agent {
                 Some(query) = self.queries.recv() => self.answer(query),
                 Some(done) = self.done.1.recv() => self.take(done),
                 woken = next_wakeup(&mut self.wakeups) => self.woken(woken),
-                () = until(due) => self.handle(Event::Tick),
+                () = until(due, self.clock) => self.handle(Event::Tick),
             }
         }
         self.finish_treatments().await;
+        self.release_all().await;
         info!("stopped; targets are left as they are");
+    }
+
+    /// Locks that are still held would hold up other agents for a minute. What is under way keeps
+    /// its lock: it expires by itself if the next life of the agent does not come back in time.
+    async fn release_all(&mut self) {
+        let Some(Node { cluster, .. }) = &self.node else { return };
+        let unused = self.locks.extract_if(|index, _| {
+            let case = self.engine.case(*index);
+            case.is_none_or(|case| matches!(case.state, State::Watching))
+        });
+        for lock in unused.filter_map(|(_, lock)| Arc::into_inner(lock)) {
+            cluster.release(lock, None).await;
+        }
     }
 
     /// A restart that is broken off half-way may leave a service down: it is waited for.
@@ -176,9 +244,9 @@ impl Agent {
                 _ => None,
             };
             let mut commands = std::mem::take(&mut self.commands);
-            self.engine.handle(Moment::now(), utc_hour(), event, &mut commands);
+            self.engine.handle(self.clock.now(), utc_hour(), event, &mut commands);
             if let Some((trigger, begun)) = look {
-                self.recorder.looked(trigger, Moment::now().since(begun));
+                self.recorder.looked(trigger, self.clock.now().since(begun));
             }
             for command in commands.drain(..) {
                 self.carry_out(command);
@@ -190,7 +258,7 @@ impl Agent {
     fn refresh_switches(&mut self) {
         let can_intend = self.recorder.can_intend();
         self.engine.set_journal_writable(can_intend);
-        let now = Moment::now();
+        let now = self.clock.now();
         if now.since(self.pause_checked) >= PAUSE_CHECK {
             self.pause_checked = now;
             let paused = self.config.pause_file.as_ref().is_some_and(|file| file.exists());
@@ -201,6 +269,9 @@ impl Agent {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Look(index, trigger) => self.look(index, trigger),
+            Command::Ask(index, rung) => self.ask(index, rung),
+            Command::Release(index) => self.release(index, None),
+            Command::Forget(index) => self.forget(index),
             Command::Heal(index, intent) => {
                 let Some(case) = self.engine.case(index) else { return };
                 let treatment = treat::Treatment {
@@ -209,33 +280,85 @@ impl Agent {
                     target: case.target.clone(),
                     intent,
                     brain: Arc::clone(&self.brain),
-                    config: Arc::clone(&self.config),
+                    world: Arc::clone(&self.world),
+                    cluster: self.node.as_ref().map(|node| Arc::clone(&node.cluster)),
+                    lock: self.locks.get(&index).cloned(),
                     journal: self.recorder.journal(),
+                    verify_window: self.config.pace.verify_window,
+                    clock: self.clock,
                 };
                 self.recorder.healing(&case.target, &treatment.intent);
                 tokio::spawn(treat::treat(treatment, self.done.0.clone()));
             }
             Command::Tell(index, fact) => {
+                let outcome = match &fact {
+                    Fact::Concluded { outcome, .. } => Some(*outcome),
+                    _ => None,
+                };
                 if let Some(case) = self.engine.case(index) {
                     self.recorder.tell(case, fact);
                 }
+                if outcome.is_some() {
+                    self.release(index, outcome);
+                }
             }
         }
+    }
+
+    /// Asks the cluster, and reports what it said.
+    fn ask(&self, index: Index, rung: Rung) {
+        let (Some(node), Some(case)) = (&self.node, self.engine.case(index)) else { return };
+        let Some(pod) = case.target.pod.clone() else { return };
+        let sick = self.sick_siblings(case);
+        let request = Request { pod, rung, sick, dry_run: self.config.policy.dry_run };
+        let (cluster, done) = (Arc::clone(&node.cluster), self.done.0.clone());
+        let life = self.senses.get(&index).map(Senses::life);
+        tokio::spawn(async move {
+            let answer = cluster.clear(&request).await;
+            // The loop is gone only when the agent stops; a lock then expires by itself.
+            let _ = done.send(Done::Cleared { index, life, rung, answer }).await;
+        });
+    }
+
+    /// Sick pods of the same owner on this node, this one among them.
+    fn sick_siblings(&self, case: &Case) -> u32 {
+        let owner = |case: &Case| {
+            let pod = case.target.pod.as_ref()?;
+            Some(pod.owner.as_ref().map_or_else(|| pod.uid.clone(), |owner| owner.uid.clone()))
+        };
+        let ours = owner(case);
+        let sick = self.engine.cases().filter(|(_, other)| {
+            let sick = other.decision.is_some_and(|d| d.action > Action::NoAction);
+            sick && owner(other) == ours
+        });
+        u32::try_from(sick.count()).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Gives a workload's lock back, with how the heal ended; one that was not begun has no end.
+    fn release(&mut self, index: Index, outcome: Option<Outcome>) {
+        let (Some(node), Some(lock)) = (&self.node, self.locks.remove(&index)) else { return };
+        let cluster = Arc::clone(&node.cluster);
+        tokio::spawn(async move {
+            // Only a treatment under way holds it as well, and that has ended.
+            if let Some(lock) = Arc::into_inner(lock) {
+                cluster.release(lock, outcome).await;
+            }
+        });
     }
 
     /// Polls the target, if it is polled at all; the rest is read when the poll is back.
     fn look(&mut self, index: Index, trigger: Trigger) {
         let Some(senses) = self.senses.get_mut(&index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
-        let Some(mut app) = target.and_then(|target| senses.take_app(target)) else {
+        let Some(mut app) = target.and_then(|target| senses.take_app(target, &*self.world)) else {
             let looked = self.read(index, trigger, None);
             self.pending.extend(looked);
             return;
         };
-        let life = senses.life();
+        let (life, now) = (senses.life(), self.clock.now());
         let done = self.done.0.clone();
         tokio::spawn(async move {
-            let poll = app.poll(Moment::now()).await;
+            let poll = app.poll(now).await;
             // The loop is gone only when the agent stops: then nobody needs this.
             let _ = done.send(Done::Polled { index, life, trigger, poll, app }).await;
         });
@@ -244,19 +367,52 @@ impl Agent {
     /// Everything but the poll, which came first.
     fn read(&mut self, index: Index, trigger: Trigger, poll: Option<Poll>) -> Option<Event> {
         let senses = self.senses.get_mut(&index)?;
-        let sample = senses.sample(self.kernel.as_mut(), trigger, poll);
+        let sample = senses.sample(self.kernel.as_mut(), trigger, poll, self.clock.now());
         if let Some(case) = self.engine.case(index) {
-            self.recorder.sampled(&case.target.name, &sample);
+            self.recorder.sampled(&case.target, &sample);
         }
         Some(Event::Looked(index, Box::new(sample)))
     }
 
     fn take(&mut self, done: Done) {
         match done {
-            Done::Found(service, target) => self.found(service, *target),
-            Done::Lost(service) => {
-                if let Some(index) = self.places.get(&service).copied() {
+            Done::Found(target) => self.found(*target),
+            Done::Lost { uid, instance } => {
+                let index = self.places.get(&uid).copied();
+                let is_present = |index: &Index| {
+                    let case = self.engine.case(*index);
+                    case.is_some_and(|case| case.target.id.instance == instance && !case.absent)
+                };
+                // Of an earlier life the end is no news.
+                if let Some(index) = index.filter(is_present) {
                     self.handle(Event::Lost(index));
+                }
+            }
+            Done::Gone(uid) => self.gone(&uid),
+            Done::Ready(uid, ready) => {
+                if let Some(index) = self.places.get(&uid).copied() {
+                    self.handle(Event::Ready(index, ready));
+                }
+            }
+            Done::Synced(pods) => {
+                self.awaited.remove(FIRST_LIST);
+                self.give_up_the_past(&pods);
+            }
+            Done::Away(why) => self.recorder.api_server(why.is_none()),
+            Done::Cleared { index, life, rung, answer } => {
+                let same = self.senses.get(&index).map(Senses::life) == life;
+                match answer {
+                    Ok(lock) => {
+                        self.locks.extend(lock.map(|lock| (index, Arc::new(lock))));
+                        if same {
+                            self.handle(Event::Cleared { index, rung, answer: Ok(()) });
+                        } else {
+                            self.release(index, None);
+                        }
+                    }
+                    Err(refusal) => {
+                        self.handle(Event::Cleared { index, rung, answer: Err(refusal) });
+                    }
                 }
             }
             Done::Polled { index, life, trigger, poll, app } => {
@@ -278,34 +434,79 @@ impl Agent {
                 self.handle(Event::Treated {
                     index: treated.index,
                     incident: treated.incident,
-                    failed: treated.failed,
+                    result: treated.result,
                 });
             }
         }
     }
 
-    /// A service was found: a new target, or another life of a known one.
-    fn found(&mut self, service: usize, target: Target) {
-        let index = self.places.get(&service).copied();
-        let place = index.unwrap_or_else(|| self.engine.vacant());
+    /// A target was found: a new one, another life of a known one, or other settings.
+    fn found(&mut self, target: Target) {
+        let known = self.places.get(&target.id.uid).copied();
+        let place = known.unwrap_or_else(|| self.engine.vacant());
+        let before = known.and_then(|index| self.engine.case(index));
+        if let Some(before) = before.filter(|case| case.target.id == target.id && !case.absent) {
+            let same = |of: fn(&Target) -> &str| of(&before.target) == of(&target);
+            let same_app = before.target.address == target.address
+                && same(|target| &target.health_path)
+                && same(|target| &target.heal_path);
+            if let Some(senses) = self.senses.get_mut(&place).filter(|_| !same_app) {
+                senses.renew_app();
+            }
+            self.handle(Event::Changed(place, Box::new(target)));
+            return;
+        }
         if let Some(before) = self.senses.remove(&place) {
             self.let_go(before);
         }
-        self.recorder.found(&target, index.is_some());
+        self.recorder.found(&target, known.is_some());
         self.lives += 1;
-        let senses = Senses::open(&target, Life(self.lives), self.kernel.as_mut());
+        let life = Life(self.lives);
+        let senses = Senses::open(&target, life, self.kernel.as_mut(), &*self.world);
         if let Some(slot) = senses.slot() {
             self.slots.insert(slot, place);
         }
         self.senses.insert(place, senses);
-        self.places.insert(service, place);
-        self.recorder.targets(self.places.len());
+        self.awaited.remove(&target.id.uid);
         let uid = target.id.uid.clone();
-        if index.is_some() {
+        self.places.insert(uid.clone(), place);
+        self.recorder.targets(self.places.len());
+        if known.is_some() {
             self.handle(Event::Changed(place, Box::new(target)));
         } else {
             self.handle(Event::Added(place, Box::new(target)));
             self.recall(place, &uid);
+        }
+    }
+
+    fn gone(&mut self, uid: &str) {
+        let Some(index) = self.places.remove(uid) else { return };
+        if let Some(before) = self.senses.remove(&index) {
+            self.let_go(before);
+        }
+        self.recorder.targets(self.places.len());
+        self.handle(Event::Removed(index));
+    }
+
+    fn forget(&mut self, index: Index) {
+        if let Some(case) = self.engine.case(index) {
+            self.recorder.forget(&case.target);
+        }
+        self.engine.forget(index);
+    }
+
+    /// All pods of the node are known: what became of others that a former life treated nobody can
+    /// tell. One that is there and does not run yet is still waited for.
+    fn give_up_the_past(&mut self, pods: &HashSet<String>) {
+        let gone = |incident: &mut Incident| {
+            let pod = incident.intent.target.uid.split('/').next().unwrap_or_default();
+            !pods.contains(pod)
+        };
+        for incident in self.past.extract_if(.., gone) {
+            if incident.outcome.is_none() {
+                let detail = "it was gone when the agent came back".to_owned();
+                self.recorder.conclude(Some(incident.id), Outcome::Unverified, Some(detail));
+            }
         }
     }
 
@@ -356,19 +557,14 @@ impl Agent {
                 let _ = reply.send(views);
             }
             Query::Pending(reply) => {
-                let missing = self
-                    .config
-                    .watched
-                    .iter()
-                    .enumerate()
-                    .filter(|(service, _)| !self.places.contains_key(service))
-                    .map(|(_, watched)| format!("{}: nothing listens there yet", watched.url));
+                let awaited = self.awaited.iter().map(|what| format!("{what}: not there yet"));
                 let unseen = self
                     .engine
                     .cases()
-                    .filter(|(_, case)| case.decision.is_none())
+                    .filter(|(_, case)| case.decision.is_none() && !case.absent)
                     .map(|(_, case)| format!("{}: not yet looked at", case.target.name));
-                let _ = reply.send(missing.chain(unseen).collect());
+                let unseen = unseen.filter(|_| self.node.is_none());
+                let _ = reply.send(awaited.chain(unseen).collect());
             }
         }
     }
@@ -387,9 +583,9 @@ async fn next_wakeup(wakeups: &mut Option<Wakeups>) -> Wake {
     std::future::pending().await
 }
 
-async fn until(due: Option<Moment>) {
+async fn until(due: Option<Moment>, clock: Clock) {
     match due {
-        Some(due) => sleep(due.since(Moment::now())).await,
+        Some(due) => sleep(due.since(clock.now())).await,
         None => std::future::pending().await,
     }
 }

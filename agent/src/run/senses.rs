@@ -1,11 +1,12 @@
 //! What the agent holds open to look at one instance of one target.
 use tracing::warn;
 
+use super::world::{Poller, World};
 use crate::{
     moment::Moment,
     signal::{
         cgroup::CgroupReading,
-        health::{App, HealthError, Poll, Responses},
+        health::{HealthError, Poll, Responses},
         kernel::{Kernel, Slot},
         sample::{KernelReading, Sample, Trigger},
         usage::Usage,
@@ -25,7 +26,9 @@ pub(super) struct Life(pub(super) u64);
 pub(super) struct Senses {
     life: Life,
     /// Taken for the length of a poll.
-    app: Option<Box<App>>,
+    app: Option<Box<dyn Poller>>,
+    /// The app is to be asked otherwise than the client that is under way does.
+    renewed: bool,
     slot: Option<Slot>,
     usage: Option<Usage>,
     machine: Machine,
@@ -37,7 +40,12 @@ pub(super) struct Senses {
 
 impl Senses {
     /// Opens what can be opened. What cannot is told once and missing from then on.
-    pub(super) fn open(target: &Target, life: Life, kernel: Option<&mut Kernel>) -> Self {
+    pub(super) fn open(
+        target: &Target,
+        life: Life,
+        kernel: Option<&mut Kernel>,
+        world: &dyn World,
+    ) -> Self {
         let slot = kernel.and_then(|kernel| match kernel.watch(target) {
             Ok(slot) => Some(slot),
             Err(error) => {
@@ -45,9 +53,8 @@ impl Senses {
                 None
             }
         });
-        let app = app_of(target);
-        let main = target.id.instance.parse().ok();
-        let usage = match Usage::open(&Tree::default(), &target.cgroups, main) {
+        let app = world.poller(target);
+        let usage = match Usage::open(&Tree::default(), &target.cgroups, target.main) {
             Ok(usage) => Some(usage),
             Err(error) => {
                 warn!(target = target.name, %error, "its use of CPU and memory cannot be read");
@@ -55,7 +62,16 @@ impl Senses {
             }
         };
         let machine = Machine::here();
-        Self { life, app, slot, usage, machine, own_responses: [0; 5], own_resets: 0 }
+        Self {
+            life,
+            app,
+            renewed: false,
+            slot,
+            usage,
+            machine,
+            own_responses: [0; 5],
+            own_resets: 0,
+        }
     }
 
     pub(super) const fn life(&self) -> Life {
@@ -67,12 +83,23 @@ impl Senses {
     }
 
     /// The app's client, for the length of a poll. One that never came back is made anew.
-    pub(super) fn take_app(&mut self, target: &Target) -> Option<Box<App>> {
-        self.app.take().or_else(|| app_of(target))
+    pub(super) fn take_app(
+        &mut self,
+        target: &Target,
+        world: &dyn World,
+    ) -> Option<Box<dyn Poller>> {
+        self.app.take().or_else(|| world.poller(target))
     }
 
-    pub(super) fn return_app(&mut self, app: Box<App>) {
-        self.app = Some(app);
+    pub(super) fn return_app(&mut self, app: Box<dyn Poller>) {
+        if !std::mem::take(&mut self.renewed) {
+            self.app = Some(app);
+        }
+    }
+
+    /// The target is to be asked at another path from now on.
+    pub(super) fn renew_app(&mut self) {
+        self.renewed = self.app.take().is_none();
     }
 
     /// The agent drew these responses from the target: they are not its traffic.
@@ -89,6 +116,7 @@ impl Senses {
         kernel: Option<&mut Kernel>,
         trigger: Trigger,
         poll: Option<Poll>,
+        at: Moment,
     ) -> Sample {
         if let Some(poll) = &poll {
             self.drew(poll.responses);
@@ -98,7 +126,6 @@ impl Senses {
             };
             self.own_resets += u64::from(poll.result.as_ref().is_err_and(hung_up));
         }
-        let at = Moment::now();
         let usage = self.read_usage(kernel.as_deref(), poll.as_ref());
         let kernel = kernel.zip(self.slot).and_then(|(kernel, slot)| {
             // Should arming fail, the regular looks still come.
@@ -130,17 +157,5 @@ impl Senses {
         usage.cpu_limit.get_or_insert(self.machine.cpus);
         usage.memory_limit_bytes.get_or_insert(self.machine.memory_bytes);
         usage
-    }
-}
-
-/// A client of the app; `None` for a target that gets no HTTP.
-fn app_of(target: &Target) -> Option<Box<App>> {
-    let address = target.address?;
-    match App::new(address, &target.host, &target.health_path, &target.heal_path) {
-        Ok(app) => Some(Box::new(app)),
-        Err(error) => {
-            warn!(target = target.name, %error, "the app is not polled");
-            None
-        }
     }
 }

@@ -1,17 +1,18 @@
 //! Gives one remedy: the intention on disk first, then the act, then word of it.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{error, warn};
 
-use super::{Config, Done, senses::Life};
+use super::{Done, senses::Life, world::World};
 use crate::{
+    cluster::{Cluster, LEAST_LEFT, Lock},
     decide::Brain,
-    engine::{Index, Intent},
-    heal::{restart, soft},
+    engine::{Index, Intent, Remedied},
+    moment::Clock,
     record::{SharedJournal, intent_of},
-    signal::health::{Endpoint, Responses},
-    target::{Rung, Target, process, procfs::Tree},
+    signal::health::Responses,
+    target::{Rung, Target, pod::PodRef},
 };
 
 /// What is to be done, to whom, and why.
@@ -21,8 +22,13 @@ pub(super) struct Treatment {
     pub(super) target: Target,
     pub(super) intent: Intent,
     pub(super) brain: Arc<Brain>,
-    pub(super) config: Arc<Config>,
+    pub(super) world: Arc<dyn World>,
+    pub(super) cluster: Option<Arc<Cluster>>,
+    /// The workload's lock, for a hard remedy to a pod.
+    pub(super) lock: Option<Arc<Lock>>,
     pub(super) journal: Option<SharedJournal>,
+    pub(super) verify_window: Duration,
+    pub(super) clock: Clock,
 }
 
 /// What came of it.
@@ -32,104 +38,90 @@ pub(super) struct Treated {
     /// The instance that was treated.
     pub(super) life: Option<Life>,
     pub(super) incident: Option<i64>,
-    pub(super) failed: Option<String>,
+    pub(super) result: Remedied,
     /// Responses that the remedy drew from the target.
     pub(super) responses: Responses,
 }
 
 /// Treats, and reports to the loop.
 pub(super) async fn treat(treatment: Treatment, done: mpsc::Sender<Done>) {
-    let treated = Box::pin(give(treatment)).await;
+    let treated = Box::pin(treatment.give()).await;
     // The loop is gone only when the agent stops; the journal holds what matters.
     let _ = done.send(Done::Treated(treated)).await;
 }
 
-async fn give(treatment: Treatment) -> Treated {
-    let Treatment { index, life, target, intent, brain, config, journal } = treatment;
-    let rung = intent.rung;
-    let mut treated = Treated { index, life, incident: None, failed: None, responses: [0; 5] };
-    match write_down(journal, brain, &target, intent).await {
-        Ok(incident) => treated.incident = incident,
-        Err(reason) if rung.is_hard() => {
-            treated.failed = Some(reason);
-            return treated;
-        }
-        Err(reason) => warn!(reason, "a soft heal goes on without its journal entry"),
-    }
-    match rung {
-        Rung::Soft => {
-            let (failed, responses) = reset(&target).await;
-            treated.failed = failed;
-            treated.responses = responses;
-        }
-        Rung::Restart => treated.failed = restart(&target, &config).await,
-        Rung::Observe | Rung::Evict => {
-            treated.failed = Some(format!("{} is no remedy for a process", rung.name()));
-        }
-    }
-    treated
+fn failed(reason: impl Into<String>) -> Remedied {
+    Remedied::Failed(reason.into())
 }
 
-/// The intention, durable on disk before anything is done; its number in the journal.
-async fn write_down(
-    journal: Option<SharedJournal>,
-    brain: Arc<Brain>,
-    target: &Target,
-    intent: Intent,
-) -> Result<Option<i64>, String> {
-    let Some(journal) = journal else { return Ok(None) };
-    let target = target.clone();
-    let written = spawn_blocking(move || journal.intend(&intent_of(&target, &intent, &brain)));
-    match written.await {
-        Ok(Ok(incident)) => Ok(Some(incident)),
-        Ok(Err(error)) => {
-            error!(%error, "the journal takes no intentions: no hard heals until it does");
-            Err(format!("not done, since the intention could not be written down: {error}"))
+impl Treatment {
+    async fn give(self) -> Treated {
+        let (index, life, rung) = (self.index, self.life, self.intent.rung);
+        let incident = match self.write_down().await {
+            Ok(incident) => incident,
+            Err(reason) if rung.is_hard() => {
+                let result = failed(reason);
+                return Treated { index, life, incident: None, result, responses: [0; 5] };
+            }
+            Err(reason) => {
+                warn!(reason, "a soft heal goes on without its journal entry");
+                None
+            }
+        };
+        let mut responses = [0; 5];
+        let result = match (rung, &self.target.pod) {
+            _ if !self.lock_holds() => failed("nothing was done: the workload's lock ran out"),
+            (Rung::Soft, _) => {
+                let (wrong, drawn) = self.world.reset(&self.target).await;
+                responses = drawn;
+                wrong.map_or(Remedied::Given, Remedied::Failed)
+            }
+            (Rung::Restart, _) => {
+                let wrong = self.world.restart(&self.target).await;
+                wrong.map_or(Remedied::Given, Remedied::Failed)
+            }
+            (Rung::Evict, Some(pod)) => self.evict(pod).await,
+            (Rung::Observe | Rung::Evict, _) => {
+                failed(format!("{} is no remedy for a process", rung.name()))
+            }
+        };
+        Treated { index, life, incident, result, responses }
+    }
+
+    /// The journal's disk may have been slow: a lock that others may take soon is none.
+    fn lock_holds(&self) -> bool {
+        let needed = self.intent.rung.is_hard() && self.target.pod.is_some();
+        let left = self.lock.as_ref().map(|lock| lock.left(self.clock.now()));
+        !needed || left.is_some_and(|left| left >= LEAST_LEFT)
+    }
+
+    /// The intention, durable on disk before anything is done; its number in the journal.
+    async fn write_down(&self) -> Result<Option<i64>, String> {
+        let Some(journal) = self.journal.clone() else { return Ok(None) };
+        let (target, intent) = (self.target.clone(), self.intent.clone());
+        let (brain, now) = (Arc::clone(&self.brain), self.clock.now());
+        let written =
+            spawn_blocking(move || journal.intend(&intent_of(&target, &intent, &brain, now)));
+        match written.await {
+            Ok(Ok(incident)) => Ok(Some(incident)),
+            Ok(Err(error)) => {
+                error!(%error, "the journal takes no intentions: no hard heals until it does");
+                Err(format!("not done, since the intention could not be written down: {error}"))
+            }
+            Err(panicked) => Err(format!("not done, since the journal failed: {panicked}")),
         }
-        Err(panicked) => Err(format!("not done, since the journal failed: {panicked}")),
     }
-}
 
-async fn reset(target: &Target) -> (Option<String>, Responses) {
-    let Some(address) = target.address else {
-        return (Some("it gets no HTTP from the agent".to_owned()), [0; 5]);
-    };
-    match Endpoint::new(address, &target.host, &target.heal_path) {
-        Ok(endpoint) => {
-            let reset = soft::reset_errors(&endpoint).await;
-            (reset.result.err().map(|error| error.to_string()), reset.responses)
+    /// Evicts, and waits for what becomes of the workload: the pod itself cannot be looked at.
+    async fn evict(&self, pod: &PodRef) -> Remedied {
+        let Some(cluster) = &self.cluster else { return failed("there is no cluster") };
+        let Some(goal) = cluster.goal(pod).await else {
+            return failed("nothing was done: the API server does not tell of its workload");
+        };
+        if let Err(refusal) = cluster.evict(pod).await {
+            return failed(format!("nothing was done: {}", refusal.why));
         }
-        Err(error) => (Some(error.to_string()), [0; 5]),
+        let (outcome, text) = cluster.replaced(pod, goal, self.verify_window).await;
+        Remedied::Ended(outcome, text)
     }
-}
-
-async fn restart(target: &Target, config: &Config) -> Option<String> {
-    if let Err(error) = still_serves(target).await {
-        return Some(error);
-    }
-    let restart = restart::Restart {
-        command: config.restart_command.clone(),
-        grace: config.grace,
-        ..restart::Restart::default()
-    };
-    let restarted = restart.run(&Tree::default(), &target.id.instance, &target.cgroups).await;
-    restarted.err().map(|error| error.to_string())
-}
-
-/// Whether the judged instance still owns the port. In a graceful handover the old process drains
-/// while the new one serves, and what was seen is the new one's.
-async fn still_serves(target: &Target) -> Result<(), String> {
-    let Some(address) = target.address else { return Ok(()) };
-    let found = spawn_blocking(move || {
-        process::discover(&Tree::default(), address.port(), &[address.ip()])
-    });
-    let listener = match found.await {
-        Ok(Ok(listener)) => listener,
-        Ok(Err(error)) => return Err(format!("nothing was done: {error}")),
-        Err(panicked) => return Err(format!("nothing was done: {panicked}")),
-    };
-    if listener.instance.to_string() == target.id.instance {
-        return Ok(());
-    }
-    Err(format!("nothing was done: process {} serves there now", listener.instance))
 }

@@ -11,7 +11,7 @@ use hyper::{
 use serde::Serialize;
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
-use super::{Query, Sources};
+use super::{Query, Sources, TargetView};
 use crate::record::{Journal, metrics::CONTENT_TYPE as PROMETHEUS};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -27,8 +27,8 @@ Paramedic: the first responder on this node
 
 /metrics            Prometheus metrics
 /livez              200 while the agent's loop turns
-/readyz             200 once every service was found and looked at; lists what is pending
-/api/v1/targets     JSON: what is watched, seen and decided
+/readyz             200 once everything to be watched is known; lists what is pending
+/api/v1/targets     JSON: what is watched, seen and decided; /NAMESPACE/POD for one
 /api/v1/incidents   JSON: the last 100 incidents, newest first
 ";
 
@@ -57,8 +57,28 @@ pub(super) async fn answer(
             None => no_loop(),
         },
         "/api/v1/incidents" => incidents(sources).await,
-        _ => text(StatusCode::NOT_FOUND, "no such page; see /\n"),
+        path => match path.strip_prefix("/api/v1/targets/") {
+            Some(name) => target(sources, name).await,
+            None => text(StatusCode::NOT_FOUND, "no such page; see /\n"),
+        },
     })
+}
+
+/// One target, by its full name, or by the pod's alone where only one is called so.
+async fn target(sources: &Sources, name: &str) -> Answer {
+    let Some(targets) = ask(sources, Query::Targets).await else { return no_loop() };
+    if let Some(exact) = targets.iter().find(|target| target.name == name) {
+        return json(exact);
+    }
+    let pod = |target: &&TargetView| target.name.rsplit_once('/').is_some_and(|(_, p)| p == name);
+    let mut found = targets.iter().filter(pod);
+    match (found.next(), found.next()) {
+        (Some(only), None) => json(only),
+        (Some(_), Some(_)) => {
+            text(StatusCode::CONFLICT, "several pods are called so: say NAMESPACE/POD\n")
+        }
+        _ => text(StatusCode::NOT_FOUND, "not watched by this agent; see /api/v1/targets\n"),
+    }
 }
 
 async fn livez(sources: &Sources) -> Answer {

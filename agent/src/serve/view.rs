@@ -31,8 +31,12 @@ pub struct TargetView {
     pub decision: Option<Decision>,
     /// Its strongest reasons.
     pub reasons: Option<Reasons>,
+    /// Whether its process has ended and none has taken its place yet.
+    pub absent: bool,
     /// The gate that refuses at present.
     pub refused_by: Option<Gate>,
+    /// And why it does.
+    pub refused_why: Option<String>,
     /// What stands out and is left alone, and why.
     pub left_alone: Option<String>,
     /// Whether every permitted remedy was tried in vain.
@@ -52,7 +56,9 @@ impl TargetView {
             features: case.row,
             decision: case.decision,
             reasons: case.decision.map(|d| top_reasons(&case.row, &d.shares, REASONS)),
-            refused_by: case.refused,
+            absent: case.absent,
+            refused_by: case.refused.as_ref().map(|refusal| refusal.gate),
+            refused_why: case.refused.as_ref().map(|refusal| refusal.why.to_string()),
             left_alone: case.left_alone.map(|notable| notable.to_string()),
             exhausted: case.history.is_exhausted(),
         }

@@ -6,7 +6,7 @@ use crate::target::{
     Cgroup, Cgroups, cgroup,
     mountinfo::Hierarchies,
     pidfd::PidFd,
-    procfs::{Instance, Stat, Table, Tree},
+    procfs::{Instance, Stat, Table, Tree, leads_namespace},
 };
 
 /// The inode of the PID namespace that the kernel boots with (`PROC_PID_INIT_INO`).
@@ -45,6 +45,8 @@ impl Patient {
         self.present()?;
         let home = self.cgroups.unified.as_ref().or(self.cgroups.cpu.as_ref());
         let members = match home {
+            // With the first of its PID namespace the others end.
+            _ if self.tree.leads_namespace(self.main.pid) => Some(vec![self.main.pid]),
             Some(home) if !self.cgroups.shared => Some(cgroup::members(home)?),
             _ => None,
         };
@@ -144,11 +146,10 @@ fn stands_in(theirs: &Cgroups, ours: &Cgroups) -> bool {
 /// The first process of a PID namespace is sent no signal that it does not catch, but SIGKILL
 /// from outside.
 fn deaf_to_term(status: &str) -> bool {
-    let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
-    let first = field("NSpid:").and_then(|pids| pids.split_ascii_whitespace().last());
-    let caught = field("SigCgt:").and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     let term = 1 << (libc::SIGTERM - 1);
-    first == Some("1") && caught.is_some_and(|mask| mask & term == 0)
+    leads_namespace(status) && caught.is_some_and(|mask| mask & term == 0)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::{
     features::FeatureVector,
     guard::Gate,
     signal::{kernel::Cause, sample::Trigger},
-    target::Rung,
+    target::{Rung, Target},
     verify::Outcome,
 };
 
@@ -88,6 +88,9 @@ pub struct Metrics {
     model_info: IntGaugeVec,
     rules_active: IntGauge,
     journal_writable: IntGauge,
+    withheld: IntCounterVec,
+    api_requests: IntCounterVec,
+    api_heard: IntGauge,
     target: TargetMetrics,
 }
 
@@ -173,6 +176,23 @@ impl Metrics {
                 "journal_writable",
                 "1 if incidents reach the disk, else 0; without a journal nothing is healed hard.",
             )?,
+            withheld: make.counters(
+                "heals_withheld_total",
+                "Remedies that every gate permitted and that were not given, since this is a dry \
+                 run.",
+                &["rung"],
+            )?,
+            api_requests: make.counters(
+                "api_requests_total",
+                "Requests to the Kubernetes API server, by method and status; status 0 is one \
+                 that was not answered. A watch is one request.",
+                &["method", "status"],
+            )?,
+            api_heard: make.gauge(
+                "api_server_heard",
+                "1 while the watch of this node's pods is heard, else 0: hard heals then wait. \
+                 Stays 0 outside a cluster.",
+            )?,
             target: TargetMetrics::new(&make)?,
             registry,
         };
@@ -204,6 +224,7 @@ impl Metrics {
         }
         for rung in [Rung::Soft, Rung::Restart, Rung::Evict] {
             self.heal_duration.with_label_values(&[rung.name()]);
+            self.withheld.with_label_values(&[rung.name()]);
             for outcome in [
                 Outcome::Healed,
                 Outcome::NotHealed,
@@ -279,24 +300,39 @@ impl Metrics {
         self.journal_writable.set(writable.into());
     }
 
+    /// A remedy was not given, since nothing is done for real.
+    pub fn withheld(&self, rung: Rung) {
+        self.withheld.with_label_values(&[rung.name()]).inc();
+    }
+
+    /// A request to the API server ended with this status; 0 if it was not answered.
+    pub fn api_request(&self, method: &str, status: u16) {
+        self.api_requests.with_label_values(&[method, &status.to_string()]).inc();
+    }
+
+    /// Whether the API server is heard.
+    pub fn set_api_server_heard(&self, heard: bool) {
+        self.api_heard.set(heard.into());
+    }
+
     /// What the model was shown of a target, and what it made of it.
-    pub fn target_verdict(&self, target: &str, row: &FeatureVector, decision: &Decision) {
+    pub fn target_verdict(&self, target: &Target, row: &FeatureVector, decision: &Decision) {
         self.target.verdict(target, row, decision);
     }
 
     /// All HTTP responses of a target that the kernel counted so far, by class (1xx to 5xx).
-    pub fn target_responses(&self, target: &str, so_far: &[u64; 5]) {
+    pub fn target_responses(&self, target: &Target, so_far: &[u64; 5]) {
         self.target.responses(target, so_far);
     }
 
     /// A target is in this state and in no other.
-    pub fn target_state(&self, target: &str, state: TargetState) {
+    pub fn target_state(&self, target: &Target, state: TargetState) {
         self.target.state(target, state);
     }
 
     /// The target is gone, and with it all its series. The last word: what is said of the target
     /// afterwards makes them anew.
-    pub fn forget_target(&self, target: &str) {
+    pub fn forget_target(&self, target: &Target) {
         self.target.forget(target);
     }
 

@@ -5,10 +5,25 @@ use super::{Maker, TargetState};
 use crate::{
     decide::{Action, Decision},
     features::{FEATURES, FeatureVector},
+    target::Target,
 };
 
-/// The label that says which target.
-const TARGET: &str = "target";
+/// The labels that say which target: a pod has a namespace and a name, anything else is a target.
+/// What does not apply is empty, which to Prometheus is as if the label were not there.
+const TARGET: [&str; 3] = ["namespace", "pod", "target"];
+
+/// The values of [`TARGET`], with one more label's.
+fn labels<'a>(target: &'a Target, more: &'a str) -> [&'a str; 4] {
+    let [namespace, pod, name] = identity(target);
+    [namespace, pod, name, more]
+}
+
+fn identity(target: &Target) -> [&str; 3] {
+    match &target.pod {
+        Some(pod) => [&pod.namespace, &pod.name, ""],
+        None => ["", "", &target.name],
+    }
+}
 
 /// Classes of HTTP responses, as label values.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -28,42 +43,42 @@ impl TargetMetrics {
                 "target_http_responses_total",
                 "HTTP/1.x responses that the target sent, as the kernel saw them on the wire, by \
                  class; the agent's own polls of /health are among them.",
-                &[TARGET, "class"],
+                &[TARGET[0], TARGET[1], TARGET[2], "class"],
             )?,
             features: make.ratios(
                 "target_feature",
                 "What the model was last shown of the target: one series per column of the \
                  feature schema, each in its column's unit (percent, seconds, per second, 0-1).",
-                &[TARGET, "feature"],
+                &[TARGET[0], TARGET[1], TARGET[2], "feature"],
             )?,
             unhealthy: make.ratios(
                 "target_unhealthy_probability",
                 "Calibrated probability, 0 to 1, that the target needs a remedy: 1 less that of \
                  no_action.",
-                &[TARGET],
+                &TARGET,
             )?,
             states: make.gauges(
                 "target_state",
                 "1 for the state that the target is in, 0 for the others: unknown, well, sick, \
                  healing, verifying, exhausted (left to people).",
-                &[TARGET, "state"],
+                &[TARGET[0], TARGET[1], TARGET[2], "state"],
             )?,
         })
     }
 
-    pub(super) fn verdict(&self, target: &str, row: &FeatureVector, decision: &Decision) {
+    pub(super) fn verdict(&self, target: &Target, row: &FeatureVector, decision: &Decision) {
         for (name, value) in FEATURES.iter().zip(row.values()) {
-            self.features.with_label_values(&[target, name]).set(f64::from(*value));
+            self.features.with_label_values(&labels(target, name)).set(f64::from(*value));
         }
         let well = f64::from(decision.probabilities[Action::NoAction as usize]);
-        self.unhealthy.with_label_values(&[target]).set((1.0 - well).clamp(0.0, 1.0));
+        self.unhealthy.with_label_values(&identity(target)).set((1.0 - well).clamp(0.0, 1.0));
     }
 
     /// The kernel counts from the moment it began to watch: a smaller count is a fresh start, and
     /// shown as one, which Prometheus knows how to read.
-    pub(super) fn responses(&self, target: &str, so_far: &[u64; 5]) {
+    pub(super) fn responses(&self, target: &Target, so_far: &[u64; 5]) {
         for (class, &so_far) in CLASSES.iter().zip(so_far) {
-            let counter = self.responses.with_label_values(&[target, class]);
+            let counter = self.responses.with_label_values(&labels(target, class));
             if so_far < counter.get() {
                 counter.reset();
             }
@@ -71,24 +86,24 @@ impl TargetMetrics {
         }
     }
 
-    pub(super) fn state(&self, target: &str, state: TargetState) {
+    pub(super) fn state(&self, target: &Target, state: TargetState) {
         for other in TargetState::ALL {
-            let gauge = self.states.with_label_values(&[target, other.name()]);
+            let gauge = self.states.with_label_values(&labels(target, other.name()));
             gauge.set((other == state).into());
         }
     }
 
     /// Removes what is there; a series that was never made is not missed.
-    pub(super) fn forget(&self, target: &str) {
+    pub(super) fn forget(&self, target: &Target) {
         for class in CLASSES {
-            let _ = self.responses.remove_label_values(&[target, class]);
+            let _ = self.responses.remove_label_values(&labels(target, class));
         }
         for feature in FEATURES {
-            let _ = self.features.remove_label_values(&[target, feature]);
+            let _ = self.features.remove_label_values(&labels(target, feature));
         }
-        let _ = self.unhealthy.remove_label_values(&[target]);
+        let _ = self.unhealthy.remove_label_values(&identity(target));
         for state in TargetState::ALL {
-            let _ = self.states.remove_label_values(&[target, state.name()]);
+            let _ = self.states.remove_label_values(&labels(target, state.name()));
         }
     }
 }

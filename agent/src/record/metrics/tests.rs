@@ -41,6 +41,10 @@ fn lint(text: &str) -> BTreeMap<String, Vec<String>> {
     samples
 }
 
+fn named(name: &str) -> Target {
+    Target::for_tests(name, 1)
+}
+
 fn decision() -> Decision {
     Decision {
         action: Action::ResetErrors,
@@ -64,9 +68,12 @@ fn busy() -> Metrics {
     metrics.probe("throttling", "fentry", true);
     metrics.model("flat_forest", "embedded", "1");
     metrics.set_journal_writable(true);
-    metrics.target_verdict("web", &FeatureVector::new([1.5; COUNT]), &decision());
-    metrics.target_responses("web", &[0, 10, 0, 1, 4]);
-    metrics.target_state("web", TargetState::Sick);
+    metrics.api_request("GET", 200);
+    metrics.withheld(Rung::Restart);
+    metrics.set_api_server_heard(true);
+    metrics.target_verdict(&named("web"), &FeatureVector::new([1.5; COUNT]), &decision());
+    metrics.target_responses(&named("web"), &[0, 10, 0, 1, 4]);
+    metrics.target_state(&named("web"), TargetState::Sick);
     metrics
 }
 
@@ -82,10 +89,13 @@ fn the_exposition_is_clean_and_complete() {
     assert_eq!(
         names,
         [
+            "api_requests_total",
+            "api_server_heard",
             "build_info",
             "decisions_total",
             "heal_duration_seconds",
             "heals_total",
+            "heals_withheld_total",
             "health_polls_total",
             "journal_writable",
             "look_duration_seconds",
@@ -120,11 +130,14 @@ fn the_exposition_is_clean_and_complete() {
         "paramedic_model_info{engine=\"flat_forest\",source=\"embedded\",version=\"1\"} 1",
         "paramedic_rules_active 0",
         "paramedic_journal_writable 1",
-        "paramedic_target_feature{feature=\"cpu_usage\",target=\"web\"} 1.5",
-        "paramedic_target_http_responses_total{class=\"5xx\",target=\"web\"} 4",
-        "paramedic_target_state{state=\"sick\",target=\"web\"} 1",
-        "paramedic_target_state{state=\"well\",target=\"web\"} 0",
-        "paramedic_target_unhealthy_probability{target=\"web\"} 0.75",
+        "paramedic_api_requests_total{method=\"GET\",status=\"200\"} 1",
+        "paramedic_heals_withheld_total{rung=\"restart\"} 1",
+        "paramedic_api_server_heard 1",
+        "paramedic_target_feature{feature=\"cpu_usage\",namespace=\"\",pod=\"\",target=\"web\"} 1.5",
+        "paramedic_target_http_responses_total{class=\"5xx\",namespace=\"\",pod=\"\",target=\"web\"} 4",
+        "paramedic_target_state{namespace=\"\",pod=\"\",state=\"sick\",target=\"web\"} 1",
+        "paramedic_target_state{namespace=\"\",pod=\"\",state=\"well\",target=\"web\"} 0",
+        "paramedic_target_unhealthy_probability{namespace=\"\",pod=\"\",target=\"web\"} 0.75",
     ] {
         assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
     }
@@ -134,13 +147,13 @@ fn the_exposition_is_clean_and_complete() {
 fn a_target_takes_its_series_with_it() {
     let metrics = busy();
     for target in ["gone", "unseen"] {
-        metrics.target_verdict("gone", &FeatureVector::default(), &decision());
-        metrics.target_responses("gone", &[1; 5]);
-        metrics.target_state("gone", TargetState::Exhausted);
+        metrics.target_verdict(&named("gone"), &FeatureVector::default(), &decision());
+        metrics.target_responses(&named("gone"), &[1; 5]);
+        metrics.target_state(&named("gone"), TargetState::Exhausted);
         assert_eq!(of_target(&lint(&metrics.render().unwrap()), "gone"), 5 + COUNT + 1 + 6);
-        metrics.forget_target(target);
+        metrics.forget_target(&named(target));
     }
-    metrics.forget_target("gone");
+    metrics.forget_target(&named("gone"));
     let samples = lint(&metrics.render().unwrap());
     assert_eq!(of_target(&samples, "gone"), 0);
     assert_eq!(of_target(&samples, "web"), 5 + COUNT + 1 + 6);
@@ -149,7 +162,7 @@ fn a_target_takes_its_series_with_it() {
 #[test]
 fn a_name_from_outside_cannot_forge_a_series() {
     let metrics = Metrics::new("0.1.0").unwrap();
-    metrics.target_state("a\"} 1\nparamedic_targets 99\\", TargetState::Well);
+    metrics.target_state(&named("a\"} 1\nparamedic_targets 99\\"), TargetState::Well);
     let samples = lint(&metrics.render().unwrap());
     assert_eq!(samples["paramedic_targets"], ["paramedic_targets 0"]);
     assert_eq!(samples["paramedic_target_state"].len(), 6);
@@ -159,9 +172,9 @@ fn a_name_from_outside_cannot_forge_a_series() {
 fn responses_follow_the_kernels_count_and_its_fresh_starts() {
     let metrics = Metrics::new("0.1.0").unwrap();
     for (so_far, shown) in [(4, 4), (4, 4), (9, 9), (2, 2), (3, 3)] {
-        metrics.target_responses("web", &[0, 0, 0, 0, so_far]);
+        metrics.target_responses(&named("web"), &[0, 0, 0, 0, so_far]);
         let line = format!(
-            "paramedic_target_http_responses_total{{class=\"5xx\",target=\"web\"}} {shown}"
+            "paramedic_target_http_responses_total{{class=\"5xx\",namespace=\"\",pod=\"\",target=\"web\"}} {shown}"
         );
         assert!(metrics.render().unwrap().contains(&line), "{so_far}");
     }

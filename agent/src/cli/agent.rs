@@ -1,0 +1,215 @@
+//! `paramedic agent`: one node of a cluster.
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use kube::Client;
+use tokio::sync::mpsc;
+use tracing::info;
+
+use super::{
+    WrongUsage,
+    start::{Mistakes, State, brain, kernel, raise_file_limit, shutdown},
+};
+use crate::{
+    cluster::{self, Cluster, Identity, Requests, events},
+    engine::Pace,
+    guard::Policy,
+    moment::{Clock, Moment},
+    record::{Metrics, Recorder},
+    run::{Agent, Config, MOST_PODS, Node},
+    serve::{Server, Sources},
+    target::Rung,
+};
+
+/// Watch this node's pods and heal those that consent.
+///
+/// Runs as a DaemonSet: see manifests/. A pod consents by the label `paramedic.dev/heal`, whose
+/// value is the strongest remedy that its owner permits: `observe`, `soft` (POST /heal), `restart`
+/// (in place) or `evict`. A pod without the label is never touched or looked at. Annotations say
+/// more where the defaults do not fit: `paramedic.dev/port`, `/health-path`, `/heal-path` and
+/// `/min-confidence`.
+///
+/// Hard remedies (restart, evict) ask the cluster first: whether the workload is at rest, whether
+/// its disruption budget permits it, and for the workload's lock. The annotation
+/// `paramedic.dev/paused=true` on the agent's namespace pauses all healing in the cluster.
+#[derive(Debug, Args)]
+pub(super) struct NodeAgent {
+    /// The node to watch: this one. In a pod from the field `spec.nodeName`.
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    node_name: String,
+    /// The namespace of the agents: it holds their Leases, and the annotation that pauses them.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "paramedic-system", value_name = "NAME")]
+    namespace: String,
+    /// The strongest remedy on this node, whatever a pod's label permits. The default leaves it to
+    /// the labels.
+    #[arg(long, env = "PARAMEDIC_MAX_ACTION", value_enum, default_value_t = MaxAction::Evict, value_name = "RUNG")]
+    max_action: MaxAction,
+    /// Do nothing: record what would be done, in logs, metrics and Events. To see what Paramedic
+    /// would do before it may.
+    #[arg(long, env = "PARAMEDIC_DRY_RUN")]
+    dry_run: bool,
+    /// Hard remedies on this node within a minute. The default keeps a wrong verdict that hits many
+    /// pods from emptying the node.
+    #[arg(long, env = "PARAMEDIC_NODE_BUDGET", default_value_t = 2, value_name = "N")]
+    node_budget: u32,
+    /// Between two regular looks at one pod, in seconds; the kernel's wake-ups come in between. The
+    /// default costs less than a hundredth of a core for a hundred pods.
+    #[arg(long, env = "PARAMEDIC_INTERVAL", default_value_t = 2.0, value_name = "SECONDS")]
+    interval: f64,
+    /// From a remedy (after a restart: from the container's being ready) to the verdict on it, in
+    /// seconds. The default is longer than the window that the verdict rests on.
+    #[arg(long, env = "PARAMEDIC_VERIFY_WINDOW", default_value_t = 15.0, value_name = "SECONDS")]
+    verify_window: f64,
+    /// An ONNX classifier to decide with, instead of the one built in.
+    #[arg(long, env = "PARAMEDIC_MODEL", value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Where no model is usable, let the documented rules restart and evict; by default they heal
+    /// softly at most, since nobody has measured how often they are right.
+    #[arg(long, env = "PARAMEDIC_RULES_MAY_RESTART")]
+    rules_may_restart: bool,
+    /// Where the journal of incidents is kept: on the node, so that it outlives the agent. While a
+    /// file `paused` exists there, nothing is healed on this node.
+    #[arg(
+        long,
+        env = "PARAMEDIC_STATE_DIR",
+        default_value = "/var/lib/paramedic",
+        value_name = "DIR"
+    )]
+    state_dir: PathBuf,
+    /// Where metrics and status are served, read-only. The default is reachable for Prometheus and
+    /// the kubelet.
+    #[arg(long, env = "PARAMEDIC_LISTEN", default_value = "0.0.0.0:9100", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// Do without kernel signals, for example where the rights for eBPF cannot be had.
+    #[arg(long, env = "PARAMEDIC_NO_KERNEL")]
+    no_kernel: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MaxAction {
+    /// Watch only.
+    Observe,
+    /// Ask the app to reset itself.
+    Soft,
+    /// Restart the container in place.
+    Restart,
+    /// Let the cluster replace the pod.
+    Evict,
+}
+
+impl From<MaxAction> for Rung {
+    fn from(action: MaxAction) -> Self {
+        match action {
+            MaxAction::Observe => Self::Observe,
+            MaxAction::Soft => Self::Soft,
+            MaxAction::Restart => Self::Restart,
+            MaxAction::Evict => Self::Evict,
+        }
+    }
+}
+
+impl NodeAgent {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let mut config = self.config()?;
+        let client = cluster::config().await.context(
+            "no cluster: run it in a pod with a service account, or set KUBECONFIG to try it out",
+        )?;
+        let client = Client::try_from(client).context("cannot make a client of the API server")?;
+        let server = Server::bind(self.listen).await.with_context(|| {
+            format!("cannot listen on {}: choose another address with --listen", self.listen)
+        })?;
+        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
+        let brain = Arc::new(brain(self.model.as_ref(), self.rules_may_restart, &metrics));
+        raise_file_limit();
+        let State { lock, journal, past } = State::open(&self.state_dir, &mut config.policy);
+        let kernel = kernel(MOST_PODS, self.no_kernel, &metrics);
+
+        let requests = Arc::clone(&metrics);
+        let requests = Requests::new(move |method, status| requests.api_request(method, status));
+        let clock = Clock::default();
+        let cluster = Arc::new(Cluster::new(client, self.identity(), clock, requests));
+        let (notices, announced) = mpsc::channel(events::QUEUE);
+        tokio::spawn(events::announce(Arc::clone(&cluster), announced));
+        let recorder =
+            Recorder::new(Arc::clone(&metrics), journal.clone(), Some(notices.clone()), clock);
+
+        let (queries, asked) = mpsc::channel(8);
+        let state_dir = journal.map(|_| self.state_dir.clone());
+        info!(
+            node = self.node_name,
+            address = %server.address()?,
+            max_action = Rung::from(self.max_action).name(),
+            dry_run = self.dry_run,
+            "watching this node's pods"
+        );
+        tokio::spawn(server.run(Sources { metrics, queries, state_dir }));
+        let node = Some(Node { cluster, notices });
+        Agent::new(config, brain, kernel, recorder, past, asked, node).run(shutdown()?).await;
+        drop(lock);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// This life of the agent: its node, and when it began.
+    fn identity(&self) -> Identity {
+        let born = Moment::now().as_nanos();
+        Identity {
+            node: self.node_name.clone(),
+            namespace: self.namespace.clone(),
+            holder: format!("{}/{}.{born:x}", self.node_name, std::process::id()),
+        }
+    }
+
+    /// What the user typed as what the agent needs; all mistakes at once.
+    fn config(&self) -> Result<Config, WrongUsage> {
+        let mut mistakes = Mistakes::default();
+        let pace = Pace {
+            tick: mistakes.seconds("interval", self.interval, 0.5, 5.0),
+            verify_window: mistakes.seconds("verify-window", self.verify_window, 1.0, 600.0),
+        };
+        for (name, value) in [("node-name", &self.node_name), ("namespace", &self.namespace)] {
+            if !is_name(value) {
+                mistakes.add(format!("--{name} is no name of Kubernetes: {value:?}"));
+            }
+        }
+        if !(1..=16).contains(&self.node_budget) {
+            let given = self.node_budget;
+            mistakes.add(format!("--node-budget must be from 1 to 16, not {given}"));
+        }
+        if !Path::is_absolute(&self.state_dir) {
+            let given = self.state_dir.display();
+            mistakes.add(format!("--state-dir must be an absolute path, not {given}"));
+        }
+        mistakes.none()?;
+        Ok(Config {
+            watched: Vec::new(),
+            policy: Policy {
+                max_action: Rung::from(self.max_action),
+                rules_may_restart: self.rules_may_restart,
+                node_budget: self.node_budget,
+                dry_run: self.dry_run,
+                ..Policy::default()
+            },
+            pace,
+            restart_command: None,
+            grace: std::time::Duration::from_secs(30),
+            pause_file: Some(self.state_dir.join("paused")),
+        })
+    }
+}
+
+/// A DNS subdomain (RFC 1123), as nodes and namespaces are named.
+fn is_name(text: &str) -> bool {
+    let inner = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    let outer = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9'));
+    let bytes = text.as_bytes();
+    bytes.len() <= 253
+        && bytes.iter().all(|&b| inner(b))
+        && outer(bytes.first())
+        && outer(bytes.last())
+}

@@ -1,0 +1,97 @@
+//! `paramedic explain`: what the agent sees of one target, what it makes of it, and what holds it
+//! back.
+use std::{net::SocketAddr, process::ExitCode};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::Value;
+
+use crate::signal::health::{Connection, Endpoint, read};
+
+/// Ask the agent that watches a pod (or a service) what it sees, what it decides and why, and which
+/// gate holds it back.
+///
+/// In a cluster, ask the agent of the pod's node: `kubectl exec -n paramedic-system
+/// paramedic-agent-xxxxx -- /paramedic explain default/web`. Exit code 1 if it is not watched there.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// The target: NAMESPACE/POD, POD where only one is called so, or the URL that is watched.
+    #[arg(value_name = "POD")]
+    target: String,
+    /// Where the agent serves its status.
+    #[arg(long, default_value = "127.0.0.1:9100", value_name = "ADDRESS")]
+    agent: SocketAddr,
+    /// Print the agent's JSON for machines.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Explain {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let path = format!("/api/v1/targets/{}", self.target);
+        let host = self.agent.to_string();
+        let endpoint = Endpoint::new(self.agent, &host, &path)
+            .with_context(|| format!("{:?} cannot be the name of a target", self.target))?;
+        let asked = async {
+            let mut connection = Connection::open(self.agent).await?;
+            let request = endpoint.request().body(http_body_util::Full::default());
+            let answer = connection.send(request.unwrap_or_default()).await?;
+            let status = answer.status();
+            anyhow::Ok((status, read(answer.into_body()).await?))
+        };
+        let (status, body) = asked.await.with_context(|| {
+            format!("no agent answers at {}: is it running? --agent says where", self.agent)
+        })?;
+        if !status.is_success() {
+            bail!("{}", String::from_utf8_lossy(&body).trim());
+        }
+        if self.json {
+            println!("{}", String::from_utf8_lossy(&body));
+        } else {
+            let view: Value = serde_json::from_slice(&body).context("the agent's answer")?;
+            print!("{}", story(&view));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The view as people read it.
+fn story(view: &Value) -> String {
+    let text = |field: &str| view[field].as_str().unwrap_or("-").to_owned();
+    let mut lines = vec![
+        format!("{}  ({}, up to {})", text("name"), text("state"), text("ceiling")),
+        format!("  instance    {}", view["id"]["instance"].as_str().unwrap_or("-")),
+    ];
+    if view["absent"] == true {
+        lines.push("  absent      its process has ended; a successor is waited for".to_owned());
+    }
+    match view["decision"].as_object() {
+        None => lines.push("  verdict     none yet: it has not been looked at".to_owned()),
+        Some(decision) => {
+            let action = decision["action"].as_str().unwrap_or("-");
+            let confidence = decision["confidence"].as_f64().unwrap_or_default();
+            let source = decision["source"].as_str().unwrap_or("-");
+            lines.push(format!("  verdict     {action}, confidence {confidence:.2}, by {source}"));
+        }
+    }
+    for reason in view["reasons"].as_array().into_iter().flatten() {
+        let name = reason["feature"].as_str().unwrap_or("-");
+        let value = reason["value"].as_f64().unwrap_or_default();
+        let share = reason["share"].as_f64().unwrap_or_default();
+        lines.push(format!("    because   {name} = {value:.3}  ({share:+.2})"));
+    }
+    if let Some(gate) = view["refused_by"].as_str() {
+        lines.push(format!("  refused by  {gate}: {}", text("refused_why")));
+    }
+    if view["left_alone"].is_string() {
+        lines.push(format!("  left alone  {}", text("left_alone")));
+    }
+    if view["exhausted"] == true {
+        lines.push("  exhausted   every permitted remedy was tried: people must look".to_owned());
+    }
+    lines.push("  seen".to_owned());
+    for (name, value) in view["features"].as_object().into_iter().flatten() {
+        lines.push(format!("    {name:<22} {:.3}", value.as_f64().unwrap_or_default()));
+    }
+    lines.join("\n") + "\n"
+}

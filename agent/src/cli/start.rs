@@ -1,0 +1,173 @@
+//! What every long-running command starts with: model, kernel signals, state directory, signals of
+//! its own.
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tracing::{error, info, warn};
+
+use crate::{
+    decide::Brain,
+    guard::Policy,
+    moment::Clock,
+    record::{Incident, JournalError, Metrics, SharedJournal, StateLock},
+    signal::kernel::{Kernel, Options, Probe, Status, Wakeups},
+    target::Rung,
+};
+
+/// The model that was asked for, or the built-in one; the rules where it is refused.
+pub(super) fn brain(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &Metrics) -> Brain {
+    let brain = match model {
+        Some(path) => Brain::load(path),
+        None => Brain::embedded(),
+    };
+    match &brain {
+        Brain::Rules { reason } => {
+            metrics.rules();
+            let may_restart = rules_may_restart;
+            warn!(reason, may_restart, "no usable model: the documented rules decide");
+        }
+        Brain::Model(_) => {
+            let about = brain.describe();
+            let source = if model.is_some() { "file" } else { "built_in" };
+            metrics.model(about.engine, source, &about.schema_version.to_string());
+            info!(engine = about.engine, trees = about.trees, source, "deciding by a model");
+        }
+    }
+    brain
+}
+
+/// Kernel signals, as far as they can be had, for so many targets.
+pub(super) fn kernel(
+    targets: usize,
+    no_kernel: bool,
+    metrics: &Metrics,
+) -> Option<(Kernel, Wakeups)> {
+    if no_kernel {
+        warn!("watching without kernel signals, as asked");
+        return None;
+    }
+    let capacity = u32::try_from(targets).unwrap_or(u32::MAX);
+    let loaded = Kernel::load(&Options::new(capacity)).map_err(anyhow::Error::from);
+    let loaded = loaded.and_then(|mut kernel| {
+        let wakeups = kernel.wakeups()?.context("the wake-ups are already taken")?;
+        Ok((kernel, wakeups))
+    });
+    match loaded {
+        Ok((kernel, wakeups)) => {
+            for probe in kernel.probes() {
+                metrics.probe(probe.signal.name(), probe.mechanism.name(), probe.is_live());
+                tell(probe);
+            }
+            Some((kernel, wakeups))
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            warn!(error, "watching without kernel signals; `paramedic check` tells more");
+            None
+        }
+    }
+}
+
+/// One line per kernel signal.
+fn tell(probe: &Probe) {
+    let (signal, mechanism) = (probe.signal.name(), probe.mechanism.name());
+    match &probe.status {
+        Status::Unavailable { reason } => warn!(signal, reason, "kernel signal missing"),
+        status => info!(signal, mechanism, status = status.name(), "kernel signal"),
+    }
+}
+
+/// What the state directory gives: the right to act, the journal, and what a former life of the
+/// agent did.
+pub(super) struct State {
+    /// Held for as long as the agent acts, with a journal or without.
+    pub(super) lock: Option<StateLock>,
+    pub(super) journal: Option<SharedJournal>,
+    pub(super) past: Vec<Incident>,
+}
+
+impl State {
+    /// Without a journal nothing hard is done; where another agent holds the directory, nothing.
+    pub(super) fn open(state_dir: &Path, policy: &mut Policy) -> Self {
+        let lock = match StateLock::acquire(state_dir) {
+            Ok(lock) => Some(lock),
+            Err(error @ JournalError::Locked { .. }) => {
+                policy.max_action = Rung::Observe;
+                warn!(%error, "another agent is at work: this one only observes");
+                None
+            }
+            Err(error) => {
+                warn!(%error, "no state directory: no journal and no hard heals");
+                None
+            }
+        };
+        let opened = lock.as_ref().map(|lock| SharedJournal::open(lock, Clock::Boot));
+        match opened.transpose() {
+            Ok(opened) => {
+                let (journal, past) = opened.unzip();
+                Self { lock, journal, past: past.unwrap_or_default() }
+            }
+            Err(error) => {
+                error!(%error, "no journal: no hard heals");
+                Self { lock, journal: None, past: Vec::new() }
+            }
+        }
+    }
+}
+
+/// Every target needs some ten files; what the soft limit permits may be too few for many.
+pub(super) fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files cannot be raised");
+    }
+}
+
+/// Resolves on SIGTERM or SIGINT.
+pub(super) fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Reads durations in seconds, and collects every mistake for one error.
+#[derive(Default)]
+pub(super) struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    pub(super) fn add(&mut self, mistake: impl Into<String>) {
+        self.0.push(mistake.into());
+    }
+
+    /// A length of time within bounds, both in seconds.
+    pub(super) fn seconds(
+        &mut self,
+        name: &str,
+        value: f64,
+        least: f64,
+        most: f64,
+    ) -> std::time::Duration {
+        if (least..=most).contains(&value) {
+            return std::time::Duration::from_secs_f64(value);
+        }
+        self.add(format!("--{name} must be from {least} to {most} seconds, not {value}"));
+        std::time::Duration::ZERO
+    }
+
+    /// # Errors
+    /// All of them at once.
+    pub(super) fn none(self) -> Result<(), super::WrongUsage> {
+        match self.0.as_slice() {
+            [] => Ok(()),
+            mistakes => Err(super::WrongUsage(mistakes.join("\n           "))),
+        }
+    }
+}

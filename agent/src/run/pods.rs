@@ -1,0 +1,235 @@
+//! Follows the node's pods: what the API server tells of them, joined with what the node knows of
+//! their containers.
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::sleep};
+use tracing::{info, warn};
+
+use super::{Done, world::World};
+use crate::{
+    cluster::{Change, Cluster, changes, events::Notice},
+    target::{
+        Target, TargetId,
+        container::Container,
+        pod::{Absent, Patient, PodRef},
+    },
+};
+
+/// Pods watched on one node at most; Kubernetes' own limit is 110 unless raised.
+pub const MOST: usize = 500;
+
+/// From the API server's word that a container runs to its cgroup being there.
+const RETRY: Duration = Duration::from_millis(500);
+/// A container not found within this many tries is given up until the API server tells of it again.
+const TRIES: u32 = 10;
+/// Changes that may wait.
+const QUEUE: usize = 64;
+
+/// A pod that was told to the loop.
+struct Known {
+    patient: Patient,
+    container: Option<Container>,
+}
+
+/// Joins both sides and tells the loop.
+struct Ward {
+    world: Arc<dyn World>,
+    done: mpsc::Sender<Done>,
+    notices: mpsc::Sender<Notice>,
+    /// By the pod's uid.
+    known: HashMap<String, Known>,
+    again: mpsc::Sender<(Patient, u32)>,
+    full: bool,
+}
+
+/// The loop is gone.
+type Told = Result<(), mpsc::error::SendError<Done>>;
+
+/// Runs until the loop is gone.
+pub(super) async fn follow(
+    cluster: Arc<Cluster>,
+    world: Arc<dyn World>,
+    done: mpsc::Sender<Done>,
+    notices: mpsc::Sender<Notice>,
+) {
+    let (told, mut heard) = mpsc::channel(QUEUE);
+    let (again, mut retries) = mpsc::channel(MOST);
+    let watch = tokio::spawn(changes(cluster.client(), cluster.identity().node.clone(), told));
+    let mut ward = Ward { world, done, notices, known: HashMap::new(), again, full: false };
+    loop {
+        let told = tokio::select! {
+            Some(change) = heard.recv() => ward.take(change).await,
+            Some((patient, tries)) = retries.recv() => ward.retry(patient, tries).await,
+            () = ward.done.closed() => break,
+        };
+        if told.is_err() {
+            break;
+        }
+    }
+    watch.abort();
+}
+
+impl Ward {
+    async fn take(&mut self, change: Change) -> Told {
+        match change {
+            Change::Patient(patient) => self.patient(*patient, 0).await,
+            Change::Absent { uid, why: Absent::NotRunning, .. } => self.stopped(&uid).await,
+            Change::Absent { uid, .. } | Change::Gone { uid } => self.gone(&uid).await,
+            Change::Synced(pods) => self.done.send(Done::Synced(pods)).await,
+            Change::Away(error) => self.done.send(Done::Away(Some(error))).await,
+            Change::Back => self.done.send(Done::Away(None)).await,
+        }
+    }
+
+    /// Only if nothing newer was told of the pod meanwhile.
+    async fn retry(&mut self, patient: Patient, tries: u32) -> Told {
+        let waits = self.known.get(&patient.pod.uid).is_some_and(|known| {
+            known.container.is_none() && known.patient.pod.container_id == patient.pod.container_id
+        });
+        if waits { self.patient(patient, tries).await } else { Ok(()) }
+    }
+
+    async fn patient(&mut self, patient: Patient, tries: u32) -> Told {
+        let uid = patient.pod.uid.clone();
+        let before = self.known.remove(&uid);
+        self.complain(&patient, before.as_ref());
+        let same_life = before
+            .as_ref()
+            .is_some_and(|before| before.container.is_some() && before.patient.pod == patient.pod);
+        if let Some(before) = &before
+            && before.patient.pod.container != patient.pod.container
+        {
+            // Another container is the target now: the pod's port was named anew.
+            self.done.send(Done::Gone(before.patient.pod.target_uid())).await?;
+        }
+        if before.is_none() && self.known.len() >= MOST {
+            self.refuse(&patient);
+            return Ok(());
+        }
+        let container = match before.filter(|_| same_life) {
+            Some(Known { patient: old, container }) => {
+                let settings_are_same = Patient { ready: patient.ready, ..old } == patient;
+                if settings_are_same {
+                    let uid = patient.pod.target_uid();
+                    self.done.send(Done::Ready(uid, patient.ready)).await?;
+                    self.known.insert(patient.pod.uid.clone(), Known { patient, container });
+                    return Ok(());
+                }
+                container
+            }
+            None => self.find(&patient, tries).await,
+        };
+        if let Some(container) = &container {
+            let target = target_of(&patient, container);
+            let (target_uid, instance) = (target.id.uid.clone(), target.id.instance.clone());
+            self.done.send(Done::Found(Box::new(target))).await?;
+            self.done.send(Done::Ready(target_uid.clone(), patient.ready)).await?;
+            if !same_life {
+                self.await_end(container, target_uid, instance);
+            }
+        }
+        self.known.insert(uid, Known { patient, container });
+        Ok(())
+    }
+
+    async fn find(&self, patient: &Patient, tries: u32) -> Option<Container> {
+        match self.world.container(&patient.pod.container_id).await {
+            Ok(container) => Some(container),
+            Err(error) if tries < TRIES => {
+                if tries == 0 {
+                    info!(pod = patient.pod.full_name(), %error, "looking for its container");
+                }
+                let (again, patient) = (self.again.clone(), patient.clone());
+                tokio::spawn(async move {
+                    sleep(RETRY).await;
+                    // Where as many wait as are watched, the next change tells anew.
+                    let _ = again.try_send((patient, tries + 1));
+                });
+                None
+            }
+            Err(error) => {
+                warn!(pod = patient.pod.full_name(), %error, "not watched");
+                self.tell(patient, "NotWatched", format!("not watched: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The kernel tells of a process's end a second before the API server does.
+    fn await_end(&self, container: &Container, uid: String, instance: String) {
+        let (world, done, main) = (Arc::clone(&self.world), self.done.clone(), container.main);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = world.ended(main) => {
+                    // The loop is gone only when the agent stops.
+                    let _ = done.send(Done::Lost { uid, instance }).await;
+                }
+                () = done.closed() => {}
+            }
+        });
+    }
+
+    async fn stopped(&mut self, uid: &str) -> Told {
+        let Some(known) = self.known.get_mut(uid) else { return Ok(()) };
+        if known.container.take().is_none() {
+            return Ok(());
+        }
+        let pod = &known.patient.pod;
+        let (uid, instance) = (pod.target_uid(), pod.container_id.clone());
+        self.done.send(Done::Lost { uid, instance }).await
+    }
+
+    async fn gone(&mut self, uid: &str) -> Told {
+        let Some(known) = self.known.remove(uid) else { return Ok(()) };
+        self.full = false;
+        self.done.send(Done::Gone(known.patient.pod.target_uid())).await
+    }
+
+    fn complain(&self, patient: &Patient, before: Option<&Known>) {
+        if before.is_some_and(|before| before.patient.complaints == patient.complaints) {
+            return;
+        }
+        for complaint in &patient.complaints {
+            warn!(pod = patient.pod.full_name(), %complaint, "a setting cannot be read");
+            self.tell(patient, "BadSetting", complaint.to_string());
+        }
+    }
+
+    fn refuse(&mut self, patient: &Patient) {
+        if !std::mem::replace(&mut self.full, true) {
+            let pod = patient.pod.full_name();
+            warn!(pod, most = MOST, "too many pods carry the label: this one is not watched");
+            self.tell(patient, "NotWatched", format!("the agent watches {MOST} pods at most"));
+        }
+    }
+
+    fn tell(&self, patient: &Patient, reason: &'static str, note: String) {
+        let pod = Arc::new(patient.pod.clone());
+        let notice = Notice { pod, warning: true, reason, note, series: Some(reason) };
+        // What does not fit is lost; the log has it.
+        let _ = self.notices.try_send(notice);
+    }
+}
+
+fn target_of(patient: &Patient, container: &Container) -> Target {
+    let Patient { pod, .. } = patient;
+    let address = patient.address.map(|(ip, port)| SocketAddr::new(ip, port));
+    Target {
+        id: TargetId { uid: PodRef::target_uid(pod), instance: pod.container_id.clone() },
+        name: pod.full_name(),
+        ceiling: patient.ceiling,
+        address,
+        host: address.map(|address| address.to_string()).unwrap_or_default(),
+        health_path: patient.health_path.clone(),
+        heal_path: patient.heal_path.clone(),
+        min_confidence: patient.min_confidence,
+        cgroups: container.cgroups.clone(),
+        // The container is what is healed, whichever of its ports is ill.
+        port: None,
+        started: container.started,
+        main: Some(container.main),
+        pod: Some(Arc::new(pod.clone())),
+        no_restart: patient.no_restart,
+        no_evict: patient.no_evict,
+    }
+}

@@ -1,0 +1,156 @@
+//! What the loop touches beside the kernel and the API server: patients and their processes.
+//!
+//! One seam, so that the whole loop, its guard and its heals can be played against a simulated
+//! cluster, thousands of times; [`Machine`] is the world that is there.
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+use super::find;
+use crate::{
+    heal::{restart, soft},
+    moment::Moment,
+    signal::health::{App, Endpoint, Poll, Responses},
+    target::{
+        Target,
+        container::{Container, ContainerError, Containers},
+        process,
+        procfs::{Instance, Tree},
+    },
+};
+
+/// What comes later.
+pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A connection to one patient's app.
+pub(crate) trait Poller: Send + fmt::Debug {
+    /// Asks it how it is.
+    fn poll(&mut self, now: Moment) -> Later<'_, Poll>;
+}
+
+impl Poller for App {
+    fn poll(&mut self, now: Moment) -> Later<'_, Poll> {
+        Box::pin(Self::poll(self, now))
+    }
+}
+
+/// Patients and their processes.
+pub(crate) trait World: Send + Sync {
+    /// A client of the target's app; `None` for a target that gets no HTTP.
+    fn poller(&self, target: &Target) -> Option<Box<dyn Poller>>;
+    /// The container of this id, if it runs here.
+    fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>>;
+    /// Waits for the end of a process.
+    fn ended(&self, instance: Instance) -> Later<'_, ()>;
+    /// Asks the app to reset itself: what went wrong, and the responses that it drew.
+    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Option<String>, Responses)>;
+    /// Restarts the target: what went wrong.
+    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Option<String>>;
+}
+
+/// This machine.
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    /// Restarts a process-mode target; without it SIGTERM does, and a supervisor.
+    pub(crate) restart_command: Option<String>,
+    /// From SIGTERM to SIGKILL, where no pod says otherwise.
+    pub(crate) grace: Duration,
+    containers: Arc<Mutex<Containers>>,
+}
+
+impl Machine {
+    pub(crate) fn new(restart_command: Option<String>, grace: Duration) -> Self {
+        Self { restart_command, grace, containers: Arc::default() }
+    }
+}
+
+impl World for Machine {
+    fn poller(&self, target: &Target) -> Option<Box<dyn Poller>> {
+        let address = target.address?;
+        match App::new(address, &target.host, &target.health_path, &target.heal_path) {
+            Ok(app) => Some(Box::new(app)),
+            Err(error) => {
+                warn!(target = target.name, %error, "the app is not polled");
+                None
+            }
+        }
+    }
+
+    fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
+        let id = id.to_owned();
+        let containers = Arc::clone(&self.containers);
+        Box::pin(async move {
+            let find = move || {
+                let mut known = containers.lock().unwrap_or_else(PoisonError::into_inner);
+                known.find(&Tree::default(), &id)
+            };
+            match spawn_blocking(find).await {
+                Ok(found) => found,
+                Err(panicked) => Err(std::io::Error::other(panicked).into()),
+            }
+        })
+    }
+
+    fn ended(&self, instance: Instance) -> Later<'_, ()> {
+        Box::pin(find::ended(instance))
+    }
+
+    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Option<String>, Responses)> {
+        Box::pin(async move {
+            let Some(address) = target.address else {
+                return (Some("it gets no HTTP from the agent".to_owned()), [0; 5]);
+            };
+            match Endpoint::new(address, &target.host, &target.heal_path) {
+                Ok(endpoint) => {
+                    let reset = soft::reset_errors(&endpoint).await;
+                    (reset.result.err().map(|error| error.to_string()), reset.responses)
+                }
+                Err(error) => (Some(error.to_string()), [0; 5]),
+            }
+        })
+    }
+
+    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Option<String>> {
+        Box::pin(async move {
+            if target.pod.is_none()
+                && let Err(error) = still_serves(target).await
+            {
+                return Some(error);
+            }
+            let Some(main) = target.main else {
+                return Some("nothing was done: its process is not known".to_owned());
+            };
+            let restart = restart::Restart {
+                command: self.restart_command.clone(),
+                grace: target.pod.as_ref().map_or(self.grace, |pod| pod.grace),
+                ..restart::Restart::default()
+            };
+            let restarted = restart.run(&Tree::default(), main, &target.cgroups).await;
+            restarted.err().map(|error| error.to_string())
+        })
+    }
+}
+
+/// Whether the judged instance still owns the port. In a graceful handover the old process drains
+/// while the new one serves, and what was seen is the new one's.
+async fn still_serves(target: &Target) -> Result<(), String> {
+    let Some(address) = target.address else { return Ok(()) };
+    let found = spawn_blocking(move || {
+        process::discover(&Tree::default(), address.port(), &[address.ip()])
+    });
+    let listener = match found.await {
+        Ok(Ok(listener)) => listener,
+        Ok(Err(error)) => return Err(format!("nothing was done: {error}")),
+        Err(panicked) => return Err(format!("nothing was done: {panicked}")),
+    };
+    if listener.instance.to_string() == target.id.instance {
+        return Ok(());
+    }
+    Err(format!("nothing was done: process {} serves there now", listener.instance))
+}
