@@ -23,7 +23,7 @@ const OLDEST: (u32, u32) = (1, 30);
 pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     let requirements = workspace.root.join("xtask/src/test/manifests/requirements.txt");
     let dir = workspace.target.join("venv-manifests");
-    let what = "kubernetes-validate (40 MB)";
+    let what = "kubernetes-validate (23 MB)";
     let python = Venv { dir, base: Path::new("python3"), what }.ready(&requirements)?;
     let folder = workspace.root.join("manifests");
     let mut files = yaml_files(&folder)?;
