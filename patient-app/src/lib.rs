@@ -18,6 +18,7 @@ mod routes;
 mod access_log;
 mod server;
 mod signals;
+pub mod kill;
 
 pub use access_log::announce;
 pub use config::Config;

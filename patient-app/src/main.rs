@@ -1,12 +1,18 @@
-//! Runs the patient: reads the command line, serves until asked to stop, drains, leaves.
+//! Runs the patient: reads the command line, serves until asked to stop, drains, leaves. Under the
+//! name `kill` it is that.
+use std::env;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use patient_app::{Config, Signals, announce, bind};
+use patient_app::{Config, Signals, announce, bind, kill};
 use serde_json::json;
 
 fn main() -> ExitCode {
+    let mut arguments = env::args_os();
+    if arguments.next().is_some_and(|name| kill::is_called_by(&name)) {
+        return ExitCode::from(kill::run(arguments));
+    }
     match run(&Config::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,11 +11,13 @@ mod bench;
 mod build_ebpf;
 mod demo;
 mod ebpf;
+mod image;
 mod install;
 mod process;
 mod stage;
 mod test;
 mod train;
+mod venv;
 mod workspace;
 
 /// Paramedic's tasks, from a fresh clone on: `cargo xtask demo` shows what it does, `cargo xtask
@@ -29,6 +31,7 @@ enum Task {
     Demo(demo::Args),
     Test(test::Args),
     BuildEbpf(build_ebpf::Args),
+    Image(image::Args),
     Train(train::Args),
     Bench(bench::Args),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&workspace, &args),
         Task::Test(args) => test::run(&workspace, &args),
         Task::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
+        Task::Image(args) => image::run(&workspace, &args),
         Task::Train(args) => train::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
     });

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: everything that must hold before a change is merged, as one command.
 //!
-//! Nothing is skipped silently: what a machine cannot do fails, and the two things that may stay
-//! undone (the privileged tests by request, the advisories where their database is out of reach)
-//! are named in the summary. Every step compiles with one profile, so that the large dependencies
+//! Nothing is skipped silently: what a machine cannot do fails, and the things that may stay
+//! undone (the privileged tests by request, the advisories where their database is out of reach, the
+//! overlays without kubectl) are named in the summary. Every step compiles with one profile, so that the large dependencies
 //! are built once.
 use std::{
     process::Command,
@@ -16,6 +16,7 @@ use suite::Tests;
 use summary::{Outcome, Report};
 
 mod deny;
+mod manifests;
 mod suite;
 mod summary;
 
@@ -30,6 +31,8 @@ mod summary;
 ///   advisories   known vulnerabilities; "not checked" where their database is out of reach
 ///   tests        unit and integration tests, with cargo-nextest if it is installed
 ///   doc tests
+///   manifests    everything below manifests/ against the schemas of Kubernetes 1.30 to the newest
+///                known, strictly (kubernetes-validate, installed below target/ if missing)
 ///   demo         the scenes of `cargo xtask demo`: the whole story on the real kernel
 ///
 /// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) and the demo load eBPF
@@ -63,6 +66,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     step("advisories", &|| deny::advisories(workspace));
     step("tests", &|| suite::run(workspace, tests));
     step("doc tests", &|| passed(doc_tests(workspace)));
+    step("manifests", &|| manifests::run(workspace));
     step("demo", &|| scenes(workspace, tests));
     println!("\n{report}");
     match report.failed().as_slice() {

@@ -166,6 +166,24 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
+async fn under_the_name_kill_it_is_that() {
+    let kill = async |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_patient-app"));
+        within(command.arg0("/bin/kill").args(arguments).output()).await.unwrap()
+    };
+    let mut process = Process::start(&["--log", "off"]).await;
+    let pid = process.child.id().unwrap().to_string();
+    let killed = kill(&[&pid]).await;
+    assert_eq!((killed.status.code(), killed.stderr), (Some(0), Vec::new()));
+    assert_eq!(process.line().await["event"], "sigterm");
+    assert_eq!(process.ended().await.code(), Some(0));
+    let refused = kill(&["-s", "PATIENT", &pid]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.starts_with("kill: unknown signal: PATIENT\nusage: "), "{said}");
+}
+
+#[tokio::test]
 async fn it_is_gone_from_its_port_while_it_drains() {
     let mut process = Process::start(&["--log", "off", "--illness", "stuck"]).await;
     let mut stream = process.client.connect().await;

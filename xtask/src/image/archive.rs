@@ -1,0 +1,143 @@
+//! One image as one archive for every runtime: an OCI image layout (containerd, kind, podman) and
+//! at the same time what `docker load` takes, as `docker save` itself writes it since Docker 25.
+//! `index.json` and `manifest.json` lead to the same blobs.
+use std::{collections::BTreeMap, env::consts::ARCH, fmt::Write as _};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::layer::{self, Entry};
+
+/// What an image is made of.
+pub(super) struct Content {
+    /// Its full name, `docker.io/paramedic/agent:0.1.0`.
+    pub(super) reference: String,
+    pub(super) tag: &'static str,
+    pub(super) title: String,
+    pub(super) entrypoint: String,
+    /// Uid and gid: a name could not be told from root without looking into the image.
+    pub(super) user: &'static str,
+    pub(super) port: u16,
+    /// The root, as an uncompressed tar archive.
+    pub(super) layer: Vec<u8>,
+}
+
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// The archive's bytes. `created` is in seconds since 1970.
+pub(super) fn write(content: &Content, created: i64) -> Result<Vec<u8>> {
+    let created = jiff::Timestamp::from_second(created).context("no such date")?.to_string();
+    let mut blobs = Blobs::default();
+    let layer = blobs.add(LAYER, content.layer.clone());
+    // Not compressed: the digest of the blob is that of its content.
+    let config = blobs.add_json(CONFIG, &config(content, &created, &layer.digest))?;
+    let (config_path, layer_path) = (config.path(), layer.path());
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer],
+    });
+    let mut manifest = blobs.add_json(MANIFEST, &manifest)?;
+    manifest.platform = Some(json!({ "architecture": architecture(), "os": "linux" }));
+    manifest.annotations = Some(json!({
+        "io.containerd.image.name": content.reference,
+        "org.opencontainers.image.created": created,
+        "org.opencontainers.image.ref.name": content.tag,
+    }));
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest] });
+    let for_docker = json!([{
+        "Config": config_path, "RepoTags": [content.reference], "Layers": [layer_path],
+    }]);
+    let layout = json!({ "imageLayoutVersion": "1.0.0" });
+    let mut entries = vec![Entry::folder("blobs"), Entry::folder("blobs/sha256")];
+    entries.extend(blobs.0.iter().map(|(path, bytes)| Entry::file(path, bytes)));
+    for (path, value) in
+        [("index.json", index), ("manifest.json", for_docker), ("oci-layout", layout)]
+    {
+        entries.push(Entry::file(path, &serde_json::to_vec(&value)?));
+    }
+    layer::write(entries)
+}
+
+fn config(content: &Content, created: &str, diff_id: &str) -> Value {
+    let port = format!("{}/tcp", content.port);
+    json!({
+        "created": created,
+        "architecture": architecture(),
+        "os": "linux",
+        "config": {
+            "User": content.user,
+            "ExposedPorts": { port: {} },
+            // For `kubectl exec POD -- kill 1`.
+            "Env": ["PATH=/:/bin"],
+            "Entrypoint": [content.entrypoint],
+            "WorkingDir": "/",
+            "Labels": {
+                "org.opencontainers.image.title": content.title,
+                "org.opencontainers.image.version": content.tag,
+                "org.opencontainers.image.created": created,
+                "org.opencontainers.image.licenses": env!("CARGO_PKG_LICENSE"),
+            },
+        },
+        "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+        "history": [{ "created": created, "created_by": "cargo xtask image" }],
+    })
+}
+
+/// This machine's architecture as images call it.
+fn architecture() -> &'static str {
+    match ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Where something is, and how it is known to be unharmed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: &'static str,
+    digest: String,
+    size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<Value>,
+}
+
+impl Descriptor {
+    /// Its place in the archive.
+    fn path(&self) -> String {
+        format!("blobs/{}", self.digest.replacen(':', "/", 1))
+    }
+}
+
+/// The blobs by their place in the archive.
+#[derive(Default)]
+struct Blobs(BTreeMap<String, Vec<u8>>);
+
+impl Blobs {
+    fn add(&mut self, media_type: &'static str, bytes: Vec<u8>) -> Descriptor {
+        let (digest, size) = (digest(&bytes), bytes.len());
+        let found = Descriptor { media_type, digest, size, platform: None, annotations: None };
+        self.0.insert(found.path(), bytes);
+        found
+    }
+
+    fn add_json(&mut self, media_type: &'static str, value: &Value) -> Result<Descriptor> {
+        Ok(self.add(media_type, serde_json::to_vec(value)?))
+    }
+}
+
+/// `sha256:` and the hash in hexadecimal.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    let mut text = "sha256:".to_owned();
+    for byte in Sha256::digest(bytes) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

@@ -1,0 +1,197 @@
+//! `cargo xtask image`: agent and patient as images that need no registry, no base image and no
+//! Docker to be made.
+//!
+//! Each holds one self-contained binary: what is not in the image cannot be out of date, and cannot
+//! be run by whoever gets in. The same checkout gives the same bytes.
+use std::{
+    env::consts::ARCH,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use self::layer::Entry;
+use crate::{build_ebpf, process, workspace::Workspace};
+
+mod archive;
+mod layer;
+
+/// What is built, and what the manifests name: `docker.io/paramedic/NAME:VERSION`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Image {
+    /// The node agent
+    Agent,
+    /// The demo workload
+    Patient,
+}
+
+/// Build the images of agent and patient, to be loaded into a cluster without a registry.
+///
+/// Writes target/images/paramedic-NAME-VERSION.tar: from-scratch images of self-contained binaries,
+/// for this machine's architecture, as `docker load`, `kind load image-archive` and `ctr images
+/// import` take them. The date within is SOURCE_DATE_EPOCH, else that of the last commit.
+///
+/// Takes some minutes for the first time: everything is linked statically, and so compiled apart.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Which images [default: both]
+    #[arg(value_enum)]
+    images: Vec<Image>,
+}
+
+/// Builds the binaries, writes the archives, and says how to load them.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let images = match args.images.as_slice() {
+        [] => &[Image::Agent, Image::Patient],
+        some => some,
+    };
+    if images.contains(&Image::Agent) {
+        build_ebpf::run(workspace, &build_ebpf::Args {})?;
+    }
+    let binaries = compile(workspace, images)?;
+    let created = created(workspace)?;
+    let folder = workspace.target.join("images");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let mut files = Vec::new();
+    for image in images {
+        let binary = binaries.join(image.binary());
+        let binary =
+            fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
+        let bytes = archive::write(&image.content(&binary)?, created)?;
+        let file = folder.join(image.file());
+        fs::write(&file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
+        println!("{}: {}, {} bytes", file.display(), image.reference(), bytes.len());
+        files.push(file);
+    }
+    print!("{}", how_to_load(&files));
+    Ok(())
+}
+
+impl Image {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Patient => "patient",
+        }
+    }
+
+    const fn package(self) -> &'static str {
+        match self {
+            Self::Agent => "paramedic",
+            Self::Patient => "patient-app",
+        }
+    }
+
+    /// Binaries have the name of their package.
+    const fn binary(self) -> &'static str {
+        self.package()
+    }
+
+    fn file(self) -> String {
+        format!("paramedic-{}-{VERSION}.tar", self.name())
+    }
+
+    /// As the manifests name it.
+    fn reference(self) -> String {
+        format!("docker.io/paramedic/{}:{VERSION}", self.name())
+    }
+
+    fn content(self, binary: &[u8]) -> Result<archive::Content> {
+        let mut entries = vec![Entry::executable(self.binary(), binary)];
+        let (user, passwd, port) = match self {
+            // Root without capabilities but those that the manifest grants.
+            Self::Agent => ("0:0", "root:x:0:0:root:/:/nologin\n", 9100),
+            Self::Patient => {
+                entries.push(Entry::folder("bin"));
+                entries.push(Entry::link("bin/kill", "/patient-app"));
+                ("10001:10001", "patient:x:10001:10001:patient:/:/nologin\n", 5000)
+            }
+        };
+        entries.push(Entry::folder("etc"));
+        entries.push(Entry::file("etc/passwd", passwd.as_bytes()));
+        Ok(archive::Content {
+            reference: self.reference(),
+            tag: VERSION,
+            title: format!("Paramedic: {}", self.name()),
+            entrypoint: format!("/{}", self.binary()),
+            user,
+            port,
+            layer: layer::write(entries)?,
+        })
+    }
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Compiles the binaries, which then lie in the folder that is returned.
+fn compile(workspace: &Workspace, images: &[Image]) -> Result<PathBuf> {
+    let target = format!("{ARCH}-unknown-linux-gnu");
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--locked", "--profile", PROFILE])
+        // Given even where it is the host's own: so the flags leave build scripts and macros alone.
+        .args(["--target", &target])
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&workspace.root))
+        .current_dir(&workspace.root);
+    for image in images {
+        cargo.args(["--package", image.package()]);
+    }
+    process::run("compile self-contained binaries", &mut cargo).context(
+        "no self-contained binaries (glibc's static libraries are in Debian's libc6-dev)",
+    )?;
+    Ok(workspace.target.join(target).join(PROFILE))
+}
+
+/// The cargo profile for images.
+const PROFILE: &str = "image";
+
+/// Static linking, and no path of this machine in the binary, for it would differ on another.
+fn rustflags(root: &Path) -> String {
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME")?;
+        Some(Path::new(&home).join(".cargo"))
+    });
+    let places = [(Some(root.to_owned()), "/paramedic"), (cargo, "/cargo")];
+    for (place, name) in places {
+        if let Some(place) = place {
+            flags.push(format!("--remap-path-prefix={}={name}", place.display()));
+        }
+    }
+    flags.join("\x1f")
+}
+
+/// The date that the images carry, in seconds since 1970.
+fn created(workspace: &Workspace) -> Result<i64> {
+    if let Ok(date) = std::env::var("SOURCE_DATE_EPOCH") {
+        return date.parse().with_context(|| format!("SOURCE_DATE_EPOCH={date} is no number"));
+    }
+    let mut git = Command::new("git");
+    git.args(["log", "-1", "--format=%ct"]).current_dir(&workspace.root);
+    let date = process::capture(&mut git)
+        .context("no commit to take the date from: set SOURCE_DATE_EPOCH")?;
+    date.parse().with_context(|| format!("git says that the last commit is of {date:?}"))
+}
+
+/// The commands for those who run a cluster by one of the three.
+fn how_to_load(files: &[PathBuf]) -> String {
+    let ways = [
+        ("Docker", "docker load --input"),
+        ("kind", "kind load image-archive"),
+        ("containerd, on each node", "ctr --namespace k8s.io images import"),
+    ];
+    let mut text = String::new();
+    for (what, command) in ways {
+        text += &format!("\n{what}:\n");
+        for file in files {
+            text += &format!("  {command} {}\n", file.display());
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+use std::{collections::BTreeMap, io::Read as _};
+
+use serde_json::Value;
+
+use super::*;
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn built(image: Image) -> Vec<u8> {
+    archive::write(&image.content(b"\x7fELF").unwrap(), 1_700_000_000).unwrap()
+}
+
+/// The files of an archive, whose entries must be anonymous and in order.
+fn files(bytes: &[u8]) -> Files {
+    let mut archive = tar::Archive::new(bytes);
+    let mut files = Files::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let header = entry.header();
+        let (uid, gid) = (header.uid().unwrap(), header.gid().unwrap());
+        assert_eq!((uid, gid, header.mtime().unwrap()), (0, 0, 0));
+        let path = entry.path().unwrap().to_str().unwrap().to_owned();
+        assert!(files.last_key_value().is_none_or(|(last, _)| *last < path), "{path}: no order");
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        files.insert(path, content);
+    }
+    files
+}
+
+fn json(files: &Files, path: &str) -> Value {
+    serde_json::from_slice(&files[path]).unwrap()
+}
+
+/// The blob that a descriptor leads to, after its digest and size were checked.
+fn follow<'a>(files: &'a Files, descriptor: &Value) -> &'a [u8] {
+    let digest = descriptor["digest"].as_str().unwrap();
+    let blob = &files[&format!("blobs/{}", digest.replace(':', "/"))];
+    assert_eq!(archive::digest(blob), digest);
+    assert_eq!(descriptor["size"], blob.len());
+    blob
+}
+
+#[test]
+fn the_digest_is_sha_256() {
+    let known = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(archive::digest(b"abc"), known);
+}
+
+#[test]
+fn the_same_binary_gives_the_same_bytes() {
+    for image in [Image::Agent, Image::Patient] {
+        assert!(built(image) == built(image), "{image:?}");
+    }
+}
+
+#[test]
+fn both_indexes_lead_to_the_same_blobs() {
+    for image in [Image::Agent, Image::Patient] {
+        let files = files(&built(image));
+        assert_eq!(json(&files, "oci-layout")["imageLayoutVersion"], "1.0.0");
+        let index = &json(&files, "index.json")["manifests"];
+        let name = &index[0]["annotations"]["io.containerd.image.name"];
+        let manifest: Value = serde_json::from_slice(follow(&files, &index[0])).unwrap();
+        let config: Value = serde_json::from_slice(follow(&files, &manifest["config"])).unwrap();
+        let layer = follow(&files, &manifest["layers"][0]);
+        assert_eq!(config["rootfs"]["diff_ids"][0], archive::digest(layer));
+
+        let for_docker = &json(&files, "manifest.json")[0];
+        let at = |key: &str| for_docker[key].as_str().map(|path| files[path].as_slice());
+        assert_eq!(at("Config"), Some(follow(&files, &manifest["config"])));
+        assert_eq!(files[for_docker["Layers"][0].as_str().unwrap()], layer);
+        assert_eq!(for_docker["RepoTags"][0], *name);
+        assert_eq!(*name, format!("docker.io/paramedic/{}:{VERSION}", image.name()));
+    }
+}
+
+fn config_and_root(image: Image) -> (Value, Files) {
+    let archive = files(&built(image));
+    let config = json(&archive, json(&archive, "manifest.json")[0]["Config"].as_str().unwrap());
+    let layer = json(&archive, "manifest.json")[0]["Layers"][0].as_str().unwrap().to_owned();
+    (config, files(&archive[&layer]))
+}
+
+#[test]
+fn the_agent_is_alone_in_its_image() {
+    let (config, root) = config_and_root(Image::Agent);
+    assert_eq!(root.into_keys().collect::<Vec<_>>(), ["etc/", "etc/passwd", "paramedic"]);
+    assert_eq!(config["created"], "2023-11-14T22:13:20Z");
+    let config = &config["config"];
+    assert_eq!(config["Entrypoint"][0], "/paramedic");
+    assert_eq!(config["ExposedPorts"], serde_json::json!({ "9100/tcp": {} }));
+}
+
+#[test]
+fn the_patient_is_not_root_and_brings_a_kill() {
+    let (config, root) = config_and_root(Image::Patient);
+    let paths = ["bin/", "bin/kill", "etc/", "etc/passwd", "patient-app"];
+    assert_eq!(root.into_keys().collect::<Vec<_>>(), paths);
+    assert_eq!(config["config"]["User"], "10001:10001");
+    assert_eq!(config["config"]["Env"][0], "PATH=/:/bin");
+}
+
+#[test]
+fn every_way_to_load_names_every_archive() {
+    let text = how_to_load(&["a.tar".into(), "b.tar".into()]);
+    for command in ["docker load --input", "kind load image-archive", "images import"] {
+        assert!(text.contains(&format!("{command} a.tar\n  ")), "{text}");
+        assert!(text.contains(&format!("{command} b.tar\n")), "{text}");
+    }
+}

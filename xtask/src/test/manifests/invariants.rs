@@ -1,0 +1,243 @@
+//! What must agree across the manifests, and with the rest of the repository.
+use serde_json::{Value, json};
+
+use super::*;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
+}
+
+fn objects_in(file: &Path) -> Vec<Value> {
+    serde_saphyr::from_multiple(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// Every object of the base, in the order in which kubectl applies them.
+fn base() -> Vec<Value> {
+    yaml_files(&folder()).unwrap().iter().flat_map(|file| objects_in(file)).collect()
+}
+
+fn of_kind(kind: &str) -> Vec<Value> {
+    base().into_iter().filter(|object| object["kind"] == kind).collect()
+}
+
+fn only(kind: &str) -> Value {
+    let mut found = of_kind(kind);
+    assert_eq!(found.len(), 1, "{kind}");
+    found.remove(0)
+}
+
+/// DaemonSet and Deployment.
+fn workloads() -> Vec<Value> {
+    ["DaemonSet", "Deployment"].map(only).to_vec()
+}
+
+fn container(workload: &Value) -> &Value {
+    let containers = workload["spec"]["template"]["spec"]["containers"].as_array().unwrap();
+    assert_eq!(containers.len(), 1);
+    &containers[0]
+}
+
+fn overlays() -> Vec<PathBuf> {
+    list(&folder().join("overlays")).unwrap()
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_folder_applies_as_it_is() {
+    for path in list(&folder()).unwrap() {
+        let yaml = path.extension().is_some_and(|end| end == "yaml");
+        assert!(yaml || path.is_dir(), "{}", path.display());
+        assert_ne!(path.file_stem().unwrap(), "kustomization");
+    }
+    assert_eq!(base()[0], only("Namespace"));
+}
+
+#[test]
+fn everything_is_placed_and_labelled() {
+    let cluster_wide = [
+        "Namespace",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    ];
+    let namespace = only("Namespace");
+    for object in base() {
+        let placed = &object["metadata"]["namespace"];
+        let kind = object["kind"].as_str().unwrap();
+        let at_home = [&json!("default"), &namespace["metadata"]["name"]].contains(&placed);
+        assert_ne!(at_home, cluster_wide.contains(&kind), "{kind}");
+        let labels = &object["metadata"]["labels"];
+        assert_eq!(labels["app.kubernetes.io/part-of"], "paramedic", "{kind}");
+    }
+}
+
+#[test]
+fn hostpid_is_permitted_in_its_namespace() {
+    let namespace = only("Namespace");
+    let labels = &namespace["metadata"]["labels"];
+    for mode in ["enforce", "audit", "warn"] {
+        assert_eq!(labels[format!("pod-security.kubernetes.io/{mode}")], "privileged");
+    }
+}
+
+#[test]
+fn images_are_those_that_are_built_here() {
+    let agent = only("DaemonSet");
+    let patient = only("Deployment");
+    for (workload, image) in [(&agent, "agent"), (&patient, "patient")] {
+        let container = container(workload);
+        assert_eq!(container["image"], format!("docker.io/paramedic/{image}:{VERSION}"));
+        assert_eq!(container["imagePullPolicy"], "IfNotPresent");
+        for labels in [&workload["metadata"], &workload["spec"]["template"]["metadata"]] {
+            assert_eq!(labels["labels"]["app.kubernetes.io/version"], VERSION);
+        }
+    }
+}
+
+#[test]
+fn selectors_meet_their_pods() {
+    let patient = only("Deployment");
+    let labels = |workload: &Value| workload["spec"]["template"]["metadata"]["labels"].clone();
+    let meets = |selector: &Value, labels: &Value| {
+        let selector = selector.as_object().unwrap();
+        !selector.is_empty() && selector.iter().all(|(name, value)| labels[name] == *value)
+    };
+    for workload in workloads() {
+        assert!(meets(&workload["spec"]["selector"]["matchLabels"], &labels(&workload)));
+    }
+    let (service, budget) = (only("Service"), only("PodDisruptionBudget"));
+    assert!(meets(&service["spec"]["selector"], &labels(&patient)));
+    assert!(meets(&budget["spec"]["selector"]["matchLabels"], &labels(&patient)));
+    assert!(!meets(&service["spec"]["selector"], &labels(&only("DaemonSet"))));
+    let hpa = only("HorizontalPodAutoscaler");
+    assert_eq!(hpa["spec"]["scaleTargetRef"]["name"], patient["metadata"]["name"]);
+    let ports = container(&patient)["ports"].as_array().unwrap().clone();
+    assert!(ports.iter().any(|port| port["name"] == service["spec"]["ports"][0]["targetPort"]));
+}
+
+#[test]
+fn nobody_has_more_rights_than_needed() {
+    for workload in workloads() {
+        let pod = &workload["spec"]["template"]["spec"];
+        for given in ["hostNetwork", "hostIPC"] {
+            assert_eq!(pod[given], Value::Null, "{given}");
+        }
+        let rights = &container(&workload)["securityContext"];
+        assert_eq!(rights["privileged"], Value::Null);
+        assert_eq!(rights["allowPrivilegeEscalation"], false);
+        assert_eq!(rights["readOnlyRootFilesystem"], true);
+        assert_eq!(strings(&rights["capabilities"]["drop"]), ["ALL"]);
+        let profiles = [rights, &pod["securityContext"]].map(|of| &of["seccompProfile"]["type"]);
+        assert!(profiles.contains(&&json!("RuntimeDefault")));
+        for (kind, of) in [("requests", ["cpu", "memory"]), ("limits", ["cpu", "memory"])] {
+            for what in of {
+                assert!(container(&workload)["resources"][kind][what].is_string(), "{kind} {what}");
+            }
+        }
+    }
+    let patient = &only("Deployment")["spec"]["template"]["spec"];
+    assert_eq!(patient["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(patient["hostPID"], Value::Null);
+    assert_eq!(patient["automountServiceAccountToken"], false);
+}
+
+#[test]
+fn nothing_of_the_node_but_the_journal_can_be_written() {
+    let agent = only("DaemonSet");
+    let pod = &agent["spec"]["template"]["spec"];
+    let writable = container(&agent)["volumeMounts"].as_array().unwrap().iter();
+    let writable = writable.filter(|mount| mount["readOnly"] != true).collect::<Vec<_>>();
+    assert_eq!(writable.len(), 1);
+    let volumes = pod["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == writable[0]["name"]).unwrap();
+    assert_eq!(volume["hostPath"]["path"], "/var/lib/paramedic");
+}
+
+#[test]
+fn roles_are_bound_to_the_agent_alone_and_grant_no_wildcard() {
+    let account = only("ServiceAccount");
+    let agent = only("DaemonSet");
+    let used = &agent["spec"]["template"]["spec"]["serviceAccountName"];
+    assert_eq!(*used, account["metadata"]["name"]);
+    for (role, binding) in [("ClusterRole", "ClusterRoleBinding"), ("Role", "RoleBinding")] {
+        let (role, binding) = (only(role), only(binding));
+        assert_eq!(binding["roleRef"]["kind"], role["kind"]);
+        assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+        assert_eq!(binding["metadata"]["namespace"], role["metadata"]["namespace"]);
+        let subjects = binding["subjects"].as_array().unwrap();
+        assert_eq!(subjects.len(), 1);
+        for key in ["name", "namespace"] {
+            assert_eq!(subjects[0][key], account["metadata"][key]);
+        }
+        for rule in role["rules"].as_array().unwrap() {
+            for key in ["apiGroups", "resources", "verbs"] {
+                assert!(!strings(&rule[key]).contains(&"*"), "{rule}");
+            }
+            let deletes = strings(&rule["verbs"]).iter().any(|verb| verb.starts_with("delete"));
+            assert!(!deletes, "{rule}");
+        }
+    }
+}
+
+#[test]
+fn the_fence_stands_around_the_agents_account() {
+    let (policy, binding) =
+        (only("ValidatingAdmissionPolicy"), only("ValidatingAdmissionPolicyBinding"));
+    let account = &only("ServiceAccount")["metadata"];
+    let part = |key: &str| account[key].as_str().unwrap().to_owned();
+    let user = format!("system:serviceaccount:{}:{}", part("namespace"), part("name"));
+    let condition = &policy["spec"]["matchConditions"];
+    let expression = format!("request.userInfo.username == '{user}'");
+    assert_eq!(*condition, json!([{ "name": "only-the-agent", "expression": expression }]));
+    assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+    assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
+    assert_eq!(binding["spec"]["validationActions"], json!(["Deny"]));
+    // Any narrower selector lets the pods that it leaves out pass.
+    let all = json!({ "selector": {}, "parameterNotFoundAction": "Deny" });
+    assert_eq!(binding["spec"]["paramRef"], all);
+}
+
+#[test]
+fn the_patient_is_as_the_demo_tells() {
+    let patient = only("Deployment");
+    assert_eq!(patient["spec"]["replicas"], 2);
+    let labels = &patient["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(labels["paramedic.dev/heal"], "restart");
+    let probe = |delay: u32, period: u32| {
+        json!({ "httpGet": { "path": "/healthz", "port": 5000 }, "initialDelaySeconds": delay,
+                "periodSeconds": period, "timeoutSeconds": 3, "failureThreshold": 3 })
+    };
+    assert_eq!(container(&patient)["livenessProbe"], probe(10, 10));
+    assert_eq!(container(&patient)["readinessProbe"], probe(5, 5));
+    assert_eq!(only("Service")["spec"]["ports"][0]["port"], 5000);
+    let hpa = only("HorizontalPodAutoscaler");
+    assert_eq!((&hpa["spec"]["minReplicas"], &hpa["spec"]["maxReplicas"]), (&json!(2), &json!(10)));
+}
+
+#[test]
+fn overlays_start_from_all_of_the_base() {
+    let wanted = yaml_files(&folder()).unwrap();
+    let wanted = wanted.iter().map(|file| file.file_name().unwrap().to_str().unwrap());
+    let wanted = wanted.map(|name| format!("../../{name}")).collect::<Vec<_>>();
+    assert!(!overlays().is_empty());
+    for overlay in overlays() {
+        let kustomization = &objects_in(&overlay.join("kustomization.yaml"))[0];
+        assert_eq!(strings(&kustomization["resources"]), wanted, "{}", overlay.display());
+        for patch in kustomization["patches"].as_array().unwrap() {
+            let patch = &objects_in(&overlay.join(patch["path"].as_str().unwrap()))[0];
+            let patched = base().iter().any(|object| {
+                ["kind", "apiVersion"].iter().all(|key| object[key] == patch[key])
+                    && object["metadata"]["name"] == patch["metadata"]["name"]
+            });
+            assert!(patched, "{patch}");
+            // kustomize would add a container of another name.
+            assert_eq!(container(patch)["name"], container(&only("DaemonSet"))["name"]);
+        }
+    }
+}
