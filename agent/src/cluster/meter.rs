@@ -13,7 +13,7 @@ use std::{
 
 use hyper::http::{Request, Response, header::DATE};
 use kube::{Client, client::Body};
-use tower::Service;
+use tower_service::Service;
 
 use crate::moment::{Clock, Moment};
 

@@ -1,0 +1,241 @@
+//! Watches: which changes a client is told, when, and how the stream ends.
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::{sync::watch::Receiver, time::sleep_until};
+
+use crate::{
+    ConnectionError, FakeApi,
+    answer::Answer,
+    kind::Kind,
+    list::{self, Filter},
+    route::Route,
+    state::State,
+    status::{Problem, Status},
+    store::Change,
+};
+
+/// How long a watch lasts if the client does not say.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
+/// How often a watch is told where it stands.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long before its end it is told once more.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
+
+/// An open watch.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    filter: Filter,
+    /// Changes up to this version were told.
+    told: u64,
+    ready: VecDeque<Value>,
+    /// Where bookmarks are wanted: when the next is due.
+    bookmark: Option<Duration>,
+    end: Duration,
+    /// How often all watches had been broken when it began.
+    breaks: u64,
+}
+
+/// What a look at an open watch came to.
+enum Look {
+    Tell(Bytes),
+    Cut,
+    Broken,
+    Over,
+    Wait(Duration),
+}
+
+impl State {
+    pub(crate) fn watch(&self, kind: Kind, route: &Route) -> Result<Answer, Status> {
+        self.check_watch_options(route)?;
+        let filter = Filter::new(kind, route)?;
+        let seconds = list::number(route, "timeoutSeconds")?.filter(|&seconds| seconds > 0);
+        let end = self.now + seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
+        let bookmarks = matches!(route.query("allowWatchBookmarks"), "true" | "1");
+        let from = list::version(route)?.unwrap_or(0);
+        let initial = route.query("sendInitialEvents");
+        let mut watching = Watching {
+            filter,
+            told: from,
+            ready: VecDeque::new(),
+            bookmark: bookmarks.then(|| next_bookmark(self.now, end)),
+            end,
+            breaks: self.faults.breaks,
+        };
+        let current = self.store.version();
+        if initial == "true" || (initial.is_empty() && from == 0) {
+            if from > current {
+                return Ok(Answer::NotYet(from));
+            }
+            watching.told = current;
+            let all = self.store.all(kind).map(|(_, object)| object);
+            let all = all.filter(|object| watching.filter.matches(object));
+            watching.ready = all.map(|o| event("ADDED", watching.filter.shown(o))).collect();
+            if initial == "true" && bookmarks {
+                watching.ready.push_back(watching.bookmark(true));
+            }
+        } else if from == 0 {
+            watching.told = current;
+        } else if from < self.store.watchable_from() {
+            let message = format!("too old resource version: {from} ({current})");
+            let error = event("ERROR", Status::expired(message).body());
+            watching.ready.push_back(error);
+            watching.end = self.now;
+        }
+        Ok(Answer::Watch(Box::new(watching)))
+    }
+
+    fn check_watch_options(&self, route: &Route) -> Result<(), Status> {
+        let mut problems = Vec::new();
+        let wanted = route.query("resourceVersionMatch");
+        if route.query("sendInitialEvents").is_empty() {
+            if !wanted.is_empty() {
+                let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents \
+                           is provided";
+                problems.push(Problem::forbidden("resourceVersionMatch", why));
+            }
+        } else {
+            if wanted != "NotOlderThan" {
+                let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+                problems.push(Problem::forbidden("resourceVersionMatch", why));
+            }
+            if !self.watch_lists {
+                let why = "sendInitialEvents is forbidden for watch unless the WatchList feature \
+                           gate is enabled";
+                problems.push(Problem::forbidden("sendInitialEvents", why));
+            }
+        }
+        list::refuse(&problems)
+    }
+
+    /// What there is to do for an open watch.
+    fn look(&self, watching: &mut Watching) -> Look {
+        if watching.breaks == u64::MAX {
+            return Look::Broken;
+        }
+        if self.faults.breaks != watching.breaks {
+            let mid_line = self.faults.mid_line == Some(self.faults.breaks);
+            return if mid_line { Look::Cut } else { Look::Broken };
+        }
+        let lag = self.faults.watch_lag;
+        let mut later = None;
+        for change in self.store.since(watching.told) {
+            if change.at + lag > self.now {
+                later = Some(change.at + lag);
+                break;
+            }
+            watching.told = change.version;
+            watching.ready.extend(watching.filter.told(change));
+        }
+        if watching.bookmark.is_some_and(|at| at <= self.now) && self.now < watching.end {
+            watching.ready.push_back(watching.bookmark(false));
+            watching.bookmark = Some(next_bookmark(self.now, watching.end));
+        }
+        if !watching.ready.is_empty() {
+            return Look::Tell(lines(watching.ready.drain(..)));
+        }
+        if watching.end <= self.now {
+            return Look::Over;
+        }
+        let times = [later, watching.bookmark, self.next_due()].into_iter().flatten();
+        Look::Wait(times.fold(watching.end, Duration::min))
+    }
+}
+
+impl Filter {
+    /// What a change is to a client that sees only what the filter lets through: an object that
+    /// no longer matches is gone, with the labels that it had, although it lives on.
+    fn told(&self, change: &Change) -> Option<Value> {
+        if change.kind != self.kind() {
+            return None;
+        }
+        let matching =
+            |o: &Option<std::sync::Arc<Value>>| o.clone().filter(|object| self.matches(object));
+        let (kind, object) = match (matching(&change.old), matching(&change.new)) {
+            (None, None) => return None,
+            (None, Some(new)) => ("ADDED", new),
+            (Some(_), Some(new)) => ("MODIFIED", new),
+            (Some(old), None) => ("DELETED", old),
+        };
+        let mut object = self.shown(&object);
+        object["metadata"]["resourceVersion"] = json!(change.version.to_string());
+        Some(event(kind, object))
+    }
+}
+
+impl Watching {
+    /// Says up to where everything was told. The object is as empty as the real one: a pod
+    /// without even a list of containers.
+    fn bookmark(&self, initial: bool) -> Value {
+        let mut object = json!({
+            "kind": self.filter.kind().name(), "apiVersion": self.filter.api_version(),
+            "metadata": {"resourceVersion": self.told.to_string()},
+        });
+        if initial {
+            let annotations = json!({"k8s.io/initial-events-end": "true"});
+            object["metadata"]["annotations"] = annotations;
+        }
+        if self.filter.kind() == Kind::Pod {
+            object["spec"] = json!({"containers": null});
+            object["status"] = json!({});
+        }
+        event("BOOKMARK", object)
+    }
+}
+
+fn event(kind: &str, object: Value) -> Value {
+    json!({"type": kind, "object": object})
+}
+
+fn lines(events: impl Iterator<Item = Value>) -> Bytes {
+    Bytes::from(events.map(|event| format!("{event}\n")).collect::<String>())
+}
+
+/// Every minute, and shortly before the end.
+fn next_bookmark(now: Duration, end: Duration) -> Duration {
+    let last = end.saturating_sub(LAST_BOOKMARK);
+    if last > now { last.min(now + BOOKMARK_EVERY) } else { end }
+}
+
+/// The stream of an open watch.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    fake: FakeApi,
+    watching: Watching,
+    changes: Receiver<u64>,
+}
+
+/// A piece of a stream, and the rest of it, if there is one.
+pub(crate) type Piece = Option<(Result<Bytes, ConnectionError>, Option<Stream>)>;
+
+impl Stream {
+    pub(crate) fn new(fake: FakeApi, watching: Watching) -> Self {
+        let changes = fake.changes();
+        Self { fake, watching, changes }
+    }
+
+    /// Waits for the next piece; `None` is the orderly end.
+    pub(crate) async fn next(mut self) -> Piece {
+        loop {
+            self.changes.mark_unchanged();
+            let look = self.fake.with(|state| state.look(&mut self.watching));
+            let until = match look {
+                Look::Tell(bytes) => return Some((Ok(bytes), Some(self))),
+                Look::Over => return None,
+                Look::Broken => return Some((Err(ConnectionError::Broken), None)),
+                Look::Cut => {
+                    // The break itself follows when the client reads on.
+                    self.watching.breaks = u64::MAX;
+                    let half = Bytes::from_static(b"{\"type\":\"MODIFIED\",\"object\":{\"kin");
+                    return Some((Ok(half), Some(self)));
+                }
+                Look::Wait(until) => self.fake.instant(until),
+            };
+            tokio::select! {
+                _ = self.changes.changed() => {}
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+}
