@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{Cluster, Lock, eviction::Answer, pause::no_answer, within};
+use super::{ApiError, Cluster, Lock, lock::ACT_WITHIN, pause::no_answer, within};
 use crate::{
     guard::{Gate, Refusal, Why, workload},
     target::{
@@ -54,6 +54,7 @@ impl Cluster {
 
     async fn ask_all(self: &Arc<Self>, request: &Request) -> Result<Option<Lock>, Refusal> {
         let Request { pod, rung, sick, dry_run } = request;
+        let asked = self.clock.now();
         self.not_paused(*rung).await?;
         if !rung.is_hard() {
             return Ok(None);
@@ -66,7 +67,10 @@ impl Cluster {
         if let Some(refusal) = self.ask_eviction(pod, true).await.refusal() {
             return Err(refusal);
         }
-        self.lock(&of, pod, *rung, *sick, *dry_run).await
+        if self.clock.now().since(asked) > ACT_WITHIN {
+            return Err(no_answer(&ApiError::TooSlow));
+        }
+        self.lock(&of, pod, *rung, *sick, (asked, *dry_run)).await
     }
 
     /// Whether the pod is the one that was judged, by the API server's freshest word, and its owner
@@ -90,15 +94,15 @@ impl Cluster {
     }
 
     /// Evicts the pod: asks once more whether it may (with the wrong uid a real eviction would
-    /// spend the budget), then does it.
+    /// spend the budget), then does it if the lock still holds.
     ///
     /// # Errors
-    /// What the API server has against it.
-    pub async fn evict(&self, pod: &PodRef) -> Result<(), Refusal> {
+    /// What speaks against it.
+    pub async fn evict(&self, pod: &PodRef, lock: &Lock) -> Result<(), String> {
         for dry_run in [true, false] {
-            match self.ask_eviction(pod, dry_run).await {
-                Answer::Allowed => {}
-                answer => return answer.refusal().map_or(Ok(()), Err),
+            lock.holds(self.clock.now())?;
+            if let Some(refusal) = self.ask_eviction(pod, dry_run).await.refusal() {
+                return Err(refusal.why.to_string());
             }
         }
         Ok(())

@@ -36,7 +36,9 @@ const DURATION: Duration = Duration::from_secs(60);
 /// A holder renews this often.
 const RENEW: Duration = Duration::from_secs(20);
 /// Nothing is done under a lock with less than this left.
-pub const LEAST_LEFT: Duration = Duration::from_secs(30);
+const LEAST_LEFT: Duration = Duration::from_secs(30);
+/// Nothing is done this long after the first question: its answer may no longer be true.
+pub(super) const ACT_WITHIN: Duration = Duration::from_secs(3);
 /// Conflicts that are tried again: somebody else was faster each time.
 const TRIES: u32 = 4;
 /// Leases that are remembered; each is one workload with a sick pod on this node.
@@ -65,6 +67,8 @@ pub struct Lock {
     held: Arc<Mutex<Held>>,
     heal: Heal,
     name: String,
+    /// When the first question was asked whose answer led to this lock.
+    asked: Moment,
     renewal: JoinHandle<()>,
 }
 
@@ -77,10 +81,18 @@ struct Held {
 }
 
 impl Lock {
-    /// How long it is ours for sure.
-    #[must_use]
-    pub fn left(&self, now: Moment) -> Duration {
-        guard(&self.held).until.since(now)
+    /// Whether it may be acted on.
+    ///
+    /// # Errors
+    /// Why not: it may soon be another's, or what the cluster said is too long ago.
+    pub fn holds(&self, now: Moment) -> Result<(), &'static str> {
+        if guard(&self.held).until.since(now) < LEAST_LEFT {
+            return Err("the workload's lock ran out");
+        }
+        if now.since(self.asked) > ACT_WITHIN {
+            return Err("the API server's answers are too old to be acted on");
+        }
+        Ok(())
     }
 }
 
@@ -104,7 +116,7 @@ impl Cluster {
         pod: &PodRef,
         rung: Rung,
         sick: u32,
-        dry_run: bool,
+        (asked, dry_run): (Moment, bool),
     ) -> Result<Option<Lock>, Refusal> {
         let name = lease::name(&of.kind, &of.namespace, &of.name);
         for _ in 0..TRIES {
@@ -134,7 +146,7 @@ impl Cluster {
             };
             record.heals.push(heal.clone());
             match self.write(&name, lease, &record, Some(&self.identity.holder)).await {
-                Ok(lease) => return Ok(Some(self.hold(name, lease, heal, before))),
+                Ok(lease) => return Ok(Some(self.hold(name, lease, heal, (asked, before)))),
                 Err(error) if is_conflict(&error) => {}
                 Err(error) => return Err(super::pause::no_answer(&error)),
             }
@@ -238,10 +250,16 @@ impl Cluster {
         MicroTime(time.unwrap_or(Timestamp::UNIX_EPOCH))
     }
 
-    fn hold(self: &Arc<Self>, name: String, lease: Lease, heal: Heal, before: Moment) -> Lock {
+    fn hold(
+        self: &Arc<Self>,
+        name: String,
+        lease: Lease,
+        heal: Heal,
+        (asked, before): (Moment, Moment),
+    ) -> Lock {
         let held = Arc::new(Mutex::new(Held { lease, until: before + DURATION }));
         let renewal = tokio::spawn(Arc::clone(self).renew(name.clone(), Arc::clone(&held)));
-        Lock { held, heal, name, renewal }
+        Lock { held, heal, name, asked, renewal }
     }
 
     /// Renews until it is aborted, or the lock is another's.

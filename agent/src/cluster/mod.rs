@@ -17,7 +17,7 @@ mod workload;
 use std::{collections::HashMap, fmt, sync::Mutex, time::Duration};
 
 pub use clear::Request;
-pub use lock::{LEAST_LEFT, Lock};
+pub use lock::Lock;
 pub use meter::{Requests, ServerClock};
 pub use pods::{Change, changes};
 
@@ -50,8 +50,11 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// It does not answer.
-    #[error("no answer within {} s", LIMIT.as_secs())]
+    #[error("no answer in time")]
     TimedOut,
+    /// All its answers together took so long that the first is no longer true for sure.
+    #[error("it answers too slowly for its answers to be acted on")]
+    TooSlow,
     /// It says no, or cannot be reached.
     #[error("{}", brief(.0))]
     Refused(#[from] kube::Error),
@@ -76,7 +79,7 @@ pub struct Cluster {
     server_clock: ServerClock,
     leases: Api<Lease>,
     namespaces: Api<Namespace>,
-    pause: Mutex<Option<Pause>>,
+    pause: Mutex<Pause>,
     /// What each Lease looked like when it last changed, and when that was seen.
     seen: Mutex<HashMap<String, Seen>>,
 }

@@ -3,7 +3,9 @@
 //! nothing while nobody is ill.
 use std::{sync::PoisonError, time::Duration};
 
-use super::{ApiError, Cluster, within};
+use tokio::time::timeout;
+
+use super::{ApiError, Cluster};
 use crate::{
     guard::{Gate, Refusal, Why},
     moment::Moment,
@@ -13,14 +15,20 @@ use crate::{
 /// The annotation. Any value but `false` pauses: in doubt do nothing.
 pub(super) const PAUSED: &str = "paramedic.dev/paused";
 
-/// An answer is used again for this long: many pods may be ill at once.
-const FRESH: Duration = Duration::from_secs(3);
+/// An answer is as old as its question. It is used for this long, and one that takes longer is none:
+/// whoever pauses the cluster is obeyed within five seconds, the act itself included.
+const FRESH: Duration = Duration::from_secs(2);
+/// Where no answer came, none is waited for again for this long.
+const GIVE_UP: Duration = Duration::from_secs(5);
 
 /// The switch as it was last seen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pause {
     paused: bool,
-    at: Moment,
+    /// When the question was asked that told so.
+    asked: Option<Moment>,
+    /// When a question was asked in vain.
+    in_vain: Option<Moment>,
 }
 
 impl Cluster {
@@ -31,26 +39,39 @@ impl Cluster {
     /// what was last known.
     pub(super) async fn not_paused(&self, rung: Rung) -> Result<(), Refusal> {
         let known = *self.pause.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = known.filter(|known| self.clock.now().since(known.at) < FRESH);
-        let paused = match fresh {
-            Some(pause) => pause.paused,
-            None => match self.read_switch().await {
+        let now = self.clock.now();
+        let within = |at: Option<Moment>, span| at.is_some_and(|at| now.since(at) < span);
+        let paused = if within(known.asked, FRESH) {
+            known.paused
+        } else if !rung.is_hard() && within(known.in_vain, GIVE_UP) {
+            known.paused
+        } else {
+            match self.read_switch(now).await {
                 Ok(paused) => paused,
-                Err(_) if !rung.is_hard() => known.is_some_and(|known| known.paused),
+                Err(_) if !rung.is_hard() => known.paused,
                 Err(error) => return Err(no_answer(&error)),
-            },
+            }
         };
         let why = || Why::ClusterPaused(self.identity.namespace.as_str().into());
         if paused { Err(Refusal { gate: Gate::Paused, why: why() }) } else { Ok(()) }
     }
 
-    async fn read_switch(&self) -> Result<bool, ApiError> {
-        let namespace = within(self.namespaces.get(&self.identity.namespace)).await?;
-        let annotations = namespace.metadata.annotations.unwrap_or_default();
-        let paused = annotations.get(PAUSED).is_some_and(|value| value != "false");
-        let pause = Pause { paused, at: self.clock.now() };
-        *self.pause.lock().unwrap_or_else(PoisonError::into_inner) = Some(pause);
-        Ok(paused)
+    async fn read_switch(&self, asked: Moment) -> Result<bool, ApiError> {
+        let answer = timeout(FRESH, self.namespaces.get(&self.identity.namespace)).await;
+        let answer = answer.map_err(|_| ApiError::TimedOut).and_then(|answer| Ok(answer?));
+        let mut known = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok(namespace) => {
+                let annotations = namespace.metadata.annotations.unwrap_or_default();
+                let paused = annotations.get(PAUSED).is_some_and(|value| value != "false");
+                *known = Pause { paused, asked: Some(asked), in_vain: None };
+                Ok(paused)
+            }
+            Err(error) => {
+                known.in_vain = Some(asked);
+                Err(error)
+            }
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 mod find;
 mod pods;
 mod senses;
+#[cfg(test)]
+mod storm;
 mod treat;
 mod world;
 

@@ -6,13 +6,13 @@ use tracing::{error, warn};
 
 use super::{Done, senses::Life, world::World};
 use crate::{
-    cluster::{Cluster, LEAST_LEFT, Lock},
+    cluster::{Cluster, Lock},
     decide::Brain,
     engine::{Index, Intent, Remedied},
     moment::Clock,
     record::{SharedJournal, intent_of},
     signal::health::Responses,
-    target::{Rung, Target, pod::PodRef},
+    target::{Rung, Target},
 };
 
 /// What is to be done, to whom, and why.
@@ -69,30 +69,30 @@ impl Treatment {
             }
         };
         let mut responses = [0; 5];
-        let result = match (rung, &self.target.pod) {
-            _ if !self.lock_holds() => failed("nothing was done: the workload's lock ran out"),
-            (Rung::Soft, _) => {
+        let result = match (self.lock_holds(), rung) {
+            (Err(reason), _) => failed(format!("nothing was done: {reason}")),
+            (Ok(()), Rung::Soft) => {
                 let (wrong, drawn) = self.world.reset(&self.target).await;
                 responses = drawn;
                 wrong.map_or(Remedied::Given, Remedied::Failed)
             }
-            (Rung::Restart, _) => {
+            (Ok(()), Rung::Restart) => {
                 let wrong = self.world.restart(&self.target).await;
                 wrong.map_or(Remedied::Given, Remedied::Failed)
             }
-            (Rung::Evict, Some(pod)) => self.evict(pod).await,
-            (Rung::Observe | Rung::Evict, _) => {
-                failed(format!("{} is no remedy for a process", rung.name()))
-            }
+            (Ok(()), Rung::Evict) => self.evict().await,
+            (Ok(()), Rung::Observe) => failed("to observe is no remedy"),
         };
         Treated { index, life, incident, result, responses }
     }
 
     /// The journal's disk may have been slow: a lock that others may take soon is none.
-    fn lock_holds(&self) -> bool {
-        let needed = self.intent.rung.is_hard() && self.target.pod.is_some();
-        let left = self.lock.as_ref().map(|lock| lock.left(self.clock.now()));
-        !needed || left.is_some_and(|left| left >= LEAST_LEFT)
+    fn lock_holds(&self) -> Result<(), &'static str> {
+        match &self.lock {
+            _ if !self.intent.rung.is_hard() || self.target.pod.is_none() => Ok(()),
+            Some(lock) => lock.holds(self.clock.now()),
+            None => Err("there is no lock on its workload"),
+        }
     }
 
     /// The intention, durable on disk before anything is done; its number in the journal.
@@ -113,13 +113,16 @@ impl Treatment {
     }
 
     /// Evicts, and waits for what becomes of the workload: the pod itself cannot be looked at.
-    async fn evict(&self, pod: &PodRef) -> Remedied {
-        let Some(cluster) = &self.cluster else { return failed("there is no cluster") };
+    async fn evict(&self) -> Remedied {
+        let (Some(cluster), Some(pod), Some(lock)) = (&self.cluster, &self.target.pod, &self.lock)
+        else {
+            return failed("only a pod of a cluster can be evicted");
+        };
         let Some(goal) = cluster.goal(pod).await else {
             return failed("nothing was done: the API server does not tell of its workload");
         };
-        if let Err(refusal) = cluster.evict(pod).await {
-            return failed(format!("nothing was done: {}", refusal.why));
+        if let Err(reason) = cluster.evict(pod, lock).await {
+            return failed(format!("nothing was done: {reason}"));
         }
         let (outcome, text) = cluster.replaced(pod, goal, self.verify_window).await;
         Remedied::Ended(outcome, text)

@@ -1,0 +1,100 @@
+//! Agents that die between any two steps: every request and every touch of a patient is a step, and
+//! at the last one everything that the agent has begun stops for ever.
+use std::{
+    future::pending,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use fake_apiserver::{Caller, ConnectionError};
+use hyper::http::{Request, Response};
+use kube::{Client, client::Body};
+use tokio::sync::Notify;
+use tower_service::Service;
+
+/// Shared by all that one life of an agent does.
+#[derive(Clone, Debug)]
+pub(super) struct Fuse(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    left: AtomicU32,
+    /// Whether the last step still takes effect.
+    applied: bool,
+    burnt: Notify,
+}
+
+/// What becomes of one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Lives,
+    /// It takes effect, and nobody learns of it.
+    Last,
+    Dead,
+}
+
+impl Fuse {
+    /// Burns through at this step, or never.
+    pub(super) fn new(steps: Option<u32>, applied: bool) -> Self {
+        let left = AtomicU32::new(steps.unwrap_or(u32::MAX));
+        Self(Arc::new(Inner { left, applied, burnt: Notify::new() }))
+    }
+
+    pub(super) fn step(&self) -> Step {
+        let Inner { left, applied, burnt } = &*self.0;
+        let before = left.load(Ordering::Relaxed);
+        if before != u32::MAX {
+            left.store(before.saturating_sub(1), Ordering::Relaxed);
+        }
+        match before {
+            0 => Step::Dead,
+            1 => {
+                burnt.notify_one();
+                if *applied { Step::Last } else { Step::Dead }
+            }
+            _ => Step::Lives,
+        }
+    }
+
+    pub(super) async fn burnt(&self) {
+        self.0.burnt.notified().await;
+    }
+
+    /// A client of the fake that dies with the agent.
+    pub(super) fn client(&self, caller: Caller) -> Client {
+        Client::new(Fused { fuse: self.clone(), caller }, "default")
+    }
+}
+
+struct Fused {
+    fuse: Fuse,
+    caller: Caller,
+}
+
+type Answer = Result<Response<fake_apiserver::ApiBody>, ConnectionError>;
+
+impl Service<Request<Body>> for Fused {
+    type Response = Response<fake_apiserver::ApiBody>;
+    type Error = ConnectionError;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let step = self.fuse.step();
+        if step == Step::Dead {
+            return Box::pin(pending());
+        }
+        let answer = self.caller.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            if step == Step::Last { pending().await } else { answer }
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! What may never happen, whatever the storm; judged from what was really done, by counting, and
+//! with nothing of the guard's own.
+use std::{collections::HashMap, time::Duration};
+
+use fake_apiserver::FakeApi;
+
+use super::ward::{Given, Ward};
+use crate::target::Rung;
+
+/// What did happen.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) soft: usize,
+    pub(super) restarts: usize,
+    pub(super) evictions: usize,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.soft += other.soft;
+        self.restarts += other.restarts;
+        self.evictions += other.evictions;
+    }
+}
+
+/// The span of a workload's share, less what a clock of whole seconds may be off.
+const SHARE_SPAN: Duration = Duration::from_secs(598);
+/// A pause is obeyed within this.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// # Errors
+/// The first wrong.
+pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
+    if let Some(violation) = fake.violations().first() {
+        return Err(format!("an eviction past a budget: {violation:?}"));
+    }
+    let given = ward.given();
+    let evictions = fake.evictions();
+    for one in &given {
+        if one.node != one.by {
+            return Err(format!("a pod of another node was touched: {one:?}"));
+        }
+        // A soft heal goes by what the watch told, which may be late or have been cut off; for a
+        // hard one the label is read from the API server.
+        let ceiling = one.label.unwrap_or(Rung::Observe);
+        if one.rung.is_hard() && one.rung > ceiling {
+            return Err(format!("above its ceiling: {one:?}"));
+        }
+        if one.paused_for.is_some_and(|paused| paused > PAUSE) {
+            return Err(format!("while paused: {one:?}"));
+        }
+    }
+    for evicted in &evictions {
+        let by = format!("system:serviceaccount:{}:paramedic-agent", super::OWN);
+        if evicted.username != by {
+            return Err(format!("evicted by somebody else: {evicted:?}"));
+        }
+    }
+    once_each(&given)?;
+    let restarts = given.iter().filter(|one| one.rung == Rung::Restart);
+    let hard = restarts.map(|one| (one.workload.clone(), one.at));
+    let evicted = evictions.iter().map(|one| {
+        let workload = one.workload.as_ref().map(|(_, name)| name.clone());
+        (workload.unwrap_or_else(|| one.pod.clone()), one.at)
+    });
+    let mut by_workload: HashMap<String, Vec<Duration>> = HashMap::new();
+    for (workload, at) in hard.chain(evicted) {
+        by_workload.entry(workload).or_default().push(at);
+    }
+    for (workload, mut times) in by_workload {
+        times.sort();
+        // No workload of a storm has twenty pods: one hard heal in ten minutes is its share.
+        if let Some(pair) = times.windows(2).find(|pair| pair[1] - pair[0] < SHARE_SPAN) {
+            return Err(format!("{workload} was healed hard twice within ten minutes: {pair:?}"));
+        }
+    }
+    let count = |rung| given.iter().filter(|one| one.rung == rung).count();
+    Ok(Tally {
+        soft: count(Rung::Soft),
+        restarts: count(Rung::Restart),
+        evictions: evictions.len(),
+    })
+}
+
+/// No life of a container is restarted twice, and no pod again within its cooldown, whoever died in
+/// between.
+fn once_each(given: &[Given]) -> Result<(), String> {
+    let mut lives: HashMap<&str, &Given> = HashMap::new();
+    let mut pods: HashMap<&str, Duration> = HashMap::new();
+    for one in given.iter().filter(|one| one.rung == Rung::Restart) {
+        if let Some(before) = lives.insert(&one.container_id, one) {
+            return Err(format!("the same life was restarted twice: {before:?}, {one:?}"));
+        }
+        if let Some(before) = pods.insert(&one.uid, one.at)
+            && one.at - before < SHARE_SPAN
+        {
+            return Err(format!("restarted again within its cooldown: {one:?}"));
+        }
+    }
+    let mut soft: HashMap<&str, Duration> = HashMap::new();
+    for one in given.iter().filter(|one| one.rung == Rung::Soft) {
+        if let Some(before) = soft.insert(&one.uid, one.at)
+            && one.at - before < Duration::from_secs(9)
+        {
+            return Err(format!("reset again within its cooldown: {one:?}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,328 @@
+//! Storms: a whole cluster of real agents, their guard, heals, journals and locks included, against
+//! a fake API server that is down, slow, throttled or lying, with agents that die between any two
+//! steps. Whatever comes, nobody may be healed who must not be: see [`judge`].
+//!
+//! Everything but SQLite's files runs on tokio's paused clock, so that a quarter of an hour takes a
+//! fraction of a second; a seed is a whole story, and the same one each time.
+mod fuse;
+mod judge;
+mod ward;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use fake_apiserver::{FakeApi, Fault, Identity, Kind, PodTemplate, Rollout, Timing};
+use fastrand::Rng;
+use fuse::Fuse;
+use serde_json::json;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
+use ward::{Illness, Ward};
+
+use super::{Agent, Config, Node};
+use crate::{
+    cluster::{Cluster, Identity as Holder, Requests, events},
+    decide::Brain,
+    engine::Pace,
+    guard::Policy,
+    moment::Clock,
+    record::{Metrics, Recorder, SharedJournal, StateLock},
+    target::Rung,
+};
+
+const OWN: &str = "paramedic-system";
+const LENGTH: Duration = Duration::from_secs(16 * 60);
+
+/// One workload of a storm.
+struct Workload {
+    name: String,
+    kind: Kind,
+}
+
+/// A cluster, its agents and its ill.
+struct Storm {
+    rng: Rng,
+    fake: FakeApi,
+    ward: Arc<Ward>,
+    clock: Clock,
+    nodes: Vec<String>,
+    workloads: Vec<Workload>,
+    state: tempfile::TempDir,
+}
+
+impl Storm {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let fake = FakeApi::new();
+        fake.set_timing(Timing { ready: Duration::from_secs(rng.u64(1..8)), ..Timing::default() });
+        fake.add_namespace(OWN, &[], &[]);
+        fake.set_watch_lists(rng.bool());
+        fake.fence(Some("system:serviceaccount:paramedic-system:paramedic-agent"));
+        let nodes: Vec<String> = (1..=rng.usize(2..=4)).map(|n| format!("node{n}")).collect();
+        for node in &nodes {
+            fake.add_node(node);
+        }
+        let clock = Clock::Tokio(Instant::now());
+        let ward = Arc::new(Ward::new(fake.clone(), clock));
+        // In memory where that can be had: a thousand journals are synced to disk.
+        let memory = Path::new("/dev/shm");
+        let state =
+            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let state = state.unwrap();
+        let mut storm = Self { rng, fake, ward, clock, nodes, workloads: Vec::new(), state };
+        for number in 0..storm.rng.usize(2..=3) {
+            storm.add_workload(number);
+        }
+        storm
+    }
+
+    fn add_workload(&mut self, number: usize) {
+        let rng = &mut self.rng;
+        let name = format!("app{number}");
+        let rung = Rung::ALL[rng.usize(0..Rung::ALL.len())];
+        let replicas = rng.u32(1..=4);
+        let mut template = PodTemplate::new().label("paramedic.dev/heal", rung.name());
+        if rng.u8(0..4) == 0 {
+            template = template.spec(&json!({"containers": [{
+                "name": "app", "lifecycle": {"preStop": {"exec": {"command": ["sync"]}}},
+                "ports": [{"name": "http", "containerPort": 5000}],
+            }]}));
+        }
+        let nodes: Vec<&str> = self.nodes.iter().map(String::as_str).collect();
+        let kind = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet][rng.usize(0..3)];
+        match kind {
+            Kind::Deployment => {
+                self.fake.add_deployment("default", &name, replicas, &template, &nodes)
+            }
+            Kind::StatefulSet => {
+                self.fake.add_statefulset("default", &name, replicas, &template, &nodes)
+            }
+            _ => self.fake.add_daemonset("default", &name, &template, &nodes),
+        };
+        if rng.bool() {
+            let spec = match rng.u8(0..3) {
+                0 => json!({"maxUnavailable": 1}),
+                1 => json!({"minAvailable": rng.u32(1..=replicas)}),
+                _ => json!({"maxUnavailable": "50%"}),
+            };
+            self.fake.add_pdb("default", &name, &name, &spec);
+        }
+        self.workloads.push(Workload { name, kind });
+    }
+
+    /// One life of the agent of one node; ends when its fuse burns through, or with the storm.
+    async fn live(&self, node: String, lock: &StateLock, fuse: Fuse) {
+        let journal = SharedJournal::open(lock, self.clock);
+        let Ok((journal, past)) = journal else { panic!("no journal: {journal:?}") };
+        let token = format!("agent-{node}");
+        let account = Identity::service_account(OWN, "paramedic-agent").on_node(&node);
+        self.fake.identity(&token, account);
+        let client = fuse.client(self.fake.caller(&token));
+        let born = self.clock.now().as_nanos();
+        let holder = Holder {
+            node: node.clone(),
+            namespace: OWN.to_owned(),
+            holder: format!("{node}/{born}"),
+        };
+        let cluster = Arc::new(Cluster::new(client, holder, self.clock, Requests::uncounted()));
+        let (notices, announced) = mpsc::channel(events::QUEUE);
+        let metrics = Arc::new(Metrics::new("storm").unwrap());
+        let recorder = Recorder::new(metrics, Some(journal), Some(notices.clone()), self.clock);
+        let config = Config {
+            watched: Vec::new(),
+            policy: Policy { rules_may_restart: true, ..Policy::default() },
+            pace: Pace { tick: Duration::from_secs(5), verify_window: Duration::from_secs(15) },
+            restart_command: None,
+            grace: Duration::from_secs(30),
+            pause_file: None,
+        };
+        let brain = Arc::new(Brain::Rules { reason: "storms are decided by the rules".into() });
+        let (_queries, asked) = mpsc::channel(1);
+        let announcing = tokio::spawn(events::announce(Arc::clone(&cluster), announced));
+        let node_of = Some(Node { cluster, notices });
+        let agent = Agent::new(config, brain, None, recorder, past, asked, node_of);
+        let world = Arc::new(self.ward.world(&node, fuse.clone()));
+        let agent = Agent { clock: self.clock, world, ..agent };
+        let (_stop, stopped) = oneshot::channel::<()>();
+        let agent = agent.run(async move {
+            let _ = stopped.await;
+        });
+        tokio::select! {
+            () = agent => {}
+            () = fuse.burnt() => {}
+        }
+        announcing.abort();
+    }
+
+    /// The agent of one node, through its lives.
+    async fn agent(self: Arc<Self>, node: String, seed: u64) {
+        let mut rng = Rng::with_seed(seed);
+        let directory = self.state.path().join(&node);
+        let lock = StateLock::acquire(&directory).unwrap();
+        loop {
+            // Half of all lives end soon, at a step of their own choice.
+            let steps = if rng.bool() { Some(rng.u32(1..400)) } else { None };
+            let applied = rng.bool();
+            let fuse = Fuse::new(steps, applied);
+            self.live(node.clone(), &lock, fuse).await;
+            // What the dead one had spawned must not act on: its fuse has burnt through.
+            sleep(Duration::from_secs(rng.u64(0..90))).await;
+        }
+    }
+
+    /// What happens in the cluster, until the storm is over.
+    async fn rage(&self, mut rng: Rng) {
+        let end = self.clock.now() + LENGTH;
+        while self.clock.now() < end {
+            sleep(Duration::from_millis(rng.u64(500..20_000))).await;
+            self.happens(&mut rng).await;
+        }
+    }
+
+    async fn happens(&self, rng: &mut Rng) {
+        let fake = &self.fake;
+        let Some(workload) = self.workloads.get(rng.usize(0..self.workloads.len())) else { return };
+        let pods = self.ward.pods_of(&workload.name);
+        let pod = pods.get(rng.usize(0..pods.len().max(1)));
+        match rng.u8(0..24) {
+            0..8 => {
+                if let Some(pod) = pod {
+                    self.ward.falls_ill(pod, Illness::any(rng));
+                }
+            }
+            8..10 => pods.iter().for_each(|pod| self.ward.falls_ill(pod, Illness::any(rng))),
+            10 => {
+                fake.down(true);
+                sleep(Duration::from_secs(rng.u64(1..90))).await;
+                fake.down(false);
+            }
+            11 => fake.set_latency(Duration::from_millis(rng.u64(0..2000))),
+            12 => fake.set_watch_lag(Duration::from_millis(rng.u64(0..5000))),
+            13 => fake.break_watches(),
+            14 => {
+                fake.expire_watches();
+                fake.cut_watches();
+            }
+            15 => {
+                let evictions = rng.bool();
+                let fault = [
+                    Fault::Dropped,
+                    Fault::Lost,
+                    Fault::Hang { applied: true },
+                    Fault::Slow(Duration::from_secs(4)),
+                    Fault::Garbage,
+                    Fault::Status { code: 429, retry_after: Some(1) },
+                    Fault::Status { code: 500, retry_after: None },
+                    Fault::Status { code: 409, retry_after: None },
+                ][rng.usize(0..8)];
+                let when = move |request: &fake_apiserver::Logged| {
+                    request.verb != "watch" && (!evictions || request.is_eviction())
+                };
+                fake.fail_next(rng.usize(1..6), when, fault);
+            }
+            16 => {
+                if let Some(pod) = pod {
+                    let rung = Rung::ALL[rng.usize(0..4)].name();
+                    let label = if rng.bool() { json!(rung) } else { json!(null) };
+                    self.ward.label_changes(pod);
+                    let _ =
+                        fake.set_labels("default", pod, &json!({ "paramedic.dev/heal": label }));
+                }
+            }
+            17 => {
+                let rollout =
+                    [Rollout::Unobserved, Rollout::Updated(0), Rollout::Done][rng.usize(0..3)];
+                let _ = fake.set_rolling(workload.kind, "default", &workload.name, rollout);
+            }
+            18 => {
+                if let Some(pod) = pod {
+                    let _ = fake.set_ready("default", pod, rng.bool());
+                }
+            }
+            19 => {
+                if let Some(pod) = pod {
+                    let _ = fake.delete_pod("default", pod);
+                }
+            }
+            20 if workload.kind != Kind::DaemonSet => {
+                let _ = fake.scale(workload.kind, "default", &workload.name, rng.u32(0..5));
+            }
+            21 => self.pause(rng).await,
+            22 => {
+                if let Some(pod) = pod {
+                    let _ = fake.restart_container("default", pod, "app", 1);
+                }
+            }
+            _ => sleep(Duration::from_secs(rng.u64(1..60))).await,
+        }
+    }
+
+    async fn pause(&self, rng: &mut Rng) {
+        let annotation = |value: serde_json::Value| json!({"metadata": {"annotations": {"paramedic.dev/paused": value}}});
+        let set = |value| self.fake.patch(Kind::Namespace, "", OWN, &annotation(value)).unwrap();
+        // Who cannot hear of the pause cannot obey it.
+        self.fake.set_latency(Duration::ZERO);
+        self.fake.forget_faults();
+        set(json!("true"));
+        self.ward.paused(true);
+        sleep(Duration::from_secs(rng.u64(10..60))).await;
+        self.ward.paused(false);
+        set(json!(null));
+    }
+}
+
+async fn storm(seed: u64) -> judge::Tally {
+    let mut storm = Storm::new(seed);
+    let rng = storm.rng.fork();
+    let seeds: Vec<(String, u64)> =
+        storm.nodes.clone().into_iter().map(|node| (node, storm.rng.u64(..))).collect();
+    let storm = Arc::new(storm);
+    let agents: Vec<_> = seeds
+        .into_iter()
+        .map(|(node, seed)| tokio::spawn(Arc::clone(&storm).agent(node, seed)))
+        .collect();
+    storm.rage(rng).await;
+    for agent in agents {
+        assert!(!agent.is_finished(), "an agent of seed {seed} has panicked");
+        agent.abort();
+    }
+    judge::judge(&storm.ward, &storm.fake).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"))
+}
+
+/// Plays seeds, and demands that something happened in them.
+fn storms(seeds: std::ops::Range<u64>) {
+    let mut total = judge::Tally::default();
+    for seed in seeds {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        total.add(&runtime.block_on(storm(seed)));
+        runtime.shutdown_background();
+    }
+    println!("{total:?}");
+    assert!(total.soft > 0 && total.restarts > 0 && total.evictions > 0, "{total:?}");
+}
+
+/// More seeds, for a longer search: `PARAMEDIC_STORMS=100000 cargo test --release storms`.
+fn wanted(default: u64) -> u64 {
+    let text = std::env::var("PARAMEDIC_STORMS").ok();
+    text.map_or(default, |text| text.parse().expect("a number of storms for each test"))
+}
+
+macro_rules! storms {
+    ($($name:ident: $first:expr),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            storms($first..$first + wanted(250));
+        })*
+    };
+}
+
+// In parts, so that they run beside each other.
+storms! {
+    storms_a: 0, storms_b: 1_000_000, storms_c: 2_000_000, storms_d: 3_000_000,
+    storms_e: 4_000_000, storms_f: 5_000_000, storms_g: 6_000_000, storms_h: 7_000_000,
+}

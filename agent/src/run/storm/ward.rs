@@ -1,0 +1,299 @@
+//! The patients of a storm: what ails them, what cures it, and what was done to them.
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use fake_apiserver::{FakeApi, Kind};
+use fastrand::Rng;
+use serde_json::Value;
+
+use super::{
+    super::world::{Later, Poller, World},
+    fuse::{Fuse, Step},
+};
+use crate::{
+    moment::{Clock, Moment},
+    signal::health::{Health, HealthError, Poll, Responses, Transport},
+    target::{
+        Cgroups, Rung, Target,
+        container::{Container, ContainerError},
+        procfs::Instance,
+    },
+};
+
+/// What ails a pod: it errs at a rate, from a moment on, until the remedy that cures it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Illness {
+    /// Errors a second.
+    rate: f64,
+    /// `Observe`: nothing cures it but time.
+    cure: Rung,
+    lasts: Duration,
+}
+
+impl Illness {
+    pub(super) fn any(rng: &mut Rng) -> Self {
+        Self {
+            rate: [0.5, 2.0, 5.0, 20.0][rng.usize(0..4)],
+            cure: Rung::ALL[rng.usize(0..4)],
+            lasts: Duration::from_secs(rng.u64(2..900)),
+        }
+    }
+}
+
+/// One remedy as it was really given.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    /// Since the fake was made.
+    pub(super) at: Duration,
+    pub(super) rung: Rung,
+    /// The node whose agent gave it, and the one that the pod was on.
+    pub(super) by: String,
+    pub(super) node: String,
+    pub(super) uid: String,
+    pub(super) workload: String,
+    /// The label at that moment or in the seconds before, if the pod had one.
+    pub(super) label: Option<Rung>,
+    pub(super) container_id: String,
+    /// For how long healing had been paused by then.
+    pub(super) paused_for: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By pod uid: the illness, since when, the container that had it, and when it was reset.
+    ill: HashMap<String, (Illness, Moment, String, Moment)>,
+    given: Vec<Given>,
+    paused_since: Option<Moment>,
+    /// By pod uid: the label before the last change, and when that was.
+    labels: HashMap<String, (Option<Rung>, Moment)>,
+}
+
+/// A consent that is taken back is obeyed within this.
+const CONSENT: Duration = Duration::from_secs(5);
+
+/// All pods of the storm.
+#[derive(Debug)]
+pub(super) struct Ward {
+    fake: FakeApi,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+/// What is used of a pod as it is now.
+struct Pod {
+    name: String,
+    uid: String,
+    node: String,
+    container_id: String,
+    runs: bool,
+    label: Option<Rung>,
+    workload: String,
+}
+
+fn text(value: &Value, place: &str) -> String {
+    value.pointer(place).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+impl Pod {
+    fn of(pod: &Value) -> Self {
+        let status = pod.pointer("/status/containerStatuses/0");
+        let id = status.map(|status| text(status, "/containerID")).unwrap_or_default();
+        let label = pod.pointer("/metadata/labels/paramedic.dev~1heal").and_then(Value::as_str);
+        Self {
+            name: text(pod, "/metadata/name"),
+            uid: text(pod, "/metadata/uid"),
+            node: text(pod, "/spec/nodeName"),
+            container_id: id.trim_start_matches("containerd://").to_owned(),
+            runs: status.is_some_and(|status| status.pointer("/state/running").is_some())
+                && pod.pointer("/metadata/deletionTimestamp").is_none(),
+            label: label.and_then(Rung::from_name),
+            workload: text(pod, "/metadata/labels/app"),
+        }
+    }
+}
+
+impl Ward {
+    pub(super) fn new(fake: FakeApi, clock: Clock) -> Self {
+        Self { fake, clock, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pod(&self, name: &str) -> Option<Pod> {
+        self.fake.get(Kind::Pod, "default", name).map(|pod| Pod::of(&pod))
+    }
+
+    pub(super) fn pods_of(&self, workload: &str) -> Vec<String> {
+        let pods = self.fake.list(Kind::Pod);
+        let pods = pods.iter().map(Pod::of).filter(|pod| pod.workload == workload);
+        pods.map(|pod| pod.name).collect()
+    }
+
+    pub(super) fn falls_ill(&self, pod: &str, illness: Illness) {
+        let Some(pod) = self.pod(pod) else { return };
+        let now = self.clock.now();
+        self.state().ill.insert(pod.uid, (illness, now, pod.container_id, now));
+    }
+
+    /// The pod's label is about to change.
+    pub(super) fn label_changes(&self, pod: &str) {
+        let Some(pod) = self.pod(pod) else { return };
+        self.state().labels.insert(pod.uid, (pod.label, self.clock.now()));
+    }
+
+    pub(super) fn paused(&self, paused: bool) {
+        self.state().paused_since = paused.then(|| self.clock.now());
+    }
+
+    pub(super) fn given(&self) -> Vec<Given> {
+        self.state().given.clone()
+    }
+
+    /// What the pod's app says of itself, if this container still runs.
+    fn asked(&self, name: &str, container_id: &str) -> Option<u32> {
+        let pod = self.pod(name)?;
+        if !pod.runs || pod.container_id != container_id {
+            return None;
+        }
+        let now = self.clock.now();
+        let mut state = self.state();
+        let Some((illness, since, container, reset)) = state.ill.get(&pod.uid).cloned() else {
+            return Some(0);
+        };
+        let cured = illness.cure == Rung::Restart && container != pod.container_id;
+        if cured || now.since(since) > illness.lasts {
+            state.ill.remove(&pod.uid);
+            return Some(0);
+        }
+        Some((illness.rate * now.since(since.max(reset)).as_secs_f64()) as u32)
+    }
+
+    fn give(&self, rung: Rung, by: &str, target: &Target) -> Result<(), String> {
+        let name = target.pod.as_ref().map(|pod| pod.name.clone()).unwrap_or_default();
+        let pod = self.pod(&name).ok_or("it is gone")?;
+        if !pod.runs || pod.container_id != target.id.instance {
+            return Err("its process has ended".to_owned());
+        }
+        let now = self.clock.now();
+        let mut state = self.state();
+        let before = state.labels.get(&pod.uid).filter(|(_, at)| now.since(*at) < CONSENT);
+        let before = before.and_then(|(label, _)| *label);
+        let given = Given {
+            at: self.fake.now(),
+            rung,
+            by: by.to_owned(),
+            node: pod.node,
+            uid: pod.uid.clone(),
+            workload: pod.workload,
+            label: pod.label.max(before),
+            container_id: pod.container_id,
+            paused_for: state.paused_since.map(|since| now.since(since)),
+        };
+        state.given.push(given);
+        match (rung, state.ill.get_mut(&pod.uid)) {
+            (Rung::Soft, Some((illness, .., reset))) if illness.cure != Rung::Soft => *reset = now,
+            (Rung::Soft, _) => drop(state.ill.remove(&pod.uid)),
+            _ => {}
+        }
+        drop(state);
+        if rung == Rung::Restart {
+            self.fake.restart_container("default", &name, "app", 0).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The world as one life of one node's agent touches it.
+    pub(super) fn world(self: &Arc<Self>, node: &str, fuse: Fuse) -> Touch {
+        Touch { ward: Arc::clone(self), node: node.to_owned(), fuse }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Touch {
+    ward: Arc<Ward>,
+    node: String,
+    fuse: Fuse,
+}
+
+#[derive(Debug)]
+struct App {
+    ward: Arc<Ward>,
+    pod: String,
+    container_id: String,
+}
+
+impl Poller for App {
+    fn poll(&mut self, now: Moment) -> Later<'_, Poll> {
+        let errors = self.ward.asked(&self.pod, &self.container_id);
+        let result = errors.map_or(Err(HealthError::Transport(Transport::Timeout)), |errors| {
+            Ok(Health {
+                status: None,
+                cpu_usage: Some(10.0),
+                memory_usage: Some(10.0),
+                error_count: Some(errors),
+                uptime: None,
+            })
+        });
+        let responses = [0, u32::from(result.is_ok()), 0, 0, 0];
+        Box::pin(async move { Poll { at: now, latency: Duration::ZERO, responses, result } })
+    }
+}
+
+impl World for Touch {
+    fn poller(&self, target: &Target) -> Option<Box<dyn Poller>> {
+        let pod = target.pod.as_ref()?.name.clone();
+        let container_id = target.id.instance.clone();
+        Some(Box::new(App { ward: Arc::clone(&self.ward), pod, container_id }))
+    }
+
+    fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
+        let pods = self.ward.fake.list(Kind::Pod);
+        let here = pods
+            .iter()
+            .map(Pod::of)
+            .any(|pod| pod.runs && pod.container_id == id && pod.node == self.node);
+        let found = Container {
+            cgroups: Cgroups::default(),
+            main: Instance { pid: i32::MAX, start_time: 1 },
+            started: self.ward.clock.now(),
+        };
+        let found = if here { Ok(found) } else { Err(ContainerError::NoCgroup(id.to_owned())) };
+        Box::pin(async move { found })
+    }
+
+    fn ended(&self, _: Instance) -> Later<'_, ()> {
+        // The API server's word has to do.
+        Box::pin(pending())
+    }
+
+    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Option<String>, Responses)> {
+        Box::pin(async move {
+            let wrong = self.touch(Rung::Soft, target).await;
+            (wrong, [0, 1, 0, 0, 0])
+        })
+    }
+
+    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Option<String>> {
+        Box::pin(self.touch(Rung::Restart, target))
+    }
+}
+
+impl Touch {
+    async fn touch(&self, rung: Rung, target: &Target) -> Option<String> {
+        let step = self.fuse.step();
+        if step == Step::Dead {
+            return pending().await;
+        }
+        let given = self.ward.give(rung, &self.node, target);
+        if step == Step::Last {
+            return pending().await;
+        }
+        given.err()
+    }
+}
