@@ -63,7 +63,7 @@ fn cargo(workspace: &Workspace, ready: &Ready) -> Result<Command> {
         // `-Z build-std`, and aya-ebpf's `asm_experimental_arch`, on a stable compiler.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_DIR", workspace.target.join("ebpf"))
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags())
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(workspace))
         .args(["build", "--release", "--target", TARGET]);
     if source.join("Cargo.lock").exists() {
         command.arg("--locked");
@@ -76,9 +76,11 @@ fn cargo(workspace: &Workspace, ready: &Ready) -> Result<Command> {
 }
 
 /// The flags, with the architecture whose registers aya-ebpf's contexts describe: this machine's.
-fn rustflags() -> String {
-    let architecture = format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH);
-    [RUSTFLAGS[0], RUSTFLAGS[1], &architecture].join("\x1f")
+fn rustflags(workspace: &Workspace) -> String {
+    let mut flags = RUSTFLAGS.map(str::to_owned).to_vec();
+    flags.push(format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH));
+    flags.extend(workspace.without_paths());
+    flags.join("\x1f")
 }
 
 fn path_with(first: &Path) -> Result<std::ffi::OsString> {

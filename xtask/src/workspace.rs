@@ -29,6 +29,24 @@ impl Workspace {
         };
         Ok(Self { root, target })
     }
+
+    /// Flags for rustc that keep the paths of this machine out of what it compiles, which would
+    /// differ on another.
+    pub(crate) fn without_paths(&self) -> Vec<String> {
+        let home = |variable, default| {
+            let set = env::var_os(variable).map(PathBuf::from);
+            set.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(default)))
+        };
+        let places = [
+            (Some(self.root.clone()), "/paramedic"),
+            (home("CARGO_HOME", ".cargo"), "/cargo"),
+            (home("RUSTUP_HOME", ".rustup"), "/rustup"),
+        ];
+        let flag = |(place, name): (Option<PathBuf>, _)| {
+            Some(format!("--remap-path-prefix={}={name}", place?.display()))
+        };
+        places.into_iter().filter_map(flag).collect()
+    }
 }
 
 /// Writes `bytes` unless the file holds them already, so that what depends on its time stamp is not
@@ -55,6 +73,12 @@ pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_checkouts_path_is_not_compiled_in() {
+        let workspace = Workspace { root: "/src".into(), target: "/src/target".into() };
+        assert_eq!(workspace.without_paths()[0], "--remap-path-prefix=/src=/paramedic");
+    }
 
     #[test]
     fn an_unchanged_file_keeps_its_time_stamp() {

@@ -3,12 +3,7 @@
 //!
 //! Each holds one self-contained binary: what is not in the image cannot be out of date, and cannot
 //! be run by whoever gets in. The same checkout gives the same bytes.
-use std::{
-    env::consts::ARCH,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env::consts::ARCH, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
 
@@ -129,12 +124,14 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Compiles the binaries, which then lie in the folder that is returned.
 fn compile(workspace: &Workspace, images: &[Image]) -> Result<PathBuf> {
     let target = format!("{ARCH}-unknown-linux-gnu");
+    let mut flags = workspace.without_paths();
+    flags.push("-Ctarget-feature=+crt-static".to_owned());
     let mut cargo = Command::new("cargo");
     cargo
         .args(["build", "--locked", "--profile", PROFILE])
         // Given even where it is the host's own: so the flags leave build scripts and macros alone.
         .args(["--target", &target])
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&workspace.root))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .current_dir(&workspace.root);
     for image in images {
         cargo.args(["--package", image.package()]);
@@ -147,22 +144,6 @@ fn compile(workspace: &Workspace, images: &[Image]) -> Result<PathBuf> {
 
 /// The cargo profile for images.
 const PROFILE: &str = "image";
-
-/// Static linking, and no path of this machine in the binary, for it would differ on another.
-fn rustflags(root: &Path) -> String {
-    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
-        let home = std::env::var_os("HOME")?;
-        Some(Path::new(&home).join(".cargo"))
-    });
-    let places = [(Some(root.to_owned()), "/paramedic"), (cargo, "/cargo")];
-    for (place, name) in places {
-        if let Some(place) = place {
-            flags.push(format!("--remap-path-prefix={}={name}", place.display()));
-        }
-    }
-    flags.join("\x1f")
-}
 
 /// The date that the images carry, in seconds since 1970.
 fn created(workspace: &Workspace) -> Result<i64> {
