@@ -244,21 +244,16 @@ impl State {
 
     /// The processes of a terminating pod are gone, and so is the pod.
     pub(crate) fn pod_gone(&mut self, pod: &PodRef) {
-        if self.pod(pod).is_none() {
-            return;
+        let Some(object) = self.pod(pod) else { return };
+        let mut object = Value::clone(object);
+        let exit_code = if self.timing.termination.is_none() { 137 } else { 143 };
+        let statuses = j::list(&object, "/status/containerStatuses").iter();
+        let running = statuses.filter(|c| c["state"]["running"].is_object());
+        let names: Vec<String> = running.map(|c| j::text(c, "/name").to_owned()).collect();
+        for name in names {
+            end_container(&mut object, &name, exit_code, self.now);
         }
-        let killed = self.timing.termination.is_none();
-        let (exit_code, now) = (if killed { 137 } else { 143 }, self.now);
-        self.update_pod(pod, |pod| {
-            let statuses = j::list(pod, "/status/containerStatuses").iter();
-            let running = statuses.filter(|c| c["state"]["running"].is_object());
-            let names: Vec<String> = running.map(|c| j::text(c, "/name").to_owned()).collect();
-            for name in names {
-                end_container(pod, &name, exit_code, now);
-            }
-            finish(pod);
-        });
-        let mut object = self.pod(pod).map(|object| Value::clone(object)).unwrap_or_default();
+        finish(&mut object);
         self.refresh_conditions(&mut object);
         self.write(Kind::Pod, object);
         self.forget_pod(pod);

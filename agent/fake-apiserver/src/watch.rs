@@ -81,7 +81,7 @@ impl State {
             let message = format!("too old resource version: {from} ({current})");
             let error = event("ERROR", Status::expired(message).body());
             watching.ready.push_back(error);
-            watching.end = self.now;
+            (watching.told, watching.end) = (u64::MAX, self.now);
         }
         Ok(Answer::Watch(Box::new(watching)))
     }
