@@ -200,6 +200,17 @@ impl State {
         object
     }
 
+    /// Stores the status that a controller has derived. No other controller looks at it.
+    pub(crate) fn write_status(&mut self, kind: Kind, object: &Value, status: Value) {
+        if object["status"] == status {
+            return;
+        }
+        let mut object = object.clone();
+        object["status"] = status;
+        self.store.put(kind, object, self.now);
+        self.pulse += 1;
+    }
+
     /// Stores a new object with what a server adds.
     pub(crate) fn create(&mut self, kind: Kind, object: Value) -> Object {
         let object = self.complete(kind, object);
