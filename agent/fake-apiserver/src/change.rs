@@ -74,7 +74,7 @@ impl FakeApi {
         self.patch(Kind::Pod, namespace, pod, &json!({"metadata": {"labels": labels}}))
     }
 
-    /// Makes all containers of a pod ready, or none.
+    /// Makes all containers of a pod ready, or none. A restart makes its container ready again.
     ///
     /// # Errors
     /// If it is not there.

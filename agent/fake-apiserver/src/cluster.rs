@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use crate::{FakeApi, Kind, PodTemplate, Timing, json as j, make, state::State};
 
 impl State {
-    /// Creates a workload, and its pods as if they had run for long.
+    /// Creates a workload, and its pods, which run and are ready already.
     fn add_workload(&mut self, kind: Kind, workload: Workload<'_>) -> Vec<String> {
         let Workload { namespace, name, spec, template, nodes } = workload;
         self.ensure_namespace(namespace);
@@ -158,7 +158,7 @@ impl FakeApi {
     }
 
     /// Adds a pod of nobody, of which only the name and `spec.nodeName` must be given. Without a
-    /// status it has been running and ready for a moment. Returns its uid.
+    /// status it runs and is ready already. Returns its uid.
     pub fn add_pod(&self, pod: Value) -> String {
         self.with(|state| {
             let namespace = j::namespace(&pod).to_owned();

@@ -40,6 +40,19 @@ impl FakeApi {
         self.with(|state| state.faults.down)
     }
 
+    /// Cuts off one client, by its token, or lets it back: to it the server is down.
+    pub fn cut_off(&self, token: &str, cut_off: bool) {
+        self.with(|state| {
+            let tokens = &mut state.faults.cut_off;
+            if cut_off {
+                tokens.insert(token.to_owned())
+            } else {
+                tokens.remove(token)
+            };
+            state.pulse += 1;
+        });
+    }
+
     /// How long each request takes before it is carried out.
     pub fn set_latency(&self, latency: Duration) {
         self.with(|state| state.faults.latency = latency);
@@ -70,7 +83,8 @@ impl FakeApi {
         });
     }
 
-    /// Lets the next so many requests that `when` is true of meet a fault.
+    /// Lets the next so many requests that `when` is true of meet a fault. `when` must not ask
+    /// the fake anything: it is in the middle of something.
     pub fn fail_next(
         &self,
         requests: usize,

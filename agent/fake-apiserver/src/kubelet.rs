@@ -39,7 +39,7 @@ impl State {
         pod
     }
 
-    /// A pod is there and has been running and ready for a moment.
+    /// A pod is there, and runs and is ready already.
     pub(crate) fn add_running_pod(&mut self, mut pod: Value) -> PodRef {
         make::fill_pod(&mut pod);
         let mut pod = self.complete(Kind::Pod, pod);

@@ -236,10 +236,10 @@ impl FakeApi {
 impl State {
     /// Writes a request down, and finds out what will go wrong with it.
     fn receive(&mut self, asked: &Asked) -> Result<(usize, Option<Fault>), ConnectionError> {
-        if self.faults.down {
+        let token = asked.token.as_deref().unwrap_or("");
+        if self.faults.is_out_of_reach(token) {
             return Err(ConnectionError::Refused);
         }
-        let token = asked.token.as_deref().unwrap_or("");
         let mut logged = Logged::new(self.now, token, &asked.route, &asked.path);
         if logged.is_eviction()
             && let Ok(body) = serde_json::from_slice::<Value>(&asked.body)

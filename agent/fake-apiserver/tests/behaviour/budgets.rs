@@ -99,3 +99,20 @@ async fn pods_that_do_not_run_cost_nothing() {
     assert_eq!(evict(&fake, &pods[0]).await, 201, "it goes anyway");
     assert_eq!(fake.violations(), []);
 }
+
+/// A server that was lied to evicts too many, and the record shows it.
+#[tokio::test(start_paused = true)]
+async fn a_violation_is_found_although_the_status_allows_it() {
+    let (fake, pods) = web(2, &json!({"minAvailable": 1}));
+    fake.pause_budgets(true);
+    let lie = json!({"status": {"disruptionsAllowed": 2}});
+    fake.patch(Kind::PodDisruptionBudget, "default", "web", &lie).unwrap();
+    assert_eq!(evict(&fake, &pods[0]).await, 201);
+    assert_eq!(fake.violations(), []);
+    assert_eq!(evict(&fake, &pods[1]).await, 201);
+    let violations = fake.violations();
+    assert_eq!(violations.len(), 1);
+    assert_eq!(violations[0].pod, pods[1]);
+    let (budget, count) = violations[0].budget.clone().unwrap();
+    assert_eq!((budget.as_str(), count.healthy, count.desired), ("web", 1, 1));
+}

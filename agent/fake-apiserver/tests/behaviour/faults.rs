@@ -53,6 +53,21 @@ async fn going_down_breaks_watches() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_client_can_be_cut_off() {
+    let fake = one();
+    let pods = |token: &str| Api::<Pod>::default_namespaced(fake.client(token));
+    let path = format!("/api/v1/pods?watch=true&resourceVersion={}", fake.version());
+    let watch = Request::get(path).body(Body::empty()).unwrap();
+    let watch = send(&fake, watch).await.unwrap();
+    fake.cut_off("agent", true);
+    assert!(watch.into_body().collect_bytes().await.is_err());
+    assert!(pods("agent").get("a").await.is_err());
+    assert!(pods("another").get("a").await.is_ok());
+    fake.cut_off("agent", false);
+    assert!(pods("agent").get("a").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_can_be_lost_before_or_after_the_act() {
     for (fault, applied) in [
         (Fault::Dropped, false),
