@@ -88,7 +88,8 @@ impl FakeApi {
     }
 
     /// Ends the process of a container now, as a signal would. The kubelet notices and restarts
-    /// it in its own time, see [`Timing`]. Nothing happens to a container that does not run.
+    /// it in its own time, see [`Timing`](crate::Timing). Nothing happens to a container that does
+    /// not run.
     ///
     /// # Errors
     /// If the pod is not there.

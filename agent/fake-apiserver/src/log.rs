@@ -102,7 +102,10 @@ impl FakeApi {
 
     /// Forgets the requests so far. Those under way are not written down any more.
     pub fn clear_requests(&self) {
-        self.with(|state| state.log.clear());
+        self.with(|state| {
+            state.log_begins += state.log.len();
+            state.log.clear();
+        });
     }
 
     /// The evictions that were carried out.

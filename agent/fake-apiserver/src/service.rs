@@ -221,7 +221,8 @@ impl FakeApi {
         };
         let code = response.status().as_u16();
         let now = self.with(|state| {
-            if let Some(logged) = state.log.get_mut(entry) {
+            let index = entry.checked_sub(state.log_begins);
+            if let Some(logged) = index.and_then(|index| state.log.get_mut(index)) {
                 logged.status = Some(code);
             }
             state.now
@@ -249,7 +250,7 @@ impl State {
         }
         let fault = self.faults.meet(&logged);
         self.log.push(logged);
-        Ok((self.log.len() - 1, fault))
+        Ok((self.log_begins + self.log.len() - 1, fault))
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct State {
     pub(crate) access: Access,
     pub(crate) faults: Faults,
     pub(crate) log: Vec<Logged>,
+    /// Requests that came before those in the log.
+    pub(crate) log_begins: usize,
     pub(crate) evictions: Vec<Evicted>,
     pub(crate) workloads: Workloads,
     pub(crate) lives: BTreeMap<(String, String), Life>,
@@ -99,6 +101,7 @@ impl State {
             access: Access::default(),
             faults: Faults::default(),
             log: Vec::new(),
+            log_begins: 0,
             evictions: Vec::new(),
             workloads: Workloads::default(),
             lives: BTreeMap::new(),

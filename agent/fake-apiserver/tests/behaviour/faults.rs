@@ -161,4 +161,23 @@ async fn requests_are_written_down() {
     assert!(!first.dry_run && second.dry_run);
     fake.clear_requests();
     assert_eq!(fake.requests(), []);
+
+    // An answer to what was forgotten is not taken for one to what came later.
+    fake.fail_next(1, |_| true, Fault::Slow(Duration::from_secs(1)));
+    fake.fail_next(1, |_| true, Fault::Hang { applied: false });
+    let pods = Api::<Pod>::default_namespaced(fake.client("agent"));
+    let slow = async {
+        pods.get("a").await.unwrap();
+        fake.requests()
+    };
+    let hanging = async {
+        sleep(Duration::from_millis(10)).await;
+        fake.clear_requests();
+        pods.get("a").await
+    };
+    let requests = tokio::select! {
+        requests = slow => requests,
+        _ = hanging => panic!("it answered"),
+    };
+    assert_eq!((requests.len(), requests[0].status), (1, None));
 }
