@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The label that carries a pod's consent.
-const CONSENT: &str = "/metadata/labels/paramedic.dev~1heal";
+const CONSENT: &str = "paramedic.dev/heal";
 
 /// Who stands behind a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,9 +183,9 @@ impl Access {
                 "paramedic: pod {namespace}/{name} runs on {node}, the agent on {own}"
             ));
         }
-        match j::text(pod, CONSENT) {
-            "evict" => Ok(()),
-            "restart" if route.is_dry_run() => Ok(()),
+        match pod["metadata"]["labels"][CONSENT].as_str() {
+            Some("evict") => Ok(()),
+            Some("restart") if route.is_dry_run() => Ok(()),
             _ => deny("paramedic: the pod does not carry paramedic.dev/heal=evict"),
         }
     }

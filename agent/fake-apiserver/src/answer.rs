@@ -65,7 +65,7 @@ impl State {
             ("create", Kind::Pod, "eviction") => self.evict(&who, route, &asked.json()?),
             ("get", _, "" | "status") => self.get(kind, route),
             ("list", _, _) => self.list(kind, route),
-            ("watch", _, _) => self.watch(kind, route),
+            ("watch", _, _) => self.watch(kind, asked),
             ("create", Kind::Lease, "") => self.create_lease(asked),
             ("update", Kind::Lease, "") => self.put_lease(&who, asked),
             ("create", Kind::Event, "") if !route.group.is_empty() => self.create_event(asked),

@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    clock, json as j, kind::Kind, kubelet::is_ready, selector::Labels, state::State, store::Object,
+    clock, json as j, kind::Kind, pod::is_ready, selector::Labels, state::State, store::Object,
 };
 
 /// How long a budget remembers a disruption that did not happen.
@@ -129,24 +129,22 @@ impl State {
                 Ok(_) => ("InsufficientPods", ""),
                 Err(error) => ("SyncFailed", error.as_str()),
             };
-            let mut object = Value::clone(&budget);
-            let generation = object["metadata"]["generation"].clone();
-            let conditions = object["status"]["conditions"].take();
-            object["status"] = json!({
+            let generation = &budget["metadata"]["generation"];
+            let mut status = json!({
                 "observedGeneration": generation, "disruptionsAllowed": count.allowed,
                 "currentHealthy": count.healthy, "desiredHealthy": count.desired,
-                "expectedPods": count.expected, "conditions": conditions,
+                "expectedPods": count.expected, "conditions": budget["status"]["conditions"],
             });
             if !disrupted.is_empty() {
-                object["status"]["disruptedPods"] = Value::Object(disrupted);
+                status["disruptedPods"] = Value::Object(disrupted);
             }
             let condition = json!({
                 "type": "DisruptionAllowed", "observedGeneration": generation,
                 "status": if count.allowed > 0 { "True" } else { "False" },
                 "reason": reason, "message": message,
             });
-            self.set_condition(&mut object, condition);
-            self.write(Kind::PodDisruptionBudget, object);
+            self.set_condition(&mut status, condition);
+            self.write_status(Kind::PodDisruptionBudget, &budget, status);
         }
     }
 

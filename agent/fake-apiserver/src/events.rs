@@ -71,7 +71,7 @@ fn refuse(name: &str, problems: &[Problem]) -> Result<(), Status> {
 
 fn check_times(event: &Value) -> Result<(), Status> {
     for field in ["/eventTime", "/series/lastObservedTime"] {
-        if let Some(time) = event.pointer(field).filter(|time| !time.is_null()) {
+        if let Some(time) = j::at(event, field).filter(|time| !time.is_null()) {
             check_micro_time("Event", time)?;
         }
     }

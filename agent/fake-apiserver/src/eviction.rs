@@ -9,8 +9,8 @@ use crate::{
     answer::Answer,
     budget, json as j,
     kind::Kind,
-    kubelet::is_ready,
     log::Evicted,
+    pod::is_ready,
     route::Route,
     state::{Due, PodRef, State},
     status::{About, Status, success},
@@ -27,8 +27,9 @@ impl State {
         route: &Route,
         body: &Value,
     ) -> Result<Answer, Status> {
+        // Without a kind the path says what it is.
         let kind = j::text(body, "/kind");
-        if kind != "Eviction" {
+        if !matches!(kind, "" | "Eviction") {
             return Err(Status::bad_request(format!("not an Eviction object: {kind}")));
         }
         if j::name(body) != route.name {

@@ -1,5 +1,5 @@
 //! What can be made to go wrong.
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use crate::{log::Logged, status::Status};
 
@@ -42,6 +42,8 @@ struct Planned {
 #[derive(Default)]
 pub(crate) struct Faults {
     pub(crate) down: bool,
+    /// The tokens of those who alone cannot reach the server.
+    pub(crate) cut_off: BTreeSet<String>,
     pub(crate) latency: Duration,
     /// How much later watches tell of changes.
     pub(crate) watch_lag: Duration,
@@ -59,6 +61,11 @@ impl fmt::Debug for Faults {
 }
 
 impl Faults {
+    /// Whether the server cannot be reached with this token.
+    pub(crate) fn is_out_of_reach(&self, token: &str) -> bool {
+        self.down || self.cut_off.contains(token)
+    }
+
     pub(crate) fn plan(&mut self, requests: usize, when: Predicate, fault: Fault) {
         self.planned.push(Planned { left: requests, when, fault });
     }

@@ -7,6 +7,7 @@ use crate::{
     clock, json as j,
     kind::Kind,
     make,
+    pod::{container_status, end_container, finish, is_active, is_ended},
     state::{Due, PodRef, State},
 };
 
@@ -24,22 +25,6 @@ pub(crate) struct Life {
     dead: bool,
 }
 
-/// Whether a pod is ready.
-pub(crate) fn is_ready(pod: &Value) -> bool {
-    let conditions = j::list(pod, "/status/conditions").iter();
-    conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
-}
-
-/// Whether a pod's work is over, well or not.
-pub(crate) fn is_ended(pod: &Value) -> bool {
-    matches!(j::text(pod, "/status/phase"), "Succeeded" | "Failed")
-}
-
-/// Whether a pod counts for its controller.
-pub(crate) fn is_active(pod: &Value) -> bool {
-    !is_ended(pod) && !j::is_terminating(pod)
-}
-
 impl State {
     /// A pod is created, and started in its own time.
     pub(crate) fn start_pod(&mut self, mut pod: Value) -> PodRef {
@@ -54,7 +39,7 @@ impl State {
         pod
     }
 
-    /// A pod is there and has been running and ready for a moment.
+    /// A pod is there, and runs and is ready already.
     pub(crate) fn add_running_pod(&mut self, mut pod: Value) -> PodRef {
         make::fill_pod(&mut pod);
         let mut pod = self.complete(Kind::Pod, pod);
@@ -244,21 +229,16 @@ impl State {
 
     /// The processes of a terminating pod are gone, and so is the pod.
     pub(crate) fn pod_gone(&mut self, pod: &PodRef) {
-        if self.pod(pod).is_none() {
-            return;
+        let Some(object) = self.pod(pod) else { return };
+        let mut object = Value::clone(object);
+        let exit_code = if self.timing.termination.is_none() { 137 } else { 143 };
+        let statuses = j::list(&object, "/status/containerStatuses").iter();
+        let running = statuses.filter(|c| c["state"]["running"].is_object());
+        let names: Vec<String> = running.map(|c| j::text(c, "/name").to_owned()).collect();
+        for name in names {
+            end_container(&mut object, &name, exit_code, self.now);
         }
-        let killed = self.timing.termination.is_none();
-        let (exit_code, now) = (if killed { 137 } else { 143 }, self.now);
-        self.update_pod(pod, |pod| {
-            let statuses = j::list(pod, "/status/containerStatuses").iter();
-            let running = statuses.filter(|c| c["state"]["running"].is_object());
-            let names: Vec<String> = running.map(|c| j::text(c, "/name").to_owned()).collect();
-            for name in names {
-                end_container(pod, &name, exit_code, now);
-            }
-            finish(pod);
-        });
-        let mut object = self.pod(pod).map(|object| Value::clone(object)).unwrap_or_default();
+        finish(&mut object);
         self.refresh_conditions(&mut object);
         self.write(Kind::Pod, object);
         self.forget_pod(pod);
@@ -269,18 +249,6 @@ impl State {
             self.erase(Kind::Pod, &(pod.namespace.clone(), pod.name.clone()));
             self.lives.retain(|(uid, _), _| *uid != pod.uid);
         }
-    }
-
-    /// Sets the readiness of a container, or of all.
-    pub(crate) fn set_ready_now(&self, pod: &mut Value, container: Option<&str>, ready: bool) {
-        let statuses = pod["status"]["containerStatuses"].as_array_mut();
-        for status in statuses.into_iter().flatten() {
-            let meant = container.is_none_or(|name| j::text(status, "/name") == name);
-            if meant {
-                status["ready"] = json!(ready);
-            }
-        }
-        self.refresh_conditions(pod);
     }
 
     /// A change by the kubelet, which a pod on its way out no longer gets.
@@ -343,98 +311,8 @@ impl State {
         self.refresh_conditions(pod);
     }
 
-    /// Derives a pod's conditions from its phase and containers.
-    fn refresh_conditions(&self, pod: &mut Value) {
-        let statuses = j::list(pod, "/status/containerStatuses");
-        let unready = statuses.iter().filter(|c| c["ready"] != true);
-        let unready: Vec<&str> = unready.map(|c| j::text(c, "/name")).collect();
-        let phase = j::text(pod, "/status/phase");
-        let ready: Option<(&str, String)> = match phase {
-            "Failed" => Some(("PodFailed", String::new())),
-            "Succeeded" => Some(("PodCompleted", String::new())),
-            _ if unready.is_empty() => None,
-            _ => {
-                let all = unready.join(" ");
-                Some(("ContainersNotReady", format!("containers with unready status: [{all}]")))
-            }
-        };
-        let up = phase == "Running";
-        let generation = pod["metadata"]["generation"].clone();
-        pod["status"]["observedGeneration"] = generation.clone();
-        for (kind, why_not) in [
-            ("PodReadyToStartContainers", (!up).then(|| ("", String::new()))),
-            ("Initialized", None),
-            ("Ready", ready.clone()),
-            ("ContainersReady", ready),
-            ("PodScheduled", None),
-        ] {
-            let mut condition = json!({
-                "type": kind, "observedGeneration": generation, "lastProbeTime": null,
-                "status": if why_not.is_none() { "True" } else { "False" },
-            });
-            for (key, text) in [("reason", why_not.as_ref().map(|w| w.0.to_owned()))]
-                .into_iter()
-                .chain([("message", why_not.as_ref().map(|w| w.1.clone()))])
-            {
-                if let Some(text) = text.filter(|text| !text.is_empty()) {
-                    condition[key] = json!(text);
-                }
-            }
-            self.set_condition(pod, condition);
-        }
-    }
-
-    /// Sets one condition; its time moves only if its status does.
-    pub(crate) fn set_condition(&self, object: &mut Value, mut condition: Value) {
-        condition["lastTransitionTime"] = self.date();
-        let conditions = &mut object["status"]["conditions"];
-        if !conditions.is_array() {
-            *conditions = json!([]);
-        }
-        let Some(conditions) = conditions.as_array_mut() else { return };
-        match conditions.iter_mut().find(|c| c["type"] == condition["type"]) {
-            Some(old) => {
-                if old["status"] == condition["status"] {
-                    condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
-                }
-                *old = condition;
-            }
-            None => conditions.push(condition),
-        }
-    }
-
     fn container_ids(&self, pod: &PodRef) -> Vec<String> {
         let statuses = self.pod(pod).map(|pod| j::list(pod, "/status/containerStatuses"));
         statuses.unwrap_or(&[]).iter().map(|c| j::text(c, "/containerID").to_owned()).collect()
     }
-}
-
-fn container_status<'a>(pod: &'a mut Value, name: &str) -> Option<&'a mut Value> {
-    let mut statuses = pod["status"]["containerStatuses"].as_array_mut()?.iter_mut();
-    statuses.find(|c| j::text(c, "/name") == name)
-}
-
-/// A container's process has ended.
-fn end_container(pod: &mut Value, container: &str, exit_code: i64, at: Duration) {
-    let Some(status) = container_status(pod, container) else { return };
-    let started = status["state"]["running"]["startedAt"].take();
-    let reason = if exit_code == 0 { "Completed" } else { "Error" };
-    let terminated = json!({
-        "exitCode": exit_code, "reason": reason, "startedAt": started,
-        "finishedAt": clock::rfc3339(at), "containerID": status["containerID"],
-    });
-    status["state"] = json!({"terminated": terminated});
-    status["ready"] = json!(false);
-    status["started"] = json!(false);
-}
-
-/// A pod whose containers all ended for good has ended.
-fn finish(pod: &mut Value) {
-    let statuses = j::list(pod, "/status/containerStatuses");
-    let code = |c: &Value| j::int(c, "/state/terminated/exitCode");
-    if statuses.iter().any(|c| c["state"]["running"].is_object()) {
-        return;
-    }
-    let well = !statuses.is_empty() && statuses.iter().all(|c| code(c) == Some(0));
-    pod["status"]["phase"] = json!(if well { "Succeeded" } else { "Failed" });
 }

@@ -125,7 +125,7 @@ impl State {
 /// Whether the times of a Lease can be read at all.
 pub(crate) fn check(lease: &Value) -> Result<(), Status> {
     for field in ["/spec/acquireTime", "/spec/renewTime"] {
-        if let Some(time) = lease.pointer(field).filter(|time| !time.is_null()) {
+        if let Some(time) = j::at(lease, field).filter(|time| !time.is_null()) {
             check_micro_time("Lease", time)?;
         }
     }

@@ -27,11 +27,15 @@
 //! # }
 //! ```
 use std::{
+    future::pending,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::watch as signal, time::Instant};
+use tokio::{
+    sync::watch as signal,
+    time::{Instant, sleep_until},
+};
 
 mod clock;
 mod json;
@@ -54,16 +58,19 @@ mod events;
 mod delete;
 mod eviction;
 mod budget;
+mod pod;
 mod kubelet;
 mod workloads;
 mod cluster;
+mod change;
+mod control;
 mod service;
 mod serve;
 pub mod recorded;
 
 pub use access::{Identity, Rule};
 pub use budget::Count;
-pub use cluster::Missing;
+pub use change::Missing;
 pub use faults::Fault;
 pub use kind::Kind;
 pub use log::{Evicted, Logged};
@@ -111,6 +118,24 @@ impl FakeApi {
     /// and so do open watches in time.
     pub fn settle(&self) {
         self.with(|_| ());
+    }
+
+    /// Waits until `condition` holds, looking again whenever something happened.
+    pub async fn until(&self, mut condition: impl FnMut(&Self) -> bool) {
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            if condition(self) {
+                return;
+            }
+            // If nothing is due, only somebody else can make it true.
+            let due = self.with(|state| state.next_due());
+            let due = due.map(|at| sleep_until(self.instant(at)));
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = async { if let Some(due) = due { due.await } else { pending().await } } => {}
+            }
+        }
     }
 
     /// Works on the state as it is now, and wakes those who watch if it changed.

@@ -1,7 +1,7 @@
 //! What was asked and what was done, for tests to look at afterwards.
 use std::time::Duration;
 
-use crate::{budget::Count, route::Route};
+use crate::{FakeApi, budget::Count, route::Route};
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,5 +89,35 @@ impl Evicted {
             return false;
         }
         count.healthy - i64::from(self.was_ready) < count.desired
+    }
+}
+
+/// Records.
+impl FakeApi {
+    /// The requests so far.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Logged> {
+        self.with(|state| state.log.clone())
+    }
+
+    /// Forgets the requests so far. Those under way are not written down any more.
+    pub fn clear_requests(&self) {
+        self.with(|state| {
+            state.log_begins += state.log.len();
+            state.log.clear();
+        });
+    }
+
+    /// The evictions that were carried out.
+    #[must_use]
+    pub fn evictions(&self) -> Vec<Evicted> {
+        self.with(|state| state.evictions.clone())
+    }
+
+    /// The evictions that left fewer healthy pods than a budget demands. There should be none,
+    /// by construction; they are found by counting pods, not by believing the budget's status.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Evicted> {
+        self.evictions().into_iter().filter(Evicted::is_violation).collect()
     }
 }

@@ -180,8 +180,8 @@ impl Fields {
 
     pub(crate) fn matches(&self, object: &Value) -> bool {
         self.0.iter().all(|(field, equal, value)| {
-            let pointer = format!("/{}", field.replace('.', "/"));
-            let found = match object.pointer(&pointer) {
+            let path = format!("/{}", field.replace('.', "/"));
+            let found = match j::at(object, &path) {
                 Some(Value::String(text)) => text.clone(),
                 Some(Value::Null) | None if field.starts_with("spec.un") => "false".to_owned(),
                 Some(Value::Null) | None => String::new(),

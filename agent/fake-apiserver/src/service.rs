@@ -221,7 +221,8 @@ impl FakeApi {
         };
         let code = response.status().as_u16();
         let now = self.with(|state| {
-            if let Some(logged) = state.log.get_mut(entry) {
+            let index = entry.checked_sub(state.log_begins);
+            if let Some(logged) = index.and_then(|index| state.log.get_mut(index)) {
                 logged.status = Some(code);
             }
             state.now
@@ -236,10 +237,10 @@ impl FakeApi {
 impl State {
     /// Writes a request down, and finds out what will go wrong with it.
     fn receive(&mut self, asked: &Asked) -> Result<(usize, Option<Fault>), ConnectionError> {
-        if self.faults.down {
+        let token = asked.token.as_deref().unwrap_or("");
+        if self.faults.is_out_of_reach(token) {
             return Err(ConnectionError::Refused);
         }
-        let token = asked.token.as_deref().unwrap_or("");
         let mut logged = Logged::new(self.now, token, &asked.route, &asked.path);
         if logged.is_eviction()
             && let Ok(body) = serde_json::from_slice::<Value>(&asked.body)
@@ -249,7 +250,7 @@ impl State {
         }
         let fault = self.faults.meet(&logged);
         self.log.push(logged);
-        Ok((self.log.len() - 1, fault))
+        Ok((self.log_begins + self.log.len() - 1, fault))
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct State {
     pub(crate) access: Access,
     pub(crate) faults: Faults,
     pub(crate) log: Vec<Logged>,
+    /// Requests that came before those in the log.
+    pub(crate) log_begins: usize,
     pub(crate) evictions: Vec<Evicted>,
     pub(crate) workloads: Workloads,
     pub(crate) lives: BTreeMap<(String, String), Life>,
@@ -99,6 +101,7 @@ impl State {
             access: Access::default(),
             faults: Faults::default(),
             log: Vec::new(),
+            log_begins: 0,
             evictions: Vec::new(),
             workloads: Workloads::default(),
             lives: BTreeMap::new(),
@@ -198,6 +201,17 @@ impl State {
             self.changed(kind, j::namespace(&object).to_owned());
         }
         object
+    }
+
+    /// Stores the status that a controller has derived. No other controller looks at it.
+    pub(crate) fn write_status(&mut self, kind: Kind, object: &Value, status: Value) {
+        if object["status"] == status {
+            return;
+        }
+        let mut object = object.clone();
+        object["status"] = status;
+        self.store.put(kind, object, self.now);
+        self.pulse += 1;
     }
 
     /// Stores a new object with what a server adds.

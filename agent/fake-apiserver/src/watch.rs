@@ -7,7 +7,7 @@ use tokio::{sync::watch::Receiver, time::sleep_until};
 
 use crate::{
     ConnectionError, FakeApi,
-    answer::Answer,
+    answer::{Answer, Asked},
     kind::Kind,
     list::{self, Filter},
     route::Route,
@@ -27,6 +27,8 @@ const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Watching {
     filter: Filter,
+    /// The token that it was opened with.
+    token: String,
     /// Changes up to this version were told.
     told: u64,
     ready: VecDeque<Value>,
@@ -47,7 +49,8 @@ enum Look {
 }
 
 impl State {
-    pub(crate) fn watch(&self, kind: Kind, route: &Route) -> Result<Answer, Status> {
+    pub(crate) fn watch(&self, kind: Kind, asked: &Asked) -> Result<Answer, Status> {
+        let route = &asked.route;
         self.check_watch_options(route)?;
         let filter = Filter::new(kind, route)?;
         let seconds = list::number(route, "timeoutSeconds")?.filter(|&seconds| seconds > 0);
@@ -57,6 +60,7 @@ impl State {
         let initial = route.query("sendInitialEvents");
         let mut watching = Watching {
             filter,
+            token: asked.token.clone().unwrap_or_default(),
             told: from,
             ready: VecDeque::new(),
             bookmark: bookmarks.then(|| next_bookmark(self.now, end)),
@@ -81,7 +85,7 @@ impl State {
             let message = format!("too old resource version: {from} ({current})");
             let error = event("ERROR", Status::expired(message).body());
             watching.ready.push_back(error);
-            watching.end = self.now;
+            (watching.told, watching.end) = (u64::MAX, self.now);
         }
         Ok(Answer::Watch(Box::new(watching)))
     }
@@ -111,7 +115,7 @@ impl State {
 
     /// What there is to do for an open watch.
     fn look(&self, watching: &mut Watching) -> Look {
-        if watching.breaks == u64::MAX {
+        if watching.breaks == u64::MAX || self.faults.is_out_of_reach(&watching.token) {
             return Look::Broken;
         }
         if self.faults.breaks != watching.breaks {

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     json as j,
     kind::Kind,
-    kubelet::{is_active, is_ready},
     make,
+    pod::{is_active, is_ready},
     state::{Due, PodRef, State},
     store::{Key, Object},
 };
@@ -43,20 +43,37 @@ impl State {
         for deployment in self.snapshot(Kind::Deployment, namespace) {
             for set in self.sets_of(&deployment) {
                 let replicas = deployment["spec"]["replicas"].clone();
+                if set["spec"]["replicas"] == replicas {
+                    continue;
+                }
                 let name = j::name(&set).to_owned();
                 self.update(Kind::ReplicaSet, namespace, &name, |set| {
                     set["spec"]["replicas"] = replicas;
                 });
             }
         }
+        let mut pods = self.pods_by_owner(namespace);
         for kind in OWNERS {
             for owner in self.snapshot(kind, namespace) {
-                self.sync_owner(kind, &owner);
+                self.sync_owner(kind, &owner, pods.remove(j::uid(&owner)).unwrap_or_default());
             }
         }
         for deployment in self.snapshot(Kind::Deployment, namespace) {
             self.sync_deployment(&deployment);
         }
+    }
+
+    fn pods_by_owner(&self, namespace: &str) -> BTreeMap<String, Vec<Object>> {
+        let mut owned: BTreeMap<String, Vec<Object>> = BTreeMap::new();
+        for pod in self.store.in_namespace(Kind::Pod, namespace) {
+            if let Some(owner) = j::controller(pod) {
+                owned
+                    .entry(j::text(owner, "/uid").to_owned())
+                    .or_default()
+                    .push(Object::clone(pod));
+            }
+        }
+        owned
     }
 
     fn snapshot(&self, kind: Kind, namespace: &str) -> Vec<Object> {
@@ -78,10 +95,13 @@ impl State {
         sets.filter(owned).cloned().collect()
     }
 
-    fn sync_owner(&mut self, kind: Kind, owner: &Object) {
-        let pods = self.pods_of(owner);
-        for pod in self.surplus(kind, owner, &pods) {
-            self.terminate(&pod, None);
+    fn sync_owner(&mut self, kind: Kind, owner: &Object, mut pods: Vec<Object>) {
+        let surplus = self.surplus(kind, owner, &pods);
+        if !surplus.is_empty() {
+            for pod in surplus {
+                self.terminate(&pod, None);
+            }
+            pods = self.pods_of(owner);
         }
         if !self.lacking(kind, owner, &pods).is_empty() {
             let key = (j::namespace(owner).to_owned(), j::name(owner).to_owned());
@@ -89,9 +109,7 @@ impl State {
                 self.schedule(self.timing.replace, Due::Replicas(kind, key));
             }
         }
-        let status = self.status_of(kind, owner, &self.pods_of(owner));
-        let (namespace, name) = (j::namespace(owner).to_owned(), j::name(owner).to_owned());
-        self.update(kind, &namespace, &name, |owner| owner["status"] = status);
+        self.write_status(kind, owner, self.status_of(kind, owner, &pods));
     }
 
     /// Creates the pods that a workload lacks.
@@ -292,10 +310,8 @@ impl State {
             Some(Rollout::Updated(_) | Rollout::Unobserved)
         );
         let reason = if rolling { "ReplicaSetUpdated" } else { "NewReplicaSetAvailable" };
-        let mut object = deployment.clone();
-        let conditions = object["status"]["conditions"].take();
-        object["status"] = Value::Object(status);
-        object["status"]["conditions"] = conditions;
+        status.insert("conditions".to_owned(), deployment["status"]["conditions"].clone());
+        let mut status = Value::Object(status);
         // A quarter may be missing, as the default strategy has it.
         let (available, why) = if ready * 4 >= wanted * 3 {
             ("True", "MinimumReplicasAvailable")
@@ -303,10 +319,10 @@ impl State {
             ("False", "MinimumReplicasUnavailable")
         };
         let available = json!({"type": "Available", "status": available, "reason": why});
-        self.set_condition(&mut object, available);
+        self.set_condition(&mut status, available);
         let progressing = json!({"type": "Progressing", "status": "True", "reason": reason});
-        self.set_condition(&mut object, progressing);
-        self.write(Kind::Deployment, object);
+        self.set_condition(&mut status, progressing);
+        self.write_status(Kind::Deployment, deployment, status);
     }
 
     fn observed_generation(&self, owner: &Value) -> Value {
