@@ -197,7 +197,10 @@ async fn measure_wakeups() -> Result<Value> {
         cgroups,
         port: Some(address.port()),
         started: Moment::now(),
-        pid: Some(pid),
+        main: None,
+        pod: None,
+        no_restart: None,
+        no_evict: None,
     };
     let mut kernel = Kernel::load(&Options::new(1))?;
     let mut wakeups = kernel.wakeups()?.context("the wake-ups are taken")?;

@@ -3,27 +3,24 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use kube::Client;
-use tokio::sync::mpsc;
 use tracing::info;
 
 use super::{
-    WrongUsage,
-    start::{Mistakes, State, brain, kernel, raise_file_limit, shutdown},
+    WrongUsage, rung,
+    start::{Launch, Mistakes},
 };
 use crate::{
-    cluster::{self, Cluster, Identity, Requests, events},
+    cluster::{self, Identity},
     engine::Pace,
     guard::Policy,
-    moment::{Clock, Moment},
-    record::{Metrics, Recorder},
-    run::{Agent, Config, MOST_PODS, Node},
-    serve::{Server, Sources},
+    moment::Moment,
+    run::{Config, MOST_PODS},
     target::Rung,
 };
 
@@ -48,8 +45,14 @@ pub(super) struct NodeAgent {
     namespace: String,
     /// The strongest remedy on this node, whatever a pod's label permits. The default leaves it to
     /// the labels.
-    #[arg(long, env = "PARAMEDIC_MAX_ACTION", value_enum, default_value_t = MaxAction::Evict, value_name = "RUNG")]
-    max_action: MaxAction,
+    #[arg(
+        long,
+        env = "PARAMEDIC_MAX_ACTION",
+        value_parser = rung::up_to(Rung::Evict),
+        default_value = "evict",
+        value_name = "RUNG"
+    )]
+    max_action: Rung,
     /// Do nothing: record what would be done, in logs, metrics and Events. To see what Paramedic
     /// would do before it may.
     #[arg(long, env = "PARAMEDIC_DRY_RUN")]
@@ -91,68 +94,28 @@ pub(super) struct NodeAgent {
     no_kernel: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum MaxAction {
-    /// Watch only.
-    Observe,
-    /// Ask the app to reset itself.
-    Soft,
-    /// Restart the container in place.
-    Restart,
-    /// Let the cluster replace the pod.
-    Evict,
-}
-
-impl From<MaxAction> for Rung {
-    fn from(action: MaxAction) -> Self {
-        match action {
-            MaxAction::Observe => Self::Observe,
-            MaxAction::Soft => Self::Soft,
-            MaxAction::Restart => Self::Restart,
-            MaxAction::Evict => Self::Evict,
-        }
-    }
-}
-
 impl NodeAgent {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let mut config = self.config()?;
+        let config = self.config()?;
         let client = cluster::config().await.context(
             "no cluster: run it in a pod with a service account, or set KUBECONFIG to try it out",
         )?;
         let client = Client::try_from(client).context("cannot make a client of the API server")?;
-        let server = Server::bind(self.listen).await.with_context(|| {
-            format!("cannot listen on {}: choose another address with --listen", self.listen)
-        })?;
-        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
-        let brain = Arc::new(brain(self.model.as_ref(), self.rules_may_restart, &metrics));
-        raise_file_limit();
-        let State { lock, journal, past } = State::open(&self.state_dir, &mut config.policy);
-        let kernel = kernel(MOST_PODS, self.no_kernel, &metrics);
-
-        let requests = Arc::clone(&metrics);
-        let requests = Requests::new(move |method, status| requests.api_request(method, status));
-        let clock = Clock::default();
-        let cluster = Arc::new(Cluster::new(client, self.identity(), clock, requests));
-        let (notices, announced) = mpsc::channel(events::QUEUE);
-        tokio::spawn(events::announce(Arc::clone(&cluster), announced));
-        let recorder =
-            Recorder::new(Arc::clone(&metrics), journal.clone(), Some(notices.clone()), clock);
-
-        let (queries, asked) = mpsc::channel(8);
-        let state_dir = journal.map(|_| self.state_dir.clone());
         info!(
             node = self.node_name,
-            address = %server.address()?,
-            max_action = Rung::from(self.max_action).name(),
+            max_action = self.max_action.name(),
             dry_run = self.dry_run,
             "watching this node's pods"
         );
-        tokio::spawn(server.run(Sources { metrics, queries, state_dir }));
-        let node = Some(Node { cluster, notices });
-        Agent::new(config, brain, kernel, recorder, past, asked, node).run(shutdown()?).await;
-        drop(lock);
-        Ok(ExitCode::SUCCESS)
+        let identity = self.identity();
+        let launch = Launch {
+            listen: self.listen,
+            model: self.model,
+            state_dir: self.state_dir,
+            targets: MOST_PODS,
+            no_kernel: self.no_kernel,
+        };
+        launch.run(config, Some((client, identity))).await
     }
 
     /// This life of the agent: its node, and when it began.
@@ -189,7 +152,7 @@ impl NodeAgent {
         Ok(Config {
             watched: Vec::new(),
             policy: Policy {
-                max_action: Rung::from(self.max_action),
+                max_action: self.max_action,
                 rules_may_restart: self.rules_may_restart,
                 node_budget: self.node_budget,
                 dry_run: self.dry_run,
@@ -197,7 +160,7 @@ impl NodeAgent {
             },
             pace,
             restart_command: None,
-            grace: std::time::Duration::from_secs(30),
+            grace: Duration::from_secs(30),
             pause_file: Some(self.state_dir.join("paused")),
         })
     }

@@ -4,6 +4,7 @@ mod check;
 mod explain;
 mod incidents;
 pub mod logging;
+mod rung;
 mod start;
 mod state_dir;
 mod watch;

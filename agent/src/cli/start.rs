@@ -1,22 +1,84 @@
 //! What every long-running command starts with: model, kernel signals, state directory, signals of
 //! its own.
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
+use kube::Client;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use super::WrongUsage;
 use crate::{
+    cluster::{Cluster, Identity, Requests, events},
     decide::Brain,
     guard::Policy,
     moment::Clock,
-    record::{Incident, JournalError, Metrics, SharedJournal, StateLock},
+    record::{Incident, JournalError, Metrics, Recorder, SharedJournal, StateLock},
+    run::{Agent, Config, Node},
+    serve::{Server, Sources},
     signal::kernel::{Kernel, Options, Probe, Status, Wakeups},
     target::Rung,
 };
 
+/// What every agent needs beside its [`Config`].
+pub(super) struct Launch {
+    pub(super) listen: SocketAddr,
+    pub(super) model: Option<PathBuf>,
+    pub(super) state_dir: PathBuf,
+    /// How many targets the kernel side has room for.
+    pub(super) targets: usize,
+    pub(super) no_kernel: bool,
+}
+
+impl Launch {
+    /// Runs the agent until it is told to stop; in node mode with its cluster.
+    pub(super) async fn run(
+        self,
+        mut config: Config,
+        cluster: Option<(Client, Identity)>,
+    ) -> anyhow::Result<ExitCode> {
+        let server = Server::bind(self.listen).await.with_context(|| {
+            format!("cannot listen on {}: choose another address with --listen", self.listen)
+        })?;
+        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
+        let may_restart = config.policy.rules_may_restart;
+        let brain = Arc::new(brain(self.model.as_ref(), may_restart, &metrics));
+        raise_file_limit();
+        let State { lock, journal, past } = State::open(&self.state_dir, &mut config.policy);
+        let kernel = kernel(self.targets, self.no_kernel, &metrics);
+        let node = cluster.map(|(client, identity)| node(client, identity, &metrics));
+        let notices = node.as_ref().map(|node| node.notices.clone());
+        let recorder =
+            Recorder::new(Arc::clone(&metrics), journal.clone(), notices, Clock::default());
+        let (queries, asked) = mpsc::channel(8);
+        let state_dir = journal.map(|_| self.state_dir);
+        info!(address = %server.address()?, "serving metrics and status");
+        tokio::spawn(server.run(Sources { metrics, queries, state_dir }));
+        let agent = Agent::new(config, brain, kernel, recorder, past, asked, node);
+        agent.run(shutdown()?).await;
+        drop(lock);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn node(client: Client, identity: Identity, metrics: &Arc<Metrics>) -> Node {
+    let metrics = Arc::clone(metrics);
+    let requests = Requests::new(move |method, status| metrics.api_request(method, status));
+    let cluster = Arc::new(Cluster::new(client, identity, Clock::default(), requests));
+    let (notices, announced) = mpsc::channel(events::QUEUE);
+    tokio::spawn(events::announce(Arc::clone(&cluster), announced));
+    Node { cluster, notices }
+}
+
 /// The model that was asked for, or the built-in one; the rules where it is refused.
-pub(super) fn brain(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &Metrics) -> Brain {
+fn brain(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &Metrics) -> Brain {
     let brain = match model {
         Some(path) => Brain::load(path),
         None => Brain::embedded(),
@@ -38,11 +100,7 @@ pub(super) fn brain(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &
 }
 
 /// Kernel signals, as far as they can be had, for so many targets.
-pub(super) fn kernel(
-    targets: usize,
-    no_kernel: bool,
-    metrics: &Metrics,
-) -> Option<(Kernel, Wakeups)> {
+fn kernel(targets: usize, no_kernel: bool, metrics: &Metrics) -> Option<(Kernel, Wakeups)> {
     if no_kernel {
         warn!("watching without kernel signals, as asked");
         return None;
@@ -80,16 +138,16 @@ fn tell(probe: &Probe) {
 
 /// What the state directory gives: the right to act, the journal, and what a former life of the
 /// agent did.
-pub(super) struct State {
+struct State {
     /// Held for as long as the agent acts, with a journal or without.
-    pub(super) lock: Option<StateLock>,
-    pub(super) journal: Option<SharedJournal>,
-    pub(super) past: Vec<Incident>,
+    lock: Option<StateLock>,
+    journal: Option<SharedJournal>,
+    past: Vec<Incident>,
 }
 
 impl State {
     /// Without a journal nothing hard is done; where another agent holds the directory, nothing.
-    pub(super) fn open(state_dir: &Path, policy: &mut Policy) -> Self {
+    fn open(state_dir: &Path, policy: &mut Policy) -> Self {
         let lock = match StateLock::acquire(state_dir) {
             Ok(lock) => Some(lock),
             Err(error @ JournalError::Locked { .. }) => {
@@ -117,7 +175,7 @@ impl State {
 }
 
 /// Every target needs some ten files; what the soft limit permits may be too few for many.
-pub(super) fn raise_file_limit() {
+fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
@@ -126,7 +184,7 @@ pub(super) fn raise_file_limit() {
 }
 
 /// Resolves on SIGTERM or SIGINT.
-pub(super) fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
+fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -148,26 +206,20 @@ impl Mistakes {
     }
 
     /// A length of time within bounds, both in seconds.
-    pub(super) fn seconds(
-        &mut self,
-        name: &str,
-        value: f64,
-        least: f64,
-        most: f64,
-    ) -> std::time::Duration {
+    pub(super) fn seconds(&mut self, name: &str, value: f64, least: f64, most: f64) -> Duration {
         if (least..=most).contains(&value) {
-            return std::time::Duration::from_secs_f64(value);
+            return Duration::from_secs_f64(value);
         }
         self.add(format!("--{name} must be from {least} to {most} seconds, not {value}"));
-        std::time::Duration::ZERO
+        Duration::ZERO
     }
 
     /// # Errors
     /// All of them at once.
-    pub(super) fn none(self) -> Result<(), super::WrongUsage> {
+    pub(super) fn none(self) -> Result<(), WrongUsage> {
         match self.0.as_slice() {
             [] => Ok(()),
-            mistakes => Err(super::WrongUsage(mistakes.join("\n           "))),
+            mistakes => Err(WrongUsage(mistakes.join("\n           "))),
         }
     }
 }

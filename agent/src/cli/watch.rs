@@ -3,26 +3,19 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
-use anyhow::Context;
-use clap::{Args, ValueEnum};
-use tokio::sync::mpsc;
-use tracing::info;
+use clap::Args;
 
 use super::{
-    WrongUsage,
-    start::{Mistakes, State, brain, kernel, raise_file_limit, shutdown},
+    WrongUsage, rung,
+    start::{Launch, Mistakes},
     state_dir,
 };
 use crate::{
     engine::Pace,
     guard::Policy,
-    moment::Clock,
-    record::{Metrics, Recorder},
-    run::{Agent, Config, Watched},
-    serve::{Server, Sources},
+    run::{Config, Watched},
     target::{
         Rung,
         url::{WatchUrl, target_from_url},
@@ -47,8 +40,8 @@ pub(super) struct Watch {
     #[arg(long = "also", value_name = "URL", value_parser = target_from_url)]
     also: Vec<WatchUrl>,
     /// The strongest remedy permitted [default: restart with --restart-command, else soft].
-    #[arg(long, value_enum, value_name = "RUNG")]
-    max_action: Option<MaxAction>,
+    #[arg(long, value_parser = rung::up_to(Rung::Restart), value_name = "RUNG")]
+    max_action: Option<Rung>,
     /// Restarts the service; run by `sh -c`. Without it a restart is SIGTERM, then SIGKILL.
     #[arg(long, value_name = "COMMAND")]
     restart_command: Option<String>,
@@ -92,47 +85,18 @@ pub(super) struct Watch {
     no_kernel: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum MaxAction {
-    /// Watch only.
-    Observe,
-    /// Ask the app to reset itself.
-    Soft,
-    /// Restart the process.
-    Restart,
-}
-
-impl From<MaxAction> for Rung {
-    fn from(action: MaxAction) -> Self {
-        match action {
-            MaxAction::Observe => Self::Observe,
-            MaxAction::Soft => Self::Soft,
-            MaxAction::Restart => Self::Restart,
-        }
-    }
-}
-
 impl Watch {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let state_dir = self.state_dir.clone().unwrap_or_else(state_dir::default);
-        let mut config = self.config(&state_dir)?;
-        let server = Server::bind(self.listen).await.with_context(|| {
-            format!("cannot listen on {}: choose another address with --listen", self.listen)
-        })?;
-        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
-        let brain = Arc::new(brain(self.model.as_ref(), self.rules_may_restart, &metrics));
-        raise_file_limit();
-        let State { lock, journal, past } = State::open(&state_dir, &mut config.policy);
-        let kernel = kernel(config.watched.len(), self.no_kernel, &metrics);
-        let (queries, asked) = mpsc::channel(8);
-        let recorder = Recorder::new(Arc::clone(&metrics), journal.clone(), None, Clock::default());
-        let sources = Sources { metrics, queries, state_dir: journal.map(|_| state_dir) };
-        info!(address = %server.address()?, "serving metrics and status");
-        tokio::spawn(server.run(sources));
-        let agent = Agent::new(config, brain, kernel, recorder, past, asked, None);
-        agent.run(shutdown()?).await;
-        drop(lock);
-        Ok(ExitCode::SUCCESS)
+        let config = self.config(&state_dir)?;
+        let launch = Launch {
+            listen: self.listen,
+            model: self.model,
+            state_dir,
+            targets: config.watched.len(),
+            no_kernel: self.no_kernel,
+        };
+        launch.run(config, None).await
     }
 
     /// What the user typed as what the agent needs; all mistakes at once.
@@ -157,10 +121,10 @@ impl Watch {
         }
         mistakes.none()?;
         let default = match self.restart_command {
-            Some(_) => MaxAction::Restart,
-            None => MaxAction::Soft,
+            Some(_) => Rung::Restart,
+            None => Rung::Soft,
         };
-        let ceiling = Rung::from(self.max_action.unwrap_or(default));
+        let ceiling = self.max_action.unwrap_or(default);
         Ok(Config {
             watched: self.services().map(|url| self.watched(url, ceiling)).collect(),
             policy: Policy {

@@ -30,7 +30,7 @@ pub(super) enum Answer {
     /// It will never be allowed as things are: several budgets, a policy.
     Never(String),
     /// Nobody knows.
-    NoAnswer(ApiError),
+    Unknown(ApiError),
 }
 
 impl Cluster {
@@ -63,7 +63,7 @@ fn answer(result: Result<Status, ApiError>) -> Answer {
         Ok(status) if status.status == Some(StatusSummary::Failure) => status,
         Ok(_) => return Answer::Allowed,
         Err(ApiError::Refused(kube::Error::Api(status))) => *status,
-        Err(error) => return Answer::NoAnswer(error),
+        Err(error) => return Answer::Unknown(error),
     };
     let of_budget = status.details.iter().flat_map(|details| &details.causes);
     let of_budget = of_budget.filter(|cause| cause.reason == "DisruptionBudget");
@@ -77,7 +77,7 @@ fn answer(result: Result<Status, ApiError>) -> Answer {
             Answer::Never(status.message)
         }
         400 | 403 | 422 => Answer::Never(status.message),
-        _ => Answer::NoAnswer(ApiError::Refused(kube::Error::Api(Box::new(status)))),
+        _ => Answer::Unknown(ApiError::Refused(kube::Error::Api(Box::new(status)))),
     }
 }
 
@@ -90,7 +90,7 @@ impl Answer {
                 (Gate::DisruptionBudget, Why::Budget(said.into()))
             }
             Self::MovedOn(said) => (Gate::Identity, Why::MovedOn(said.into())),
-            Self::NoAnswer(error) => return Some(super::pause::no_answer(&error)),
+            Self::Unknown(error) => return Some(super::pause::no_answer(&error)),
         };
         Some(Refusal { gate, why })
     }

@@ -49,7 +49,9 @@ fn seconds(now: Moment) -> i64 {
 
 /// Told of every request when it ends: its method, and the status of its answer (0: none).
 #[derive(Clone)]
-pub struct Requests(Arc<dyn Fn(&str, u16) + Send + Sync>);
+pub struct Requests(Arc<Count>);
+
+type Count = dyn Fn(&str, u16) + Send + Sync;
 
 impl Requests {
     /// Calls `count` with each.

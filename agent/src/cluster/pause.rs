@@ -41,14 +41,14 @@ impl Cluster {
         let known = *self.pause.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         let within = |at: Option<Moment>, span| at.is_some_and(|at| now.since(at) < span);
-        let paused = if within(known.asked, FRESH) {
-            known.paused
-        } else if !rung.is_hard() && within(known.in_vain, GIVE_UP) {
+        let may_guess = !rung.is_hard();
+        let in_vain = may_guess && within(known.in_vain, GIVE_UP);
+        let paused = if within(known.asked, FRESH) || in_vain {
             known.paused
         } else {
             match self.read_switch(now).await {
                 Ok(paused) => paused,
-                Err(_) if !rung.is_hard() => known.paused,
+                Err(_) if may_guess => known.paused,
                 Err(error) => return Err(no_answer(&error)),
             }
         };

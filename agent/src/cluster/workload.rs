@@ -54,9 +54,8 @@ impl Cluster {
 
     async fn of_replica_set(&self, namespace: &str, name: &str) -> Result<Workload, ApiError> {
         let set = self.read::<ReplicaSet>(namespace, name).await?;
-        let owners = set.metadata.owner_references.iter().flatten();
-        let owner = owners.filter(|owner| owner.controller == Some(true)).next();
-        match owner {
+        let mut owners = set.metadata.owner_references.iter().flatten();
+        match owners.find(|owner| owner.controller == Some(true)) {
             Some(owner) if group(owner) == "apps" && owner.kind == "Deployment" => {
                 let above = self.read::<Deployment>(namespace, &owner.name).await?;
                 Ok(deployment(namespace, &above))

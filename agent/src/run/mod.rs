@@ -2,8 +2,10 @@
 //!
 //! Everything that waits (a poll, a remedy, the journal's disk) runs as a task of its own and
 //! comes back as a [`Done`]; everything that changes state happens here, on one thread, in order.
+mod clearance;
 mod find;
 mod pods;
+mod roll;
 mod senses;
 #[cfg(test)]
 mod storm;
@@ -29,9 +31,9 @@ use treat::Treated;
 use world::{Machine, Poller, World};
 
 use crate::{
-    cluster::{Cluster, Lock, Request, events::Notice},
-    decide::{Action, Brain},
-    engine::{Case, Command, Engine, Event, Fact, Index, Pace, State},
+    cluster::{Cluster, Lock, events::Notice},
+    decide::Brain,
+    engine::{Command, Engine, Event, Fact, Index, Pace, State},
     guard::{Policy, Refusal},
     moment::{Clock, Moment, unix_seconds},
     record::{Incident, Recorder},
@@ -42,7 +44,6 @@ use crate::{
         sample::Trigger,
     },
     target::{Rung, Target},
-    verify::Outcome,
 };
 
 /// What the agent runs with; validated before it is made.
@@ -208,19 +209,6 @@ impl Agent {
         info!("stopped; targets are left as they are");
     }
 
-    /// Locks that are still held would hold up other agents for a minute. What is under way keeps
-    /// its lock: it expires by itself if the next life of the agent does not come back in time.
-    async fn release_all(&mut self) {
-        let Some(Node { cluster, .. }) = &self.node else { return };
-        let unused = self.locks.extract_if(|index, _| {
-            let case = self.engine.case(*index);
-            case.is_none_or(|case| matches!(case.state, State::Watching))
-        });
-        for lock in unused.filter_map(|(_, lock)| Arc::into_inner(lock)) {
-            cluster.release(lock, None).await;
-        }
-    }
-
     /// A restart that is broken off half-way may leave a service down: it is waited for.
     async fn finish_treatments(&mut self) {
         let limit = sleep(SHUTDOWN_LIMIT);
@@ -305,47 +293,6 @@ impl Agent {
                 }
             }
         }
-    }
-
-    /// Asks the cluster, and reports what it said.
-    fn ask(&self, index: Index, rung: Rung) {
-        let (Some(node), Some(case)) = (&self.node, self.engine.case(index)) else { return };
-        let Some(pod) = case.target.pod.clone() else { return };
-        let sick = self.sick_siblings(case);
-        let request = Request { pod, rung, sick, dry_run: self.config.policy.dry_run };
-        let (cluster, done) = (Arc::clone(&node.cluster), self.done.0.clone());
-        let life = self.senses.get(&index).map(Senses::life);
-        tokio::spawn(async move {
-            let answer = cluster.clear(&request).await;
-            // The loop is gone only when the agent stops; a lock then expires by itself.
-            let _ = done.send(Done::Cleared { index, life, rung, answer }).await;
-        });
-    }
-
-    /// Sick pods of the same owner on this node, this one among them.
-    fn sick_siblings(&self, case: &Case) -> u32 {
-        let owner = |case: &Case| {
-            let pod = case.target.pod.as_ref()?;
-            Some(pod.owner.as_ref().map_or_else(|| pod.uid.clone(), |owner| owner.uid.clone()))
-        };
-        let ours = owner(case);
-        let sick = self.engine.cases().filter(|(_, other)| {
-            let sick = other.decision.is_some_and(|d| d.action > Action::NoAction);
-            sick && owner(other) == ours
-        });
-        u32::try_from(sick.count()).unwrap_or(u32::MAX).max(1)
-    }
-
-    /// Gives a workload's lock back, with how the heal ended; one that was not begun has no end.
-    fn release(&mut self, index: Index, outcome: Option<Outcome>) {
-        let (Some(node), Some(lock)) = (&self.node, self.locks.remove(&index)) else { return };
-        let cluster = Arc::clone(&node.cluster);
-        tokio::spawn(async move {
-            // Only a treatment under way holds it as well, and that has ended.
-            if let Some(lock) = Arc::into_inner(lock) {
-                cluster.release(lock, outcome).await;
-            }
-        });
     }
 
     /// Polls the target, if it is polled at all; the rest is read when the poll is back.
@@ -438,107 +385,6 @@ impl Agent {
                     incident: treated.incident,
                     result: treated.result,
                 });
-            }
-        }
-    }
-
-    /// A target was found: a new one, another life of a known one, or other settings.
-    fn found(&mut self, target: Target) {
-        let known = self.places.get(&target.id.uid).copied();
-        let place = known.unwrap_or_else(|| self.engine.vacant());
-        let before = known.and_then(|index| self.engine.case(index));
-        if let Some(before) = before.filter(|case| case.target.id == target.id && !case.absent) {
-            let same = |of: fn(&Target) -> &str| of(&before.target) == of(&target);
-            let same_app = before.target.address == target.address
-                && same(|target| &target.health_path)
-                && same(|target| &target.heal_path);
-            if let Some(senses) = self.senses.get_mut(&place).filter(|_| !same_app) {
-                senses.renew_app();
-            }
-            self.handle(Event::Changed(place, Box::new(target)));
-            return;
-        }
-        if let Some(before) = self.senses.remove(&place) {
-            self.let_go(before);
-        }
-        self.recorder.found(&target, known.is_some());
-        self.lives += 1;
-        let life = Life(self.lives);
-        let senses = Senses::open(&target, life, self.kernel.as_mut(), &*self.world);
-        if let Some(slot) = senses.slot() {
-            self.slots.insert(slot, place);
-        }
-        self.senses.insert(place, senses);
-        self.awaited.remove(&target.id.uid);
-        let uid = target.id.uid.clone();
-        self.places.insert(uid.clone(), place);
-        self.recorder.targets(self.places.len());
-        if known.is_some() {
-            self.handle(Event::Changed(place, Box::new(target)));
-        } else {
-            self.handle(Event::Added(place, Box::new(target)));
-            self.recall(place, &uid);
-        }
-    }
-
-    fn gone(&mut self, uid: &str) {
-        let Some(index) = self.places.remove(uid) else { return };
-        if let Some(before) = self.senses.remove(&index) {
-            self.let_go(before);
-        }
-        self.recorder.targets(self.places.len());
-        self.handle(Event::Removed(index));
-    }
-
-    fn forget(&mut self, index: Index) {
-        if let Some(case) = self.engine.case(index) {
-            self.recorder.forget(&case.target);
-        }
-        self.engine.forget(index);
-    }
-
-    /// All pods of the node are known: what became of others that a former life treated nobody can
-    /// tell. One that is there and does not run yet is still waited for.
-    fn give_up_the_past(&mut self, pods: &HashSet<String>) {
-        let gone = |incident: &mut Incident| {
-            let pod = incident.intent.target.uid.split('/').next().unwrap_or_default();
-            !pods.contains(pod)
-        };
-        for incident in self.past.extract_if(.., gone) {
-            if incident.outcome.is_none() {
-                let detail = "it was gone when the agent came back".to_owned();
-                self.recorder.conclude(Some(incident.id), Outcome::Unverified, Some(detail));
-            }
-        }
-    }
-
-    /// What a former life of the agent did to this target. Its cooldowns hold; an intention
-    /// without an outcome counts as done, is verified and never repeated.
-    fn recall(&mut self, index: Index, uid: &str) {
-        let of_target = |incident: &mut Incident| incident.intent.target.uid == uid;
-        let past: Vec<_> = self.past.extract_if(.., of_target).collect();
-        for Incident { id, intent, outcome, concluded, .. } in past {
-            let (rung, treated) = (intent.rung, intent.intended);
-            let ended = outcome.zip(concluded);
-            self.handle(Event::Recalled { index, rung, treated, ended });
-            if outcome.is_none() {
-                warn!(
-                    incident = id,
-                    target = uid,
-                    rung = rung.name(),
-                    "an intention without an outcome was found: it counts as done and is verified"
-                );
-                let (before, judged) = (intent.action, intent.target.instance);
-                self.handle(Event::Recovered { index, incident: id, rung, before, judged });
-            }
-        }
-    }
-
-    fn let_go(&mut self, senses: Senses) {
-        if let (Some(slot), Some(kernel)) = (senses.slot(), self.kernel.as_mut()) {
-            self.slots.remove(&slot);
-            if let Err(error) = kernel.unwatch(slot) {
-                warn!(%error, "a former instance is still counted in the kernel");
             }
         }
     }

@@ -49,7 +49,10 @@ fn target(cgroups: Cgroups, port: Option<u16>) -> Target {
         cgroups,
         port,
         started: Moment::now(),
-        pid: None,
+        main: None,
+        pod: None,
+        no_restart: None,
+        no_evict: None,
     }
 }
 

@@ -158,8 +158,7 @@ fn until<T>(mut look: impl FnMut() -> Option<T>, right: impl Fn(&T) -> bool) -> 
 
 async fn restart(found: &Listener, grace: Duration) -> paramedic::heal::restart::Account {
     let restart = Restart { grace, ..Restart::default() };
-    let judged = found.instance.to_string();
-    restart.run(&Tree::default(), &judged, &found.cgroups).await.unwrap()
+    restart.run(&Tree::default(), found.instance, &found.cgroups).await.unwrap()
 }
 
 fn same_directory(group: &Group, path: &Path) -> bool {

@@ -1,0 +1,11 @@
+//! A rung of the ladder as the user types it.
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::target::Rung;
+
+/// Takes the names of the rungs up to `most`.
+pub(super) fn up_to(most: Rung) -> impl TypedValueParser<Value = Rung> {
+    let names = Rung::ALL.into_iter().filter(move |rung| *rung <= most).map(Rung::name);
+    // What the names let through has one.
+    PossibleValuesParser::new(names).map(|name| Rung::from_name(&name).unwrap_or(Rung::Observe))
+}

@@ -1,0 +1,207 @@
+//! Why not: the gates by name, and each reason as people read it.
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::workload::Rolling;
+use crate::target::{Obstacle, Rung};
+
+/// The gates, in the order in which they are asked: first those of the node, then, for pods, those
+/// of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// The target's ceiling, the node's, or deciding by rules alone.
+    Mode,
+    /// The decision is not confident enough.
+    Confidence,
+    /// Too few looks agree, or nothing current supports a hard heal.
+    Evidence,
+    /// The instance is new and has not yet answered.
+    WarmUp,
+    /// A remedy was given too recently.
+    Cooldown,
+    /// Too many hard heals on this node within the last minute.
+    NodeBudget,
+    /// Most targets of the node fail together: the node is the patient.
+    NodeNetwork,
+    /// The remedies are used up; people have to look.
+    Exhausted,
+    /// The intention could not be made durable.
+    Journal,
+    /// Healing is switched off, on this node or in the whole cluster.
+    Paused,
+    /// The API server does not answer, and what it would say matters.
+    ApiServer,
+    /// The pod is no longer the one that was judged.
+    Identity,
+    /// The workload is rolling out or being scaled.
+    Rollout,
+    /// A PodDisruptionBudget does not permit it.
+    DisruptionBudget,
+    /// Most pods of the workload are sick: scale or wait, never restart.
+    Overload,
+    /// Another pod of the workload is being treated, or its share of hard heals is spent.
+    WorkloadLock,
+}
+
+impl Gate {
+    /// All gates, in the order in which they are asked.
+    pub const ALL: [Self; 16] = [
+        Self::Mode,
+        Self::Confidence,
+        Self::Evidence,
+        Self::WarmUp,
+        Self::Cooldown,
+        Self::NodeBudget,
+        Self::NodeNetwork,
+        Self::Exhausted,
+        Self::Journal,
+        Self::Paused,
+        Self::ApiServer,
+        Self::Identity,
+        Self::Rollout,
+        Self::DisruptionBudget,
+        Self::Overload,
+        Self::WorkloadLock,
+    ];
+
+    /// The gate's name, as in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mode => "mode",
+            Self::Confidence => "confidence",
+            Self::Evidence => "evidence",
+            Self::WarmUp => "warm_up",
+            Self::Cooldown => "cooldown",
+            Self::NodeBudget => "node_budget",
+            Self::NodeNetwork => "node_network",
+            Self::Exhausted => "exhausted",
+            Self::Journal => "journal",
+            Self::Paused => "paused",
+            Self::ApiServer => "api_server",
+            Self::Identity => "identity",
+            Self::Rollout => "rollout",
+            Self::DisruptionBudget => "disruption_budget",
+            Self::Overload => "overload",
+            Self::WorkloadLock => "workload_lock",
+        }
+    }
+}
+
+/// Why a gate refused.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Why {
+    /// The ceiling is `observe`.
+    ObserveOnly,
+    /// The remedy cannot be given to this target.
+    Impossible(Rung, Obstacle),
+    /// Rules alone may not do more than reset.
+    RulesAreSoft,
+    /// Confidence and what was asked for.
+    NotConfident(f32, f32),
+    /// Looks that agree, and how many must.
+    TooFewLooks(u8, u8),
+    /// The agreeing looks lie too close together.
+    TooShort,
+    /// Too few of the agreeing looks brought a fresh poll.
+    NoFreshPoll,
+    /// The count is old: nothing happening now supports a hard heal.
+    NothingCurrent,
+    /// The instance has not answered since it started.
+    NotYetReady,
+    /// Time until the cooldown ends.
+    CoolingDown(Duration),
+    /// Hard heals within the last minute.
+    NodeBudgetSpent(u32),
+    /// Targets failing, of all polled.
+    NodeFails(u32, u32),
+    /// All permitted remedies were tried and did not help.
+    RemediesUsedUp,
+    /// The journal cannot be written.
+    NoJournal,
+    /// Healing is switched off on this node.
+    SwitchedOff,
+    /// Healing is switched off in the cluster, by this namespace's annotation.
+    ClusterPaused(Arc<str>),
+    /// What the API server, or the way to it, said.
+    NoAnswer(Arc<str>),
+    /// How the pod differs from the one that was judged.
+    MovedOn(Arc<str>),
+    /// What the workload is in the middle of.
+    Rolling(Rolling),
+    /// What the API server said of the budget, which names it.
+    Budget(Arc<str>),
+    /// Sick pods, of all that the workload has.
+    MostAreSick(u32, u32),
+    /// Who holds the workload's lock.
+    LockedBy(Arc<str>),
+    /// Hard heals within ten minutes, and how many the workload may have.
+    ShareSpent(u32, u32),
+    /// Hard heals in a row that did not help, on whichever node.
+    InVain(u32),
+    /// What is wrong with the workload's Lease.
+    BadLease(Arc<str>),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ObserveOnly => f.write_str("its ceiling is observe"),
+            Self::RulesAreSoft => {
+                f.write_str("rules alone heal softly at most (--rules-may-restart permits more)")
+            }
+            Self::NotConfident(is, must) => {
+                write!(f, "confidence {is:.2} is below {must:.2}")
+            }
+            Self::TooFewLooks(agree, must) => write!(f, "{agree} of {must} looks agree so far"),
+            Self::TooShort => f.write_str("the looks that agree span less than 400 ms"),
+            Self::NoFreshPoll => f.write_str("fewer than two fresh polls support it"),
+            Self::NothingCurrent => {
+                f.write_str("only an old count supports it, nothing that happens now")
+            }
+            Self::NotYetReady => f.write_str("it has not answered since it started"),
+            Self::CoolingDown(left) => {
+                write!(f, "treated recently, {:.0} s to wait", left.as_secs_f64().ceil())
+            }
+            Self::NodeBudgetSpent(n) => write!(f, "{n} hard heals on this node within a minute"),
+            Self::NodeFails(failing, polled) => {
+                write!(f, "{failing} of {polled} targets fail together: suspect the node")
+            }
+            Self::RemediesUsedUp => {
+                f.write_str("every permitted remedy was tried; people must look")
+            }
+            Self::NoJournal => f.write_str("the journal cannot be written"),
+            Self::SwitchedOff => f.write_str("healing is paused"),
+            Self::Impossible(rung, obstacle) => write!(f, "no {}: {obstacle}", rung.name()),
+            Self::ClusterPaused(namespace) => {
+                write!(f, "healing is paused by an annotation of namespace {namespace}")
+            }
+            Self::NoAnswer(error) => write!(f, "the API server cannot be asked: {error}"),
+            Self::MovedOn(how) => write!(f, "not the pod that was judged: {how}"),
+            Self::Rolling(rolling) => rolling.fmt(f),
+            Self::Budget(said) => f.write_str(said),
+            Self::MostAreSick(sick, all) => {
+                write!(f, "{sick} of the workload's {all} pods are sick: scale or wait")
+            }
+            Self::LockedBy(holder) => write!(f, "another of its pods is treated by {holder}"),
+            Self::ShareSpent(heals, most) => {
+                write!(f, "{heals} hard heals of its workload in 10 min, at most {most} are due")
+            }
+            Self::InVain(heals) => {
+                write!(f, "{heals} hard heals of its workload did not help; people must look")
+            }
+            Self::BadLease(what) => f.write_str(what),
+        }
+    }
+}
+
+/// A gate said no.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// Which gate.
+    pub gate: Gate,
+    /// Why.
+    pub why: Why,
+}

@@ -1,0 +1,67 @@
+//! Between the loop and the cluster: asks before a heal, keeps the lock meanwhile, gives it back.
+use std::sync::Arc;
+
+use super::{Agent, Done, Node, senses::Senses};
+use crate::{
+    cluster::Request,
+    decide::Action,
+    engine::{Case, Index, State},
+    target::Rung,
+    verify::Outcome,
+};
+
+impl Agent {
+    /// Asks the cluster, and reports what it said.
+    pub(super) fn ask(&self, index: Index, rung: Rung) {
+        let (Some(node), Some(case)) = (&self.node, self.engine.case(index)) else { return };
+        let Some(pod) = case.target.pod.clone() else { return };
+        let sick = self.sick_siblings(case);
+        let request = Request { pod, rung, sick, dry_run: self.config.policy.dry_run };
+        let (cluster, done) = (Arc::clone(&node.cluster), self.done.0.clone());
+        let life = self.senses.get(&index).map(Senses::life);
+        tokio::spawn(async move {
+            let answer = cluster.clear(&request).await;
+            // The loop is gone only when the agent stops; a lock then expires by itself.
+            let _ = done.send(Done::Cleared { index, life, rung, answer }).await;
+        });
+    }
+
+    /// Sick pods of the same owner on this node, this one among them.
+    fn sick_siblings(&self, case: &Case) -> u32 {
+        let owner = |case: &Case| {
+            let pod = case.target.pod.as_ref()?;
+            Some(pod.owner.as_ref().map_or_else(|| pod.uid.clone(), |owner| owner.uid.clone()))
+        };
+        let ours = owner(case);
+        let sick = self.engine.cases().filter(|(_, other)| {
+            let sick = other.decision.is_some_and(|d| d.action > Action::NoAction);
+            sick && owner(other) == ours
+        });
+        u32::try_from(sick.count()).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Gives a workload's lock back, with how the heal ended; one that was not begun has no end.
+    pub(super) fn release(&mut self, index: Index, outcome: Option<Outcome>) {
+        let (Some(node), Some(lock)) = (&self.node, self.locks.remove(&index)) else { return };
+        let cluster = Arc::clone(&node.cluster);
+        tokio::spawn(async move {
+            // Only a treatment under way holds it as well, and that has ended.
+            if let Some(lock) = Arc::into_inner(lock) {
+                cluster.release(lock, outcome).await;
+            }
+        });
+    }
+
+    /// Locks that are still held would hold up other agents for a minute. What is under way keeps
+    /// its lock: it expires by itself if the next life of the agent does not come back in time.
+    pub(super) async fn release_all(&mut self) {
+        let Some(Node { cluster, .. }) = &self.node else { return };
+        let unused = self.locks.extract_if(|index, _| {
+            let case = self.engine.case(*index);
+            case.is_none_or(|case| matches!(case.state, State::Watching))
+        });
+        for lock in unused.filter_map(|(_, lock)| Arc::into_inner(lock)) {
+            cluster.release(lock, None).await;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Who is watched: targets that are found, change, come back and go, and what a former life of the
+//! agent did to them.
+use std::collections::HashSet;
+
+use tracing::warn;
+
+use super::{
+    Agent,
+    senses::{Life, Senses},
+};
+use crate::{
+    engine::{Event, Index},
+    record::Incident,
+    target::Target,
+    verify::Outcome,
+};
+
+impl Agent {
+    /// A target was found: a new one, another life of a known one, or other settings.
+    pub(super) fn found(&mut self, target: Target) {
+        let known = self.places.get(&target.id.uid).copied();
+        let place = known.unwrap_or_else(|| self.engine.vacant());
+        let before = known.and_then(|index| self.engine.case(index));
+        if let Some(before) = before.filter(|case| case.target.id == target.id && !case.absent) {
+            let same = |of: fn(&Target) -> &str| of(&before.target) == of(&target);
+            let same_app = before.target.address == target.address
+                && same(|target| &target.health_path)
+                && same(|target| &target.heal_path);
+            if let Some(senses) = self.senses.get_mut(&place).filter(|_| !same_app) {
+                senses.renew_app();
+            }
+            self.handle(Event::Changed(place, Box::new(target)));
+            return;
+        }
+        if let Some(before) = self.senses.remove(&place) {
+            self.let_go(before);
+        }
+        self.recorder.found(&target, known.is_some());
+        self.lives += 1;
+        let life = Life(self.lives);
+        let senses = Senses::open(&target, life, self.kernel.as_mut(), &*self.world);
+        if let Some(slot) = senses.slot() {
+            self.slots.insert(slot, place);
+        }
+        self.senses.insert(place, senses);
+        self.awaited.remove(&target.id.uid);
+        let uid = target.id.uid.clone();
+        self.places.insert(uid.clone(), place);
+        self.recorder.targets(self.places.len());
+        if known.is_some() {
+            self.handle(Event::Changed(place, Box::new(target)));
+        } else {
+            self.handle(Event::Added(place, Box::new(target)));
+            self.recall(place, &uid);
+        }
+    }
+
+    pub(super) fn gone(&mut self, uid: &str) {
+        let Some(index) = self.places.remove(uid) else { return };
+        if let Some(before) = self.senses.remove(&index) {
+            self.let_go(before);
+        }
+        self.recorder.targets(self.places.len());
+        self.handle(Event::Removed(index));
+    }
+
+    pub(super) fn forget(&mut self, index: Index) {
+        if let Some(case) = self.engine.case(index) {
+            self.recorder.forget(&case.target);
+        }
+        self.engine.forget(index);
+    }
+
+    /// All pods of the node are known: what became of others that a former life treated nobody can
+    /// tell. One that is there and does not run yet is still waited for.
+    pub(super) fn give_up_the_past(&mut self, pods: &HashSet<String>) {
+        let gone = |incident: &mut Incident| {
+            let pod = incident.intent.target.uid.split('/').next().unwrap_or_default();
+            !pods.contains(pod)
+        };
+        for incident in self.past.extract_if(.., gone) {
+            if incident.outcome.is_none() {
+                let detail = "it was gone when the agent came back".to_owned();
+                self.recorder.conclude(Some(incident.id), Outcome::Unverified, Some(detail));
+            }
+        }
+    }
+
+    /// What a former life of the agent did to this target. Its cooldowns hold; an intention
+    /// without an outcome counts as done, is verified and never repeated.
+    fn recall(&mut self, index: Index, uid: &str) {
+        let of_target = |incident: &mut Incident| incident.intent.target.uid == uid;
+        let past: Vec<_> = self.past.extract_if(.., of_target).collect();
+        for Incident { id, intent, outcome, concluded, .. } in past {
+            let (rung, treated) = (intent.rung, intent.intended);
+            let ended = outcome.zip(concluded);
+            self.handle(Event::Recalled { index, rung, treated, ended });
+            if outcome.is_none() {
+                warn!(
+                    incident = id,
+                    target = uid,
+                    rung = rung.name(),
+                    "an intention without an outcome was found: it counts as done and is verified"
+                );
+                let (before, judged) = (intent.action, intent.target.instance);
+                self.handle(Event::Recovered { index, incident: id, rung, before, judged });
+            }
+        }
+    }
+
+    fn let_go(&mut self, senses: Senses) {
+        if let (Some(slot), Some(kernel)) = (senses.slot(), self.kernel.as_mut()) {
+            self.slots.remove(&slot);
+            if let Err(error) = kernel.unwatch(slot) {
+                warn!(%error, "a former instance is still counted in the kernel");
+            }
+        }
+    }
+}
