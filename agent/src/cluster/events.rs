@@ -64,32 +64,38 @@ pub async fn announce(cluster: Arc<Cluster>, mut notices: mpsc::Receiver<Notice>
     let mut known: HashMap<(String, &'static str, &'static str), Series> = HashMap::new();
     while let Some(notice) = notices.recv().await {
         let sent = match notice.series {
-            None => cluster.create_event(&notice).await.map(|_| ()),
+            None => cluster.create_event(&notice).await.map(|_| true),
             Some(series) => {
                 let key = (notice.pod.uid.clone(), notice.reason, series);
                 cluster.add_to_series(&notice, key, &mut known).await
             }
         };
-        if let Err(error) = sent {
-            debug!(pod = notice.pod.full_name(), reason = notice.reason, %error, "an Event is lost");
+        match sent {
+            Ok(false) => continue,
+            Ok(true) => {}
+            Err(error) => {
+                let pod = notice.pod.full_name();
+                debug!(pod, reason = notice.reason, %error, "an Event is lost");
+            }
         }
         sleep(PACE).await;
     }
 }
 
 impl Cluster {
+    /// Whether anything was sent: most repetitions are only counted.
     async fn add_to_series(
         &self,
         notice: &Notice,
         key: (String, &'static str, &'static str),
         known: &mut HashMap<(String, &'static str, &'static str), Series>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         let now = self.clock.now();
         known.retain(|_, series| now.since(series.sent) < SERIES);
         if let Some(series) = known.get_mut(&key) {
             series.count = series.count.saturating_add(1);
             if now.since(series.sent) < REPEAT {
-                return Ok(());
+                return Ok(false);
             }
             series.sent = now;
             let (name, count) = (series.name.clone(), series.count);
@@ -97,16 +103,16 @@ impl Cluster {
             let forgotten = matches!(&patched,
                 Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 404);
             if !forgotten {
-                return patched;
+                return patched.map(|()| true);
             }
             known.remove(&key);
         }
         if known.len() >= MOST_SERIES {
-            return Ok(());
+            return Ok(false);
         }
         let name = self.create_event(notice).await?;
         known.insert(key, Series { name, count: 1, sent: now });
-        Ok(())
+        Ok(true)
     }
 
     async fn create_event(&self, notice: &Notice) -> Result<String, ApiError> {
