@@ -279,6 +279,10 @@ impl Engine {
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         case.looking = false;
+        if case.absent {
+            // A look that was under way when its process ended says nothing of what comes.
+            return;
+        }
         case.pace.looked(sample.at);
         case.window.push(sample);
         count_for_node(case, &mut self.node);

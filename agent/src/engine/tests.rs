@@ -697,3 +697,19 @@ fn a_container_that_is_not_ready_is_warming_up() {
     stage.handle(0, Event::Ready(0, true));
     assert!(stage.engine.case(0).unwrap().is_ready());
 }
+
+#[test]
+fn a_look_that_was_under_way_when_the_process_ended_does_not_cut_the_wait_short() {
+    let mut stage = Stage::new(1);
+    stage.comes_back = false;
+    stage.at(3000, |p| p.stuck = true);
+    stage.play(9000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
+    let late = stage.patients[0].sample(stage.now, Trigger::Confirm);
+    stage.handle(0, Event::Looked(0, Box::new(late)));
+    stage.play(5000);
+    assert_eq!(stage.ends(), [], "a successor is waited for");
+    stage.handle(0, Event::Changed(0, target(2)));
+    stage.play(20_000);
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+}
