@@ -409,8 +409,12 @@ impl Engine {
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         let Some((verification, same)) = case.begin_verifying(incident, now) else { return };
+        let undone = matches!(result, Remedied::Undone(_));
+        if undone {
+            case.history.undone(verification.rung, now);
+        }
         let ended = match result {
-            Remedied::Failed(detail) => Some((Outcome::Failed, detail)),
+            Remedied::Failed(detail) | Remedied::Undone(detail) => Some((Outcome::Failed, detail)),
             Remedied::Ended(outcome, detail) => Some((outcome, detail)),
             Remedied::Given if case.leaving => Some((Outcome::Unverified, GONE.to_owned())),
             Remedied::Given if !same => {
@@ -420,7 +424,11 @@ impl Engine {
         };
         if let Some((outcome, detail)) = ended {
             let (policy, detail) = (&self.policy, Some(detail));
-            out.push(conclude(index, case, policy, &verification, outcome, detail, now));
+            let mut told = conclude(index, case, policy, &verification, outcome, detail, now);
+            if let Command::Tell(_, Fact::Concluded { done, .. }) = &mut told {
+                *done = !undone;
+            }
+            out.push(told);
         }
         if case.leaving {
             self.due[index] = None;
@@ -519,6 +527,7 @@ fn conclude(
         outcome,
         took: now.since(verification.began),
         detail,
+        done: true,
         exhausted: case.history.is_exhausted(),
     };
     Command::Tell(index, fact)

@@ -713,3 +713,25 @@ fn a_look_that_was_under_way_when_the_process_ended_does_not_cut_the_wait_short(
     stage.play(20_000);
     assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
 }
+
+#[test]
+fn what_came_to_nothing_is_told_apart_from_what_went_wrong() {
+    for (result, counts) in [
+        (Remedied::Undone("the lock ran out".to_owned()), false),
+        (Remedied::Failed("stuck in the kernel".to_owned()), true),
+    ] {
+        let mut stage = Stage::new(1);
+        stage.reports = false;
+        stage.at(3000, |p| p.stuck = true);
+        stage.play(9000);
+        assert_eq!(stage.rungs(), [Rung::Restart]);
+        let mut commands = Vec::new();
+        let event = Event::Treated { index: 0, incident: Some(1), result };
+        stage.engine.handle(stage.now, 12, event, &mut commands);
+        let told = commands.iter().find_map(|command| match command {
+            Command::Tell(_, Fact::Concluded { outcome, done, .. }) => Some((*outcome, *done)),
+            _ => None,
+        });
+        assert_eq!(told, Some((Outcome::Failed, counts)));
+    }
+}

@@ -202,7 +202,7 @@ impl Recorder {
                     told_of(&intent, "would be given, but this is a dry run")
                 });
             }
-            Fact::Concluded { incident, rung, outcome, took, detail, exhausted } => {
+            Fact::Concluded { incident, rung, outcome, took, detail, exhausted, done: _ } => {
                 self.metrics.heal(rung, outcome, Some(took));
                 self.metrics.target_state(of, state(case));
                 tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());

@@ -281,14 +281,14 @@ impl Agent {
                 tokio::spawn(treat::treat(treatment, self.done.0.clone()));
             }
             Command::Tell(index, fact) => {
-                let outcome = match &fact {
-                    Fact::Concluded { outcome, .. } => Some(*outcome),
+                let ended = match &fact {
+                    Fact::Concluded { outcome, done, .. } => Some(done.then_some(*outcome)),
                     _ => None,
                 };
                 if let Some(case) = self.engine.case(index) {
                     self.recorder.tell(case, fact);
                 }
-                if outcome.is_some() {
+                if let Some(outcome) = ended {
                     self.release_of(index, outcome);
                 }
             }
