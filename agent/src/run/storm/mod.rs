@@ -164,10 +164,13 @@ impl Storm {
         let directory = self.state.path().join(&node);
         let lock = StateLock::acquire(&directory).unwrap();
         loop {
-            // Half of all lives end soon, at a step of their own choice.
-            let steps = if rng.bool() { Some(rng.u32(1..400)) } else { None };
-            let applied = rng.bool();
-            let fuse = Fuse::new(steps, applied);
+            // Most lives end early: at any step, or just when a remedy was, or was not, given.
+            let (steps, remedies) = match rng.u8(0..3) {
+                0 => (None, None),
+                1 => (Some(rng.u32(1..400)), None),
+                _ => (None, Some(rng.u32(1..4))),
+            };
+            let fuse = Fuse::new(steps, remedies, rng.bool());
             self.live(node.clone(), &lock, fuse).await;
             // What the dead one had spawned must not act on: its fuse has burnt through.
             let away = if rng.bool() { rng.u64(0..2) } else { rng.u64(2..90) };

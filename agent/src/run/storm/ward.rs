@@ -284,7 +284,7 @@ impl World for Touch {
 
 impl Touch {
     async fn touch(&self, rung: Rung, target: &Target) -> Remedied {
-        let step = self.fuse.step();
+        let step = self.fuse.remedy();
         if step == Step::Dead {
             return pending().await;
         }
