@@ -186,7 +186,7 @@ impl Recorder {
                     debug!(target, rung, gate, reason, confidence, "not healed");
                 }
                 // Waiting for another look is no refusal that anybody would want to hear of.
-                if !matches!(refusal.gate, Gate::Evidence | Gate::WarmUp | Gate::Confidence) {
+                if !matches!(refusal.gate, Gate::Evidence | Gate::WarmUp) {
                     self.announce(of, false, "HealRefused", Some(gate), || {
                         format!("{rung} refused by gate {gate}: {reason}")
                     });
