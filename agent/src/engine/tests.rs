@@ -550,7 +550,7 @@ fn ward() -> Stage {
 }
 
 fn refusal(gate: Gate) -> Refusal {
-    Refusal { gate, why: guard::Why::SwitchedOff }
+    Refusal { gate, why: Why::SwitchedOff }
 }
 
 /// Enough for a restart, at once and again and again.
@@ -734,4 +734,21 @@ fn what_came_to_nothing_is_told_apart_from_what_went_wrong() {
         });
         assert_eq!(told, Some((Outcome::Failed, counts)));
     }
+}
+
+#[test]
+fn where_all_pods_are_sick_the_cluster_is_not_asked_about_all_of_them() {
+    let mut stage = Stage::new(20);
+    for index in 0..20 {
+        stage.handle(0, Event::Removed(index));
+        let pod = Target::pod_for_tests(&format!("web-{index}"), 1);
+        stage.handle(0, Event::Added(index, Box::new(pod)));
+    }
+    stage.cluster = Some(Err((refusal(Gate::Overload), Duration::from_secs(30))));
+    for ms in (3000..63_000).step_by(100) {
+        stage.at(ms, |p| (0..3).for_each(|_| p.fail()));
+    }
+    stage.play(63_000);
+    let hard = stage.asked.iter().filter(|(_, rung)| rung.is_hard()).count();
+    assert!((6..=13).contains(&hard), "{hard} in a minute");
 }
