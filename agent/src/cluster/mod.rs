@@ -149,3 +149,6 @@ async fn within<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Resu
         Err(_) => Err(ApiError::TimedOut),
     }
 }
+
+#[cfg(test)]
+mod tests;
