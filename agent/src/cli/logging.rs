@@ -25,7 +25,9 @@ pub fn start(format: Format) {
     };
     let registry = tracing_subscriber::registry().with(filter);
     if json {
-        registry.with(fmt::layer().json().flatten_event(true).with_writer(stderr)).init();
+        // `target` is what is watched: the module's name would be a second field called so.
+        let layer = fmt::layer().json().flatten_event(true).with_target(false);
+        registry.with(layer.with_writer(stderr)).init();
     } else {
         let layer = fmt::layer().with_target(false).with_ansi(stderr().is_terminal());
         registry.with(layer.with_writer(stderr)).init();
