@@ -8,8 +8,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{ApiError, Cluster, Lock, lock::ACT_WITHIN, pause::no_answer, within};
+use super::{
+    ApiError, Cluster, Lock, eviction::Answer, lock::ACT_WITHIN, pause::no_answer, within,
+};
 use crate::{
+    engine::Remedied,
     guard::{Gate, Refusal, Why, workload},
     target::{
         Rung,
@@ -97,12 +100,15 @@ impl Cluster {
     /// spend the budget), then does it if the lock still holds.
     ///
     /// # Errors
-    /// What speaks against it.
-    pub async fn evict(&self, pod: &PodRef, lock: &Lock) -> Result<(), String> {
+    /// That it came to nothing, and why; or that nobody knows.
+    pub async fn evict(&self, pod: &PodRef, lock: &Lock) -> Result<(), Remedied> {
         for dry_run in [true, false] {
-            lock.holds(self.clock.now())?;
-            if let Some(refusal) = self.ask_eviction(pod, dry_run).await.refusal() {
-                return Err(refusal.why.to_string());
+            lock.holds(self.clock.now()).map_err(|why| Remedied::Undone(why.to_owned()))?;
+            let answer = self.ask_eviction(pod, dry_run).await;
+            let unknown = !dry_run && matches!(answer, Answer::Unknown(_));
+            if let Some(refusal) = answer.refusal() {
+                let why = refusal.why.to_string();
+                return Err(if unknown { Remedied::Failed(why) } else { Remedied::Undone(why) });
             }
         }
         Ok(())

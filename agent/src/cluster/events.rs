@@ -1,8 +1,8 @@
 //! Events on the pod, for whoever asks `kubectl describe pod`: every heal and its outcome, and, told
 //! once and then counted, what was refused and why.
 //!
-//! Nothing waits for them and nothing depends on them: they queue, are sent slowly, and where the
-//! queue is full or the server away they are lost.
+//! Nothing waits for them and nothing depends on them: where there are too many of them, or the
+//! server is away, they are lost.
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use k8s_openapi::{
@@ -18,8 +18,8 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use tokio::{sync::mpsc, time::sleep};
-use tracing::debug;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
 
 use super::{ApiError, Cluster, within};
 use crate::{moment::Moment, target::pod::PodRef};
@@ -30,8 +30,12 @@ const NOTE: usize = 1024;
 const REPEAT: Duration = Duration::from_secs(60);
 /// An Event that was last added to so long ago has been forgotten by the server (1 h by default).
 const SERIES: Duration = Duration::from_secs(1800);
-/// Between two requests.
-const PACE: Duration = Duration::from_millis(200);
+/// So many requests at once, and then one in so long: where a whole cluster is sick, every node has
+/// much to tell.
+const BURST: u32 = 25;
+const PACE: Duration = Duration::from_secs(2);
+/// How often it is told that something was left out.
+const LOST: Duration = Duration::from_secs(60);
 /// Series that are remembered.
 const MOST_SERIES: usize = 2048;
 /// Notices that may wait.
@@ -62,34 +66,69 @@ struct Series {
 /// Sends notices until nobody makes any.
 pub async fn announce(cluster: Arc<Cluster>, mut notices: mpsc::Receiver<Notice>) {
     let mut known: HashMap<(String, &'static str, &'static str), Series> = HashMap::new();
+    let mut budget = Budget { left: BURST, earned: cluster.clock.now() };
+    let (mut lost, mut told) = (0_u32, cluster.clock.now());
     while let Some(notice) = notices.recv().await {
+        let now = cluster.clock.now();
+        if !budget.take(now) {
+            lost += 1;
+            if now.since(told) >= LOST {
+                warn!(lost, "too much happens: not all of it is told in Events");
+                (lost, told) = (0, now);
+            }
+            continue;
+        }
         let sent = match notice.series {
-            None => cluster.create_event(&notice).await.map(|_| ()),
+            None => cluster.create_event(&notice).await.map(|_| true),
             Some(series) => {
                 let key = (notice.pod.uid.clone(), notice.reason, series);
                 cluster.add_to_series(&notice, key, &mut known).await
             }
         };
-        if let Err(error) = sent {
-            debug!(pod = notice.pod.full_name(), reason = notice.reason, %error, "an Event is lost");
+        match sent {
+            Ok(true) => {}
+            Ok(false) => budget.left += 1,
+            Err(error) => {
+                let pod = notice.pod.full_name();
+                debug!(pod, reason = notice.reason, %error, "an Event is lost");
+            }
         }
-        sleep(PACE).await;
+    }
+}
+
+/// Requests that may be made.
+struct Budget {
+    left: u32,
+    /// When the last one was earned.
+    earned: Moment,
+}
+
+impl Budget {
+    fn take(&mut self, now: Moment) -> bool {
+        let earned = now.since(self.earned).as_secs() / PACE.as_secs();
+        self.earned = self.earned + PACE * u32::try_from(earned).unwrap_or(u32::MAX);
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+        self.left = self.left.saturating_add(earned).min(BURST);
+        let may = self.left > 0;
+        self.left -= u32::from(may);
+        may
     }
 }
 
 impl Cluster {
+    /// Whether anything was sent: most repetitions are only counted.
     async fn add_to_series(
         &self,
         notice: &Notice,
         key: (String, &'static str, &'static str),
         known: &mut HashMap<(String, &'static str, &'static str), Series>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         let now = self.clock.now();
         known.retain(|_, series| now.since(series.sent) < SERIES);
         if let Some(series) = known.get_mut(&key) {
             series.count = series.count.saturating_add(1);
             if now.since(series.sent) < REPEAT {
-                return Ok(());
+                return Ok(false);
             }
             series.sent = now;
             let (name, count) = (series.name.clone(), series.count);
@@ -97,16 +136,16 @@ impl Cluster {
             let forgotten = matches!(&patched,
                 Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 404);
             if !forgotten {
-                return patched;
+                return patched.map(|()| true);
             }
             known.remove(&key);
         }
         if known.len() >= MOST_SERIES {
-            return Ok(());
+            return Ok(false);
         }
         let name = self.create_event(notice).await?;
         known.insert(key, Series { name, count: 1, sent: now });
-        Ok(())
+        Ok(true)
     }
 
     async fn create_event(&self, notice: &Notice) -> Result<String, ApiError> {

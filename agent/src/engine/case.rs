@@ -158,14 +158,13 @@ impl Case {
         self.kubelet_ready = Some(ready);
     }
 
-    /// Whether the cluster is to be asked: it is not being asked already, or was so long ago that
-    /// the answer has been lost.
-    pub(super) fn begin_asking(&mut self, now: Moment) -> bool {
-        if self.asking.is_some_and(|since| now.since(since) < ASK_LIMIT) {
-            return false;
-        }
+    /// Whether the cluster is being asked; an answer that takes too long has been lost.
+    pub(super) fn is_asking(&self, now: Moment) -> bool {
+        self.asking.is_some_and(|since| now.since(since) < ASK_LIMIT)
+    }
+
+    pub(super) const fn begin_asking(&mut self, now: Moment) {
         self.asking = Some(now);
-        true
     }
 
     /// Takes in what the cluster said; returns whether that still means anything.

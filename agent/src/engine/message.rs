@@ -91,7 +91,9 @@ pub enum Event {
 pub enum Remedied {
     /// It was given; whether it helps is to be seen.
     Given,
-    /// It could not be given.
+    /// It could not be given, and nothing was done.
+    Undone(String),
+    /// It went wrong, half-way or so that nobody knows.
     Failed(String),
     /// It was given, and its end is known: an evicted pod is not there to be looked at.
     Ended(Outcome, String),
@@ -173,6 +175,8 @@ pub enum Fact {
         took: Duration,
         /// What went wrong, if something did.
         detail: Option<String>,
+        /// Whether anything was, or may have been, done.
+        done: bool,
         /// Whether the target's remedies are now used up.
         exhausted: bool,
     },

@@ -12,12 +12,12 @@ use std::{sync::Arc, time::Duration};
 
 pub use case::{Case, State};
 pub use message::{Command, Event, Fact, Index, Intent, Remedied};
-use pace::NodePace;
+use pace::{AskPace, NodePace};
 
 use crate::{
     decide::{Action, Brain, Decision, Source},
     features::Notable,
-    guard::{self, Denial, Gate, NodeState, Policy, Refusal},
+    guard::{self, Denial, Gate, NodeState, Policy, Refusal, Why},
     moment::Moment,
     signal::sample::{Sample, Trigger},
     target::{Rung, Target},
@@ -47,6 +47,7 @@ pub struct Engine {
     pace: Pace,
     node: NodeState,
     looks: NodePace,
+    asks: AskPace,
     /// Where the next round of looks begins, so that a spent budget is not always the last ones'.
     round: Index,
     /// Until when the node's budget of looks is spent.
@@ -66,6 +67,7 @@ impl Engine {
             pace,
             node: NodeState { journal_writable: true, ..NodeState::default() },
             looks: NodePace::default(),
+            asks: AskPace::default(),
             round: 0,
             spent_until: None,
             cases: Vec::new(),
@@ -279,6 +281,10 @@ impl Engine {
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         case.looking = false;
+        if case.absent {
+            // A look that was under way when its process ended says nothing of what comes.
+            return;
+        }
         case.pace.looked(sample.at);
         case.window.push(sample);
         count_for_node(case, &mut self.node);
@@ -369,22 +375,25 @@ impl Engine {
                 }
                 self.pace.tick
             }
+            Err(Denial::AskCluster) if case.is_asking(now) => self.pace.tick,
+            Err(Denial::AskCluster) if rung.is_hard() && !self.asks.take(now) => {
+                give_back(index, case, out);
+                let refusal = Refusal { gate: Gate::NodeBudget, why: Why::OthersFirst };
+                case.confirms = 0;
+                out.push(refuse(index, case, rung, refusal, decision));
+                case.pace.at_rest(&self.pace, case.window.is_failing())
+            }
             Err(Denial::AskCluster) => {
                 give_back(index, case, out);
                 // Looking goes on meanwhile; the answer brings the next look forward.
-                if case.begin_asking(now) {
-                    out.push(Command::Ask(index, rung));
-                }
+                case.begin_asking(now);
+                out.push(Command::Ask(index, rung));
                 self.pace.tick
             }
             Err(Denial::Refused(refusal)) => {
                 give_back(index, case, out);
-                let confirms =
-                    refusal.gate == Gate::Evidence && refusal.why != guard::Why::NothingCurrent;
-                let before = case.refused.replace(refusal.clone());
-                let news = before.is_none_or(|before| before.gate != refusal.gate);
-                let fact = Fact::Refused { rung, refusal, decision: *decision, news };
-                out.push(Command::Tell(index, fact));
+                let confirms = refusal.gate == Gate::Evidence && refusal.why != Why::NothingCurrent;
+                out.push(refuse(index, case, rung, refusal, decision));
                 if confirms {
                     case.confirm_delay()
                 } else {
@@ -405,8 +414,12 @@ impl Engine {
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         let Some((verification, same)) = case.begin_verifying(incident, now) else { return };
+        let undone = matches!(result, Remedied::Undone(_));
+        if undone {
+            case.history.undone(verification.rung, now);
+        }
         let ended = match result {
-            Remedied::Failed(detail) => Some((Outcome::Failed, detail)),
+            Remedied::Failed(detail) | Remedied::Undone(detail) => Some((Outcome::Failed, detail)),
             Remedied::Ended(outcome, detail) => Some((outcome, detail)),
             Remedied::Given if case.leaving => Some((Outcome::Unverified, GONE.to_owned())),
             Remedied::Given if !same => {
@@ -416,7 +429,11 @@ impl Engine {
         };
         if let Some((outcome, detail)) = ended {
             let (policy, detail) = (&self.policy, Some(detail));
-            out.push(conclude(index, case, policy, &verification, outcome, detail, now));
+            let mut told = conclude(index, case, policy, &verification, outcome, detail, now);
+            if let Command::Tell(_, Fact::Concluded { done, .. }) = &mut told {
+                *done = !undone;
+            }
+            out.push(told);
         }
         if case.leaving {
             self.due[index] = None;
@@ -489,6 +506,19 @@ impl Engine {
 /// How a treatment ends whose patient is gone.
 const GONE: &str = "it is gone";
 
+/// A refusal is news where another gate refused before.
+fn refuse(
+    index: Index,
+    case: &mut Case,
+    rung: Rung,
+    refusal: Refusal,
+    decision: &Decision,
+) -> Command {
+    let before = case.refused.replace(refusal.clone());
+    let news = before.is_none_or(|before| before.gate != refusal.gate);
+    Command::Tell(index, Fact::Refused { rung, refusal, decision: *decision, news })
+}
+
 /// What the cluster granted and is not used goes back to it at once: others may wait for it.
 fn give_back(index: Index, case: &mut Case, out: &mut Vec<Command>) {
     if case.give_back() {
@@ -515,6 +545,7 @@ fn conclude(
         outcome,
         took: now.since(verification.began),
         detail,
+        done: true,
         exhausted: case.history.is_exhausted(),
     };
     Command::Tell(index, fact)

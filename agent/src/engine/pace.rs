@@ -20,6 +20,10 @@ const WAKE_REFILL_PER_S: f32 = 2.0;
 /// Looks per second on one node, and the size of a burst.
 const NODE_PER_S: f32 = 200.0;
 const NODE_BURST: f32 = 50.0;
+/// Questions to the cluster about hard remedies: so many at once, and then one in so long. Each is
+/// half a dozen requests, and where a whole cluster is sick every node asks.
+const ASK_BURST: f32 = 6.0;
+const ASK_PER_S: f32 = 0.1;
 /// How long until the node's budget has a look to spare again.
 pub(super) const NODE_REFILL: Duration = Duration::from_millis(5);
 
@@ -66,6 +70,23 @@ impl Default for NodePace {
 
 impl NodePace {
     /// Takes one look from the budget, if there is one.
+    pub(super) fn take(&mut self, now: Moment) -> bool {
+        self.0.take_or_wait(now).is_zero()
+    }
+}
+
+/// The node's budget of questions about hard remedies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AskPace(Bucket);
+
+impl Default for AskPace {
+    fn default() -> Self {
+        Self(Bucket::new(ASK_BURST, ASK_PER_S))
+    }
+}
+
+impl AskPace {
+    /// Takes one question from the budget, if there is one.
     pub(super) fn take(&mut self, now: Moment) -> bool {
         self.0.take_or_wait(now).is_zero()
     }

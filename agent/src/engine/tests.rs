@@ -550,7 +550,7 @@ fn ward() -> Stage {
 }
 
 fn refusal(gate: Gate) -> Refusal {
-    Refusal { gate, why: guard::Why::SwitchedOff }
+    Refusal { gate, why: Why::SwitchedOff }
 }
 
 /// Enough for a restart, at once and again and again.
@@ -696,4 +696,59 @@ fn a_container_that_is_not_ready_is_warming_up() {
     assert!(!case.is_ready());
     stage.handle(0, Event::Ready(0, true));
     assert!(stage.engine.case(0).unwrap().is_ready());
+}
+
+#[test]
+fn a_look_that_was_under_way_when_the_process_ended_does_not_cut_the_wait_short() {
+    let mut stage = Stage::new(1);
+    stage.comes_back = false;
+    stage.at(3000, |p| p.stuck = true);
+    stage.play(9000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
+    let late = stage.patients[0].sample(stage.now, Trigger::Confirm);
+    stage.handle(0, Event::Looked(0, Box::new(late)));
+    stage.play(5000);
+    assert_eq!(stage.ends(), [], "a successor is waited for");
+    stage.handle(0, Event::Changed(0, target(2)));
+    stage.play(20_000);
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+}
+
+#[test]
+fn what_came_to_nothing_is_told_apart_from_what_went_wrong() {
+    for (result, counts) in [
+        (Remedied::Undone("the lock ran out".to_owned()), false),
+        (Remedied::Failed("stuck in the kernel".to_owned()), true),
+    ] {
+        let mut stage = Stage::new(1);
+        stage.reports = false;
+        stage.at(3000, |p| p.stuck = true);
+        stage.play(9000);
+        assert_eq!(stage.rungs(), [Rung::Restart]);
+        let mut commands = Vec::new();
+        let event = Event::Treated { index: 0, incident: Some(1), result };
+        stage.engine.handle(stage.now, 12, event, &mut commands);
+        let told = commands.iter().find_map(|command| match command {
+            Command::Tell(_, Fact::Concluded { outcome, done, .. }) => Some((*outcome, *done)),
+            _ => None,
+        });
+        assert_eq!(told, Some((Outcome::Failed, counts)));
+    }
+}
+
+#[test]
+fn where_all_pods_are_sick_the_cluster_is_not_asked_about_all_of_them() {
+    let mut stage = Stage::new(20);
+    for index in 0..20 {
+        stage.handle(0, Event::Removed(index));
+        let pod = Target::pod_for_tests(&format!("web-{index}"), 1);
+        stage.handle(0, Event::Added(index, Box::new(pod)));
+    }
+    stage.cluster = Some(Err((refusal(Gate::Overload), Duration::from_secs(30))));
+    for ms in (3000..63_000).step_by(100) {
+        stage.at(ms, |p| (0..3).for_each(|_| p.fail()));
+    }
+    stage.play(63_000);
+    let hard = stage.asked.iter().filter(|(_, rung)| rung.is_hard()).count();
+    assert!((6..=13).contains(&hard), "{hard} in a minute");
 }

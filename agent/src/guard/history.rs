@@ -18,6 +18,8 @@ pub struct History {
     soft_failed: bool,
     last_restart: Option<Moment>,
     last_evict: Option<Moment>,
+    /// A hard remedy that came to nothing.
+    last_undone: Option<Moment>,
     climbed: Option<(Rung, Moment)>,
     exhausted: bool,
     well_since: Option<Moment>,
@@ -36,6 +38,17 @@ impl History {
             Rung::Evict => self.last_evict = Some(at),
         }
         self.well_since = None;
+    }
+
+    /// A hard remedy came to nothing, for reasons that lay elsewhere: its cooldown is not earned, but
+    /// it is not tried again at once.
+    pub fn undone(&mut self, rung: Rung, now: Moment) {
+        match rung {
+            Rung::Observe | Rung::Soft => return,
+            Rung::Restart => self.last_restart = None,
+            Rung::Evict => self.last_evict = None,
+        }
+        self.last_undone = Some(now);
     }
 
     /// A treatment ended. One that did not help climbs a rung, within `ceiling`; beyond it the
@@ -93,8 +106,10 @@ impl History {
             Rung::Observe => Duration::ZERO,
             Rung::Soft if self.soft_failed => left(self.last_soft, policy.soft_retry),
             Rung::Soft => left(self.last_soft, policy.soft_cooldown),
-            Rung::Restart => left(self.last_restart, policy.restart_cooldown),
-            Rung::Evict => left(self.last_evict, policy.restart_cooldown),
+            Rung::Restart => left(self.last_restart, policy.restart_cooldown)
+                .max(left(self.last_undone, policy.hard_retry)),
+            Rung::Evict => left(self.last_evict, policy.restart_cooldown)
+                .max(left(self.last_undone, policy.hard_retry)),
         }
     }
 }

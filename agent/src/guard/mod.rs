@@ -71,8 +71,10 @@ pub struct Policy {
     pub soft_cooldown: Duration,
     /// After a soft heal that could not be given: there may be none to give.
     pub soft_retry: Duration,
-    /// Between two restarts of one target.
+    /// Between two restarts of one target, and between two evictions.
     pub restart_cooldown: Duration,
+    /// After a hard remedy that came to nothing.
+    pub hard_retry: Duration,
     /// Hard heals per node per minute.
     pub node_budget: u32,
     /// How long a new instance may take to answer before it counts as failing.
@@ -103,6 +105,7 @@ impl Default for Policy {
             soft_cooldown: Duration::from_secs(10),
             soft_retry: Duration::from_secs(300),
             restart_cooldown: Duration::from_secs(600),
+            hard_retry: Duration::from_secs(30),
             node_budget: 2,
             warm_up: Duration::from_secs(60),
             forgive_after: Duration::from_secs(300),

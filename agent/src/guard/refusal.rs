@@ -115,6 +115,8 @@ pub enum Why {
     CoolingDown(Duration),
     /// Hard heals within the last minute.
     NodeBudgetSpent(u32),
+    /// The cluster was asked for so many others that this one has to wait its turn.
+    OthersFirst,
     /// Targets failing, of all polled.
     NodeFails(u32, u32),
     /// All permitted remedies were tried and did not help.
@@ -166,6 +168,9 @@ impl fmt::Display for Why {
                 write!(f, "treated recently, {:.0} s to wait", left.as_secs_f64().ceil())
             }
             Self::NodeBudgetSpent(n) => write!(f, "{n} hard heals on this node within a minute"),
+            Self::OthersFirst => {
+                f.write_str("too many pods of this node want a hard remedy: it waits its turn")
+            }
             Self::NodeFails(failing, polled) => {
                 write!(f, "{failing} of {polled} targets fail together: suspect the node")
             }

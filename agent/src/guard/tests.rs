@@ -347,3 +347,13 @@ fn an_eviction_follows_a_restart_in_vain_when_the_workload_is_due_another() {
     scene.now = scene.now + Duration::from_secs(1);
     assert_eq!(scene.ask(), Ok(Rung::Restart));
 }
+
+#[test]
+fn a_hard_remedy_that_came_to_nothing_earns_no_cooldown_but_a_pause() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.history.treated(Rung::Restart, scene.now);
+    scene.history.undone(Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Err(Gate::Cooldown));
+    scene.now = scene.now + scene.policy.hard_retry;
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}

@@ -115,20 +115,19 @@ pub enum RestartError {
 }
 
 impl RestartError {
-    /// Whether trying again, with the same target, can succeed. A target that is not the judged
-    /// one must be judged first, and a right that is missing stays missing.
+    /// Whether nothing was done at all.
     #[must_use]
-    pub const fn is_retryable(&self) -> bool {
+    pub const fn is_undone(&self) -> bool {
         match self {
-            Self::StillRunning(_)
-            | Self::Command { .. }
-            | Self::CommandTimeout { .. }
-            | Self::Io(_) => true,
             Self::Ended(_)
             | Self::Changed(_)
             | Self::Protected(_)
             | Self::Denied(_)
-            | Self::Unsupported => false,
+            | Self::Unsupported => true,
+            Self::StillRunning(_)
+            | Self::Command { .. }
+            | Self::CommandTimeout { .. }
+            | Self::Io(_) => false,
         }
     }
 }

@@ -186,7 +186,7 @@ impl Recorder {
                     debug!(target, rung, gate, reason, confidence, "not healed");
                 }
                 // Waiting for another look is no refusal that anybody would want to hear of.
-                if !matches!(refusal.gate, Gate::Evidence | Gate::WarmUp | Gate::Confidence) {
+                if !matches!(refusal.gate, Gate::Evidence | Gate::WarmUp) {
                     self.announce(of, false, "HealRefused", Some(gate), || {
                         format!("{rung} refused by gate {gate}: {reason}")
                     });
@@ -202,7 +202,7 @@ impl Recorder {
                     told_of(&intent, "would be given, but this is a dry run")
                 });
             }
-            Fact::Concluded { incident, rung, outcome, took, detail, exhausted } => {
+            Fact::Concluded { incident, rung, outcome, took, detail, exhausted, done: _ } => {
                 self.metrics.heal(rung, outcome, Some(took));
                 self.metrics.target_state(of, state(case));
                 tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());

@@ -1,11 +1,15 @@
 //! Between the loop and the cluster: asks before a heal, keeps the lock meanwhile, gives it back.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{Agent, Done, Node, senses::Senses};
+use super::{
+    Agent, Done, Node,
+    senses::{Life, Senses},
+};
 use crate::{
-    cluster::Request,
+    cluster::{Lock, Request},
     decide::Action,
-    engine::{Case, Index, State},
+    engine::{Case, Event, Index, State},
+    guard::Refusal,
     target::Rung,
     verify::Outcome,
 };
@@ -40,9 +44,31 @@ impl Agent {
         u32::try_from(sick.count()).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Gives a workload's lock back, with how the heal ended; one that was not begun has no end.
-    pub(super) fn release(&mut self, index: Index, outcome: Option<Outcome>) {
-        let (Some(node), Some(lock)) = (&self.node, self.locks.remove(&index)) else { return };
+    /// The cluster answered; a lock that nobody waits for any more goes back at once.
+    pub(super) fn cleared(
+        &mut self,
+        index: Index,
+        life: Option<Life>,
+        rung: Rung,
+        answer: Result<Option<Lock>, (Refusal, Duration)>,
+    ) {
+        if self.senses.get(&index).map(Senses::life) != life {
+            self.release(answer.ok().flatten().map(Arc::new), None);
+            return;
+        }
+        let answer = answer.map(|lock| self.locks.extend(lock.map(|lock| (index, Arc::new(lock)))));
+        self.handle(Event::Cleared { index, rung, answer });
+    }
+
+    /// Gives the lock that is held for a target back, with how the heal ended; one that was not
+    /// begun has no end.
+    pub(super) fn release_of(&mut self, index: Index, outcome: Option<Outcome>) {
+        let lock = self.locks.remove(&index);
+        self.release(lock, outcome);
+    }
+
+    fn release(&self, lock: Option<Arc<Lock>>, outcome: Option<Outcome>) {
+        let (Some(node), Some(lock)) = (&self.node, lock) else { return };
         let cluster = Arc::clone(&node.cluster);
         tokio::spawn(async move {
             // Only a treatment under way holds it as well, and that has ended.

@@ -260,7 +260,7 @@ impl Agent {
         match command {
             Command::Look(index, trigger) => self.look(index, trigger),
             Command::Ask(index, rung) => self.ask(index, rung),
-            Command::Release(index) => self.release(index, None),
+            Command::Release(index) => self.release_of(index, None),
             Command::Forget(index) => self.forget(index),
             Command::Heal(index, intent) => {
                 let Some(case) = self.engine.case(index) else { return };
@@ -281,15 +281,15 @@ impl Agent {
                 tokio::spawn(treat::treat(treatment, self.done.0.clone()));
             }
             Command::Tell(index, fact) => {
-                let outcome = match &fact {
-                    Fact::Concluded { outcome, .. } => Some(*outcome),
+                let ended = match &fact {
+                    Fact::Concluded { outcome, done, .. } => Some(done.then_some(*outcome)),
                     _ => None,
                 };
                 if let Some(case) = self.engine.case(index) {
                     self.recorder.tell(case, fact);
                 }
-                if outcome.is_some() {
-                    self.release(index, outcome);
+                if let Some(outcome) = ended {
+                    self.release_of(index, outcome);
                 }
             }
         }
@@ -345,24 +345,12 @@ impl Agent {
             }
             Done::Synced(pods) => {
                 self.awaited.remove(FIRST_LIST);
+                self.recorder.api_server(true);
                 self.give_up_the_past(&pods);
             }
             Done::Away(why) => self.recorder.api_server(why.is_none()),
             Done::Cleared { index, life, rung, answer } => {
-                let same = self.senses.get(&index).map(Senses::life) == life;
-                match answer {
-                    Ok(lock) => {
-                        self.locks.extend(lock.map(|lock| (index, Arc::new(lock))));
-                        if same {
-                            self.handle(Event::Cleared { index, rung, answer: Ok(()) });
-                        } else {
-                            self.release(index, None);
-                        }
-                    }
-                    Err(refusal) => {
-                        self.handle(Event::Cleared { index, rung, answer: Err(refusal) });
-                    }
-                }
+                self.cleared(index, life, rung, answer);
             }
             Done::Polled { index, life, trigger, poll, app } => {
                 let Some(senses) = self.senses.get_mut(&index) else { return };

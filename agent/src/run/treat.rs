@@ -50,8 +50,8 @@ pub(super) async fn treat(treatment: Treatment, done: mpsc::Sender<Done>) {
     let _ = done.send(Done::Treated(treated)).await;
 }
 
-fn failed(reason: impl Into<String>) -> Remedied {
-    Remedied::Failed(reason.into())
+fn undone(reason: impl Into<String>) -> Remedied {
+    Remedied::Undone(reason.into())
 }
 
 impl Treatment {
@@ -60,7 +60,7 @@ impl Treatment {
         let incident = match self.write_down().await {
             Ok(incident) => incident,
             Err(reason) if rung.is_hard() => {
-                let result = failed(reason);
+                let result = undone(reason);
                 return Treated { index, life, incident: None, result, responses: [0; 5] };
             }
             Err(reason) => {
@@ -70,18 +70,15 @@ impl Treatment {
         };
         let mut responses = [0; 5];
         let result = match (self.lock_holds(), rung) {
-            (Err(reason), _) => failed(format!("nothing was done: {reason}")),
+            (Err(reason), _) => undone(reason),
             (Ok(()), Rung::Soft) => {
-                let (wrong, drawn) = self.world.reset(&self.target).await;
+                let (result, drawn) = self.world.reset(&self.target).await;
                 responses = drawn;
-                wrong.map_or(Remedied::Given, Remedied::Failed)
+                result
             }
-            (Ok(()), Rung::Restart) => {
-                let wrong = self.world.restart(&self.target).await;
-                wrong.map_or(Remedied::Given, Remedied::Failed)
-            }
+            (Ok(()), Rung::Restart) => self.world.restart(&self.target).await,
             (Ok(()), Rung::Evict) => self.evict().await,
-            (Ok(()), Rung::Observe) => failed("to observe is no remedy"),
+            (Ok(()), Rung::Observe) => undone("to observe is no remedy"),
         };
         Treated { index, life, incident, result, responses }
     }
@@ -106,9 +103,9 @@ impl Treatment {
             Ok(Ok(incident)) => Ok(Some(incident)),
             Ok(Err(error)) => {
                 error!(%error, "the journal takes no intentions: no hard heals until it does");
-                Err(format!("not done, since the intention could not be written down: {error}"))
+                Err(format!("the intention could not be written down: {error}"))
             }
-            Err(panicked) => Err(format!("not done, since the journal failed: {panicked}")),
+            Err(panicked) => Err(format!("the journal failed: {panicked}")),
         }
     }
 
@@ -116,13 +113,13 @@ impl Treatment {
     async fn evict(&self) -> Remedied {
         let (Some(cluster), Some(pod), Some(lock)) = (&self.cluster, &self.target.pod, &self.lock)
         else {
-            return failed("only a pod of a cluster can be evicted");
+            return undone("only a pod of a cluster can be evicted");
         };
         let Some(goal) = cluster.goal(pod).await else {
-            return failed("nothing was done: the API server does not tell of its workload");
+            return undone("the API server does not tell of its workload");
         };
-        if let Err(reason) = cluster.evict(pod, lock).await {
-            return failed(format!("nothing was done: {reason}"));
+        if let Err(result) = cluster.evict(pod, lock).await {
+            return result;
         }
         let (outcome, text) = cluster.replaced(pod, goal, self.verify_window).await;
         Remedied::Ended(outcome, text)

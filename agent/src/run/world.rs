@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::find;
 use crate::{
+    engine::Remedied,
     heal::{restart, soft},
     moment::Moment,
     signal::health::{App, Endpoint, Poll, Responses},
@@ -48,10 +49,10 @@ pub(crate) trait World: Send + Sync {
     fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>>;
     /// Waits for the end of a process.
     fn ended(&self, instance: Instance) -> Later<'_, ()>;
-    /// Asks the app to reset itself: what went wrong, and the responses that it drew.
-    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Option<String>, Responses)>;
-    /// Restarts the target: what went wrong.
-    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Option<String>>;
+    /// Asks the app to reset itself; also the responses that it drew.
+    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Remedied, Responses)>;
+    /// Restarts the target.
+    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Remedied>;
 }
 
 /// This machine.
@@ -101,38 +102,43 @@ impl World for Machine {
         Box::pin(find::ended(instance))
     }
 
-    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Option<String>, Responses)> {
+    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Remedied, Responses)> {
         Box::pin(async move {
+            let undone = |why: String| (Remedied::Undone(why), [0; 5]);
             let Some(address) = target.address else {
-                return (Some("it gets no HTTP from the agent".to_owned()), [0; 5]);
+                return undone("it gets no HTTP from the agent".to_owned());
             };
             match Endpoint::new(address, &target.host, &target.heal_path) {
                 Ok(endpoint) => {
                     let reset = soft::reset_errors(&endpoint).await;
-                    (reset.result.err().map(|error| error.to_string()), reset.responses)
+                    let failed = |error: soft::SoftError| Remedied::Failed(error.to_string());
+                    (reset.result.err().map_or(Remedied::Given, failed), reset.responses)
                 }
-                Err(error) => (Some(error.to_string()), [0; 5]),
+                Err(error) => undone(error.to_string()),
             }
         })
     }
 
-    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Option<String>> {
+    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Remedied> {
         Box::pin(async move {
             if target.pod.is_none()
                 && let Err(error) = still_serves(target).await
             {
-                return Some(error);
+                return Remedied::Undone(error);
             }
             let Some(main) = target.main else {
-                return Some("nothing was done: its process is not known".to_owned());
+                return Remedied::Undone("its process is not known".to_owned());
             };
             let restart = restart::Restart {
                 command: self.restart_command.clone(),
                 grace: target.pod.as_ref().map_or(self.grace, |pod| pod.grace),
                 ..restart::Restart::default()
             };
-            let restarted = restart.run(&Tree::default(), main, &target.cgroups).await;
-            restarted.err().map(|error| error.to_string())
+            match restart.run(&Tree::default(), main, &target.cgroups).await {
+                Ok(_) => Remedied::Given,
+                Err(error) if error.is_undone() => Remedied::Undone(error.to_string()),
+                Err(error) => Remedied::Failed(error.to_string()),
+            }
         })
     }
 }
@@ -146,11 +152,11 @@ async fn still_serves(target: &Target) -> Result<(), String> {
     });
     let listener = match found.await {
         Ok(Ok(listener)) => listener,
-        Ok(Err(error)) => return Err(format!("nothing was done: {error}")),
-        Err(panicked) => return Err(format!("nothing was done: {panicked}")),
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(panicked) => return Err(panicked.to_string()),
     };
     if listener.instance.to_string() == target.id.instance {
         return Ok(());
     }
-    Err(format!("nothing was done: process {} serves there now", listener.instance))
+    Err(format!("process {} serves there now", listener.instance))
 }

@@ -97,7 +97,7 @@ async fn another_life_of_the_pid_is_refused() {
         let result = restart.run(&tree, other, &found.cgroups).await;
         let error = result.unwrap_err();
         assert!(matches!(error, RestartError::Changed(i) if i == other), "{error}");
-        assert!(!error.is_retryable());
+        assert!(error.is_undone());
     }
     assert!(alive(found.instance));
 }
@@ -112,7 +112,7 @@ async fn who_has_ended_is_left_alone() {
     assert!(matches!(patient.pin(), Err(RestartError::Ended(_))));
     for restart in [gentle(), command("exit 0")] {
         let error = run(&restart, &found).await.unwrap_err();
-        assert!(matches!(error, RestartError::Ended(_)) && !error.is_retryable(), "{error}");
+        assert!(matches!(error, RestartError::Ended(_)) && error.is_undone(), "{error}");
     }
 }
 
@@ -173,7 +173,7 @@ async fn a_failed_command_says_what_it_said_last() {
     let long = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; \
                 echo no such unit >&2; exit 5";
     let error = run(&command(long), &found).await.unwrap_err();
-    assert!(error.is_retryable());
+    assert!(!error.is_undone());
     let RestartError::Command { status, output } = error else { panic!("{error}") };
     assert_eq!(status.code(), Some(5));
     assert!(output.len() <= 4096 && output.ends_with("line 2999\nno such unit\n"), "{output}");

@@ -23,6 +23,8 @@ pub(super) struct Fuse(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     left: AtomicU32,
+    /// Remedies that are still given, before the one that is the last step.
+    remedies: AtomicU32,
     /// Whether the last step still takes effect.
     applied: bool,
     burnt: Notify,
@@ -38,26 +40,41 @@ pub(super) enum Step {
 }
 
 impl Fuse {
-    /// Burns through at this step, or never.
-    pub(super) fn new(steps: Option<u32>, applied: bool) -> Self {
-        let left = AtomicU32::new(steps.unwrap_or(u32::MAX));
-        Self(Arc::new(Inner { left, applied, burnt: Notify::new() }))
+    /// Burns through at this step, at this remedy, or never.
+    pub(super) fn new(steps: Option<u32>, remedies: Option<u32>, applied: bool) -> Self {
+        let number = |number: Option<u32>| AtomicU32::new(number.unwrap_or(u32::MAX));
+        let (left, remedies) = (number(steps), number(remedies));
+        Self(Arc::new(Inner { left, remedies, applied, burnt: Notify::new() }))
     }
 
+    /// One request.
     pub(super) fn step(&self) -> Step {
-        let Inner { left, applied, burnt } = &*self.0;
-        let before = left.load(Ordering::Relaxed);
+        let before = self.0.left.load(Ordering::Relaxed);
         if before != u32::MAX {
-            left.store(before.saturating_sub(1), Ordering::Relaxed);
+            self.0.left.store(before.saturating_sub(1), Ordering::Relaxed);
         }
         match before {
             0 => Step::Dead,
-            1 => {
-                burnt.notify_one();
-                if *applied { Step::Last } else { Step::Dead }
-            }
+            1 => self.burn(),
             _ => Step::Lives,
         }
+    }
+
+    /// One remedy, which is a step too.
+    pub(super) fn remedy(&self) -> Step {
+        let step = self.step();
+        let before = self.0.remedies.load(Ordering::Relaxed);
+        if step != Step::Lives || before == u32::MAX {
+            return step;
+        }
+        self.0.remedies.store(before - 1, Ordering::Relaxed);
+        if before > 1 { Step::Lives } else { self.burn() }
+    }
+
+    fn burn(&self) -> Step {
+        self.0.left.store(0, Ordering::Relaxed);
+        self.0.burnt.notify_one();
+        if self.0.applied { Step::Last } else { Step::Dead }
     }
 
     pub(super) async fn burnt(&self) {

@@ -25,6 +25,8 @@ impl Tally {
 
 /// The span of a workload's share, less what a clock of whole seconds may be off.
 const SHARE_SPAN: Duration = Duration::from_secs(598);
+/// A hard heal under verification holds its workload's lock at least this long.
+const ONE_AT_A_TIME: Duration = Duration::from_secs(2);
 /// A pause is obeyed within this.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -69,9 +71,13 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
     }
     for (workload, mut times) in by_workload {
         times.sort();
-        // No workload of a storm has twenty pods: one hard heal in ten minutes is its share.
-        if let Some(pair) = times.windows(2).find(|pair| pair[1] - pair[0] < SHARE_SPAN) {
-            return Err(format!("{workload} was healed hard twice within ten minutes: {pair:?}"));
+        // One in ten minutes, or one for each ten pods. Only large workloads are never scaled.
+        let due = (ward.pods_of(&workload).len() / 10).max(1);
+        if let Some(span) = times.windows(due + 1).find(|t| t[due] - t[0] < SHARE_SPAN) {
+            return Err(format!("{workload} was healed hard too often within 10 min: {span:?}"));
+        }
+        if let Some(pair) = times.windows(2).find(|pair| pair[1] - pair[0] < ONE_AT_A_TIME) {
+            return Err(format!("two pods of {workload} were healed hard together: {pair:?}"));
         }
     }
     let count = |rung| given.iter().filter(|one| one.rung == rung).count();

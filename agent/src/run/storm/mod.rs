@@ -82,7 +82,9 @@ impl Storm {
         let rng = &mut self.rng;
         let name = format!("app{number}");
         let rung = Rung::ALL[rng.usize(0..Rung::ALL.len())];
-        let replicas = rng.u32(1..=4);
+        // A large one is due two hard heals in ten minutes: only the lock keeps them apart.
+        let large = number == 0 && rng.u8(0..5) == 0;
+        let replicas = if large { rng.u32(20..=23) } else { rng.u32(1..=4) };
         let mut template = PodTemplate::new().label("paramedic.dev/heal", rung.name());
         if rng.u8(0..4) == 0 {
             template = template.spec(&json!({"containers": [{
@@ -91,7 +93,8 @@ impl Storm {
             }]}));
         }
         let nodes: Vec<&str> = self.nodes.iter().map(String::as_str).collect();
-        let kind = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet][rng.usize(0..3)];
+        let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
+        let kind = kinds[if large { 0 } else { rng.usize(0..3) }];
         match kind {
             Kind::Deployment => {
                 self.fake.add_deployment("default", &name, replicas, &template, &nodes)
@@ -162,13 +165,17 @@ impl Storm {
         let directory = self.state.path().join(&node);
         let lock = StateLock::acquire(&directory).unwrap();
         loop {
-            // Half of all lives end soon, at a step of their own choice.
-            let steps = if rng.bool() { Some(rng.u32(1..400)) } else { None };
-            let applied = rng.bool();
-            let fuse = Fuse::new(steps, applied);
+            // Most lives end early: at any step, or just when a remedy was, or was not, given.
+            let (steps, remedies) = match rng.u8(0..3) {
+                0 => (None, None),
+                1 => (Some(rng.u32(1..400)), None),
+                _ => (None, Some(rng.u32(1..4))),
+            };
+            let fuse = Fuse::new(steps, remedies, rng.bool());
             self.live(node.clone(), &lock, fuse).await;
             // What the dead one had spawned must not act on: its fuse has burnt through.
-            sleep(Duration::from_secs(rng.u64(0..90))).await;
+            let away = if rng.bool() { rng.u64(0..2) } else { rng.u64(2..90) };
+            sleep(Duration::from_secs(away)).await;
         }
     }
 
@@ -192,7 +199,8 @@ impl Storm {
                     self.ward.falls_ill(pod, Illness::any(rng));
                 }
             }
-            8..10 => pods.iter().for_each(|pod| self.ward.falls_ill(pod, Illness::any(rng))),
+            8 => pods.iter().for_each(|pod| self.ward.falls_ill(pod, Illness::any(rng))),
+            9 => pods.iter().take(4).for_each(|pod| self.ward.falls_ill(pod, Illness::any(rng))),
             10 => {
                 fake.down(true);
                 sleep(Duration::from_secs(rng.u64(1..90))).await;
@@ -246,7 +254,7 @@ impl Storm {
                     let _ = fake.delete_pod("default", pod);
                 }
             }
-            20 if workload.kind != Kind::DaemonSet => {
+            20 if workload.kind != Kind::DaemonSet && pods.len() < 20 => {
                 let _ = fake.scale(workload.kind, "default", &workload.name, rng.u32(0..5));
             }
             21 => self.pause(rng).await,

@@ -15,6 +15,7 @@ use super::{
     fuse::{Fuse, Step},
 };
 use crate::{
+    engine::Remedied,
     moment::{Clock, Moment},
     signal::health::{Health, HealthError, Poll, Responses, Transport},
     target::{
@@ -277,21 +278,18 @@ impl World for Touch {
         Box::pin(pending())
     }
 
-    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Option<String>, Responses)> {
-        Box::pin(async move {
-            let wrong = self.touch(Rung::Soft, target).await;
-            (wrong, [0, 1, 0, 0, 0])
-        })
+    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Remedied, Responses)> {
+        Box::pin(async move { (self.touch(Rung::Soft, target).await, [0, 1, 0, 0, 0]) })
     }
 
-    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Option<String>> {
+    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Remedied> {
         Box::pin(self.touch(Rung::Restart, target))
     }
 }
 
 impl Touch {
-    async fn touch(&self, rung: Rung, target: &Target) -> Option<String> {
-        let step = self.fuse.step();
+    async fn touch(&self, rung: Rung, target: &Target) -> Remedied {
+        let step = self.fuse.remedy();
         if step == Step::Dead {
             return pending().await;
         }
@@ -299,6 +297,6 @@ impl Touch {
         if step == Step::Last {
             return pending().await;
         }
-        given.err()
+        given.map_or_else(Remedied::Undone, |()| Remedied::Given)
     }
 }
