@@ -1,7 +1,7 @@
 //! One watch of the node's consenting pods, through everything that a watch goes through.
 use std::time::Duration;
 
-use fake_apiserver::{Identity as Account, Rule, Timing};
+use fake_apiserver::{Fault, Identity as Account, Rule, Timing};
 use serde_json::json;
 use tokio::{
     sync::mpsc::Receiver,
@@ -289,6 +289,19 @@ async fn a_server_that_is_down_from_the_start_is_told_and_then_lists() {
     scene.fake.down(false);
     let own = own(&scene);
     assert_eq!(watch.within(120).await, ["back".to_owned(), ready(&own[0]), "synced 1".into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_is_an_outage_too() {
+    for streaming in [true, false] {
+        let scene = Scene::new(2);
+        scene.fake.set_watch_lists(streaming);
+        scene.fake.fail_next(1, |_| true, Fault::Hang { applied: false });
+        let mut watch = Watch::of(&scene);
+        assert_eq!(watch.next().await, "away", "streaming: {streaming}");
+        let own = own(&scene);
+        assert_eq!(watch.within(60).await, ["back".into(), ready(&own[0]), "synced 1".to_owned()]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
