@@ -1,18 +1,26 @@
 //! Evictions: asked first, with the uid, and followed to the workload's being well again.
 use std::{sync::Arc, time::Duration};
 
-use fake_apiserver::{Kind, Timing};
+use fake_apiserver::{Fault, Kind, Timing};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::verify::Outcome;
+use crate::{engine::Remedied, verify::Outcome};
 
 const WINDOW: Duration = Duration::from_secs(15);
 
 fn evictions(scene: &Scene) -> Vec<String> {
     let asked = scene.asked();
     asked.into_iter().filter(|asked| asked.contains("eviction")).collect()
+}
+
+/// Why an eviction came to nothing.
+async fn undone(agent: &Cluster, pod: &PodRef, lock: &Lock) -> String {
+    match agent.evict(pod, lock).await {
+        Err(Remedied::Undone(why)) => why,
+        other => panic!("it did not come to nothing: {other:?}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -39,7 +47,7 @@ async fn a_pod_that_is_another_by_now_costs_no_budget() {
     let lock = agent.clear(&request(&pod, Rung::Evict)).await.unwrap().unwrap();
     evictions(&scene);
     let other = PodRef { uid: "00000000".into(), ..(*pod).clone() };
-    let why = agent.evict(&other, &lock).await.unwrap_err();
+    let why = undone(&agent, &other, &lock).await;
     assert!(why.contains("UID in the precondition"), "{why}");
     assert_eq!(evictions(&scene), ["create pods/eviction dry 409"], "never for real");
     let budget = scene.fake.get(Kind::PodDisruptionBudget, "default", "web").unwrap();
@@ -57,7 +65,7 @@ async fn a_budget_that_was_spent_meanwhile_is_named_and_nothing_is_done() {
     let lock = agent.clear(&request(&pod, Rung::Evict)).await.unwrap().unwrap();
     scene.fake.set_ready("default", &scene.pods[1], false).unwrap();
     evictions(&scene);
-    let why = agent.evict(&pod, &lock).await.unwrap_err();
+    let why = undone(&agent, &pod, &lock).await;
     assert!(why.contains("web-budget"), "{why}");
     assert_eq!(evictions(&scene), ["create pods/eviction dry 429"]);
     assert!(scene.fake.evictions().is_empty());
@@ -71,7 +79,7 @@ async fn without_a_lock_that_holds_nothing_is_even_asked() {
     let lock = agent.clear(&request(&pod, Rung::Evict)).await.unwrap().unwrap();
     sleep(Duration::from_secs(4)).await;
     scene.asked();
-    let why = agent.evict(&pod, &lock).await.unwrap_err();
+    let why = undone(&agent, &pod, &lock).await;
     assert!(why.contains("too old"), "{why}");
     assert!(scene.asked().is_empty());
 }
@@ -84,8 +92,23 @@ async fn a_dry_run_that_took_too_long_is_not_followed_by_the_real_one() {
     let lock = agent.clear(&request(&pod, Rung::Evict)).await.unwrap().unwrap();
     evictions(&scene);
     scene.fake.set_latency(Duration::from_millis(3500));
-    agent.evict(&pod, &lock).await.unwrap_err();
+    undone(&agent, &pod, &lock).await;
     assert_eq!(evictions(&scene), ["create pods/eviction dry 201"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eviction_whose_answer_was_lost_may_have_been_done() {
+    for fault in [Fault::Lost, Fault::Dropped, Fault::Status { code: 500, retry_after: None }] {
+        let scene = Scene::new(3);
+        let agent = scene.agent("node1");
+        let pod = scene.first();
+        let lock = agent.clear(&request(&pod, Rung::Evict)).await.unwrap().unwrap();
+        scene.fake.fail_next(1, |asked| asked.is_eviction() && !asked.dry_run, fault);
+        let told = agent.evict(&pod, &lock).await;
+        assert!(matches!(told, Err(Remedied::Failed(_))), "{fault:?}: {told:?}");
+        let evicted = scene.fake.evictions().len();
+        assert_eq!(evicted, usize::from(fault == Fault::Lost), "{fault:?}: never a second time");
+    }
 }
 
 async fn evicted(scene: &Scene) -> (Arc<Cluster>, Arc<PodRef>, u32) {

@@ -103,7 +103,7 @@ async fn what_rbac_grants_equals_what_the_agent_calls() {
     let lock = StateLock::acquire(&storm.state.path().join("node1")).unwrap();
     let living = Arc::clone(&storm);
     let agent = tokio::spawn(async move {
-        living.live("node1".to_owned(), &lock, Fuse::new(None, false)).await;
+        living.live("node1".to_owned(), &lock, Fuse::new(None, None, false)).await;
     });
     sleep(Duration::from_secs(30)).await;
     for workload in ["shop", "db", "log", "batch", "full"] {
