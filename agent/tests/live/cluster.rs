@@ -20,6 +20,8 @@ fn errors_are_healed_softly_and_the_pod_tells_of_it() {
     pod.errors(8);
     agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
     assert_eq!(pod.health()["error_count"], 0);
+    let labels = "class=\"5xx\",namespace=\"default\",pod=\"web-0\",target=\"\"";
+    agent.reaches(&format!("paramedic_target_http_responses_total{{{labels}}}"), 8.0);
     let begin = node.event("Healing");
     assert!(begin.starts_with("soft begins: reset_errors with confidence"), "{begin}");
     assert!(begin.contains("error_count"), "{begin}");
