@@ -13,6 +13,14 @@ mod agent;
 #[cfg(test)]
 #[path = "live/servers.rs"]
 mod servers;
+/// Where it runs in a cluster.
+#[cfg(test)]
+#[path = "live/node.rs"]
+mod node;
+
+#[cfg(test)]
+#[path = "live/cluster.rs"]
+mod cluster;
 
 #[cfg(test)]
 #[path = "live/command_line.rs"]

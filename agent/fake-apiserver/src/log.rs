@@ -1,5 +1,5 @@
 //! What was asked and what was done, for tests to look at afterwards.
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{FakeApi, budget::Count, route::Route};
 
@@ -22,6 +22,10 @@ pub struct Logged {
     pub namespace: String,
     /// Empty: a collection.
     pub name: String,
+    /// The query's `labelSelector`; empty: none.
+    pub labels: String,
+    /// The query's `fieldSelector`; empty: none.
+    pub fields: String,
     /// Whether the query asked for a dry run, or the body of an eviction.
     pub dry_run: bool,
     /// The status that was sent; `None`: the client saw none, or not yet.
@@ -40,6 +44,8 @@ impl Logged {
             subresource: route.subresource.clone(),
             namespace: route.namespace.clone(),
             name: route.name.clone(),
+            labels: route.query("labelSelector").to_owned(),
+            fields: route.query("fieldSelector").to_owned(),
             dry_run: route.is_dry_run(),
             status: None,
         }
@@ -106,6 +112,12 @@ impl FakeApi {
             state.log_begins += state.log.len();
             state.log.clear();
         });
+    }
+
+    /// How many watches are open.
+    #[must_use]
+    pub fn open_watches(&self) -> usize {
+        self.with(|state| Arc::strong_count(&state.open_watches) - 1)
     }
 
     /// The evictions that were carried out.

@@ -5,6 +5,7 @@
 //! in order. So the outcome depends on the clock alone, not on who asked how often.
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -85,6 +86,8 @@ pub(crate) struct State {
     pub(crate) budgets_paused: bool,
     /// Whether watches may ask for the initial state first.
     pub(crate) watch_lists: bool,
+    /// Every open watch has a share of it.
+    pub(crate) open_watches: Arc<()>,
     /// Changes with whatever an open watch might want to know.
     pub(crate) pulse: u64,
     due: BTreeMap<(Duration, u64), Due>,
@@ -107,6 +110,7 @@ impl State {
             lives: BTreeMap::new(),
             budgets_paused: false,
             watch_lists: true,
+            open_watches: Arc::default(),
             pulse: 0,
             due: BTreeMap::new(),
             dirty: BTreeSet::new(),

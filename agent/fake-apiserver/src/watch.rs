@@ -1,5 +1,5 @@
 //! Watches: which changes a client is told, when, and how the stream ends.
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -37,6 +37,8 @@ pub(crate) struct Watching {
     end: Duration,
     /// How often all watches had been broken when it began.
     breaks: u64,
+    /// Held for as long as it is open.
+    _open: Arc<()>,
 }
 
 /// What a look at an open watch came to.
@@ -66,6 +68,7 @@ impl State {
             bookmark: bookmarks.then(|| next_bookmark(self.now, end)),
             end,
             breaks: self.faults.breaks,
+            _open: Arc::clone(&self.open_watches),
         };
         let current = self.store.version();
         if initial == "true" || (initial.is_empty() && from == 0) {
@@ -154,8 +157,7 @@ impl Filter {
         if change.kind != self.kind() {
             return None;
         }
-        let matching =
-            |o: &Option<std::sync::Arc<Value>>| o.clone().filter(|object| self.matches(object));
+        let matching = |o: &Option<Arc<Value>>| o.clone().filter(|object| self.matches(object));
         let (kind, object) = match (matching(&change.old), matching(&change.new)) {
             (None, None) => return None,
             (None, Some(new)) => ("ADDED", new),

@@ -25,6 +25,7 @@ pub fn start(format: Format) {
     };
     let registry = tracing_subscriber::registry().with(filter);
     if json {
+        // `target` is what is watched: the module's name would be a second field called so.
         let layer = fmt::layer().json().flatten_event(true).with_target(false);
         registry.with(layer.with_writer(stderr)).init();
     } else {

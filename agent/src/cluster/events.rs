@@ -183,8 +183,9 @@ impl Cluster {
     }
 
     async fn patch_series(&self, notice: &Notice, name: &str, count: i32) -> Result<(), ApiError> {
+        // The note stays as it was first told: of an Event only the series may change.
         let series = EventSeries { count, last_observed_time: MicroTime(Timestamp::now()) };
-        let patch = Patch::Merge(json!({ "series": series, "note": cut(&notice.note) }));
+        let patch = Patch::Merge(json!({ "series": series }));
         let events: Api<Event> = Api::namespaced(self.client.clone(), &notice.pod.namespace);
         within(events.patch(name, &PatchParams::default(), &patch)).await.map(|_| ())
     }

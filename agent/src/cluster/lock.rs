@@ -346,6 +346,6 @@ fn record_of(name: &str, lease: Option<&Lease>) -> Result<Record, Refusal> {
     })
 }
 
-fn is_conflict(error: &ApiError) -> bool {
+pub(super) fn is_conflict(error: &ApiError) -> bool {
     matches!(error, ApiError::Refused(kube::Error::Api(status)) if status.code == 409)
 }

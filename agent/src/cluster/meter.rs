@@ -9,10 +9,12 @@ use std::{
         atomic::{AtomicI64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use hyper::http::{Request, Response, header::DATE};
 use kube::{Client, client::Body};
+use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::moment::{Clock, Moment};
@@ -83,6 +85,9 @@ pub(super) fn metered(
     Client::new(Meter { client, clock, server, requests }, namespace)
 }
 
+/// An answer begins within this, or never: a watch that nobody answers would be waited for for ever.
+const BEGINS: Duration = Duration::from_secs(30);
+
 struct Meter {
     client: Client,
     clock: Clock,
@@ -105,7 +110,8 @@ impl Service<Request<Body>> for Meter {
         let (server, requests) = (self.server.clone(), self.requests.clone());
         Box::pin(async move {
             let method = request.method().as_str().to_owned();
-            let answer = client.send(request).await;
+            let answer = timeout(BEGINS, client.send(request)).await;
+            let answer = answer.unwrap_or_else(|late| Err(kube::Error::Service(late.into())));
             let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
             requests.0(&method, status);
             let date = answer.as_ref().ok().and_then(|answer| answer.headers().get(DATE));
@@ -125,8 +131,6 @@ fn parse(date: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -34,6 +34,8 @@ use pause::Pause;
 
 /// No answer within this is none. Between the agent and its API server lies one network.
 const LIMIT: Duration = Duration::from_secs(5);
+/// A connection on which nothing comes for this long while something should is broken.
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// Who this agent is to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +101,10 @@ pub async fn config() -> Result<Config, kube::config::InferConfigError> {
     // A spent budget answers 429, like an overloaded server: asking again is our own decision.
     config.default_retry = false;
     config.connect_timeout = Some(LIMIT);
+    // A watch hears at least a bookmark a minute; what says nothing for longer than a watch lasts is
+    // dead.
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
     Ok(config)
 }
 
@@ -149,3 +155,6 @@ async fn within<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Resu
         Err(_) => Err(ApiError::TimedOut),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,10 @@
 //! kube's watcher keeps it alive through bookmarks, expiry, disconnects and refusals; here its
 //! events become [`Change`]s. Nothing of a pod is kept but its uid: who is watched and how is in
 //! the loop, and a pod's whole object is some 10 KiB.
-use std::{collections::HashSet, pin::pin};
+//!
+//! A connection that breaks, or a watch that expires, is no outage: that the next attempt fails is
+//! one. Its end is told by the first answer, since a quiet node has no other news for hours.
+use std::{collections::HashSet, pin::pin, sync::Arc};
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,10 +17,17 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tokio::{
+    select,
+    sync::{Notify, mpsc},
+};
+use tracing::{debug, info, warn};
 
-use crate::target::pod::{Absent, HEAL_LABEL, Patient, patient};
+use super::{Requests, ServerClock, meter::metered};
+use crate::{
+    moment::Clock,
+    target::pod::{Absent, HEAL_LABEL, Patient, patient},
+};
 
 /// What the watch brought.
 #[derive(Debug)]
@@ -48,7 +58,8 @@ pub enum Change {
 
 /// Follows the node's pods until nobody listens.
 pub async fn changes(client: Client, node: String, out: mpsc::Sender<Change>) {
-    let api: Api<Pod> = Api::all(client);
+    let answered = Arc::new(Notify::new());
+    let api: Api<Pod> = Api::all(heard(client, Arc::clone(&answered)));
     let mut teller = Teller { out, known: HashSet::new(), listed: HashSet::new(), away: false };
     let mut streaming = true;
     loop {
@@ -57,7 +68,17 @@ pub async fn changes(client: Client, node: String, out: mpsc::Sender<Change>) {
         let config = if streaming { config.streaming_lists() } else { config };
         let events = watcher(api.clone(), config).default_backoff();
         let mut events = pin!(events);
-        while let Some(event) = events.next().await {
+        loop {
+            let event = select! {
+                event = events.next() => event,
+                () = answered.notified(), if teller.away => {
+                    if teller.back().await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let Some(event) = event else { break };
             let told = match event {
                 Ok(event) => teller.tell(event).await,
                 Err(error) if streaming && is_unsupported(&error) => {
@@ -72,6 +93,16 @@ pub async fn changes(client: Client, node: String, out: mpsc::Sender<Change>) {
             }
         }
     }
+}
+
+/// The same client, which says when a request has been answered well.
+fn heard(client: Client, answered: Arc<Notify>) -> Client {
+    let requests = Requests::new(move |_, status| {
+        if status == 200 {
+            answered.notify_waiters();
+        }
+    });
+    metered(client, Clock::default(), ServerClock::default(), requests)
 }
 
 /// Whether it was the streaming of the list that the server did not like.
@@ -100,10 +131,8 @@ type Told = Result<(), mpsc::error::SendError<Change>>;
 
 impl Teller {
     async fn tell(&mut self, event: Event<Pod>) -> Told {
-        if self.away && !matches!(event, Event::Init) {
-            self.away = false;
-            info!("the API server is heard again");
-            self.out.send(Change::Back).await?;
+        if !matches!(event, Event::Init) {
+            self.back().await?;
         }
         match event {
             Event::Init => {
@@ -152,8 +181,20 @@ impl Teller {
         Ok(())
     }
 
+    async fn back(&mut self) -> Told {
+        if std::mem::take(&mut self.away) {
+            info!("the API server is heard again");
+            self.out.send(Change::Back).await?;
+        }
+        Ok(())
+    }
+
     /// Told once, not with every attempt.
     async fn away(&mut self, error: &watcher::Error) -> Told {
+        if let watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) = error {
+            debug!(%error, "the watch has ended and is begun anew");
+            return Ok(());
+        }
         if std::mem::replace(&mut self.away, true) {
             return Ok(());
         }

@@ -102,10 +102,17 @@ impl Agent {
             .args(["--listen", "127.0.0.1:0", "--interval", "0.5", "--verify-window", "1"])
             .arg("--state-dir")
             .arg(state.path())
-            .args(arguments)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped());
+            .args(arguments);
+        let agent = Self::start(command);
+        until("every service was found and looked at", || {
+            (agent.get("/readyz").0 == 200).then_some(())
+        });
+        agent
+    }
+
+    /// Runs the command; returns once it has said where it serves its pages.
+    pub(crate) fn start(mut command: Command) -> Self {
+        command.env_remove("RUST_LOG").stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Log::default();
         let reader = thread::spawn({
@@ -120,11 +127,8 @@ impl Agent {
         });
         let nowhere = SocketAddr::from(([0; 4], 0));
         let mut agent = Self { child, log, reader: Some(reader), address: nowhere };
-        let serving = agent.hears("serving metrics and status", &[]);
-        agent.address = serving.text("address").parse().unwrap();
-        until("every service was found and looked at", || {
-            (agent.get("/readyz").0 == 200).then_some(())
-        });
+        agent.address =
+            agent.hears("serving metrics and status", &[]).text("address").parse().unwrap();
         agent
     }
 
@@ -165,9 +169,14 @@ impl Agent {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// The first target, as `/api/v1/targets` shows it.
+    /// All targets, as `/api/v1/targets` shows them.
+    pub(crate) fn targets(&self) -> Vec<Value> {
+        self.json("/api/v1/targets").as_array().unwrap().clone()
+    }
+
+    /// The first of them.
     pub(crate) fn target(&self) -> Value {
-        self.json("/api/v1/targets")[0].clone()
+        self.targets().remove(0)
     }
 
     /// A column of the first target's last row.

@@ -24,7 +24,7 @@ fn is_watched_through_the_kernel_alone(server: &mut Server) {
     assert_eq!(most, RATE);
     // The metric counts what is on the wire, the agent's polls among it.
     let on_the_wire = |class| {
-        let labels = format!("class=\"{class}\",target=\"{}\"", server.url);
+        let labels = format!("class=\"{class}\",namespace=\"\",pod=\"\",target=\"{}\"", server.url);
         agent.metric(&format!("paramedic_target_http_responses_total{{{labels}}}"))
     };
     assert_eq!(on_the_wire("2xx"), REQUESTS as f64);

@@ -6,6 +6,7 @@
 //! fraction of a second; a seed is a whole story, and the same one each time.
 mod fuse;
 mod judge;
+mod rbac;
 mod ward;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -120,7 +121,7 @@ impl Storm {
         let Ok((journal, past)) = journal else { panic!("no journal: {journal:?}") };
         let token = format!("agent-{node}");
         let account = Identity::service_account(OWN, "paramedic-agent").on_node(&node);
-        self.fake.identity(&token, account);
+        self.fake.identity(&token, account.may(rbac::granted()));
         let client = fuse.client(self.fake.caller(&token));
         let born = self.clock.now().as_nanos();
         let holder = Holder {
@@ -294,6 +295,11 @@ async fn storm(seed: u64) -> judge::Tally {
     for agent in agents {
         assert!(!agent.is_finished(), "an agent of seed {seed} has panicked");
         agent.abort();
+    }
+    for asked in storm.fake.requests() {
+        // The fence may know better than the watch what a label says by now.
+        let denied = asked.status == Some(403) && !asked.is_eviction();
+        assert!(!denied, "seed {seed}: RBAC does not grant {asked:?}");
     }
     judge::judge(&storm.ward, &storm.fake).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"))
 }

@@ -36,6 +36,11 @@ pub(super) struct Illness {
 }
 
 impl Illness {
+    /// One that calls for the hardest remedy, and lasts until it gets this one.
+    pub(super) fn grave(cure: Rung) -> Self {
+        Self { rate: 20.0, cure, lasts: Duration::from_secs(3600) }
+    }
+
     pub(super) fn any(rng: &mut Rng) -> Self {
         Self {
             rate: [0.5, 2.0, 5.0, 20.0][rng.usize(0..4)],

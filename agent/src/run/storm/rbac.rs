@@ -1,0 +1,141 @@
+//! What RBAC grants is what the agent asks for: no more, and no less.
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use fake_apiserver::Rule;
+use serde_json::Value;
+
+use super::*;
+
+/// The rules of `manifests/10-rbac.yaml`, as its bindings give them to the agent.
+pub(super) fn granted() -> Vec<Rule> {
+    static GRANTED: LazyLock<Vec<Rule>> = LazyLock::new(read);
+    GRANTED.clone()
+}
+
+fn read() -> Vec<Rule> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/10-rbac.yaml");
+    let text = std::fs::read_to_string(file).unwrap();
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let mut granted = Vec::new();
+    for binding in objects.iter().filter(|object| !object["roleRef"].is_null()) {
+        let subjects = binding["subjects"].as_array().unwrap();
+        let is_ours = |subject: &Value| {
+            subject["kind"] == "ServiceAccount"
+                && subject["name"] == "paramedic-agent"
+                && subject["namespace"] == OWN
+        };
+        assert!(subjects.iter().all(is_ours), "somebody else is bound: {binding}");
+        let namespace = binding["metadata"]["namespace"].as_str();
+        let role = objects.iter().find(|role| {
+            role["kind"] == binding["roleRef"]["kind"]
+                && role["metadata"]["name"] == binding["roleRef"]["name"]
+                && role["metadata"]["namespace"].as_str() == namespace
+        });
+        let rules = role.expect("a binding of a role that is not there")["rules"].as_array();
+        granted.extend(rules.unwrap().iter().map(|rule| rule_of(rule, namespace)));
+    }
+    granted
+}
+
+fn rule_of(rule: &Value, namespace: Option<&str>) -> Rule {
+    let list = |field: &str| -> Vec<String> {
+        let items = rule[field].as_array().into_iter().flatten();
+        items.map(|item| item.as_str().unwrap().to_owned()).collect()
+    };
+    Rule {
+        namespace: namespace.map(str::to_owned),
+        api_groups: list("apiGroups"),
+        resources: list("resources"),
+        resource_names: list("resourceNames"),
+        verbs: list("verbs"),
+    }
+}
+
+/// A node with a workload of every kind, each with a pod that is about to need all that the agent
+/// can do.
+fn hospital() -> Storm {
+    let fake = FakeApi::new();
+    fake.add_namespace(OWN, &[], &[]);
+    fake.add_node("node1");
+    fake.fence(Some("system:serviceaccount:paramedic-system:paramedic-agent"));
+    // Where lists cannot be streamed the agent lists.
+    fake.set_watch_lists(false);
+    let pods = |rung| PodTemplate::new().label("paramedic.dev/heal", rung);
+    fake.add_deployment("default", "shop", 3, &pods("restart"), &[]);
+    fake.add_statefulset("default", "db", 3, &pods("evict"), &[]);
+    fake.add_daemonset("default", "log", &pods("restart"), &["node1"]);
+    fake.add_job("default", "batch", 3, &pods("evict"), &[]);
+    // Its budget is spent for ever, so that the refusal is told again and again.
+    fake.add_deployment("default", "full", 2, &pods("restart"), &[]);
+    fake.add_pdb("default", "full", "full", &json!({ "minAvailable": 2 }));
+    let clock = Clock::Tokio(Instant::now());
+    Storm {
+        rng: Rng::with_seed(0),
+        ward: Arc::new(Ward::new(fake.clone(), clock)),
+        fake,
+        clock,
+        nodes: vec!["node1".to_owned()],
+        workloads: Vec::new(),
+        state: tempfile::tempdir().unwrap(),
+    }
+}
+
+/// Group, resource and verb.
+type Call = (String, String, String);
+
+fn calls_of(rules: &[Rule]) -> BTreeSet<Call> {
+    let mut calls = BTreeSet::new();
+    for rule in rules {
+        for group in &rule.api_groups {
+            for resource in &rule.resources {
+                for verb in &rule.verbs {
+                    calls.insert((group.clone(), resource.clone(), verb.clone()));
+                }
+            }
+        }
+    }
+    calls
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_rbac_grants_equals_what_the_agent_calls() {
+    let storm = Arc::new(hospital());
+    let lock = StateLock::acquire(&storm.state.path().join("node1")).unwrap();
+    let living = Arc::clone(&storm);
+    let agent = tokio::spawn(async move {
+        living.live("node1".to_owned(), &lock, Fuse::new(None, None, false)).await;
+    });
+    sleep(Duration::from_secs(30)).await;
+    for workload in ["shop", "db", "log", "batch", "full"] {
+        let pod = storm.ward.pods_of(workload).remove(0);
+        let cure = if workload == "db" { Rung::Evict } else { Rung::Restart };
+        storm.ward.falls_ill(&pod, Illness::grave(cure));
+    }
+    sleep(LENGTH).await;
+    assert!(!agent.is_finished(), "the agent has panicked");
+    agent.abort();
+
+    let asked = storm.fake.requests();
+    let denied: Vec<_> = asked.iter().filter(|asked| asked.status == Some(403)).collect();
+    assert!(denied.is_empty(), "{denied:?}");
+    let called = asked.iter().map(|asked| {
+        let slash = if asked.subresource.is_empty() { "" } else { "/" };
+        let resource = format!("{}{slash}{}", asked.resource, asked.subresource);
+        (asked.group.clone(), resource, asked.verb.to_owned())
+    });
+    assert_eq!(called.collect::<BTreeSet<_>>(), calls_of(&granted()));
+    assert!(storm.fake.evictions().len() > 1, "of the set and of the job");
+    judge::judge(&storm.ward, &storm.fake).unwrap();
+}
+
+#[test]
+fn no_wildcard_is_granted_and_nothing_beyond_pods_and_their_owners_in_the_whole_cluster() {
+    for rule in granted() {
+        let all = [&rule.api_groups, &rule.resources, &rule.verbs];
+        assert!(all.into_iter().flatten().all(|item| !item.contains('*')), "{rule:?}");
+        let writes = rule.verbs.iter().any(|verb| !["get", "list", "watch"].contains(&&**verb));
+        let told = ["pods/eviction", "events"];
+        let harmless = rule.resources.iter().all(|resource| told.contains(&&**resource));
+        assert!(!writes || harmless || rule.namespace.as_deref() == Some(OWN), "{rule:?}");
+    }
+}

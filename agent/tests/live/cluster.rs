@@ -1,0 +1,249 @@
+//! `paramedic agent` as its DaemonSet runs it, against an API server over TCP.
+use std::{thread, time::Duration};
+
+use fake_apiserver::Kind;
+use serde_json::Value;
+
+use super::{
+    agent::{Directory, run, until},
+    node::{Node, Pod},
+};
+
+const FIRST_LIST: &str = "the first list of this node's pods from the API server";
+
+#[test]
+fn errors_are_healed_softly_and_the_pod_tells_of_it() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut pod = Pod::start(&node, "web", Some("soft"));
+    let agent = node.ready_agent(&state, &[]);
+    agent.hears("watching", &[("target", &pod.full_name()), ("ceiling", "soft")]);
+    pod.errors(8);
+    agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
+    assert_eq!(pod.health()["error_count"], 0);
+    let labels = "class=\"5xx\",namespace=\"default\",pod=\"web-0\",target=\"\"";
+    agent.reaches(&format!("paramedic_target_http_responses_total{{{labels}}}"), 8.0);
+    let begin = node.event("Healing");
+    assert!(begin.starts_with("soft begins: reset_errors with confidence"), "{begin}");
+    assert!(begin.contains("error_count"), "{begin}");
+    assert!(node.event("Healed").starts_with("soft: healed after"));
+    let event = node.fake.list(Kind::Event).remove(0);
+    assert_eq!(event["regarding"]["name"], pod.name.as_str());
+    assert!(pod.is_alive() && pod.sandbox.is_alive());
+    assert!(node.fake.list(Kind::Lease).is_empty(), "a soft heal takes no lock");
+}
+
+#[test]
+fn a_grave_illness_ends_the_container_and_its_successor_is_verified() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut pod = Pod::start(&node, "web", Some("restart"));
+    let agent = node.ready_agent(&state, &[]);
+    agent.hears("watching", &[("target", &pod.full_name()), ("ceiling", "restart")]);
+    pod.errors(15);
+    let status = pod.restart_once_ended();
+    assert_eq!(status.code(), Some(0), "it was asked to end, not killed");
+    let held = node.fake.get(Kind::Lease, "paramedic-system", "statefulset.default.web").unwrap();
+    assert!(held["spec"]["holderIdentity"].as_str().unwrap().starts_with("node1/"), "{held:#}");
+    agent.hears("treatment ended", &[("rung", "restart"), ("outcome", "healed")]);
+    assert!(node.event("Healed").starts_with("restart: healed after"));
+    until("the lock is given back with the outcome", || {
+        let lease = node.fake.get(Kind::Lease, "paramedic-system", "statefulset.default.web")?;
+        let record = lease["metadata"]["annotations"]["paramedic.dev/record"].as_str()?;
+        let record: Value = serde_json::from_str(record).unwrap();
+        let free = lease["spec"]["holderIdentity"] == "";
+        (free && record["heals"][0]["outcome"] == "healed").then_some(())
+    });
+    assert_eq!(agent.said("healing", &[]), 1);
+    assert!(pod.is_alive());
+    assert!(pod.sandbox.is_alive(), "the sandbox is none of the agent's business");
+    let evicted = node.fake.requests().iter().any(|asked| asked.is_eviction() && !asked.dry_run);
+    assert!(!evicted);
+}
+
+#[test]
+fn a_pod_without_the_label_is_not_even_looked_at() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut silent = Pod::start(&node, "silent", None);
+    let pod = Pod::start(&node, "web", Some("soft"));
+    let agent = node.ready_agent(&state, &[]);
+    silent.errors(20);
+    pod.errors(8);
+    agent.hears("treatment ended", &[("outcome", "healed")]);
+    let targets = agent.targets();
+    assert_eq!(targets.len(), 1, "{targets:#?}");
+    assert_eq!(targets[0]["name"], pod.full_name());
+    assert_eq!(silent.health()["error_count"], 20);
+    assert!(silent.is_alive());
+
+    // Consent, and its end, take effect without a restart of the agent.
+    let label = |value| serde_json::json!({ "paramedic.dev/heal": value });
+    node.fake.set_labels("default", &silent.name, &label(Some("soft"))).unwrap();
+    silent.errors(1);
+    agent.hears("treatment ended", &[("target", &silent.full_name()), ("outcome", "healed")]);
+    node.fake.set_labels("default", &silent.name, &label(None)).unwrap();
+    agent.hears("no longer watched", &[("target", &silent.full_name())]);
+}
+
+#[test]
+fn while_the_api_server_is_away_soft_heals_go_on_and_hard_ones_wait() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut pod = Pod::start(&node, "web", Some("restart"));
+    let agent = node.ready_agent(&state, &[]);
+    agent.hears("watching", &[("target", &pod.full_name())]);
+    node.fake.down(true);
+    until("it is noticed", || (agent.metric("paramedic_api_server_heard") == 0.0).then_some(()));
+    pod.errors(8);
+    agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
+    assert_eq!(agent.get("/readyz").0, 200, "the kubelet has no reason to restart it");
+
+    // Each error is news: an old count never justifies a restart.
+    pod.errors(15);
+    let why = until("the restart is refused", || {
+        pod.errors(1);
+        thread::sleep(Duration::from_millis(200));
+        let target = agent.target();
+        (target["refused_by"] == "api_server").then(|| target["refused_why"].to_string())
+    });
+    assert!(why.contains("the API server cannot be asked"), "{why}");
+    agent.hears("not healed", &[("rung", "restart"), ("gate", "api_server")]);
+    assert!(agent.metric("paramedic_refusals_total{gate=\"api_server\"}") > 0.0);
+    assert!(pod.is_alive());
+
+    node.fake.down(false);
+    until("the restart is given", || {
+        pod.errors(1);
+        thread::sleep(Duration::from_millis(200));
+        (!pod.is_alive()).then_some(())
+    });
+    assert_eq!(pod.restart_once_ended().code(), Some(0));
+    agent.hears("treatment ended", &[("rung", "restart"), ("outcome", "healed")]);
+}
+
+#[test]
+fn explain_tells_of_a_pod_what_is_seen_decided_and_refused() {
+    let (node, state) = (Node::new(), Directory::new());
+    let pod = Pod::start(&node, "web", Some("observe"));
+    let agent = node.ready_agent(&state, &[]);
+    pod.errors(15);
+    agent.hears("not healed", &[("gate", "mode")]);
+    let address = agent.address.to_string();
+    let explain = |target: &str, more: &[&str]| {
+        let arguments = [&["explain", target, "--agent", &address], more].concat();
+        let output = run(&arguments);
+        let said = [output.stdout.as_slice(), &output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    for name in ["default/web-0", "web-0"] {
+        let (code, story) = explain(name, &[]);
+        assert_eq!(code, Some(0), "{story}");
+        for word in ["default/web-0", "up to observe", "verdict", "restart_service", "error_count"]
+        {
+            assert!(story.contains(word), "no {word} in {story}");
+        }
+        assert!(story.contains("refused by  mode: its ceiling is observe"), "{story}");
+    }
+    let (code, view) = explain("default/web-0", &["--json"]);
+    let view: Value = serde_json::from_str(&view).unwrap();
+    assert_eq!((code, &view["name"]), (Some(0), &"default/web-0".into()));
+    assert_eq!(explain("default/nobody", &[]).0, Some(1));
+}
+
+#[test]
+fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut pod = Pod::start(&node, "web", Some("restart"));
+    let agent = node.ready_agent(&state, &["--dry-run"]);
+    pod.errors(15);
+    agent.hears("would heal; this is a dry run", &[("rung", "restart")]);
+    assert!(node.event("WouldHeal").starts_with("restart would be given"));
+    assert!(pod.is_alive());
+    assert_eq!(pod.health()["error_count"], 15);
+    assert!(node.fake.list(Kind::Lease).is_empty());
+    agent.healed_nothing();
+}
+
+#[test]
+fn sigterm_waits_for_a_restart_under_way_and_the_next_life_verifies_it() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut pod = Pod::start(&node, "web", Some("restart"));
+    let agent = node.ready_agent(&state, &[]);
+    agent.hears("watching", &[("target", &pod.full_name())]);
+    pod.errors(15);
+    agent.hears("healing", &[("rung", "restart")]);
+    assert_eq!(agent.terminate().code(), Some(0));
+    assert!(!pod.is_alive(), "a restart that has begun is carried through");
+    assert_eq!(pod.restart_once_ended().code(), Some(0));
+
+    let agent = node.ready_agent(&state, &[]);
+    let taken_up = "an intention without an outcome was found: it counts as done and is verified";
+    agent.hears(taken_up, &[("rung", "restart")]);
+    agent.hears("treatment ended", &[("rung", "restart")]);
+    agent.healed_nothing();
+    assert!(pod.is_alive());
+    let outcome = until("the outcome is written down", || {
+        let outcome = agent.incidents()[0]["outcome"].clone();
+        (!outcome.is_null()).then_some(outcome)
+    });
+    assert!(outcome == "healed" || outcome == "unverified", "{outcome}");
+}
+
+#[test]
+fn sigterm_at_rest_ends_the_agent_and_leaves_all_pods_alone() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut pod = Pod::start(&node, "web", Some("evict"));
+    let agent = node.ready_agent(&state, &[]);
+    agent.hears("watching", &[("target", &pod.full_name())]);
+    assert_eq!(agent.terminate().code(), Some(0));
+    assert!(pod.is_alive());
+    until("its watch is closed", || (node.fake.open_watches() == 0).then_some(()));
+}
+
+#[test]
+fn until_the_first_list_is_there_the_agent_is_not_ready_and_says_so() {
+    let (node, state) = (Node::new(), Directory::new());
+    let pod = Pod::start(&node, "web", Some("soft"));
+    node.fake.down(true);
+    let agent = node.agent(&state, &[]);
+    let (status, pending) = agent.get("/readyz");
+    assert_eq!(status, 503);
+    assert!(pending.contains(FIRST_LIST), "{pending}");
+    assert_eq!(agent.get("/livez").0, 200, "it is alive all the same");
+    node.fake.down(false);
+    agent.hears("watching", &[("target", &pod.full_name())]);
+    until("it is ready", || (agent.get("/readyz").0 == 200).then_some(()));
+}
+
+#[test]
+fn a_setting_that_cannot_be_read_is_told_on_the_pod_and_takes_consent_back() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut pod = Pod::start(&node, "web", Some("restart"));
+    let bad = serde_json::json!({
+        "metadata": { "annotations": { "paramedic.dev/min-confidence": "very" } },
+    });
+    node.fake.patch(Kind::Pod, "default", &pod.name, &bad).unwrap();
+    let agent = node.ready_agent(&state, &[]);
+    pod.errors(15);
+    agent.hears("not healed", &[("gate", "mode"), ("reason", "its ceiling is observe")]);
+    let note = node.event("BadSetting");
+    assert!(note.contains("paramedic.dev/min-confidence: \"very\" is no number"), "{note}");
+    assert!(pod.is_alive());
+    agent.healed_nothing();
+}
+
+#[test]
+fn all_mistakes_on_the_command_line_are_told_at_once() {
+    let output = run(&[
+        "agent",
+        "--node-name=Not_A_Name",
+        "--namespace=-",
+        "--interval=0",
+        "--verify-window=0",
+        "--node-budget=99",
+        "--state-dir=relative",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for flag in ["node-name", "namespace", "interval", "verify-window", "node-budget", "state-dir"]
+    {
+        assert!(said.contains(&format!("--{flag}")), "no --{flag} in {said}");
+    }
+}
