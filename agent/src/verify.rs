@@ -83,13 +83,19 @@ impl Verification {
         Self { rung, before, began: now, opened: None, base: (0, 0) }
     }
 
-    /// The outcome, once there is one.
+    /// Whether the window has opened: after a restart, whether a successor was ready.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.opened.is_some()
+    }
+
+    /// The outcome, once there is one. A successor is waited for as long as `comes_back`.
     pub fn judge(
         &mut self,
         now: Moment,
         finding: &Finding,
         window: Duration,
-        warm_up: Duration,
+        comes_back: Duration,
     ) -> Option<Outcome> {
         let Some(opened) = self.opened else {
             if finding.ready || !self.rung.is_hard() {
@@ -97,7 +103,7 @@ impl Verification {
                 self.base = finding.errors;
                 return None;
             }
-            return (now.since(self.began) >= warm_up).then_some(Outcome::NotHealed);
+            return (now.since(self.began) >= comes_back).then_some(Outcome::NotHealed);
         };
         if finding.evidence {
             return Some(self.worse_or(Outcome::NotHealed, finding.action));

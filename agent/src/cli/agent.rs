@@ -85,9 +85,9 @@ pub(super) struct NodeAgent {
         value_name = "DIR"
     )]
     state_dir: PathBuf,
-    /// Where metrics and status are served, read-only. The default is reachable for Prometheus and
-    /// the kubelet.
-    #[arg(long, env = "PARAMEDIC_LISTEN", default_value = "0.0.0.0:9100", value_name = "ADDRESS")]
+    /// Where metrics and status are served, read-only. The default, any address, is reachable for
+    /// Prometheus and the kubelet, with IPv4 and with IPv6.
+    #[arg(long, env = "PARAMEDIC_LISTEN", default_value = "[::]:9100", value_name = "ADDRESS")]
     listen: SocketAddr,
     /// Do without kernel signals, for example where the rights for eBPF cannot be had.
     #[arg(long, env = "PARAMEDIC_NO_KERNEL")]

@@ -50,7 +50,7 @@ impl Cluster {
     ) -> Result<Option<Lock>, (Refusal, Duration)> {
         let cleared = self.ask_all(request).await;
         cleared.map_err(|refusal| {
-            let wait = wait(refusal.gate);
+            let wait = wait(&refusal);
             (refusal, wait)
         })
     }
@@ -62,7 +62,7 @@ impl Cluster {
         if !rung.is_hard() {
             return Ok(None);
         }
-        self.still_judged(pod, *rung).await?;
+        let is_ready = self.still_judged(pod, *rung).await?;
         let of = self.workload(pod).await.map_err(|error| no_answer(&error))?;
         if let Some(refusal) = workload::rollout(of.rolling) {
             return Err(refusal);
@@ -73,12 +73,13 @@ impl Cluster {
         if self.clock.now().since(asked) > ACT_WITHIN {
             return Err(no_answer(&ApiError::TooSlow));
         }
-        self.lock(&of, pod, *rung, *sick, (asked, *dry_run)).await
+        let goal = of.ready.map(|ready| ready + u32::from(!is_ready));
+        self.lock(&of, pod, *rung, *sick, (asked, goal, *dry_run)).await
     }
 
     /// Whether the pod is the one that was judged, by the API server's freshest word, and its owner
-    /// still consents.
-    async fn still_judged(&self, pod: &PodRef, rung: Rung) -> Result<(), Refusal> {
+    /// still consents; also whether it is ready.
+    async fn still_judged(&self, pod: &PodRef, rung: Rung) -> Result<bool, Refusal> {
         let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
         let found = found.map_err(|error| no_answer(&error))?;
         let moved_on = |how: &str| Refusal { gate: Gate::Identity, why: Why::MovedOn(how.into()) };
@@ -93,73 +94,81 @@ impl Cluster {
         if now.ceiling < rung {
             return Err(Refusal { gate: Gate::Mode, why: Why::ObserveOnly });
         }
-        Ok(())
+        Ok(now.ready)
     }
 
-    /// Evicts the pod: asks once more whether it may (with the wrong uid a real eviction would
-    /// spend the budget), then does it if the lock still holds.
+    /// Evicts the pod if the lock still holds. Whether it may was asked a moment ago, with its uid: a
+    /// real eviction with a uid that no longer fits would spend the budget.
     ///
     /// # Errors
     /// That it came to nothing, and why; or that nobody knows.
     pub async fn evict(&self, pod: &PodRef, lock: &Lock) -> Result<(), Remedied> {
-        for dry_run in [true, false] {
-            lock.holds(self.clock.now()).map_err(|why| Remedied::Undone(why.to_owned()))?;
-            let answer = self.ask_eviction(pod, dry_run).await;
-            let unknown = !dry_run && matches!(answer, Answer::Unknown(_));
-            if let Some(refusal) = answer.refusal() {
-                let why = refusal.why.to_string();
-                return Err(if unknown { Remedied::Failed(why) } else { Remedied::Undone(why) });
-            }
+        lock.holds(self.clock.now()).map_err(|why| Remedied::Undone(why.to_owned()))?;
+        let answer = self.ask_eviction(pod, false).await;
+        let unknown = matches!(answer, Answer::Unknown(_));
+        let why = |refusal: Refusal| refusal.why.to_string();
+        match answer.refusal().map(why) {
+            None => Ok(()),
+            Some(why) if unknown => Err(Remedied::Failed(why)),
+            Some(why) => Err(Remedied::Undone(why)),
         }
-        Ok(())
     }
 
-    /// How many pods of the workload should be ready once the pod, still there, has a successor; if
-    /// that can be known.
-    pub async fn goal(&self, pod: &PodRef) -> Option<u32> {
-        let of = self.workload(pod).await.ok()?;
-        let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await.ok()??;
-        let is_ready = patient(&found).is_ok_and(|patient| patient.ready);
-        Some(of.ready + u32::from(!is_ready))
-    }
-
-    /// What became of an evicted pod's workload: well when it has `goal` ready pods for `window`.
-    pub async fn replaced(&self, pod: &PodRef, goal: u32, window: Duration) -> (Outcome, String) {
+    /// What became of an evicted pod's workload: well when the pod is gone and the workload has had
+    /// as many ready pods as it should for `window`.
+    pub async fn replaced(&self, pod: &PodRef, lock: &Lock, window: Duration) -> (Outcome, String) {
+        let Some(goal) = lock.goal() else {
+            return (Outcome::Unverified, "its owner tells of no ready pods".to_owned());
+        };
         let begun = self.clock.now();
         let mut since = None;
         let mut last = None;
         loop {
             sleep(FOLLOW).await;
             let now = self.clock.now();
-            if let Ok(of) = self.workload(pod).await {
-                let goal = goal.min(of.replicas);
-                if of.ready >= goal {
+            if self.is_gone(pod).await
+                && let Ok(of) = self.workload(pod).await
+                && let Some(ready) = of.ready
+            {
+                if ready >= goal.min(of.replicas) {
                     let since = *since.get_or_insert(now);
                     if now.since(since) >= window {
-                        let text = format!("{} of {} pods are ready again", of.ready, of.replicas);
+                        let text = format!("{ready} of {} pods are ready again", of.replicas);
                         return (Outcome::Healed, text);
                     }
                 } else {
                     since = None;
                 }
-                last = Some(of);
+                last = Some((ready, of.replicas));
             }
-            if now.since(begun) >= SUCCESSOR + window {
+            if now.since(begun) >= SUCCESSOR + pod.grace + window {
                 return match last {
-                    Some(of) => {
-                        let text = format!("only {} of {} pods are ready", of.ready, of.replicas);
+                    Some((ready, replicas)) => {
+                        let text = format!("only {ready} of {replicas} pods are ready");
                         (Outcome::NotHealed, text)
                     }
-                    None => (Outcome::Unverified, "the API server does not answer".to_owned()),
+                    None => (Outcome::Unverified, "nobody tells of its successor".to_owned()),
                 };
             }
         }
     }
+
+    /// Whether this very pod is no longer there.
+    async fn is_gone(&self, pod: &PodRef) -> bool {
+        let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
+        found.is_ok_and(|found| {
+            found.is_none_or(|found| found.metadata.uid.as_ref() != Some(&pod.uid))
+        })
+    }
 }
 
 /// How long it is pointless to ask again.
-const fn wait(gate: Gate) -> Duration {
-    Duration::from_secs(match gate {
+const fn wait(refusal: &Refusal) -> Duration {
+    if matches!(refusal.why, Why::Counting) {
+        // Counted in whole seconds by another clock: a little more than is asked for.
+        return Duration::from_secs(4);
+    }
+    Duration::from_secs(match refusal.gate {
         Gate::Paused => 4,
         Gate::ApiServer | Gate::Identity => 5,
         Gate::WorkloadLock => 10,

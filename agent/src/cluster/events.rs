@@ -34,6 +34,8 @@ const SERIES: Duration = Duration::from_secs(1800);
 /// much to tell.
 const BURST: u32 = 25;
 const PACE: Duration = Duration::from_secs(2);
+/// Of these, refusals leave so many for heals and warnings.
+const KEPT_FOR_HEALS: u32 = 10;
 /// How often it is told that something was left out.
 const LOST: Duration = Duration::from_secs(60);
 /// Series that are remembered.
@@ -70,7 +72,8 @@ pub async fn announce(cluster: Arc<Cluster>, mut notices: mpsc::Receiver<Notice>
     let (mut lost, mut told) = (0_u32, cluster.clock.now());
     while let Some(notice) = notices.recv().await {
         let now = cluster.clock.now();
-        if !budget.take(now) {
+        let keep = if notice.series.is_some() && !notice.warning { KEPT_FOR_HEALS } else { 0 };
+        if !budget.take(now, keep) {
             lost += 1;
             if now.since(told) >= LOST {
                 warn!(lost, "too much happens: not all of it is told in Events");
@@ -104,12 +107,13 @@ struct Budget {
 }
 
 impl Budget {
-    fn take(&mut self, now: Moment) -> bool {
+    /// Takes one, but for the last `keep`.
+    fn take(&mut self, now: Moment, keep: u32) -> bool {
         let earned = now.since(self.earned).as_secs() / PACE.as_secs();
         self.earned = self.earned + PACE * u32::try_from(earned).unwrap_or(u32::MAX);
         let earned = u32::try_from(earned).unwrap_or(u32::MAX);
         self.left = self.left.saturating_add(earned).min(BURST);
-        let may = self.left > 0;
+        let may = self.left > keep;
         self.left -= u32::from(may);
         may
     }

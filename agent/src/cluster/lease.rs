@@ -18,7 +18,9 @@ use crate::{
 pub const RECORD: &str = "paramedic.dev/record";
 
 /// A node's word on its sick pods counts for so many seconds.
-const SICK_FOR: i64 = 60;
+const SICK_FOR: i64 = 180;
+/// For so long others are given time to say that theirs are sick too, before the first is healed.
+const COUNTING: i64 = 3;
 /// Heals that are kept, at most.
 const KEPT: usize = 200;
 
@@ -51,7 +53,10 @@ pub struct Heal {
 /// How many pods of the workload a node finds sick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sick {
-    /// When: seconds since 1970 by the API server's clock.
+    /// Since when it has been saying so: seconds since 1970 by the API server's clock.
+    #[serde(default)]
+    pub since: i64,
+    /// When it said so last.
     pub at: i64,
     /// So many.
     pub pods: u32,
@@ -99,6 +104,19 @@ impl Record {
         u32::try_from(self.heals.iter().filter(|heal| counts(heal)).count()).unwrap_or(u32::MAX)
     }
 
+    /// This node's count, now; what it began with is kept, so that the time since then is known.
+    pub fn report(&mut self, node: &str, now: i64, pods: u32) {
+        let since = self.sick.get(node).filter(|sick| now.saturating_sub(sick.at) < SICK_FOR);
+        let since = since.map_or(now, |sick| sick.since);
+        self.sick.insert(node.to_owned(), Sick { since, at: now, pods });
+    }
+
+    /// Whether this node has only just begun to say that it has sick pods.
+    #[must_use]
+    pub fn is_counting(&self, node: &str, now: i64) -> bool {
+        self.sick.get(node).is_none_or(|sick| now.saturating_sub(sick.since) < COUNTING)
+    }
+
     /// Sick pods on all nodes that said so lately.
     #[must_use]
     pub fn sick(&self, now: i64) -> u32 {
@@ -113,6 +131,8 @@ impl Record {
 pub fn name(kind: &str, namespace: &str, workload: &str) -> String {
     const MOST: usize = 253;
     const HASH: usize = 17;
+    // The kind comes from whoever made the pod, and goes into a path.
+    let kind: String = kind.chars().filter(char::is_ascii_alphanumeric).take(63).collect();
     let name = format!("{}.{namespace}.{workload}", kind.to_ascii_lowercase());
     if name.len() <= MOST {
         return name;
@@ -160,12 +180,24 @@ mod tests {
     #[test]
     fn a_nodes_word_on_its_sick_pods_ages() {
         let sick = [("a", 0, 2), ("b", 50, 1)];
-        let sick = sick.map(|(node, at, pods)| (node.to_owned(), Sick { at, pods })).into();
-        let mut record = Record { sick, ..Record::default() };
-        assert_eq!(record.sick(59), 3);
-        assert_eq!(record.sick(60), 1);
-        record.prune(60);
+        let sick = sick.map(|(node, at, pods)| (node.to_owned(), Sick { since: at, at, pods }));
+        let mut record = Record { sick: sick.into(), ..Record::default() };
+        assert_eq!(record.sick(179), 3);
+        assert_eq!(record.sick(180), 1);
+        record.prune(180);
         assert_eq!(record.sick.len(), 1);
+    }
+
+    #[test]
+    fn others_are_given_time_to_count_before_the_first_is_healed() {
+        let mut record = Record::default();
+        assert!(record.is_counting("a", 100));
+        record.report("a", 100, 1);
+        assert!(record.is_counting("a", 102) && !record.is_counting("a", 103));
+        record.report("a", 150, 2);
+        assert!(!record.is_counting("a", 150), "it has been saying so all along");
+        record.report("a", 500, 1);
+        assert!(record.is_counting("a", 501), "what it said long ago is forgotten");
     }
 
     #[test]
@@ -191,6 +223,7 @@ mod tests {
     #[test]
     fn names_are_readable_and_never_too_long() {
         assert_eq!(name("Deployment", "default", "shop"), "deployment.default.shop");
+        assert_eq!(name("X/../Y?a=", "ns", "shop"), "xya.ns.shop");
         let long = |last: char| name("StatefulSet", "ns", &format!("{}{last}", "a".repeat(252)));
         assert!(long('x').len() <= 253 && long('x') != long('y'));
     }

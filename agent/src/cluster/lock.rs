@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::{
     ApiError, Cluster,
-    lease::{self, Heal, RECORD, Record, Sick},
+    lease::{self, Heal, RECORD, Record},
     within,
     workload::Workload,
 };
@@ -41,6 +41,9 @@ const LEAST_LEFT: Duration = Duration::from_secs(30);
 pub(super) const ACT_WITHIN: Duration = Duration::from_secs(3);
 /// Conflicts that are tried again: somebody else was faster each time.
 const TRIES: u32 = 4;
+/// A lock is given back at once, and where that fails again and again after up to this long.
+const SETTLE_FIRST: Duration = Duration::from_millis(200);
+const SETTLE_LAST: Duration = Duration::from_secs(30);
 /// Leases that are remembered; each is one workload with a sick pod on this node.
 const MOST_SEEN: usize = 4096;
 
@@ -69,6 +72,8 @@ pub struct Lock {
     name: String,
     /// When the first question was asked whose answer led to this lock.
     asked: Moment,
+    /// How many pods of the workload should be ready once the pod has a successor, if that is known.
+    goal: Option<u32>,
     renewal: JoinHandle<()>,
 }
 
@@ -81,6 +86,10 @@ struct Held {
 }
 
 impl Lock {
+    pub(super) const fn goal(&self) -> Option<u32> {
+        self.goal
+    }
+
     /// Whether it may be acted on.
     ///
     /// # Errors
@@ -116,7 +125,7 @@ impl Cluster {
         pod: &PodRef,
         rung: Rung,
         sick: u32,
-        (asked, dry_run): (Moment, bool),
+        (asked, goal, dry_run): (Moment, Option<u32>, bool),
     ) -> Result<Option<Lock>, Refusal> {
         let name = lease::name(&of.kind, &of.namespace, &of.name);
         for _ in 0..TRIES {
@@ -124,8 +133,8 @@ impl Cluster {
             let now = self.server_now().map_err(|e| super::pause::no_answer(&e))?;
             let mut record = record_of(&name, lease.as_ref())?;
             record.prune(now);
-            record.sick.insert(self.identity.node.clone(), Sick { at: now, pods: sick });
-            let refusal = self.judge(&name, of, lease.as_ref(), &record, now);
+            record.report(&self.identity.node, now, sick);
+            let refusal = self.judge(&name, of, lease.as_ref(), &record, (now, dry_run));
             if dry_run {
                 return refusal.map_or(Ok(None), Err);
             }
@@ -146,9 +155,14 @@ impl Cluster {
             };
             record.heals.push(heal.clone());
             match self.write(&name, lease, &record, Some(&self.identity.holder)).await {
-                Ok(lease) => return Ok(Some(self.hold(name, lease, heal, (asked, before)))),
+                Ok(lease) => return Ok(Some(self.hold(name, lease, heal, (asked, goal, before)))),
                 Err(error) if is_conflict(&error) => {}
-                Err(error) => return Err(super::pause::no_answer(&error)),
+                Err(error) => {
+                    // It may have been taken all the same: what nobody holds is given back.
+                    let cluster = Arc::clone(self);
+                    tokio::spawn(async move { cluster.settle(&name, &heal, None).await });
+                    return Err(super::pause::no_answer(&error));
+                }
             }
         }
         let why = Why::LockedBy("others, who were faster".into());
@@ -161,17 +175,23 @@ impl Cluster {
         of: &Workload,
         lease: Option<&Lease>,
         record: &Record,
-        now: i64,
+        (now, dry_run): (i64, bool),
     ) -> Option<Refusal> {
         let locked = || {
             let holder = self.other_holder(name, lease?)?;
             let why = Why::LockedBy(holder.into());
             Some(Refusal { gate: Gate::WorkloadLock, why })
         };
+        let counting = || {
+            let counting =
+                of.replicas > 1 && !dry_run && record.is_counting(&self.identity.node, now);
+            counting.then_some(Refusal { gate: Gate::Overload, why: Why::Counting })
+        };
         workload::overload(record.sick(now), of.replicas)
             .or_else(|| workload::in_vain(record.in_vain(now)))
             .or_else(locked)
             .or_else(|| workload::share_spent(record.recent(now), of.replicas))
+            .or_else(counting)
     }
 
     /// Who holds it, unless it has not changed for so long that its holder must be gone.
@@ -255,11 +275,11 @@ impl Cluster {
         name: String,
         lease: Lease,
         heal: Heal,
-        (asked, before): (Moment, Moment),
+        (asked, goal, before): (Moment, Option<u32>, Moment),
     ) -> Lock {
         let held = Arc::new(Mutex::new(Held { lease, until: before + DURATION }));
         let renewal = tokio::spawn(Arc::clone(self).renew(name.clone(), Arc::clone(&held)));
-        Lock { held, heal, name, asked, renewal }
+        Lock { held, heal, name, asked, goal, renewal }
     }
 
     /// Renews until it is aborted, or the lock is another's.
@@ -303,37 +323,54 @@ impl Cluster {
     }
 
     /// Gives the lock back and writes down how the heal ended; one that was not even begun
-    /// (`None`) never was.
+    /// (`None`) never was. Others count on that outcome, so it is tried for a while.
     pub async fn release(&self, lock: Lock, outcome: Option<Outcome>) {
         lock.renewal.abort();
-        for _ in 0..TRIES {
-            let error = match self.try_release(&lock, outcome).await {
-                Ok(()) => return,
-                Err(error) => error,
-            };
-            if !is_conflict(&error) {
-                warn!(lease = lock.name, %error, "a lock was not given back; it will expire");
+        self.settle(&lock.name, &lock.heal, outcome).await;
+    }
+
+    async fn settle(&self, name: &str, heal: &Heal, outcome: Option<Outcome>) {
+        let mut wait = SETTLE_FIRST;
+        loop {
+            let Err(error) = self.try_settle(name, heal, outcome).await else { return };
+            if wait > SETTLE_LAST {
+                warn!(lease = name, %error, "a lock was not given back; it will expire");
                 return;
             }
+            sleep(wait).await;
+            wait *= 2;
         }
     }
 
-    async fn try_release(&self, lock: &Lock, outcome: Option<Outcome>) -> Result<(), ApiError> {
-        let Some(mut lease) = self.read_lease(&lock.name).await? else { return Ok(()) };
-        let Ok(mut record) = record_of(&lock.name, Some(&lease)) else { return Ok(()) };
-        let ours = |heal: &Heal| heal.outcome.is_none() && *heal == lock.heal;
+    async fn try_settle(
+        &self,
+        name: &str,
+        heal: &Heal,
+        outcome: Option<Outcome>,
+    ) -> Result<(), ApiError> {
+        let Some(mut lease) = self.read_lease(name).await? else { return Ok(()) };
+        let Ok(mut record) = record_of(name, Some(&lease)) else { return Ok(()) };
+        let ours = |other: &Heal| other.outcome.is_none() && other == heal;
+        let mut known = false;
         if outcome.is_none() {
+            let before = record.heals.len();
             record.heals.retain(|heal| !ours(heal));
+            known = record.heals.len() < before;
         } else if let Some(heal) = record.heals.iter_mut().find(|heal| ours(heal)) {
             heal.outcome = outcome;
+            known = true;
+        }
+        let held = self.is_ours(&lease);
+        if !known && !held {
+            return Ok(());
         }
         record.prune(self.server_now()?);
-        if self.is_ours(&lease) {
+        if held {
             let spec = lease.spec.get_or_insert_default();
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
         }
-        self.write(&lock.name, Some(lease), &record, None).await.map(|_| ())
+        self.write(name, Some(lease), &record, None).await.map(|_| ())
     }
 }
 

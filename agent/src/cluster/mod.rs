@@ -82,6 +82,8 @@ pub struct Cluster {
     leases: Api<Lease>,
     namespaces: Api<Namespace>,
     pause: Mutex<Pause>,
+    /// One question about it at a time, however many are sick.
+    asking_pause: tokio::sync::Mutex<()>,
     /// What each Lease looked like when it last changed, and when that was seen.
     seen: Mutex<HashMap<String, Seen>>,
 }
@@ -122,6 +124,7 @@ impl Cluster {
             clock,
             server_clock,
             pause: Mutex::default(),
+            asking_pause: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
         }
     }

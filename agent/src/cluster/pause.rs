@@ -38,11 +38,15 @@ impl Cluster {
     /// The refusal, if it is; or if that cannot be known, for a hard remedy. A soft one goes by
     /// what was last known.
     pub(super) async fn not_paused(&self, rung: Rung) -> Result<(), Refusal> {
+        let may_guess = !rung.is_hard();
+        let _one_at_a_time = self.asking_pause.lock().await;
         let known = *self.pause.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         let within = |at: Option<Moment>, span| at.is_some_and(|at| now.since(at) < span);
-        let may_guess = !rung.is_hard();
-        let in_vain = may_guess && within(known.in_vain, GIVE_UP);
+        let in_vain = within(known.in_vain, GIVE_UP);
+        if in_vain && !may_guess {
+            return Err(no_answer(&ApiError::TimedOut));
+        }
         let paused = if within(known.asked, FRESH) || in_vain {
             known.paused
         } else {

@@ -25,8 +25,8 @@ pub(super) struct Workload {
     pub(super) name: String,
     /// How many pods it should have.
     pub(super) replicas: u32,
-    /// How many of them are ready.
-    pub(super) ready: u32,
+    /// How many of them are ready; `None` where its kind does not tell us.
+    pub(super) ready: Option<u32>,
     /// What it is in the middle of.
     pub(super) rolling: Option<Rolling>,
 }
@@ -39,6 +39,10 @@ impl Cluster {
             return Ok(of_one("Pod", namespace, &pod.name));
         };
         let name = owner.name.as_str();
+        if !is_name(name) {
+            // Whoever may make pods may claim any owner: what is no name leads nowhere.
+            return Ok(of_one("Pod", namespace, &pod.name));
+        }
         Ok(match (group(owner), owner.kind.as_str()) {
             ("apps", "ReplicaSet") => self.of_replica_set(namespace, name).await?,
             ("apps", "StatefulSet") => {
@@ -56,6 +60,7 @@ impl Cluster {
         let set = self.read::<ReplicaSet>(namespace, name).await?;
         let mut owners = set.metadata.owner_references.iter().flatten();
         match owners.find(|owner| owner.controller == Some(true)) {
+            Some(owner) if !is_name(&owner.name) => Ok(replica_set(namespace, &set)),
             Some(owner) if group(owner) == "apps" && owner.kind == "Deployment" => {
                 let above = self.read::<Deployment>(namespace, &owner.name).await?;
                 Ok(deployment(namespace, &above))
@@ -80,6 +85,12 @@ impl Cluster {
     }
 }
 
+/// A DNS subdomain (RFC 1123), as the API server demands of workloads' names.
+fn is_name(text: &str) -> bool {
+    let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    !text.is_empty() && text.len() <= 253 && text.bytes().all(plain)
+}
+
 fn group(owner: &OwnerReference) -> &str {
     owner.api_version.split_once('/').map_or("", |(group, _)| group)
 }
@@ -90,7 +101,7 @@ fn of_one(kind: &str, namespace: &str, name: &str) -> Workload {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         replicas: 1,
-        ready: 0,
+        ready: None,
         rolling: None,
     }
 }
@@ -122,7 +133,7 @@ impl Progress {
             namespace: namespace.to_owned(),
             name: metadata.name.clone().unwrap_or_default(),
             replicas: u32::try_from(wanted).unwrap_or(0),
-            ready: u32::try_from(ready).unwrap_or(0),
+            ready: Some(u32::try_from(ready).unwrap_or(0)),
             rolling,
         }
     }
@@ -286,7 +297,7 @@ mod tests {
             });
             daemon_set("default", &from_value(object).unwrap())
         };
-        assert_eq!((set(5).replicas, set(5).ready, set(5).rolling), (5, 4, None));
+        assert_eq!((set(5).replicas, set(5).ready, set(5).rolling), (5, Some(4), None));
         assert_eq!(set(2).rolling, Some(Rolling::Updating));
     }
 }

@@ -96,6 +96,8 @@ pub struct Case {
     pub(super) trigger: Trigger,
     pub(super) confirms: u32,
     pub(super) climbed_from: Option<i64>,
+    /// What is verified was intended by a former life of the agent.
+    resumed: bool,
     pub(super) counts_as_polled: bool,
     pub(super) counts_as_failing: bool,
     /// What the cluster said last, and until when a refusal of it holds.
@@ -127,6 +129,7 @@ impl Case {
             trigger: Trigger::Tick,
             confirms: 0,
             climbed_from: None,
+            resumed: false,
             counts_as_polled: false,
             counts_as_failing: false,
             clearance: Clearance::Unasked,
@@ -180,16 +183,24 @@ impl Case {
                 Ok(()) => Clearance::Given(rung),
                 Err((refusal, wait)) => {
                     self.refused_until = now + wait;
-                    Clearance::Refused(refusal)
+                    Clearance::Refused(rung, refusal)
                 }
             };
         }
         expected
     }
 
+    /// What the cluster refused to another pod of its workload, it refuses to this one too.
+    pub(super) fn refused_with(&mut self, rung: Rung, refusal: &Refusal, until: Moment) {
+        if matches!(self.clearance, Clearance::Unasked) {
+            self.clearance = Clearance::Refused(rung, refusal.clone());
+            self.refused_until = until;
+        }
+    }
+
     /// A refusal is asked for again after a while: the world moves.
     pub(super) fn forget_old_answer(&mut self, now: Moment) {
-        if matches!(self.clearance, Clearance::Refused(_)) && now >= self.refused_until {
+        if matches!(self.clearance, Clearance::Refused(..)) && now >= self.refused_until {
             self.clearance = Clearance::Unasked;
         }
     }
@@ -315,6 +326,7 @@ impl Case {
         let State::Healing { rung, before, judged, .. } = &self.state else { return None };
         let (rung, before, judged) = (*rung, *before, judged.clone());
         let same = rung.is_hard() || self.target.id.instance == judged;
+        self.resumed = false;
         self.history.treated(rung, now);
         Some((self.start_window(Verification::new(rung, before, now), judged, incident), same))
     }
@@ -328,6 +340,7 @@ impl Case {
         judged: String,
         now: Moment,
     ) -> (Verification, bool) {
+        self.resumed = true;
         let same = rung.is_hard() || self.target.id.instance == judged;
         (self.start_window(Verification::new(rung, before, now), judged, Some(incident)), same)
     }
@@ -353,6 +366,24 @@ impl Case {
     pub(super) fn observe(&mut self, now_is: Verification) {
         if let State::Verifying { verification, .. } = &mut self.state {
             *verification = now_is;
+        }
+    }
+
+    /// A successor that never came proves the remedy wrong only where nothing else may have kept it:
+    /// not the kubelet's back-off or a slow start, and not a remedy that was, after all, not given
+    /// (a former life of the agent may have died before it).
+    pub(super) fn as_far_as_known(&self, outcome: Outcome, of: &Verification) -> Outcome {
+        let State::Verifying { judged, .. } = &self.state else { return outcome };
+        let perhaps_never_given =
+            self.resumed && self.target.id.instance == *judged && !self.absent;
+        let waited_in_vain = of.rung.is_hard() && !of.is_open();
+        match outcome {
+            Outcome::NotHealed
+                if waited_in_vain && (self.target.pod.is_some() || perhaps_never_given) =>
+            {
+                Outcome::Unverified
+            }
+            outcome => outcome,
         }
     }
 
@@ -385,7 +416,7 @@ impl Case {
             }
             State::Verifying { verification, .. } if self.absent => {
                 let outcome = match verification.rung.is_hard() {
-                    true => Outcome::NotHealed,
+                    true => self.as_far_as_known(Outcome::NotHealed, verification),
                     false => Outcome::Unverified,
                 };
                 Some((verification.clone(), outcome, "its process ended and none took its place"))

@@ -170,7 +170,8 @@ impl Engine {
         count_for_node(case, &mut self.node);
         // Nothing to look at; but a treatment does not wait for a successor for ever.
         let waits = matches!(case.state, State::Verifying { .. });
-        self.due[index] = waits.then_some(now + self.policy.warm_up);
+        let comes_back = self.policy.comes_back(case.target.pod.is_some());
+        self.due[index] = waits.then_some(now + comes_back);
     }
 
     fn removed(&mut self, index: Index, now: Moment, out: &mut Vec<Command>) {
@@ -207,12 +208,28 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         let granted = answer.is_ok();
+        if let Err((refusal, wait)) = &answer
+            && refusal.gate.is_of_workload()
+        {
+            self.refuse_siblings(index, rung, refusal, now + *wait);
+        }
         let case = self.cases.get_mut(index).and_then(Option::as_mut);
         match case.map(|case| case.answered(rung, answer, now)) {
             // What the node's gates say may have changed meanwhile: they are asked again.
             Some(true) => self.schedule(index, now, pace::GAP),
             _ if granted => out.push(Command::Release(index)),
             _ => {}
+        }
+    }
+
+    /// A hundred sick pods of one workload are one question.
+    fn refuse_siblings(&mut self, index: Index, rung: Rung, refusal: &Refusal, until: Moment) {
+        let owner = |case: &Case| Some(case.target.pod.as_ref()?.owner.as_ref()?.uid.clone());
+        let Some(owner_of_asker) = self.case(index).and_then(owner) else { return };
+        for case in self.cases.iter_mut().flatten() {
+            if owner(case).as_ref() == Some(&owner_of_asker) {
+                case.refused_with(rung, refusal, until);
+            }
         }
     }
 
@@ -318,8 +335,10 @@ impl Engine {
             State::Verifying { verification, judged, .. } => {
                 let (mut verification, judged) = (verification.clone(), judged.clone());
                 let finding = case.finding(decision.action, verification.rung, &judged);
+                let comes_back = self.policy.comes_back(case.target.pod.is_some());
                 let outcome =
-                    verification.judge(now, &finding, self.pace.verify_window, self.policy.warm_up);
+                    verification.judge(now, &finding, self.pace.verify_window, comes_back);
+                let outcome = outcome.map(|outcome| case.as_far_as_known(outcome, &verification));
                 if let Some(outcome) = outcome {
                     let policy = &self.policy;
                     out.push(conclude(index, case, policy, &verification, outcome, None, now));
@@ -483,6 +502,7 @@ impl Engine {
         case.history.treated(rung, treated);
         if let Some((outcome, at)) = ended {
             let ceiling = self.policy.ceiling(case.target.ceiling, Source::Model);
+            let ceiling = case.target.reachable(ceiling);
             case.history.concluded(rung, outcome, ceiling, at);
         }
         if rung.is_hard() {
@@ -537,7 +557,7 @@ fn conclude(
     now: Moment,
 ) -> Command {
     let source = case.decision.map_or(Source::Model, |decision| decision.source);
-    let ceiling = policy.ceiling(case.target.ceiling, source);
+    let ceiling = case.target.reachable(policy.ceiling(case.target.ceiling, source));
     let incident = case.end_treatment(verification.rung, outcome, ceiling, now);
     let fact = Fact::Concluded {
         incident,

@@ -18,8 +18,9 @@ pub struct History {
     soft_failed: bool,
     last_restart: Option<Moment>,
     last_evict: Option<Moment>,
-    /// A hard remedy that came to nothing.
+    /// The last hard remedy that came to nothing, and how many in a row did.
     last_undone: Option<Moment>,
+    undone: u32,
     climbed: Option<(Rung, Moment)>,
     exhausted: bool,
     well_since: Option<Moment>,
@@ -49,12 +50,22 @@ impl History {
             Rung::Evict => self.last_evict = None,
         }
         self.last_undone = Some(now);
+        self.undone = self.undone.saturating_add(1);
+    }
+
+    /// What keeps coming to nothing is tried ever more seldom.
+    fn hard_retry(&self, policy: &Policy) -> Duration {
+        let doublings = self.undone.saturating_sub(1).min(10);
+        (policy.hard_retry * 2_u32.pow(doublings)).min(policy.restart_cooldown)
     }
 
     /// A treatment ended. One that did not help climbs a rung, within `ceiling`; beyond it the
     /// remedies are used up. One that could not even be given proves nothing, and so licenses
     /// nothing stronger: it is tried again, but not soon.
     pub fn concluded(&mut self, rung: Rung, outcome: Outcome, ceiling: Rung, now: Moment) {
+        if rung.is_hard() && outcome != Outcome::Failed {
+            self.undone = 0;
+        }
         match outcome {
             Outcome::Healed => self.climbed = None,
             Outcome::Unverified => {}
@@ -107,9 +118,9 @@ impl History {
             Rung::Soft if self.soft_failed => left(self.last_soft, policy.soft_retry),
             Rung::Soft => left(self.last_soft, policy.soft_cooldown),
             Rung::Restart => left(self.last_restart, policy.restart_cooldown)
-                .max(left(self.last_undone, policy.hard_retry)),
+                .max(left(self.last_undone, self.hard_retry(policy))),
             Rung::Evict => left(self.last_evict, policy.restart_cooldown)
-                .max(left(self.last_undone, policy.hard_retry)),
+                .max(left(self.last_undone, self.hard_retry(policy))),
         }
     }
 }

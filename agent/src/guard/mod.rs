@@ -54,8 +54,8 @@ pub enum Denial {
 pub enum Clearance {
     /// Nothing yet, or too long ago.
     Unasked,
-    /// No.
-    Refused(Refusal),
+    /// No, to this remedy, and so to any stronger one.
+    Refused(Rung, Refusal),
     /// Nothing against it, just now.
     Given(Rung),
 }
@@ -79,6 +79,9 @@ pub struct Policy {
     pub node_budget: u32,
     /// How long a new instance may take to answer before it counts as failing.
     pub warm_up: Duration,
+    /// How long a pod's container, restarted, may take to be there and ready: the kubelet backs off
+    /// for up to five minutes. A process is given [`Self::warm_up`].
+    pub pod_comes_back: Duration,
     /// How long a target must be well before used-up remedies are forgotten.
     pub forgive_after: Duration,
     /// Nothing is done; what would have been is told.
@@ -86,6 +89,12 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// How long to wait for a target's successor after a hard remedy.
+    #[must_use]
+    pub const fn comes_back(&self, is_pod: bool) -> Duration {
+        if is_pod { self.pod_comes_back } else { self.warm_up }
+    }
+
     /// The strongest remedy for a target with this ceiling, if `source` decides.
     #[must_use]
     pub fn ceiling(&self, target: Rung, source: Source) -> Rung {
@@ -108,6 +117,7 @@ impl Default for Policy {
             hard_retry: Duration::from_secs(30),
             node_budget: 2,
             warm_up: Duration::from_secs(60),
+            pod_comes_back: Duration::from_secs(420),
             forgive_after: Duration::from_secs(300),
             dry_run: false,
         }
@@ -214,8 +224,10 @@ pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, D
     match q.clearance {
         None => Ok(Permit { rung }),
         Some(Clearance::Given(given)) if *given == rung => Ok(Permit { rung }),
-        Some(Clearance::Refused(refusal)) => Err(Denial::Refused(refusal.clone())),
-        Some(Clearance::Unasked | Clearance::Given(_)) => Err(Denial::AskCluster),
+        Some(Clearance::Refused(refused, refusal)) if *refused <= rung => {
+            Err(Denial::Refused(refusal.clone()))
+        }
+        Some(_) => Err(Denial::AskCluster),
     }
 }
 

@@ -66,6 +66,15 @@ impl Gate {
         Self::WorkloadLock,
     ];
 
+    /// Whether what it refuses to one pod it refuses to all of its workload.
+    #[must_use]
+    pub const fn is_of_workload(self) -> bool {
+        matches!(
+            self,
+            Self::Rollout | Self::Overload | Self::WorkloadLock | Self::Exhausted | Self::Paused
+        )
+    }
+
     /// The gate's name, as in metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -137,6 +146,8 @@ pub enum Why {
     Budget(Arc<str>),
     /// Sick pods, of all that the workload has.
     MostAreSick(u32, u32),
+    /// Other nodes are given time to say that their pods are sick too.
+    Counting,
     /// Who holds the workload's lock.
     LockedBy(Arc<str>),
     /// Hard heals within ten minutes, and how many the workload may have.
@@ -189,6 +200,9 @@ impl fmt::Display for Why {
             Self::Budget(said) => f.write_str(said),
             Self::MostAreSick(sick, all) => {
                 write!(f, "{sick} of the workload's {all} pods are sick: scale or wait")
+            }
+            Self::Counting => {
+                f.write_str("whether others of its workload are sick is being counted")
             }
             Self::LockedBy(holder) => write!(f, "another of its pods is treated by {holder}"),
             Self::ShareSpent(heals, most) => {

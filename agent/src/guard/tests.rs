@@ -309,7 +309,9 @@ fn the_cluster_is_asked_last_and_its_word_counts_for_one_remedy() {
         (Clearance::Unasked, Err(Denial::AskCluster)),
         (Clearance::Given(Rung::Soft), Err(Denial::AskCluster)),
         (Clearance::Given(Rung::Restart), Ok(Rung::Restart)),
-        (Clearance::Refused(refusal.clone()), Err(Denial::Refused(refusal.clone()))),
+        (Clearance::Refused(Rung::Restart, refusal.clone()), Err(Denial::Refused(refusal.clone()))),
+        (Clearance::Refused(Rung::Soft, refusal.clone()), Err(Denial::Refused(refusal.clone()))),
+        (Clearance::Refused(Rung::Evict, refusal.clone()), Err(Denial::AskCluster)),
     ] {
         scene.clearance = Some(clearance);
         assert_eq!(scene.answer(), answer);

@@ -125,6 +125,8 @@ pub struct Agent {
     commands: Vec<Command>,
     lives: u64,
     pause_checked: Moment,
+    /// Told to stop: what is under way ends, and nothing begins.
+    draining: bool,
 }
 
 /// Results that may wait for the loop; a task that finds the queue full waits, nothing is lost.
@@ -178,6 +180,7 @@ impl Agent {
             commands: Vec::new(),
             lives: 0,
             pause_checked: Moment::default(),
+            draining: false,
         }
     }
 
@@ -204,6 +207,7 @@ impl Agent {
                 () = until(due, self.clock) => self.handle(Event::Tick),
             }
         }
+        self.draining = true;
         self.finish_treatments().await;
         self.release_all().await;
         info!("stopped; targets are left as they are");
@@ -254,10 +258,14 @@ impl Agent {
             let paused = self.config.pause_file.as_ref().is_some_and(|file| file.exists());
             self.engine.set_paused(paused);
         }
+        if self.draining {
+            self.engine.set_paused(true);
+        }
     }
 
     fn carry_out(&mut self, command: Command) {
         match command {
+            Command::Look(..) | Command::Ask(..) if self.draining => {}
             Command::Look(index, trigger) => self.look(index, trigger),
             Command::Ask(index, rung) => self.ask(index, rung),
             Command::Release(index) => self.release_of(index, None),
@@ -363,6 +371,9 @@ impl Agent {
                     self.handle(looked);
                 }
             }
+            Done::Treated(treated) if !self.is_under_way(&treated) => {
+                warn!("word of a remedy came when nobody waited for it any more");
+            }
             Done::Treated(treated) => {
                 let senses = self.senses.get_mut(&treated.index);
                 if let Some(senses) = senses.filter(|s| Some(s.life()) == treated.life) {
@@ -375,6 +386,12 @@ impl Agent {
                 });
             }
         }
+    }
+
+    /// Whether the place still has the patient that was treated, and waits for word of it.
+    fn is_under_way(&self, treated: &Treated) -> bool {
+        let case = self.engine.case(treated.index);
+        case.is_some_and(|case| case.target.id.uid == treated.uid)
     }
 
     fn woken(&mut self, wake: Wake) {

@@ -2,7 +2,7 @@
 //! their containers.
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 use tracing::{info, warn};
 
 use super::{Done, world::World};
@@ -29,6 +29,24 @@ const QUEUE: usize = 64;
 struct Known {
     patient: Patient,
     container: Option<Container>,
+    /// Waits for the end of the container's first process; ends with what is known of the pod.
+    end: Option<AbortOnDrop>,
+}
+
+/// A task that nobody needs once this is gone.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A container to look for again: the pod's uid, the container's id, and how often it was tried.
+struct Again {
+    uid: String,
+    container_id: String,
+    tries: u32,
 }
 
 /// Joins both sides and tells the loop.
@@ -38,7 +56,7 @@ struct Ward {
     notices: mpsc::Sender<Notice>,
     /// By the pod's uid.
     known: HashMap<String, Known>,
-    again: mpsc::Sender<(Patient, u32)>,
+    again: mpsc::Sender<Again>,
     full: bool,
 }
 
@@ -59,7 +77,7 @@ pub(super) async fn follow(
     loop {
         let told = tokio::select! {
             Some(change) = heard.recv() => ward.take(change).await,
-            Some((patient, tries)) = retries.recv() => ward.retry(patient, tries).await,
+            Some(again) = retries.recv() => ward.retry(again).await,
             () = ward.done.closed() => break,
         };
         if told.is_err() {
@@ -81,12 +99,13 @@ impl Ward {
         }
     }
 
-    /// Only if nothing newer was told of the pod meanwhile.
-    async fn retry(&mut self, patient: Patient, tries: u32) -> Told {
-        let waits = self.known.get(&patient.pod.uid).is_some_and(|known| {
-            known.container.is_none() && known.patient.pod.container_id == patient.pod.container_id
-        });
-        if waits { self.patient(patient, tries).await } else { Ok(()) }
+    /// With what is known of the pod by now: its owner may have thought otherwise meanwhile.
+    async fn retry(&mut self, again: Again) -> Told {
+        let Some(known) = self.known.get(&again.uid) else { return Ok(()) };
+        let waits =
+            known.container.is_none() && known.patient.pod.container_id == again.container_id;
+        let patient = known.patient.clone();
+        if waits { self.patient(patient, again.tries).await } else { Ok(()) }
     }
 
     async fn patient(&mut self, patient: Patient, tries: u32) -> Told {
@@ -106,29 +125,30 @@ impl Ward {
             self.refuse(&patient);
             return Ok(());
         }
-        let container = match before.filter(|_| same_life) {
-            Some(Known { patient: old, container }) => {
+        let (container, end) = match before.filter(|_| same_life) {
+            Some(Known { patient: old, container, end }) => {
                 let settings_are_same = Patient { ready: patient.ready, ..old } == patient;
                 if settings_are_same {
                     let uid = patient.pod.target_uid();
                     self.done.send(Done::Ready(uid, patient.ready)).await?;
-                    self.known.insert(patient.pod.uid.clone(), Known { patient, container });
+                    self.known.insert(patient.pod.uid.clone(), Known { patient, container, end });
                     return Ok(());
                 }
-                container
+                (container, end)
             }
-            None => self.find(&patient, tries).await,
+            None => (self.find(&patient, tries).await, None),
         };
+        let mut end = end;
         if let Some(container) = &container {
             let target = target_of(&patient, container);
             let (target_uid, instance) = (target.id.uid.clone(), target.id.instance.clone());
             self.done.send(Done::Found(Box::new(target))).await?;
             self.done.send(Done::Ready(target_uid.clone(), patient.ready)).await?;
             if !same_life {
-                self.await_end(container, target_uid, instance);
+                end = Some(self.await_end(container, target_uid, instance));
             }
         }
-        self.known.insert(uid, Known { patient, container });
+        self.known.insert(uid, Known { patient, container, end });
         Ok(())
     }
 
@@ -139,11 +159,13 @@ impl Ward {
                 if tries == 0 {
                     info!(pod = patient.pod.full_name(), %error, "looking for its container");
                 }
-                let (again, patient) = (self.again.clone(), patient.clone());
+                let pod = &patient.pod;
+                let (uid, container_id) = (pod.uid.clone(), pod.container_id.clone());
+                let again = self.again.clone();
                 tokio::spawn(async move {
                     sleep(RETRY).await;
                     // Where as many wait as are watched, the next change tells anew.
-                    let _ = again.try_send((patient, tries + 1));
+                    let _ = again.try_send(Again { uid, container_id, tries: tries + 1 });
                 });
                 None
             }
@@ -156,9 +178,9 @@ impl Ward {
     }
 
     /// The kernel tells of a process's end a second before the API server does.
-    fn await_end(&self, container: &Container, uid: String, instance: String) {
+    fn await_end(&self, container: &Container, uid: String, instance: String) -> AbortOnDrop {
         let (world, done, main) = (Arc::clone(&self.world), self.done.clone(), container.main);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             tokio::select! {
                 () = world.ended(main) => {
                     // The loop is gone only when the agent stops.
@@ -167,6 +189,7 @@ impl Ward {
                 () = done.closed() => {}
             }
         });
+        AbortOnDrop(task.abort_handle())
     }
 
     async fn stopped(&mut self, uid: &str) -> Told {

@@ -1,7 +1,7 @@
 //! Gives one remedy: the intention on disk first, then the act, then word of it.
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tracing::{error, warn};
 
 use super::{Done, senses::Life, world::World};
@@ -14,6 +14,9 @@ use crate::{
     signal::health::Responses,
     target::{Rung, Target},
 };
+
+/// An intention that is not on disk by then comes too late.
+const DISK: Duration = Duration::from_secs(3);
 
 /// What is to be done, to whom, and why.
 pub(super) struct Treatment {
@@ -35,6 +38,8 @@ pub(super) struct Treatment {
 #[derive(Debug)]
 pub(super) struct Treated {
     pub(super) index: Index,
+    /// The target that was treated.
+    pub(super) uid: String,
     /// The instance that was treated.
     pub(super) life: Option<Life>,
     pub(super) incident: Option<i64>,
@@ -57,11 +62,12 @@ fn undone(reason: impl Into<String>) -> Remedied {
 impl Treatment {
     async fn give(self) -> Treated {
         let (index, life, rung) = (self.index, self.life, self.intent.rung);
+        let uid = self.target.id.uid.clone();
         let incident = match self.write_down().await {
             Ok(incident) => incident,
             Err(reason) if rung.is_hard() => {
                 let result = undone(reason);
-                return Treated { index, life, incident: None, result, responses: [0; 5] };
+                return Treated { index, uid, life, incident: None, result, responses: [0; 5] };
             }
             Err(reason) => {
                 warn!(reason, "a soft heal goes on without its journal entry");
@@ -80,7 +86,7 @@ impl Treatment {
             (Ok(()), Rung::Evict) => self.evict().await,
             (Ok(()), Rung::Observe) => undone("to observe is no remedy"),
         };
-        Treated { index, life, incident, result, responses }
+        Treated { index, uid, life, incident, result, responses }
     }
 
     /// The journal's disk may have been slow: a lock that others may take soon is none.
@@ -99,7 +105,12 @@ impl Treatment {
         let (brain, now) = (Arc::clone(&self.brain), self.clock.now());
         let written =
             spawn_blocking(move || journal.intend(&intent_of(&target, &intent, &brain, now)));
-        match written.await {
+        let Ok(written) = timeout(DISK, written).await else {
+            // It may still be written; then the next life of the agent finds it and verifies it.
+            error!("the journal's disk is too slow: no hard heals until it is not");
+            return Err(format!("the intention was not on disk within {} s", DISK.as_secs()));
+        };
+        match written {
             Ok(Ok(incident)) => Ok(Some(incident)),
             Ok(Err(error)) => {
                 error!(%error, "the journal takes no intentions: no hard heals until it does");
@@ -115,13 +126,10 @@ impl Treatment {
         else {
             return undone("only a pod of a cluster can be evicted");
         };
-        let Some(goal) = cluster.goal(pod).await else {
-            return undone("the API server does not tell of its workload");
-        };
         if let Err(result) = cluster.evict(pod, lock).await {
             return result;
         }
-        let (outcome, text) = cluster.replaced(pod, goal, self.verify_window).await;
+        let (outcome, text) = cluster.replaced(pod, lock, self.verify_window).await;
         Remedied::Ended(outcome, text)
     }
 }

@@ -2,7 +2,13 @@
 mod routes;
 mod view;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -53,7 +59,17 @@ impl Server {
     /// # Errors
     /// If the address cannot be had, most often because another agent runs.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await? })
+        let listener = match TcpListener::bind(address).await {
+            // All addresses were meant, and this machine has no IPv6.
+            Err(error)
+                if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+                    && address.ip() == Ipv6Addr::UNSPECIFIED =>
+            {
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?
+            }
+            listener => listener?,
+        };
+        Ok(Self { listener })
     }
 
     /// Where it listens.

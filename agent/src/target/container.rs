@@ -5,7 +5,7 @@
 //! id is in the name of its directory everywhere. The directory found is the container's own: the
 //! sandbox's lies beside it, under another id, and is never touched.
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io,
     path::{Path, PathBuf},
 };
@@ -92,9 +92,10 @@ fn search(tree: &Tree, hierarchies: &Hierarchies) -> HashMap<String, PathBuf> {
     let Some(mount) = mount.or(hierarchies.cpu.as_ref()) else { return HashMap::new() };
     let top = tree.below_root(&mount.point);
     let mut found = HashMap::new();
-    let mut pending = vec![top.clone()];
+    let mut pending = VecDeque::from([top.clone()]);
     let mut seen = 0;
-    while let Some(directory) = pending.pop() {
+    // The shallowest first: below a container's own cgroup somebody else may choose the names.
+    while let Some(directory) = pending.pop_front() {
         seen += 1;
         if seen > MAX_DIRECTORIES {
             break;
@@ -103,7 +104,7 @@ fn search(tree: &Tree, hierarchies: &Hierarchies) -> HashMap<String, PathBuf> {
         if let Some(id) = name.and_then(id_of_directory)
             && let Ok(relative) = directory.strip_prefix(&top)
         {
-            found.insert(id.to_owned(), relative.to_owned());
+            found.entry(id.to_owned()).or_insert_with(|| relative.to_owned());
         }
         // A node that is itself a container (kind) has its pods below a container's cgroup.
         pending.extend(children(&directory));

@@ -161,6 +161,18 @@ pub struct Target {
     pub no_evict: Option<Obstacle>,
 }
 
+impl Target {
+    /// The strongest remedy up to `ceiling` that can be given at all.
+    #[must_use]
+    pub fn reachable(&self, ceiling: Rung) -> Rung {
+        match ceiling {
+            Rung::Evict if self.no_evict.is_some() => self.reachable(Rung::Restart),
+            Rung::Restart if self.no_restart.is_some() => Rung::Soft,
+            other => other,
+        }
+    }
+}
+
 #[cfg(test)]
 impl Target {
     /// A target for tests: polled, up to a restart, known by its name and the number of its life.

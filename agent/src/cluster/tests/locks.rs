@@ -23,10 +23,11 @@ fn writes_lease(asked: &Logged) -> bool {
 async fn of_two_agents_that_race_one_gets_the_lock() {
     let scene = Scene::new(MANY);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
+    let (first, second) = (scene.first(), scene.pod(&scene.pods[1]));
+    counted(&a, &first).await;
+    counted(&b, &second).await;
     scene.fake.set_latency(Duration::from_millis(20));
-    // First where neither finds a Lease, then where both find the same one.
     for round in 0..2 {
-        let (first, second) = (scene.first(), scene.pod(&scene.pods[1]));
         let both = join!(clear(&a, &first), clear(&b, &second));
         let (lock, winner, refusal) = match both {
             (Ok(lock), Err(refusal)) => (lock, &a, refusal),
@@ -173,19 +174,17 @@ async fn a_lock_given_back_is_nobodys_and_says_how_it_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_whose_answer_was_lost_is_not_used_not_even_by_its_holder() {
+async fn a_lock_whose_answer_was_lost_is_not_used_and_given_back() {
     for fault in [Fault::Lost, Fault::Hang { applied: true }] {
         let scene = Scene::new(MANY);
         let a = scene.agent("node1");
+        counted(&a, &scene.first()).await;
         scene.fake.fail_next(1, writes_lease, fault);
         assert_eq!(refused(&a, &scene.first()).await.0, "api_server");
         assert_eq!(scene.holder(), "node1/1", "it was applied");
-        let (gate, why) = refused(&a, &scene.first()).await;
-        assert_eq!((gate, why.contains("node1/1")), ("workload_lock", true), "{why}");
-        seconds(61).await;
-        let lock = clear(&a, &scene.first()).await.unwrap();
-        assert_eq!(scene.record().heals.len(), 2, "what may have been done counts");
-        drop(lock);
+        seconds(1).await;
+        assert_eq!((scene.holder(), scene.record().heals.len()), (String::new(), 0));
+        assert!(clear(&a, &scene.first()).await.is_ok());
     }
 }
 
@@ -233,15 +232,15 @@ async fn sick_pods_of_several_nodes_add_up_to_an_overload() {
     let scene = Scene::new(5);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
     let sick = |name: &str, sick| Request { sick, ..request(&scene.pod(name), Rung::Restart) };
-    let lock = a.clear(&sick(&scene.pods[0], 2)).await.unwrap().unwrap();
-    let (refusal, wait) = b.clear(&sick(&scene.pods[1], 1)).await.unwrap_err();
+    let lock = ask(&a, &sick(&scene.pods[0], 2)).await.unwrap().unwrap();
+    let (refusal, wait) = ask(&b, &sick(&scene.pods[1], 1)).await.unwrap_err();
     assert_eq!(refusal.gate.name(), "overload");
     assert!(refusal.why.to_string().contains("3 of the workload's 5 pods"), "{}", refusal.why);
     assert_eq!(wait, Duration::from_secs(30));
     a.release(lock, None).await;
-    // What a node said counts for a minute.
-    seconds(61).await;
-    assert!(b.clear(&sick(&scene.pods[1], 1)).await.is_ok());
+    // What a node said counts for three minutes.
+    seconds(181).await;
+    assert!(ask(&b, &sick(&scene.pods[1], 1)).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,9 +284,10 @@ async fn a_record_that_nobody_can_read_forbids_everything_and_stays_as_it_is() {
 async fn a_lock_that_others_take_faster_each_time_is_given_up_without_harm() {
     let scene = Scene::new(MANY);
     let a = scene.agent("node1");
+    counted(&a, &scene.first()).await;
     let conflict = Fault::Status { code: 409, retry_after: None };
     scene.fake.fail_next(4, writes_lease, conflict);
     let (gate, why) = refused(&a, &scene.first()).await;
     assert_eq!((gate, why.contains("who were faster")), ("workload_lock", true), "{why}");
-    assert!(scene.lease().is_none());
+    assert_eq!((scene.holder(), scene.record().heals.len()), (String::new(), 0));
 }

@@ -8,15 +8,15 @@ mod pods;
 mod recorded;
 mod workloads;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use fake_apiserver::{FakeApi, Kind, Logged, PodTemplate};
 use serde_json::{Value, from_value};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{Cluster, Identity, Lock, Request, Requests, lease::Record};
 use crate::{
-    guard::Refusal,
+    guard::{Refusal, Why},
     moment::Clock,
     target::{
         Rung,
@@ -102,9 +102,27 @@ fn request(pod: &Arc<PodRef>, rung: Rung) -> Request {
     Request { pod: Arc::clone(pod), rung, sick: 1, dry_run: false }
 }
 
+/// Asks, and asks again once the sick pods of other nodes have been counted.
+async fn ask(agent: &Arc<Cluster>, request: &Request) -> Result<Option<Lock>, (Refusal, Duration)> {
+    match agent.clear(request).await {
+        Err((Refusal { why: Why::Counting, .. }, wait)) => {
+            sleep(wait).await;
+            agent.clear(request).await
+        }
+        answer => answer,
+    }
+}
+
+/// Lets the agent say that the pod is sick, long enough ago for it to be healed.
+async fn counted(agent: &Arc<Cluster>, pod: &Arc<PodRef>) {
+    let (refusal, wait) = agent.clear(&request(pod, Rung::Restart)).await.unwrap_err();
+    assert_eq!(refusal.why, Why::Counting);
+    sleep(wait).await;
+}
+
 /// Asks for a restart.
 async fn clear(agent: &Arc<Cluster>, pod: &Arc<PodRef>) -> Result<Lock, Refusal> {
-    let cleared = agent.clear(&request(pod, Rung::Restart)).await;
+    let cleared = ask(agent, &request(pod, Rung::Restart)).await;
     cleared.map(|lock| lock.expect("a restart without a lock")).map_err(|(refusal, _)| refusal)
 }
 

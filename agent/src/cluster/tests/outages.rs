@@ -25,6 +25,8 @@ async fn while_the_server_is_away_soft_heals_go_on_and_hard_ones_wait() {
     assert_eq!((refusal.gate, wait), (Gate::ApiServer, Duration::from_secs(5)));
     assert!(refusal.why.to_string().starts_with("the API server cannot be asked"));
     scene.fake.down(false);
+    // It was asked in vain, and is not bothered again at once.
+    sleep(wait).await;
     assert!(clear(&agent, &pod).await.is_ok());
 }
 

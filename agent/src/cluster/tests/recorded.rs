@@ -33,7 +33,7 @@ fn subject(recording: &str) -> (PodRef, bool) {
         container: "app".into(),
         container_id: "0".repeat(64),
         owner: None,
-        grace: std::time::Duration::ZERO,
+        grace: Duration::ZERO,
     };
     (pod, exchange.path.contains("dryRun=All"))
 }

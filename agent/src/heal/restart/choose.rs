@@ -144,12 +144,15 @@ fn stands_in(theirs: &Cgroups, ours: &Cgroups) -> bool {
 }
 
 /// The first process of a PID namespace is sent no signal that it does not catch, but SIGKILL
-/// from outside.
+/// from outside. One that it blocks is kept for it: that is how a small init (tini) takes them.
 fn deaf_to_term(status: &str) -> bool {
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let mask = |name| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+    };
     let term = 1 << (libc::SIGTERM - 1);
-    leads_namespace(status) && caught.is_some_and(|mask| mask & term == 0)
+    let takes = |name| mask(name).is_none_or(|mask| mask & term != 0);
+    leads_namespace(status) && !takes("SigCgt:") && !takes("SigBlk:")
 }
 
 #[cfg(test)]
@@ -236,12 +239,15 @@ mod tests {
     #[test]
     fn a_containers_first_process_without_a_handler_is_deaf() {
         let status = |pids: &str, caught: &str| {
-            deaf_to_term(&format!("Name:\tx\nNSpid:\t{pids}\nSigCgt:\t{caught}\n"))
+            let blocked = "SigBlk:\t0000000000000000";
+            deaf_to_term(&format!("Name:\tx\nNSpid:\t{pids}\n{blocked}\nSigCgt:\t{caught}\n"))
         };
         assert!(status("4242\t1", "0000000000000000"));
         assert!(status("4242\t7\t1", "0000000180000002"));
         assert!(!status("4242\t1", "0000000000004000"), "it catches SIGTERM");
         assert!(!status("4242", "0000000000000000") && !status("4242\t7", "0"));
+        let tini = "NSpid:\t4242\t1\nSigBlk:\t0000000000004000\nSigCgt:\t0000000000000000\n";
+        assert!(!deaf_to_term(tini), "it waits for what it blocks");
         assert!(!status("4242\t1", "x") && !deaf_to_term("") && !deaf_to_term("NSpid:\t5\t1\n"));
     }
 }
