@@ -27,7 +27,7 @@ use crate::{
 /// How long each cost is measured.
 const SPAN: Duration = Duration::from_secs(30);
 /// Before it is: until the agent has found and looked at everything.
-const SETTLE: Duration = Duration::from_secs(5);
+pub(super) const SETTLE: Duration = Duration::from_secs(5);
 /// Connections that ask without pause.
 const CLIENTS: usize = 4;
 
@@ -89,7 +89,7 @@ fn one(programs: &Programs, interrupt: &Interrupt, targets: usize, loaded: bool)
     })
 }
 
-fn pause(length: Duration, interrupt: &Interrupt) -> Result<()> {
+pub(super) fn pause(length: Duration, interrupt: &Interrupt) -> Result<()> {
     let until = Instant::now() + length;
     while Instant::now() < until {
         interrupt.check()?;
@@ -99,7 +99,7 @@ fn pause(length: Duration, interrupt: &Interrupt) -> Result<()> {
 }
 
 /// User and system time of a process, in clock ticks.
-fn cpu_ticks(pid: u32) -> Result<u64> {
+pub(super) fn cpu_ticks(pid: u32) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let after_name = stat.rsplit_once(')').context("no name in stat")?.1;
     let fields: Vec<&str> = after_name.split_whitespace().collect();
@@ -107,11 +107,11 @@ fn cpu_ticks(pid: u32) -> Result<u64> {
     Ok(field(11)? + field(12)?)
 }
 
-fn ticks_per_second() -> f64 {
+pub(super) fn ticks_per_second() -> f64 {
     nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as f64
 }
 
-fn rss_bytes(pid: u32) -> Result<u64> {
+pub(super) fn rss_bytes(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;

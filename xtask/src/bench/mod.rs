@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what it costs and how fast it is, on this machine, in one run.
 mod latency;
 mod load;
+mod node;
 
 use std::{fs, process::Command};
 
@@ -13,10 +14,11 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, and what
-/// the agent costs at 1, 110 and 500 targets.
+/// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, what the
+/// agent costs at 1, 110 and 500 targets, and what it costs a node and the API server at 110 and
+/// 500 pods.
 ///
-/// Takes about ten minutes after the release build. Needs root. Not a test: nothing fails when a
+/// Takes about 25 minutes after the release build. Needs root. Not a test: nothing fails when a
 /// number is large.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -40,6 +42,8 @@ enum Part {
     Latency,
     /// What the agent costs: minutes.
     Cost,
+    /// What it costs as a node's agent, and the API server: some ten minutes.
+    Node,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
@@ -62,6 +66,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
     if wanted(Part::Cost) {
         results.extend(load::measure(&programs, &interrupt)?);
+    }
+    if wanted(Part::Node) {
+        results.extend(node::measure(workspace, &programs, &interrupt)?);
     }
     results.insert("machine".to_owned(), machine()?);
     print_table(&results);

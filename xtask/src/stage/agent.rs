@@ -1,7 +1,7 @@
 //! The agent on stage, heard through its own log.
 use std::{
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -62,17 +62,31 @@ impl Agent {
         hear: impl Fn(&Line) + Send + 'static,
     ) -> Result<Self> {
         let (first, rest) = setup.urls.split_first().context("an agent without a target")?;
-        let port = free_port()?;
         let mut command = Command::new(&programs.agent);
         command.args(["--log", "json", "watch", first]);
         for url in rest {
             command.args(["--also", url]);
         }
+        command.arg("--state-dir").arg(&setup.state_dir).args(&setup.arguments);
+        Self::run(command, hear)
+    }
+
+    /// Starts one for the pods of `node1` and waits until it has been told of all of them.
+    pub(crate) fn start_on_node(
+        programs: &Programs,
+        kubeconfig: &Path,
+        state_dir: &Path,
+    ) -> Result<Self> {
+        let mut command = Command::new(&programs.agent);
+        command.args(["--log", "json", "agent", "--node-name", "node1"]);
+        command.arg("--state-dir").arg(state_dir).env("KUBECONFIG", kubeconfig);
+        Self::run(command, |_| ())
+    }
+
+    fn run(mut command: Command, hear: impl Fn(&Line) + Send + 'static) -> Result<Self> {
+        let port = free_port()?;
         command
             .args(["--listen", &format!("127.0.0.1:{port}")])
-            .arg("--state-dir")
-            .arg(&setup.state_dir)
-            .args(&setup.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -97,6 +111,13 @@ impl Agent {
         let mut agent = Self { child, log, listener: Some(listener), url };
         agent.wait_until_ready()?;
         Ok(agent)
+    }
+
+    /// A series of its metrics; 0 if it is not there.
+    pub(crate) fn metric(&self, series: &str) -> Result<f64> {
+        let page = minreq::get(format!("{}/metrics", self.url)).with_timeout(5).send()?;
+        let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        Ok(page.as_str()?.lines().find_map(value).unwrap_or_default())
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {

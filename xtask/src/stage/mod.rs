@@ -2,6 +2,7 @@
 //! own with a supervisor, and an agent beside it. Whatever is put on stage leaves it again when
 //! it is dropped: no process, cgroup or file stays behind.
 pub(crate) mod agent;
+pub(crate) mod apiserver;
 pub(crate) mod cgroup;
 pub(crate) mod http;
 pub(crate) mod patient;

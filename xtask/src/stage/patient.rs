@@ -43,8 +43,13 @@ pub(crate) struct Patient {
 impl Patient {
     /// Starts one and waits until it answers.
     pub(crate) fn start(programs: &Programs, name: &str, arguments: &[&str]) -> Result<Self> {
+        Self::start_in(programs, &format!("paramedic-{name}-{}", std::process::id()), arguments)
+    }
+
+    /// The same, with the name of its cgroup.
+    pub(crate) fn start_in(programs: &Programs, cgroup: &str, arguments: &[&str]) -> Result<Self> {
         let port = free_port()?;
-        let cgroup = Cgroup::create(&format!("paramedic-{name}-{}", std::process::id()))?;
+        let cgroup = Cgroup::create(cgroup)?;
         let shared = Arc::new(Shared::default());
         let mut command = enter(&cgroup);
         command
