@@ -199,7 +199,8 @@ fn no_image(image: &str, node: &str, workspace: &Workspace) -> String {
 
 /// Deletes what [`install`] made, as a user would, and looks for what is left.
 pub(super) fn uninstall(kubectl: &Kubectl, manifests: &str) -> Result<String> {
-    kubectl.text_within(GONE, &["delete", "--filename", manifests])?;
+    // With the namespace, what is in it may be gone before it is asked for.
+    kubectl.text_within(GONE, &["delete", "--ignore-not-found", "--filename", manifests])?;
     let begun = Instant::now();
     loop {
         let left = left_over(kubectl)?;

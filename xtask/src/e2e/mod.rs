@@ -28,7 +28,7 @@ use crate::{stage::Interrupt, workspace::Workspace};
 /// Applies manifests/, waits until all is ready, makes patients ill in a namespace of their own
 /// (paramedic-e2e), and looks at what the agents do: heal, restart in place, evict, refuse, leave
 /// alone. Then deletes everything and looks that nothing is left. Ends with a table; exit code 0
-/// if every scene went as it should. Takes about eight minutes.
+/// if every scene went as it should. Takes about five minutes.
 ///
 /// The nodes must have the images: `cargo xtask image` makes them and says how to load them.
 /// A cluster that Paramedic is installed on is left alone, unless --reuse says to test it as it is.
@@ -112,7 +112,7 @@ impl Task<'_> {
                 }
                 cluster::wait_until_ready(stage, self.workspace, self.args.reuse)?;
                 scenes::bystanders(stage)?;
-                Ok(format!("{} agents ready", stage.agents()?.len()))
+                Ok(format!("ready; agents: {}", stage.agents()?.len()))
             },
         )
     }

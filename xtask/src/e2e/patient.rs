@@ -1,6 +1,8 @@
 //! Patients as the scenes order them: the patient image in a small pod, with consent or without.
 use serde_json::{Value, json};
 
+use super::stage::NAMESPACE;
+
 /// What a scene asks for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patient {
@@ -31,6 +33,7 @@ impl Patient {
         pod["apiVersion"] = json!("v1");
         pod["kind"] = json!("Pod");
         pod["metadata"]["name"] = json!(self.name);
+        pod["metadata"]["namespace"] = json!(NAMESPACE);
         pod
     }
 
@@ -39,7 +42,7 @@ impl Patient {
         json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": { "name": self.name, "labels": { SCENE: scene } },
+            "metadata": self.metadata(scene),
             "spec": {
                 "replicas": replicas,
                 "selector": { "matchLabels": { "app": self.name } },
@@ -53,12 +56,16 @@ impl Patient {
         json!({
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",
-            "metadata": { "name": self.name, "labels": { SCENE: scene } },
+            "metadata": self.metadata(scene),
             "spec": {
                 "minAvailable": min_available,
                 "selector": { "matchLabels": { "app": self.name } },
             },
         })
+    }
+
+    fn metadata(&self, scene: &str) -> Value {
+        json!({ "name": self.name, "namespace": NAMESPACE, "labels": { SCENE: scene } })
     }
 
     fn template(&self, scene: &str) -> Value {
@@ -132,6 +139,9 @@ mod tests {
         let deployment = patient.deployment("scene", 2);
         let budget = patient.budget("scene", 1);
         assert_eq!(budget["spec"]["selector"], deployment["spec"]["selector"]);
+        for object in [&deployment, &budget, &patient.pod("scene")] {
+            assert_eq!(object["metadata"]["namespace"], NAMESPACE);
+        }
         let template = &deployment["spec"]["template"];
         assert_eq!(template["metadata"]["labels"]["app"], "a");
         assert!(template["spec"]["containers"][0]["lifecycle"]["preStop"].is_object());

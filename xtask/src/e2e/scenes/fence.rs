@@ -66,6 +66,9 @@ pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
     agents_own.evict("fence-evict", true).context("the dry run before an eviction")?;
     agents_own.evict("fence-evict", false).context("the eviction of a pod that consents")?;
     stage.tell("what it needs is allowed: dry runs, and the eviction of a pod that consents");
+    // No kubelet there will ever say that it has ended.
+    let delete = ["delete", "pod", "fence-elsewhere", "--namespace", NAMESPACE, "--force"];
+    stage.kubectl.text(&delete)?;
     Ok(format!("{} evictions denied, 3 allowed, RBAC grants no more", denied.len()))
 }
 
