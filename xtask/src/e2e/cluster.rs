@@ -96,6 +96,9 @@ pub(super) fn make_namespace(kubectl: &Kubectl) -> Result<()> {
 
 /// Deletes it with all that is in it.
 pub(super) fn delete_namespace(kubectl: &Kubectl) -> Result<()> {
+    // The fence's scene has a pod on a node that is none: nobody there confirms its end.
+    let pods = ["delete", "pods", "--all", "--namespace", NAMESPACE, "--force"];
+    kubectl.text_within(GONE, &pods)?;
     let delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found"];
     kubectl.text_within(GONE, &delete).map(|_| ())
 }
