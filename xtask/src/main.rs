@@ -10,6 +10,7 @@ use clap::Parser;
 mod bench;
 mod build_ebpf;
 mod demo;
+mod e2e;
 mod ebpf;
 mod image;
 mod install;
@@ -34,6 +35,7 @@ enum Task {
     Image(image::Args),
     Train(train::Args),
     Bench(bench::Args),
+    E2e(e2e::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Task::Image(args) => image::run(&workspace, &args),
         Task::Train(args) => train::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
+        Task::E2e(args) => e2e::run(&workspace, &args),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

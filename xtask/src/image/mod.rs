@@ -157,6 +157,13 @@ fn created(workspace: &Workspace) -> Result<i64> {
     date.parse().with_context(|| format!("git says that the last commit is of {date:?}"))
 }
 
+/// What to type where a cluster does not have the images.
+pub(crate) fn how_to_get(workspace: &Workspace) -> String {
+    let folder = workspace.target.join("images");
+    let files = [Image::Agent, Image::Patient].map(|image| folder.join(image.file()));
+    format!("\n  cargo xtask image\n{}", how_to_load(&files))
+}
+
 /// The commands for those who run a cluster by one of the three.
 fn how_to_load(files: &[PathBuf]) -> String {
     let ways = [

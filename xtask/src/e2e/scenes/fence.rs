@@ -1,0 +1,141 @@
+//! What an agent's token can do, in whoever's hands: as the API server itself answers it.
+//!
+//! The token is one for the pod of a real agent, as the kubelet gets it, and the only credential
+//! that is used here.
+use std::io::Write as _;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use crate::e2e::{
+    kubectl::Kubectl,
+    objects::Pod,
+    patient::Patient,
+    stage::{NAMESPACE, SYSTEM, Stage},
+};
+
+/// A node that no cluster has: a pod that is bound to it is another node's.
+const ELSEWHERE: &str = "paramedic-e2e-elsewhere";
+
+pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
+    let mut agents = stage.agents()?;
+    agents.retain(Pod::is_ready);
+    let agent = agents.first().context("no agent is ready")?;
+    let bound = ["--bound-object-kind=Pod", "--bound-object-name", agent.name()];
+    let agents_own = Identity::of_agents(stage.kubectl, &bound)?;
+    let by_hand = Identity::of_agents(stage.kubectl, &[])?;
+    for (name, consent, node) in [
+        ("fence-none", None, agent.node()),
+        ("fence-soft", Some("soft"), agent.node()),
+        ("fence-restart", Some("restart"), agent.node()),
+        ("fence-evict", Some("evict"), agent.node()),
+        ("fence-elsewhere", Some("evict"), ELSEWHERE),
+    ] {
+        let mut pod = Patient::new(name, consent).pod(stage.scene);
+        pod["spec"]["nodeName"] = json!(node);
+        stage.kubectl.apply(&[pod])?;
+    }
+    let elsewhere = format!("runs on {ELSEWHERE}, the agent on {}", agent.node());
+    let denied = [
+        (&agents_own, "fence-none", true, "carries paramedic.dev/heal=, and a dry run takes"),
+        (&agents_own, "fence-none", false, "carries paramedic.dev/heal=, and an eviction takes"),
+        (&agents_own, "fence-soft", true, "heal=soft, and a dry run takes restart or evict"),
+        (&agents_own, "fence-restart", false, "heal=restart, and an eviction takes evict"),
+        (&agents_own, "fence-elsewhere", true, elsewhere.as_str()),
+        (&agents_own, "fence-elsewhere", false, elsewhere.as_str()),
+        (&by_hand, "fence-evict", true, "the token is not bound to a pod on a node"),
+        (&by_hand, "fence-evict", false, "the token is not bound to a pod on a node"),
+    ];
+    for (identity, pod, dry_run, why) in &denied {
+        match identity.evict(pod, *dry_run) {
+            Ok(_) => bail!("{pod} could be evicted (dry run: {dry_run}): {why}"),
+            Err(error) => {
+                let said = format!("{error:#}");
+                ensure!(
+                    said.contains("denied request: paramedic: ") && said.contains(why),
+                    "{said}"
+                );
+            }
+        }
+    }
+    stage.tell(&format!("{} evictions denied, each with its reason", denied.len()));
+    let forbidden = agents_own.forbidden()?;
+    stage.tell(&format!("by RBAC it can neither {}", forbidden.join(" nor ")));
+    agents_own.evict("fence-restart", true).context("the dry run before a restart")?;
+    agents_own.evict("fence-evict", true).context("the dry run before an eviction")?;
+    agents_own.evict("fence-evict", false).context("the eviction of a pod that consents")?;
+    stage.tell("what it needs is allowed: dry runs, and the eviction of a pod that consents");
+    // No kubelet there will ever say that it has ended.
+    let delete = ["delete", "pod", "fence-elsewhere", "--namespace", NAMESPACE, "--force"];
+    stage.kubectl.text(&delete)?;
+    Ok(format!("{} evictions denied, 3 allowed, RBAC grants no more", denied.len()))
+}
+
+/// A configuration of kubectl that holds one token and nothing else.
+struct Identity {
+    kubectl: Kubectl,
+    _file: NamedTempFile,
+}
+
+impl Identity {
+    /// The agents' service account, with a token for ten minutes.
+    fn of_agents(user: &Kubectl, bound: &[&str]) -> Result<Self> {
+        let create =
+            ["create", "token", "paramedic-agent", "--namespace", SYSTEM, "--duration=10m"];
+        let token = user.text(&[&create[..], bound].concat())?;
+        // Where the cluster is, and nothing of who the user is there.
+        let view = ["config", "view", "--minify", "--flatten", "--raw"];
+        let cluster = [&view[..], &["--output=jsonpath={.clusters[0].cluster}"]].concat();
+        let cluster: Value = serde_json::from_str(&user.text(&cluster)?)
+            .context("kubectl config view does not tell of a cluster")?;
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{ "name": "e2e", "cluster": cluster }],
+            "users": [{ "name": "agent", "user": { "token": token } }],
+            "contexts": [{ "name": "e2e", "context": { "cluster": "e2e", "user": "agent" } }],
+            "current-context": "e2e",
+        });
+        // Readable by its owner alone.
+        let mut file = NamedTempFile::new()?;
+        file.write_all(config.to_string().as_bytes())?;
+        Ok(Self { kubectl: Kubectl::with_config(file.path()), _file: file })
+    }
+
+    fn evict(&self, pod: &str, dry_run: bool) -> Result<String> {
+        let query = if dry_run { "?dryRun=All" } else { "" };
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction{query}");
+        let eviction = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": { "name": pod, "namespace": NAMESPACE },
+        });
+        self.kubectl.post_raw(&path, &eviction.to_string())
+    }
+
+    /// What it cannot do, of what a thief would want.
+    fn forbidden(&self) -> Result<Vec<String>> {
+        let may = |verb: &str, what: &str| {
+            let ask = ["auth", "can-i", "--quiet", verb, what, "--namespace", "kube-system"];
+            self.kubectl.text(&ask).is_ok()
+        };
+        ensure!(may("list", "pods"), "it cannot even list pods: is the token good?");
+        let wanted = [
+            ("delete", "pods"),
+            ("create", "pods"),
+            ("create", "pods/exec"),
+            ("get", "secrets"),
+            ("get", "leases.coordination.k8s.io"),
+            ("patch", "deployments.apps"),
+            ("patch", "nodes"),
+            ("create", "serviceaccounts/token"),
+        ];
+        let mut forbidden = Vec::new();
+        for (verb, what) in wanted {
+            ensure!(!may(verb, what), "RBAC lets an agent {verb} {what}");
+            forbidden.push(format!("{verb} {what}"));
+        }
+        Ok(forbidden)
+    }
+}
