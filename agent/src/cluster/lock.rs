@@ -360,10 +360,11 @@ impl Cluster {
             heal.outcome = outcome;
             known = true;
         }
-        let held = self.is_ours(&lease);
-        if !known && !held {
+        if !known {
+            // Whatever lock this life holds by now, it is not this heal's.
             return Ok(());
         }
+        let held = self.is_ours(&lease);
         record.prune(self.server_now()?);
         if held {
             let spec = lease.spec.get_or_insert_default();

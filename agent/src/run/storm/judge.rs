@@ -60,12 +60,12 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
     }
     once_each(&given)?;
     let restarts = given.iter().filter(|one| one.rung == Rung::Restart);
-    let hard = restarts.map(|one| (one.workload.clone(), one.at));
+    let hard = restarts.map(|one| (one.workload.clone(), (one.at, one.uid.clone())));
     let evicted = evictions.iter().map(|one| {
         let workload = one.workload.as_ref().map(|(_, name)| name.clone());
-        (workload.unwrap_or_else(|| one.pod.clone()), one.at)
+        (workload.unwrap_or_else(|| one.pod.clone()), (one.at, one.uid.clone()))
     });
-    let mut by_workload: HashMap<String, Vec<Duration>> = HashMap::new();
+    let mut by_workload: HashMap<String, Vec<(Duration, String)>> = HashMap::new();
     for (workload, at) in hard.chain(evicted) {
         by_workload.entry(workload).or_default().push(at);
     }
@@ -73,10 +73,14 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         times.sort();
         // One in ten minutes, or one for each ten pods. Only large workloads are never scaled.
         let due = (ward.pods_of(&workload).len() / 10).max(1);
-        if let Some(span) = times.windows(due + 1).find(|t| t[due] - t[0] < SHARE_SPAN) {
+        if let Some(span) = times.windows(due + 1).find(|t| t[due].0 - t[0].0 < SHARE_SPAN) {
             return Err(format!("{workload} was healed hard too often within 10 min: {span:?}"));
         }
-        if let Some(pair) = times.windows(2).find(|pair| pair[1] - pair[0] < ONE_AT_A_TIME) {
+        // The same pod may climb as soon as a remedy is seen not to have helped.
+        let together = |pair: &&[(Duration, String)]| {
+            pair[0].1 != pair[1].1 && pair[1].0 - pair[0].0 < ONE_AT_A_TIME
+        };
+        if let Some(pair) = times.windows(2).find(together) {
             return Err(format!("two pods of {workload} were healed hard together: {pair:?}"));
         }
     }
