@@ -14,7 +14,7 @@ use crate::e2e::{
 const BACK: Duration = Duration::from_secs(120);
 
 pub(super) fn restart(stage: &Stage<'_>) -> Result<String> {
-    let pod = healed_softly(stage, "agent-restart")?;
+    let pod = healed_softly(stage, "new-agent")?;
     let agent = stage.agent_of(&pod)?;
     stage.until("nothing is under way", BACK, || {
         let targets: Value = serde_json::from_str(&stage.page(&agent, "/api/v1/targets")?)?;

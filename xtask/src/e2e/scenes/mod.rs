@@ -72,7 +72,7 @@ pub(super) const SCENES: [Scene; 11] = [
         play: refusals::untouched,
     },
     Scene {
-        name: "agent-restart",
+        name: "new-agent",
         about: "The agent's pod is deleted: its successor knows what was done.",
         play: agents::restart,
     },
