@@ -316,19 +316,22 @@ impl Case {
         self.clearance = Clearance::Unasked;
     }
 
-    /// The remedy was given: watch what comes of it, from a fresh window. Also returns whether
-    /// the instance that a soft remedy was given to is still the present one.
+    /// The remedy was given: watch what comes of it, from a fresh window; one that has `ended` was
+    /// watched while it was given. Also returns whether the instance that a soft remedy was given to
+    /// is still the present one.
     pub(super) fn begin_verifying(
         &mut self,
         incident: Option<i64>,
+        ended: bool,
         now: Moment,
     ) -> Option<(Verification, bool)> {
-        let State::Healing { rung, before, judged, .. } = &self.state else { return None };
-        let (rung, before, judged) = (*rung, *before, judged.clone());
+        let State::Healing { rung, before, judged, since } = &self.state else { return None };
+        let (rung, before, judged, since) = (*rung, *before, judged.clone(), *since);
         let same = rung.is_hard() || self.target.id.instance == judged;
         self.resumed = false;
         self.history.treated(rung, now);
-        Some((self.start_window(Verification::new(rung, before, now), judged, incident), same))
+        let verification = Verification::new(rung, before, if ended { since } else { now });
+        Some((self.start_window(verification, judged, incident), same))
     }
 
     /// A former life of the agent intended a remedy and died: it counts as given.

@@ -432,7 +432,8 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        let Some((verification, same)) = case.begin_verifying(incident, now) else { return };
+        let ended = matches!(result, Remedied::Ended(..));
+        let Some((verification, same)) = case.begin_verifying(incident, ended, now) else { return };
         let undone = matches!(result, Remedied::Undone(_));
         if undone {
             case.history.undone(verification.rung, now);

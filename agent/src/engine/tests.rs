@@ -94,6 +94,8 @@ struct Stage {
     asked: Vec<(u64, Rung)>,
     released: u32,
     withheld: Vec<(u64, Rung)>,
+    /// Of the last treatment.
+    took: Duration,
 }
 
 impl Stage {
@@ -118,6 +120,7 @@ impl Stage {
             asked: Vec::new(),
             released: 0,
             withheld: Vec::new(),
+            took: Duration::ZERO,
         };
         for index in 0..patients {
             stage.handle(0, Event::Added(index, target(1)));
@@ -210,7 +213,10 @@ impl Stage {
 
     fn note(&mut self, ms: u64, fact: Fact) {
         match fact {
-            Fact::Concluded { rung, outcome, .. } => self.outcomes.push((ms, rung, outcome)),
+            Fact::Concluded { rung, outcome, took, .. } => {
+                self.outcomes.push((ms, rung, outcome));
+                self.took = took;
+            }
             Fact::Refused { refusal, news: true, .. } => self.refusals.push((ms, refusal.gate)),
             Fact::LeftAlone { notable, .. } => self.left_alone.push(notable),
             Fact::Withheld(intent) => self.withheld.push((ms, intent.rung)),
@@ -637,9 +643,11 @@ fn an_evicted_pod_leaves_when_its_end_is_known() {
     assert_eq!(stage.rungs().last(), Some(&Rung::Evict), "a restart is out of the question");
     stage.handle(0, Event::Removed(0));
     assert_eq!(stage.engine.cases().count(), 1, "what came of it is yet to be told");
+    stage.play(20_000);
     let result = Remedied::Ended(Outcome::Healed, "2 of 2 are ready".to_owned());
     stage.handle(0, Event::Treated { index: 0, incident: Some(1), result });
     assert_eq!(stage.ends().last(), Some(&(Rung::Evict, Outcome::Healed)));
+    assert!(stage.took.as_secs() >= 20, "it was watched while it was given: {:?}", stage.took);
     assert_eq!(stage.engine.cases().count(), 0);
 }
 

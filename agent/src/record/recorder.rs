@@ -300,8 +300,10 @@ fn reasons(row: &FeatureVector, decision: &Decision) -> String {
 /// A remedy and what it rests on, as an Event tells it.
 fn told_of(intent: &Intent, what: &str) -> String {
     let decision = &intent.decision;
+    let climbed =
+        if intent.climbed_from.is_some() { ", since a milder remedy did not help" } else { "" };
     format!(
-        "{} {what}: {} with confidence {:.2} ({}); {}",
+        "{} {what}{climbed}: {} with confidence {:.2} ({}); {}",
         intent.rung.name(),
         decision.action.name(),
         decision.confidence,
