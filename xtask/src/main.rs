@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod apt;
 mod bench;
 mod build_ebpf;
 mod demo;
@@ -18,6 +19,7 @@ mod stage;
 mod test;
 mod train;
 mod venv;
+mod vm;
 mod workspace;
 
 /// Paramedic's tasks, from a fresh clone on: `cargo xtask demo` shows what it does, `cargo xtask
@@ -34,6 +36,7 @@ enum Task {
     Image(image::Args),
     Train(train::Args),
     Bench(bench::Args),
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Image(args) => image::run(&workspace, &args),
         Task::Train(args) => train::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
+        Task::Vm(args) => vm::run(&workspace, &args),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
