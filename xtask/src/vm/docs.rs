@@ -13,12 +13,12 @@ use super::{
 };
 use crate::workspace::write_if_changed;
 
-/// What a mechanism takes of a kernel, and what is lost where it is not to be had.
+/// What a mechanism takes of a kernel, and what it means to do without it.
 struct Need {
     mechanism: &'static str,
     kernel: &'static str,
     btf: &'static str,
-    lost: &'static str,
+    refused: &'static str,
 }
 
 const NEEDS: [Need; 7] = [
@@ -26,43 +26,43 @@ const NEEDS: [Need; 7] = [
         mechanism: "cgroup_skb",
         kernel: "5.8",
         btf: "no",
-        lost: "HTTP classes, rates and upstream errors; `/health` remains",
+        refused: "HTTP counts and upstream errors are lost; `/health` remains",
     },
     Need {
         mechanism: "tp_btf",
         kernel: "5.15 for TCP; for OOM kills 6.9, or a long-term kernel from February 2025 on",
         btf: "yes",
-        lost: "nothing for TCP where tracefs is readable; the wake-up at an OOM kill",
+        refused: "TCP: by the tracepoint. OOM kills: polled, seen at the next look and not at once",
     },
     Need {
         mechanism: "tracepoint",
         kernel: "5.15, and a readable tracefs",
         btf: "for offsets",
-        lost: "resets and retransmits",
+        refused: "resets and retransmits are lost",
     },
     Need {
         mechanism: "fentry",
         kernel: "5.5",
         btf: "yes",
-        lost: "nothing: a kprobe costs a little more at each throttling",
+        refused: "by the kprobe: the throttled time is one interval late",
     },
     Need {
         mechanism: "kprobe",
         kernel: "5.5, with CONFIG_KPROBES",
         btf: "for offsets",
-        lost: "nothing but time: a program runs at the end of every hrtimer",
+        refused: "by the timer: a program runs at the end of every hrtimer of the machine",
     },
     Need {
         mechanism: "hrtimer",
         kernel: "5.5, and CAP_SYSLOG for one address",
         btf: "yes",
-        lost: "the wake-up at a throttling",
+        refused: "polled: throttling is seen at the next look and not at once",
     },
     Need {
         mechanism: "poll",
-        kernel: "any: `cpu.stat`, `memory.events`, and what cgroup v1 has for them",
+        kernel: "any: `cpu.stat` and `memory.events`, or what cgroup v1 has in their place",
         btf: "no",
-        lost: "throttling and OOM kills",
+        refused: "throttling and OOM kills are lost",
     },
 ];
 
@@ -78,18 +78,20 @@ pub(super) fn check(root: &Path, columns: &[Column]) -> Result<()> {
 fn write(columns: &[Column]) -> String {
     let mut page = format!(
         "# Kernels\n\n\
-         Written by `cargo xtask vm` from its runs: Debian's kernels {} in virtual machines, each \
-         with cgroup v2\nalone, hybrid, and v1 alone. `paramedic check` tells the same of the \
-         machine that it runs on. A kernel\nthat lacks something loses that signal and no other.\n",
+         Written by `cargo xtask vm` from its runs: Debian's kernels {} in virtual machines, with\n\
+         cgroup v2, hybrid, and v1 alone. `paramedic check` tells the same of the machine it runs on.\n\
+         A kernel that lacks something loses that signal and no other.\n",
         SERIES.join(" and ")
     );
     mechanisms(&mut page, columns);
     without_btf(&mut page, columns);
     page += "\n## What each mechanism needs\n\n\
-             The whole needs Linux 5.8 (ring buffers, CAP_BPF) and a mounted cgroup2.\n\n\
-             | mechanism | kernel | BTF | without it and its stand-ins is lost |\n|---|---|---|---|\n";
-    for Need { mechanism, kernel, btf, lost } in NEEDS {
-        let _ = writeln!(page, "| `{mechanism}` | {kernel} | {btf} | {lost} |");
+             The whole needs Linux 5.8 (ring buffers, CAP_BPF) and a mounted cgroup2, and has every \
+             signal from\n5.15 on. These numbers come from the kernel's history; what is older than \
+             the kernels above was not run.\n\n\
+             | mechanism | kernel | BTF | where it is refused |\n|---|---|---|---|\n";
+    for Need { mechanism, kernel, btf, refused } in NEEDS {
+        let _ = writeln!(page, "| `{mechanism}` | {kernel} | {btf} | {refused} |");
     }
     cgroups(&mut page, columns);
     page += "\n## Where kernels differ\n\n";
@@ -145,8 +147,8 @@ fn row(page: &mut String, columns: &[Column], name: &str, signal: &str, without:
 
 fn mechanisms(page: &mut String, columns: &[Column]) {
     *page += "\n## How each signal is had\n\n\
-              In each row the mechanisms before it were refused; the tests count real events by \
-              each of them.\n\n";
+              In each row the mechanisms above it were refused. The tests count real events by each \
+              of them.\n\n";
     head(page, "signal");
     for (signal, _) in BEST {
         row(page, columns, &format!("`{signal}`"), signal, &[]);

@@ -127,7 +127,8 @@ fn check(series: &str, without: &[&str], btf: bool, ran: &Ran) -> Vec<Row> {
         return Vec::new();
     }
     let found = probes(&ran.output);
-    let row = |(signal, _): &(&str, &str)| {
+    let row = |(signal, _): &(&'static str, &str)| {
+        let best = expected(series, signal, &[], true);
         let expected = expected(series, signal, without, btf);
         let probe = found.iter().find(|probe| probe.signal == *signal);
         let live = probe.filter(|probe| probe.status != "unavailable");
@@ -137,9 +138,12 @@ fn check(series: &str, without: &[&str], btf: bool, ran: &Ran) -> Vec<Row> {
         } else {
             Verdict::Bad(format!("by {mechanism}, expected {expected}"))
         };
-        Row { name: format!("{}: {signal}", ran.name), verdict }
+        // What a refusal does not touch is told where nothing is refused.
+        let new = best != expected || (without.is_empty() && btf);
+        let told = new || matches!(verdict, Verdict::Bad(_));
+        told.then(|| Row { name: format!("{}: {signal}", ran.name), verdict })
     };
-    BEST.iter().map(row).collect()
+    BEST.iter().filter_map(row).collect()
 }
 
 /// What `paramedic check --json` says of each signal.
