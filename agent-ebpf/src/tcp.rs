@@ -71,10 +71,14 @@ fn try_classic(ctx: &TracePointContext, skaddr: usize, event: Event) -> Option<(
 
 #[inline(always)]
 fn try_event<M: Memory>(socket: *const u8, event: Event) -> Option<()> {
+    // Newer verifiers demand it.
     if socket.is_null() {
         return None;
     }
-    let state: u8 = M::read(socket, offset(&OFFSETS.sock_state))?;
+    // Older ones believe that a tracepoint's argument is never null, and drop the comparison above
+    // as needless: on kernels that show the resets of closed ports (6.10 on) without knowing
+    // better, a plain load would fault. A checked copy does not, and ends it here.
+    let state: u8 = Probed::read(socket, offset(&OFFSETS.sock_state))?;
     if state == TIME_WAIT || state == NEW_SYN_RECV {
         return None;
     }

@@ -34,3 +34,6 @@ mod held_back;
 #[cfg(test)]
 #[path = "live/restart_command.rs"]
 mod restart_command;
+#[cfg(test)]
+#[path = "live/v1_alone.rs"]
+mod v1_alone;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod apt;
 mod bench;
 mod build_ebpf;
 mod demo;
@@ -19,6 +20,7 @@ mod stage;
 mod test;
 mod train;
 mod venv;
+mod vm;
 mod workspace;
 
 /// Paramedic's tasks, from a fresh clone on: `cargo xtask demo` shows what it does, `cargo xtask
@@ -36,6 +38,7 @@ enum Task {
     Train(train::Args),
     Bench(bench::Args),
     E2e(e2e::Args),
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Train(args) => train::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
         Task::E2e(args) => e2e::run(&workspace, &args),
+        Task::Vm(args) => vm::run(&workspace, &args),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,9 +1,9 @@
 //! `cargo xtask test`: everything that must hold before a change is merged, as one command.
 //!
 //! Nothing is skipped silently: what a machine cannot do fails, and the things that may stay
-//! undone (the privileged tests by request, the advisories where their database is out of reach, the
-//! overlays without kubectl) are named in the summary. Every step compiles with one profile, so that the large dependencies
-//! are built once.
+//! undone (the privileged tests and the other kernels by request, the advisories where their
+//! database is out of reach, the overlays without kubectl) are named in the summary. Every step
+//! compiles with one profile, so that the large dependencies are built once.
 use std::{
     process::Command,
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build_ebpf, demo, process, workspace::Workspace};
+use crate::{build_ebpf, demo, process, vm, workspace::Workspace};
 use suite::Tests;
 use summary::{Outcome, Report};
 
@@ -34,6 +34,7 @@ mod summary;
 ///   manifests    everything below manifests/ against the schemas of Kubernetes 1.30 to the newest
 ///                known, strictly (kubernetes-validate, installed below target/ if missing)
 ///   demo         the scenes of `cargo xtask demo`: the whole story on the real kernel
+///   vm           the privileged tests on other kernels, as `cargo xtask vm`
 ///
 /// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) and the demo load eBPF
 /// programs and make cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access
@@ -44,6 +45,9 @@ pub(crate) struct Args {
     /// Leave out what needs rights in the kernel: the test binaries `kernel` and `live`, the demo
     #[arg(long)]
     unprivileged: bool,
+    /// Leave out the virtual machines with other kernels
+    #[arg(long)]
+    no_vm: bool,
 }
 
 /// Runs all steps and prints the summary. An error if one of them failed.
@@ -68,6 +72,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     step("doc tests", &|| passed(doc_tests(workspace)));
     step("manifests", &|| manifests::run(workspace));
     step("demo", &|| scenes(workspace, tests));
+    step("vm", &|| other_kernels(workspace, args.no_vm));
     println!("\n{report}");
     match report.failed().as_slice() {
         [] => Ok(()),
@@ -98,6 +103,13 @@ fn scenes(workspace: &Workspace, tests: Tests) -> Result<Outcome> {
     } else {
         Ok(Outcome::Partly("not played: --unprivileged".to_owned()))
     }
+}
+
+fn other_kernels(workspace: &Workspace, left_out: bool) -> Result<Outcome> {
+    if left_out {
+        return Ok(Outcome::NotChecked("left out by --no-vm".to_owned()));
+    }
+    passed(vm::run(workspace, &vm::Args::default()))
 }
 
 fn doc_tests(workspace: &Workspace) -> Result<()> {

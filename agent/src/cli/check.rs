@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::signal::kernel::{Capabilities, Capability, Kernel, Options, Probe, Status};
+use crate::signal::kernel::{Capabilities, Capability, Kernel, Mechanism, Options, Probe, Status};
 
 /// Load and attach every kernel probe, print what works and by which mechanism, and detach again.
 ///
@@ -14,12 +14,21 @@ pub(super) struct Check {
     /// Print one JSON object for machines.
     #[arg(long)]
     json: bool,
+    /// Do without a mechanism, as on a kernel that refuses it; may be given more than once.
+    #[arg(long, value_name = "MECHANISM", value_parser = mechanism)]
+    without: Vec<Mechanism>,
+}
+
+fn mechanism(name: &str) -> Result<Mechanism, String> {
+    let found = Mechanism::ALL.into_iter().find(|mechanism| mechanism.name() == name);
+    found.ok_or_else(|| format!("there are: {}", Mechanism::ALL.map(Mechanism::name).join(", ")))
 }
 
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let held = Capabilities::read();
-        let loaded = Kernel::load(&Options::new(1)).map_err(anyhow::Error::from);
+        let options = Options { without: self.without, ..Options::new(1) };
+        let loaded = Kernel::load(&options).map_err(anyhow::Error::from);
         let (probes, error) = match &loaded {
             Ok(kernel) => (kernel.probes(), None),
             Err(error) => ([].as_slice(), Some(format!("{error:#}"))),
@@ -84,7 +93,7 @@ fn remarks(probe: &Probe) -> String {
 }
 
 fn probe_json(probe: &Probe) -> Value {
-    let tried = |(mechanism, why): &(crate::signal::kernel::Mechanism, String)| json!({ "mechanism": mechanism.name(), "reason": why });
+    let tried = |(mechanism, why): &(Mechanism, String)| json!({ "mechanism": mechanism.name(), "reason": why });
     json!({
         "signal": probe.signal.name(),
         "mechanism": probe.mechanism.name(),

@@ -53,6 +53,9 @@ pub struct Window {
     reported_errors: u32,
     last_error: Option<Moment>,
     last_oom_kill: Option<Moment>,
+    /// What the controller counted before its file was first read, beyond what the kernel side had
+    /// seen by then: old kills, and the file may be read late.
+    old_oom_kills: Option<u64>,
     last_failed_poll: Option<Moment>,
     /// The CPU limit, in cores; 0 if unknown.
     cpu_cores: f32,
@@ -108,6 +111,7 @@ impl Window {
             reported_errors: 0,
             last_error: None,
             last_oom_kill: None,
+            old_oom_kills: None,
             last_failed_poll: None,
             cpu_cores: 0.0,
             memory_percent: 0.0,
@@ -203,7 +207,7 @@ impl Window {
             point.resets =
                 (counters.resets_received + counters.resets_sent).saturating_sub(kernel.own_resets);
             point.retransmits = counters.retransmits;
-            point.oom_kills = counters.oom_kills;
+            point.oom_kills = point.oom_kills.max(counters.oom_kills);
             if kernel.throttling.period_ns > 0 {
                 self.period_ns = kernel.throttling.period_ns;
                 point.throttled_periods = kernel.throttling.periods;
@@ -216,7 +220,9 @@ impl Window {
             self.period_ns = usage.period_ns.unwrap_or(self.period_ns);
         }
         if let Some(kills) = usage.oom_kills {
-            point.oom_kills = point.oom_kills.max(kills);
+            let unseen = kills.saturating_sub(point.oom_kills);
+            let old = *self.old_oom_kills.get_or_insert(unseen);
+            point.oom_kills = point.oom_kills.max(kills.saturating_sub(old));
         }
         point
     }

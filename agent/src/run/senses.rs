@@ -31,6 +31,9 @@ pub(super) struct Senses {
     renewed: bool,
     slot: Option<Slot>,
     usage: Option<Usage>,
+    /// Whether the files were read once: their counts are older than the kernel side's, which
+    /// without them would begin with a jump.
+    has_base: bool,
     machine: Machine,
     /// Responses that the agent itself drew, by class.
     own_responses: [u64; 5],
@@ -68,6 +71,7 @@ impl Senses {
             renewed: false,
             slot,
             usage,
+            has_base: false,
             machine,
             own_responses: [0; 5],
             own_resets: 0,
@@ -144,15 +148,14 @@ impl Senses {
     /// What the cgroup or the process uses, where nobody else tells: some ten files, which cost
     /// more than the rest of a look together. Nothing where they are gone, since a successor is
     /// being looked for.
-    fn read_usage(&self, kernel: Option<&Kernel>, poll: Option<&Poll>) -> CgroupReading {
+    fn read_usage(&mut self, kernel: Option<&Kernel>, poll: Option<&Poll>) -> CgroupReading {
         let app_tells = poll
             .and_then(|poll| poll.result.as_ref().ok())
             .is_some_and(|health| health.cpu_usage.is_some() && health.memory_usage.is_some());
         let kernel_tells = self.slot.is_some() && kernel.is_some_and(Kernel::tells_of_resources);
-        let usage = match &self.usage {
-            Some(usage) if !(app_tells && kernel_tells) => usage.read().ok(),
-            _ => None,
-        };
+        let told = app_tells && kernel_tells && self.has_base;
+        let usage = self.usage.as_ref().filter(|_| !told).and_then(|usage| usage.read().ok());
+        self.has_base |= usage.is_some();
         let mut usage = usage.unwrap_or_default();
         usage.cpu_limit.get_or_insert(self.machine.cpus);
         usage.memory_limit_bytes.get_or_insert(self.machine.memory_bytes);

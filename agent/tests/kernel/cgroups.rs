@@ -19,6 +19,8 @@ pub(super) struct TestCgroups {
     unified: PathBuf,
     cpu: PathBuf,
     memory: PathBuf,
+    /// Those made for this one, the outermost last.
+    above: Vec<TestCgroups>,
 }
 
 impl TestCgroups {
@@ -34,20 +36,47 @@ impl TestCgroups {
         Self::named(&format!("{name}/below"))
     }
 
+    /// One below directories that nobody lives in, such as systemd's slices. Those that are not
+    /// there are made for it, and are gone with it: who shares them must go before.
+    pub(super) fn nested(above: &[&str], name: &str) -> Self {
+        let mut path = PathBuf::new();
+        let mut made = Vec::new();
+        for directory in above {
+            path.push(directory);
+            if !hierarchy(None).join(&path).exists() {
+                made.insert(0, Self::make(&path));
+            }
+            for controller in ["cpu", "memory"] {
+                switch_on(&hierarchy(Some(controller)).join(&path), controller);
+            }
+        }
+        let mut innermost = Self::make(&path.join(name));
+        innermost.above = made;
+        innermost
+    }
+
     fn named(name: &str) -> Self {
+        Self::make(Path::new(name))
+    }
+
+    fn make(name: &Path) -> Self {
         let made = |controller| {
             let root = hierarchy(controller);
             if let Some(controller) = controller {
-                // On cgroup v2 a controller must be switched on for children; v1 has no such file.
-                let switch = root.join("cgroup.subtree_control");
-                let _ = fs::write(switch, format!("+{controller}"));
+                switch_on(&root, controller);
             }
             let path = root.join(name);
             fs::create_dir_all(&path)
                 .unwrap_or_else(|error| panic!("cannot make {}: {error}", path.display()));
             path
         };
-        Self { unified: made(None), cpu: made(Some("cpu")), memory: made(Some("memory")) }
+        let (unified, cpu, memory) = (made(None), made(Some("cpu")), made(Some("memory")));
+        Self { unified, cpu, memory, above: Vec::new() }
+    }
+
+    /// Whether cgroup v2 has every controller.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_v2(&self.cpu) && self.is_v2(&self.memory)
     }
 
     pub(super) fn cgroups(&self) -> Cgroups {
@@ -107,7 +136,15 @@ impl Drop for TestCgroups {
         for path in [&self.unified, &self.cpu, &self.memory] {
             remove(path);
         }
+        for above in self.above.drain(..) {
+            drop(above);
+        }
     }
+}
+
+/// On cgroup v2 a controller must be switched on for children; v1 has no such file.
+fn switch_on(directory: &Path, controller: &str) {
+    let _ = fs::write(directory.join("cgroup.subtree_control"), format!("+{controller}"));
 }
 
 fn cgroup(path: &Path) -> Cgroup {

@@ -4,9 +4,11 @@ mod http;
 mod machine;
 mod patient;
 mod resources;
+mod slices;
 mod tcp;
 mod wakeups;
 mod watching;
+mod whole;
 
 use std::{
     net::SocketAddr,

@@ -45,6 +45,10 @@ impl Patient {
         Self { child, input, output, home }
     }
 
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(super) fn cgroups(&self) -> Cgroups {
         self.home.cgroups()
     }

@@ -1,7 +1,7 @@
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use nix::sys::socket::{Backlog, listen};
-use paramedic::signal::kernel::{Kernel, Mechanism, Signal, Status};
+use paramedic::signal::kernel::{Kernel, Mechanism, Signal, Slot, Status};
 
 use super::{
     counters, eventually, load_without, one_patient,
@@ -49,9 +49,30 @@ fn resets_are_narrowed_to_the_port() {
     assert_eq!((counted.resets_sent, counted.resets_received), (1, 1));
 }
 
+/// The reset that refuses a connection is sent without a socket. Newer kernels show that as well,
+/// and a program that takes the socket for granted would be the end of the machine.
+#[test]
+fn a_refused_connection_is_blamed_on_nobody() {
+    let (kernel, mut patient, address, slot) = one_patient("127.0.0.1:0");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for _ in 0..3 {
+        assert!(TcpStream::connect(closed).is_err());
+    }
+    assert_eq!(counters(&kernel, slot), agent_common::Counters::default());
+    // As a client it is told of the refusal, by a reset.
+    patient.tell(&format!("connect {closed}"));
+    eventually("a reset", || (counters(&kernel, slot).resets_received == 1).then_some(()));
+    assert_eq!(counters(&kernel, slot).resets_sent, 0);
+    assert_eq!(Client::connect(address).get("/200"), 200);
+}
+
 #[test]
 fn segments_sent_again_are_counted() {
-    let (kernel, mut patient, _, slot) = one_patient("127.0.0.1:0");
+    let (kernel, patient, _, slot) = one_patient("127.0.0.1:0");
+    are_counted(&kernel, patient, slot);
+}
+
+fn are_counted(kernel: &Kernel, mut patient: Patient, slot: Slot) {
     // Nobody accepts: with its queue full the listener ignores further requests to connect, and
     // they are repeated after a second.
     let full = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -60,7 +81,7 @@ fn segments_sent_again_are_counted() {
     for _ in 0..3 {
         patient.tell(&format!("connect {address}"));
     }
-    eventually("a retransmit", || (counters(&kernel, slot).retransmits > 0).then_some(()));
+    eventually("a retransmit", || (counters(kernel, slot).retransmits > 0).then_some(()));
 }
 
 #[test]
@@ -90,4 +111,7 @@ fn classic_tracepoints_stand_in_where_there_is_tracefs() {
         let counted = counters(&kernel, slot);
         ((counted.resets_sent, counted.resets_received) == (1, 1)).then_some(())
     });
+    kernel.unwatch(slot).unwrap();
+    let everything = kernel.watch(&target(patient.cgroups(), None)).unwrap();
+    are_counted(&kernel, patient, everything);
 }

@@ -34,14 +34,14 @@ fn a_storm_is_counted_exactly_and_wakes_once_per_look() {
         let mut client = Client::connect(address);
         client.get("/200");
         assert_eq!(drain(&mut wakeups).await, [], "nothing bad happened");
-        for _ in 0..10_000 {
+        for _ in 0..2000 {
             client.get("/503");
         }
         let first = next(&mut wakeups).await;
         assert_eq!((first.slot, first.cause), (slot, Cause::Http5xx));
         // CPUs may race for the first; nothing like one per event.
         assert!(drain(&mut wakeups).await.len() < 8);
-        assert_eq!(counters(&kernel, slot).responses, [0, 1, 0, 0, 10_000]);
+        assert_eq!(counters(&kernel, slot).responses, [0, 1, 0, 0, 2000]);
 
         kernel.rearm(slot).unwrap();
         assert_eq!(drain(&mut wakeups).await, [], "arming is no event");

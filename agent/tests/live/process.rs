@@ -32,10 +32,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const ENTER: &str = "for d; do echo $$ > $d/cgroup.procs || exit 1; done; echo ready; ";
 
 /// A cgroup in each hierarchy that matters but memory's, gone with the test.
-struct Group(Vec<PathBuf>);
+pub(crate) struct Group(Vec<PathBuf>);
 
 impl Group {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("paramedic-test-{}-{next}", std::process::id());
@@ -52,13 +52,13 @@ impl Group {
         group
     }
 
-    fn admit(&self, pid: i32) {
+    pub(crate) fn admit(&self, pid: i32) {
         for path in &self.0 {
             fs::write(path.join("cgroup.procs"), pid.to_string()).unwrap();
         }
     }
 
-    fn limit_to_a_tenth(&self) {
+    pub(crate) fn limit_to_a_tenth(&self) {
         let write = |(file, text)| self.0.iter().any(|p| fs::write(p.join(file), text).is_ok());
         let v2 = self.0.iter().any(|p| p.join("cpu.max").exists());
         let one = if v2 { ("cpu.max", "10000 100000") } else { ("cpu.cfs_quota_us", "10000") };

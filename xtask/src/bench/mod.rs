@@ -85,7 +85,7 @@ fn build(workspace: &Workspace) -> Result<Programs> {
     cargo.args(["--package", "patient-app"]);
     process::run("build agent and patient for release", &mut cargo)?;
     let built = workspace.target.join("release");
-    Ok(Programs { agent: built.join("paramedic"), patient: built.join("patient-app") })
+    Ok(Programs::in_folder(&built))
 }
 
 fn hot(workspace: &Workspace) -> Result<Map<String, Value>> {

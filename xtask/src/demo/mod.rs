@@ -1,10 +1,11 @@
-//! `cargo xtask demo`: eight short scenes on the real kernel, each with a fresh patient in its own
+//! `cargo xtask demo`: nine short scenes on the real kernel, each with a fresh patient in its own
 //! cgroup and the agent beside it.
 mod scenes;
 mod story;
 
 use std::{
     io::IsTerminal,
+    path::PathBuf,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -24,14 +25,17 @@ use crate::{
 /// Play the demo: faults on the real kernel, and what Paramedic does about them.
 ///
 /// Builds what it needs, starts a patient in a cgroup of its own and an agent beside it, and plays
-/// eight scenes in about two minutes. Ends with a summary; exit code 0 if every scene went as it
+/// nine scenes in about two minutes. Ends with a summary; exit code 0 if every scene went as it
 /// should. Needs root (or the capabilities that `paramedic check` names) and leaves nothing
 /// behind.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
-    /// Play only scenes whose name contains this.
+    /// Play only scenes whose name contains this, or one of these.
     #[arg(value_name = "SCENE")]
-    only: Option<String>,
+    only: Vec<String>,
+    /// Agent and patient are in this folder, and are not built.
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
     /// Afterwards keep a patient and an agent running, with status at :9100, until Ctrl-C.
     #[arg(long)]
     stay: bool,
@@ -55,14 +59,17 @@ pub(crate) struct Verdict {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let programs = build(workspace)?;
+    let programs = match &args.programs {
+        Some(folder) => Programs::in_folder(folder),
+        None => build(workspace)?,
+    };
     check_rights(&programs)?;
     let interrupt = Interrupt::catch()?;
     let begun = Instant::now();
     let mut verdicts = Vec::new();
     for (number, scene) in SCENES.iter().enumerate() {
-        let wanted = args.only.as_ref().is_none_or(|only| scene.name.contains(only.as_str()));
-        if wanted {
+        let named = args.only.iter().any(|only| scene.name.contains(only.as_str()));
+        if named || args.only.is_empty() {
             verdicts.push(play(number + 1, scene, &programs, &interrupt)?);
         }
     }
@@ -91,8 +98,7 @@ fn build(workspace: &Workspace) -> Result<Programs> {
     cargo.current_dir(&workspace.root).args(["build", "--package", "paramedic"]);
     cargo.args(["--package", "patient-app"]);
     process::run("build agent and patient (some minutes the first time)", &mut cargo)?;
-    let built = workspace.target.join("debug");
-    Ok(Programs { agent: built.join("paramedic"), patient: built.join("patient-app") })
+    Ok(Programs::in_folder(&workspace.target.join("debug")))
 }
 
 fn check_rights(programs: &Programs) -> Result<()> {

@@ -41,7 +41,7 @@ pub(super) struct Set<'a> {
     pub(super) name: &'static str,
 }
 
-pub(super) const SCENES: [Scene; 8] = [
+pub(super) const SCENES: [Scene; 9] = [
     Scene {
         name: "soft heal",
         about: "Eight errors, one a second: reset at the sixth, and that is enough.",
@@ -71,6 +71,11 @@ pub(super) const SCENES: [Scene; 8] = [
         name: "cpu quota",
         about: "The CPU quota throttles it: it needs CPU, not a restart.",
         play: cpu_quota,
+    },
+    Scene {
+        name: "out of memory",
+        about: "The OOM killer ends it, and its supervisor starts it again: a restart is nobody's task.",
+        play: out_of_memory,
     },
     Scene {
         name: "stubborn errors",
@@ -258,6 +263,35 @@ fn cpu_quota(set: &Set<'_>) -> Result<Verdict> {
     cast.patient.cgroup.limit_cpu(30)?;
     cast.patient.fall_ill("burn", &json!({ "threads": 2 }))?;
     set.left_alone(&cast, "cpu_throttled_ratio")
+}
+
+fn out_of_memory(set: &Set<'_>) -> Result<Verdict> {
+    let cast = set.cast(&["--data-failure-ratio", "0"])?;
+    set.tell("a limit of 64 MiB, and a leak that reaches it at once");
+    cast.patient.cgroup.limit_memory(64 << 20)?;
+    let leak = json!({ "mib_per_second": 4096, "max_mib": 256 });
+    // It may be killed before it can answer.
+    let _ = cast.patient.fall_ill("leak", &leak);
+    let ended = set.wait(&cast.agent, "the process ended", |line| {
+        line.message().starts_with("the process ended")
+    })?;
+    let healing =
+        cast.agent.wait_for(LEFT_ALONE, set.interrupt, |line| line.message() == "healing")?;
+    ensure!(healing.is_none(), "it was healed, and its supervisor had done that");
+    ensure!(cast.patient.sigterms().is_empty(), "it was asked to end");
+    ensure!(cast.patient.lives() == 2, "it lived {} times, not twice", cast.patient.lives());
+    let targets = http::get(&format!("{}/api/v1/targets", cast.agent.url))?;
+    let watched = targets[0]["id"]["instance"].as_str().unwrap_or_default();
+    ensure!(!watched.is_empty() && watched != ended.text("instance"), "{watched} is watched still");
+    Ok(Verdict {
+        name: set.name,
+        pass: true,
+        action: "left to supervisor".to_owned(),
+        fault_to_heal_ms: None,
+        confidence: None,
+        reasons: vec!["killed for want of memory".to_owned()],
+        problem: None,
+    })
 }
 
 fn stubborn_errors(set: &Set<'_>) -> Result<Verdict> {

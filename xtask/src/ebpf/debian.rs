@@ -7,18 +7,19 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{TARGET, probe::names};
-use crate::{process, workspace::Workspace};
+use crate::{
+    apt::{Apt, DOWNLOAD},
+    process,
+    workspace::Workspace,
+};
 
 /// The packages asked for; what they need of each other and of LLVM comes along.
 pub(super) const WANTED: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
-/// Some 150 MB.
-const DOWNLOAD: Duration = Duration::from_secs(600);
 
 /// The unpacked compiler and its shared libraries.
 pub(super) fn unpacked(workspace: &Workspace) -> Option<(PathBuf, PathBuf)> {
@@ -37,32 +38,20 @@ fn tree(workspace: &Workspace) -> PathBuf {
 /// Fetches the packages and unpacks them: with this machine's package lists, else with lists of
 /// our own.
 pub(super) fn unpack(workspace: &Workspace) -> Result<()> {
-    for program in ["apt-get", "apt-cache", "dpkg"] {
-        if process::on_path(program).is_none() {
-            bail!("without {program} Debian's packages cannot be unpacked");
-        }
-    }
     let folder = tree(workspace).join("packages");
-    let fetched = fetch(&Apt::Shared, &folder).or_else(|error| {
-        eprintln!("    {error:#}");
-        let apt = Apt::Private(tree(workspace).join("apt"));
-        apt.update()?;
-        fetch(&apt, &folder)
-    });
-    fetched.context("Debian's packages cannot be had")?;
+    let lists = tree(workspace).join("apt");
+    Apt::first_that_works(&lists, |apt| fetch(apt, &folder))
+        .context("Debian's packages cannot be had")?;
     install(&folder, &tree(workspace))?;
     ensure!(unpacked(workspace).is_some(), "Debian's packages hold no rustc with its LLVM");
-    for leftover in [folder, tree(workspace).join("apt"), tree(workspace).join("part")] {
+    for leftover in [folder, lists, tree(workspace).join("part")] {
         let _ = fs::remove_dir_all(leftover);
     }
     Ok(())
 }
 
 fn fetch(apt: &Apt, folder: &Path) -> Result<()> {
-    let mut depends = apt.command("apt-cache");
-    depends.args(["depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts"]);
-    depends.args(["--no-breaks", "--no-replaces", "--no-enhances"]).args(WANTED);
-    let packages = needed(&process::capture(&mut depends)?);
+    let packages = needed(&apt.closure(&WANTED)?);
     for wanted in WANTED {
         ensure!(packages.iter().any(|name| name == wanted), "no package {wanted}: not Debian 12?");
     }
@@ -110,38 +99,6 @@ fn install(packages: &Path, tree: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(&usr);
     fs::rename(part.join("usr"), &usr)
         .with_context(|| format!("cannot put the packages into {}", usr.display()))
-}
-
-/// apt with this machine's package lists, or with lists of its own below a folder.
-enum Apt {
-    Shared,
-    Private(PathBuf),
-}
-
-impl Apt {
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.args(["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=30"]);
-        command.args(["-o", "APT::Sandbox::User=root"]);
-        if let Self::Private(state) = self {
-            for (setting, folder) in [("Dir::State::lists", "lists"), ("Dir::Cache", "cache")] {
-                command.arg("-o").arg(format!("{setting}={}", state.join(folder).display()));
-            }
-        }
-        command
-    }
-
-    fn update(&self) -> Result<()> {
-        if let Self::Private(state) = self {
-            for folder in ["lists/partial", "cache/archives/partial"] {
-                let folder = state.join(folder);
-                fs::create_dir_all(&folder)
-                    .with_context(|| format!("cannot make {}", folder.display()))?;
-            }
-        }
-        let mut update = self.command("apt-get");
-        process::run_within("fetch Debian's package lists", DOWNLOAD, update.arg("update"))
-    }
 }
 
 #[cfg(test)]

@@ -101,6 +101,29 @@ impl Cgroup {
         }
         bail!("no CPU controller: this kernel cannot throttle")
     }
+
+    /// Limits memory, and permits no swap instead.
+    pub(crate) fn limit_memory(&self, bytes: u64) -> Result<()> {
+        let limit = |name: &str| {
+            let files = self.directories.iter().map(|directory| directory.join(name));
+            files
+                .filter(|file| file.exists())
+                .find(|file| fs::write(file, bytes.to_string()).is_ok())
+        };
+        // v1's limit of memory and swap together is absent where swap is not accounted.
+        if limit("memory.max").or_else(|| limit("memory.limit_in_bytes")).is_none() {
+            bail!("no memory controller: this kernel cannot limit memory");
+        }
+        let _ = limit("memory.memsw.limit_in_bytes");
+        for directory in &self.directories {
+            let swap = directory.join("memory.swap.max");
+            if swap.exists() {
+                fs::write(&swap, "0")
+                    .with_context(|| format!("cannot write {}", swap.display()))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Cgroup {

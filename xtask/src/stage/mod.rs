@@ -9,7 +9,7 @@ pub(crate) mod patient;
 
 use std::{
     net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -23,6 +23,13 @@ pub(crate) struct Programs {
     pub(crate) agent: PathBuf,
     /// `patient-app`
     pub(crate) patient: PathBuf,
+}
+
+impl Programs {
+    /// Where cargo leaves them, or somebody else put them.
+    pub(crate) fn in_folder(folder: &Path) -> Self {
+        Self { agent: folder.join("paramedic"), patient: folder.join("patient-app") }
+    }
 }
 
 /// Set by SIGINT and SIGTERM, so that a break still clears the stage.

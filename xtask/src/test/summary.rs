@@ -8,7 +8,7 @@ pub(super) enum Outcome {
     Passed,
     /// It holds as far as it was checked; what was not, and why.
     Partly(String),
-    /// Nothing was checked, for want of something outside; not the project's fault.
+    /// Nothing was checked, for want of something outside, or by request; not the project's fault.
     NotChecked(String),
     /// Something does not hold, or could not be run.
     Failed(String),

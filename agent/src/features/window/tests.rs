@@ -233,6 +233,15 @@ fn only_what_happens_now_is_a_cause() {
     assert!(causes(&seen).recent_error);
     let killed = [look(0), counted(1, |k| k.counters.oom_kills = 1)];
     assert!(causes(&killed).oom_kill);
+    let in_file = |ms, kills| {
+        let usage = CgroupReading { oom_kills: Some(kills), ..CgroupReading::default() };
+        Sample { usage, ..look(ms) }
+    };
+    let old = [look(0), in_file(1, 5), look(2), in_file(3, 5)];
+    assert!(!causes(&old).oom_kill, "the file may be read late, and its count be years old");
+    assert!(causes(&[look(0), in_file(1, 5), in_file(2, 6)]).oom_kill);
+    let late = Sample { usage: in_file(1, 6).usage, ..counted(1, |k| k.counters.oom_kills = 1) };
+    assert!(causes(&[in_file(0, 5), late]).oom_kill);
     let failed = [polled(0, Ok(healthy())), polled(1, Err(timeout()))];
     assert!(causes(&failed).failed_poll);
     let full = [polled(0, Ok(Health { memory_usage: Some(80.0), ..healthy() }))];

@@ -9,6 +9,8 @@ use thiserror::Error;
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
+const STRUCT: u32 = 4;
+const TYPEDEF: u32 = 8;
 /// Bytes of a type before what its kind adds.
 const TYPE: usize = 12;
 /// Bytes of a member of a struct or union.
@@ -36,6 +38,8 @@ pub(super) struct Btf<'a> {
     bytes: &'a [u8],
     /// Offset of each type by id; id 0 is `void` and has none.
     types: Vec<usize>,
+    /// Ids of structs and typedefs, the only ones that are looked for by name: a fifth of all.
+    named: Vec<u32>,
     strings: &'a [u8],
 }
 
@@ -93,7 +97,8 @@ impl<'a> Btf<'a> {
         let (start, end) = part(types_at, types_length)?;
         let (strings, strings_end) = part(strings_at, strings_length)?;
         let strings = bytes.get(strings..strings_end).ok_or(BtfError::Truncated(strings_end))?;
-        Ok(Self { bytes, types: find_types(bytes, start, end)?, strings })
+        let (types, named) = find_types(bytes, start, end)?;
+        Ok(Self { bytes, types, named, strings })
     }
 
     /// Where `path` leads to from its first component, the name of a struct: `a.b.c` is member
@@ -134,13 +139,12 @@ impl<'a> Btf<'a> {
         (pointer.kind == Kind::Pointer).then(|| self.strip(pointer.size_or_type))?
     }
 
-    /// The first type of the given name with a kind that `wanted` accepts.
+    /// The first struct or typedef of the given name with a kind that `wanted` accepts.
     fn find(&self, name: &str, wanted: impl Fn(Kind) -> bool) -> Option<u32> {
-        (1..self.types.len()).find_map(|id| {
-            let id = u32::try_from(id).ok()?;
-            let found = self.get(id)?;
-            (wanted(found.kind) && self.is_named(found.name, name)).then_some(id)
-        })
+        self.named
+            .iter()
+            .copied()
+            .find(|id| self.get(*id).is_some_and(|t| self.is_named(t.name, name) && wanted(t.kind)))
     }
 
     fn get(&self, id: u32) -> Option<Type> {
@@ -221,10 +225,10 @@ impl Type {
             kind: match info >> 24 & 0x1f {
                 1 => Kind::Int,
                 2 => Kind::Pointer,
-                4 => Kind::Struct,
+                STRUCT => Kind::Struct,
                 5 => Kind::Union,
                 6 | 19 => Kind::Enum,
-                8 => Kind::Typedef,
+                TYPEDEF => Kind::Typedef,
                 9..=11 | 18 => Kind::Qualifier,
                 13 => Kind::Prototype,
                 _ => Kind::Other,
@@ -236,17 +240,24 @@ impl Type {
     }
 }
 
-fn find_types(bytes: &[u8], start: usize, end: usize) -> Result<Vec<usize>, BtfError> {
+/// The place of each type, and the ids of those that are looked for by name.
+fn find_types(bytes: &[u8], start: usize, end: usize) -> Result<(Vec<usize>, Vec<u32>), BtfError> {
     // `void` has no place; one beyond the end is found nowhere.
     let mut types = vec![usize::MAX / 2];
+    let mut named = Vec::new();
     let mut at = start;
     while at < end {
-        types.push(at);
         let info = word(bytes, at + 4).ok_or(BtfError::Truncated(at))?;
         let (kind, length) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+        if matches!(kind, STRUCT | TYPEDEF)
+            && let Ok(id) = u32::try_from(types.len())
+        {
+            named.push(id);
+        }
+        types.push(at);
         at += TYPE + extra_bytes(kind, length).ok_or(BtfError::Kind { kind, at })?;
     }
-    if at == end { Ok(types) } else { Err(BtfError::Truncated(at)) }
+    if at == end { Ok((types, named)) } else { Err(BtfError::Truncated(at)) }
 }
 
 /// What a kind adds to a type's first 12 bytes.

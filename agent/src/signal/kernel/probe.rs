@@ -55,6 +55,10 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
+    /// Those that a kernel may refuse.
+    pub const ALL: [Self; 6] =
+        [Self::CgroupSkb, Self::TpBtf, Self::Tracepoint, Self::Fentry, Self::Kprobe, Self::Hrtimer];
+
     /// The mechanism's name, as in tables, metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {

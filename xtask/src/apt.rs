@@ -1,0 +1,106 @@
+//! Debian's packages, fetched and unpacked without root: nothing is installed, and the machine's own
+//! package lists stay as they are.
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// Some 150 MB.
+pub(crate) const DOWNLOAD: Duration = Duration::from_secs(600);
+
+/// Debian 12, which has everything that is asked for.
+const SOURCES: &str = "\
+deb [signed-by=KEYRING] http://deb.debian.org/debian bookworm main
+deb [signed-by=KEYRING] http://deb.debian.org/debian-security bookworm-security main
+";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// apt with this machine's package lists, or with lists of its own below a folder.
+pub(crate) enum Apt {
+    Shared,
+    Private {
+        state: PathBuf,
+        /// From where, if not from where the machine has its packages.
+        sources: Option<PathBuf>,
+    },
+}
+
+impl Apt {
+    /// Does something with the machine's lists; where they are missing, out of date or of another
+    /// release it is done again with lists of our own, fetched anew into `folder`.
+    pub(crate) fn first_that_works<T>(
+        folder: &Path,
+        act: impl Fn(&Self) -> Result<T>,
+    ) -> Result<T> {
+        for program in ["apt-get", "apt-cache", "dpkg"] {
+            if process::on_path(program).is_none() {
+                bail!("without {program} Debian's packages cannot be unpacked");
+            }
+        }
+        let after = |error: anyhow::Error, apt: Self| {
+            eprintln!("    {error:#}");
+            apt.update()?;
+            act(&apt)
+        };
+        let own = Self::Private { state: folder.join("own"), sources: None };
+        act(&Self::Shared).or_else(|error| after(error, own)).or_else(|error| {
+            if !Path::new(KEYRING).exists() {
+                return Err(error);
+            }
+            after(error, Self::debian(folder)?)
+        })
+    }
+
+    fn debian(folder: &Path) -> Result<Self> {
+        let state = folder.join("debian");
+        let sources = state.join("sources.list");
+        fs::create_dir_all(&state)
+            .and_then(|()| fs::write(&sources, SOURCES.replace("KEYRING", KEYRING)))
+            .with_context(|| format!("cannot write {}", sources.display()))?;
+        Ok(Self::Private { state, sources: Some(sources) })
+    }
+
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=30"]);
+        command.args(["-o", "APT::Sandbox::User=root"]);
+        if let Self::Private { state, sources } = self {
+            let mut set = |setting: &str, path: &Path| {
+                command.arg("-o").arg(format!("{setting}={}", path.display()));
+            };
+            set("Dir::State::lists", &state.join("lists"));
+            set("Dir::Cache", &state.join("cache"));
+            if let Some(sources) = sources {
+                set("Dir::Etc::sourcelist", sources);
+                set("Dir::Etc::sourceparts", Path::new("/dev/null"));
+            }
+        }
+        command
+    }
+
+    /// What `apt-cache depends --recurse` prints of the packages and all that they depend on.
+    pub(crate) fn closure(&self, packages: &[&str]) -> Result<String> {
+        let mut depends = self.command("apt-cache");
+        depends.args(["depends", "--recurse", "--no-recommends", "--no-suggests"]);
+        depends.args(["--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances"]);
+        process::capture(depends.args(packages))
+    }
+
+    fn update(&self) -> Result<()> {
+        if let Self::Private { state, .. } = self {
+            for folder in ["lists/partial", "cache/archives/partial"] {
+                let folder = state.join(folder);
+                fs::create_dir_all(&folder)
+                    .with_context(|| format!("cannot make {}", folder.display()))?;
+            }
+        }
+        let mut update = self.command("apt-get");
+        process::run_within("fetch Debian's package lists", DOWNLOAD, update.arg("update"))
+    }
+}

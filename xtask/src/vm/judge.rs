@@ -1,0 +1,266 @@
+//! What a machine's report comes to: a row for each test, signal and scene.
+use serde_json::Value;
+
+use super::{
+    expected::{BEST, LESSER, NO_V1, next},
+    libtest::{self, Outcome},
+    report::{Ran, Report},
+    steps::{Kind, Layout, Step},
+};
+
+/// One thing that was to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) verdict: Verdict,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// With what to show for it: a mechanism, or nothing.
+    Good(String),
+    /// With the reason, if it is not told elsewhere.
+    Bad(String),
+    /// Not yet known; in the end as good as bad.
+    Running,
+}
+
+/// A signal, how it was had, in one word each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Probe {
+    pub(super) signal: String,
+    pub(super) mechanism: String,
+    pub(super) status: String,
+}
+
+/// The rows of all steps that have begun. A step whose end does not fit its rows adds one.
+pub(super) fn rows(series: &str, layout: Layout, steps: &[Step], report: &Report) -> Vec<Row> {
+    let mut rows: Vec<Row> = controllers(series, layout, report).into_iter().collect();
+    for ran in &report.steps {
+        let Some(step) = steps.iter().find(|step| step.name == ran.name) else { continue };
+        let found = match step.kind {
+            Kind::Tests => tests(&step.name, ran),
+            Kind::Check { without, btf } => check(series, without, btf, ran),
+            Kind::Scenes => scenes(ran),
+        };
+        let good = |row: &Row| matches!(row.verdict, Verdict::Good(_));
+        let all_good = found.iter().all(good);
+        rows.extend(found);
+        let expected = if matches!(step.kind, Kind::Check { btf: false, .. }) { "1" } else { "0" };
+        match ran.how.as_deref() {
+            Some(how) if how != expected && all_good => {
+                let why = format!("ended by {how}");
+                rows.push(Row { name: step.name.clone(), verdict: Verdict::Bad(why) });
+            }
+            None if all_good => {
+                rows.push(Row { name: step.name.clone(), verdict: Verdict::Running });
+            }
+            _ => {}
+        }
+    }
+    rows
+}
+
+/// Whether the controllers are where the layout wants them.
+fn controllers(series: &str, layout: Layout, report: &Report) -> Option<Row> {
+    let has = |list: &Option<String>, controller: &str| {
+        list.as_deref().is_some_and(|list| list.split(',').any(|one| one == controller))
+    };
+    report.release.as_ref()?;
+    let wrong: Vec<&str> = ["cpu", "memory"]
+        .into_iter()
+        .filter(|controller| {
+            let lacks = |no: &&_| {
+                let no: &super::expected::NoV1 = no;
+                no.series == series && no.controller == *controller
+            };
+            let in_v1 = layout != Layout::V2 && NO_V1.iter().find(lacks).is_none();
+            let in_v2 = layout != Layout::V1 && !in_v1;
+            has(&report.v1, controller) != in_v1 || has(&report.v2, controller) != in_v2
+        })
+        .collect();
+    let verdict = if wrong.is_empty() {
+        Verdict::Good(String::new())
+    } else {
+        let found = (report.v1.as_deref(), report.v2.as_deref());
+        Verdict::Bad(format!(
+            "{} elsewhere than expected: v1 and v2 have {found:?}",
+            wrong.join(", ")
+        ))
+    };
+    Some(Row { name: "cgroup controllers".to_owned(), verdict })
+}
+
+fn tests(binary: &str, ran: &Ran) -> Vec<Row> {
+    let row = |(name, outcome): (String, Outcome)| {
+        let name = match name.strip_prefix(&format!("{binary}::")) {
+            Some(_) => name,
+            None => format!("{binary}::{name}"),
+        };
+        let verdict = match outcome {
+            Outcome::Passed => Verdict::Good(String::new()),
+            Outcome::Failed => Verdict::Bad(String::new()),
+            Outcome::Running => Verdict::Running,
+        };
+        Row { name, verdict }
+    };
+    libtest::outcomes(&ran.output).into_iter().map(row).collect()
+}
+
+/// The mechanism that a signal should be had by, `none` if it should not be had at all.
+pub(super) fn expected(series: &str, signal: &str, without: &[&str], btf: bool) -> &'static str {
+    let best = BEST.iter().find(|(name, _)| *name == signal).map_or("none", |(_, best)| best);
+    let lesser = LESSER.iter().find(|l| l.series == series && l.signal == signal);
+    let mut mechanism = lesser.map_or(best, |lesser| lesser.mechanism);
+    if !btf && mechanism != "cgroup_skb" {
+        // Every other program reads structs whose layout only BTF tells.
+        return if matches!(signal, "cpu_throttling" | "oom_kills") { "poll" } else { "none" };
+    }
+    while without.contains(&mechanism) {
+        mechanism = next(signal, mechanism);
+    }
+    mechanism
+}
+
+fn check(series: &str, without: &[&str], btf: bool, ran: &Ran) -> Vec<Row> {
+    if ran.how.is_none() {
+        return Vec::new();
+    }
+    let found = probes(&ran.output);
+    let row = |(signal, _): &(&'static str, &str)| {
+        let best = expected(series, signal, &[], true);
+        let expected = expected(series, signal, without, btf);
+        let probe = found.iter().find(|probe| probe.signal == *signal);
+        let live = probe.filter(|probe| probe.status != "unavailable");
+        let mechanism = live.map_or("none", |probe| &probe.mechanism);
+        let verdict = if probe.is_some() && mechanism == expected {
+            Verdict::Good(mechanism.to_owned())
+        } else {
+            Verdict::Bad(format!("by {mechanism}, expected {expected}"))
+        };
+        // What a refusal does not touch is told where nothing is refused.
+        let new = best != expected || (without.is_empty() && btf);
+        let told = new || matches!(verdict, Verdict::Bad(_));
+        told.then(|| Row { name: format!("{}: {signal}", ran.name), verdict })
+    };
+    BEST.iter().filter_map(row).collect()
+}
+
+/// What `paramedic check --json` says of each signal.
+pub(super) fn probes(output: &str) -> Vec<Probe> {
+    let checked = output.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let checked = checked.unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let probe = |probe: &Value| Probe {
+        signal: text(&probe["signal"]),
+        mechanism: text(&probe["mechanism"]),
+        status: text(&probe["status"]),
+    };
+    checked["probes"]
+        .as_array()
+        .map(|probes| probes.iter().map(probe).collect())
+        .unwrap_or_default()
+}
+
+/// The scenes of every demo that was played in this step.
+fn scenes(ran: &Ran) -> Vec<Row> {
+    let row = |scene: &Value| Row {
+        name: format!("demo: {}", scene["name"].as_str().unwrap_or_default()),
+        verdict: match scene["pass"].as_bool() {
+            Some(true) => Verdict::Good(String::new()),
+            _ => Verdict::Bad(scene["problem"].as_str().unwrap_or_default().to_owned()),
+        },
+    };
+    let mut rows = Vec::new();
+    for played in ran.output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        rows.extend(played["scenes"].as_array().into_iter().flatten().map(row));
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mechanisms_are_expected_in_their_order() {
+        let throttling = |without: &[&str]| expected("6.12", "cpu_throttling", without, true);
+        assert_eq!(throttling(&[]), "fentry");
+        assert_eq!(throttling(&["fentry"]), "kprobe");
+        assert_eq!(throttling(&["fentry", "kprobe", "hrtimer"]), "poll");
+        assert_eq!(throttling(&["tp_btf"]), "fentry");
+        assert_eq!(expected("6.12", "tcp_resets_sent", &["tp_btf"], true), "tracepoint");
+        assert_eq!(expected("6.12", "oom_kills", &[], true), "tp_btf");
+        assert_eq!(expected("6.1", "http_requests", &[], false), "cgroup_skb");
+        assert_eq!(expected("6.1", "tcp_resets_sent", &[], false), "none");
+        assert_eq!(expected("6.1", "oom_kills", &[], false), "poll");
+    }
+
+    fn ran(output: &str) -> Ran {
+        Ran { name: "check".into(), output: output.into(), how: Some("0".into()), milliseconds: 1 }
+    }
+
+    #[test]
+    fn another_mechanism_than_expected_is_bad() {
+        let output = r#"{"probes":[
+            {"signal":"http_responses","mechanism":"cgroup_skb","status":"ready"},
+            {"signal":"cpu_throttling","mechanism":"kprobe","status":"attached"},
+            {"signal":"tcp_resets_sent","mechanism":"tp_btf","status":"unavailable"}]}"#
+            .replace('\n', "");
+        let rows = check("6.12", &[], true, &ran(&output));
+        let verdict = |signal: &str| {
+            let name = format!("check: {signal}");
+            rows.iter().find(|row| row.name == name).unwrap().verdict.clone()
+        };
+        assert_eq!(verdict("http_responses"), Verdict::Good("cgroup_skb".into()));
+        let bad = |why: &str| Verdict::Bad(why.to_owned());
+        assert_eq!(verdict("cpu_throttling"), bad("by kprobe, expected fentry"));
+        assert_eq!(verdict("tcp_resets_sent"), bad("by none, expected tp_btf"));
+        assert_eq!(verdict("oom_kills"), bad("by none, expected tp_btf"));
+        assert_eq!(rows.len(), BEST.len());
+    }
+
+    #[test]
+    fn scenes_are_read_from_every_demo() {
+        let rows = scenes(&ran(
+            "1. soft heal\n{\"pass\":true,\"scenes\":[{\"name\":\"soft heal\",\"pass\":true}]}\n\
+             {\"pass\":false,\"scenes\":[\
+             {\"name\":\"cpu quota\",\"pass\":false,\"problem\":\"it was healed\"}]}\n",
+        ));
+        assert_eq!(rows[0].verdict, Verdict::Good(String::new()));
+        assert_eq!(rows[1].name, "demo: cpu quota");
+        assert_eq!(rows[1].verdict, Verdict::Bad("it was healed".to_owned()));
+    }
+
+    #[test]
+    fn controllers_are_where_the_kernel_can_have_them() {
+        let report = |v1: &str, v2: &str| Report {
+            release: Some("x".into()),
+            v1: Some(v1.into()),
+            v2: Some(v2.into()),
+            ..Report::default()
+        };
+        let good = |series, layout, v1, v2| {
+            let row = controllers(series, layout, &report(v1, v2)).unwrap();
+            matches!(row.verdict, Verdict::Good(_))
+        };
+        assert!(good("6.1", Layout::V2, "", "cpu,memory,pids"));
+        assert!(!good("6.1", Layout::V2, "", "memory,pids"));
+        assert!(good("6.1", Layout::Hybrid, "cpu,cpuacct,memory", ""));
+        assert!(good("6.12", Layout::Hybrid, "cpu,cpuacct", "memory"));
+        assert!(!good("6.12", Layout::Hybrid, "cpu,cpuacct,memory", ""));
+        assert!(good("6.12", Layout::V1, "cpu,cpuacct", ""));
+    }
+
+    #[test]
+    fn a_step_that_ends_badly_after_good_rows_is_bad() {
+        let steps = [Step::for_tests("kernel")];
+        let mut ran = ran("test kernel::a ... ok\n");
+        ran.name = "kernel".into();
+        ran.how = Some("101".into());
+        let report = Report { steps: vec![ran], ..Report::default() };
+        let rows = rows("6.1", Layout::V2, &steps, &report);
+        assert_eq!(rows[0].name, "kernel::a");
+        assert_eq!(rows[1].verdict, Verdict::Bad("ended by 101".to_owned()));
+    }
+}

@@ -1,0 +1,88 @@
+//! The kernel's own file systems, the network with oneself, and the end.
+use std::{
+    arch::asm,
+    ffi::CString,
+    fs, io,
+    mem::zeroed,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+/// Where qemu's device `isa-debug-exit` listens: a value `v` ends it with the code `2v + 1`.
+const EXIT_PORT: u16 = 0xf4;
+const SUCCESS: u8 = 0x2a;
+const FAILURE: u8 = 0x2b;
+
+pub(crate) fn mount_devices() -> io::Result<()> {
+    mount("devtmpfs", "/dev", "")
+}
+
+pub(crate) fn mount_all() -> io::Result<()> {
+    mount("proc", "/proc", "")?;
+    mount("sysfs", "/sys", "")?;
+    mount("tracefs", "/sys/kernel/tracing", "")?;
+    mount("bpf", "/sys/fs/bpf", "")?;
+    mount("tmpfs", "/tmp", "mode=1777")?;
+    mount("tmpfs", "/run", "mode=755")
+}
+
+/// Mounts a file system without a device, on a directory that is made if it is not there.
+pub(crate) fn mount(kind: &str, at: &str, options: &str) -> io::Result<()> {
+    fs::create_dir_all(at)?;
+    let [kind_c, at_c, options_c] = [kind, at, options].map(CString::new);
+    let (kind_c, at_c, options_c) = (kind_c?, at_c?, options_c?);
+    // SAFETY: every pointer is to a string that ends in a zero and outlives the call.
+    let result = unsafe {
+        libc::mount(kind_c.as_ptr(), at_c.as_ptr(), kind_c.as_ptr(), 0, options_c.as_ptr().cast())
+    };
+    succeeded(result, &format!("mount {kind} ({options}) on {at}"))
+}
+
+pub(crate) fn unmount(at: &str) -> io::Result<()> {
+    let path = CString::new(at)?;
+    // SAFETY: as for `mount`.
+    succeeded(unsafe { libc::umount(path.as_ptr()) }, &format!("unmount {at}"))
+}
+
+/// Makes a directory look empty.
+pub(crate) fn hide(directory: &str) -> io::Result<()> {
+    mount("tmpfs", directory, "")
+}
+
+pub(crate) fn loopback_up() -> io::Result<()> {
+    // SAFETY: takes no pointer; the descriptor, if it is one, is new and nobody else's.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    succeeded(socket.min(0), "a socket")?;
+    // SAFETY: just checked.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: integers and arrays of them, of which zeros are a value.
+    let mut request: libc::ifreq = unsafe { zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
+    // SAFETY: the request is one that this call reads, and outlives it.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    succeeded(result, "bring lo up")
+}
+
+fn succeeded(result: libc::c_int, what: &str) -> io::Result<()> {
+    if result == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    Err(io::Error::new(error.kind(), format!("{what}: {error}")))
+}
+
+/// Ends the machine. Every other end (a panic, a power-off) has the code 0, which is no success.
+pub(crate) fn end(passed: bool) -> ! {
+    let value = if passed { SUCCESS } else { FAILURE };
+    // SAFETY: asks for the right to one port, which in these machines has one meaning; where it is
+    // not given the kernel ends this process, and with it the machine.
+    unsafe {
+        libc::ioperm(EXIT_PORT.into(), 4, 1);
+        asm!("out dx, al", in("dx") EXIT_PORT, in("al") value, options(nomem, nostack));
+        libc::reboot(libc::RB_POWER_OFF);
+    }
+    // The kernel panics when its first process ends.
+    std::process::exit(1)
+}
