@@ -34,7 +34,7 @@ mod summary;
 ///   manifests    everything below manifests/ against the schemas of Kubernetes 1.30 to the newest
 ///                known, strictly (kubernetes-validate, installed below target/ if missing)
 ///   demo         the scenes of `cargo xtask demo`: the whole story on the real kernel
-///   vm           the privileged tests on other kernels, as `cargo xtask vm`
+///   vm           the privileged tests on other kernels, as `cargo xtask vm`; only with --vm
 ///
 /// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) and the demo load eBPF
 /// programs and make cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access
@@ -45,9 +45,9 @@ pub(crate) struct Args {
     /// Leave out what needs rights in the kernel: the test binaries `kernel` and `live`, the demo
     #[arg(long)]
     unprivileged: bool,
-    /// Leave out the virtual machines with other kernels
+    /// Also boot the virtual machines with other kernels, as `cargo xtask vm` does
     #[arg(long)]
-    no_vm: bool,
+    vm: bool,
 }
 
 /// Runs all steps and prints the summary. An error if one of them failed.
@@ -72,7 +72,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     step("doc tests", &|| passed(doc_tests(workspace)));
     step("manifests", &|| manifests::run(workspace));
     step("demo", &|| scenes(workspace, tests));
-    step("vm", &|| other_kernels(workspace, args.no_vm));
+    step("vm", &|| other_kernels(workspace, args.vm));
     println!("\n{report}");
     match report.failed().as_slice() {
         [] => Ok(()),
@@ -105,9 +105,9 @@ fn scenes(workspace: &Workspace, tests: Tests) -> Result<Outcome> {
     }
 }
 
-fn other_kernels(workspace: &Workspace, left_out: bool) -> Result<Outcome> {
-    if left_out {
-        return Ok(Outcome::NotChecked("left out by --no-vm".to_owned()));
+fn other_kernels(workspace: &Workspace, wanted: bool) -> Result<Outcome> {
+    if !wanted {
+        return Ok(Outcome::NotChecked("without --vm".to_owned()));
     }
     passed(vm::run(workspace, &vm::Args::default()))
 }
