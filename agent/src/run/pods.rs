@@ -125,7 +125,7 @@ impl Ward {
             self.refuse(&patient);
             return Ok(());
         }
-        let (container, end) = match before.filter(|_| same_life) {
+        let (container, mut end) = match before.filter(|_| same_life) {
             Some(Known { patient: old, container, end }) => {
                 let settings_are_same = Patient { ready: patient.ready, ..old } == patient;
                 if settings_are_same {
@@ -138,7 +138,6 @@ impl Ward {
             }
             None => (self.find(&patient, tries).await, None),
         };
-        let mut end = end;
         if let Some(container) = &container {
             let target = target_of(&patient, container);
             let (target_uid, instance) = (target.id.uid.clone(), target.id.instance.clone());

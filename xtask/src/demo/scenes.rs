@@ -3,11 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -24,6 +20,7 @@ use crate::stage::{
     agent::{Agent, Line, Setup},
     boot_ns, http,
     patient::Patient,
+    traffic::Traffic,
 };
 
 /// One scene.
@@ -231,7 +228,7 @@ fn errors_go_on(set: &Set<'_>) -> Result<Verdict> {
 fn lying_health(set: &Set<'_>) -> Result<Verdict> {
     let cast = set.cast(&["--data-failure-ratio", "0"])?;
     set.tell("it begins to lie; half of /data answers 500; 40 requests a second");
-    let _traffic = Traffic::start(format!("{}/data", cast.patient.url), 40);
+    let _traffic = traffic(&cast, 40);
     cast.patient.fall_ill("lie", &json!({ "as": "healthy" }))?;
     cast.patient.fall_ill("errors", &json!({ "ratio": 0.5, "cleared_by": "reset_errors" }))?;
     let fault = boot_ns();
@@ -247,7 +244,7 @@ fn lying_health(set: &Set<'_>) -> Result<Verdict> {
 fn client_resets(set: &Set<'_>) -> Result<Verdict> {
     let cast = set.cast(&["--data-failure-ratio", "0"])?;
     set.tell("200 clients reset their connections, 40 a second, amid healthy traffic");
-    let _traffic = Traffic::start(format!("{}/data", cast.patient.url), 20);
+    let _traffic = traffic(&cast, 20);
     let address = cast.patient.url.trim_start_matches("http://").to_owned();
     for _ in 0..200 {
         reset(&address)?;
@@ -304,7 +301,7 @@ fn stubborn_errors(set: &Set<'_>) -> Result<Verdict> {
         line.message() == "treatment ended" && line.text("rung") == "soft"
     })?;
     ensure!(soft.text("outcome") == "not_healed", "the reset ended {}", soft.text("outcome"));
-    let _traffic = Traffic::start(format!("{}/data", cast.patient.url), 10);
+    let _traffic = traffic(&cast, 10);
     let healing = set.healed(&cast.agent, "restart")?;
     ensure!(cast.patient.lives() == 2, "it lived {} times, not twice", cast.patient.lives());
     Ok(set.verdict("soft, then restart", &healing, fault))
@@ -355,35 +352,11 @@ fn reset(address: &str) -> Result<()> {
     Ok(())
 }
 
-/// Steady traffic until dropped.
-struct Traffic {
-    over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Traffic {
-    fn start(url: String, per_second: u32) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let pause = Duration::from_secs(1) / per_second;
-        let thread = thread::spawn({
-            let over = Arc::clone(&over);
-            move || {
-                while !over.load(Ordering::Relaxed) {
-                    // A patient that is being restarted does not answer: that is the scene.
-                    let _ = http::get(&url);
-                    thread::sleep(pause);
-                }
-            }
-        });
-        Self { over, thread: Some(thread) }
-    }
-}
-
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// So many requests a second, until dropped.
+fn traffic(cast: &Cast, per_second: u32) -> Traffic {
+    let url = format!("{}/data", cast.patient.url);
+    Traffic::start(Duration::from_secs(1) / per_second, move || {
+        // A patient that is being restarted does not answer: that is the scene.
+        let _ = http::get(&url);
+    })
 }

@@ -1,10 +1,6 @@
 //! What a scene plays with: patients in a namespace of their own, their Events, and the agents.
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -16,7 +12,7 @@ use super::{
     objects::{Event, Pod},
     patient::Patient,
 };
-use crate::stage::Interrupt;
+use crate::stage::{Interrupt, traffic::Traffic};
 
 /// The namespace of the patients: made and deleted by the task.
 pub(super) const NAMESPACE: &str = "paramedic-e2e";
@@ -204,7 +200,11 @@ impl<'a> Stage<'a> {
 
     /// Steady traffic on /data, until it is dropped.
     pub(super) fn traffic(&self, pod: &Pod) -> Traffic {
-        Traffic::start(self.kubectl.clone(), proxied(NAMESPACE, pod, 5000, "/data"))
+        let (kubectl, path) = (self.kubectl.clone(), proxied(NAMESPACE, pod, 5000, "/data"));
+        Traffic::start(Duration::from_millis(100), move || {
+            // An ill patient answers 500 or not at all: that is the scene.
+            let _ = kubectl.get_raw(&path);
+        })
     }
 
     /// All agents.
@@ -247,38 +247,6 @@ pub(super) fn agents(kubectl: &Kubectl) -> Result<Vec<Pod>> {
 /// Where the API server passes on to a pod's port.
 fn proxied(namespace: &str, pod: &Pod, port: u16, path: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods/{}:{port}/proxy{path}", pod.name())
-}
-
-/// Steady traffic until dropped.
-pub(super) struct Traffic {
-    over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Traffic {
-    fn start(kubectl: Kubectl, path: String) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let thread = thread::spawn({
-            let over = Arc::clone(&over);
-            move || {
-                while !over.load(Ordering::Relaxed) {
-                    // An ill patient answers 500 or not at all: that is the scene.
-                    let _ = kubectl.get_raw(&path);
-                    thread::sleep(Duration::from_millis(100));
-                }
-            }
-        });
-        Self { over, thread: Some(thread) }
-    }
-}
-
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(crate) mod apiserver;
 pub(crate) mod cgroup;
 pub(crate) mod http;
 pub(crate) mod patient;
+pub(crate) mod traffic;
 
 use std::{
     net::{Ipv4Addr, TcpListener},
