@@ -1,9 +1,9 @@
 //! `cargo xtask test`: everything that must hold before a change is merged, as one command.
 //!
 //! Nothing is skipped silently: what a machine cannot do fails, and the things that may stay
-//! undone (the privileged tests and the other kernels by request, the advisories where their
-//! database is out of reach, the overlays without kubectl) are named in the summary. Every step
-//! compiles with one profile, so that the large dependencies are built once.
+//! undone (the privileged tests and the other kernels where they were left out by request, the
+//! advisories where their database is out of reach, the overlays without kubectl) are named in the
+//! summary. Every step compiles with one profile, so that the large dependencies are built once.
 use std::{
     process::Command,
     time::{Duration, Instant},
@@ -34,20 +34,22 @@ mod summary;
 ///   manifests    everything below manifests/ against the schemas of Kubernetes 1.30 to the newest
 ///                known, strictly (kubernetes-validate, installed below target/ if missing)
 ///   demo         the scenes of `cargo xtask demo`: the whole story on the real kernel
-///   vm           the privileged tests on other kernels, as `cargo xtask vm`; only with --vm
+///   vm           the privileged tests and the demo's scenes on other kernels, in virtual machines, as
+///                `cargo xtask vm`
 ///
 /// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) and the demo load eBPF
 /// programs and make cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access
-/// to the cgroups. Without these rights they fail; --unprivileged leaves them out.
+/// to the cgroups. Without these rights they fail; --unprivileged leaves them out. The virtual
+/// machines need none; --no-vm leaves them out.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Leave out what needs rights in the kernel: the test binaries `kernel` and `live`, the demo
     #[arg(long)]
     unprivileged: bool,
-    /// Also boot the virtual machines with other kernels, as `cargo xtask vm` does
+    /// Leave out the virtual machines with other kernels
     #[arg(long)]
-    vm: bool,
+    no_vm: bool,
 }
 
 /// Runs all steps and prints the summary. An error if one of them failed.
@@ -72,7 +74,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     step("doc tests", &|| passed(doc_tests(workspace)));
     step("manifests", &|| manifests::run(workspace));
     step("demo", &|| scenes(workspace, tests));
-    step("vm", &|| other_kernels(workspace, args.vm));
+    step("vm", &|| other_kernels(workspace, !args.no_vm));
     println!("\n{report}");
     match report.failed().as_slice() {
         [] => Ok(()),
@@ -107,7 +109,7 @@ fn scenes(workspace: &Workspace, tests: Tests) -> Result<Outcome> {
 
 fn other_kernels(workspace: &Workspace, wanted: bool) -> Result<Outcome> {
     if !wanted {
-        return Ok(Outcome::NotChecked("without --vm".to_owned()));
+        return Ok(Outcome::NotChecked("not booted: --no-vm".to_owned()));
     }
     passed(vm::run(workspace, &vm::Args::default()))
 }
