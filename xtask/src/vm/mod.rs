@@ -44,7 +44,8 @@ const SUCCESS: i32 = 0x2a << 1 | 1;
 ///
 /// Kernels and qemu come from Debian's packages, unpacked below target/vm (nothing is installed);
 /// no root is needed. Four machines for each kernel, one after the other: the kernel side and the
-/// whole agent with cgroup v2, hybrid, v1. Each has 120 s. Ends with a table of what held where; the logs are kept in target/vm/logs.
+/// whole agent with cgroup v2, hybrid, v1. Each has 120 s. Ends with a table of what held where; the
+/// logs are kept in target/vm/logs.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// 6.1, 6.12, or the path of a kernel (bzImage); without it both
