@@ -3,6 +3,7 @@
 //! The modules stand in the order in which the data flows: who is watched, what is seen, what it
 //! amounts to, what it calls for, whether we may, the act itself, whether it helped, and the
 //! record of it all.
+mod locked;
 pub mod moment;
 
 pub mod target;
@@ -18,4 +19,6 @@ pub mod cluster;
 pub mod engine;
 pub mod run;
 pub mod serve;
+pub mod autoscale;
+pub mod metrics_api;
 pub mod cli;

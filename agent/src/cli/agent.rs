@@ -16,6 +16,7 @@ use super::{
     start::{Launch, Mistakes},
 };
 use crate::{
+    autoscale::Credentials,
     cluster::{self, Identity},
     engine::Pace,
     guard::Policy,
@@ -89,6 +90,19 @@ pub(super) struct NodeAgent {
     /// Prometheus and the kubelet, with IPv4 and with IPv6.
     #[arg(long, env = "PARAMEDIC_LISTEN", default_value = "[::]:9100", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Where the metrics API comes to for what the HPA is told, with mutual authentication. Without it
+    /// there is no such port.
+    #[arg(long, env = "PARAMEDIC_READINGS_LISTEN", value_name = "ADDRESS")]
+    readings_listen: Option<SocketAddr>,
+    /// Where the cluster puts the certificates of the metrics API's authority (`ca.crt`) and the
+    /// agent's token for it (`token`).
+    #[arg(
+        long,
+        env = "PARAMEDIC_READINGS_CREDENTIALS",
+        default_value = "/var/run/paramedic",
+        value_name = "DIR"
+    )]
+    readings_credentials: PathBuf,
     /// Do without kernel signals, for example where the rights for eBPF cannot be had.
     #[arg(long, env = "PARAMEDIC_NO_KERNEL")]
     no_kernel: bool,
@@ -108,8 +122,13 @@ impl NodeAgent {
             "watching this node's pods"
         );
         let identity = self.identity();
+        let credentials = Credentials {
+            authority: self.readings_credentials.join("ca.crt"),
+            token: self.readings_credentials.join("token"),
+        };
         let launch = Launch {
             listen: self.listen,
+            readings: self.readings_listen.map(|listen| (listen, credentials)),
             model: self.model,
             state_dir: self.state_dir,
             targets: MOST_PODS,
@@ -136,9 +155,7 @@ impl NodeAgent {
             verify_window: mistakes.seconds("verify-window", self.verify_window, 1.0, 600.0),
         };
         for (name, value) in [("node-name", &self.node_name), ("namespace", &self.namespace)] {
-            if !is_name(value) {
-                mistakes.add(format!("--{name} is no name of Kubernetes: {value:?}"));
-            }
+            mistakes.name(name, value);
         }
         if !(1..=16).contains(&self.node_budget) {
             let given = self.node_budget;
@@ -164,15 +181,4 @@ impl NodeAgent {
             pause_file: Some(self.state_dir.join("paused")),
         })
     }
-}
-
-/// A DNS subdomain (RFC 1123), as nodes and namespaces are named.
-fn is_name(text: &str) -> bool {
-    let inner = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-    let outer = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9'));
-    let bytes = text.as_bytes();
-    bytes.len() <= 253
-        && bytes.iter().all(|&b| inner(b))
-        && outer(bytes.first())
-        && outer(bytes.last())
 }

@@ -4,6 +4,7 @@ mod check;
 mod explain;
 mod incidents;
 pub mod logging;
+mod metrics_api;
 mod rung;
 mod start;
 mod state_dir;
@@ -18,7 +19,8 @@ use clap::{Parser, Subcommand};
 ///
 /// Try it: `paramedic check` shows what this machine's kernel permits, `paramedic watch
 /// http://localhost:5000` watches the service on port 5000. On the nodes of a cluster `paramedic
-/// agent` runs; `paramedic explain POD` asks it what it sees and why it does what it does.
+/// agent` runs; `paramedic explain POD` asks it what it sees and why it does what it does, and
+/// `paramedic metrics-api` hands its measurements to the HPA.
 ///
 /// Exit codes: 0 all is well, 1 something failed or is missing, 2 wrong usage.
 #[derive(Debug, Parser)]
@@ -36,6 +38,7 @@ pub struct Cli {
 enum Command {
     Watch(Box<watch::Watch>),
     Agent(Box<agent::NodeAgent>),
+    MetricsApi(metrics_api::ServeMetrics),
     Explain(explain::Explain),
     Check(check::Check),
     Incidents(incidents::Incidents),
@@ -55,6 +58,7 @@ impl Cli {
         match self.command {
             Command::Watch(watch) => watch.run().await,
             Command::Agent(agent) => agent.run().await,
+            Command::MetricsApi(metrics_api) => metrics_api.run().await,
             Command::Explain(explain) => explain.run().await,
             Command::Check(check) => check.run(),
             Command::Incidents(incidents) => incidents.run(),

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use super::WrongUsage;
 use crate::{
+    autoscale::{Credentials, Feed, Port},
     cluster::{Cluster, Identity, Requests, events},
     decide::Brain,
     guard::Policy,
@@ -30,6 +31,8 @@ use crate::{
 /// What every agent needs beside its [`Config`].
 pub(super) struct Launch {
     pub(super) listen: SocketAddr,
+    /// Where the metrics API comes to, if it may, and how it proves itself.
+    pub(super) readings: Option<(SocketAddr, Credentials)>,
     pub(super) model: Option<PathBuf>,
     pub(super) state_dir: PathBuf,
     /// How many targets the kernel side has room for.
@@ -60,6 +63,15 @@ impl Launch {
         let (queries, asked) = mpsc::channel(8);
         let state_dir = journal.map(|_| self.state_dir);
         info!(address = %server.address()?, "serving metrics and status");
+        if let Some((address, credentials)) = self.readings {
+            let port = Port::bind(address, credentials).await.with_context(|| {
+                format!("cannot listen on {address}: choose another with --readings-listen")
+            })?;
+            info!(address = %port.address()?, "serving readings to the metrics API");
+            let feed = Feed::default();
+            tokio::spawn(feed.clone().run(queries.clone()));
+            tokio::spawn(port.run(feed));
+        }
         tokio::spawn(server.run(Sources { metrics, queries, state_dir }));
         let agent = Agent::new(config, brain, kernel, recorder, past, asked, node);
         agent.run(shutdown()?).await;
@@ -184,7 +196,7 @@ fn raise_file_limit() {
 }
 
 /// Resolves on SIGTERM or SIGINT.
-fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
+pub(super) fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -205,6 +217,13 @@ impl Mistakes {
         self.0.push(mistake.into());
     }
 
+    /// A DNS subdomain (RFC 1123), as nodes, namespaces and most objects are named.
+    pub(super) fn name(&mut self, flag: &str, value: &str) {
+        if !is_name(value) {
+            self.add(format!("--{flag} is no name of Kubernetes: {value:?}"));
+        }
+    }
+
     /// A length of time within bounds, both in seconds.
     pub(super) fn seconds(&mut self, name: &str, value: f64, least: f64, most: f64) -> Duration {
         if (least..=most).contains(&value) {
@@ -222,4 +241,14 @@ impl Mistakes {
             mistakes => Err(WrongUsage(mistakes.join("\n           "))),
         }
     }
+}
+
+fn is_name(text: &str) -> bool {
+    let inner = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    let outer = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9'));
+    let bytes = text.as_bytes();
+    bytes.len() <= 253
+        && bytes.iter().all(|&b| inner(b))
+        && outer(bytes.first())
+        && outer(bytes.last())
 }

@@ -91,6 +91,7 @@ impl Watch {
         let config = self.config(&state_dir)?;
         let launch = Launch {
             listen: self.listen,
+            readings: None,
             model: self.model,
             state_dir,
             targets: config.watched.len(),

@@ -5,7 +5,7 @@
 //! one gets it, and the other sees that it is not. Losing one to a deletion is survived too: to PUT
 //! a Lease that is gone creates it anew, but a PUT after somebody else created one is a conflict.
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     guard::{Gate, Refusal, Why, workload},
+    locked::locked,
     moment::Moment,
     target::{Rung, pod::PodRef},
     verify::Outcome,
@@ -95,7 +96,7 @@ impl Lock {
     /// # Errors
     /// Why not: it may soon be another's, or what the cluster said is too long ago.
     pub fn holds(&self, now: Moment) -> Result<(), &'static str> {
-        if guard(&self.held).until.since(now) < LEAST_LEFT {
+        if locked(&self.held).until.since(now) < LEAST_LEFT {
             return Err("the workload's lock ran out");
         }
         if now.since(self.asked) > ACT_WITHIN {
@@ -109,10 +110,6 @@ impl Drop for Lock {
     fn drop(&mut self) {
         self.renewal.abort();
     }
-}
-
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Cluster {
@@ -204,7 +201,7 @@ impl Cluster {
             transitions: spec.lease_transitions.unwrap_or(0),
         };
         let now = self.clock.now();
-        let mut seen = guard(&self.seen);
+        let mut seen = locked(&self.seen);
         if seen.len() >= MOST_SEEN {
             // Whoever is forgotten here is waited for once more.
             seen.clear();
@@ -286,7 +283,7 @@ impl Cluster {
     async fn renew(self: Arc<Self>, name: String, held: Arc<Mutex<Held>>) {
         loop {
             sleep(RENEW).await;
-            let mut lease = guard(&held).lease.clone();
+            let mut lease = locked(&held).lease.clone();
             for _ in 0..TRIES {
                 let before = self.clock.now();
                 self.sign(lease.spec.get_or_insert_default(), &self.identity.holder);
@@ -294,7 +291,7 @@ impl Cluster {
                 let params = PostParams::default();
                 match within(self.leases.replace(&name, &params, &lease)).await {
                     Ok(lease) => {
-                        *guard(&held) = Held { lease, until: before + DURATION };
+                        *locked(&held) = Held { lease, until: before + DURATION };
                         break;
                     }
                     Err(error) if is_conflict(&error) => {}
@@ -308,7 +305,7 @@ impl Cluster {
                     Ok(Some(newer)) if self.is_ours(&newer) => lease = newer,
                     Ok(_) => {
                         warn!(lease = name, "a workload's lock was lost");
-                        guard(&held).until = Moment::default();
+                        locked(&held).until = Moment::default();
                         return;
                     }
                     Err(_) => break,

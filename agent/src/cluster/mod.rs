@@ -7,6 +7,7 @@
 mod clear;
 pub mod events;
 mod eviction;
+mod follow;
 pub mod lease;
 mod lock;
 mod meter;
@@ -17,6 +18,7 @@ mod workload;
 use std::{collections::HashMap, fmt, sync::Mutex, time::Duration};
 
 pub use clear::Request;
+pub(crate) use follow::follow;
 pub use lock::Lock;
 pub use meter::{Requests, ServerClock};
 pub use pods::{Change, changes};
@@ -152,7 +154,9 @@ impl Cluster {
 }
 
 /// An answer in time, or none.
-async fn within<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
+pub(crate) async fn within<T>(
+    answer: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ApiError> {
     match timeout(LIMIT, answer).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(ApiError::TimedOut),

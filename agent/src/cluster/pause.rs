@@ -1,13 +1,14 @@
 //! One switch for the whole cluster: the annotation `paramedic.dev/paused` on Paramedic's own
 //! namespace. It is read when something is about to be done, so it is obeyed at once and costs
 //! nothing while nobody is ill.
-use std::{sync::PoisonError, time::Duration};
+use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::{ApiError, Cluster};
 use crate::{
     guard::{Gate, Refusal, Why},
+    locked::locked,
     moment::Moment,
     target::Rung,
 };
@@ -40,7 +41,7 @@ impl Cluster {
     pub(super) async fn not_paused(&self, rung: Rung) -> Result<(), Refusal> {
         let may_guess = !rung.is_hard();
         let _one_at_a_time = self.asking_pause.lock().await;
-        let known = *self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *locked(&self.pause);
         let now = self.clock.now();
         let within = |at: Option<Moment>, span| at.is_some_and(|at| now.since(at) < span);
         let in_vain = within(known.in_vain, GIVE_UP);
@@ -63,7 +64,7 @@ impl Cluster {
     async fn read_switch(&self, asked: Moment) -> Result<bool, ApiError> {
         let answer = timeout(FRESH, self.namespaces.get(&self.identity.namespace)).await;
         let answer = answer.map_err(|_| ApiError::TimedOut).and_then(|answer| Ok(answer?));
-        let mut known = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked(&self.pause);
         match answer {
             Ok(namespace) => {
                 let annotations = namespace.metadata.annotations.unwrap_or_default();

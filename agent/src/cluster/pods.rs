@@ -12,10 +12,7 @@ use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event},
 };
 use tokio::{
     select,
@@ -23,7 +20,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Requests, ServerClock, meter::metered};
+use super::{Requests, ServerClock, follow, meter::metered};
 use crate::{
     moment::Clock,
     target::pod::{Absent, HEAL_LABEL, Patient, patient},
@@ -61,36 +58,26 @@ pub async fn changes(client: Client, node: String, out: mpsc::Sender<Change>) {
     let answered = Arc::new(Notify::new());
     let api: Api<Pod> = Api::all(heard(client, Arc::clone(&answered)));
     let mut teller = Teller { out, known: HashSet::new(), listed: HashSet::new(), away: false };
-    let mut streaming = true;
+    let config =
+        watcher::Config::default().fields(&format!("spec.nodeName={node}")).labels(HEAL_LABEL);
+    let mut events = pin!(follow(api, config));
     loop {
-        let config =
-            watcher::Config::default().fields(&format!("spec.nodeName={node}")).labels(HEAL_LABEL);
-        let config = if streaming { config.streaming_lists() } else { config };
-        let events = watcher(api.clone(), config).default_backoff();
-        let mut events = pin!(events);
-        loop {
-            let event = select! {
-                event = events.next() => event,
-                () = answered.notified(), if teller.away => {
-                    if teller.back().await.is_err() {
-                        return;
-                    }
-                    continue;
+        let event = select! {
+            event = events.next() => event,
+            () = answered.notified(), if teller.away => {
+                if teller.back().await.is_err() {
+                    return;
                 }
-            };
-            let Some(event) = event else { break };
-            let told = match event {
-                Ok(event) => teller.tell(event).await,
-                Err(error) if streaming && is_unsupported(&error) => {
-                    info!("the API server does not stream lists: plain lists are used");
-                    streaming = false;
-                    break;
-                }
-                Err(error) => teller.away(&error).await,
-            };
-            if told.is_err() {
-                return;
+                continue;
             }
+        };
+        let told = match event {
+            Some(Ok(event)) => teller.tell(event).await,
+            Some(Err(error)) => teller.away(&error).await,
+            None => return,
+        };
+        if told.is_err() {
+            return;
         }
     }
 }
@@ -103,18 +90,6 @@ fn heard(client: Client, answered: Arc<Notify>) -> Client {
         }
     });
     metered(client, Clock::default(), ServerClock::default(), requests)
-}
-
-/// Whether it was the streaming of the list that the server did not like.
-fn is_unsupported(error: &watcher::Error) -> bool {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = source {
-        if error.to_string().contains("sendInitialEvents") {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 struct Teller {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::pace::TargetPace;
 use crate::{
     decide::{Action, Decision},
-    features::{Causes, FeatureVector, Notable, Window},
+    features::{Causes, FeatureVector, Load, Notable, Window},
     guard::{Clearance, Evidence, History, Look, NodeState, Policy, Question, Refusal},
     moment::Moment,
     signal::sample::{Sample, Trigger},
@@ -79,6 +79,9 @@ pub struct Case {
     pub decision: Option<Decision>,
     /// The row that it rests on.
     pub row: FeatureVector,
+    /// How much work it did, as of the last window that was long enough to tell: a remedy makes the
+    /// window fresh, and what was known before stays until there is news.
+    pub load: Option<Load>,
     /// What was done to it before.
     pub history: History,
     /// What refused last, while the verdict stands.
@@ -118,6 +121,7 @@ impl Case {
             state: State::Watching,
             decision: None,
             row: FeatureVector::default(),
+            load: None,
             history: History::default(),
             refused: None,
             left_alone: None,

@@ -5,7 +5,10 @@
 //! ten errors a second. Where the window had to reach further back, they are divided by that.
 use std::time::Duration;
 
-use super::schema::{Feature, FeatureVector};
+use super::{
+    load::{self, Load},
+    schema::{Feature, FeatureVector},
+};
 use crate::{
     moment::Moment,
     signal::{cgroup::CgroupReading, health::Health, sample::Sample},
@@ -61,6 +64,10 @@ pub struct Window {
     cpu_cores: f32,
     /// Memory as the cgroup accounts for it, in percent of the limit.
     memory_percent: f32,
+    /// Whether the last look could read the kernel's counts of traffic.
+    sees_traffic: bool,
+    /// Whether the last look could read how often the quota held it back.
+    sees_throttling: bool,
 }
 
 /// Facts about the present that justify a hard heal, as opposed to an old cumulative count.
@@ -115,6 +122,8 @@ impl Window {
             last_failed_poll: None,
             cpu_cores: 0.0,
             memory_percent: 0.0,
+            sees_traffic: false,
+            sees_throttling: false,
         }
     }
 
@@ -146,6 +155,9 @@ impl Window {
         self.take_poll(sample);
         self.cpu_cores = sample.usage.cpu_limit.unwrap_or(0.0);
         self.memory_percent = memory_percent(&sample.usage);
+        self.sees_traffic = sample.kernel.is_some();
+        self.sees_throttling = sample.usage.throttled_periods.is_some()
+            || sample.kernel.is_some_and(|kernel| kernel.throttling.period_ns > 0);
         if self.len == CAPACITY {
             self.first = (self.first + 1) % CAPACITY;
             self.len -= 1;
@@ -267,6 +279,27 @@ impl Window {
         row
     }
 
+    /// How much work was done within the window; `None` while it is too short to tell.
+    #[must_use]
+    pub fn load(&self) -> Option<Load> {
+        let (base, last) = (self.base()?, self.last()?);
+        let window = last.at.since(base.at);
+        if window < load::MIN {
+            return None;
+        }
+        let (responses, errors) = self.responses();
+        let ratio = if responses == 0 { 0.0 } else { errors as f32 / responses as f32 };
+        Some(Load {
+            at: last.at,
+            window,
+            responses_per_second: self
+                .sees_traffic
+                .then(|| responses as f32 / window.as_secs_f32()),
+            ratio_5xx: self.sees_traffic.then_some(ratio.clamp(0.0, 1.0)),
+            throttled_ratio: self.sees_throttling.then(|| self.throttled_since(base, last)),
+        })
+    }
+
     /// What of the present would justify a hard heal.
     #[must_use]
     pub fn causes(&self, row: &FeatureVector) -> Causes {
@@ -346,12 +379,14 @@ impl Window {
             .rev()
             .map(|n| self.nth(n))
             .find(|point| last.at.since(point.at) >= LEVEL_MIN);
-        let since = |from: &Point| {
-            let elapsed = last.at.since(from.at).max(LEVEL_MIN).as_nanos() as f64;
-            let throttled = last.throttled_periods.saturating_sub(from.throttled_periods) as f64;
-            ((throttled * self.period_ns as f64 / elapsed) as f32).clamp(0.0, 1.0)
-        };
+        let since = |from| self.throttled_since(from, last);
         since(base).max(recent.map_or(0.0, since))
+    }
+
+    fn throttled_since(&self, from: &Point, last: &Point) -> f32 {
+        let elapsed = last.at.since(from.at).max(LEVEL_MIN).as_nanos() as f64;
+        let throttled = last.throttled_periods.saturating_sub(from.throttled_periods) as f64;
+        ((throttled * self.period_ns as f64 / elapsed) as f32).clamp(0.0, 1.0)
     }
 
     fn base(&self) -> Option<&Point> {

@@ -2,7 +2,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 
 use super::{BootId, Incident, Intent, Journal, JournalError, StateLock};
 use crate::{
+    locked::locked,
     moment::{Clock, Moment},
     verify::Outcome,
 };
@@ -102,7 +103,7 @@ impl SharedJournal {
 
     /// A writer that panicked left the database to SQLite's own rollback.
     fn journal(&self) -> MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.journal)
     }
 }
 

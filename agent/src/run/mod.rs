@@ -31,6 +31,7 @@ use treat::Treated;
 use world::{Machine, Poller, World};
 
 use crate::{
+    autoscale::Reading,
     cluster::{Cluster, Lock, events::Notice},
     decide::Brain,
     engine::{Command, Engine, Event, Fact, Index, Pace, State},
@@ -408,6 +409,11 @@ impl Agent {
                 let views = self.engine.cases().map(|(_, case)| TargetView::of(case)).collect();
                 // Who asked may have hung up.
                 let _ = reply.send(views);
+            }
+            Query::Readings(reply) => {
+                let now = self.clock.now();
+                let cases = self.engine.cases();
+                let _ = reply.send(cases.filter_map(|(_, case)| Reading::of(case, now)).collect());
             }
             Query::Pending(reply) => {
                 let awaited = self.awaited.iter().map(|what| format!("{what}: not there yet"));

@@ -5,7 +5,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use super::find;
 use crate::{
     engine::Remedied,
     heal::{restart, soft},
+    locked::locked,
     moment::Moment,
     signal::health::{App, Endpoint, Poll, Responses},
     target::{
@@ -88,7 +89,7 @@ impl World for Machine {
         let containers = Arc::clone(&self.containers);
         Box::pin(async move {
             let find = move || {
-                let mut known = containers.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut known = locked(&containers);
                 known.find(&Tree::default(), &id)
             };
             match spawn_blocking(find).await {

@@ -1,32 +1,29 @@
 //! `:9100`: what the agent shows. Read-only: no request can change anything.
+mod listener;
 mod routes;
 mod view;
 
-use std::{
-    io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+pub use listener::Listener;
 use tokio::{
-    net::TcpListener,
     sync::{Semaphore, mpsc, oneshot},
     time::sleep,
 };
 use tracing::{debug, warn};
 pub use view::TargetView;
 
-use crate::record::metrics::Metrics;
+use crate::{autoscale::Reading, record::metrics::Metrics};
 
 /// A question to the loop, which alone knows the answer.
 #[derive(Debug)]
 pub enum Query {
     /// Every target as it stands.
     Targets(oneshot::Sender<Vec<TargetView>>),
+    /// What autoscalers are told of every pod.
+    Readings(oneshot::Sender<Vec<Reading>>),
     /// What is still pending before the agent is ready, by name.
     Pending(oneshot::Sender<Vec<String>>),
 }
@@ -45,7 +42,7 @@ pub struct Sources {
 /// A listening server.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
 }
 
 /// Connections served at a time; more wait in the kernel's queue.
@@ -59,17 +56,7 @@ impl Server {
     /// # Errors
     /// If the address cannot be had, most often because another agent runs.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = match TcpListener::bind(address).await {
-            // All addresses were meant, and this machine has no IPv6.
-            Err(error)
-                if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
-                    && address.ip() == Ipv6Addr::UNSPECIFIED =>
-            {
-                TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?
-            }
-            listener => listener?,
-        };
-        Ok(Self { listener })
+        Ok(Self { listener: Listener::bind(address).await? })
     }
 
     /// Where it listens.
@@ -77,7 +64,7 @@ impl Server {
     /// # Errors
     /// If the socket is gone.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listener.address()
     }
 
     /// Answers for ever.

@@ -279,3 +279,51 @@ fn more_looks_than_the_window_holds_still_end_at_the_present() {
     let row = window.features(13, STARTED);
     assert_eq!(row[Feature::HttpRequestRate], 12.7, "the last 128 points, 127 responses apart");
 }
+
+fn load_after(samples: &[Sample]) -> Option<Load> {
+    let mut window = Window::new();
+    samples.iter().for_each(|sample| window.push(sample));
+    window.load()
+}
+
+#[test]
+fn a_load_is_divided_by_the_time_that_was_watched() {
+    let served = |ms, n| counted(ms, |k| k.counters.responses = [0, n, 0, 0, n / 10]);
+    let load = load_after(&[served(0, 0), served(4000, 100)]).unwrap();
+    assert_eq!(load.window, Duration::from_secs(4));
+    assert_eq!(load.responses_per_second, Some(110.0 / 4.0));
+    assert_eq!(load.ratio_5xx, Some(10.0 / 110.0));
+    // The model's column understates it, on purpose.
+    let row = row_after(&[served(0, 0), served(4000, 100)]);
+    assert_eq!(row[Feature::HttpRequestRate], 11.0);
+}
+
+#[test]
+fn too_short_a_window_is_no_load() {
+    assert_eq!(load_after(&[]), None);
+    assert_eq!(load_after(&[look(0), look(1999)]), None);
+    assert!(load_after(&[look(0), look(2000)]).is_some());
+}
+
+#[test]
+fn a_load_that_the_kernel_did_not_tell_is_missing() {
+    let blind = |ms| Sample { kernel: None, ..look(ms) };
+    let load = load_after(&[blind(0), blind(3000)]).unwrap();
+    assert_eq!(load.responses_per_second, None);
+    assert_eq!(load.ratio_5xx, None);
+    assert_eq!(load.throttled_ratio, None);
+    let quiet = load_after(&[look(0), look(3000)]).unwrap();
+    assert_eq!((quiet.responses_per_second, quiet.ratio_5xx), (Some(0.0), Some(0.0)));
+}
+
+#[test]
+fn throttling_is_a_share_of_the_window() {
+    let held = |ms, periods| {
+        counted(ms, |k| {
+            k.throttling.periods = periods;
+            k.throttling.period_ns = 100_000_000;
+        })
+    };
+    let load = load_after(&[held(0, 0), held(4000, 10)]).unwrap();
+    assert_eq!(load.throttled_ratio, Some(0.25));
+}

@@ -2,7 +2,7 @@
 use std::{
     collections::HashMap,
     future::pending,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     engine::Remedied,
+    locked::locked,
     moment::{Clock, Moment},
     signal::health::{Health, HealthError, Poll, Responses, Transport},
     target::{
@@ -128,7 +129,7 @@ impl Ward {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     fn pod(&self, name: &str) -> Option<Pod> {

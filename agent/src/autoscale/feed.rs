@@ -1,0 +1,59 @@
+//! Once a second the loop is asked for all readings, and everybody who listens gets the same line.
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use super::Frame;
+use crate::serve::Query;
+
+/// From one frame to the next.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The latest frame, as a line. While nobody listens nobody asks the loop.
+#[derive(Clone, Debug)]
+pub struct Feed(Arc<watch::Sender<Bytes>>);
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Bytes::new())))
+    }
+}
+
+impl Feed {
+    /// Asks the loop while anybody listens; ends with the loop.
+    pub async fn run(self, queries: mpsc::Sender<Query>) {
+        let mut ticks = interval_at(Instant::now(), PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.0.receiver_count() == 0 {
+                continue;
+            }
+            let (reply, answer) = oneshot::channel();
+            if queries.send(Query::Readings(reply)).await.is_err() {
+                return;
+            }
+            let Ok(pods) = answer.await else { return };
+            self.publish(&Frame { pods });
+        }
+    }
+
+    /// Everybody who listens gets this frame.
+    pub fn publish(&self, frame: &Frame) {
+        // Numbers and strings: nothing in it can fail to be JSON.
+        let Ok(mut line) = serde_json::to_vec(frame) else { return };
+        line.push(b'\n');
+        self.0.send_replace(line.into());
+    }
+
+    /// The frames from the next on; who is slow misses some.
+    pub(super) fn listen(&self) -> watch::Receiver<Bytes> {
+        let mut frames = self.0.subscribe();
+        frames.mark_unchanged();
+        frames
+    }
+}

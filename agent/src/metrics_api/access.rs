@@ -1,0 +1,129 @@
+//! Whether somebody may read a metric: the API server's authorizers say so, and are asked again
+//! every few seconds at the most.
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
+use kube::{Api, Client, api::PostParams};
+use tokio::time::Instant;
+
+use super::{
+    GROUP, Version,
+    front_proxy::User,
+    path::{Pods, Values},
+};
+use crate::{
+    autoscale::Metric,
+    cluster::{ApiError, within},
+    locked::locked,
+};
+
+/// A right that is taken away is gone after this long at the latest.
+const ALLOWED: Duration = Duration::from_secs(10);
+/// One that is given is there after this long.
+const DENIED: Duration = Duration::from_secs(5);
+/// Answers that are remembered.
+const MOST: usize = 4096;
+
+/// Who wants to read what.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Question {
+    user: User,
+    version: &'static str,
+    namespace: String,
+    name: String,
+    metric: Metric,
+}
+
+/// What the API server said of late.
+pub(super) struct Access {
+    reviews: Api<SubjectAccessReview>,
+    known: Mutex<HashMap<Question, (Verdict, Instant)>>,
+}
+
+/// Allowed, or why not.
+pub(super) type Verdict = Result<(), String>;
+
+impl Access {
+    pub(super) fn new(client: Client) -> Self {
+        Self { reviews: Api::all(client), known: Mutex::default() }
+    }
+
+    /// Whether `user` may read these values.
+    pub(super) async fn may(
+        &self,
+        user: &User,
+        version: Version,
+        values: &Values,
+    ) -> Result<Verdict, ApiError> {
+        let name = match &values.pods {
+            Pods::Selected(_) => "*",
+            Pods::Named(name) => name,
+        };
+        let question = Question {
+            user: user.clone(),
+            version: version.name(),
+            namespace: values.namespace.clone(),
+            name: name.to_owned(),
+            metric: values.metric,
+        };
+        let now = Instant::now();
+        if let Some((verdict, until)) = locked(&self.known).get(&question)
+            && now < *until
+        {
+            return Ok(verdict.clone());
+        }
+        let verdict = self.ask(&question).await?;
+        // From when it was asked: an answer is as old as its question.
+        let until = now + if verdict.is_ok() { ALLOWED } else { DENIED };
+        let mut known = locked(&self.known);
+        if known.len() >= MOST {
+            known.retain(|_, (_, until)| now < *until);
+        }
+        if known.len() < MOST {
+            known.insert(question, (verdict.clone(), until));
+        }
+        Ok(verdict)
+    }
+
+    async fn ask(&self, question: &Question) -> Result<Verdict, ApiError> {
+        let user = &question.user;
+        let of = |text: &str| Some(text.to_owned());
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: of(&user.name),
+                uid: (!user.uid.is_empty()).then(|| user.uid.clone()),
+                groups: Some(user.groups.clone()),
+                extra: Some(user.extra.clone()),
+                resource_attributes: Some(ResourceAttributes {
+                    verb: of("get"),
+                    group: of(GROUP),
+                    version: of(question.version),
+                    resource: of("pods"),
+                    subresource: of(question.metric.name()),
+                    namespace: of(&question.namespace),
+                    name: of(&question.name),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let answer = within(self.reviews.create(&PostParams::default(), &review)).await?;
+        let status = answer.status.unwrap_or_default();
+        if status.allowed && status.denied != Some(true) {
+            return Ok(Ok(()));
+        }
+        let why = status.reason.filter(|why| !why.is_empty()).map(|why| format!(": {why}"));
+        Ok(Err(format!(
+            "pods.{GROUP} {:?} is forbidden: User {:?} cannot get resource \"pods/{}\" in API group \
+             {GROUP:?} in the namespace {:?}{}",
+            question.name,
+            user.name,
+            question.metric.name(),
+            question.namespace,
+            why.unwrap_or_default()
+        )))
+    }
+}

@@ -1,0 +1,81 @@
+//! Who is who, by the API server's word: one watch of all pods that consent to be watched.
+//!
+//! Of a pod is kept what questions are asked by (name and labels) and what answers are checked by
+//! (uid and node): some hundred bytes of the ten thousand that it has.
+use std::{collections::HashSet, pin::pin, sync::Mutex};
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Pod as ApiPod;
+use kube::{
+    Api, Client,
+    runtime::watcher::{self, Event},
+};
+use tracing::{debug, warn};
+
+use super::{
+    readiness::{Need, Readiness},
+    store::{Pod, Store},
+};
+use crate::{cluster::follow, locked::locked, target::pod::HEAL_LABEL};
+
+/// Keeps the store's pods for ever.
+pub(super) async fn watch(client: Client, store: &Mutex<Store>, readiness: &Readiness) {
+    let config = watcher::Config::default().labels(HEAL_LABEL);
+    let mut events = pin!(follow(Api::<ApiPod>::all(client), config));
+    let mut listed = HashSet::new();
+    let mut away = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                away = false;
+                take(event, &mut listed, store, readiness);
+            }
+            Err(error @ (watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_))) => {
+                debug!(%error, "the watch of pods has ended and is begun anew");
+            }
+            Err(error) if !std::mem::replace(&mut away, true) => {
+                warn!(%error, "pods cannot be watched: new ones are missing until they can");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn take(
+    event: Event<ApiPod>,
+    listed: &mut HashSet<String>,
+    store: &Mutex<Store>,
+    readiness: &Readiness,
+) {
+    match event {
+        Event::Init => listed.clear(),
+        Event::InitApply(pod) => {
+            listed.extend(pod.metadata.uid.clone());
+            put(pod, store);
+        }
+        Event::InitDone => {
+            locked(store).retain(|uid| listed.contains(uid));
+            *listed = HashSet::new();
+            readiness.met(Need::Pods);
+        }
+        Event::Apply(pod) => put(pod, store),
+        Event::Delete(pod) => {
+            if let Some((namespace, name, uid)) = identity(&pod) {
+                locked(store).remove(namespace, name, uid);
+            }
+        }
+    }
+}
+
+fn put(pod: ApiPod, store: &Mutex<Store>) {
+    let Some((namespace, name, uid)) = identity(&pod) else { return };
+    // Without a node it has no agent; its next change tells.
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    locked(store).put(namespace, name, Pod { uid: uid.to_owned(), node, labels });
+}
+
+fn identity(pod: &ApiPod) -> Option<(&str, &str, &str)> {
+    let metadata = &pod.metadata;
+    Some((metadata.namespace.as_deref()?, metadata.name.as_deref()?, metadata.uid.as_deref()?))
+}

@@ -1,0 +1,238 @@
+//! The APIServices that send the group's requests here.
+//!
+//! They are made here and not by a manifest: `kubectl apply` would take over one that belongs to
+//! another adapter, and the autoscaling of a whole cluster with it. They are owned by our ClusterRole,
+//! so that whoever deletes the manifests gets rid of them too.
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use k8s_openapi::{
+    ByteString,
+    api::{apps::v1::Deployment, rbac::v1::ClusterRole},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+    kube_aggregator::pkg::apis::apiregistration::v1::{
+        APIService, APIServiceSpec, ServiceReference,
+    },
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
+};
+use tokio::{sync::watch, time::timeout};
+use tracing::{info, warn};
+
+use super::{GROUP, Version, authority::Authority};
+use crate::cluster::{ApiError, within};
+
+/// From one look to the next.
+const PERIOD: Duration = Duration::from_secs(30);
+/// What belongs to the same release as this.
+const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "paramedic");
+
+/// Labels of what is made here.
+pub(super) fn labels() -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "paramedic"),
+        ("app.kubernetes.io/component", "metrics-api"),
+        PART_OF,
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Registers the metrics API with the API server.
+pub(super) struct Registration {
+    services: Api<APIService>,
+    roles: Api<ClusterRole>,
+    deployments: Api<Deployment>,
+    /// The name of the Service, the ClusterRole and the Deployment.
+    name: String,
+    namespace: String,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// As it should be.
+    Ours,
+    /// It belongs to somebody else, and stays theirs.
+    Foreign(String),
+}
+
+impl Registration {
+    pub(super) fn new(client: Client, namespace: &str, name: &str) -> Self {
+        Self {
+            services: Api::all(client.clone()),
+            roles: Api::all(client.clone()),
+            deployments: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    /// Keeps them as they should be, for as long as there is an authority.
+    pub(super) async fn run(&self, mut authority: watch::Receiver<Option<Authority>>) {
+        let mut told = BTreeMap::new();
+        loop {
+            let bundle = authority.borrow_and_update().as_ref().map(Authority::bundle);
+            if let Some(bundle) = bundle {
+                for version in Version::ALL {
+                    let standing = self.keep(version, &bundle).await;
+                    let standing = standing.map_err(|error| error.to_string());
+                    if told.get(version.name()) != Some(&standing) {
+                        tell(version, &standing);
+                        told.insert(version.name(), standing);
+                    }
+                }
+            }
+            // Nobody keeps it any more: it is the end.
+            if let Ok(Err(_)) = timeout(PERIOD, authority.changed()).await {
+                return;
+            }
+        }
+    }
+
+    /// Makes the APIService of a version what it should be, unless it is somebody else's.
+    pub(super) async fn keep(&self, version: Version, bundle: &str) -> Result<Standing, ApiError> {
+        let owner = self.owner().await?;
+        let wanted = self.wanted(version, bundle, owner);
+        let name = name_of(version);
+        let Some(mut found) = within(self.services.get_opt(&name)).await? else {
+            let made = within(self.services.create(&PostParams::default(), &wanted)).await;
+            return match made {
+                // Another replica was faster: the next look shows.
+                Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 409 => {
+                    Ok(Standing::Ours)
+                }
+                made => made.map(|_| Standing::Ours),
+            };
+        };
+        if let Some(foreign) = self.foreign(&found) {
+            return Ok(Standing::Foreign(foreign));
+        }
+        let owned = found.metadata.owner_references == wanted.metadata.owner_references;
+        if found.spec != wanted.spec || !owned {
+            found.spec = wanted.spec;
+            found.metadata.owner_references = wanted.metadata.owner_references;
+            within(self.services.replace(&name, &PostParams::default(), &found)).await?;
+        }
+        Ok(Standing::Ours)
+    }
+
+    /// Whose it is, if not ours.
+    fn foreign(&self, found: &APIService) -> Option<String> {
+        let service = found.spec.as_ref().and_then(|spec| spec.service.as_ref());
+        let to = |of: Option<&String>| of.cloned().unwrap_or_default();
+        let (namespace, name) = match service {
+            Some(service) => (to(service.namespace.as_ref()), to(service.name.as_ref())),
+            None => Default::default(),
+        };
+        let ours = found.labels().get(PART_OF.0).is_some_and(|value| value == PART_OF.1)
+            && (namespace.as_str(), name.as_str()) == (&*self.namespace, &*self.name);
+        (!ours).then(|| format!("{namespace}/{name}"))
+    }
+
+    async fn owner(&self) -> Result<OwnerReference, ApiError> {
+        let role = within(self.roles.get(&self.name)).await?;
+        Ok(OwnerReference {
+            api_version: "rbac.authorization.k8s.io/v1".to_owned(),
+            kind: "ClusterRole".to_owned(),
+            name: self.name.clone(),
+            uid: role.uid().unwrap_or_default(),
+            ..OwnerReference::default()
+        })
+    }
+
+    fn wanted(&self, version: Version, bundle: &str, owner: OwnerReference) -> APIService {
+        APIService {
+            metadata: ObjectMeta {
+                name: Some(name_of(version)),
+                labels: Some(labels()),
+                owner_references: Some(vec![owner]),
+                ..ObjectMeta::default()
+            },
+            spec: Some(APIServiceSpec {
+                ca_bundle: Some(ByteString(bundle.as_bytes().to_vec())),
+                group: Some(GROUP.to_owned()),
+                version: Some(version.name().to_owned()),
+                service: Some(ServiceReference {
+                    namespace: Some(self.namespace.clone()),
+                    name: Some(self.name.clone()),
+                    port: Some(443),
+                }),
+                group_priority_minimum: 100,
+                version_priority: match version {
+                    Version::V1beta1 => 100,
+                    Version::V1beta2 => 200,
+                },
+                insecure_skip_tls_verify: None,
+            }),
+            ..APIService::default()
+        }
+    }
+
+    /// Called at the end of this process. If it is the end of the installation too, the APIServices
+    /// go first: without anybody behind them they would hold up the deletion of every namespace.
+    pub(super) async fn leave(&self) {
+        if !self.is_uninstalled().await {
+            return;
+        }
+        info!("the Deployment is being deleted: the APIServices go first");
+        for version in Version::ALL {
+            if let Err(error) = self.remove(version).await {
+                let name = name_of(version);
+                warn!(%error, name, "not removed: the garbage collector has it with the ClusterRole");
+            }
+        }
+    }
+
+    /// Whether nobody is to come after this process. In doubt somebody is.
+    async fn is_uninstalled(&self) -> bool {
+        match within(self.deployments.get_opt(&self.name)).await {
+            Ok(None) => true,
+            Ok(Some(deployment)) => {
+                let replicas = deployment.spec.and_then(|spec| spec.replicas);
+                deployment.metadata.deletion_timestamp.is_some() || replicas == Some(0)
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn remove(&self, version: Version) -> Result<(), ApiError> {
+        let name = name_of(version);
+        let Some(found) = within(self.services.get_opt(&name)).await? else { return Ok(()) };
+        if self.foreign(&found).is_some() {
+            return Ok(());
+        }
+        let uid = found.metadata.uid;
+        let preconditions = Some(Preconditions { uid, resource_version: None });
+        let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
+        match within(self.services.delete(&name, &parameters)).await {
+            // Another replica was faster, or somebody has made it anew.
+            Err(ApiError::Refused(kube::Error::Api(status)))
+                if matches!(status.code, 404 | 409) =>
+            {
+                Ok(())
+            }
+            deleted => deleted.map(drop),
+        }
+    }
+}
+
+fn name_of(version: Version) -> String {
+    format!("{}.{GROUP}", version.name())
+}
+
+fn tell(version: Version, standing: &Result<Standing, impl fmt::Display>) {
+    let name = name_of(version);
+    match standing {
+        Ok(Standing::Ours) => info!(name, "the APIService sends requests here"),
+        Ok(Standing::Foreign(to)) => warn!(
+            name,
+            to,
+            "the APIService belongs to another adapter and is left alone: the HPA gets nothing from \
+             here; let that adapter serve Paramedic's metrics (manifests/prometheus), or delete the \
+             APIService and it is made anew"
+        ),
+        Err(error) => warn!(name, %error, "the APIService cannot be kept"),
+    }
+}
