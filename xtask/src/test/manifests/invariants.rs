@@ -28,9 +28,25 @@ fn only(kind: &str) -> Value {
     found.remove(0)
 }
 
-/// DaemonSet and Deployment.
+/// The one of this kind and name.
+fn named(kind: &str, name: &str) -> Value {
+    let mut found = of_kind(kind);
+    found.retain(|object| object["metadata"]["name"] == name);
+    assert_eq!(found.len(), 1, "{kind} {name}");
+    found.remove(0)
+}
+
+fn patient() -> Value {
+    named("Deployment", "patient-app")
+}
+
+fn metrics_api() -> Value {
+    named("Deployment", "paramedic-metrics-api")
+}
+
+/// Agent, patient and metrics API.
 fn workloads() -> Vec<Value> {
-    ["DaemonSet", "Deployment"].map(only).to_vec()
+    vec![only("DaemonSet"), patient(), metrics_api()]
 }
 
 fn container(workload: &Value) -> &Value {
@@ -71,7 +87,9 @@ fn everything_is_placed_and_labelled() {
         let placed = &object["metadata"]["namespace"];
         let kind = object["kind"].as_str().unwrap();
         let at_home = [&json!("default"), &namespace["metadata"]["name"]].contains(&placed);
-        assert_ne!(at_home, cluster_wide.contains(&kind), "{kind}");
+        // What binds a role of Kubernetes' own stands beside it.
+        let beside_its_role = kind == "RoleBinding" && *placed == "kube-system";
+        assert_ne!(at_home || beside_its_role, cluster_wide.contains(&kind), "{kind}");
         let labels = &object["metadata"]["labels"];
         assert_eq!(labels["app.kubernetes.io/part-of"], "paramedic", "{kind}");
     }
@@ -88,9 +106,7 @@ fn hostpid_is_permitted_in_its_namespace() {
 
 #[test]
 fn images_are_those_that_are_built_here() {
-    let agent = only("DaemonSet");
-    let patient = only("Deployment");
-    for (workload, image) in [(&agent, "agent"), (&patient, "patient")] {
+    for (workload, image) in workloads().iter().zip(["agent", "patient", "agent"]) {
         let container = container(workload);
         assert_eq!(container["image"], format!("docker.io/paramedic/{image}:{VERSION}"));
         assert_eq!(container["imagePullPolicy"], "IfNotPresent");
@@ -100,25 +116,96 @@ fn images_are_those_that_are_built_here() {
     }
 }
 
+/// Whether a selector of labels meets the pods of a workload.
+fn meets(selector: &Value, workload: &Value) -> bool {
+    let labels = &workload["spec"]["template"]["metadata"]["labels"];
+    let selector = selector.as_object().unwrap();
+    !selector.is_empty() && selector.iter().all(|(name, value)| labels[name] == *value)
+}
+
 #[test]
-fn selectors_meet_their_pods() {
-    let patient = only("Deployment");
-    let labels = |workload: &Value| workload["spec"]["template"]["metadata"]["labels"].clone();
-    let meets = |selector: &Value, labels: &Value| {
-        let selector = selector.as_object().unwrap();
-        !selector.is_empty() && selector.iter().all(|(name, value)| labels[name] == *value)
-    };
+fn selectors_meet_their_pods_and_no_others() {
     for workload in workloads() {
-        assert!(meets(&workload["spec"]["selector"]["matchLabels"], &labels(&workload)));
+        let own = workload["metadata"]["name"].clone();
+        let selector = &workload["spec"]["selector"]["matchLabels"];
+        for other in workloads() {
+            assert_eq!(meets(selector, &other), other["metadata"]["name"] == own);
+        }
     }
-    let (service, budget) = (only("Service"), only("PodDisruptionBudget"));
-    assert!(meets(&service["spec"]["selector"], &labels(&patient)));
-    assert!(meets(&budget["spec"]["selector"]["matchLabels"], &labels(&patient)));
-    assert!(!meets(&service["spec"]["selector"], &labels(&only("DaemonSet"))));
+    let target = |object: &Value, selector: &str| {
+        let met = workloads().into_iter().filter(|w| meets(&object.pointer(selector).unwrap(), w));
+        met.map(|workload| workload["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let names = |objects: Vec<Value>, selector: &str| -> Vec<(String, Vec<String>)> {
+        let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
+        objects.iter().map(|object| (name(object), target(object, selector))).collect()
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), vec![b.to_owned()]);
+    let (agent, api) = ("paramedic-agent", "paramedic-metrics-api");
+    assert_eq!(
+        names(of_kind("Service"), "/spec/selector"),
+        [pair("patient-app-service", "patient-app"), pair(agent, agent), pair(api, api)]
+    );
+    assert_eq!(
+        names(of_kind("PodDisruptionBudget"), "/spec/selector/matchLabels"),
+        [pair("patient-app", "patient-app"), pair(api, api)]
+    );
+    assert_eq!(
+        names(of_kind("NetworkPolicy"), "/spec/podSelector/matchLabels"),
+        [pair(agent, agent), pair(api, api)]
+    );
+}
+
+#[test]
+fn services_lead_to_ports_that_are_there() {
+    for service in of_kind("Service") {
+        let selector = &service["spec"]["selector"];
+        let workload = workloads().into_iter().find(|w| meets(selector, w)).unwrap();
+        let ports = container(&workload)["ports"].as_array().unwrap().clone();
+        let wanted = &service["spec"]["ports"][0]["targetPort"];
+        assert!(ports.iter().any(|port| port["name"] == *wanted), "{wanted}");
+    }
+}
+
+/// What the metrics API is told by flags and defaults, and what it is given, must have one name.
+#[test]
+fn the_metrics_api_finds_what_it_looks_for() {
+    let (api, agent) = (metrics_api(), only("DaemonSet"));
+    let name = &api["metadata"]["name"];
+    for kind in ["Service", "ClusterRole", "Role", "ServiceAccount"] {
+        named(kind, name.as_str().unwrap());
+    }
+    let role = named("Role", name.as_str().unwrap());
+    for rule in role["rules"].as_array().unwrap() {
+        if rule["resourceNames"] != Value::Null {
+            assert_eq!(rule["resourceNames"], json!([name]), "{rule}");
+        }
+    }
+    let service = named("Service", "paramedic-agent");
+    assert_eq!(service["spec"]["ports"][0]["name"], "readings", "whose port is looked for");
+    let volumes = agent["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let readings = volumes.iter().find(|volume| volume["name"] == "readings").unwrap();
+    let sources = &readings["projected"]["sources"];
+    assert_eq!(sources[0]["serviceAccountToken"]["audience"], "paramedic-metrics-api");
+    assert_eq!(sources[1]["configMap"]["name"], *name);
+    assert_eq!(sources[1]["configMap"]["optional"], true, "or no agent starts without it");
+}
+
+/// Applied, it would take the group away from another adapter.
+#[test]
+fn no_manifest_has_an_apiservice() {
+    assert!(of_kind("APIService").is_empty());
+}
+
+#[test]
+fn the_hpa_is_of_the_patient_and_knows_its_metrics() {
     let hpa = only("HorizontalPodAutoscaler");
-    assert_eq!(hpa["spec"]["scaleTargetRef"]["name"], patient["metadata"]["name"]);
-    let ports = container(&patient)["ports"].as_array().unwrap().clone();
-    assert!(ports.iter().any(|port| port["name"] == service["spec"]["ports"][0]["targetPort"]));
+    assert_eq!(hpa["spec"]["scaleTargetRef"]["name"], patient()["metadata"]["name"]);
+    let metrics = hpa["spec"]["metrics"].as_array().unwrap();
+    let pods: Vec<_> = metrics.iter().filter(|metric| metric["type"] == "Pods").collect();
+    assert_eq!(pods.len(), 1);
+    assert_eq!(pods[0]["pods"]["metric"]["name"], "http_requests_per_second");
+    assert_eq!(pods[0]["pods"]["target"]["averageValue"], "50");
 }
 
 #[test]
@@ -141,7 +228,10 @@ fn nobody_has_more_rights_than_needed() {
             }
         }
     }
-    let patient = &only("Deployment")["spec"]["template"]["spec"];
+    let api = &metrics_api()["spec"]["template"]["spec"];
+    assert_eq!(api["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(api["hostPID"], Value::Null);
+    let patient = &patient()["spec"]["template"]["spec"];
     assert_eq!(patient["securityContext"]["runAsNonRoot"], true);
     assert_eq!(patient["hostPID"], Value::Null);
     assert_eq!(patient["automountServiceAccountToken"], false);
@@ -160,27 +250,43 @@ fn nothing_of_the_node_but_the_journal_can_be_written() {
 }
 
 #[test]
-fn roles_are_bound_to_the_agent_alone_and_grant_no_wildcard() {
-    let account = only("ServiceAccount");
-    let agent = only("DaemonSet");
-    let used = &agent["spec"]["template"]["spec"]["serviceAccountName"];
-    assert_eq!(*used, account["metadata"]["name"]);
-    for (role, binding) in [("ClusterRole", "ClusterRoleBinding"), ("Role", "RoleBinding")] {
-        let (role, binding) = (only(role), only(binding));
-        assert_eq!(binding["roleRef"]["kind"], role["kind"]);
-        assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
-        assert_eq!(binding["metadata"]["namespace"], role["metadata"]["namespace"]);
-        let subjects = binding["subjects"].as_array().unwrap();
-        assert_eq!(subjects.len(), 1);
-        for key in ["name", "namespace"] {
-            assert_eq!(subjects[0][key], account["metadata"][key]);
-        }
-        for rule in role["rules"].as_array().unwrap() {
-            for key in ["apiGroups", "resources", "verbs"] {
-                assert!(!strings(&rule[key]).contains(&"*"), "{rule}");
+fn roles_are_bound_to_their_own_account_and_grant_no_wildcard() {
+    for (workload, deletable) in [
+        (only("DaemonSet"), &[][..]),
+        // Its own registration, by name.
+        (metrics_api(), &["v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"]),
+    ] {
+        let name = workload["metadata"]["name"].as_str().unwrap();
+        assert_eq!(workload["spec"]["template"]["spec"]["serviceAccountName"], name);
+        let account = named("ServiceAccount", name);
+        for kind in ["ClusterRole", "Role"] {
+            for rule in named(kind, name)["rules"].as_array().unwrap() {
+                for key in ["apiGroups", "resources", "verbs"] {
+                    assert!(!strings(&rule[key]).contains(&"*"), "{rule}");
+                }
+                if strings(&rule["verbs"]).iter().any(|verb| verb.starts_with("delete")) {
+                    assert_eq!(strings(&rule["resourceNames"]), deletable, "{rule}");
+                }
             }
-            let deletes = strings(&rule["verbs"]).iter().any(|verb| verb.starts_with("delete"));
-            assert!(!deletes, "{rule}");
+        }
+        for kind in ["ClusterRoleBinding", "RoleBinding"] {
+            let mut bindings = of_kind(kind);
+            bindings.retain(|binding| binding["metadata"]["name"] == name);
+            assert!(!bindings.is_empty());
+            for binding in bindings {
+                let subjects = binding["subjects"].as_array().unwrap();
+                assert_eq!(subjects.len(), 1);
+                for key in ["name", "namespace"] {
+                    assert_eq!(subjects[0][key], account["metadata"][key]);
+                }
+                let role = &binding["roleRef"];
+                match binding["metadata"]["namespace"].as_str() {
+                    Some("kube-system") => {
+                        assert_eq!(role["name"], "extension-apiserver-authentication-reader");
+                    }
+                    _ => assert_eq!(role["name"], name),
+                }
+            }
         }
     }
 }
@@ -189,7 +295,7 @@ fn roles_are_bound_to_the_agent_alone_and_grant_no_wildcard() {
 fn the_fence_stands_around_the_agents_account() {
     let (policy, binding) =
         (only("ValidatingAdmissionPolicy"), only("ValidatingAdmissionPolicyBinding"));
-    let account = &only("ServiceAccount")["metadata"];
+    let account = &named("ServiceAccount", "paramedic-agent")["metadata"];
     let part = |key: &str| account[key].as_str().unwrap().to_owned();
     let user = format!("system:serviceaccount:{}:{}", part("namespace"), part("name"));
     let condition = &policy["spec"]["matchConditions"];
@@ -205,7 +311,7 @@ fn the_fence_stands_around_the_agents_account() {
 
 #[test]
 fn the_patient_is_as_the_demo_tells() {
-    let patient = only("Deployment");
+    let patient = patient();
     assert_eq!(patient["spec"]["replicas"], 2);
     let labels = &patient["spec"]["template"]["metadata"]["labels"];
     assert_eq!(labels["paramedic.dev/heal"], "restart");
@@ -215,7 +321,7 @@ fn the_patient_is_as_the_demo_tells() {
     };
     assert_eq!(container(&patient)["livenessProbe"], probe(10, 10));
     assert_eq!(container(&patient)["readinessProbe"], probe(5, 5));
-    assert_eq!(only("Service")["spec"]["ports"][0]["port"], 5000);
+    assert_eq!(named("Service", "patient-app-service")["spec"]["ports"][0]["port"], 5000);
     let hpa = only("HorizontalPodAutoscaler");
     assert_eq!((&hpa["spec"]["minReplicas"], &hpa["spec"]["maxReplicas"]), (&json!(2), &json!(10)));
 }
