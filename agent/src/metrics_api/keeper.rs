@@ -101,8 +101,11 @@ impl Keeper {
             let authority = Authority::new(now).map_err(KeeperError::New)?;
             let secret = self.secret(&authority)?;
             let made = within(self.secrets.create(&PostParams::default(), &secret)).await;
-            info!(secret = self.name, "made an authority for certificates");
-            return won(made, authority).map_err(api);
+            let made = won(made, authority).map_err(api)?;
+            if made.is_some() {
+                info!(secret = self.name, "made an authority for certificates");
+            }
+            return Ok(made);
         };
         let of_secret = |source| KeeperError::Secret { name: self.name.clone(), source };
         let stored = secret.data.as_ref().and_then(|data| data.get(STORED));
@@ -114,8 +117,11 @@ impl Keeper {
         secret.data = self.secret(&after)?.data;
         let replaced =
             within(self.secrets.replace(&self.name, &PostParams::default(), &secret)).await;
-        info!(secret = self.name, "the authority takes its next step");
-        won(replaced, after).map_err(api)
+        let replaced = won(replaced, after).map_err(api)?;
+        if replaced.is_some() {
+            info!(secret = self.name, "the authority took its next step");
+        }
+        Ok(replaced)
     }
 
     fn secret(&self, authority: &Authority) -> Result<Secret, KeeperError> {

@@ -97,14 +97,7 @@ impl Registration {
         let wanted = self.wanted(version, bundle, owner);
         let name = name_of(version);
         let Some(mut found) = within(self.services.get_opt(&name)).await? else {
-            let made = within(self.services.create(&PostParams::default(), &wanted)).await;
-            return match made {
-                // Another replica was faster: the next look shows.
-                Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 409 => {
-                    Ok(Standing::Ours)
-                }
-                made => made.map(|_| Standing::Ours),
-            };
+            return ours(within(self.services.create(&PostParams::default(), &wanted)).await);
         };
         if let Some(foreign) = self.foreign(&found) {
             return Ok(Standing::Foreign(foreign));
@@ -113,7 +106,9 @@ impl Registration {
         if found.spec != wanted.spec || !owned {
             found.spec = wanted.spec;
             found.metadata.owner_references = wanted.metadata.owner_references;
-            within(self.services.replace(&name, &PostParams::default(), &found)).await?;
+            return ours(
+                within(self.services.replace(&name, &PostParams::default(), &found)).await,
+            );
         }
         Ok(Standing::Ours)
     }
@@ -215,6 +210,16 @@ impl Registration {
             }
             deleted => deleted.map(drop),
         }
+    }
+}
+
+/// Another replica that was faster wrote the same; what it wrote is seen at the next look.
+fn ours(written: Result<APIService, ApiError>) -> Result<Standing, ApiError> {
+    match written {
+        Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 409 => {
+            Ok(Standing::Ours)
+        }
+        written => written.map(|_| Standing::Ours),
     }
 }
 

@@ -163,6 +163,16 @@ pub(super) fn wait_until_ready(
     if !reuse {
         wait_for(stage, workspace, "deployment/patient-app", "default")?;
     }
+    wait_for(stage, workspace, "deployment/paramedic-metrics-api", SYSTEM)?;
+    let service = ["apiservice", "v1beta2.custom.metrics.k8s.io"];
+    stage.until("the metrics API is registered", INSTALLED, || {
+        let found: Value = stage.kubectl.get(&service)?.context("there is no APIService")?;
+        let mut conditions = found["status"]["conditions"].as_array().into_iter().flatten();
+        let available = conditions.find(|c| c["type"] == "Available");
+        let available = available.context("nothing is known of it yet")?;
+        ensure!(available["status"] == "True", "{}", available["message"]);
+        Ok(())
+    })?;
     for agent in stage.agents()? {
         let ready = stage.page(&agent, "/readyz").context("/readyz")?;
         ensure!(ready.trim() == "ok", "/readyz of {} says {ready}", agent.name());
@@ -222,7 +232,8 @@ pub(super) fn uninstall(kubectl: &Kubectl, manifests: &str) -> Result<String> {
 const KINDS: &str = "namespaces,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,\
                      validatingadmissionpolicies,validatingadmissionpolicybindings,daemonsets,\
                      controllerrevisions,deployments,replicasets,pods,services,endpointslices,\
-                     poddisruptionbudgets,horizontalpodautoscalers,apiservices";
+                     poddisruptionbudgets,horizontalpodautoscalers,networkpolicies,secrets,configmaps,\
+                     apiservices";
 
 fn left_over(kubectl: &Kubectl) -> Result<String> {
     let ours = ["--all-namespaces", "--selector", "app.kubernetes.io/part-of=paramedic"];

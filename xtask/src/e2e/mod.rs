@@ -9,6 +9,7 @@ mod kubectl;
 mod objects;
 mod patient;
 mod prometheus;
+mod proxy;
 mod report;
 mod scenes;
 mod stage;
@@ -27,8 +28,8 @@ use crate::{stage::Interrupt, workspace::Workspace};
 ///
 /// Applies manifests/, waits until all is ready, makes patients ill in a namespace of their own
 /// (paramedic-e2e), and looks at what the agents do: heal, restart in place, evict, refuse, leave
-/// alone. Then deletes everything and looks that nothing is left. Ends with a table; exit code 0
-/// if every scene went as it should. Takes about five minutes.
+/// alone; and whether an HPA scales on what they measured. Then deletes everything and looks that nothing is left. Ends with a table; exit code 0
+/// if every scene went as it should. Takes about seven minutes.
 ///
 /// The nodes must have the images: `cargo xtask image` makes them and says how to load them.
 /// A cluster that Paramedic is installed on is left alone, unless --reuse says to test it as it is.
@@ -158,7 +159,7 @@ impl Task<'_> {
     /// A scene's patients go home: they must not get in the next one's way.
     fn discharge(&self, scene: &Scene) {
         let ours = format!("{}={}", patient::SCENE, scene.name);
-        let kinds = "deployments,poddisruptionbudgets,pods";
+        let kinds = "horizontalpodautoscalers,services,deployments,poddisruptionbudgets,pods";
         let delete =
             ["delete", kinds, "--namespace", NAMESPACE, "--selector", &ours, "--wait=false"];
         if let Err(error) = self.kubectl.text(&delete) {

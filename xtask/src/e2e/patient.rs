@@ -64,6 +64,19 @@ impl Patient {
         })
     }
 
+    /// A Service in front of that workload.
+    pub(super) fn service(&self, scene: &str) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": self.metadata(scene),
+            "spec": {
+                "selector": { "app": self.name },
+                "ports": [{ "name": "http", "port": 5000, "targetPort": "http" }],
+            },
+        })
+    }
+
     fn metadata(&self, scene: &str) -> Value {
         json!({ "name": self.name, "namespace": NAMESPACE, "labels": { SCENE: scene } })
     }

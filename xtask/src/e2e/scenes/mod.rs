@@ -4,6 +4,7 @@ mod agents;
 mod fence;
 mod heals;
 mod refusals;
+mod scaling;
 mod sights;
 
 use anyhow::Result;
@@ -20,7 +21,7 @@ pub(super) struct Scene {
     pub(super) play: fn(&Stage<'_>) -> Result<String>,
 }
 
-pub(super) const SCENES: [Scene; 11] = [
+pub(super) const SCENES: [Scene; 13] = [
     Scene {
         name: "soft-heal",
         about: "Eight errors, label soft: reset by POST /heal, and kubectl describe tells it.",
@@ -60,6 +61,16 @@ pub(super) const SCENES: [Scene; 11] = [
         name: "metrics",
         about: "The agent's metrics tell of a healed pod, and forget one that is gone.",
         play: sights::metrics,
+    },
+    Scene {
+        name: "metrics-api",
+        about: "What the agents measured, by way of the API server, for those who may read it.",
+        play: scaling::metrics_api,
+    },
+    Scene {
+        name: "autoscaling",
+        about: "Load on a workload of two, and an HPA on requests per second alone.",
+        play: scaling::autoscaling,
     },
     Scene {
         name: "fence",

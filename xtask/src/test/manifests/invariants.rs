@@ -133,7 +133,7 @@ fn selectors_meet_their_pods_and_no_others() {
         }
     }
     let target = |object: &Value, selector: &str| {
-        let met = workloads().into_iter().filter(|w| meets(&object.pointer(selector).unwrap(), w));
+        let met = workloads().into_iter().filter(|w| meets(object.pointer(selector).unwrap(), w));
         met.map(|workload| workload["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     };
     let names = |objects: Vec<Value>, selector: &str| -> Vec<(String, Vec<String>)> {
