@@ -6,6 +6,7 @@ mod locks;
 mod outages;
 mod pods;
 mod recorded;
+mod scaling;
 mod workloads;
 
 use std::{sync::Arc, time::Duration};
