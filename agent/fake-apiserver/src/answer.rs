@@ -125,8 +125,10 @@ impl State {
             return Ok(Answer::Json(200, new));
         }
         let new = self.write(kind, new);
-        if kind == Kind::Event {
-            self.expire_event(&new);
+        match kind {
+            Kind::Event => self.expire_event(&new),
+            _ if kind.is_plain() => self.collect_later(kind, &new),
+            _ => {}
         }
         Ok(Answer::Json(200, view(&new, kind, &route.group)))
     }

@@ -73,7 +73,9 @@ impl State {
         if route.is_dry_run() {
             return Ok(Answer::Json(200, object));
         }
-        Ok(Answer::Json(200, Value::clone(&self.write(kind, object))))
+        let written = self.write(kind, object);
+        self.collect_later(kind, &written);
+        Ok(Answer::Json(200, Value::clone(&written)))
     }
 
     /// Gives a new object its name and namespace, and leaves of its metadata what a client may

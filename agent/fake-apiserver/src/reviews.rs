@@ -74,7 +74,12 @@ impl State {
                 "{named} in version \"v1\" cannot be handled as a {name}"
             )));
         }
-        let given = |field: &&str| Some(((*field).to_owned(), filled(body["spec"].get(*field)?)?));
+        let given = |field: &&str| {
+            let value = body["spec"].get(*field).filter(|value| !value.is_null())?;
+            // That attributes are there says something even if they are empty.
+            let empty = field.ends_with("Attributes").then(|| json!({}));
+            Some(((*field).to_owned(), filled(value).or(empty)?))
+        };
         let spec = Value::Object(review.fields().iter().filter_map(given).collect());
         let status = match review {
             Review::Token => self.access.review_token(&spec)?,
@@ -239,8 +244,7 @@ fn check_subject_access(spec: &Value, metadata: &Value) -> Result<(), Status> {
     Err(Status::invalid(About { group, resource, name: "" }, &problems))
 }
 
-/// A value without its empty parts, if anything is left. A present but empty object stays one,
-/// since presence means something.
+/// A value without its empty parts, if anything is left.
 fn filled(value: &Value) -> Option<Value> {
     match value {
         Value::Null => None,
