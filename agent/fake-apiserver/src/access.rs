@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::{
     json as j,
+    reviews::Known,
     route::Route,
     status::{About, Status},
 };
@@ -53,7 +54,8 @@ impl Identity {
     /// Whether the request is granted, beside what everybody may.
     pub(crate) fn check(&self, route: &Route, verb: &str) -> Result<(), Status> {
         let Some(rules) = &self.rules else { return Ok(()) };
-        if rules.iter().any(|rule| rule.grants(route, verb)) {
+        let asked = Attributes::of(route, verb);
+        if rules.iter().any(|rule| rule.grants(&asked)) {
             return Ok(());
         }
         let Route { group, resource, subresource, namespace, name, .. } = route;
@@ -116,18 +118,37 @@ impl Rule {
         self
     }
 
-    fn grants(&self, route: &Route, verb: &str) -> bool {
+    pub(crate) fn grants(&self, asked: &Attributes<'_>) -> bool {
         let has = |list: &[String], item: &str| list.iter().any(|i| i == "*" || i == item);
-        let resource = if route.subresource.is_empty() {
-            route.resource.clone()
+        let resource = if asked.subresource.is_empty() {
+            asked.resource.to_owned()
         } else {
-            format!("{}/{}", route.resource, route.subresource)
+            format!("{}/{}", asked.resource, asked.subresource)
         };
-        self.namespace.as_ref().is_none_or(|ns| *ns == route.namespace)
-            && has(&self.api_groups, &route.group)
+        self.namespace.as_ref().is_none_or(|namespace| namespace == asked.namespace)
+            && has(&self.api_groups, asked.group)
             && has(&self.resources, &resource)
-            && has(&self.verbs, verb)
-            && (self.resource_names.is_empty() || self.resource_names.contains(&route.name))
+            && has(&self.verbs, asked.verb)
+            && (self.resource_names.is_empty()
+                || self.resource_names.iter().any(|name| name == asked.name))
+    }
+}
+
+/// What somebody wants to do to what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes<'a> {
+    pub(crate) verb: &'a str,
+    pub(crate) group: &'a str,
+    pub(crate) resource: &'a str,
+    pub(crate) subresource: &'a str,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+}
+
+impl<'a> Attributes<'a> {
+    fn of(route: &'a Route, verb: &'a str) -> Self {
+        let Route { group, resource, subresource, namespace, name, .. } = route;
+        Self { verb, group, resource, subresource, namespace, name }
     }
 }
 
@@ -135,6 +156,10 @@ impl Rule {
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     pub(crate) identities: BTreeMap<String, Identity>,
+    /// Tokens that are not for this server, and that only reviews know.
+    pub(crate) known: BTreeMap<String, Known>,
+    /// What users and groups may do, as far as only reviews tell.
+    pub(crate) grants: Vec<(String, Rule)>,
     /// Whether a token is not needed.
     pub(crate) open: bool,
     /// Whose requests are fenced in.

@@ -2,8 +2,10 @@
 use serde_json::{Value, json};
 
 use crate::{
-    json as j,
+    contents, json as j,
     kind::Kind,
+    objects,
+    reviews::Review,
     route::Route,
     state::State,
     status::{About, Status},
@@ -31,15 +33,21 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// The body as JSON.
+    /// The body as a JSON object, whose metadata is one too if it has any.
     pub(crate) fn json(&self) -> Result<Value, Status> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+        let unrecognized = |why: &str| {
             Status::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): json parse error: \
-                 {error}",
+                "the object provided is unrecognized (must be of type {}): json parse error: {why}",
                 self.route.resource
             ))
-        })
+        };
+        let body: Value =
+            serde_json::from_slice(&self.body).map_err(|error| unrecognized(&error.to_string()))?;
+        let metadata = body.get("metadata").unwrap_or(&Value::Null);
+        if !body.is_object() || !(metadata.is_object() || metadata.is_null()) {
+            return Err(unrecognized("expected an object"));
+        }
+        Ok(body)
     }
 
     /// The body as JSON; of an empty one nothing.
@@ -59,6 +67,9 @@ impl State {
             return Err(Status::method_not_allowed());
         }
         who.check(route, route.verb)?;
+        if let Some(review) = Review::of(route) {
+            return self.review(review, asked);
+        }
         let kind = Kind::of(&route.group, &route.version, &route.resource)
             .ok_or_else(Status::no_such_resource)?;
         match (route.verb, kind, route.subresource.as_str()) {
@@ -66,9 +77,9 @@ impl State {
             ("get", _, "" | "status") => self.get(kind, route),
             ("list", _, _) => self.list(kind, route),
             ("watch", _, _) => self.watch(kind, asked),
-            ("create", Kind::Lease, "") => self.create_lease(asked),
-            ("update", Kind::Lease, "") => self.put_lease(&who, asked),
             ("create", Kind::Event, "") if !route.group.is_empty() => self.create_event(asked),
+            ("create", _, "") if kind.is_plain() => self.create_object(kind, asked),
+            ("update", _, "") if kind.is_plain() => self.put_object(kind, &who, asked),
             ("patch", _, "") => self.patch(kind, asked),
             ("delete", Kind::Namespace | Kind::Node, _) => Err(Status::method_not_allowed()),
             ("delete", _, "") => self.delete(kind, &who, asked),
@@ -98,25 +109,26 @@ impl State {
         let patch = asked.json()?;
         let version = j::text(&patch, "/metadata/resourceVersion");
         if !version.is_empty() && version != j::text(&old, "/metadata/resourceVersion") {
-            return Err(Status::conflict(about, crate::leases::MODIFIED));
+            return Err(Status::conflict(about, objects::MODIFIED));
         }
         let mut new = Value::clone(&old);
         j::merge(&mut new, &patch);
-        for fixed in ["name", "namespace", "uid", "creationTimestamp"] {
-            new["metadata"][fixed] = old["metadata"][fixed].clone();
+        for fixed in ["name", "namespace", "uid", "creationTimestamp", "generation"] {
+            if let Some(value) = old["metadata"].get(fixed) {
+                new["metadata"][fixed] = value.clone();
+            }
         }
-        if kind == Kind::Event {
-            crate::events::check_update(&old, &new)?;
-        }
-        if kind == Kind::Lease {
-            crate::leases::check(&new)?;
-        }
+        contents::check_readable(kind, &new)?;
+        contents::prepare(kind, &mut new, Some(&old));
+        contents::check_valid(kind, &new, Some(&old))?;
         if route.is_dry_run() {
             return Ok(Answer::Json(200, new));
         }
         let new = self.write(kind, new);
-        if kind == Kind::Event {
-            self.expire_event(&new);
+        match kind {
+            Kind::Event => self.expire_event(&new),
+            _ if kind.is_plain() => self.collect_later(kind, &new),
+            _ => {}
         }
         Ok(Answer::Json(200, view(&new, kind, &route.group)))
     }

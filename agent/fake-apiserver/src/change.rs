@@ -32,8 +32,8 @@ impl State {
 
 /// Changes.
 impl FakeApi {
-    /// Stores any object, new or in place of the one with its name.
-    pub fn put(&self, kind: Kind, mut object: Value) {
+    /// Stores any object, new or in place of the one with its name, and returns it as it is then.
+    pub fn put(&self, kind: Kind, mut object: Value) -> Value {
         self.with(|state| {
             let (namespace, name) = (j::namespace(&object).to_owned(), j::name(&object));
             if kind.is_namespaced() {
@@ -41,11 +41,13 @@ impl FakeApi {
             }
             if let Ok(old) = state.find(kind, &namespace, name) {
                 for kept in ["uid", "creationTimestamp", "generation"] {
-                    object["metadata"][kept] = old["metadata"][kept].clone();
+                    if let Some(value) = old["metadata"].get(kept) {
+                        object["metadata"][kept] = value.clone();
+                    }
                 }
             }
-            state.create(kind, object);
-        });
+            Value::clone(&state.create(kind, object))
+        })
     }
 
     /// Merges `patch` into an object, as a JSON merge patch: `null` removes.

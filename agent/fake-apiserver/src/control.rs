@@ -12,7 +12,10 @@ impl FakeApi {
 
     /// Forgets a token, as happens soon after its pod was deleted.
     pub fn revoke(&self, token: &str) {
-        self.with(|state| state.access.identities.remove(token));
+        self.with(|state| {
+            state.access.identities.remove(token);
+            state.access.known.remove(token);
+        });
     }
 
     /// Whether anybody may do everything, with any token or none.

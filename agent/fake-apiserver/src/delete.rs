@@ -27,7 +27,7 @@ impl State {
             self.access.fence_deletion(who, &object)?;
         }
         let options = asked.options()?;
-        check_preconditions(&object, &options)?;
+        check_preconditions(kind, &object, &options)?;
         let in_body = j::list(&options, "/dryRun").iter().any(|value| value == "All");
         if !route.is_dry_run() && !in_body {
             let grace = route.query("gracePeriodSeconds").parse().ok();
@@ -58,5 +58,6 @@ impl State {
         for set in self.sets_of(object) {
             self.remove(Kind::ReplicaSet, &set, None);
         }
+        self.collect_owned_by(object);
     }
 }

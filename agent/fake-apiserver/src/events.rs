@@ -15,7 +15,7 @@ impl State {
     pub(crate) fn create_event(&mut self, asked: &Asked) -> Result<Answer, Status> {
         let mut event = asked.json()?;
         check_times(&event)?;
-        self.name_new(&mut event, asked)?;
+        self.name_new(Kind::Event, &mut event, asked)?;
         let name = j::name(&event).to_owned();
         refuse(&name, &problems(&event))?;
         if self.store.get(Kind::Event, &asked.route.namespace, &name).is_some() {

@@ -49,7 +49,7 @@ impl State {
         if !ignores_budgets(&pod) {
             self.spend_budget(&pod, dry_run)?;
         }
-        check_preconditions(&pod, options)?;
+        check_preconditions(Kind::Pod, &pod, options)?;
         if !dry_run {
             evicted.username.clone_from(&who.username);
             self.evictions.push(evicted);
@@ -171,23 +171,27 @@ fn ignores_budgets(pod: &Value) -> bool {
 }
 
 /// Whether the pod is the one that is meant.
-pub(crate) fn check_preconditions(pod: &Value, options: &Value) -> Result<(), Status> {
-    let about = About { group: "", resource: "Pod", name: j::name(pod) };
+pub(crate) fn check_preconditions(
+    kind: Kind,
+    object: &Value,
+    options: &Value,
+) -> Result<(), Status> {
+    let about = About { group: kind.group(), resource: kind.name(), name: j::name(object) };
     let uid = j::text(options, "/preconditions/uid");
-    if !uid.is_empty() && uid != j::uid(pod) {
+    if !uid.is_empty() && uid != j::uid(object) {
         let why = format!(
             "the UID in the precondition ({uid}) does not match the UID in record ({}). The \
              object might have been deleted and then recreated",
-            j::uid(pod)
+            j::uid(object)
         );
         return Err(Status::conflict(about, &why));
     }
     let version = j::text(options, "/preconditions/resourceVersion");
-    if !version.is_empty() && version != j::text(pod, "/metadata/resourceVersion") {
+    if !version.is_empty() && version != j::text(object, "/metadata/resourceVersion") {
         let why = format!(
             "the ResourceVersion in the precondition ({version}) does not match the \
              ResourceVersion in record ({}). The object might have been modified",
-            j::text(pod, "/metadata/resourceVersion")
+            j::text(object, "/metadata/resourceVersion")
         );
         return Err(Status::conflict(about, &why));
     }

@@ -16,11 +16,17 @@ pub enum Kind {
     Job,
     PodDisruptionBudget,
     HorizontalPodAutoscaler,
+    Service,
+    EndpointSlice,
+    ConfigMap,
+    Secret,
+    ClusterRole,
+    APIService,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -33,6 +39,12 @@ impl Kind {
         Self::Job,
         Self::PodDisruptionBudget,
         Self::HorizontalPodAutoscaler,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::ConfigMap,
+        Self::Secret,
+        Self::ClusterRole,
+        Self::APIService,
     ];
 
     /// The kind behind a path's group, version and resource. An Event can be had in two groups.
@@ -45,62 +57,56 @@ impl Kind {
         })
     }
 
-    /// The name, such as `Pod`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    /// Name, group, version, and name in paths.
+    const fn names(self) -> [&'static str; 4] {
         match self {
-            Self::Namespace => "Namespace",
-            Self::Node => "Node",
-            Self::Pod => "Pod",
-            Self::Event => "Event",
-            Self::Lease => "Lease",
-            Self::ReplicaSet => "ReplicaSet",
-            Self::Deployment => "Deployment",
-            Self::StatefulSet => "StatefulSet",
-            Self::DaemonSet => "DaemonSet",
-            Self::Job => "Job",
-            Self::PodDisruptionBudget => "PodDisruptionBudget",
-            Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+            Self::Namespace => ["Namespace", "", "v1", "namespaces"],
+            Self::Node => ["Node", "", "v1", "nodes"],
+            Self::Pod => ["Pod", "", "v1", "pods"],
+            Self::Event => ["Event", "events.k8s.io", "v1", "events"],
+            Self::Lease => ["Lease", "coordination.k8s.io", "v1", "leases"],
+            Self::ReplicaSet => ["ReplicaSet", "apps", "v1", "replicasets"],
+            Self::Deployment => ["Deployment", "apps", "v1", "deployments"],
+            Self::StatefulSet => ["StatefulSet", "apps", "v1", "statefulsets"],
+            Self::DaemonSet => ["DaemonSet", "apps", "v1", "daemonsets"],
+            Self::Job => ["Job", "batch", "v1", "jobs"],
+            Self::PodDisruptionBudget => {
+                ["PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets"]
+            }
+            Self::HorizontalPodAutoscaler => {
+                ["HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers"]
+            }
+            Self::Service => ["Service", "", "v1", "services"],
+            Self::EndpointSlice => ["EndpointSlice", "discovery.k8s.io", "v1", "endpointslices"],
+            Self::ConfigMap => ["ConfigMap", "", "v1", "configmaps"],
+            Self::Secret => ["Secret", "", "v1", "secrets"],
+            Self::ClusterRole => ["ClusterRole", "rbac.authorization.k8s.io", "v1", "clusterroles"],
+            Self::APIService => ["APIService", "apiregistration.k8s.io", "v1", "apiservices"],
         }
     }
 
-    /// The name in paths, such as `pods`.
+    /// The name, such as `Pod`.
     #[must_use]
-    pub const fn resource(self) -> &'static str {
-        match self {
-            Self::Namespace => "namespaces",
-            Self::Node => "nodes",
-            Self::Pod => "pods",
-            Self::Event => "events",
-            Self::Lease => "leases",
-            Self::ReplicaSet => "replicasets",
-            Self::Deployment => "deployments",
-            Self::StatefulSet => "statefulsets",
-            Self::DaemonSet => "daemonsets",
-            Self::Job => "jobs",
-            Self::PodDisruptionBudget => "poddisruptionbudgets",
-            Self::HorizontalPodAutoscaler => "horizontalpodautoscalers",
-        }
+    pub const fn name(self) -> &'static str {
+        self.names()[0]
     }
 
     /// The API group; empty for the core.
     #[must_use]
     pub const fn group(self) -> &'static str {
-        match self {
-            Self::Namespace | Self::Node | Self::Pod => "",
-            Self::Event => "events.k8s.io",
-            Self::Lease => "coordination.k8s.io",
-            Self::ReplicaSet | Self::Deployment | Self::StatefulSet | Self::DaemonSet => "apps",
-            Self::Job => "batch",
-            Self::PodDisruptionBudget => "policy",
-            Self::HorizontalPodAutoscaler => "autoscaling",
-        }
+        self.names()[1]
     }
 
     /// The version within the group.
     #[must_use]
     pub const fn version(self) -> &'static str {
-        if matches!(self, Self::HorizontalPodAutoscaler) { "v2" } else { "v1" }
+        self.names()[2]
+    }
+
+    /// The name in paths, such as `pods`.
+    #[must_use]
+    pub const fn resource(self) -> &'static str {
+        self.names()[3]
     }
 
     /// Group and version, such as `apps/v1`.
@@ -115,11 +121,44 @@ impl Kind {
     /// Whether its objects live in a namespace.
     #[must_use]
     pub const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::Node)
+        !matches!(self, Self::Namespace | Self::Node | Self::ClusterRole | Self::APIService)
+    }
+
+    /// Whether clients make and change its objects here, and no controller takes part.
+    pub(crate) const fn is_plain(self) -> bool {
+        matches!(
+            self,
+            Self::Lease
+                | Self::Service
+                | Self::EndpointSlice
+                | Self::ConfigMap
+                | Self::Secret
+                | Self::ClusterRole
+                | Self::APIService
+        )
+    }
+
+    /// Whether the controllers of workloads and budgets look at its objects.
+    pub(crate) const fn concerns_controllers(self) -> bool {
+        !self.is_plain() && !matches!(self, Self::Event | Self::Namespace)
     }
 
     /// Whether a change of the spec raises `metadata.generation`.
     pub(crate) const fn has_generation(self) -> bool {
-        !matches!(self, Self::Namespace | Self::Node | Self::Event | Self::Lease)
+        match self {
+            Self::Namespace | Self::Node | Self::Event => false,
+            Self::EndpointSlice => true,
+            _ => !self.is_plain(),
+        }
+    }
+
+    /// Whether a PUT creates what is not there.
+    pub(crate) const fn is_created_by_put(self) -> bool {
+        matches!(self, Self::Lease | Self::Service | Self::ClusterRole)
+    }
+
+    /// Whether a PUT must name the version that it replaces.
+    pub(crate) const fn needs_version(self) -> bool {
+        matches!(self, Self::Lease | Self::APIService)
     }
 }

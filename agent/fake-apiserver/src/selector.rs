@@ -150,6 +150,8 @@ fn fields_of(kind: Kind) -> &'static [&'static str] {
         Kind::Node => &["spec.unschedulable"],
         Kind::Namespace => &["status.phase"],
         Kind::Job => &["status.successful"],
+        Kind::Service => &["spec.clusterIP", "spec.type"],
+        Kind::Secret => &["type"],
         _ => &[],
     }
 }

@@ -63,6 +63,8 @@ pub(crate) enum Due {
     Replicas(Kind, Key),
     /// Budgets of a namespace forget a disruption that did not happen.
     Budgets(String),
+    /// The owners of a new object are looked at.
+    Orphan(Kind, Key),
     /// An Event is too old.
     EventExpires { key: Key, version: u64 },
 }
@@ -161,6 +163,7 @@ impl State {
             Due::Restarted { pod, container } => self.container_restarted(&pod, &container),
             Due::Gone(pod) => self.pod_gone(&pod),
             Due::Replicas(kind, key) => self.make_up(kind, &key),
+            Due::Orphan(kind, key) => self.collect_orphan(kind, &key),
             Due::Budgets(namespace) => {
                 self.dirty.insert(namespace);
             }
@@ -263,7 +266,7 @@ impl State {
 
     fn changed(&mut self, kind: Kind, namespace: String) {
         self.pulse += 1;
-        if !matches!(kind, Kind::Event | Kind::Lease | Kind::Namespace) {
+        if kind.concerns_controllers() {
             self.dirty.insert(namespace);
         }
     }

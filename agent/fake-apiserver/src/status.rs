@@ -189,6 +189,11 @@ impl Problem {
         Self { field: field.to_owned(), reason: "FieldValueInvalid", message }
     }
 
+    pub(crate) fn too_many(field: &str, found: usize, most: usize) -> Self {
+        let message = format!("Too many: {found}: must have at most {most} items");
+        Self { field: field.to_owned(), reason: "FieldValueTooMany", message }
+    }
+
     pub(crate) fn forbidden(field: &str, why: &str) -> Self {
         let message = format!("Forbidden: {why}");
         Self { field: field.to_owned(), reason: "FieldValueForbidden", message }

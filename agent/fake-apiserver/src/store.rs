@@ -109,7 +109,7 @@ impl Store {
             if object == **old {
                 return (Arc::clone(old), false);
             }
-            if kind.has_generation() && object["spec"] != old["spec"] {
+            if kind.has_generation() && is_another_wish(kind, &object, old) {
                 let generation = j::int(old, "/metadata/generation").unwrap_or(0) + 1;
                 object["metadata"]["generation"] = json!(generation);
             }
@@ -176,6 +176,16 @@ impl Store {
         }
         objects
     }
+}
+
+/// Whether a change is one of the generation. A slice of endpoints has no spec: all of it counts,
+/// and so do its labels.
+fn is_another_wish(kind: Kind, new: &Value, old: &Value) -> bool {
+    if kind != Kind::EndpointSlice {
+        return new["spec"] != old["spec"];
+    }
+    ["addressType", "endpoints", "ports"].iter().any(|field| new[field] != old[field])
+        || new["metadata"]["labels"] != old["metadata"]["labels"]
 }
 
 #[cfg(test)]

@@ -171,22 +171,32 @@ impl Filter {
 }
 
 impl Watching {
-    /// Says up to where everything was told. The object is as empty as the real one: a pod
-    /// without even a list of containers.
+    /// Says up to where everything was told. The object is as empty as the real one.
     fn bookmark(&self, initial: bool) -> Value {
-        let mut object = json!({
-            "kind": self.filter.kind().name(), "apiVersion": self.filter.api_version(),
-            "metadata": {"resourceVersion": self.told.to_string()},
-        });
+        let mut object = nothing(self.filter.kind());
+        object["kind"] = json!(self.filter.kind().name());
+        object["apiVersion"] = json!(self.filter.api_version());
+        object["metadata"] = json!({"resourceVersion": self.told.to_string()});
         if initial {
             let annotations = json!({"k8s.io/initial-events-end": "true"});
             object["metadata"]["annotations"] = annotations;
         }
-        if self.filter.kind() == Kind::Pod {
-            object["spec"] = json!({"containers": null});
-            object["status"] = json!({});
-        }
         event("BOOKMARK", object)
+    }
+}
+
+/// What is left of an object without content: its required fields, a pod without even a list of
+/// containers.
+fn nothing(kind: Kind) -> Value {
+    match kind {
+        Kind::Pod => json!({"spec": {"containers": null}, "status": {}}),
+        Kind::EndpointSlice => json!({"addressType": "", "endpoints": null, "ports": null}),
+        Kind::ClusterRole => json!({"rules": null}),
+        Kind::APIService => {
+            json!({"spec": {"groupPriorityMinimum": 0, "versionPriority": 0}, "status": {}})
+        }
+        Kind::Service => json!({"spec": {}, "status": {"loadBalancer": {}}}),
+        _ => json!({}),
     }
 }
 

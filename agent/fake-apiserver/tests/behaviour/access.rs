@@ -59,7 +59,7 @@ async fn what_the_fake_does_not_do_it_refuses() {
         ("DELETE", "/api/v1/namespaces/default/pods", 405),
         ("DELETE", "/api/v1/namespaces/default", 405),
         ("GET", "/api/v1/namespaces/default/pods/a/log", 404),
-        ("GET", "/api/v1/secrets", 404),
+        ("GET", "/api/v1/serviceaccounts", 404),
         ("GET", "/apis/apps/v2/deployments", 404),
     ] {
         assert_eq!(ask_as(&fake, "x", method, path, json!({})).await.0, status, "{method} {path}");

@@ -1,9 +1,13 @@
 mod access;
+mod aggregation;
 mod budgets;
 mod clients;
+mod collected;
 mod faults;
 mod lists;
+mod objects;
 mod over_tcp;
+mod reviews;
 mod same_again;
 mod watches;
 mod workloads;

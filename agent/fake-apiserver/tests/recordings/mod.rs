@@ -1,3 +1,4 @@
+mod aggregation;
 mod compare;
 mod events;
 mod eviction;
@@ -14,7 +15,17 @@ use fake_apiserver::recorded;
 
 /// Which file is used by the tests of which module. Where a module names its files in a list of
 /// its own, that list counts.
-const USED: [(&str, &str, &[&str]); 9] = [
+const USED: [(&str, &str, &[&str]); 10] = [
+    (
+        "aggregation",
+        include_str!("aggregation.rs"),
+        &[
+            "aggregation/apiservice-available.json",
+            "aggregation/extension-apiserver-authentication.json",
+            "aggregation/subject-access-review-allowed.json",
+            "aggregation/subject-access-review-denied.json",
+        ],
+    ),
     (
         "pods",
         include_str!("pods.rs"),

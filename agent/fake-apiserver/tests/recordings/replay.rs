@@ -7,13 +7,12 @@ use serde_json::Value;
 use crate::recordings::compare::{recording, request};
 
 /// Recordings with at least one exchange.
-pub(crate) const EXCHANGES: [&str; 22] = [
+pub(crate) const EXCHANGES: [&str; 19] = [
     "aggregation/403-without-grant.json",
     "aggregation/503-apiservice-unavailable.json",
     "aggregation/backend-aggregated-discovery.json",
     "aggregation/backend-openapi-answered.json",
     "aggregation/backend-requests.json",
-    "aggregation/extension-apiserver-authentication.json",
     "aggregation/hpa-404.json",
     "aggregation/hpa-503.json",
     "aggregation/hpa-empty-list.json",
@@ -25,16 +24,13 @@ pub(crate) const EXCHANGES: [&str; 22] = [
     "aggregation/hpa-v1beta1-only.json",
     "aggregation/hpa-value-fraction.json",
     "aggregation/hpa-value-nan.json",
-    "aggregation/subject-access-review-allowed.json",
-    "aggregation/subject-access-review-denied.json",
     "identity/self-subject-review-pod-bound.json",
     "identity/self-subject-review-unbound.json",
     "identity/token-request.json",
 ];
 
 /// Recordings of one object, or of what somebody else made of one.
-pub(crate) const OBJECTS: [&str; 12] = [
-    "aggregation/apiservice-available.json",
+pub(crate) const OBJECTS: [&str; 11] = [
     "aggregation/apiservice-unavailable-reasons.json",
     "aggregation/front-discovery-from-legacy-backend.json",
     "aggregation/hpa-apiservice-unavailable.json",
