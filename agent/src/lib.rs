@@ -22,3 +22,6 @@ pub mod serve;
 pub mod autoscale;
 pub mod metrics_api;
 pub mod cli;
+
+#[cfg(test)]
+mod granted;

@@ -24,6 +24,8 @@ mod openapi;
 mod server;
 mod readiness;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub use run::{Config, MetricsApi};
 

@@ -223,7 +223,7 @@ enum Unsigned {
 /// An agent's certificate is its own and proves nothing; its token does, on the same connection (see
 /// `stream`). That the other end has the certificate's key is verified all the same.
 #[derive(Debug)]
-struct ProvedByToken(Arc<CryptoProvider>);
+pub(super) struct ProvedByToken(pub(super) Arc<CryptoProvider>);
 
 impl ServerCertVerifier for ProvedByToken {
     fn verify_server_cert(

@@ -2,53 +2,15 @@
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use fake_apiserver::Rule;
-use serde_json::Value;
 
 use super::*;
+use crate::granted::granted_by;
 
 /// The rules of `manifests/10-rbac.yaml`, as its bindings give them to the agent.
 pub(super) fn granted() -> Vec<Rule> {
-    static GRANTED: LazyLock<Vec<Rule>> = LazyLock::new(read);
+    static GRANTED: LazyLock<Vec<Rule>> =
+        LazyLock::new(|| granted_by("10-rbac.yaml", "paramedic-agent"));
     GRANTED.clone()
-}
-
-fn read() -> Vec<Rule> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/10-rbac.yaml");
-    let text = std::fs::read_to_string(file).unwrap();
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-    let mut granted = Vec::new();
-    for binding in objects.iter().filter(|object| !object["roleRef"].is_null()) {
-        let subjects = binding["subjects"].as_array().unwrap();
-        let is_ours = |subject: &Value| {
-            subject["kind"] == "ServiceAccount"
-                && subject["name"] == "paramedic-agent"
-                && subject["namespace"] == OWN
-        };
-        assert!(subjects.iter().all(is_ours), "somebody else is bound: {binding}");
-        let namespace = binding["metadata"]["namespace"].as_str();
-        let role = objects.iter().find(|role| {
-            role["kind"] == binding["roleRef"]["kind"]
-                && role["metadata"]["name"] == binding["roleRef"]["name"]
-                && role["metadata"]["namespace"].as_str() == namespace
-        });
-        let rules = role.expect("a binding of a role that is not there")["rules"].as_array();
-        granted.extend(rules.unwrap().iter().map(|rule| rule_of(rule, namespace)));
-    }
-    granted
-}
-
-fn rule_of(rule: &Value, namespace: Option<&str>) -> Rule {
-    let list = |field: &str| -> Vec<String> {
-        let items = rule[field].as_array().into_iter().flatten();
-        items.map(|item| item.as_str().unwrap().to_owned()).collect()
-    };
-    Rule {
-        namespace: namespace.map(str::to_owned),
-        api_groups: list("apiGroups"),
-        resources: list("resources"),
-        resource_names: list("resourceNames"),
-        verbs: list("verbs"),
-    }
 }
 
 /// A node with a workload of every kind, each with a pod that is about to need all that the agent

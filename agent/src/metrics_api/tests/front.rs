@@ -1,0 +1,91 @@
+//! Who may ask: the API server's front proxy and nobody else.
+use std::time::Duration;
+
+use hyper::{Method, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::time::sleep;
+
+use super::{
+    Front, HPA, Scene,
+    scene::{path, send},
+};
+use crate::autoscale::Metric;
+
+/// What somebody says who would like to be everybody.
+const SPOOFED: [(&str, &str); 3] = [
+    ("X-Remote-User", "system:admin"),
+    ("X-Remote-Group", "system:masters"),
+    ("Authorization", "Bearer anything"),
+];
+
+#[tokio::test]
+async fn without_the_front_proxys_certificate_everything_is_401() {
+    let scene = Scene::new().await;
+    for target in [
+        path(Metric::HttpRequestsPerSecond),
+        "/apis".into(),
+        "/apis/custom.metrics.k8s.io/v1beta2".into(),
+        "/openapi/v2".into(),
+        "/".into(),
+        "/metrics".into(),
+        "/readyz/".into(),
+    ] {
+        let nameless = scene.front.sign("somebody");
+        for certificate in [None, Some(nameless)] {
+            let answer = scene.ask(certificate, &target, &SPOOFED).await.unwrap();
+            assert_eq!(answer.status, 401, "{target}");
+            assert_eq!(answer.body["reason"], "Unauthorized");
+        }
+        let genuine = scene.front.sign("front-proxy-client");
+        let unsaid = scene.ask(Some(genuine), &target, &SPOOFED[1..]).await.unwrap();
+        assert_eq!(unsaid.status, 401, "on behalf of nobody: {target}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_does_not_even_connect() {
+    let scene = Scene::new().await;
+    let another = Front::new().sign("front-proxy-client");
+    let refused = scene.ask(Some(another), &path(Metric::Http5xxRatio), &SPOOFED).await;
+    assert!(refused.is_err(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_kubelet_asks_how_we_are_without_a_certificate() {
+    let scene = Scene::new().await;
+    for path in ["/livez", "/readyz", "/healthz"] {
+        assert_eq!(scene.ask(None, path, &[]).await.unwrap().status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn another_authority_takes_over_without_a_restart() {
+    let scene = Scene::new().await;
+    let old = scene.connect(Some(scene.front.sign("front-proxy-client"))).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(old)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let asked = path(Metric::Http5xxRatio);
+    let user = [("X-Remote-User", HPA)];
+    assert_eq!(send(&mut sender, Method::GET, &asked, &user).await.unwrap().status, 200);
+
+    let next = Front::new();
+    scene.fake.set_requestheader(&next.pem, &["front-proxy-client"]);
+    // Who proved itself by the old one has to prove itself again.
+    connection.await.unwrap().unwrap();
+    scene
+        .until("the new authority is known", || async {
+            let answer = scene.ask(Some(next.sign("front-proxy-client")), &asked, &user).await;
+            answer.is_ok_and(|answer| answer.status == 200)
+        })
+        .await;
+    let old = scene.front.sign("front-proxy-client");
+    assert!(scene.ask(Some(old), &asked, &user).await.is_err());
+}
+
+#[tokio::test]
+async fn a_config_map_that_makes_no_sense_changes_nothing() {
+    let scene = Scene::new().await;
+    scene.fake.set_requestheader("nonsense", &[]);
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(scene.get(HPA, &path(Metric::Http5xxRatio)).await.status, 200);
+}

@@ -1,0 +1,9 @@
+//! The whole metrics API, between a fake API server and real agents' ports, over real TLS.
+mod agents;
+mod front;
+mod hpa;
+mod recorded;
+mod registering;
+mod scene;
+
+use scene::{Front, HPA, OWN, Scene};
