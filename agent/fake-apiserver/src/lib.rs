@@ -1,11 +1,13 @@
-//! A fake Kubernetes API server for tests: the part of one that a node agent sees, modelled on
-//! recorded exchanges with a real one, in `agent/tests/fixtures/kubernetes`.
+//! A fake Kubernetes API server for tests: the part of one that a node agent and an aggregated
+//! API server see, modelled on recorded exchanges with a real one, in
+//! `agent/tests/fixtures/kubernetes`.
 //!
 //! What it is: a store with versions and watches; the eviction subresource with the budgets
-//! behind it; Leases and Events with what a real server is particular about; tokens, roles and
-//! the fence around an agent's own node; a small simulated cluster whose pods start, die, restart
-//! and are replaced; and faults to order. What it does was recorded or is written in Kubernetes'
-//! sources, and it shares no code with the agent, so that both can be wrong only independently.
+//! behind it; Leases, Events and other plain objects with what a real server is particular about;
+//! tokens, roles, reviews of both, and the fence around an agent's own node; garbage collection; a
+//! small simulated cluster whose pods start, die, restart and are replaced; and faults to order.
+//! What it does was recorded or is written in Kubernetes' sources, and it shares no code with the
+//! agent, so that both can be wrong only independently.
 //!
 //! What it is not: a validator of manifests, a scheduler, or a server for other clients than
 //! ours. Unknown paths are 404, patches are merge patches, bodies are JSON.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use fake_apiserver::{FakeApi, Kind};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::behaviour::ask;
 
@@ -65,7 +65,8 @@ async fn what_belongs_to_an_earlier_owner_does_not_last() {
     let body = owned_by(&[earlier]);
     assert_eq!(ask(&fake, "POST", SERVICES, body).await.0, 201);
     assert!(fake.get(Kind::APIService, "", NAME).is_some());
-    fake.until(|fake| fake.get(Kind::APIService, "", NAME).is_none()).await;
+    let collected = fake.until(|fake| fake.get(Kind::APIService, "", NAME).is_none());
+    timeout(Duration::from_secs(60), collected).await.unwrap();
     assert_eq!(fake.now(), Duration::from_secs(1));
     // What the fake knows nothing of is believed in.
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "name": "a", "uid": "b"});
