@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, what the
-/// agent costs at 1, 110 and 500 targets, and what it costs a node and the API server at 110 and
-/// 500 pods.
+/// agent costs at 1, 110 and 500 targets, what it costs a node and the API server at 110 and 500
+/// pods, and what the metrics API costs with 5,000 pods.
 ///
 /// Takes about 25 minutes after the release build. Needs root. Not a test: nothing fails when a
 /// number is large.
@@ -44,6 +44,8 @@ enum Part {
     Cost,
     /// What it costs as a node's agent, and the API server: some ten minutes.
     Node,
+    /// What the metrics API costs, and how fast it answers: a minute.
+    MetricsApi,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
@@ -53,7 +55,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let mut results = Map::new();
     if wanted(Part::Hot) {
         process::announce("the hot paths");
-        results = hot(workspace)?;
+        results = within(workspace, "hot")?;
     }
     if wanted(Part::Latency) {
         for (key, errors, rung) in
@@ -69,6 +71,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
     if wanted(Part::Node) {
         results.extend(node::measure(workspace, &programs, &interrupt)?);
+    }
+    if wanted(Part::MetricsApi) {
+        process::announce("the metrics API, 5,000 pods of 100 agents");
+        results.extend(within(workspace, "metrics_api")?);
     }
     results.insert("machine".to_owned(), machine()?);
     print_table(&results);
@@ -88,10 +94,11 @@ fn build(workspace: &Workspace) -> Result<Programs> {
     Ok(Programs::in_folder(&built))
 }
 
-fn hot(workspace: &Workspace) -> Result<Map<String, Value>> {
+/// What a bench of the agent's own crate measures.
+fn within(workspace: &Workspace, bench: &str) -> Result<Map<String, Value>> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&workspace.root);
-    cargo.args(["bench", "--quiet", "--package", "paramedic", "--bench", "hot"]);
+    cargo.args(["bench", "--quiet", "--package", "paramedic", "--bench", bench]);
     let printed = process::capture(&mut cargo)?;
     let last = printed.lines().last().context("the bench printed nothing")?;
     serde_json::from_str(last).with_context(|| format!("the bench printed {last:?}"))

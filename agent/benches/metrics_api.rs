@@ -1,0 +1,318 @@
+//! What the metrics API costs and how fast it answers, at the size of a large cluster: 5,000 pods on
+//! 100 nodes, whose agents push once a second through their real ports.
+//!
+//! The metrics API is the real program in a process of its own; here are its API server (a fake one),
+//! its agents, and who asks as the HPA's API server does. Prints one JSON object; `cargo xtask bench`
+//! runs it.
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use fake_apiserver::{Endpoint, FakeApi, Kind};
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use nix::unistd::{SysconfVar, sysconf};
+use paramedic::autoscale::{AUDIENCE, Credentials, Feed, Frame, Port, Reading};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject},
+};
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_rustls::TlsConnector;
+
+const OWN: &str = "paramedic-system";
+const NAME: &str = "paramedic-metrics-api";
+const NODES: usize = 100;
+const PODS_OF_A_NODE: usize = 50;
+/// Pods of one workload, of which the HPA asks.
+const WORKLOAD: usize = 50;
+/// CPU is counted over this.
+const SPAN: Duration = Duration::from_secs(20);
+const QUERIES: usize = 200;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let fake = cluster();
+    let (authority, genuine, key) = front_proxy()?;
+    fake.set_requestheader(&authority, &["front-proxy-client"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let server = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(fake.clone().serve(listener));
+    let home = tempfile::tempdir()?;
+    let agents = agents(&fake, home.path()).await?;
+
+    let (api, address) = start(home.path(), &server)?;
+    let map = wait(|| fake.get(Kind::ConfigMap, OWN, NAME)).await.context("no authority")?;
+    let bundle = map["data"]["ca.crt"].as_str().context("no certificates")?.to_owned();
+    fs::write(home.path().join("ca.crt"), &bundle)?;
+    for (node, feed) in agents.into_iter().enumerate() {
+        tokio::spawn(measure(node, feed));
+    }
+    let mut client = Client::connect(address, &bundle, genuine, key).await?;
+    let begun = Instant::now();
+    while client.count("").await? < NODES * PODS_OF_A_NODE {
+        ensure!(begun.elapsed() < PATIENCE, "not all pods have values");
+        sleep(Duration::from_millis(500)).await;
+    }
+    sleep(Duration::from_secs(3)).await;
+
+    let (before, since) = (cpu_seconds(&api.0)?, Instant::now());
+    sleep(SPAN).await;
+    let cpu = (cpu_seconds(&api.0)? - before) / since.elapsed().as_secs_f64();
+    let one = client.times("&labelSelector=app%3Dapp-7", WORKLOAD).await?;
+    let all = client.times("", NODES * PODS_OF_A_NODE).await?;
+    let results = json!({
+        "metrics_api_pods": NODES * PODS_OF_A_NODE,
+        "metrics_api_agents": NODES,
+        "metrics_api_cpu_percent": (cpu * 1000.0).round() / 10.0,
+        "metrics_api_peak_mib": (peak_mib(&api.0)? * 10.0).round() / 10.0,
+        "metrics_api_query_ms": {
+            format!("workload of {WORKLOAD}"): one,
+            format!("all {}", NODES * PODS_OF_A_NODE): all,
+        },
+    });
+    println!("{results}");
+    Ok(())
+}
+
+/// The pods, and the objects that the manifests make.
+fn cluster() -> FakeApi {
+    let fake = FakeApi::new();
+    fake.open(true);
+    fake.add_namespace(OWN, &[], &[]);
+    fake.put(Kind::ClusterRole, json!({"metadata": {"name": NAME}, "rules": []}));
+    for number in 0..NODES * PODS_OF_A_NODE {
+        // A workload's pods are spread over the nodes.
+        let (node, app) = (number % NODES, number / WORKLOAD);
+        fake.put(
+            Kind::Pod,
+            json!({
+                "metadata": {
+                    "name": format!("app-{app}-6d5c7f9b8-{number:05}"), "namespace": "default",
+                    "uid": format!("0a1b2c3d-0000-4000-8000-{number:012}"),
+                    "labels": {
+                        "app": format!("app-{app}"), "pod-template-hash": "6d5c7f9b8",
+                        "paramedic.dev/heal": "restart",
+                    },
+                },
+                "spec": {"nodeName": format!("node-{node}"), "containers": [{"name": "app"}]},
+            }),
+        );
+    }
+    fake
+}
+
+/// The uid that the fake gave each of a node's pods.
+fn uids(node: usize) -> impl Iterator<Item = String> {
+    let numbers = (0..PODS_OF_A_NODE).map(move |row| row * NODES + node);
+    numbers.map(|number| format!("0a1b2c3d-0000-4000-8000-{number:012}"))
+}
+
+/// An agent's port for each node: addresses of their own, and one number for all.
+async fn agents(fake: &FakeApi, home: &Path) -> Result<Vec<Feed>> {
+    let (mut feeds, mut endpoints, mut number) = (Vec::new(), Vec::new(), 0);
+    for node in 0..NODES {
+        let ip = Ipv4Addr::new(127, 0, 1, u8::try_from(node + 1)?);
+        let token = home.join(format!("token-{node}"));
+        fs::write(&token, format!("token-{node}"))?;
+        let credentials = Credentials { authority: home.join("ca.crt"), token };
+        let port = Port::bind(SocketAddr::from((ip, number)), credentials).await?;
+        number = port.address()?.port();
+        let feed = Feed::default();
+        tokio::spawn(port.run(feed.clone()));
+        feeds.push(feed);
+        let (pod, uid, name) =
+            (format!("agent-{node}"), format!("uid-agent-{node}"), format!("node-{node}"));
+        endpoints.push(Endpoint::new(&ip.to_string(), &pod, &uid, &name));
+        let user = format!("system:serviceaccount:{OWN}:paramedic-agent");
+        let extra = [("authentication.kubernetes.io/pod-uid", uid.as_str())];
+        fake.known_token(&format!("token-{node}"), AUDIENCE, &user, &extra);
+    }
+    fake.set_endpoints(OWN, "paramedic-agent", ("readings", number), &endpoints);
+    Ok(feeds)
+}
+
+/// Another value each second.
+async fn measure(node: usize, feed: Feed) {
+    for second in 0_u32.. {
+        let rate = f32::from(u16::try_from(second % 500).unwrap_or(0)) + 0.5;
+        let reading = |uid| Reading {
+            uid,
+            age_ms: 700,
+            window_ms: 10_100,
+            values: [Some(rate), Some(0.012), Some(0.25), Some(0.031)],
+        };
+        feed.publish(&Frame { pods: uids(node).map(reading).collect() });
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// The program, ended when it is dropped.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(home: &Path, server: &str) -> Result<(Program, SocketAddr)> {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "bench",
+        "clusters": [{"name": "bench", "cluster": {"server": server}}],
+        "users": [{"name": "bench", "user": {"token": "bench"}}],
+        "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
+    });
+    let kubeconfig = home.join("kubeconfig");
+    fs::write(&kubeconfig, config.to_string())?;
+    let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let child = Command::new(env!("CARGO_BIN_EXE_paramedic"))
+        .args(["metrics-api", "--listen", &free.to_string()])
+        .env("KUBECONFIG", kubeconfig)
+        .env("RUST_LOG", "warn")
+        .stdin(Stdio::null())
+        .spawn()
+        .context("cannot start paramedic metrics-api")?;
+    Ok((Program(child), free))
+}
+
+async fn wait<T>(look: impl Fn() -> Option<T>) -> Option<T> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    None
+}
+
+/// The front proxy's authority in PEM, and a certificate of it with its key.
+fn front_proxy() -> Result<(String, CertificateDer<'static>, Vec<u8>)> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let key = KeyPair::generate()?;
+    let authority = params.self_signed(&key)?.pem();
+    let issuer = Issuer::new(params, key);
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "front-proxy-client");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, &issuer)?.der().clone();
+    Ok((authority, certificate, key.serialize_der()))
+}
+
+/// Asks as the API server does: on one connection.
+struct Client(http1::SendRequest<Empty<Bytes>>);
+
+impl Client {
+    async fn connect(
+        address: SocketAddr,
+        bundle: &str,
+        certificate: CertificateDer<'static>,
+        key: Vec<u8>,
+    ) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        let trusted = CertificateDer::pem_slice_iter(bundle.as_bytes());
+        roots.add_parsable_certificates(trusted.flatten());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![certificate], PrivatePkcs8KeyDer::from(key).into())?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from(format!("{NAME}.{OWN}.svc"))?;
+        let begun = Instant::now();
+        let stream = loop {
+            // Until it knows the front proxy it takes our certificate for a stranger's.
+            let attempt = async {
+                let stream = TcpStream::connect(address).await?;
+                connector.connect(name.clone(), stream).await
+            };
+            match attempt.await {
+                Ok(stream) => break stream,
+                Err(_) if begun.elapsed() < PATIENCE => sleep(Duration::from_millis(200)).await,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self(sender))
+    }
+
+    async fn get(&mut self, query: &str) -> Result<(u16, Bytes)> {
+        let path = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/pods/%2A/\
+                    http_requests_per_second";
+        let request = Request::get(format!("{path}?timeout=10s{query}"))
+            .header("X-Remote-User", "bench")
+            .header("X-Remote-Group", "system:masters")
+            .header("Accept", "application/vnd.kubernetes.protobuf, */*")
+            .body(Empty::new())?;
+        let answer = self.0.send_request(request).await?;
+        let status = answer.status().as_u16();
+        Ok((status, answer.into_body().collect().await?.to_bytes()))
+    }
+
+    async fn count(&mut self, query: &str) -> Result<usize> {
+        let (status, body) = self.get(query).await?;
+        let body: Value = serde_json::from_slice(&body)?;
+        ensure!(status == 200, "{status}: {body}");
+        Ok(body["items"].as_array().map_or(0, Vec::len))
+    }
+
+    /// Milliseconds from the request to the whole answer.
+    async fn times(&mut self, query: &str, expected: usize) -> Result<Value> {
+        ensure!(self.count(query).await? == expected, "not all pods have values");
+        let mut times = Vec::with_capacity(QUERIES);
+        for _ in 0..QUERIES {
+            let begun = Instant::now();
+            self.get(query).await?;
+            times.push(begun.elapsed().as_secs_f64() * 1000.0);
+            sleep(Duration::from_millis(20)).await;
+        }
+        times.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            let value = times.get((times.len() as f64 * share) as usize).copied();
+            value.map(|value| (value * 100.0).round() / 100.0)
+        };
+        Ok(json!({"p50": at(0.5), "p99": at(0.99)}))
+    }
+}
+
+/// User and system time of a process so far.
+fn cpu_seconds(child: &Child) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+    let fields = stat.rsplit_once(')').context("/proc/PID/stat")?.1;
+    let ticks = |n: usize| -> Result<f64> {
+        Ok(fields.split_whitespace().nth(n).context("/proc/PID/stat")?.parse::<f64>()?)
+    };
+    // utime and stime are fields 14 and 15; the state, 3, is the first after the name.
+    let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no clock tick")?;
+    Ok((ticks(11)? + ticks(12)?) / per_second as f64)
+}
+
+fn peak_mib(child: &Child) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("VmHWM")?;
+    let kib: f64 = line.split_whitespace().nth(1).context("VmHWM")?.parse()?;
+    Ok(kib / 1024.0)
+}
