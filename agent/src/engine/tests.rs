@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
+    autoscale::{Metric, Reading},
     guard::Gate,
     signal::{
         cgroup::CgroupReading,
@@ -759,4 +760,48 @@ fn where_all_pods_are_sick_the_cluster_is_not_asked_about_all_of_them() {
     stage.play(63_000);
     let hard = stage.asked.iter().filter(|(_, rung)| rung.is_hard()).count();
     assert!((6..=13).contains(&hard), "{hard} in a minute");
+}
+
+/// To go missing would look like idleness, and a workload must not shrink for being healed.
+#[test]
+fn a_pod_that_is_being_healed_keeps_its_metric() {
+    let mut stage = ward();
+    stage.cluster = Some(Ok(()));
+    let rates: Vec<f32> = (0..30)
+        .filter_map(|second| {
+            for ms in (0..1000).step_by(100) {
+                stage.at(ms, |p| p.counters.responses[1] += 1);
+            }
+            if second == 12 {
+                stage.at(500, |p| (0..8).for_each(|_| p.fail()));
+            }
+            stage.play(1000);
+            let reading = Reading::of(stage.engine.case(0).unwrap(), stage.now)?;
+            assert!(reading.window_ms >= 2000 && reading.age_ms < 5000, "{reading:?}");
+            reading.value(Metric::HttpRequestsPerSecond)
+        })
+        .collect();
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Healed)]);
+    assert!(rates.len() >= 27, "missing but for the first seconds: {rates:?}");
+    assert!(rates.iter().all(|rate| (8.0..12.5).contains(rate)), "{rates:?}");
+}
+
+#[test]
+fn a_pod_that_is_not_measured_any_more_goes_missing_and_one_under_a_remedy_later() {
+    for (healing, missing_after) in [(false, 10), (true, 60)] {
+        let mut stage = ward();
+        stage.reports = !healing;
+        stage.play(8000);
+        if healing {
+            stage.cluster = Some(Ok(()));
+            stage.at(0, |p| (0..8).for_each(|_| p.fail()));
+            stage.play(2000);
+            assert_eq!(stage.rungs().len(), 1);
+        }
+        let last = stage.now;
+        let case = stage.engine.case(0).unwrap();
+        let at = |seconds| Reading::of(case, last + Duration::from_secs(seconds));
+        assert!(at(missing_after - 3).is_some(), "healing: {healing}");
+        assert_eq!(at(missing_after + 1), None, "healing: {healing}");
+    }
 }

@@ -35,6 +35,8 @@ const STEP: Duration = Duration::from_secs(5);
 /// After the first failure, and doubled from there.
 const BACKOFF: Duration = Duration::from_secs(1);
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
+/// Until a new authority has reached every agent as a file, it is no news that one does not answer.
+const GRACE: Duration = Duration::from_secs(120);
 /// A longer line is none of an agent's: a thousand readings are 150 KB.
 const LINE_MOST: usize = 512 * 1024;
 
@@ -87,25 +89,33 @@ impl Stream {
         let (node, address) = (&agent.node, agent.address);
         let mut tls = self.tls.clone();
         let mut failures = 0_u32;
+        let mut lost = Instant::now();
+        let mut told = false;
         loop {
             let begun = Instant::now();
             let mut heard = false;
-            match self.hear(agent, &mut tls, &mut heard).await {
+            let ended = self.hear(agent, &mut tls, &mut heard).await;
+            if heard {
+                (failures, lost, told) = (0, Instant::now(), false);
+            }
+            match ended {
                 Ok(()) => debug!(node, %address, "the stream has ended and is begun anew"),
                 Err(Broken::NotReady) => {
                     // It is there as soon as the authority is.
                     if tls.changed().await.is_err() {
                         return;
                     }
+                    lost = Instant::now();
                     continue;
                 }
-                Err(why) if failures == 0 || heard => {
-                    warn!(node, %address, %why, "the agent is not heard: its pods' values go missing");
+                Err(why) if !told && lost.elapsed() >= GRACE => {
+                    told = true;
+                    warn!(node, %address, %why, "the agent is not heard: its pods have no values");
                 }
-                Err(why) => debug!(node, %address, %why, "the agent is still not heard"),
+                Err(why) => debug!(node, %address, %why, "the agent is not heard"),
             }
-            failures = if heard { 0 } else { failures.saturating_add(1) };
             let backoff = BACKOFF.saturating_mul(1 << failures.min(5)).min(BACKOFF_MOST);
+            failures = failures.saturating_add(1);
             // An end after a long life is no failure, and nothing is waited for.
             if !heard || begun.elapsed() < backoff {
                 sleep(backoff.mul_f64(jitter(&agent.pod_uid))).await;
