@@ -19,6 +19,8 @@ mod deny;
 mod manifests;
 mod suite;
 mod summary;
+#[cfg(test)]
+mod workflows;
 
 /// Check everything: formatting, lints, dependencies, and every test with real eBPF.
 ///
