@@ -89,3 +89,45 @@ async fn a_config_map_that_makes_no_sense_changes_nothing() {
     sleep(Duration::from_millis(300)).await;
     assert_eq!(scene.get(HPA, &path(Metric::Http5xxRatio)).await.status, 200);
 }
+
+/// However the headers are spelled, doubled or mixed.
+#[tokio::test]
+async fn no_header_makes_anybody_of_nobody() {
+    let scene = Scene::new().await;
+    let mut random = fastrand::Rng::with_seed(5);
+    let names = [
+        "X-Remote-User",
+        "x-remote-user",
+        "X-REMOTE-USER",
+        "X-Remote-Group",
+        "X-Remote-Uid",
+        "X-Remote-Extra-Scopes",
+        "X-Remote-Extra-",
+        "Authorization",
+        "X-Forwarded-For",
+        "Forwarded",
+        "X-Client-Cert",
+        "X-SSL-Client-Verify",
+        "Impersonate-User",
+        "Impersonate-Group",
+    ];
+    let values =
+        ["system:admin", "system:masters", HPA, "Bearer x", "SUCCESS", "", "%2A", "127.0.0.1"];
+    let asked = path(Metric::HttpRequestsPerSecond);
+    let targets = [asked.as_str(), "/apis", "/openapi/v3", "/apis/custom.metrics.k8s.io/v1beta1"];
+    for certificate in [None, Some(scene.front.sign("kubelet"))] {
+        let stream = scene.connect(certificate).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..500 {
+            let headers: Vec<_> = (0..random.usize(0..8))
+                .map(|_| {
+                    (names[random.usize(0..names.len())], values[random.usize(0..values.len())])
+                })
+                .collect();
+            let target = targets[random.usize(0..targets.len())];
+            let answer = send(&mut sender, Method::GET, target, &headers).await.unwrap();
+            assert_eq!(answer.status, 401, "{target} {headers:?}");
+        }
+    }
+}

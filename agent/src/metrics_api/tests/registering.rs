@@ -2,13 +2,21 @@
 use std::collections::BTreeSet;
 
 use fake_apiserver::{FakeApi, Kind};
+use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
 use super::{
     HPA, OWN, Scene,
     scene::{NAME, path},
 };
-use crate::autoscale::Metric;
+use crate::{
+    autoscale::Metric,
+    metrics_api::{
+        Version,
+        keeper::{Keeper, unix_seconds},
+        registration::Registration,
+    },
+};
 
 const SERVICES: [&str; 2] = ["v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"];
 
@@ -155,4 +163,45 @@ async fn two_replicas_share_one_authority() {
             answer.await.is_ok_and(|answer| answer.status == 200)
         })
         .await;
+}
+
+/// Through a whole rotation: the successor is made known to everybody before it signs.
+#[tokio::test]
+async fn a_new_authority_is_made_known_everywhere_before_it_signs() {
+    const DAY: i64 = 24 * 3600;
+    let fake = FakeApi::new();
+    fake.add_namespace(OWN, &[], &[]);
+    fake.put(Kind::ClusterRole, json!({"metadata": {"name": NAME}, "rules": []}));
+    let keeper = Keeper::new(fake.client("a"), OWN, NAME);
+    let registration = Registration::new(fake.client("a"), OWN, NAME);
+    let begun = unix_seconds();
+    let mut bundles = Vec::new();
+    // Two rounds of two replicas each day.
+    for day in [0, 59, 60, 61, 62, 89, 91] {
+        let authority = keeper.round(begun + day * DAY).await.unwrap();
+        let bundle = authority.bundle();
+        assert_eq!(keeper.round(begun + day * DAY).await.unwrap().bundle(), bundle);
+        registration.keep(Version::V1beta2, &bundle).await.unwrap();
+        let map = fake.get(Kind::ConfigMap, OWN, NAME).unwrap();
+        assert_eq!(map["data"]["ca.crt"], json!(bundle));
+        let service = service(&fake, SERVICES[1]).unwrap();
+        let told: ByteString = serde_json::from_value(service["spec"]["caBundle"].clone()).unwrap();
+        assert_eq!(told.0, bundle.as_bytes());
+        bundles.push((day, bundle.matches("BEGIN CERTIFICATE").count()));
+    }
+    assert_eq!(bundles, [(0, 1), (59, 1), (60, 2), (61, 2), (62, 2), (89, 2), (91, 1)]);
+}
+
+#[tokio::test]
+async fn a_secret_that_was_edited_is_named_and_not_overwritten() {
+    let fake = FakeApi::new();
+    fake.add_namespace(OWN, &[], &[]);
+    let secret =
+        json!({"metadata": {"name": NAME, "namespace": OWN}, "data": {"authority.json": "eA=="}});
+    fake.put(Kind::Secret, secret.clone());
+    let keeper = Keeper::new(fake.client("a"), OWN, NAME);
+    let error = keeper.round(unix_seconds()).await.unwrap_err().to_string();
+    assert!(error.contains(NAME) && error.contains("delete it"), "{error}");
+    let after = fake.get(Kind::Secret, OWN, NAME).unwrap();
+    assert_eq!(after["data"], secret["data"]);
 }
