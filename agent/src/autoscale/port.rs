@@ -37,8 +37,11 @@ use tracing::{debug, warn};
 use super::{CLIENT_NAME, Feed, Hello, PATH};
 use crate::serve::Listener;
 
-/// Connections at a time: two replicas, twice over while they are replaced, and room.
-const CONNECTIONS: usize = 8;
+/// Streams at a time: two replicas, twice over while they are replaced, and room.
+const STREAMS: usize = 8;
+/// Clients at a time that have yet to prove themselves. Strangers cannot take a stream's place, and
+/// not much of the node's time.
+const STRANGERS: usize = 32;
 /// A client that takes longer to prove itself, or to say what it wants, is cut off.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A stream ends after this long and is begun anew, with tokens and certificates of that time.
@@ -107,19 +110,23 @@ impl Port {
 
     /// Serves for ever.
     pub async fn run(self, feed: Feed) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let places = Arc::new(Semaphore::new(STREAMS));
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
         let port = Arc::new(self);
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(stranger) = Arc::clone(&strangers).acquire_owned().await else { return };
             match port.listener.accept().await {
                 Ok((stream, peer)) => {
                     let (port, feed) = (Arc::clone(&port), feed.clone());
+                    let places = Arc::clone(&places);
                     tokio::spawn(async move {
-                        match port.admit(stream).await {
-                            Ok(stream) => port.serve(stream, feed).await,
-                            Err(why) => debug!(%peer, %why, "not served: no metrics API"),
+                        let admitted = port.admit(stream).await;
+                        drop(stranger);
+                        match (admitted, places.try_acquire()) {
+                            (Ok(stream), Ok(_place)) => port.serve(stream, feed).await,
+                            (Ok(_), Err(_)) => warn!(%peer, "one stream too many is refused"),
+                            (Err(why), _) => debug!(%peer, %why, "not served: no metrics API"),
                         }
-                        drop(place);
                     });
                 }
                 Err(error) => {

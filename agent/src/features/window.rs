@@ -64,8 +64,10 @@ pub struct Window {
     cpu_cores: f32,
     /// Memory as the cgroup accounts for it, in percent of the limit.
     memory_percent: f32,
-    /// Whether the last look could read the kernel's counts of traffic.
+    /// Whether the last look could read the kernel's counts of traffic, and there ever was any that
+    /// the kernel side understands: of TLS and HTTP/2 it counts nothing, and nothing is no load.
     sees_traffic: bool,
+    understood: bool,
     /// Whether the last look could read how often the quota held it back.
     sees_throttling: bool,
 }
@@ -123,6 +125,7 @@ impl Window {
             cpu_cores: 0.0,
             memory_percent: 0.0,
             sees_traffic: false,
+            understood: false,
             sees_throttling: false,
         }
     }
@@ -155,7 +158,11 @@ impl Window {
         self.take_poll(sample);
         self.cpu_cores = sample.usage.cpu_limit.unwrap_or(0.0);
         self.memory_percent = memory_percent(&sample.usage);
-        self.sees_traffic = sample.kernel.is_some();
+        // The agent's own polls count as evidence, and so do the kubelet's probes.
+        let responses =
+            sample.kernel.map_or(0, |kernel| kernel.counters.responses.iter().sum::<u64>());
+        self.understood |= responses > 0;
+        self.sees_traffic = sample.kernel.is_some() && self.understood;
         self.sees_throttling = sample.usage.throttled_periods.is_some()
             || sample.kernel.is_some_and(|kernel| kernel.throttling.period_ns > 0);
         if self.len == CAPACITY {

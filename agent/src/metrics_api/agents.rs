@@ -3,7 +3,8 @@ use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -12,19 +13,25 @@ use kube::{
     Api, Client,
     runtime::watcher::{self, Event},
 };
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep},
+};
 use tracing::{debug, info, warn};
 
 use super::{
     readiness::{Need, Readiness},
+    store::Store,
     stream::Stream,
 };
-use crate::cluster::follow;
+use crate::{cluster::follow, locked::locked};
 
 /// The label that says whose endpoints a slice has.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The name of the agents' port in their Service.
 const PORT: &str = "readings";
+/// So long the first words of all agents are waited for.
+const FIRST_WORDS: Duration = Duration::from_secs(10);
 
 /// One agent, by the API server's word.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,21 +49,26 @@ pub(super) async fn follow_all(
     namespace: &str,
     service: &str,
     stream: Arc<Stream>,
-    readiness: &Readiness,
+    readiness: &Arc<Readiness>,
 ) {
     let api: Api<EndpointSlice> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().labels(&format!("{SERVICE_NAME}={service}"));
     let mut events = pin!(follow(api, config));
     let mut slices = Slices::default();
     let mut streams = Streams { stream, tasks: JoinSet::new(), handles: HashMap::new() };
-    let mut away = false;
+    let (mut away, mut listed) = (false, false);
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
                 away = false;
                 if slices.take(event) {
-                    streams.keep(&slices.agents());
-                    readiness.met(Need::Agents);
+                    let agents = slices.agents();
+                    streams.keep(&agents);
+                    if !std::mem::replace(&mut listed, true) {
+                        let (store, ready) =
+                            (Arc::clone(&streams.stream.store), Arc::clone(readiness));
+                        tokio::spawn(first_words(agents.len(), store, ready));
+                    }
                 }
             }
             Err(error @ (watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_))) => {
@@ -68,6 +80,16 @@ pub(super) async fn follow_all(
             Err(_) => {}
         }
     }
+}
+
+/// A replica that has just started and answers before it has heard anybody makes a busy workload look
+/// idle. One that cannot hear them is no better for waiting.
+async fn first_words(agents: usize, store: Arc<Mutex<Store>>, readiness: Arc<Readiness>) {
+    let end = Instant::now() + FIRST_WORDS;
+    while Instant::now() < end && locked(&store).count().1 < agents {
+        sleep(Duration::from_millis(100)).await;
+    }
+    readiness.met(Need::Agents);
 }
 
 /// The slices of the agents' Service, by name.

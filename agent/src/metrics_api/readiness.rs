@@ -12,7 +12,7 @@ pub(super) enum Need {
     FrontProxy,
     /// Which pods there are.
     Pods,
-    /// Which agents there are.
+    /// That the agents that there are were heard, or had time enough to be.
     Agents,
 }
 
@@ -27,7 +27,7 @@ impl Need {
                  kube-system/extension-apiserver-authentication"
             }
             Self::Pods => "the first list of pods",
-            Self::Agents => "the first list of agents",
+            Self::Agents => "the first words of the agents",
         }
     }
 }

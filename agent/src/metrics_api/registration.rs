@@ -20,11 +20,13 @@ use kube::{
 use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
-use super::{GROUP, Version, authority::Authority};
+use super::{GROUP, Version, authority::Authority, readiness::Readiness};
 use crate::cluster::{ApiError, within};
 
 /// From one look to the next.
 const PERIOD: Duration = Duration::from_secs(30);
+/// The same until this process can answer.
+const UNREADY: Duration = Duration::from_millis(500);
 /// What belongs to the same release as this.
 const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "paramedic");
 
@@ -54,8 +56,15 @@ pub(super) struct Registration {
 pub(super) enum Standing {
     /// As it should be.
     Ours,
-    /// It belongs to somebody else, and stays theirs.
-    Foreign(String),
+    /// Not made yet: this process cannot answer, or is not to stay.
+    NotYet,
+    /// One belongs to somebody else, so all of the group does.
+    Foreign {
+        /// The APIService.
+        name: String,
+        /// The Service behind it.
+        to: String,
+    },
 }
 
 impl Registration {
@@ -69,48 +78,80 @@ impl Registration {
         }
     }
 
-    /// Keeps them as they should be, for as long as there is an authority.
-    pub(super) async fn run(&self, mut authority: watch::Receiver<Option<Authority>>) {
-        let mut told = BTreeMap::new();
+    /// Keeps them as they should be, for as long as there is an authority. They are made only once
+    /// this process is ready to answer: with nobody behind them they hold up the deletion of every
+    /// namespace.
+    pub(super) async fn run(
+        &self,
+        mut authority: watch::Receiver<Option<Authority>>,
+        readiness: &Readiness,
+    ) {
+        let mut told = None;
         loop {
+            let ready = readiness.pending().is_empty();
             let bundle = authority.borrow_and_update().as_ref().map(Authority::bundle);
             if let Some(bundle) = bundle {
-                for version in Version::ALL {
-                    let standing = self.keep(version, &bundle).await;
-                    let standing = standing.map_err(|error| error.to_string());
-                    if told.get(version.name()) != Some(&standing) {
-                        tell(version, &standing);
-                        told.insert(version.name(), standing);
-                    }
+                let standing = self.keep(&bundle, ready).await.map_err(|error| error.to_string());
+                if told.as_ref() != Some(&standing) {
+                    tell(&standing);
+                    told = Some(standing);
                 }
             }
             // Nobody keeps it any more: it is the end.
-            if let Ok(Err(_)) = timeout(PERIOD, authority.changed()).await {
+            let period = if ready { PERIOD } else { UNREADY };
+            if let Ok(Err(_)) = timeout(period, authority.changed()).await {
                 return;
             }
         }
     }
 
-    /// Makes the APIService of a version what it should be, unless it is somebody else's.
-    pub(super) async fn keep(&self, version: Version, bundle: &str) -> Result<Standing, ApiError> {
-        let owner = self.owner().await?;
-        let wanted = self.wanted(version, bundle, owner);
-        let name = name_of(version);
-        let Some(mut found) = within(self.services.get_opt(&name)).await? else {
-            return ours(within(self.services.create(&PostParams::default(), &wanted)).await);
-        };
-        if let Some(foreign) = self.foreign(&found) {
-            return Ok(Standing::Foreign(foreign));
+    /// Makes the APIServices of all versions what they should be, unless one is somebody else's: then
+    /// all are. The HPA asks in the preferred version alone, so one version of ours beside another
+    /// adapter's would take its metrics from it.
+    pub(super) async fn keep(&self, bundle: &str, may_create: bool) -> Result<Standing, ApiError> {
+        let mut found = Vec::new();
+        for version in Version::ALL {
+            found.push((version, within(self.services.get_opt(&name_of(version))).await?));
         }
-        let owned = found.metadata.owner_references == wanted.metadata.owner_references;
-        if found.spec != wanted.spec || !owned {
-            found.spec = wanted.spec;
-            found.metadata.owner_references = wanted.metadata.owner_references;
-            return ours(
-                within(self.services.replace(&name, &PostParams::default(), &found)).await,
-            );
+        let foreign = found.iter().find_map(|(version, found)| {
+            self.foreign(found.as_ref()?).map(|to| (name_of(*version), to))
+        });
+        if let Some((name, to)) = foreign {
+            for version in Version::ALL {
+                self.remove(version).await?;
+            }
+            return Ok(Standing::Foreign { name, to });
+        }
+        let missing = found.iter().any(|(_, found)| found.is_none());
+        if missing && (!may_create || self.is_uninstalled().await?) {
+            return Ok(Standing::NotYet);
+        }
+        let owner = self.owner().await?;
+        for (version, found) in found {
+            let wanted = self.wanted(version, bundle, owner.clone());
+            self.write(version, found, wanted).await?;
         }
         Ok(Standing::Ours)
+    }
+
+    async fn write(
+        &self,
+        version: Version,
+        found: Option<APIService>,
+        wanted: APIService,
+    ) -> Result<(), ApiError> {
+        let parameters = PostParams::default();
+        let Some(mut found) = found else {
+            return overtaken(within(self.services.create(&parameters, &wanted)).await);
+        };
+        let owned = found.metadata.owner_references == wanted.metadata.owner_references;
+        if found.spec == wanted.spec && owned {
+            return Ok(());
+        }
+        found.spec = wanted.spec;
+        found.metadata.owner_references = wanted.metadata.owner_references;
+        let name = name_of(version);
+        overtaken(within(self.services.replace(&name, &parameters, &found)).await)
     }
 
     /// Whose it is, if not ours.
@@ -165,10 +206,10 @@ impl Registration {
         }
     }
 
-    /// Called at the end of this process. If it is the end of the installation too, the APIServices
-    /// go first: without anybody behind them they would hold up the deletion of every namespace.
+    /// Called at the end of this process, when nothing else here writes any more. If it is the end of
+    /// the installation too, the APIServices go first.
     pub(super) async fn leave(&self) {
-        if !self.is_uninstalled().await {
+        if !matches!(self.is_uninstalled().await, Ok(true)) {
             return;
         }
         info!("the Deployment is being deleted: the APIServices go first");
@@ -180,15 +221,17 @@ impl Registration {
         }
     }
 
-    /// Whether nobody is to come after this process. In doubt somebody is.
-    async fn is_uninstalled(&self) -> bool {
+    /// Whether nobody is to come after this process. Who may no longer ask is being uninstalled too:
+    /// a namespace that is deleted may lose its roles before its Deployment.
+    async fn is_uninstalled(&self) -> Result<bool, ApiError> {
         match within(self.deployments.get_opt(&self.name)).await {
-            Ok(None) => true,
+            Ok(None) => Ok(true),
             Ok(Some(deployment)) => {
                 let replicas = deployment.spec.and_then(|spec| spec.replicas);
-                deployment.metadata.deletion_timestamp.is_some() || replicas == Some(0)
+                Ok(deployment.metadata.deletion_timestamp.is_some() || replicas == Some(0))
             }
-            Err(_) => false,
+            Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 403 => Ok(true),
+            Err(error) => Err(error),
         }
     }
 
@@ -214,12 +257,10 @@ impl Registration {
 }
 
 /// Another replica that was faster wrote the same; what it wrote is seen at the next look.
-fn ours(written: Result<APIService, ApiError>) -> Result<Standing, ApiError> {
+fn overtaken(written: Result<APIService, ApiError>) -> Result<(), ApiError> {
     match written {
-        Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 409 => {
-            Ok(Standing::Ours)
-        }
-        written => written.map(|_| Standing::Ours),
+        Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 409 => Ok(()),
+        written => written.map(drop),
     }
 }
 
@@ -227,17 +268,17 @@ fn name_of(version: Version) -> String {
     format!("{}.{GROUP}", version.name())
 }
 
-fn tell(version: Version, standing: &Result<Standing, impl fmt::Display>) {
-    let name = name_of(version);
+fn tell(standing: &Result<Standing, impl fmt::Display>) {
     match standing {
-        Ok(Standing::Ours) => info!(name, "the APIService sends requests here"),
-        Ok(Standing::Foreign(to)) => warn!(
+        Ok(Standing::Ours) => info!("the APIServices send requests here"),
+        Ok(Standing::NotYet) => info!("the APIServices are made once this can answer"),
+        Ok(Standing::Foreign { name, to }) => warn!(
             name,
             to,
-            "the APIService belongs to another adapter and is left alone: the HPA gets nothing from \
-             here; let that adapter serve Paramedic's metrics (manifests/prometheus), or delete the \
-             APIService and it is made anew"
+            "the APIService belongs to another adapter, and the group is left to it: the HPA gets \
+             nothing from here; let that adapter serve Paramedic's metrics (manifests/prometheus), or \
+             delete its APIService and ours are made"
         ),
-        Err(error) => warn!(name, %error, "the APIService cannot be kept"),
+        Err(error) => warn!(%error, "the APIServices cannot be kept"),
     }
 }

@@ -41,6 +41,8 @@ use crate::{autoscale::CLIENT_NAME, locked::locked, serve::Listener};
 /// From being told to stop to the end: endpoints take some time to reach the API server, which sends
 /// requests here until then.
 const LINGER: Duration = Duration::from_secs(5);
+/// How often it is looked whether certificates are to be renewed.
+const CHECK: Duration = Duration::from_secs(60);
 
 /// What it runs with.
 #[derive(Clone, Debug)]
@@ -113,8 +115,8 @@ impl MetricsApi {
             readiness: Arc::clone(&readiness),
         };
         parts.spawn(signer.run(authority.clone()));
-        let keeping = Arc::clone(&registration);
-        parts.spawn(async move { keeping.run(authority).await });
+        let (keeping, ready) = (Arc::clone(&registration), Arc::clone(&readiness));
+        let registering = parts.spawn(async move { keeping.run(authority, &ready).await });
         let (of, ready) = (client.clone(), Arc::clone(&readiness));
         parts.spawn(async move { authentication::watch(of, proxy_in, &ready).await });
         let (of, to, ready) = (client.clone(), Arc::clone(&store), Arc::clone(&readiness));
@@ -143,6 +145,8 @@ impl MetricsApi {
             },
         }
         readiness.leave();
+        // Nothing may make anew what is removed now.
+        registering.abort();
         registration.leave().await;
         sleep(LINGER).await;
         info!("stopped");
@@ -180,22 +184,30 @@ struct Signer {
 
 impl Signer {
     async fn run(self, mut authority: watch::Receiver<Option<Authority>>) {
+        let mut signed: Option<(Authority, i64)> = None;
         loop {
             let known = authority.borrow_and_update().clone();
-            if let Some(known) = known {
-                match self.sign(&known) {
-                    Ok(()) => self.readiness.met(Need::Authority),
+            let now = unix_seconds();
+            // By the wall's clock, in which certificates live, and which may be set.
+            let is_fresh = |at: i64| (0..authority::RENEW).contains(&now.saturating_sub(at));
+            if let Some(known) = known
+                && !signed.as_ref().is_some_and(|(by, at)| *by == known && is_fresh(*at))
+            {
+                match self.sign(&known, now) {
+                    Ok(()) => {
+                        signed = Some((known, now));
+                        self.readiness.met(Need::Authority);
+                    }
                     Err(error) => warn!(%error, "no certificates can be signed"),
                 }
             }
-            if let Ok(Err(_)) = timeout(authority::RENEW, authority.changed()).await {
+            if let Ok(Err(_)) = timeout(CHECK, authority.changed()).await {
                 return;
             }
         }
     }
 
-    fn sign(&self, authority: &Authority) -> Result<(), Unsigned> {
-        let now = unix_seconds();
+    fn sign(&self, authority: &Authority, now: i64) -> Result<(), Unsigned> {
         let Leaf { certificate, key } = authority.sign(Usage::Server, &self.names, now)?;
         let key = self.provider.key_provider.load_private_key(key)?;
         let server = SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key));

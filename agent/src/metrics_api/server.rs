@@ -27,7 +27,7 @@ use rustls::{
 use serde_json::Value as Json;
 use tokio::{
     net::TcpStream,
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -46,10 +46,15 @@ use super::{
 };
 use crate::{autoscale::Metric, locked::locked, serve::Listener};
 
-/// Connections at a time: the API server's own, and the kubelet's probes.
+/// Connections at a time of those who have proved to be the front proxy.
 const CONNECTIONS: usize = 256;
-/// A handshake takes no longer.
+/// And of everybody else: who has not proved anything yet, and the kubelet's probes. They are short,
+/// so that strangers cannot keep the API server out.
+const STRANGERS: usize = 512;
+/// A handshake takes no longer, and a stranger's request neither.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A user's groups come as one header each.
+const HEADERS: usize = 2000;
 /// The API server keeps idle connections for 90 s; whoever ends one first, it should not be us.
 const IDLE: Duration = Duration::from_secs(120);
 
@@ -66,15 +71,15 @@ pub(super) struct Shared {
 /// Serves for ever.
 pub(super) async fn serve(listener: Listener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(stranger) = Arc::clone(&strangers).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    shared.connection(stream, peer).await;
-                    drop(place);
-                });
+                let (shared, places) = (Arc::clone(&shared), Arc::clone(&places));
+                tokio::spawn(
+                    async move { shared.connection(stream, peer, stranger, &places).await },
+                );
             }
             Err(error) => {
                 warn!(%error, "no connection can be accepted");
@@ -85,7 +90,13 @@ pub(super) async fn serve(listener: Listener, shared: Arc<Shared>) {
 }
 
 impl Shared {
-    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        stranger: OwnedSemaphorePermit,
+        places: &Semaphore,
+    ) {
         // Whatever is known of the front proxy now holds for this connection; when that changes, the
         // connection ends after the request under way.
         let mut front_proxy = self.front_proxy.clone();
@@ -96,14 +107,23 @@ impl Shared {
         };
         let certificates = stream.get_ref().1.peer_certificates();
         let certificate = certificates.and_then(<[_]>::first).map(|c| c.clone().into_owned());
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).max_headers(HEADERS).header_read_timeout(IDLE);
+        let _place = if certificate.is_some() {
+            drop(stranger);
+            let Ok(place) = places.try_acquire() else {
+                return warn!(%peer, "the API server has too many connections: one more is refused");
+            };
+            Ok(place)
+        } else {
+            http.keep_alive(false).header_read_timeout(HANDSHAKE);
+            Err(stranger)
+        };
         let service = service_fn(|request| {
             let (proxy, certificate) = (proxy.as_deref(), certificate.as_ref());
             async move { Ok::<_, Infallible>(self.answer(&request, proxy, certificate).await) }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
-            .serve_connection(TokioIo::new(stream), service);
+        let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let served = tokio::select! {
             served = &mut connection => served,

@@ -157,6 +157,7 @@ impl Recorder {
             Fact::Decided { decision, row } => {
                 self.metrics.decision(decision.action, decision.source);
                 self.metrics.target_verdict(of, &row, &decision);
+                self.metrics.target_load(of, case.load.as_ref());
                 self.metrics.target_state(of, state(case));
                 self.tell_verdict(target, &decision, &row);
             }

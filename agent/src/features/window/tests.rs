@@ -312,7 +312,11 @@ fn a_load_that_the_kernel_did_not_tell_is_missing() {
     assert_eq!(load.responses_per_second, None);
     assert_eq!(load.ratio_5xx, None);
     assert_eq!(load.throttled_ratio, None);
-    let quiet = load_after(&[look(0), look(3000)]).unwrap();
+    // It speaks TLS, or HTTP/2: nothing was ever understood.
+    let silent = load_after(&[look(0), look(3000)]).unwrap();
+    assert_eq!((silent.responses_per_second, silent.ratio_5xx), (None, None));
+    let once = |ms| counted(ms, |k| k.counters.responses = [0, 1, 0, 0, 0]);
+    let quiet = load_after(&[once(0), once(3000)]).unwrap();
     assert_eq!((quiet.responses_per_second, quiet.ratio_5xx), (Some(0.0), Some(0.0)));
 }
 

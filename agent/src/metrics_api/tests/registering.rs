@@ -1,20 +1,20 @@
 //! The registration with the API server, from its beginning to its end.
 use std::collections::BTreeSet;
 
-use fake_apiserver::{FakeApi, Kind};
+use fake_apiserver::{FakeApi, Identity, Kind};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
 use super::{
     HPA, OWN, Scene,
-    scene::{NAME, path},
+    scene::{NAME, installed, path, put_deployment},
 };
 use crate::{
     autoscale::Metric,
+    granted::granted_by,
     metrics_api::{
-        Version,
         keeper::{Keeper, unix_seconds},
-        registration::Registration,
+        registration::{Registration, Standing},
     },
 };
 
@@ -24,9 +24,17 @@ fn service(fake: &FakeApi, name: &str) -> Option<Value> {
     fake.get(Kind::APIService, "", name)
 }
 
+impl Scene {
+    async fn until_registered(&self) {
+        self.until("registered", || async { self.registered().is_some() }).await;
+    }
+}
+
 #[tokio::test]
 async fn it_registers_itself_with_its_own_certificates_and_owner() {
     let scene = Scene::new().await;
+    scene.until_registered().await;
+    assert_eq!(scene.registered(), scene.bundle());
     let role = scene.fake.get(Kind::ClusterRole, "", NAME).unwrap();
     for name in SERVICES {
         let service = service(&scene.fake, name).unwrap();
@@ -34,59 +42,109 @@ async fn it_registers_itself_with_its_own_certificates_and_owner() {
         assert_eq!(spec["service"], json!({"namespace": OWN, "name": NAME, "port": 443}));
         assert_ne!(spec["insecureSkipTLSVerify"], json!(true));
         let owner = &service["metadata"]["ownerReferences"][0];
-        assert_eq!(
-            (&owner["kind"], &owner["uid"]),
-            (&json!("ClusterRole"), &role["metadata"]["uid"])
-        );
+        let expected = (&json!("ClusterRole"), &role["metadata"]["uid"]);
+        assert_eq!((&owner["kind"], &owner["uid"]), expected);
     }
     // That its certificates are good is what every request here rests on.
     assert_eq!(scene.get(HPA, &path(Metric::Http5xxRatio)).await.status, 200);
 }
 
+/// Another adapter's APIService.
+fn foreign(name: &str, labels: &Value) -> Value {
+    let (version, _) = name.split_once('.').unwrap();
+    json!({
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "group": "custom.metrics.k8s.io", "version": version,
+            "service": {"namespace": "monitoring", "name": "prometheus-adapter", "port": 443},
+            "groupPriorityMinimum": 100, "versionPriority": 100,
+            "insecureSkipTLSVerify": true,
+        },
+    })
+}
+
+fn written(fake: &FakeApi) -> usize {
+    let reads = ["get", "list", "watch"];
+    let requests = fake.requests().into_iter();
+    requests.filter(|r| r.resource == "apiservices" && !reads.contains(&r.verb)).count()
+}
+
 #[tokio::test]
-async fn another_adapters_registration_is_left_alone() {
-    let fake = FakeApi::new();
-    fake.add_namespace(OWN, &[], &[]);
-    fake.put(Kind::ClusterRole, json!({"metadata": {"name": NAME}, "rules": []}));
-    let foreign = |name: &str, labels: Value| {
-        let (version, _) = name.split_once('.').unwrap();
-        json!({
-            "metadata": {"name": name, "labels": labels},
-            "spec": {
-                "group": "custom.metrics.k8s.io", "version": version,
-                "service": {"namespace": "monitoring", "name": "prometheus-adapter", "port": 443},
-                "groupPriorityMinimum": 100, "versionPriority": 100,
-                "insecureSkipTLSVerify": true,
-            },
-        })
-    };
+async fn another_adapters_group_is_left_alone_whichever_versions_it_has() {
     // Even with our label: whose it is says the Service.
-    fake.put(
-        Kind::APIService,
-        foreign(SERVICES[0], json!({"app.kubernetes.io/part-of": "paramedic"})),
-    );
-    fake.put(Kind::APIService, foreign(SERVICES[1], json!({})));
-    let before = SERVICES.map(|name| service(&fake, name));
-    let mut scene = Scene::within(fake).await;
-    scene
-        .until("it has looked", || async {
+    let ours = json!({"app.kubernetes.io/part-of": "paramedic"});
+    for theirs in [&SERVICES[..1], &SERVICES[1..], &SERVICES[..]] {
+        let fake = installed();
+        for name in theirs {
+            fake.put(Kind::APIService, foreign(name, &ours));
+        }
+        let before = SERVICES.map(|name| service(&fake, name));
+        let mut scene = Scene::within(fake).await;
+        let looked = || async {
             let requests = scene.fake.requests();
-            requests.iter().filter(|r| r.resource == "apiservices" && r.verb == "get").count() >= 2
-        })
-        .await;
-    scene.fake.delete(Kind::APIService, "", SERVICES[0]).ok();
-    scene.stop().await;
-    assert_eq!(service(&scene.fake, SERVICES[1]), before[1]);
-    let written = scene.fake.requests().into_iter().filter(|request| {
-        request.resource == "apiservices" && !["get", "list", "watch"].contains(&request.verb)
-    });
-    assert_eq!(written.count(), 0);
+            requests.iter().filter(|r| r.resource == "apiservices").count() >= 4
+        };
+        scene.until("it has looked", looked).await;
+        // Not even on the way out.
+        scene.fake.delete(Kind::Deployment, OWN, NAME).unwrap();
+        scene.stop().await;
+        assert_eq!(SERVICES.map(|name| service(&scene.fake, name)), before, "{theirs:?}");
+        assert_eq!(written(&scene.fake), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_adapter_that_comes_later_gets_the_whole_group() {
+    let fake = installed();
+    let registration = Registration::new(fake.client("a"), OWN, NAME);
+    assert_eq!(registration.keep("bundle", true).await.unwrap(), Standing::Ours);
+    fake.put(Kind::APIService, foreign(SERVICES[0], &json!({})));
+    let standing = registration.keep("bundle", true).await.unwrap();
+    assert!(matches!(standing, Standing::Foreign { .. }), "{standing:?}");
+    assert!(service(&fake, SERVICES[0]).is_some() && service(&fake, SERVICES[1]).is_none());
+}
+
+/// With nobody behind it an APIService holds up the deletion of every namespace.
+#[tokio::test]
+async fn nothing_is_registered_that_cannot_be_answered() {
+    let fake = installed();
+    let registration = Registration::new(fake.client("a"), OWN, NAME);
+    assert_eq!(registration.keep("bundle", false).await.unwrap(), Standing::NotYet);
+    assert!(service(&fake, SERVICES[1]).is_none());
+    // What is there is kept up all the same.
+    registration.keep("bundle", true).await.unwrap();
+    assert_eq!(registration.keep("another", false).await.unwrap(), Standing::Ours);
+    // Nor is it made anew by a replica that has not ended yet.
+    SERVICES.iter().for_each(|name| fake.delete(Kind::APIService, "", name).unwrap());
+    put_deployment(&fake, 0);
+    assert_eq!(registration.keep("bundle", true).await.unwrap(), Standing::NotYet);
+    fake.delete(Kind::Deployment, OWN, NAME).unwrap();
+    assert_eq!(registration.keep("bundle", true).await.unwrap(), Standing::NotYet);
+    assert!(service(&fake, SERVICES[1]).is_none());
+}
+
+#[tokio::test]
+async fn whoever_may_no_longer_ask_is_being_uninstalled() {
+    let fake = installed();
+    Registration::new(fake.client("a"), OWN, NAME).keep("bundle", true).await.unwrap();
+    // The namespace's roles are gone; those of the cluster are not.
+    let rules = granted_by("50-metrics-api.yaml", NAME).into_iter();
+    let left = rules.filter(|rule| rule.namespace.is_none());
+    fake.identity("left", Identity::service_account(OWN, NAME).may(left));
+    Registration::new(fake.client("left"), OWN, NAME).leave().await;
+    assert!(SERVICES.iter().all(|name| service(&fake, name).is_none()));
+    // An API server that does not answer is no reason.
+    Registration::new(fake.client("a"), OWN, NAME).keep("bundle", true).await.unwrap();
+    fake.cut_off("left", true);
+    Registration::new(fake.client("left"), OWN, NAME).leave().await;
+    assert!(service(&fake, SERVICES[1]).is_some());
 }
 
 /// What is asked of the API server in the whole of these tests is what the manifest grants.
 #[tokio::test]
 async fn it_asks_for_nothing_that_the_manifest_does_not_grant() {
     let mut scene = Scene::new().await;
+    scene.until_registered().await;
     scene.get(HPA, &path(Metric::Http5xxRatio)).await;
     scene.stop().await;
     let requests = scene.fake.requests();
@@ -108,41 +166,29 @@ async fn it_asks_for_nothing_that_the_manifest_does_not_grant() {
 }
 
 #[tokio::test]
-async fn on_the_way_out_the_registration_goes_first() {
-    // Nobody has a Deployment here: it is being uninstalled.
-    let mut scene = Scene::new().await;
-    scene.stop().await;
-    assert!(SERVICES.iter().all(|name| service(&scene.fake, name).is_none()));
-}
-
-#[tokio::test]
-async fn a_replica_that_is_replaced_leaves_the_registration_to_the_next() {
-    for (replicas, stays) in [(2, true), (0, false)] {
+async fn on_the_way_out_the_registration_goes_first_unless_somebody_comes_after() {
+    type End = fn(&FakeApi);
+    let ends: [(End, bool); 3] = [
+        (|_| (), true),
+        (|fake| put_deployment(fake, 0), false),
+        (|fake| fake.delete(Kind::Deployment, OWN, NAME).unwrap(), false),
+    ];
+    for (end, stays) in ends {
         let mut scene = Scene::new().await;
-        scene.fake.put(
-            Kind::Deployment,
-            json!({
-                "metadata": {"name": NAME, "namespace": OWN},
-                "spec": {
-                    "replicas": replicas, "selector": {"matchLabels": {"a": "b"}},
-                    "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}},
-                },
-            }),
-        );
+        scene.until_registered().await;
+        end(&scene.fake);
         scene.stop().await;
-        assert_eq!(service(&scene.fake, SERVICES[1]).is_some(), stays, "{replicas} replicas");
+        assert_eq!(service(&scene.fake, SERVICES[1]).is_some(), stays);
     }
 }
 
 #[tokio::test]
 async fn whoever_deletes_the_role_gets_rid_of_the_registration() {
     let scene = Scene::new().await;
+    scene.until_registered().await;
     scene.fake.delete(Kind::ClusterRole, "", NAME).unwrap();
-    scene
-        .until("collected", || async {
-            SERVICES.iter().all(|name| service(&scene.fake, name).is_none())
-        })
-        .await;
+    let collected = || async { SERVICES.iter().all(|name| service(&scene.fake, name).is_none()) };
+    scene.until("collected", collected).await;
 }
 
 #[tokio::test]
@@ -150,43 +196,40 @@ async fn two_replicas_share_one_authority() {
     let scene = Scene::new().await;
     let (bundle, secret) = (scene.bundle(), scene.fake.get(Kind::Secret, OWN, NAME));
     // Another life in the same cluster.
-    let front = scene.front.pem.clone();
     let again = Scene::within(scene.fake.clone()).await;
-    scene.fake.set_requestheader(&front, &["front-proxy-client"]);
     assert_eq!((again.bundle(), again.fake.get(Kind::Secret, OWN, NAME)), (bundle, secret));
-    let genuine = scene.front.sign("front-proxy-client");
-    scene
-        .until("the other one answers", || async {
-            let key = genuine.1.clone_key();
-            let answer =
-                again.ask(Some((genuine.0.clone(), key)), "/apis", &[("X-Remote-User", "a")]);
-            answer.await.is_ok_and(|answer| answer.status == 200)
-        })
-        .await;
+    again.until_ready().await;
+    let answers = || async {
+        let genuine = again.front.sign("front-proxy-client");
+        let answer = again.ask(Some(genuine), "/apis", &[("X-Remote-User", "a")]).await;
+        answer.is_ok_and(|answer| answer.status == 200)
+    };
+    again.until("the other one answers", answers).await;
 }
 
 /// Through a whole rotation: the successor is made known to everybody before it signs.
 #[tokio::test]
 async fn a_new_authority_is_made_known_everywhere_before_it_signs() {
     const DAY: i64 = 24 * 3600;
-    let fake = FakeApi::new();
-    fake.add_namespace(OWN, &[], &[]);
-    fake.put(Kind::ClusterRole, json!({"metadata": {"name": NAME}, "rules": []}));
+    let fake = installed();
     let keeper = Keeper::new(fake.client("a"), OWN, NAME);
     let registration = Registration::new(fake.client("a"), OWN, NAME);
     let begun = unix_seconds();
     let mut bundles = Vec::new();
-    // Two rounds of two replicas each day.
     for day in [0, 59, 60, 61, 62, 89, 91] {
         let authority = keeper.round(begun + day * DAY).await.unwrap();
         let bundle = authority.bundle();
+        // The other replica's round.
         assert_eq!(keeper.round(begun + day * DAY).await.unwrap().bundle(), bundle);
-        registration.keep(Version::V1beta2, &bundle).await.unwrap();
+        registration.keep(&bundle, true).await.unwrap();
         let map = fake.get(Kind::ConfigMap, OWN, NAME).unwrap();
         assert_eq!(map["data"]["ca.crt"], json!(bundle));
-        let service = service(&fake, SERVICES[1]).unwrap();
-        let told: ByteString = serde_json::from_value(service["spec"]["caBundle"].clone()).unwrap();
-        assert_eq!(told.0, bundle.as_bytes());
+        for name in SERVICES {
+            let service = service(&fake, name).unwrap();
+            let told: ByteString =
+                serde_json::from_value(service["spec"]["caBundle"].clone()).unwrap();
+            assert_eq!(told.0, bundle.as_bytes());
+        }
         bundles.push((day, bundle.matches("BEGIN CERTIFICATE").count()));
     }
     assert_eq!(bundles, [(0, 1), (59, 1), (60, 2), (61, 2), (62, 2), (89, 2), (91, 1)]);
@@ -196,8 +239,8 @@ async fn a_new_authority_is_made_known_everywhere_before_it_signs() {
 async fn a_secret_that_was_edited_is_named_and_not_overwritten() {
     let fake = FakeApi::new();
     fake.add_namespace(OWN, &[], &[]);
-    let secret =
-        json!({"metadata": {"name": NAME, "namespace": OWN}, "data": {"authority.json": "eA=="}});
+    let metadata = json!({"name": NAME, "namespace": OWN});
+    let secret = json!({"metadata": metadata, "data": {"authority.json": "eA=="}});
     fake.put(Kind::Secret, secret.clone());
     let keeper = Keeper::new(fake.client("a"), OWN, NAME);
     let error = keeper.round(unix_seconds()).await.unwrap_err().to_string();

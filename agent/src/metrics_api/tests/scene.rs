@@ -90,6 +90,28 @@ pub(super) struct Scene {
     server: JoinHandle<anyhow::Result<()>>,
 }
 
+/// A cluster with what the manifests put there, as far as it matters.
+pub(super) fn installed() -> FakeApi {
+    let fake = FakeApi::new();
+    fake.add_namespace(OWN, &[], &[]);
+    fake.put(Kind::ClusterRole, json!({"metadata": {"name": NAME}, "rules": []}));
+    put_deployment(&fake, 2);
+    fake
+}
+
+pub(super) fn put_deployment(fake: &FakeApi, replicas: u32) {
+    fake.put(
+        Kind::Deployment,
+        json!({
+            "metadata": {"name": NAME, "namespace": OWN},
+            "spec": {
+                "replicas": replicas, "selector": {"matchLabels": {"a": "b"}},
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}},
+            },
+        }),
+    );
+}
+
 /// The endpoint of a node's agent.
 pub(super) fn endpoint(node: usize) -> Endpoint {
     let (ip, name) = (format!("127.0.0.{node}"), format!("agent-{node}"));
@@ -112,11 +134,7 @@ impl Scene {
 
     /// The same with agents that have no token yet.
     pub(super) async fn quiet() -> Self {
-        let fake = FakeApi::new();
-        fake.add_namespace(OWN, &[], &[]);
-        let label = json!({"metadata": {"name": NAME}, "rules": []});
-        fake.put(Kind::ClusterRole, label);
-        Self::within(fake).await
+        Self::within(installed()).await
     }
 
     pub(super) async fn within(fake: FakeApi) -> Self {
@@ -177,6 +195,12 @@ impl Scene {
         let scene = Self { fake, front, address, pods, feeds, ports, credentials, stop, server };
         scene.mount_authority().await;
         scene
+            .until("the front proxy is known", || async {
+                let genuine = scene.front.sign("front-proxy-client");
+                scene.ask(Some(genuine), "/apis", &[("X-Remote-User", HPA)]).await.is_ok()
+            })
+            .await;
+        scene
     }
 
     /// What the kubelet does: the ConfigMap becomes a file in the agents' pods.
@@ -235,8 +259,14 @@ impl Scene {
         (&mut self.server).await.unwrap().unwrap();
     }
 
-    /// The APIService's certificates, by which the API server recognises the metrics API.
+    /// The certificates by which the metrics API is recognised.
     pub(super) fn bundle(&self) -> Option<String> {
+        let map = self.fake.get(Kind::ConfigMap, OWN, NAME)?;
+        Some(map["data"]["ca.crt"].as_str()?.to_owned())
+    }
+
+    /// The same as the API server is told of them, in the APIService.
+    pub(super) fn registered(&self) -> Option<String> {
         let service = self.fake.get(Kind::APIService, "", "v1beta2.custom.metrics.k8s.io")?;
         let bundle: ByteString =
             serde_json::from_value(service["spec"]["caBundle"].clone()).ok()?;
@@ -248,7 +278,7 @@ impl Scene {
         &self,
         certificate: Option<Certificate>,
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        self.until("the APIService", || async { self.bundle().is_some() }).await;
+        self.until("the authority", || async { self.bundle().is_some() }).await;
         let mut roots = RootCertStore::empty();
         let bundle = self.bundle().unwrap();
         let certificates = CertificateDer::pem_slice_iter(bundle.as_bytes());
@@ -283,6 +313,15 @@ impl Scene {
         send(&mut sender, Method::GET, path, headers).await
     }
 
+    /// Waits until it says that it is ready.
+    pub(super) async fn until_ready(&self) {
+        self.until("ready", || async {
+            let answer = self.ask(None, "/readyz", &[]).await;
+            answer.is_ok_and(|answer| answer.status == 200)
+        })
+        .await;
+    }
+
     /// A request of the API server on behalf of somebody.
     pub(super) async fn get(&self, user: &str, path: &str) -> Answer {
         let genuine = self.front.sign("front-proxy-client");
@@ -293,9 +332,7 @@ impl Scene {
     pub(super) async fn rates(&self) -> Vec<(String, String)> {
         let path = path(Metric::HttpRequestsPerSecond);
         let Answer { status, body, .. } = self.get(HPA, &path).await;
-        if status != 200 {
-            return Vec::new();
-        }
+        assert_eq!(status, 200, "{body}");
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let items = body["items"].as_array().unwrap().iter();
         items.map(|item| (text(&item["describedObject"]["name"]), text(&item["value"]))).collect()

@@ -19,7 +19,7 @@ use self::target::TargetMetrics;
 use super::incident::name_of;
 use crate::{
     decide::{Action, Decision, Source},
-    features::FeatureVector,
+    features::{FeatureVector, Load},
     guard::Gate,
     signal::{kernel::Cause, sample::Trigger},
     target::{Rung, Target},
@@ -318,6 +318,11 @@ impl Metrics {
     /// What the model was shown of a target, and what it made of it.
     pub fn target_verdict(&self, target: &Target, row: &FeatureVector, decision: &Decision) {
         self.target.verdict(target, row, decision);
+    }
+
+    /// How much work a target does, as far as that is known.
+    pub fn target_load(&self, target: &Target, load: Option<&Load>) {
+        self.target.load(target, load);
     }
 
     /// All HTTP responses of a target that the kernel counted so far, by class (1xx to 5xx).

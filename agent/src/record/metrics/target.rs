@@ -4,7 +4,7 @@ use prometheus::{Error, GaugeVec, IntCounterVec, IntGaugeVec};
 use super::{Maker, TargetState};
 use crate::{
     decide::{Action, Decision},
-    features::{FEATURES, FeatureVector},
+    features::{FEATURES, FeatureVector, Load},
     target::Target,
 };
 
@@ -33,6 +33,7 @@ pub(super) struct TargetMetrics {
     responses: IntCounterVec,
     features: GaugeVec,
     unhealthy: GaugeVec,
+    load: [GaugeVec; 3],
     states: IntGaugeVec,
 }
 
@@ -57,6 +58,26 @@ impl TargetMetrics {
                  no_action.",
                 &TARGET,
             )?,
+            load: [
+                make.ratios(
+                    "target_http_requests_per_second",
+                    "HTTP/1.x responses per second over the last 10 s, the agent's own polls \
+                     subtracted: for autoscaling, as the metrics API serves it. No series where the \
+                     kernel understands no traffic.",
+                    &TARGET,
+                )?,
+                make.ratios(
+                    "target_http_5xx_ratio",
+                    "The share of 5xx among them, 0 to 1; 0 where there were none.",
+                    &TARGET,
+                )?,
+                make.ratios(
+                    "target_cpu_throttled_ratio",
+                    "The share of the last 10 s' CPU quota periods in which the target was held back, \
+                     0 to 1.",
+                    &TARGET,
+                )?,
+            ],
             states: make.gauges(
                 "target_state",
                 "1 for the state that the target is in, 0 for the others: unknown, well, sick, \
@@ -72,6 +93,19 @@ impl TargetMetrics {
         }
         let well = f64::from(decision.probabilities[Action::NoAction as usize]);
         self.unhealthy.with_label_values(&identity(target)).set((1.0 - well).clamp(0.0, 1.0));
+    }
+
+    /// What is not known has no series: zero would be a load.
+    pub(super) fn load(&self, target: &Target, load: Option<&Load>) {
+        let values = load.map_or([None; 3], |load| {
+            [load.responses_per_second, load.ratio_5xx, load.throttled_ratio]
+        });
+        for (gauge, value) in self.load.iter().zip(values) {
+            match value {
+                Some(value) => gauge.with_label_values(&identity(target)).set(f64::from(value)),
+                None => drop(gauge.remove_label_values(&identity(target))),
+            }
+        }
     }
 
     /// The kernel counts from the moment it began to watch: a smaller count is a fresh start, and
@@ -102,6 +136,7 @@ impl TargetMetrics {
             let _ = self.features.remove_label_values(&labels(target, feature));
         }
         let _ = self.unhealthy.remove_label_values(&identity(target));
+        self.load(target, None);
         for state in TargetState::ALL {
             let _ = self.states.remove_label_values(&labels(target, state.name()));
         }

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::features::schema::COUNT;
+use crate::moment::Moment;
 
 /// Samples per family, after a check of what a linter of the format checks.
 fn lint(text: &str) -> BTreeMap<String, Vec<String>> {
@@ -148,6 +149,14 @@ fn a_target_takes_its_series_with_it() {
     let metrics = busy();
     for target in ["gone", "unseen"] {
         metrics.target_verdict(&named("gone"), &FeatureVector::default(), &decision());
+        let load = Load {
+            at: Moment::default(),
+            window: Duration::from_secs(10),
+            responses_per_second: Some(3.0),
+            ratio_5xx: Some(0.5),
+            throttled_ratio: Some(0.1),
+        };
+        metrics.target_load(&named("gone"), Some(&load));
         metrics.target_responses(&named("gone"), &[1; 5]);
         metrics.target_state(&named("gone"), TargetState::Exhausted);
         assert_eq!(of_target(&lint(&metrics.render().unwrap()), "gone"), 5 + COUNT + 1 + 6);
@@ -189,4 +198,31 @@ fn one_model_or_the_rules() {
     let samples = lint(&metrics.render().unwrap());
     assert!(!samples.contains_key("paramedic_model_info"));
     assert_eq!(samples["paramedic_rules_active"], ["paramedic_rules_active 1"]);
+}
+
+#[test]
+fn a_load_that_is_not_known_has_no_series() {
+    let metrics = Metrics::new("1").unwrap();
+    let load = Load {
+        at: Moment::default(),
+        window: Duration::from_secs(10),
+        responses_per_second: Some(12.5),
+        ratio_5xx: Some(0.0),
+        throttled_ratio: None,
+    };
+    let series = |metrics: &Metrics| {
+        let page = metrics.render().unwrap();
+        let of = |name: &&str| page.contains(&format!("paramedic_target_{name}{{"));
+        ["http_requests_per_second", "http_5xx_ratio", "cpu_throttled_ratio"]
+            .iter()
+            .filter(|n| of(n))
+            .count()
+    };
+    metrics.target_load(&named("web"), Some(&load));
+    assert_eq!(series(&metrics), 2);
+    // It was restarted, and speaks TLS now.
+    metrics.target_load(&named("web"), Some(&Load { responses_per_second: None, ..load }));
+    assert_eq!(series(&metrics), 1);
+    metrics.target_load(&named("web"), None);
+    assert_eq!(series(&metrics), 0);
 }
