@@ -22,7 +22,7 @@ use crate::{
     moment::Clock,
     record::{Incident, JournalError, Metrics, Recorder, SharedJournal, StateLock},
     run::{Agent, Config, Node},
-    serve::{Server, Sources},
+    serve::{About, Server, Sources},
     signal::kernel::{Kernel, Options, Probe, Status, Wakeups},
     target::Rung,
 };
@@ -53,6 +53,13 @@ impl Launch {
         raise_file_limit();
         let State { lock, journal, past } = State::open(&self.state_dir, &mut config.policy);
         let kernel = kernel(self.targets, self.no_kernel, &metrics);
+        let about = About {
+            node: cluster.as_ref().map_or_else(About::this_machine, |(_, id)| id.node.clone()),
+            version: env!("CARGO_PKG_VERSION"),
+            max_action: config.policy.max_action,
+            dry_run: config.policy.dry_run,
+            journal: journal.is_some(),
+        };
         let node = cluster.map(|(client, identity)| node(client, identity, &metrics));
         let notices = node.as_ref().map(|node| node.notices.clone());
         let recorder =
@@ -60,7 +67,7 @@ impl Launch {
         let (queries, asked) = mpsc::channel(8);
         let state_dir = journal.map(|_| self.state_dir);
         info!(address = %server.address()?, "serving metrics and status");
-        tokio::spawn(server.run(Sources { metrics, queries, state_dir }));
+        tokio::spawn(server.run(Sources { metrics, queries, state_dir, about }));
         let agent = Agent::new(config, brain, kernel, recorder, past, asked, node);
         agent.run(shutdown()?).await;
         drop(lock);

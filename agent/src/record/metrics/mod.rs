@@ -268,6 +268,13 @@ impl Metrics {
         self.refusals.with_label_values(&[gate.name()]).inc();
     }
 
+    /// Refusals since the start, by gate, in the order in which the gates are asked.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(Gate, u64)> {
+        let so_far = |gate: Gate| (gate, self.refusals.with_label_values(&[gate.name()]).get());
+        Gate::ALL.map(so_far).to_vec()
+    }
+
     /// A remedy came to its outcome, this long after the intention; `None` if that was in an
     /// earlier boot.
     pub fn heal(&self, rung: Rung, outcome: Outcome, took: Option<Duration>) {
