@@ -11,13 +11,15 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build_ebpf, demo, process, vm, workspace::Workspace};
+use crate::{build_ebpf, demo, process, stage::Programs, vm, workspace::Workspace};
 use suite::Tests;
 use summary::{Outcome, Report};
 
 mod browser;
 mod deny;
+mod guides;
 mod manifests;
+mod observability;
 mod suite;
 mod summary;
 
@@ -35,6 +37,9 @@ mod summary;
 ///   manifests    everything below manifests/ against the schemas of Kubernetes 1.30 to the newest
 ///                known, strictly (kubernetes-validate, installed below target/ if missing)
 ///   demo         the scenes of `cargo xtask demo`: the whole story on the real kernel
+///   observability  the alerts' own tests, and every query of the dashboard against a real Prometheus
+///                that scrapes a real agent
+///   guides       the commands in README.md and docs/ that are tagged as runnable
 ///   browser      the status page in headless Chromium (Debian's package, unpacked below target/ if
 ///                none is installed)
 ///   vm           the privileged tests and the demo's scenes on other kernels, in virtual machines, as
@@ -86,6 +91,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     step("doc tests", &|| passed(doc_tests(workspace)));
     step("manifests", &|| manifests::run(workspace));
     step("demo", &|| scenes(workspace, tests));
+    step("observability", &|| passed(observability::run(workspace, tests)));
+    step("guides", &|| guides::run(workspace, tests));
     step("browser", &|| in_a_browser(workspace, !args.no_browser));
     step("vm", &|| other_kernels(workspace, !args.no_vm));
     println!("\n{report}");
@@ -118,6 +125,14 @@ fn scenes(workspace: &Workspace, tests: Tests) -> Result<Outcome> {
     } else {
         Ok(Outcome::Partly("not played: --unprivileged".to_owned()))
     }
+}
+
+/// Agent and patient as the tests have built them.
+fn programs(workspace: &Workspace) -> Result<Programs> {
+    let mut build = cargo(workspace);
+    build.args(["build", "--locked", "--package", "paramedic", "--package", "patient-app"]);
+    process::run("build agent and patient", &mut build)?;
+    Ok(Programs::in_folder(&workspace.target.join("debug")))
 }
 
 fn in_a_browser(workspace: &Workspace, wanted: bool) -> Result<Outcome> {

@@ -1,12 +1,14 @@
 //! The command line: what the user typed becomes what the agent needs, all mistakes at once.
 mod agent;
 mod check;
+mod generate;
 mod explain;
 mod incidents;
 pub mod logging;
 mod rung;
 mod start;
 mod state_dir;
+mod top;
 mod watch;
 
 use std::process::ExitCode;
@@ -37,8 +39,13 @@ enum Command {
     Watch(Box<watch::Watch>),
     Agent(Box<agent::NodeAgent>),
     Explain(explain::Explain),
+    Top(top::Top),
     Check(check::Check),
     Incidents(incidents::Incidents),
+    Completions(generate::Completions),
+    Man(generate::Man),
+    #[command(hide = true)]
+    MetricsReference(generate::MetricsReference),
 }
 
 /// Arguments that are each well-formed and make no sense: the exit code for it is 2.
@@ -56,8 +63,12 @@ impl Cli {
             Command::Watch(watch) => watch.run().await,
             Command::Agent(agent) => agent.run().await,
             Command::Explain(explain) => explain.run().await,
+            Command::Top(top) => top.run().await,
             Command::Check(check) => check.run(),
             Command::Incidents(incidents) => incidents.run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
+            Command::MetricsReference(reference) => reference.run(),
         }
     }
 }

@@ -3,23 +3,19 @@
 //! on its console is a failure. Pictures are left in `target/browser/screenshots`.
 mod chromium;
 mod devtools;
-mod ward;
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use self::{
-    devtools::{Browser, bytes},
-    ward::Ward,
-};
-use super::cargo;
+use self::devtools::{Browser, bytes};
 use crate::{
     process,
     stage::{
         Programs,
-        agent::{Agent, Setup},
+        agent::{Agent, Line, Setup},
+        ward::Ward,
     },
     workspace::Workspace,
 };
@@ -37,10 +33,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
     let chromium = || chromium::find(&home);
     chromium()?;
-    let mut build = cargo(workspace);
-    build.args(["build", "--locked", "--package", "paramedic"]);
-    process::run("build the agent", &mut build)?;
-    let programs = Programs::in_folder(&workspace.target.join("debug"));
+    let programs = super::programs(workspace)?;
     let pictures = home.join("screenshots");
     fs::create_dir_all(&pictures).with_context(|| format!("cannot make {}", pictures.display()))?;
     let scene = |patients: usize, play: &dyn Fn(&mut Stage) -> Result<()>| {
@@ -87,7 +80,8 @@ impl<'a> Stage<'a> {
         stage.look("light", [1440, 900])?;
         let url = json!({ "url": stage.agent.url });
         stage.browser.call("Page.navigate", &url)?;
-        let all = format!("document.querySelector('#states')?.textContent.startsWith('{patients} all')");
+        let all =
+            format!("document.querySelector('#states')?.textContent.startsWith('{patients} all')");
         stage.browser.until("the page shows all patients", LIMIT, &all)?;
         Ok(stage)
     }
@@ -131,7 +125,7 @@ const FIRST_STATE: &str = "document.querySelector('.row .state').textContent";
 fn one_is_healed(stage: &mut Stage<'_>) -> Result<()> {
     stage.is("the patient is well", &format!("{FIRST_STATE} === 'well'"))?;
     stage.ward.fall_ill(0, 8);
-    let healing = |line: &crate::stage::agent::Line| line.message() == "healing";
+    let healing = |line: &Line| line.message() == "healing";
     let mut waited = Duration::ZERO;
     while !stage.agent.lines().iter().any(healing) {
         ensure!(waited < LIMIT, "the agent does not heal");
@@ -170,8 +164,13 @@ fn keys_do_what_they_should(stage: &mut Stage<'_>) -> Result<()> {
     stage.is("the list has the focus", "document.activeElement.id === 'list'")?;
     stage.browser.press("/")?;
     let last = stage.ward.urls[29].clone();
-    stage.browser.call("Input.insertText", &json!({ "text": last.trim_start_matches("http://") }))?;
-    stage.is("one fits the filter", "[...document.querySelectorAll('.row')].filter((r) => !r.hidden).length === 1")?;
+    stage
+        .browser
+        .call("Input.insertText", &json!({ "text": last.trim_start_matches("http://") }))?;
+    stage.is(
+        "one fits the filter",
+        "[...document.querySelectorAll('.row')].filter((r) => !r.hidden).length === 1",
+    )?;
     stage.browser.press("Escape")?;
     stage.is("all are shown", "document.querySelectorAll('.row:not([hidden])').length > 10")?;
     stage.pictures("list")
@@ -192,16 +191,21 @@ const SCROLL: &str = "new Promise((done) => {
 })";
 
 fn five_hundred_move_smoothly(stage: &mut Stage<'_>) -> Result<()> {
-    stage.is("all are well", "document.querySelector('#states').textContent.includes('500 well')")?;
+    stage
+        .is("all are well", "document.querySelector('#states').textContent.includes('500 well')")?;
     let rows = "document.querySelectorAll('.row').length < 60";
     stage.is("only what can be seen exists", rows)?;
     stage.pictures("list")?;
     let frames = stage.browser.evaluate(SCROLL)?;
-    let frames: Vec<f64> = frames.as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+    let frames: Vec<f64> =
+        frames.as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
     ensure!(frames.len() > 50, "only {} frames in 5 s", frames.len());
     let at = |part: f64| frames[((frames.len() - 1) as f64 * part) as usize];
     let (median, p95, most) = (at(0.5), at(0.95), at(1.0));
-    println!("    {} frames in 5 s: median {median:.1} ms, p95 {p95:.1} ms, longest {most:.1} ms", frames.len());
+    println!(
+        "    {} frames in 5 s: median {median:.1} ms, p95 {p95:.1} ms, longest {most:.1} ms",
+        frames.len()
+    );
     ensure!(p95 <= FRAME_MS, "one frame in 20 takes {p95:.0} ms or more, which is not smooth");
     Ok(())
 }

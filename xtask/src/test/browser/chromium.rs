@@ -25,8 +25,16 @@ pub(super) fn find(home: &Path) -> Result<Command> {
 
 /// Of all that the package may depend on by some way: libraries, but for those of desktops.
 fn is_needed(package: &str) -> bool {
-    const DESKTOPS: [&str; 8] =
-        ["libkf5", "libqt", "libkwallet", "libgtk", "libgnome", "libadwaita", "libpam", "libelogind"];
+    const DESKTOPS: [&str; 8] = [
+        "libkf5",
+        "libqt",
+        "libkwallet",
+        "libgtk",
+        "libgnome",
+        "libadwaita",
+        "libpam",
+        "libelogind",
+    ];
     let is_library = package.starts_with("lib") && !package.ends_with("-perl");
     is_library && !DESKTOPS.iter().any(|desktop| package.starts_with(desktop))
 }

@@ -31,7 +31,9 @@ impl Browser {
     pub(super) fn start(chromium: &Command, profile: &Path) -> Result<Self> {
         // The protocol's pipes are the descriptors 3 and 4.
         let mut shell = Command::new("sh");
-        shell.args(["-c", "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "sh"]).arg(chromium.get_program());
+        shell
+            .args(["-c", "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "sh"])
+            .arg(chromium.get_program());
         shell.args(["--headless", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu"]);
         // Its own sandbox needs rights that root in a container does not have; it opens nothing
         // but the agent's page.
@@ -52,8 +54,7 @@ impl Browser {
                 }
             }
         });
-        let mut browser =
-            Self { child, to, from, session: None, last: 0, complaints: Vec::new() };
+        let mut browser = Self { child, to, from, session: None, last: 0, complaints: Vec::new() };
         let target = browser.call("Target.createTarget", &json!({ "url": "about:blank" }))?;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let attached = browser.call("Target.attachToTarget", &attach)?;
@@ -105,7 +106,12 @@ impl Browser {
     }
 
     /// Evaluates until it comes to `true`; returns how long that took.
-    pub(super) fn until(&mut self, what: &str, limit: Duration, expression: &str) -> Result<Duration> {
+    pub(super) fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        expression: &str,
+    ) -> Result<Duration> {
         let begun = Instant::now();
         while self.evaluate(expression)? != true {
             ensure!(begun.elapsed() < limit, "not within {limit:?}: {what}");

@@ -1,5 +1,5 @@
 //! Patients by the hundred: services in this process that answer `/health` and `/heal` and do
-//! nothing else. What is tested with them is the page, so they need no cgroup and no rights.
+//! nothing else. What is tested with them is how the agent shows them, so they need no cgroup.
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -14,13 +14,13 @@ use std::{
 use anyhow::Result;
 
 /// Services on ports of their own. Their threads end with this process.
-pub(super) struct Ward {
-    pub(super) urls: Vec<String>,
+pub(crate) struct Ward {
+    pub(crate) urls: Vec<String>,
     errors: Vec<Arc<AtomicU32>>,
 }
 
 impl Ward {
-    pub(super) fn open(patients: usize) -> Result<Self> {
+    pub(crate) fn open(patients: usize) -> Result<Self> {
         let mut ward = Self { urls: Vec::new(), errors: Vec::new() };
         for n in 0..patients {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -39,7 +39,7 @@ impl Ward {
     }
 
     /// This patient has counted so many errors.
-    pub(super) fn fall_ill(&self, patient: usize, errors: u32) {
+    pub(crate) fn fall_ill(&self, patient: usize, errors: u32) {
         self.errors[patient].store(errors, Ordering::Relaxed);
     }
 }
