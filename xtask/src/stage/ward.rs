@@ -13,6 +13,9 @@ use std::{
 
 use anyhow::Result;
 
+/// Of each thread: there are a thousand.
+const STACK: usize = 256 * 1024;
+
 /// Services on ports of their own. Their threads end with this process.
 pub(crate) struct Ward {
     pub(crate) urls: Vec<String>,
@@ -27,11 +30,13 @@ impl Ward {
             ward.urls.push(format!("http://{}", listener.local_addr()?));
             let errors = Arc::new(AtomicU32::new(0));
             ward.errors.push(Arc::clone(&errors));
-            thread::Builder::new().stack_size(256 * 1024).spawn(move || {
+            thread::Builder::new().stack_size(STACK).spawn(move || {
                 let born = Instant::now();
                 for stream in listener.incoming().map_while(Result::ok) {
-                    // The agent keeps one connection; whoever breaks it off comes again.
-                    let _ = serve(&stream, n, born, &errors);
+                    let errors = Arc::clone(&errors);
+                    // Whoever breaks its connection off comes again.
+                    let serve = move || serve(&stream, n, born, &errors).unwrap_or_default();
+                    let _ = thread::Builder::new().stack_size(STACK).spawn(serve);
                 }
             })?;
         }

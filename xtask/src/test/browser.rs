@@ -157,7 +157,7 @@ fn keys_do_what_they_should(stage: &mut Stage<'_>) -> Result<()> {
     stage.browser.press("Enter")?;
     stage.is("its details are shown", "!document.getElementById('detail').hidden")?;
     stage.is("and have the focus", "document.activeElement.textContent === 'Close'")?;
-    stage.is("and reasons", "!!document.querySelector('.reason meter')")?;
+    stage.is("and reasons", "!!document.querySelector('.reason .share')")?;
     stage.pictures("detail")?;
     stage.browser.press("Escape")?;
     stage.is("they are closed", "document.getElementById('detail').hidden")?;

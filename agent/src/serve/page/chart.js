@@ -33,13 +33,15 @@ export function draw(canvas, history, vital, width, height) {
   g.fillRect(0, height - 1, width, 1);
   if (!history.length) return;
   const end = Date.now() / 1000;
-  const x = (time) => Math.max(0, width - 2 - ((end - time) / SPAN) * (width - 2));
+  // What is known is stretched over the chart, until five minutes are.
+  const span = Math.min(SPAN, Math.max(60, end - history.first()));
+  const x = (time) => Math.max(0, width - 2 - ((end - time) / span) * (width - 2));
   const y = (value) => floor - Math.min(1, value / most) * room;
   const colour = sign.bad !== undefined && last > sign.bad ? bad : line;
   g.beginPath();
   let [first, right] = [null, 0];
   history.each(vital, (time, value) => {
-    if (end - time > SPAN) return;
+    if (end - time > span) return;
     right = x(time);
     if (first === null) { first = right; g.moveTo(right, y(value)); } else g.lineTo(right, y(value));
   });

@@ -31,6 +31,7 @@ export class Detail {
     this.done = root.appendChild(element("h3", "", "What was done"));
     this.incidents = root.appendChild(element("ol"));
     this.incidents.id = "own";
+    addEventListener("resize", () => { this.sizes = null; });
   }
 
   show(patient, incidents) {
@@ -51,8 +52,10 @@ export class Detail {
       const line = this.reasons.children[i] ?? this.reasons.appendChild(reasonLine());
       write(line.children[0], reason.feature.replaceAll("_", " "));
       write(line.children[1], String(+reason.value.toFixed(3)));
-      line.children[2].value = reason.share;
-      line.children[2].title = `share ${reason.share.toFixed(2)}`;
+      const share = Math.round(Math.min(1, Math.max(0, reason.share)) * 100);
+      line.children[2].firstChild.style.width = `${share}%`;
+      line.children[2].setAttribute("aria-valuenow", share);
+      line.children[2].title = `share in the verdict: ${share} %`;
     });
     this.sizes ??= this.vitals[0].canvas.getBoundingClientRect();
     this.vitals.forEach(({ text, canvas }, i) => {
@@ -78,8 +81,9 @@ export class Detail {
 function reasonLine() {
   const line = element("div", "reason");
   line.append(element("span"), element("span"));
-  const meter = line.appendChild(element("meter"));
-  meter.max = 1;
-  meter.setAttribute("aria-label", "share in the verdict");
+  const meter = line.appendChild(element("div", "share"));
+  meter.setAttribute("role", "meter");
+  meter.setAttribute("aria-label", "share in the verdict, in percent");
+  meter.append(element("i"));
   return line;
 }

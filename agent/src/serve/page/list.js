@@ -28,7 +28,7 @@ class Row {
     this.from = name.appendChild(element("small"));
     this.vitals = IN_ROW.map((vital) => {
       const cell = this.root.appendChild(element("div", "vital"));
-      cell.append(element("label", "", VITALS[vital].name));
+      cell.append(element("label", "", VITALS[vital].short ?? VITALS[vital].name));
       return { text: cell.appendChild(element("span")), canvas: cell.appendChild(element("canvas")) };
     });
     const cell = this.root.appendChild(element("div", "verdict"));
@@ -45,12 +45,12 @@ class Row {
     this.state.dataset.state = state;
     write(this.state, STATES[state]);
     const slash = view.name.includes("://") ? -1 : view.name.indexOf("/");
-    write(this.name, slash < 0 ? view.name : view.name.slice(slash + 1));
+    write(this.name, slash < 0 ? view.name.replace("http://", "") : view.name.slice(slash + 1));
     write(this.from, slash < 0 ? `up to ${view.ceiling}` : `${view.name.slice(0, slash)} · up to ${view.ceiling}`);
     this.root.title = view.name;
-    const confidence = view.decision ? ` · ${Math.round(view.decision.confidence * 100)} %` : "";
-    write(this.verdict, verdict(view.decision) + confidence);
-    write(this.why, view.refused_by ? `held back: ${view.refused_by}` : view.left_alone ? `left alone: ${view.left_alone}` : reason(view));
+    write(this.verdict, verdict(view.decision));
+    const sure = view.decision ? `${Math.round(view.decision.confidence * 100)} % sure` : "";
+    write(this.why, view.refused_by ? `held back: ${view.refused_by}` : view.left_alone ? `left alone: ${view.left_alone}` : [sure, reason(view)].filter(Boolean).join(", "));
     const label = `${view.name}: ${STATES[state]}, ${verdict(view.decision)}`;
     this.root.setAttribute("aria-label", view.refused_by ? `${label}, held back by ${view.refused_by}` : label);
     this.vitals.forEach(({ text, canvas }, i) => {

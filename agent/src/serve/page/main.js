@@ -19,7 +19,10 @@ function choose(uid, focus = true) {
   page("detail").hidden = !patient;
   if (patient) {
     detail.show(patient, model.incidents);
-    if (focus) { page("detail").scrollIntoView({ block: "nearest" }); detail.close.focus({ preventScroll: true }); }
+    if (focus) {
+      page("detail").parentElement.scrollTop = 0;
+      detail.close.focus({ preventScroll: true });
+    }
   } else {
     page("list").focus({ preventScroll: true });
   }

@@ -2,7 +2,7 @@
 
 /** The vital signs, in the order of the columns, and how each is written. */
 export const VITALS = [
-  { key: "http_request_rate", name: "Requests/s", most: 1, text: (v) => count(v) },
+  { key: "http_request_rate", name: "Requests/s", short: "Req/s", most: 1, text: (v) => count(v) },
   { key: "http_5xx_ratio", name: "5xx", most: 1, fixed: true, bad: 0, text: (v) => percent(v * 100) },
   { key: "cpu_usage", name: "CPU", most: 100, fixed: true, bad: 80, text: percent },
   { key: "memory_usage", name: "Memory", most: 100, fixed: true, bad: 80, text: percent },
@@ -62,6 +62,11 @@ class History {
     VITALS.forEach((vital, i) => { this.values[i][this.next] = features[vital.key]; });
     this.next = (this.next + 1) % KEPT;
     this.length = Math.min(this.length + 1, KEPT);
+  }
+
+  /** The oldest instant that is kept. */
+  first() {
+    return this.times[(this.next - this.length + KEPT) % KEPT];
   }
 
   /** Calls `point` with each instant and value, the oldest first. */

@@ -21,7 +21,7 @@ export function incidentItem(incident) {
   const item = element("li");
   const head = item.appendChild(element("header"));
   const at = new Date(incident.wall_time * 1000);
-  const time = element("time", "", at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" }));
+  const time = element("time", "", at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false }));
   time.dateTime = at.toISOString();
   time.title = at.toLocaleString();
   head.append(element("b", "", incident.name), time);
@@ -30,7 +30,7 @@ export function incidentItem(incident) {
   const outcome = element("span", "outcome", incident.outcome ? OUTCOMES[incident.outcome] : "under way");
   outcome.dataset.outcome = incident.outcome ?? "pending";
   line.append(outcome, took(incident));
-  const why = incident.reasons.filter((r) => r.share > 0).slice(0, 3);
+  const why = incident.reasons.filter((r) => r.share > 0.05).slice(0, 3);
   const because = why.map((r) => `${r.feature.replaceAll("_", " ")} ${+r.value.toFixed(2)}`).join(", ");
   const details = [
     incident.climbed_from === null ? null : `after #${incident.climbed_from} did not help`,

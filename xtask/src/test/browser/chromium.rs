@@ -23,7 +23,8 @@ pub(super) fn find(home: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Of all that the package may depend on by some way: libraries, but for those of desktops.
+/// Of all that the package may depend on by some way: its own other half, and libraries, but for
+/// those of desktops.
 fn is_needed(package: &str) -> bool {
     const DESKTOPS: [&str; 8] = [
         "libkf5",
@@ -36,7 +37,8 @@ fn is_needed(package: &str) -> bool {
         "libelogind",
     ];
     let is_library = package.starts_with("lib") && !package.ends_with("-perl");
-    is_library && !DESKTOPS.iter().any(|desktop| package.starts_with(desktop))
+    package == "chromium-common"
+        || is_library && !DESKTOPS.iter().any(|desktop| package.starts_with(desktop))
 }
 
 fn libraries(root: &Path) -> String {
@@ -51,7 +53,7 @@ mod tests {
 
     #[test]
     fn desktops_are_left_where_they_are() {
-        assert!(is_needed("libopus0") && is_needed("libharfbuzz-subset0"));
+        assert!(is_needed("libopus0") && is_needed("chromium-common"));
         assert!(!is_needed("libkf5kiocore5") && !is_needed("xdg-desktop-portal"));
     }
 }
