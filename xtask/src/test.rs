@@ -92,7 +92,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     step("manifests", &|| manifests::run(workspace));
     step("demo", &|| scenes(workspace, tests));
     step("observability", &|| passed(observability::run(workspace, tests)));
-    step("guides", &|| guides::run(workspace, tests));
+    step("guides", &|| passed(guides::run(workspace)));
     step("browser", &|| in_a_browser(workspace, !args.no_browser));
     step("vm", &|| other_kernels(workspace, !args.no_vm));
     println!("\n{report}");

@@ -24,7 +24,7 @@ export function incidentItem(incident) {
   const time = element("time", "", at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false }));
   time.dateTime = at.toISOString();
   time.title = at.toLocaleString();
-  head.append(element("b", "", incident.name), time);
+  head.append(element("b", "", incident.name.replace("http://", "")), time);
   const line = item.appendChild(element("div"));
   line.append(`${RUNGS[incident.rung] ?? incident.rung}: `);
   const outcome = element("span", "outcome", incident.outcome ? OUTCOMES[incident.outcome] : "under way");
