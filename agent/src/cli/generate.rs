@@ -70,3 +70,37 @@ fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
         _ => Ok(ExitCode::SUCCESS),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_shell_completes_every_command() {
+        for shell in Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "paramedic", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for command in ["watch", "agent", "explain", "top", "check", "incidents"] {
+                assert!(script.contains(command), "{shell} does not complete {command}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_page() {
+        let folder = tempfile::tempdir().unwrap();
+        Man { into: Some(folder.path().to_path_buf()) }.run().unwrap();
+        for page in ["paramedic.1", "paramedic-watch.1", "paramedic-top.1"] {
+            let text = std::fs::read_to_string(folder.path().join(page)).unwrap();
+            assert!(text.contains(".SH NAME") && text.contains(".SH OPTIONS"), "{page}");
+        }
+    }
+}

@@ -22,6 +22,9 @@ pub(crate) struct Ward {
     errors: Vec<Arc<AtomicU32>>,
 }
 
+/// With so many errors a patient keeps them, whatever is done.
+pub(crate) const INCURABLE: u32 = 1000;
+
 impl Ward {
     pub(crate) fn open(patients: usize) -> Result<Self> {
         let mut ward = Self { urls: Vec::new(), errors: Vec::new() };
@@ -65,7 +68,7 @@ fn serve(stream: &TcpStream, n: usize, born: Instant, errors: &AtomicU32) -> std
             }
         }
         reader.read_exact(&mut vec![0; length])?;
-        if heal {
+        if heal && errors.load(Ordering::Relaxed) < INCURABLE {
             errors.store(0, Ordering::Relaxed);
         }
         let uptime = born.elapsed().as_secs_f64() + 1000.0;

@@ -15,7 +15,7 @@ use crate::{
     stage::{
         Programs,
         agent::{Agent, Line, Setup},
-        ward::Ward,
+        ward::{INCURABLE, Ward},
     },
     workspace::Workspace,
 };
@@ -141,10 +141,14 @@ fn one_is_healed(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn keys_do_what_they_should(stage: &mut Stage<'_>) -> Result<()> {
-    for (patient, errors) in [(3, 3), (7, 20), (11, 8)] {
-        stage.ward.fall_ill(patient, errors);
-    }
-    stage.is("somebody is in need", "!!document.querySelector('.state:not([data-state=well])')")?;
+    stage.ward.fall_ill(3, INCURABLE);
+    stage.is("it is left to people", &format!("{FIRST_STATE} === 'exhausted'"))?;
+    stage.ward.fall_ill(7, 8);
+    stage.is(
+        "another is treated",
+        "!!document.querySelector('.row .state[data-state=verifying]')",
+    )?;
+    stage.pictures("need")?;
     stage.browser.evaluate("document.getElementById('list').focus()")?;
     let label = "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))?.ariaPosInSet";
     stage.browser.press("ArrowDown")?;
