@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::geteuid;
 
 use crate::{process, workspace::Workspace};
 
@@ -51,17 +52,11 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
             continue;
         }
         let home = tempfile::tempdir()?;
-        // On a network of its own: the guides' ports are those that everybody uses.
-        let mut shell = Command::new("unshare");
-        if !nix::unistd::geteuid().is_root() {
-            shell.arg("--map-root-user");
-        }
-        shell.args(["--net", "timeout", "--kill-after=5", "120"]);
+        let (mut shell, set_up) = session();
+        shell.args(["timeout", "--kill-after=5", "120"]);
         shell.args(["bash", "-euo", "pipefail", "-c"]);
         // What was started in the background ends with the session.
-        shell.arg(format!(
-            "ip link set lo up\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"
-        ));
+        shell.arg(format!("{set_up}trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"));
         shell.current_dir(&workspace.root).env("PATH", &path).env("HOME", home.path());
         shell.env("PARAMEDIC_STATE_DIR", home.path().join("state"));
         process::run(&format!("the commands of {name}"), &mut shell)?;
@@ -69,6 +64,25 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     }
     ensure!(run > 0, "no guide has a command that can be run");
     Ok(())
+}
+
+/// A command that runs another on a network of its own, where that can be had, and what has to be
+/// done there first: the guides' ports are those that everybody uses.
+fn session() -> (Command, &'static str) {
+    let own = |options: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(options).arg("--");
+        command
+    };
+    let options: &[&str] =
+        if geteuid().is_root() { &["--net"] } else { &["--map-root-user", "--net"] };
+    match process::capture(own(options).args(["ip", "link", "set", "lo", "up"])) {
+        Ok(_) => (own(options), "ip link set lo up\n"),
+        Err(error) => {
+            println!("    on this machine's own network, since: {error:#}");
+            (Command::new("env"), "")
+        }
+    }
 }
 
 fn guides(root: &Path) -> Result<Vec<PathBuf>> {
