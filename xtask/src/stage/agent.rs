@@ -51,9 +51,8 @@ pub(crate) struct Agent {
     pub(crate) url: String,
 }
 
-/// From its start to its first look at every target: of 500 services in one process, found one after
-/// another by a program that was built for tests, it takes minutes.
-const READY_LIMIT: Duration = Duration::from_secs(240);
+/// From its start to its first look at every target.
+const READY_LIMIT: Duration = Duration::from_secs(60);
 
 impl Agent {
     /// Starts one and waits until it has looked at every target. `hear` is told each line.

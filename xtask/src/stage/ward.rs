@@ -1,4 +1,4 @@
-//! Patients by the hundred: services in this process that answer `/health` and `/heal` and do
+//! Patients by the dozen: services in this process that answer `/health` and `/heal` and do
 //! nothing else. What is tested with them is how the agent shows them, so they need no cgroup.
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Result;
 
-/// Of each thread: there are a thousand.
+/// Of each thread: there are many.
 const STACK: usize = 256 * 1024;
 
 /// Services on ports of their own. Their threads end with this process.
