@@ -11,12 +11,15 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build_ebpf, demo, process, vm, workspace::Workspace};
+use crate::{build_ebpf, demo, process, stage::Programs, vm, workspace::Workspace};
 use suite::Tests;
 use summary::{Outcome, Report};
 
+mod browser;
 mod deny;
+mod guides;
 mod manifests;
+mod observability;
 mod suite;
 mod summary;
 #[cfg(test)]
@@ -36,13 +39,18 @@ mod workflows;
 ///   manifests    everything below manifests/ against the schemas of Kubernetes 1.30 to the newest
 ///                known, strictly (kubernetes-validate, installed below target/ if missing)
 ///   demo         the scenes of `cargo xtask demo`: the whole story on the real kernel
+///   observability  the alerts' own tests, and every query of the dashboard against a real Prometheus
+///                that scrapes a real agent
+///   guides       the commands in README.md and docs/ that are tagged as runnable
+///   browser      the status page in headless Chromium (Debian's package, unpacked below target/ if
+///                none is installed)
 ///   vm           the privileged tests and the demo's scenes on other kernels, in virtual machines, as
 ///                `cargo xtask vm`
 ///
 /// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) and the demo load eBPF
 /// programs and make cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access
 /// to the cgroups. Without these rights they fail; --unprivileged leaves them out. The virtual
-/// machines need none; --no-vm leaves them out.
+/// machines need none; --no-vm leaves them out, and --no-browser the browser.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -52,13 +60,22 @@ pub(crate) struct Args {
     /// Leave out the virtual machines with other kernels
     #[arg(long)]
     no_vm: bool,
+    /// Leave out the status page in a browser
+    #[arg(long)]
+    no_browser: bool,
+    /// Only this step, by its name
+    #[arg(long, value_name = "STEP", hide = true)]
+    only: Option<String>,
 }
 
 /// Runs all steps and prints the summary. An error if one of them failed.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let tests = Tests { privileged: !args.unprivileged };
     let mut report = Report::default();
-    let mut step = |name, body: &dyn Fn() -> Result<Outcome>| {
+    let mut step = |name: &'static str, body: &dyn Fn() -> Result<Outcome>| {
+        if args.only.as_ref().is_some_and(|only| only != name) {
+            return;
+        }
         process::announce(&format!("test: {name}"));
         let start = Instant::now();
         let outcome = body().unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
@@ -76,6 +93,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     step("doc tests", &|| passed(doc_tests(workspace)));
     step("manifests", &|| manifests::run(workspace));
     step("demo", &|| scenes(workspace, tests));
+    step("observability", &|| passed(observability::run(workspace, tests)));
+    step("guides", &|| passed(guides::run(workspace)));
+    step("browser", &|| in_a_browser(workspace, !args.no_browser));
     step("vm", &|| other_kernels(workspace, !args.no_vm));
     println!("\n{report}");
     match report.failed().as_slice() {
@@ -107,6 +127,21 @@ fn scenes(workspace: &Workspace, tests: Tests) -> Result<Outcome> {
     } else {
         Ok(Outcome::Partly("not played: --unprivileged".to_owned()))
     }
+}
+
+/// Agent and patient as the tests have built them.
+fn programs(workspace: &Workspace) -> Result<Programs> {
+    let mut build = cargo(workspace);
+    build.args(["build", "--locked", "--package", "paramedic", "--package", "patient-app"]);
+    process::run("build agent and patient", &mut build)?;
+    Ok(Programs::in_folder(&workspace.target.join("debug")))
+}
+
+fn in_a_browser(workspace: &Workspace, wanted: bool) -> Result<Outcome> {
+    if !wanted {
+        return Ok(Outcome::NotChecked("not opened: --no-browser".to_owned()));
+    }
+    passed(browser::run(workspace))
 }
 
 fn other_kernels(workspace: &Workspace, wanted: bool) -> Result<Outcome> {

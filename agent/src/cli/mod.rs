@@ -1,6 +1,7 @@
 //! The command line: what the user typed becomes what the agent needs, all mistakes at once.
 mod agent;
 mod check;
+mod generate;
 mod explain;
 mod incidents;
 pub mod logging;
@@ -8,6 +9,7 @@ mod metrics_api;
 mod rung;
 mod start;
 mod state_dir;
+mod top;
 mod watch;
 
 use std::process::ExitCode;
@@ -40,8 +42,13 @@ enum Command {
     Agent(Box<agent::NodeAgent>),
     MetricsApi(metrics_api::ServeMetrics),
     Explain(explain::Explain),
+    Top(top::Top),
     Check(check::Check),
     Incidents(incidents::Incidents),
+    Completions(generate::Completions),
+    Man(generate::Man),
+    #[command(hide = true)]
+    MetricsReference(generate::MetricsReference),
 }
 
 /// Arguments that are each well-formed and make no sense: the exit code for it is 2.
@@ -60,8 +67,12 @@ impl Cli {
             Command::Agent(agent) => agent.run().await,
             Command::MetricsApi(metrics_api) => metrics_api.run().await,
             Command::Explain(explain) => explain.run().await,
+            Command::Top(top) => top.run().await,
             Command::Check(check) => check.run(),
             Command::Incidents(incidents) => incidents.run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
+            Command::MetricsReference(reference) => reference.run(),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     moment::Clock,
     record::{Incident, JournalError, Metrics, Recorder, SharedJournal, StateLock},
     run::{Agent, Config, Node},
-    serve::{Server, Sources},
+    serve::{About, Server, Sources},
     signal::kernel::{Kernel, Options, Probe, Status, Wakeups},
     target::Rung,
 };
@@ -56,6 +56,13 @@ impl Launch {
         raise_file_limit();
         let State { lock, journal, past } = State::open(&self.state_dir, &mut config.policy);
         let kernel = kernel(self.targets, self.no_kernel, &metrics);
+        let about = About {
+            node: cluster.as_ref().map_or_else(About::this_machine, |(_, id)| id.node.clone()),
+            version: env!("CARGO_PKG_VERSION"),
+            max_action: config.policy.max_action,
+            dry_run: config.policy.dry_run,
+            journal: journal.is_some(),
+        };
         let node = cluster.map(|(client, identity)| node(client, identity, &metrics));
         let notices = node.as_ref().map(|node| node.notices.clone());
         let recorder =
@@ -72,7 +79,7 @@ impl Launch {
             tokio::spawn(feed.clone().run(queries.clone()));
             tokio::spawn(port.run(feed));
         }
-        tokio::spawn(server.run(Sources { metrics, queries, state_dir }));
+        tokio::spawn(server.run(Sources { metrics, queries, state_dir, about }));
         let agent = Agent::new(config, brain, kernel, recorder, past, asked, node);
         agent.run(shutdown()?).await;
         drop(lock);

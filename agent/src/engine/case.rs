@@ -115,7 +115,7 @@ pub struct Case {
 }
 
 impl Case {
-    pub(super) fn new(target: Target) -> Self {
+    pub(crate) fn new(target: Target) -> Self {
         Self {
             target,
             state: State::Watching,

@@ -1,13 +1,22 @@
 //! `:9100`: what the agent shows. Read-only: no request can change anything.
+mod about;
 mod listener;
+mod live;
+mod page;
+mod patience;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+pub use about::About;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 pub use listener::Listener;
+use live::Live;
+use patience::Patience;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::sleep,
@@ -37,6 +46,8 @@ pub struct Sources {
     pub queries: mpsc::Sender<Query>,
     /// Where the journal is, if there is one.
     pub state_dir: Option<PathBuf>,
+    /// Who this agent is.
+    pub about: About,
 }
 
 /// A listening server.
@@ -49,6 +60,8 @@ pub struct Server {
 const CONNECTIONS: usize = 64;
 /// A client that takes longer than this to send its request is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// And one that takes nothing of its answer for so long.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Server {
     /// Takes the address; nothing is answered before [`Server::run`].
@@ -70,16 +83,19 @@ impl Server {
     /// Answers for ever.
     pub async fn run(self, sources: Sources) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let live = Live::new(&sources);
+        tokio::spawn(Arc::clone(&live).publish(sources.clone()));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let sources = sources.clone();
+                    let (sources, live) = (sources.clone(), Arc::clone(&live));
                     tokio::spawn(async move {
                         let service = service_fn(move |request| {
-                            let sources = sources.clone();
-                            async move { routes::answer(request, &sources).await }
+                            let (sources, live) = (sources.clone(), Arc::clone(&live));
+                            async move { routes::answer(request, &sources, &live).await }
                         });
+                        let stream = Patience::new(stream, PATIENCE);
                         let served = http1::Builder::new()
                             .timer(TokioTimer::new())
                             .header_read_timeout(HEADER_TIMEOUT)

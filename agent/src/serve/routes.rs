@@ -2,16 +2,16 @@
 use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, VARY},
 };
 use serde::Serialize;
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
-use super::{Query, Sources, TargetView};
+use super::{Query, Sources, TargetView, live::Live, page};
 use crate::record::{Journal, metrics::CONTENT_TYPE as PROMETHEUS};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -25,6 +25,8 @@ const INCIDENTS: u32 = 100;
 const OVERVIEW: &str = "\
 Paramedic: the first responder on this node
 
+/                   in a browser: the status page, live
+/events             the same as server-sent events, each with what changed; `paramedic top` reads it
 /metrics            Prometheus metrics
 /livez              200 while the agent's loop turns
 /readyz             200 once everything to be watched is known; lists what is pending
@@ -32,20 +34,36 @@ Paramedic: the first responder on this node
 /api/v1/incidents   JSON: the last 100 incidents, newest first
 ";
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Answers one request.
 pub(super) async fn answer(
     request: Request<Incoming>,
     sources: &Sources,
+    live: &Live,
 ) -> Result<Answer, Infallible> {
+    let mut answer = route(&request, sources, live).await;
+    page::protect(answer.headers_mut());
+    Ok(answer)
+}
+
+async fn route(request: &Request<Incoming>, sources: &Sources, live: &Live) -> Answer {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "read-only: GET and HEAD\n");
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return Ok(answer);
+        return answer;
     }
-    Ok(match request.uri().path() {
-        "/" => text(StatusCode::OK, OVERVIEW),
+    match request.uri().path() {
+        "/" => {
+            let mut answer = if wants_html(request.headers()) {
+                reply(StatusCode::OK, page::HTML.kind, page::HTML.text)
+            } else {
+                text(StatusCode::OK, OVERVIEW)
+            };
+            answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+            answer
+        }
+        "/events" => events(live),
         "/metrics" => match sources.metrics.render() {
             Ok(page) => reply(StatusCode::OK, PROMETHEUS, page),
             Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
@@ -57,11 +75,35 @@ pub(super) async fn answer(
             None => no_loop(),
         },
         "/api/v1/incidents" => incidents(sources).await,
-        path => match path.strip_prefix("/api/v1/targets/") {
-            Some(name) => target(sources, name).await,
-            None => text(StatusCode::NOT_FOUND, "no such page; see /\n"),
+        path => match (path.strip_prefix("/api/v1/targets/"), page::file(path)) {
+            (Some(name), _) => target(sources, name).await,
+            (None, Some(file)) => reply(StatusCode::OK, file.kind, file.text),
+            (None, None) => text(StatusCode::NOT_FOUND, "no such page; see /\n"),
         },
-    })
+    }
+}
+
+/// A browser says so; curl and Prometheus take anything, and get the overview.
+fn wants_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+fn events(live: &Live) -> Answer {
+    match live.listen() {
+        Some(body) => {
+            let mut answer = Response::new(body);
+            let kind = HeaderValue::from_static("text/event-stream");
+            answer.headers_mut().insert(CONTENT_TYPE, kind);
+            answer
+        }
+        None => {
+            let mut answer =
+                text(StatusCode::SERVICE_UNAVAILABLE, "enough listeners; try again later\n");
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+            answer
+        }
+    }
 }
 
 /// One target, by its full name, or by the pod's alone where only one is called so.
@@ -115,7 +157,7 @@ async fn incidents(sources: &Sources) -> Answer {
     }
 }
 
-async fn ask<T>(sources: &Sources, query: fn(oneshot::Sender<T>) -> Query) -> Option<T> {
+pub(super) async fn ask<T>(sources: &Sources, query: fn(oneshot::Sender<T>) -> Query) -> Option<T> {
     let (reply, answer) = oneshot::channel();
     let asked = async {
         sources.queries.send(query(reply)).await.ok()?;
@@ -140,9 +182,8 @@ fn text(status: StatusCode, body: &'static str) -> Answer {
 }
 
 fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }

@@ -7,6 +7,7 @@ pub(crate) mod cgroup;
 pub(crate) mod http;
 pub(crate) mod patient;
 pub(crate) mod traffic;
+pub(crate) mod ward;
 
 use std::{
     net::{Ipv4Addr, TcpListener},

@@ -10,7 +10,7 @@ mod expected;
 mod judge;
 mod kernels;
 mod libtest;
-mod packages;
+pub(crate) mod packages;
 mod programs;
 mod qemu;
 mod report;

@@ -1,4 +1,4 @@
-//! Debian's packages, unpacked below `target/vm/packages`, one folder for each version.
+//! Debian's packages, unpacked below some `packages`, one folder for each version.
 use std::{
     collections::HashSet,
     fs,
@@ -15,7 +15,7 @@ use crate::{
 
 /// Fetches a package, and with it those that `with` picks from all that it depends on. Returns the
 /// folder in which they are unpacked together.
-pub(super) fn unpacked(
+pub(crate) fn unpacked(
     apt: &Apt,
     home: &Path,
     package: &str,

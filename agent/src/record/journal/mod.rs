@@ -219,6 +219,15 @@ impl Journal {
         self.select("ORDER BY id DESC LIMIT ?1", params![limit.min(self.limits.incidents)])
     }
 
+    /// Another number after every write by somebody else, for this connection alone: to read again
+    /// only what may have changed.
+    ///
+    /// # Errors
+    /// As [`Self::unfinished`].
+    pub fn version(&self) -> Result<i64, JournalError> {
+        self.db.pragma_query_one(None, "data_version").map_err(|error| self.error(error))
+    }
+
     /// One target's incidents of one boot that were intended at `since` or later, the oldest
     /// first.
     ///

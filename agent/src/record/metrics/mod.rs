@@ -4,18 +4,19 @@
 //! statement of what happened, so nobody else knows a metric's name. Names carry their base unit.
 //! Labels are finite sets, but for the target: each target has the same fixed number of series,
 //! and they go when it goes ([`Metrics::forget_target`]).
+mod reference;
 mod target;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
 use prometheus::{
     Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder, core::Collector,
 };
 
-use self::target::TargetMetrics;
+use self::{reference::Described, target::TargetMetrics};
 use super::incident::name_of;
 use crate::{
     decide::{Action, Decision, Source},
@@ -75,6 +76,7 @@ impl TargetState {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    described: Vec<Described>,
     targets: IntGauge,
     looks: IntCounterVec,
     look_duration: Histogram,
@@ -102,7 +104,10 @@ impl Metrics {
     /// Only if a metric's definition is invalid or doubled: a bug.
     pub fn new(version: &str) -> Result<Self, Error> {
         let registry = Registry::new();
-        let make = Maker(&registry);
+        let make = Maker { registry: &registry, described: RefCell::default() };
+        let build =
+            make.gauges("build_info", "Always 1; the label is the agent's version.", &["version"])?;
+        build.with_label_values(&[version]).set(1);
         let metrics = Self {
             targets: make.gauge("targets", "Targets that the agent watches.")?,
             looks: make.counters(
@@ -194,15 +199,10 @@ impl Metrics {
                  Stays 0 outside a cluster.",
             )?,
             target: TargetMetrics::new(&make)?,
+            described: make.described.into_inner(),
             registry,
         };
         metrics.start_at_zero();
-        let build = Maker(&metrics.registry).gauges(
-            "build_info",
-            "Always 1; the label is the agent's version.",
-            &["version"],
-        )?;
-        build.with_label_values(&[version]).set(1);
         Ok(metrics)
     }
 
@@ -266,6 +266,13 @@ impl Metrics {
     /// A gate of the guard refused a remedy.
     pub fn refusal(&self, gate: Gate) {
         self.refusals.with_label_values(&[gate.name()]).inc();
+    }
+
+    /// Refusals since the start, by gate, in the order in which the gates are asked.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(Gate, u64)> {
+        let so_far = |gate: Gate| (gate, self.refusals.with_label_values(&[gate.name()]).get());
+        Gate::ALL.map(so_far).to_vec()
     }
 
     /// A remedy came to its outcome, this long after the intention; `None` if that was in an
@@ -351,12 +358,16 @@ impl Metrics {
 }
 
 /// Makes metrics of the prefix `paramedic_` and registers them.
-struct Maker<'a>(&'a Registry);
+struct Maker<'a> {
+    registry: &'a Registry,
+    described: RefCell<Vec<Described>>,
+}
 
 impl Maker<'_> {
     fn add<C: Collector + Clone + 'static>(&self, metric: Result<C, Error>) -> Result<C, Error> {
         let metric = metric?;
-        self.0.register(Box::new(metric.clone()))?;
+        self.registry.register(Box::new(metric.clone()))?;
+        self.described.borrow_mut().extend(Described::of(&metric));
         Ok(metric)
     }
 

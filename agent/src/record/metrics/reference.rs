@@ -1,0 +1,139 @@
+//! The reference of all metrics, `docs/metrics.md`, from what the registry itself says of them.
+use std::fmt::Write as _;
+
+use prometheus::{core::Collector, proto::MetricType};
+
+use super::Metrics;
+
+/// What is known of a metric before it has a series.
+#[derive(Debug)]
+pub(super) struct Described {
+    name: String,
+    kind: &'static str,
+    labels: Vec<String>,
+    help: String,
+}
+
+impl Described {
+    pub(super) fn of(metric: &impl Collector) -> Vec<Self> {
+        let kind = metric.collect().first().map(|family| match family.get_field_type() {
+            MetricType::COUNTER => "counter",
+            MetricType::HISTOGRAM => "histogram",
+            _ => "gauge",
+        });
+        let described = |desc: &&prometheus::core::Desc| Self {
+            name: desc.fq_name.clone(),
+            kind: kind.unwrap_or("gauge"),
+            labels: desc.variable_labels.clone(),
+            help: desc.help.clone(),
+        };
+        metric.desc().iter().map(described).collect()
+    }
+}
+
+const HEAD: &str = "\
+# Metrics
+
+What an agent serves at `:9100/metrics`, in Prometheus' text format. This page is printed by
+`paramedic metrics-reference`, from the agent's own registry; a test compares the two.
+
+Series of a target carry `namespace` and `pod`, or outside a cluster `target`; they are the same
+number for every target and go when it goes. The columns of `paramedic_target_feature` are those of
+the model's schema. Labels are finite sets, and series whose labels are known begin at 0, so that the
+first event is already an increase. A ready dashboard and alerts are in
+[manifests/observability](../manifests/observability/README.md).
+";
+
+impl Metrics {
+    /// The reference as Markdown.
+    #[must_use]
+    pub fn reference(&self) -> String {
+        let mut page = HEAD.to_owned();
+        let mut described: Vec<&Described> = self.described.iter().collect();
+        described.sort_by_key(|metric| &metric.name);
+        for Described { name, kind, labels, help } in described {
+            let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+            let by = if labels.is_empty() {
+                String::new()
+            } else {
+                format!(" by {}", labels.join(", "))
+            };
+            // Writing to a string does not fail.
+            let _ = write!(page, "\n## {name}\n\nA {kind}{by}. {help}\n");
+        }
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    fn read(path: &str) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Every name that begins as ours do.
+    fn names(text: &str) -> BTreeSet<&str> {
+        let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        text.split(|c| !is_part(c)).filter(|word| word.starts_with("paramedic_")).collect()
+    }
+
+    #[test]
+    fn the_page_is_as_the_registry_says() {
+        let reference = Metrics::new("0").unwrap().reference();
+        assert!(
+            read("docs/metrics.md") == reference,
+            "`paramedic metrics-reference > docs/metrics.md` puts it right"
+        );
+    }
+
+    #[test]
+    fn dashboard_and_alerts_ask_for_what_is_there() {
+        let metrics = Metrics::new("0").unwrap();
+        let there: BTreeSet<&str> = metrics.described.iter().map(|m| m.name.as_str()).collect();
+        let histogram = |name: &str| {
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            metrics.described.iter().any(|m| m.kind == "histogram" && Some(m.name.as_str()) == base)
+        };
+        for file in ["dashboard.json", "rules.yaml", "rules_test.yaml"] {
+            let text = read(&format!("manifests/observability/{file}"));
+            let used = names(&text);
+            assert!(used.len() > 8, "{file} uses only {used:?}");
+            for name in used {
+                assert!(there.contains(name) || histogram(name), "{file} uses {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_metric_is_on_the_dashboard() {
+        let metrics = Metrics::new("0").unwrap();
+        let dashboard = read("manifests/observability/dashboard.json");
+        for Described { name, .. } in &metrics.described {
+            assert!(dashboard.contains(name.as_str()), "{name} is shown nowhere");
+        }
+    }
+
+    #[test]
+    fn every_panel_asks_something_of_the_chosen_datasource() {
+        let dashboard: serde_json::Value =
+            serde_json::from_str(&read("manifests/observability/dashboard.json")).unwrap();
+        let panels = dashboard["panels"].as_array().unwrap();
+        let rows: Vec<_> =
+            panels.iter().filter(|p| p["type"] == "row").map(|p| &p["title"]).collect();
+        assert_eq!(rows, ["This node", "One pod", "Healing", "Autoscaling", "The agent itself"]);
+        for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+            let title = panel["title"].as_str().unwrap();
+            assert!(!panel["description"].as_str().unwrap().is_empty(), "{title}");
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+            for target in panel["targets"].as_array().unwrap() {
+                assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+                assert!(!target["expr"].as_str().unwrap().is_empty(), "{title}");
+            }
+        }
+    }
+}

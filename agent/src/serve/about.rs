@@ -1,0 +1,33 @@
+//! Who this agent is, for those who look at it.
+use std::fs;
+
+use serde::Serialize;
+
+use crate::target::Rung;
+
+/// What stays the same while the agent runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct About {
+    /// The node's name; outside a cluster the machine's.
+    pub node: String,
+    /// The agent's version.
+    pub version: &'static str,
+    /// The strongest remedy on this node.
+    pub max_action: Rung,
+    /// Whether remedies are only recorded.
+    pub dry_run: bool,
+    /// Whether there is a journal of incidents.
+    pub journal: bool,
+}
+
+impl About {
+    /// The machine's name.
+    #[must_use]
+    pub fn this_machine() -> String {
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        match name.trim() {
+            "" => "this machine".to_owned(),
+            name => name.to_owned(),
+        }
+    }
+}

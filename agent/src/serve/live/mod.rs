@@ -1,0 +1,126 @@
+//! What happens, while it happens: `GET /events`, for the status page and for `paramedic top`.
+//!
+//! One task takes a [`Snapshot`] of the node twice a second while anybody listens, and sleeps while
+//! nobody does: it asks the loop what `/api/v1/targets` asks, and makes JSON of the answer on a
+//! thread of its own. A listener is told what changed since it was last told. So nothing is queued
+//! for anybody: who reads slowly is told less often, and who does not read at all is cut off by the
+//! connection's own patience.
+mod snapshot;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
+use snapshot::{News, Snapshot};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+use tracing::debug;
+
+use super::{Query, Sources, routes};
+use crate::record::Journal;
+
+/// Listeners at a time.
+const LISTENERS: usize = 16;
+/// Between two snapshots.
+const PERIOD: Duration = Duration::from_millis(500);
+/// A listener that has nothing to be told is sent a sign of life, so that both sides notice when
+/// the other is gone.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// Incidents that are told of, the newest first.
+const INCIDENTS: u32 = 50;
+
+/// Where listeners and the task that takes snapshots meet.
+#[derive(Debug)]
+pub(super) struct Live {
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    joined: Notify,
+    places: Arc<Semaphore>,
+    about: String,
+}
+
+impl Live {
+    pub(super) fn new(sources: &Sources) -> Arc<Self> {
+        Arc::new(Self {
+            snapshot: watch::Sender::default(),
+            joined: Notify::new(),
+            places: Arc::new(Semaphore::new(LISTENERS)),
+            about: serde_json::to_string(&sources.about).unwrap_or_default(),
+        })
+    }
+
+    /// The body of one more answer to `GET /events`; `None` while there are enough.
+    pub(super) fn listen(&self) -> Option<UnsyncBoxBody<Bytes, Infallible>> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let news = self.snapshot.subscribe();
+        self.joined.notify_one();
+        let listener = Listener { news, told: None, about: self.about.clone(), _place: place };
+        let events = stream::unfold(listener, |mut listener| async {
+            let event = listener.next().await?;
+            Some((Ok(Frame::data(event)), listener))
+        });
+        Some(StreamBody::new(events).boxed_unsync())
+    }
+
+    /// Takes snapshots for as long as the agent runs.
+    pub(super) async fn publish(self: Arc<Self>, sources: Sources) {
+        loop {
+            self.joined.notified().await;
+            // Kept open only while somebody listens.
+            let mut journal = None;
+            while self.snapshot.receiver_count() > 0 {
+                if let Some(targets) = routes::ask(&sources, Query::Targets).await {
+                    let refusals = sources.metrics.refusals();
+                    let before = Arc::clone(&self.snapshot.borrow());
+                    let dir = sources.state_dir.clone();
+                    let made = spawn_blocking(move || {
+                        let open = || dir.and_then(|dir| Journal::read_only(&dir).ok());
+                        let journal: Option<Journal> = journal.or_else(open);
+                        let incidents = journal.as_ref().and_then(|j| before.newer(j, INCIDENTS));
+                        let news = News { targets, refusals, incidents };
+                        (Snapshot::after(&before, news), journal)
+                    });
+                    match made.await {
+                        Ok((snapshot, kept)) => {
+                            journal = kept;
+                            self.snapshot.send_replace(Arc::new(snapshot));
+                        }
+                        Err(error) => {
+                            debug!(%error, "no snapshot was made");
+                            journal = None;
+                        }
+                    }
+                }
+                sleep(PERIOD).await;
+            }
+        }
+    }
+}
+
+/// Somebody who listens.
+struct Listener {
+    news: watch::Receiver<Arc<Snapshot>>,
+    /// The version that it knows.
+    told: Option<u64>,
+    about: String,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Listener {
+    /// The next event; `None` when the agent ends.
+    async fn next(&mut self) -> Option<Bytes> {
+        let Ok(changed) = timeout(SIGN_OF_LIFE, self.news.changed()).await else {
+            return Some(Bytes::from_static(b": nothing new\n\n"));
+        };
+        changed.ok()?;
+        let snapshot = Arc::clone(&self.news.borrow_and_update());
+        let about = self.told.is_none().then_some(self.about.as_str());
+        let event = snapshot.event(self.told.unwrap_or_default(), about);
+        self.told = Some(snapshot.version());
+        Some(event)
+    }
+}

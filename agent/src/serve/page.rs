@@ -1,0 +1,52 @@
+//! The status page: files that are part of the binary, and what a browser may do with them.
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+
+/// One file.
+pub(super) struct File {
+    pub(super) kind: &'static str,
+    pub(super) text: &'static str,
+}
+
+/// The page itself.
+pub(super) const HTML: File =
+    File { kind: "text/html; charset=utf-8", text: include_str!("page/index.html") };
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// What the page consists of besides.
+pub(super) fn file(path: &str) -> Option<File> {
+    let (kind, text) = match path {
+        "/page/style.css" => ("text/css; charset=utf-8", include_str!("page/style.css")),
+        "/page/main.js" => (SCRIPT, include_str!("page/main.js")),
+        "/page/model.js" => (SCRIPT, include_str!("page/model.js")),
+        "/page/list.js" => (SCRIPT, include_str!("page/list.js")),
+        "/page/chart.js" => (SCRIPT, include_str!("page/chart.js")),
+        "/page/detail.js" => (SCRIPT, include_str!("page/detail.js")),
+        "/page/story.js" => (SCRIPT, include_str!("page/story.js")),
+        "/page/icon.svg" => ("image/svg+xml", include_str!("page/icon.svg")),
+        _ => return None,
+    };
+    Some(File { kind, text })
+}
+
+/// Only what this agent serves itself, in no frame and with no form: names and health texts come
+/// from pods, and should one ever be taken for markup, it can do nothing.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What every answer says to a browser.
+pub(super) fn protect(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (REFERRER_POLICY, "no-referrer"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}

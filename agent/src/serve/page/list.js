@@ -1,0 +1,160 @@
+// The list of patients. Only the rows that can be seen exist: with 500 patients as with five.
+import { draw } from "./chart.js";
+import { STATES, VITALS, verdict } from "./model.js";
+
+/** An element with a class and a text; text is never markup. */
+export function element(tag, name, text) {
+  const made = document.createElement(tag);
+  if (name) made.className = name;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+/** Writes only what changes, so that the page is laid out only where it does. */
+export function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+const IN_ROW = [0, 1, 2, 3];
+
+class Row {
+  constructor(id) {
+    this.root = element("div", "row");
+    this.root.id = `row-${id}`;
+    this.root.setAttribute("role", "option");
+    this.state = this.root.appendChild(element("span", "state"));
+    const name = this.root.appendChild(element("div", "name"));
+    this.name = name.appendChild(element("span"));
+    this.from = name.appendChild(element("small"));
+    this.vitals = IN_ROW.map((vital) => {
+      const cell = this.root.appendChild(element("div", "vital"));
+      cell.append(element("label", "", VITALS[vital].short ?? VITALS[vital].name));
+      return { text: cell.appendChild(element("span")), canvas: cell.appendChild(element("canvas")) };
+    });
+    const cell = this.root.appendChild(element("div", "verdict"));
+    this.verdict = cell.appendChild(element("span"));
+    this.why = cell.appendChild(element("small"));
+  }
+
+  show(patient, index, of, top, sizes) {
+    const { view, state } = patient;
+    this.uid = patient.uid;
+    this.root.style.transform = `translateY(${top}px)`;
+    this.root.setAttribute("aria-posinset", index + 1);
+    this.root.setAttribute("aria-setsize", of);
+    this.state.dataset.state = state;
+    write(this.state, STATES[state]);
+    const slash = view.name.includes("://") ? -1 : view.name.indexOf("/");
+    write(this.name, slash < 0 ? view.name.replace("http://", "") : view.name.slice(slash + 1));
+    write(this.from, slash < 0 ? `up to ${view.ceiling}` : `${view.name.slice(0, slash)} · up to ${view.ceiling}`);
+    this.root.title = view.name;
+    write(this.verdict, verdict(view.decision));
+    const sure = view.decision ? `${Math.round(view.decision.confidence * 100)} % sure` : "";
+    write(this.why, view.refused_by ? `gate: ${view.refused_by.replaceAll("_", " ")}` : view.left_alone ? `left alone: ${view.left_alone}` : [sure, reason(view)].filter(Boolean).join(", "));
+    const label = `${view.name}: ${STATES[state]}, ${verdict(view.decision)}`;
+    this.root.setAttribute("aria-label", view.refused_by ? `${label}, held back by ${view.refused_by}` : label);
+    this.vitals.forEach(({ text, canvas }, i) => {
+      const vital = VITALS[IN_ROW[i]];
+      write(text, view.decision ? vital.text(view.features[vital.key]) : "–");
+      draw(canvas, patient.history, IN_ROW[i], sizes.chart, sizes.height);
+    });
+  }
+}
+
+/** The strongest reason of a verdict that calls for something. */
+function reason(view) {
+  const first = view.decision && view.decision.action !== "no_action" ? view.reasons?.[0] : null;
+  return first ? first.feature.replaceAll("_", " ") : "";
+}
+
+export class List {
+  patients = [];
+  rows = [];
+  active = null;
+  selected = null;
+
+  constructor(root, choose) {
+    this.root = root;
+    this.choose = choose;
+    root.addEventListener("click", (event) => {
+      const row = this.rows.find(({ root: r }) => r.contains(event.target));
+      if (row) { this.active = row.uid; choose(row.uid); }
+    });
+    root.addEventListener("keydown", (event) => this.key(event));
+    root.addEventListener("focus", () => { this.active ??= this.patients[0]?.uid ?? null; this.later(); });
+    addEventListener("scroll", () => this.later(), { passive: true });
+    addEventListener("resize", () => { this.sizes = null; this.later(); });
+  }
+
+  show(patients) {
+    this.patients = patients;
+    this.later();
+  }
+
+  /** Renders once before the next frame, however much has changed. */
+  later() {
+    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.render(); });
+  }
+
+  key(event) {
+    const page = Math.max(1, Math.floor(innerHeight / this.height()) - 2);
+    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
+    const step = steps[event.key];
+    if (step !== undefined) {
+      event.preventDefault();
+      const at = this.patients.findIndex(({ uid }) => uid === this.active);
+      const next = Math.max(0, Math.min(this.patients.length - 1, at + step));
+      this.active = this.patients[next]?.uid ?? null;
+      this.reveal(next);
+      if (this.selected) this.choose(this.active, false);
+      this.later();
+    } else if ((event.key === "Enter" || event.key === " ") && this.active) {
+      event.preventDefault();
+      this.choose(this.active);
+    }
+  }
+
+  height() {
+    return Number.parseFloat(getComputedStyle(this.root).getPropertyValue("--row"));
+  }
+
+  reveal(index) {
+    const [top, height] = [this.root.getBoundingClientRect().top + index * this.height(), this.height()];
+    if (top < 0) scrollBy(0, top - height);
+    else if (top + height > innerHeight) scrollBy(0, top + 2 * height - innerHeight);
+  }
+
+  render() {
+    const height = this.height();
+    const total = this.patients.length;
+    this.root.style.height = `${total * height}px`;
+    const above = Math.max(0, -this.root.getBoundingClientRect().top);
+    const first = Math.max(0, Math.floor(above / height) - 2);
+    const last = Math.min(total, Math.ceil((above + innerHeight) / height) + 2);
+    while (this.rows.length < last - first) {
+      const row = new Row(this.rows.length);
+      this.rows.push(row);
+      this.root.append(row.root);
+    }
+    this.sizes ??= this.measure();
+    let active = null;
+    this.rows.forEach((row, i) => {
+      // The same patient keeps its row while others scroll in and out.
+      const index = first + ((i - first) % this.rows.length + this.rows.length) % this.rows.length;
+      row.root.hidden = index >= last;
+      if (index >= last) { row.uid = null; return; }
+      const patient = this.patients[index];
+      row.show(patient, index, total, index * height, this.sizes);
+      row.root.classList.toggle("active", patient.uid === this.active);
+      row.root.setAttribute("aria-selected", patient.uid === this.selected);
+      if (patient.uid === this.active) active = row.root.id;
+    });
+    if (active) this.root.setAttribute("aria-activedescendant", active);
+    else this.root.removeAttribute("aria-activedescendant");
+  }
+
+  measure() {
+    const box = this.rows[0]?.vitals[0].canvas.getBoundingClientRect();
+    return box?.width ? { chart: box.width, height: box.height } : null;
+  }
+}

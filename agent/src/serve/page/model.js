@@ -1,0 +1,132 @@
+// What is known of the node: every event brings what changed, and the model keeps the rest.
+
+/** The vital signs, in the order of the columns, and how each is written. */
+export const VITALS = [
+  { key: "http_request_rate", name: "Requests/s", short: "Req/s", most: 1, text: (v) => count(v) },
+  { key: "http_5xx_ratio", name: "5xx", most: 1, fixed: true, bad: 0, text: (v) => percent(v * 100) },
+  { key: "cpu_usage", name: "CPU", most: 100, fixed: true, bad: 80, text: percent },
+  { key: "memory_usage", name: "Memory", most: 100, fixed: true, bad: 80, text: percent },
+  { key: "error_count", name: "Errors counted", most: 1, bad: 5, text: (v) => count(v) },
+  { key: "tcp_reset_rate", name: "TCP resets/s", most: 1, text: (v) => count(v) },
+  { key: "cpu_throttled_ratio", name: "CPU throttled", most: 1, fixed: true, text: (v) => percent(v * 100) },
+  { key: "health_latency", name: "/health takes", most: 0.05, text: (v) => `${(v * 1000).toFixed(v < 0.01 ? 1 : 0)} ms` },
+  { key: "health_failures", name: "/health failed", most: 3, bad: 0, text: (v) => `${v}×` },
+  { key: "upstream_5xx_rate", name: "Upstream 5xx/s", most: 1, text: (v) => count(v) },
+];
+
+/** The states, the most urgent first, in words. */
+export const STATES = {
+  exhausted: "exhausted", healing: "healing", verifying: "verifying", sick: "sick",
+  unknown: "not yet seen", absent: "absent", well: "well",
+};
+const URGENCY = Object.keys(STATES);
+
+const ACTIONS = { no_action: "nothing to do", reset_errors: "reset", restart_service: "restart" };
+
+/** Five minutes are kept, for as long as the page is open. */
+export const SPAN = 300;
+const KEPT = 256;
+
+export function count(v) {
+  return v >= 100 ? v.toFixed(0) : v >= 10 || v === 0 || Number.isInteger(v) ? v.toFixed(v >= 10 ? 0 : 1) : v.toFixed(v < 0.1 ? 2 : 1);
+}
+
+export function percent(v) {
+  return `${v > 0 && v < 1 ? v.toFixed(1) : v.toFixed(0)} %`;
+}
+
+/** Of a decision, in a few words. */
+export function verdict(decision) {
+  return decision ? ACTIONS[decision.action] ?? decision.action : "none yet";
+}
+
+export function stateOf(view) {
+  if (view.exhausted && view.state === "watching") return "exhausted";
+  if (view.state !== "watching") return view.state;
+  if (view.absent) return "absent";
+  if (!view.decision) return "unknown";
+  return view.decision.action === "no_action" ? "well" : "sick";
+}
+
+/** The last minutes of one patient: a ring of instants and of each vital sign at them. */
+class History {
+  constructor() {
+    this.times = new Float64Array(KEPT);
+    this.values = VITALS.map(() => new Float32Array(KEPT));
+    this.length = 0;
+    this.next = 0;
+  }
+
+  add(time, features) {
+    this.times[this.next] = time;
+    VITALS.forEach((vital, i) => { this.values[i][this.next] = features[vital.key]; });
+    this.next = (this.next + 1) % KEPT;
+    this.length = Math.min(this.length + 1, KEPT);
+  }
+
+  /** The oldest instant that is kept. */
+  first() {
+    return this.times[(this.next - this.length + KEPT) % KEPT];
+  }
+
+  /** Calls `point` with each instant and value, the oldest first. */
+  each(vital, point) {
+    for (let i = 0; i < this.length; i += 1) {
+      const at = (this.next - this.length + i + KEPT) % KEPT;
+      point(this.times[at], this.values[vital][at]);
+    }
+  }
+}
+
+export class Model {
+  patients = new Map();
+  incidents = [];
+  refusals = {};
+  about = null;
+
+  /** Takes one event in; returns what of it is new to people: incidents that began. */
+  take(event) {
+    const now = Date.now() / 1000;
+    for (const view of event.targets) {
+      const uid = view.id.uid;
+      const known = this.patients.get(uid);
+      const history = known?.history ?? new History();
+      if (view.decision) history.add(now, view.features);
+      const state = stateOf(view);
+      this.patients.set(uid, { uid, view, state, history, urgency: URGENCY.indexOf(state) });
+    }
+    if (event.roster) {
+      const present = new Set(event.roster);
+      for (const uid of this.patients.keys()) if (!present.has(uid)) this.patients.delete(uid);
+    }
+    this.about = event.about ?? this.about;
+    this.refusals = event.refusals ?? this.refusals;
+    const last = this.incidents[0]?.id ?? (event.about ? Infinity : 0);
+    this.incidents = event.incidents ?? this.incidents;
+    return this.incidents.filter((incident) => incident.id > last);
+  }
+
+  /** Those to be shown, the most urgent first. */
+  shown(state, text) {
+    const wanted = text.trim().toLowerCase();
+    const fits = (p) => (!state || p.state === state) && p.view.name.toLowerCase().includes(wanted);
+    const order = (a, b) => a.urgency - b.urgency || (a.view.name < b.view.name ? -1 : 1);
+    return [...this.patients.values()].filter(fits).sort(order);
+  }
+
+  /** How many are in each state. */
+  counts() {
+    const counts = {};
+    for (const patient of this.patients.values()) counts[patient.state] = (counts[patient.state] ?? 0) + 1;
+    return counts;
+  }
+
+  /** How many patients each gate holds back at present. */
+  heldBack() {
+    const held = {};
+    for (const { view } of this.patients.values()) {
+      if (view.refused_by) held[view.refused_by] = (held[view.refused_by] ?? 0) + 1;
+    }
+    return held;
+  }
+}

@@ -1,0 +1,70 @@
+// Incidents and refusals: what was done, and what was not.
+import { element, write } from "./list.js";
+
+const OUTCOMES = {
+  healed: "healed", not_healed: "not healed", worse: "made worse", unverified: "not verified", failed: "failed",
+};
+const RUNGS = { soft: "soft heal", restart: "restart", evict: "eviction" };
+
+/** From the intention to the outcome; both are nanoseconds since the node's start. */
+function took(incident) {
+  return incident.concluded === null ? "" : ` in ${((incident.concluded - incident.intended) / 1e9).toFixed(1)} s`;
+}
+
+/** One incident in a sentence, for those who listen. */
+export function told(incident) {
+  const rung = RUNGS[incident.rung] ?? incident.rung;
+  return `${incident.name}: ${rung}, ${incident.outcome ? OUTCOMES[incident.outcome] : "under way"}`;
+}
+
+export function incidentItem(incident) {
+  const item = element("li");
+  const head = item.appendChild(element("header"));
+  const at = new Date(incident.wall_time * 1000);
+  const time = element("time", "", at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false }));
+  time.dateTime = at.toISOString();
+  time.title = at.toLocaleString();
+  head.append(element("b", "", incident.name.replace("http://", "")), time);
+  const line = item.appendChild(element("div"));
+  line.append(`${RUNGS[incident.rung] ?? incident.rung}: `);
+  const outcome = element("span", "outcome", incident.outcome ? OUTCOMES[incident.outcome] : "under way");
+  outcome.dataset.outcome = incident.outcome ?? "pending";
+  line.append(outcome, took(incident));
+  const why = incident.reasons.filter((r) => r.share > 0.05).slice(0, 3);
+  const because = why.map((r) => `${r.feature.replaceAll("_", " ")} ${+r.value.toFixed(2)}`).join(", ");
+  const details = [
+    incident.climbed_from === null ? null : `after #${incident.climbed_from} did not help`,
+    because && `because ${because}`,
+    incident.detail,
+  ];
+  item.append(element("p", "", details.filter(Boolean).join("; ")));
+  item.querySelector("b").title = incident.name;
+  return item;
+}
+
+export class Story {
+  constructor(page) {
+    this.page = page;
+  }
+
+  incidents(list) {
+    if (this.list === list) return;
+    this.list = list;
+    this.page("incidents").replaceChildren(...list.map(incidentItem));
+    this.page("no-incidents").hidden = list.length > 0;
+  }
+
+  refusals(soFar, now) {
+    const gates = Object.keys(soFar).filter((gate) => soFar[gate] > 0 || now[gate]);
+    const body = this.page("refusals").tBodies[0];
+    while (body.rows.length > gates.length) body.deleteRow(-1);
+    gates.forEach((gate, i) => {
+      const row = body.rows[i] ?? body.insertRow();
+      while (row.cells.length < 3) row.insertCell();
+      row.cells[1].className = now[gate] ? "now" : "";
+      [gate.replaceAll("_", " "), now[gate] ?? 0, soFar[gate]].forEach((text, j) => write(row.cells[j], String(text)));
+    });
+    this.page("refusals").hidden = gates.length === 0;
+    this.page("no-refusals").hidden = gates.length > 0;
+  }
+}

@@ -1,0 +1,240 @@
+//! The server over real sockets, with a loop that gives recorded answers.
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::*;
+use crate::{
+    engine::Case,
+    guard::Gate,
+    target::{Rung, Target},
+};
+
+/// Generous: only what hangs takes this long.
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct Page {
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    /// How often the loop was asked for its targets.
+    asked: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+async fn page() -> Page {
+    let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let address = server.address().unwrap();
+    let metrics = Arc::new(Metrics::new("0").unwrap());
+    let (queries, mut asked) = mpsc::channel(8);
+    let about = About {
+        node: "node1".to_owned(),
+        version: "0",
+        max_action: Rung::Evict,
+        dry_run: false,
+        journal: false,
+    };
+    let sources = Sources { metrics: Arc::clone(&metrics), queries, state_dir: None, about };
+    tokio::spawn(server.run(sources));
+    let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Some(query) = asked.recv().await {
+            if let Query::Targets(reply) = query {
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let name = "shop/<img src=x>\n\ndata: {}";
+                let case = Case::new(Target::for_tests(name, 1));
+                let _ = reply.send(vec![TargetView::of(&case)]);
+            }
+        }
+    });
+    Page { address, metrics, asked: count }
+}
+
+impl Page {
+    /// Sends a request, and returns the connection.
+    async fn send(&self, method: &str, path: &str, headers: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// The whole answer.
+    async fn ask(&self, method: &str, path: &str, headers: &str) -> String {
+        let mut stream = self.send(method, path, &format!("{headers}Connection: close\r\n")).await;
+        let mut answer = String::new();
+        timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    }
+
+    async fn listen(&self) -> Events {
+        Events { stream: self.send("GET", "/events", "").await, heard: String::new() }
+    }
+}
+
+/// Somebody who listens.
+struct Events {
+    stream: TcpStream,
+    heard: String,
+}
+
+impl Events {
+    /// The next event, without HTTP's chunks around it.
+    async fn next(&mut self) -> Value {
+        let mut part = [0; 4096];
+        loop {
+            if let Some(start) = self.heard.find("data: ")
+                && let Some(end) = self.heard[start..].find("\n\n")
+            {
+                let event = serde_json::from_str(&self.heard[start + 6..start + end]).unwrap();
+                self.heard.drain(..start + end);
+                return event;
+            }
+            let n = timeout(LIMIT, self.stream.read(&mut part)).await.unwrap().unwrap();
+            assert_ne!(n, 0, "the answer ended: {}", self.heard);
+            self.heard.push_str(std::str::from_utf8(&part[..n]).unwrap());
+        }
+    }
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+#[tokio::test]
+async fn a_browser_gets_the_page_and_everybody_else_text() {
+    let page = page().await;
+    let html = page.ask("GET", "/", "Accept: text/html,*/*;q=0.8\r\n").await;
+    assert!(html.starts_with("HTTP/1.1 200") && body(&html).starts_with("<!doctype html>"));
+    let text = page.ask("GET", "/", "Accept: */*\r\n").await;
+    assert!(text.starts_with("HTTP/1.1 200") && body(&text).starts_with("Paramedic:"), "{text}");
+}
+
+#[tokio::test]
+async fn the_page_consists_of_what_is_served_and_of_nothing_else() {
+    let page = page().await;
+    let mut wanted = vec!["/".to_owned()];
+    let mut seen = Vec::new();
+    while let Some(path) = wanted.pop() {
+        let answer = page.ask("GET", &path, "Accept: text/html\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        let folder = path.rsplit_once('/').unwrap().0;
+        for quoted in body(&answer).split('"') {
+            let file = quoted.strip_prefix("./").map(|file| format!("{folder}/{file}"));
+            let file = file.or_else(|| quoted.starts_with("page/").then(|| format!("/{quoted}")));
+            if let Some(file) = file.filter(|file| !seen.contains(file)) {
+                seen.push(file.clone());
+                wanted.push(file);
+            }
+        }
+        // The scheme alone is looked for in names.
+        let elsewhere = |text: &&str| {
+            text.contains("://") && !text.contains("www.w3.org/2000/svg") && text.len() > 8
+        };
+        assert_eq!(body(&answer).split('"').find(elsewhere), None, "{path}");
+        // What the policy would refuse anyway.
+        for inline in ["<style", " style=", "onclick=", "innerHTML", "eval("] {
+            assert!(!body(&answer).contains(inline), "{path} has {inline}");
+        }
+    }
+    assert_eq!(seen.len(), 8, "{seen:?}");
+}
+
+#[tokio::test]
+async fn every_answer_is_protected() {
+    let page = page().await;
+    for path in ["/", "/metrics", "/page/main.js", "/no/such/page", "/api/v1/targets"] {
+        let answer = page.ask("GET", path, "Accept: text/html\r\n").await.to_ascii_lowercase();
+        let policy = answer.lines().find_map(|line| line.strip_prefix("content-security-policy: "));
+        let policy = policy.unwrap_or_else(|| panic!("{path} has no policy: {answer}"));
+        assert!(
+            policy.starts_with("default-src 'none';") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(answer.contains("\r\nx-content-type-options: nosniff\r\n"), "{path}");
+        assert!(answer.contains("\r\nreferrer-policy: no-referrer\r\n"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_can_be_changed() {
+    let page = page().await;
+    for path in ["/", "/events", "/api/v1/targets", "/page/main.js"] {
+        for method in ["POST", "PUT", "DELETE", "PATCH"] {
+            let answer = page.ask(method, path, "Content-Length: 0\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 405"), "{method} {path}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_tell_everything_first_and_then_what_changed() {
+    let page = page().await;
+    let mut events = page.listen().await;
+    let first = events.next().await;
+    assert_eq!(first["about"]["node"], "node1");
+    assert_eq!(first["roster"].as_array().unwrap().len(), 1);
+    assert_eq!(first["targets"][0]["name"], "shop/<img src=x>\n\ndata: {}");
+    assert_eq!(first["refusals"]["cooldown"], 0);
+    page.metrics.refusal(Gate::Cooldown);
+    let mut second = events.next().await;
+    while second.get("refusals").is_none() {
+        second = events.next().await;
+    }
+    assert_eq!(second["refusals"]["cooldown"], 1);
+    assert!(second.get("about").is_none() && second["targets"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_loop_is_asked_only_while_somebody_listens() {
+    let page = page().await;
+    let asked = || page.asked.load(std::sync::atomic::Ordering::Relaxed);
+    page.ask("GET", "/", "").await;
+    assert_eq!(asked(), 0);
+    let mut events = page.listen().await;
+    events.next().await;
+    events.next().await;
+    drop(events);
+    // The server notices at its next word; afterwards the count stands still for a while.
+    let quiet = async {
+        let mut before = asked();
+        loop {
+            sleep(Duration::from_secs(2)).await;
+            if asked() == before {
+                return;
+            }
+            before = asked();
+        }
+    };
+    timeout(LIMIT, quiet).await.unwrap();
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_listeners() {
+    let page = page().await;
+    let mut listeners = Vec::new();
+    for _ in 0..16 {
+        let mut events = page.listen().await;
+        events.next().await;
+        listeners.push(events);
+    }
+    let refused = page.ask("GET", "/events", "").await.to_ascii_lowercase();
+    assert!(refused.starts_with("http/1.1 503"), "{refused}");
+    assert!(refused.contains("\r\nretry-after: 10\r\n"), "{refused}");
+    drop(listeners);
+    let free = async {
+        loop {
+            let mut stream = page.send("GET", "/events", "").await;
+            let mut head = [0; 12];
+            stream.read_exact(&mut head).await.unwrap();
+            if &head == b"HTTP/1.1 200" {
+                return;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(LIMIT, free).await.unwrap();
+}
