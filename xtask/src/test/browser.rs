@@ -31,9 +31,12 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// More patients than these are copies: it is the page that is tested with them. What 500 cost the
 /// agent is measured by `cargo xtask bench`.
 const MOST_REAL: usize = 30;
-/// While 500 patients are scrolled through, 19 of 20 frames come within this; the browser draws
-/// without a graphics card here.
-const FRAME_MS: f64 = 50.0;
+/// What the page's own thread may compute for one frame while 500 patients are scrolled through: a
+/// screen asks for one every 16.7 ms. It is processor time, for frames come as late as the machine
+/// is busy with other things.
+const FRAME_MS: f64 = 10.0;
+/// And for one event with a quarter of them in it, with all that is drawn for it: more is felt.
+const EVENT_MS: f64 = 50.0;
 
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let home = workspace.target.join("browser");
@@ -124,6 +127,15 @@ impl<'a> Stage<'a> {
         self.look("light", [1440, 900])
     }
 
+    /// Processor time of the page's thread so far, in milliseconds.
+    fn busy(&mut self) -> Result<f64> {
+        let answer = self.browser.call("Performance.getMetrics", &json!({}))?;
+        let metrics = answer["metrics"].as_array().context("no metrics of the page")?;
+        let task = metrics.iter().find(|metric| metric["name"] == "TaskDuration");
+        let seconds = task.and_then(|metric| metric["value"].as_f64());
+        Ok(seconds.context("no TaskDuration")? * 1000.0)
+    }
+
     fn is(&mut self, what: &str, expression: &str) -> Result<()> {
         self.browser.until(what, LIMIT, expression).map(|_| ())
     }
@@ -190,6 +202,14 @@ fn keys_do_what_they_should(stage: &mut Stage<'_>) -> Result<()> {
     stage.pictures("list")
 }
 
+/// Counts the events of four seconds, as the page hears them.
+const EVENTS: &str = "new Promise((done) => {
+    let events = 0;
+    const source = new EventSource('events');
+    source.onmessage = () => { events += 1; };
+    setTimeout(() => { source.close(); done(Math.max(1, events)); }, 4000);
+})";
+
 /// Scrolls for five seconds while events come, and measures each frame.
 const SCROLL: &str = "new Promise((done) => {
     const frames = []; let last = performance.now(); const end = last + 5000; let step = 60;
@@ -210,16 +230,26 @@ fn five_hundred_move_smoothly(stage: &mut Stage<'_>) -> Result<()> {
     let rows = "document.querySelectorAll('.row').length < 60";
     stage.is("only what can be seen exists", rows)?;
     stage.pictures("list")?;
+    let timing = json!({ "timeDomain": "threadTicks" });
+    stage.browser.call("Performance.enable", &timing)?;
+    let before = stage.busy()?;
+    let events = stage.browser.evaluate(EVENTS)?.as_f64().context("no count of events")?;
+    let event = (stage.busy()? - before) / events;
+    let before = stage.busy()?;
     let frames = stage.browser.evaluate(SCROLL)?;
     let frames: Vec<f64> =
         frames.as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-    ensure!(frames.len() > 50, "only {} frames in 5 s", frames.len());
+    ensure!(frames.len() > 20, "only {} frames in 5 s", frames.len());
+    let frame = (stage.busy()? - before) / frames.len() as f64;
     let at = |part: f64| frames[((frames.len() - 1) as f64 * part) as usize];
-    let (median, p95, most) = (at(0.5), at(0.95), at(1.0));
     println!(
-        "    {} frames in 5 s: median {median:.1} ms, p95 {p95:.1} ms, longest {most:.1} ms",
-        frames.len()
+        "    {frame:.1} ms of processor time a frame, {event:.1} ms an event; {} frames in 5 s, every \
+         {:.1} ms (median), {:.1} ms (p95)",
+        frames.len(),
+        at(0.5),
+        at(0.95)
     );
-    ensure!(p95 <= FRAME_MS, "one frame in 20 takes {p95:.0} ms or more, which is not smooth");
+    ensure!(frame <= FRAME_MS, "a frame takes {frame:.1} ms of processor time: it is not smooth");
+    ensure!(event <= EVENT_MS, "an event takes {event:.1} ms of processor time: it is felt");
     Ok(())
 }
