@@ -18,4 +18,5 @@ pub mod cluster;
 pub mod engine;
 pub mod run;
 pub mod serve;
+pub mod replay;
 pub mod cli;

@@ -4,6 +4,8 @@ mod check;
 mod explain;
 mod incidents;
 pub mod logging;
+mod record;
+mod replay;
 mod rung;
 mod start;
 mod state_dir;
@@ -39,6 +41,7 @@ enum Command {
     Explain(explain::Explain),
     Check(check::Check),
     Incidents(incidents::Incidents),
+    Replay(replay::Replay),
 }
 
 /// Arguments that are each well-formed and make no sense: the exit code for it is 2.
@@ -58,6 +61,7 @@ impl Cli {
             Command::Explain(explain) => explain.run().await,
             Command::Check(check) => check.run(),
             Command::Incidents(incidents) => incidents.run(),
+            Command::Replay(replay) => replay.run(),
         }
     }
 }
