@@ -1,5 +1,5 @@
 //! The app's work and its health: the routes that illnesses touch.
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use serde_json::json;
@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use super::Outcome;
 use super::reply::{Reply, ResetConnection, json};
 use crate::state::App;
+use crate::upstream;
 
 /// `GET /data`.
 pub(super) async fn get(app: &App) -> Outcome {
@@ -16,8 +17,16 @@ pub(super) async fn get(app: &App) -> Outcome {
     if illnesses.resets().is_some_and(|resets| app.dice.happens(resets.ratio)) {
         return Err(ResetConnection);
     }
-    if app.dice.happens(illnesses.failure_ratio(app.data_failure_ratio)) {
+    if app.dice.happens(illnesses.failure_ratio(app.data_failure_ratio, app.uptime())) {
         return Ok(error(app, "the data could not be retrieved"));
+    }
+    toil(app.work);
+    if let Some(upstream) = app.upstream
+        && !upstream::answers(upstream).await
+    {
+        let error_count = app.tally.error();
+        let body = json!({ "error": "the service behind fails", "error_count": error_count });
+        return Ok(json(StatusCode::BAD_GATEWAY, &body));
     }
     let body = json!({ "message": "data retrieved", "data": [1, 2, 3, 4, 5] });
     Ok(json(StatusCode::OK, &body))
@@ -45,6 +54,14 @@ async fn work(app: &App) {
     app.ward.wait_until_not(|now| now.stuck().is_some()).await;
     if let Some(slow) = app.ward.illnesses().slow() {
         sleep(Duration::from_millis(slow.milliseconds.get())).await;
+    }
+}
+
+/// Keeps the CPU busy, as computing an answer would: other requests wait meanwhile.
+fn toil(length: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < length {
+        std::hint::spin_loop();
     }
 }
 
