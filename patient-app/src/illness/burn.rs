@@ -47,7 +47,7 @@ impl Drop for Burning {
 fn spin(stop: &AtomicBool, percent: u64) {
     const PERIOD: Duration = Duration::from_millis(10);
     let share = PERIOD.mul_f64(percent as f64 / 100.0);
-    let mut x = 0_u64;
+    let (mut x, mut due) = (0_u64, Instant::now());
     while !stop.load(Ordering::Relaxed) {
         let begun = Instant::now();
         while begun.elapsed() < share && !stop.load(Ordering::Relaxed) {
@@ -57,7 +57,10 @@ fn spin(stop: &AtomicBool, percent: u64) {
             }
         }
         if percent < 100 {
-            thread::sleep(PERIOD.saturating_sub(begun.elapsed()));
+            // By the clock, so that waking up late does not make the periods longer; but what a busy
+            // machine withheld for long is not caught up with.
+            due = (due + PERIOD).max(begun);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
         }
     }
 }

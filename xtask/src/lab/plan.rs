@@ -70,17 +70,17 @@ pub(crate) fn plan(seed: u64, faults: usize, shape: Shape) -> Vec<Batch> {
 }
 
 fn draw(rng: &mut Rng, id: u32, kind: Kind) -> Episode {
-    let steady = Load::Steady(rng.u32(5..=25));
+    let steady = Load::Steady(rng.u32(4..=16));
     let any = match rng.u8(0..10) {
         0..3 => Load::Idle,
         3..7 => steady,
-        _ => Load::Bursty(rng.u32(15..=40)),
+        _ => Load::Bursty(rng.u32(12..=30)),
     };
     let load = match kind {
         Kind::HealthyIdle | Kind::Quota => Load::Idle,
         Kind::HealthySteady | Kind::HealthyRareErrors | Kind::LiesSick | Kind::CpuBurn => steady,
         Kind::HealthyFullCache | Kind::HighLoad => steady,
-        Kind::HealthyBursty => Load::Bursty(rng.u32(15..=60)),
+        Kind::HealthyBursty => Load::Bursty(rng.u32(15..=40)),
         _ => any,
     };
     let intensity = rng.f64();

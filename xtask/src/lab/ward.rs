@@ -52,7 +52,7 @@ impl Bed {
         let work = match episode.kind {
             Kind::Quota => "20000",
             Kind::HighLoad => "200",
-            _ => "500",
+            _ => "100",
         };
         let mut arguments =
             vec!["--data-failure-ratio", &errors, "--seed", &seed, "--work-microseconds", work];
@@ -91,7 +91,7 @@ impl Bed {
             Kind::Stuck => self.ill("stuck", &Value::Null),
             Kind::Leak => self.ill("leak", &leak(&self.episode, 16)),
             Kind::CpuBurn => {
-                let percent = between(17.0, 18.5) as u32;
+                let percent = between(17.0, 19.0) as u32;
                 let by = "reset_errors";
                 let burn = json!({ "threads": 1, "percent": percent, "cleared_by": by });
                 self.ill("burn", &burn)?;
@@ -146,7 +146,7 @@ impl Bed {
             }
             // Nearly full: it does little but look for memory.
             Kind::Leak if at(5000) => {
-                self.ill("burn", &json!({ "threads": 1, "percent": 17 }))?;
+                self.ill("burn", &json!({ "threads": 1, "percent": 18 }))?;
                 let milliseconds = 1200 + (800.0 * intensity) as u32;
                 self.ill("slow", &json!({ "milliseconds": milliseconds }))
             }
