@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use jiff::Timestamp;
 
-use super::{Args, kind::Remedy, record::Measured, rows};
+use super::{kind::Remedy, record::Measured, rows};
 
 /// The columns of the schema, as `paramedic replay --rows` names them.
 const FEATURES: &str = "cpu_usage,memory_usage,error_count,uptime,hour_of_day,http_5xx_rate,\
@@ -18,7 +18,7 @@ const FEATURES: &str = "cpu_usage,memory_usage,error_count,uptime,hour_of_day,ht
                         cpu_throttled_ratio,health_failures,health_latency,upstream_5xx_rate";
 
 /// Writes `rows.csv.gz`, `episodes.jsonl` and `README.md`.
-pub(crate) fn put_together(folders: &[PathBuf], into: &Path, args: &Args) -> Result<()> {
+pub(crate) fn put_together(folders: &[PathBuf], into: &Path, how: &str) -> Result<()> {
     fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
     let mut episodes: Vec<Measured> = Vec::new();
     let path = into.join("rows.csv.gz");
@@ -47,7 +47,7 @@ pub(crate) fn put_together(folders: &[PathBuf], into: &Path, args: &Args) -> Res
         lines += "\n";
     }
     fs::write(into.join("episodes.jsonl"), lines)?;
-    let about = about(&episodes, count, &labelled, args);
+    let about = about(&episodes, count, &labelled, how);
     fs::write(into.join("README.md"), &about)?;
     println!("{about}\nWritten to {}", into.display());
     Ok(())
@@ -57,7 +57,7 @@ fn about(
     episodes: &[Measured],
     rows: usize,
     labelled: &BTreeMap<String, usize>,
-    args: &Args,
+    how: &str,
 ) -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let date = Timestamp::now().strftime("%Y-%m-%d");
@@ -70,7 +70,7 @@ fn about(
     let of = |label: &str| labelled.get(label).copied().unwrap_or(0);
     let mut text = format!(
         "# Recorded episodes\n\n\
-         Written by `cargo xtask lab --episodes {} --seed {} --at-once {} --healthy {}`; do not \
+         Written by `cargo xtask lab {how}`; do not \
          edit. The same command records others of the same kind: the plan repeats, the machine's \
          moods do not.\n\n\
          - recorded {date} on {} cores, kernel {}\n\
@@ -84,10 +84,6 @@ fn about(
          `episodes.jsonl` holds what was planned and measured of each episode.\n\n\
          | kind | episodes | no_action | reset_errors | restart_service | clients suffered |\n\
          | --- | --- | --- | --- | --- | --- |\n",
-        args.episodes,
-        args.seed,
-        args.at_once,
-        args.healthy,
         std::thread::available_parallelism().map_or(0, usize::from),
         kernel.trim(),
         episodes.len(),

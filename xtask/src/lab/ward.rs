@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::{
     libc,
     sys::{
@@ -165,20 +165,22 @@ impl Bed {
                 Ok(())
             }
             Remedy::RestartService => {
+                let lives = self.patient.lives();
                 self.terminate()?;
-                self.reborn()
+                self.reborn(lives)
             }
         }
     }
 
-    /// A new process has taken its place: what came from outside is there again.
-    pub(crate) fn reborn(&mut self) -> Result<()> {
-        if self.episode.kind == Kind::Slow {
-            let deadline = Instant::now() + START_LIMIT;
-            while self.patient.get("/healthz").is_err() && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(20));
-            }
-            self.slow()?;
+    /// After so many lives a new process takes its place: what came from outside is there again.
+    pub(crate) fn reborn(&mut self, lives: u32) -> Result<()> {
+        if self.episode.kind != Kind::Slow {
+            return Ok(());
+        }
+        let deadline = Instant::now() + START_LIMIT;
+        while self.patient.lives() == lives || self.slow().is_err() {
+            ensure!(Instant::now() < deadline, "the patient does not come back");
+            thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
