@@ -127,9 +127,10 @@ def thin(data: Recorded) -> Recorded:
         f"{e} {a} {p} {label}"
         for e, a, p, label in zip(data.episode, data.arm, data.phase, data.labels, strict=True)
     ]
+    _, key = np.unique(keys, return_inverse=True)
+    order = np.argsort(key, kind="stable")
     keep = np.zeros(len(data), dtype=bool)
-    for key in np.unique(keys):
-        mine = np.flatnonzero(np.array(keys) == key)
+    for mine in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
         step = max(1.0, len(mine) / KEPT)
         keep[mine[(np.arange(0, len(mine), step)).astype(int)]] = True
     return data.where(keep)

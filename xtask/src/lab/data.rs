@@ -2,29 +2,21 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufWriter, Read as _, Write as _},
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use flate2::read::GzDecoder;
 use jiff::Timestamp;
 
 use super::{kind::Remedy, record::Measured, rows};
-
-/// The columns of the schema, as `paramedic replay --rows` names them.
-const FEATURES: &str = "cpu_usage,memory_usage,error_count,uptime,hour_of_day,http_5xx_rate,\
-                        http_5xx_ratio,http_request_rate,tcp_reset_rate,tcp_retransmit_rate,\
-                        cpu_throttled_ratio,health_failures,health_latency,upstream_5xx_rate";
 
 /// Writes `rows.csv.gz`, `episodes.jsonl` and `README.md`.
 pub(crate) fn put_together(folders: &[PathBuf], into: &Path, how: &str) -> Result<()> {
     fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
     let mut episodes: Vec<Measured> = Vec::new();
-    let path = into.join("rows.csv.gz");
-    let mut out =
-        GzEncoder::new(BufWriter::new(File::create(&path)?), Compression::best());
-    writeln!(out, "{},{FEATURES}", rows::HEAD)?;
+    let mut lines = vec![rows::head()];
     let (mut count, mut labelled) = (0_usize, BTreeMap::<String, usize>::new());
     for folder in folders {
         let text = fs::read_to_string(folder.join("episodes.json"))?;
@@ -37,10 +29,10 @@ pub(crate) fn put_together(folders: &[PathBuf], into: &Path, how: &str) -> Resul
             let label = line.split(',').nth(4).unwrap_or_default();
             *labelled.entry(label.to_owned()).or_default() += 1;
             count += 1;
+            lines.push(line.to_owned());
         }
-        out.write_all(text.as_bytes())?;
     }
-    out.finish()?.flush()?;
+    rows::write_lines(&into.join("rows.csv.gz"), lines.into_iter())?;
     let mut lines = String::new();
     for episode in &episodes {
         lines += &serde_json::to_string(episode)?;

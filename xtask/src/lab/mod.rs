@@ -8,7 +8,7 @@ mod kind;
 mod plan;
 mod progress;
 mod record;
-mod rows;
+pub(crate) mod rows;
 mod soak;
 mod truth;
 mod ward;

@@ -60,18 +60,32 @@ pub(crate) struct Row {
     pub(crate) features: Vec<String>,
 }
 
-/// The first line of a file of rows, without the features' names.
-pub(crate) const HEAD: &str = "episode,kind,arm,phase,label,since_fault_s,verdict";
+/// The columns of the schema, as `paramedic replay --rows` names them.
+const SCHEMA: &str = "cpu_usage,memory_usage,error_count,uptime,hour_of_day,http_5xx_rate,\
+                      http_5xx_ratio,http_request_rate,tcp_reset_rate,tcp_retransmit_rate,\
+                      cpu_throttled_ratio,health_failures,health_latency,upstream_5xx_rate";
+
+/// The first line of a file that training reads.
+pub(crate) fn head() -> String {
+    format!("episode,kind,arm,phase,label,since_fault_s,verdict,{SCHEMA}")
+}
 
 /// Writes rows without a head, so that files can be put together.
 pub(crate) fn write(path: &Path, rows: &[Row]) -> Result<()> {
-    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut out = GzEncoder::new(BufWriter::new(file), Compression::best());
-    for row in rows {
+    write_lines(path, rows.iter().map(|row| {
         let Row { episode, kind, arm, phase, label, since_fault_s, verdict, features } = row;
         let label = label.map_or("", Remedy::name);
         let (kind, arm, features) = (kind.name(), arm.name(), features.join(","));
-        writeln!(out, "{episode},{kind},{arm},{phase},{label},{since_fault_s:.3},{verdict},{features}")?;
+        format!("{episode},{kind},{arm},{phase},{label},{since_fault_s:.3},{verdict},{features}")
+    }))
+}
+
+/// Writes lines, compressed.
+pub(crate) fn write_lines(path: &Path, lines: impl Iterator<Item = String>) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut out = GzEncoder::new(BufWriter::new(file), Compression::best());
+    for line in lines {
+        writeln!(out, "{line}")?;
     }
     out.finish()?.flush()?;
     Ok(())

@@ -2,4 +2,5 @@
 mod explaining;
 mod golden;
 mod hostile;
+mod surface;
 mod walking;

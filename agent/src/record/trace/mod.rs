@@ -32,4 +32,4 @@ pub struct Place {
 pub(crate) const MOST_TARGETS: usize = 4096;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

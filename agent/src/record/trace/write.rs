@@ -76,6 +76,12 @@ impl Trace {
         self.hand(Line(now.as_nanos(), 0, What::Did(index, rung, confidence)));
     }
 
+    /// A recording whose thread is the test.
+    #[cfg(test)]
+    pub(super) fn for_tests(lines: SyncSender<Line>) -> Self {
+        Self { lines: Some(lines), writer: None, missing: 0, switches: None }
+    }
+
     fn hand(&mut self, line: Line) {
         let Some(lines) = &self.lines else { return };
         let (at, hour) = (line.0, line.1);
