@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from generate import Ints
 from schema import CLASSES, FEATURES
 
-TREES: Final = 100
+TREES: Final = 80
 DEPTH: Final = 10
 FOLDS: Final = 5
 
@@ -86,7 +86,7 @@ def fit_forest(rows: Rows, labels: Ints, seed: int) -> RandomForestClassifier:
     forest = RandomForestClassifier(
         n_estimators=TREES,
         max_depth=DEPTH,
-        min_samples_leaf=8,
+        min_samples_leaf=10,
         # The policy is a list of conditions: a split needs most of the columns to choose from.
         max_features=0.6,
         # No class weights: they make a forest over-confident, and confidence is a gate.

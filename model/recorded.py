@@ -17,13 +17,14 @@ The hour and the uptime of a lab say nothing of the field: they are drawn anew f
 import csv
 import gzip
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import NearestNeighbors
+from sklearn.ensemble import RandomForestClassifier
 
 from generate import SPARSE_RATE, UPTIME_MAX_S, WITNESSED_RATE, Ints, remedy, to_columns
 from schema import CLASSES, FEATURES, RESET_ERRORS, RESTART_SERVICE
@@ -36,7 +37,9 @@ KEPT: Final = 16
 # Every so manieth episode of a kind is held out, whatever else is recorded.
 HELD_OUT_EVERY: Final = 4
 UPTIME_MIN_S: Final = 60.0
-NEIGHBOURS: Final = 25
+FOLDS: Final = 5
+# Least share of the rows in a leaf of the forest that says where a reset is worth trying.
+COARSE: Final = 0.05
 # A restart costs its users about as much as ten resets: a reset is tried if it helps one in ten.
 WORTH_TRYING: Final = 0.1
 
@@ -168,28 +171,33 @@ def held_out(data: Recorded) -> Bools:
     return np.isin(data.episode, chosen)
 
 
-def scaled(rows: Rows) -> NDArray[np.float64]:
-    """Distances in which a percent of CPU, an error and a request a second weigh alike."""
-    c = to_columns(rows)
-    logs = ("error_count", "http_5xx_rate", "http_request_rate", "tcp_reset_rate")
-    logs += ("tcp_retransmit_rate", "upstream_5xx_rate", "health_failures")
-    parts = [np.log1p(c[name]) for name in logs]
-    parts += [c["cpu_usage"] / 25, c["memory_usage"] / 25, 2 * c["http_5xx_ratio"]]
-    parts += [2 * c["cpu_throttled_ratio"], 3 * c["health_latency"]]
-    return np.stack(parts, axis=1)
-
-
 def mildest_first(data: Recorded, learn: Recorded) -> Recorded:
-    """Where a reset has often helped on rows like these, it is what to do first."""
+    """Where a reset has often helped on rows like these, it is what to do first.
+
+    How often is asked of a coarse forest: it tells a patient that hangs from one that fails, and is
+    too coarse to tell one episode of failing from another. No episode is asked about itself.
+    """
     treated = learn.where(np.isin(learn.measured, (RESET_ERRORS, RESTART_SERVICE)))
-    mine = np.flatnonzero(data.measured == RESTART_SERVICE)
-    if not len(mine) or len(treated) < NEIGHBOURS:
-        return data
-    nearest = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(scaled(treated.rows))
-    near = nearest.kneighbors(scaled(data.rows[mine]), return_distance=False)
-    others = treated.episode[near] != data.episode[mine][:, np.newaxis]
-    helped = (treated.measured[near] == RESET_ERRORS) & others
-    share = helped.sum(axis=1) / np.maximum(others.sum(axis=1), 1)
+    mine = data.measured == RESTART_SERVICE
     labels = data.labels.copy()
-    labels[mine[share >= WORTH_TRYING]] = RESET_ERRORS
+    for fold in range(FOLDS):
+        asked = mine & (fold_of(data.episode) == fold)
+        others = treated.where(fold_of(treated.episode) != fold)
+        if not asked.any() or len(np.unique(others.measured)) < 2:
+            continue
+        coarse = RandomForestClassifier(
+            n_estimators=50, max_depth=4, min_samples_leaf=COARSE, random_state=0
+        ).fit(decisive(others.rows), others.measured == RESET_ERRORS)
+        helped = coarse.predict_proba(decisive(data.rows[asked]))[:, 1]
+        labels[np.flatnonzero(asked)[helped >= WORTH_TRYING]] = RESET_ERRORS
     return Recorded(**(vars(data) | {"labels": labels}))
+
+
+def decisive(rows: Rows) -> Rows:
+    """What may decide."""
+    shown = [i for i, name in enumerate(FEATURES) if name not in ("uptime", "hour_of_day")]
+    return rows[:, shown]
+
+
+def fold_of(episodes: NDArray[np.str_]) -> Ints:
+    return np.array([zlib.crc32(e.encode()) % FOLDS for e in episodes], dtype=np.int64)
