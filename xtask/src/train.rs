@@ -74,8 +74,11 @@ fn readable(workspace: &Workspace, folder: &Path, number: usize) -> Result<PathB
 fn check(python: &Path, model: &Path, target: &Path) -> Result<()> {
     let out = target.join(format!("train-check-{}", std::process::id()));
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-    let outcome =
-        train(python, model, &["--out".into(), out.clone().into(), "--against".into(), model.into()]);
+    let outcome = train(
+        python,
+        model,
+        &["--out".into(), out.clone().into(), "--against".into(), model.into()],
+    );
     fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
     outcome
 }

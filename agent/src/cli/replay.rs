@@ -80,8 +80,7 @@ impl Replay {
         let printed = out.all(&self.files, &mut player, form);
         let flushed = out.out.flush();
         // Who reads may have seen enough.
-        let closed =
-            |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
+        let closed = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
         match printed {
             Err(error) if error.downcast_ref().is_some_and(closed) => return Ok(ExitCode::SUCCESS),
             other => other?,

@@ -208,7 +208,8 @@ mod tests {
     fn a_service_that_serves_is_left_alone_whatever_its_health_says() {
         let says = [(ErrorCount, 25.0), (CpuUsage, 97.0), (MemoryUsage, 97.0)];
         check(&says, RestartService, &[ErrorCount]);
-        let serves = |more: &[(Feature, f32)]| [&says[..], &[(HttpRequestRate, 9.0)], more].concat();
+        let serves =
+            |more: &[(Feature, f32)]| [&says[..], &[(HttpRequestRate, 9.0)], more].concat();
         check(&serves(&[]), NoAction, &[HttpRequestRate]);
         check(&serves(&[])[1..], NoAction, &[HttpRequestRate]);
         check(&serves(&[(HealthLatency, 0.6)]), RestartService, &[CpuUsage, MemoryUsage]);

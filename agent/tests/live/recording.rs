@@ -51,7 +51,8 @@ fn a_recorded_incident_is_decided_again_as_it_was() {
         assert_eq!(incident["rung"], remedy["rung"]);
         assert_eq!(incident["action"], remedy["decision"]["action"]);
         let confidence = |v: &Value| v.as_f64().unwrap();
-        let off = confidence(&incident["confidence"]) - confidence(&remedy["decision"]["confidence"]);
+        let off =
+            confidence(&incident["confidence"]) - confidence(&remedy["decision"]["confidence"]);
         assert!(off.abs() < 1e-6, "{off}");
         assert_eq!(remedy["target"], patient.url.as_str());
     }
@@ -74,7 +75,9 @@ fn a_recorded_incident_is_decided_again_as_it_was() {
 fn a_killed_agent_leaves_a_trace_that_says_so() {
     let (state, trace) = (Directory::new(), Directory::new());
     let (_patient, agent) = recorded(&state, &trace);
-    until("the remedy is on disk", || replay(&trace, &[]).1.contains("REMEDY restart").then_some(()));
+    until("the remedy is on disk", || {
+        replay(&trace, &[]).1.contains("REMEDY restart").then_some(())
+    });
     drop(agent);
     let (_, told) = replay(&trace, &[]);
     assert!(told.contains("a trace breaks off"), "{told}");

@@ -19,6 +19,8 @@ struct Counts {
     by_climbing: u32,
     wrong_action: u32,
     missed: u32,
+    /// Remedies before the fault, or to somebody who was well.
+    heals_on_healthy: u32,
     #[serde(skip)]
     to_heal: Vec<f64>,
     #[serde(skip)]
@@ -33,6 +35,7 @@ impl Counts {
             Verdict::Wrong => self.wrong_action += 1,
             Verdict::Missed => self.missed += 1,
         }
+        self.heals_on_healthy += graded.on_healthy.soft + graded.on_healthy.hard;
         self.by_climbing += u32::from(graded.verdict == Verdict::Right && graded.climbed);
         if graded.expected != Remedy::NoAction {
             self.to_heal.extend(graded.to_heal_s);
@@ -135,7 +138,8 @@ impl Card {
 }
 
 fn row(kind: &str, expected: &str, c: &Counts) -> String {
-    let Counts { episodes, right_action, by_climbing, wrong_action, missed, to_heal, to_well } = c;
+    let Counts { episodes, right_action, by_climbing, wrong_action, missed, .. } = c;
+    let Counts { to_heal, to_well, .. } = c;
     let both = |values: &[f64]| match (percentile(values, 50), percentile(values, 95)) {
         (Some(a), Some(b)) => format!("{a:.1} / {b:.1} s"),
         _ => "-".to_owned(),

@@ -68,13 +68,16 @@ pub(crate) enum Verdict {
 
 /// Judges an episode. Pure.
 fn judge(expected: Remedy, given: Given, well: bool) -> Verdict {
-    match (expected, given) {
-        (Remedy::NoAction, Given { soft: 0, hard: 0 }) => Verdict::Right,
-        (Remedy::NoAction, _) => Verdict::Wrong,
-        (Remedy::ResetErrors, Given { hard: 1.., .. }) => Verdict::Wrong,
-        (Remedy::ResetErrors, Given { soft: 1.., .. }) if well => Verdict::Right,
-        (Remedy::RestartService, Given { hard: 1.., .. }) if well => Verdict::Right,
-        _ => Verdict::Missed,
+    let Given { soft, hard } = given;
+    let (too_much, cured) = match expected {
+        Remedy::NoAction => (soft + hard > 0, true),
+        Remedy::ResetErrors => (hard > 0, soft > 0 && well),
+        Remedy::RestartService => (false, hard > 0 && well),
+    };
+    match (too_much, cured) {
+        (true, _) => Verdict::Wrong,
+        (false, true) => Verdict::Right,
+        (false, false) => Verdict::Missed,
     }
 }
 

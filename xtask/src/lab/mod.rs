@@ -117,12 +117,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
 }
 
-fn record_all(
-    programs: &Programs,
-    root: &Path,
-    args: &Args,
-    interrupt: &Interrupt,
-) -> Result<()> {
+fn record_all(programs: &Programs, root: &Path, args: &Args, interrupt: &Interrupt) -> Result<()> {
     let (shape, faults) = (args.shape(6, 30), args.episodes.unwrap_or(60));
     let root = root.join(args.seed.to_string());
     let batches = plan::plan(args.seed, faults, shape);
@@ -136,8 +131,7 @@ fn record_all(
             progress.skip();
             continue;
         }
-        fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         progress.tell("playing");
         let measured = again(interrupt, || record::play(programs, batch, &folder, interrupt))?;
         // Written last: a batch without it is played again.
@@ -145,10 +139,14 @@ fn record_all(
         progress.step(&note(&measured));
     }
     let into = args.into.clone().unwrap_or_else(|| root.join("data"));
-    data::put_together(&folders, &into, &format!(
-        "--episodes {faults} --seed {} --at-once {} --healthy {}",
-        args.seed, shape.faults, shape.healthy
-    ))
+    data::put_together(
+        &folders,
+        &into,
+        &format!(
+            "--episodes {faults} --seed {} --at-once {} --healthy {}",
+            args.seed, shape.faults, shape.healthy
+        ),
+    )
 }
 
 /// Plays a batch once more if the stage itself failed.
@@ -203,9 +201,10 @@ fn grade_all(
             root_of_grade.join(format!("{number:04}-{}-{}.json", shape.faults, shape.healthy));
         if let Ok(text) = fs::read(&done) {
             progress.skip();
-            all.extend(serde_json::from_slice::<Vec<Graded>>(&text).with_context(|| {
-                format!("{} is not of this lab: delete it", done.display())
-            })?);
+            all.extend(
+                serde_json::from_slice::<Vec<Graded>>(&text)
+                    .with_context(|| format!("{} is not of this lab: delete it", done.display()))?,
+            );
             continue;
         }
         progress.tell("playing");
@@ -217,7 +216,7 @@ fn grade_all(
         progress.step(&if notes.is_empty() { "all right".to_owned() } else { notes.join(", ") });
         all.extend(graded);
     }
-    let soaked = soak::replay(programs, &root.join("soak"))?;
+    let soaked = soak::replay(programs, &root.join("soak"), &arguments)?;
     let card = Card::of(&all, soaked);
     println!("\n{}", card.table());
     if args.json {

@@ -78,8 +78,12 @@ fn draw(rng: &mut Rng, id: u32, kind: Kind) -> Episode {
     };
     let load = match kind {
         Kind::HealthyIdle | Kind::Quota => Load::Idle,
-        Kind::HealthySteady | Kind::HealthyRareErrors | Kind::LiesSick | Kind::CpuBurn => steady,
-        Kind::HealthyFullCache | Kind::HighLoad => steady,
+        Kind::HealthySteady
+        | Kind::HealthyRareErrors
+        | Kind::HealthyFullCache
+        | Kind::LiesSick
+        | Kind::CpuBurn
+        | Kind::HighLoad => steady,
         Kind::HealthyBursty => Load::Bursty(rng.u32(15..=40)),
         _ => any,
     };

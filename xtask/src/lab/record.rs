@@ -131,8 +131,7 @@ fn prepare(programs: &Programs, episode: &Episode) -> Result<OnStage> {
         _ => None,
     };
     let address = upstream.as_ref().map(|u| u.url.trim_start_matches("http://").to_owned());
-    let remedies =
-        if episode.kind.is_healthy() { &Remedy::ALL[..1] } else { &Remedy::ALL[..] };
+    let remedies = if episode.kind.is_healthy() { &Remedy::ALL[..1] } else { &Remedy::ALL[..] };
     let arm = |remedy: &Remedy| {
         let name = format!("{name}-{}", remedy.name());
         let bed = Bed::prepare(programs, episode, &name, address.as_deref())?;
@@ -218,12 +217,7 @@ fn replayed(programs: &Programs, trace: &Path) -> Result<String> {
 /// After a remedy that helped, the window still holds what was before it for so long.
 const WINDOW_NS: u64 = 11_000_000_000;
 
-fn label(
-    stage: &[OnStage],
-    measured: &[Measured],
-    end: u64,
-    csv: &str,
-) -> Result<Vec<Row>> {
+fn label(stage: &[OnStage], measured: &[Measured], end: u64, csv: &str) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let arms = stage.iter().zip(measured).flat_map(|(on_stage, measured)| {
         let evident = |arm: &Arm| truth::evident_at(&arm.bed.clients.requests(), arm.fault);

@@ -72,12 +72,17 @@ pub(crate) fn head() -> String {
 
 /// Writes rows without a head, so that files can be put together.
 pub(crate) fn write(path: &Path, rows: &[Row]) -> Result<()> {
-    write_lines(path, rows.iter().map(|row| {
-        let Row { episode, kind, arm, phase, label, since_fault_s, verdict, features } = row;
-        let label = label.map_or("", Remedy::name);
-        let (kind, arm, features) = (kind.name(), arm.name(), features.join(","));
-        format!("{episode},{kind},{arm},{phase},{label},{since_fault_s:.3},{verdict},{features}")
-    }))
+    write_lines(
+        path,
+        rows.iter().map(|row| {
+            let Row { episode, kind, arm, phase, label, since_fault_s, verdict, features } = row;
+            let label = label.map_or("", Remedy::name);
+            let (kind, arm, features) = (kind.name(), arm.name(), features.join(","));
+            format!(
+                "{episode},{kind},{arm},{phase},{label},{since_fault_s:.3},{verdict},{features}"
+            )
+        }),
+    )
 }
 
 /// Writes lines, compressed.

@@ -87,7 +87,11 @@ fn play(
     let setup = Setup {
         urls: beds.iter().map(|(bed, _)| bed.patient.url.clone()).collect(),
         state_dir: state.path().to_path_buf(),
-        arguments: arguments.iter().map(|a| (*a).to_owned()).chain([trace.display().to_string()]).collect(),
+        arguments: arguments
+            .iter()
+            .map(|a| (*a).to_owned())
+            .chain([trace.display().to_string()])
+            .collect(),
     };
     let agent = Agent::start(programs, &setup, |_| ())?;
     let begun = Instant::now();
@@ -128,8 +132,8 @@ pub(crate) struct Soaked {
     pub(crate) hard: u64,
 }
 
-/// Replays every spell below `root` as if restarts were permitted.
-pub(crate) fn replay(programs: &Programs, root: &Path) -> Result<Soaked> {
+/// Replays every spell below `root` as if restarts were permitted; `arguments` name another model.
+pub(crate) fn replay(programs: &Programs, root: &Path, arguments: &[String]) -> Result<Soaked> {
     let mut all = Soaked::default();
     let Ok(spells) = fs::read_dir(root) else { return Ok(all) };
     for spell in spells {
@@ -142,7 +146,7 @@ pub(crate) fn replay(programs: &Programs, root: &Path) -> Result<Soaked> {
         parts.sort();
         ensure!(!parts.is_empty(), "{} holds no trace", spell.display());
         let mut command = Command::new(&programs.agent);
-        command.args(["replay", "--json", "--max-action", "restart"]).args(parts);
+        command.args(["replay", "--json", "--max-action", "restart"]).args(arguments).args(parts);
         let told = process::capture(&mut command)?;
         let last = told.lines().last().context("a replay that says nothing")?;
         let summary = &serde_json::from_str::<Value>(last)?["summary"];

@@ -95,7 +95,8 @@ impl Bed {
                 let by = "reset_errors";
                 let burn = json!({ "threads": 1, "percent": percent, "cleared_by": by });
                 self.ill("burn", &burn)?;
-                let slow = json!({ "milliseconds": between(550.0, 800.0) as u32, "cleared_by": by });
+                let slow =
+                    json!({ "milliseconds": between(550.0, 800.0) as u32, "cleared_by": by });
                 self.ill("slow", &slow)
             }
             Kind::Quota => {

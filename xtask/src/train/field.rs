@@ -134,7 +134,10 @@ fn write(path: &Path, labelled: &[Labelled]) -> Result<()> {
     let lines = labelled.iter().map(|row| {
         let Labelled { seen, episode, kind, label, since_fault } = row;
         let (label, features) = (label.unwrap_or_default(), seen.features.join(","));
-        format!("{episode},{kind},no_action,during,{label},{since_fault:.3},{},{features}", seen.verdict)
+        format!(
+            "{episode},{kind},no_action,during,{label},{since_fault:.3},{},{features}",
+            seen.verdict
+        )
     });
     rows::write_lines(path, std::iter::once(rows::head()).chain(lines))
 }

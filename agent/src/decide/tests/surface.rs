@@ -52,7 +52,11 @@ fn the_hour_and_the_uptime_decide_nothing() {
         &[],
         &[(Feature::ErrorCount, 6.0)],
         &[(Feature::HealthFailures, 3.0), (Feature::HealthLatency, 1.0)],
-        &[(Feature::Http5xxRate, 5.0), (Feature::Http5xxRatio, 0.5), (Feature::HttpRequestRate, 10.0)],
+        &[
+            (Feature::Http5xxRate, 5.0),
+            (Feature::Http5xxRatio, 0.5),
+            (Feature::HttpRequestRate, 10.0),
+        ],
         &[(Feature::CpuUsage, 100.0), (Feature::CpuThrottledRatio, 0.7)],
         &[(Feature::CpuUsage, 79.5), (Feature::MemoryUsage, 89.5), (Feature::ErrorCount, 5.5)],
     ];
@@ -64,7 +68,10 @@ fn the_hour_and_the_uptime_decide_nothing() {
                 moved[Feature::HourOfDay] = hour.into();
                 moved[Feature::Uptime] = uptime;
                 let again = brain.decide(&moved).unwrap();
-                assert_eq!(again.probabilities, said.probabilities, "{situation:?} {hour} {uptime}");
+                assert_eq!(
+                    again.probabilities, said.probabilities,
+                    "{situation:?} {hour} {uptime}"
+                );
             }
         }
     }
@@ -74,7 +81,8 @@ fn the_hour_and_the_uptime_decide_nothing() {
 #[test]
 fn requests_that_are_answered_well_speak_against_a_bad_health() {
     let brain = Brain::embedded();
-    let bad = [(Feature::ErrorCount, 25.0), (Feature::CpuUsage, 97.0), (Feature::MemoryUsage, 97.0)];
+    let bad =
+        [(Feature::ErrorCount, 25.0), (Feature::CpuUsage, 97.0), (Feature::MemoryUsage, 97.0)];
     assert_eq!(brain.decide(&row(&bad)).unwrap().action, Action::RestartService);
     let served = [&bad[..], &[(Feature::HttpRequestRate, 20.0)]].concat();
     assert_eq!(brain.decide(&row(&served)).unwrap().action, Action::NoAction);

@@ -267,9 +267,7 @@ impl What {
                 });
                 Self::Cleared(*index, *rung, refused)
             }
-            Event::Woken { index, at, throttled } => {
-                Self::Woken(*index, at.as_nanos(), *throttled)
-            }
+            Event::Woken { index, at, throttled } => Self::Woken(*index, at.as_nanos(), *throttled),
             Event::Looked(index, sample) => Self::Look(Box::new(Look::of(*index, sample))),
             Event::Treated { index, incident, result } => {
                 let (ended, detail) = match result {
@@ -418,15 +416,51 @@ fn counts(kernel: &KernelReading) -> [u64; 20] {
     let [f, g, h, i, j] = kernel.own_responses;
     let resets = kernel.own_resets;
     [
-        a, b, c, d, e, requests, upstream_5xx, resets_received, resets_sent, retransmits,
-        oom_kills, periods, nanoseconds, period_ns, f, g, h, i, j, resets,
+        a,
+        b,
+        c,
+        d,
+        e,
+        requests,
+        upstream_5xx,
+        resets_received,
+        resets_sent,
+        retransmits,
+        oom_kills,
+        periods,
+        nanoseconds,
+        period_ns,
+        f,
+        g,
+        h,
+        i,
+        j,
+        resets,
     ]
 }
 
 fn reading(counts: [u64; 20]) -> KernelReading {
     let [
-        a, b, c, d, e, requests, upstream_5xx, resets_received, resets_sent, retransmits,
-        oom_kills, periods, nanoseconds, period_ns, f, g, h, i, j, own_resets,
+        a,
+        b,
+        c,
+        d,
+        e,
+        requests,
+        upstream_5xx,
+        resets_received,
+        resets_sent,
+        retransmits,
+        oom_kills,
+        periods,
+        nanoseconds,
+        period_ns,
+        f,
+        g,
+        h,
+        i,
+        j,
+        own_resets,
     ] = counts;
     KernelReading {
         counters: Counters {

@@ -131,7 +131,7 @@ fn record(limit: u64, directory: &Path, rounds: u64) {
     trace.did(Moment::from_nanos(20_000), 0, Rung::Soft, 0.9);
 }
 
-fn parts(directory: &Path) -> Vec<std::path::PathBuf> {
+fn parts(directory: &Path) -> Vec<PathBuf> {
     let mut parts: Vec<_> = fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()).collect();
     parts.sort();
     parts
@@ -186,7 +186,9 @@ fn the_oldest_parts_make_room() {
     record(1 << 20, directory.path(), 1);
     let names: Vec<_> = parts(directory.path())
         .iter()
-        .map(|path| path.file_name().unwrap().to_string_lossy().chars().take(12).collect::<String>())
+        .map(|path| {
+            path.file_name().unwrap().to_string_lossy().chars().take(12).collect::<String>()
+        })
         .collect();
     let newest = names.iter().filter(|name| name.starts_with("0018")).count();
     assert_eq!(newest, 1, "{names:?}");
