@@ -30,7 +30,9 @@ use crate::{
 
 /// A soak is played in spells of so many minutes, each with fresh patients, so that it can be
 /// interrupted.
-const SPELL_MIN: u64 = 10;
+const SPELL_MIN: u64 = 20;
+/// Patients that one agent watches: finding a process looks at every other one.
+const WATCHED: usize = 65;
 /// How often the owner of a patient restarts it, in the kind that is.
 const DEPLOY: Duration = Duration::from_secs(240);
 
@@ -83,17 +85,19 @@ fn play(
         })
         .collect::<Result<Vec<_>>>()?;
     let state = tempfile::tempdir()?;
-    let arguments = ["--max-action", "observe", "--record-limit", "1024", "--record"];
-    let setup = Setup {
-        urls: beds.iter().map(|(bed, _)| bed.patient.url.clone()).collect(),
-        state_dir: state.path().to_path_buf(),
-        arguments: arguments
-            .iter()
-            .map(|a| (*a).to_owned())
-            .chain([trace.display().to_string()])
-            .collect(),
-    };
-    let agent = Agent::start(programs, &setup, |_| ())?;
+    let urls: Vec<_> = beds.iter().map(|(bed, _)| bed.patient.url.clone()).collect();
+    let mut agents = Vec::new();
+    for (number, urls) in urls.chunks(WATCHED).enumerate() {
+        interrupt.check()?;
+        let trace = trace.join(number.to_string()).display().to_string();
+        let arguments = ["--max-action", "observe", "--record-limit", "1024", "--record", &trace];
+        let setup = Setup {
+            urls: urls.to_vec(),
+            state_dir: state.path().join(number.to_string()),
+            arguments: arguments.map(str::to_owned).into(),
+        };
+        agents.push(Agent::start(programs, &setup, |_| ())?);
+    }
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(SPELL_MIN * 60) {
         interrupt.check()?;
@@ -105,7 +109,7 @@ fn play(
             }
         }
     }
-    drop(agent);
+    drop(agents);
     Ok(beds.len())
 }
 
@@ -141,19 +145,31 @@ pub(crate) fn replay(programs: &Programs, root: &Path, arguments: &[String]) -> 
         if !spell.join("done").exists() {
             continue;
         }
-        let parts = fs::read_dir(spell.join("trace"))?;
-        let mut parts: Vec<PathBuf> = parts.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
-        parts.sort();
-        ensure!(!parts.is_empty(), "{} holds no trace", spell.display());
-        let mut command = Command::new(&programs.agent);
-        command.args(["replay", "--json", "--max-action", "restart"]).args(arguments).args(parts);
-        let told = process::capture(&mut command)?;
-        let last = told.lines().last().context("a replay that says nothing")?;
-        let summary = &serde_json::from_str::<Value>(last)?["summary"];
-        all.pod_minutes += summary["target_minutes"].as_f64().unwrap_or_default();
-        let given = |rung: &str| summary["remedies"][rung].as_u64().unwrap_or_default();
-        all.soft += given("soft");
-        all.hard += given("restart") + given("evict");
+        for trace in fs::read_dir(spell.join("trace"))? {
+            all.add(&replay_one(programs, &trace?.path(), arguments)?);
+        }
     }
     Ok(all)
+}
+
+/// The summary of a replay of one agent's trace.
+fn replay_one(programs: &Programs, trace: &Path, arguments: &[String]) -> Result<Value> {
+    let parts = fs::read_dir(trace)?;
+    let mut parts: Vec<PathBuf> = parts.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
+    parts.sort();
+    ensure!(!parts.is_empty(), "{} holds no trace", trace.display());
+    let mut command = Command::new(&programs.agent);
+    command.args(["replay", "--json", "--max-action", "restart"]).args(arguments).args(parts);
+    let told = process::capture(&mut command)?;
+    let last = told.lines().last().context("a replay that says nothing")?;
+    Ok(serde_json::from_str::<Value>(last)?["summary"].take())
+}
+
+impl Soaked {
+    fn add(&mut self, summary: &Value) {
+        let given = |rung: &str| summary["remedies"][rung].as_u64().unwrap_or_default();
+        self.pod_minutes += summary["target_minutes"].as_f64().unwrap_or_default();
+        self.soft += given("soft");
+        self.hard += given("restart") + given("evict");
+    }
 }

@@ -9,13 +9,17 @@
 //! Recording never holds up the loop: a thread of its own compresses and writes; when it falls
 //! behind, lines are lost, counted, and the trace says so where they are missing.
 mod line;
+mod look;
 mod read;
+mod who;
 mod write;
 
 use std::path::PathBuf;
 
-pub use line::{Absurd, Ended, Header, Line, Look, Refused, VERSION, What, Who};
+pub use line::{Absurd, Ended, Header, Line, Refused, VERSION, What};
+pub use look::Look;
 pub use read::{Reader, TraceError};
+pub use who::Who;
 pub use write::Trace;
 
 /// Where to record, and how much to keep.

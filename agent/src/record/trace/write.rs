@@ -19,7 +19,8 @@ use tracing::{error, info, warn};
 
 use super::{
     Place,
-    line::{Header, Line, What, Who},
+    line::{Header, Line, What},
+    who::Who,
 };
 use crate::{
     engine::{Event, Index},
