@@ -1,5 +1,5 @@
 //! The app's work and its health: the routes that illnesses touch.
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::json;
@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use super::Outcome;
 use super::reply::{Reply, ResetConnection, json};
+use crate::clock::thread_cpu;
 use crate::state::App;
 use crate::upstream;
 
@@ -57,10 +58,11 @@ async fn work(app: &App) {
     }
 }
 
-/// Keeps the CPU busy, as computing an answer would: other requests wait meanwhile.
-fn toil(length: Duration) {
-    let begun = Instant::now();
-    while begun.elapsed() < length {
+/// Uses so much CPU time, as computing an answer would: other requests wait meanwhile, and where the
+/// CPU is withheld it takes longer.
+fn toil(work: Duration) {
+    let Some(begun) = thread_cpu() else { return };
+    while thread_cpu().is_some_and(|now| now.saturating_sub(begun) < work) {
         std::hint::spin_loop();
     }
 }

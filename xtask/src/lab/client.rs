@@ -42,17 +42,20 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// They ask `GET /data` of the service at `url`.
-    pub(crate) fn start(url: &str, load: Load) -> Self {
+    /// Those of the service at `url`, who have not come yet.
+    pub(crate) fn of(url: &str) -> Self {
         let shared = Arc::new(Shared::default());
-        let mut clients = Self { shared, threads: Vec::new(), url: format!("{url}/data") };
-        clients.spawn(move |begun, _| match load {
+        Self { shared, threads: Vec::new(), url: format!("{url}/data") }
+    }
+
+    /// They begin to ask `GET /data`.
+    pub(crate) fn come(&mut self, load: Load) {
+        self.spawn(move |begun, _| match load {
             Load::Idle => 2.0,
             Load::Steady(n) => f64::from(n),
             Load::Bursty(n) if begun.elapsed().as_secs() % 5 < 2 => f64::from(n),
             Load::Bursty(n) => (f64::from(n) / 10.0).max(1.0),
         });
-        clients
     }
 
     /// More clients, each so many requests a second as far as it is answered.

@@ -124,6 +124,7 @@ pub(crate) fn play(
         interrupt.check()?;
         stage.push(prepare(programs, episode, arguments)?);
     }
+    stage.iter_mut().for_each(|on_stage| on_stage.bed.open());
     let begun = Instant::now();
     while begun.elapsed() < BEFORE {
         interrupt.check()?;

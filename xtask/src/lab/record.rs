@@ -96,6 +96,7 @@ pub(crate) fn play(
         arguments: arguments.into_iter().chain([trace.display().to_string()]).collect(),
     };
     let agent = Agent::start(programs, &setup, |_| ())?;
+    stage.iter_mut().flat_map(|s| &mut s.arms).for_each(|arm| arm.bed.open());
     wait(BEFORE, interrupt)?;
     for on_stage in &mut stage {
         for arm in &mut on_stage.arms {

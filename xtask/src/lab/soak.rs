@@ -98,6 +98,7 @@ fn play(
         };
         agents.push(Agent::start(programs, &setup, |_| ())?);
     }
+    beds.iter_mut().for_each(|(bed, _)| bed.open());
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(SPELL_MIN * 60) {
         interrupt.check()?;

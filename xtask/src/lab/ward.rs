@@ -37,7 +37,7 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
-    /// Starts patient and clients. `upstream` is the address of what the patient calls.
+    /// Starts the patient; its clients have yet to come. `upstream` is the address of what the patient calls.
     pub(crate) fn prepare(
         programs: &Programs,
         episode: &Episode,
@@ -70,8 +70,14 @@ impl Bed {
         if episode.kind == Kind::HealthyFullCache {
             patient.fall_ill("leak", &leak(episode, 4096))?;
         }
-        let clients = Clients::start(&patient.url, episode.load);
+        let clients = Clients::of(&patient.url);
         Ok(Self { clients, nuisance: None, patient, episode: episode.clone() })
+    }
+
+    /// Its clients come: after the agent, which has to look for its patients among all the
+    /// connections that there are.
+    pub(crate) fn open(&mut self) {
+        self.clients.come(self.episode.load);
     }
 
     /// Makes it ill as the episode says.
