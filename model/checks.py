@@ -14,8 +14,6 @@ from schema import CLASSES, FEATURES, KERNEL_FEATURES, NO_ACTION, RESET_ERRORS, 
 SURE: Final = 0.8
 PARITY: Final = 1e-6
 SAMPLE_SEED: Final = 11
-# Of arbitrary rows; a few of them lie on an edge.
-MIN_STEADY: Final = 0.99
 
 Rows = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -73,11 +71,13 @@ def must_be_sure(rows: Rows) -> Bools:
     return away & (~np.isin(errors, (5, 6, 10, 11)) | ((cpu < 79) & (memory < 79)))
 
 
+# Neutral: the kernel saw nothing, or next to nothing. Where it sees requests that are answered
+# well, it is a witness.
 SURFACE_CONTEXTS: Final[tuple[dict[str, float], ...]] = (
     {},
-    {"uptime": 0.0, "hour_of_day": 0.0, "http_request_rate": 1.0},
-    {"uptime": 86_400.0, "hour_of_day": 23.0, "http_request_rate": 200.0, "health_latency": 0.02},
-    {"uptime": UPTIME_MAX_S, "hour_of_day": 5.0, "http_request_rate": 20_000.0},
+    {"uptime": 0.0, "hour_of_day": 0.0, "http_request_rate": 0.5},
+    {"uptime": 86_400.0, "hour_of_day": 23.0, "health_latency": 0.02},
+    {"uptime": UPTIME_MAX_S, "hour_of_day": 5.0, "http_request_rate": 0.2},
 )
 
 
@@ -116,10 +116,10 @@ def check_scenarios(brain: Brain) -> Result:
     return Result("scenarios", f"{len(rows)} right; lowest confidence {lowest:.3f}")
 
 
-def check_invariance(brain: Brain) -> Result:
+def check_invariance(brain: Brain, recorded: Rows) -> Result:
     """The hour and the uptime alone never change a verdict."""
     scenarios = np.stack([s.row() for s in SCENARIOS])
-    rows = np.concatenate([scenarios, generate(1000, SAMPLE_SEED).rows])
+    rows = np.concatenate([scenarios, generate(1000, SAMPLE_SEED).rows, recorded])
     hours = np.arange(24)
     uptimes = (0, 1, 10, 60, 600, 3600, 86_400, 30 * 86_400, UPTIME_MAX_S, 4 * UPTIME_MAX_S)
     votes = np.zeros((len(rows), len(CLASSES)), dtype=np.int64)
@@ -131,13 +131,10 @@ def check_invariance(brain: Brain) -> Result:
             votes[np.arange(len(rows)), brain.calibrated(moved).argmax(axis=1)] += 1
     contexts = len(hours) * len(uptimes)
     steady = votes.max(axis=1) == contexts
-    require(steady[: len(scenarios)], scenarios, "verdict depends on the hour or the uptime")
-    if steady.mean() < MIN_STEADY:
-        require(steady, rows, "verdict depends on the hour or the uptime")
+    require(steady, rows, "verdict depends on the hour or the uptime")
     return Result(
         "hour and uptime",
-        f"{len(scenarios)} scenarios × {contexts} hours and uptimes: no verdict changes; "
-        f"{steady.mean():.2%} of {len(rows)} rows keep theirs",
+        f"{len(rows)} rows × {contexts} hours and uptimes: no verdict changes",
     )
 
 

@@ -140,6 +140,7 @@ def render(
     provenance: dict[str, Any],
     model: bytes,
     sha256: str,
+    lab: str,
 ) -> str:
     scores = Scores.of(brain, test)
     checks = table(["check", "outcome"], [[r.name, r.outcome] for r in results])
@@ -147,9 +148,11 @@ def render(
 
 Written by `cargo xtask train`; do not edit.
 
-**The data are synthetic.** Rows and labels come from `generate.py`, whose labels are a written
-policy. The scores say how well the forest repeats that policy. How well the policy heals real
-pods is not measured here, and needs recorded faults.
+**What was recorded, and what was not.** `data/` holds real faults in real processes on a real
+kernel, seen by the agent's own code and labelled by what helped ([data/README.md](data/README.md)).
+The patients are ours, their faults are ours, and the machine is one: the scores below say how the
+forest does on episodes of this kind that it has not seen. Beside them it learns synthetic rows
+(`generate.py`), which hold it to the known decision surface.
 
 - trained {provenance["trained_at"]} on {machine()}
 - {TREES} trees, depth at most {DEPTH}, {brain.node_count():,} nodes; {len(model):,} bytes
@@ -158,15 +161,19 @@ pods is not measured here, and needs recorded faults.
 ## Provenance
 {fenced(json.dumps(provenance, indent=2))}
 
-## Scores on {len(test.labels):,} held-out rows
+{lab}
+
+## Synthetic rows
+Scores on {len(test.labels):,} held-out rows: how well the forest repeats the written policy.
+
 {fenced(scores.classification())}
 
 {confusion(scores)}
 
-## By family
+### By family
 {families(test, scores)}
 
-## Calibration
+## Calibration on synthetic rows
 p_k = 1 / (1 + exp(a_k·f_k + b_k)) of the forest's f_k, then normalised. ECE over {BINS} bins of the
 verdict's confidence; Brier summed over classes.
 
@@ -175,8 +182,7 @@ verdict's confidence; Brier summed over classes.
 ## Feature importances
 {fenced(importances(brain))}
 
-`uptime` and `hour_of_day` decide nothing in the policy, so they should weigh next to nothing. Nor
-do `tcp_reset_rate` and `tcp_retransmit_rate`: they are in the schema to be told apart from illness.
+`uptime` and `hour_of_day` are hidden from the forest: they may not decide.
 
 ## Checks
 Training fails, and writes nothing, if one of these does not hold.

@@ -70,8 +70,18 @@ SCENARIOS: Final = (
     Scenario("11 errors, no kernel signals", RESTART_SERVICE, errors(11, seen=False)),
     Scenario("15 errors, no kernel signals", RESTART_SERVICE, errors(15, seen=False)),
     Scenario("8 errors beside light traffic", RESET_ERRORS, {"error_count": 8} | traffic(0.8, 5)),
+    Scenario("15 errors amid traffic", RESET_ERRORS, {"error_count": 15} | traffic(1.5, 9)),
+    Scenario("200 errors amid traffic", RESET_ERRORS, {"error_count": 200} | traffic(10, 20)),
     Scenario(
-        "15 errors beside light traffic", RESTART_SERVICE, {"error_count": 15} | traffic(1.5, 9)
+        "says it is ill, serves well",
+        NO_ACTION,
+        {"error_count": 25, "cpu_usage": 97, "memory_usage": 97} | traffic(0, 20),
+    ),
+    Scenario("full cache, serves well", NO_ACTION, {"memory_usage": 85} | traffic(0, 8)),
+    Scenario(
+        "hangs for want of CPU",
+        NO_ACTION,
+        {"cpu_throttled_ratio": 0.9, "cpu_usage": 100, "health_failures": 4, "health_latency": 1.0},
     ),
     Scenario("lying, half fail, 2 req/s", RESET_ERRORS, traffic(1.2, 2.4), kernel_first=True),
     Scenario("lying, half fail, 20 req/s", RESET_ERRORS, traffic(10, 20), kernel_first=True),

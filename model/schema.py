@@ -21,6 +21,9 @@ FEATURES: Final = (
     "upstream_5xx_rate",
 )
 
+# What the app says: the columns of the original system.
+HEALTH_FEATURES: Final = FEATURES[:5]
+
 # What the kernel saw, as opposed to what the app or the poll of /health said.
 KERNEL_FEATURES: Final = FEATURES[5:11] + FEATURES[13:]
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,20 +20,32 @@ import checks
 import export
 import generate
 import golden
+import lab_report
+import plots
+import recorded
 import report
+import schema
 from brain import Brain
 from checks import CheckFailed, Result
 from generate import Dataset
+from lab_report import Trial
+from recorded import Data, Recorded
 from report import Scores
 
 SEED: Final = 2026
 TRAIN_ROWS: Final = 40_000
 TEST_ROWS: Final = 10_000
 PARITY_ROWS: Final = 10_000
+# Synthetic rows are independent of each other; folds need no more than so many groups of them.
+SYNTHETIC_GROUPS: Final = 100
+# A new model may be this much worse on the held-out episodes: that is noise.
+TOLERANCE: Final = 0.002
 
 MODEL: Final = "healing_brain.onnx"
 GOLDEN: Final = "golden.json"
 REPORT: Final = "REPORT.md"
+DATA: Final = "data"
+PLOTS: Final = "plots"
 
 
 def main() -> int:
@@ -40,35 +53,67 @@ def main() -> int:
     here = Path(__file__).parent
     parser.add_argument("--out", type=Path, default=here, help="folder for the files written")
     parser.add_argument("--against", type=Path, help="folder whose golden rows must be repeated")
+    parser.add_argument("--recorded", type=Path, action="append", default=[], help="more episodes")
+    parser.add_argument("--old", type=Path, help="a model to be no worse than")
+    parser.add_argument("--force", action="store_true", help="write it even if it is worse")
     args = parser.parse_args()
     try:
-        train(args.out, args.against)
-    except CheckFailed as error:
+        train(args.out, args.against, [here / DATA, *args.recorded], args.old, args.force)
+    except (CheckFailed, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def train(out: Path, against: Path | None) -> None:
+def train(
+    out: Path, against: Path | None, folders: list[Path], old: Path | None, force: bool
+) -> None:
+    say("Reading recorded episodes")
+    data = recorded.load(folders, SEED)
+    for what, count in data.told.items():
+        step(f"{what}: {count:,}")
     say(f"Generating {TRAIN_ROWS + TEST_ROWS:,} synthetic rows")
     learn, test = generate.generate(TRAIN_ROWS, SEED), generate.generate(TEST_ROWS, SEED + 1)
     say("Training")
     started = time.monotonic()
-    brain = brains.fit(learn.rows, learn.labels, SEED, step)
+    brain = fit(learn, data.learn, slice(None), step)
     say(f"Trained {brain.node_count():,} nodes in {time.monotonic() - started:.0f} s")
+    say("Training on the five columns of /health alone, to compare")
+    blind = fit(learn, data.learn, slice(len(schema.HEALTH_FEATURES)), step)
     scores = Scores.of(brain, test)
     show(brain, scores)
+    trial = lab_report.Trial.of(brain, blind, data, old)
+    print(f"\nOn held-out episodes\n{trial.summary()}", flush=True)
 
-    about = provenance(scores, learn, test)
+    about = provenance(scores, learn, test, data, folders, trial)
     model = export.to_model(brain, about).SerializeToString(deterministic=True)
     say("Checking the verdicts and the export")
-    results = check(brain, model, test)
+    results = check(brain, model, test, data)
     if against:
         results += compare(model, against)
     for result in results:
         step(f"{result.name}: {result.outcome}")
-    write(out, brain, model, test, results, about)
-    say(f"Wrote {MODEL} ({len(model):,} bytes), {GOLDEN} and {REPORT} to {out}")
+    if old and trial.is_worse(TOLERANCE) and not force:
+        raise CheckFailed(
+            f"the new model is worse than {old} on the same held-out episodes (macro-F1 "
+            f"{trial.new.f1:.4f} against {trial.old.f1:.4f}); nothing was written, --force would"
+        )
+    write(out, brain, model, test, results, about, trial)
+    say(f"Wrote {MODEL} ({len(model):,} bytes), {GOLDEN}, {REPORT} and {PLOTS}/ to {out}")
+
+
+def fit(
+    learn: Dataset, real: Recorded, columns: slice, tell: Callable[[str], None]
+) -> Brain:
+    """A forest on synthetic and recorded rows; columns that it may not use are hidden from it."""
+    rows = np.concatenate([learn.rows, real.rows])
+    hidden = np.zeros_like(rows)
+    hidden[:, columns] = rows[:, columns]
+    labels = np.concatenate([learn.labels, real.labels])
+    _, episode = np.unique(real.episode, return_inverse=True)
+    synthetic = np.arange(len(learn.labels)) % SYNTHETIC_GROUPS
+    groups = np.concatenate([synthetic, SYNTHETIC_GROUPS + episode])
+    return brains.fit(hidden, labels, groups, SEED, tell)
 
 
 def say(text: str) -> None:
@@ -86,14 +131,14 @@ def show(brain: Brain, scores: Scores) -> None:
     print(f"\nSample\n{report.sample_prediction(brain)}", flush=True)
 
 
-def check(brain: Brain, model: bytes, test: Dataset) -> list[Result]:
-    rows = test.rows[:PARITY_ROWS]
+def check(brain: Brain, model: bytes, test: Dataset, data: Data) -> list[Result]:
+    rows = np.concatenate([test.rows[:PARITY_ROWS], data.held_out.rows])
     rows = np.concatenate([rows, checks.threshold_rows(brain, rows, SEED)])
     return [
         checks.check_parity(brain, export.run(model, rows), rows),
         checks.check_surface(brain),
         checks.check_scenarios(brain),
-        checks.check_invariance(brain),
+        checks.check_invariance(brain, data.held_out.rows),
     ]
 
 
@@ -109,14 +154,29 @@ def compare(model: bytes, against: Path) -> list[Result]:
     ]
 
 
-def provenance(scores: Scores, learn: Dataset, test: Dataset) -> dict[str, Any]:
+def provenance(
+    scores: Scores,
+    learn: Dataset,
+    test: Dataset,
+    data: Data,
+    folders: list[Path],
+    trial: Trial,
+) -> dict[str, Any]:
     return {
         "trained_at": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "data": "synthetic",
+        "data": "recorded and synthetic",
         "generator": {"name": generate.NAME, "version": generate.VERSION, "seed": SEED},
-        "rows": {"train": len(learn.rows), "held_out": len(test.rows)},
+        "recorded": {
+            "rows_sha256": [sha256((f / "rows.csv.gz").read_bytes()) for f in folders],
+            **data.told,
+        },
+        "rows": {
+            "train": {"synthetic": len(learn.rows), "recorded": len(data.learn)},
+            "held_out": {"synthetic": len(test.rows), "recorded": len(data.held_out)},
+        },
         "libraries": report.versions(),
         "held_out_accuracy": round(scores.accuracy(), 4),
+        "held_out_macro_f1_recorded": round(trial.new.f1, 4),
     }
 
 
@@ -127,11 +187,15 @@ def write(
     test: Dataset,
     results: list[Result],
     about: dict[str, Any],
+    trial: Trial,
 ) -> None:
     digest = sha256(model)
     out.mkdir(parents=True, exist_ok=True)
     golden.write(out / GOLDEN, brain, test.rows, SEED, digest)
-    card = report.render(brain, test, results, about, model, digest)
+    (out / PLOTS).mkdir(exist_ok=True)
+    for name, drawing in plots.draw_all(brain, trial.held_out):
+        (out / PLOTS / f"{name}.svg").write_text(drawing, encoding="utf-8")
+    card = report.render(brain, test, results, about, model, digest, trial.report(PLOTS))
     (out / REPORT).write_text(card, encoding="utf-8")
     (out / MODEL).write_bytes(model)
 

@@ -19,6 +19,7 @@ pub mod cluster;
 pub mod engine;
 pub mod run;
 pub mod serve;
+pub mod replay;
 pub mod autoscale;
 pub mod metrics_api;
 pub mod cli;

@@ -32,6 +32,9 @@ mod foreign;
 #[path = "live/held_back.rs"]
 mod held_back;
 #[cfg(test)]
+#[path = "live/recording.rs"]
+mod recording;
+#[cfg(test)]
 #[path = "live/restart_command.rs"]
 mod restart_command;
 #[cfg(test)]

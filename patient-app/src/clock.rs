@@ -14,6 +14,11 @@ pub(crate) fn process_cpu() -> Option<Duration> {
     read(ClockId::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+/// CPU time that this thread has used so far.
+pub(crate) fn thread_cpu() -> Option<Duration> {
+    read(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
 /// Milliseconds since 1970, for people and logs only.
 pub(crate) fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,5 +1,5 @@
 //! The command line.
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -30,6 +30,14 @@ pub struct Config {
     #[arg(long, default_value = "0.2")]
     pub(crate) data_failure_ratio: Ratio,
 
+    /// CPU time that one GET /data takes, in microseconds.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]
+    work_microseconds: u64,
+
+    /// A service behind this one: GET /data asks its GET /data first, and fails with it (502).
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) upstream: Option<SocketAddr>,
+
     /// Seed of every chance taken, so that a run repeats; otherwise each run differs.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
@@ -43,6 +51,11 @@ impl Config {
     /// How long the drain may take.
     pub(crate) const fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)
+    }
+
+    /// CPU time of one GET /data.
+    pub(crate) const fn work(&self) -> Duration {
+        Duration::from_micros(self.work_microseconds)
     }
 
     /// Whether requests are logged.
@@ -130,6 +143,8 @@ mod tests {
             ["--port", "65536"],
             ["--address", "somewhere"],
             ["--log", "loud"],
+            ["--upstream", "somewhere"],
+            ["--work-microseconds", "-1"],
         ] {
             let arguments = ["patient-app"].into_iter().chain(bad);
             assert!(Config::try_parse_from(arguments).is_err(), "{bad:?}");

@@ -13,6 +13,7 @@ mod dice;
 mod illness;
 mod vitals;
 mod health;
+mod upstream;
 mod state;
 mod routes;
 mod access_log;

@@ -1,7 +1,8 @@
 //! What the app knows while it runs: its counters, its illnesses, its vital signs.
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 
@@ -19,6 +20,10 @@ pub(crate) struct App {
     pub(crate) dice: Dice,
     /// Share of `/data` that fails while nothing is wrong.
     pub(crate) data_failure_ratio: Ratio,
+    /// CPU time of one `/data`.
+    pub(crate) work: Duration,
+    /// The service behind it.
+    pub(crate) upstream: Option<SocketAddr>,
     pub(crate) tally: Tally,
     pub(crate) started_at_boot_ns: u64,
     started: Instant,
@@ -35,6 +40,8 @@ impl App {
             ward: Ward::default(),
             dice: Dice::new(config.seed),
             data_failure_ratio: config.data_failure_ratio,
+            work: config.work(),
+            upstream: config.upstream,
             tally: Tally::default(),
             started_at_boot_ns: boot_nanos(),
             started: Instant::now(),
@@ -44,6 +51,11 @@ impl App {
             app.ward.start(*illness).map_err(|error| (*illness, error))?;
         }
         Ok(app)
+    }
+
+    /// How long it has run.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// The app's true health, and the measurement that it rests on.

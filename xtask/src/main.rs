@@ -15,6 +15,7 @@ mod e2e;
 mod ebpf;
 mod image;
 mod install;
+mod lab;
 mod process;
 mod stage;
 mod test;
@@ -35,6 +36,7 @@ enum Task {
     Test(test::Args),
     BuildEbpf(build_ebpf::Args),
     Image(image::Args),
+    Lab(lab::Args),
     Train(train::Args),
     Bench(bench::Args),
     E2e(e2e::Args),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&workspace, &args),
         Task::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
         Task::Image(args) => image::run(&workspace, &args),
+        Task::Lab(args) => lab::run(&workspace, &args),
         Task::Train(args) => train::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
         Task::E2e(args) => e2e::run(&workspace, &args),

@@ -1,5 +1,9 @@
-//! `cargo xtask train`: the shipped model, made anew by `model/train.py` with pinned libraries.
+//! `cargo xtask train`: the shipped model, made anew by `model/train.py` with pinned libraries from
+//! recorded episodes and the rows of the original rules.
+mod field;
+
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -7,14 +11,28 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{process, venv::Venv, workspace::Workspace};
+use crate::{demo, process, venv::Venv, workspace::Workspace};
 
-/// Train the model: writes model/healing_brain.onnx, model/golden.json and model/REPORT.md.
+/// Train the model: writes model/healing_brain.onnx, golden.json, REPORT.md and plots/.
+///
+/// Learns from model/data and from synthetic rows, which hold it to the known decision surface. With
+/// --recorded also from your own: a folder of `cargo xtask lab --into`, or one of traces of
+/// `paramedic agent --record`, in which what helped is known from what the agent did. Episodes that
+/// are held out are the same every time, so the report compares the new model with the old one on
+/// what neither has seen; a model that is worse is not written without --force.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Train into a temporary folder, compare with the committed model, and write nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["recorded", "force"])]
     check: bool,
+
+    /// Learn from these recordings as well; may be repeated
+    #[arg(long, value_name = "DIR")]
+    recorded: Vec<PathBuf>,
+
+    /// Write the new model even if it is worse
+    #[arg(long)]
+    force: bool,
 
     /// Python 3.11 or newer, to make the virtual environment with
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
@@ -27,20 +45,71 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let dir = workspace.target.join("venv");
     let what = "the training libraries (about 420 MB)";
     let python = Venv { dir, base: &args.python, what }.ready(&model.join("requirements.txt"))?;
-    if args.check { check(&python, &model, &workspace.target) } else { train(&python, &model, &[]) }
+    if args.check {
+        return check(&python, &model, &workspace.target);
+    }
+    let mut arguments: Vec<OsString> =
+        vec!["--old".into(), model.join("healing_brain.onnx").into()];
+    for (number, folder) in args.recorded.iter().enumerate() {
+        arguments.extend(["--recorded".into(), readable(workspace, folder, number)?.into()]);
+    }
+    if args.force {
+        arguments.push("--force".into());
+    }
+    train(&python, &model, &arguments)
+}
+
+/// The folder itself if it holds rows, else one with the rows of its traces.
+fn readable(workspace: &Workspace, folder: &Path, number: usize) -> Result<PathBuf> {
+    if folder.join("rows.csv.gz").exists() {
+        return Ok(folder.to_owned());
+    }
+    let agent = demo::build(workspace)?.agent;
+    let into = workspace.target.join("train").join(format!("field-{number}"));
+    field::make(&agent, folder, &into)?;
+    Ok(into)
 }
 
 /// Trains into a folder of its own, which goes away whatever comes of it.
 fn check(python: &Path, model: &Path, target: &Path) -> Result<()> {
     let out = target.join(format!("train-check-{}", std::process::id()));
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-    let outcome = train(python, model, &["--out".as_ref(), &out, "--against".as_ref(), model]);
+    let outcome = train(
+        python,
+        model,
+        &["--out".into(), out.clone().into(), "--against".into(), model.into()],
+    );
     fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
     outcome
 }
 
-fn train(python: &Path, model: &Path, args: &[&Path]) -> Result<()> {
+fn train(python: &Path, model: &Path, args: &[OsString]) -> Result<()> {
     // No bytecode: the sources' folder is left as it was found.
     process::run("train", Command::new(python).arg("-B").arg(model.join("train.py")).args(args))
         .context("the model was not trained and nothing was written; the reason stands above")
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    fn sha256(path: &Path) -> String {
+        let digest = Sha256::digest(fs::read(path).unwrap());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What the report says is about the model and the data that lie beside it.
+    #[test]
+    fn the_report_is_of_the_shipped_model_and_of_the_data_in_the_repository() {
+        let model = Workspace::find().unwrap().root.join("model");
+        let report = fs::read_to_string(model.join("REPORT.md")).unwrap();
+        let shipped = sha256(&model.join("healing_brain.onnx"));
+        assert!(report.contains(&shipped), "REPORT.md is of another model: cargo xtask train");
+        let golden = fs::read_to_string(model.join("golden.json")).unwrap();
+        assert!(golden.contains(&shipped), "golden.json is of another model: cargo xtask train");
+        let data = sha256(&model.join("data/rows.csv.gz"));
+        assert!(report.contains(&data), "REPORT.md is of other data: cargo xtask train");
+    }
 }

@@ -12,7 +12,9 @@ use kube::Client;
 use tracing::info;
 
 use super::{
-    WrongUsage, rung,
+    WrongUsage,
+    record::Record,
+    rung,
     start::{Launch, Mistakes},
 };
 use crate::{
@@ -106,6 +108,8 @@ pub(super) struct NodeAgent {
     /// Do without kernel signals, for example where the rights for eBPF cannot be had.
     #[arg(long, env = "PARAMEDIC_NO_KERNEL")]
     no_kernel: bool,
+    #[command(flatten)]
+    record: Record,
 }
 
 impl NodeAgent {
@@ -133,6 +137,7 @@ impl NodeAgent {
             state_dir: self.state_dir,
             targets: MOST_PODS,
             no_kernel: self.no_kernel,
+            record: self.record.place(),
         };
         launch.run(config, Some((client, identity))).await
     }
@@ -165,6 +170,7 @@ impl NodeAgent {
             let given = self.state_dir.display();
             mistakes.add(format!("--state-dir must be an absolute path, not {given}"));
         }
+        self.record.check(&mut mistakes);
         mistakes.none()?;
         Ok(Config {
             watched: Vec::new(),

@@ -6,6 +6,8 @@ mod explain;
 mod incidents;
 pub mod logging;
 mod metrics_api;
+mod record;
+mod replay;
 mod rung;
 mod start;
 mod state_dir;
@@ -45,6 +47,7 @@ enum Command {
     Top(top::Top),
     Check(check::Check),
     Incidents(incidents::Incidents),
+    Replay(replay::Replay),
     Completions(generate::Completions),
     Man(generate::Man),
     #[command(hide = true)]
@@ -70,6 +73,7 @@ impl Cli {
             Command::Top(top) => top.run().await,
             Command::Check(check) => check.run(),
             Command::Incidents(incidents) => incidents.run(),
+            Command::Replay(replay) => replay.run(),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
             Command::MetricsReference(reference) => reference.run(),

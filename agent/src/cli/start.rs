@@ -20,8 +20,11 @@ use crate::{
     cluster::{Cluster, Identity, Requests, events},
     decide::Brain,
     guard::Policy,
-    moment::Clock,
-    record::{Incident, JournalError, Metrics, Recorder, SharedJournal, StateLock},
+    moment::{Clock, Moment, unix_seconds},
+    record::{
+        BootId, Incident, JournalError, Metrics, Recorder, SharedJournal, StateLock,
+        trace::{Header, Place, Trace, VERSION},
+    },
     run::{Agent, Config, Node},
     serve::{About, Server, Sources},
     signal::kernel::{Kernel, Options, Probe, Status, Wakeups},
@@ -38,6 +41,8 @@ pub(super) struct Launch {
     /// How many targets the kernel side has room for.
     pub(super) targets: usize,
     pub(super) no_kernel: bool,
+    /// Where a trace is recorded, if one is.
+    pub(super) record: Option<Place>,
 }
 
 impl Launch {
@@ -65,8 +70,10 @@ impl Launch {
         };
         let node = cluster.map(|(client, identity)| node(client, identity, &metrics));
         let notices = node.as_ref().map(|node| node.notices.clone());
+        let trace = self.record.map(|place| begin_trace(place, &config)).transpose()?;
         let recorder =
             Recorder::new(Arc::clone(&metrics), journal.clone(), notices, Clock::default());
+        let recorder = recorder.with_trace(trace);
         let (queries, asked) = mpsc::channel(8);
         let state_dir = journal.map(|_| self.state_dir);
         info!(address = %server.address()?, "serving metrics and status");
@@ -85,6 +92,32 @@ impl Launch {
         drop(lock);
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A recording that says under which policy it was made.
+fn begin_trace(place: Place, config: &Config) -> anyhow::Result<Trace> {
+    let boot = BootId::current().context("which boot this is")?;
+    let (now, policy) = (Moment::now().as_nanos(), &config.policy);
+    let header = Header {
+        paramedic_trace: VERSION,
+        agent: env!("CARGO_PKG_VERSION").to_owned(),
+        run: format!("{}/{now:016x}", boot.as_str()),
+        part: 0,
+        boot_ns: now,
+        unix_s: unix_seconds(),
+        max_action: policy.max_action,
+        dry_run: policy.dry_run,
+        rules_may_restart: policy.rules_may_restart,
+        node_budget: policy.node_budget,
+        tick_ns: nanos(config.pace.tick),
+        verify_window_ns: nanos(config.pace.verify_window),
+    };
+    let directory = place.directory.display().to_string();
+    Trace::begin(place, header).with_context(|| format!("cannot record into {directory}"))
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn node(client: Client, identity: Identity, metrics: &Arc<Metrics>) -> Node {

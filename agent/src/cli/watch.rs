@@ -8,7 +8,9 @@ use std::{
 use clap::Args;
 
 use super::{
-    WrongUsage, rung,
+    WrongUsage,
+    record::Record,
+    rung,
     start::{Launch, Mistakes},
     state_dir,
 };
@@ -83,12 +85,15 @@ pub(super) struct Watch {
     /// Do without kernel signals, for example where the rights for eBPF cannot be had.
     #[arg(long)]
     no_kernel: bool,
+    #[command(flatten)]
+    record: Record,
 }
 
 impl Watch {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let state_dir = self.state_dir.clone().unwrap_or_else(state_dir::default);
         let config = self.config(&state_dir)?;
+        let record = self.record.place();
         let launch = Launch {
             listen: self.listen,
             readings: None,
@@ -96,6 +101,7 @@ impl Watch {
             state_dir,
             targets: config.watched.len(),
             no_kernel: self.no_kernel,
+            record,
         };
         launch.run(config, None).await
     }
@@ -120,6 +126,7 @@ impl Watch {
         if self.restart_command.is_some() && !self.also.is_empty() {
             mistakes.add("--restart-command restarts one service; leave out --also");
         }
+        self.record.check(&mut mistakes);
         mistakes.none()?;
         let default = match self.restart_command {
             Some(_) => Rung::Restart,

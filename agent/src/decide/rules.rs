@@ -5,15 +5,18 @@
 //!
 //! | What | Verdict |
 //! |---|---|
-//! | more than 10 errors | `restart_service` |
+//! | more than 10 errors, and hardly a request that is answered well | `restart_service` |
 //! | cpu and memory both ≥ 90 | `restart_service` |
 //! | 3 failed polls in a row; 2 while nearly all responses fail | `restart_service` |
-//! | 6–10 errors; cpu or memory ≥ 80 | `reset_errors` |
+//! | more than 5 errors; cpu or memory ≥ 80 | `reset_errors` |
 //! | a fifth of the responses fail, at least one a second, whatever `/health` says | `reset_errors` |
 //!
 //! When not to act: a throttled pod's cpu does not count (it needs CPU, not a restart); errors do
 //! not count while the pod *receives* about as many (somebody else's illness), nor when they are a
-//! small share of much traffic. Rules know no probability; their confidence is a constant, and the
+//! small share of much traffic; nothing that `/health` says counts while the kernel sees requests
+//! that are all answered well and soon; and who hangs for want of CPU would want it after a restart
+//! too. Amid traffic many errors are reset first: recorded faults look the same whether a reset
+//! clears them or only a restart. Rules know no probability; their confidence is a constant, and the
 //! guard lets them heal softly at most unless told otherwise.
 use super::{Action, Decision, Source};
 use crate::features::schema::{COUNT, Feature, FeatureVector};
@@ -35,6 +38,9 @@ const RARE_RATIO: f32 = 0.05;
 const RARE_REQUEST_RATE: f32 = 50.0;
 const STUCK_FAILURES: f32 = 3.0;
 const SUSPECT_FAILURES: f32 = 2.0;
+const WITNESSED_RATE: f32 = 1.5;
+const PROMPT_S: f32 = 0.3;
+const STARVED_RATIO: f32 = 0.5;
 
 /// Decides a finite row. The share of each column that decided is 1.
 #[must_use]
@@ -57,20 +63,22 @@ fn verdict(row: &FeatureVector) -> (Action, &'static [Feature]) {
 
     let excuse = excuse_for_errors(row);
     let throttled = row[CpuThrottledRatio] >= THROTTLED_RATIO;
+    let served = is_served(row);
     let errors = if excuse.is_empty() { row[ErrorCount] } else { 0.0 };
-    let cpu = if throttled { 0.0 } else { row[CpuUsage] };
-    let memory = row[MemoryUsage];
+    let cpu = if throttled || served { 0.0 } else { row[CpuUsage] };
+    let memory = if served { 0.0 } else { row[MemoryUsage] };
+    let served_others = row[HttpRequestRate] - row[Http5xxRate] >= WITNESSED_RATE;
     let failing =
         !is_upstream(row) && row[Http5xxRate] >= FAILING_RATE && row[Http5xxRatio] >= FAILING_RATIO;
 
-    if row[HealthFailures] >= STUCK_FAILURES {
+    if row[HealthFailures] >= STUCK_FAILURES && row[CpuThrottledRatio] < STARVED_RATIO {
         (RestartService, &[HealthFailures])
     } else if failing
         && row[Http5xxRatio] >= NEARLY_ALL_RATIO
         && row[HealthFailures] >= SUSPECT_FAILURES
     {
         (RestartService, &[Http5xxRatio, HealthFailures])
-    } else if errors > CRITICAL_ERRORS {
+    } else if errors > CRITICAL_ERRORS && !served_others {
         (RestartService, &[ErrorCount])
     } else if cpu >= CRITICAL_PERCENT && memory >= CRITICAL_PERCENT {
         (RestartService, &[CpuUsage, MemoryUsage])
@@ -86,6 +94,8 @@ fn verdict(row: &FeatureVector) -> (Action, &'static [Feature]) {
         (NoAction, excuse)
     } else if throttled {
         (NoAction, &[CpuThrottledRatio])
+    } else if served && row[CpuUsage].max(row[MemoryUsage]) >= HIGH_PERCENT {
+        (NoAction, &[HttpRequestRate])
     } else {
         (NoAction, &[])
     }
@@ -100,9 +110,19 @@ fn excuse_for_errors(row: &FeatureVector) -> &'static [Feature] {
         &[Feature::Upstream5xxRate]
     } else if rare {
         &[Feature::Http5xxRatio, Feature::HttpRequestRate]
+    } else if is_served(row) {
+        &[Feature::HttpRequestRate]
     } else {
         &[]
     }
+}
+
+/// Whether the kernel sees requests that are all answered well, and the poll an answer in time.
+fn is_served(row: &FeatureVector) -> bool {
+    row[Feature::Http5xxRate] == 0.0
+        && row[Feature::HttpRequestRate] >= WITNESSED_RATE
+        && row[Feature::HealthLatency] < PROMPT_S
+        && row[Feature::HealthFailures] == 0.0
 }
 
 fn is_upstream(row: &FeatureVector) -> bool {
@@ -182,6 +202,32 @@ mod tests {
         let busy = [&rare[..], &[(HttpRequestRate, 8000.0)]].concat();
         check(&busy, NoAction, &[Http5xxRatio, HttpRequestRate]);
         check(&[(TcpResetRate, 300.0), (TcpRetransmitRate, 50.0)], NoAction, &[]);
+    }
+
+    #[test]
+    fn a_service_that_serves_is_left_alone_whatever_its_health_says() {
+        let says = [(ErrorCount, 25.0), (CpuUsage, 97.0), (MemoryUsage, 97.0)];
+        check(&says, RestartService, &[ErrorCount]);
+        let serves =
+            |more: &[(Feature, f32)]| [&says[..], &[(HttpRequestRate, 9.0)], more].concat();
+        check(&serves(&[]), NoAction, &[HttpRequestRate]);
+        check(&serves(&[])[1..], NoAction, &[HttpRequestRate]);
+        check(&serves(&[(HealthLatency, 0.6)]), RestartService, &[CpuUsage, MemoryUsage]);
+        check(&serves(&[(HealthFailures, 3.0)]), RestartService, &[HealthFailures]);
+    }
+
+    #[test]
+    fn amid_traffic_a_reset_comes_first() {
+        let alone = [(ErrorCount, 15.0), (Http5xxRate, 1.5), (Http5xxRatio, 1.0)];
+        check(&[&alone[..], &[(HttpRequestRate, 1.5)]].concat(), RestartService, &[ErrorCount]);
+        check(&[&alone[..], &[(HttpRequestRate, 9.0)]].concat(), ResetErrors, &[ErrorCount]);
+    }
+
+    #[test]
+    fn who_hangs_for_want_of_cpu_is_not_restarted() {
+        let hangs = (HealthFailures, 4.0);
+        check(&[hangs, (CpuThrottledRatio, 0.9)], NoAction, &[CpuThrottledRatio]);
+        check(&[hangs, (CpuThrottledRatio, 0.2)], RestartService, &[HealthFailures]);
     }
 
     #[test]

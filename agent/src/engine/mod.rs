@@ -109,6 +109,12 @@ impl Engine {
         self.node.journal_writable = writable;
     }
 
+    /// Whether healing is switched off, and whether the journal takes intentions.
+    #[must_use]
+    pub const fn switches(&self) -> (bool, bool) {
+        (self.node.paused, self.node.journal_writable)
+    }
+
     /// Takes in one event. `hour` is the hour of the day, UTC. Commands are appended to `out`.
     pub fn handle(&mut self, now: Moment, hour: u8, event: Event, out: &mut Vec<Command>) {
         match event {

@@ -1,14 +1,14 @@
 //! Why not: the gates by name, and each reason as people read it.
 use std::{fmt, sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::workload::Rolling;
 use crate::target::{Obstacle, Rung};
 
 /// The gates, in the order in which they are asked: first those of the node, then, for pods, those
 /// of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
     /// The target's ceiling, the node's, or deciding by rules alone.

@@ -4,6 +4,7 @@ pub mod journal;
 pub mod metrics;
 mod recorder;
 mod shared;
+pub mod trace;
 
 pub use incident::{BootId, Incident, Intent, RecordedReason};
 pub use journal::{Journal, JournalError, StateLock};

@@ -7,12 +7,12 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Intent as Recorded, Metrics, RecordedReason, SharedJournal, incident::name_of,
-    metrics::TargetState,
+    metrics::TargetState, trace::Trace,
 };
 use crate::{
     cluster::events::Notice,
     decide::{Action, Brain, Decision, Reason, top_reasons},
-    engine::{Case, Fact, Intent, State},
+    engine::{Case, Event, Fact, Index, Intent, State},
     features::FeatureVector,
     guard::Gate,
     moment::{Clock, Moment, unix_seconds},
@@ -39,6 +39,7 @@ pub struct Recorder {
     clock: Clock,
     /// The last verdict told of each target, and when.
     told: HashMap<String, (Action, Moment)>,
+    trace: Option<Trace>,
 }
 
 impl Recorder {
@@ -50,7 +51,27 @@ impl Recorder {
         notices: Option<mpsc::Sender<Notice>>,
         clock: Clock,
     ) -> Self {
-        Self { metrics, journal, notices, clock, told: HashMap::new() }
+        Self { metrics, journal, notices, clock, told: HashMap::new(), trace: None }
+    }
+
+    /// Records a trace as well.
+    #[must_use]
+    pub fn with_trace(self, trace: Option<Trace>) -> Self {
+        Self { trace, ..self }
+    }
+
+    /// The engine is about to be told this, with the switches standing so.
+    pub(crate) fn event(&mut self, now: Moment, hour: u8, event: &Event, switches: (bool, bool)) {
+        if let Some(trace) = &mut self.trace {
+            trace.event(now, hour, event, switches);
+        }
+    }
+
+    /// The engine wants this remedy given, or, in a dry run, would have.
+    pub(crate) fn intends(&mut self, index: Index, intent: &Intent) {
+        if let Some(trace) = &mut self.trace {
+            trace.did(self.clock.now(), index, intent.rung, intent.decision.confidence);
+        }
     }
 
     /// Whether an intention could be made durable, as far as is known.

@@ -239,7 +239,9 @@ impl Agent {
                 _ => None,
             };
             let mut commands = std::mem::take(&mut self.commands);
-            self.engine.handle(self.clock.now(), utc_hour(), event, &mut commands);
+            let (now, hour) = (self.clock.now(), utc_hour());
+            self.recorder.event(now, hour, &event, self.engine.switches());
+            self.engine.handle(now, hour, event, &mut commands);
             if let Some((trigger, begun)) = look {
                 self.recorder.looked(trigger, self.clock.now().since(begun));
             }
@@ -273,6 +275,7 @@ impl Agent {
             Command::Forget(index) => self.forget(index),
             Command::Heal(index, intent) => {
                 let Some(case) = self.engine.case(index) else { return };
+                self.recorder.intends(index, &intent);
                 let treatment = treat::Treatment {
                     index,
                     life: self.senses.get(&index).map(Senses::life),
@@ -294,6 +297,9 @@ impl Agent {
                     Fact::Concluded { outcome, done, .. } => Some(done.then_some(*outcome)),
                     _ => None,
                 };
+                if let Fact::Withheld(intent) = &fact {
+                    self.recorder.intends(index, intent);
+                }
                 if let Some(case) = self.engine.case(index) {
                     self.recorder.tell(case, fact);
                 }

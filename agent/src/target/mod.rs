@@ -74,7 +74,7 @@ impl Rung {
 }
 
 /// Why a remedy that the ceiling permits cannot be given to a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Obstacle {
     /// Nobody would start the container again.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use super::parameters::Burn;
 
@@ -23,7 +24,9 @@ impl Burning {
         let mut burning = Self { stop: Arc::default(), threads: Vec::new() };
         for _ in 0..parameters.threads.get() {
             let stop = Arc::clone(&burning.stop);
-            let spawn = thread::Builder::new().name("burn".into()).spawn(move || spin(&stop));
+            let percent = parameters.percent.get();
+            let burn = move || spin(&stop, percent);
+            let spawn = thread::Builder::new().name("burn".into()).spawn(burn);
             burning.threads.push(spawn?);
         }
         Ok(burning)
@@ -39,12 +42,25 @@ impl Drop for Burning {
     }
 }
 
-fn spin(stop: &AtomicBool) {
-    let mut x = 0_u64;
+/// Spins for this share of each period. A period is a tenth of the kernel's own for CPU quotas, so
+/// that a share below a quota is never throttled.
+fn spin(stop: &AtomicBool, percent: u64) {
+    const PERIOD: Duration = Duration::from_millis(10);
+    let share = PERIOD.mul_f64(percent as f64 / 100.0);
+    let (mut x, mut due) = (0_u64, Instant::now());
     while !stop.load(Ordering::Relaxed) {
-        // Long enough to be all computation, short enough (tens of µs) to stop at once.
-        for _ in 0..50_000 {
-            x = black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        let begun = Instant::now();
+        while begun.elapsed() < share && !stop.load(Ordering::Relaxed) {
+            // Long enough to be all computation, short enough (a few µs) to keep to its share.
+            for _ in 0..5_000 {
+                x = black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+            }
+        }
+        if percent < 100 {
+            // By the clock, so that waking up late does not make the periods longer; but what a busy
+            // machine withheld for long is not caught up with.
+            due = (due + PERIOD).max(begun);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
         }
     }
 }

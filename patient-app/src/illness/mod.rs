@@ -72,14 +72,26 @@ impl Name {
                     "\"reset_errors\" (POST /heal ends it, default) or \"restart\" (POST /heal \
                      says 200 and changes nothing, not even the error count)",
                 ),
+                (
+                    "spell_ms",
+                    "comes and goes, so many milliseconds each; always there at 0, 0 to 600000, \
+                     default 0",
+                ),
             ],
             Self::Stuck => &[("healthz", "whether /healthz hangs too, default false")],
             Self::Leak => &[
                 ("mib_per_second", "speed of growth, 1 to 4096, default 16"),
                 ("max_mib", "where growth ends, 1 to 1048576, default 256"),
             ],
-            Self::Burn => &[("threads", "number of threads, 1 to 256, default 2")],
-            Self::Slow => &[("milliseconds", "delay, 1 to 600000, default 500")],
+            Self::Burn => &[
+                ("threads", "number of threads, 1 to 256, default 2"),
+                ("percent", "share of a core that each takes, 1 to 100, default 100"),
+                ("cleared_by", "\"restart\" (default) or \"reset_errors\" (POST /heal)"),
+            ],
+            Self::Slow => &[
+                ("milliseconds", "delay, 1 to 600000, default 500"),
+                ("cleared_by", "\"restart\" (default) or \"reset_errors\" (POST /heal)"),
+            ],
             Self::Resets => &[("ratio", "share of requests, 0 to 1, default 1")],
             Self::Lie => &[(
                 "as",
@@ -148,6 +160,16 @@ impl Illness {
             Name::Resets => Self::Resets(serde_json::from_value(object)?),
             Name::Lie => Self::Lie(serde_json::from_value(object)?),
         })
+    }
+
+    /// What ends it.
+    pub(crate) const fn cleared_by(&self) -> ClearedBy {
+        match self {
+            Self::Errors(Errors { cleared_by, .. })
+            | Self::Burn(Burn { cleared_by, .. })
+            | Self::Slow(Slow { cleared_by, .. }) => *cleared_by,
+            Self::Stuck(_) | Self::Leak(_) | Self::Resets(_) | Self::Lie(_) => ClearedBy::Restart,
+        }
     }
 
     pub(crate) const fn name(&self) -> Name {

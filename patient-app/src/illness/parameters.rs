@@ -1,6 +1,7 @@
 //! What each illness can be told. Bounds live in the types, so that a value out of bounds cannot
 //! be held, and the message names the bound.
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -53,13 +54,13 @@ impl<const MIN: u64, const MAX: u64> TryFrom<u64> for Bounded<MIN, MAX> {
     }
 }
 
-/// What ends the illness `errors`.
+/// What ends an illness, beside its DELETE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ClearedBy {
     /// `POST /heal`.
     ResetErrors,
-    /// Nothing but a new process: `POST /heal` says that it worked, and did nothing.
+    /// Nothing but a new process: `POST /heal` says that it worked, and changes nothing of it.
     Restart,
 }
 
@@ -78,11 +79,22 @@ pub(crate) enum Disguise {
 pub(crate) struct Errors {
     pub(crate) ratio: Ratio,
     pub(crate) cleared_by: ClearedBy,
+    /// Comes and goes: so long each, if not 0.
+    pub(crate) spell_ms: Bounded<0, 600_000>,
 }
 
 impl Default for Errors {
     fn default() -> Self {
-        Self { ratio: Ratio(0.5), cleared_by: ClearedBy::ResetErrors }
+        let cleared_by = ClearedBy::ResetErrors;
+        Self { ratio: Ratio(0.5), cleared_by, spell_ms: Bounded(0) }
+    }
+}
+
+impl Errors {
+    /// Whether they are there now, so long after the app's start: there, gone, there, in spells.
+    pub(crate) const fn are_there(self, uptime: Duration) -> bool {
+        let spell = self.spell_ms.get() as u128;
+        spell == 0 || (uptime.as_millis() / spell).is_multiple_of(2)
     }
 }
 
@@ -110,11 +122,13 @@ impl Default for Leak {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Burn {
     pub(crate) threads: Bounded<1, 256>,
+    pub(crate) percent: Bounded<1, 100>,
+    pub(crate) cleared_by: ClearedBy,
 }
 
 impl Default for Burn {
     fn default() -> Self {
-        Self { threads: Bounded(2) }
+        Self { threads: Bounded(2), percent: Bounded(100), cleared_by: ClearedBy::Restart }
     }
 }
 
@@ -122,11 +136,12 @@ impl Default for Burn {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Slow {
     pub(crate) milliseconds: Bounded<1, 600_000>,
+    pub(crate) cleared_by: ClearedBy,
 }
 
 impl Default for Slow {
     fn default() -> Self {
-        Self { milliseconds: Bounded(500) }
+        Self { milliseconds: Bounded(500), cleared_by: ClearedBy::Restart }
     }
 }
 

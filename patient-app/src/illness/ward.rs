@@ -2,6 +2,7 @@
 use std::collections::TryReserveError;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -40,8 +41,9 @@ impl Illnesses {
     }
 
     /// The share of `/data` that fails, given the share that fails while nothing is wrong.
-    pub(crate) fn failure_ratio(&self, ordinary: Ratio) -> Ratio {
-        self.errors().map_or(ordinary, |errors| errors.ratio)
+    pub(crate) fn failure_ratio(&self, ordinary: Ratio, uptime: Duration) -> Ratio {
+        let errors = self.errors().filter(|errors| errors.are_there(uptime));
+        errors.map_or(ordinary, |errors| errors.ratio)
     }
 }
 
@@ -105,12 +107,13 @@ impl Ward {
 
     /// Takes a soft heal. Whether the error count may be reset: not by a stubborn patient.
     pub(crate) fn take_soft_heal(&self) -> bool {
-        match self.illnesses().errors() {
-            Some(Errors { cleared_by: ClearedBy::Restart, .. }) => return false,
-            Some(_) => self.end(Name::Errors),
-            None => {}
+        let all = self.illnesses();
+        for name in Name::ALL {
+            if all.get(name).is_some_and(|illness| illness.cleared_by() == ClearedBy::ResetErrors) {
+                self.end(name);
+            }
         }
-        true
+        !matches!(all.errors(), Some(Errors { cleared_by: ClearedBy::Restart, .. }))
     }
 
     /// Returns once `holds_up` is true of no illness that is on.

@@ -7,7 +7,9 @@ use tokio::time::sleep;
 
 use super::Outcome;
 use super::reply::{Reply, ResetConnection, json};
+use crate::clock::thread_cpu;
 use crate::state::App;
+use crate::upstream;
 
 /// `GET /data`.
 pub(super) async fn get(app: &App) -> Outcome {
@@ -16,8 +18,16 @@ pub(super) async fn get(app: &App) -> Outcome {
     if illnesses.resets().is_some_and(|resets| app.dice.happens(resets.ratio)) {
         return Err(ResetConnection);
     }
-    if app.dice.happens(illnesses.failure_ratio(app.data_failure_ratio)) {
+    if app.dice.happens(illnesses.failure_ratio(app.data_failure_ratio, app.uptime())) {
         return Ok(error(app, "the data could not be retrieved"));
+    }
+    toil(app.work);
+    if let Some(upstream) = app.upstream
+        && !upstream::answers(upstream).await
+    {
+        let error_count = app.tally.error();
+        let body = json!({ "error": "the service behind fails", "error_count": error_count });
+        return Ok(json(StatusCode::BAD_GATEWAY, &body));
     }
     let body = json!({ "message": "data retrieved", "data": [1, 2, 3, 4, 5] });
     Ok(json(StatusCode::OK, &body))
@@ -45,6 +55,15 @@ async fn work(app: &App) {
     app.ward.wait_until_not(|now| now.stuck().is_some()).await;
     if let Some(slow) = app.ward.illnesses().slow() {
         sleep(Duration::from_millis(slow.milliseconds.get())).await;
+    }
+}
+
+/// Uses so much CPU time, as computing an answer would: other requests wait meanwhile, and where the
+/// CPU is withheld it takes longer.
+fn toil(work: Duration) {
+    let Some(begun) = thread_cpu() else { return };
+    while thread_cpu().is_some_and(|now| now.saturating_sub(begun) < work) {
+        std::hint::spin_loop();
     }
 }
 

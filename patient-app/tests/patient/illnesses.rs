@@ -22,7 +22,7 @@ async fn all_are_listed_with_state_and_parameters() {
 
     let slow = patient.client.post("/illness/slow", r#"{"milliseconds":1}"#).await.json();
     assert_eq!(slow["active"], true);
-    assert_eq!(slow["parameters"], json!({ "milliseconds": 1 }));
+    assert_eq!(slow["parameters"], json!({ "milliseconds": 1, "cleared_by": "restart" }));
     assert_eq!(patient.client.get("/illness/slow").await.json(), slow);
     assert_eq!(patient.client.get("/illness").await.json()["illnesses"]["slow"], slow);
     assert_eq!(patient.client.get("/metrics").await.json()["illnesses"], json!(["slow"]));
@@ -214,4 +214,41 @@ async fn a_stuck_request_holds_up_the_end_only_for_the_grace_period() {
     }
     assert!(!patient.leave().await, "it was not finished");
     waiting.abort();
+}
+
+#[tokio::test]
+async fn a_heal_ends_what_it_clears_and_nothing_else() {
+    let patient = Patient::start();
+    let cleared = r#"{"cleared_by":"reset_errors","percent":1,"threads":1}"#;
+    patient.client.post("/illness/burn", cleared).await;
+    patient.client.post("/illness/slow", r#"{"milliseconds":1}"#).await;
+    patient.client.post("/heal", HEAL).await;
+    assert_eq!(patient.client.get("/metrics").await.json()["illnesses"], json!(["slow"]));
+}
+
+#[tokio::test]
+async fn errors_in_spells_come_and_go() {
+    let patient = Patient::start();
+    patient.client.post("/illness/errors", r#"{"ratio":1,"spell_ms":200}"#).await;
+    for expected in [500, 200, 500] {
+        within(async {
+            while patient.client.data(1).await != [expected] {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_app_is_as_good_as_what_is_behind_it() {
+    let behind = Patient::start();
+    let address = format!("127.0.0.1:{}", behind.client.port());
+    let patient = Patient::start_with(&["--data-failure-ratio", "0", "--upstream", &address]);
+    assert_eq!(patient.client.data(2).await, [200; 2]);
+    behind.client.post("/illness/errors", r#"{"ratio":1}"#).await;
+    assert_eq!(patient.client.data(2).await, [502; 2]);
+    assert_eq!(patient.client.get("/health").await.json()["error_count"], 2);
+    patient.client.post("/heal", HEAL).await;
+    assert_eq!(patient.client.data(1).await, [502], "no heal of this one helps the other");
 }

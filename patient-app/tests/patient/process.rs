@@ -284,3 +284,14 @@ async fn it_listens_where_it_is_told() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(next(&mut lines).await["address"], "127.0.0.1");
 }
+
+#[tokio::test]
+async fn work_is_cpu_time() {
+    let work = ["--log", "off", "--data-failure-ratio", "0", "--work-microseconds", "60000"];
+    let process = Process::start(&work).await;
+    let used = |metrics: &Value| metrics["cpu"]["used_seconds"].as_f64().unwrap();
+    let before = used(&process.client.get("/metrics").await.json());
+    assert_eq!(process.client.data(5).await, [200; 5]);
+    let after = used(&process.client.get("/metrics").await.json());
+    assert!(after - before >= 0.3, "{before} to {after}");
+}

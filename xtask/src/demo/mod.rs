@@ -92,7 +92,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 }
 
 /// Builds agent and patient; they are the ones that the tests use too.
-fn build(workspace: &Workspace) -> Result<Programs> {
+pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
     build_ebpf::run(workspace, &build_ebpf::Args {})?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&workspace.root).args(["build", "--package", "paramedic"]);
@@ -101,7 +101,7 @@ fn build(workspace: &Workspace) -> Result<Programs> {
     Ok(Programs::in_folder(&workspace.target.join("debug")))
 }
 
-fn check_rights(programs: &Programs) -> Result<()> {
+pub(crate) fn check_rights(programs: &Programs) -> Result<()> {
     let check = Command::new(&programs.agent).arg("check").output().context("paramedic check")?;
     if !check.status.success() {
         bail!(

@@ -108,6 +108,12 @@ impl Patient {
         Ok(())
     }
 
+    /// Its present process.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        let pid = *self.shared.pid.lock().unwrap_or_else(PoisonError::into_inner);
+        pid.and_then(|pid| i32::try_from(pid).ok())
+    }
+
     /// How often it was started.
     pub(crate) fn lives(&self) -> u32 {
         self.shared.lives.load(Ordering::Relaxed)

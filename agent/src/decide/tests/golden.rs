@@ -139,7 +139,7 @@ fn the_embedded_model_describes_itself() {
     let brain = Brain::embedded();
     let description = brain.describe();
     assert_eq!((description.engine, description.schema_version), ("forest", 1));
-    assert_eq!(description.trees, Some(100));
+    assert_eq!(description.trees, Some(80));
     assert!(description.calibrated && description.reason.is_none());
     let provenance = description.provenance.unwrap();
     serde_json::from_str::<serde_json::Value>(provenance).unwrap();

@@ -2,5 +2,6 @@
 mod explaining;
 mod golden;
 mod hostile;
+mod surface;
 mod throttled;
 mod walking;

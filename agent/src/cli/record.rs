@@ -1,0 +1,40 @@
+//! `--record`: a trace of what is seen, for `paramedic replay`.
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::start::Mistakes;
+use crate::record::trace::Place;
+
+/// Whether to record, for the commands that watch.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Record {
+    /// Record what is seen into this directory, for `paramedic replay`: counts, polls and readings,
+    /// as they were read. Recording never holds up watching.
+    #[arg(long = "record", value_name = "DIR", env = "PARAMEDIC_RECORD")]
+    directory: Option<PathBuf>,
+    /// How much to keep in that directory, in MiB; the oldest is deleted.
+    #[arg(
+        long = "record-limit",
+        value_name = "MIB",
+        env = "PARAMEDIC_RECORD_LIMIT",
+        default_value_t = 64
+    )]
+    limit_mib: u64,
+}
+
+impl Record {
+    /// Adds what is wrong with it.
+    pub(super) fn check(&self, mistakes: &mut Mistakes) {
+        if !(1..=1_048_576).contains(&self.limit_mib) {
+            let given = self.limit_mib;
+            mistakes.add(format!("--record-limit must be from 1 to 1048576 MiB, not {given}"));
+        }
+    }
+
+    /// Where, if at all.
+    pub(super) fn place(&self) -> Option<Place> {
+        let limit = self.limit_mib.saturating_mul(1 << 20);
+        self.directory.clone().map(|directory| Place { directory, limit })
+    }
+}

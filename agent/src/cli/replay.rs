@@ -1,0 +1,276 @@
+//! `paramedic replay`: a recorded trace through features, decide and guard.
+use std::{
+    io::{BufWriter, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::bail;
+use clap::Args;
+use serde_json::json;
+
+use super::{WrongUsage, rung};
+use crate::{
+    decide::{Brain, CLASSES, Decision, top_reasons},
+    engine::Intent,
+    features::FEATURES,
+    moment::Moment,
+    record::trace::Reader,
+    replay::{Player, Seen, Summary, Told, Trial},
+    target::Rung,
+};
+
+/// Score a model or a policy against a recorded trace: what would have been done, when, and why.
+///
+/// `--record DIR` of `paramedic watch` and `paramedic agent` makes traces. Without further options
+/// the replay does what the recorded agent did, remedies ending as they ended, and says so if it
+/// does not. With --model, --max-action or --min-confidence it is a dry run under these: a remedy
+/// has no effect on what was recorded, and the cluster objects to nothing.
+///
+/// Examples: `paramedic replay DIR/*.trace.gz` tells the story again; with `--max-action restart` it
+/// tells what an agent that only observed would have done; with `--model new.onnx` what another
+/// model would have; `--rows` prints the rows that the model saw, for training.
+///
+/// Exit codes: 0 the traces were read, and the recorded remedies came out again where nothing else
+/// was tried; 1 a trace cannot be read, or other remedies came out; 2 wrong usage.
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// Traces, in the order of time: parts of one recording, or several recordings.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// An ONNX classifier to decide with, instead of the one built in.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// As if owners and operator permitted remedies up to this.
+    #[arg(long, value_parser = rung::up_to(Rung::Evict), value_name = "RUNG")]
+    max_action: Option<Rung>,
+    /// As if every target asked for this confidence, 0.5 to 1.
+    #[arg(long, value_name = "P")]
+    min_confidence: Option<f32>,
+    /// Print every row that the model saw, with what it said, as CSV; the summary goes to standard
+    /// error.
+    #[arg(long)]
+    rows: bool,
+    /// Print one JSON object per event, and one with the summary last.
+    #[arg(long, conflicts_with = "rows")]
+    json: bool,
+}
+
+impl Replay {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(p) = self.min_confidence.filter(|p| !(0.5..=1.0).contains(p)) {
+            let mistake = format!("--min-confidence must be from 0.5 to 1, not {p}");
+            return Err(WrongUsage(mistake).into());
+        }
+        let trial = Trial {
+            other_model: self.model.is_some(),
+            max_action: self.max_action,
+            min_confidence: self.min_confidence,
+        };
+        let tried = trial.is_another();
+        let brain = Arc::new(self.brain()?);
+        let mut player = Player::new(Arc::clone(&brain), trial);
+        let mut out = Printer { out: BufWriter::new(std::io::stdout().lock()), brain: &brain };
+        let form = match (self.rows, self.json) {
+            (true, _) => Form::Rows,
+            (_, true) => Form::Json,
+            _ => Form::Story,
+        };
+        let printed = out.all(&self.files, &mut player, form);
+        let flushed = out.out.flush();
+        // Who reads may have seen enough.
+        let closed = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
+        match printed {
+            Err(error) if error.downcast_ref().is_some_and(closed) => return Ok(ExitCode::SUCCESS),
+            other => other?,
+        }
+        flushed?;
+        let summary = player.summary();
+        match form {
+            Form::Json => println!("{}", json!({ "event": "summary", "summary": summary })),
+            Form::Rows => eprintln!("{}", told(summary)),
+            Form::Story => println!("{}", told(summary)),
+        }
+        match summary.difference() {
+            Some((given, recorded)) if !tried => {
+                let list = |deeds: &[crate::replay::Deed]| {
+                    let one = |d: &crate::replay::Deed| format!("{} {}", d.rung.name(), d.target);
+                    deeds.iter().map(one).collect::<Vec<_>>().join(", ")
+                };
+                bail!(
+                    "other remedies came out than were recorded ([{}], not [{}]): was it another \
+                     version, or another model?",
+                    list(given),
+                    list(recorded)
+                )
+            }
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    }
+
+    fn brain(&self) -> anyhow::Result<Brain> {
+        let brain = match &self.model {
+            Some(path) => Brain::load(path),
+            None => Brain::embedded(),
+        };
+        match brain {
+            Brain::Rules { reason } => bail!("the model cannot be used: {reason}"),
+            model => Ok(model),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Story,
+    Rows,
+    Json,
+}
+
+struct Printer<'a, W: Write> {
+    out: W,
+    brain: &'a Brain,
+}
+
+impl<W: Write> Printer<'_, W> {
+    fn all(&mut self, files: &[PathBuf], player: &mut Player, form: Form) -> anyhow::Result<()> {
+        if form == Form::Rows {
+            writeln!(
+                self.out,
+                "at_ns,target,instance,trigger,{},verdict,{}",
+                FEATURES.join(","),
+                CLASSES.join(",")
+            )?;
+        }
+        for file in files {
+            let mut reader = Reader::open(file)?;
+            player.part(&reader.header);
+            let began = player.began();
+            let mut failed = Ok(());
+            while let Some(line) = reader.next_line()? {
+                let wrong = |why: &dyn std::fmt::Display| reader.wrong(why);
+                player.take(line, wrong, &mut |told| {
+                    if failed.is_ok() {
+                        failed = self.one(&told, began, form);
+                    }
+                })?;
+                std::mem::replace(&mut failed, Ok(()))?;
+            }
+            player.ended(reader.is_truncated());
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, told: &Told<'_>, began: Moment, form: Form) -> std::io::Result<()> {
+        match form {
+            Form::Rows => self.row(told),
+            Form::Story => self.story(told, began),
+            Form::Json => self.json(told, began),
+        }
+    }
+
+    fn row(&mut self, told: &Told<'_>) -> std::io::Result<()> {
+        let Seen::Row { trigger, row, decision, .. } = &told.what else { return Ok(()) };
+        let id = &told.target.id;
+        let at = told.at.as_nanos();
+        write!(self.out, "{at},{},{},{}", quoted(&id.uid), quoted(&id.instance), trigger.name())?;
+        for value in row.values() {
+            write!(self.out, ",{value}")?;
+        }
+        let [a, b, c] = decision.probabilities;
+        writeln!(self.out, ",{},{a},{b},{c}", decision.action.name())
+    }
+
+    fn story(&mut self, told: &Told<'_>, began: Moment) -> std::io::Result<()> {
+        let text = match &told.what {
+            Seen::Row { news: false, .. } => return Ok(()),
+            Seen::Row { row, decision, .. } => {
+                let reasons = top_reasons(row, &decision.shares, 3);
+                format!("verdict {}: {reasons}", verdict(decision))
+            }
+            Seen::Remedy(intent) => format!("REMEDY {}", self.remedy(intent)),
+            Seen::Refused(rung, refusal, _) => {
+                format!("no {}: gate {}: {}", rung.name(), refusal.gate.name(), refusal.why)
+            }
+            Seen::LeftAlone(why) => format!("left alone: {why}"),
+            Seen::Concluded(rung, outcome) => format!("{} ended: {}", rung.name(), outcome.name()),
+            Seen::Another => "it lives on in another instance, or under other settings".to_owned(),
+            Seen::Lost => "its process ended".to_owned(),
+        };
+        let since = told.at.since(began).as_secs_f64();
+        writeln!(self.out, "{since:>10.3} s  {}  {text}", told.target.name)
+    }
+
+    /// A remedy, with the exact reasons.
+    fn remedy(&self, intent: &Intent) -> String {
+        let shares = self.brain.explain(&intent.row, intent.decision.action);
+        let reasons = top_reasons(&intent.row, &shares, 3);
+        format!("{} ({}): {reasons}", intent.rung.name(), verdict(&intent.decision))
+    }
+
+    fn json(&mut self, told: &Told<'_>, began: Moment) -> std::io::Result<()> {
+        let mut event = match &told.what {
+            Seen::Row { news: false, .. } => return Ok(()),
+            Seen::Row { row, decision, .. } => {
+                json!({ "event": "verdict", "decision": decision, "row": row })
+            }
+            Seen::Remedy(intent) => json!({
+                "event": "remedy", "rung": intent.rung, "decision": intent.decision,
+                "row": intent.row, "why": self.remedy(intent),
+            }),
+            Seen::Refused(rung, refusal, decision) => json!({
+                "event": "refused", "rung": rung, "gate": refusal.gate.name(),
+                "why": refusal.why.to_string(), "decision": decision,
+            }),
+            Seen::LeftAlone(why) => json!({ "event": "left_alone", "why": why }),
+            Seen::Concluded(rung, outcome) => {
+                json!({ "event": "concluded", "rung": rung, "outcome": outcome })
+            }
+            Seen::Another => json!({ "event": "another_instance" }),
+            Seen::Lost => json!({ "event": "lost" }),
+        };
+        event["at_ns"] = told.at.as_nanos().into();
+        event["since_s"] = told.at.since(began).as_secs_f64().into();
+        event["target"] = told.target.name.clone().into();
+        writeln!(self.out, "{event}")
+    }
+}
+
+fn verdict(decision: &Decision) -> String {
+    format!("{} at {:.2}", decision.action.name(), decision.confidence)
+}
+
+/// As a field of CSV; names are the owners' to choose.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+fn told(summary: &Summary) -> String {
+    let list = |counts: &std::collections::BTreeMap<&str, u64>| {
+        let each = counts.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>();
+        if each.is_empty() { "none".to_owned() } else { each.join(", ") }
+    };
+    let mut text = format!(
+        "{} looks at {} targets, {:.1} target-minutes; remedies: {}; refusals: {}",
+        summary.looks,
+        summary.targets,
+        summary.target_minutes,
+        list(&summary.remedies),
+        list(&summary.refusals)
+    );
+    if summary.missing > 0 {
+        text += &format!("; {} lines are missing: the disk was too slow", summary.missing);
+    }
+    if summary.truncated {
+        text += "; a trace breaks off: its agent was killed, or still records";
+    }
+    if summary.begins_late {
+        text += "; earlier parts are gone: what was known before is not known here";
+    }
+    text
+}

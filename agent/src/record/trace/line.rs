@@ -1,0 +1,235 @@
+//! What stands in a line: the events, and a few words about the recording itself.
+//!
+//! These types are the file's schema and nothing else: they change only together with [`VERSION`],
+//! while those of the engine may change at will.
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{MOST_TARGETS, look::Look, who::Who};
+use crate::{
+    decide::Action,
+    engine::{Event, Index, Remedied},
+    guard::{Gate, Policy, Refusal, Why},
+    moment::Moment,
+    target::Rung,
+    verify::Outcome,
+};
+
+/// Version of the lines below; a reader refuses any other.
+pub const VERSION: u32 = 1;
+
+/// The first line of every part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// Always [`VERSION`]; also says what kind of file this is.
+    pub paramedic_trace: u32,
+    /// Version of the agent that wrote it.
+    pub agent: String,
+    /// Which run of which boot: parts of one run belong together.
+    pub run: String,
+    /// Which part of the run, from 0.
+    pub part: u32,
+    /// Nanoseconds since boot, and seconds since 1970, when the part began.
+    pub boot_ns: u64,
+    /// The latter.
+    pub unix_s: u64,
+    /// The strongest remedy that the operator permitted.
+    pub max_action: Rung,
+    /// Whether nothing was done for real.
+    pub dry_run: bool,
+    /// Whether rules may restart.
+    pub rules_may_restart: bool,
+    /// Hard heals per node per minute.
+    pub node_budget: u32,
+    /// Between two regular looks, in nanoseconds.
+    pub tick_ns: u64,
+    /// From a remedy to its verdict, in nanoseconds.
+    pub verify_window_ns: u64,
+}
+
+impl Header {
+    /// The policy that was recorded under.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            max_action: self.max_action,
+            dry_run: self.dry_run,
+            rules_may_restart: self.rules_may_restart,
+            node_budget: self.node_budget,
+            ..Policy::default()
+        }
+    }
+}
+
+/// One line after the first: nanoseconds since boot, the hour of the day (UTC), and what was told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line(pub u64, pub u8, pub What);
+
+/// What the engine was told, and a little of what the agent did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A look: by far the most lines.
+    Look(Box<Look>),
+    /// The kernel's wake-up: place, nanoseconds since boot, whether only throttling.
+    Woken(Index, u64, bool),
+    /// A target was found.
+    Added(Index, Box<Who>),
+    /// The same in another life, or under other settings.
+    Changed(Index, Box<Who>),
+    /// At the beginning of a later part: a target that an earlier one told of.
+    Known(Index, Box<Who>),
+    /// Its process has ended.
+    Lost(Index),
+    /// It is gone for good.
+    Removed(Index),
+    /// What the kubelet says of it.
+    Ready(Index, bool),
+    /// What the cluster answered: place, remedy, and the refusal if there was one.
+    Cleared(Index, Rung, Option<Refused>),
+    /// What came of a remedy: place, the journal's number, how, and a word about it.
+    Treated(Index, Option<i64>, Ended, String),
+    /// An intention of a former life: place, number, remedy, verdict, judged instance.
+    Recovered(Index, i64, Rung, Action, String),
+    /// What a former life did: place, remedy, when, and how and when it ended.
+    Recalled(Index, Rung, u64, Option<(Outcome, u64)>),
+    /// The pause switch, and whether the journal takes intentions: told when they change.
+    Switches(bool, bool),
+    /// For comparison: a remedy was given (or, in a dry run, would have been).
+    Did(Index, Rung, f32),
+    /// So many lines are missing here, because the disk did not keep up.
+    Missing(u64),
+    /// The recording ended in good order, or goes on in the next part.
+    End,
+}
+
+/// A refusal of the cluster: gate, words, nanoseconds until it is asked again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refused(Gate, String, u64);
+
+/// What came of giving a remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// It was given.
+    Given,
+    /// It could not be given.
+    Undone,
+    /// It went wrong.
+    Failed,
+    /// It was given, and ended so.
+    Ended(Outcome),
+}
+
+/// A line that no agent writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Absurd {
+    /// Counts are sums of small numbers.
+    #[error("a count or a time is absurdly large")]
+    Count,
+    /// Confidence and percentages.
+    #[error("a number is out of its range")]
+    Range,
+    /// See [`MOST_TARGETS`].
+    #[error("more targets than any agent watches")]
+    Place,
+    /// The hour of the day.
+    #[error("the hour is not from 0 to 23")]
+    Hour,
+}
+
+impl What {
+    /// What a trace keeps of an event; passing time is not kept, since whoever replays knows when
+    /// the engine wants to be told.
+    pub(crate) fn of(event: &Event) -> Option<Self> {
+        Some(match event {
+            Event::Added(index, target) => Self::Added(*index, Box::new(Who::of(target))),
+            Event::Changed(index, target) => Self::Changed(*index, Box::new(Who::of(target))),
+            Event::Lost(index) => Self::Lost(*index),
+            Event::Removed(index) => Self::Removed(*index),
+            Event::Ready(index, ready) => Self::Ready(*index, *ready),
+            Event::Cleared { index, rung, answer } => {
+                let refused = answer.as_ref().err().map(|(refusal, wait)| {
+                    Refused(refusal.gate, refusal.why.to_string(), nanos(*wait))
+                });
+                Self::Cleared(*index, *rung, refused)
+            }
+            Event::Woken { index, at, throttled } => Self::Woken(*index, at.as_nanos(), *throttled),
+            Event::Looked(index, sample) => Self::Look(Box::new(Look::of(*index, sample))),
+            Event::Treated { index, incident, result } => {
+                let (ended, detail) = match result {
+                    Remedied::Given => (Ended::Given, String::new()),
+                    Remedied::Undone(why) => (Ended::Undone, why.clone()),
+                    Remedied::Failed(why) => (Ended::Failed, why.clone()),
+                    Remedied::Ended(outcome, text) => (Ended::Ended(*outcome), text.clone()),
+                };
+                Self::Treated(*index, *incident, ended, detail)
+            }
+            Event::Recovered { index, incident, rung, before, judged } => {
+                Self::Recovered(*index, *incident, *rung, *before, judged.clone())
+            }
+            Event::Recalled { index, rung, treated, ended } => {
+                let ended = ended.map(|(outcome, at)| (outcome, at.as_nanos()));
+                Self::Recalled(*index, *rung, treated.as_nanos(), ended)
+            }
+            Event::Tick => return None,
+        })
+    }
+
+    /// The event to tell an engine; `None` where the line is about the recording itself.
+    ///
+    /// # Errors
+    /// If the line holds what no agent writes.
+    pub(crate) fn event(self) -> Result<Option<Event>, Absurd> {
+        Ok(Some(match self {
+            Self::Added(index, who) => Event::Added(place(index)?, Box::new(who.target()?)),
+            Self::Changed(index, who) | Self::Known(index, who) => {
+                Event::Changed(place(index)?, Box::new(who.target()?))
+            }
+            Self::Lost(index) => Event::Lost(place(index)?),
+            Self::Removed(index) => Event::Removed(place(index)?),
+            Self::Ready(index, ready) => Event::Ready(place(index)?, ready),
+            Self::Cleared(index, rung, refused) => {
+                let answer = refused.map_or(Ok(()), |Refused(gate, why, wait)| {
+                    // The words as they were; which variant they come from does not matter.
+                    let refusal = Refusal { gate, why: Why::Budget(why.into()) };
+                    Err((refusal, Duration::from_nanos(wait)))
+                });
+                Event::Cleared { index: place(index)?, rung, answer }
+            }
+            Self::Woken(index, at, throttled) => {
+                Event::Woken { index: place(index)?, at: Moment::from_nanos(at), throttled }
+            }
+            Self::Look(look) => Event::Looked(place(look.index())?, Box::new(look.sample()?)),
+            Self::Treated(index, incident, ended, detail) => {
+                let result = match ended {
+                    Ended::Given => Remedied::Given,
+                    Ended::Undone => Remedied::Undone(detail),
+                    Ended::Failed => Remedied::Failed(detail),
+                    Ended::Ended(outcome) => Remedied::Ended(outcome, detail),
+                };
+                Event::Treated { index: place(index)?, incident, result }
+            }
+            Self::Recovered(index, incident, rung, before, judged) => {
+                Event::Recovered { index: place(index)?, incident, rung, before, judged }
+            }
+            Self::Recalled(index, rung, treated, ended) => Event::Recalled {
+                index: place(index)?,
+                rung,
+                treated: Moment::from_nanos(treated),
+                ended: ended.map(|(outcome, at)| (outcome, Moment::from_nanos(at))),
+            },
+            Self::Switches(..) | Self::Did(..) | Self::Missing(_) | Self::End => return Ok(None),
+        }))
+    }
+}
+
+fn place(index: Index) -> Result<Index, Absurd> {
+    if index < MOST_TARGETS { Ok(index) } else { Err(Absurd::Place) }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,263 @@
+//! A look in a line: most lines are looks, so names are short and counts stand in order.
+use std::{io, time::Duration};
+
+use agent_common::{Counters, Throttling};
+use serde::{Deserialize, Serialize};
+
+use super::line::{Absurd, nanos};
+use crate::{
+    engine::Index,
+    moment::Moment,
+    signal::{
+        cgroup::CgroupReading,
+        health::{Fault, Field, Health, HealthError, NotJson, Poll, Transport},
+        sample::{KernelReading, Sample, Trigger},
+    },
+};
+
+/// Counts beyond this are no counts: sums of them must not overflow.
+const MOST: u64 = 1 << 53;
+/// A poll that takes longer was given up long before.
+const LONGEST_POLL: u64 = 3_600_000_000_000;
+
+/// One sample. Everything is cumulative, as it was read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Look {
+    /// The target's place.
+    i: Index,
+    /// When the counters were read, in nanoseconds since boot.
+    t: u64,
+    /// Why.
+    w: Cause,
+    /// The kernel's counts: responses by class, requests, upstream 5xx, resets received and sent,
+    /// retransmits, OOM kills; throttled periods, nanoseconds, length of a period; responses by
+    /// class that the agent drew itself, connections that it gave up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    k: Option<[u64; 20]>,
+    /// The poll.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    p: Option<Asked>,
+    /// CPU nanoseconds, memory bytes, throttled periods and nanoseconds, length of a period, OOM
+    /// kills.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    u: Option<[Option<u64>; 6]>,
+    /// Limits: cores, bytes.
+    l: (Option<f32>, Option<u64>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Cause {
+    Tick,
+    Wakeup,
+    Confirm,
+    Verify,
+}
+
+/// A poll of `/health`: nanoseconds, responses drawn, and the reading or the name of the trouble.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Asked(u64, [u32; 5], Told);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Told {
+    Trouble(Trouble),
+    /// Percent of CPU and memory, errors, seconds up.
+    Health(Option<f32>, Option<f32>, Option<u32>, Option<f64>),
+}
+
+/// The troubles of a poll by the names that metrics give them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Trouble {
+    Timeout,
+    ConnectRefused,
+    ConnectFailed,
+    Reset,
+    Closed,
+    NotHttp,
+    TooLarge,
+    Agent,
+    NotFound,
+    Redirect,
+    StatusNotOk,
+    NotJson,
+    BadField,
+}
+
+impl Look {
+    pub(super) const fn index(&self) -> Index {
+        self.i
+    }
+
+    pub(super) fn of(index: Index, sample: &Sample) -> Self {
+        let usage = &sample.usage;
+        let used = [
+            usage.cpu_usage_ns,
+            usage.memory_bytes,
+            usage.throttled_periods,
+            usage.throttled_ns,
+            usage.period_ns,
+            usage.oom_kills,
+        ];
+        Self {
+            i: index,
+            t: sample.at.as_nanos(),
+            w: match sample.trigger {
+                Trigger::Tick => Cause::Tick,
+                Trigger::Wakeup => Cause::Wakeup,
+                Trigger::Confirm => Cause::Confirm,
+                Trigger::Verify => Cause::Verify,
+            },
+            k: sample.kernel.as_ref().map(counts),
+            p: sample.poll.as_ref().map(Asked::of),
+            u: used.iter().any(Option::is_some).then_some(used),
+            l: (usage.cpu_limit, usage.memory_limit_bytes),
+        }
+    }
+
+    pub(super) fn sample(self) -> Result<Sample, Absurd> {
+        let used = self.u.unwrap_or_default();
+        let numbers = self.k.iter().flatten().chain(used.iter().flatten());
+        if numbers.chain([&self.t]).any(|count| *count > MOST) {
+            return Err(Absurd::Count);
+        }
+        if self.l.0.is_some_and(|cores| !(0.0..=1e6).contains(&cores)) {
+            return Err(Absurd::Range);
+        }
+        let [cpu_usage_ns, memory_bytes, throttled_periods, throttled_ns, period_ns, oom_kills] =
+            used;
+        let (cpu_limit, memory_limit_bytes) = self.l;
+        let at = Moment::from_nanos(self.t);
+        Ok(Sample {
+            at,
+            trigger: match self.w {
+                Cause::Tick => Trigger::Tick,
+                Cause::Wakeup => Trigger::Wakeup,
+                Cause::Confirm => Trigger::Confirm,
+                Cause::Verify => Trigger::Verify,
+            },
+            kernel: self.k.map(reading),
+            poll: self.p.map(|asked| asked.poll(at)).transpose()?,
+            usage: CgroupReading {
+                cpu_usage_ns,
+                cpu_limit,
+                memory_bytes,
+                memory_limit_bytes,
+                throttled_periods,
+                throttled_ns,
+                period_ns,
+                oom_kills,
+            },
+        })
+    }
+}
+
+/// The counts in the order of [`Look::k`].
+fn counts(kernel: &KernelReading) -> [u64; 20] {
+    let KernelReading { counters: c, throttling: t, own_responses, own_resets } = kernel;
+    let mut counts = [0; 20];
+    counts[..5].copy_from_slice(&c.responses);
+    counts[5..8].copy_from_slice(&[c.requests, c.upstream_5xx, c.resets_received]);
+    counts[8..11].copy_from_slice(&[c.resets_sent, c.retransmits, c.oom_kills]);
+    counts[11..14].copy_from_slice(&[t.periods, t.nanoseconds, t.period_ns]);
+    counts[14..19].copy_from_slice(own_responses);
+    counts[19] = *own_resets;
+    counts
+}
+
+/// The counts from that order.
+fn reading(counts: [u64; 20]) -> KernelReading {
+    let five = |from: usize| std::array::from_fn(|i| counts[from + i]);
+    KernelReading {
+        counters: Counters {
+            responses: five(0),
+            requests: counts[5],
+            upstream_5xx: counts[6],
+            resets_received: counts[7],
+            resets_sent: counts[8],
+            retransmits: counts[9],
+            oom_kills: counts[10],
+        },
+        throttling: Throttling {
+            periods: counts[11],
+            nanoseconds: counts[12],
+            period_ns: counts[13],
+        },
+        own_responses: five(14),
+        own_resets: counts[19],
+    }
+}
+
+impl Asked {
+    fn of(poll: &Poll) -> Self {
+        let told = match &poll.result {
+            Ok(h) => Told::Health(h.cpu_usage, h.memory_usage, h.error_count, h.uptime),
+            Err(error) => Told::Trouble(Trouble::of(*error)),
+        };
+        Self(nanos(poll.latency), poll.responses, told)
+    }
+
+    fn poll(self, at: Moment) -> Result<Poll, Absurd> {
+        let Self(latency, responses, told) = self;
+        if latency > LONGEST_POLL {
+            return Err(Absurd::Count);
+        }
+        let result = match told {
+            Told::Trouble(trouble) => Err(trouble.error()),
+            Told::Health(cpu_usage, memory_usage, error_count, uptime) => {
+                let percent = |p: Option<f32>| p.is_none_or(|p| (0.0..=100.0).contains(&p));
+                let up = uptime.is_none_or(|s| (0.0..=1e10).contains(&s));
+                if !(percent(cpu_usage) && percent(memory_usage) && up) {
+                    return Err(Absurd::Range);
+                }
+                Ok(Health { status: None, cpu_usage, memory_usage, error_count, uptime })
+            }
+        };
+        Ok(Poll { at, latency: Duration::from_nanos(latency), responses, result })
+    }
+}
+
+impl Trouble {
+    const fn of(error: HealthError) -> Self {
+        match error {
+            HealthError::Transport(Transport::Timeout) => Self::Timeout,
+            HealthError::Transport(Transport::ConnectRefused) => Self::ConnectRefused,
+            HealthError::Transport(Transport::ConnectFailed(_)) => Self::ConnectFailed,
+            HealthError::Transport(Transport::Reset) => Self::Reset,
+            HealthError::Transport(Transport::Closed) => Self::Closed,
+            HealthError::Transport(Transport::NotHttp) => Self::NotHttp,
+            HealthError::Transport(Transport::TooLarge) => Self::TooLarge,
+            HealthError::Transport(Transport::Agent(_)) => Self::Agent,
+            HealthError::NotFound(_) => Self::NotFound,
+            HealthError::Redirect(_) => Self::Redirect,
+            HealthError::StatusNotOk(_) => Self::StatusNotOk,
+            HealthError::NotJson(_) => Self::NotJson,
+            HealthError::BadField { .. } => Self::BadField,
+        }
+    }
+
+    /// An error of this name: what it is about in detail decides nothing.
+    const fn error(self) -> HealthError {
+        match self {
+            Self::Timeout => HealthError::Transport(Transport::Timeout),
+            Self::ConnectRefused => HealthError::Transport(Transport::ConnectRefused),
+            Self::ConnectFailed => {
+                HealthError::Transport(Transport::ConnectFailed(io::ErrorKind::Other))
+            }
+            Self::Reset => HealthError::Transport(Transport::Reset),
+            Self::Closed => HealthError::Transport(Transport::Closed),
+            Self::NotHttp => HealthError::Transport(Transport::NotHttp),
+            Self::TooLarge => HealthError::Transport(Transport::TooLarge),
+            Self::Agent => HealthError::Transport(Transport::Agent("as recorded")),
+            Self::NotFound => HealthError::NotFound(404),
+            Self::Redirect => HealthError::Redirect(302),
+            Self::StatusNotOk => HealthError::StatusNotOk(500),
+            Self::NotJson => HealthError::NotJson(NotJson::NotObject),
+            Self::BadField => {
+                HealthError::BadField { field: Field::Status, fault: Fault::WrongType }
+            }
+        }
+    }
+}

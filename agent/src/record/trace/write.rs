@@ -1,0 +1,243 @@
+//! Writes a trace beside the loop.
+//!
+//! The loop hands lines over through a bounded channel and never waits for it. The thread behind it
+//! compresses, flushes twice a second (so a crash loses little), begins a new part when one is
+//! full, and deletes the oldest parts. Every part tells first who the targets are, so that each can
+//! be read by itself.
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use flate2::{Compression, write::GzEncoder};
+use tracing::{error, info, warn};
+
+use super::{
+    Place,
+    line::{Header, Line, What},
+    who::Who,
+};
+use crate::{
+    engine::{Event, Index},
+    moment::Moment,
+    target::Rung,
+};
+
+/// Lines that may wait for the disk: some seconds of a busy node.
+const QUEUE: usize = 4096;
+/// How much of the recording a crash may cost.
+const FLUSH: Duration = Duration::from_millis(500);
+/// A part is at most this share of the limit, so that deleting one leaves most of the past.
+const PARTS: u64 = 8;
+const SUFFIX: &str = ".trace.gz";
+
+/// A recording under way. Dropped, it ends in good order.
+#[derive(Debug)]
+pub struct Trace {
+    lines: Option<SyncSender<Line>>,
+    writer: Option<JoinHandle<()>>,
+    /// Lines lost since the last one that was not.
+    missing: u64,
+    switches: Option<(bool, bool)>,
+}
+
+impl Trace {
+    /// Begins a recording; `header` is that of its first part.
+    ///
+    /// # Errors
+    /// If the directory cannot be made, or the first part cannot be written.
+    pub fn begin(place: Place, header: Header) -> io::Result<Self> {
+        fs::create_dir_all(&place.directory)?;
+        let writer = Writer::begin(place, header)?;
+        info!(directory = %writer.place.directory.display(), "recording");
+        let (lines, handed) = sync_channel(QUEUE);
+        let thread = thread::Builder::new().name("trace".to_owned());
+        let writer = thread.spawn(move || writer.run(&handed))?;
+        Ok(Self { lines: Some(lines), writer: Some(writer), missing: 0, switches: None })
+    }
+
+    /// The engine is about to be told this.
+    pub(crate) fn event(&mut self, now: Moment, hour: u8, event: &Event, switches: (bool, bool)) {
+        if self.switches != Some(switches) {
+            self.switches = Some(switches);
+            self.hand(Line(now.as_nanos(), hour, What::Switches(switches.0, switches.1)));
+        }
+        if let Some(what) = What::of(event) {
+            self.hand(Line(now.as_nanos(), hour, what));
+        }
+    }
+
+    /// A remedy is given, or would be.
+    pub(crate) fn did(&mut self, now: Moment, index: Index, rung: Rung, confidence: f32) {
+        self.hand(Line(now.as_nanos(), 0, What::Did(index, rung, confidence)));
+    }
+
+    /// A recording whose thread is the test.
+    #[cfg(test)]
+    pub(super) fn for_tests(lines: SyncSender<Line>) -> Self {
+        Self { lines: Some(lines), writer: None, missing: 0, switches: None }
+    }
+
+    fn hand(&mut self, line: Line) {
+        let Some(lines) = &self.lines else { return };
+        let (at, hour) = (line.0, line.1);
+        if self.missing > 0 && lines.try_send(Line(at, hour, What::Missing(self.missing))).is_ok() {
+            warn!(lines = self.missing, "the trace lacks lines: its disk is too slow");
+            self.missing = 0;
+        }
+        match lines.try_send(line) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => self.missing += 1,
+            // The writer has said why it gave up.
+            Err(TrySendError::Disconnected(_)) => self.lines = None,
+        }
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        drop(self.lines.take());
+        if let Some(writer) = self.writer.take() {
+            // It panics only if the standard library's mutexes do.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// The thread's side.
+struct Writer {
+    place: Place,
+    header: Header,
+    part: Part,
+    /// What a later part has to begin with.
+    known: BTreeMap<Index, Box<Who>>,
+    switches: Option<What>,
+}
+
+impl Writer {
+    fn begin(place: Place, header: Header) -> io::Result<Self> {
+        make_room(&place)?;
+        let part = Part::begin(&place.directory, &header)?;
+        Ok(Self { place, header, part, known: BTreeMap::new(), switches: None })
+    }
+
+    fn run(mut self, lines: &Receiver<Line>) {
+        if let Err(error) = self.write_all(lines) {
+            error!(%error, directory = %self.place.directory.display(), "recording ends here");
+        }
+    }
+
+    fn write_all(&mut self, lines: &Receiver<Line>) -> io::Result<()> {
+        let mut flushed = Instant::now();
+        loop {
+            match lines.recv_timeout(FLUSH) {
+                Ok(line) => {
+                    self.remember(&line);
+                    self.part.line(&line)?;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.part.end(),
+            }
+            if flushed.elapsed() >= FLUSH {
+                flushed = Instant::now();
+                self.part.flush()?;
+                if self.part.written() >= self.place.limit / PARTS {
+                    self.next_part()?;
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, line: &Line) {
+        match &line.2 {
+            What::Added(index, who) | What::Changed(index, who) => {
+                self.known.insert(*index, who.clone());
+            }
+            What::Removed(index) => {
+                self.known.remove(index);
+            }
+            What::Switches(..) => self.switches = Some(line.2.clone()),
+            _ => {}
+        }
+    }
+
+    fn next_part(&mut self) -> io::Result<()> {
+        self.part.end()?;
+        make_room(&self.place)?;
+        let now = Moment::now().as_nanos();
+        self.header.part += 1;
+        (self.header.boot_ns, self.header.unix_s) = (now, crate::moment::unix_seconds());
+        self.part = Part::begin(&self.place.directory, &self.header)?;
+        for (index, who) in &self.known {
+            self.part.line(&Line(now, 0, What::Known(*index, who.clone())))?;
+        }
+        self.switches.clone().map_or(Ok(()), |what| self.part.line(&Line(now, 0, what)))
+    }
+}
+
+/// One file.
+struct Part(GzEncoder<BufWriter<File>>, PathBuf);
+
+impl Part {
+    fn begin(directory: &Path, header: &Header) -> io::Result<Self> {
+        // Names sort by time: the oldest is deleted first.
+        let Header { unix_s, run, part, .. } = header;
+        let run = run.rsplit('/').next().unwrap_or_default();
+        let path = directory.join(format!("{unix_s:012}-{run}-{part:06}{SUFFIX}"));
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        let mut part = Self(GzEncoder::new(BufWriter::new(file), Compression::default()), path);
+        part.write(header)?;
+        part.flush()?;
+        Ok(part)
+    }
+
+    fn write(&mut self, value: &impl serde::Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.0, value)?;
+        self.0.write_all(b"\n")
+    }
+
+    fn line(&mut self, line: &Line) -> io::Result<()> {
+        self.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+
+    fn written(&self) -> u64 {
+        fs::metadata(&self.1).map_or(0, |metadata| metadata.len())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.line(&Line(Moment::now().as_nanos(), 0, What::End))?;
+        self.0.try_finish()?;
+        self.0.get_mut().flush()
+    }
+}
+
+/// Deletes the oldest parts, of this run or earlier ones, until another one fits.
+fn make_room(place: &Place) -> io::Result<()> {
+    let mut parts = Vec::new();
+    for entry in fs::read_dir(&place.directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().ends_with(SUFFIX) {
+            parts.push((entry.path(), entry.metadata()?.len()));
+        }
+    }
+    parts.sort();
+    let room = place.limit - place.limit / PARTS;
+    let mut total: u64 = parts.iter().map(|(_, size)| size).sum();
+    for (path, size) in parts {
+        if total <= room {
+            break;
+        }
+        fs::remove_file(&path)?;
+        total -= size;
+    }
+    Ok(())
+}

@@ -1,0 +1,319 @@
+//! A recorded trace, told again to the very same engine: what would have been done, when, and why.
+//!
+//! The engine is pure, so what it was told is all that it takes. Under the model and policy of the
+//! recording it does what it did then, and remedies end as they ended. Under others it is a dry run:
+//! a remedy is said and has no effect, the cluster objects to nothing, and looks come when they
+//! came then. That is what a recording can honestly answer: which remedy would have been first, not
+//! how the world would have gone on.
+mod summary;
+
+use std::sync::Arc;
+
+pub use summary::{Deed, Summary};
+
+use crate::{
+    decide::{Brain, Decision},
+    engine::{Command, Engine, Event, Fact, Index, Intent, Pace},
+    features::FeatureVector,
+    guard::{Policy, Refusal},
+    moment::Moment,
+    record::trace::{Header, Line, TraceError, What},
+    signal::sample::Trigger,
+    target::{Rung, Target},
+    verify::Outcome,
+};
+
+/// What to try on a recording instead of what it was made with.
+#[derive(Clone, Debug, Default)]
+pub struct Trial {
+    /// Another model decides.
+    pub other_model: bool,
+    /// Owners and operator permit up to this.
+    pub max_action: Option<Rung>,
+    /// Every target asks for this confidence.
+    pub min_confidence: Option<f32>,
+}
+
+impl Trial {
+    /// Whether anything differs from the recording.
+    #[must_use]
+    pub const fn is_another(&self) -> bool {
+        self.other_model || self.max_action.is_some() || self.min_confidence.is_some()
+    }
+
+    fn policy(&self, recorded: Policy) -> Policy {
+        let max_action = self.max_action.unwrap_or(recorded.max_action);
+        Policy { max_action, dry_run: recorded.dry_run || self.is_another(), ..recorded }
+    }
+
+    fn apply(&self, target: &mut Target) {
+        target.ceiling = self.max_action.unwrap_or(target.ceiling);
+        target.min_confidence = self.min_confidence.unwrap_or(target.min_confidence);
+    }
+}
+
+/// One thing worth telling, of one target.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// When, by the recording's clock.
+    pub at: Moment,
+    /// Of whom.
+    pub target: &'a Target,
+    /// What.
+    pub what: Seen<'a>,
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// A look, decided.
+    Row {
+        /// Why it was looked.
+        trigger: Trigger,
+        /// The row.
+        row: &'a FeatureVector,
+        /// What it calls for.
+        decision: &'a Decision,
+        /// Whether the verdict is another than before.
+        news: bool,
+    },
+    /// A remedy was, or would have been, given.
+    Remedy(&'a Intent),
+    /// A gate refused, and another one refused before.
+    Refused(Rung, &'a Refusal, &'a Decision),
+    /// Something stands out and is left alone: why, in words.
+    LeftAlone(String),
+    /// A treatment ended.
+    Concluded(Rung, Outcome),
+    /// It is another instance now.
+    Another,
+    /// Its process ended.
+    Lost,
+}
+
+/// Ticks between two lines of a recording; a gap that needs more is jumped.
+const MOST_TICKS: usize = 1000;
+
+/// Tells a recording to an engine.
+#[derive(Debug)]
+pub struct Player {
+    brain: Arc<Brain>,
+    trial: Trial,
+    engine: Engine,
+    run: Option<(String, u32)>,
+    now: Moment,
+    /// When the recording began.
+    began: Moment,
+    commands: Vec<Command>,
+    summary: Summary,
+}
+
+impl Player {
+    /// A player that has heard nothing yet.
+    #[must_use]
+    pub fn new(brain: Arc<Brain>, trial: Trial) -> Self {
+        let engine = Engine::new(Arc::clone(&brain), Policy::default(), Pace::default());
+        Self {
+            brain,
+            trial,
+            engine,
+            run: None,
+            now: Moment::default(),
+            began: Moment::default(),
+            commands: Vec::new(),
+            summary: Summary::default(),
+        }
+    }
+
+    /// A part begins: the next one of the same run, or of another, which starts afresh.
+    pub fn part(&mut self, header: &Header) {
+        let goes_on = self
+            .run
+            .as_ref()
+            .is_some_and(|(run, part)| *run == header.run && part + 1 == header.part);
+        self.run = Some((header.run.clone(), header.part));
+        self.summary.part(header, goes_on);
+        if goes_on {
+            return;
+        }
+        let pace = Pace {
+            tick: std::time::Duration::from_nanos(header.tick_ns),
+            verify_window: std::time::Duration::from_nanos(header.verify_window_ns),
+        };
+        let policy = self.trial.policy(header.policy());
+        self.engine = Engine::new(Arc::clone(&self.brain), policy, pace);
+        self.began = Moment::from_nanos(header.boot_ns);
+        self.now = self.began;
+    }
+
+    /// When the recording that is being told began.
+    #[must_use]
+    pub const fn began(&self) -> Moment {
+        self.began
+    }
+
+    /// What it all came to.
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// A part ended, in good order or not.
+    pub const fn ended(&mut self, truncated: bool) {
+        self.summary.truncated |= truncated;
+    }
+
+    /// Tells one line, and hands on what comes of it.
+    ///
+    /// # Errors
+    /// If the line holds what no agent writes.
+    pub fn take(
+        &mut self,
+        line: Line,
+        wrong: impl Fn(&dyn std::fmt::Display) -> TraceError,
+        tell: &mut dyn FnMut(Told<'_>),
+    ) -> Result<(), TraceError> {
+        let Line(at, hour, what) = line;
+        self.tick_until(Moment::from_nanos(at), hour, tell);
+        match &what {
+            What::Missing(lines) => self.summary.missing += lines,
+            What::Switches(paused, journal) => {
+                let trial = self.trial.is_another();
+                self.engine.set_paused(*paused && !trial);
+                self.engine.set_journal_writable(*journal || trial);
+            }
+            What::Did(index, rung, _) => self.summary.recorded(self.deed(*index, *rung)),
+            _ => {}
+        }
+        let known = matches!(what, What::Known(..));
+        if let Some(event) = what.event().map_err(|absurd| wrong(&absurd))? {
+            self.hear(event, known, hour, tell);
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, event: Event, known: bool, hour: u8, tell: &mut dyn FnMut(Told<'_>)) {
+        match event {
+            // A part that is read by itself tells first whom earlier ones told of.
+            Event::Changed(index, mut target) if known => {
+                self.trial.apply(&mut target);
+                if self.engine.case(index).is_none() {
+                    self.handle(Event::Added(index, target), hour, tell);
+                }
+            }
+            Event::Added(index, mut target) => {
+                self.trial.apply(&mut target);
+                self.handle(Event::Added(index, target), hour, tell);
+            }
+            Event::Changed(index, mut target) => {
+                self.trial.apply(&mut target);
+                self.handle(Event::Changed(index, target), hour, tell);
+                self.tell(index, Seen::Another, tell);
+            }
+            Event::Lost(index) => {
+                self.handle(Event::Lost(index), hour, tell);
+                self.tell(index, Seen::Lost, tell);
+            }
+            Event::Looked(index, sample) => {
+                let (trigger, at) = (sample.trigger, sample.at);
+                if let Some(case) = self.engine.case(index) {
+                    self.summary.looked(&case.target.name, at);
+                }
+                let before = self.engine.case(index).and_then(|case| case.decision);
+                self.handle_look(index, Event::Looked(index, sample), trigger, before, hour, tell);
+            }
+            // The recorded agent's remedies are not this one's.
+            Event::Treated { .. } if self.trial.is_another() => {}
+            event => self.handle(event, hour, tell),
+        }
+    }
+
+    fn tick_until(&mut self, at: Moment, hour: u8, tell: &mut dyn FnMut(Told<'_>)) {
+        for _ in 0..MOST_TICKS {
+            match self.engine.next_due() {
+                Some(due) if due <= at => self.now = self.now.max(due),
+                _ => break,
+            }
+            self.handle(Event::Tick, hour, tell);
+        }
+        self.now = self.now.max(at);
+    }
+
+    fn handle(&mut self, event: Event, hour: u8, tell: &mut dyn FnMut(Told<'_>)) {
+        self.step(event, hour, None, tell);
+    }
+
+    fn handle_look(
+        &mut self,
+        index: Index,
+        event: Event,
+        trigger: Trigger,
+        before: Option<Decision>,
+        hour: u8,
+        tell: &mut dyn FnMut(Told<'_>),
+    ) {
+        self.step(event, hour, Some((index, trigger, before)), tell);
+    }
+
+    fn step(
+        &mut self,
+        event: Event,
+        hour: u8,
+        look: Option<(Index, Trigger, Option<Decision>)>,
+        tell: &mut dyn FnMut(Told<'_>),
+    ) {
+        let mut commands = std::mem::take(&mut self.commands);
+        self.engine.handle(self.now, hour, event, &mut commands);
+        let mut asked = None;
+        for command in commands.drain(..) {
+            match command {
+                Command::Heal(index, intent) => self.remedy(index, &intent, tell),
+                Command::Tell(index, Fact::Withheld(intent)) => {
+                    self.remedy(index, &intent, tell);
+                }
+                Command::Tell(index, Fact::Decided { decision, row }) => {
+                    let (_, trigger, before) = look.unwrap_or((index, Trigger::Tick, None));
+                    let news = before.is_none_or(|before| before.action != decision.action);
+                    let seen = Seen::Row { trigger, row: &row, decision: &decision, news };
+                    self.tell(index, seen, tell);
+                }
+                Command::Tell(index, Fact::Refused { rung, refusal, decision, news: true }) => {
+                    self.summary.refused(refusal.gate);
+                    self.tell(index, Seen::Refused(rung, &refusal, &decision), tell);
+                }
+                Command::Tell(index, Fact::LeftAlone { notable, .. }) => {
+                    self.tell(index, Seen::LeftAlone(notable.to_string()), tell);
+                }
+                Command::Tell(index, Fact::Concluded { rung, outcome, .. }) => {
+                    self.tell(index, Seen::Concluded(rung, outcome), tell);
+                }
+                Command::Ask(index, rung) => asked = Some((index, rung)),
+                Command::Forget(index) => self.engine.forget(index),
+                Command::Tell(..) | Command::Look(..) | Command::Release(_) => {}
+            }
+        }
+        self.commands = commands;
+        if let Some((index, rung)) = asked.filter(|_| self.trial.is_another()) {
+            self.step(Event::Cleared { index, rung, answer: Ok(()) }, hour, None, tell);
+        }
+    }
+
+    fn remedy(&mut self, index: Index, intent: &Intent, tell: &mut dyn FnMut(Told<'_>)) {
+        self.summary.given(self.deed(index, intent.rung));
+        self.tell(index, Seen::Remedy(intent), tell);
+    }
+
+    fn deed(&self, index: Index, rung: Rung) -> Deed {
+        let name = self.engine.case(index).map(|case| case.target.name.clone());
+        Deed { target: name.unwrap_or_default(), rung }
+    }
+
+    fn tell(&self, index: Index, what: Seen<'_>, tell: &mut dyn FnMut(Told<'_>)) {
+        if let Some(case) = self.engine.case(index) {
+            tell(Told { at: self.now, target: &case.target, what });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

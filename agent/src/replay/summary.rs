@@ -1,0 +1,93 @@
+//! What a replay came to.
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use crate::{guard::Gate, moment::Moment, record::trace::Header, target::Rung};
+
+/// A longer gap between two looks was not watched.
+const GAP: Duration = Duration::from_secs(10);
+
+/// A remedy, given or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Deed {
+    /// To whom.
+    pub target: String,
+    /// Which.
+    pub rung: Rung,
+}
+
+/// Counts over all that was told.
+#[derive(Debug, Default, Serialize)]
+pub struct Summary {
+    /// Files read.
+    pub parts: u32,
+    /// Looks.
+    pub looks: u64,
+    /// Targets.
+    pub targets: usize,
+    /// Time watched, over all targets, in minutes.
+    pub target_minutes: f64,
+    /// Remedies that were, or would have been, given, by name.
+    pub remedies: BTreeMap<&'static str, u64>,
+    /// Refusals that were news, by gate.
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// Lines that the recording lacks.
+    pub missing: u64,
+    /// Whether the recording breaks off.
+    pub truncated: bool,
+    /// Whether parts before the first one read are gone.
+    pub begins_late: bool,
+    #[serde(skip)]
+    seen: BTreeMap<String, Moment>,
+    #[serde(skip)]
+    given: Vec<Deed>,
+    #[serde(skip)]
+    recorded: Vec<Deed>,
+}
+
+impl Summary {
+    pub(super) fn part(&mut self, header: &Header, goes_on: bool) {
+        self.parts += 1;
+        if !goes_on {
+            self.begins_late |= header.part > 0;
+            self.seen.clear();
+        }
+    }
+
+    pub(super) fn looked(&mut self, target: &str, at: Moment) {
+        self.looks += 1;
+        match self.seen.get_mut(target) {
+            Some(last) => {
+                let gap = at.since(*last);
+                if gap < GAP {
+                    self.target_minutes += gap.as_secs_f64() / 60.0;
+                }
+                *last = at;
+            }
+            None => {
+                self.seen.insert(target.to_owned(), at);
+                self.targets += 1;
+            }
+        }
+    }
+
+    pub(super) fn refused(&mut self, gate: Gate) {
+        *self.refusals.entry(gate.name()).or_default() += 1;
+    }
+
+    pub(super) fn given(&mut self, deed: Deed) {
+        *self.remedies.entry(deed.rung.name()).or_default() += 1;
+        self.given.push(deed);
+    }
+
+    pub(super) fn recorded(&mut self, deed: Deed) {
+        self.recorded.push(deed);
+    }
+
+    /// The remedies of the replay and those of the recorded agent, in order, where they differ.
+    #[must_use]
+    pub fn difference(&self) -> Option<(&[Deed], &[Deed])> {
+        (self.given != self.recorded).then_some((&self.given, &self.recorded))
+    }
+}

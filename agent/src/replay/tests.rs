@@ -1,0 +1,178 @@
+//! Recordings that are a few lines long, told to the shipped model.
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    record::trace::{Absurd, tests::header},
+    signal::{
+        cgroup::CgroupReading,
+        health::{Health, Poll},
+        sample::{KernelReading, Sample},
+    },
+};
+
+const MS: u64 = 1_000_000;
+
+/// A patient with so many errors, looked at so many milliseconds after the beginning.
+fn look(ms: u64, errors: u32) -> Line {
+    let at = Moment::from_nanos(1_000 + ms * MS);
+    let mut kernel = KernelReading::default();
+    kernel.counters.responses[4] = errors.into();
+    let health = Health {
+        status: None,
+        cpu_usage: Some(5.0),
+        memory_usage: Some(20.0),
+        error_count: Some(errors),
+        uptime: Some(600.0),
+    };
+    let poll =
+        Poll { at, latency: Duration::from_millis(2), responses: [0; 5], result: Ok(health) };
+    let sample = Sample {
+        at,
+        trigger: Trigger::Tick,
+        kernel: Some(kernel),
+        poll: Some(poll),
+        usage: CgroupReading::default(),
+    };
+    line(ms, &Event::Looked(0, Box::new(sample)))
+}
+
+fn line(ms: u64, event: &Event) -> Line {
+    Line(1_000 + ms * MS, 12, What::of(event).unwrap())
+}
+
+fn added(ceiling: Rung) -> Line {
+    let target = Target { ceiling, ..Target::for_tests("shop", 1) };
+    line(0, &Event::Added(0, Box::new(target)))
+}
+
+/// Eight errors, and what an agent did that was permitted a reset.
+fn eight_errors(ceiling: Rung) -> Vec<Line> {
+    vec![added(ceiling), look(10, 0), look(2000, 8), look(2100, 8), look(2200, 8)]
+}
+
+struct Heard {
+    player: Player,
+    remedies: Vec<(u64, Rung)>,
+    refusals: Vec<&'static str>,
+    rows: usize,
+}
+
+fn play(lines: Vec<Line>, trial: Trial) -> Heard {
+    let mut player = Player::new(Arc::new(Brain::embedded()), trial);
+    player.part(&header());
+    let mut heard = Heard { player, remedies: Vec::new(), refusals: Vec::new(), rows: 0 };
+    let (mut remedies, mut refusals, mut rows) = (Vec::new(), Vec::new(), 0);
+    for line in lines {
+        let wrong = |why: &dyn std::fmt::Display| TraceError::NoTrace {
+            path: "x".into(),
+            why: why.to_string(),
+        };
+        let mut tell = |told: Told<'_>| match told.what {
+            Seen::Row { .. } => rows += 1,
+            Seen::Remedy(intent) => {
+                remedies.push(((told.at.as_nanos() - 1_000) / MS, intent.rung));
+            }
+            Seen::Refused(_, refusal, _) => refusals.push(refusal.gate.name()),
+            _ => {}
+        };
+        heard.player.take(line, wrong, &mut tell).unwrap();
+    }
+    (heard.remedies, heard.refusals, heard.rows) = (remedies, refusals, rows);
+    heard
+}
+
+#[test]
+fn what_was_done_is_done_again() {
+    let mut lines = eight_errors(Rung::Soft);
+    lines.insert(4, Line(1_000 + 2100 * MS, 0, What::Did(0, Rung::Soft, 0.9)));
+    let treated =
+        Event::Treated { index: 0, incident: None, result: crate::engine::Remedied::Given };
+    lines.insert(5, line(2150, &treated));
+    lines.extend([look(2300, 0), look(18_000, 0)]);
+    let heard = play(lines, Trial::default());
+    assert_eq!(heard.remedies, [(2100, Rung::Soft)]);
+    assert_eq!(heard.player.summary().difference(), None);
+    assert_eq!(heard.rows, 6);
+    assert_eq!(heard.player.summary().looks, 6);
+}
+
+#[test]
+fn another_deed_than_the_recorded_one_is_told() {
+    let mut lines = eight_errors(Rung::Soft);
+    lines.push(Line(1_000 + 2300 * MS, 0, What::Did(0, Rung::Restart, 0.9)));
+    let heard = play(lines, Trial::default());
+    let (given, recorded) = heard.player.summary().difference().unwrap();
+    assert_eq!((given[0].rung, recorded[0].rung), (Rung::Soft, Rung::Restart));
+}
+
+#[test]
+fn an_agent_that_only_observed_can_be_asked_what_it_would_have_done() {
+    let heard = play(eight_errors(Rung::Observe), Trial::default());
+    assert_eq!(heard.remedies, []);
+    assert_eq!(heard.refusals, ["mode"]);
+    let permitted = Trial { max_action: Some(Rung::Restart), ..Trial::default() };
+    let heard = play(eight_errors(Rung::Observe), permitted.clone());
+    assert_eq!(heard.remedies, [(2100, Rung::Soft)]);
+    // It had no effect, so the cooldown passes and it would be given again.
+    let mut lines = eight_errors(Rung::Observe);
+    lines.extend([look(13_000, 9), look(13_100, 9)]);
+    assert_eq!(play(lines, permitted).remedies, [(2100, Rung::Soft), (13_000, Rung::Soft)]);
+}
+
+#[test]
+fn another_confidence_is_another_policy() {
+    let trial = Trial { min_confidence: Some(1.0), ..Trial::default() };
+    let heard = play(eight_errors(Rung::Soft), trial);
+    assert_eq!(heard.remedies, []);
+    assert_eq!(heard.refusals, ["confidence"]);
+}
+
+#[test]
+fn a_later_part_goes_on_and_can_stand_alone() {
+    let Line(.., What::Added(0, who)) = added(Rung::Soft) else { panic!("not added") };
+    let known = Line(1_000 + 2050 * MS, 0, What::Known(0, who));
+    let later = Header { part: 1, ..header() };
+    let mut both = play(eight_errors(Rung::Soft)[..3].to_vec(), Trial::default());
+    both.player.part(&later);
+    let wrong = |why: &dyn std::fmt::Display| TraceError::NoTrace {
+        path: "x".into(),
+        why: why.to_string(),
+    };
+    let mut remedies = 0;
+    for line in [known.clone(), look(2100, 8)] {
+        let mut tell =
+            |told: Told<'_>| remedies += usize::from(matches!(told.what, Seen::Remedy(_)));
+        both.player.take(line, wrong, &mut tell).unwrap();
+    }
+    assert_eq!(remedies, 1, "the look before, in the first part, counts");
+    assert!(!both.player.summary().begins_late);
+
+    let mut alone = Player::new(Arc::new(Brain::embedded()), Trial::default());
+    alone.part(&later);
+    for line in [known, look(2100, 8)] {
+        alone.take(line, wrong, &mut |_| ()).unwrap();
+    }
+    assert_eq!((alone.summary().looks, alone.summary().begins_late), (1, true));
+    assert!(alone.summary().remedies.is_empty(), "one look is no evidence");
+}
+
+#[test]
+fn a_gap_of_years_is_jumped() {
+    let mut lines = eight_errors(Rung::Soft);
+    let Line(.., what) = look(0, 8);
+    lines.push(Line(u64::MAX / 2, 12, what));
+    assert_eq!(play(lines, Trial::default()).rows, 5);
+}
+
+#[test]
+fn an_absurd_line_is_the_callers_to_name() {
+    let mut player = Player::new(Arc::new(Brain::embedded()), Trial::default());
+    player.part(&header());
+    let wrong = |why: &dyn std::fmt::Display| TraceError::NoTrace {
+        path: "x".into(),
+        why: why.to_string(),
+    };
+    let error = player.take(Line(2_000, 0, What::Lost(1 << 40)), wrong, &mut |_| ()).unwrap_err();
+    assert!(error.to_string().ends_with(&Absurd::Place.to_string()), "{error}");
+}

@@ -1,0 +1,96 @@
+//! A trace of a real patient, told again.
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+
+use super::{
+    agent::{Agent, Directory, run, until},
+    servers::Server,
+};
+
+fn replay(trace: &Directory, options: &[&str]) -> (Option<i32>, String) {
+    let parts = fs::read_dir(trace.path()).unwrap().map(|entry| entry.unwrap().path());
+    let mut parts: Vec<PathBuf> = parts.collect();
+    parts.sort();
+    let parts: Vec<&str> = parts.iter().filter_map(|part| part.to_str()).collect();
+    let output = run(&[&["replay"], options, &parts].concat());
+    let told = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), told + &String::from_utf8_lossy(&output.stderr))
+}
+
+fn events(told: &str, event: &str) -> Vec<Value> {
+    let all = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    all.filter(|line| line["event"] == event).collect()
+}
+
+/// A patient that is healed softly, and then restarted, while a trace is recorded.
+fn recorded(state: &Directory, trace: &Directory) -> (Server, Agent) {
+    let mut patient = Server::patient();
+    let arguments = ["--record", trace.path().to_str().unwrap(), "--max-action", "restart"];
+    let agent = Agent::watch(&[&patient.url], state, &arguments);
+    patient.errors(8);
+    agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
+    patient.errors(15);
+    agent.hears("healing", &[("rung", "restart")]);
+    patient.ended();
+    (patient, agent)
+}
+
+#[test]
+fn a_recorded_incident_is_decided_again_as_it_was() {
+    let (state, trace) = (Directory::new(), Directory::new());
+    let (patient, agent) = recorded(&state, &trace);
+    let before = agent.incidents();
+    assert_eq!(agent.terminate().code(), Some(0));
+
+    let (code, told) = replay(&trace, &["--json"]);
+    assert_eq!(code, Some(0), "{told}");
+    let remedies = events(&told, "remedy");
+    // The journal's newest is first.
+    for (incident, remedy) in before.iter().rev().zip(&remedies) {
+        assert_eq!(incident["rung"], remedy["rung"]);
+        assert_eq!(incident["action"], remedy["decision"]["action"]);
+        let confidence = |v: &Value| v.as_f64().unwrap();
+        let off =
+            confidence(&incident["confidence"]) - confidence(&remedy["decision"]["confidence"]);
+        assert!(off.abs() < 1e-6, "{off}");
+        assert_eq!(remedy["target"], patient.url.as_str());
+    }
+    assert_eq!((before.len(), remedies.len()), (2, 2), "{told}");
+    let summary = &events(&told, "summary")[0]["summary"];
+    assert_eq!(summary["truncated"], false);
+    assert_eq!(summary["missing"], 0);
+
+    let (code, rows) = replay(&trace, &["--rows"]);
+    assert_eq!(code, Some(0), "{rows}");
+    assert!(rows.starts_with("at_ns,target,instance,trigger,cpu_usage,"), "{rows}");
+    assert!(rows.lines().count() as u64 > summary["looks"].as_u64().unwrap());
+
+    let (code, told) = replay(&trace, &["--json", "--max-action", "soft"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(events(&told, "remedy").iter().all(|remedy| remedy["rung"] == "soft"), "{told}");
+}
+
+#[test]
+fn a_killed_agent_leaves_a_trace_that_says_so() {
+    let (state, trace) = (Directory::new(), Directory::new());
+    let (_patient, agent) = recorded(&state, &trace);
+    until("the remedy is on disk", || {
+        replay(&trace, &[]).1.contains("REMEDY restart").then_some(())
+    });
+    drop(agent);
+    let (_, told) = replay(&trace, &[]);
+    assert!(told.contains("a trace breaks off"), "{told}");
+}
+
+#[test]
+fn what_is_no_trace_is_refused_with_1_and_no_sense_with_2() {
+    let directory = Directory::new();
+    fs::write(directory.file("x.trace.gz"), "no trace").unwrap();
+    let (code, told) = replay(&directory, &[]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("is no trace of Paramedic"), "{told}");
+    let (code, told) = replay(&directory, &["--min-confidence", "3"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert_eq!(run(&["replay"]).status.code(), Some(2));
+}

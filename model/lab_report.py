@@ -1,0 +1,154 @@
+"""How good the forest is on recorded episodes that it has not seen, and against others."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score
+
+import export
+import golden
+from brain import Brain
+from recorded import Data, Recorded
+from report import brier, calibration_error, table
+from schema import CLASSES, FEATURES, HEALTH_FEATURES, NO_ACTION
+
+# The guard's gate.
+GATE: Final = 0.8
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model's probabilities on the held-out rows."""
+
+    p: Floats
+    f1: float
+    """Unweighted over classes, of the verdicts."""
+    f1_measured: float
+    """The same against what helped, where a reset is tried first or not."""
+
+    @classmethod
+    def of(cls, p: Floats, held_out: Recorded) -> "Judged":
+        said = p.argmax(axis=1)
+        f1 = [f1_score(truth, said, average="macro") for truth in (held_out.labels, held_out.measured)]
+        return cls(p, float(f1[0]), float(f1[1]))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The new forest, one that knows /health alone, and the model that was there before."""
+
+    held_out: Recorded
+    told: dict[str, int]
+    new: Judged
+    blind: Judged
+    old: Judged | None
+
+    @classmethod
+    def of(cls, brain: Brain, blind: Brain, data: Data, old: Path | None) -> "Trial":
+        rows, held_out = data.held_out.rows, data.held_out
+        hidden = np.zeros_like(rows)
+        hidden[:, : len(HEALTH_FEATURES)] = rows[:, : len(HEALTH_FEATURES)]
+        before = None
+        if old:
+            model = old.read_bytes()
+            names = {p.key: p.value for p in onnx.load_from_string(model).metadata_props}
+            if json.loads(names["feature_names"]) != list(FEATURES):
+                raise ValueError(f"{old} was trained on other columns and cannot be compared")
+            raw = export.run(model, rows)[1].astype(np.float64)
+            before = Judged.of(golden.read_calibration(model).apply(raw), held_out)
+        return cls(
+            held_out,
+            data.told,
+            Judged.of(brain.calibrated(rows), held_out),
+            Judged.of(blind.calibrated(hidden), held_out),
+            before,
+        )
+
+    def is_worse(self, tolerance: float) -> bool:
+        return self.old is not None and self.new.f1 < self.old.f1 - tolerance
+
+    def models(self) -> list[tuple[str, Judged]]:
+        others = [("the model before", self.old)] if self.old else []
+        return [("all columns", self.new), ("/health alone", self.blind), *others]
+
+    def summary(self) -> str:
+        head = ["model", "macro-F1", "of what helped", "ECE", "Brier"]
+        rows = [
+            [
+                name,
+                f"{j.f1:.3f}",
+                f"{j.f1_measured:.3f}",
+                f"{calibration_error(j.p, self.held_out.labels):.4f}",
+                f"{brier(j.p, self.held_out.labels):.4f}",
+            ]
+            for name, j in self.models()
+        ]
+        return table(head, rows)
+
+    def report(self, plots: str) -> str:
+        told = "\n".join(f"- {what}: {count:,}" for what, count in self.told.items())
+        return f"""## Recorded episodes that the forest has not seen
+{told}
+
+{self.summary()}
+
+Macro-F1 is unweighted over the three classes. The first column judges by what is to be done first:
+where a reset often helped on rows that look the same, it is tried before a restart, and the ladder
+climbs. The second judges by the remedy that helped, whether or not anybody could have known.
+
+### At the gate of {GATE}
+A verdict below this confidence is not acted on: it counts as not said, and lowers the recall.
+
+{self.gate()}
+
+### By kind of fault
+Rows on which the forest said this, at whatever confidence; `right` against what is to be done first.
+
+{self.kinds()}
+
+Features over time in one held-out episode of each kind, in the patient that was left alone, with the
+looks at which the forest called for a remedy: {self.plots(plots)}."""
+
+    def gate(self) -> str:
+        truth = self.held_out.labels
+        said = np.where(self.new.p.max(axis=1) >= GATE, self.new.p.argmax(axis=1), -1)
+        lines = []
+        for k, name in enumerate(CLASSES):
+            right = int(((said == k) & (truth == k)).sum())
+            all_said, all_true = int((said == k).sum()), int((truth == k).sum())
+            lines.append(
+                [name, f"{right / max(all_said, 1):.3f}", f"{right / max(all_true, 1):.3f}", str(all_true)]
+            )
+        return table(["class", "precision", "recall", "rows"], lines)
+
+    def kinds(self) -> str:
+        said = self.new.p.argmax(axis=1)
+        lines = []
+        for kind in np.unique(self.held_out.kind):
+            mine = self.held_out.kind == kind
+            right = (said == self.held_out.labels)[mine]
+            counts = [str(int((said[mine] == k).sum())) for k in range(len(CLASSES))]
+            wants = [
+                f"{CLASSES[k]} {int((self.held_out.labels[mine] == k).sum())}"
+                for k in range(len(CLASSES))
+                if (self.held_out.labels[mine] == k).any()
+            ]
+            lines.append([kind, ", ".join(wants), *counts, f"{right.mean():.1%}"])
+        return table(["kind", "to be done", *(f"said {c}" for c in CLASSES), "right"], lines)
+
+    def plots(self, folder: str) -> str:
+        kinds = np.unique(self.held_out.kind)
+        return ", ".join(f"[{kind}]({folder}/{kind}.svg)" for kind in kinds)
+
+
+def needs_a_remedy(p: Floats) -> NDArray[np.bool_]:
+    """Whether a verdict would be acted on."""
+    sure: NDArray[np.bool_] = p.max(axis=1) >= GATE
+    return sure & (p.argmax(axis=1) != NO_ACTION)

@@ -1,0 +1,203 @@
+"""Recorded episodes: rows that the agent's own code made of real faults, with measured labels.
+
+`cargo xtask lab` writes them. A label is the mildest remedy after which the clients of a paired
+patient were served again; it is measured, and three things are done to it before training, each
+counted and told in the report:
+
+- Rows of one episode are alike, so a few of each are kept, evenly over its time.
+- Two illnesses can look the same and need different remedies. Where a reset has helped often
+  enough on rows like this one, it is tried first: it costs nothing, and the ladder climbs when it
+  does not help. A forest that was shown both labels would never be sure of either.
+- The known decision surface is a promise. Rows on which the kernel has nothing to say, or only that
+  a handful of requests failed, are left out where they contradict it.
+
+The hour and the uptime of a lab say nothing of the field: they are drawn anew for every row.
+"""
+
+import csv
+import gzip
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+
+from generate import SPARSE_RATE, UPTIME_MAX_S, WITNESSED_RATE, Ints, remedy, to_columns
+from schema import CLASSES, FEATURES, RESET_ERRORS, RESTART_SERVICE
+
+Rows = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+# Rows kept of each patient of an episode, for each label.
+KEPT: Final = 16
+# Every so manieth episode of a kind is held out, whatever else is recorded.
+HELD_OUT_EVERY: Final = 4
+UPTIME_MIN_S: Final = 60.0
+FOLDS: Final = 5
+# Least share of the rows in a leaf of the forest that says where a reset is worth trying.
+COARSE: Final = 0.05
+# A restart costs its users about as much as ten resets: a reset is tried if it helps one in ten.
+WORTH_TRYING: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Labelled rows; `measured` is what helped, `labels` what is to be done first."""
+
+    rows: Rows
+    labels: Ints
+    measured: Ints
+    kind: NDArray[np.str_]
+    arm: NDArray[np.str_]
+    phase: NDArray[np.str_]
+    since_fault_s: NDArray[np.float64]
+    episode: NDArray[np.str_]
+
+    def where(self, which: Bools) -> "Recorded":
+        return Recorded(**{name: column[which] for name, column in vars(self).items()})
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is learnt from, what is held out, and what was done to it."""
+
+    learn: Recorded
+    held_out: Recorded
+    told: dict[str, int]
+
+
+def load(folders: list[Path], seed: int) -> Data:
+    everything = join([read(folder) for folder in folders])
+    told = {"rows": len(everything), "episodes": len(np.unique(everything.episode))}
+    everything = redraw(thin(everything), seed)
+    told["rows kept of similar ones"] = len(everything)
+    against = contradicts_surface(everything)
+    told["rows left to the known surface"] = int(against.sum())
+    everything = everything.where(~against)
+    held = held_out(everything)
+    learn, test = everything.where(~held), everything.where(held)
+    mild = [mildest_first(part, learn) for part in (learn, test)]
+    told["rows on which a reset is tried before the restart that helps"] = sum(
+        int((m.labels != m.measured).sum()) for m in mild
+    )
+    told["episodes held out"] = len(np.unique(test.episode))
+    return Data(mild[0], mild[1], told)
+
+
+def read(folder: Path) -> Recorded:
+    """The labelled rows of one folder; a row without a label teaches nothing."""
+    with gzip.open(folder / "rows.csv.gz", "rt", encoding="utf-8", newline="") as file:
+        table = [row for row in csv.DictReader(file) if row["label"]]
+    if not table:
+        raise ValueError(f"{folder / 'rows.csv.gz'} holds no labelled rows")
+    rows = np.array([[float(row[name]) for name in FEATURES] for row in table], dtype=np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{folder / 'rows.csv.gz'} holds a feature that is no number")
+    labels = np.array([CLASSES.index(row["label"]) for row in table], dtype=np.int64)
+    column = lambda name: np.array([row[name] for row in table])  # noqa: E731
+    return Recorded(
+        rows=rows,
+        labels=labels,
+        measured=labels,
+        kind=column("kind"),
+        arm=column("arm"),
+        phase=column("phase"),
+        since_fault_s=column("since_fault_s").astype(np.float64),
+        episode=np.array([f"{folder.resolve().name}/{int(row['episode']):06d}" for row in table]),
+    )
+
+
+def episodes(folder: Path) -> list[dict[str, object]]:
+    lines = (folder / "episodes.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def join(parts: list[Recorded]) -> Recorded:
+    return Recorded(
+        **{name: np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0])}
+    )
+
+
+def thin(data: Recorded) -> Recorded:
+    keys = [
+        f"{e} {a} {p} {label}"
+        for e, a, p, label in zip(data.episode, data.arm, data.phase, data.labels, strict=True)
+    ]
+    _, key = np.unique(keys, return_inverse=True)
+    order = np.argsort(key, kind="stable")
+    keep = np.zeros(len(data), dtype=bool)
+    for mine in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+        step = max(1.0, len(mine) / KEPT)
+        keep[mine[(np.arange(0, len(mine), step)).astype(int)]] = True
+    return data.where(keep)
+
+
+def redraw(data: Recorded, seed: int) -> Recorded:
+    rng = np.random.default_rng(seed)
+    rows = data.rows.copy()
+    n = len(rows)
+    uptime = np.exp(rng.uniform(np.log(UPTIME_MIN_S), np.log(UPTIME_MAX_S), n))
+    rows[:, FEATURES.index("uptime")] = uptime
+    rows[:, FEATURES.index("hour_of_day")] = rng.integers(0, 24, n)
+    return Recorded(**(vars(data) | {"rows": rows}))
+
+
+def contradicts_surface(data: Recorded) -> Bools:
+    """Rows of the known surface whose measured label is another."""
+    c = to_columns(data.rows)
+    quiet = (c["http_5xx_rate"] == 0) & (c["health_failures"] == 0)
+    for name in ("tcp_reset_rate", "tcp_retransmit_rate", "cpu_throttled_ratio", "upstream_5xx_rate"):
+        quiet &= c[name] == 0
+    neutral = quiet & (c["http_request_rate"] < WITNESSED_RATE)
+    good = c["http_request_rate"] - c["http_5xx_rate"]
+    handful = (c["http_5xx_rate"] > 0) & (c["http_5xx_rate"] < SPARSE_RATE) & (good < WITNESSED_RATE)
+    handful &= c["health_failures"] == 0
+    return (neutral | handful) & (remedy(c) != data.labels)
+
+
+def held_out(data: Recorded) -> Bools:
+    """By episode, never by row; the same episodes whatever else is recorded."""
+    chosen = []
+    for kind in np.unique(data.kind):
+        mine = np.unique(data.episode[data.kind == kind])
+        chosen += list(mine[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
+    return np.isin(data.episode, chosen)
+
+
+def mildest_first(data: Recorded, learn: Recorded) -> Recorded:
+    """Where a reset has often helped on rows like these, it is what to do first.
+
+    How often is asked of a coarse forest: it tells a patient that hangs from one that fails, and is
+    too coarse to tell one episode of failing from another. No episode is asked about itself.
+    """
+    treated = learn.where(np.isin(learn.measured, (RESET_ERRORS, RESTART_SERVICE)))
+    mine = data.measured == RESTART_SERVICE
+    labels = data.labels.copy()
+    for fold in range(FOLDS):
+        asked = mine & (fold_of(data.episode) == fold)
+        others = treated.where(fold_of(treated.episode) != fold)
+        if not asked.any() or len(np.unique(others.measured)) < 2:
+            continue
+        coarse = RandomForestClassifier(
+            n_estimators=50, max_depth=4, min_samples_leaf=COARSE, random_state=0
+        ).fit(decisive(others.rows), others.measured == RESET_ERRORS)
+        helped = coarse.predict_proba(decisive(data.rows[asked]))[:, 1]
+        labels[np.flatnonzero(asked)[helped >= WORTH_TRYING]] = RESET_ERRORS
+    return Recorded(**(vars(data) | {"labels": labels}))
+
+
+def decisive(rows: Rows) -> Rows:
+    """What may decide."""
+    shown = [i for i, name in enumerate(FEATURES) if name not in ("uptime", "hour_of_day")]
+    return rows[:, shown]
+
+
+def fold_of(episodes: NDArray[np.str_]) -> Ints:
+    return np.array([zlib.crc32(e.encode()) % FOLDS for e in episodes], dtype=np.int64)

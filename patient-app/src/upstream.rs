@@ -1,0 +1,36 @@
+//! The service behind the app, where there is one: `/data` is only as good as its answer.
+//!
+//! Each question has a connection of its own, as from a client without a pool: what the kernel sees
+//! of it is then the same whatever the load.
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Whether the service at this address gives its data.
+pub(crate) async fn answers(address: SocketAddr) -> bool {
+    timeout(LIMIT, ask(address)).await.is_ok_and(|answer| answer.unwrap_or(false))
+}
+
+async fn ask(address: SocketAddr) -> Option<bool> {
+    let stream = TcpStream::connect(address).await.ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let driver = tokio::spawn(connection);
+    let request = Request::get("/data").header(HOST, "upstream").body(Empty::<Bytes>::new());
+    let answer = sender.send_request(request.ok()?).await.ok()?;
+    let good = answer.status().is_success();
+    // Read to the end, since closing on unread bytes would be a reset.
+    let read = answer.into_body().collect().await;
+    drop(sender);
+    let _ = driver.await;
+    Some(good && read.is_ok())
+}

@@ -1,0 +1,218 @@
+//! What a grading came to, for people and for machines.
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    grade::{Graded, Verdict},
+    kind::Remedy,
+    soak::Soaked,
+};
+
+/// One kind's, or all kinds', counts.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Counts {
+    episodes: u32,
+    right_action: u32,
+    /// Of these, by a milder remedy that did not help and the right one after it.
+    by_climbing: u32,
+    wrong_action: u32,
+    missed: u32,
+    /// Remedies before the fault, or to somebody who was well.
+    heals_on_healthy: u32,
+    #[serde(skip)]
+    to_heal: Vec<f64>,
+    #[serde(skip)]
+    to_well: Vec<f64>,
+}
+
+impl Counts {
+    fn add(&mut self, graded: &Graded) {
+        self.episodes += 1;
+        match graded.verdict {
+            Verdict::Right => self.right_action += 1,
+            Verdict::Wrong => self.wrong_action += 1,
+            Verdict::Missed => self.missed += 1,
+        }
+        self.heals_on_healthy += graded.on_healthy.soft + graded.on_healthy.hard;
+        self.by_climbing += u32::from(graded.verdict == Verdict::Right && graded.climbed);
+        if graded.expected != Remedy::NoAction {
+            self.to_heal.extend(graded.to_heal_s);
+            self.to_well.extend(graded.to_well_s);
+        }
+    }
+
+    fn ratio(&self) -> f64 {
+        f64::from(self.right_action) / f64::from(self.episodes.max(1))
+    }
+
+    fn json(&self) -> Value {
+        let mut value = json!(self);
+        value["right_action_ratio"] = rounded(self.ratio()).into();
+        value["fault_to_heal_s"] = percentiles(&self.to_heal);
+        value["fault_to_well_s"] = percentiles(&self.to_well);
+        value
+    }
+}
+
+/// The whole card.
+pub(crate) struct Card {
+    kinds: BTreeMap<&'static str, (Remedy, Counts)>,
+    all: Counts,
+    soft_on_healthy: u32,
+    hard_on_healthy: u32,
+    healthy: u32,
+    soaked: Soaked,
+}
+
+impl Card {
+    pub(crate) fn of(graded: &[Graded], soaked: Soaked) -> Self {
+        let mut card = Self {
+            kinds: BTreeMap::new(),
+            all: Counts::default(),
+            soft_on_healthy: 0,
+            hard_on_healthy: 0,
+            healthy: 0,
+            soaked,
+        };
+        for one in graded {
+            card.soft_on_healthy += one.on_healthy.soft;
+            card.hard_on_healthy += one.on_healthy.hard;
+            if one.episode.kind.is_healthy() {
+                card.healthy += 1;
+                continue;
+            }
+            let kind = card.kinds.entry(one.episode.kind.name());
+            kind.or_insert_with(|| (one.expected, Counts::default())).1.add(one);
+            card.all.add(one);
+        }
+        card
+    }
+
+    /// The unweighted mean over the kinds of faults.
+    pub(crate) fn right_action_ratio(&self) -> f64 {
+        let sum: f64 = self.kinds.values().map(|(_, counts)| counts.ratio()).sum();
+        sum / self.kinds.len().max(1) as f64
+    }
+
+    /// One object for machines.
+    pub(crate) fn json(&self) -> Value {
+        let mut value = self.all.json();
+        value["right_action_ratio"] = rounded(self.right_action_ratio()).into();
+        value["heals_on_healthy"] = (self.soft_on_healthy + self.hard_on_healthy).into();
+        value["hard_heals_on_healthy"] = self.hard_on_healthy.into();
+        value["healthy_episodes"] = self.healthy.into();
+        value["replayed_healthy"] = json!(self.soaked);
+        let kinds = self.kinds.iter().map(|(kind, (expected, counts))| {
+            let mut value = counts.json();
+            value["expected"] = json!(expected);
+            ((*kind).to_owned(), value)
+        });
+        value["kinds"] = Value::Object(kinds.collect());
+        value
+    }
+
+    /// A table for people.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::from(
+            "| kind | right remedy | episodes | right | of these by climbing | wrong | missed | \
+             fault to heal, p50 / p95 | fault to well, p50 / p95 |\n\
+             | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        );
+        for (kind, (expected, c)) in &self.kinds {
+            text += &row(kind, expected.name(), c);
+        }
+        text += &row("**all**", "", &self.all);
+        let Soaked { pod_minutes, soft, hard } = self.soaked;
+        text += &format!(
+            "\nRight action, mean over the kinds: {:.1} %. Live, on healthy patients and before \
+             faults: {} soft and {} hard remedies. Replayed: {pod_minutes:.0} recorded healthy \
+             pod-minutes, {soft} soft and {hard} hard remedies.\n",
+            100.0 * self.right_action_ratio(),
+            self.soft_on_healthy,
+            self.hard_on_healthy,
+        );
+        text
+    }
+}
+
+fn row(kind: &str, expected: &str, c: &Counts) -> String {
+    let Counts { episodes, right_action, by_climbing, wrong_action, missed, .. } = c;
+    let Counts { to_heal, to_well, .. } = c;
+    let both = |values: &[f64]| match (percentile(values, 50), percentile(values, 95)) {
+        (Some(a), Some(b)) => format!("{a:.1} / {b:.1} s"),
+        _ => "-".to_owned(),
+    };
+    format!(
+        "| {kind} | {expected} | {episodes} | {right_action} | {by_climbing} | {wrong_action} | \
+         {missed} | {} | {} |\n",
+        both(to_heal),
+        both(to_well)
+    )
+}
+
+/// The value that so many percent do not exceed.
+fn percentile(values: &[f64], percent: usize) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
+fn percentiles(values: &[f64]) -> Value {
+    let of = |percent| percentile(values, percent).map(rounded);
+    json!({ "p50": of(50), "p95": of(95) })
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::{
+        grade::Given,
+        kind::Kind,
+        plan::{Episode, Load},
+    };
+
+    fn graded(kind: Kind, verdict: Verdict) -> Graded {
+        let load = Load::Idle;
+        let episode = Episode { id: 0, kind, intensity: 0.5, load, quota: None, seed: 1 };
+        let on_healthy = Given { soft: 1, hard: 0 };
+        let on_healthy = if kind.is_healthy() { on_healthy } else { Given::default() };
+        let expected = Remedy::RestartService;
+        let (to_heal_s, to_well_s) = (Some(1.0), Some(3.0));
+        Graded { episode, expected, verdict, climbed: true, on_healthy, to_heal_s, to_well_s }
+    }
+
+    #[test]
+    fn every_kind_weighs_the_same() {
+        let all = [
+            graded(Kind::Stuck, Verdict::Right),
+            graded(Kind::Leak, Verdict::Right),
+            graded(Kind::Leak, Verdict::Wrong),
+            graded(Kind::Leak, Verdict::Missed),
+            graded(Kind::Leak, Verdict::Missed),
+            graded(Kind::HealthyIdle, Verdict::Wrong),
+        ];
+        let card = Card::of(&all, Soaked::default());
+        let json = card.json();
+        assert_eq!(json["right_action_ratio"], 0.625);
+        assert_eq!((&json["wrong_action"], &json["missed"]), (&json!(1), &json!(2)));
+        assert_eq!(json["heals_on_healthy"], 1);
+        assert_eq!(json["fault_to_well_s"], json!({ "p50": 3.0, "p95": 3.0 }));
+        assert_eq!(json["kinds"]["leak"]["by_climbing"], 1);
+        assert!(card.table().contains("| leak | restart_service | 4 | 1 | 1 | 1 | 2 |"));
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let values = [4.0, 1.0, 3.0, 2.0];
+        assert_eq!(percentile(&values, 50), Some(2.0));
+        assert_eq!(percentile(&values, 95), Some(4.0));
+        assert_eq!(percentile(&[], 50), None);
+    }
+}

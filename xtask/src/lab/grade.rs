@@ -1,0 +1,246 @@
+//! Fresh episodes through the whole live agent: guard, heal and verify on.
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    kind::{Kind, Remedy},
+    plan::Episode,
+    record::{self, BEFORE, Measured},
+    truth,
+    ward::Bed,
+};
+use crate::stage::{
+    Interrupt, Programs,
+    agent::{Agent, Setup},
+    boot_ns,
+    patient::Patient,
+};
+
+/// From the fault to the end: a soft heal, its verification, a restart, its verification.
+const LIVE: Duration = Duration::from_secs(50);
+/// What a batch takes, about.
+pub(crate) const TAKES: Duration = Duration::from_secs(72);
+const STEP: Duration = Duration::from_millis(50);
+
+/// How the agent did in one episode.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Graded {
+    #[serde(flatten)]
+    pub(crate) episode: Episode,
+    /// The remedy that is right, as measured on paired patients of this kind.
+    pub(crate) expected: Remedy,
+    pub(crate) verdict: Verdict,
+    /// Whether a milder remedy was tried first.
+    pub(crate) climbed: bool,
+    /// Remedies before the fault, or to somebody who was well.
+    pub(crate) on_healthy: Given,
+    /// Seconds from the fault to the first remedy, and until its clients were served again.
+    pub(crate) to_heal_s: Option<f64>,
+    pub(crate) to_well_s: Option<f64>,
+}
+
+/// Counts of remedies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Given {
+    pub(crate) soft: u32,
+    pub(crate) hard: u32,
+}
+
+/// What the whole ladder came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    /// The right remedy, or none where none is, and its clients are served.
+    Right,
+    /// A stronger remedy than was called for, or one to somebody who needed none.
+    Wrong,
+    /// Ill, and not cured.
+    Missed,
+}
+
+/// Judges an episode. Pure.
+fn judge(expected: Remedy, given: Given, well: bool) -> Verdict {
+    let Given { soft, hard } = given;
+    let (too_much, cured) = match expected {
+        Remedy::NoAction => (soft + hard > 0, true),
+        Remedy::ResetErrors => (hard > 0, soft > 0 && well),
+        Remedy::RestartService => (false, hard > 0 && well),
+    };
+    match (too_much, cured) {
+        (true, _) => Verdict::Wrong,
+        (false, true) => Verdict::Right,
+        (false, false) => Verdict::Missed,
+    }
+}
+
+/// The measured remedy of each kind: that of most recorded episodes.
+pub(crate) fn expected(data: &Path) -> Result<BTreeMap<Kind, Remedy>> {
+    let path = data.join("episodes.jsonl");
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!("{}: what is right is known from recorded episodes", path.display())
+    })?;
+    let mut counts: BTreeMap<Kind, [usize; 3]> = BTreeMap::new();
+    for line in text.lines() {
+        let measured: Measured = serde_json::from_str(line)
+            .with_context(|| format!("{} is not of this lab", path.display()))?;
+        counts.entry(measured.episode.kind).or_default()[measured.label as usize] += 1;
+    }
+    let most = |counts: [usize; 3]| {
+        let best = Remedy::ALL.into_iter().rev().max_by_key(|remedy| counts[*remedy as usize]);
+        best.unwrap_or(Remedy::NoAction)
+    };
+    Ok(counts.into_iter().map(|(kind, counts)| (kind, most(counts))).collect())
+}
+
+/// A patient with an agent of its own: agents share a node's budget of hard remedies, and here each
+/// is a node.
+struct OnStage {
+    agent: Agent,
+    bed: Bed,
+    upstream: Option<Patient>,
+    lives: u32,
+    fault: u64,
+    _state: tempfile::TempDir,
+}
+
+/// Plays a batch, every patient with its own live agent.
+pub(crate) fn play(
+    programs: &Programs,
+    batch: &[Episode],
+    expected: &BTreeMap<Kind, Remedy>,
+    arguments: &[String],
+    interrupt: &Interrupt,
+) -> Result<Vec<Graded>> {
+    let mut stage = Vec::new();
+    for episode in batch {
+        interrupt.check()?;
+        stage.push(prepare(programs, episode, arguments)?);
+    }
+    stage.iter_mut().for_each(|on_stage| on_stage.bed.open());
+    let begun = Instant::now();
+    while begun.elapsed() < BEFORE {
+        interrupt.check()?;
+        thread::sleep(STEP);
+    }
+    for (on_stage, episode) in stage.iter_mut().zip(batch) {
+        on_stage.fault = boot_ns();
+        on_stage.bed.inject()?;
+        if let Some(upstream) = &on_stage.upstream {
+            record::fail_upstream(upstream, episode)?;
+        }
+        on_stage.lives = on_stage.bed.patient.lives();
+    }
+    let (fault, mut before) = (Instant::now(), Duration::ZERO);
+    while before < LIVE {
+        interrupt.check()?;
+        thread::sleep(STEP);
+        let since = fault.elapsed();
+        for on_stage in &mut stage {
+            let lives = on_stage.bed.patient.lives();
+            if lives == on_stage.lives {
+                // A patient that is just ending cannot be made more ill.
+                let _ = on_stage.bed.goes_on(before, since);
+            } else {
+                on_stage.bed.reborn(on_stage.lives)?;
+                on_stage.lives = lives;
+            }
+        }
+        before = since;
+    }
+    let end = boot_ns();
+    stage
+        .iter()
+        .zip(batch)
+        .map(|(on_stage, episode)| {
+            let right = expected.get(&episode.kind).with_context(|| {
+                format!("no recorded episode tells what is right for {}", episode.kind.name())
+            })?;
+            Ok(graded(on_stage, episode, *right, end))
+        })
+        .collect()
+}
+
+fn prepare(programs: &Programs, episode: &Episode, arguments: &[String]) -> Result<OnStage> {
+    let name = format!("grade-{}", episode.id);
+    let upstream = match episode.kind {
+        Kind::Upstream => {
+            let calm = ["--data-failure-ratio", "0"];
+            Some(Patient::start(programs, &format!("{name}-up"), &calm)?)
+        }
+        _ => None,
+    };
+    let address = upstream.as_ref().map(|u| u.url.trim_start_matches("http://").to_owned());
+    let bed = Bed::prepare(programs, episode, &name, address.as_deref())?;
+    let state = tempfile::tempdir()?;
+    let may = ["--max-action", "restart"].map(str::to_owned);
+    let setup = Setup {
+        urls: vec![bed.patient.url.clone()],
+        state_dir: state.path().to_path_buf(),
+        arguments: may.into_iter().chain(arguments.iter().cloned()).collect(),
+    };
+    let agent = Agent::start(programs, &setup, |_| ())?;
+    Ok(OnStage { agent, bed, upstream, lives: 1, fault: 0, _state: state })
+}
+
+fn graded(on_stage: &OnStage, episode: &Episode, expected: Remedy, end: u64) -> Graded {
+    let lines = on_stage.agent.lines();
+    let heals: Vec<(u64, bool)> = lines
+        .iter()
+        .filter(|line| line.message() == "healing")
+        .map(|line| {
+            (line.number("boot_ns").unwrap_or_default() as u64, line.text("rung") != "soft")
+        })
+        .collect();
+    let count = |which: &dyn Fn(u64) -> bool| {
+        let all = heals.iter().filter(|(at, _)| which(*at));
+        all.fold(Given::default(), |given, (_, hard)| Given {
+            soft: given.soft + u32::from(!hard),
+            hard: given.hard + u32::from(*hard),
+        })
+    };
+    let fault = on_stage.fault;
+    let (early, given) = (count(&|at| at < fault), count(&|at| at >= fault));
+    let requests = on_stage.bed.clients.requests();
+    let well = truth::is_well(&requests, end.saturating_sub(truth::JUDGED_NS), end);
+    let seconds = |at: u64| at.saturating_sub(fault) as f64 / 1e9;
+    let verdict = match early {
+        Given { soft: 0, hard: 0 } => judge(expected, given, well),
+        _ => Verdict::Wrong,
+    };
+    Graded {
+        episode: episode.clone(),
+        expected,
+        verdict,
+        climbed: given.soft > 0 && given.hard > 0,
+        on_healthy: if episode.kind.is_healthy() { count(&|_| true) } else { early },
+        to_heal_s: heals.iter().find(|(at, _)| *at >= fault).map(|(at, _)| seconds(*at)),
+        to_well_s: truth::well_since(&requests, fault, end).map(seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_ladder_is_judged() {
+        use Remedy::{NoAction, ResetErrors, RestartService};
+        let given = |soft, hard| Given { soft, hard };
+        assert_eq!(judge(NoAction, given(0, 0), false), Verdict::Right, "nothing helps");
+        assert_eq!(judge(NoAction, given(1, 0), true), Verdict::Wrong);
+        assert_eq!(judge(ResetErrors, given(1, 0), true), Verdict::Right);
+        assert_eq!(judge(ResetErrors, given(1, 1), true), Verdict::Wrong);
+        assert_eq!(judge(ResetErrors, given(0, 0), false), Verdict::Missed);
+        assert_eq!(judge(RestartService, given(1, 1), true), Verdict::Right, "by climbing");
+        assert_eq!(judge(RestartService, given(1, 0), false), Verdict::Missed);
+        assert_eq!(judge(RestartService, given(0, 1), false), Verdict::Missed);
+    }
+}

@@ -1,0 +1,149 @@
+//! What can happen to a patient: the kinds of faults, and of being well.
+use serde::{Deserialize, Serialize};
+
+/// A kind of episode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// A share of the responses is 500 until the app is reset.
+    ErrorBurst,
+    /// The same, and only a restart clears it; a reset says that it worked.
+    BadState,
+    /// The workers hang.
+    Stuck,
+    /// Memory grows towards the limit, and near it everything crawls.
+    Leak,
+    /// A runaway task takes the CPU quota, and requests wait for it, until the app is reset.
+    CpuBurn,
+    /// More requests than the CPU quota can answer.
+    Quota,
+    /// What it calls answers 5xx.
+    Upstream,
+    /// Its clients reset their connections.
+    ClientResets,
+    /// Somebody connects and hangs up, again and again.
+    PortScan,
+    /// Slow for a reason outside: it is as slow after a restart.
+    Slow,
+    /// A share of the responses is 500, and `/health` says that all is well.
+    LiesHealthy,
+    /// `/health` says that all is lost, and all is well.
+    LiesSick,
+    /// It hangs for a second or two, or fails a few times, and is well again.
+    Blip,
+    /// Errors that come and go, until the app is reset.
+    Flapping,
+    /// Many times the usual traffic, all answered well.
+    HighLoad,
+    /// Well, with hardly a request.
+    HealthyIdle,
+    /// Well, with steady traffic.
+    HealthySteady,
+    /// Well, with traffic in bursts.
+    HealthyBursty,
+    /// Well, but for a rare 5xx.
+    HealthyRareErrors,
+    /// Well, with its memory nearly full of what it keeps on purpose.
+    HealthyFullCache,
+    /// Well, and restarted by its owner once.
+    HealthyDeploy,
+}
+
+impl Kind {
+    /// What goes wrong.
+    pub(crate) const FAULTS: [Self; 15] = [
+        Self::ErrorBurst,
+        Self::BadState,
+        Self::Stuck,
+        Self::Leak,
+        Self::CpuBurn,
+        Self::Quota,
+        Self::Upstream,
+        Self::ClientResets,
+        Self::PortScan,
+        Self::Slow,
+        Self::LiesHealthy,
+        Self::LiesSick,
+        Self::Blip,
+        Self::Flapping,
+        Self::HighLoad,
+    ];
+
+    /// What goes well.
+    pub(crate) const HEALTHY: [Self; 6] = [
+        Self::HealthyIdle,
+        Self::HealthySteady,
+        Self::HealthyBursty,
+        Self::HealthyRareErrors,
+        Self::HealthyFullCache,
+        Self::HealthyDeploy,
+    ];
+
+    pub(crate) fn is_healthy(self) -> bool {
+        Self::HEALTHY.contains(&self)
+    }
+
+    /// The name in files and reports.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ErrorBurst => "error_burst",
+            Self::BadState => "bad_state",
+            Self::Stuck => "stuck",
+            Self::Leak => "leak",
+            Self::CpuBurn => "cpu_burn",
+            Self::Quota => "quota",
+            Self::Upstream => "upstream",
+            Self::ClientResets => "client_resets",
+            Self::PortScan => "port_scan",
+            Self::Slow => "slow",
+            Self::LiesHealthy => "lies_healthy",
+            Self::LiesSick => "lies_sick",
+            Self::Blip => "blip",
+            Self::Flapping => "flapping",
+            Self::HighLoad => "high_load",
+            Self::HealthyIdle => "healthy_idle",
+            Self::HealthySteady => "healthy_steady",
+            Self::HealthyBursty => "healthy_bursty",
+            Self::HealthyRareErrors => "healthy_rare_errors",
+            Self::HealthyFullCache => "healthy_full_cache",
+            Self::HealthyDeploy => "healthy_deploy",
+        }
+    }
+}
+
+/// A remedy that is tried on one of the paired patients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Remedy {
+    NoAction,
+    ResetErrors,
+    RestartService,
+}
+
+impl Remedy {
+    /// Mildest first.
+    pub(crate) const ALL: [Self; 3] = [Self::NoAction, Self::ResetErrors, Self::RestartService];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::NoAction => "no_action",
+            Self::ResetErrors => "reset_errors",
+            Self::RestartService => "restart_service",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_in_files() {
+        for kind in Kind::FAULTS.into_iter().chain(Kind::HEALTHY) {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+        for remedy in Remedy::ALL {
+            assert_eq!(serde_json::to_value(remedy).unwrap(), remedy.name());
+        }
+    }
+}

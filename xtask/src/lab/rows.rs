@@ -1,0 +1,116 @@
+//! Rows: what `paramedic replay --rows` prints, and what training reads.
+use std::{
+    fs::File,
+    io::{BufWriter, Write as _},
+    path::Path,
+};
+
+use anyhow::{Context, Result, ensure};
+use flate2::{Compression, write::GzEncoder};
+
+use super::kind::{Kind, Remedy};
+
+/// Columns of the replay's rows before the features, and after them.
+const BEFORE: [&str; 4] = ["at_ns", "target", "instance", "trigger"];
+const FEATURES: usize = 14;
+
+/// One row of a replay.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) at: u64,
+    pub(crate) target: String,
+    /// As they were printed: what is read here is what the model saw.
+    pub(crate) features: Vec<String>,
+    pub(crate) verdict: String,
+}
+
+/// Reads what a replay printed. Names on stage hold no commas.
+pub(crate) fn parse(csv: &str) -> Result<Vec<Seen>> {
+    let mut lines = csv.lines();
+    let head = lines.next().context("no rows")?;
+    let names: Vec<&str> = head.split(',').collect();
+    ensure!(names.starts_with(&BEFORE) && names.len() > BEFORE.len() + FEATURES, "rows of {head}");
+    lines
+        .map(|line| {
+            let fields: Vec<&str> = line.split(',').collect();
+            ensure!(fields.len() == names.len(), "a row of another length: {line}");
+            let features = &fields[BEFORE.len()..BEFORE.len() + FEATURES];
+            Ok(Seen {
+                at: fields[0].parse().with_context(|| format!("no time: {line}"))?,
+                target: fields[1].to_owned(),
+                features: features.iter().map(|field| (*field).to_owned()).collect(),
+                verdict: fields[BEFORE.len() + FEATURES].to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// One row with what is known of it.
+pub(crate) struct Row {
+    pub(crate) episode: u32,
+    pub(crate) kind: Kind,
+    /// What its patient was given.
+    pub(crate) arm: Remedy,
+    pub(crate) phase: &'static str,
+    /// What is called for; `None` where that cannot be known yet, or no longer.
+    pub(crate) label: Option<Remedy>,
+    pub(crate) since_fault_s: f64,
+    /// What the model of the recording said.
+    pub(crate) verdict: String,
+    pub(crate) features: Vec<String>,
+}
+
+/// The columns of the schema, as `paramedic replay --rows` names them.
+const SCHEMA: &str = "cpu_usage,memory_usage,error_count,uptime,hour_of_day,http_5xx_rate,\
+                      http_5xx_ratio,http_request_rate,tcp_reset_rate,tcp_retransmit_rate,\
+                      cpu_throttled_ratio,health_failures,health_latency,upstream_5xx_rate";
+
+/// The first line of a file that training reads.
+pub(crate) fn head() -> String {
+    format!("episode,kind,arm,phase,label,since_fault_s,verdict,{SCHEMA}")
+}
+
+/// Writes rows without a head, so that files can be put together.
+pub(crate) fn write(path: &Path, rows: &[Row]) -> Result<()> {
+    write_lines(
+        path,
+        rows.iter().map(|row| {
+            let Row { episode, kind, arm, phase, label, since_fault_s, verdict, features } = row;
+            let label = label.map_or("", Remedy::name);
+            let (kind, arm, features) = (kind.name(), arm.name(), features.join(","));
+            format!(
+                "{episode},{kind},{arm},{phase},{label},{since_fault_s:.3},{verdict},{features}"
+            )
+        }),
+    )
+}
+
+/// Writes lines, compressed.
+pub(crate) fn write_lines(path: &Path, lines: impl Iterator<Item = String>) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut out = GzEncoder::new(BufWriter::new(file), Compression::best());
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    out.finish()?.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_replay_prints_is_read() {
+        let features = (0..14).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
+        let head = format!("at_ns,target,instance,trigger,{features},verdict,a,b,c");
+        let csv = format!("{head}\n17,http://x,1@2,tick,{features},no_action,1,0,0");
+        let rows = parse(&csv).unwrap();
+        assert_eq!((rows[0].at, rows[0].target.as_str()), (17, "http://x"));
+        assert_eq!(rows[0].features[13], "13");
+        assert_eq!(rows[0].verdict, "no_action");
+        assert!(parse("").is_err());
+        assert!(parse("a,b\n1,2").is_err());
+        assert!(parse(&format!("{head}\n17,x")).is_err());
+    }
+}

@@ -1,0 +1,176 @@
+//! Many healthy patients for a long time, recorded, so that it can be counted how often a remedy
+//! would have been given to somebody who needs none.
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    kind::Kind,
+    plan::{Episode, Load},
+    progress::Progress,
+    ward::Bed,
+};
+use crate::{
+    process,
+    stage::{
+        Interrupt, Programs,
+        agent::{Agent, Setup},
+    },
+    workspace::write_if_changed,
+};
+
+/// A soak is played in spells of so many minutes, each with fresh patients, so that it can be
+/// interrupted.
+const SPELL_MIN: u64 = 20;
+/// Patients that one agent watches: finding a process looks at every other one.
+const WATCHED: usize = 65;
+/// How often the owner of a patient restarts it, in the kind that is.
+const DEPLOY: Duration = Duration::from_secs(240);
+
+/// Records so many minutes of so many healthy patients below `root`, as far as it is not there.
+pub(crate) fn record(
+    programs: &Programs,
+    root: &Path,
+    seed: u64,
+    minutes: u64,
+    patients: usize,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let spells = minutes.div_ceil(SPELL_MIN);
+    let each = Duration::from_secs(SPELL_MIN * 60);
+    let mut progress = Progress::new("soak", spells as usize, each);
+    for spell in 0..spells {
+        let folder = root.join(format!("{spell:03}-{patients}"));
+        let done = folder.join("done");
+        if done.exists() {
+            progress.skip();
+            continue;
+        }
+        if folder.exists() {
+            fs::remove_dir_all(&folder).context("a broken-off spell")?;
+        }
+        progress.tell("playing");
+        let beds = play(programs, seed + spell, patients, &folder.join("trace"), interrupt)?;
+        write_if_changed(&done, format!("{beds}\n").as_bytes())?;
+        progress.step(&format!("{patients} patients for {SPELL_MIN} min"));
+    }
+    Ok(())
+}
+
+fn play(
+    programs: &Programs,
+    seed: u64,
+    patients: usize,
+    trace: &Path,
+    interrupt: &Interrupt,
+) -> Result<usize> {
+    let mut rng = Rng::with_seed(seed);
+    let mut beds = (0..patients)
+        .map(|n| {
+            interrupt.check()?;
+            let episode = healthy(&mut rng, n);
+            let deploys = episode.kind == Kind::HealthyDeploy;
+            let bed = Bed::prepare(programs, &episode, &format!("soak-{n}"), None)?;
+            let next = Duration::from_secs(rng.u64(20..DEPLOY.as_secs()));
+            Ok((bed, deploys.then_some(next)))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let state = tempfile::tempdir()?;
+    let urls: Vec<_> = beds.iter().map(|(bed, _)| bed.patient.url.clone()).collect();
+    let mut agents = Vec::new();
+    for (number, urls) in urls.chunks(WATCHED).enumerate() {
+        interrupt.check()?;
+        let trace = trace.join(number.to_string()).display().to_string();
+        let arguments = ["--max-action", "observe", "--record-limit", "1024", "--record", &trace];
+        let setup = Setup {
+            urls: urls.to_vec(),
+            state_dir: state.path().join(number.to_string()),
+            arguments: arguments.map(str::to_owned).into(),
+        };
+        agents.push(Agent::start(programs, &setup, |_| ())?);
+    }
+    beds.iter_mut().for_each(|(bed, _)| bed.open());
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(SPELL_MIN * 60) {
+        interrupt.check()?;
+        thread::sleep(Duration::from_millis(200));
+        for (bed, next) in &mut beds {
+            if let Some(due) = next.filter(|due| begun.elapsed() >= *due) {
+                bed.inject()?;
+                *next = Some(due + DEPLOY);
+            }
+        }
+    }
+    drop(agents);
+    Ok(beds.len())
+}
+
+/// Most are asked once a second, as most services are asked seldom.
+fn healthy(rng: &mut Rng, n: usize) -> Episode {
+    let kind = Kind::HEALTHY[n % Kind::HEALTHY.len()];
+    let load = match kind {
+        Kind::HealthyIdle | Kind::HealthyDeploy => Load::Steady(1),
+        Kind::HealthyBursty => Load::Bursty(rng.u32(4..=12)),
+        Kind::HealthyRareErrors => Load::Steady(rng.u32(2..=5)),
+        _ => Load::Steady(rng.u32(1..=3)),
+    };
+    let quota = rng.bool().then(|| rng.u32(50..=150));
+    Episode { id: n as u32, kind, intensity: rng.f64(), load, quota, seed: rng.u64(..) }
+}
+
+/// What an agent that may restart would have done in all spells that are there.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Soaked {
+    /// Time watched, summed over patients.
+    pub(crate) pod_minutes: f64,
+    /// Remedies that would have been given.
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+/// Replays every spell below `root` as if restarts were permitted; `arguments` name another model.
+pub(crate) fn replay(programs: &Programs, root: &Path, arguments: &[String]) -> Result<Soaked> {
+    let mut all = Soaked::default();
+    let Ok(spells) = fs::read_dir(root) else { return Ok(all) };
+    for spell in spells {
+        let spell = spell?.path();
+        if !spell.join("done").exists() {
+            continue;
+        }
+        for trace in fs::read_dir(spell.join("trace"))? {
+            all.add(&replay_one(programs, &trace?.path(), arguments)?);
+        }
+    }
+    Ok(all)
+}
+
+/// The summary of a replay of one agent's trace.
+fn replay_one(programs: &Programs, trace: &Path, arguments: &[String]) -> Result<Value> {
+    let parts = fs::read_dir(trace)?;
+    let mut parts: Vec<PathBuf> = parts.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
+    parts.sort();
+    ensure!(!parts.is_empty(), "{} holds no trace", trace.display());
+    let mut command = Command::new(&programs.agent);
+    command.args(["replay", "--json", "--max-action", "restart"]).args(arguments).args(parts);
+    let told = process::capture(&mut command)?;
+    let last = told.lines().last().context("a replay that says nothing")?;
+    Ok(serde_json::from_str::<Value>(last)?["summary"].take())
+}
+
+impl Soaked {
+    fn add(&mut self, summary: &Value) {
+        let given = |rung: &str| summary["remedies"][rung].as_u64().unwrap_or_default();
+        self.pod_minutes += summary["target_minutes"].as_f64().unwrap_or_default();
+        self.soft += given("soft");
+        self.hard += given("restart") + given("evict");
+    }
+}
