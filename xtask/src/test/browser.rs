@@ -34,7 +34,7 @@ const MOST_REAL: usize = 30;
 /// What the page's own thread may compute for one frame while 500 patients are scrolled through: a
 /// screen asks for one every 16.7 ms. It is processor time, for frames come as late as the machine
 /// is busy with other things.
-const FRAME_MS: f64 = 10.0;
+const FRAME_MS: f64 = 16.0;
 /// And for one event with a quarter of them in it, with all that is drawn for it: more is felt.
 const EVENT_MS: f64 = 50.0;
 

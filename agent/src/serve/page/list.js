@@ -39,9 +39,15 @@ class Row {
   show(patient, index, of, top, sizes) {
     const { view, state } = patient;
     this.uid = patient.uid;
-    this.root.style.transform = `translateY(${top}px)`;
-    this.root.setAttribute("aria-posinset", index + 1);
-    this.root.setAttribute("aria-setsize", of);
+    if (this.top !== top || this.of !== of) {
+      [this.top, this.of] = [top, of];
+      this.root.style.transform = `translateY(${top}px)`;
+      this.root.setAttribute("aria-posinset", index + 1);
+      this.root.setAttribute("aria-setsize", of);
+    }
+    // Scrolling brings nothing new of those who stay in sight.
+    if (this.view === view && this.sizes === sizes) return;
+    [this.view, this.sizes] = [view, sizes];
     this.state.dataset.state = state;
     write(this.state, STATES[state]);
     const slash = view.name.includes("://") ? -1 : view.name.indexOf("/");
@@ -83,7 +89,10 @@ export class List {
     root.addEventListener("keydown", (event) => this.key(event));
     root.addEventListener("focus", () => { this.active ??= this.patients[0]?.uid ?? null; this.later(); });
     addEventListener("scroll", () => this.later(), { passive: true });
-    addEventListener("resize", () => { this.sizes = null; this.later(); });
+    const again = () => { this.sizes = null; this.later(); };
+    addEventListener("resize", again);
+    // The charts are drawn in the theme's colours.
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
   }
 
   show(patients) {
