@@ -52,8 +52,9 @@ RARE_RATIO: Final = 0.05
 RARE_REQUEST_RATE: Final = 50.0
 STUCK_FAILURES: Final = 2.5
 SUSPECT_FAILURES: Final = 1.5
-# A witness against what /health says: so many requests a second, all answered well and soon.
-WITNESSED_RATE: Final = 1.5
+# A witness against what /health says: so many requests a second, all answered well and soon. Two
+# probes of a kubelet, at one a second each, are none.
+WITNESSED_RATE: Final = 2.5
 PROMPT_S: Final = 0.3
 # Many errors call for a restart at once only where they are all there is to see; amid traffic a
 # reset is tried first, as the recorded faults teach.
@@ -162,7 +163,7 @@ def add_nuisance(rng: Rng, c: Columns) -> None:
 
 def rules(rng: Rng, n: int) -> Columns:
     c = quiet(rng, n)
-    c["http_request_rate"] = sometimes(rng, 0.3, rng.uniform(0.1, 0.9, n), 0.0)
+    c["http_request_rate"] = sometimes(rng, 0.3, rng.uniform(0.1, 2.3, n), 0.0)
     loaded = rng.random(n) < 0.6
     c["cpu_usage"] = np.where(loaded, percent(rng, n), c["cpu_usage"])
     c["memory_usage"] = np.where(loaded, percent(rng, n), c["memory_usage"])
@@ -184,7 +185,7 @@ def served_well(rng: Rng, n: int) -> Columns:
     """Whatever /health says, the kernel sees requests that are answered well."""
     c = rules(rng, n)
     c["http_request_rate"] = sometimes(
-        rng, 0.3, rng.uniform(0.5, 3.0, n), log_uniform(rng, n, 1.5, 50_000)
+        rng, 0.3, rng.uniform(1.5, 4.0, n), log_uniform(rng, n, 2.5, 50_000)
     )
     c["health_latency"] = sometimes(rng, 0.15, rng.uniform(0.05, 0.29, n), c["health_latency"])
     return c

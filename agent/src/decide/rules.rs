@@ -38,7 +38,7 @@ const RARE_RATIO: f32 = 0.05;
 const RARE_REQUEST_RATE: f32 = 50.0;
 const STUCK_FAILURES: f32 = 3.0;
 const SUSPECT_FAILURES: f32 = 2.0;
-const WITNESSED_RATE: f32 = 1.5;
+const WITNESSED_RATE: f32 = 2.5;
 const PROMPT_S: f32 = 0.3;
 const STARVED_RATIO: f32 = 0.5;
 
