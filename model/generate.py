@@ -60,7 +60,7 @@ PROMPT_S: Final = 0.3
 # reset is tried first, as the recorded faults teach.
 SPARSE_RATE: Final = 5.0
 # Hanging for want of CPU: a restart would want it too.
-STARVED_RATIO: Final = 0.5
+STARVED_RATIO: Final = 0.2
 
 
 def remedy(c: Columns) -> Ints:
@@ -333,6 +333,13 @@ class Dataset:
     family: Ints
 
 
+def leave_open(rng: Rng, c: Columns) -> None:
+    """Busy and slow at once: the rules are silent on it, and the recorded faults are not."""
+    slow = c["health_latency"] >= 0.4
+    busy = slow & (c["cpu_usage"] > 50) & (c["cpu_usage"] <= HIGH_PERCENT)
+    c["cpu_usage"] = np.where(busy, integers(rng, len(busy), 0, 50), c["cpu_usage"])
+
+
 def to_rows(c: Columns) -> NDArray[np.float32]:
     """Stacked in schema order, in the precision in which the agent will ask."""
     return np.stack([c[name] for name in FEATURES], axis=1).astype(np.float32)
@@ -345,6 +352,7 @@ def to_columns(rows: NDArray[np.float32]) -> Columns:
 def draw(family: Family, rng: Rng, n: int) -> NDArray[np.float32]:
     c = family.draw(rng, n)
     add_nuisance(rng, c)
+    leave_open(rng, c)
     # Four decimals are more than any source measures, and hide the last bits in which the
     # logarithms of two machines differ: the same seed gives the same forest.
     return to_rows({name: np.round(column, 4) for name, column in c.items()})
