@@ -52,14 +52,15 @@ RARE_RATIO: Final = 0.05
 RARE_REQUEST_RATE: Final = 50.0
 STUCK_FAILURES: Final = 2.5
 SUSPECT_FAILURES: Final = 1.5
-# A witness against what /health says: so many requests a second, all answered well and soon.
-WITNESSED_RATE: Final = 1.5
+# A witness against what /health says: so many requests a second, all answered well and soon. Two
+# probes of a kubelet, at one a second each, are none.
+WITNESSED_RATE: Final = 2.5
 PROMPT_S: Final = 0.3
 # Many errors call for a restart at once only where they are all there is to see; amid traffic a
 # reset is tried first, as the recorded faults teach.
 SPARSE_RATE: Final = 5.0
 # Hanging for want of CPU: a restart would want it too.
-STARVED_RATIO: Final = 0.5
+STARVED_RATIO: Final = 0.2
 
 
 def remedy(c: Columns) -> Ints:
@@ -162,7 +163,7 @@ def add_nuisance(rng: Rng, c: Columns) -> None:
 
 def rules(rng: Rng, n: int) -> Columns:
     c = quiet(rng, n)
-    c["http_request_rate"] = sometimes(rng, 0.3, rng.uniform(0.1, 0.9, n), 0.0)
+    c["http_request_rate"] = sometimes(rng, 0.3, rng.uniform(0.1, 2.3, n), 0.0)
     loaded = rng.random(n) < 0.6
     c["cpu_usage"] = np.where(loaded, percent(rng, n), c["cpu_usage"])
     c["memory_usage"] = np.where(loaded, percent(rng, n), c["memory_usage"])
@@ -184,7 +185,7 @@ def served_well(rng: Rng, n: int) -> Columns:
     """Whatever /health says, the kernel sees requests that are answered well."""
     c = rules(rng, n)
     c["http_request_rate"] = sometimes(
-        rng, 0.3, rng.uniform(0.5, 3.0, n), log_uniform(rng, n, 1.5, 50_000)
+        rng, 0.3, rng.uniform(1.5, 4.0, n), log_uniform(rng, n, 2.5, 50_000)
     )
     c["health_latency"] = sometimes(rng, 0.15, rng.uniform(0.05, 0.29, n), c["health_latency"])
     return c
@@ -332,6 +333,13 @@ class Dataset:
     family: Ints
 
 
+def leave_open(rng: Rng, c: Columns) -> None:
+    """Busy and slow at once: the rules are silent on it, and the recorded faults are not."""
+    slow = c["health_latency"] >= 0.4
+    busy = slow & (c["cpu_usage"] > 50) & (c["cpu_usage"] <= HIGH_PERCENT)
+    c["cpu_usage"] = np.where(busy, integers(rng, len(busy), 0, 50), c["cpu_usage"])
+
+
 def to_rows(c: Columns) -> NDArray[np.float32]:
     """Stacked in schema order, in the precision in which the agent will ask."""
     return np.stack([c[name] for name in FEATURES], axis=1).astype(np.float32)
@@ -344,6 +352,7 @@ def to_columns(rows: NDArray[np.float32]) -> Columns:
 def draw(family: Family, rng: Rng, n: int) -> NDArray[np.float32]:
     c = family.draw(rng, n)
     add_nuisance(rng, c)
+    leave_open(rng, c)
     # Four decimals are more than any source measures, and hide the last bits in which the
     # logarithms of two machines differ: the same seed gives the same forest.
     return to_rows({name: np.round(column, 4) for name, column in c.items()})

@@ -36,8 +36,9 @@ class Judged:
     @classmethod
     def of(cls, p: Floats, held_out: Recorded) -> "Judged":
         said = p.argmax(axis=1)
-        f1 = [f1_score(truth, said, average="macro") for truth in (held_out.labels, held_out.measured)]
-        return cls(p, float(f1[0]), float(f1[1]))
+        truths = (held_out.labels, held_out.measured)
+        f1, measured = (float(f1_score(truth, said, average="macro")) for truth in truths)
+        return cls(p, f1, measured)
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ Rows on which the forest said this, at whatever confidence; `right` against what
 
 {self.kinds()}
 
-Features over time in one held-out episode of each kind, in the patient that was left alone, with the
-looks at which the forest called for a remedy: {self.plots(plots)}."""
+Features over time in one held-out episode of each kind, in the patient that was left alone, with
+the looks at which the forest called for a remedy: {self.plots(plots)}."""
 
     def gate(self) -> str:
         truth = self.held_out.labels
@@ -123,9 +124,8 @@ looks at which the forest called for a remedy: {self.plots(plots)}."""
         for k, name in enumerate(CLASSES):
             right = int(((said == k) & (truth == k)).sum())
             all_said, all_true = int((said == k).sum()), int((truth == k).sum())
-            lines.append(
-                [name, f"{right / max(all_said, 1):.3f}", f"{right / max(all_true, 1):.3f}", str(all_true)]
-            )
+            precision, recall = right / max(all_said, 1), right / max(all_true, 1)
+            lines.append([name, f"{precision:.3f}", f"{recall:.3f}", str(all_true)])
         return table(["class", "precision", "recall", "rows"], lines)
 
     def kinds(self) -> str:
@@ -135,7 +135,7 @@ looks at which the forest called for a remedy: {self.plots(plots)}."""
             mine = self.held_out.kind == kind
             right = (said == self.held_out.labels)[mine]
             counts = [str(int((said[mine] == k).sum())) for k in range(len(CLASSES))]
-            wants = [
+            wants: list[str] = [
                 f"{CLASSES[k]} {int((self.held_out.labels[mine] == k).sum())}"
                 for k in range(len(CLASSES))
                 if (self.held_out.labels[mine] == k).any()

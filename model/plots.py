@@ -67,14 +67,16 @@ def draw(kind: str, brain: Brain, episode: Recorded) -> str:
             f"{x(t):.1f},{y(v / most):.1f}" for t, v in zip(time, values, strict=True)
         )
         colour = COLOURS[i]
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        line = f'stroke="{colour}" stroke-width="1.5"'
+        parts.append(f'<polyline points="{points}" fill="none" {line}/>')
         label = f"{name}, to {most:.3g}"
         parts.append(
             f'<text x="{WIDTH - RIGHT + 12}" y="{TOP + 14 + 16 * i}" fill="{colour}">{label}</text>'
         )
     acted = lab_report.needs_a_remedy(p)
     for t, said in zip(time[acted], p.argmax(axis=1)[acted], strict=True):
-        parts.append(f'<circle cx="{x(t):.1f}" cy="{y(0):.1f}" r="3.5" fill="{VERDICTS[int(said)]}"/>')
+        at = f'cx="{x(t):.1f}" cy="{y(0):.1f}"'
+        parts.append(f'<circle {at} r="3.5" fill="{VERDICTS[int(said)]}"/>')
     for i, (said, colour) in enumerate(VERDICTS.items()):
         at = HEIGHT - BOTTOM - 20 + 16 * i
         parts.append(

@@ -77,6 +77,13 @@ SCENARIOS: Final = (
         NO_ACTION,
         {"error_count": 25, "cpu_usage": 97, "memory_usage": 97} | traffic(0, 20),
     ),
+    Scenario(
+        "says it is ill, only probes come",
+        RESTART_SERVICE,
+        {"error_count": 25, "cpu_usage": 97, "memory_usage": 97} | traffic(0, 2.1),
+    ),
+    Scenario("8 errors beside probes", RESET_ERRORS, {"error_count": 8} | traffic(0.8, 2.8)),
+    Scenario("15 errors beside probes", RESTART_SERVICE, {"error_count": 15} | traffic(1.5, 3.5)),
     Scenario("full cache, serves well", NO_ACTION, {"memory_usage": 85} | traffic(0, 8)),
     Scenario(
         "hangs for want of CPU",

@@ -38,9 +38,9 @@ const RARE_RATIO: f32 = 0.05;
 const RARE_REQUEST_RATE: f32 = 50.0;
 const STUCK_FAILURES: f32 = 3.0;
 const SUSPECT_FAILURES: f32 = 2.0;
-const WITNESSED_RATE: f32 = 1.5;
+const WITNESSED_RATE: f32 = 2.5;
 const PROMPT_S: f32 = 0.3;
-const STARVED_RATIO: f32 = 0.5;
+const STARVED_RATIO: f32 = 0.2;
 
 /// Decides a finite row. The share of each column that decided is 1.
 #[must_use]
@@ -227,7 +227,7 @@ mod tests {
     fn who_hangs_for_want_of_cpu_is_not_restarted() {
         let hangs = (HealthFailures, 4.0);
         check(&[hangs, (CpuThrottledRatio, 0.9)], NoAction, &[CpuThrottledRatio]);
-        check(&[hangs, (CpuThrottledRatio, 0.2)], RestartService, &[HealthFailures]);
+        check(&[hangs, (CpuThrottledRatio, 0.1)], RestartService, &[HealthFailures]);
     }
 
     #[test]

@@ -133,18 +133,19 @@ impl Writer {
     }
 
     fn write_all(&mut self, lines: &Receiver<Line>) -> io::Result<()> {
-        let mut flushed = Instant::now();
+        let (mut flushed, mut news) = (Instant::now(), false);
         loop {
             match lines.recv_timeout(FLUSH) {
                 Ok(line) => {
                     self.remember(&line);
                     self.part.line(&line)?;
+                    news = true;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.part.end(),
             }
-            if flushed.elapsed() >= FLUSH {
-                flushed = Instant::now();
+            if news && flushed.elapsed() >= FLUSH {
+                (flushed, news) = (Instant::now(), false);
                 self.part.flush()?;
                 if self.part.written() >= self.place.limit / PARTS {
                     self.next_part()?;
