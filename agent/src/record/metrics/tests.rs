@@ -159,7 +159,7 @@ fn a_target_takes_its_series_with_it() {
         metrics.target_load(&named("gone"), Some(&load));
         metrics.target_responses(&named("gone"), &[1; 5]);
         metrics.target_state(&named("gone"), TargetState::Exhausted);
-        assert_eq!(of_target(&lint(&metrics.render().unwrap()), "gone"), 5 + COUNT + 1 + 6);
+        assert_eq!(of_target(&lint(&metrics.render().unwrap()), "gone"), 5 + COUNT + 1 + 3 + 6);
         metrics.forget_target(&named(target));
     }
     metrics.forget_target(&named("gone"));
