@@ -50,6 +50,8 @@ UPSTREAM_SHARE: Final = 0.5
 # A small share of much traffic is not an illness, however many errors it adds up to.
 RARE_RATIO: Final = 0.05
 RARE_REQUEST_RATE: Final = 50.0
+# Nor are one or two in ten seconds, where requests are few.
+SINGLE_RATE: Final = 0.25
 STUCK_FAILURES: Final = 2.5
 SUSPECT_FAILURES: Final = 1.5
 # A witness against what /health says: so many requests a second, all answered well and soon. Two
@@ -59,6 +61,8 @@ PROMPT_S: Final = 0.3
 # Many errors call for a restart at once only where they are all there is to see; amid traffic a
 # reset is tried first, as the recorded faults teach.
 SPARSE_RATE: Final = 5.0
+# A single 5xx does not make an old count a burst.
+BURST_RATE: Final = 0.55
 # Hanging for want of CPU: a restart would want it too.
 STARVED_RATIO: Final = 0.2
 
@@ -69,7 +73,9 @@ def remedy(c: Columns) -> Ints:
     upstream = (c["upstream_5xx_rate"] >= UPSTREAM_RATE) & (
         c["upstream_5xx_rate"] >= UPSTREAM_SHARE * rate
     )
-    rare = (rate > 0) & (ratio < RARE_RATIO) & (c["http_request_rate"] >= RARE_REQUEST_RATE)
+    much = c["http_request_rate"] >= RARE_REQUEST_RATE
+    single = (rate <= SINGLE_RATE) & (c["http_request_rate"] >= WITNESSED_RATE)
+    rare = (rate > 0) & (ratio < RARE_RATIO) & (much | single)
     good = c["http_request_rate"] - rate
     served = (rate == 0) & (good >= WITNESSED_RATE)
     served &= (c["health_latency"] < PROMPT_S) & (c["health_failures"] == 0)
@@ -78,6 +84,7 @@ def remedy(c: Columns) -> Ints:
     cpu = np.where(throttled | served, 0.0, c["cpu_usage"])
     memory = np.where(served, 0.0, c["memory_usage"])
     sparse = (good < WITNESSED_RATE) & (rate < SPARSE_RATE)
+    sparse &= (rate == 0) | (rate >= BURST_RATE)
     starved = c["cpu_throttled_ratio"] >= STARVED_RATIO
     lying = ~upstream & (rate >= LYING_RATE) & (ratio >= LYING_RATIO)
 
@@ -133,6 +140,10 @@ def quiet(rng: Rng, n: int) -> Columns:
     c = {name: np.zeros(n) for name in FEATURES}
     c["cpu_usage"] = percent(rng, n, 79)
     c["memory_usage"] = percent(rng, n, 79)
+    # Small services use next to nothing.
+    small = rng.random(n) < 0.3
+    c["cpu_usage"] = np.where(small, integers(rng, n, 0, 3), c["cpu_usage"])
+    c["memory_usage"] = np.where(small, integers(rng, n, 0, 3), c["memory_usage"])
     c["error_count"] = few_errors(rng, n)
     c["uptime"] = sometimes(rng, 0.97, log_uniform(rng, n, 1.0, UPTIME_MAX_S), 0.0)
     c["hour_of_day"] = integers(rng, n, 0, 23)
@@ -167,6 +178,10 @@ def rules(rng: Rng, n: int) -> Columns:
     loaded = rng.random(n) < 0.6
     c["cpu_usage"] = np.where(loaded, percent(rng, n), c["cpu_usage"])
     c["memory_usage"] = np.where(loaded, percent(rng, n), c["memory_usage"])
+    # Both at once near their edge: where chance alone would seldom go.
+    both = rng.random(n) < 0.15
+    for name in ("cpu_usage", "memory_usage"):
+        c[name] = np.where(both, integers(rng, n, 86, 93), c[name])
     c["error_count"] = any_errors(rng, n)
     c["cpu_throttled_ratio"] = sometimes(rng, 0.05, rng.uniform(0.0, 0.04, n), 0.0)
     return c

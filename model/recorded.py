@@ -12,7 +12,8 @@ counted and told in the report:
   a handful of requests failed, are not learnt from where they contradict it. They stay among those
   held out, where they count as wrong.
 
-The hour and the uptime of a lab say nothing of the field: they are drawn anew for every row.
+The hour, the uptime and the small use of CPU and memory of the lab's little patients say nothing of
+the field: they are drawn anew.
 """
 
 import csv
@@ -150,6 +151,11 @@ def redraw(data: Recorded, seed: int) -> Recorded:
     uptime = np.exp(rng.uniform(np.log(UPTIME_MIN_S), np.log(UPTIME_MAX_S), n))
     rows[:, FEATURES.index("uptime")] = uptime
     rows[:, FEATURES.index("hour_of_day")] = rng.integers(0, 24, n)
+    # Where they are no part of the story; half of the rows stay as they were.
+    for name, small, high in (("cpu_usage", 20, 50), ("memory_usage", 40, 75)):
+        column = rows[:, FEATURES.index(name)]
+        anew = (column < small) & (rng.random(n) < 0.5)
+        column[anew] = rng.integers(0, high, int(anew.sum()))
     return Recorded(**(vars(data) | {"rows": rows}))
 
 

@@ -52,6 +52,10 @@ def errors(count: int, *, seen: bool = True) -> dict[str, float]:
     return signs | (traffic(count / 10, count / 10) if seen and count else {})
 
 
+# A service that uses next to nothing, and answers at once.
+BARE: Final = {"cpu_usage": 0.0, "memory_usage": 0.0, "health_latency": 0.0005}
+
+
 SCENARIOS: Final = (
     Scenario("idle and healthy", NO_ACTION, {}),
     Scenario("healthy under load", NO_ACTION, {"cpu_usage": 65} | traffic(2, 900)),
@@ -84,6 +88,17 @@ SCENARIOS: Final = (
     ),
     Scenario("8 errors beside probes", RESET_ERRORS, {"error_count": 8} | traffic(0.8, 2.8)),
     Scenario("15 errors beside probes", RESTART_SERVICE, {"error_count": 15} | traffic(1.5, 3.5)),
+    *(
+        Scenario(f"{count} errors, a small service", action, BARE | errors(count))
+        for count, action in ((5, NO_ACTION), (8, RESET_ERRORS), (15, RESTART_SERVICE))
+    ),
+    *(
+        Scenario(f"{count} errors unseen, a small service", action, BARE | errors(count, seen=False))
+        for count, action in ((5, NO_ACTION), (8, RESET_ERRORS), (15, RESTART_SERVICE))
+    ),
+    Scenario("stuck, a small service", RESTART_SERVICE, BARE | {"health_failures": 3}),
+    Scenario("old errors, one anew", RESET_ERRORS, {"error_count": 16} | traffic(0.1, 1.9)),
+    Scenario("old errors, well served", NO_ACTION, {"error_count": 30} | traffic(0.1, 4)),
     Scenario("full cache, serves well", NO_ACTION, {"memory_usage": 85} | traffic(0, 8)),
     Scenario(
         "hangs for want of CPU",

@@ -33,7 +33,7 @@ from recorded import Data, Recorded
 from report import Scores
 
 SEED: Final = 2026
-TRAIN_ROWS: Final = 40_000
+TRAIN_ROWS: Final = 50_000
 TEST_ROWS: Final = 10_000
 PARITY_ROWS: Final = 10_000
 # Synthetic rows are independent of each other; folds need no more than so many groups of them.

@@ -36,10 +36,12 @@ const UPSTREAM_RATE: f32 = 0.3;
 const UPSTREAM_SHARE: f32 = 0.5;
 const RARE_RATIO: f32 = 0.05;
 const RARE_REQUEST_RATE: f32 = 50.0;
+const SINGLE_RATE: f32 = 0.25;
 const STUCK_FAILURES: f32 = 3.0;
 const SUSPECT_FAILURES: f32 = 2.0;
 const WITNESSED_RATE: f32 = 2.5;
 const PROMPT_S: f32 = 0.3;
+const BURST_RATE: f32 = 0.55;
 const STARVED_RATIO: f32 = 0.2;
 
 /// Decides a finite row. The share of each column that decided is 1.
@@ -68,6 +70,8 @@ fn verdict(row: &FeatureVector) -> (Action, &'static [Feature]) {
     let cpu = if throttled || served { 0.0 } else { row[CpuUsage] };
     let memory = if served { 0.0 } else { row[MemoryUsage] };
     let served_others = row[HttpRequestRate] - row[Http5xxRate] >= WITNESSED_RATE;
+    // A single 5xx does not make an old count a burst.
+    let old = row[Http5xxRate] > 0.0 && row[Http5xxRate] < BURST_RATE;
     let failing =
         !is_upstream(row) && row[Http5xxRate] >= FAILING_RATE && row[Http5xxRatio] >= FAILING_RATIO;
 
@@ -78,7 +82,7 @@ fn verdict(row: &FeatureVector) -> (Action, &'static [Feature]) {
         && row[HealthFailures] >= SUSPECT_FAILURES
     {
         (RestartService, &[Http5xxRatio, HealthFailures])
-    } else if errors > CRITICAL_ERRORS && !served_others {
+    } else if errors > CRITICAL_ERRORS && !served_others && !old {
         (RestartService, &[ErrorCount])
     } else if cpu >= CRITICAL_PERCENT && memory >= CRITICAL_PERCENT {
         (RestartService, &[CpuUsage, MemoryUsage])
@@ -103,9 +107,12 @@ fn verdict(row: &FeatureVector) -> (Action, &'static [Feature]) {
 
 /// The columns that say why errors are not this pod's illness; none if they are.
 fn excuse_for_errors(row: &FeatureVector) -> &'static [Feature] {
+    let much = row[Feature::HttpRequestRate] >= RARE_REQUEST_RATE;
+    let single =
+        row[Feature::Http5xxRate] <= SINGLE_RATE && row[Feature::HttpRequestRate] >= WITNESSED_RATE;
     let rare = row[Feature::Http5xxRate] > 0.0
         && row[Feature::Http5xxRatio] < RARE_RATIO
-        && row[Feature::HttpRequestRate] >= RARE_REQUEST_RATE;
+        && (much || single);
     if is_upstream(row) {
         &[Feature::Upstream5xxRate]
     } else if rare {
