@@ -123,26 +123,33 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Compiles the binaries, which then lie in the folder that is returned.
 fn compile(workspace: &Workspace, images: &[Image]) -> Result<PathBuf> {
-    let target = format!("{ARCH}-unknown-linux-gnu");
-    let mut flags = workspace.without_paths();
-    flags.push("-Ctarget-feature=+crt-static".to_owned());
     for image in images {
         let mut cargo = Command::new("cargo");
-        cargo
-            .args(["rustc", "--locked", "--profile", PROFILE, "--package", image.package()])
-            .args(["--bin", image.binary()])
-            // Given even where it is the host's own: so the flags leave build scripts and macros
-            // alone.
-            .args(["--target", &target])
-            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-            .args(["--", RELOCATIONS])
-            .current_dir(&workspace.root);
+        cargo.args(["rustc", "--package", image.package(), "--bin", image.binary()]);
+        as_shipped(&mut cargo, workspace).args(["--", RELOCATIONS]);
         let what = format!("compile a self-contained {}", image.name());
         process::run(&what, &mut cargo).context(
             "no self-contained binary (glibc's static libraries are in Debian's libc6-dev)",
         )?;
     }
+    let target = target();
     Ok(workspace.target.join(target).join(PROFILE))
+}
+
+fn target() -> String {
+    format!("{ARCH}-unknown-linux-gnu")
+}
+
+/// Has cargo compile as for an image.
+pub(crate) fn as_shipped<'a>(cargo: &'a mut Command, workspace: &Workspace) -> &'a mut Command {
+    let mut flags = workspace.without_paths();
+    flags.push("-Ctarget-feature=+crt-static".to_owned());
+    cargo
+        .args(["--locked", "--profile", PROFILE])
+        // Given even where it is the host's own: so the flags leave build scripts and macros alone.
+        .args(["--target", &target()])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .current_dir(&workspace.root)
 }
 
 /// A binary that may be loaded anywhere has a table of its own addresses: 24 bytes for each, or one
