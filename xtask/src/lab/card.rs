@@ -124,11 +124,13 @@ impl Card {
             text += &row(kind, expected.name(), c);
         }
         text += &row("**all**", "", &self.all);
-        let Soaked { pod_minutes, soft, hard } = self.soaked;
+        let Soaked { pod_minutes, pods, soft, hard, pods_treated } = self.soaked;
         text += &format!(
             "\nRight action, mean over the kinds: {:.1} %. Live, on healthy patients and before \
              faults: {} soft and {} hard remedies. Replayed: {pod_minutes:.0} recorded healthy \
-             pod-minutes, {soft} soft and {hard} hard remedies.\n",
+             pod-minutes of {pods} patients: {hard} hard remedies, and {soft} soft ones to \
+             {pods_treated} of them (each again and again, since in a replay a reset changes \
+             nothing).\n",
             100.0 * self.right_action_ratio(),
             self.soft_on_healthy,
             self.hard_on_healthy,

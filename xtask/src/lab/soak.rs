@@ -1,6 +1,7 @@
 //! Many healthy patients for a long time, recorded, so that it can be counted how often a remedy
 //! would have been given to somebody who needs none.
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -132,9 +133,14 @@ fn healthy(rng: &mut Rng, n: usize) -> Episode {
 pub(crate) struct Soaked {
     /// Time watched, summed over patients.
     pub(crate) pod_minutes: f64,
-    /// Remedies that would have been given.
+    /// How many patients.
+    pub(crate) pods: u64,
+    /// Remedies that would have been given. In a replay a reset changes nothing, so a patient that
+    /// would have been reset once is reset again and again.
     pub(crate) soft: u64,
     pub(crate) hard: u64,
+    /// Patients that would have been given any.
+    pub(crate) pods_treated: u64,
 }
 
 /// Replays every spell below `root` as if restarts were permitted; `arguments` name another model.
@@ -147,14 +153,15 @@ pub(crate) fn replay(programs: &Programs, root: &Path, arguments: &[String]) -> 
             continue;
         }
         for trace in fs::read_dir(spell.join("trace"))? {
-            all.add(&replay_one(programs, &trace?.path(), arguments)?);
+            let (summary, treated) = replay_one(programs, &trace?.path(), arguments)?;
+            all.add(&summary, treated);
         }
     }
     Ok(all)
 }
 
-/// The summary of a replay of one agent's trace.
-fn replay_one(programs: &Programs, trace: &Path, arguments: &[String]) -> Result<Value> {
+/// The summary of a replay of one agent's trace, and how many patients would have been treated.
+fn replay_one(programs: &Programs, trace: &Path, arguments: &[String]) -> Result<(Value, usize)> {
     let parts = fs::read_dir(trace)?;
     let mut parts: Vec<PathBuf> = parts.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
     parts.sort();
@@ -162,14 +169,27 @@ fn replay_one(programs: &Programs, trace: &Path, arguments: &[String]) -> Result
     let mut command = Command::new(&programs.agent);
     command.args(["replay", "--json", "--max-action", "restart"]).args(arguments).args(parts);
     let told = process::capture(&mut command)?;
-    let last = told.lines().last().context("a replay that says nothing")?;
-    Ok(serde_json::from_str::<Value>(last)?["summary"].take())
+    let mut treated = BTreeSet::new();
+    let mut summary = Value::Null;
+    for line in told.lines() {
+        let mut event: Value = serde_json::from_str(line).context("a replay that is no JSON")?;
+        match event["event"].as_str() {
+            Some("remedy") => {
+                treated.insert(event["target"].to_string());
+            }
+            Some("summary") => summary = event["summary"].take(),
+            _ => {}
+        }
+    }
+    Ok((summary, treated.len()))
 }
 
 impl Soaked {
-    fn add(&mut self, summary: &Value) {
+    fn add(&mut self, summary: &Value, treated: usize) {
         let given = |rung: &str| summary["remedies"][rung].as_u64().unwrap_or_default();
         self.pod_minutes += summary["target_minutes"].as_f64().unwrap_or_default();
+        self.pods += summary["targets"].as_u64().unwrap_or_default();
+        self.pods_treated += treated as u64;
         self.soft += given("soft");
         self.hard += given("restart") + given("evict");
     }
