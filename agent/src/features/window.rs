@@ -163,8 +163,8 @@ impl Window {
             sample.kernel.map_or(0, |kernel| kernel.counters.responses.iter().sum::<u64>());
         self.understood |= responses > 0;
         self.sees_traffic = sample.kernel.is_some() && self.understood;
-        self.sees_throttling = sample.usage.throttled_periods.is_some()
-            || sample.kernel.is_some_and(|kernel| kernel.throttling.period_ns > 0);
+        // Where there is no cpu.stat of its own there is no quota either.
+        self.sees_throttling = sample.usage.throttled_periods.is_some() || sample.kernel.is_some();
         if self.len == CAPACITY {
             self.first = (self.first + 1) % CAPACITY;
             self.len -= 1;
