@@ -29,7 +29,7 @@ use rustls::{
 use tokio::{
     net::TcpStream,
     sync::Semaphore,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
@@ -115,26 +115,17 @@ impl Port {
         let port = Arc::new(self);
         loop {
             let Ok(stranger) = Arc::clone(&strangers).acquire_owned().await else { return };
-            match port.listener.accept().await {
-                Ok((stream, peer)) => {
-                    let (port, feed) = (Arc::clone(&port), feed.clone());
-                    let places = Arc::clone(&places);
-                    tokio::spawn(async move {
-                        let admitted = port.admit(stream).await;
-                        drop(stranger);
-                        match (admitted, places.try_acquire()) {
-                            (Ok(stream), Ok(_place)) => port.serve(stream, feed).await,
-                            (Ok(_), Err(_)) => warn!(%peer, "one stream too many is refused"),
-                            (Err(why), _) => debug!(%peer, %why, "not served: no metrics API"),
-                        }
-                    });
+            let (stream, peer) = port.listener.accept().await;
+            let (port, feed, places) = (Arc::clone(&port), feed.clone(), Arc::clone(&places));
+            tokio::spawn(async move {
+                let admitted = port.admit(stream).await;
+                drop(stranger);
+                match (admitted, places.try_acquire()) {
+                    (Ok(stream), Ok(_place)) => port.serve(stream, feed).await,
+                    (Ok(_), Err(_)) => warn!(%peer, "one stream too many is refused"),
+                    (Err(why), _) => debug!(%peer, %why, "not served: no metrics API"),
                 }
-                Err(error) => {
-                    // Most likely out of file descriptors: looking and healing go on without us.
-                    warn!(%error, "no connection of the metrics API can be accepted");
-                    sleep(Duration::from_secs(1)).await;
-                }
-            }
+            });
         }
     }
 

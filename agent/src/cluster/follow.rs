@@ -2,7 +2,7 @@
 //! a list in one piece is thousands of objects in memory at once.
 use std::{fmt, pin::Pin};
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, future::ready, stream};
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::{
     Api, Resource,
@@ -11,12 +11,12 @@ use kube::{
         watcher::{self, Config, Error, Event, watcher},
     },
 };
-use tracing::info;
+use tracing::{debug, info, warn};
 
 type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
 
 /// Follows the objects that `config` selects. Errors are told and waited out; the stream does not end.
-pub(crate) fn follow<K>(
+pub(super) fn follow<K>(
     api: Api<K>,
     config: Config,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
@@ -43,6 +43,45 @@ where
             }
         }
     })
+}
+
+/// The same for those who need no other word of an outage than the log's: `unheard` says there, once
+/// for each outage, what it means.
+pub(crate) fn follow_through<K>(
+    api: Api<K>,
+    config: Config,
+    unheard: &'static str,
+) -> impl Stream<Item = Event<K>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+{
+    let mut away = false;
+    follow(api, config).filter_map(move |event| {
+        let heard = match event {
+            Ok(event) => {
+                // That a list is begun says nothing of the server yet.
+                away &= matches!(event, Event::Init);
+                Some(event)
+            }
+            Err(error) if is_renewal(&error) => {
+                debug!(%error, "the watch has ended and is begun anew");
+                None
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut away, true) {
+                    warn!(%error, "{unheard}");
+                }
+                None
+            }
+        };
+        ready(heard)
+    })
+}
+
+/// A connection that breaks, or a watch that expires, is no outage: that the next attempt fails is
+/// one.
+pub(super) const fn is_renewal(error: &Error) -> bool {
+    matches!(error, Error::WatchError(_) | Error::WatchFailed(_))
 }
 
 /// Whether it was the streaming of the list that the server did not like.

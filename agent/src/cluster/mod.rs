@@ -18,7 +18,7 @@ mod workload;
 use std::{collections::HashMap, fmt, sync::Mutex, time::Duration};
 
 pub use clear::Request;
-pub(crate) use follow::follow;
+pub(crate) use follow::follow_through;
 pub use lock::Lock;
 pub use meter::{Requests, ServerClock};
 pub use pods::{Change, changes};

@@ -4,8 +4,7 @@
 //! events become [`Change`]s. Nothing of a pod is kept but its uid: who is watched and how is in
 //! the loop, and a pod's whole object is some 10 KiB.
 //!
-//! A connection that breaks, or a watch that expires, is no outage: that the next attempt fails is
-//! one. Its end is told by the first answer, since a quiet node has no other news for hours.
+//! The end of an outage is told by the first answer, since a quiet node has no other news for hours.
 use std::{collections::HashSet, pin::pin, sync::Arc};
 
 use futures_util::StreamExt;
@@ -20,7 +19,11 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Requests, ServerClock, follow, meter::metered};
+use super::{
+    Requests, ServerClock,
+    follow::{follow, is_renewal},
+    meter::metered,
+};
 use crate::{
     moment::Clock,
     target::pod::{Absent, HEAL_LABEL, Patient, patient},
@@ -166,7 +169,7 @@ impl Teller {
 
     /// Told once, not with every attempt.
     async fn away(&mut self, error: &watcher::Error) -> Told {
-        if let watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) = error {
+        if is_renewal(error) {
             debug!(%error, "the watch has ended and is begun anew");
             return Ok(());
         }

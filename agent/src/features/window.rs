@@ -272,8 +272,7 @@ impl Window {
                 as f32;
         row[Feature::HourOfDay] = f32::from(hour);
         row[Feature::Http5xxRate] = per_second(errors);
-        row[Feature::Http5xxRatio] =
-            if responses == 0 { 0.0 } else { errors as f32 / responses as f32 };
+        row[Feature::Http5xxRatio] = share(errors, responses);
         row[Feature::HttpRequestRate] = per_second(responses);
         row[Feature::TcpResetRate] = per_second(last.resets.saturating_sub(base.resets));
         row[Feature::TcpRetransmitRate] =
@@ -295,14 +294,13 @@ impl Window {
             return None;
         }
         let (responses, errors) = self.responses();
-        let ratio = if responses == 0 { 0.0 } else { errors as f32 / responses as f32 };
         Some(Load {
             at: last.at,
             window,
             responses_per_second: self
                 .sees_traffic
                 .then(|| responses as f32 / window.as_secs_f32()),
-            ratio_5xx: self.sees_traffic.then_some(ratio.clamp(0.0, 1.0)),
+            ratio_5xx: self.sees_traffic.then(|| share(errors, responses).clamp(0.0, 1.0)),
             throttled_ratio: self.sees_throttling.then(|| self.throttled_since(base, last)),
         })
     }
@@ -407,6 +405,11 @@ impl Window {
     fn nth(&self, n: usize) -> &Point {
         &self.points[(self.first + n) % CAPACITY]
     }
+}
+
+/// One count in another; 0 of nothing.
+fn share(part: u64, whole: u64) -> f32 {
+    if whole == 0 { 0.0 } else { part as f32 / whole as f32 }
 }
 
 /// Memory in percent of the limit; 0 where either is unknown.

@@ -17,14 +17,14 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep},
 };
-use tracing::{debug, info, warn};
+use tracing::info;
 
 use super::{
     readiness::{Need, Readiness},
     store::Store,
     stream::Stream,
 };
-use crate::{cluster::follow, locked::locked};
+use crate::{cluster::follow_through, locked::locked};
 
 /// The label that says whose endpoints a slice has.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -53,31 +53,20 @@ pub(super) async fn follow_all(
 ) {
     let api: Api<EndpointSlice> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().labels(&format!("{SERVICE_NAME}={service}"));
-    let mut events = pin!(follow(api, config));
+    let unheard = "agents cannot be watched: those that are known are heard on";
+    let mut events = pin!(follow_through(api, config, unheard));
     let mut slices = Slices::default();
     let mut streams = Streams { stream, tasks: JoinSet::new(), handles: HashMap::new() };
-    let (mut away, mut listed) = (false, false);
+    let mut listed = false;
     while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                away = false;
-                if slices.take(event) {
-                    let agents = slices.agents();
-                    streams.keep(&agents);
-                    if !std::mem::replace(&mut listed, true) {
-                        let (store, ready) =
-                            (Arc::clone(&streams.stream.store), Arc::clone(readiness));
-                        tokio::spawn(first_words(agents.len(), store, ready));
-                    }
-                }
-            }
-            Err(error @ (watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_))) => {
-                debug!(%error, "the watch of agents has ended and is begun anew");
-            }
-            Err(error) if !std::mem::replace(&mut away, true) => {
-                warn!(%error, "agents cannot be watched: those that are known are heard on");
-            }
-            Err(_) => {}
+        if !slices.take(event) {
+            continue;
+        }
+        let agents = slices.agents();
+        streams.keep(&agents);
+        if !std::mem::replace(&mut listed, true) {
+            let (store, ready) = (Arc::clone(&streams.stream.store), Arc::clone(readiness));
+            tokio::spawn(first_words(agents.len(), store, ready));
         }
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::{GROUP, Version, path::Values, store::Value};
+use super::{Version, path::Values, store::Value};
 
 /// The list of values in the version that was asked for, as JSON.
 pub(super) fn list<'a>(
@@ -14,12 +14,13 @@ pub(super) fn list<'a>(
     now: Timestamp,
 ) -> serde_json::Result<Vec<u8>> {
     let items = values.map(|value| Item::new(version, asked, value, now)).collect();
-    let api_version = match version {
-        Version::V1beta1 => "custom.metrics.k8s.io/v1beta1",
-        Version::V1beta2 => "custom.metrics.k8s.io/v1beta2",
-    };
     let metadata = Empty {};
-    serde_json::to_vec(&List { kind: "MetricValueList", api_version, metadata, items })
+    serde_json::to_vec(&List {
+        kind: "MetricValueList",
+        api_version: version.api_version(),
+        metadata,
+        items,
+    })
 }
 
 #[derive(Serialize)]
@@ -132,11 +133,6 @@ pub(super) fn status(code: StatusCode, message: &str) -> Json {
         "reason": reason,
         "code": code.as_u16(),
     })
-}
-
-/// `custom.metrics.k8s.io/v1beta2`.
-pub(super) fn api_version(version: Version) -> String {
-    format!("{GROUP}/{}", version.name())
 }
 
 #[cfg(test)]

@@ -8,13 +8,13 @@ use kube::{
     runtime::watcher::{self, Event},
 };
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     front_proxy::{CONFIG_MAP, FrontProxy},
     readiness::{Need, Readiness},
 };
-use crate::cluster::follow;
+use crate::cluster::follow_through;
 
 /// Hands on what it says, for ever. What cannot be read changes nothing: what was known stays.
 pub(super) async fn watch(
@@ -25,25 +25,11 @@ pub(super) async fn watch(
     let (namespace, name) = CONFIG_MAP;
     let api: Api<ConfigMap> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = pin!(follow(api, config));
+    let unheard = "how the API server proves itself cannot be watched: what is known stays";
+    let mut events = pin!(follow_through(api, config, unheard));
     let mut known = None;
-    let mut away = false;
     while let Some(event) = events.next().await {
-        let map = match event {
-            Ok(Event::Apply(map) | Event::InitApply(map)) => map,
-            Ok(_) => continue,
-            Err(error @ (watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_))) => {
-                debug!(%error, "the watch of {namespace}/{name} has ended and is begun anew");
-                continue;
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut away, true) {
-                    warn!(%error, "the ConfigMap {namespace}/{name} cannot be watched");
-                }
-                continue;
-            }
-        };
-        away = false;
+        let (Event::Apply(map) | Event::InitApply(map)) = event else { continue };
         let data = map.data.unwrap_or_default();
         if known.as_ref() == Some(&data) {
             continue;

@@ -4,7 +4,7 @@
 //! for it as a user without any group, and so nobody's rights are asked for.
 use serde_json::{Value, json};
 
-use super::{GROUP, Version, answer::api_version};
+use super::{GROUP, Version};
 use crate::autoscale::Metric;
 
 /// The media type of aggregated discovery, without the version of its own format.
@@ -62,7 +62,7 @@ pub(super) fn group() -> Value {
 
 fn about_group() -> Value {
     let versions = Version::ALL
-        .map(|version| json!({"groupVersion": api_version(version), "version": version.name()}));
+        .map(|version| json!({"groupVersion": version.api_version(), "version": version.name()}));
     json!({"name": GROUP, "versions": versions, "preferredVersion": versions[0]})
 }
 
@@ -80,7 +80,7 @@ pub(super) fn resources(version: Version) -> Value {
     json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
-        "groupVersion": api_version(version),
+        "groupVersion": version.api_version(),
         "resources": resources,
     })
 }

@@ -50,6 +50,14 @@ impl Version {
         }
     }
 
+    /// Group and version.
+    const fn api_version(self) -> &'static str {
+        match self {
+            Self::V1beta1 => "custom.metrics.k8s.io/v1beta1",
+            Self::V1beta2 => "custom.metrics.k8s.io/v1beta2",
+        }
+    }
+
     fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.name() == name)
     }

@@ -4,7 +4,7 @@
 //! version, so that they meet nobody else's.
 use serde_json::{Value, json};
 
-use super::{GROUP, Version, answer::api_version};
+use super::{GROUP, Version};
 use crate::autoscale::Metric;
 
 /// `/openapi/v2`: both versions in one document of Swagger 2.0.
@@ -47,7 +47,7 @@ pub(super) fn v3() -> Value {
     let paths: serde_json::Map<String, Value> = Version::ALL
         .into_iter()
         .map(|version| {
-            let group = format!("apis/{}", api_version(version));
+            let group = format!("apis/{}", version.api_version());
             // The document changes with the program and with nothing else.
             let hash = env!("CARGO_PKG_VERSION");
             let url = json!({"serverRelativeURL": format!("/openapi/v3/{group}?hash={hash}")});
@@ -103,7 +103,7 @@ fn info() -> Value {
 }
 
 fn path(version: Version, metric: Metric) -> String {
-    let (group, metric) = (api_version(version), metric.name());
+    let (group, metric) = (version.api_version(), metric.name());
     format!("/apis/{group}/namespaces/{{namespace}}/pods/{{name}}/{metric}")
 }
 
@@ -166,7 +166,7 @@ fn schemas(version: Version, base: &str) -> [(String, Value); 2] {
     let items = json!({"type": "array", "items": {"$ref": format!("{base}{one}")}});
     let mut whole = object(json!({
         "kind": text("MetricValueList."),
-        "apiVersion": text(&api_version(version)),
+        "apiVersion": text(version.api_version()),
         "metadata": {"type": "object"},
         "items": items,
     }));

@@ -10,34 +10,21 @@ use kube::{
     Api, Client,
     runtime::watcher::{self, Event},
 };
-use tracing::{debug, warn};
 
 use super::{
     readiness::{Need, Readiness},
     store::{Pod, Store},
 };
-use crate::{cluster::follow, locked::locked, target::pod::HEAL_LABEL};
+use crate::{cluster::follow_through, locked::locked, target::pod::HEAL_LABEL};
 
 /// Keeps the store's pods for ever.
 pub(super) async fn watch(client: Client, store: &Mutex<Store>, readiness: &Readiness) {
     let config = watcher::Config::default().labels(HEAL_LABEL);
-    let mut events = pin!(follow(Api::<ApiPod>::all(client), config));
+    let unheard = "pods cannot be watched: new ones are missing until they can";
+    let mut events = pin!(follow_through(Api::<ApiPod>::all(client), config, unheard));
     let mut listed = HashSet::new();
-    let mut away = false;
     while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                away = false;
-                take(event, &mut listed, store, readiness);
-            }
-            Err(error @ (watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_))) => {
-                debug!(%error, "the watch of pods has ended and is begun anew");
-            }
-            Err(error) if !std::mem::replace(&mut away, true) => {
-                warn!(%error, "pods cannot be watched: new ones are missing until they can");
-            }
-            Err(_) => {}
-        }
+        take(event, &mut listed, store, readiness);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::bail;
-use kube::Client;
+use kube::{Api, Client};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -123,7 +123,7 @@ impl MetricsApi {
         parts.spawn(async move { pods::watch(of, &to, &ready).await });
         let stream = Arc::new(Stream {
             store: Arc::clone(&store),
-            reviews: Stream::reviews(client.clone()),
+            reviews: Api::all(client.clone()),
             agent_user: format!("system:serviceaccount:{namespace}:{agent_account}"),
             tls,
         });

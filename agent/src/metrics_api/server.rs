@@ -28,7 +28,7 @@ use serde_json::Value as Json;
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
@@ -74,18 +74,9 @@ pub(super) async fn serve(listener: Listener, shared: Arc<Shared>) {
     let strangers = Arc::new(Semaphore::new(STRANGERS));
     loop {
         let Ok(stranger) = Arc::clone(&strangers).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let (shared, places) = (Arc::clone(&shared), Arc::clone(&places));
-                tokio::spawn(
-                    async move { shared.connection(stream, peer, stranger, &places).await },
-                );
-            }
-            Err(error) => {
-                warn!(%error, "no connection can be accepted");
-                sleep(Duration::from_secs(1)).await;
-            }
-        }
+        let (stream, peer) = listener.accept().await;
+        let (shared, places) = (Arc::clone(&shared), Arc::clone(&places));
+        tokio::spawn(async move { shared.connection(stream, peer, stranger, &places).await });
     }
 }
 

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, StatusCode, body::Incoming, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, api::PostParams};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     net::TcpStream,
@@ -80,10 +80,6 @@ enum Broken {
 }
 
 impl Stream {
-    pub(super) fn reviews(client: Client) -> Api<TokenReview> {
-        Api::all(client)
-    }
-
     /// Hears the agent for ever.
     pub(super) async fn follow(&self, agent: &Agent) {
         let (node, address) = (&agent.node, agent.address);

@@ -220,7 +220,8 @@ impl Player {
                     self.summary.looked(&case.target.name, at);
                 }
                 let before = self.engine.case(index).and_then(|case| case.decision);
-                self.handle_look(index, Event::Looked(index, sample), trigger, before, hour, tell);
+                let look = Some((index, trigger, before));
+                self.step(Event::Looked(index, sample), hour, look, tell);
             }
             // The recorded agent's remedies are not this one's.
             Event::Treated { .. } if self.trial.is_another() => {}
@@ -241,18 +242,6 @@ impl Player {
 
     fn handle(&mut self, event: Event, hour: u8, tell: &mut dyn FnMut(Told<'_>)) {
         self.step(event, hour, None, tell);
-    }
-
-    fn handle_look(
-        &mut self,
-        index: Index,
-        event: Event,
-        trigger: Trigger,
-        before: Option<Decision>,
-        hour: u8,
-        tell: &mut dyn FnMut(Told<'_>),
-    ) {
-        self.step(event, hour, Some((index, trigger, before)), tell);
     }
 
     fn step(

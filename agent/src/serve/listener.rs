@@ -2,9 +2,14 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tracing::warn;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -37,11 +42,18 @@ impl Listener {
         self.0.local_addr()
     }
 
-    /// The next connection.
-    ///
-    /// # Errors
-    /// Most often for want of file descriptors.
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.0.accept().await
+    /// The next connection. One that cannot be accepted is waited out.
+    pub async fn accept(&self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    // Most likely out of file descriptors: everything else goes on without us.
+                    let port = self.address().map(|address| address.port()).ok();
+                    warn!(%error, port, "no connection can be accepted");
+                    sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
     }
 }

@@ -17,11 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 pub use listener::Listener;
 use live::Live;
 use patience::Patience;
-use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    time::sleep,
-};
-use tracing::{debug, warn};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::debug;
 pub use view::TargetView;
 
 use crate::{autoscale::Reading, record::metrics::Metrics};
@@ -87,32 +84,24 @@ impl Server {
         tokio::spawn(Arc::clone(&live).publish(sources.clone()));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
+            let (stream, _) = self.listener.accept().await;
+            let (sources, live) = (sources.clone(), Arc::clone(&live));
+            tokio::spawn(async move {
+                let service = service_fn(move |request| {
                     let (sources, live) = (sources.clone(), Arc::clone(&live));
-                    tokio::spawn(async move {
-                        let service = service_fn(move |request| {
-                            let (sources, live) = (sources.clone(), Arc::clone(&live));
-                            async move { routes::answer(request, &sources, &live).await }
-                        });
-                        let stream = Patience::new(stream, PATIENCE);
-                        let served = http1::Builder::new()
-                            .timer(TokioTimer::new())
-                            .header_read_timeout(HEADER_TIMEOUT)
-                            .serve_connection(TokioIo::new(stream), service)
-                            .await;
-                        if let Err(error) = served {
-                            debug!(%error, "a client of :9100 went away");
-                        }
-                        drop(place);
-                    });
+                    async move { routes::answer(request, &sources, &live).await }
+                });
+                let stream = Patience::new(stream, PATIENCE);
+                let served = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+                if let Err(error) = served {
+                    debug!(%error, "a client of :9100 went away");
                 }
-                Err(error) => {
-                    // Most likely out of file descriptors: looking and healing go on without us.
-                    warn!(%error, "no connection can be accepted on :9100");
-                    sleep(Duration::from_secs(1)).await;
-                }
-            }
+                drop(place);
+            });
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     plan::Episode,
     record::{self, BEFORE, Measured},
     truth,
-    ward::Bed,
+    ward::{self, Bed},
 };
 use crate::stage::{
     Interrupt, Programs,
@@ -170,15 +170,8 @@ pub(crate) fn play(
 
 fn prepare(programs: &Programs, episode: &Episode, arguments: &[String]) -> Result<OnStage> {
     let name = format!("grade-{}", episode.id);
-    let upstream = match episode.kind {
-        Kind::Upstream => {
-            let calm = ["--data-failure-ratio", "0"];
-            Some(Patient::start(programs, &format!("{name}-up"), &calm)?)
-        }
-        _ => None,
-    };
-    let address = upstream.as_ref().map(|u| u.url.trim_start_matches("http://").to_owned());
-    let bed = Bed::prepare(programs, episode, &name, address.as_deref())?;
+    let upstream = ward::upstream(programs, episode, &name)?;
+    let bed = Bed::prepare(programs, episode, &name, upstream.as_ref())?;
     let state = tempfile::tempdir()?;
     let may = ["--max-action", "restart"].map(str::to_owned);
     let setup = Setup {

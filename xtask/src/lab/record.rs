@@ -11,11 +11,11 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    kind::{Kind, Remedy},
+    kind::Remedy,
     plan::Episode,
     rows::{self, Row},
     truth,
-    ward::Bed,
+    ward::{self, Bed},
 };
 use crate::{
     process,
@@ -124,18 +124,11 @@ pub(crate) fn play(
 
 fn prepare(programs: &Programs, episode: &Episode) -> Result<OnStage> {
     let name = format!("lab-{}", episode.id);
-    let upstream = match episode.kind {
-        Kind::Upstream => {
-            let calm = ["--data-failure-ratio", "0"];
-            Some(Patient::start(programs, &format!("{name}-up"), &calm)?)
-        }
-        _ => None,
-    };
-    let address = upstream.as_ref().map(|u| u.url.trim_start_matches("http://").to_owned());
+    let upstream = ward::upstream(programs, episode, &name)?;
     let remedies = if episode.kind.is_healthy() { &Remedy::ALL[..1] } else { &Remedy::ALL[..] };
     let arm = |remedy: &Remedy| {
         let name = format!("{name}-{}", remedy.name());
-        let bed = Bed::prepare(programs, episode, &name, address.as_deref())?;
+        let bed = Bed::prepare(programs, episode, &name, upstream.as_ref())?;
         Ok(Arm { bed, remedy: *remedy, fault: 0, treated: 0 })
     };
     let arms = remedies.iter().map(arm).collect::<Result<_>>()?;

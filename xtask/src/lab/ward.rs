@@ -36,13 +36,24 @@ pub(crate) struct Bed {
     episode: Episode,
 }
 
+/// What the patient of an episode called `name` calls, in the kind that has somebody to call.
+pub(crate) fn upstream(
+    programs: &Programs,
+    episode: &Episode,
+    name: &str,
+) -> Result<Option<Patient>> {
+    let calm = ["--data-failure-ratio", "0"];
+    let calls = episode.kind == Kind::Upstream;
+    calls.then(|| Patient::start(programs, &format!("{name}-up"), &calm)).transpose()
+}
+
 impl Bed {
-    /// Starts the patient; its clients have yet to come. `upstream` is the address of what the patient calls.
+    /// Starts the patient; its clients have yet to come. `upstream` is what the patient calls.
     pub(crate) fn prepare(
         programs: &Programs,
         episode: &Episode,
         name: &str,
-        upstream: Option<&str>,
+        upstream: Option<&Patient>,
     ) -> Result<Self> {
         let seed = episode.seed.to_string();
         let errors = match episode.kind {
@@ -58,7 +69,7 @@ impl Bed {
             vec!["--data-failure-ratio", &errors, "--seed", &seed, "--work-microseconds", work];
         arguments.extend(["--grace-seconds", "1"]);
         if let Some(upstream) = upstream {
-            arguments.extend(["--upstream", upstream]);
+            arguments.extend(["--upstream", upstream.url.trim_start_matches("http://")]);
         }
         let patient = Patient::start(programs, name, &arguments)?;
         if let Some(percent) = episode.quota {
