@@ -109,7 +109,8 @@ impl Fake {
         };
         let (body, mime) = (body.to_string(), "Content-Type: application/json");
         let length = body.len();
-        let answer = format!("HTTP/1.1 {status}\r\n{mime}\r\nContent-Length: {length}\r\n\r\n{body}");
+        let answer =
+            format!("HTTP/1.1 {status}\r\n{mime}\r\nContent-Length: {length}\r\n\r\n{body}");
         let _ = stream.write_all(answer.as_bytes()).await;
     }
 
