@@ -1,8 +1,9 @@
 //! Docker's engine, through its socket: which containers there are, how they change, and the restart
 //! of one.
 //!
-//! Every question opens a connection of its own and agrees on a version of the API anew: an engine
-//! that was restarted, or upgraded, in between is no special case.
+//! Every question opens a connection of its own, so that an engine that was restarted in between is no
+//! special case, and has a limit for the whole of its answer: engines are known to begin one and
+//! never end it.
 use std::{
     collections::HashMap,
     error::Error as StdError,
@@ -14,10 +15,11 @@ use std::{
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
-    models::{ContainerInspectResponse, ContainerSummary, EventMessage},
+    models::{ContainerInspectResponse, ContainerSummary, EventMessage, EventMessageTypeEnum},
     query_parameters::{EventsOptions, ListContainersOptions, RestartContainerOptions},
 };
 use futures_util::{Stream, StreamExt};
+use tokio::time::timeout;
 
 use crate::moment::unix_seconds;
 
@@ -27,10 +29,22 @@ pub const SOCKET: &str = "/var/run/docker.sock";
 /// For an answer; an engine that is busy with images can be slow.
 const ANSWER: Duration = Duration::from_secs(10);
 /// What a restart may take beside the container's own time to end.
-const RESTART: Duration = Duration::from_secs(30);
-/// What changes whether a container runs, and under which name. Among the others are those of the
-/// health checks, which come every few seconds.
-const TELLING: [&str; 7] = ["start", "die", "destroy", "pause", "unpause", "rename", "update"];
+const RESTART: Duration = Duration::from_secs(25);
+/// What changes whether a container runs or is about to end, under which name, and where it is to be
+/// talked to (`remove` is Podman's `destroy`). Among the others are those of the health checks, which
+/// come every few seconds.
+const TELLING: [&str; 10] = [
+    "start",
+    "die",
+    "kill",
+    "destroy",
+    "remove",
+    "pause",
+    "unpause",
+    "rename",
+    "connect",
+    "disconnect",
+];
 
 /// The engine of this machine.
 #[derive(Clone, Debug)]
@@ -65,10 +79,10 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Whether it was not even asked, or knew nothing of what it was asked about.
+    /// Whether there is no engine to be asked anything else.
     #[must_use]
-    pub const fn is_undone(&self) -> bool {
-        matches!(self, Self::Absent(_) | Self::Denied(_) | Self::NoContainer(_))
+    pub const fn is_of_engine(&self) -> bool {
+        matches!(self, Self::Absent(_) | Self::Denied(_) | Self::Gone)
     }
 }
 
@@ -90,7 +104,19 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub async fn ping(&self) -> Result<(), EngineError> {
-        self.connect(ANSWER).await.map(drop)
+        let docker = self.client(ANSWER)?;
+        self.answer("", ANSWER, docker.ping()).await.map(drop)
+    }
+
+    /// Whether the engine runs without root: then the addresses of its containers are not this
+    /// machine's to talk to.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn is_rootless(&self) -> Result<bool, EngineError> {
+        let docker = self.client(ANSWER)?;
+        let info = self.answer("", ANSWER, docker.info()).await?;
+        Ok(info.security_options.iter().flatten().any(|option| option.contains("rootless")))
     }
 
     /// A container by its name or id.
@@ -98,8 +124,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NoContainer`] if there is none; and see the others.
     pub async fn inspect(&self, name: &str) -> Result<ContainerInspectResponse, EngineError> {
-        let docker = self.connect(ANSWER).await?;
-        docker.inspect_container(name, None).await.map_err(|error| self.error(error, name))
+        let docker = self.client(ANSWER)?;
+        self.answer(name, ANSWER, docker.inspect_container(name, None)).await
     }
 
     /// All containers that carry the label, whether they run or not: id and name.
@@ -107,11 +133,10 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub async fn labelled(&self, label: &str) -> Result<Vec<(String, String)>, EngineError> {
-        let docker = self.connect(ANSWER).await?;
         let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
         let all = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
-        let list =
-            docker.list_containers(Some(all)).await.map_err(|error| self.error(error, ""))?;
+        let docker = self.client(ANSWER)?;
+        let list = self.answer("", ANSWER, docker.list_containers(Some(all))).await?;
         let named = |container: ContainerSummary| {
             let name = container.names?.into_iter().next()?;
             Some((container.id?, name.trim_start_matches('/').to_owned()))
@@ -119,25 +144,38 @@ impl Engine {
         Ok(list.into_iter().filter_map(named).collect())
     }
 
-    /// What has changed since a second before `since`, and what changes: each time a container's id
-    /// and name. Ends with the connection.
+    /// The name of a container that stands in this one's network, if there is any.
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub async fn changes(
+    pub async fn guest_of(&self, id: &str) -> Result<Option<String>, EngineError> {
+        let docker = self.client(ANSWER)?;
+        let list = self.answer("", ANSWER, docker.list_containers(None)).await?;
+        let network = Some(format!("container:{id}"));
+        let is_guest = |one: &ContainerSummary| {
+            one.host_config.as_ref().is_some_and(|host| host.network_mode == network)
+        };
+        let guest = list.into_iter().find(is_guest);
+        Ok(guest.map(|guest| guest.names.into_iter().flatten().next().unwrap_or_default()))
+    }
+
+    /// What changes from now on, and has changed within the last second. The engine is asked when the
+    /// stream is first polled; it ends with the connection.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn changes(
         &self,
-        since: Now,
     ) -> Result<impl Stream<Item = Result<Changed, EngineError>> + Send + Unpin + use<>, EngineError>
     {
-        let docker = self.connect(ANSWER).await?;
         let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
         let filters = HashMap::from([
-            ("type".to_owned(), owned(&["container"])),
+            ("type".to_owned(), owned(&["container", "network"])),
             ("event".to_owned(), owned(&TELLING)),
         ]);
-        let since = Some(since.0.saturating_sub(1).to_string());
-        let events =
-            docker.events(Some(EventsOptions { since, until: None, filters: Some(filters) }));
+        let since = Some(unix_seconds().saturating_sub(1).to_string());
+        let asked = EventsOptions { since, until: None, filters: Some(filters) };
+        let events = self.client(ANSWER)?.events(Some(asked));
         let engine = self.clone();
         let changes = events.filter_map(move |event| {
             let changed = match event {
@@ -152,25 +190,44 @@ impl Engine {
     /// Restarts a container: its stop signal, after `grace` SIGKILL, and a new start.
     ///
     /// # Errors
-    /// See [`EngineError`].
+    /// See [`EngineError`]; but for `Absent` and `Denied`, something may have been done.
     pub async fn restart(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
-        let docker = self.connect(grace + RESTART).await?;
-        let options = RestartContainerOptions {
-            signal: None,
-            t: Some(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX)),
-        };
-        let restarted = docker.restart_container(id, Some(options)).await;
-        restarted.map_err(|error| self.error(error, id))
+        let limit = grace + RESTART;
+        let docker = self.client(limit)?;
+        let seconds = Some(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX));
+        let options = RestartContainerOptions { signal: None, t: seconds };
+        self.answer(id, limit, docker.restart_container(id, Some(options))).await
     }
 
-    async fn connect(&self, timeout: Duration) -> Result<Docker, EngineError> {
+    /// Starts a container that has ended.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn start(&self, id: &str) -> Result<(), EngineError> {
+        let docker = self.client(RESTART)?;
+        self.answer(id, RESTART, docker.start_container(id, None)).await
+    }
+
+    /// Paths without a version, as bollard asks for them, mean the newest that the engine knows.
+    fn client(&self, limit: Duration) -> Result<Docker, EngineError> {
         let path = self.socket.to_string_lossy();
-        let docker = Docker::connect_with_unix(&path, timeout.as_secs(), API_DEFAULT_VERSION)
-            .map_err(|error| self.error(error, ""))?;
-        docker.negotiate_version().await.map_err(|error| self.error(error, ""))
+        Docker::connect_with_unix(&path, limit.as_secs(), API_DEFAULT_VERSION)
+            .map_err(|error| self.error(error, ""))
     }
 
-    /// `asked` is the container that it was asked about.
+    /// `asked` is the container that it is asked about.
+    async fn answer<T>(
+        &self,
+        asked: &str,
+        limit: Duration,
+        question: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, EngineError> {
+        match timeout(limit, question).await {
+            Ok(answer) => answer.map_err(|error| self.error(error, asked)),
+            Err(_) => Err(EngineError::Unanswered(format!("not within {} s", limit.as_secs()))),
+        }
+    }
+
     fn error(&self, error: Error, asked: &str) -> EngineError {
         match error {
             Error::SocketNotFoundError(_) => return self.unreachable(),
@@ -179,9 +236,6 @@ impl Engine {
             }
             Error::DockerResponseServerError { message, .. } => {
                 return EngineError::Refused(message);
-            }
-            Error::RequestTimeoutError => {
-                return EngineError::Unanswered("it took too long".to_owned());
             }
             _ => {}
         }
@@ -218,31 +272,30 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
     None
 }
 
-/// An instant of the engine's clock, which is this machine's, in seconds since 1970.
-#[derive(Clone, Copy, Debug)]
-pub struct Now(u64);
-
-impl Now {
-    /// The present one.
-    #[must_use]
-    pub fn now() -> Self {
-        Self(unix_seconds())
-    }
-}
-
 /// Something happened to a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed {
     /// Its id.
     pub id: String,
-    /// Its name by now.
-    pub name: String,
+    /// Its name by now, where that was told.
+    pub name: Option<String>,
+    /// The keys of its labels, among other attributes; none where none were told.
+    pub labels: Vec<String>,
+    /// The signal that somebody has the engine send it, by number or by name.
+    pub signal: Option<String>,
 }
 
 impl Changed {
     fn of(event: EventMessage) -> Option<Self> {
         let actor = event.actor?;
         let mut attributes = actor.attributes.unwrap_or_default();
-        Some(Self { id: actor.id?, name: attributes.remove("name").unwrap_or_default() })
+        if event.typ == Some(EventMessageTypeEnum::NETWORK) {
+            let id = attributes.remove("container")?;
+            return Some(Self { id, name: None, labels: Vec::new(), signal: None });
+        }
+        let is_kill = event.action.as_deref() == Some("kill");
+        let signal = attributes.remove("signal").filter(|_| is_kill);
+        let name = attributes.remove("name");
+        Some(Self { id: actor.id?, name, labels: attributes.into_keys().collect(), signal })
     }
 }

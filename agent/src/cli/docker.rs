@@ -16,7 +16,8 @@ pub(super) struct DockerSocket {
 impl DockerSocket {
     /// The engine, which is not asked yet.
     pub(super) fn engine(&self, mistakes: &mut Mistakes) -> Engine {
-        let given = &self.docker_socket;
+        // Docker's own command takes an empty DOCKER_HOST for none.
+        let given = if self.docker_socket.is_empty() { SOCKET } else { &self.docker_socket };
         let path = Path::new(given.strip_prefix("unix://").unwrap_or(given));
         if !path.is_absolute() {
             mistakes.add(format!(

@@ -56,7 +56,7 @@ pub(super) struct Watch {
     /// Restarts the service; run by `sh -c`. Without it a restart is SIGTERM, then SIGKILL.
     #[arg(long, value_name = "COMMAND")]
     restart_command: Option<String>,
-    /// From SIGTERM to SIGKILL, in seconds.
+    /// From SIGTERM to SIGKILL, in seconds; a container has a time of its own.
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     grace: f64,
     /// Path of the health endpoint.

@@ -386,7 +386,7 @@ impl Case {
         let waited_in_vain = of.rung.is_hard() && !of.is_open();
         match outcome {
             Outcome::NotHealed
-                if waited_in_vain && (self.target.pod.is_some() || perhaps_never_given) =>
+                if waited_in_vain && (self.target.is_of_runtime() || perhaps_never_given) =>
             {
                 Outcome::Unverified
             }

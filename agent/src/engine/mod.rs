@@ -176,7 +176,7 @@ impl Engine {
         count_for_node(case, &mut self.node);
         // Nothing to look at; but a treatment does not wait for a successor for ever.
         let waits = matches!(case.state, State::Verifying { .. });
-        let comes_back = self.policy.comes_back(case.target.pod.is_some());
+        let comes_back = self.policy.comes_back(case.target.is_of_runtime());
         self.due[index] = waits.then_some(now + comes_back);
     }
 
@@ -342,7 +342,7 @@ impl Engine {
             State::Verifying { verification, judged, .. } => {
                 let (mut verification, judged) = (verification.clone(), judged.clone());
                 let finding = case.finding(decision.action, verification.rung, &judged);
-                let comes_back = self.policy.comes_back(case.target.pod.is_some());
+                let comes_back = self.policy.comes_back(case.target.is_of_runtime());
                 let outcome =
                     verification.judge(now, &finding, self.pace.verify_window, comes_back);
                 let outcome = outcome.map(|outcome| case.as_far_as_known(outcome, &verification));

@@ -79,9 +79,9 @@ pub struct Policy {
     pub node_budget: u32,
     /// How long a new instance may take to answer before it counts as failing.
     pub warm_up: Duration,
-    /// How long a pod's container, restarted, may take to be there and ready: the kubelet backs off
+    /// How long a container, restarted, may take to be there and ready: the kubelet backs off
     /// for up to five minutes. A process is given [`Self::warm_up`].
-    pub pod_comes_back: Duration,
+    pub container_comes_back: Duration,
     /// How long a target must be well before used-up remedies are forgotten.
     pub forgive_after: Duration,
     /// Nothing is done; what would have been is told.
@@ -91,8 +91,8 @@ pub struct Policy {
 impl Policy {
     /// How long to wait for a target's successor after a hard remedy.
     #[must_use]
-    pub const fn comes_back(&self, is_pod: bool) -> Duration {
-        if is_pod { self.pod_comes_back } else { self.warm_up }
+    pub const fn comes_back(&self, is_of_runtime: bool) -> Duration {
+        if is_of_runtime { self.container_comes_back } else { self.warm_up }
     }
 
     /// The strongest remedy for a target with this ceiling, if `source` decides.
@@ -117,7 +117,7 @@ impl Default for Policy {
             hard_retry: Duration::from_secs(30),
             node_budget: 2,
             warm_up: Duration::from_secs(60),
-            pod_comes_back: Duration::from_secs(420),
+            container_comes_back: Duration::from_secs(420),
             forgive_after: Duration::from_secs(300),
             dry_run: false,
         }

@@ -1,5 +1,8 @@
 //! Follows the containers of Docker's engine: what it tells of them, joined with what the machine
 //! knows of their processes.
+//!
+//! An event is only ever a reason to ask anew: what the engine then answers is what counts. One that
+//! is lost is made up for by the next list.
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
@@ -7,28 +10,43 @@ use std::{
     time::Duration,
 };
 
+use bollard::models::ContainerInspectResponse;
 use futures_util::StreamExt;
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
+};
 use tracing::{info, warn};
 
 use super::{Done, MOST_PODS as MOST, Watched, end::Wait, world::World};
 use crate::{
-    docker::{Changed, Engine, EngineError, Now},
+    docker::{Changed, Engine, EngineError},
     target::{
         Obstacle, Target, TargetId,
         consent::HEAL_LABEL,
-        container::Container,
-        docker::{Absent, ContainerRef, Patient, by_labels, by_name},
+        container::{Container, ContainerError},
+        docker::{Absent, ContainerRef, Patient, by_labels, by_name, signal},
     },
 };
 
-/// From the engine's word that a container runs to its cgroup being there.
+/// To a container that the engine could not tell of, or that is not yet where it should be; doubles
+/// with each try, up to [`RETRY_DOUBLINGS`] times.
 const RETRY: Duration = Duration::from_millis(200);
-/// A container not found within this many tries is given up until the engine tells of it again.
-const TRIES: u32 = 10;
+const RETRY_DOUBLINGS: u32 = 7;
+/// What still fails after so many tries is told.
+const TRIES: u32 = 4;
 /// Between two tries to reach the engine; doubles up to [`AWAY_MAX`].
 const AWAY_MIN: Duration = Duration::from_millis(250);
 const AWAY_MAX: Duration = Duration::from_secs(5);
+/// Between two lists of all containers.
+const RELIST: Duration = Duration::from_secs(60);
+/// Containers that are asked about at a time: one that the engine cannot tell of holds up no other.
+const ASKED: usize = 4;
+/// Changes that may wait.
+const QUEUE: usize = 64;
+/// How long after its grace a container that was asked to end is taken for one that will not.
+const STOPPING: Duration = Duration::from_secs(30);
 
 /// Docker, for an agent that watches containers.
 #[derive(Clone, Debug)]
@@ -50,24 +68,47 @@ pub enum Whom {
 
 /// A container that was told to the loop.
 struct Known {
-    uid: String,
+    container: ContainerRef,
     /// What was told; another means other settings.
     target: Target,
-    /// `None` once the engine has said that it ended.
+    /// `None` once it has ended, as far as the engine has said.
     end: Option<Wait>,
+    /// The life that somebody has asked to end, until when that counts.
+    stopping: Option<(String, Instant)>,
+}
+
+/// What the engine, and the machine, said of one container.
+struct Answer {
+    /// What was asked about: an id, or the name.
+    asked: String,
+    tries: u32,
+    said: Result<Said, EngineError>,
+}
+
+struct Said {
+    name: String,
+    patient: Result<(Patient, Result<Container, ContainerError>), Absent>,
 }
 
 /// Joins both sides and tells the loop.
 struct Ward {
-    docker: Docker,
+    docker: Arc<Docker>,
     world: Arc<dyn World>,
     done: mpsc::Sender<Done>,
-    /// By the container's id.
+    /// By uid, which is the name: others may get it.
     known: HashMap<String, Known>,
     /// What was said last of those that are not watched, so that it is said once.
     told: HashMap<String, String>,
-    /// Containers to look for again, with how often it was tried.
-    again: mpsc::Sender<(String, u32)>,
+    /// What is being asked about, and whether it has changed meanwhile.
+    asking: HashMap<String, bool>,
+    answers: JoinSet<Answer>,
+    permits: Arc<Semaphore>,
+    /// What is asked about again, after a while.
+    waiting: HashSet<String>,
+    retries: JoinSet<(String, u32)>,
+    is_rootless: bool,
+    /// Whether the engine was said to be followed.
+    follows: bool,
 }
 
 /// Why the engine is no longer followed.
@@ -91,20 +132,31 @@ impl From<mpsc::error::SendError<Done>> for Stopped {
 
 /// Runs until the loop is gone, through as many lives of the engine as there are.
 pub(super) async fn follow(docker: Docker, world: Arc<dyn World>, done: mpsc::Sender<Done>) {
-    let (again, mut retries) = mpsc::channel(MOST);
-    let (known, told) = (HashMap::new(), HashMap::new());
-    let mut ward = Ward { docker, world, done, known, told, again };
+    let mut ward = Ward {
+        docker: Arc::new(docker),
+        world,
+        done,
+        known: HashMap::new(),
+        told: HashMap::new(),
+        asking: HashMap::new(),
+        answers: JoinSet::new(),
+        permits: Arc::new(Semaphore::new(ASKED)),
+        waiting: HashSet::new(),
+        retries: JoinSet::new(),
+        is_rootless: false,
+        follows: false,
+    };
     let (mut pause, mut away) = (AWAY_MIN, false);
     loop {
-        let mut heard = false;
-        let Err(Stopped::Engine(error)) = ward.attend(&mut retries, &mut heard).await else {
-            return;
-        };
-        if heard {
+        let begun = Instant::now();
+        let Err(Stopped::Engine(error)) = ward.attend().await else { return };
+        // One that answers and goes at once is no better than none.
+        if begun.elapsed() >= AWAY_MAX {
             (pause, away) = (AWAY_MIN, false);
         }
         if !std::mem::replace(&mut away, true) {
             warn!(%error, "containers are watched as they were until the engine is back");
+            ward.follows = false;
         }
         tokio::select! {
             () = sleep(pause) => {}
@@ -115,191 +167,278 @@ pub(super) async fn follow(docker: Docker, world: Arc<dyn World>, done: mpsc::Se
 }
 
 impl Ward {
-    /// Follows one life of the engine; `heard` tells whether it answered.
-    async fn attend(
-        &mut self,
-        retries: &mut mpsc::Receiver<(String, u32)>,
-        heard: &mut bool,
-    ) -> Result<(), Stopped> {
-        let since = Now::now();
-        let listed = self.list().await?;
-        if !std::mem::replace(heard, true) {
+    /// Follows one life of the engine.
+    async fn attend(&mut self) -> Result<(), Stopped> {
+        // What was asked of a former life nobody answers.
+        (self.answers, self.retries) = (JoinSet::new(), JoinSet::new());
+        self.asking.clear();
+        self.waiting.clear();
+        // Before the list, so that nothing falls between.
+        let mut changes = self.docker.engine.changes()?;
+        let (tell, mut told) = mpsc::channel(QUEUE);
+        let mut hearing = JoinSet::new();
+        hearing.spawn(async move {
+            while let Some(changed) = changes.next().await {
+                if tell.send(changed).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.is_rootless = self.docker.engine.is_rootless().await?;
+        let names = self.list().await?;
+        if !std::mem::replace(&mut self.follows, true) {
             info!(socket = %self.docker.engine.socket().display(), "following Docker's containers");
-        }
-        let (ids, names): (HashSet<_>, HashSet<_>) = listed.into_iter().unzip();
-        let known: Vec<String> = self.known.keys().cloned().collect();
-        for id in known.iter().filter(|id| !ids.contains(*id)) {
-            self.gone(id).await?;
-        }
-        for id in &ids {
-            self.look(id, 0).await?;
         }
         if let Whom::Labelled = self.docker.whom {
             self.done.send(Done::Listed(names)).await?;
         }
-        // From before the list was made, so that nothing falls between.
-        let mut changes = self.docker.engine.changes(since).await?;
+        let mut relist = interval_at(Instant::now() + RELIST, RELIST);
+        relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                changed = changes.next() => {
-                    let changed = changed.unwrap_or(Err(EngineError::Gone))?;
-                    if self.concerns(&changed) {
-                        self.look(&changed.id, 0).await?;
-                    }
+                changed = told.recv() => {
+                    self.changed(changed.unwrap_or(Err(EngineError::Gone))?).await?;
                 }
-                Some((id, tries)) = retries.recv() => self.look(&id, tries).await?,
+                Some(Ok(answer)) = self.answers.join_next() => self.answered(answer).await?,
+                Some(Ok((asked, tries))) = self.retries.join_next() => {
+                    self.waiting.remove(&asked);
+                    self.ask(asked, tries);
+                }
+                _ = relist.tick() => match self.list().await {
+                    Ok(_) => {}
+                    Err(Stopped::Engine(error)) if !error.is_of_engine() => {
+                        warn!(%error, "the list of containers is not fresh");
+                    }
+                    Err(stopped) => return Err(stopped),
+                },
                 () = self.done.closed() => return Err(Stopped::Loop),
             }
         }
     }
 
-    /// Id and name of all containers that may be patients.
-    async fn list(&mut self) -> Result<Vec<(String, String)>, EngineError> {
-        let engine = &self.docker.engine;
-        let Whom::Named(name, _) = &self.docker.whom else {
-            return engine.labelled(HEAL_LABEL).await;
-        };
-        match engine.inspect(name).await {
-            Ok(seen) => Ok(seen.id.map(|id| (id, name.clone())).into_iter().collect()),
-            Err(error @ EngineError::NoContainer(_)) => {
-                let name = name.clone();
-                self.tell(&name, &error);
-                Ok(Vec::new())
-            }
-            Err(error) => Err(error),
+    /// Asks about all containers that may be patients; returns their names.
+    async fn list(&mut self) -> Result<HashSet<String>, Stopped> {
+        if let Whom::Named(name, _) = &self.docker.whom {
+            let name = name.clone();
+            self.ask(name.clone(), 0);
+            return Ok(HashSet::from([name]));
         }
+        let listed = self.docker.engine.labelled(HEAL_LABEL).await?;
+        let (ids, names): (HashSet<_>, HashSet<_>) = listed.into_iter().unzip();
+        let known = self.known.values().map(|known| known.container.id.clone());
+        let gone: Vec<String> = known.filter(|id| !ids.contains(id)).collect();
+        for id in gone {
+            self.gone(&id).await?;
+        }
+        for id in ids {
+            self.ask(id, 0);
+        }
+        Ok(names)
     }
 
-    fn concerns(&self, changed: &Changed) -> bool {
-        match &self.docker.whom {
-            Whom::Labelled => true,
+    async fn changed(&mut self, changed: Changed) -> Result<(), Stopped> {
+        let known = self.known.iter_mut().find(|(_, known)| known.container.id == changed.id);
+        if let (Some((uid, known)), Some(sent)) = (&known, &changed.signal) {
+            let ends = signal(sent)
+                .is_none_or(|sent| sent == libc::SIGKILL || sent == known.container.stop_signal);
+            if ends && known.end.is_some() {
+                let uid = (*uid).clone();
+                return self.stopping(&uid).await;
+            }
+            return Ok(());
+        }
+        let asked = match &self.docker.whom {
+            Whom::Labelled => {
+                let consents = changed.labels.iter().any(|label| label == HEAL_LABEL);
+                (consents || known.is_some()).then_some(changed.id)
+            }
             Whom::Named(name, _) => {
-                changed.name == *name
-                    || changed.id.starts_with(name.as_str())
-                    || self.known.contains_key(&changed.id)
+                let is_its = changed.name.as_ref() == Some(name);
+                (is_its || known.is_some() || changed.id.starts_with(name)).then(|| name.clone())
             }
+        };
+        if let Some(asked) = asked {
+            self.ask(asked, 0);
+        }
+        Ok(())
+    }
+
+    /// Somebody has the engine end it: whatever it answers from now on, it is not ill.
+    async fn stopping(&mut self, uid: &str) -> Result<(), Stopped> {
+        let Some(known) = self.known.get_mut(uid) else { return Ok(()) };
+        let limit = known.container.grace + STOPPING;
+        let instance = known.target.id.instance.clone();
+        known.stopping = Some((instance, Instant::now() + limit));
+        let asked = match &self.docker.whom {
+            Whom::Labelled => known.container.id.clone(),
+            Whom::Named(name, _) => name.clone(),
+        };
+        info!(container = uid, "it is being stopped: left alone");
+        self.stopped(uid).await?;
+        // It may have caught the signal and gone on.
+        self.retries.spawn(async move {
+            sleep(limit).await;
+            (asked, 0)
+        });
+        Ok(())
+    }
+
+    /// Asks the engine about a container, unless it is being asked already: then once more after
+    /// that.
+    fn ask(&mut self, asked: String, tries: u32) {
+        if let Some(changed) = self.asking.get_mut(&asked) {
+            *changed = true;
+            return;
+        }
+        self.asking.insert(asked.clone(), false);
+        let (docker, world) = (Arc::clone(&self.docker), Arc::clone(&self.world));
+        let permits = Arc::clone(&self.permits);
+        self.answers.spawn(async move {
+            let _permit = permits.acquire().await;
+            let said = match docker.engine.inspect(&asked).await {
+                Ok(seen) => Ok(said(&docker.whom, &*world, &seen).await),
+                Err(error) => Err(error),
+            };
+            Answer { asked, tries, said }
+        });
+    }
+
+    fn retry(&mut self, asked: String, tries: u32) {
+        if self.waiting.insert(asked.clone()) {
+            let pause = RETRY * 2_u32.pow(tries.min(RETRY_DOUBLINGS));
+            self.retries.spawn(async move {
+                sleep(pause).await;
+                (asked, tries.saturating_add(1))
+            });
         }
     }
 
-    /// Asks the engine about a container and tells the loop what is new.
-    async fn look(&mut self, id: &str, tries: u32) -> Result<(), Stopped> {
-        let seen = match self.docker.engine.inspect(id).await {
-            Ok(seen) => seen,
-            Err(EngineError::NoContainer(_)) => return self.gone(id).await,
-            Err(error) => return Err(error.into()),
-        };
-        let patient = match &self.docker.whom {
-            Whom::Labelled => by_labels(&seen),
-            Whom::Named(_, watched) => {
-                let found = by_name(&seen, watched.port, &watched.addresses);
-                found.map(|(one, address, obstacle)| named(watched, one, address, obstacle))
-            }
-        };
-        match patient {
-            Ok(patient) => self.patient(id, patient, tries).await,
-            Err(Absent::NotRunning | Absent::Paused) => self.stopped(id).await,
-            Err(Absent::NoConsent) => self.gone(id).await,
-            Err(why) => {
-                let name = seen.name.as_deref().unwrap_or(id).trim_start_matches('/').to_owned();
-                self.tell(&name, &why);
-                self.gone(id).await
-            }
+    async fn answered(&mut self, answer: Answer) -> Result<(), Stopped> {
+        let Answer { asked, tries, said } = answer;
+        if self.asking.remove(&asked) == Some(true) {
+            self.ask(asked.clone(), 0);
         }
-    }
-
-    async fn patient(&mut self, id: &str, patient: Patient, tries: u32) -> Result<(), Stopped> {
-        let name = &patient.container.name;
-        if !self.known.contains_key(id) && self.known.len() >= MOST {
-            self.tell(name, &format!("the agent watches {MOST} containers at most"));
-            return Ok(());
-        }
-        let container = match self.world.container(id).await {
-            Ok(container) if container.main.pid == patient.container.pid => container,
-            // Of its former life, or of its next.
-            Ok(_) if tries < TRIES => return self.retry(id, tries),
-            Ok(container) => {
-                let (here, there) = (container.main.pid, patient.container.pid);
-                let why = format!(
-                    "its first process is {here} here and {there} for the engine: give the agent \
-                     the host's PID namespace (docker run --pid host)"
-                );
-                self.tell(name, &why);
-                return Ok(());
+        let said = match said {
+            Ok(said) => said,
+            Err(error @ EngineError::NoContainer(_)) => {
+                if let Whom::Named(..) = self.docker.whom {
+                    self.tell(&asked, &error);
+                }
+                return self.gone(&asked).await;
             }
-            Err(_) if tries < TRIES => return self.retry(id, tries),
+            Err(error) if error.is_of_engine() => return Err(error.into()),
             Err(error) => {
-                self.tell(name, &error);
+                self.tell(&asked, &error);
+                self.retry(asked, tries);
                 return Ok(());
             }
         };
-        if u32::try_from(container.main.pid) == Ok(std::process::id()) {
-            self.tell(name, &"it is the agent itself");
+        match said.patient {
+            Ok((patient, Ok(container))) if container.main.pid == patient.container.pid => {
+                self.patient(&patient, &container).await
+            }
+            // Of its former life, or of its next.
+            Ok((_, found)) => {
+                if tries >= TRIES {
+                    match found {
+                        Ok(_) => self.tell(&said.name, &"its first process is not the engine's"),
+                        Err(error) => self.tell(&said.name, &error),
+                    }
+                }
+                self.retry(asked, tries);
+                Ok(())
+            }
+            Err(why @ (Absent::NotRunning | Absent::Paused)) => {
+                self.tell(&said.name, &why);
+                let uid = self.uid_of(&asked);
+                self.stopped(&uid.unwrap_or(said.name)).await
+            }
+            Err(Absent::NoConsent) => self.gone(&asked).await,
+            Err(why) => {
+                self.tell(&said.name, &why);
+                self.gone(&asked).await
+            }
+        }
+    }
+
+    async fn patient(&mut self, patient: &Patient, container: &Container) -> Result<(), Stopped> {
+        let target = self.target_of(patient, container);
+        let (uid, id) = (target.id.uid.clone(), &patient.container.id);
+        if container.is_own() {
+            self.tell(&uid, &"it is the agent's own");
             return Ok(());
         }
-        self.told.remove(name);
-        let target = target_of(&self.docker.whom, &patient, &container);
-        let before = self.known.remove(id);
-        if let Some(before) = &before
-            && before.uid != target.id.uid
-        {
-            // It was renamed.
-            self.done.send(Done::Gone(before.uid.clone())).await?;
+        let watched = self.known.values().filter(|known| known.end.is_some()).count();
+        if !self.known.contains_key(&uid) && watched >= MOST {
+            self.tell(&uid, &format!("the agent watches {MOST} containers at most"));
+            return Ok(());
         }
-        let (uid, instance) = (target.id.uid.clone(), target.id.instance.clone());
-        let (same_life, end) = match before {
-            Some(before) if before.target == target && before.end.is_some() => {
-                self.known.insert(id.to_owned(), before);
-                return Ok(());
-            }
-            Some(before) => (before.target.id == target.id, before.end),
-            None => (false, None),
-        };
+        if let Some(before) = self.uid_of(id).filter(|before| *before != uid) {
+            // It was renamed.
+            self.known.remove(&before);
+            self.done.send(Done::Gone(before)).await?;
+        }
+        let before = self.known.remove(&uid);
+        let stopping = before.as_ref().and_then(|before| before.stopping.clone());
+        let is_stopping = stopping.as_ref().is_some_and(|(instance, until)| {
+            *instance == target.id.instance && Instant::now() < *until
+        });
+        let same_life = before
+            .as_ref()
+            .is_some_and(|before| before.target.id == target.id && before.end.is_some());
+        let is_news = before.as_ref().is_none_or(|before| before.target != target) || !same_life;
+        let end = before.and_then(|before| before.end).filter(|_| same_life);
+        let known = |end| Known { container: patient.container.clone(), target, end, stopping };
+        if is_stopping || !is_news {
+            self.known.insert(uid, known(end));
+            return Ok(());
+        }
+        self.told.remove(&uid);
         for complaint in &patient.complaints {
             warn!(container = uid, %complaint, "a setting cannot be read");
         }
-        if target.address.is_none() {
+        let mut known = known(end);
+        if known.target.address.is_none() {
             info!(
                 container = uid,
-                "no /health: it has no network of its own, or the label paramedic.dev/port is to \
-                 say at which port"
+                "no /health: say at which port by the label paramedic.dev/port, give it a network \
+                 of its own, and an engine that runs as root"
             );
         }
-        self.done.send(Done::Found(Box::new(target.clone()))).await?;
-        let end = end.filter(|_| same_life).unwrap_or_else(|| {
+        self.done.send(Done::Found(Box::new(known.target.clone()))).await?;
+        known.end.get_or_insert_with(|| {
+            let instance = known.target.id.instance.clone();
             Wait::begin(&self.world, &self.done, container.main, uid.clone(), instance)
         });
-        self.known.insert(id.to_owned(), Known { uid, target, end: Some(end) });
+        self.known.insert(uid, known);
         Ok(())
     }
 
-    fn retry(&self, id: &str, tries: u32) -> Result<(), Stopped> {
-        let (again, id) = (self.again.clone(), id.to_owned());
-        tokio::spawn(async move {
-            sleep(RETRY).await;
-            // Where as many wait as are watched, the next change tells anew.
-            let _ = again.try_send((id, tries + 1));
-        });
-        Ok(())
+    fn uid_of(&self, id: &str) -> Option<String> {
+        let mut known = self.known.iter();
+        known.find(|(_, known)| known.container.id == id).map(|(uid, _)| uid.clone())
     }
 
-    async fn stopped(&mut self, id: &str) -> Result<(), Stopped> {
-        let Some(known) = self.known.get_mut(id) else { return Ok(()) };
+    async fn stopped(&mut self, uid: &str) -> Result<(), Stopped> {
+        let Some(known) = self.known.get_mut(uid) else { return Ok(()) };
         if known.end.take().is_some() {
-            let (uid, instance) = (known.uid.clone(), known.target.id.instance.clone());
+            let (uid, instance) = (uid.to_owned(), known.target.id.instance.clone());
             self.done.send(Done::Lost { uid, instance }).await?;
         }
         Ok(())
     }
 
-    async fn gone(&mut self, id: &str) -> Result<(), Stopped> {
+    /// What was asked about is no patient any more.
+    async fn gone(&mut self, asked: &str) -> Result<(), Stopped> {
         // One that was named stays a patient, whatever container has its name next.
-        if matches!(self.docker.whom, Whom::Named(..)) {
-            self.stopped(id).await?;
-            self.known.remove(id);
-        } else if let Some(known) = self.known.remove(id) {
-            self.told.remove(&known.uid);
-            self.done.send(Done::Gone(known.uid)).await?;
+        if let Whom::Named(name, _) = &self.docker.whom {
+            let name = name.clone();
+            return self.stopped(&name).await;
         }
+        let Some(uid) = self.uid_of(asked) else { return Ok(()) };
+        self.known.remove(&uid);
+        self.told.remove(&uid);
+        self.done.send(Done::Gone(uid)).await?;
         Ok(())
     }
 
@@ -314,6 +453,57 @@ impl Ward {
             self.told.insert(name.to_owned(), why);
         }
     }
+
+    fn target_of(&self, patient: &Patient, container: &Container) -> Target {
+        let (uid, address, host) = match &self.docker.whom {
+            Whom::Labelled => {
+                let address = patient.address.filter(|_| !self.is_rootless);
+                let host = address.map(|address| address.to_string()).unwrap_or_default();
+                (patient.container.name.clone(), address, host)
+            }
+            Whom::Named(name, watched) => (name.clone(), patient.address, watched.host.clone()),
+        };
+        Target {
+            // The engine's id outlives a restart.
+            id: TargetId { uid: uid.clone(), instance: container.main.to_string() },
+            name: uid,
+            ceiling: patient.ceiling,
+            address,
+            host,
+            health_path: patient.health_path.clone(),
+            heal_path: patient.heal_path.clone(),
+            min_confidence: patient.min_confidence,
+            cgroups: container.cgroups.clone(),
+            // The container is what is healed, whichever of its ports is ill.
+            port: None,
+            started: container.started,
+            main: Some(container.main),
+            pod: None,
+            docker: Some(Arc::new(patient.container.clone())),
+            no_restart: patient.no_restart,
+            no_evict: Some(Obstacle::NoCluster),
+        }
+    }
+}
+
+/// What the engine's word on a container amounts to.
+async fn said(whom: &Whom, world: &dyn World, seen: &ContainerInspectResponse) -> Said {
+    let name = seen.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned();
+    let patient = match whom {
+        Whom::Labelled => by_labels(seen),
+        Whom::Named(_, watched) => {
+            let found = by_name(seen, watched.port, &watched.addresses);
+            found.map(|(one, address, obstacle)| named(watched, one, address, obstacle))
+        }
+    };
+    let patient = match patient {
+        Ok(patient) => {
+            let container = world.container(&patient.container.id).await;
+            Ok((patient, container))
+        }
+        Err(why) => Err(why),
+    };
+    Said { name, patient }
 }
 
 /// A container that the user named, at the URL that the user gave.
@@ -332,37 +522,6 @@ fn named(
         heal_path: watched.heal_path.clone(),
         min_confidence: watched.min_confidence,
         complaints: Vec::new(),
-    }
-}
-
-fn target_of(whom: &Whom, patient: &Patient, container: &Container) -> Target {
-    let Patient { address, .. } = *patient;
-    let (uid, host) = match whom {
-        Whom::Labelled => {
-            let host = address.map(|address| address.to_string()).unwrap_or_default();
-            (patient.container.name.clone(), host)
-        }
-        Whom::Named(name, watched) => (name.clone(), watched.host.clone()),
-    };
-    Target {
-        // The engine's id outlives a restart.
-        id: TargetId { uid: uid.clone(), instance: container.main.to_string() },
-        name: uid,
-        ceiling: patient.ceiling,
-        address,
-        host,
-        health_path: patient.health_path.clone(),
-        heal_path: patient.heal_path.clone(),
-        min_confidence: patient.min_confidence,
-        cgroups: container.cgroups.clone(),
-        // The container is what is healed, whichever of its ports is ill.
-        port: None,
-        started: container.started,
-        main: Some(container.main),
-        pod: None,
-        docker: Some(Arc::new(patient.container.clone())),
-        no_restart: patient.no_restart,
-        no_evict: Some(Obstacle::NoCluster),
     }
 }
 

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::spawn_blocking;
-use tracing::warn;
+use tokio::{task::spawn_blocking, time::timeout};
+use tracing::{error, warn};
 
 use super::find;
 use crate::{
-    docker::Engine,
+    docker::{Engine, EngineError},
     engine::Remedied,
     heal::{restart, soft},
     locked::locked,
@@ -23,7 +23,7 @@ use crate::{
     target::{
         Target,
         container::{Container, ContainerError, Containers},
-        docker::ContainerRef,
+        docker::{Absent, ContainerRef, running},
         process,
         procfs::{Instance, Tree},
     },
@@ -155,21 +155,52 @@ impl World for Machine {
     }
 }
 
+/// For all that is asked of the engine before the act: what was judged is not to grow old meanwhile.
+const BEFORE: Duration = Duration::from_secs(3);
+
 /// By its engine: to that, a container whose process was ended by a signal has failed, or stopped
 /// for good.
-async fn restart_container(engine: &Engine, container: &ContainerRef) -> Remedied {
-    let pid = match engine.inspect(&container.id).await {
-        Ok(seen) => seen.state.and_then(|state| state.pid),
-        Err(error) => return Remedied::Undone(error.to_string()),
-    };
-    if pid != Some(i64::from(container.pid)) {
-        let name = &container.name;
-        return Remedied::Undone(format!("container {name} lives another life than was judged"));
+async fn restart_container(engine: &Engine, judged: &ContainerRef) -> Remedied {
+    match timeout(BEFORE, may_restart(engine, judged)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => return Remedied::Undone(why),
+        Err(_) => return Remedied::Undone("the Docker engine is too slow".to_owned()),
     }
-    match engine.restart(&container.id, container.grace).await {
-        Ok(()) => Remedied::Given,
-        Err(error) if error.is_undone() => Remedied::Undone(error.to_string()),
-        Err(error) => Remedied::Failed(error.to_string()),
+    let error = match engine.restart(&judged.id, judged.grace).await {
+        Ok(()) => return Remedied::Given,
+        Err(error @ (EngineError::Absent(_) | EngineError::Denied(_))) => {
+            return Remedied::Undone(error.to_string());
+        }
+        Err(error) => error,
+    };
+    // Ended and not started again would be worse than ill.
+    let is_down = async || match engine.inspect(&judged.id).await {
+        Ok(seen) => running(&seen) == Err(Absent::NotRunning),
+        Err(_) => false,
+    };
+    if is_down().await && engine.start(&judged.id).await.is_err() {
+        error!(container = judged.name, %error, "it was ended, and its engine cannot start it again");
+    }
+    Remedied::Failed(error.to_string())
+}
+
+/// Whether it still lives the life that was judged, where it was looked at, and nobody's network
+/// but its own ends with it.
+async fn may_restart(engine: &Engine, judged: &ContainerRef) -> Result<(), String> {
+    let seen = engine.inspect(&judged.id).await.map_err(|error| error.to_string())?;
+    let name = &judged.name;
+    match running(&seen) {
+        Ok(now) if now == *judged => {}
+        Ok(_) => return Err(format!("container {name} is not as it was when it was judged")),
+        Err(why) => return Err(format!("container {name}: {why}")),
+    }
+    match engine.guest_of(&judged.id).await {
+        Ok(None) => Ok(()),
+        Ok(Some(guest)) => Err(format!(
+            "container {} stands in the network of {name}, which ends with it: restart both",
+            guest.trim_start_matches('/')
+        )),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -41,9 +41,26 @@ pub enum ContainerError {
     /// Nobody is in its cgroup.
     #[error("container {0} has no process: it has just ended, or not yet begun")]
     Empty(String),
+    /// The kernel shows no pid of other PID namespaces than ours.
+    #[error(
+        "container {0} has processes that cannot be seen from here: give the agent the host's PID \
+         namespace (docker run --pid host; hostPID in a pod)"
+    )]
+    Hidden(String),
     /// The machine did not answer.
     #[error("cannot look for containers: {0}")]
     Io(#[from] io::Error),
+}
+
+impl Container {
+    /// Whether this process is one of its.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        let Cgroups { unified, cpu, memory, .. } = &self.cgroups;
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        let any = unified.as_ref().or(memory.as_ref()).or(cpu.as_ref());
+        any.is_some_and(|any| members(any).is_ok_and(|pids| pids.contains(&own)))
+    }
 }
 
 /// Whether the text is a container's id: 64 hexadecimal digits in every runtime.
@@ -134,8 +151,12 @@ fn open(
     let traffic = unified.and_then(|(_, home)| Cgroup::open(&home));
     let any = traffic.as_ref().or(memory.as_ref()).or(cpu.as_ref());
     let any = any.ok_or_else(|| ContainerError::NoCgroup(id.to_owned()))?;
-    let stats: Vec<Stat> =
-        members(any)?.into_iter().filter_map(|pid| tree.stat(pid).ok()).collect();
+    let pids = members(any)?;
+    // See cgroup(7), on namespaces: the pid of a process that is not visible reads 0.
+    if !pids.is_empty() && pids.iter().all(|&pid| pid == 0) {
+        return Err(ContainerError::Hidden(id.to_owned()));
+    }
+    let stats: Vec<Stat> = pids.into_iter().filter_map(|pid| tree.stat(pid).ok()).collect();
     let main = first(&stats, |pid| tree.leads_namespace(pid))
         .ok_or_else(|| ContainerError::Empty(id.to_owned()))?;
     Ok(Container {

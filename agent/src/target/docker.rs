@@ -10,6 +10,7 @@ use std::{
 };
 
 use bollard::models::{ContainerInspectResponse, ContainerState, EndpointSettings, PortBinding};
+use nix::sys::signal::Signal;
 
 use super::{
     Obstacle, Rung,
@@ -35,8 +36,14 @@ pub struct ContainerRef {
     pub name: String,
     /// Its first process, as the engine counts: in the host's PID namespace.
     pub pid: i32,
-    /// From SIGTERM to SIGKILL.
+    /// When that was started, as the engine tells it.
+    pub started: String,
+    /// From the stop signal to SIGKILL.
     pub grace: Duration,
+    /// The signal that asks it to end.
+    pub stop_signal: i32,
+    /// Its own address, on the first of its networks; none that is this machine's.
+    pub ip: Option<IpAddr>,
 }
 
 /// A consenting container that runs.
@@ -78,6 +85,12 @@ pub enum Absent {
     /// What the engine says of it makes no sense.
     #[error("the engine tells no id, name or process of it")]
     Incomplete,
+    /// Which of this machine's ports are its nobody can tell.
+    #[error(
+        "it is on the host's network: watch it without its name, as a process \
+         (--restart-command 'docker restart NAME')"
+    )]
+    HostNetwork,
     /// The URL leads elsewhere.
     #[error("the URL's port {port} does not lead into it: {}", published(.others))]
     OtherPort {
@@ -119,10 +132,10 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<Patient, Absent> {
     let min_confidence = settings.min_confidence();
     let complaints = settings.complaints;
     Ok(Patient {
-        container,
         ceiling: if complaints.is_empty() { ceiling } else { Rung::Observe },
         no_restart: no_restart(seen),
-        address: own_address(seen).zip(port).map(SocketAddr::from),
+        address: container.ip.zip(port).map(SocketAddr::from),
+        container,
         health_path,
         heal_path,
         min_confidence,
@@ -141,11 +154,12 @@ pub fn by_name(
     addresses: &[IpAddr],
 ) -> Result<(ContainerRef, SocketAddr, Option<Obstacle>), Absent> {
     let container = running(seen)?;
+    if of_host_network(seen) {
+        return Err(Absent::HostNetwork);
+    }
     let bindings = bindings(seen);
     let leads_in = |ip: &&IpAddr| bindings.iter().any(|binding| binding.accepts(**ip, port));
-    // On the host's network every port may be its; most services listen to IPv4 at least.
-    let host = || addresses.iter().min_by_key(|ip| ip.is_ipv6()).filter(|_| of_host_network(seen));
-    let ip = addresses.iter().find(leads_in).or_else(host);
+    let ip = addresses.iter().find(leads_in);
     let Some(&ip) = ip else {
         let mut others: Vec<u16> = bindings.iter().map(|binding| binding.port).collect();
         // Once for each family of addresses.
@@ -167,7 +181,11 @@ fn name(seen: &ContainerInspectResponse) -> Option<&str> {
     (!name.is_empty() && name.len() <= 255).then_some(name)
 }
 
-fn running(seen: &ContainerInspectResponse) -> Result<ContainerRef, Absent> {
+/// Which life of which container runs, and where.
+///
+/// # Errors
+/// Why it is not one to be treated.
+pub fn running(seen: &ContainerInspectResponse) -> Result<ContainerRef, Absent> {
     let Some(state) = &seen.state else { return Err(Absent::Incomplete) };
     let is = |of: fn(&ContainerState) -> Option<bool>| of(state) == Some(true);
     if is(|state| state.paused) {
@@ -182,7 +200,10 @@ fn running(seen: &ContainerInspectResponse) -> Result<ContainerRef, Absent> {
         id: id.to_owned(),
         name: name(seen).ok_or(Absent::Incomplete)?.to_owned(),
         pid: pid.ok_or(Absent::Incomplete)?,
+        started: state.started_at.clone().ok_or(Absent::Incomplete)?,
         grace: grace(seen),
+        stop_signal: stop_signal(seen),
+        ip: own_address(seen),
     })
 }
 
@@ -194,6 +215,19 @@ fn grace(seen: &ContainerInspectResponse) -> Duration {
         None => DEFAULT_GRACE,
     }
     .min(MAX_GRACE)
+}
+
+/// As in `STOPSIGNAL` of a Dockerfile; SIGTERM where it says nothing, or nothing that we know.
+fn stop_signal(seen: &ContainerInspectResponse) -> i32 {
+    let given = seen.config.as_ref().and_then(|config| config.stop_signal.as_deref());
+    given.and_then(signal).unwrap_or(libc::SIGTERM)
+}
+
+/// A signal by its number or its name, with `SIG` before it or without.
+#[must_use]
+pub fn signal(text: &str) -> Option<i32> {
+    let name = || format!("SIG{}", text.strip_prefix("SIG").unwrap_or(text));
+    text.parse().ok().or_else(|| name().parse::<Signal>().ok().map(|signal| signal as i32))
 }
 
 fn no_restart(seen: &ContainerInspectResponse) -> Option<Obstacle> {

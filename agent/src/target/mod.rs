@@ -172,6 +172,13 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether a runtime starts it again, which may take its time: the kubelet backs off, an app in a
+    /// container may begin with migrations.
+    #[must_use]
+    pub const fn is_of_runtime(&self) -> bool {
+        self.pod.is_some() || self.docker.is_some()
+    }
+
     /// The strongest remedy up to `ceiling` that can be given at all.
     #[must_use]
     pub fn reachable(&self, ceiling: Rung) -> Rung {

@@ -86,8 +86,9 @@ pub enum DiscoverError {
     Proc(#[from] io::Error),
 }
 
-/// Who listens in place of a container, for Docker as root and without.
-const PROXIES: [&str; 2] = ["docker-proxy", "rootlesskit"];
+/// Who listens in place of a container: for Docker as root and without, and for Podman.
+const PROXIES: [&str; 7] =
+    ["docker-proxy", "rootlesskit", "rootlessport", "conmon", "slirp4netns", "pasta", "pasta.avx2"];
 
 /// Finds the service that listens on `port` of this machine, at one of `addresses` (in the order
 /// of preference) or at any if there are none. Blocks while it reads `/proc`.

@@ -37,7 +37,7 @@ impl Fake {
         let id = id(number);
         let container = json!({
             "Id": id, "Name": format!("/{name}"),
-            "State": { "Running": pid > 0, "Pid": pid },
+            "State": { "Running": pid > 0, "Pid": pid, "StartedAt": format!("life {pid}") },
             "Config": { "Labels": labels, "ExposedPorts": { "5000/tcp": {} } },
             "NetworkSettings": {
                 "Ports": { "5000/tcp": [{ "HostIp": "0.0.0.0", "HostPort": "5000" }] },
@@ -54,7 +54,11 @@ impl Fake {
     }
 
     fn tell(&self, number: u8, name: &str, action: &str) {
-        let actor = json!({ "ID": id(number), "Attributes": { "name": name } });
+        self.send(number, action, json!({ "name": name, HEAL_LABEL: "" }));
+    }
+
+    fn send(&self, number: u8, action: &str, attributes: Value) {
+        let actor = json!({ "ID": id(number), "Attributes": attributes });
         let event = json!({ "Type": "container", "Action": action, "Actor": actor });
         // Nobody may listen yet.
         let _ = self.events.send(event.to_string());
@@ -65,7 +69,7 @@ impl Fake {
         let fake = self.clone();
         tokio::spawn(async move {
             // Ends with this task, as an engine's connections do with the engine.
-            let mut connections = tokio::task::JoinSet::new();
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 connections.spawn(fake.clone().answer(stream));
             }
@@ -84,7 +88,6 @@ impl Fake {
         let request = String::from_utf8(request).unwrap();
         let path = request.split_whitespace().nth(1).unwrap();
         let path = path.split('?').next().unwrap();
-        let path = path.strip_prefix("/v1.45").unwrap_or(path);
         let mut heard = self.events.subscribe();
         let (status, body) = match path {
             "/events" => {
@@ -97,11 +100,14 @@ impl Fake {
                 }
                 return;
             }
-            "/version" => ("200 OK", json!({ "ApiVersion": "1.45", "Version": "26.1.5" })),
+            "/_ping" | "/info" => ("200 OK", json!({ "SecurityOptions": ["name=seccomp"] })),
             "/containers/json" => ("200 OK", self.list()),
             other => {
                 let asked = other.trim_start_matches("/containers/").trim_end_matches("/json");
                 match self.find(asked) {
+                    Some(container) if container["stuck"] == true => {
+                        ("500 Internal Server Error", json!({ "message": "stuck" }))
+                    }
                     Some(container) => ("200 OK", container),
                     None => ("404 Not Found", json!({ "message": "No such container" })),
                 }
@@ -191,6 +197,12 @@ impl Scene {
         scene
     }
 
+    async fn expect(&mut self, told: &[&str]) {
+        for one in told {
+            assert_eq!(self.next().await, *one);
+        }
+    }
+
     async fn next(&mut self) -> String {
         let told = timeout(Duration::from_secs(10), self.told.recv()).await;
         match told.expect("nothing is told").unwrap() {
@@ -221,8 +233,8 @@ async fn labelled_containers_come_and_go() {
     fake.put(2, "stranger", 102, &json!({}), "start");
     fake.put(3, "asleep", 0, &consents("soft"), "die");
     let mut scene = Scene::begin(fake, Whom::Labelled).await;
-    assert_eq!(scene.next().await, "found web 101@1 restart");
     assert_eq!(scene.next().await, "listed asleep web", "one that does not run is there too");
+    assert_eq!(scene.next().await, "found web 101@1 restart");
 
     scene.fake.put(4, "other", 104, &consents("observe"), "start");
     assert_eq!(scene.next().await, "found other 104@1 observe");
@@ -244,10 +256,10 @@ async fn a_restart_of_the_engine_is_survived() {
     fake.put(1, "web", 101, &consents("restart"), "start");
     fake.put(2, "other", 102, &consents("soft"), "start");
     let mut scene = Scene::begin(fake, Whom::Labelled).await;
+    assert_eq!(scene.next().await, "listed other web");
     let mut begin = [scene.next().await, scene.next().await];
     begin.sort();
     assert_eq!(begin, ["found other 102@1 soft", "found web 101@1 restart"]);
-    assert_eq!(scene.next().await, "listed other web");
 
     scene.engine.abort();
     let socket = scene.folder.path().join("docker.sock");
@@ -257,8 +269,54 @@ async fn a_restart_of_the_engine_is_survived() {
     sleep(Duration::from_millis(300)).await;
     scene.engine = scene.fake.serve(&socket);
     assert_eq!(scene.next().await, "gone other", "it went while nobody told");
-    assert_eq!(scene.next().await, "found web 111@1 restart", "the engine started it again");
     assert_eq!(scene.next().await, "listed web");
+    assert_eq!(scene.next().await, "found web 111@1 restart", "the engine started it again");
+}
+
+#[tokio::test]
+async fn one_that_is_being_stopped_is_left_alone() {
+    let fake = Fake::new();
+    fake.put(1, "web", 101, &consents("restart"), "start");
+    let mut scene = Scene::begin(fake, Whom::Labelled).await;
+    scene.expect(&["listed web", "found web 101@1 restart"]).await;
+    scene.fake.send(1, "kill", json!({ "name": "web", "signal": "1" }));
+    scene.fake.send(1, "kill", json!({ "name": "web", "signal": "15" }));
+    assert_eq!(scene.next().await, "lost web 101@1", "by the second: SIGHUP ends nothing");
+    // It drains, and something else of it changes.
+    scene.fake.put(1, "web", 101, &consents("soft"), "unpause");
+    scene.fake.put(2, "other", 102, &consents("soft"), "start");
+    assert_eq!(scene.next().await, "found other 102@1 soft", "nothing of one that drains");
+    scene.fake.put(1, "web", 111, &consents("restart"), "start");
+    assert_eq!(scene.next().await, "found web 111@1 restart");
+}
+
+#[tokio::test]
+async fn a_name_that_passes_to_another_container_stays_its() {
+    let fake = Fake::new();
+    fake.put(1, "web", 101, &consents("restart"), "start");
+    let mut scene = Scene::begin(fake, Whom::Labelled).await;
+    scene.expect(&["listed web", "found web 101@1 restart"]).await;
+    // As compose does: the new one gets the name before word of the old one's end is heard.
+    locked(&scene.fake.containers).remove(&id(1));
+    scene.fake.put(2, "web", 102, &consents("restart"), "rename");
+    assert_eq!(scene.next().await, "found web 102@1 restart");
+    scene.fake.tell(1, "web", "destroy");
+    scene.fake.put(3, "other", 103, &consents("soft"), "start");
+    assert_eq!(scene.next().await, "found other 103@1 soft", "and web is not gone");
+}
+
+#[tokio::test]
+async fn one_that_the_engine_cannot_tell_of_holds_up_no_other() {
+    let fake = Fake::new();
+    fake.put(1, "web", 101, &consents("restart"), "start");
+    fake.put(2, "stuck", 102, &consents("restart"), "start");
+    locked(&fake.containers).get_mut(&id(2)).unwrap()["stuck"] = json!(true);
+    let mut scene = Scene::begin(fake, Whom::Labelled).await;
+    scene.expect(&["listed stuck web", "found web 101@1 restart"]).await;
+    scene.fake.put(3, "other", 103, &consents("soft"), "start");
+    assert_eq!(scene.next().await, "found other 103@1 soft");
+    scene.fake.put(2, "stuck", 102, &consents("restart"), "exec_start");
+    assert_eq!(scene.next().await, "found stuck 102@1 restart", "asked for again and again");
 }
 
 #[tokio::test]

@@ -62,8 +62,16 @@ fn labelled(more: &[(&str, &str)]) -> Result<Patient, Absent> {
 fn a_labelled_container_is_a_patient() {
     let patient = labelled(&[]).unwrap();
     let grace = Duration::from_secs(7);
-    let (id, name) = (ID.to_owned(), "patient-app".to_owned());
-    assert_eq!(patient.container, ContainerRef { id, name, pid: 4242, grace });
+    let container = ContainerRef {
+        id: ID.to_owned(),
+        name: "patient-app".to_owned(),
+        pid: 4242,
+        started: "2026-11-26T21:13:19.123456789Z".to_owned(),
+        grace,
+        stop_signal: libc::SIGTERM,
+        ip: Some([172, 17, 0, 2].into()),
+    };
+    assert_eq!(patient.container, container);
     assert_eq!(patient.ceiling, Rung::Restart);
     assert_eq!(patient.address, Some("172.17.0.2:5000".parse().unwrap()), "the first by name");
     assert_eq!((patient.health_path.as_str(), patient.heal_path.as_str()), ("/health", "/heal"));
@@ -157,8 +165,19 @@ fn a_named_container_must_own_the_port() {
     assert_eq!(at("").unwrap(), "[::1]:5001");
     assert!(at("192.0.2.1").is_err() && at("nowhere").is_err(), "another address than the URL's");
     let host = with(&[("/HostConfig/NetworkMode", json!("host"))]);
-    let (_, address, _) = by_name(&host, 5000, &LOCAL).unwrap();
-    assert_eq!(address.to_string(), "127.0.0.1:5000", "on the host's network");
+    let why = by_name(&host, 5001, &LOCAL).unwrap_err();
+    assert_eq!(why, Absent::HostNetwork, "whose is the port?");
+}
+
+#[test]
+fn the_stop_signal_is_the_containers_own() {
+    let of = |signal: Value| {
+        let mut container = recorded();
+        container["Config"]["StopSignal"] = signal;
+        by_labels(&from_value(container).unwrap()).unwrap().container.stop_signal
+    };
+    let all = [json!(null), json!("SIGQUIT"), json!("INT"), json!("28"), json!("RTMIN+3")].map(of);
+    assert_eq!(all, [15, 3, 2, 28, 15]);
 }
 
 #[test]
