@@ -52,8 +52,8 @@ pub(super) fn write(content: &Content, created: i64) -> Result<Vec<u8>> {
         "Config": config_path, "RepoTags": [content.reference], "Layers": [layer_path],
     }]);
     let layout = json!({ "imageLayoutVersion": "1.0.0" });
-    let mut entries = vec![Entry::folder("blobs"), Entry::folder("blobs/sha256")];
-    entries.extend(blobs.0.iter().map(|(path, bytes)| Entry::file(path, bytes)));
+    let mut entries: Vec<_> =
+        blobs.0.iter().map(|(path, bytes)| Entry::file(path, bytes)).collect();
     for (path, value) in
         [("index.json", index), ("manifest.json", for_docker), ("oci-layout", layout)]
     {

@@ -3,12 +3,17 @@
 //!
 //! Each holds one self-contained binary: what is not in the image cannot be out of date, and cannot
 //! be run by whoever gets in. The same checkout gives the same bytes.
-use std::{env::consts::ARCH, fs, path::PathBuf, process::Command};
+use std::{
+    env::consts::ARCH,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 
 use self::layer::Entry;
-use crate::{build_ebpf, process, workspace::Workspace};
+use crate::{build_ebpf, dynamic, process, workspace::Workspace};
 
 mod archive;
 mod layer;
@@ -49,20 +54,41 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let binaries = compile(workspace, images)?;
     let created = created(workspace)?;
     let folder = workspace.target.join("images");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let mut files = Vec::new();
-    for image in images {
-        let binary = binaries.join(image.binary());
-        let binary =
-            fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
-        let bytes = archive::write(&image.content(&binary)?, created)?;
-        let file = folder.join(image.file());
-        fs::write(&file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
-        println!("{}: {}, {} bytes", file.display(), image.reference(), bytes.len());
-        files.push(file);
-    }
+    let write = |image: &Image| {
+        let binary = read(&binaries.join(image.binary()))?;
+        image.write(&image.content(&binary, Vec::new())?, created, &folder)
+    };
+    let files = images.iter().map(write).collect::<Result<Vec<_>>>()?;
     print!("{}", how_to_load(&files));
     Ok(())
+}
+
+/// Writes both archives into the folder, of ordinary builds: for tests, which have those already.
+/// The images differ from what is shipped in the binary and its shared libraries alone.
+#[cfg_attr(not(test), expect(dead_code, reason = "for `cargo xtask docker`, which is to come"))]
+pub(crate) fn of_programs(
+    workspace: &Workspace,
+    folder: &Path,
+    agent: &Path,
+    patient: &Path,
+) -> Result<[PathBuf; 2]> {
+    let created = created(workspace)?;
+    let scratch = tempfile::tempdir().context("no temporary folder")?;
+    let write = |image: Image, program| {
+        let libraries = dynamic::libraries([program])?;
+        let entry = |path: &PathBuf| {
+            let place = path.strip_prefix("/")?.to_str().context("a library without a name")?;
+            Ok(Entry::executable(place, &read(path)?))
+        };
+        let others = libraries.iter().map(entry).collect::<Result<Vec<_>>>()?;
+        let binary = read(&dynamic::strip(program, scratch.path())?)?;
+        image.write(&image.content(&binary, others)?, created, folder)
+    };
+    Ok([write(Image::Agent, agent)?, write(Image::Patient, patient)?])
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 impl Image {
@@ -94,18 +120,18 @@ impl Image {
         format!("docker.io/paramedic/{}:{VERSION}", self.name())
     }
 
-    fn content(self, binary: &[u8]) -> Result<archive::Content> {
-        let mut entries = vec![Entry::executable(self.binary(), binary)];
+    /// Of the binary and what else it needs in order to run.
+    fn content(self, binary: &[u8], others: Vec<Entry>) -> Result<archive::Content> {
+        let mut entries = others;
+        entries.push(Entry::executable(self.binary(), binary));
         let (user, passwd, port) = match self {
             // Root without capabilities but those that the manifest grants.
             Self::Agent => ("0:0", "root:x:0:0:root:/:/nologin\n", 9100),
             Self::Patient => {
-                entries.push(Entry::folder("bin"));
                 entries.push(Entry::link("bin/kill", "/patient-app"));
                 ("10001:10001", "patient:x:10001:10001:patient:/:/nologin\n", 5000)
             }
         };
-        entries.push(Entry::folder("etc"));
         entries.push(Entry::file("etc/passwd", passwd.as_bytes()));
         Ok(archive::Content {
             reference: self.reference(),
@@ -116,6 +142,17 @@ impl Image {
             port,
             layer: layer::write(entries)?,
         })
+    }
+
+    /// Writes the archive into the folder.
+    fn write(self, content: &archive::Content, created: i64, folder: &Path) -> Result<PathBuf> {
+        let bytes = archive::write(content, created)?;
+        let file = folder.join(self.file());
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&file, &bytes))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        println!("{}: {}, {} bytes", file.display(), self.reference(), bytes.len());
+        Ok(file)
     }
 }
 

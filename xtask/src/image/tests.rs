@@ -7,7 +7,7 @@ use super::*;
 type Files = BTreeMap<String, Vec<u8>>;
 
 fn built(image: Image) -> Vec<u8> {
-    archive::write(&image.content(b"\x7fELF").unwrap(), 1_700_000_000).unwrap()
+    archive::write(&image.content(b"\x7fELF", Vec::new()).unwrap(), 1_700_000_000).unwrap()
 }
 
 /// The files of an archive, whose entries must be anonymous and in order.
@@ -107,5 +107,23 @@ fn every_way_to_load_names_every_archive() {
     for command in ["docker load --input", "kind load image-archive", "images import"] {
         assert!(text.contains(&format!("{command} a.tar\n  ")), "{text}");
         assert!(text.contains(&format!("{command} b.tar\n")), "{text}");
+    }
+}
+
+#[test]
+fn an_ordinary_build_comes_with_its_loader() {
+    let workspace = Workspace::find().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // Linked like agent and patient, and here on any machine.
+    let sh = process::on_path("sh").unwrap();
+    let archives = of_programs(&workspace, folder.path(), &sh, &sh).unwrap();
+    for (image, archive) in [Image::Agent, Image::Patient].into_iter().zip(archives) {
+        assert_eq!(archive, folder.path().join(image.file()));
+        let archive = files(&fs::read(archive).unwrap());
+        let layer = json(&archive, "manifest.json")[0]["Layers"][0].as_str().unwrap().to_owned();
+        let root = files(&archive[&layer]);
+        assert!(root.contains_key(image.binary()));
+        let loader = root.keys().find(|path| path.contains("/ld-linux-")).unwrap();
+        assert!(root.contains_key(&loader[..=loader.rfind('/').unwrap()]), "{:?}", root.keys());
     }
 }
