@@ -11,6 +11,7 @@ mod apt;
 mod bench;
 mod build_ebpf;
 mod demo;
+mod dynamic;
 mod e2e;
 mod ebpf;
 mod image;
