@@ -85,7 +85,6 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 /// Writes both archives into the folder, of ordinary builds: for tests, which have those already.
 /// The images differ from what is shipped in the binary and its shared libraries alone.
-#[cfg_attr(not(test), expect(dead_code, reason = "for `cargo xtask docker`, which is to come"))]
 pub(crate) fn of_programs(
     workspace: &Workspace,
     folder: &Path,
@@ -290,9 +289,13 @@ fn created(workspace: &Workspace) -> Result<i64> {
 
 /// What to type where a cluster does not have the images.
 pub(crate) fn how_to_get(workspace: &Workspace) -> String {
-    let folder = workspace.target.join("images");
-    let files = [Image::Agent, Image::Patient].map(|image| folder.join(image.file("tar")));
+    let files = archives(&workspace.target.join("images"));
     format!("\n  cargo xtask image\n{}", how_to_load(&files))
+}
+
+/// Both archives in the folder, whether they are there or not.
+pub(crate) fn archives(folder: &Path) -> [PathBuf; 2] {
+    [Image::Agent, Image::Patient].map(|image| folder.join(image.file("tar")))
 }
 
 /// The commands for those who run a cluster by one of the three.

@@ -83,7 +83,8 @@ impl Agent {
         Self::run(command, |_| ())
     }
 
-    fn run(mut command: Command, hear: impl Fn(&Line) + Send + 'static) -> Result<Self> {
+    /// Starts what the command says, on a port of its own, and waits until it is ready.
+    pub(crate) fn run(mut command: Command, hear: impl Fn(&Line) + Send + 'static) -> Result<Self> {
         let port = free_port()?;
         command
             .args(["--listen", &format!("127.0.0.1:{port}")])

@@ -140,7 +140,7 @@ impl Matrix<'_> {
         if let Some(problem) = &problem {
             eprintln!("error: {title}: {problem}");
             for log in [&console, &said] {
-                eprintln!("---- the end of {}\n{}", log.display(), qemu::tail(log, 80));
+                eprintln!("---- the end of {}\n{}", log.display(), process::tail(log, 80));
             }
         } else {
             println!("    {title}: {} rows in {:.0} s", rows.len(), begun.elapsed().as_secs_f64());
