@@ -199,6 +199,7 @@ async fn measure_wakeups() -> Result<Value> {
         started: Moment::now(),
         main: None,
         pod: None,
+        docker: None,
         no_restart: None,
         no_evict: None,
     };

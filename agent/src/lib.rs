@@ -16,6 +16,7 @@ pub mod verify;
 pub mod record;
 
 pub mod cluster;
+pub mod docker;
 pub mod engine;
 pub mod run;
 pub mod serve;

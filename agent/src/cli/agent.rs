@@ -1,18 +1,19 @@
-//! `paramedic agent`: one node of a cluster.
+//! `paramedic agent`: one node of a cluster, or one machine with Docker.
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kube::Client;
 use tracing::info;
 
 use super::{
     WrongUsage,
+    docker::DockerSocket,
     record::Record,
     rung,
     start::{Launch, Mistakes},
@@ -23,13 +24,15 @@ use crate::{
     engine::Pace,
     guard::Policy,
     moment::Moment,
-    run::{Config, MOST_PODS},
+    run::{Config, Docker, MOST_PODS, Whom},
     target::Rung,
 };
 
-/// Watch this node's pods and heal those that consent.
+/// Watch this node's pods, or this machine's containers, and heal those that consent.
 ///
-/// Runs as a DaemonSet: see manifests/. A pod consents by the label `paramedic.dev/heal`, whose
+/// Runs as a DaemonSet: see manifests/. With `--runtime docker` it watches Docker's containers
+/// instead: see compose.yaml. What is said below of pods, and of annotations, then holds of
+/// containers and of labels; a restart is the engine's, and there is no evicting. A pod consents by the label `paramedic.dev/heal`, whose
 /// value is the strongest remedy that its owner permits: `observe`, `soft` (POST /heal), `restart`
 /// (in place) or `evict`. A pod without the label is never touched or looked at. Annotations say
 /// more where the defaults do not fit: `paramedic.dev/port`, `/health-path`, `/heal-path` and
@@ -40,8 +43,13 @@ use crate::{
 /// `paramedic.dev/paused=true` on the agent's namespace pauses all healing in the cluster.
 #[derive(Debug, Args)]
 pub(super) struct NodeAgent {
-    /// The node to watch: this one. In a pod from the field `spec.nodeName`.
-    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    /// Who runs what is watched.
+    #[arg(long, env = "PARAMEDIC_RUNTIME", value_enum, default_value_t)]
+    runtime: Runtime,
+    #[command(flatten)]
+    docker: DockerSocket,
+    /// The node to watch: this one. In a pod from the field `spec.nodeName`; not for Docker.
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", default_value = "", hide_default_value = true)]
     node_name: String,
     /// The namespace of the agents: it holds their Leases, and the annotation that pauses them.
     #[arg(long, env = "POD_NAMESPACE", default_value = "paramedic-system", value_name = "NAME")]
@@ -88,10 +96,10 @@ pub(super) struct NodeAgent {
         value_name = "DIR"
     )]
     state_dir: PathBuf,
-    /// Where metrics and status are served, read-only. The default, any address, is reachable for
-    /// Prometheus and the kubelet, with IPv4 and with IPv6.
-    #[arg(long, env = "PARAMEDIC_LISTEN", default_value = "[::]:9100", value_name = "ADDRESS")]
-    listen: SocketAddr,
+    /// Where metrics and status are served, read-only [default: in a cluster [::]:9100, reachable for
+    /// Prometheus and the kubelet with IPv4 and with IPv6; with Docker 127.0.0.1:9100].
+    #[arg(long, env = "PARAMEDIC_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// Where the metrics API comes to for what the HPA is told, with mutual authentication. Without it
     /// there is no such port.
     #[arg(long, env = "PARAMEDIC_READINGS_LISTEN", value_name = "ADDRESS")]
@@ -112,9 +120,35 @@ pub(super) struct NodeAgent {
     record: Record,
 }
 
+/// Who runs what is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Runtime {
+    /// Pods of a cluster, told by its API server
+    #[default]
+    Kubernetes,
+    /// Containers of this machine, told by Docker's engine
+    Docker,
+}
+
+impl Runtime {
+    const fn listen(self) -> SocketAddr {
+        match self {
+            Self::Kubernetes => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), PORT),
+            // Containers are often on the host's network, which others can reach.
+            Self::Docker => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT),
+        }
+    }
+}
+
+const PORT: u16 = 9100;
+
 impl NodeAgent {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.config()?;
+        if let Some(docker) = &config.docker {
+            docker.engine.ping().await?;
+            return self.launch(None).run(config, None).await;
+        }
         let client = cluster::config().await.context(
             "no cluster: run it in a pod with a service account, or set KUBECONFIG to try it out",
         )?;
@@ -130,16 +164,20 @@ impl NodeAgent {
             authority: self.readings_credentials.join("ca.crt"),
             token: self.readings_credentials.join("token"),
         };
-        let launch = Launch {
-            listen: self.listen,
-            readings: self.readings_listen.map(|listen| (listen, credentials)),
+        let readings = self.readings_listen.map(|listen| (listen, credentials));
+        self.launch(readings).run(config, Some((client, identity))).await
+    }
+
+    fn launch(self, readings: Option<(SocketAddr, Credentials)>) -> Launch {
+        Launch {
+            listen: self.listen.unwrap_or(self.runtime.listen()),
+            readings,
             model: self.model,
             state_dir: self.state_dir,
             targets: MOST_PODS,
             no_kernel: self.no_kernel,
             record: self.record.place(),
-        };
-        launch.run(config, Some((client, identity))).await
+        }
     }
 
     /// This life of the agent: its node, and when it began.
@@ -159,9 +197,21 @@ impl NodeAgent {
             tick: mistakes.seconds("interval", self.interval, 0.5, 5.0),
             verify_window: mistakes.seconds("verify-window", self.verify_window, 1.0, 600.0),
         };
-        for (name, value) in [("node-name", &self.node_name), ("namespace", &self.namespace)] {
-            mistakes.name(name, value);
-        }
+        let docker = match self.runtime {
+            Runtime::Docker => {
+                let engine = self.docker.engine(&mut mistakes);
+                Some(Docker { engine, whom: Whom::Labelled })
+            }
+            Runtime::Kubernetes => {
+                if self.node_name.is_empty() {
+                    mistakes.add("--node-name (or NODE_NAME) must say which node is watched");
+                } else {
+                    mistakes.name("node-name", &self.node_name);
+                }
+                mistakes.name("namespace", &self.namespace);
+                None
+            }
+        };
         if !(1..=16).contains(&self.node_budget) {
             let given = self.node_budget;
             mistakes.add(format!("--node-budget must be from 1 to 16, not {given}"));
@@ -174,6 +224,7 @@ impl NodeAgent {
         mistakes.none()?;
         Ok(Config {
             watched: Vec::new(),
+            docker,
             policy: Policy {
                 max_action: self.max_action,
                 rules_may_restart: self.rules_may_restart,

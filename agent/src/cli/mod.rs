@@ -1,6 +1,7 @@
 //! The command line: what the user typed becomes what the agent needs, all mistakes at once.
 mod agent;
 mod check;
+mod docker;
 mod generate;
 mod explain;
 mod incidents;

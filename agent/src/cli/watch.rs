@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{
     WrongUsage,
+    docker::DockerSocket,
     record::Record,
     rung,
     start::{Launch, Mistakes},
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     engine::Pace,
     guard::Policy,
-    run::{Config, Watched},
+    run::{Config, Docker, Watched, Whom},
     target::{
         Rung,
         url::{WatchUrl, target_from_url},
@@ -30,14 +31,22 @@ use crate::{
 /// kernel, and treats it with the mildest remedy that works. A service without `/health` is
 /// watched through the kernel alone.
 ///
+/// With the name of a container the service is that container's, which publishes URL's port; it is
+/// found, and if need be restarted, through Docker's engine.
+///
 /// By default the strongest remedy is `soft` (`POST /heal`), since restarting is only safe where
 /// somebody starts the process again. Permit restarts with --restart-command, or with
-/// `--max-action restart` where a supervisor (systemd, a container runtime) does.
+/// `--max-action restart` where a supervisor (systemd, Docker) does.
 #[derive(Debug, Args)]
 pub(super) struct Watch {
     /// Where the service listens, for example <http://localhost:5000>.
     #[arg(value_name = "URL", value_parser = target_from_url)]
     url: WatchUrl,
+    /// The Docker container that the service runs in, by name or id.
+    #[arg(value_name = "CONTAINER")]
+    container: Option<String>,
+    #[command(flatten)]
+    docker: DockerSocket,
     /// Another service to watch as well; may be repeated.
     #[arg(long = "also", value_name = "URL", value_parser = target_from_url)]
     also: Vec<WatchUrl>,
@@ -93,13 +102,16 @@ impl Watch {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let state_dir = self.state_dir.clone().unwrap_or_else(state_dir::default);
         let config = self.config(&state_dir)?;
+        if let Some(docker) = &config.docker {
+            docker.engine.ping().await?;
+        }
         let record = self.record.place();
         let launch = Launch {
             listen: self.listen,
             readings: None,
             model: self.model,
             state_dir,
-            targets: config.watched.len(),
+            targets: config.watched.len() + usize::from(config.docker.is_some()),
             no_kernel: self.no_kernel,
             record,
         };
@@ -126,6 +138,15 @@ impl Watch {
         if self.restart_command.is_some() && !self.also.is_empty() {
             mistakes.add("--restart-command restarts one service; leave out --also");
         }
+        let docker = self.container.as_ref().map(|name| {
+            if self.restart_command.is_some() {
+                mistakes.add("--restart-command is not for a container: its engine restarts it");
+            }
+            if !is_container(name) {
+                mistakes.add(format!("{name:?} is no name of a container"));
+            }
+            (name.clone(), self.docker.engine(&mut mistakes))
+        });
         self.record.check(&mut mistakes);
         mistakes.none()?;
         let default = match self.restart_command {
@@ -133,8 +154,18 @@ impl Watch {
             None => Rung::Soft,
         };
         let ceiling = self.max_action.unwrap_or(default);
+        let service = self.watched(&self.url, ceiling);
+        let others = self.also.iter().map(|url| self.watched(url, ceiling));
+        let (docker, services) = match docker {
+            Some((name, engine)) => {
+                let whom = Whom::Named(name, service);
+                (Some(Docker { engine, whom }), others.collect())
+            }
+            None => (None, std::iter::once(service).chain(others).collect()),
+        };
         Ok(Config {
-            watched: self.services().map(|url| self.watched(url, ceiling)).collect(),
+            watched: services,
+            docker,
             policy: Policy {
                 max_action: ceiling,
                 rules_may_restart: self.rules_may_restart,
@@ -146,10 +177,6 @@ impl Watch {
             grace,
             pause_file: Some(state_dir.join("paused")),
         })
-    }
-
-    fn services(&self) -> impl Iterator<Item = &WatchUrl> {
-        std::iter::once(&self.url).chain(&self.also)
     }
 
     fn watched(&self, url: &WatchUrl, ceiling: Rung) -> Watched {
@@ -164,4 +191,12 @@ impl Watch {
             min_confidence: self.min_confidence,
         }
     }
+}
+
+/// Names and ids as Docker permits them: nothing that would lead elsewhere in a request's path.
+fn is_container(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    name.len() <= 255
+        && name.bytes().all(inner)
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
 }

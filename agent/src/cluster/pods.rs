@@ -26,7 +26,10 @@ use super::{
 };
 use crate::{
     moment::Clock,
-    target::pod::{Absent, HEAL_LABEL, Patient, patient},
+    target::{
+        consent::HEAL_LABEL,
+        pod::{Absent, Patient, patient},
+    },
 };
 
 /// What the watch brought.

@@ -15,7 +15,7 @@ use super::{
     readiness::{Need, Readiness},
     store::{Pod, Store},
 };
-use crate::{cluster::follow_through, locked::locked, target::pod::HEAL_LABEL};
+use crate::{cluster::follow_through, locked::locked, target::consent::HEAL_LABEL};
 
 /// Keeps the store's pods for ever.
 pub(super) async fn watch(client: Client, store: &Mutex<Store>, readiness: &Readiness) {

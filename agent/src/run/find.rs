@@ -121,6 +121,7 @@ fn target_of(watched: &Watched, listener: Listener) -> Target {
         started: listener.started,
         main: Some(listener.instance),
         pod: None,
+        docker: None,
         no_restart: None,
         no_evict: None,
     }

@@ -3,6 +3,8 @@
 //! Everything that waits (a poll, a remedy, the journal's disk) runs as a task of its own and
 //! comes back as a [`Done`]; everything that changes state happens here, on one thread, in order.
 mod clearance;
+mod containers;
+mod end;
 mod find;
 mod pods;
 mod roll;
@@ -19,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+pub use containers::{Docker, Whom};
 pub use find::Watched;
 pub use pods::MOST as MOST_PODS;
 use senses::{Life, Senses};
@@ -52,6 +55,8 @@ use crate::{
 pub struct Config {
     /// The services to watch, in process mode.
     pub watched: Vec<Watched>,
+    /// The containers to watch.
+    pub docker: Option<Docker>,
     /// What the guard permits.
     pub policy: Policy,
     /// How often to look.
@@ -85,6 +90,8 @@ enum Done {
     Ready(String, bool),
     /// All pods of the node have been told; these are there, by uid.
     Synced(HashSet<String>),
+    /// All consenting containers have been told; these are there, by uid.
+    Listed(HashSet<String>),
     /// The API server cannot be heard, and why; or again.
     Away(Option<String>),
     /// The cluster answered.
@@ -139,6 +146,8 @@ const PAUSE_CHECK: Duration = Duration::from_secs(1);
 
 /// What is awaited in node mode before the agent is ready.
 const FIRST_LIST: &str = "the first list of this node's pods from the API server";
+/// And in Docker mode.
+const CONTAINERS: &str = "the first list of containers from Docker's engine";
 
 impl Agent {
     /// An agent that has not begun to watch. `past` are the recent incidents of this boot, oldest
@@ -153,12 +162,16 @@ impl Agent {
         queries: mpsc::Receiver<Query>,
         node: Option<Node>,
     ) -> Self {
-        let machine = Machine::new(config.restart_command.clone(), config.grace);
+        let engine = config.docker.as_ref().map(|docker| docker.engine.clone());
+        let machine = Machine::new(config.restart_command.clone(), config.grace, engine);
         let (kernel, wakeups) = kernel.unzip();
-        let awaited = match &node {
-            Some(_) => BTreeSet::from([FIRST_LIST.to_owned()]),
-            None => config.watched.iter().map(|watched| watched.url.clone()).collect(),
-        };
+        let mut awaited: BTreeSet<_> =
+            config.watched.iter().map(|watched| watched.url.clone()).collect();
+        awaited.extend(node.as_ref().map(|_| FIRST_LIST.to_owned()));
+        awaited.extend(config.docker.as_ref().map(|docker| match &docker.whom {
+            Whom::Labelled => CONTAINERS.to_owned(),
+            Whom::Named(name, _) => name.clone(),
+        }));
         Self {
             engine: Engine::new(Arc::clone(&brain), config.policy.clone(), config.pace.clone()),
             brain,
@@ -192,6 +205,10 @@ impl Agent {
         for watched in &self.config.watched {
             let (scans, done) = (Arc::clone(&scans), self.done.0.clone());
             tokio::spawn(find::follow(watched.clone(), scans, done));
+        }
+        if let Some(docker) = self.config.docker.clone() {
+            let (world, done) = (Arc::clone(&self.world), self.done.0.clone());
+            tokio::spawn(containers::follow(docker, world, done));
         }
         if let Some(Node { cluster, notices }) = &self.node {
             let (cluster, world) = (Arc::clone(cluster), Arc::clone(&self.world));
@@ -363,6 +380,10 @@ impl Agent {
                 self.recorder.api_server(true);
                 self.give_up_the_past(&pods);
             }
+            Done::Listed(containers) => {
+                self.awaited.remove(CONTAINERS);
+                self.give_up_the_past(&containers);
+            }
             Done::Away(why) => self.recorder.api_server(why.is_none()),
             Done::Cleared { index, life, rung, answer } => {
                 self.cleared(index, life, rung, answer);
@@ -393,6 +414,12 @@ impl Agent {
                 });
             }
         }
+    }
+
+    /// Whether others decide who is watched, so that somebody new is always not yet looked at.
+    fn comes_and_goes(&self) -> bool {
+        let whom = self.config.docker.as_ref().map(|docker| &docker.whom);
+        self.node.is_some() || matches!(whom, Some(Whom::Labelled))
     }
 
     /// Whether the place still has the patient that was treated, and waits for word of it.
@@ -428,7 +455,7 @@ impl Agent {
                     .cases()
                     .filter(|(_, case)| case.decision.is_none() && !case.absent)
                     .map(|(_, case)| format!("{}: not yet looked at", case.target.name));
-                let unseen = unseen.filter(|_| self.node.is_none());
+                let unseen = unseen.filter(|_| !self.comes_and_goes());
                 let _ = reply.send(awaited.chain(unseen).collect());
             }
         }

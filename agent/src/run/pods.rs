@@ -2,10 +2,10 @@
 //! their containers.
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
+use tokio::{sync::mpsc, time::sleep};
 use tracing::{info, warn};
 
-use super::{Done, world::World};
+use super::{Done, end::Wait, world::World};
 use crate::{
     cluster::{Change, Cluster, changes, events::Notice},
     target::{
@@ -29,17 +29,7 @@ const QUEUE: usize = 64;
 struct Known {
     patient: Patient,
     container: Option<Container>,
-    /// Waits for the end of the container's first process; ends with what is known of the pod.
-    end: Option<AbortOnDrop>,
-}
-
-/// A task that nobody needs once this is gone.
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    end: Option<Wait>,
 }
 
 /// A container to look for again: the pod's uid, the container's id, and how often it was tried.
@@ -144,7 +134,8 @@ impl Ward {
             self.done.send(Done::Found(Box::new(target))).await?;
             self.done.send(Done::Ready(target_uid.clone(), patient.ready)).await?;
             if !same_life {
-                end = Some(self.await_end(container, target_uid, instance));
+                let (world, done) = (&self.world, &self.done);
+                end = Some(Wait::begin(world, done, container.main, target_uid, instance));
             }
         }
         self.known.insert(uid, Known { patient, container, end });
@@ -174,21 +165,6 @@ impl Ward {
                 None
             }
         }
-    }
-
-    /// The kernel tells of a process's end a second before the API server does.
-    fn await_end(&self, container: &Container, uid: String, instance: String) -> AbortOnDrop {
-        let (world, done, main) = (Arc::clone(&self.world), self.done.clone(), container.main);
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                () = world.ended(main) => {
-                    // The loop is gone only when the agent stops.
-                    let _ = done.send(Done::Lost { uid, instance }).await;
-                }
-                () = done.closed() => {}
-            }
-        });
-        AbortOnDrop(task.abort_handle())
     }
 
     async fn stopped(&mut self, uid: &str) -> Told {
@@ -251,6 +227,7 @@ fn target_of(patient: &Patient, container: &Container) -> Target {
         started: container.started,
         main: Some(container.main),
         pod: Some(Arc::new(pod.clone())),
+        docker: None,
         no_restart: patient.no_restart,
         no_evict: patient.no_evict,
     }

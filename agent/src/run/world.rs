@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::find;
 use crate::{
+    docker::Engine,
     engine::Remedied,
     heal::{restart, soft},
     locked::locked,
@@ -22,6 +23,7 @@ use crate::{
     target::{
         Target,
         container::{Container, ContainerError, Containers},
+        docker::ContainerRef,
         process,
         procfs::{Instance, Tree},
     },
@@ -63,12 +65,18 @@ pub(crate) struct Machine {
     pub(crate) restart_command: Option<String>,
     /// From SIGTERM to SIGKILL, where no pod says otherwise.
     pub(crate) grace: Duration,
+    /// Restarts containers.
+    pub(crate) engine: Option<Engine>,
     containers: Arc<Mutex<Containers>>,
 }
 
 impl Machine {
-    pub(crate) fn new(restart_command: Option<String>, grace: Duration) -> Self {
-        Self { restart_command, grace, containers: Arc::default() }
+    pub(crate) fn new(
+        restart_command: Option<String>,
+        grace: Duration,
+        engine: Option<Engine>,
+    ) -> Self {
+        Self { restart_command, grace, engine, containers: Arc::default() }
     }
 }
 
@@ -122,6 +130,9 @@ impl World for Machine {
 
     fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Remedied> {
         Box::pin(async move {
+            if let (Some(engine), Some(container)) = (&self.engine, &target.docker) {
+                return restart_container(engine, container).await;
+            }
             if target.pod.is_none()
                 && let Err(error) = still_serves(target).await
             {
@@ -141,6 +152,24 @@ impl World for Machine {
                 Err(error) => Remedied::Failed(error.to_string()),
             }
         })
+    }
+}
+
+/// By its engine: to that, a container whose process was ended by a signal has failed, or stopped
+/// for good.
+async fn restart_container(engine: &Engine, container: &ContainerRef) -> Remedied {
+    let pid = match engine.inspect(&container.id).await {
+        Ok(seen) => seen.state.and_then(|state| state.pid),
+        Err(error) => return Remedied::Undone(error.to_string()),
+    };
+    if pid != Some(i64::from(container.pid)) {
+        let name = &container.name;
+        return Remedied::Undone(format!("container {name} lives another life than was judged"));
+    }
+    match engine.restart(&container.id, container.grace).await {
+        Ok(()) => Remedied::Given,
+        Err(error) if error.is_undone() => Remedied::Undone(error.to_string()),
+        Err(error) => Remedied::Failed(error.to_string()),
     }
 }
 

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::moment::Moment;
 
 pub mod cgroup;
+pub mod consent;
 pub mod container;
+pub mod docker;
 pub mod mountinfo;
 pub(crate) mod pidfd;
 pub mod pod;
@@ -89,6 +91,12 @@ pub enum Obstacle {
     /// The kubelet runs it from a file, whatever the API server says.
     #[error("it is a static pod: evicting it changes nothing")]
     StaticPod,
+    /// One machine has nowhere else to run it.
+    #[error("it is a container of this machine alone: no cluster would replace it")]
+    NoCluster,
+    /// Its manager takes the end of a task for a failure and starts another.
+    #[error("it is a task of Docker Swarm, which replaces what ends")]
+    SwarmTask,
 }
 
 /// Which target, and which life of it.
@@ -155,6 +163,8 @@ pub struct Target {
     pub main: Option<procfs::Instance>,
     /// The pod, in node mode.
     pub pod: Option<Arc<pod::PodRef>>,
+    /// The container, where Docker's engine restarts it.
+    pub docker: Option<Arc<docker::ContainerRef>>,
     /// Why it cannot be restarted in place, if it cannot.
     pub no_restart: Option<Obstacle>,
     /// Why it cannot be evicted, if it cannot.
@@ -191,6 +201,7 @@ impl Target {
             started: Moment::default(),
             main: None,
             pod: None,
+            docker: None,
             no_restart: None,
             no_evict: None,
         }

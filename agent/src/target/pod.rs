@@ -2,9 +2,7 @@
 //!
 //! One container of a pod is the target: the one behind the port that is polled, since it is the
 //! one that can be ill. Sidecars, init containers and ephemeral containers never are; a pod that
-//! has ended, or is ending, is nobody's patient. The label is consent, so a setting that cannot be
-//! read takes consent back to `observe` until it is corrected: its owner meant something else than
-//! what we would do.
+//! has ended, or is ending, is nobody's patient.
 use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::{
@@ -12,15 +10,11 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 
-use super::{Obstacle, Rung};
+use super::{
+    Obstacle, Rung,
+    consent::{Complaint, HEAL_LABEL, Port, Settings},
+};
 
-/// The label whose value is the consent, from `observe` to `evict`.
-pub const HEAL_LABEL: &str = "paramedic.dev/heal";
-
-const PORT: &str = "paramedic.dev/port";
-const HEALTH_PATH: &str = "paramedic.dev/health-path";
-const HEAL_PATH: &str = "paramedic.dev/heal-path";
-const MIN_CONFIDENCE: &str = "paramedic.dev/min-confidence";
 /// kubectl's own, for pods whose ports do not tell which container matters.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// Set by the kubelet on the API server's image of a static pod.
@@ -89,18 +83,6 @@ pub struct Patient {
     pub complaints: Vec<Complaint>,
 }
 
-/// A label or annotation that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {value:?} is {why}; until it is corrected the pod is only observed")]
-pub struct Complaint {
-    /// Its key.
-    pub key: &'static str,
-    /// Its value, at most 80 characters.
-    pub value: String,
-    /// What is expected instead.
-    pub why: &'static str,
-}
-
 /// Why a pod is not watched, at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Absent {
@@ -134,16 +116,15 @@ pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return Err(Absent::Completed);
     }
-    let mut settings = Settings { pod, complaints: Vec::new() };
+    let mut settings = Settings::new(|key| annotation(pod, key));
     let ceiling = settings.rung(consent);
-    let port = settings.port();
+    let port = settings.port(|name| containers(pod).any(|container| has_port(container, name)));
     let container = container(pod, port.as_ref()).ok_or(Absent::Incomplete)?;
     let running = running(pod, &container.name).ok_or(Absent::NotRunning)?;
     let container_id = running.container_id.as_deref().and_then(id).ok_or(Absent::NotRunning)?;
-    let health_path = settings.path(HEALTH_PATH, "/health");
-    let heal_path = settings.path(HEAL_PATH, "/heal");
+    let (health_path, heal_path) = (settings.health_path(), settings.heal_path());
     let min_confidence = settings.min_confidence();
-    let Settings { complaints, .. } = settings;
+    let complaints = settings.complaints;
     Ok(Patient {
         pod: PodRef {
             namespace: pod.metadata.namespace.clone().ok_or(Absent::Incomplete)?,
@@ -190,78 +171,13 @@ fn grace(pod: &Pod) -> Duration {
     grace.unwrap_or(DEFAULT_GRACE).min(MAX_GRACE)
 }
 
-/// A port as the annotation names it.
-enum Port {
-    Number(u16),
-    Name(String),
-}
-
-/// Reads labels and annotations, and collects what makes no sense.
-struct Settings<'a> {
-    pod: &'a Pod,
-    complaints: Vec<Complaint>,
-}
-
-impl Settings<'_> {
-    fn complain(&mut self, key: &'static str, value: &str, why: &'static str) {
-        let value = value.chars().take(80).collect();
-        self.complaints.push(Complaint { key, value, why });
-    }
-
-    fn rung(&mut self, consent: &str) -> Rung {
-        Rung::from_name(consent).unwrap_or_else(|| {
-            self.complain(HEAL_LABEL, consent, "none of observe, soft, restart, evict");
-            Rung::Observe
-        })
-    }
-
-    fn port(&mut self) -> Option<Port> {
-        let text = annotation(self.pod, PORT)?;
-        if text.bytes().all(|b| b.is_ascii_digit()) {
-            match text.parse() {
-                Ok(number) if number > 0 => return Some(Port::Number(number)),
-                _ => self.complain(PORT, text, "no port from 1 to 65535"),
-            }
-            return None;
-        }
-        let known = |container: &Container| {
-            container.ports.iter().flatten().any(|port| port.name.as_deref() == Some(text))
-        };
-        if containers(self.pod).any(known) {
-            return Some(Port::Name(text.to_owned()));
-        }
-        self.complain(PORT, text, "neither a number nor the name of a container's port");
-        None
-    }
-
-    fn path(&mut self, key: &'static str, default: &str) -> String {
-        let Some(path) = annotation(self.pod, key) else { return default.to_owned() };
-        let fits = path.starts_with('/')
-            && path.len() <= 1024
-            && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-        if fits {
-            return path.to_owned();
-        }
-        self.complain(key, path, "no path: it must begin with / and hold no spaces");
-        default.to_owned()
-    }
-
-    fn min_confidence(&mut self) -> f32 {
-        const DEFAULT: f32 = 0.8;
-        let Some(text) = annotation(self.pod, MIN_CONFIDENCE) else { return DEFAULT };
-        match text.parse() {
-            Ok(p) if (0.5..=1.0).contains(&p) => p,
-            _ => {
-                self.complain(MIN_CONFIDENCE, text, "no number from 0.5 to 1");
-                DEFAULT
-            }
-        }
-    }
-}
-
 /// The pod's main containers; sidecars are init containers that stay.
 fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec.iter().flat_map(|spec| &spec.containers)
+}
+
+fn has_port(container: &Container, name: &str) -> bool {
+    container.ports.iter().flatten().any(|port| port.name.as_deref() == Some(name))
 }
 
 /// The container that the port belongs to; else the one with a port called `http`, else the one

@@ -72,6 +72,12 @@ pub enum DiscoverError {
         /// Names and pids.
         owners: String,
     },
+    /// Docker's helper hands the port's connections on.
+    #[error(
+        "port {0} leads into a container: name that as well, as in \
+         `paramedic watch http://localhost:{0} CONTAINER`"
+    )]
+    Published(u16),
     /// It ended while it was looked at.
     #[error("the process behind port {0} ended while it was looked at: try again")]
     Ended(u16),
@@ -79,6 +85,9 @@ pub enum DiscoverError {
     #[error("cannot read the process table: {0}; is /proc mounted?")]
     Proc(#[from] io::Error),
 }
+
+/// Who listens in place of a container, for Docker as root and without.
+const PROXIES: [&str; 2] = ["docker-proxy", "rootlesskit"];
 
 /// Finds the service that listens on `port` of this machine, at one of `addresses` (in the order
 /// of preference) or at any if there are none. Blocks while it reads `/proc`.
@@ -93,6 +102,10 @@ pub fn discover(tree: &Tree, port: u16, addresses: &[IpAddr]) -> Result<Listener
         return Err(why(port));
     }
     let table = tree.table()?;
+    let is_proxy = |pid| table.0.get(pid).is_some_and(|stat| PROXIES.contains(&&*stat.name));
+    if owners.held.keys().any(is_proxy) {
+        return Err(DiscoverError::Published(port));
+    }
     let main = main_of(&owners.held, &table)
         .ok_or_else(|| DiscoverError::Unrelated { port, owners: list(&owners.held, &table) })?;
     let stat = table.0.get(&main).ok_or(DiscoverError::Ended(port))?;

@@ -53,6 +53,7 @@ fn target(cgroups: Cgroups, port: Option<u16>) -> Target {
         started: Moment::now(),
         main: None,
         pod: None,
+        docker: None,
         no_restart: None,
         no_evict: None,
     }

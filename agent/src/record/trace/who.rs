@@ -102,6 +102,7 @@ impl Who {
             started: Moment::from_nanos(self.started_ns),
             main: None,
             pod: pod.map(Arc::new),
+            docker: None,
             no_restart: self.no_restart,
             no_evict: self.no_evict,
         })

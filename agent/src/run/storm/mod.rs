@@ -135,6 +135,7 @@ impl Storm {
         let recorder = Recorder::new(metrics, Some(journal), Some(notices.clone()), self.clock);
         let config = Config {
             watched: Vec::new(),
+            docker: None,
             policy: Policy { rules_may_restart: true, ..Policy::default() },
             pace: Pace { tick: Duration::from_secs(5), verify_window: Duration::from_secs(15) },
             restart_command: None,

@@ -1,0 +1,29 @@
+//! Which engine is meant by `--docker-socket`.
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::start::Mistakes;
+use crate::docker::{Engine, SOCKET};
+
+#[derive(Debug, Args)]
+pub(super) struct DockerSocket {
+    /// Where Docker's engine listens on this machine: a path, with `unix://` before it or without.
+    #[arg(long, env = "DOCKER_HOST", default_value = SOCKET, value_name = "SOCKET")]
+    docker_socket: String,
+}
+
+impl DockerSocket {
+    /// The engine, which is not asked yet.
+    pub(super) fn engine(&self, mistakes: &mut Mistakes) -> Engine {
+        let given = &self.docker_socket;
+        let path = Path::new(given.strip_prefix("unix://").unwrap_or(given));
+        if !path.is_absolute() {
+            mistakes.add(format!(
+                "--docker-socket (or DOCKER_HOST) must be a socket of this machine, such as \
+                 unix://{SOCKET}, not {given}"
+            ));
+        }
+        Engine::at(PathBuf::from(path))
+    }
+}

@@ -1,0 +1,39 @@
+//! Waits for the end of a container's first process: the kernel tells of it before anybody else.
+use std::sync::Arc;
+
+use tokio::{sync::mpsc, task::AbortHandle};
+
+use super::{Done, world::World};
+use crate::target::procfs::Instance;
+
+/// A wait that ends with whoever keeps it.
+pub(super) struct Wait(AbortHandle);
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Wait {
+    /// Tells the loop when `main`, the first process of this instance of the target, has ended.
+    pub(super) fn begin(
+        world: &Arc<dyn World>,
+        done: &mpsc::Sender<Done>,
+        main: Instance,
+        uid: String,
+        instance: String,
+    ) -> Self {
+        let (world, done) = (Arc::clone(world), done.clone());
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = world.ended(main) => {
+                    // The loop is gone only when the agent stops.
+                    let _ = done.send(Done::Lost { uid, instance }).await;
+                }
+                () = done.closed() => {}
+            }
+        });
+        Self(task.abort_handle())
+    }
+}

@@ -1,0 +1,238 @@
+//! Docker mode: what the engine's word on a container, and its owner's labels, make of it.
+//!
+//! Consent comes by the same labels as a pod's, or from the user who names the container on the
+//! command line. An agent that was told a URL and a name heals neither unless they belong together:
+//! whoever answers there might be another.
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use bollard::models::{ContainerInspectResponse, ContainerState, EndpointSettings};
+
+use super::{
+    Obstacle, Rung,
+    consent::{Complaint, HEAL_LABEL, Port, Settings},
+    container::is_id,
+};
+
+/// Set by cri-dockerd: such a container is the kubelet's, and its pod an agent's of the cluster.
+const POD: &str = "io.kubernetes.pod.uid";
+/// Set by Swarm on its tasks.
+const SWARM: &str = "com.docker.swarm.service.id";
+/// From SIGTERM to SIGKILL where the container says nothing: the engine's own default.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// A longer grace would hold the loop's memory of the remedy for too long.
+const MAX_GRACE: Duration = Duration::from_secs(600);
+
+/// What the engine needs to restart one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerRef {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Without the engine's leading slash.
+    pub name: String,
+    /// Its first process, as the engine counts: in the host's PID namespace.
+    pub pid: i32,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+}
+
+/// A consenting container that runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patient {
+    /// Which.
+    pub container: ContainerRef,
+    /// The strongest remedy that its label permits.
+    pub ceiling: Rung,
+    /// Why it cannot be restarted, if it cannot.
+    pub no_restart: Option<Obstacle>,
+    /// Where its HTTP server listens; `None`: no HTTP from the agent.
+    pub address: Option<SocketAddr>,
+    /// Path of the health endpoint.
+    pub health_path: String,
+    /// Path of the soft remedy.
+    pub heal_path: String,
+    /// Calibrated confidence below which nothing is done.
+    pub min_confidence: f32,
+    /// Settings that could not be read.
+    pub complaints: Vec<Complaint>,
+}
+
+/// Why a container is not watched, at present.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Absent {
+    /// No label, no consent.
+    #[error("it does not carry the label paramedic.dev/heal")]
+    NoConsent,
+    /// The kubelet's, not its owner's.
+    #[error("it belongs to a pod: the agent of the cluster watches that")]
+    OfPod,
+    /// It has not started, has ended, or is being started again.
+    #[error("it is not running")]
+    NotRunning,
+    /// Its processes are frozen.
+    #[error("it is paused")]
+    Paused,
+    /// What the engine says of it makes no sense.
+    #[error("the engine tells no id, name or process of it")]
+    Incomplete,
+    /// The URL leads elsewhere.
+    #[error("port {port} is not its: {}", published(.others))]
+    OtherPort {
+        /// The port of the URL.
+        port: u16,
+        /// Those that it does publish.
+        others: Vec<u16>,
+    },
+}
+
+fn published(ports: &[u16]) -> String {
+    match ports {
+        [] => "it publishes none; publish it (docker run --publish)".to_owned(),
+        some => {
+            let list: Vec<_> = some.iter().map(u16::to_string).collect();
+            format!("it publishes {}", list.join(", "))
+        }
+    }
+}
+
+/// Reads one that consents by its labels. It is talked to at its own address.
+///
+/// # Errors
+/// Why it is nobody's patient, or not yet.
+pub fn by_labels(seen: &ContainerInspectResponse) -> Result<Patient, Absent> {
+    let consent = label(seen, HEAL_LABEL).ok_or(Absent::NoConsent)?;
+    if label(seen, POD).is_some() {
+        return Err(Absent::OfPod);
+    }
+    let container = running(seen)?;
+    let mut settings = Settings::new(|key| label(seen, key));
+    let ceiling = settings.rung(consent);
+    let port = match settings.port(|_| false) {
+        Some(Port::Number(number)) => Some(number),
+        Some(Port::Name(_)) => None,
+        None => only_port(seen),
+    };
+    let (health_path, heal_path) = (settings.health_path(), settings.heal_path());
+    let min_confidence = settings.min_confidence();
+    let complaints = settings.complaints;
+    Ok(Patient {
+        container,
+        ceiling: if complaints.is_empty() { ceiling } else { Rung::Observe },
+        no_restart: no_restart(seen),
+        address: own_address(seen).zip(port).map(SocketAddr::from),
+        health_path,
+        heal_path,
+        min_confidence,
+        complaints,
+    })
+}
+
+/// Reads one that the user named together with a port of this machine: the consent and the address
+/// are the user's.
+///
+/// # Errors
+/// Why it is not watched, or not yet.
+pub fn by_name(
+    seen: &ContainerInspectResponse,
+    port: u16,
+) -> Result<(ContainerRef, Option<Obstacle>), Absent> {
+    let container = running(seen)?;
+    let others = published_ports(seen);
+    if !others.contains(&port) && !of_host_network(seen) {
+        return Err(Absent::OtherPort { port, others });
+    }
+    Ok((container, no_restart(seen)))
+}
+
+fn label<'a>(seen: &'a ContainerInspectResponse, key: &str) -> Option<&'a str> {
+    seen.config.as_ref()?.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+/// Without the slash that the engine puts before it.
+fn name(seen: &ContainerInspectResponse) -> Option<&str> {
+    let name = seen.name.as_deref()?;
+    let name = name.strip_prefix('/').unwrap_or(name);
+    (!name.is_empty() && name.len() <= 255).then_some(name)
+}
+
+fn running(seen: &ContainerInspectResponse) -> Result<ContainerRef, Absent> {
+    let Some(state) = &seen.state else { return Err(Absent::Incomplete) };
+    let is = |of: fn(&ContainerState) -> Option<bool>| of(state) == Some(true);
+    if is(|state| state.paused) {
+        return Err(Absent::Paused);
+    }
+    if !is(|state| state.running) || is(|state| state.restarting) {
+        return Err(Absent::NotRunning);
+    }
+    let id = seen.id.as_deref().filter(|id| is_id(id)).ok_or(Absent::Incomplete)?;
+    let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|&pid| pid > 0);
+    Ok(ContainerRef {
+        id: id.to_owned(),
+        name: name(seen).ok_or(Absent::Incomplete)?.to_owned(),
+        pid: pid.ok_or(Absent::Incomplete)?,
+        grace: grace(seen),
+    })
+}
+
+fn grace(seen: &ContainerInspectResponse) -> Duration {
+    let seconds = seen.config.as_ref().and_then(|config| config.stop_timeout);
+    match seconds {
+        // Less than none: the engine waits for ever.
+        Some(seconds) => u64::try_from(seconds).map_or(MAX_GRACE, Duration::from_secs),
+        None => DEFAULT_GRACE,
+    }
+    .min(MAX_GRACE)
+}
+
+fn no_restart(seen: &ContainerInspectResponse) -> Option<Obstacle> {
+    label(seen, SWARM).map(|_| Obstacle::SwarmTask)
+}
+
+fn of_host_network(seen: &ContainerInspectResponse) -> bool {
+    let mode = seen.host_config.as_ref().and_then(|host| host.network_mode.as_deref());
+    mode == Some("host")
+}
+
+/// The one TCP port that the image exposes; of several nobody can tell which is meant.
+fn only_port(seen: &ContainerInspectResponse) -> Option<u16> {
+    let exposed = seen.config.as_ref()?.exposed_ports.as_ref()?;
+    let mut ports = exposed.iter().filter_map(|port| tcp(port));
+    let first = ports.next()?;
+    ports.next().is_none().then_some(first)
+}
+
+/// `5000/tcp` as a number.
+fn tcp(port: &str) -> Option<u16> {
+    port.strip_suffix("/tcp")?.parse().ok().filter(|&port| port > 0)
+}
+
+/// Ports of this machine that lead into it.
+fn published_ports(seen: &ContainerInspectResponse) -> Vec<u16> {
+    let all = seen.network_settings.as_ref().and_then(|network| network.ports.as_ref());
+    let bindings = all.into_iter().flatten().filter(|(port, _)| tcp(port).is_some());
+    let bindings = bindings.flat_map(|(_, bindings)| bindings.iter().flatten());
+    let mut ports: Vec<u16> =
+        bindings.filter_map(|binding| binding.host_port.as_ref()?.parse().ok()).collect();
+    // Once for each family of addresses.
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// Its address on the first of its networks, by name; none that is this machine's.
+fn own_address(seen: &ContainerInspectResponse) -> Option<IpAddr> {
+    let networks = seen.network_settings.as_ref()?.networks.as_ref()?;
+    let networks: BTreeMap<&String, &EndpointSettings> = networks.iter().collect();
+    let address = |network: &EndpointSettings| {
+        let v6 = || network.global_ipv6_address.as_deref()?.parse().ok();
+        network.ip_address.as_deref().and_then(|ip| ip.parse().ok()).or_else(v6)
+    };
+    let mut addresses = networks.values().filter_map(|network| address(network));
+    addresses.find(|ip: &IpAddr| !ip.is_loopback() && !ip.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests;
