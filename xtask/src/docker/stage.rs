@@ -5,17 +5,21 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Mutex,
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
 use super::{client::Docker, engine::Engine};
 use crate::{
     demo::story::Story,
     process,
-    stage::{Interrupt, Programs, agent::Agent, http},
+    stage::{
+        Interrupt, Programs,
+        agent::{Agent, Line},
+        http,
+    },
 };
 
 /// As compose.yaml and the manifests name it.
@@ -24,6 +28,9 @@ pub(super) const PATIENT: &str = concat!("docker.io/paramedic/patient:", env!("C
 
 /// Between two looks at a condition.
 const PAUSE: Duration = Duration::from_millis(200);
+/// From an illness to the end of a remedy: gates ask again after some seconds, and a remedy that did
+/// not help is followed by another.
+const HEALED: Duration = Duration::from_secs(90);
 /// For what takes a moment: generous, since the machine may be busy.
 pub(super) const SOON: Duration = Duration::from_secs(30);
 
@@ -97,6 +104,82 @@ impl<'a> Stage<'a> {
             ensure!(http::get(&health)?["status"] == "healthy", "it is not healthy");
             Ok(())
         })
+    }
+
+    /// An agent on the machine itself, once it is ready.
+    pub(super) fn agent(&self, state: &Path, arguments: &[&str]) -> Result<Agent> {
+        let (command, hear) = self.start(state, arguments)?;
+        Agent::run(command, hear)
+    }
+
+    /// The same, whether it ever is.
+    pub(super) fn waiting_agent(&self, state: &Path, arguments: &[&str]) -> Result<Agent> {
+        let (command, hear) = self.start(state, arguments)?;
+        Agent::spawn(command, hear)
+    }
+
+    /// How an agent is started, and who hears it: the story, and the scene's log.
+    fn start(
+        &self,
+        state: &Path,
+        arguments: &[&str],
+    ) -> Result<(Command, impl Fn(&Line) + Send + 'static)> {
+        let mut command = Command::new(&self.programs.agent);
+        command.args(["--log", "json"]).args(arguments).arg("--state-dir").arg(state);
+        command.env_remove("DOCKER_HOST");
+        let log = Mutex::new(File::create(self.log("agent"))?);
+        let story = self.story;
+        let hear = move |line: &Line| {
+            story.hear(line);
+            if let Ok(mut log) = log.lock() {
+                // What cannot be written is missing there, and nowhere else.
+                let _ = writeln!(log, "{}", line.0);
+            }
+        };
+        Ok((command, hear))
+    }
+
+    /// Waits for a line of the agent's log.
+    pub(super) fn hears(
+        &self,
+        agent: &Agent,
+        what: &str,
+        fits: impl Fn(&Line) -> bool,
+    ) -> Result<Line> {
+        let line = agent.wait_for(HEALED, self.interrupt, fits)?;
+        line.with_context(|| format!("within {} s the agent did not say: {what}", HEALED.as_secs()))
+    }
+
+    /// Waits until this remedy for the container has ended well.
+    pub(super) fn healed(&self, agent: &Agent, name: &str, rung: &str) -> Result<()> {
+        let ended = self.hears(agent, &format!("{rung} of {name} ended"), |line| {
+            line.message() == "treatment ended"
+                && line.text("rung") == rung
+                && line.text("target") == name
+        })?;
+        ensure!(ended.text("outcome") == "healed", "{rung} ended {}", ended.text("outcome"));
+        Ok(())
+    }
+
+    /// Errors at the pace of a person: the sixth makes it ill.
+    pub(super) fn errors(&self, patient: &Patient, number: u32, pause: Duration) -> Result<()> {
+        self.tell(&format!("{number} errors for {}", patient.name));
+        for _ in 0..number {
+            // One that is being restarted does not answer: that may be what the scene is about.
+            let _ = http::get(&format!("{}/simulate-error", patient.url));
+            thread::sleep(pause);
+            self.interrupt.check()?;
+        }
+        Ok(())
+    }
+
+    /// Stops the engine, and starts it again.
+    pub(super) fn stop_engine(&mut self) -> Result<()> {
+        self.engine.stop(self.interrupt)
+    }
+
+    pub(super) fn start_engine(&mut self) -> Result<()> {
+        self.engine.start(self.interrupt)
     }
 
     /// A container's process, as this world sees it.

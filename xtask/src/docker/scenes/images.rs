@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::docker::stage::{AGENT, PATIENT, Stage};
 
 /// Everything that the agent may do beyond what anybody may, as in compose.yaml and the manifests.
-const CAPABILITIES: [&str; 5] = ["BPF", "PERFMON", "NET_ADMIN", "SYSLOG", "KILL"];
+pub(super) const CAPABILITIES: [&str; 5] = ["BPF", "PERFMON", "NET_ADMIN", "SYSLOG", "KILL"];
 
 pub(super) fn patient(stage: &mut Stage<'_>) -> Result<String> {
     labelled(stage, PATIENT, "Paramedic: patient")?;
