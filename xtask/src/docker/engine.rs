@@ -1,7 +1,11 @@
 //! A real Docker engine from Debian's packages, in a root of its own: nothing of it is installed.
 use std::{
+    env,
     fs::{self, File},
-    os::unix::{fs::symlink, process::ExitStatusExt as _},
+    os::unix::{
+        fs::symlink,
+        process::{CommandExt as _, ExitStatusExt as _},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -11,8 +15,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::{
     libc,
+    mount::{MntFlags, umount2},
+    sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, chdir, pivot_root},
 };
 
 use super::{client::Docker, world};
@@ -21,7 +27,7 @@ use crate::{apt::Apt, process, stage::Interrupt, vm::packages};
 /// Debian 13: the engine of Debian 12 does not know CAP_BPF.
 const RELEASE: &str = "trixie";
 /// The engine with what it calls, and the libraries of all of them.
-const OTHERS: [&str; 13] = [
+const OTHERS: [&str; 14] = [
     "containerd",
     "docker-cli",
     "docker-compose",
@@ -35,6 +41,7 @@ const OTHERS: [&str; 13] = [
     "libsystemd0",
     "libxtables12",
     "runc",
+    "tini",
 ];
 
 /// Generous: it takes a second or two.
@@ -83,7 +90,7 @@ impl Engine {
         ] {
             world::bind(from, &root.join(to))?;
         }
-        let mut engine = Self { root, cgroup: format!("/{cgroup}/docker"), log, running: None };
+        let mut engine = Self { root, cgroup: cgroup.to_owned(), log, running: None };
         engine.start(interrupt)?;
         Ok(engine)
     }
@@ -91,12 +98,8 @@ impl Engine {
     /// Starts it and waits until it answers.
     pub(super) fn start(&mut self, interrupt: &Interrupt) -> Result<()> {
         let log = || File::options().create(true).append(true).open(&self.log);
-        let mut command = Command::new("chroot");
-        command.arg(&self.root).arg("/usr/sbin/dockerd").args(["--group", "0"]);
-        command.args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
-        command.args(["--cgroup-parent", &self.cgroup]);
-        // What else the caller has set means nothing in there.
-        command.env_clear().env("PATH", "/tools:/usr/sbin:/usr/bin");
+        let mut command = Command::new(env::current_exe().context("where is this program?")?);
+        command.args(["docker", "--cgroup", &self.cgroup, "--engine"]).arg(&self.root);
         command.stdin(Stdio::null()).stdout(log()?).stderr(log()?);
         let child = command.spawn();
         let child = child.with_context(|| format!("cannot start: {}", process::shown(&command)))?;
@@ -144,6 +147,22 @@ impl Drop for Engine {
             let _ = child.wait();
         }
     }
+}
+
+/// Becomes the engine, in its root. That must be a mount namespace's own: in a mere chroot
+/// `docker exec` would end up outside.
+pub(super) fn become_engine(root: &Path, cgroup: &str) -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of its own")?;
+    chdir(root).with_context(|| format!("cannot enter {}", root.display()))?;
+    // The old root comes to lie upon the new one, and is taken away.
+    pivot_root(".", ".").context("cannot change the root")?;
+    umount2(".", MntFlags::MNT_DETACH).context("cannot leave the old root")?;
+    let mut command = Command::new("/usr/sbin/dockerd");
+    command.args(["--group", "0", "--exec-opt", "native.cgroupdriver=cgroupfs"]);
+    command.arg("--cgroup-parent").arg(format!("/{cgroup}/docker"));
+    // What else the caller has set means nothing in there.
+    command.env_clear().env("PATH", "/tools:/usr/sbin:/usr/bin");
+    Err(command.exec()).context("cannot start the engine")
 }
 
 /// What an engine expects of its root beside `/usr`.

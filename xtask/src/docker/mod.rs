@@ -46,12 +46,18 @@ pub(crate) struct Args {
     /// This is the world of the engine, whose packages are in this folder
     #[arg(long, hide = true, value_name = "FOLDER", requires = "cgroup")]
     packages: Option<PathBuf>,
+    /// Become the engine, whose root is this folder
+    #[arg(long, hide = true, value_name = "FOLDER", requires = "cgroup")]
+    engine: Option<PathBuf>,
     /// The containers' cgroups are below this one
     #[arg(long, hide = true, value_name = "NAME")]
     cgroup: Option<String>,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    if let (Some(root), Some(cgroup)) = (&args.engine, &args.cgroup) {
+        return engine::become_engine(root, cgroup);
+    }
     let home = workspace.target.join("docker");
     let scenes = chosen(args.filter.as_deref())?;
     let interrupt = Interrupt::catch()?;

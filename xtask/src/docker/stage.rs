@@ -91,7 +91,9 @@ impl<'a> Stage<'a> {
     ) -> Result<Patient> {
         let publish = format!("127.0.0.1:{port}:5000");
         let run = ["run", "--detach", "--name", name, "--publish", &publish];
-        self.docker.text(&[&run, options, &[PATIENT]].concat())?;
+        // Well, it makes no errors at all.
+        let healthy = [PATIENT, "--data-failure-ratio", "0"];
+        self.docker.text(&[&run, options, &healthy].concat())?;
         let patient = Patient { name, url: format!("http://localhost:{port}") };
         self.answers(&patient)?;
         Ok(patient)

@@ -70,7 +70,9 @@ fn page(stage: &Stage<'_>) -> Result<()> {
 fn log(stage: &Stage<'_>) -> Result<Vec<Value>> {
     let arguments = compose(stage, &["logs", "--no-color", "--no-log-prefix", "paramedic"]);
     let text = stage.docker.text(&arguments.each())?;
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    // Compose clears each line before it prints it.
+    let json = |line: &str| serde_json::from_str(&line[line.find('{')?..]).ok();
+    Ok(text.lines().filter_map(json).collect())
 }
 
 /// Arguments for Compose with the file at the top of the checkout.
