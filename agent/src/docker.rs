@@ -42,9 +42,7 @@ pub struct Engine {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// Nobody listens there.
-    #[error(
-        "no Docker engine listens at {0}: start it, or name its socket with --docker-socket"
-    )]
+    #[error("no Docker engine listens at {0}: start it, or name its socket with --docker-socket")]
     Absent(PathBuf),
     /// The socket belongs to others.
     #[error(
@@ -112,7 +110,8 @@ impl Engine {
         let docker = self.connect(ANSWER).await?;
         let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
         let all = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
-        let list = docker.list_containers(Some(all)).await.map_err(|error| self.error(error, ""))?;
+        let list =
+            docker.list_containers(Some(all)).await.map_err(|error| self.error(error, ""))?;
         let named = |container: ContainerSummary| {
             let name = container.names?.into_iter().next()?;
             Some((container.id?, name.trim_start_matches('/').to_owned()))
@@ -137,7 +136,8 @@ impl Engine {
             ("event".to_owned(), owned(&TELLING)),
         ]);
         let since = Some(since.0.saturating_sub(1).to_string());
-        let events = docker.events(Some(EventsOptions { since, until: None, filters: Some(filters) }));
+        let events =
+            docker.events(Some(EventsOptions { since, until: None, filters: Some(filters) }));
         let engine = self.clone();
         let changes = events.filter_map(move |event| {
             let changed = match event {

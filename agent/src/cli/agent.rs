@@ -49,7 +49,13 @@ pub(super) struct NodeAgent {
     #[command(flatten)]
     docker: DockerSocket,
     /// The node to watch: this one. In a pod from the field `spec.nodeName`; not for Docker.
-    #[arg(long, env = "NODE_NAME", value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "NODE_NAME",
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     node_name: String,
     /// The namespace of the agents: it holds their Leases, and the annotation that pauses them.
     #[arg(long, env = "POD_NAMESPACE", default_value = "paramedic-system", value_name = "NAME")]

@@ -96,7 +96,9 @@ pub(super) async fn follow(docker: Docker, world: Arc<dyn World>, done: mpsc::Se
     let (mut pause, mut away) = (AWAY_MIN, false);
     loop {
         let mut heard = false;
-        let Err(Stopped::Engine(error)) = ward.attend(&mut retries, &mut heard).await else { return };
+        let Err(Stopped::Engine(error)) = ward.attend(&mut retries, &mut heard).await else {
+            return;
+        };
         if heard {
             (pause, away) = (AWAY_MIN, false);
         }

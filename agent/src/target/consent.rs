@@ -8,10 +8,10 @@ use super::Rung;
 /// The label whose value is the consent, from `observe` to `evict`.
 pub const HEAL_LABEL: &str = "paramedic.dev/heal";
 
-const PORT: &str = "paramedic.dev/port";
-const HEALTH_PATH: &str = "paramedic.dev/health-path";
-const HEAL_PATH: &str = "paramedic.dev/heal-path";
-const MIN_CONFIDENCE: &str = "paramedic.dev/min-confidence";
+pub(super) const PORT: &str = "paramedic.dev/port";
+pub(super) const HEALTH_PATH: &str = "paramedic.dev/health-path";
+pub(super) const HEAL_PATH: &str = "paramedic.dev/heal-path";
+pub(super) const MIN_CONFIDENCE: &str = "paramedic.dev/min-confidence";
 
 /// A label or annotation that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

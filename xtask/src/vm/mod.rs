@@ -31,7 +31,7 @@ use crate::{process, stage::Interrupt, workspace::Workspace};
 use judge::{Row, Verdict};
 use kernels::{Kernel, SERIES};
 use programs::Programs;
-use qemu::{Accelerator, End, Qemu};
+use qemu::{Accelerator, Boot, End, Qemu};
 use report::Report;
 use steps::{Machine, Step};
 use table::Column;
@@ -39,6 +39,8 @@ use table::Column;
 /// The exit code of a machine that ended well: what the first process writes, through
 /// `isa-debug-exit`. Power-off and panic end with 0.
 const SUCCESS: i32 = 0x2a << 1 | 1;
+/// And of one whose first process saw a step fail.
+const FAILURE: i32 = 0x2b << 1 | 1;
 
 /// Run the privileged tests and the demo's scenes in virtual machines with other kernels.
 ///
@@ -82,6 +84,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
     println!("\n{}", table::of(&columns));
     println!("{} machines in {:.0} s", columns.len(), begun.elapsed().as_secs_f64());
+    for column in &columns {
+        if let Some(death) = &column.death {
+            println!("{} died with two CPUs, and was booted again with one: {death}", column.title);
+        }
+    }
     // Every machine has one row of its own.
     ensure!(
         columns.iter().any(|column| column.rows.len() > 1 || !column.good),
@@ -111,22 +118,32 @@ struct Matrix<'a> {
 }
 
 impl Matrix<'_> {
-    /// Boots one machine and judges what it says.
+    /// Boots one machine and judges what it says. One that dies is booted once more with a single
+    /// CPU, and that is told: emulating two that change each other's code is where emulators err.
     fn boot(&self, kernel: &Kernel, machine: Machine) -> Result<Column> {
+        let first = self.boot_with(2, kernel, machine)?;
+        let Some(death) = &first.death else { return Ok(first) };
+        eprintln!("    {}: booted once more, with one CPU, since it died: {death}", first.title);
+        Ok(Column { death: first.death, ..self.boot_with(1, kernel, machine)? })
+    }
+
+    fn boot_with(&self, cpus: u8, kernel: &Kernel, machine: Machine) -> Result<Column> {
         let layout = machine.layout();
         let title = format!("{} {}", kernel.series, machine.name());
         let filter = self.args.filter.as_deref();
         let steps = steps::of(&kernel.series, machine, filter, &self.programs);
         let initrd = self.initrd(machine, &steps)?;
         process::announce(&format!("vm: {title}"));
-        let log = |kind| self.logs.join(format!("{}-{}-{kind}.log", kernel.series, machine.name()));
+        let log = |kind| {
+            let name = format!("{}-{}-{cpus}cpu-{kind}.log", kernel.series, machine.name());
+            self.logs.join(name)
+        };
         let (console, said) = (log("console"), log("report"));
         let begun = Instant::now();
         let mut told = HashSet::new();
         let end = self.qemu.run(
             self.args.accel,
-            &kernel.image,
-            &initrd,
+            &Boot { cpus, kernel: &kernel.image, initrd: &initrd },
             [&console, &said],
             &self.interrupt,
             || {
@@ -146,7 +163,9 @@ impl Matrix<'_> {
             println!("    {title}: {} rows in {:.0} s", rows.len(), begun.elapsed().as_secs_f64());
         }
         let series = kernel.series.clone();
-        Ok(Column { title, series, machine, steps, report, rows, good: problem.is_none() })
+        let death = death(&end, &qemu::tail(&console, 400));
+        let good = problem.is_none();
+        Ok(Column { title, series, machine, steps, report, rows, good, death })
     }
 
     /// The archive with a plan. The kernel unpacks one archive after the other.
@@ -182,6 +201,20 @@ fn tell(told: &mut HashSet<String>, begun: Instant, rows: &[Row]) {
             println!("{}", line.trim_end());
         }
     }
+}
+
+/// How the machine died, if it did not live to end itself: with what the kernel said of it.
+fn death(end: &End, console: &str) -> Option<String> {
+    const WORDS: [&str; 5] = ["BUG:", "Oops", "panic", "RIP:", "int3"];
+    let how = match end {
+        End::Exit(Some(SUCCESS | FAILURE)) | End::Timeout => return None,
+        End::Exit(Some(0)) => "its kernel panicked, or switched it off".to_owned(),
+        End::Exit(Some(code)) => format!("qemu ended with exit code {code}"),
+        End::Exit(None) => "qemu was ended by a signal".to_owned(),
+    };
+    let telling = console.lines().filter(|line| WORDS.iter().any(|word| line.contains(word)));
+    let said: Vec<&str> = telling.take(6).map(str::trim).collect();
+    Some(if said.is_empty() { how } else { format!("{how}: {}", said.join(" | ")) })
 }
 
 /// Why the machine did not end well, if so: it takes its last word, its exit code and every row.
@@ -220,6 +253,17 @@ mod tests {
         let steps = [Step::for_tests("kernel")];
         let report = Report::parse(report);
         problem(end, &report, &steps, &judge::rows("6.1", steps::Layout::V2, &steps, &report))
+    }
+
+    #[test]
+    fn a_death_is_told_from_a_failure() {
+        let console = "[ 1.0] quiet\n[ 2.0] BUG: unable to handle page fault\n[ 2.1] RIP: 0010:x\n";
+        let died = death(&End::Exit(Some(0)), console).unwrap();
+        assert!(died.contains("page fault | [ 2.1] RIP: 0010:x") && !died.contains("quiet"));
+        assert!(death(&End::Exit(None), "").unwrap().contains("signal"));
+        for end in [End::Timeout, End::Exit(Some(SUCCESS)), End::Exit(Some(FAILURE))] {
+            assert_eq!(death(&end, console), None);
+        }
     }
 
     const GOOD: &str = "@begin\tkernel\ntest kernel::a ... ok\n@end\tkernel\t0\t5\n@passed\n";

@@ -35,6 +35,13 @@ pub(super) struct Qemu {
     unpacked: Option<PathBuf>,
 }
 
+/// What is booted.
+pub(super) struct Boot<'a> {
+    pub(super) cpus: u8,
+    pub(super) kernel: &'a Path,
+    pub(super) initrd: &'a Path,
+}
+
 /// How a machine came to its end.
 pub(super) enum End {
     Exit(Option<i32>),
@@ -67,8 +74,7 @@ impl Qemu {
     pub(super) fn run(
         &self,
         accelerator: Accelerator,
-        kernel: &Path,
-        initrd: &Path,
+        boot: &Boot<'_>,
         [console, report]: [&Path; 2],
         interrupt: &Interrupt,
         mut progress: impl FnMut(),
@@ -80,13 +86,13 @@ impl Qemu {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
         });
         // microvm, the smaller machine, hangs.
-        command.args(["-M", "pc", "-smp", "2", "-m", "1G"]);
+        command.args(["-M", "pc", "-m", "1G", "-smp", &boot.cpus.to_string()]);
         for log in [console, report] {
             File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
             command.arg("-serial").arg(format!("file:{}", log.display()));
         }
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
-        command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+        command.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.initrd);
         // An oops is a bug even if the machine could go on.
         command.args(["-append", "console=ttyS0 panic=-1 oops=panic quiet"]);
         command.stdin(Stdio::null());

@@ -16,6 +16,8 @@ pub(super) struct Column {
     pub(super) report: Report,
     pub(super) rows: Vec<Row>,
     pub(super) good: bool,
+    /// How it died before, with two CPUs; then the rest is of a second boot.
+    pub(super) death: Option<String>,
 }
 
 /// All rows, each once, in the order in which they came first.
@@ -64,6 +66,7 @@ mod tests {
             report: Report::default(),
             rows: rows.iter().map(row).collect(),
             good: true,
+            death: None,
         }
     }
 

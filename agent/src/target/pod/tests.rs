@@ -1,7 +1,10 @@
 //! Pods as an API server tells of them: a recorded one, and what may differ from it.
 use serde_json::{Value, from_value, json};
 
-use super::*;
+use super::{
+    super::consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT},
+    *,
+};
 
 const ID: &str = "fc88597baaf07228e316624c14139b2ea14fca9e334c667c767709d9bcbdc81a";
 

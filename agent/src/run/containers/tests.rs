@@ -1,0 +1,303 @@
+//! Containers that come and go, told by an engine that is a few lines on a real socket.
+use std::{collections::BTreeMap, path::Path, sync::Mutex, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+    sync::broadcast,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::*;
+use crate::{
+    engine::Remedied,
+    locked::locked,
+    moment::Moment,
+    run::world::{Later, Poller},
+    signal::health::Responses,
+    target::{Cgroups, Rung, container::ContainerError, procfs::Instance},
+};
+
+/// What the engine knows, and tells.
+#[derive(Clone)]
+struct Fake {
+    containers: Arc<Mutex<BTreeMap<String, Value>>>,
+    events: broadcast::Sender<String>,
+}
+
+impl Fake {
+    fn new() -> Self {
+        Self { containers: Arc::default(), events: broadcast::channel(64).0 }
+    }
+
+    /// Puts a container there, in the state that it has by now, and says that it `action`ed.
+    fn put(&self, number: u8, name: &str, pid: i32, labels: &Value, action: &str) {
+        let id = id(number);
+        let container = json!({
+            "Id": id, "Name": format!("/{name}"),
+            "State": { "Running": pid > 0, "Pid": pid },
+            "Config": { "Labels": labels, "ExposedPorts": { "5000/tcp": {} } },
+            "NetworkSettings": {
+                "Ports": { "5000/tcp": [{ "HostIp": "0.0.0.0", "HostPort": "5000" }] },
+                "Networks": { "bridge": { "IPAddress": "127.0.0.9" } },
+            },
+        });
+        locked(&self.containers).insert(id, container);
+        self.tell(number, name, action);
+    }
+
+    fn remove(&self, number: u8, name: &str) {
+        locked(&self.containers).remove(&id(number));
+        self.tell(number, name, "destroy");
+    }
+
+    fn tell(&self, number: u8, name: &str, action: &str) {
+        let actor = json!({ "ID": id(number), "Attributes": { "name": name } });
+        let event = json!({ "Type": "container", "Action": action, "Actor": actor });
+        // Nobody may listen yet.
+        let _ = self.events.send(event.to_string());
+    }
+
+    fn serve(&self, socket: &Path) -> JoinHandle<()> {
+        let listener = UnixListener::bind(socket).unwrap();
+        let fake = self.clone();
+        tokio::spawn(async move {
+            // Ends with this task, as an engine's connections do with the engine.
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(fake.clone().answer(stream));
+            }
+        })
+    }
+
+    async fn answer(self, mut stream: UnixStream) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if stream.read(&mut byte).await.unwrap_or(0) == 0 {
+                return;
+            }
+            request.push(byte[0]);
+        }
+        let request = String::from_utf8(request).unwrap();
+        let path = request.split_whitespace().nth(1).unwrap();
+        let path = path.split('?').next().unwrap();
+        let path = path.strip_prefix("/v1.45").unwrap_or(path);
+        let mut heard = self.events.subscribe();
+        let (status, body) = match path {
+            "/events" => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
+                let _ = stream.write_all(head.as_bytes()).await;
+                while let Ok(event) = heard.recv().await {
+                    if stream.write_all(format!("{event}\n").as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                return;
+            }
+            "/version" => ("200 OK", json!({ "ApiVersion": "1.45", "Version": "26.1.5" })),
+            "/containers/json" => ("200 OK", self.list()),
+            other => {
+                let asked = other.trim_start_matches("/containers/").trim_end_matches("/json");
+                match self.find(asked) {
+                    Some(container) => ("200 OK", container),
+                    None => ("404 Not Found", json!({ "message": "No such container" })),
+                }
+            }
+        };
+        let (body, mime) = (body.to_string(), "Content-Type: application/json");
+        let length = body.len();
+        let answer =
+            format!("HTTP/1.1 {status}\r\n{mime}\r\nContent-Length: {length}\r\n\r\n{body}");
+        let _ = stream.write_all(answer.as_bytes()).await;
+    }
+
+    fn list(&self) -> Value {
+        let containers = locked(&self.containers);
+        let labelled = containers.values().filter(|one| one["Config"]["Labels"] != json!({}));
+        labelled.map(|one| json!({ "Id": one["Id"], "Names": [one["Name"]] })).collect()
+    }
+
+    fn find(&self, asked: &str) -> Option<Value> {
+        let containers = locked(&self.containers);
+        let is = |one: &&Value| one["Id"] == asked || one["Name"] == format!("/{asked}");
+        containers.values().find(is).cloned()
+    }
+}
+
+fn id(number: u8) -> String {
+    format!("{number:064x}")
+}
+
+/// A machine on which a container's first process is the one that the engine tells.
+struct Machine(Fake);
+
+impl World for Machine {
+    fn poller(&self, _: &Target) -> Option<Box<dyn Poller>> {
+        None
+    }
+
+    fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
+        let pid = self.0.find(id).and_then(|one| one["State"]["Pid"].as_i64()).unwrap_or(0);
+        let found = Container {
+            cgroups: Cgroups::default(),
+            main: Instance { pid: i32::try_from(pid).unwrap(), start_time: 1 },
+            started: Moment::default(),
+        };
+        Box::pin(async { Ok(found) })
+    }
+
+    fn ended(&self, _: Instance) -> Later<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn reset<'a>(&'a self, _: &'a Target) -> Later<'a, (Remedied, Responses)> {
+        Box::pin(async { (Remedied::Given, [0; 5]) })
+    }
+
+    fn restart<'a>(&'a self, _: &'a Target) -> Later<'a, Remedied> {
+        Box::pin(async { Remedied::Given })
+    }
+}
+
+/// A follower, and what it tells.
+struct Scene {
+    fake: Fake,
+    folder: tempfile::TempDir,
+    engine: JoinHandle<()>,
+    told: mpsc::Receiver<Done>,
+}
+
+impl Scene {
+    async fn begin(fake: Fake, whom: Whom) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("docker.sock");
+        let engine = fake.serve(&socket);
+        let docker = Docker { engine: Engine::at(socket), whom };
+        let (done, told) = mpsc::channel(64);
+        tokio::spawn(follow(docker, Arc::new(Machine(fake.clone())), done));
+        let scene = Self { fake, folder, engine, told };
+        // A change that is told while nobody listens yet is lost on this engine, which knows no
+        // `since`; on a real one it is not.
+        timeout(Duration::from_secs(5), async {
+            while scene.fake.events.receiver_count() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        scene
+    }
+
+    async fn next(&mut self) -> String {
+        let told = timeout(Duration::from_secs(10), self.told.recv()).await;
+        match told.expect("nothing is told").unwrap() {
+            Done::Found(target) => {
+                let (name, ceiling) = (&target.name, target.ceiling.name());
+                format!("found {name} {} {ceiling}", target.id.instance)
+            }
+            Done::Lost { uid, instance } => format!("lost {uid} {instance}"),
+            Done::Gone(uid) => format!("gone {uid}"),
+            Done::Listed(names) => {
+                let mut names: Vec<_> = names.into_iter().collect();
+                names.sort();
+                format!("listed {}", names.join(" "))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn consents(rung: &str) -> Value {
+    json!({ HEAL_LABEL: rung })
+}
+
+#[tokio::test]
+async fn labelled_containers_come_and_go() {
+    let fake = Fake::new();
+    fake.put(1, "web", 101, &consents("restart"), "start");
+    fake.put(2, "stranger", 102, &json!({}), "start");
+    fake.put(3, "asleep", 0, &consents("soft"), "die");
+    let mut scene = Scene::begin(fake, Whom::Labelled).await;
+    assert_eq!(scene.next().await, "found web 101@1 restart");
+    assert_eq!(scene.next().await, "listed asleep web", "one that does not run is there too");
+
+    scene.fake.put(4, "other", 104, &consents("observe"), "start");
+    assert_eq!(scene.next().await, "found other 104@1 observe");
+    scene.fake.put(1, "web", 0, &consents("restart"), "die");
+    assert_eq!(scene.next().await, "lost web 101@1");
+    scene.fake.put(1, "web", 111, &consents("restart"), "start");
+    assert_eq!(scene.next().await, "found web 111@1 restart", "another life");
+    scene.fake.put(4, "renamed", 104, &consents("observe"), "rename");
+    assert_eq!(scene.next().await, "gone other");
+    assert_eq!(scene.next().await, "found renamed 104@1 observe");
+    scene.fake.tell(2, "stranger", "start");
+    scene.fake.remove(4, "renamed");
+    assert_eq!(scene.next().await, "gone renamed", "and nothing of the stranger");
+}
+
+#[tokio::test]
+async fn a_restart_of_the_engine_is_survived() {
+    let fake = Fake::new();
+    fake.put(1, "web", 101, &consents("restart"), "start");
+    fake.put(2, "other", 102, &consents("soft"), "start");
+    let mut scene = Scene::begin(fake, Whom::Labelled).await;
+    let mut begin = [scene.next().await, scene.next().await];
+    begin.sort();
+    assert_eq!(begin, ["found other 102@1 soft", "found web 101@1 restart"]);
+    assert_eq!(scene.next().await, "listed other web");
+
+    scene.engine.abort();
+    let socket = scene.folder.path().join("docker.sock");
+    std::fs::remove_file(&socket).unwrap();
+    scene.fake.remove(2, "other");
+    scene.fake.put(1, "web", 111, &consents("restart"), "start");
+    sleep(Duration::from_millis(300)).await;
+    scene.engine = scene.fake.serve(&socket);
+    assert_eq!(scene.next().await, "gone other", "it went while nobody told");
+    assert_eq!(scene.next().await, "found web 111@1 restart", "the engine started it again");
+    assert_eq!(scene.next().await, "listed web");
+}
+
+#[tokio::test]
+async fn a_named_container_stays_a_patient_whatever_container_has_its_name() {
+    let watched = Watched {
+        url: "http://localhost:5000".to_owned(),
+        port: 5000,
+        addresses: vec![[127, 0, 0, 1].into()],
+        host: "localhost:5000".to_owned(),
+        ceiling: Rung::Soft,
+        health_path: "/health".to_owned(),
+        heal_path: "/heal".to_owned(),
+        min_confidence: 0.8,
+    };
+    let whom = Whom::Named("web".to_owned(), watched);
+    let mut scene = Scene::begin(Fake::new(), whom).await;
+    scene.fake.put(9, "stranger", 109, &consents("restart"), "start");
+    scene.fake.put(1, "web", 101, &json!({}), "start");
+    assert_eq!(scene.next().await, "found web 101@1 soft", "by the user's consent, no label's");
+    scene.fake.remove(1, "web");
+    assert_eq!(scene.next().await, "lost web 101@1");
+    scene.fake.put(2, "web", 102, &json!({}), "start");
+    assert_eq!(scene.next().await, "found web 102@1 soft");
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_be_asked_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("docker.sock");
+    let ping = || async { Engine::at(socket.clone()).ping().await.unwrap_err().to_string() };
+    let absent = ping().await;
+    assert!(absent.starts_with("no Docker engine listens at /") && absent.contains("start it"));
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(ping().await.starts_with("no Docker engine listens"), "a socket that was left behind");
+    std::fs::remove_file(&socket).unwrap();
+    let fake = Fake::new();
+    let _engine = fake.serve(&socket);
+    let engine = Engine::at(socket.clone());
+    engine.ping().await.unwrap();
+    let unknown = engine.inspect("web").await.unwrap_err();
+    assert!(unknown.to_string().contains("docker ps --all"), "{unknown}");
+}
