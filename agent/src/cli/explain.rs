@@ -55,9 +55,9 @@ pub(super) async fn ask(agent: SocketAddr, path: &str) -> anyhow::Result<(Status
         let status = answer.status();
         anyhow::Ok((status, read(answer.into_body()).await?))
     };
-    asked.await.with_context(|| {
-        format!("no agent answers at {agent}: is it running? --agent says where")
-    })
+    asked
+        .await
+        .with_context(|| format!("no agent answers at {agent}: is it running? --agent says where"))
 }
 
 /// The view as people read it.

@@ -163,7 +163,7 @@ impl Matrix<'_> {
             println!("    {title}: {} rows in {:.0} s", rows.len(), begun.elapsed().as_secs_f64());
         }
         let series = kernel.series.clone();
-        let death = death(&end, &qemu::tail(&console, 400));
+        let death = death(&end, &process::tail(&console, 400));
         let good = problem.is_none();
         Ok(Column { title, series, machine, steps, report, rows, good, death })
     }
