@@ -27,3 +27,24 @@ impl Ready {
         Ok(ExitCode::SUCCESS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::health::hostile::Server;
+
+    async fn told(answer: &str) -> Result<ExitCode, String> {
+        let server = Server::answering(answer).await;
+        Ready { agent: server.address }.run().await.map_err(|error| format!("{error:#}"))
+    }
+
+    #[tokio::test]
+    async fn the_exit_code_tells_and_what_is_pending_is_named() {
+        let ready = told("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n").await;
+        assert_eq!(ready, Ok(ExitCode::SUCCESS));
+        let pending = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 8\r\n\r\none\ntwo\n";
+        assert_eq!(told(pending).await, Err("not ready: one, two".to_owned()));
+        let dead = told("").await.unwrap_err();
+        assert!(dead.starts_with("no agent answers at "), "{dead}");
+    }
+}

@@ -43,6 +43,9 @@ fn play(stage: &Stage<'_>) -> Result<String> {
     let (healing, ended) = stage.until("a remedy, and its good end", LIMIT, || {
         let lines = log(stage)?;
         let find = |message: &str| lines.iter().find(|line| line["message"] == message).cloned();
+        find("watching").context("no patient in the log")?;
+        let sick = |line: &&Value| line["message"] == "verdict" && line["action"] != "no_action";
+        lines.iter().find(sick).context("no verdict in the log but that all is well")?;
         let healing = find("healing").context("no remedy in the log")?;
         let healed =
             |line: &&Value| line["message"] == "treatment ended" && line["outcome"] == "healed";
