@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn scenes_are_chosen_by_parts_of_their_names() {
         assert_eq!(chosen(None).unwrap().len(), SCENES.len());
-        assert_eq!(chosen(Some("imag")).unwrap()[0].name, "images");
-        assert!(chosen(Some("plague")).err().unwrap().to_string().contains("images"));
+        assert_eq!(chosen(Some("soft")).unwrap()[0].name, "watch-soft");
+        assert!(chosen(Some("plague")).err().unwrap().to_string().contains("watch-soft"));
     }
 }
