@@ -2,6 +2,7 @@
 //! knows of their processes.
 use std::{
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -190,7 +191,8 @@ impl Ward {
         let patient = match &self.docker.whom {
             Whom::Labelled => by_labels(&seen),
             Whom::Named(_, watched) => {
-                by_name(&seen, watched.port).map(|(one, obstacle)| named(watched, one, obstacle))
+                let found = by_name(&seen, watched.port, &watched.addresses);
+                found.map(|(one, address, obstacle)| named(watched, one, address, obstacle))
             }
         };
         match patient {
@@ -315,12 +317,17 @@ impl Ward {
 }
 
 /// A container that the user named, at the URL that the user gave.
-fn named(watched: &Watched, container: ContainerRef, no_restart: Option<Obstacle>) -> Patient {
+fn named(
+    watched: &Watched,
+    container: ContainerRef,
+    address: SocketAddr,
+    no_restart: Option<Obstacle>,
+) -> Patient {
     Patient {
         container,
         ceiling: watched.ceiling,
         no_restart,
-        address: watched.addresses.first().map(|&ip| (ip, watched.port).into()),
+        address: Some(address),
         health_path: watched.health_path.clone(),
         heal_path: watched.heal_path.clone(),
         min_confidence: watched.min_confidence,

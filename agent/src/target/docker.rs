@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bollard::models::{ContainerInspectResponse, ContainerState, EndpointSettings};
+use bollard::models::{ContainerInspectResponse, ContainerState, EndpointSettings, PortBinding};
 
 use super::{
     Obstacle, Rung,
@@ -79,7 +79,7 @@ pub enum Absent {
     #[error("the engine tells no id, name or process of it")]
     Incomplete,
     /// The URL leads elsewhere.
-    #[error("port {port} is not its: {}", published(.others))]
+    #[error("the URL's port {port} does not lead into it: {}", published(.others))]
     OtherPort {
         /// The port of the URL.
         port: u16,
@@ -130,21 +130,30 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<Patient, Absent> {
     })
 }
 
-/// Reads one that the user named together with a port of this machine: the consent and the address
-/// are the user's.
+/// Reads one that the user named together with a port of this machine, and addresses of it in the
+/// order of preference: the consent is the user's. Also tells at which of them it is to be talked to.
 ///
 /// # Errors
 /// Why it is not watched, or not yet.
 pub fn by_name(
     seen: &ContainerInspectResponse,
     port: u16,
-) -> Result<(ContainerRef, Option<Obstacle>), Absent> {
+    addresses: &[IpAddr],
+) -> Result<(ContainerRef, SocketAddr, Option<Obstacle>), Absent> {
     let container = running(seen)?;
-    let others = published_ports(seen);
-    if !others.contains(&port) && !of_host_network(seen) {
+    let bindings = bindings(seen);
+    let leads_in = |ip: &&IpAddr| bindings.iter().any(|binding| binding.accepts(**ip, port));
+    // On the host's network every port may be its; most services listen to IPv4 at least.
+    let host = || addresses.iter().min_by_key(|ip| ip.is_ipv6()).filter(|_| of_host_network(seen));
+    let ip = addresses.iter().find(leads_in).or_else(host);
+    let Some(&ip) = ip else {
+        let mut others: Vec<u16> = bindings.iter().map(|binding| binding.port).collect();
+        // Once for each family of addresses.
+        others.sort_unstable();
+        others.dedup();
         return Err(Absent::OtherPort { port, others });
-    }
-    Ok((container, no_restart(seen)))
+    };
+    Ok((container, (ip, port).into(), no_restart(seen)))
 }
 
 fn label<'a>(seen: &'a ContainerInspectResponse, key: &str) -> Option<&'a str> {
@@ -209,17 +218,29 @@ fn tcp(port: &str) -> Option<u16> {
     port.strip_suffix("/tcp")?.parse().ok().filter(|&port| port > 0)
 }
 
-/// Ports of this machine that lead into it.
-fn published_ports(seen: &ContainerInspectResponse) -> Vec<u16> {
+/// A port of this machine that leads into the container.
+struct Binding {
+    /// `None`: every address of both families.
+    ip: Option<IpAddr>,
+    port: u16,
+}
+
+impl Binding {
+    fn accepts(&self, ip: IpAddr, port: u16) -> bool {
+        let at = |own: IpAddr| own == ip || own.is_unspecified() && own.is_ipv4() == ip.is_ipv4();
+        self.port == port && self.ip.is_none_or(at)
+    }
+}
+
+fn bindings(seen: &ContainerInspectResponse) -> Vec<Binding> {
     let all = seen.network_settings.as_ref().and_then(|network| network.ports.as_ref());
-    let bindings = all.into_iter().flatten().filter(|(port, _)| tcp(port).is_some());
-    let bindings = bindings.flat_map(|(_, bindings)| bindings.iter().flatten());
-    let mut ports: Vec<u16> =
-        bindings.filter_map(|binding| binding.host_port.as_ref()?.parse().ok()).collect();
-    // Once for each family of addresses.
-    ports.sort_unstable();
-    ports.dedup();
-    ports
+    let all = all.into_iter().flatten().filter(|(port, _)| tcp(port).is_some());
+    let read = |binding: &PortBinding| {
+        let ip = binding.host_ip.as_deref().filter(|ip| !ip.is_empty());
+        let ip = ip.map(str::parse).transpose().ok()?;
+        Some(Binding { ip, port: binding.host_port.as_ref()?.parse().ok()? })
+    };
+    all.flat_map(|(_, bindings)| bindings.iter().flatten()).filter_map(read).collect()
 }
 
 /// Its address on the first of its networks, by name; none that is this machine's.

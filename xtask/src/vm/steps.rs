@@ -49,6 +49,15 @@ impl Machine {
         }
     }
 
+    /// Counts per CPU take two; the whole agent does not, and is as fast on one, since emulating two
+    /// that change each other's code stops both again and again.
+    pub(super) const fn cpus(self) -> u8 {
+        match self {
+            Self::Agent => 1,
+            Self::Signals | Self::Hybrid | Self::V1 => 2,
+        }
+    }
+
     pub(super) const fn layout(self) -> Layout {
         match self {
             Self::Signals | Self::Agent => Layout::V2,

@@ -16,7 +16,7 @@ pub(super) struct Column {
     pub(super) report: Report,
     pub(super) rows: Vec<Row>,
     pub(super) good: bool,
-    /// How it died before, with two CPUs; then the rest is of a second boot.
+    /// How it died before; then the rest is of a second boot.
     pub(super) death: Option<String>,
 }
 

@@ -1,4 +1,6 @@
 //! Containers as an engine tells of them: one as Docker 26 does, and what may differ from it.
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use serde_json::{Value, from_value, json};
 
 use super::*;
@@ -90,7 +92,7 @@ fn what_does_not_run_is_not_watched() {
     ] {
         let changes = [(place, value)];
         assert_eq!(by_labels(&with(&changes)).unwrap_err(), why, "{place}");
-        assert_eq!(by_name(&with(&changes), 5001).unwrap_err(), why, "{place}");
+        assert_eq!(by_name(&with(&changes), 5001, &LOCAL).unwrap_err(), why, "{place}");
     }
 }
 
@@ -130,16 +132,33 @@ fn swarm_restarts_its_tasks_by_itself() {
     assert_eq!(task.no_restart, Some(Obstacle::SwarmTask));
 }
 
+/// What `localhost` stands for.
+const LOCAL: [IpAddr; 2] = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
+
 #[test]
 fn a_named_container_must_own_the_port() {
-    let (container, no_restart) = by_name(&with(&[]), 5001).unwrap();
+    let (container, address, no_restart) = by_name(&with(&[]), 5001, &LOCAL).unwrap();
     assert_eq!((container.name.as_str(), no_restart), ("patient-app", None));
-    let other = by_name(&with(&[]), 5000).unwrap_err();
-    assert_eq!(other.to_string(), "port 5000 is not its: it publishes 5001");
-    let none = by_name(&with(&[("/NetworkSettings/Ports", json!({ "5000/tcp": null }))]), 5000);
-    assert!(none.unwrap_err().to_string().contains("--publish"));
+    assert_eq!(address.to_string(), "[::1]:5001", "the one asked for first");
+    let other = by_name(&with(&[]), 5000, &LOCAL).unwrap_err();
+    let why = "the URL's port 5000 does not lead into it: it publishes 5001";
+    assert_eq!(other.to_string(), why);
+    let publishing = |bindings: Value| {
+        let ports = json!({ "5000/tcp": bindings });
+        by_name(&with(&[("/NetworkSettings/Ports", ports)]), 5001, &LOCAL)
+    };
+    assert!(publishing(json!(null)).unwrap_err().to_string().contains("--publish"));
+    let at = |ip: &str| {
+        let found = publishing(json!([{ "HostIp": ip, "HostPort": "5001" }]));
+        found.map(|(_, address, _)| address.to_string())
+    };
+    assert_eq!(at("127.0.0.1").unwrap(), "127.0.0.1:5001", "nobody answers at the other");
+    assert_eq!(at("0.0.0.0").unwrap(), "127.0.0.1:5001");
+    assert_eq!(at("").unwrap(), "[::1]:5001");
+    assert!(at("192.0.2.1").is_err() && at("nowhere").is_err(), "another address than the URL's");
     let host = with(&[("/HostConfig/NetworkMode", json!("host"))]);
-    assert!(by_name(&host, 5000).is_ok(), "on the host's network every port may be its");
+    let (_, address, _) = by_name(&host, 5000, &LOCAL).unwrap();
+    assert_eq!(address.to_string(), "127.0.0.1:5000", "on the host's network");
 }
 
 #[test]

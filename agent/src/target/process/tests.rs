@@ -119,6 +119,19 @@ fn strangers_on_one_port_are_listed_and_refused() {
     assert_eq!(found.instance.pid, one.pid());
 }
 
+/// As its process table has it: Docker's helper is known by its name.
+#[test]
+fn a_port_that_leads_into_a_container_is_not_its_helpers() {
+    let folder = tempfile::tempdir().unwrap();
+    let helper = folder.path().join("docker-proxy");
+    std::fs::copy("/bin/sleep", &helper).unwrap();
+    let (socket, port) = listen("127.0.0.1");
+    let _helper = Service::start(socket, &[helper.to_str().unwrap(), "600"]);
+    let error = discover(&Tree::default(), port, &[]).unwrap_err();
+    assert!(matches!(error, DiscoverError::Published(_)), "{error}");
+    assert!(error.to_string().contains(&format!("watch http://localhost:{port} CONTAINER")));
+}
+
 /// Processes `(pid, parent, start)` and the sockets that some of them hold.
 fn main_among(processes: &[(i32, i32, u64)], held: &[(i32, u64)]) -> Option<i32> {
     let stat = |&(pid, parent, start_time): &(i32, i32, u64)| {
