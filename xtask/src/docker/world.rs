@@ -27,8 +27,7 @@ pub(super) fn run(interrupt: &Interrupt, arguments: &[String]) -> Result<()> {
     loop {
         match world.0.try_wait()? {
             Some(status) if status.success() => return Ok(()),
-            // It has said why.
-            Some(_) => bail!("the scenes did not all go as they should"),
+            Some(_) => bail!("not all went as it should: see above"),
             None => interrupt.check()?,
         }
         thread::sleep(Duration::from_millis(50));

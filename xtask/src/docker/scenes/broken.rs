@@ -1,6 +1,6 @@
 //! Set-ups that cannot work: each ends with one sentence that says what to do.
 use std::{
-    fs::Permissions,
+    fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -15,7 +15,7 @@ use crate::docker::{
 
 pub(super) fn setups(stage: &mut Stage<'_>) -> Result<String> {
     let state = tempfile::tempdir()?;
-    std::fs::set_permissions(state.path(), Permissions::from_mode(0o777))?;
+    fs::set_permissions(state.path(), Permissions::from_mode(0o777))?;
     let agent = agent_for_all(stage, state.path())?;
     let watch = ["watch", "http://localhost:5000", "patient-app", "--no-kernel"];
     let follow = ["agent", "--runtime", "docker", "--no-kernel"];
@@ -52,7 +52,7 @@ pub(super) fn setups(stage: &mut Stage<'_>) -> Result<String> {
 /// A copy that others than root can get at: the checkout may lie in root's home.
 fn agent_for_all(stage: &Stage<'_>, folder: &Path) -> Result<PathBuf> {
     let copy = folder.join("paramedic");
-    std::fs::copy(&stage.programs.agent, &copy).context("cannot copy the agent")?;
+    fs::copy(&stage.programs.agent, &copy).context("cannot copy the agent")?;
     Ok(copy)
 }
 

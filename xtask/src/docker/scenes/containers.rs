@@ -1,16 +1,17 @@
 //! All containers of the machine that consent by their labels.
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::watch::{VERIFY, fall_ill, life, traffic};
 use crate::{
     docker::stage::{SOON, Stage},
-    stage::{agent::Agent, http},
+    stage::{
+        agent::{Agent, Line},
+        http,
+    },
 };
-
-/// Long enough for an agent that would act to have acted.
-const IN_PEACE: Duration = Duration::from_secs(6);
 
 pub(super) fn labels(stage: &mut Stage<'_>) -> Result<String> {
     let ill = stage.patient("consents", 5001, &heal("soft"))?;
@@ -30,10 +31,8 @@ pub(super) fn labels(stage: &mut Stage<'_>) -> Result<String> {
     let _traffic = [traffic(&stranger), traffic(&observed)];
     stage.errors(&ill, 8, Duration::from_secs(1))?;
     stage.healed(&agent, "consents", "soft")?;
-    std::thread::sleep(IN_PEACE);
-    let touched = |line: &crate::stage::agent::Line| {
-        line.message() == "healing" && line.text("target") != "consents"
-    };
+    // Ten seconds have passed, in which an agent that would act had acted.
+    let touched = |line: &Line| line.message() == "healing" && line.text("target") != "consents";
     let touched = agent.lines().into_iter().find(touched);
     ensure!(touched.is_none(), "somebody else was touched: {touched:?}");
     ensure!([life(stage, &stranger)?, life(stage, &observed)?] == before, "restarted");
@@ -81,7 +80,7 @@ fn heal(rung: &str) -> [&str; 2] {
     ["--label", label]
 }
 
-fn agent(stage: &Stage<'_>, state: &std::path::Path) -> Result<Agent> {
+fn agent(stage: &Stage<'_>, state: &Path) -> Result<Agent> {
     stage.agent(state, &[&["agent", "--runtime", "docker"][..], &VERIFY].concat())
 }
 
@@ -91,9 +90,8 @@ fn watches(stage: &Stage<'_>, agent: &Agent, wanted: &[(&str, &str)]) -> Result<
         wanted.iter().map(|&(name, ceiling)| (name.to_owned(), ceiling.to_owned())).collect();
     stage.until(&format!("exactly {wanted:?} are watched"), SOON, || {
         let targets = http::get(&format!("{}/api/v1/targets", agent.url))?;
-        let field = |target: &serde_json::Value, field: &str| {
-            target[field].as_str().unwrap_or_default().to_owned()
-        };
+        let field =
+            |target: &Value, field: &str| target[field].as_str().unwrap_or_default().to_owned();
         let found: BTreeMap<_, _> = targets
             .as_array()
             .context("no list of targets")?
@@ -105,6 +103,6 @@ fn watches(stage: &Stage<'_>, agent: &Agent, wanted: &[(&str, &str)]) -> Result<
     })
 }
 
-fn target(agent: &Agent, name: &str) -> Result<serde_json::Value> {
+fn target(agent: &Agent, name: &str) -> Result<Value> {
     http::get(&format!("{}/api/v1/targets/{name}", agent.url))
 }

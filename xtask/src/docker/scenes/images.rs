@@ -74,3 +74,20 @@ fn labelled(stage: &Stage<'_>, image: &str, title: &str) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compose_has_these_images_and_capabilities() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../compose.yaml");
+        let text = fs::read_to_string(file).unwrap();
+        let compose: Value = serde_saphyr::from_str(&text).unwrap();
+        let services = &compose["services"];
+        assert_eq!(services["patient"]["image"], PATIENT);
+        assert_eq!(services["paramedic"]["image"], AGENT);
+        let added: Vec<_> = services["paramedic"]["cap_add"].as_array().unwrap().clone();
+        assert_eq!(added, CAPABILITIES[0]);
+    }
+}
