@@ -37,7 +37,8 @@ enum Image {
 /// import` take them. The date within is SOURCE_DATE_EPOCH, else that of the last commit. Beside each
 /// stands what its binary is made of, as CycloneDX: paramedic-NAME-VERSION.cdx.json.
 ///
-/// Takes some minutes for the first time: everything is linked statically, and so compiled apart.
+/// Takes a quarter of an hour for the first time: everything is linked statically, and so compiled
+/// apart, and each binary is optimized as a whole.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
