@@ -1,10 +1,11 @@
 //! The command line.
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
 use crate::illness::{Illness, Name, Ratio};
+use crate::upstream;
 
 /// A small HTTP service that can fall ill on request: what Paramedic is shown to heal.
 #[derive(Parser, Debug)]
@@ -42,12 +43,31 @@ pub struct Config {
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 
+    /// Serve nothing; ask the one that serves at this port for /healthz instead, and end with 0 if it
+    /// answers, else with 1: for health checks where there is no curl, as in its image.
+    #[arg(long)]
+    check: bool,
+
     /// An illness to start with, with its defaults or with parameters; repeatable.
     #[arg(long, value_name = "NAME[=JSON]", value_parser = parse_illness)]
     pub(crate) illness: Vec<Illness>,
 }
 
 impl Config {
+    /// Whether this is a health check, and no service.
+    #[must_use]
+    pub const fn is_check(&self) -> bool {
+        self.check
+    }
+
+    /// Whether the one that serves here answers.
+    pub async fn is_alive(&self) -> bool {
+        // One that listens everywhere listens here too.
+        let own = self.address.filter(|address| !address.is_unspecified());
+        let address = own.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        upstream::succeeds((address, self.port).into(), "/healthz").await
+    }
+
     /// How long the drain may take.
     pub(crate) const fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)

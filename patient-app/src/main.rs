@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         return ExitCode::from(kill::run(arguments));
     }
     match run(&Config::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("patient-app: {error:#}");
             ExitCode::FAILURE
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: &Config) -> anyhow::Result<()> {
+fn run(config: &Config) -> anyhow::Result<ExitCode> {
     // One thread: hundreds of copies share a machine, and one core answers far more than 10,000
     // requests per second.
     tokio::runtime::Builder::new_current_thread()
@@ -32,7 +32,11 @@ fn run(config: &Config) -> anyhow::Result<()> {
         .block_on(serve(config))
 }
 
-async fn serve(config: &Config) -> anyhow::Result<()> {
+async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+    if config.is_check() {
+        let alive = config.is_alive().await;
+        return Ok(if alive { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let signals = Signals::install().context("installing the signal handlers")?;
     let bound = bind(config)?;
     let address = bound.address();
@@ -44,5 +48,5 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }));
     let drained = bound.serve(signals.requested()).await;
     announce(&json!({ "event": "exit", "drained": drained }));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -18,14 +18,19 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 /// Whether the service at this address gives its data.
 pub(crate) async fn answers(address: SocketAddr) -> bool {
-    timeout(LIMIT, ask(address)).await.is_ok_and(|answer| answer.unwrap_or(false))
+    succeeds(address, "/data").await
 }
 
-async fn ask(address: SocketAddr) -> Option<bool> {
+/// Whether a service answers well and soon.
+pub(crate) async fn succeeds(address: SocketAddr, path: &str) -> bool {
+    timeout(LIMIT, ask(address, path)).await.is_ok_and(|answer| answer.unwrap_or(false))
+}
+
+async fn ask(address: SocketAddr, path: &str) -> Option<bool> {
     let stream = TcpStream::connect(address).await.ok()?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let driver = tokio::spawn(connection);
-    let request = Request::get("/data").header(HOST, "upstream").body(Empty::<Bytes>::new());
+    let request = Request::get(path).header(HOST, "upstream").body(Empty::<Bytes>::new());
     let answer = sender.send_request(request.ok()?).await.ok()?;
     let good = answer.status().is_success();
     // Read to the end, since closing on unread bytes would be a reset.

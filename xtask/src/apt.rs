@@ -7,17 +7,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process;
 
 /// Some 150 MB.
 pub(crate) const DOWNLOAD: Duration = Duration::from_secs(600);
 
-/// Debian 12, which has everything that is asked for.
+/// Debian 12, which has nearly everything that is asked for.
+const RELEASE: &str = "bookworm";
 const SOURCES: &str = "\
-deb [signed-by=KEYRING] http://deb.debian.org/debian bookworm main
-deb [signed-by=KEYRING] http://deb.debian.org/debian-security bookworm-security main
+deb [signed-by=KEYRING] http://deb.debian.org/debian RELEASE main
+deb [signed-by=KEYRING] http://deb.debian.org/debian-security RELEASE-security main
 ";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -38,30 +39,44 @@ impl Apt {
         folder: &Path,
         act: impl Fn(&Self) -> Result<T>,
     ) -> Result<T> {
-        for program in ["apt-get", "apt-cache", "dpkg"] {
-            if process::on_path(program).is_none() {
-                bail!("without {program} Debian's packages cannot be unpacked");
-            }
-        }
-        let after = |error: anyhow::Error, apt: Self| {
+        check_programs()?;
+        let after = |error: anyhow::Error, apt: &Self| {
             eprintln!("    {error:#}");
-            apt.update()?;
-            act(&apt)
+            apt.updated(&act)
         };
         let own = Self::Private { state: folder.join("own"), sources: None };
-        act(&Self::Shared).or_else(|error| after(error, own)).or_else(|error| {
+        act(&Self::Shared).or_else(|error| after(error, &own)).or_else(|error| {
             if !Path::new(KEYRING).exists() {
                 return Err(error);
             }
-            after(error, Self::debian(folder)?)
+            after(error, &Self::debian(folder, RELEASE)?)
         })
     }
 
-    fn debian(folder: &Path) -> Result<Self> {
-        let state = folder.join("debian");
+    /// Does something with the lists of one release of Debian, whichever this machine has; where it
+    /// cannot be done with those fetched before, with new ones.
+    pub(crate) fn of_release<T>(
+        folder: &Path,
+        release: &str,
+        act: impl Fn(&Self) -> Result<T>,
+    ) -> Result<T> {
+        check_programs()?;
+        ensure!(Path::new(KEYRING).exists(), "no {KEYRING}: install debian-archive-keyring");
+        let apt = Self::debian(folder, release)?;
+        act(&apt).or_else(|_| apt.updated(&act))
+    }
+
+    fn updated<T>(&self, act: impl Fn(&Self) -> Result<T>) -> Result<T> {
+        self.update()?;
+        act(self)
+    }
+
+    fn debian(folder: &Path, release: &str) -> Result<Self> {
+        let state = folder.join(release);
         let sources = state.join("sources.list");
+        let text = SOURCES.replace("KEYRING", KEYRING).replace("RELEASE", release);
         fs::create_dir_all(&state)
-            .and_then(|()| fs::write(&sources, SOURCES.replace("KEYRING", KEYRING)))
+            .and_then(|()| fs::write(&sources, text))
             .with_context(|| format!("cannot write {}", sources.display()))?;
         Ok(Self::Private { state, sources: Some(sources) })
     }
@@ -103,4 +118,13 @@ impl Apt {
         let mut update = self.command("apt-get");
         process::run_within("fetch Debian's package lists", DOWNLOAD, update.arg("update"))
     }
+}
+
+fn check_programs() -> Result<()> {
+    for program in ["apt-get", "apt-cache", "dpkg"] {
+        if process::on_path(program).is_none() {
+            bail!("without {program} Debian's packages cannot be unpacked");
+        }
+    }
+    Ok(())
 }

@@ -11,6 +11,8 @@ mod apt;
 mod bench;
 mod build_ebpf;
 mod demo;
+mod docker;
+mod dynamic;
 mod e2e;
 mod ebpf;
 mod image;
@@ -40,6 +42,7 @@ enum Task {
     Train(train::Args),
     Bench(bench::Args),
     E2e(e2e::Args),
+    Docker(docker::Args),
     Vm(vm::Args),
 }
 
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Train(args) => train::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
         Task::E2e(args) => e2e::run(&workspace, &args),
+        Task::Docker(args) => docker::run(&workspace, &args),
         Task::Vm(args) => vm::run(&workspace, &args),
     });
     match done {

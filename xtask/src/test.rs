@@ -1,8 +1,8 @@
 //! `cargo xtask test`: everything that must hold before a change is merged, as one command.
 //!
 //! Nothing is skipped silently: what a machine cannot do fails, and the things that may stay
-//! undone (the privileged tests and the other kernels where they were left out by request, the
-//! advisories where their database is out of reach, the overlays without kubectl) are named in the
+//! undone (the privileged tests, Docker's engine and the other kernels where they were left out by
+//! request, the advisories where their database is out of reach, the overlays without kubectl) are named in the
 //! summary. Every step compiles with one profile, so that the large dependencies are built once.
 use std::{
     process::Command,
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build_ebpf, demo, process, stage::Programs, vm, workspace::Workspace};
+use crate::{build_ebpf, demo, docker, process, stage::Programs, vm, workspace::Workspace};
 use suite::Tests;
 use summary::{Outcome, Report};
 
@@ -44,22 +44,28 @@ mod workflows;
 ///   guides       the commands in README.md and docs/ that are tagged as runnable
 ///   browser      the status page in headless Chromium (Debian's package, unpacked below target/ if
 ///                none is installed)
+///   docker       images, Docker mode and compose.yaml on a real Docker engine that is brought along, as
+///                `cargo xtask docker`
 ///   vm           the privileged tests and the demo's scenes on other kernels, in virtual machines, as
 ///                `cargo xtask vm`
 ///
 /// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) and the demo load eBPF
 /// programs and make cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access
-/// to the cgroups. Without these rights they fail; --unprivileged leaves them out. The virtual
-/// machines need none; --no-vm leaves them out, and --no-browser the browser.
+/// to the cgroups; Docker's engine needs root. Without these rights they fail; --unprivileged leaves
+/// them out. The virtual machines need none; --no-vm leaves them out, --no-docker the engine, and
+/// --no-browser the browser.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Leave out what needs rights in the kernel: the test binaries `kernel` and `live`, the demo
+    /// Leave out what needs rights in the kernel: the test binaries `kernel` and `live`, the demo, Docker
     #[arg(long)]
     unprivileged: bool,
     /// Leave out the virtual machines with other kernels
     #[arg(long)]
     no_vm: bool,
+    /// Leave out Docker's engine
+    #[arg(long)]
+    no_docker: bool,
     /// Leave out the status page in a browser
     #[arg(long)]
     no_browser: bool,
@@ -96,6 +102,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     step("observability", &|| passed(observability::run(workspace, tests)));
     step("guides", &|| passed(guides::run(workspace)));
     step("browser", &|| in_a_browser(workspace, !args.no_browser));
+    step("docker", &|| on_an_engine(workspace, tests, !args.no_docker));
     step("vm", &|| other_kernels(workspace, !args.no_vm));
     println!("\n{report}");
     match report.failed().as_slice() {
@@ -142,6 +149,16 @@ fn in_a_browser(workspace: &Workspace, wanted: bool) -> Result<Outcome> {
         return Ok(Outcome::NotChecked("not opened: --no-browser".to_owned()));
     }
     passed(browser::run(workspace))
+}
+
+fn on_an_engine(workspace: &Workspace, tests: Tests, wanted: bool) -> Result<Outcome> {
+    if !wanted {
+        return Ok(Outcome::NotChecked("not started: --no-docker".to_owned()));
+    }
+    if !tests.privileged {
+        return Ok(Outcome::NotChecked("not started: --unprivileged".to_owned()));
+    }
+    passed(docker::run(workspace, &docker::Args::default()))
 }
 
 fn other_kernels(workspace: &Workspace, wanted: bool) -> Result<Outcome> {

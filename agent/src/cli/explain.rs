@@ -4,6 +4,7 @@ use std::{net::SocketAddr, process::ExitCode};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use hyper::StatusCode;
 use serde_json::Value;
 
 use crate::signal::health::{Connection, Endpoint, read};
@@ -29,19 +30,7 @@ pub(super) struct Explain {
 impl Explain {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let path = format!("/api/v1/targets/{}", self.target);
-        let host = self.agent.to_string();
-        let endpoint = Endpoint::new(self.agent, &host, &path)
-            .with_context(|| format!("{:?} cannot be the name of a target", self.target))?;
-        let asked = async {
-            let mut connection = Connection::open(self.agent).await?;
-            let request = endpoint.request().body(http_body_util::Full::default());
-            let answer = connection.send(request.unwrap_or_default()).await?;
-            let status = answer.status();
-            anyhow::Ok((status, read(answer.into_body()).await?))
-        };
-        let (status, body) = asked.await.with_context(|| {
-            format!("no agent answers at {}: is it running? --agent says where", self.agent)
-        })?;
+        let (status, body) = ask(self.agent, &path).await?;
         if !status.is_success() {
             bail!("{}", String::from_utf8_lossy(&body).trim());
         }
@@ -53,6 +42,22 @@ impl Explain {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What an agent answers to `GET path`.
+pub(super) async fn ask(agent: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+    let endpoint = Endpoint::new(agent, &agent.to_string(), path)
+        .with_context(|| format!("{path:?} cannot be asked for"))?;
+    let asked = async {
+        let mut connection = Connection::open(agent).await?;
+        let request = endpoint.request().body(http_body_util::Full::default());
+        let answer = connection.send(request.unwrap_or_default()).await?;
+        let status = answer.status();
+        anyhow::Ok((status, read(answer.into_body()).await?))
+    };
+    asked
+        .await
+        .with_context(|| format!("no agent answers at {agent}: is it running? --agent says where"))
 }
 
 /// The view as people read it.

@@ -7,6 +7,7 @@ mod explain;
 mod incidents;
 pub mod logging;
 mod metrics_api;
+mod ready;
 mod record;
 mod replay;
 mod rung;
@@ -46,6 +47,7 @@ enum Command {
     MetricsApi(metrics_api::ServeMetrics),
     Explain(explain::Explain),
     Top(top::Top),
+    Ready(ready::Ready),
     Check(check::Check),
     Incidents(incidents::Incidents),
     Replay(replay::Replay),
@@ -72,6 +74,7 @@ impl Cli {
             Command::MetricsApi(metrics_api) => metrics_api.run().await,
             Command::Explain(explain) => explain.run().await,
             Command::Top(top) => top.run().await,
+            Command::Ready(ready) => ready.run().await,
             Command::Check(check) => check.run(),
             Command::Incidents(incidents) => incidents.run(),
             Command::Replay(replay) => replay.run(),

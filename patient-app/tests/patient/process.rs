@@ -111,6 +111,22 @@ async fn every_request_is_one_line_of_json() {
 }
 
 #[tokio::test]
+async fn a_health_check_asks_the_one_that_serves() {
+    let process = Process::start(&["--log", "off"]).await;
+    let check = async |port: u16| {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_patient-app"));
+        check.arg("--check").env("PORT", port.to_string()).env_remove("ADDRESS");
+        within(check.status()).await.unwrap().code()
+    };
+    let port = process.client.port();
+    assert_eq!(check(port).await, Some(0));
+    process.client.post("/illness/stuck", r#"{"healthz":true}"#).await;
+    assert_eq!(check(port).await, Some(1), "it is stuck");
+    // Nobody may listen there.
+    assert_eq!(check(1).await, Some(1), "nobody is there");
+}
+
+#[tokio::test]
 async fn a_request_under_way_is_finished_after_sigterm() {
     let slow = r#"slow={"milliseconds":700}"#;
     let mut process =

@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: nine short scenes on the real kernel, each with a fresh patient in its own
 //! cgroup and the agent beside it.
 mod scenes;
-mod story;
+pub(crate) mod story;
 
 use std::{
     io::IsTerminal,

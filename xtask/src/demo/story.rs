@@ -60,7 +60,7 @@ fn in_words(line: &Line) -> Option<String> {
             format!("not healed, gate {}: {}", line.text("gate"), line.text("reason"))
         }
         message if line.text("level") == "WARN" || line.text("level") == "ERROR" => {
-            format!("{message} {}", line.text("error"))
+            format!("{message} {}{}", line.text("error"), line.text("why"))
         }
         _ => return None,
     })

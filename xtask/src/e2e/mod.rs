@@ -10,7 +10,7 @@ mod objects;
 mod patient;
 mod prometheus;
 mod proxy;
-mod report;
+pub(crate) mod report;
 mod scenes;
 mod stage;
 

@@ -16,10 +16,10 @@ pub(super) struct Verdict {
 
 /// All results so far.
 #[derive(Debug, Default)]
-pub(super) struct Report(Vec<Verdict>);
+pub(crate) struct Report(Vec<Verdict>);
 
 impl Report {
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         name: &'static str,
         took: Duration,
@@ -31,7 +31,7 @@ impl Report {
         self.0.push(Verdict { name, pass, seconds, seen });
     }
 
-    pub(super) fn failed(&self) -> Vec<&'static str> {
+    pub(crate) fn failed(&self) -> Vec<&'static str> {
         self.0.iter().filter(|verdict| !verdict.pass).map(|verdict| verdict.name).collect()
     }
 

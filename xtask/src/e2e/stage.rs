@@ -57,19 +57,7 @@ impl<'a> Stage<'a> {
         limit: Duration,
         look: impl Fn() -> Result<T>,
     ) -> Result<T> {
-        let deadline = Instant::now() + limit;
-        loop {
-            self.interrupt.check()?;
-            match look() {
-                Ok(found) => return Ok(found),
-                Err(instead) if Instant::now() >= deadline => {
-                    return Err(
-                        instead.context(format!("not within {} s: {what}", limit.as_secs()))
-                    );
-                }
-                Err(_) => thread::sleep(PAUSE),
-            }
-        }
+        self.interrupt.until(what, limit, PAUSE, look)
     }
 
     /// Looks for a while whether something stays as it is.

@@ -3,7 +3,7 @@
 //! `index.json` and `manifest.json` lead to the same blobs.
 use std::{collections::BTreeMap, env::consts::ARCH, fmt::Write as _};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -16,6 +16,7 @@ pub(super) struct Content {
     pub(super) reference: String,
     pub(super) tag: &'static str,
     pub(super) title: String,
+    pub(super) description: &'static str,
     pub(super) entrypoint: String,
     /// Uid and gid: a name could not be told from root without looking into the image.
     pub(super) user: &'static str,
@@ -24,18 +25,25 @@ pub(super) struct Content {
     pub(super) layer: Vec<u8>,
 }
 
+/// Where an image comes from, as its labels tell.
+pub(super) struct Origin {
+    /// As in RFC 3339.
+    pub(super) created: String,
+    /// The commit, where there is one.
+    pub(super) revision: Option<String>,
+}
+
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// The archive's bytes. `created` is in seconds since 1970.
-pub(super) fn write(content: &Content, created: i64) -> Result<Vec<u8>> {
-    let created = jiff::Timestamp::from_second(created).context("no such date")?.to_string();
+/// The archive's bytes.
+pub(super) fn write(content: &Content, origin: &Origin) -> Result<Vec<u8>> {
     let mut blobs = Blobs::default();
     let layer = blobs.add(LAYER, content.layer.clone());
     // Not compressed: the digest of the blob is that of its content.
-    let config = blobs.add_json(CONFIG, &config(content, &created, &layer.digest))?;
+    let config = blobs.add_json(CONFIG, &config(content, origin, &layer.digest))?;
     let (config_path, layer_path) = (config.path(), layer.path());
     let manifest = json!({
         "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer],
@@ -44,7 +52,7 @@ pub(super) fn write(content: &Content, created: i64) -> Result<Vec<u8>> {
     manifest.platform = Some(json!({ "architecture": architecture(), "os": "linux" }));
     manifest.annotations = Some(json!({
         "io.containerd.image.name": content.reference,
-        "org.opencontainers.image.created": created,
+        "org.opencontainers.image.created": origin.created,
         "org.opencontainers.image.ref.name": content.tag,
     }));
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest] });
@@ -52,8 +60,8 @@ pub(super) fn write(content: &Content, created: i64) -> Result<Vec<u8>> {
         "Config": config_path, "RepoTags": [content.reference], "Layers": [layer_path],
     }]);
     let layout = json!({ "imageLayoutVersion": "1.0.0" });
-    let mut entries = vec![Entry::folder("blobs"), Entry::folder("blobs/sha256")];
-    entries.extend(blobs.0.iter().map(|(path, bytes)| Entry::file(path, bytes)));
+    let mut entries: Vec<_> =
+        blobs.0.iter().map(|(path, bytes)| Entry::file(path, bytes)).collect();
     for (path, value) in
         [("index.json", index), ("manifest.json", for_docker), ("oci-layout", layout)]
     {
@@ -62,10 +70,11 @@ pub(super) fn write(content: &Content, created: i64) -> Result<Vec<u8>> {
     layer::write(entries)
 }
 
-fn config(content: &Content, created: &str, diff_id: &str) -> Value {
+/// What a runtime is told. `diff_id` is the layer's digest.
+pub(super) fn config(content: &Content, origin: &Origin, diff_id: &str) -> Value {
     let port = format!("{}/tcp", content.port);
     json!({
-        "created": created,
+        "created": origin.created,
         "architecture": architecture(),
         "os": "linux",
         "config": {
@@ -75,16 +84,26 @@ fn config(content: &Content, created: &str, diff_id: &str) -> Value {
             "Env": ["PATH=/:/bin"],
             "Entrypoint": [content.entrypoint],
             "WorkingDir": "/",
-            "Labels": {
-                "org.opencontainers.image.title": content.title,
-                "org.opencontainers.image.version": content.tag,
-                "org.opencontainers.image.created": created,
-                "org.opencontainers.image.licenses": env!("CARGO_PKG_LICENSE"),
-            },
+            "Labels": labels(content, origin),
         },
         "rootfs": { "type": "layers", "diff_ids": [diff_id] },
-        "history": [{ "created": created, "created_by": "cargo xtask image" }],
+        "history": [{ "created": origin.created, "created_by": "cargo xtask image" }],
     })
+}
+
+fn labels(content: &Content, origin: &Origin) -> Value {
+    let labels = [
+        ("title", Some(content.title.as_str())),
+        ("description", Some(content.description)),
+        ("version", Some(content.tag)),
+        ("licenses", Some(env!("CARGO_PKG_LICENSE"))),
+        ("created", Some(origin.created.as_str())),
+        ("revision", origin.revision.as_deref()),
+    ];
+    let known = |(name, value): (&str, Option<&str>)| {
+        Some((format!("org.opencontainers.image.{name}"), value?.into()))
+    };
+    Value::Object(labels.into_iter().filter_map(known).collect())
 }
 
 /// This machine's architecture as images call it.

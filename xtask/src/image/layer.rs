@@ -1,8 +1,10 @@
 //! The one layer of an image: a tar archive of its root, the same bytes for the same files.
+use std::{collections::BTreeMap, path::Path};
+
 use anyhow::{Context, Result};
 use tar::{EntryType, Header};
 
-/// One file, folder or link; paths are relative to the root.
+/// One file or link, or a folder above them; paths are relative to the root.
 pub(super) struct Entry {
     path: String,
     kind: EntryType,
@@ -23,8 +25,8 @@ impl Entry {
         Self { path: path.to_owned(), kind: EntryType::Regular, mode: 0o644, bytes, target: None }
     }
 
-    pub(super) fn folder(path: &str) -> Self {
-        Self { kind: EntryType::Directory, mode: 0o755, ..Self::file(&format!("{path}/"), &[]) }
+    fn folder(path: &str) -> Self {
+        Self { kind: EntryType::Directory, mode: 0o755, ..Self::file(path, &[]) }
     }
 
     pub(super) fn link(path: &str, target: &'static str) -> Self {
@@ -33,12 +35,22 @@ impl Entry {
     }
 }
 
-/// The archive, sorted by path, all of it root's and of the year 1970.
-pub(super) fn write(mut entries: Vec<Entry>) -> Result<Vec<u8>> {
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut tar = tar::Builder::new(Vec::new());
+/// The archive, sorted by path, each folder before what is in it, all of it root's and of the year
+/// 1970.
+pub(super) fn write(entries: Vec<Entry>) -> Result<Vec<u8>> {
+    let mut sorted = BTreeMap::new();
     for entry in entries {
-        let shown = || format!("cannot put {} into an archive", entry.path);
+        for folder in Path::new(&entry.path).ancestors().skip(1) {
+            let path = format!("{}/", folder.display());
+            if path != "/" {
+                sorted.entry(path.clone()).or_insert_with(|| Entry::folder(&path));
+            }
+        }
+        sorted.insert(entry.path.clone(), entry);
+    }
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, entry) in sorted {
+        let shown = || format!("cannot put {path} into an archive");
         let mut header = Header::new_ustar();
         header.set_entry_type(entry.kind);
         header.set_mode(entry.mode);
@@ -49,7 +61,7 @@ pub(super) fn write(mut entries: Vec<Entry>) -> Result<Vec<u8>> {
         if let Some(target) = entry.target {
             header.set_link_name(target).with_context(shown)?;
         }
-        tar.append_data(&mut header, &entry.path, entry.bytes.as_slice()).with_context(shown)?;
+        tar.append_data(&mut header, &path, entry.bytes.as_slice()).with_context(shown)?;
     }
     tar.into_inner().context("cannot end an archive")
 }

@@ -3,15 +3,23 @@
 //!
 //! Each holds one self-contained binary: what is not in the image cannot be out of date, and cannot
 //! be run by whoever gets in. The same checkout gives the same bytes.
-use std::{env::consts::ARCH, fs, path::PathBuf, process::Command};
+use std::{
+    env::consts::ARCH,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
-use self::layer::Entry;
-use crate::{build_ebpf, process, workspace::Workspace};
+use self::{archive::Origin, layer::Entry};
+use crate::{build_ebpf, dynamic, process, workspace::Workspace};
 
 mod archive;
+#[cfg(test)]
+mod dockerfile;
 mod layer;
+mod sbom;
 
 /// What is built, and what the manifests name: `docker.io/paramedic/NAME:VERSION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -26,15 +34,20 @@ enum Image {
 ///
 /// Writes target/images/paramedic-NAME-VERSION.tar: from-scratch images of self-contained binaries,
 /// for this machine's architecture, as `docker load`, `kind load image-archive` and `ctr images
-/// import` take them. The date within is SOURCE_DATE_EPOCH, else that of the last commit.
+/// import` take them. The date within is SOURCE_DATE_EPOCH, else that of the last commit. Beside each
+/// stands what its binary is made of, as CycloneDX: paramedic-NAME-VERSION.cdx.json.
 ///
-/// Takes some minutes for the first time: everything is linked statically, and so compiled apart.
+/// Takes a quarter of an hour for the first time: everything is linked statically, and so compiled
+/// apart, and each binary is optimized as a whole.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Which images [default: both]
     #[arg(value_enum)]
     images: Vec<Image>,
+    /// Write the files of each image into DIR/NAME, and no archive: for the Dockerfile
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
 }
 
 /// Builds the binaries, writes the archives, and says how to load them.
@@ -47,22 +60,62 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         build_ebpf::run(workspace, &build_ebpf::Args {})?;
     }
     let binaries = compile(workspace, images)?;
-    let created = created(workspace)?;
-    let folder = workspace.target.join("images");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let mut files = Vec::new();
-    for image in images {
-        let binary = binaries.join(image.binary());
-        let binary =
-            fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
-        let bytes = archive::write(&image.content(&binary)?, created)?;
-        let file = folder.join(image.file());
-        fs::write(&file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
-        println!("{}: {}, {} bytes", file.display(), image.reference(), bytes.len());
-        files.push(file);
+    if let Some(root) = &args.root {
+        for image in images {
+            let binary = read(&binaries.join(image.binary()))?;
+            image.unpack(&image.content(&binary, Vec::new())?, root)?;
+        }
+        return Ok(());
     }
+    let origin = origin(workspace)?;
+    let folder = workspace.target.join("images");
+    let write = |image: &Image| {
+        let binary = read(&binaries.join(image.binary()))?;
+        let archive = archive::write(&image.content(&binary, Vec::new())?, &origin)?;
+        image.check(archive.len())?;
+        let sbom = sbom::of(workspace, *image, &binary, &origin.created)?;
+        let file = folder.join(image.file("cdx.json"));
+        put(&file, &serde_json::to_vec_pretty(&sbom)?)?;
+        println!("{}: what the binary is made of", file.display());
+        image.put(&archive, &folder)
+    };
+    let files = images.iter().map(write).collect::<Result<Vec<_>>>()?;
     print!("{}", how_to_load(&files));
     Ok(())
+}
+
+/// Writes both archives into the folder, of ordinary builds: for tests, which have those already.
+/// The images differ from what is shipped in the binary and its shared libraries alone.
+pub(crate) fn of_programs(
+    workspace: &Workspace,
+    folder: &Path,
+    agent: &Path,
+    patient: &Path,
+) -> Result<[PathBuf; 2]> {
+    let origin = origin(workspace)?;
+    let scratch = tempfile::tempdir().context("no temporary folder")?;
+    let write = |image: Image, program| {
+        let libraries = dynamic::libraries([program])?;
+        let entry = |path: &PathBuf| {
+            let place = path.strip_prefix("/")?.to_str().context("a library without a name")?;
+            Ok(Entry::executable(place, &read(path)?))
+        };
+        let others = libraries.iter().map(entry).collect::<Result<Vec<_>>>()?;
+        let binary = read(&dynamic::strip(program, scratch.path())?)?;
+        image.put(&archive::write(&image.content(&binary, others)?, &origin)?, folder)
+    };
+    Ok([write(Image::Agent, agent)?, write(Image::Patient, patient)?])
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// Writes a file, and the folder that it is in.
+fn put(file: &Path, bytes: &[u8]) -> Result<()> {
+    fs::create_dir_all(file.parent().unwrap_or(Path::new("/")))
+        .and_then(|()| fs::write(file, bytes))
+        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 impl Image {
@@ -85,8 +138,28 @@ impl Image {
         self.package()
     }
 
-    fn file(self) -> String {
-        format!("paramedic-{}-{VERSION}.tar", self.name())
+    /// As the package has it.
+    const fn description(self) -> &'static str {
+        match self {
+            Self::Agent => {
+                "The first responder on every node: watches, decides, heals, verifies, explains"
+            }
+            Self::Patient => {
+                "Paramedic's demo workload: a small HTTP service with injectable illnesses"
+            }
+        }
+    }
+
+    /// What its archive may have: every node pulls it.
+    const fn limit(self) -> usize {
+        match self {
+            Self::Agent => 30_000_000,
+            Self::Patient => 10_000_000,
+        }
+    }
+
+    fn file(self, ending: &str) -> String {
+        format!("paramedic-{}-{VERSION}.{ending}", self.name())
     }
 
     /// As the manifests name it.
@@ -94,28 +167,61 @@ impl Image {
         format!("docker.io/paramedic/{}:{VERSION}", self.name())
     }
 
-    fn content(self, binary: &[u8]) -> Result<archive::Content> {
-        let mut entries = vec![Entry::executable(self.binary(), binary)];
+    /// Of the binary and what else it needs in order to run.
+    fn content(self, binary: &[u8], others: Vec<Entry>) -> Result<archive::Content> {
+        let mut entries = others;
+        entries.push(Entry::executable(self.binary(), binary));
         let (user, passwd, port) = match self {
             // Root without capabilities but those that the manifest grants.
             Self::Agent => ("0:0", "root:x:0:0:root:/:/nologin\n", 9100),
             Self::Patient => {
-                entries.push(Entry::folder("bin"));
                 entries.push(Entry::link("bin/kill", "/patient-app"));
                 ("10001:10001", "patient:x:10001:10001:patient:/:/nologin\n", 5000)
             }
         };
-        entries.push(Entry::folder("etc"));
         entries.push(Entry::file("etc/passwd", passwd.as_bytes()));
         Ok(archive::Content {
             reference: self.reference(),
             tag: VERSION,
             title: format!("Paramedic: {}", self.name()),
+            description: self.description(),
             entrypoint: format!("/{}", self.binary()),
             user,
             port,
             layer: layer::write(entries)?,
         })
+    }
+
+    fn check(self, bytes: usize) -> Result<()> {
+        let (name, limit) = (self.name(), self.limit());
+        ensure!(
+            bytes <= limit,
+            "the image of {name} has {bytes} bytes, and may have {limit}: look what has grown \
+             (CARGO_PROFILE_IMAGE_STRIP=none, then nm --size-sort)"
+        );
+        Ok(())
+    }
+
+    /// Puts the archive into the folder.
+    fn put(self, archive: &[u8], folder: &Path) -> Result<PathBuf> {
+        let file = folder.join(self.file("tar"));
+        put(&file, archive)?;
+        println!("{}: {}, {} bytes", file.display(), self.reference(), archive.len());
+        Ok(file)
+    }
+
+    /// Puts what is in the image below the folder, which must have no such image yet.
+    fn unpack(self, content: &archive::Content, folder: &Path) -> Result<()> {
+        self.check(content.layer.len())?;
+        let root = folder.join(self.name());
+        if root.exists() {
+            bail!("{} is there already", root.display());
+        }
+        tar::Archive::new(content.layer.as_slice())
+            .unpack(&root)
+            .with_context(|| format!("cannot write {}", root.display()))?;
+        println!("{}: what is in {}", root.display(), self.reference());
+        Ok(())
     }
 }
 
@@ -159,7 +265,18 @@ const RELOCATIONS: &str = "-Clink-arg=-Wl,-z,pack-relative-relocs";
 /// The cargo profile for images.
 const PROFILE: &str = "image";
 
-/// The date that the images carry, in seconds since 1970.
+/// What the labels say of where the images come from.
+fn origin(workspace: &Workspace) -> Result<Origin> {
+    let created = jiff::Timestamp::from_second(created(workspace)?).context("no such date")?;
+    let mut git = Command::new("git");
+    // No tag is looked for: the whole hash, with `-dirty` where files differ from the commit.
+    git.args(["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]);
+    // Without git there is a date at least.
+    let revision = process::capture(git.current_dir(&workspace.root)).ok();
+    Ok(Origin { created: created.to_string(), revision })
+}
+
+/// In seconds since 1970.
 fn created(workspace: &Workspace) -> Result<i64> {
     if let Ok(date) = std::env::var("SOURCE_DATE_EPOCH") {
         return date.parse().with_context(|| format!("SOURCE_DATE_EPOCH={date} is no number"));
@@ -173,9 +290,13 @@ fn created(workspace: &Workspace) -> Result<i64> {
 
 /// What to type where a cluster does not have the images.
 pub(crate) fn how_to_get(workspace: &Workspace) -> String {
-    let folder = workspace.target.join("images");
-    let files = [Image::Agent, Image::Patient].map(|image| folder.join(image.file()));
+    let files = archives(&workspace.target.join("images"));
     format!("\n  cargo xtask image\n{}", how_to_load(&files))
+}
+
+/// Both archives in the folder, whether they are there or not.
+pub(crate) fn archives(folder: &Path) -> [PathBuf; 2] {
+    [Image::Agent, Image::Patient].map(|image| folder.join(image.file("tar")))
 }
 
 /// The commands for those who run a cluster by one of the three.

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, io::Read as _};
+use std::{collections::BTreeMap, io::Read as _, os::unix::fs::PermissionsExt as _};
 
 use serde_json::Value;
 
@@ -7,7 +7,8 @@ use super::*;
 type Files = BTreeMap<String, Vec<u8>>;
 
 fn built(image: Image) -> Vec<u8> {
-    archive::write(&image.content(b"\x7fELF").unwrap(), 1_700_000_000).unwrap()
+    let origin = Origin { created: "2023-11-14T22:13:20Z".into(), revision: Some("c0ffee".into()) };
+    archive::write(&image.content(b"\x7fELF", Vec::new()).unwrap(), &origin).unwrap()
 }
 
 /// The files of an archive, whose entries must be anonymous and in order.
@@ -102,10 +103,81 @@ fn the_patient_is_not_root_and_brings_a_kill() {
 }
 
 #[test]
+fn labels_tell_what_it_is_and_where_it_comes_from() {
+    for (image, package) in [(Image::Agent, "agent"), (Image::Patient, "patient-app")] {
+        let (config, _) = config_and_root(image);
+        let label = |name| &config["config"]["Labels"][format!("org.opencontainers.image.{name}")];
+        assert_eq!(label("version"), VERSION);
+        assert_eq!(label("licenses"), "Apache-2.0");
+        assert_eq!(label("revision"), "c0ffee");
+        assert_eq!(label("created"), &config["created"]);
+        let file = Workspace::find().unwrap().root.join(package).join("Cargo.toml");
+        let description = format!("\ndescription = {}\n", label("description"));
+        assert!(fs::read_to_string(file).unwrap().contains(&description), "{description}");
+    }
+}
+
+#[test]
+fn without_a_commit_no_revision_is_made_up() {
+    let content = Image::Agent.content(b"", Vec::new()).unwrap();
+    let origin = Origin { created: "1970-01-01T00:00:00Z".into(), revision: None };
+    let labels = &archive::config(&content, &origin, "")["config"]["Labels"];
+    assert_eq!(labels.as_object().unwrap().len(), 5, "{labels}");
+}
+
+#[test]
+fn the_revision_is_a_whole_hash() {
+    let origin = origin(&Workspace::find().unwrap()).unwrap();
+    let revision = origin.revision.unwrap();
+    let hash = revision.strip_suffix("-dirty").unwrap_or(&revision);
+    assert!(hash.len() == 40 && hash.bytes().all(|b| b.is_ascii_hexdigit()), "{revision}");
+}
+
+#[test]
+fn an_image_that_is_too_large_is_refused() {
+    for (image, limit) in [(Image::Agent, 30_000_000), (Image::Patient, 10_000_000)] {
+        image.check(limit).unwrap();
+        let error = image.check(limit + 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("{} bytes, and may have {limit}", limit + 1)), "{error}");
+    }
+}
+
+#[test]
+fn a_root_folder_holds_what_the_image_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = Image::Patient.content(b"\x7fELF", Vec::new()).unwrap();
+    Image::Patient.unpack(&content, folder.path()).unwrap();
+    let root = folder.path().join("patient");
+    assert_eq!(fs::read_link(root.join("bin/kill")).unwrap(), Path::new("/patient-app"));
+    assert_eq!(fs::read(root.join("patient-app")).unwrap(), b"\x7fELF");
+    let mode = fs::metadata(root.join("patient-app")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o755);
+    assert!(Image::Patient.unpack(&content, folder.path()).is_err());
+}
+
+#[test]
 fn every_way_to_load_names_every_archive() {
     let text = how_to_load(&["a.tar".into(), "b.tar".into()]);
     for command in ["docker load --input", "kind load image-archive", "images import"] {
         assert!(text.contains(&format!("{command} a.tar\n  ")), "{text}");
         assert!(text.contains(&format!("{command} b.tar\n")), "{text}");
+    }
+}
+
+#[test]
+fn an_ordinary_build_comes_with_its_loader() {
+    let workspace = Workspace::find().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // Linked like agent and patient, and here on any machine.
+    let sh = process::on_path("sh").unwrap();
+    let archives = of_programs(&workspace, folder.path(), &sh, &sh).unwrap();
+    for (image, archive) in [Image::Agent, Image::Patient].into_iter().zip(archives) {
+        assert_eq!(archive, folder.path().join(image.file("tar")));
+        let archive = files(&fs::read(archive).unwrap());
+        let layer = json(&archive, "manifest.json")[0]["Layers"][0].as_str().unwrap().to_owned();
+        let root = files(&archive[&layer]);
+        assert!(root.contains_key(image.binary()));
+        let loader = root.keys().find(|path| path.contains("/ld-linux-")).unwrap();
+        assert!(root.contains_key(&loader[..=loader.rfind('/').unwrap()]), "{:?}", root.keys());
     }
 }

@@ -83,7 +83,18 @@ impl Agent {
         Self::run(command, |_| ())
     }
 
-    fn run(mut command: Command, hear: impl Fn(&Line) + Send + 'static) -> Result<Self> {
+    /// Starts what the command says, on a port of its own, and waits until it is ready.
+    pub(crate) fn run(command: Command, hear: impl Fn(&Line) + Send + 'static) -> Result<Self> {
+        let mut agent = Self::spawn(command, hear)?;
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    /// The same, and does not wait.
+    pub(crate) fn spawn(
+        mut command: Command,
+        hear: impl Fn(&Line) + Send + 'static,
+    ) -> Result<Self> {
         let port = free_port()?;
         command
             .args(["--listen", &format!("127.0.0.1:{port}")])
@@ -108,9 +119,7 @@ impl Agent {
             }
         });
         let url = format!("http://127.0.0.1:{port}");
-        let mut agent = Self { child, log, listener: Some(listener), url };
-        agent.wait_until_ready()?;
-        Ok(agent)
+        Ok(Self { child, log, listener: Some(listener), url })
     }
 
     /// A series of its metrics; 0 if it is not there.

@@ -12,6 +12,28 @@ use anyhow::{Context, Result, bail};
 /// Controllers of cgroup v1 that a patient gets a directory in.
 const V1: [&str; 3] = ["cpu", "cpuacct", "memory"];
 
+/// A mounted hierarchy.
+pub(crate) struct Hierarchy {
+    pub(crate) at: PathBuf,
+    /// Those of its mount, if it is one of cgroup v1.
+    pub(crate) options: Option<String>,
+}
+
+pub(crate) fn hierarchies() -> Result<Vec<Hierarchy>> {
+    let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
+    let hierarchy = |mount: &str| {
+        let fields: Vec<&str> = mount.split_whitespace().collect();
+        let [_, at, kind, options, ..] = fields[..] else { return None };
+        let options = match kind {
+            "cgroup2" => None,
+            "cgroup" => Some(options.to_owned()),
+            _ => return None,
+        };
+        Some(Hierarchy { at: PathBuf::from(at), options })
+    };
+    Ok(mounts.lines().filter_map(hierarchy).collect())
+}
+
 /// One directory per hierarchy; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
@@ -26,23 +48,19 @@ const V2: [&str; 2] = ["cpu", "memory"];
 impl Cgroup {
     /// Makes it, with the CPU and memory controllers where cgroup v2 has them.
     pub(crate) fn create(name: &str) -> Result<Self> {
-        let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
         let mut cgroup = Self { directories: Vec::new(), enabled: Vec::new() };
         let mut unified = false;
-        for mount in mounts.lines() {
-            let fields: Vec<&str> = mount.split_whitespace().collect();
-            let [_, at, kind, options, ..] = fields[..] else { continue };
-            let wanted = match kind {
-                "cgroup2" => {
+        for Hierarchy { at, options } in hierarchies()? {
+            let wanted = match options {
+                None => {
                     unified = true;
-                    cgroup.enable(&Path::new(at).join("cgroup.subtree_control"));
+                    cgroup.enable(&at.join("cgroup.subtree_control"));
                     true
                 }
-                "cgroup" => options.split(',').any(|option| V1.contains(&option)),
-                _ => false,
+                Some(options) => options.split(',').any(|option| V1.contains(&option)),
             };
             if wanted {
-                cgroup.add(Path::new(at).join(name))?;
+                cgroup.add(at.join(name))?;
             }
         }
         if !unified {

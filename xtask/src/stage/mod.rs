@@ -13,6 +13,8 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -57,6 +59,30 @@ impl Interrupt {
         }
         Ok(())
     }
+
+    /// Looks, with a pause after each look, until what is looked for is there; an error means not
+    /// yet.
+    pub(crate) fn until<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        pause: Duration,
+        look: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + limit;
+        loop {
+            self.check()?;
+            match look() {
+                Ok(found) => return Ok(found),
+                Err(instead) if Instant::now() >= deadline => {
+                    return Err(
+                        instead.context(format!("not within {} s: {what}", limit.as_secs()))
+                    );
+                }
+                Err(_) => thread::sleep(pause),
+            }
+        }
+    }
 }
 
 /// A port that nothing listens on.
@@ -68,5 +94,5 @@ pub(crate) fn free_port() -> Result<u16> {
 /// Nanoseconds since boot: the clock that agent and patient use too.
 pub(crate) fn boot_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map_or(0, |t| u64::try_from(std::time::Duration::from(t).as_nanos()).unwrap_or(u64::MAX))
+        .map_or(0, |t| u64::try_from(Duration::from(t).as_nanos()).unwrap_or(u64::MAX))
 }

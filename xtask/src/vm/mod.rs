@@ -163,13 +163,13 @@ impl Matrix<'_> {
         if let Some(problem) = &problem {
             eprintln!("error: {title}: {problem}");
             for log in [&console, &said] {
-                eprintln!("---- the end of {}\n{}", log.display(), qemu::tail(log, 80));
+                eprintln!("---- the end of {}\n{}", log.display(), process::tail(log, 80));
             }
         } else {
             println!("    {title}: {} rows in {:.0} s", rows.len(), begun.elapsed().as_secs_f64());
         }
         let series = kernel.series.clone();
-        let death = death(&end, &qemu::tail(&console, 400));
+        let death = death(&end, &process::tail(&console, 400));
         let good = problem.is_none();
         Ok(Column { title, series, machine, steps, report, rows, good, death })
     }

@@ -21,16 +21,40 @@ pub(crate) fn unpacked(
     package: &str,
     with: fn(&str) -> bool,
 ) -> Result<PathBuf> {
+    together(apt, home, package, || {
+        let here = installed()?;
+        let closure = apt.closure(&[package])?;
+        let others = closure
+            .lines()
+            .filter(|name| {
+                name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.contains(':')
+            })
+            .filter(|name| *name != package && with(name) && !here.contains(*name));
+        Ok(others.map(str::to_owned).collect())
+    })
+}
+
+/// The same with others that are named, and fetched even where they are installed.
+pub(crate) fn unpacked_with(
+    apt: &Apt,
+    home: &Path,
+    package: &str,
+    others: &[&str],
+) -> Result<PathBuf> {
+    together(apt, home, package, || Ok(others.iter().map(|&name| name.to_owned()).collect()))
+}
+
+fn together(
+    apt: &Apt,
+    home: &Path,
+    package: &str,
+    others: impl FnOnce() -> Result<Vec<String>>,
+) -> Result<PathBuf> {
     let folder = home.join("packages").join(format!("{package}_{}", version(apt, package)?));
     if folder.exists() {
         return Ok(folder);
     }
-    let here = installed()?;
-    let closure = apt.closure(&[package])?;
-    let others = closure
-        .lines()
-        .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.contains(':'))
-        .filter(|name| *name != package && with(name) && !here.contains(*name));
+    let others = others()?;
     let debs = home.join("debs");
     let _ = fs::remove_dir_all(&debs);
     fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::{build_ebpf, process, workspace::Workspace};
+use crate::{build_ebpf, dynamic, process, workspace::Workspace};
 
 /// Where each program is.
 pub(super) struct Programs {
@@ -58,9 +58,9 @@ impl Programs {
         fs::create_dir_all(scratch)
             .with_context(|| format!("cannot make {}", scratch.display()))?;
         let own = [&self.agent, &self.patient, &self.kernel, &self.live, &self.xtask];
-        let mut files = vec![(PathBuf::from("/init"), strip(&self.init, scratch)?)];
+        let mut files = vec![(PathBuf::from("/init"), dynamic::strip(&self.init, scratch)?)];
         for program in own {
-            files.push((program.clone(), strip(program, scratch)?));
+            files.push((program.clone(), dynamic::strip(program, scratch)?));
         }
         let tool = |name| process::on_path(name).with_context(|| format!("no {name} on PATH"));
         for name in TOOLS {
@@ -68,37 +68,10 @@ impl Programs {
         }
         // The shebang and `system(3)` know no other place.
         files.push((PathBuf::from("/bin/sh"), tool("sh")?));
-        let mut libraries = Vec::new();
-        for (_, source) in &files {
-            libraries.extend(shared_libraries(source)?);
-        }
-        libraries.sort();
-        libraries.dedup();
+        let libraries = dynamic::libraries(files.iter().map(|(_, source)| source.as_path()))?;
         files.extend(libraries.into_iter().map(|library| (library.clone(), library)));
         Ok(files)
     }
-}
-
-fn strip(program: &Path, scratch: &Path) -> Result<PathBuf> {
-    let name = program.file_name().context("a program without a name")?;
-    let stripped = scratch.join(name);
-    let mut strip = Command::new("strip");
-    process::capture(strip.arg("-o").arg(&stripped).arg(program))
-        .context("strip (of binutils) makes the programs small")?;
-    Ok(stripped)
-}
-
-fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    Ok(libraries_of(&process::capture(Command::new("ldd").arg(program))?))
-}
-
-/// The paths in what `ldd` prints, the loader's among them.
-fn libraries_of(ldd: &str) -> Vec<PathBuf> {
-    let path = |line: &str| {
-        let words = line.split_whitespace();
-        words.map(Path::new).find(|word| word.is_absolute()).map(Path::to_owned)
-    };
-    ldd.lines().filter_map(path).collect()
 }
 
 struct Built {
@@ -156,15 +129,6 @@ pub(super) fn pack(files: &[(PathBuf, PathBuf)], checkout: &Path, archive: &Path
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_loader_is_a_library_too() {
-        let ldd = "\tlinux-vdso.so.1 (0x00007f)\n\
-                   \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
-                   \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n\tstatically linked\n";
-        let expected = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"];
-        assert_eq!(libraries_of(ldd), expected.map(PathBuf::from));
-    }
 
     #[test]
     fn programs_are_found_among_cargos_messages() {

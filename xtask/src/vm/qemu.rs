@@ -3,7 +3,7 @@
 //! Emulated unless asked otherwise: `/dev/kvm` may exist and not work.
 use std::{
     env,
-    fs::{self, File},
+    fs::File,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -141,12 +141,4 @@ fn wait(child: &mut Child, interrupt: &Interrupt, progress: &mut impl FnMut()) -
         progress();
         thread::sleep(Duration::from_millis(100));
     }
-}
-
-/// The last lines of a log.
-pub(super) fn tail(log: &Path, lines: usize) -> String {
-    let bytes = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes).replace('\r', "");
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
 }

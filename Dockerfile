@@ -1,0 +1,60 @@
+# The images of `cargo xtask image`, for those who would rather have Docker build them:
+#
+#   docker build --target agent --tag paramedic/agent:0.1.0 .
+#   docker build --target patient --tag paramedic/patient:0.1.0 .
+#
+# What the labels say of the source is told from outside, since .git stays there:
+#
+#   --build-arg CREATED="$(git log -1 --format=%cI)" --build-arg REVISION="$(git rev-parse HEAD)"
+#
+# That both ways lead to the same image is a test (xtask/src/image/dockerfile.rs).
+ARG CREATED=1970-01-01T00:00:00Z
+ARG REVISION=unknown
+
+# What is missing for eBPF the task fetches itself, as on any machine.
+FROM rust:1.95.0-bookworm AS build
+WORKDIR /paramedic
+COPY . .
+
+FROM build AS build-patient
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/paramedic/target \
+    cargo xtask image --root /out patient
+
+FROM build AS build-agent
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/paramedic/target \
+    cargo xtask image --root /out agent
+
+FROM scratch AS patient
+ARG CREATED
+ARG REVISION
+COPY --from=build-patient /out/patient/ /
+USER 10001:10001
+EXPOSE 5000/tcp
+ENV PATH=/:/bin
+WORKDIR /
+ENTRYPOINT ["/patient-app"]
+LABEL org.opencontainers.image.title="Paramedic: patient" \
+    org.opencontainers.image.description="Paramedic's demo workload: a small HTTP service with injectable illnesses" \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.created="$CREATED" \
+    org.opencontainers.image.revision="$REVISION"
+
+# The last one: what is built where no target is named.
+FROM scratch AS agent
+ARG CREATED
+ARG REVISION
+COPY --from=build-agent /out/agent/ /
+USER 0:0
+EXPOSE 9100/tcp
+ENV PATH=/:/bin
+WORKDIR /
+ENTRYPOINT ["/paramedic"]
+LABEL org.opencontainers.image.title="Paramedic: agent" \
+    org.opencontainers.image.description="The first responder on every node: watches, decides, heals, verifies, explains" \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.created="$CREATED" \
+    org.opencontainers.image.revision="$REVISION"

@@ -1,0 +1,50 @@
+//! `paramedic ready`: whether the agent has everything that it is to watch.
+use std::{net::SocketAddr, process::ExitCode};
+
+use anyhow::bail;
+use clap::Args;
+
+use super::explain::ask;
+
+/// Ask the agent whether it is ready: exit code 0 if so, else 1 with what is pending.
+///
+/// For health checks where there is nothing but this program, as in its image.
+#[derive(Debug, Args)]
+pub(super) struct Ready {
+    /// Where the agent serves its status.
+    #[arg(long, default_value = "127.0.0.1:9100", value_name = "ADDRESS")]
+    agent: SocketAddr,
+}
+
+impl Ready {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let (status, body) = ask(self.agent, "/readyz").await?;
+        let said = String::from_utf8_lossy(&body);
+        if !status.is_success() {
+            bail!("not ready: {}", said.trim().replace('\n', ", "));
+        }
+        println!("{}", said.trim());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::health::hostile::Server;
+
+    async fn told(answer: &str) -> Result<ExitCode, String> {
+        let server = Server::answering(answer).await;
+        Ready { agent: server.address }.run().await.map_err(|error| format!("{error:#}"))
+    }
+
+    #[tokio::test]
+    async fn the_exit_code_tells_and_what_is_pending_is_named() {
+        let ready = told("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n").await;
+        assert_eq!(ready, Ok(ExitCode::SUCCESS));
+        let pending = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 8\r\n\r\none\ntwo\n";
+        assert_eq!(told(pending).await, Err("not ready: one, two".to_owned()));
+        let dead = told("").await.unwrap_err();
+        assert!(dead.starts_with("no agent answers at "), "{dead}");
+    }
+}

@@ -1,0 +1,100 @@
+//! The cgroups below which the engine has its containers': whatever became of the engine, they go.
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::stage::cgroup::{Hierarchy, hierarchies};
+
+/// A process that was just killed leaves its cgroup a moment later.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A name in every hierarchy, removed with all below it when dropped.
+pub(super) struct Cgroups {
+    pub(super) name: String,
+    /// Where they are, and which controllers were passed on there before, if it is cgroup v2's.
+    tops: Vec<(PathBuf, Option<String>)>,
+}
+
+impl Cgroups {
+    pub(super) fn reserve(name: String) -> Result<Self> {
+        let top = |Hierarchy { at, options }| match options {
+            Some(_) => (at, None),
+            None => {
+                let passed_on = fs::read_to_string(at.join(CONTROL)).unwrap_or_default();
+                (at, Some(passed_on))
+            }
+        };
+        Ok(Self { name, tops: hierarchies()?.into_iter().map(top).collect() })
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + LIMIT;
+        for (top, before) in &self.tops {
+            let own = top.join(&self.name);
+            while let Err(error) = remove(&own) {
+                if Instant::now() >= deadline {
+                    eprintln!("cannot remove {}: {error}", own.display());
+                    break;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            if let Some(before) = before {
+                take_back(&top.join(CONTROL), before);
+            }
+        }
+    }
+}
+
+const CONTROL: &str = "cgroup.subtree_control";
+
+/// What the engine passed on to its cgroups from the top is passed on no more.
+fn take_back(control: &Path, before: &str) {
+    let now = fs::read_to_string(control).unwrap_or_default();
+    for controller in now.split_whitespace() {
+        if !before.split_whitespace().any(|old| old == controller) {
+            // Whoever needs it by now keeps it: the kernel refuses.
+            let _ = fs::write(control, format!("-{controller}"));
+        }
+    }
+}
+
+/// Removes a cgroup and all below it. That it is not there is well.
+fn remove(cgroup: &Path) -> io::Result<()> {
+    let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let entries = match fs::read_dir(cgroup) {
+        Err(error) if absent(&error) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(cgroup) {
+        Err(error) if absent(&error) => Ok(()),
+        removed => removed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_removed_from_below() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        fs::create_dir_all(own.join("docker/0123/init")).unwrap();
+        remove(&own).unwrap();
+        assert!(!own.exists());
+        remove(&own).unwrap();
+    }
+}

@@ -1,0 +1,85 @@
+//! One container, named on the command line.
+use std::{path::Path, time::Duration};
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::{
+    docker::stage::{Patient, Stage},
+    stage::{http, traffic::Traffic},
+};
+
+/// Every request fails, and no reset mends it.
+fn stubborn() -> Value {
+    json!({ "ratio": 1, "cleared_by": "restart" })
+}
+
+/// The window in which a remedy is verified: shorter than by default, which is for slower things.
+pub(super) const VERIFY: [&str; 2] = ["--verify-window", "5"];
+
+pub(super) fn soft(stage: &mut Stage<'_>) -> Result<String> {
+    let patient = stage.patient("patient-app", 5000, &[])?;
+    let before = life(stage, &patient)?;
+    let state = tempfile::tempdir()?;
+    let watch = ["watch", "http://localhost:5000", "patient-app"];
+    let agent = stage.agent(state.path(), &[&watch[..], &VERIFY].concat())?;
+    stage.errors(&patient, 8, Duration::from_secs(1))?;
+    stage.healed(&agent, patient.name, "soft")?;
+    ensure!(life(stage, &patient)? == before, "the container was restarted");
+    let incident = only_incident(&agent.url)?;
+    ensure!(incident["outcome"] == "healed", "the incident says {incident}");
+    Ok("healed by a reset, the container untouched".to_owned())
+}
+
+pub(super) fn restart(stage: &mut Stage<'_>) -> Result<String> {
+    // Its supervisor is the engine, which is asked: no policy of its own is needed.
+    let patient = stage.patient("patient-app", 5000, &[])?;
+    let before = life(stage, &patient)?;
+    let state = tempfile::tempdir()?;
+    let watch = ["watch", "http://localhost:5000", "patient-app", "--max-action", "restart"];
+    let agent = stage.agent(state.path(), &[&watch[..], &VERIFY].concat())?;
+    fall_ill(&patient)?;
+    let traffic = traffic(&patient);
+    stage.healed(&agent, patient.name, "restart")?;
+    drop(traffic);
+    stage.answers(&patient)?;
+    let after = life(stage, &patient)?;
+    ensure!(after["Id"] == before["Id"], "it is another container");
+    ensure!(after["StartedAt"] != before["StartedAt"], "the container was not restarted");
+    ensure!(
+        Path::new(&format!("/proc/{}", stage.pid(patient.name)?)).exists(),
+        "it has no process"
+    );
+    Ok("restarted by the engine, healed".to_owned())
+}
+
+/// Makes it ill in a way that only a restart ends.
+pub(super) fn fall_ill(patient: &Patient) -> Result<()> {
+    let answer = http::post(&format!("{}/illness/errors", patient.url), &stubborn())?;
+    ensure!(answer.get("error").is_none(), "the patient refuses its illness: {answer}");
+    Ok(())
+}
+
+/// Requests, which an illness of its answers takes to show.
+pub(super) fn traffic(patient: &Patient) -> Traffic {
+    let url = format!("{}/data", patient.url);
+    Traffic::start(Duration::from_millis(100), move || {
+        // One that is being restarted does not answer.
+        let _ = http::get(&url);
+    })
+}
+
+/// Which container it is, and since when it runs.
+pub(super) fn life(stage: &Stage<'_>, patient: &Patient) -> Result<Value> {
+    let seen = stage.docker.inspect(patient.name)?;
+    Ok(json!({
+        "Id": seen["Id"], "StartedAt": seen["State"]["StartedAt"], "RestartCount": seen["RestartCount"],
+    }))
+}
+
+fn only_incident(agent: &str) -> Result<Value> {
+    let incidents = http::get(&format!("{agent}/api/v1/incidents"))?;
+    let list = incidents.as_array().map(Vec::as_slice).unwrap_or_default();
+    ensure!(list.len() == 1, "{} incidents, not one: {incidents}", list.len());
+    Ok(list[0].clone())
+}
