@@ -273,7 +273,7 @@ impl Ward {
             Whom::Labelled => known.container.id.clone(),
             Whom::Named(name, _) => name.clone(),
         };
-        info!(container = uid, "it is being stopped: left alone");
+        info!(container = uid, "its engine ends it: left alone meanwhile");
         self.stopped(uid).await?;
         // It may have caught the signal and gone on.
         self.retries.spawn(async move {
