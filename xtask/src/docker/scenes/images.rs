@@ -8,10 +8,8 @@ use crate::docker::stage::{AGENT, PATIENT, Stage};
 
 /// Everything that the agent may do beyond what anybody may, as in compose.yaml and the manifests; and
 /// in the place of the first two what compose.yaml has for engines that do not know them.
-const CAPABILITIES: [&[&str]; 2] = [
-    &["BPF", "PERFMON", "NET_ADMIN", "SYSLOG", "KILL"],
-    &["SYS_ADMIN", "NET_ADMIN", "SYSLOG", "KILL"],
-];
+const CAPABILITIES: [&[&str]; 2] =
+    [&["BPF", "PERFMON", "NET_ADMIN", "SYSLOG"], &["SYS_ADMIN", "NET_ADMIN", "SYSLOG"]];
 
 pub(super) fn patient(stage: &mut Stage<'_>) -> Result<String> {
     labelled(stage, PATIENT, "Paramedic: patient")?;
