@@ -26,7 +26,7 @@ pub(super) const SCENES: [Scene; 8] = [
     },
     Scene {
         name: "agent-image",
-        about: "The agent's image sees what the kernel sees, with no more rights than compose.yaml's.",
+        about: "The agent's image sees what the kernel sees, with compose.yaml's rights alone.",
         play: images::agent,
     },
     Scene {
