@@ -6,6 +6,10 @@
 use std::{env, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
+use object::{
+    build::elf::{Builder, SectionData},
+    elf::SHT_STRTAB,
+};
 
 use crate::{
     ebpf::{self, Ready, TARGET},
@@ -47,10 +51,32 @@ pub(crate) fn run(workspace: &Workspace, _: &Args) -> Result<()> {
     let built = folder.join(TARGET).join("release/paramedic-ebpf");
     let object = folder.join("paramedic-ebpf");
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let bytes = without_debug(&bytes).context("the linker's object cannot be read")?;
     let written = write_if_changed(&object, &bytes)?;
     let news = if written { "new" } else { "unchanged" };
     println!("{}: {news}, {} bytes", object.display(), bytes.len());
     Ok(())
+}
+
+/// The object without its debug information, from which the linker has made what the kernel takes:
+/// most of its bytes, and the only ones that depend on where the checkout lies.
+fn without_debug(object: &[u8]) -> Result<Vec<u8>> {
+    let mut elf = Builder::read(object)?;
+    for section in &mut elf.sections {
+        let name = section.name.to_string();
+        section.delete = [".debug_", ".rel.debug_"].iter().any(|debug| name.starts_with(debug));
+    }
+    elf.delete_orphans();
+    // The linker has one table for the names of symbols and of sections; what is written here, two.
+    if !elf.sections.iter().any(|section| matches!(section.data, SectionData::SectionString)) {
+        let names = elf.sections.add();
+        names.name = b".shstrtab".as_slice().into();
+        names.sh_type = SHT_STRTAB;
+        names.data = SectionData::SectionString;
+    }
+    let mut bytes = Vec::new();
+    elf.write(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn cargo(workspace: &Workspace, ready: &Ready) -> Result<Command> {
@@ -87,4 +113,37 @@ fn path_with(first: &Path) -> Result<std::ffi::OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(first.to_owned()).chain(env::split_paths(&path));
     env::join_paths(folders).context("the target directory's path cannot stand in PATH")
+}
+
+#[cfg(test)]
+mod tests {
+    use object::{
+        Endianness,
+        elf::{SHF_ALLOC, SHT_PROGBITS},
+    };
+
+    use super::*;
+
+    #[test]
+    fn debug_information_goes_and_what_the_kernel_takes_stays() {
+        let mut elf = Builder::new(Endianness::Little, true);
+        for name in ["maps", ".BTF", ".debug_str"] {
+            let section = elf.sections.add();
+            section.name = name.as_bytes().into();
+            section.sh_type = SHT_PROGBITS;
+            section.sh_flags = if name == "maps" { SHF_ALLOC.into() } else { 0 };
+            section.data = SectionData::Data(b"/src/paramedic".as_slice().into());
+        }
+        let names = elf.sections.add();
+        names.name = b".shstrtab".as_slice().into();
+        names.sh_type = SHT_STRTAB;
+        names.data = SectionData::SectionString;
+        let mut object = Vec::new();
+        elf.write(&mut object).unwrap();
+
+        let small = without_debug(&object).unwrap();
+        let read = Builder::read(small.as_slice()).unwrap();
+        let left: Vec<_> = read.sections.iter().map(|section| section.name.to_string()).collect();
+        assert_eq!(left, ["maps", ".BTF", ".shstrtab"]);
+    }
 }
