@@ -13,7 +13,7 @@ use crate::{
     cluster::events::Notice,
     decide::{Action, Brain, Decision, Reason, top_reasons},
     engine::{Case, Event, Fact, Index, Intent, State},
-    features::FeatureVector,
+    features::{Feature, FeatureVector},
     guard::Gate,
     moment::{Clock, Moment, unix_seconds},
     signal::{
@@ -180,7 +180,7 @@ impl Recorder {
                 self.metrics.target_verdict(of, &row, &decision);
                 self.metrics.target_load(of, case.load.as_ref());
                 self.metrics.target_state(of, state(case));
-                self.tell_verdict(target, &decision, &row);
+                self.tell_verdict(of, &decision, &row);
             }
             Fact::Undecided => {
                 warn!(target, "what was measured is not a number: nothing is decided on it");
@@ -245,8 +245,8 @@ impl Recorder {
         }
     }
 
-    fn tell_verdict(&mut self, target: &str, decision: &Decision, row: &FeatureVector) {
-        let now = self.clock.now();
+    fn tell_verdict(&mut self, of: &Target, decision: &Decision, row: &FeatureVector) {
+        let (target, now) = (of.name.as_str(), self.clock.now());
         let news = self
             .told
             .get(target)
@@ -266,6 +266,7 @@ impl Recorder {
             confidence = rounded(decision.confidence),
             source = name_of(decision.source),
             reasons = reasons(row, decision),
+            health_check = of.address.map(|_| health_check(row)),
             "verdict"
         );
     }
@@ -315,6 +316,21 @@ fn rounded(value: f32) -> f64 {
 }
 
 /// The strongest reasons of a decision, for a log line.
+/// What asking the app came to, in one line.
+fn health_check(row: &FeatureVector) -> String {
+    let failed = row[Feature::HealthFailures];
+    if failed > 0.0 {
+        return format!("failed, {failed:.0} in a row");
+    }
+    format!(
+        "answered in {:.1} ms: {:.0} errors, CPU {:.0} %, memory {:.0} %",
+        row[Feature::HealthLatency] * 1e3,
+        row[Feature::ErrorCount],
+        row[Feature::CpuUsage],
+        row[Feature::MemoryUsage]
+    )
+}
+
 fn reasons(row: &FeatureVector, decision: &Decision) -> String {
     top_reasons(row, &decision.shares, REASONS_TOLD).to_string()
 }
