@@ -2,9 +2,13 @@
 use std::{
     arch::asm,
     ffi::CString,
-    fs, io,
+    fs::{self, Permissions},
+    io,
     mem::zeroed,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::PermissionsExt as _,
+    },
 };
 
 /// Where qemu's device `isa-debug-exit` listens: a value `v` ends it with the code `2v + 1`.
@@ -21,8 +25,10 @@ pub(crate) fn mount_all() -> io::Result<()> {
     mount("sysfs", "/sys", "")?;
     mount("tracefs", "/sys/kernel/tracing", "")?;
     mount("bpf", "/sys/fs/bpf", "")?;
-    mount("tmpfs", "/tmp", "mode=1777")?;
-    mount("tmpfs", "/run", "mode=755")
+    mount("tmpfs", "/run", "mode=755")?;
+    // The root is in memory itself; and the programs may lie below /tmp, where their checkout does.
+    fs::create_dir_all("/tmp")?;
+    fs::set_permissions("/tmp", Permissions::from_mode(0o1777))
 }
 
 /// Mounts a file system without a device, on a directory that is made if it is not there.
