@@ -1,5 +1,13 @@
 //! Containers that come and go, told by an engine that is a few lines on a real socket.
-use std::{collections::BTreeMap, path::Path, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -15,7 +23,7 @@ use crate::{
     engine::Remedied,
     locked::locked,
     moment::Moment,
-    run::world::{Later, Poller},
+    run::world::{self, Later, Poller},
     signal::health::Responses,
     target::{Cgroups, Rung, container::ContainerError, procfs::Instance},
 };
@@ -25,11 +33,17 @@ use crate::{
 struct Fake {
     containers: Arc<Mutex<BTreeMap<String, Value>>>,
     events: broadcast::Sender<String>,
+    /// How often it restarted one.
+    restarts: Arc<AtomicU32>,
 }
 
 impl Fake {
     fn new() -> Self {
-        Self { containers: Arc::default(), events: broadcast::channel(64).0 }
+        Self {
+            containers: Arc::default(),
+            events: broadcast::channel(64).0,
+            restarts: Arc::default(),
+        }
     }
 
     /// Puts a container there, in the state that it has by now, and says that it `action`ed.
@@ -41,7 +55,7 @@ impl Fake {
             "Config": { "Labels": labels, "ExposedPorts": { "5000/tcp": {} } },
             "NetworkSettings": {
                 "Ports": { "5000/tcp": [{ "HostIp": "0.0.0.0", "HostPort": "5000" }] },
-                "Networks": { "bridge": { "IPAddress": "127.0.0.9" } },
+                "Networks": { "bridge": { "IPAddress": "172.17.0.9" } },
             },
         });
         locked(&self.containers).insert(id, container);
@@ -102,6 +116,10 @@ impl Fake {
             }
             "/_ping" | "/info" => ("200 OK", json!({ "SecurityOptions": ["name=seccomp"] })),
             "/containers/json" => ("200 OK", self.list()),
+            restart if restart.ends_with("/restart") => {
+                self.restarts.fetch_add(1, Ordering::Relaxed);
+                ("200 OK", Value::Null)
+            }
             other => {
                 let asked = other.trim_start_matches("/containers/").trim_end_matches("/json");
                 match self.find(asked) {
@@ -123,7 +141,11 @@ impl Fake {
     fn list(&self) -> Value {
         let containers = locked(&self.containers);
         let labelled = containers.values().filter(|one| one["Config"]["Labels"] != json!({}));
-        labelled.map(|one| json!({ "Id": one["Id"], "Names": [one["Name"]] })).collect()
+        let summary = |one: &Value| {
+            let (id, name, host) = (&one["Id"], &one["Name"], &one["HostConfig"]);
+            json!({ "Id": id, "Names": [name], "HostConfig": host })
+        };
+        labelled.map(summary).collect()
     }
 
     fn find(&self, asked: &str) -> Option<Value> {
@@ -358,4 +380,59 @@ async fn an_engine_that_cannot_be_asked_says_what_to_do() {
     engine.ping().await.unwrap();
     let unknown = engine.inspect("web").await.unwrap_err();
     assert!(unknown.to_string().contains("docker ps --all"), "{unknown}");
+}
+
+#[tokio::test]
+async fn only_what_was_judged_is_restarted_and_nobodys_network_with_it() {
+    let fake = Fake::new();
+    fake.put(1, "web", 101, &consents("restart"), "start");
+    let mut scene = Scene::begin(fake.clone(), Whom::Labelled).await;
+    assert_eq!(scene.next().await, "listed web");
+    let Some(Done::Found(target)) = scene.told.recv().await else { panic!("not found") };
+    let engine = Engine::at(scene.folder.path().join("docker.sock"));
+    let world = world::Machine::new(None, Duration::from_secs(10), Some(engine));
+    let refused = async |why: &str| match world.restart(&target).await {
+        Remedied::Undone(said) => assert!(said.contains(why), "{said}"),
+        other => panic!("{why}: {other:?}"),
+    };
+    let change = |place: &str, value: Value| {
+        *locked(&fake.containers).get_mut(&id(1)).unwrap().pointer_mut(place).unwrap() = value;
+    };
+    for (place, now, before) in [
+        ("/State/Pid", json!(111), json!(101)),
+        ("/State/StartedAt", json!("another life"), json!("life 101")),
+        ("/NetworkSettings/Networks/bridge/IPAddress", json!("172.17.0.8"), json!("172.17.0.9")),
+    ] {
+        change(place, now);
+        refused("not as it was when it was judged").await;
+        change(place, before);
+    }
+    change("/State/Running", json!(false));
+    refused("it is not running").await;
+    change("/State/Running", json!(true));
+    fake.put(2, "guest", 102, &consents("observe"), "start");
+    let network = json!({ "NetworkMode": format!("container:{}", id(1)) });
+    locked(&fake.containers).get_mut(&id(2)).unwrap()["HostConfig"] = network;
+    refused("container guest stands in the network of web").await;
+    assert_eq!(fake.restarts.load(Ordering::Relaxed), 0, "nothing was done so far");
+    fake.remove(2, "guest");
+    assert!(matches!(world.restart(&target).await, Remedied::Given));
+    assert_eq!(fake.restarts.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_begun_and_never_ended_has_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("docker.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let _engine = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 1024]).await;
+        let begun =
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
+        stream.write_all(begun).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let stuck = Engine::at(socket).inspect("web").await.unwrap_err().to_string();
+    assert!(stuck.contains("did not answer: not within 10 s"), "{stuck}");
 }
