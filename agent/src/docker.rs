@@ -21,7 +21,7 @@ use bollard::{
 use futures_util::{Stream, StreamExt};
 use tokio::time::timeout;
 
-use crate::moment::unix_seconds;
+use crate::{moment::unix_seconds, target::docker::plain};
 
 /// Where Docker listens unless told otherwise.
 pub const SOCKET: &str = "/var/run/docker.sock";
@@ -137,10 +137,7 @@ impl Engine {
         let all = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
         let docker = self.client(ANSWER)?;
         let list = self.answer("", ANSWER, docker.list_containers(Some(all))).await?;
-        let named = |container: ContainerSummary| {
-            let name = container.names?.into_iter().next()?;
-            Some((container.id?, name.trim_start_matches('/').to_owned()))
-        };
+        let named = |one: ContainerSummary| Some((one.id.clone()?, name(&one)?.to_owned()));
         Ok(list.into_iter().filter_map(named).collect())
     }
 
@@ -155,8 +152,8 @@ impl Engine {
         let is_guest = |one: &ContainerSummary| {
             one.host_config.as_ref().is_some_and(|host| host.network_mode == network)
         };
-        let guest = list.into_iter().find(is_guest);
-        Ok(guest.map(|guest| guest.names.into_iter().flatten().next().unwrap_or_default()))
+        let guest = list.iter().find(|one| is_guest(one));
+        Ok(guest.map(|guest| name(guest).unwrap_or_default().to_owned()))
     }
 
     /// What changes from now on, and has changed within the last second. The engine is asked when the
@@ -258,6 +255,10 @@ impl Engine {
             _ => EngineError::Absent(self.socket.clone()),
         }
     }
+}
+
+fn name(container: &ContainerSummary) -> Option<&str> {
+    container.names.as_ref()?.first().map(|name| plain(name))
 }
 
 /// What the system said, below what the libraries made of it.

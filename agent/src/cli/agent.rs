@@ -32,11 +32,12 @@ use crate::{
 ///
 /// Runs as a DaemonSet: see manifests/. With `--runtime docker` it watches Docker's containers
 /// instead: see compose.yaml. What is said below of pods, and of annotations, then holds of
-/// containers and of labels; a restart is the engine's, and there is no evicting. A pod consents by the label `paramedic.dev/heal`, whose
-/// value is the strongest remedy that its owner permits: `observe`, `soft` (POST /heal), `restart`
-/// (in place) or `evict`. A pod without the label is never touched or looked at. Annotations say
-/// more where the defaults do not fit: `paramedic.dev/port`, `/health-path`, `/heal-path` and
-/// `/min-confidence`.
+/// containers and of labels; a restart is the engine's, and there is no evicting.
+///
+/// A pod consents by the label `paramedic.dev/heal`, whose value is the strongest remedy that its
+/// owner permits: `observe`, `soft` (POST /heal), `restart` (in place) or `evict`. A pod without the
+/// label is never touched or looked at. Annotations say more where the defaults do not fit:
+/// `paramedic.dev/port`, `/health-path`, `/heal-path` and `/min-confidence`.
 ///
 /// Hard remedies (restart, evict) ask the cluster first: whether the workload is at rest, whether
 /// its disruption budget permits it, and for the workload's lock. The annotation
@@ -151,8 +152,7 @@ const PORT: u16 = 9100;
 impl NodeAgent {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.config()?;
-        if let Some(docker) = &config.docker {
-            docker.engine.ping().await?;
+        if config.docker.is_some() {
             return self.launch(None).run(config, None).await;
         }
         let client = cluster::config().await.context(

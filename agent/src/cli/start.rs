@@ -52,6 +52,9 @@ impl Launch {
         mut config: Config,
         cluster: Option<(Client, Identity)>,
     ) -> anyhow::Result<ExitCode> {
+        if let Some(docker) = &config.docker {
+            docker.engine.ping().await?;
+        }
         let server = Server::bind(self.listen).await.with_context(|| {
             format!("cannot listen on {}: choose another address with --listen", self.listen)
         })?;

@@ -102,9 +102,6 @@ impl Watch {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let state_dir = self.state_dir.clone().unwrap_or_else(state_dir::default);
         let config = self.config(&state_dir)?;
-        if let Some(docker) = &config.docker {
-            docker.engine.ping().await?;
-        }
         let record = self.record.place();
         let launch = Launch {
             listen: self.listen,

@@ -26,7 +26,7 @@ use crate::{
         Obstacle, Target, TargetId,
         consent::HEAL_LABEL,
         container::{Container, ContainerError},
-        docker::{Absent, ContainerRef, Patient, by_labels, by_name, signal},
+        docker::{Absent, ContainerRef, Patient, by_labels, by_name, plain, signal},
     },
 };
 
@@ -237,45 +237,47 @@ impl Ward {
     }
 
     async fn changed(&mut self, changed: Changed) -> Result<(), Stopped> {
-        let known = self.known.iter_mut().find(|(_, known)| known.container.id == changed.id);
-        if let (Some((uid, known)), Some(sent)) = (&known, &changed.signal) {
-            let ends = signal(sent)
-                .is_none_or(|sent| sent == libc::SIGKILL || sent == known.container.stop_signal);
-            if ends && known.end.is_some() {
-                let uid = (*uid).clone();
-                return self.stopping(&uid).await;
-            }
-            return Ok(());
+        let uid = self.uid_of(&changed.id);
+        if let (Some(uid), Some(sent)) = (&uid, &changed.signal) {
+            return self.signalled(uid, sent).await;
         }
-        let asked = match &self.docker.whom {
-            Whom::Labelled => {
-                let consents = changed.labels.iter().any(|label| label == HEAL_LABEL);
-                (consents || known.is_some()).then_some(changed.id)
-            }
+        let concerns = match &self.docker.whom {
+            Whom::Labelled => changed.labels.iter().any(|label| label == HEAL_LABEL),
             Whom::Named(name, _) => {
-                let is_its = changed.name.as_ref() == Some(name);
-                (is_its || known.is_some() || changed.id.starts_with(name)).then(|| name.clone())
+                changed.name.as_ref() == Some(name) || changed.id.starts_with(name)
             }
         };
-        if let Some(asked) = asked {
-            self.ask(asked, 0);
+        if concerns || uid.is_some() {
+            self.ask(self.question(changed.id), 0);
         }
         Ok(())
     }
 
-    /// Somebody has the engine end it: whatever it answers from now on, it is not ill.
-    async fn stopping(&mut self, uid: &str) -> Result<(), Stopped> {
-        let Some(known) = self.known.get_mut(uid) else { return Ok(()) };
-        let limit = known.container.grace + STOPPING;
-        let instance = known.target.id.instance.clone();
-        known.stopping = Some((instance, Instant::now() + limit));
-        let asked = match &self.docker.whom {
-            Whom::Labelled => known.container.id.clone(),
+    /// What the engine is asked about when a container is meant: the user's word goes by its name,
+    /// whichever container has that.
+    fn question(&self, id: String) -> String {
+        match &self.docker.whom {
+            Whom::Labelled => id,
             Whom::Named(name, _) => name.clone(),
-        };
+        }
+    }
+
+    /// Somebody has the engine signal it. If that is to end it, it is not ill, whatever it answers
+    /// from now on.
+    async fn signalled(&mut self, uid: &str, sent: &str) -> Result<(), Stopped> {
+        let Some(known) = self.known.get_mut(uid) else { return Ok(()) };
+        let ends = signal(sent)
+            .is_none_or(|sent| sent == libc::SIGKILL || sent == known.container.stop_signal);
+        if !ends || known.end.is_none() {
+            return Ok(());
+        }
+        let limit = known.container.grace + STOPPING;
+        let (id, instance) = (known.container.id.clone(), known.target.id.instance.clone());
+        known.stopping = Some((instance, Instant::now() + limit));
         info!(container = uid, "its engine ends it: left alone meanwhile");
         self.stopped(uid).await?;
         // It may have caught the signal and gone on.
+        let asked = self.question(id);
         self.retries.spawn(async move {
             sleep(limit).await;
             (asked, 0)
@@ -488,7 +490,7 @@ impl Ward {
 
 /// What the engine's word on a container amounts to.
 async fn said(whom: &Whom, world: &dyn World, seen: &ContainerInspectResponse) -> Said {
-    let name = seen.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned();
+    let name = plain(seen.name.as_deref().unwrap_or_default()).to_owned();
     let patient = match whom {
         Whom::Labelled => by_labels(seen),
         Whom::Named(_, watched) => {

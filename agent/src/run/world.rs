@@ -197,8 +197,7 @@ async fn may_restart(engine: &Engine, judged: &ContainerRef) -> Result<(), Strin
     match engine.guest_of(&judged.id).await {
         Ok(None) => Ok(()),
         Ok(Some(guest)) => Err(format!(
-            "container {} stands in the network of {name}, which ends with it: restart both",
-            guest.trim_start_matches('/')
+            "container {guest} stands in the network of {name}, which ends with it: restart both"
         )),
         Err(error) => Err(error.to_string()),
     }

@@ -56,10 +56,8 @@ impl Container {
     /// Whether this process is one of its.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        let Cgroups { unified, cpu, memory, .. } = &self.cgroups;
         let own = i32::try_from(std::process::id()).unwrap_or(0);
-        let any = unified.as_ref().or(memory.as_ref()).or(cpu.as_ref());
-        any.is_some_and(|any| members(any).is_ok_and(|pids| pids.contains(&own)))
+        self.cgroups.any().is_some_and(|any| members(any).is_ok_and(|pids| pids.contains(&own)))
     }
 }
 
@@ -149,8 +147,8 @@ fn open(
     // Traffic belongs to the cgroup that its process stands in, which may be a child of the
     // container's; limits and throttling are the container's own.
     let traffic = unified.and_then(|(_, home)| Cgroup::open(&home));
-    let any = traffic.as_ref().or(memory.as_ref()).or(cpu.as_ref());
-    let any = any.ok_or_else(|| ContainerError::NoCgroup(id.to_owned()))?;
+    let cgroups = Cgroups { unified: traffic, cpu, cpuacct, memory, shared: false };
+    let any = cgroups.any().ok_or_else(|| ContainerError::NoCgroup(id.to_owned()))?;
     let pids = members(any)?;
     // See cgroup(7), on namespaces: the pid of a process that is not visible reads 0.
     if !pids.is_empty() && pids.iter().all(|&pid| pid == 0) {
@@ -159,11 +157,7 @@ fn open(
     let stats: Vec<Stat> = pids.into_iter().filter_map(|pid| tree.stat(pid).ok()).collect();
     let main = first(&stats, |pid| tree.leads_namespace(pid))
         .ok_or_else(|| ContainerError::Empty(id.to_owned()))?;
-    Ok(Container {
-        main: main.instance(),
-        started: started(main.start_time),
-        cgroups: Cgroups { unified: traffic, cpu, cpuacct, memory, shared: false },
-    })
+    Ok(Container { main: main.instance(), started: started(main.start_time), cgroups })
 }
 
 /// Where the container's processes stand: its directory, or (with crun) the only child of one that

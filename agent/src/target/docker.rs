@@ -13,7 +13,7 @@ use bollard::models::{ContainerInspectResponse, ContainerState, EndpointSettings
 use nix::sys::signal::Signal;
 
 use super::{
-    Obstacle, Rung,
+    MAX_GRACE, Obstacle, Rung,
     consent::{Complaint, HEAL_LABEL, Port, Settings},
     container::is_id,
 };
@@ -24,8 +24,6 @@ const POD: &str = "io.kubernetes.pod.uid";
 const SWARM: &str = "com.docker.swarm.service.id";
 /// From SIGTERM to SIGKILL where the container says nothing: the engine's own default.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
-/// A longer grace would hold the loop's memory of the remedy for too long.
-const MAX_GRACE: Duration = Duration::from_secs(600);
 
 /// What the engine needs to restart one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,9 +173,13 @@ fn label<'a>(seen: &'a ContainerInspectResponse, key: &str) -> Option<&'a str> {
 }
 
 /// Without the slash that the engine puts before it.
+#[must_use]
+pub fn plain(name: &str) -> &str {
+    name.strip_prefix('/').unwrap_or(name)
+}
+
 fn name(seen: &ContainerInspectResponse) -> Option<&str> {
-    let name = seen.name.as_deref()?;
-    let name = name.strip_prefix('/').unwrap_or(name);
+    let name = plain(seen.name.as_deref()?);
     (!name.is_empty() && name.len() <= 255).then_some(name)
 }
 

@@ -3,7 +3,7 @@
 //! A target is a uid (what it is for its owner) and an instance (which life of it this is). Both
 //! are compared before an act and after it: a restarted service is the same target in another
 //! instance, and nothing judged of the old one justifies anything against the new.
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +134,17 @@ pub struct Cgroups {
     pub shared: bool,
 }
 
+impl Cgroups {
+    /// One in which a container's processes can be found.
+    #[must_use]
+    pub fn any(&self) -> Option<&Cgroup> {
+        self.unified.as_ref().or(self.memory.as_ref()).or(self.cpu.as_ref())
+    }
+}
+
+/// A longer grace would hold the loop's memory of a remedy for too long.
+const MAX_GRACE: Duration = Duration::from_secs(600);
+
 /// Everything the agent knows of one target before it looks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
@@ -223,7 +234,7 @@ impl Target {
             container: "app".to_owned(),
             container_id: format!("{life:064x}"),
             owner: None,
-            grace: std::time::Duration::from_secs(30),
+            grace: Duration::from_secs(30),
         };
         let id = TargetId { uid: pod.target_uid(), instance: pod.container_id.clone() };
         let name = pod.full_name();

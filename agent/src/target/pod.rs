@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    Obstacle, Rung,
+    MAX_GRACE, Obstacle, Rung,
     consent::{Complaint, HEAL_LABEL, Port, Settings},
 };
 
@@ -22,8 +22,6 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Kubernetes' own default.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
-/// A longer grace would hold the loop's memory of the remedy for too long.
-const MAX_GRACE: Duration = Duration::from_secs(600);
 
 /// Which pod, which of its containers, and which life of that.
 #[derive(Clone, Debug, PartialEq)]
