@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 /// A command that takes longer than this has been lost.
@@ -93,19 +93,11 @@ impl Browser {
 
     /// What an expression comes to in the page; a promise is waited for.
     pub(super) fn evaluate(&mut self, expression: &str) -> Result<Value> {
-        let params = json!({
-            "expression": expression, "awaitPromise": true, "returnByValue": true,
-        });
-        let mut answer = self.call("Runtime.evaluate", &params)?;
-        ensure!(
-            answer.get("exceptionDetails").is_none(),
-            "{expression}: {}",
-            answer["exceptionDetails"]
-        );
-        Ok(answer["result"]["value"].take())
+        self.attempt(expression)?.map_err(|thrown| anyhow!("{expression} throws: {thrown}"))
     }
 
-    /// Evaluates until it comes to `true`; returns how long that took.
+    /// Evaluates until it comes to `true`; returns how long that took. What throws has not come to
+    /// it yet: a page draws with its next frame, and until then an element may not exist.
     pub(super) fn until(
         &mut self,
         what: &str,
@@ -113,11 +105,30 @@ impl Browser {
         expression: &str,
     ) -> Result<Duration> {
         let begun = Instant::now();
-        while self.evaluate(expression)? != true {
-            ensure!(begun.elapsed() < limit, "not within {limit:?}: {what}");
+        loop {
+            let now = self.attempt(expression)?;
+            if matches!(now, Ok(Value::Bool(true))) {
+                return Ok(begun.elapsed());
+            }
+            let now = now.map_or_else(|thrown| format!("throws: {thrown}"), |is| is.to_string());
+            ensure!(begun.elapsed() < limit, "not within {limit:?}: {what}: {expression} {now}");
             thread::sleep(Duration::from_millis(20));
         }
-        Ok(begun.elapsed())
+    }
+
+    /// What an expression comes to, or what it throws instead.
+    fn attempt(&mut self, expression: &str) -> Result<Result<Value, String>> {
+        let params = json!({
+            "expression": expression, "awaitPromise": true, "returnByValue": true,
+        });
+        let mut answer = self.call("Runtime.evaluate", &params)?;
+        Ok(match answer.get("exceptionDetails") {
+            Some(details) => Err(details["exception"]["description"].as_str().map_or_else(
+                || details.to_string(),
+                |description| description.lines().next().unwrap_or_default().to_owned(),
+            )),
+            None => Ok(answer["result"]["value"].take()),
+        })
     }
 
     /// A key, as a user presses it.
