@@ -15,6 +15,7 @@ mod docker;
 mod dynamic;
 mod e2e;
 mod ebpf;
+mod guide;
 mod image;
 mod install;
 mod lab;

@@ -48,12 +48,23 @@ impl Docker {
         Ok(())
     }
 
-    pub(super) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(arguments).env("DOCKER_CONFIG", &self.config);
+    /// Where the command is.
+    pub(super) fn folder(&self) -> &Path {
+        self.program.parent().unwrap_or(&self.program)
+    }
+
+    /// Whatever asks for this engine asks no other.
+    pub(super) fn settle(&self, command: &mut Command) {
+        command.env("DOCKER_CONFIG", &self.config);
         for elsewhere in ["DOCKER_HOST", "DOCKER_CONTEXT", "COMPOSE_FILE", "COMPOSE_PROJECT_NAME"] {
             command.env_remove(elsewhere);
         }
+    }
+
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments);
+        self.settle(&mut command);
         command
     }
 

@@ -1,6 +1,7 @@
 //! The commands in README.md and docs/: each block of shell says whether it can be run anywhere
-//! (`sh test`), asks for something that this machine need not have (`sh cluster`, `sh root`), or
-//! takes long and is a step of its own (`sh build`). What can be run anywhere is run.
+//! (`sh test`), asks for something that this machine need not have (`sh cluster`, `sh root`), takes
+//! long and is a step of its own (`sh build`), or is a scene of `cargo xtask docker` (`sh docker`).
+//! What can be run anywhere is run.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,18 +11,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use nix::unistd::geteuid;
 
-use crate::{process, workspace::Workspace};
+use crate::{guide, process, workspace::Workspace};
 
 /// What a block may be tagged with.
-const TAGS: [&str; 4] = ["test", "cluster", "root", "build"];
-
-/// A block of shell in a guide.
-#[derive(Debug, PartialEq)]
-struct Block {
-    line: usize,
-    tag: String,
-    script: String,
-}
+const TAGS: [&str; 5] = ["test", "docker", "cluster", "root", "build"];
 
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let programs = super::programs(workspace)?;
@@ -30,10 +23,8 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let path = format!("{}:{path}", folder.display());
     let mut run = 0;
     for guide in guides(&workspace.root)? {
-        let text = fs::read_to_string(&guide)
-            .with_context(|| format!("cannot read {}", guide.display()))?;
         let name = guide.strip_prefix(&workspace.root).unwrap_or(&guide).display().to_string();
-        let blocks = blocks(&text);
+        let blocks = guide::read(&guide)?;
         for block in &blocks {
             ensure!(
                 TAGS.contains(&block.tag.as_str()),
@@ -42,12 +33,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
                 TAGS.join(", ")
             );
         }
-        // The blocks of a guide are one session, as its reader has it.
-        let script: String = blocks
-            .iter()
-            .filter(|block| block.tag == "test")
-            .map(|block| block.script.as_str())
-            .collect();
+        let script = guide::session(&blocks, "test");
         if script.is_empty() {
             continue;
         }
@@ -95,47 +81,4 @@ fn guides(root: &Path) -> Result<Vec<PathBuf>> {
     guides.retain(|path| path.extension().is_some_and(|end| end == "md"));
     guides.sort();
     Ok(guides)
-}
-
-fn blocks(text: &str) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let mut open: Option<Block> = None;
-    let mut other = false;
-    for (number, line) in text.lines().enumerate() {
-        let fence = line.trim_start().strip_prefix("```");
-        match (fence, open.take()) {
-            (Some(_), Some(block)) => blocks.push(block),
-            (Some(_), None) if other => other = false,
-            (Some(info), None) => match info.split_once(' ').unwrap_or((info, "")) {
-                ("sh" | "bash" | "shell" | "console", tag) => {
-                    let tag = tag.trim().to_owned();
-                    open = Some(Block { line: number + 1, tag, script: String::new() });
-                }
-                _ => other = true,
-            },
-            (None, Some(mut block)) => {
-                block.script += line;
-                block.script += "\n";
-                open = Some(block);
-            }
-            (None, None) => {}
-        }
-    }
-    blocks
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blocks_are_found_with_their_tags() {
-        let text = "a\n```sh test\nls\n# ls\n```\n```yaml\n```\n```sh\nrm\n```\n";
-        let block = |line, tag: &str, script: &str| Block {
-            line,
-            tag: tag.to_owned(),
-            script: script.to_owned(),
-        };
-        assert_eq!(blocks(text), [block(2, "test", "ls\n# ls\n"), block(8, "", "rm\n")]);
-    }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::suite::Tests;
 use crate::{
@@ -35,6 +35,7 @@ pub(super) fn run(workspace: &Workspace, tests: Tests) -> Result<()> {
         command.arg(what).arg("rules").arg(folder.join(file));
         process::run(&format!("promtool {what} rules"), &mut command)?;
     }
+    the_clusters_differs_in_discovery_alone(&folder)?;
     let programs = super::programs(workspace)?;
     let ward = Ward::open(3)?;
     let state = tempfile::tempdir()?;
@@ -81,7 +82,7 @@ fn queries(dashboard: &str) -> Result<Vec<(String, String)>> {
     for panel in dashboard["panels"].as_array().into_iter().flatten() {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let query = target["expr"].as_str().context("a target without a query")?;
-            let mut query = query.replace("$__rate_interval", "10s");
+            let mut query = query.replace("$__rate_interval", "1m");
             for variable in ["instance", "namespace", "pod", "target"] {
                 query = query.replace(&format!("${variable}"), ".*");
             }
@@ -93,6 +94,40 @@ fn queries(dashboard: &str) -> Result<Vec<(String, String)>> {
     Ok(queries)
 }
 
+/// The configuration for one machine, for an agent elsewhere, and in a hurry.
+fn hurried(folder: &Path, agent: &str) -> Result<String> {
+    let file = folder.join("local.yaml");
+    let mut config = fs::read_to_string(&file)?;
+    let rules = folder.join("rules.yaml").display().to_string();
+    let agent = agent.trim_start_matches("http://");
+    for (as_it_is, here) in
+        [("localhost:9100", agent), ("- rules.yaml", &format!("- {rules}")), (": 15s", ": 1s")]
+    {
+        ensure!(config.contains(as_it_is), "{} has no {as_it_is:?}", file.display());
+        config = config.replace(as_it_is, here);
+    }
+    Ok(config)
+}
+
+/// The configuration for a cluster is the same but for how agents are found. (Prometheus itself
+/// cannot read it everywhere: Debian's is built without Kubernetes.)
+fn the_clusters_differs_in_discovery_alone(folder: &Path) -> Result<()> {
+    let read = |name: &str| -> Result<Value> {
+        let text = fs::read_to_string(folder.join(name))?;
+        let mut config: Value = serde_saphyr::from_str(&text).with_context(|| name.to_owned())?;
+        let job = config["scrape_configs"][0].as_object_mut().context("no job")?;
+        let found = ["static_configs", "kubernetes_sd_configs", "relabel_configs"]
+            .iter()
+            .filter(|key| job.remove(**key).is_some())
+            .count();
+        ensure!(found > 0, "{name}: nobody is found");
+        Ok(config)
+    };
+    let (local, cluster) = (read("local.yaml")?, read("prometheus.yaml")?);
+    ensure!(local == cluster, "prometheus.yaml is {cluster}, but local.yaml {local}");
+    Ok(())
+}
+
 /// A running Prometheus; killed when dropped.
 struct Prometheus {
     child: Child,
@@ -102,18 +137,8 @@ struct Prometheus {
 
 impl Prometheus {
     fn start(program: &Path, home: &Path, agent: &str, folder: &Path) -> Result<Self> {
-        let config = json!({
-            "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
-            "rule_files": [folder.join("rules.yaml")],
-            "scrape_configs": [{
-                "job_name": "paramedic",
-                "honor_labels": true,
-                "static_configs": [{ "targets": [agent.trim_start_matches("http://")] }],
-            }],
-        });
-        // JSON is YAML.
         let (file, log) = (home.join("prometheus.yaml"), home.join("log"));
-        fs::write(&file, config.to_string())?;
+        fs::write(&file, hurried(folder, agent)?)?;
         let port = free_port()?;
         let mut command = Command::new(program);
         command

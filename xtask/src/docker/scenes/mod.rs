@@ -3,6 +3,7 @@
 mod broken;
 mod compose;
 mod containers;
+mod guide;
 mod images;
 mod watch;
 
@@ -18,7 +19,7 @@ pub(super) struct Scene {
     pub(super) play: fn(&mut Stage<'_>) -> Result<String>,
 }
 
-pub(super) const SCENES: [Scene; 8] = [
+pub(super) const SCENES: [Scene; 9] = [
     Scene {
         name: "patient-image",
         about: "The patient's image is loaded and runs, as nobody in particular.",
@@ -53,6 +54,11 @@ pub(super) const SCENES: [Scene; 8] = [
         name: "compose",
         about: "compose.yaml as it is: up, ten errors, healed, down.",
         play: compose::story,
+    },
+    Scene {
+        name: "guide",
+        about: "Getting started: the guide's own session, command by command.",
+        play: guide::session,
     },
     Scene {
         name: "broken",
