@@ -83,7 +83,7 @@ impl Apt {
 
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.args(["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=30"]);
+        command.args(["-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=30"]);
         command.args(["-o", "APT::Sandbox::User=root"]);
         if let Self::Private { state, sources } = self {
             let mut set = |setting: &str, path: &Path| {

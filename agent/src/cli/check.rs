@@ -4,11 +4,15 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::signal::kernel::{Capabilities, Capability, Kernel, Mechanism, Options, Probe, Status};
+use crate::{
+    signal::kernel::{Capabilities, Capability, Kernel, Mechanism, Options, Probe, Status},
+    target::procfs::Tree,
+};
 
 /// Load and attach every kernel probe, print what works and by which mechanism, and detach again.
 ///
-/// Exit code 1 if a kernel signal cannot be had or a required capability is missing.
+/// Exit code 1 if a kernel signal cannot be had, a required capability is missing, or there is no
+/// cgroup2 to attach programs to.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// Print one JSON object for machines.
@@ -24,6 +28,10 @@ fn mechanism(name: &str) -> Result<Mechanism, String> {
     found.ok_or_else(|| format!("there are: {}", Mechanism::ALL.map(Mechanism::name).join(", ")))
 }
 
+const NO_CGROUP2: &str = "no cgroup2 is mounted, so no program can be attached to a target: all are \
+                          watched through /health and their cgroups' files alone. `mount -t cgroup2 \
+                          none /sys/fs/cgroup/unified` beside the v1 hierarchies is enough";
+
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let held = Capabilities::read();
@@ -33,7 +41,9 @@ impl Check {
             Ok(kernel) => (kernel.probes(), None),
             Err(error) => ([].as_slice(), Some(format!("{error:#}"))),
         };
-        let complete = error.is_none() && probes.iter().all(|probe| reason(probe).is_none());
+        let cgroup2 = Tree::default().hierarchies().is_ok_and(|found| found.unified.is_some());
+        let complete =
+            error.is_none() && cgroup2 && probes.iter().all(|probe| reason(probe).is_none());
         if self.json {
             let capabilities: serde_json::Map<String, Value> = Capability::ALL
                 .iter()
@@ -44,18 +54,23 @@ impl Check {
                 json!({
                     "ok": complete,
                     "error": error,
+                    "cgroup2": cgroup2,
                     "capabilities": capabilities,
                     "probes": probes.iter().map(probe_json).collect::<Vec<_>>(),
                 })
             );
         } else {
-            print_table(probes, error.as_deref(), held);
+            print_table(probes, held);
+            let missing = (!cgroup2).then(|| NO_CGROUP2.to_owned());
+            for what in error.into_iter().chain(missing) {
+                println!("\n{what}");
+            }
         }
         Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
-fn print_table(probes: &[Probe], error: Option<&str>, held: Capabilities) {
+fn print_table(probes: &[Probe], held: Capabilities) {
     println!("{:<22} {:<12} {:<12} remarks", "signal", "mechanism", "status");
     for probe in probes {
         println!(
@@ -74,9 +89,6 @@ fn print_table(probes: &[Probe], error: Option<&str>, held: Capabilities) {
             if held.has(capability) { "yes" } else { "no" },
             if capability.is_required() { "for any kernel signal" } else { "for some mechanisms" },
         );
-    }
-    if let Some(error) = error {
-        println!("\n{error}");
     }
 }
 

@@ -205,9 +205,21 @@ impl Agent {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// What happens meanwhile it sees all at once: on a busy machine it could else look at an illness
+    /// that has only begun, and rightly treat it more mildly.
+    pub(crate) fn sees_at_once(&self, happens: impl FnOnce()) {
+        self.signal(Signal::SIGSTOP);
+        happens();
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
     /// Asks it to end, as systemd and Kubernetes do.
     pub(crate) fn terminate(mut self) -> ExitStatus {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        self.signal(Signal::SIGTERM);
         until("the agent ends after SIGTERM", || self.child.try_wait().unwrap())
     }
 }

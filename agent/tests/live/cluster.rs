@@ -17,7 +17,7 @@ fn errors_are_healed_softly_and_the_pod_tells_of_it() {
     let mut pod = Pod::start(&node, "web", Some("soft"));
     let agent = node.ready_agent(&state, &[]);
     agent.hears("watching", &[("target", &pod.full_name()), ("ceiling", "soft")]);
-    pod.errors(8);
+    agent.sees_at_once(|| pod.errors(8));
     agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
     assert_eq!(pod.health()["error_count"], 0);
     let labels = "class=\"5xx\",namespace=\"default\",pod=\"web-0\",target=\"\"";
@@ -38,7 +38,7 @@ fn a_grave_illness_ends_the_container_and_its_successor_is_verified() {
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let agent = node.ready_agent(&state, &[]);
     agent.hears("watching", &[("target", &pod.full_name()), ("ceiling", "restart")]);
-    pod.errors(15);
+    agent.sees_at_once(|| pod.errors(15));
     let status = pod.restart_once_ended();
     assert_eq!(status.code(), Some(0), "it was asked to end, not killed");
     let held = node.fake.get(Kind::Lease, "paramedic-system", "statefulset.default.web").unwrap();
@@ -96,7 +96,7 @@ fn while_the_api_server_is_away_soft_heals_go_on_and_hard_ones_wait() {
     assert_eq!(agent.get("/readyz").0, 200, "the kubelet has no reason to restart it");
 
     // Each error is news: an old count never justifies a restart.
-    pod.errors(15);
+    agent.sees_at_once(|| pod.errors(15));
     let why = until("the restart is refused", || {
         pod.errors(1);
         thread::sleep(Duration::from_millis(200));
@@ -123,7 +123,7 @@ fn explain_tells_of_a_pod_what_is_seen_decided_and_refused() {
     let (node, state) = (Node::new(), Directory::new());
     let pod = Pod::start(&node, "web", Some("observe"));
     let agent = node.ready_agent(&state, &[]);
-    pod.errors(15);
+    agent.sees_at_once(|| pod.errors(15));
     agent.hears("not healed", &[("gate", "mode")]);
     let address = agent.address.to_string();
     let explain = |target: &str, more: &[&str]| {
@@ -152,7 +152,7 @@ fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
     let (node, state) = (Node::new(), Directory::new());
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let agent = node.ready_agent(&state, &["--dry-run"]);
-    pod.errors(15);
+    agent.sees_at_once(|| pod.errors(15));
     agent.hears("would heal; this is a dry run", &[("rung", "restart")]);
     assert!(node.event("WouldHeal").starts_with("restart would be given"));
     assert!(pod.is_alive());
@@ -167,7 +167,7 @@ fn sigterm_waits_for_a_restart_under_way_and_the_next_life_verifies_it() {
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let agent = node.ready_agent(&state, &[]);
     agent.hears("watching", &[("target", &pod.full_name())]);
-    pod.errors(15);
+    agent.sees_at_once(|| pod.errors(15));
     agent.hears("healing", &[("rung", "restart")]);
     assert_eq!(agent.terminate().code(), Some(0));
     assert!(!pod.is_alive(), "a restart that has begun is carried through");
@@ -221,7 +221,7 @@ fn a_setting_that_cannot_be_read_is_told_on_the_pod_and_takes_consent_back() {
     });
     node.fake.patch(Kind::Pod, "default", &pod.name, &bad).unwrap();
     let agent = node.ready_agent(&state, &[]);
-    pod.errors(15);
+    agent.sees_at_once(|| pod.errors(15));
     agent.hears("not healed", &[("gate", "mode"), ("reason", "its ceiling is observe")]);
     let note = node.event("BadSetting");
     assert!(note.contains("paramedic.dev/min-confidence: \"very\" is no number"), "{note}");

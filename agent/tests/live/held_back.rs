@@ -69,7 +69,7 @@ fn a_corrupt_journal_stays_as_it_is_and_permits_no_restart() {
     assert_eq!(agent.metric("paramedic_journal_writable"), 0.0);
     patient.errors(8);
     healed_softly(&agent, &mut patient);
-    patient.errors(15);
+    agent.sees_at_once(|| patient.errors(15));
     agent.hears("not healed", &[("gate", "journal"), ("rung", "restart")]);
     assert_eq!(agent.said("healing", &[]), 1);
     assert!(patient.is_alive());
@@ -90,7 +90,7 @@ fn without_a_model(state: &Directory, arguments: &[&str]) -> (Server, Agent) {
     all.extend(MAY_RESTART.iter().chain(arguments));
     let agent = Agent::watch(&[&patient.url], state, &all);
     assert_eq!(agent.metric("paramedic_rules_active"), 1.0);
-    patient.errors(15);
+    agent.sees_at_once(|| patient.errors(15));
     (patient, agent)
 }
 

@@ -30,7 +30,7 @@ fn recorded(state: &Directory, trace: &Directory) -> (Server, Agent) {
     let agent = Agent::watch(&[&patient.url], state, &arguments);
     patient.errors(8);
     agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
-    patient.errors(15);
+    agent.sees_at_once(|| patient.errors(15));
     agent.hears("healing", &[("rung", "restart")]);
     patient.ended();
     (patient, agent)

@@ -60,7 +60,7 @@ impl Ward {
 #[test]
 fn a_sick_service_is_restarted_by_the_command() {
     let mut ward = Ward::new();
-    ward.patient.errors(15);
+    ward.agent.sees_at_once(|| ward.patient.errors(15));
     ward.is_healed_by_the_command();
 }
 

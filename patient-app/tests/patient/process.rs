@@ -128,7 +128,7 @@ async fn a_health_check_asks_the_one_that_serves() {
 
 #[tokio::test]
 async fn a_request_under_way_is_finished_after_sigterm() {
-    let slow = r#"slow={"milliseconds":700}"#;
+    let slow = r#"slow={"milliseconds":3000}"#;
     let mut process =
         Process::start(&["--log", "off", "--data-failure-ratio", "0", "--illness", slow]).await;
     let mut stream = process.client.connect().await;

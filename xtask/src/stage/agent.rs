@@ -9,6 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use super::{Interrupt, Programs, free_port};
@@ -181,6 +185,15 @@ impl Agent {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What happens meanwhile it sees all at once, however slowly this machine lets it happen.
+    pub(crate) fn sees_at_once<T>(&self, happens: impl FnOnce() -> Result<T>) -> Result<T> {
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        kill(pid, Signal::SIGSTOP)?;
+        let came_to = happens();
+        kill(pid, Signal::SIGCONT)?;
+        came_to
     }
 
     /// Kills it, as a node that runs out of memory would.

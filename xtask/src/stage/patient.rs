@@ -18,7 +18,8 @@ use super::{Programs, cgroup::Cgroup, free_port, http};
 
 /// From the end of one life to the start of the next.
 const RESTART_DELAY: Duration = Duration::from_millis(200);
-const START_LIMIT: Duration = Duration::from_secs(10);
+/// Generous: only what hangs takes this long.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// What supervisor and stage share.
 #[derive(Debug, Default)]

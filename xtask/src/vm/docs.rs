@@ -8,7 +8,7 @@ use super::{
     expected::{BEST, LEFT_OUT, LESSER, NO_V1},
     judge::{Probe, probes},
     kernels::SERIES,
-    steps::{Kind, Layout, Machine, REFUSED},
+    steps::{HYBRID, Kind, Layout, Machine, REFUSED, V1},
     table::Column,
 };
 use crate::workspace::write_if_changed;
@@ -112,6 +112,17 @@ fn write(columns: &[Column]) -> String {
         let place = if place.is_empty() { "everywhere".to_owned() } else { place.join(" ") };
         let _ = writeln!(page, "- `{}` ({place}): {}.", left.tests, left.why);
     }
+    let named = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        names.join(", ")
+    };
+    let _ = write!(
+        page,
+        "\nWith cgroup v2 all others run. With hybrid cgroups the kernel side's run that depend on the\n\
+         layout ({}), and with v1 alone the agent's ({}).\n",
+        named(HYBRID),
+        named(V1)
+    );
     page
 }
 

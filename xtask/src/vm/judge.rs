@@ -39,14 +39,14 @@ pub(super) fn rows(series: &str, layout: Layout, steps: &[Step], report: &Report
     for ran in &report.steps {
         let Some(step) = steps.iter().find(|step| step.name == ran.name) else { continue };
         let found = match step.kind {
-            Kind::Tests => tests(&step.name, ran),
-            Kind::Check { without, btf } => check(series, without, btf, ran),
+            Kind::Tests { wanted } => tests(&step.name, wanted, ran),
+            Kind::Check { without, btf } => check(series, layout, without, btf, ran),
             Kind::Scenes => scenes(ran),
         };
         let good = |row: &Row| matches!(row.verdict, Verdict::Good(_));
         let all_good = found.iter().all(good);
         rows.extend(found);
-        let expected = if matches!(step.kind, Kind::Check { btf: false, .. }) { "1" } else { "0" };
+        let expected = step.code(layout).to_string();
         match ran.how.as_deref() {
             Some(how) if how != expected && all_good => {
                 let why = format!("ended by {how}");
@@ -91,7 +91,8 @@ fn controllers(series: &str, layout: Layout, report: &Report) -> Option<Row> {
     Some(Row { name: "cgroup controllers".to_owned(), verdict })
 }
 
-fn tests(binary: &str, ran: &Ran) -> Vec<Row> {
+/// A row for each test, and one for each name that no test has: what does not run holds nowhere.
+fn tests(binary: &str, wanted: &[&str], ran: &Ran) -> Vec<Row> {
     let row = |(name, outcome): (String, Outcome)| {
         let name = match name.strip_prefix(&format!("{binary}::")) {
             Some(_) => name,
@@ -104,7 +105,17 @@ fn tests(binary: &str, ran: &Ran) -> Vec<Row> {
         };
         Row { name, verdict }
     };
-    libtest::outcomes(&ran.output).into_iter().map(row).collect()
+    let mut rows: Vec<Row> = libtest::outcomes(&ran.output).into_iter().map(row).collect();
+    let missing = |part: &&&str| !rows.iter().any(|row| row.name.contains(**part));
+    let missing: Vec<&str> = match ran.how {
+        Some(_) => wanted.iter().filter(missing).copied().collect(),
+        None => Vec::new(),
+    };
+    rows.extend(missing.into_iter().map(|part| Row {
+        name: format!("{binary}: {part:?}"),
+        verdict: Verdict::Bad("no test with this name has run".to_owned()),
+    }));
+    rows
 }
 
 /// The mechanism that a signal should be had by, `none` if it should not be had at all.
@@ -122,10 +133,15 @@ pub(super) fn expected(series: &str, signal: &str, without: &[&str], btf: bool) 
     mechanism
 }
 
-fn check(series: &str, without: &[&str], btf: bool, ran: &Ran) -> Vec<Row> {
+fn check(series: &str, layout: Layout, without: &[&str], btf: bool, ran: &Ran) -> Vec<Row> {
     if ran.how.is_none() {
         return Vec::new();
     }
+    let unified = checked(&ran.output)["cgroup2"].as_bool();
+    let wrong = (unified != Some(layout != Layout::V1)).then(|| Row {
+        name: format!("{}: cgroup2", ran.name),
+        verdict: Verdict::Bad(format!("it says {unified:?}")),
+    });
     let found = probes(&ran.output);
     let row = |(signal, _): &(&'static str, &str)| {
         let best = expected(series, signal, &[], true);
@@ -143,20 +159,24 @@ fn check(series: &str, without: &[&str], btf: bool, ran: &Ran) -> Vec<Row> {
         let told = new || matches!(verdict, Verdict::Bad(_));
         told.then(|| Row { name: format!("{}: {signal}", ran.name), verdict })
     };
-    BEST.iter().filter_map(row).collect()
+    BEST.iter().filter_map(row).chain(wrong).collect()
+}
+
+/// The object that `paramedic check --json` prints.
+fn checked(output: &str) -> Value {
+    let object = output.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    object.unwrap_or_default()
 }
 
 /// What `paramedic check --json` says of each signal.
 pub(super) fn probes(output: &str) -> Vec<Probe> {
-    let checked = output.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
-    let checked = checked.unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let probe = |probe: &Value| Probe {
         signal: text(&probe["signal"]),
         mechanism: text(&probe["mechanism"]),
         status: text(&probe["status"]),
     };
-    checked["probes"]
+    checked(output)["probes"]
         .as_array()
         .map(|probes| probes.iter().map(probe).collect())
         .unwrap_or_default()
@@ -202,12 +222,12 @@ mod tests {
 
     #[test]
     fn another_mechanism_than_expected_is_bad() {
-        let output = r#"{"probes":[
+        let output = r#"{"cgroup2":true,"probes":[
             {"signal":"http_responses","mechanism":"cgroup_skb","status":"ready"},
             {"signal":"cpu_throttling","mechanism":"kprobe","status":"attached"},
             {"signal":"tcp_resets_sent","mechanism":"tp_btf","status":"unavailable"}]}"#
             .replace('\n', "");
-        let rows = check("6.12", &[], true, &ran(&output));
+        let rows = check("6.12", Layout::V2, &[], true, &ran(&output));
         let verdict = |signal: &str| {
             let name = format!("check: {signal}");
             rows.iter().find(|row| row.name == name).unwrap().verdict.clone()
@@ -218,6 +238,8 @@ mod tests {
         assert_eq!(verdict("tcp_resets_sent"), bad("by none, expected tp_btf"));
         assert_eq!(verdict("oom_kills"), bad("by none, expected tp_btf"));
         assert_eq!(rows.len(), BEST.len());
+        let rows = check("6.12", Layout::V1, &[], true, &ran(&output));
+        assert_eq!(rows.last().unwrap().name, "check: cgroup2", "it should be missed");
     }
 
     #[test]
@@ -250,6 +272,19 @@ mod tests {
         assert!(good("6.12", Layout::Hybrid, "cpu,cpuacct", "memory"));
         assert!(!good("6.12", Layout::Hybrid, "cpu,cpuacct,memory", ""));
         assert!(good("6.12", Layout::V1, "cpu,cpuacct", ""));
+    }
+
+    #[test]
+    fn a_test_that_has_another_name_now_is_missed() {
+        let ran = ran("test slices::a ... ok\ntest tcp::b ... ok\n");
+        assert_eq!(tests("kernel", &["slices", "tcp"], &ran).len(), 2);
+        assert_eq!(tests("kernel", &[], &self::ran("")), []);
+        let rows = tests("kernel", &["slices", "best"], &ran);
+        let bad = Verdict::Bad("no test with this name has run".to_owned());
+        assert_eq!(rows[2], Row { name: "kernel: \"best\"".to_owned(), verdict: bad });
+        assert_eq!(tests("kernel", &[""], &self::ran("")).len(), 1, "none at all");
+        let running = Ran { how: None, ..self::ran("") };
+        assert_eq!(tests("kernel", &["slices"], &running), []);
     }
 
     #[test]

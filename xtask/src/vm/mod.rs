@@ -86,7 +86,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     println!("{} machines in {:.0} s", columns.len(), begun.elapsed().as_secs_f64());
     for column in &columns {
         if let Some(death) = &column.death {
-            println!("{} died, and was booted once more: {death}", column.title);
+            println!("{} died: {death}", column.title);
         }
     }
     // Every machine has one row of its own.
@@ -118,22 +118,20 @@ struct Matrix<'a> {
 }
 
 impl Matrix<'_> {
-    /// Boots one machine and judges what it says. One that dies is booted once more, and that is
-    /// told: an emulated machine may die of the emulation.
+    /// Boots one machine and judges what it says. One that dies, or stops getting on, is booted once
+    /// more, and that is told: an emulated machine may do so of the emulation. What had failed until
+    /// then has failed.
     fn boot(&self, kernel: &Kernel, machine: Machine) -> Result<Column> {
-        let first = self.boot_once("first", machine.cpus(), kernel, machine)?;
+        let first = self.boot_once("first", kernel, machine)?;
         let Some(death) = &first.death else { return Ok(first) };
+        if first.rows.iter().any(|row| matches!(row.verdict, Verdict::Bad(_))) {
+            return Ok(first);
+        }
         eprintln!("    {}: booted once more, since it died: {death}", first.title);
-        Ok(Column { death: first.death, ..self.boot_once("second", 1, kernel, machine)? })
+        Ok(Column { death: first.death, ..self.boot_once("second", kernel, machine)? })
     }
 
-    fn boot_once(
-        &self,
-        which: &str,
-        cpus: u8,
-        kernel: &Kernel,
-        machine: Machine,
-    ) -> Result<Column> {
+    fn boot_once(&self, which: &str, kernel: &Kernel, machine: Machine) -> Result<Column> {
         let layout = machine.layout();
         let title = format!("{} {}", kernel.series, machine.name());
         let filter = self.args.filter.as_deref();
@@ -149,7 +147,7 @@ impl Matrix<'_> {
         let mut told = HashSet::new();
         let end = self.qemu.run(
             self.args.accel,
-            &Boot { cpus, kernel: &kernel.image, initrd: &initrd },
+            &Boot { cpus: machine.cpus(), kernel: &kernel.image, initrd: &initrd },
             [&console, &said],
             &self.interrupt,
             || {
@@ -213,7 +211,8 @@ fn tell(told: &mut HashSet<String>, begun: Instant, rows: &[Row]) {
 fn death(end: &End, console: &str) -> Option<String> {
     const WORDS: [&str; 5] = ["BUG:", "Oops", "panic", "RIP:", "int3"];
     let how = match end {
-        End::Exit(Some(SUCCESS | FAILURE)) | End::Timeout => return None,
+        End::Exit(Some(SUCCESS | FAILURE)) => return None,
+        End::Timeout => format!("it had not ended after {} s", qemu::LIMIT.as_secs()),
         End::Exit(Some(0)) => "its kernel panicked, or switched it off".to_owned(),
         End::Exit(Some(code)) => format!("qemu ended with exit code {code}"),
         End::Exit(None) => "qemu was ended by a signal".to_owned(),
@@ -267,7 +266,8 @@ mod tests {
         let died = death(&End::Exit(Some(0)), console).unwrap();
         assert!(died.contains("page fault | [ 2.1] RIP: 0010:x") && !died.contains("quiet"));
         assert!(death(&End::Exit(None), "").unwrap().contains("signal"));
-        for end in [End::Timeout, End::Exit(Some(SUCCESS)), End::Exit(Some(FAILURE))] {
+        assert!(death(&End::Timeout, "").unwrap().contains("120 s"));
+        for end in [End::Exit(Some(SUCCESS)), End::Exit(Some(FAILURE))] {
             assert_eq!(death(&end, console), None);
         }
     }
@@ -282,6 +282,8 @@ mod tests {
         assert!(judged(&End::Timeout, GOOD).is_some());
         assert!(judged(&end(SUCCESS), &GOOD.replace("@passed", "@failed")).is_some());
         assert!(judged(&end(SUCCESS), "@passed\n").is_some(), "it did nothing");
+        let none = GOOD.replace("test kernel::a ... ok\n", "");
+        assert!(judged(&end(SUCCESS), &none).is_some(), "no test ran");
         let failed = GOOD.replace("... ok", "... FAILED");
         assert_eq!(judged(&end(SUCCESS), &failed), Some("kernel::a".to_owned()));
         assert!(judged(&end(SUCCESS), "@broken mount\n").is_some());

@@ -70,8 +70,8 @@ impl Machine {
 /// How a step's output is judged, beside its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Test by test.
-    Tests,
+    /// Test by test; of each of these names at least one must have run.
+    Tests { wanted: &'static [&'static str] },
     /// Signal by signal, without these mechanisms, with BTF or without.
     Check { without: &'static [&'static str], btf: bool },
     /// Scene by scene.
@@ -86,6 +86,14 @@ pub(super) struct Step {
     arguments: Vec<String>,
 }
 
+impl Step {
+    /// The exit code of success. A check that finds something missing says so by its exit code.
+    pub(super) fn code(&self, layout: Layout) -> u8 {
+        let Kind::Check { btf, .. } = self.kind else { return 0 };
+        u8::from(!btf || layout == Layout::V1)
+    }
+}
+
 /// The mechanisms that are refused in turn, until nothing but the files is left.
 pub(super) const REFUSED: [&[&str]; 5] =
     [&[], &["fentry"], &["fentry", "kprobe"], &["fentry", "kprobe", "hrtimer"], &["tp_btf"]];
@@ -94,6 +102,12 @@ pub(super) const REFUSED: [&[&str]; 5] =
 /// do: under emulation its errors come one by one, and a reset is in time.)
 const SCENES: [&str; 4] = ["soft heal", "stubborn errors", "cpu quota", "out of memory"];
 
+/// What depends on where cgroups are: the kernel side with hybrid cgroups, and the agent with v1
+/// alone, where no program can be attached. The rest is asked with cgroup v2.
+pub(super) const HYBRID: &[&str] =
+    &["best_mechanism", "polled", "oom_kills", "of_others", "slices", "narrowed"];
+pub(super) const V1: &[&str] = &["process", "v1_alone"];
+
 /// The steps of one machine; with a filter only tests and scenes whose name contains it.
 pub(super) fn of(
     series: &str,
@@ -101,8 +115,9 @@ pub(super) fn of(
     filter: Option<&str>,
     programs: &Programs,
 ) -> Vec<Step> {
-    let tests = |name: &str, which: &[&str]| {
-        let mut step = test_step(name, which, filter, programs);
+    let tests = |name: &str, wanted: &'static [&'static str], but: &[&str]| {
+        let mut step = test_step(name, wanted, filter, programs);
+        step.arguments.extend(but.iter().map(|name| format!("--skip={name}")));
         let left_out = LEFT_OUT.iter().filter(|left| left.is_of(series, machine.layout()));
         step.arguments.extend(left_out.map(|left| format!("--skip={}", left.tests)));
         step
@@ -113,23 +128,18 @@ pub(super) fn of(
     };
     match machine {
         Machine::Signals => {
-            let signals = vec![tests("kernel", &[])];
+            let signals = vec![tests("kernel", &[], &[])];
             [checks(&REFUSED, true), signals, checks(&REFUSED[..1], false)].concat()
         }
         Machine::Agent => {
-            let mut steps = vec![tests("live", &["--skip=v1_alone"])];
+            let mut steps = vec![tests("live", &[], &["v1_alone"])];
             steps.extend(scenes(filter, programs));
             steps
         }
         Machine::Hybrid => {
-            let which =
-                ["best_mechanism", "polled", "oom_kills", "of_others", "slices", "narrowed"];
-            let which = [&which[..], &["--skip=whole"]].concat();
-            [checks(&REFUSED[..1], true), vec![tests("kernel", &which)]].concat()
+            [checks(&REFUSED[..1], true), vec![tests("kernel", HYBRID, &["whole"])]].concat()
         }
-        Machine::V1 => {
-            [checks(&REFUSED[..1], true), vec![tests("live", &["process", "v1_alone"])]].concat()
-        }
+        Machine::V1 => [checks(&REFUSED[..1], true), vec![tests("live", V1, &[])]].concat(),
     }
 }
 
@@ -147,20 +157,24 @@ fn check(without: &'static [&'static str], btf: bool, programs: &Programs) -> St
     Step { name, kind: Kind::Check { without, btf }, arguments }
 }
 
-fn test_step(binary: &str, which: &[&str], filter: Option<&str>, programs: &Programs) -> Step {
+fn test_step(
+    binary: &str,
+    wanted: &'static [&'static str],
+    filter: Option<&str>,
+    programs: &Programs,
+) -> Step {
     let program = if binary == "kernel" { &programs.kernel } else { &programs.live };
     let mut arguments = vec![program.display().to_string()];
-    // Several names mean any of them: a filter takes the place of what the layout asks for.
-    match filter {
-        None => arguments.extend(which.iter().map(|&name| name.to_owned())),
-        Some(filter) => {
-            let skipped = which.iter().filter(|name| name.starts_with("--"));
-            arguments.extend(skipped.map(|&name| name.to_owned()));
-            arguments.push(filter.to_owned());
-        }
-    }
+    // Several names mean any of them: a filter takes the place of what the layout asks for, and may
+    // fit none of the tests.
+    let (names, wanted) = match filter {
+        None if wanted.is_empty() => (Vec::new(), &[""][..]),
+        None => (wanted.to_vec(), wanted),
+        Some(filter) => (vec![filter], &[][..]),
+    };
+    arguments.extend(names.into_iter().map(str::to_owned));
     arguments.extend(["--include-ignored", "--test-threads=1", "--color=never"].map(str::to_owned));
-    Step { name: binary.to_owned(), kind: Kind::Tests, arguments }
+    Step { name: binary.to_owned(), kind: Kind::Tests { wanted }, arguments }
 }
 
 /// All wanted scenes in one step, two at a time: they wait most of the time.
@@ -185,12 +199,10 @@ fn scenes(filter: Option<&str>, programs: &Programs) -> Option<Step> {
 pub(super) fn plan(layout: Layout, steps: &[Step], seconds: u64) -> String {
     let mut plan = format!("layout\t{}\n", layout.name());
     for step in steps {
-        let incomplete = matches!(step.kind, Kind::Check { btf: false, .. });
-        if incomplete {
+        if matches!(step.kind, Kind::Check { btf: false, .. }) {
             plan += "hide\t/sys/kernel/btf\n";
         }
-        // A check that finds signals missing says so by its exit code.
-        let code = u8::from(incomplete);
+        let code = step.code(layout);
         let _ =
             writeln!(plan, "run\t{}\t{seconds}\t{code}\t{}", step.name, step.arguments.join("\t"));
     }
@@ -203,7 +215,8 @@ mod tests {
 
     impl Step {
         pub(in crate::vm) fn for_tests(name: &str) -> Self {
-            Self { name: name.to_owned(), kind: Kind::Tests, arguments: Vec::new() }
+            let kind = Kind::Tests { wanted: &[""] };
+            Self { name: name.to_owned(), kind, arguments: Vec::new() }
         }
     }
 

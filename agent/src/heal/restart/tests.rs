@@ -183,7 +183,7 @@ async fn a_failed_command_says_what_it_said_last() {
 async fn a_command_that_hangs_is_killed_with_its_children() {
     let (_service, found) = serve(&["sleep", "600"]);
     let text = "sleep 600 & echo $!; wait";
-    let hanging = Restart { command_timeout: Duration::from_secs(3), ..command(text) };
+    let hanging = Restart { command_timeout: Duration::from_secs(8), ..command(text) };
     let error = run(&hanging, &found).await.unwrap_err();
     let RestartError::CommandTimeout { output, .. } = error else { panic!("{error}") };
     let child: i32 = output.trim().parse().unwrap();
