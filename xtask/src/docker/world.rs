@@ -1,5 +1,5 @@
 //! A world of the engine's own: its processes, mounts and network are in namespaces that end with
-//! their first process, and take all of it along. Whatever happens to whom, nothing stays behind.
+//! their first process, and take all of it along, whatever happens to whom.
 use std::{
     env,
     path::Path,
