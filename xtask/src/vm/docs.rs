@@ -190,8 +190,8 @@ fn without_btf(page: &mut String, columns: &[Column]) {
 fn cgroups(page: &mut String, columns: &[Column]) {
     *page += "\n## Cgroups\n\n\
               Programs are attached to a cgroup2 directory, whoever has the controllers. With v1 \
-              alone the agent\nwatches through `/health` and the files. Where the machines had \
-              them:\n\n| kernel | layout | v1 | cgroup2 |\n|---|---|---|---|\n";
+              alone the agent\nwatches through `/health` and the files; `paramedic check` says so \
+              and ends with 1. Where the machines had them:\n\n| kernel | layout | v1 | cgroup2 |\n|---|---|---|---|\n";
     for column in columns.iter().filter(|column| column.machine != Machine::Agent) {
         let list = |controllers: &Option<String>| match controllers.as_deref() {
             None => "not mounted".to_owned(),
