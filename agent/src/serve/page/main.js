@@ -45,7 +45,7 @@ function choose(uid, focus = true) {
 function cover() {
   const covers = phone.matches && !page("detail").hidden;
   for (const part of document.querySelectorAll("body > header, #patients, aside > :not(#detail)")) part.inert = covers;
-  if (covers && !page("detail").contains(document.activeElement)) detail.close.focus();
+  if (covers && !page("detail").contains(document.activeElement)) detail.close.focus({ preventScroll: true });
 }
 
 function show() {
