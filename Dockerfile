@@ -7,7 +7,11 @@
 #
 #   --build-arg CREATED="$(git log -1 --format=%cI)" --build-arg REVISION="$(git rev-parse HEAD)"
 #
-# That both ways lead to the same image is a test (xtask/src/image/dockerfile.rs).
+# It needs BuildKit (RUN --mount), which Debian has in a package of its own, docker-buildx, and only
+# recommends.
+#
+# That both ways give an image the same configuration is a test (xtask/src/image/dockerfile.rs); what is
+# in it comes out of the same task.
 ARG CREATED=1970-01-01T00:00:00Z
 ARG REVISION=unknown
 

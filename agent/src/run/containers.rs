@@ -86,6 +86,7 @@ struct Answer {
 }
 
 struct Said {
+    /// As it is known here.
     name: String,
     patient: Result<(Patient, Result<Container, ContainerError>), Absent>,
 }
@@ -490,7 +491,12 @@ impl Ward {
 
 /// What the engine's word on a container amounts to.
 async fn said(whom: &Whom, world: &dyn World, seen: &ContainerInspectResponse) -> Said {
-    let name = plain(seen.name.as_deref().unwrap_or_default()).to_owned();
+    let name = match whom {
+        Whom::Labelled => plain(seen.name.as_deref().unwrap_or_default()),
+        // It may be its id, or the beginning of it.
+        Whom::Named(name, _) => name,
+    };
+    let name = name.to_owned();
     let patient = match whom {
         Whom::Labelled => by_labels(seen),
         Whom::Named(_, watched) => {

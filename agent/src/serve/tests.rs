@@ -8,9 +8,13 @@ use tokio::{
 
 use super::*;
 use crate::{
+    decide::{Action, Source},
     engine::Case,
     guard::Gate,
-    target::{Rung, Target},
+    moment::Moment,
+    record::{BootId, Intent, Journal, StateLock},
+    target::{Rung, Target, TargetId},
+    verify::Outcome,
 };
 
 /// Generous: only what hangs takes this long.
@@ -24,6 +28,10 @@ struct Page {
 }
 
 async fn page() -> Page {
+    page_of(None).await
+}
+
+async fn page_of(state_dir: Option<PathBuf>) -> Page {
     let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = server.address().unwrap();
     let metrics = Arc::new(Metrics::new("0").unwrap());
@@ -33,9 +41,9 @@ async fn page() -> Page {
         version: "0",
         max_action: Rung::Evict,
         dry_run: false,
-        journal: false,
+        journal: state_dir.is_some(),
     };
-    let sources = Sources { metrics: Arc::clone(&metrics), queries, state_dir: None, about };
+    let sources = Sources { metrics: Arc::clone(&metrics), queries, state_dir, about };
     tokio::spawn(server.run(sources));
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = Arc::clone(&count);
@@ -71,6 +79,26 @@ impl Page {
 
     async fn listen(&self) -> Events {
         Events { stream: self.send("GET", "/events", "").await, heard: String::new() }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Until the loop is not asked for a while: the server notices at its next word that a listener
+    /// has gone.
+    async fn quiet(&self) {
+        let quiet = async {
+            let mut before = self.asked();
+            loop {
+                sleep(Duration::from_secs(2)).await;
+                if self.asked() == before {
+                    return;
+                }
+                before = self.asked();
+            }
+        };
+        timeout(LIMIT, quiet).await.unwrap();
     }
 }
 
@@ -191,25 +219,45 @@ async fn events_tell_everything_first_and_then_what_changed() {
 #[tokio::test]
 async fn the_loop_is_asked_only_while_somebody_listens() {
     let page = page().await;
-    let asked = || page.asked.load(std::sync::atomic::Ordering::Relaxed);
     page.ask("GET", "/", "").await;
-    assert_eq!(asked(), 0);
+    assert_eq!(page.asked(), 0);
     let mut events = page.listen().await;
     events.next().await;
     events.next().await;
     drop(events);
-    // The server notices at its next word; afterwards the count stands still for a while.
-    let quiet = async {
-        let mut before = asked();
-        loop {
-            sleep(Duration::from_secs(2)).await;
-            if asked() == before {
-                return;
-            }
-            before = asked();
-        }
+    page.quiet().await;
+}
+
+#[tokio::test]
+async fn what_happened_while_nobody_listened_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = StateLock::acquire(folder.path()).unwrap();
+    let mut journal = Journal::open(&lock, BootId::current().unwrap()).unwrap();
+    let mut heal = || {
+        let intent = Intent {
+            target: TargetId { uid: "web".to_owned(), instance: "1".to_owned() },
+            name: "web".to_owned(),
+            rung: Rung::Soft,
+            action: Action::ResetErrors,
+            confidence: 0.9,
+            source: Source::Model,
+            reasons: Vec::new(),
+            intended: Moment::from_nanos(1),
+            wall_time: 1,
+            climbed_from: None,
+        };
+        let id = journal.intend(&intent).unwrap();
+        journal.conclude(id, Outcome::Healed, None, Moment::from_nanos(2)).unwrap();
     };
-    timeout(LIMIT, quiet).await.unwrap();
+    let page = page_of(Some(folder.path().to_path_buf())).await;
+    for healed in 0..2 {
+        let mut events = page.listen().await;
+        let first = events.next().await;
+        assert_eq!(first["incidents"].as_array().unwrap().len(), healed, "{first}");
+        drop(events);
+        page.quiet().await;
+        heal();
+    }
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ fn labels(text: &str, origin: &Origin) -> Value {
 }
 
 #[test]
-fn both_ways_lead_to_the_same_image() {
+fn both_ways_give_an_image_the_same_configuration() {
     let stages = stages();
     let origin = defaults(&stages);
     for image in [Image::Agent, Image::Patient] {

@@ -2,7 +2,7 @@
 //! Docker to be made.
 //!
 //! Each holds one self-contained binary: what is not in the image cannot be out of date, and cannot
-//! be run by whoever gets in. The same checkout gives the same bytes.
+//! be run by whoever gets in. The same checkout gives the same bytes, with the same compilers.
 use std::{
     env::consts::ARCH,
     fs,

@@ -1,6 +1,7 @@
 //! The status page in a real browser, with a real agent behind it: it loads, a heal appears while it
-//! happens, keys do what they should, and 500 patients move smoothly. Whatever the page complains of
-//! on its console is a failure. Pictures are left in `target/browser/screenshots`.
+//! happens or when somebody looks again, an agent that hangs is told of, keys do what they should, and
+//! 500 patients move smoothly. Whatever the page complains of on its console is a failure. Pictures
+//! are left in `target/browser/screenshots`.
 mod chromium;
 mod crowd;
 mod devtools;
@@ -8,6 +9,10 @@ mod devtools;
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 
 use self::{
@@ -18,7 +23,7 @@ use crate::{
     process,
     stage::{
         Programs,
-        agent::{Agent, Line, Setup},
+        agent::{Agent, Setup},
         ward::{INCURABLE, Ward},
     },
     workspace::Workspace,
@@ -26,6 +31,8 @@ use crate::{
 
 /// From the agent's word that it heals to the page that shows it.
 const HEAL_SHOWN: Duration = Duration::from_secs(2);
+/// From an agent that hangs to the page that says so; it waits for six.
+const SILENCE_SHOWN: Duration = Duration::from_secs(10);
 /// Generous: only what hangs takes this long.
 const LIMIT: Duration = Duration::from_secs(20);
 /// More patients than these are copies: it is the page that is tested with them. What 500 cost the
@@ -54,7 +61,11 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
         ensure!(complaints.is_empty(), "the page complains: {}", complaints.join("\n"));
         Ok(())
     };
-    scene(1, &one_is_healed)?;
+    scene(1, &|stage| {
+        one_is_healed(stage)?;
+        what_happened_unseen_is_shown(stage)?;
+        silence_is_told(stage)
+    })?;
     scene(30, &keys_do_what_they_should)?;
     scene(500, &five_hundred_move_smoothly)
 }
@@ -139,6 +150,32 @@ impl<'a> Stage<'a> {
     fn is(&mut self, what: &str, expression: &str) -> Result<()> {
         self.browser.until(what, LIMIT, expression).map(|_| ())
     }
+
+    /// Until the agent has said this so often.
+    fn said(&self, message: &str, times: usize) -> Result<()> {
+        let mut waited = Duration::ZERO;
+        while self.agent.lines().iter().filter(|line| line.message() == message).count() < times {
+            ensure!(waited < LIMIT, "the agent does not say {message:?} {times} times");
+            thread::sleep(Duration::from_millis(20));
+            waited += Duration::from_millis(20);
+        }
+        Ok(())
+    }
+
+    /// Has the page believe that nobody sees it, or that somebody does again.
+    fn hide(&mut self, hidden: bool) -> Result<()> {
+        let told = format!(
+            "Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }}); \
+             document.dispatchEvent(new Event('visibilitychange'))"
+        );
+        self.browser.evaluate(&told).map(|_| ())
+    }
+
+    /// The agent is stopped, or goes on.
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.agent.pid())?);
+        kill(pid, signal).context("cannot signal the agent")
+    }
 }
 
 /// The words of a state in the first row, and what the timeline says.
@@ -150,19 +187,40 @@ fn one_is_healed(stage: &mut Stage<'_>) -> Result<()> {
     stage.is("what comes late is waited for", "late.come")?;
     stage.is("the patient is well", &format!("{FIRST_STATE} === 'well'"))?;
     stage.ward.fall_ill(0, 8);
-    let healing = |line: &Line| line.message() == "healing";
-    let mut waited = Duration::ZERO;
-    while !stage.agent.lines().iter().any(healing) {
-        ensure!(waited < LIMIT, "the agent does not heal");
-        thread::sleep(Duration::from_millis(20));
-        waited += Duration::from_millis(20);
-    }
+    stage.said("healing", 1)?;
     let shown = "document.querySelector('#incidents li')?.textContent.includes('soft heal')";
     let took = stage.browser.until("the page shows the heal", HEAL_SHOWN, shown)?;
     println!("    a heal is shown {} ms after the agent tells of it", took.as_millis());
     stage.is("and how it ended", "!!document.querySelector('[data-outcome=healed]')")?;
     stage.is("the patient is well again", &format!("{FIRST_STATE} === 'well'"))?;
     stage.pictures("healed")
+}
+
+fn what_happened_unseen_is_shown(stage: &mut Stage<'_>) -> Result<()> {
+    let healed = |times: usize| {
+        format!("document.querySelectorAll('#incidents [data-outcome=healed]').length === {times}")
+    };
+    stage.hide(true)?;
+    stage.ward.fall_ill(0, 8);
+    // As soon as it may be healed again.
+    stage.said("treatment ended", 2)?;
+    stage.is("a page that nobody sees does not listen", &healed(1))?;
+    stage.hide(false)?;
+    stage.is("who looks again sees what was done", &healed(2))?;
+    let told = "document.getElementById('news').textContent.endsWith('soft heal, healed')";
+    stage.is("and is told of it, and how it ended", told)
+}
+
+fn silence_is_told(stage: &mut Stage<'_>) -> Result<()> {
+    let says = |word: &str| {
+        format!("document.getElementById('connection').textContent.startsWith('{word}')")
+    };
+    stage.is("the agent answers", &says("live"))?;
+    stage.signal(Signal::SIGSTOP)?;
+    let gone = says("no answer since ");
+    stage.browser.until("the page says that the agent hangs", SILENCE_SHOWN, &gone)?;
+    stage.signal(Signal::SIGCONT)?;
+    stage.is("and that it is back", &says("live"))
 }
 
 fn keys_do_what_they_should(stage: &mut Stage<'_>) -> Result<()> {
@@ -174,6 +232,11 @@ fn keys_do_what_they_should(stage: &mut Stage<'_>) -> Result<()> {
         "!!document.querySelector('.row .state[data-state=verifying]')",
     )?;
     stage.pictures("need")?;
+    // While somebody is treated the rows change their places.
+    stage.is(
+        "the others are well",
+        "document.getElementById('states').textContent === '30 all1 exhausted29 well'",
+    )?;
     stage.browser.evaluate("document.getElementById('list').focus()")?;
     let label = "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))?.ariaPosInSet";
     stage.browser.press("ArrowDown")?;
@@ -188,6 +251,11 @@ fn keys_do_what_they_should(stage: &mut Stage<'_>) -> Result<()> {
     stage.is("and have the focus", "document.activeElement.textContent === 'Close'")?;
     stage.is("and reasons", "!!document.querySelector('.reason .share')")?;
     stage.pictures("detail")?;
+    let covered = "document.getElementById('patients').inert";
+    stage.look("light", [390, 844])?;
+    stage.is("on a phone they cover the list", covered)?;
+    stage.look("light", [1440, 900])?;
+    stage.is("and on a desk not", &format!("!{covered}"))?;
     stage.browser.press("Escape")?;
     stage.is("they are closed", "document.getElementById('detail').hidden")?;
     stage.is("the list has the focus", "document.activeElement.id === 'list'")?;
@@ -202,7 +270,25 @@ fn keys_do_what_they_should(stage: &mut Stage<'_>) -> Result<()> {
     )?;
     stage.browser.press("Escape")?;
     stage.is("all are shown", "document.querySelectorAll('.row:not([hidden])').length > 10")?;
-    stage.pictures("list")
+    stage.pictures("list")?;
+    who_types_is_not_disturbed(stage)
+}
+
+/// The page's next source tells that all patients are gone, and nothing else.
+const NOBODY: &str = "window.EventSource = class extends EventSource {
+    set onmessage(hear) { hear({ data: JSON.stringify({ at: 1, roster: [], targets: [] }) }); }
+}; 0";
+
+fn who_types_is_not_disturbed(stage: &mut Stage<'_>) -> Result<()> {
+    stage.browser.press("Enter")?;
+    stage.is("details are shown", "!document.getElementById('detail').hidden")?;
+    stage.browser.press("/")?;
+    stage.is("the filter has the focus", "document.activeElement.id === 'filter'")?;
+    stage.browser.evaluate(NOBODY)?;
+    stage.hide(true)?;
+    stage.hide(false)?;
+    stage.is("the patient is gone", "document.getElementById('detail').hidden")?;
+    stage.is("and the filter has the focus", "document.activeElement.id === 'filter'")
 }
 
 /// Counts the events of four seconds, as the page hears them.
@@ -254,5 +340,27 @@ fn five_hundred_move_smoothly(stage: &mut Stage<'_>) -> Result<()> {
     );
     ensure!(frame <= FRAME_MS, "a frame takes {frame:.1} ms of processor time: it is not smooth");
     ensure!(event <= EVENT_MS, "an event takes {event:.1} ms of processor time: it is felt");
-    Ok(())
+    rows_that_rest_are_not_measured(stage)
+}
+
+/// Scrolls the list so far that its first row is out of sight, and tells whether it rests.
+const PAST_THE_FIRST: &str = "new Promise((done) => {
+    scrollBy(0, document.getElementById('list').getBoundingClientRect().top + 160);
+    const look = () => done(document.querySelector('.row').hidden);
+    requestAnimationFrame(() => requestAnimationFrame(look));
+})";
+/// Waits until what is to be drawn is.
+const DRAWN: &str = "new Promise((done) => {
+    requestAnimationFrame(() => requestAnimationFrame(() => done(true)));
+})";
+
+/// A tall window leaves more rows than a low one shows. Charts are measured anew with each resize and
+/// each change of colours; what is wrong with that is on the console.
+fn rows_that_rest_are_not_measured(stage: &mut Stage<'_>) -> Result<()> {
+    stage.look("light", [1440, 1500])?;
+    stage.is("there are more rows", "document.querySelectorAll('.row').length > 30")?;
+    stage.look("light", [1440, 900])?;
+    stage.is("the first rests", PAST_THE_FIRST)?;
+    stage.look("dark", [1440, 900])?;
+    stage.is("they are drawn", DRAWN)
 }

@@ -1,16 +1,27 @@
 //! What an agent tells at `/events`, as far as a table needs it.
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use serde::Deserialize;
-use tokio::net::lookup_host;
+use tokio::{
+    net::lookup_host,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use crate::signal::health::{Connection, Endpoint};
 
 /// An event that is longer is none of an agent: 500 targets make less than one.
 const MOST: usize = 8 << 20;
+/// An agent answers within this.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// And then tells something twice a second. One whose loop hangs sends signs of life all the same:
+/// they are no news.
+const SILENCE: Duration = Duration::from_secs(6);
+/// After an agent went away or fell silent, it is asked again after this long.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What changed.
 #[derive(Debug, Default, Deserialize)]
@@ -95,6 +106,39 @@ pub(super) async fn address(url: &str) -> anyhow::Result<SocketAddr> {
     found.next().with_context(|| format!("{plain} has no address"))
 }
 
+/// What the agent tells from now on, or why it tells nothing: then it is asked again, for as long as
+/// somebody wants to know. It has a task of its own, so that no key waits for it.
+pub(super) fn follow(
+    mut feed: Feed,
+    address: SocketAddr,
+) -> mpsc::Receiver<anyhow::Result<Update>> {
+    let (tell, told) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let update = feed.next().await;
+            let is_lost = update.is_err();
+            if tell.send(update).await.is_err() {
+                return;
+            }
+            if !is_lost {
+                continue;
+            }
+            feed = loop {
+                sleep(RETRY).await;
+                match Feed::open(address).await {
+                    Ok(again) => break again,
+                    Err(error) => {
+                        if tell.send(Err(error)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            };
+        }
+    });
+    told
+}
+
 /// An agent that is listened to.
 pub(super) struct Feed {
     /// Closed when dropped.
@@ -105,6 +149,13 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let Ok(feed) = timeout(PATIENCE, Self::ask(address)).await else {
+            bail!("it does not answer within {} s", PATIENCE.as_secs());
+        };
+        feed
+    }
+
+    async fn ask(address: SocketAddr) -> anyhow::Result<Self> {
         let endpoint = Endpoint::new(address, &address.to_string(), "/events")?;
         let mut connection = Connection::open(address).await?;
         let request = endpoint.request().body(Full::default()).unwrap_or_default();
@@ -115,7 +166,14 @@ impl Feed {
     }
 
     /// The next event.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Update> {
+    async fn next(&mut self) -> anyhow::Result<Update> {
+        let Ok(update) = timeout(SILENCE, self.read()).await else {
+            bail!("it has told nothing for {} s", SILENCE.as_secs());
+        };
+        update
+    }
+
+    async fn read(&mut self) -> anyhow::Result<Update> {
         loop {
             if let Some(end) = self.heard.windows(2).position(|pair| pair == b"\n\n") {
                 let event: Vec<u8> = self.heard.drain(..end + 2).collect();
@@ -133,8 +191,59 @@ impl Feed {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
     use super::*;
+
+    /// An agent that says `words` to the first who comes and signs of life from then on, and nothing
+    /// to anybody else.
+    pub(in super::super) async fn says(words: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(words.as_bytes()).await.unwrap();
+            let mut others = Vec::new();
+            loop {
+                tokio::select! {
+                    other = listener.accept() => others.push(other),
+                    () = sleep(Duration::from_secs(2)) => {
+                        // The other side may have left.
+                        let _ = stream.write_all(b": nothing new\n\n").await;
+                    }
+                }
+            }
+        });
+        address
+    }
+
+    /// An answer with one event.
+    pub(in super::super) const EVENT: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\
+        data: {\"at\":1,\"roster\":[],\"targets\":[]}\n\n";
+
+    #[tokio::test]
+    async fn an_agent_that_falls_silent_is_lost_and_asked_again() {
+        let address = says(EVENT).await;
+        let mut told = follow(Feed::open(address).await.unwrap(), address);
+        assert!(told.recv().await.unwrap().unwrap().roster.is_some());
+        // Only now: a clock that jumps would be faster than the first event.
+        tokio::time::pause();
+        for why in ["it has told nothing for 6 s", "it does not answer within 5 s"] {
+            assert_eq!(told.recv().await.unwrap().unwrap_err().to_string(), why);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_says_nothing_is_no_agent() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let error = Feed::open(silent.local_addr().unwrap()).await.err().unwrap().to_string();
+        assert_eq!(error, "it does not answer within 5 s");
+    }
 
     #[tokio::test]
     async fn an_agent_may_be_named_in_several_ways() {

@@ -7,16 +7,19 @@ use std::{
     io::{self, IsTerminal as _},
     process::ExitCode,
     thread,
-    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use clap::Args;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use tokio::{sync::mpsc, time::sleep};
+use ratatui::{
+    Terminal,
+    backend::Backend,
+    crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
+};
+use tokio::sync::mpsc;
 
 use self::{
-    feed::Feed,
+    feed::{Feed, Update},
     screen::draw,
     view::{Key, View},
 };
@@ -33,31 +36,27 @@ pub(super) struct Top {
     agent: String,
 }
 
-/// After the agent went away, it is asked again after this long.
-const RETRY: Duration = Duration::from_secs(1);
-
 impl Top {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let address = feed::address(&self.agent).await?;
-        let mut feed = Feed::open(address).await.with_context(|| {
+        let feed = Feed::open(address).await.with_context(|| {
             format!("no agent answers at {}: is it running? --agent says where", self.agent)
         })?;
         if !io::stdout().is_terminal() {
             bail!("top needs a terminal; for scripts there is {}/api/v1/targets", self.agent);
         }
         let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
-        let result = watch(&mut terminal, &mut feed, address).await;
+        let result = watch(&mut terminal, keyboard(), feed::follow(feed, address)).await;
         ratatui::restore();
         result.map(|()| ExitCode::SUCCESS)
     }
 }
 
-async fn watch(
-    terminal: &mut ratatui::DefaultTerminal,
-    feed: &mut Feed,
-    address: std::net::SocketAddr,
+async fn watch<B: Backend<Error: Send + Sync + 'static>>(
+    terminal: &mut Terminal<B>,
+    mut keys: mpsc::Receiver<Option<Key>>,
+    mut told: mpsc::Receiver<anyhow::Result<Update>>,
 ) -> anyhow::Result<()> {
-    let mut keys = keyboard();
     let mut view = View::default();
     loop {
         terminal.draw(|frame| draw(frame, &view))?;
@@ -69,17 +68,10 @@ async fn watch(
                 Some(Some(key)) => view.press(key),
                 Some(None) => {}
             },
-            update = feed.next() => match update {
+            Some(update) = told.recv() => match update {
                 Ok(update) => view.take(update),
-                Err(error) => {
-                    view.lost(format!("{error:#}"));
-                    terminal.draw(|frame| draw(frame, &view))?;
-                    sleep(RETRY).await;
-                    // Until it is back, its last word stays on the screen.
-                    if let Ok(again) = Feed::open(address).await {
-                        *feed = again;
-                    }
-                }
+                // Until it is back, its last word stays on the screen.
+                Err(error) => view.lost(format!("{error:#}")),
             },
         }
     }
@@ -114,4 +106,35 @@ fn keyboard() -> mpsc::Receiver<Option<Key>> {
         }
     });
     receive
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ratatui::backend::TestBackend;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::cli::top::feed::tests::{EVENT, says};
+
+    #[tokio::test]
+    async fn an_agent_that_hangs_is_told_of_and_keeps_no_key_waiting() {
+        let address = says(EVENT).await;
+        let told = feed::follow(Feed::open(address).await.unwrap(), address);
+        tokio::time::pause();
+        let mut terminal = Terminal::new(TestBackend::new(80, 8)).unwrap();
+        let (press, keys) = mpsc::channel(1);
+        let presses = async {
+            // While it is asked again.
+            sleep(Duration::from_secs(8)).await;
+            press.send(Some(Key::Char('q'))).await.unwrap();
+            tokio::time::Instant::now()
+        };
+        let (ended, pressed) = tokio::join!(watch(&mut terminal, keys, told), presses);
+        ended.unwrap();
+        assert!(pressed.elapsed() < Duration::from_secs(1));
+        let screen = terminal.backend().to_string();
+        assert!(screen.contains("no answer from the agent: it has told nothing"), "{screen}");
+    }
 }

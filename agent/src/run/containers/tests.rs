@@ -148,15 +148,17 @@ impl Fake {
         labelled.map(summary).collect()
     }
 
+    /// By its name, its id or what that begins with.
     fn find(&self, asked: &str) -> Option<Value> {
         let containers = locked(&self.containers);
-        let is = |one: &&Value| one["Id"] == asked || one["Name"] == format!("/{asked}");
+        let has_id = |one: &Value| one["Id"].as_str().is_some_and(|id| id.starts_with(asked));
+        let is = |one: &&Value| has_id(one) || one["Name"] == format!("/{asked}");
         containers.values().find(is).cloned()
     }
 }
 
 fn id(number: u8) -> String {
-    format!("{number:064x}")
+    format!("{number:02x}").repeat(32)
 }
 
 /// A machine on which a container's first process is the one that the engine tells.
@@ -246,6 +248,21 @@ impl Scene {
 
 fn consents(rung: &str) -> Value {
     json!({ HEAL_LABEL: rung })
+}
+
+/// The user's word for a container.
+fn named(name: &str) -> Whom {
+    let watched = Watched {
+        url: "http://localhost:5000".to_owned(),
+        port: 5000,
+        addresses: vec![[127, 0, 0, 1].into()],
+        host: "localhost:5000".to_owned(),
+        ceiling: Rung::Soft,
+        health_path: "/health".to_owned(),
+        heal_path: "/heal".to_owned(),
+        min_confidence: 0.8,
+    };
+    Whom::Named(name.to_owned(), watched)
 }
 
 #[tokio::test]
@@ -343,18 +360,7 @@ async fn one_that_the_engine_cannot_tell_of_holds_up_no_other() {
 
 #[tokio::test]
 async fn a_named_container_stays_a_patient_whatever_container_has_its_name() {
-    let watched = Watched {
-        url: "http://localhost:5000".to_owned(),
-        port: 5000,
-        addresses: vec![[127, 0, 0, 1].into()],
-        host: "localhost:5000".to_owned(),
-        ceiling: Rung::Soft,
-        health_path: "/health".to_owned(),
-        heal_path: "/heal".to_owned(),
-        min_confidence: 0.8,
-    };
-    let whom = Whom::Named("web".to_owned(), watched);
-    let mut scene = Scene::begin(Fake::new(), whom).await;
+    let mut scene = Scene::begin(Fake::new(), named("web")).await;
     scene.fake.put(9, "stranger", 109, &consents("restart"), "start");
     scene.fake.put(1, "web", 101, &json!({}), "start");
     assert_eq!(scene.next().await, "found web 101@1 soft", "by the user's consent, no label's");
@@ -362,6 +368,26 @@ async fn a_named_container_stays_a_patient_whatever_container_has_its_name() {
     assert_eq!(scene.next().await, "lost web 101@1");
     scene.fake.put(2, "web", 102, &json!({}), "start");
     assert_eq!(scene.next().await, "found web 102@1 soft");
+}
+
+#[tokio::test]
+async fn one_that_was_named_by_its_id_is_left_alone_while_it_is_paused() {
+    for word in [&id(1)[..12], &id(1)] {
+        let fake = Fake::new();
+        fake.put(1, "web", 101, &json!({}), "start");
+        let mut scene = Scene::begin(fake, named(word)).await;
+        assert_eq!(scene.next().await, format!("found {word} 101@1 soft"));
+        for (paused, action) in [(true, "pause"), (false, "unpause")] {
+            let change = |one: &mut Value| one["State"]["Paused"] = paused.into();
+            change(locked(&scene.fake.containers).get_mut(&id(1)).unwrap());
+            scene.fake.tell(1, "web", action);
+            let told = if paused { "lost" } else { "found" };
+            let next = scene.next().await;
+            assert!(next.starts_with(&format!("{told} {word} 101@1")), "{action}: {next}");
+        }
+        scene.fake.put(1, "web", 0, &json!({}), "die");
+        assert_eq!(scene.next().await, format!("lost {word} 101@1"));
+    }
 }
 
 #[tokio::test]

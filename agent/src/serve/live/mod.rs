@@ -5,6 +5,7 @@
 //! thread of its own. A listener is told what changed since it was last told. So nothing is queued
 //! for anybody: who reads slowly is told less often, and who does not read at all is cut off by the
 //! connection's own patience.
+mod reader;
 mod snapshot;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
+use reader::Reader;
 use snapshot::{News, Snapshot};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
@@ -22,7 +24,6 @@ use tokio::{
 use tracing::debug;
 
 use super::{Query, Sources, routes};
-use crate::record::Journal;
 
 /// Listeners at a time.
 const LISTENERS: usize = 16;
@@ -71,27 +72,26 @@ impl Live {
         loop {
             self.joined.notified().await;
             // Kept open only while somebody listens.
-            let mut journal = None;
+            let mut reader = None;
             while self.snapshot.receiver_count() > 0 {
                 if let Some(targets) = routes::ask(&sources, Query::Targets).await {
                     let refusals = sources.metrics.refusals();
                     let before = Arc::clone(&self.snapshot.borrow());
                     let dir = sources.state_dir.clone();
                     let made = spawn_blocking(move || {
-                        let open = || dir.and_then(|dir| Journal::read_only(&dir).ok());
-                        let journal: Option<Journal> = journal.or_else(open);
-                        let incidents = journal.as_ref().and_then(|j| before.newer(j, INCIDENTS));
+                        let mut reader = reader.or_else(|| Reader::open(&dir?));
+                        let incidents = reader.as_mut().and_then(|reader| reader.newer(INCIDENTS));
                         let news = News { targets, refusals, incidents };
-                        (Snapshot::after(&before, news), journal)
+                        (Snapshot::after(&before, news), reader)
                     });
                     match made.await {
                         Ok((snapshot, kept)) => {
-                            journal = kept;
+                            reader = kept;
                             self.snapshot.send_replace(Arc::new(snapshot));
                         }
                         Err(error) => {
                             debug!(%error, "no snapshot was made");
-                            journal = None;
+                            reader = None;
                         }
                     }
                 }

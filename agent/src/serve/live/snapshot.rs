@@ -5,12 +5,7 @@ use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::{
-    guard::Gate,
-    moment::unix_seconds,
-    record::{Incident, Journal},
-    serve::TargetView,
-};
+use crate::{guard::Gate, moment::unix_seconds, record::Incident, serve::TargetView};
 
 /// A part of the snapshot: its JSON, and the version that it came with.
 #[derive(Clone, Debug, Default)]
@@ -36,8 +31,8 @@ pub(super) struct News {
     pub(super) targets: Vec<TargetView>,
     /// Refusals since the start, by gate.
     pub(super) refusals: Vec<(Gate, u64)>,
-    /// The incidents and the journal's version, if that has changed.
-    pub(super) incidents: Option<(i64, Vec<Incident>)>,
+    /// The incidents, if they may have changed.
+    pub(super) incidents: Option<Vec<Incident>>,
 }
 
 /// The node at one instant.
@@ -50,7 +45,6 @@ pub(super) struct Snapshot {
     roster: Part,
     refusals: Part,
     incidents: Part,
-    journal_version: Option<i64>,
 }
 
 impl Snapshot {
@@ -67,11 +61,9 @@ impl Snapshot {
         let uids: Vec<&str> = targets.iter().map(|(uid, _)| uid.as_str()).collect();
         let refusals: serde_json::Map<String, serde_json::Value> =
             news.refusals.iter().map(|(gate, n)| (gate.name().to_owned(), (*n).into())).collect();
-        let (journal_version, incidents) = match news.incidents {
-            Some((journal, incidents)) => {
-                (Some(journal), Part::after(Some(&before.incidents), &incidents, version))
-            }
-            None => (before.journal_version, before.incidents.clone()),
+        let incidents = match news.incidents {
+            Some(incidents) => Part::after(Some(&before.incidents), &incidents, version),
+            None => before.incidents.clone(),
         };
         Self {
             version,
@@ -80,21 +72,11 @@ impl Snapshot {
             refusals: Part::after(Some(&before.refusals), &refusals, version),
             targets,
             incidents,
-            journal_version,
         }
     }
 
     pub(super) const fn version(&self) -> u64 {
         self.version
-    }
-
-    /// The journal's incidents, if it was written to since this snapshot.
-    pub(super) fn newer(&self, journal: &Journal, limit: u32) -> Option<(i64, Vec<Incident>)> {
-        let version = journal.version().ok()?;
-        if self.journal_version == Some(version) {
-            return None;
-        }
-        Some((version, journal.recent(limit).ok()?))
     }
 
     /// One server-sent event: all that came after version `told`.

@@ -26,15 +26,15 @@ export function draw(canvas, history, vital, width, height) {
   g.clearRect(0, 0, width, height);
   const { line, bad, base } = colours();
   const sign = VITALS[vital];
+  const end = Date.now() / 1000;
+  // What is known is stretched over the chart, until five minutes are.
+  const span = Math.min(SPAN, Math.max(60, end - history.first()));
   let [most, last] = [sign.most, 0];
-  history.each(vital, (_, value) => { if (!sign.fixed) most = Math.max(most, value); last = value; });
+  history.each(vital, (time, value) => { if (!sign.fixed && end - time <= span) most = Math.max(most, value); last = value; });
   const [floor, room] = [height - 1.5, height - 4];
   g.fillStyle = base;
   g.fillRect(0, height - 1, width, 1);
   if (!history.length) return;
-  const end = Date.now() / 1000;
-  // What is known is stretched over the chart, until five minutes are.
-  const span = Math.min(SPAN, Math.max(60, end - history.first()));
   const x = (time) => Math.max(0, width - 2 - ((end - time) / span) * (width - 2));
   const y = (value) => floor - Math.min(1, value / most) * room;
   const colour = sign.bad !== undefined && last > sign.bad ? bad : line;

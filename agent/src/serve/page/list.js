@@ -162,8 +162,13 @@ export class List {
     else this.root.removeAttribute("aria-activedescendant");
   }
 
+  /** The size of a chart, the same in every row. */
   measure() {
-    const box = this.rows[0]?.vitals[0].canvas.getBoundingClientRect();
-    return box?.width ? { chart: box.width, height: box.height } : null;
+    const row = this.rows[0];
+    if (!row) return null;
+    // One that rests has none; whether it goes on resting is seen to next.
+    row.root.hidden = false;
+    const box = row.vitals[0].canvas.getBoundingClientRect();
+    return { chart: box.width, height: box.height };
   }
 }

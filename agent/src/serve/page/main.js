@@ -9,24 +9,43 @@ const model = new Model();
 const story = new Story(page);
 const detail = new Detail(page("detail"), () => choose(null));
 const list = new List(page("list"), choose);
+// As in style.css.
+const phone = matchMedia("(max-width: 880px)");
+/** There are two events a second; an agent that hangs keeps the connection, and only their absence tells. In milliseconds. */
+const SILENCE = 6000;
+/** From a loss to the next try, in milliseconds. */
+const RETRY = 3000;
 let state = null;
 let source = null;
-let lost = null;
+/** Ends the patience with the source, or the pause before the next one. */
+let timer = null;
+/** When the last event came, or the page was turned to. */
+let heard = new Date();
 
 function choose(uid, focus = true) {
   const patient = model.patients.get(uid);
+  const inside = page("detail").contains(document.activeElement);
   list.selected = patient ? uid : null;
   page("detail").hidden = !patient;
+  cover();
   if (patient) {
     detail.show(patient, model.incidents);
     if (focus) {
       page("detail").parentElement.scrollTop = 0;
       detail.close.focus({ preventScroll: true });
     }
-  } else {
+  } else if (inside) {
+    // Whoever is elsewhere, typing perhaps, stays there.
     page("list").focus({ preventScroll: true });
   }
   list.later();
+}
+
+/** On a phone the detail covers all else, which cannot be reached meanwhile. */
+function cover() {
+  const covers = phone.matches && !page("detail").hidden;
+  for (const part of document.querySelectorAll("body > header, #patients, aside > :not(#detail)")) part.inert = covers;
+  if (covers && !page("detail").contains(document.activeElement)) detail.close.focus({ preventScroll: true });
 }
 
 function show() {
@@ -68,27 +87,41 @@ function states() {
 }
 
 function listen() {
-  if (source) return;
+  hush();
+  // A page that nobody sees costs the agent nothing.
+  if (document.hidden) return;
   source = new EventSource("events");
   source.onmessage = ({ data }) => {
-    lost = null;
-    const begun = model.take(JSON.parse(data));
-    if (begun.length) write(page("news"), told(begun[0]));
+    heard = new Date();
+    clearTimeout(timer);
+    timer = setTimeout(lose, SILENCE);
+    const news = model.take(JSON.parse(data));
+    // The last three, as they happened.
+    if (news.length) write(page("news"), news.slice(0, 3).reverse().map(told).join(". "));
     show();
-    connection();
+    connection(true);
   };
-  source.onerror = () => {
-    lost ??= new Date();
-    connection();
-    // A refusal (too many listeners) ends the source; an end of the agent does not.
-    if (source?.readyState === EventSource.CLOSED) { source = null; setTimeout(listen, 5000); }
-  };
+  source.onerror = lose;
+  timer = setTimeout(lose, SILENCE);
 }
 
-function connection() {
+function hush() {
+  source?.close();
+  source = null;
+  clearTimeout(timer);
+}
+
+/** Says that nothing comes any more, and tries again after a while. */
+function lose() {
+  hush();
+  connection(false);
+  timer = setTimeout(listen, RETRY);
+}
+
+function connection(live) {
   const status = page("connection");
-  status.dataset.live = lost ? "no" : "yes";
-  write(status, lost ? `no answer since ${lost.toLocaleTimeString()}; trying again` : "live");
+  status.dataset.live = live ? "yes" : "no";
+  write(status, live ? "live" : `no answer since ${heard.toLocaleTimeString()}; trying again`);
 }
 
 page("states").addEventListener("click", ({ target }) => {
@@ -105,8 +138,9 @@ addEventListener("keydown", (event) => {
     page("filter").focus();
   }
 });
-// A page that nobody sees costs the agent nothing.
+phone.addEventListener("change", cover);
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) { source?.close(); source = null; } else listen();
+  heard = new Date();
+  listen();
 });
 listen();

@@ -23,9 +23,9 @@ const URGENCY = Object.keys(STATES);
 
 const ACTIONS = { no_action: "nothing to do", reset_errors: "reset", restart_service: "restart" };
 
-/** Five minutes are kept, for as long as the page is open. */
+/** Five minutes are shown, in seconds, and kept for as long as the page is open; there are two events a second. */
 export const SPAN = 300;
-const KEPT = 256;
+const KEPT = 2 * SPAN;
 
 export function count(v) {
   return v >= 100 ? v.toFixed(0) : v >= 10 || v === 0 || Number.isInteger(v) ? v.toFixed(v >= 10 ? 0 : 1) : v.toFixed(v < 0.1 ? 2 : 1);
@@ -84,7 +84,7 @@ export class Model {
   refusals = {};
   about = null;
 
-  /** Takes one event in; returns what of it is new to people: incidents that began. */
+  /** Takes one event in; returns what of it is new to people: incidents that began or ended. */
   take(event) {
     const now = Date.now() / 1000;
     for (const view of event.targets) {
@@ -99,11 +99,13 @@ export class Model {
       const present = new Set(event.roster);
       for (const uid of this.patients.keys()) if (!present.has(uid)) this.patients.delete(uid);
     }
+    // What the first event tells has happened before.
+    const last = this.incidents[0]?.id ?? (this.about ? 0 : Infinity);
+    const known = new Map(this.incidents.map(({ id, outcome }) => [id, outcome]));
     this.about = event.about ?? this.about;
     this.refusals = event.refusals ?? this.refusals;
-    const last = this.incidents[0]?.id ?? (event.about ? Infinity : 0);
     this.incidents = event.incidents ?? this.incidents;
-    return this.incidents.filter((incident) => incident.id > last);
+    return this.incidents.filter(({ id, outcome }) => known.has(id) ? known.get(id) !== outcome : id > last);
   }
 
   /** Those to be shown, the most urgent first. */
