@@ -34,7 +34,7 @@ const HEAL_SHOWN: Duration = Duration::from_secs(2);
 /// From an agent that hangs to the page that says so; it waits for six.
 const SILENCE_SHOWN: Duration = Duration::from_secs(10);
 /// Generous: only what hangs takes this long.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 /// More patients than these are copies: it is the page that is tested with them. What 500 cost the
 /// agent is measured by `cargo xtask bench`.
 const MOST_REAL: usize = 30;
@@ -93,7 +93,7 @@ impl<'a> Stage<'a> {
         let setup = Setup {
             urls: ward.urls.clone(),
             state_dir: folders[0].path().to_path_buf(),
-            arguments: ["--no-kernel", "--verify-window", "3"].map(str::to_owned).to_vec(),
+            arguments: ["--no-kernel", "--verify-window", "6"].map(str::to_owned).to_vec(),
         };
         let agent = Agent::start(programs, &setup, |_| ())?;
         let browser = Browser::start(chromium, folders[1].path())?;

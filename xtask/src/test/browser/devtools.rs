@@ -15,6 +15,10 @@ use serde_json::{Value, json};
 /// A command that takes longer than this has been lost.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// One look at the page takes some milliseconds. One that takes longer than this tells of a machine
+/// that stood still.
+const STALL: Duration = Duration::from_secs(1);
+
 /// A browser with one page; killed when dropped.
 pub(super) struct Browser {
     child: Child,
@@ -96,23 +100,27 @@ impl Browser {
         self.attempt(expression)?.map_err(|thrown| anyhow!("{expression} throws: {thrown}"))
     }
 
-    /// Evaluates until it comes to `true`; returns how long that took. What throws has not come to
-    /// it yet: a page draws with its next frame, and until then an element may not exist.
+    /// Evaluates until it comes to `true`; returns how long that took, this machine's stalls left out.
+    /// What throws has not come to it yet: a page draws with its next frame, and until then an element
+    /// may not exist.
     pub(super) fn until(
         &mut self,
         what: &str,
         limit: Duration,
         expression: &str,
     ) -> Result<Duration> {
-        let begun = Instant::now();
+        let mut took = Duration::ZERO;
         loop {
+            let begun = Instant::now();
             let now = self.attempt(expression)?;
+            let step = || begun.elapsed().min(STALL);
             if matches!(now, Ok(Value::Bool(true))) {
-                return Ok(begun.elapsed());
+                return Ok(took + step());
             }
             let now = now.map_or_else(|thrown| format!("throws: {thrown}"), |is| is.to_string());
-            ensure!(begun.elapsed() < limit, "not within {limit:?}: {what}: {expression} {now}");
+            ensure!(took < limit, "not within {limit:?}: {what}: {expression} {now}");
             thread::sleep(Duration::from_millis(20));
+            took += step();
         }
     }
 
