@@ -46,8 +46,9 @@ struct Ward {
     notices: mpsc::Sender<Notice>,
     /// By the pod's uid.
     known: HashMap<String, Known>,
+    /// Those for whom there was no room, by uid, as they last were.
+    left_out: HashMap<String, Patient>,
     again: mpsc::Sender<Again>,
-    full: bool,
 }
 
 /// The loop is gone.
@@ -63,7 +64,7 @@ pub(super) async fn follow(
     let (told, mut heard) = mpsc::channel(QUEUE);
     let (again, mut retries) = mpsc::channel(MOST);
     let watch = tokio::spawn(changes(cluster.client(), cluster.identity().node.clone(), told));
-    let mut ward = Ward { world, done, notices, known: HashMap::new(), again, full: false };
+    let mut ward = Ward::new(world, done, notices, again);
     loop {
         let told = tokio::select! {
             Some(change) = heard.recv() => ward.take(change).await,
@@ -78,6 +79,15 @@ pub(super) async fn follow(
 }
 
 impl Ward {
+    fn new(
+        world: Arc<dyn World>,
+        done: mpsc::Sender<Done>,
+        notices: mpsc::Sender<Notice>,
+        again: mpsc::Sender<Again>,
+    ) -> Self {
+        Self { world, done, notices, known: HashMap::new(), left_out: HashMap::new(), again }
+    }
+
     async fn take(&mut self, change: Change) -> Told {
         match change {
             Change::Patient(patient) => self.patient(*patient, 0).await,
@@ -100,6 +110,10 @@ impl Ward {
 
     async fn patient(&mut self, patient: Patient, tries: u32) -> Told {
         let uid = patient.pod.uid.clone();
+        if !self.known.contains_key(&uid) && self.known.len() >= MOST {
+            self.leave_out(patient);
+            return Ok(());
+        }
         let before = self.known.remove(&uid);
         self.complain(&patient, before.as_ref());
         let same_life = before
@@ -110,10 +124,6 @@ impl Ward {
         {
             // Another container is the target now: the pod's port was named anew.
             self.done.send(Done::Gone(before.patient.pod.target_uid())).await?;
-        }
-        if before.is_none() && self.known.len() >= MOST {
-            self.refuse(&patient);
-            return Ok(());
         }
         let (container, mut end) = match before.filter(|_| same_life) {
             Some(Known { patient: old, container, end }) => {
@@ -168,6 +178,7 @@ impl Ward {
     }
 
     async fn stopped(&mut self, uid: &str) -> Told {
+        self.left_out.remove(uid);
         let Some(known) = self.known.get_mut(uid) else { return Ok(()) };
         if known.container.take().is_none() {
             return Ok(());
@@ -178,9 +189,14 @@ impl Ward {
     }
 
     async fn gone(&mut self, uid: &str) -> Told {
+        self.left_out.remove(uid);
         let Some(known) = self.known.remove(uid) else { return Ok(()) };
-        self.full = false;
-        self.done.send(Done::Gone(known.patient.pod.target_uid())).await
+        self.done.send(Done::Gone(known.patient.pod.target_uid())).await?;
+        let Some(next) = self.left_out.keys().next().cloned() else { return Ok(()) };
+        match self.left_out.remove(&next) {
+            Some(patient) => self.patient(patient, 0).await,
+            None => Ok(()),
+        }
     }
 
     fn complain(&self, patient: &Patient, before: Option<&Known>) {
@@ -193,12 +209,14 @@ impl Ward {
         }
     }
 
-    fn refuse(&mut self, patient: &Patient) {
-        if !std::mem::replace(&mut self.full, true) {
+    /// There is no room for it. Told of the first, and not of each.
+    fn leave_out(&mut self, patient: Patient) {
+        if self.left_out.is_empty() {
             let pod = patient.pod.full_name();
             warn!(pod, most = MOST, "too many pods carry the label: this one is not watched");
-            self.tell(patient, "NotWatched", format!("the agent watches {MOST} pods at most"));
+            self.tell(&patient, "NotWatched", format!("the agent watches {MOST} pods at most"));
         }
+        self.left_out.insert(patient.pod.uid.clone(), patient);
     }
 
     fn tell(&self, patient: &Patient, reason: &'static str, note: String) {
@@ -230,5 +248,55 @@ fn target_of(patient: &Patient, container: &Container) -> Target {
         docker: None,
         no_restart: patient.no_restart,
         no_evict: patient.no_evict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fake_apiserver::{FakeApi, Kind, PodTemplate};
+    use serde_json::from_value;
+
+    use super::*;
+    use crate::{run::world::Still, target::pod};
+
+    #[tokio::test]
+    async fn who_was_left_out_for_want_of_room_is_taken_when_there_is_some() {
+        let fake = FakeApi::new();
+        fake.add_node("node1");
+        let template = PodTemplate::new().label("paramedic.dev/heal", "soft");
+        let names = fake.add_deployment("default", "web", 502, &template, &["node1"]);
+        let patient = |name: &String| {
+            let pod = fake.get(Kind::Pod, "default", name).unwrap();
+            pod::patient(&from_value(pod).unwrap()).unwrap()
+        };
+        let patients: Vec<Patient> = names.iter().map(patient).collect();
+        let uid = |at: usize| patients[at].pod.uid.clone();
+
+        let (done, mut told) = mpsc::channel(4 * MOST);
+        let (notices, mut noted) = mpsc::channel(8);
+        let mut ward = Ward::new(Arc::new(Still(|_: &str| 1)), done, notices, mpsc::channel(1).0);
+        let mut found = || {
+            let told = std::iter::from_fn(|| told.try_recv().ok());
+            let found = told.filter_map(|done| match done {
+                Done::Found(target) => Some(target.name.clone()),
+                _ => None,
+            });
+            found.collect::<Vec<_>>()
+        };
+        for patient in &patients {
+            ward.take(Change::Patient(Box::new(patient.clone()))).await.unwrap();
+        }
+        assert_eq!(found().len(), MOST);
+        assert_eq!(noted.try_recv().unwrap().reason, "NotWatched");
+        assert!(noted.try_recv().is_err(), "each of them is told");
+
+        // One of those who wait ends meanwhile: nobody is taken in its place.
+        ward.take(Change::Gone { uid: uid(500) }).await.unwrap();
+        assert_eq!(found(), [""; 0]);
+        ward.take(Change::Gone { uid: uid(7) }).await.unwrap();
+        assert_eq!(found(), [patients[501].pod.full_name()]);
+        ward.take(Change::Gone { uid: uid(8) }).await.unwrap();
+        assert_eq!(found(), [""; 0]);
+        assert_eq!(ward.known.len(), MOST - 1);
     }
 }

@@ -220,3 +220,35 @@ async fn still_serves(target: &Target) -> Result<(), String> {
     }
     Err(format!("process {} serves there now", listener.instance))
 }
+
+/// For tests: a machine on which every container runs for ever; the function tells its first process.
+#[cfg(test)]
+pub(super) struct Still<F>(pub(super) F);
+
+#[cfg(test)]
+impl<F: Fn(&str) -> i32 + Send + Sync> World for Still<F> {
+    fn poller(&self, _: &Target) -> Option<Box<dyn Poller>> {
+        None
+    }
+
+    fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
+        let found = Container {
+            cgroups: crate::target::Cgroups::default(),
+            main: Instance { pid: self.0(id), start_time: 1 },
+            started: Moment::default(),
+        };
+        Box::pin(async { Ok(found) })
+    }
+
+    fn ended(&self, _: Instance) -> Later<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn reset<'a>(&'a self, _: &'a Target) -> Later<'a, (Remedied, Responses)> {
+        Box::pin(async { (Remedied::Given, [0; 5]) })
+    }
+
+    fn restart<'a>(&'a self, _: &'a Target) -> Later<'a, Remedied> {
+        Box::pin(async { Remedied::Given })
+    }
+}

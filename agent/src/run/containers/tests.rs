@@ -22,10 +22,8 @@ use super::*;
 use crate::{
     engine::Remedied,
     locked::locked,
-    moment::Moment,
-    run::world::{self, Later, Poller},
-    signal::health::Responses,
-    target::{Cgroups, Rung, container::ContainerError, procfs::Instance},
+    run::world::{self, Still},
+    target::Rung,
 };
 
 /// What the engine knows, and tells.
@@ -162,34 +160,11 @@ fn id(number: u8) -> String {
 }
 
 /// A machine on which a container's first process is the one that the engine tells.
-struct Machine(Fake);
-
-impl World for Machine {
-    fn poller(&self, _: &Target) -> Option<Box<dyn Poller>> {
-        None
-    }
-
-    fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
-        let pid = self.0.find(id).and_then(|one| one["State"]["Pid"].as_i64()).unwrap_or(0);
-        let found = Container {
-            cgroups: Cgroups::default(),
-            main: Instance { pid: i32::try_from(pid).unwrap(), start_time: 1 },
-            started: Moment::default(),
-        };
-        Box::pin(async { Ok(found) })
-    }
-
-    fn ended(&self, _: Instance) -> Later<'_, ()> {
-        Box::pin(std::future::pending())
-    }
-
-    fn reset<'a>(&'a self, _: &'a Target) -> Later<'a, (Remedied, Responses)> {
-        Box::pin(async { (Remedied::Given, [0; 5]) })
-    }
-
-    fn restart<'a>(&'a self, _: &'a Target) -> Later<'a, Remedied> {
-        Box::pin(async { Remedied::Given })
-    }
+fn machine(fake: Fake) -> Arc<dyn World> {
+    Arc::new(Still(move |id: &str| {
+        let pid = fake.find(id).and_then(|one| one["State"]["Pid"].as_i64()).unwrap_or(0);
+        i32::try_from(pid).unwrap()
+    }))
 }
 
 /// A follower, and what it tells.
@@ -207,7 +182,7 @@ impl Scene {
         let engine = fake.serve(&socket);
         let docker = Docker { engine: Engine::at(socket), whom };
         let (done, told) = mpsc::channel(64);
-        tokio::spawn(follow(docker, Arc::new(Machine(fake.clone())), done));
+        tokio::spawn(follow(docker, machine(fake.clone()), done));
         let scene = Self { fake, folder, engine, told };
         // A change that is told while nobody listens yet is lost on this engine, which knows no
         // `since`; on a real one it is not.
