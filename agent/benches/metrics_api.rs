@@ -157,6 +157,8 @@ async fn measure(node: usize, feed: Feed) {
             uid,
             age_ms: 700,
             window_ms: 10_100,
+            verdict_age_ms: 700,
+            healing: false,
             values: [Some(rate), Some(0.012), Some(0.25), Some(0.031)],
         };
         feed.publish(&Frame { pods: uids(node).map(reading).collect() });

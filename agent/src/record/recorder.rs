@@ -178,7 +178,7 @@ impl Recorder {
             Fact::Decided { decision, row } => {
                 self.metrics.decision(decision.action, decision.source);
                 self.metrics.target_verdict(of, &row, &decision);
-                self.metrics.target_load(of, case.load.as_ref());
+                self.metrics.target_load(of, case.recent_load(self.clock.now()).as_ref());
                 self.metrics.target_state(of, state(case));
                 self.tell_verdict(of, &decision, &row);
             }

@@ -231,6 +231,8 @@ impl Scene {
             uid: uid.clone(),
             age_ms: 100,
             window_ms: 10_000,
+            verdict_age_ms: 3000,
+            healing: false,
             values: [Some(rate), Some(0.25), None, Some(0.01)],
         };
         let frame = Frame { pods: self.pods.iter().map(reading).collect() };
