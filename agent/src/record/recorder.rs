@@ -164,6 +164,11 @@ impl Recorder {
         self.metrics.set_api_server_heard(heard);
     }
 
+    /// A target's process has ended: what it last did says nothing of now.
+    pub(crate) fn lost(&self, target: &Target) {
+        self.metrics.target_absent(target);
+    }
+
     /// A target is gone, and with it its series.
     pub(crate) fn forget(&mut self, target: &Target) {
         info!(target = target.name, "no longer watched");
