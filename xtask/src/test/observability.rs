@@ -24,13 +24,17 @@ use crate::{
 
 /// Generous: only what hangs takes this long.
 const LIMIT: Duration = Duration::from_secs(60);
+/// The recording rules of those who scale by way of Prometheus, from the alerts' folder.
+const ADAPTERS: &str = "../prometheus/rules.yaml";
 
 pub(super) fn run(workspace: &Workspace, tests: Tests) -> Result<()> {
     let folder = workspace.root.join("manifests/observability");
     let missing = "install Debian's package prometheus, or what it is called here";
     let promtool = process::on_path("promtool").context(missing)?;
     let prometheus = process::on_path("prometheus").context(missing)?;
-    for (what, file) in [("check", "rules.yaml"), ("test", "rules_test.yaml")] {
+    // The second file is what adapters are served from.
+    let files = [("check", "rules.yaml"), ("check", ADAPTERS), ("test", "rules_test.yaml")];
+    for (what, file) in files {
         let mut command = Command::new(&promtool);
         command.arg(what).arg("rules").arg(folder.join(file));
         process::run(&format!("promtool {what} rules"), &mut command)?;
@@ -104,7 +108,7 @@ impl Prometheus {
     fn start(program: &Path, home: &Path, agent: &str, folder: &Path) -> Result<Self> {
         let config = json!({
             "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
-            "rule_files": [folder.join("rules.yaml")],
+            "rule_files": [folder.join("rules.yaml"), folder.join(ADAPTERS)],
             "scrape_configs": [{
                 "job_name": "paramedic",
                 "honor_labels": true,
