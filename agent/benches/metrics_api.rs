@@ -1,5 +1,6 @@
 //! What the metrics API costs and how fast it answers, at the size of a large cluster: 5,000 pods on
-//! 100 nodes, whose agents push once a second through their real ports.
+//! 100 nodes, whose agents push once a second through their real ports. While its CPU is counted, one
+//! query of an HPA comes each second: as many as fifteen HPAs make at the default sync of 15 s.
 //!
 //! The metrics API is the real program in a process of its own; here are its API server (a fake one),
 //! its agents, and who asks as the HPA's API server does. Prints one JSON object; `cargo xtask bench`
@@ -32,7 +33,7 @@ use rustls::{
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::sleep,
+    time::{interval, sleep},
 };
 use tokio_rustls::TlsConnector;
 
@@ -42,8 +43,11 @@ const NODES: usize = 100;
 const PODS_OF_A_NODE: usize = 50;
 /// Pods of one workload, of which the HPA asks.
 const WORKLOAD: usize = 50;
-/// CPU is counted over this.
-const SPAN: Duration = Duration::from_secs(20);
+/// CPU is counted over so many seconds, with one query in each.
+const SPAN: u32 = 20;
+/// Of a pod as JSON, roughly: what the API server, kubelet and a service mesh write on one adds up. The
+/// metrics API reads it all and keeps little.
+const POD_BYTES: usize = 10 * 1024;
 const QUERIES: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -74,7 +78,14 @@ async fn main() -> Result<()> {
     sleep(Duration::from_secs(3)).await;
 
     let (before, since) = (cpu_seconds(&api.0)?, Instant::now());
-    sleep(SPAN).await;
+    let mut seconds = interval(Duration::from_secs(1));
+    for second in 0..SPAN {
+        seconds.tick().await;
+        // Another workload each time: nothing is answered from what was found a moment ago.
+        let found = client.count(&format!("&labelSelector=app%3Dapp-{second}")).await?;
+        ensure!(found == WORKLOAD, "{found} pods have values");
+    }
+    seconds.tick().await;
     let cpu = (cpu_seconds(&api.0)? - before) / since.elapsed().as_secs_f64();
     let one = client.times("&labelSelector=app%3Dapp-7", WORKLOAD).await?;
     let all = client.times("", NODES * PODS_OF_A_NODE).await?;
@@ -98,6 +109,7 @@ fn cluster() -> FakeApi {
     fake.open(true);
     fake.add_namespace(OWN, &[], &[]);
     fake.put(Kind::ClusterRole, json!({"metadata": {"name": NAME}, "rules": []}));
+    let containers = containers();
     for number in 0..NODES * PODS_OF_A_NODE {
         // A workload's pods are spread over the nodes.
         let (node, app) = (number % NODES, number / WORKLOAD);
@@ -112,11 +124,23 @@ fn cluster() -> FakeApi {
                         "paramedic.dev/heal": "restart",
                     },
                 },
-                "spec": {"nodeName": format!("node-{node}"), "containers": [{"name": "app"}]},
+                "spec": {"nodeName": format!("node-{node}"), "containers": containers},
             }),
         );
     }
     fake
+}
+
+/// Enough of them, with variables as people write them, for a pod to have its size.
+fn containers() -> Value {
+    let container = |name: String| {
+        let variable =
+            |n: usize| json!({"name": format!("SETTING_{n:02}"), "value": "x".repeat(80)});
+        let variables: Vec<_> = (0..10).map(variable).collect();
+        json!({"name": name, "image": "registry.example/team/app:1.2.3", "env": variables})
+    };
+    let size = container(String::new()).to_string().len();
+    (0..POD_BYTES.div_ceil(size)).map(|n| container(format!("app-{n}"))).collect()
 }
 
 /// The uid that the fake gave each of a node's pods.
@@ -157,6 +181,8 @@ async fn measure(node: usize, feed: Feed) {
             uid,
             age_ms: 700,
             window_ms: 10_100,
+            verdict_age_ms: 700,
+            healing: false,
             values: [Some(rate), Some(0.012), Some(0.25), Some(0.031)],
         };
         feed.publish(&Frame { pods: uids(node).map(reading).collect() });
@@ -285,8 +311,10 @@ impl Client {
         let mut times = Vec::with_capacity(QUERIES);
         for _ in 0..QUERIES {
             let begun = Instant::now();
-            self.get(query).await?;
+            let (status, _) = self.get(query).await?;
             times.push(begun.elapsed().as_secs_f64() * 1000.0);
+            // A refusal is quick.
+            ensure!(status == 200, "{query:?} is answered {status}");
             sleep(Duration::from_millis(20)).await;
         }
         times.sort_by(f64::total_cmp);

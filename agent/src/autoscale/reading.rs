@@ -10,16 +10,14 @@ use super::Metric;
 use crate::{
     decide::Action,
     engine::{Case, State},
+    features::load::{FRESH, HELD},
     moment::Moment,
 };
 
 /// More readings than this no agent sends: it watches at most 500 pods.
 pub const MOST_READINGS: usize = 1000;
-/// A measurement that is older than this is left out. Looks come every 2 s, at 500 pods every 2.5.
-const FRESH: Duration = Duration::from_secs(10);
-/// That of a pod that is being healed stays for this long: a restart in place takes a second, with
-/// the kubelet's first back-off half a minute.
-const HELD: Duration = Duration::from_secs(60);
+/// No window is longer: it spans 10 s, and begins anew where looks were missing for 20 s.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The first line: who speaks.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,6 +42,11 @@ pub struct Reading {
     pub age_ms: u64,
     /// Length of the window, in milliseconds.
     pub window_ms: u64,
+    /// How long ago the look was that the verdict rests on, in milliseconds: while a pod is being
+    /// healed its load is kept, and it is judged all the same.
+    pub verdict_age_ms: u64,
+    /// Whether the pod is being healed: then its values count for longer.
+    pub healing: bool,
     /// In the order of [`Metric::ALL`]; `null` where the kernel does not tell.
     pub values: [Option<f32>; Metric::ALL.len()],
 }
@@ -57,6 +60,18 @@ pub enum FrameError {
     /// More pods than an agent watches.
     #[error("it has {0} readings, and an agent watches {MOST_READINGS} pods at the most")]
     TooMany(usize),
+    /// A time that cannot be.
+    #[error("{what} of pod {uid} is {ms} ms, and {most} ms is the most that an agent tells of")]
+    Time {
+        /// Which.
+        what: &'static str,
+        /// The pod.
+        uid: String,
+        /// It, in milliseconds.
+        ms: u64,
+        /// The bound, in milliseconds.
+        most: u64,
+    },
     /// A number that cannot be.
     #[error("{metric} of pod {uid} is {value}")]
     Impossible {
@@ -80,6 +95,15 @@ impl Frame {
             return Err(FrameError::TooMany(frame.pods.len()));
         }
         for reading in &frame.pods {
+            for (what, ms, most) in [
+                ("the age", reading.age_ms, millis(HELD)),
+                ("the verdict's age", reading.verdict_age_ms, millis(HELD)),
+                ("the window", reading.window_ms, millis(LONGEST)),
+            ] {
+                if ms > most {
+                    return Err(FrameError::Time { what, uid: reading.uid.clone(), ms, most });
+                }
+            }
             for (metric, value) in Metric::ALL.into_iter().zip(reading.values) {
                 let Some(value) = value else { continue };
                 // Written so that NaN, which JSON cannot say but a later reader might, fails too.
@@ -97,26 +121,44 @@ impl Reading {
     /// What is known of a case now; `None` if it is no pod, or nothing recent is known.
     #[must_use]
     pub fn of(case: &Case, now: Moment) -> Option<Self> {
-        let (pod, load) = (case.target.pod.as_ref()?, case.load?);
-        let decision = case.decision?;
-        let age = now.since(load.at);
         // A pod that is being healed keeps its metric: to go missing would look like idleness.
-        let limit = if matches!(case.state, State::Watching) { FRESH } else { HELD };
-        if age > limit {
-            return None;
-        }
+        let (pod, load) = (case.target.pod.as_ref()?, case.recent_load(now)?);
+        let decision = case.decision?;
+        let verdict_age = now.since(case.decided_at);
         let well = decision.probabilities[Action::NoAction as usize];
+        let unhealthy = (verdict_age <= case.counts_for()).then(|| (1.0 - well).clamp(0.0, 1.0));
         Some(Self {
             uid: pod.uid.clone(),
-            age_ms: millis(age),
+            age_ms: millis(now.since(load.at)),
             window_ms: millis(load.window),
-            values: [
-                load.responses_per_second,
-                load.ratio_5xx,
-                load.throttled_ratio,
-                Some((1.0 - well).clamp(0.0, 1.0)),
-            ],
+            verdict_age_ms: millis(verdict_age.min(HELD)),
+            healing: !matches!(case.state, State::Watching),
+            values: [load.responses_per_second, load.ratio_5xx, load.throttled_ratio, unhealthy],
         })
+    }
+
+    /// How long ago a metric's value was true, by the agent's word.
+    #[must_use]
+    pub const fn age(&self, metric: Metric) -> Duration {
+        Duration::from_millis(match metric {
+            Metric::UnhealthyProbability => self.verdict_age_ms,
+            _ => self.age_ms,
+        })
+    }
+
+    /// Over how long a metric was measured; zero for the verdict, which is of one instant.
+    #[must_use]
+    pub const fn window(&self, metric: Metric) -> Duration {
+        match metric {
+            Metric::UnhealthyProbability => Duration::ZERO,
+            _ => Duration::from_millis(self.window_ms),
+        }
+    }
+
+    /// How old a value may become before it says nothing any more, the way here included.
+    #[must_use]
+    pub const fn counts_for(&self) -> Duration {
+        if self.healing { HELD } else { FRESH }
     }
 
     /// The value of a metric, if it is known.
@@ -136,20 +178,25 @@ mod tests {
 
     fn frame(values: &str) -> Result<Frame, FrameError> {
         let line = format!(
-            r#"{{"pods":[{{"uid":"a","age_ms":1,"window_ms":10000,"values":[{values}]}}]}}"#
+            r#"{{"pods":[{{"uid":"a","age_ms":1,"window_ms":10000,"verdict_age_ms":1,"healing":false,"values":[{values}]}}]}}"#
         );
         Frame::parse(line.as_bytes())
     }
 
-    #[test]
-    fn what_is_sent_is_what_is_read() {
-        let reading = Reading {
+    fn reading() -> Reading {
+        Reading {
             uid: "a".to_owned(),
             age_ms: 120,
             window_ms: 10_000,
+            verdict_age_ms: 20,
+            healing: false,
             values: [Some(12.5), Some(0.25), None, Some(0.01)],
-        };
-        let sent = Frame { pods: vec![reading] };
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_read() {
+        let sent = Frame { pods: vec![reading()] };
         let line = serde_json::to_vec(&sent).unwrap();
         assert_eq!(Frame::parse(&line).unwrap(), sent);
         assert_eq!(sent.pods[0].value(Metric::Http5xxRatio), Some(0.25));
@@ -170,9 +217,40 @@ mod tests {
     }
 
     #[test]
+    fn no_time_is_longer_than_an_agent_tells_of() {
+        let parse = |change: fn(&mut Reading)| {
+            let mut reading = reading();
+            change(&mut reading);
+            let frame = Frame { pods: vec![reading] };
+            Frame::parse(&serde_json::to_vec(&frame).unwrap()).map_err(|error| error.to_string())
+        };
+        let longest =
+            parse(|r| (r.age_ms, r.verdict_age_ms, r.window_ms) = (60_000, 60_000, 60_000));
+        assert!(longest.is_ok());
+        for (change, what) in [
+            ((|r| r.age_ms = 60_001) as fn(&mut Reading), "the age of pod a is 60001 ms"),
+            (|r| r.verdict_age_ms = u64::MAX, "the verdict's age of pod a is 18446744073709551615"),
+            (|r| r.window_ms = u64::MAX, "the window of pod a is 18446744073709551615 ms"),
+        ] {
+            let error = parse(change).unwrap_err();
+            assert!(error.starts_with(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_verdict_has_a_time_of_its_own() {
+        let (load, verdict) = (Metric::Http5xxRatio, Metric::UnhealthyProbability);
+        let reading = reading();
+        assert_eq!(reading.age(load), Duration::from_millis(120));
+        assert_eq!(reading.window(load), Duration::from_secs(10));
+        assert_eq!(reading.age(verdict), Duration::from_millis(20));
+        assert_eq!(reading.window(verdict), Duration::ZERO);
+    }
+
+    #[test]
     fn no_agent_watches_so_many() {
-        let reading = r#"{"uid":"a","age_ms":1,"window_ms":1,"values":[null,null,null,null]}"#;
-        let line = |n: usize| format!(r#"{{"pods":[{}]}}"#, vec![reading; n].join(","));
+        let reading = serde_json::to_string(&reading()).unwrap();
+        let line = |n: usize| format!(r#"{{"pods":[{}]}}"#, vec![reading.as_str(); n].join(","));
         assert!(Frame::parse(line(MOST_READINGS).as_bytes()).is_ok());
         let more = Frame::parse(line(MOST_READINGS + 1).as_bytes());
         assert!(matches!(more, Err(FrameError::TooMany(1001))));

@@ -73,8 +73,7 @@ impl Cluster {
         if self.clock.now().since(asked) > ACT_WITHIN {
             return Err(no_answer(&ApiError::TooSlow));
         }
-        let goal = of.ready.map(|ready| ready + u32::from(!is_ready));
-        self.lock(&of, pod, *rung, *sick, (asked, goal, *dry_run)).await
+        self.lock(&of, pod, *rung, *sick, (asked, is_ready, *dry_run)).await
     }
 
     /// Whether the pod is the one that was judged, by the API server's freshest word, and its owner

@@ -114,24 +114,28 @@ impl Drop for Lock {
 
 impl Cluster {
     /// Takes the workload's lock for one remedy, unless somebody has it, most of its pods are sick,
-    /// or its share is spent. Says in any case how many of its pods are sick here. With `dry_run`
-    /// nothing is written and no lock taken.
+    /// its share is spent, or some of its pods are yet to start. Says in any case how many of its
+    /// pods are sick here. With `dry_run` nothing is written and no lock taken.
     pub(super) async fn lock(
         self: &Arc<Self>,
         of: &Workload,
         pod: &PodRef,
         rung: Rung,
         sick: u32,
-        (asked, goal, dry_run): (Moment, Option<u32>, bool),
+        (asked, is_ready, dry_run): (Moment, bool, bool),
     ) -> Result<Option<Lock>, Refusal> {
         let name = lease::name(&of.kind, &of.namespace, &of.name);
+        let goal = of.ready.map(|ready| ready + u32::from(!is_ready));
         for _ in 0..TRIES {
             let lease = self.read_lease(&name).await.map_err(|e| super::pause::no_answer(&e))?;
             let now = self.server_now().map_err(|e| super::pause::no_answer(&e))?;
             let mut record = record_of(&name, lease.as_ref())?;
             record.prune(now);
             record.report(&self.identity.node, now, sick);
+            let starting = self.starting(&name, of, record.sick(now), is_ready);
             let refusal = self.judge(&name, of, lease.as_ref(), &record, (now, dry_run));
+            // Last: until all nodes have counted, a sick pod elsewhere looks like one that starts.
+            let refusal = refusal.or(starting);
             if dry_run {
                 return refusal.map_or(Ok(None), Err);
             }
@@ -189,6 +193,17 @@ impl Cluster {
             .or_else(locked)
             .or_else(|| workload::share_spent(record.recent(now), of.replicas))
             .or_else(counting)
+    }
+
+    /// Whether pods are yet to start. Asked whatever else refuses: for how long they have been
+    /// missing is known only from asking.
+    fn starting(&self, name: &str, of: &Workload, sick: u32, is_ready: bool) -> Option<Refusal> {
+        let missing = workload::missing(of.replicas, of.ready?, sick, is_ready);
+        if missing == 0 {
+            return None;
+        }
+        let waited = locked(&self.missing).see(name, of.replicas, self.clock.now());
+        workload::starting(missing, of.replicas, waited)
     }
 
     /// Who holds it, unless it has not changed for so long that its holder must be gone.

@@ -11,6 +11,7 @@ mod follow;
 pub mod lease;
 mod lock;
 mod meter;
+mod missing;
 mod pause;
 mod pods;
 mod workload;
@@ -32,6 +33,7 @@ use tokio::time::timeout;
 
 use crate::moment::Clock;
 use lock::Seen;
+use missing::Missing;
 use pause::Pause;
 
 /// No answer within this is none. Between the agent and its API server lies one network.
@@ -88,6 +90,8 @@ pub struct Cluster {
     asking_pause: tokio::sync::Mutex<()>,
     /// What each Lease looked like when it last changed, and when that was seen.
     seen: Mutex<HashMap<String, Seen>>,
+    /// Since when pods of each workload have not been ready that nobody calls sick.
+    missing: Mutex<Missing>,
 }
 
 impl fmt::Debug for Cluster {
@@ -128,6 +132,7 @@ impl Cluster {
             pause: Mutex::default(),
             asking_pause: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
+            missing: Mutex::default(),
         }
     }
 

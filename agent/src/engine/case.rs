@@ -4,7 +4,10 @@ use std::time::Duration;
 use super::pace::TargetPace;
 use crate::{
     decide::{Action, Decision},
-    features::{Causes, FeatureVector, Load, Notable, Window},
+    features::{
+        Causes, FeatureVector, Load, Notable, Window,
+        load::{FRESH, HELD},
+    },
     guard::{Clearance, Evidence, History, Look, NodeState, Policy, Question, Refusal},
     moment::Moment,
     signal::sample::{Sample, Trigger},
@@ -77,11 +80,13 @@ pub struct Case {
     pub state: State,
     /// The last decision.
     pub decision: Option<Decision>,
+    /// The look that it rests on.
+    pub decided_at: Moment,
     /// The row that it rests on.
     pub row: FeatureVector,
     /// How much work it did, as of the last window that was long enough to tell: a remedy makes the
     /// window fresh, and what was known before stays until there is news.
-    pub load: Option<Load>,
+    load: Option<Load>,
     /// What was done to it before.
     pub history: History,
     /// What refused last, while the verdict stands.
@@ -120,6 +125,7 @@ impl Case {
             target,
             state: State::Watching,
             decision: None,
+            decided_at: Moment::default(),
             row: FeatureVector::default(),
             load: None,
             history: History::default(),
@@ -228,6 +234,32 @@ impl Case {
         self.evidence.clear();
     }
 
+    /// Takes in how much work it did. A life that is yet to come, or has just begun, does little:
+    /// until a hard remedy is verified, what was known before it stays, or the workload would shrink
+    /// for having been healed.
+    pub(super) fn measure(&mut self) {
+        let under_hard = match &self.state {
+            State::Watching => false,
+            State::Healing { rung, .. } => rung.is_hard(),
+            State::Verifying { verification, .. } => verification.rung.is_hard(),
+        };
+        if self.load.is_none() || !under_hard {
+            self.load = self.window.load().or(self.load);
+        }
+    }
+
+    /// For how long what was measured counts.
+    #[must_use]
+    pub const fn counts_for(&self) -> Duration {
+        if matches!(self.state, State::Watching) { FRESH } else { HELD }
+    }
+
+    /// How much work it did, if that was measured not too long ago.
+    #[must_use]
+    pub fn recent_load(&self, now: Moment) -> Option<Load> {
+        self.load.filter(|load| now.since(load.at) <= self.counts_for())
+    }
+
     pub(super) fn take_decision(
         &mut self,
         decision: Decision,
@@ -236,6 +268,7 @@ impl Case {
         now: Moment,
     ) {
         self.decision = Some(decision);
+        self.decided_at = sample.at;
         self.evidence.push(Look {
             at: sample.at,
             action: decision.action,
@@ -404,6 +437,8 @@ impl Case {
     ) -> Option<i64> {
         self.history.concluded(rung, outcome, ceiling, now);
         let before = std::mem::replace(&mut self.state, State::Watching);
+        // What was held back meanwhile counts now.
+        self.measure();
         let State::Verifying { incident, .. } = before else { return None };
         self.climbed_from = match outcome {
             Outcome::NotHealed | Outcome::Worse => incident,

@@ -313,7 +313,7 @@ impl Engine {
         count_for_node(case, &mut self.node);
         let row = case.window.features(hour, case.target.started);
         case.row = row;
-        case.load = case.window.load().or(case.load);
+        case.measure();
         let delay = match self.brain.decide(&row) {
             Err(_) => {
                 out.push(Command::Tell(index, Fact::Undecided));

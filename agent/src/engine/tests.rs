@@ -196,7 +196,10 @@ impl Stage {
                 let lives = patient.lives;
                 *patient = Patient { lives, ..Patient::default() };
                 if self.comes_back {
-                    events.push(Event::Changed(index, target(lives)));
+                    let is_pod =
+                        self.engine.case(index).is_some_and(|case| case.target.pod.is_some());
+                    let next = if is_pod { pod(lives) } else { target(lives) };
+                    events.push(Event::Changed(index, next));
                 }
                 events.push(Event::Lost(index));
             }
@@ -550,10 +553,13 @@ fn every_target_of_a_full_node_is_looked_at() {
 /// A stage whose one target is a pod that may be evicted.
 fn ward() -> Stage {
     let mut stage = Stage::new(1);
-    let pod = Target { ceiling: Rung::Evict, ..Target::pod_for_tests("web", 1) };
     stage.handle(0, Event::Removed(0));
-    stage.handle(0, Event::Added(0, Box::new(pod)));
+    stage.handle(0, Event::Added(0, pod(1)));
     stage
+}
+
+fn pod(life: u32) -> Box<Target> {
+    Box::new(Target { ceiling: Rung::Evict, ..Target::pod_for_tests("web", life) })
 }
 
 fn refusal(gate: Gate) -> Refusal {
@@ -784,6 +790,41 @@ fn a_pod_that_is_being_healed_keeps_its_metric() {
     assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Healed)]);
     assert!(rates.len() >= 27, "missing but for the first seconds: {rates:?}");
     assert!(rates.iter().all(|rate| (8.0..12.5).contains(rate)), "{rates:?}");
+}
+
+/// The new life begins with nothing: neither that nor the little that it answers at first is what
+/// its workload has to do.
+#[test]
+fn a_pod_that_is_being_restarted_keeps_its_metric() {
+    let mut stage = ward();
+    stage.cluster = Some(Ok(()));
+    let mut rates = Vec::new();
+    for second in 0..60 {
+        for ms in (0..1000).step_by(100) {
+            stage.at(ms, |p| p.counters.responses[1] += u64::from(p.lives == 1));
+        }
+        if second == 12 {
+            stage.at(500, |p| p.stuck = true);
+        }
+        // Silent for some seconds, then one a second.
+        if second >= 20 {
+            stage.at(0, |p| p.counters.responses[1] += u64::from(p.lives == 2));
+        }
+        stage.play(1000);
+        let reading = Reading::of(stage.engine.case(0).unwrap(), stage.now);
+        rates.push(reading.and_then(|r| r.value(Metric::HttpRequestsPerSecond)));
+        if !stage.ends().is_empty() {
+            break;
+        }
+    }
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+    // In the last second its treatment ended, and what it does now is what counts.
+    let now = rates.pop().unwrap();
+    assert!(now.is_some_and(|rate| (0.5..2.0).contains(&rate)), "{now:?}");
+    assert!(rates.len() > 24, "{rates:?}");
+    for rate in &rates[3..] {
+        assert!(rate.is_some_and(|rate| (8.0..12.5).contains(&rate)), "{rates:?}");
+    }
 }
 
 #[test]

@@ -26,3 +26,10 @@ pub struct Load {
 
 /// A shorter window says too little: one request in 100 ms is not ten a second.
 pub const MIN: Duration = Duration::from_secs(2);
+
+/// What is older than this no longer says anything. Looks come every 2 s, at 500 pods every 2.5.
+pub const FRESH: Duration = Duration::from_secs(10);
+
+/// That of a target that is being healed stays for this long: a restart in place takes a second,
+/// with the kubelet's first back-off half a minute.
+pub const HELD: Duration = Duration::from_secs(60);

@@ -35,7 +35,7 @@ pub enum Gate {
     ApiServer,
     /// The pod is no longer the one that was judged.
     Identity,
-    /// The workload is rolling out or being scaled.
+    /// The workload is rolling out or being scaled, or some of its pods are yet to start.
     Rollout,
     /// A PodDisruptionBudget does not permit it.
     DisruptionBudget,
@@ -142,6 +142,8 @@ pub enum Why {
     MovedOn(Arc<str>),
     /// What the workload is in the middle of.
     Rolling(Rolling),
+    /// Pods that are not ready though nobody calls them sick, of all that the workload should have.
+    NotReadyYet(u32, u32),
     /// What the API server said of the budget, which names it.
     Budget(Arc<str>),
     /// Sick pods, of all that the workload has.
@@ -197,6 +199,9 @@ impl fmt::Display for Why {
             Self::NoAnswer(error) => write!(f, "the API server cannot be asked: {error}"),
             Self::MovedOn(how) => write!(f, "not the pod that was judged: {how}"),
             Self::Rolling(rolling) => rolling.fmt(f),
+            Self::NotReadyYet(missing, all) => {
+                write!(f, "{missing} of the workload's {all} pods are not ready yet")
+            }
             Self::Budget(said) => f.write_str(said),
             Self::MostAreSick(sick, all) => {
                 write!(f, "{sick} of the workload's {all} pods are sick: scale or wait")

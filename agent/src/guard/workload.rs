@@ -15,6 +15,8 @@ pub const IN_VAIN_SPAN: Duration = Duration::from_secs(3600);
 const IN_VAIN: u32 = 2;
 /// One in so many pods may be healed hard within [`SHARE_SPAN`], and one in any case.
 const SHARE: u32 = 10;
+/// A pod that is not ready after this long is stuck and no longer starts.
+const STARTS_WITHIN: Duration = Duration::from_secs(600);
 
 /// What a workload is in the middle of: its pods come and go for that reason, and are not judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +53,23 @@ pub fn rollout(rolling: Option<Rolling>) -> Option<Refusal> {
 pub fn overload(sick: u32, replicas: u32) -> Option<Refusal> {
     let overload = sick >= 2 && sick.saturating_mul(2) > replicas;
     overload.then_some(Refusal { gate: Gate::Overload, why: Why::MostAreSick(sick, replicas) })
+}
+
+/// How many of the workload's pods are not ready without being sick. A sick pod that is asked about
+/// and is `ready` explains none of those that are not.
+#[must_use]
+pub const fn missing(replicas: u32, ready: u32, sick: u32, is_ready: bool) -> u32 {
+    let ill = sick.saturating_sub(is_ready as u32);
+    replicas.saturating_sub(ready).saturating_sub(ill)
+}
+
+/// Nothing hard while pods start that nobody calls sick: created is not yet there. One that has not
+/// come in time is stuck, and must not keep the others from being healed for ever.
+#[must_use]
+pub fn starting(missing: u32, replicas: u32, waited: Duration) -> Option<Refusal> {
+    let starting = missing > 0 && waited < STARTS_WITHIN;
+    let why = Why::NotReadyYet(missing, replicas);
+    starting.then_some(Refusal { gate: Gate::Rollout, why })
 }
 
 /// How many hard heals a workload of so many pods may have within [`SHARE_SPAN`].
@@ -91,6 +110,32 @@ mod tests {
             assert_eq!(gate(overload(sick, replicas)).is_some(), refused, "{sick} of {replicas}");
         }
         assert_eq!(gate(overload(u32::MAX, 3)), Some(Gate::Overload));
+    }
+
+    #[test]
+    fn who_is_not_ready_and_not_sick_is_starting() {
+        for (replicas, ready, sick, is_ready, expected) in [
+            (3, 3, 1, true, 0),
+            // The sick pod is the one that is not ready.
+            (3, 2, 1, false, 0),
+            // It is ready: another one is not.
+            (3, 2, 1, true, 1),
+            (5, 3, 1, true, 2),
+            (5, 3, 2, false, 0),
+            (3, 4, 1, true, 0),
+            (0, 0, 0, true, 0),
+            (u32::MAX, 0, u32::MAX, true, 1),
+        ] {
+            let found = missing(replicas, ready, sick, is_ready);
+            assert_eq!(found, expected, "{ready} of {replicas} ready, {sick} sick, {is_ready}");
+        }
+    }
+
+    #[test]
+    fn what_starts_refuses_and_what_is_stuck_does_not() {
+        let after = |missing, seconds| gate(starting(missing, 5, Duration::from_secs(seconds)));
+        assert_eq!([after(1, 0), after(5, 599)], [Some(Gate::Rollout); 2]);
+        assert_eq!([after(0, 0), after(1, 600)], [None; 2]);
     }
 
     #[test]

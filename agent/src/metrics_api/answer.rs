@@ -1,26 +1,39 @@
 //! `MetricValueList` and `Status`, as the API server and the HPA read them.
 use hyper::StatusCode;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{self, Timestamp};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::{Version, path::Values, store::Value};
 
+/// Why a list cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unwritable {
+    #[error("a value's time is out of range: {0}")]
+    Time(#[from] jiff::Error),
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+}
+
 /// The list of values in the version that was asked for, as JSON.
+///
+/// # Errors
+/// If a value is older than there is time; no agent's is.
 pub(super) fn list<'a>(
     version: Version,
     asked: &'a Values,
     values: impl Iterator<Item = Value<'a>>,
     now: Timestamp,
-) -> serde_json::Result<Vec<u8>> {
-    let items = values.map(|value| Item::new(version, asked, value, now)).collect();
+) -> Result<Vec<u8>, Unwritable> {
+    let items = values.map(|value| Item::new(version, asked, value, now));
+    let items = items.collect::<Result<_, _>>()?;
     let metadata = Empty {};
-    serde_json::to_vec(&List {
+    Ok(serde_json::to_vec(&List {
         kind: "MetricValueList",
         api_version: version.api_version(),
         metadata,
         items,
-    })
+    })?)
 }
 
 #[derive(Serialize)]
@@ -77,9 +90,14 @@ struct Identifier {
 }
 
 impl<'a> Item<'a> {
-    fn new(version: Version, asked: &'a Values, value: Value<'a>, now: Timestamp) -> Self {
+    fn new(
+        version: Version,
+        asked: &'a Values,
+        value: Value<'a>,
+        now: Timestamp,
+    ) -> Result<Self, jiff::Error> {
         let name = asked.metric.name();
-        Self {
+        Ok(Self {
             described_object: Described {
                 kind: "Pod",
                 namespace: &asked.namespace,
@@ -90,10 +108,11 @@ impl<'a> Item<'a> {
                 Version::V1beta1 => Named::V1beta1 { metric_name: name, selector: None },
                 Version::V1beta2 => Named::V1beta2 { metric: Identifier { name, selector: None } },
             },
-            timestamp: seconds(now.checked_sub(value.age).unwrap_or(now)),
-            window_seconds: value.window.as_secs_f64().round().max(1.0) as u64,
+            timestamp: seconds(now.checked_sub(value.age)?),
+            // Zero is Kubernetes' own word for what is of one instant.
+            window_seconds: value.window.as_secs_f64().round() as u64,
             value: quantity(value.value),
-        }
+        })
     }
 }
 
@@ -199,5 +218,8 @@ mod tests {
         item.insert("metricName".to_owned(), json!("http_requests_per_second"));
         item.insert("selector".to_owned(), json!(null));
         assert_eq!(answered(Version::V1beta1), expected);
+        let beyond = Value { age: Duration::MAX, ..value };
+        let none = list(Version::V1beta2, &asked, [beyond].into_iter(), now);
+        assert!(matches!(none, Err(Unwritable::Time(_))));
     }
 }

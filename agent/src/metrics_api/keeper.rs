@@ -93,6 +93,14 @@ impl Keeper {
         Err(KeeperError::Overtaken)
     }
 
+    /// Whether the Secret holds another authority by now than the one of this bundle.
+    pub(super) async fn has_moved_on(&self, bundle: &str) -> Result<bool, ApiError> {
+        let found = within(self.secrets.get_opt(&self.name)).await?;
+        // One that cannot be read is nobody's either.
+        let stored = found.and_then(|secret| Authority::parse(stored(&secret)).ok());
+        Ok(stored.is_some_and(|authority| authority.bundle() != bundle))
+    }
+
     /// `None` if another replica was faster: look again.
     async fn step(&self, now: i64) -> Result<Option<Authority>, KeeperError> {
         let api = |source| KeeperError::Api { what: "the Secret of the authority", source };
@@ -108,9 +116,7 @@ impl Keeper {
             return Ok(made);
         };
         let of_secret = |source| KeeperError::Secret { name: self.name.clone(), source };
-        let stored = secret.data.as_ref().and_then(|data| data.get(STORED));
-        let stored = stored.map_or(&[][..], |bytes| bytes.0.as_slice());
-        let authority = Authority::parse(stored).map_err(of_secret)?;
+        let authority = Authority::parse(stored(&secret)).map_err(of_secret)?;
         let Some(after) = authority.advance(now).map_err(KeeperError::New)? else {
             return Ok(Some(authority));
         };
@@ -160,6 +166,12 @@ impl Keeper {
         };
         Ok(won(written, ()).map_err(api)?.is_some())
     }
+}
+
+/// What the Secret holds; nothing, where it has not even the key.
+fn stored(secret: &Secret) -> &[u8] {
+    let stored = secret.data.as_ref().and_then(|data| data.get(STORED));
+    stored.map_or(&[], |bytes| bytes.0.as_slice())
 }
 
 /// `None` if somebody else wrote first.

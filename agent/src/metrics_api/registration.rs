@@ -20,7 +20,7 @@ use kube::{
 use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
-use super::{GROUP, Version, authority::Authority, readiness::Readiness};
+use super::{GROUP, Version, authority::Authority, keeper::Keeper, readiness::Readiness};
 use crate::cluster::{ApiError, within};
 
 /// From one look to the next.
@@ -46,6 +46,7 @@ pub(super) struct Registration {
     services: Api<APIService>,
     roles: Api<ClusterRole>,
     deployments: Api<Deployment>,
+    keeper: Keeper,
     /// The name of the Service, the ClusterRole and the Deployment.
     name: String,
     namespace: String,
@@ -58,6 +59,8 @@ pub(super) enum Standing {
     Ours,
     /// Not made yet: this process cannot answer, or is not to stay.
     NotYet,
+    /// Another replica has begun a newer authority, of which this process does not know yet.
+    Behind,
     /// One belongs to somebody else, so all of the group does.
     Foreign {
         /// The APIService.
@@ -72,7 +75,8 @@ impl Registration {
         Self {
             services: Api::all(client.clone()),
             roles: Api::all(client.clone()),
-            deployments: Api::namespaced(client, namespace),
+            deployments: Api::namespaced(client.clone(), namespace),
+            keeper: Keeper::new(client, namespace, name),
             name: name.to_owned(),
             namespace: namespace.to_owned(),
         }
@@ -125,6 +129,12 @@ impl Registration {
         let missing = found.iter().any(|(_, found)| found.is_none());
         if missing && (!may_create || self.is_uninstalled().await?) {
             return Ok(Standing::NotYet);
+        }
+        // The authority was read up to a minute ago. What was written since is not to be undone.
+        let differs =
+            found.iter().any(|(_, found)| told(found.as_ref()) != Some(bundle.as_bytes()));
+        if differs && self.keeper.has_moved_on(bundle).await? {
+            return Ok(Standing::Behind);
         }
         let owner = self.owner().await?;
         for (version, found) in found {
@@ -256,6 +266,11 @@ impl Registration {
     }
 }
 
+/// The certificates that the API server is told of.
+fn told(found: Option<&APIService>) -> Option<&[u8]> {
+    Some(&found?.spec.as_ref()?.ca_bundle.as_ref()?.0)
+}
+
 /// Another replica that was faster wrote the same; what it wrote is seen at the next look.
 fn overtaken(written: Result<APIService, ApiError>) -> Result<(), ApiError> {
     match written {
@@ -272,6 +287,9 @@ fn tell(standing: &Result<Standing, impl fmt::Display>) {
     match standing {
         Ok(Standing::Ours) => info!("the APIServices send requests here"),
         Ok(Standing::NotYet) => info!("the APIServices are made once this can answer"),
+        Ok(Standing::Behind) => {
+            info!("the APIServices are left to the replica that has a newer authority");
+        }
         Ok(Standing::Foreign { name, to }) => warn!(
             name,
             to,

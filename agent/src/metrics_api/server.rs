@@ -49,7 +49,8 @@ use crate::{autoscale::Metric, locked::locked, serve::Listener};
 /// Connections at a time of those who have proved to be the front proxy.
 const CONNECTIONS: usize = 256;
 /// And of everybody else: who has not proved anything yet, and the kubelet's probes. They are short,
-/// so that strangers cannot keep the API server out.
+/// so that fewer strangers than this at a time do not keep the API server out. As many do, for as long
+/// as they go on: where pods are not trusted with that, a NetworkPolicy has to stop them.
 const STRANGERS: usize = 512;
 /// A handshake takes no longer, and a stranger's request neither.
 const HANDSHAKE: Duration = Duration::from_secs(5);

@@ -130,9 +130,10 @@ impl Store {
         let heard = self.nodes.get(&pod.node)?;
         let silence = now.duration_since(heard.at);
         let reading = heard.readings.get(&pod.uid).filter(|_| silence <= SILENT)?;
-        let age = Duration::from_millis(reading.age_ms).saturating_add(silence);
-        let window = Duration::from_millis(reading.window_ms);
-        Some(Value { pod: name, value: reading.value(metric)?, age, window })
+        let (age, window) = (reading.age(metric).saturating_add(silence), reading.window(metric));
+        // What the agent still counted when it spoke has grown older since.
+        let value = reading.value(metric).filter(|_| age <= reading.counts_for())?;
+        Some(Value { pod: name, value, age, window })
     }
 
     /// Pods and agents that are known.
@@ -156,6 +157,8 @@ mod tests {
             uid: uid.to_owned(),
             age_ms: 500,
             window_ms: 10_000,
+            verdict_age_ms: 0,
+            healing: false,
             values: [Some(rate), Some(0.0), None, Some(0.0)],
         };
         Frame { pods: pods.iter().map(reading).collect() }
@@ -211,11 +214,31 @@ mod tests {
     fn a_silent_agents_pods_go_missing() {
         let (mut store, now) = two_pods();
         let later = now + SILENT + Duration::from_millis(1);
-        store.hear("node2", frame(&[("uid-b", 2.0)]), later);
+        for (node, uid, rate) in [("node1", "uid-a", 1.0), ("node2", "uid-b", 2.0)] {
+            let mut frame = frame(&[(uid, rate)]);
+            frame.pods[0].healing = true;
+            store.hear(node, frame, now);
+        }
         assert_eq!(rates(&store, &all(), now + SILENT).len(), 2);
+        store.hear("node2", frame(&[("uid-b", 2.0)]), later);
         assert_eq!(rates(&store, &all(), later), [("b".to_owned(), 2.0)]);
         store.forget_the_silent(later);
         assert_eq!(store.count(), (3, 1));
+    }
+
+    #[test]
+    fn the_agents_silence_counts_towards_the_age() {
+        let (mut store, now) = two_pods();
+        for (healing, age_ms, seconds) in [(false, 4000, 6), (true, 52_000, 8)] {
+            let mut frame = frame(&[("uid-b", 2.0)]);
+            (frame.pods[0].healing, frame.pods[0].age_ms) = (healing, age_ms);
+            store.hear("node2", frame, now);
+            let count = |ms: u64| {
+                let later = now + Duration::from_millis(seconds * 1000 + ms);
+                rates(&store, &Pods::Named("b".to_owned()), later).len()
+            };
+            assert_eq!([count(0), count(1)], [1, 0], "healing: {healing}");
+        }
     }
 
     #[test]

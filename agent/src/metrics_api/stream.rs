@@ -67,6 +67,8 @@ enum Broken {
     Status(StatusCode),
     #[error("it said nothing for {SILENT:?}")]
     Silent,
+    #[error("it ended before it had said anything of its pods")]
+    Wordless,
     #[error("it sends a line of more than {LINE_MOST} bytes")]
     LongLine,
     #[error("its first line is no token: {0}")]
@@ -119,6 +121,8 @@ impl Stream {
         }
     }
 
+    /// One stream, to its end. `heard` becomes true with the first frame that is believed: a token
+    /// alone brings nobody any values.
     async fn hear(
         &self,
         agent: &Agent,
@@ -130,13 +134,14 @@ impl Stream {
         let Some(hello) = lines.next().await? else { return Err(Broken::Silent) };
         let hello: Hello = serde_json::from_slice(&hello).map_err(Broken::NoToken)?;
         self.review(agent, hello.token).await?;
-        info!(node = agent.node, address = %agent.address, "hearing the agent");
-        *heard = true;
         while let Some(line) = lines.next().await? {
             let frame = Frame::parse(&line)?;
             locked(&self.store).hear(&agent.node, frame, Instant::now());
+            if !std::mem::replace(heard, true) {
+                info!(node = agent.node, address = %agent.address, "hearing the agent");
+            }
         }
-        Ok(())
+        if *heard { Ok(()) } else { Err(Broken::Wordless) }
     }
 
     /// Whether the token is that of the pod to which we speak.

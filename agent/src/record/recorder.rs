@@ -164,6 +164,11 @@ impl Recorder {
         self.metrics.set_api_server_heard(heard);
     }
 
+    /// A target's process has ended: what it last did says nothing of now.
+    pub(crate) fn lost(&self, target: &Target) {
+        self.metrics.target_absent(target);
+    }
+
     /// A target is gone, and with it its series.
     pub(crate) fn forget(&mut self, target: &Target) {
         info!(target = target.name, "no longer watched");
@@ -178,7 +183,7 @@ impl Recorder {
             Fact::Decided { decision, row } => {
                 self.metrics.decision(decision.action, decision.source);
                 self.metrics.target_verdict(of, &row, &decision);
-                self.metrics.target_load(of, case.load.as_ref());
+                self.metrics.target_load(of, case.recent_load(self.clock.now()).as_ref());
                 self.metrics.target_state(of, state(case));
                 self.tell_verdict(of, &decision, &row);
             }

@@ -367,6 +367,9 @@ impl Agent {
                 // Of an earlier life the end is no news.
                 if let Some(index) = index.filter(is_present) {
                     self.handle(Event::Lost(index));
+                    if let Some(case) = self.engine.case(index) {
+                        self.recorder.lost(&case.target);
+                    }
                 }
             }
             Done::Gone(uid) => self.gone(&uid),

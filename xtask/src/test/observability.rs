@@ -30,7 +30,13 @@ pub(super) fn run(workspace: &Workspace, tests: Tests) -> Result<()> {
     let missing = "install Debian's package prometheus, or what it is called here";
     let promtool = process::on_path("promtool").context(missing)?;
     let prometheus = process::on_path("prometheus").context(missing)?;
-    for (what, file) in [("check", "rules.yaml"), ("test", "rules_test.yaml")] {
+    // The second file is what those are served from who scale by way of Prometheus.
+    let files = [
+        ("check", "rules.yaml"),
+        ("check", "../prometheus/rules.yaml"),
+        ("test", "rules_test.yaml"),
+    ];
+    for (what, file) in files {
         let mut command = Command::new(&promtool);
         command.arg(what).arg("rules").arg(folder.join(file));
         process::run(&format!("promtool {what} rules"), &mut command)?;
@@ -71,7 +77,12 @@ pub(super) fn run(workspace: &Workspace, tests: Tests) -> Result<()> {
 fn may_be_empty(query: &str, tests: Tests) -> bool {
     // There is no API server.
     let cluster = query.contains("paramedic_api_requests_total");
-    let kernel = ["paramedic_probe_attached", "paramedic_target_http_responses_total"];
+    let kernel = [
+        "paramedic_probe_attached",
+        "paramedic_target_http_responses_total",
+        "paramedic_target_http_requests_per_second",
+        "paramedic_target_http_5xx_ratio",
+    ];
     cluster || !tests.privileged && kernel.iter().any(|metric| query.contains(metric))
 }
 

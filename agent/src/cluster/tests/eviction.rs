@@ -135,6 +135,8 @@ async fn an_unready_pod_is_expected_to_have_a_ready_successor() {
 async fn other_pods_that_were_unready_before_are_not_held_against_it() {
     let scene = Scene::new(4);
     scene.fake.set_ready("default", &scene.pods[1], false).unwrap();
+    // It is sick, and does not merely start.
+    counted(&scene.agent("node2"), &scene.pod(&scene.pods[1])).await;
     let (agent, pod, lock) = evicted(&scene).await;
     assert_eq!(lock.goal(), Some(3));
     assert_eq!(agent.replaced(&pod, &lock, WINDOW).await.0, Outcome::Healed);

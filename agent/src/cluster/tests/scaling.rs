@@ -1,6 +1,7 @@
 //! Healing and scaling do not fight: an HPA changes a workload's replicas, and until that has come
 //! to rest nothing of the workload is healed hard.
 use fake_apiserver::Timing;
+use serde_json::json;
 
 use super::*;
 
@@ -16,21 +17,102 @@ fn slow_to_start(scene: &Scene) {
     scene.fake.set_timing(Timing { start, ..Timing::default() });
 }
 
+/// Asks for both hard remedies: they are refused while pods start.
+async fn nothing_hard(agent: &Arc<Cluster>, pod: &Arc<PodRef>, when: &str) {
+    for rung in [Rung::Restart, Rung::Evict] {
+        let (refusal, _) = ask(agent, &request(pod, rung)).await.unwrap_err();
+        assert_eq!(refusal.gate.name(), "rollout", "{when}, {rung:?}: {}", refusal.why);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_the_hpa_scales_nothing_is_healed_hard() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
+    // Others of the workload are counted already: from here on the new pods alone hold it back.
+    counted(&agent, &scene.first()).await;
     slow_to_start(&scene);
     hpa_wants(&scene, 5);
-    for rung in [Rung::Restart, Rung::Evict] {
-        let (refusal, _) = ask(&agent, &request(&scene.first(), rung)).await.unwrap_err();
-        assert_eq!(refusal.gate.name(), "rollout", "{}", refusal.why);
-    }
+    nothing_hard(&agent, &scene.first(), "before there are pods").await;
+    // From here on they are created, and all numbers but the ready ones agree.
+    sleep(Duration::from_secs(1)).await;
+    nothing_hard(&agent, &scene.first(), "after 1 s").await;
+    let (gate, why) = refused(&agent, &scene.first()).await;
+    assert_eq!((gate, why.contains("2 of the workload's 5 pods")), ("rollout", true), "{why}");
+    sleep(Duration::from_secs(14)).await;
+    nothing_hard(&agent, &scene.first(), "after 15 s").await;
     // A soft heal interrupts nobody.
     assert!(agent.clear(&request(&scene.first(), Rung::Soft)).await.is_ok());
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_secs(45)).await;
     let lock = clear(&agent, &scene.first()).await;
     assert!(lock.is_ok(), "at rest: {:?}", lock.err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_starts_holds_back_a_dry_run_too() {
+    let scene = Scene::new(3);
+    let agent = scene.agent("node1");
+    slow_to_start(&scene);
+    hpa_wants(&scene, 5);
+    sleep(Duration::from_secs(1)).await;
+    let dry = Request { dry_run: true, ..request(&scene.first(), Rung::Restart) };
+    assert_eq!(agent.clear(&dry).await.unwrap_err().0.gate.name(), "rollout");
+    assert!(scene.lease().is_none());
+}
+
+/// No node takes new pods: those that are created stay Pending.
+fn no_room(scene: &Scene) {
+    for node in ["node1", "node2"] {
+        let full = json!({ "spec": { "unschedulable": true } });
+        scene.fake.patch(Kind::Node, "", node, &full).unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_never_comes_holds_healing_back_for_ten_minutes() {
+    let scene = Scene::new(3);
+    let agent = scene.agent("node1");
+    counted(&agent, &scene.first()).await;
+    no_room(&scene);
+    hpa_wants(&scene, 4);
+    sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    let wait = loop {
+        match agent.clear(&request(&scene.first(), Rung::Restart)).await {
+            Ok(_) => break begun.elapsed(),
+            Err((refusal, wait)) => {
+                assert_eq!(refusal.gate.name(), "rollout", "{}", refusal.why);
+                sleep(wait).await;
+            }
+        }
+    };
+    assert_eq!(wait, Duration::from_secs(600));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sick_pod_that_is_itself_not_ready_is_none_that_starts() {
+    let scene = Scene::new(3);
+    let agent = scene.agent("node1");
+    scene.fake.set_ready("default", &scene.pods[0], false).unwrap();
+    assert!(clear(&agent, &scene.first()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sick_pods_of_other_nodes_that_are_not_ready_are_none_that_start() {
+    let scene = Scene::new(5);
+    let (a, b) = (scene.agent("node1"), scene.agent("node2"));
+    for pod in &scene.pods[..2] {
+        scene.fake.set_ready("default", pod, false).unwrap();
+    }
+    // Both say so at once, and neither takes the other's for one that starts.
+    counted(&a, &scene.first()).await;
+    counted(&b, &scene.pod(&scene.pods[1])).await;
+    let lock = clear(&a, &scene.first()).await.unwrap();
+    a.release(lock, None).await;
+    // A third that nobody calls sick is one.
+    scene.fake.set_ready("default", &scene.pods[2], false).unwrap();
+    let (gate, why) = refused(&a, &scene.first()).await;
+    assert_eq!((gate, why.contains("1 of the workload's 5 pods")), ("rollout", true), "{why}");
 }
 
 #[tokio::test(start_paused = true)]

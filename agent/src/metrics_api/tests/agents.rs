@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{net::TcpStream, time::sleep};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{
@@ -34,15 +34,15 @@ async fn only_the_token_of_the_very_pod_is_believed() {
     is_not_believed(&scene).await;
 }
 
-/// The API server was asked about a token, and still nobody has any values.
+/// When the API server was asked about a token.
+fn reviews(scene: &Scene) -> Vec<Duration> {
+    let requests = scene.fake.requests().into_iter();
+    requests.filter(|request| request.resource == "tokenreviews").map(|asked| asked.at).collect()
+}
+
+/// Who is believed is heard and not asked again.
 async fn is_not_believed(scene: &Scene) {
-    scene
-        .until("a review", || async {
-            scene.fake.requests().iter().any(|request| request.resource == "tokenreviews")
-        })
-        .await;
-    // Frames come every 50 ms.
-    sleep(Duration::from_millis(300)).await;
+    scene.until("a second review", || async { reviews(scene).len() >= 2 }).await;
     assert!(scene.rates().await.is_empty());
 }
 
@@ -50,20 +50,29 @@ async fn is_not_believed(scene: &Scene) {
 async fn an_agent_is_believed_about_the_pods_of_its_own_node() {
     let scene = Scene::quiet().await;
     scene.give_token(1, "uid-agent-1", AUDIENCE, AGENT);
-    // It speaks of all pods of the cluster.
-    scene.measure(10.0);
-    scene.until("the values of its own node", || async { !scene.rates().await.is_empty() }).await;
-    sleep(Duration::from_millis(300)).await;
-    let on_its_node = |name: &String| {
-        let pod = scene.fake.get(Kind::Pod, "default", name).unwrap();
-        pod["spec"]["nodeName"] == "node1"
-    };
-    let mut expected: Vec<_> =
-        scene.pods.iter().map(|(name, _)| name.clone()).filter(on_its_node).collect();
-    expected.sort();
-    let mut told: Vec<_> = scene.rates().await.into_iter().map(|(name, _)| name).collect();
-    told.sort();
-    assert_eq!(told, expected);
+    scene.give_token(2, "uid-agent-2", AUDIENCE, AGENT);
+    // Each speaks of all pods of the cluster.
+    scene.measure_at(1, 10.0);
+    scene.measure_at(2, 20.0);
+    scene.until("the values of both nodes", || async { scene.rates().await.len() == 3 }).await;
+    for (name, rate) in scene.rates().await {
+        let pod = scene.fake.get(Kind::Pod, "default", &name).unwrap();
+        let expected = if pod["spec"]["nodeName"] == "node1" { "10" } else { "20" };
+        assert_eq!(rate, expected, "{name}");
+    }
+}
+
+/// Its token is good, and what it says is not: it is asked less and less often, as one that is away.
+#[tokio::test]
+async fn an_agent_whose_word_is_never_believed_is_asked_less_and_less_often() {
+    let scene = Scene::quiet().await;
+    scene.give_token(1, "uid-agent-1", AUDIENCE, AGENT);
+    scene.measure_at(1, -1.0);
+    scene.until("a third review", || async { reviews(&scene).len() >= 3 }).await;
+    let asked = reviews(&scene);
+    // At first a second is waited for, give or take a quarter, and twice as long each further time.
+    assert!(asked[2] - asked[1] >= Duration::from_millis(1400), "{asked:?}");
+    assert!(scene.rates().await.is_empty());
 }
 
 #[tokio::test]

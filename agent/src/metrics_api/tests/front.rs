@@ -1,15 +1,19 @@
 //! Who may ask: the API server's front proxy and nobody else.
 use std::time::Duration;
 
+use fake_apiserver::FakeApi;
 use hyper::{Method, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
 use super::{
     Front, HPA, Scene,
     scene::{path, send},
 };
-use crate::autoscale::Metric;
+use crate::{
+    autoscale::Metric,
+    metrics_api::{authentication, readiness::Readiness},
+};
 
 /// What somebody says who would like to be everybody.
 const SPOOFED: [(&str, &str); 3] = [
@@ -83,12 +87,28 @@ async fn another_authority_takes_over_without_a_restart() {
     assert!(scene.ask(Some(old), &asked, &user).await.is_err());
 }
 
-#[tokio::test]
+/// On the paused clock a second passes once all that there is to do has been done.
+#[tokio::test(start_paused = true)]
 async fn a_config_map_that_makes_no_sense_changes_nothing() {
-    let scene = Scene::new().await;
-    scene.fake.set_requestheader("nonsense", &[]);
-    sleep(Duration::from_millis(300)).await;
-    assert_eq!(scene.get(HPA, &path(Metric::Http5xxRatio)).await.status, 200);
+    let fake = FakeApi::new();
+    let (front, next) = (Front::new(), Front::new());
+    let (out, mut known) = watch::channel(None);
+    let client = fake.client("a");
+    tokio::spawn(async move {
+        let readiness = Readiness::default();
+        authentication::watch(client, out, &readiness).await;
+    });
+    for (pem, names, is_news) in [
+        (front.pem.as_str(), &["front-proxy-client"][..], true),
+        ("nonsense", &[], false),
+        // It still listens: the nonsense was read, and passed over.
+        (&next.pem, &["front-proxy-client"], true),
+    ] {
+        fake.set_requestheader(pem, names);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(known.has_changed().unwrap(), is_news, "{pem}");
+        assert!(known.borrow_and_update().is_some());
+    }
 }
 
 /// The API server sends one header for each of a user's groups.
@@ -103,9 +123,10 @@ async fn a_user_may_be_in_hundreds_of_groups() {
     assert_eq!(answer.status, 200);
 }
 
-/// Strangers come and say nothing: those who prove themselves get in all the same.
+/// Strangers come and say nothing: while there are fewer of them than places for them, those who prove
+/// themselves get in all the same.
 #[tokio::test]
-async fn strangers_cannot_keep_the_api_server_out() {
+async fn hundreds_of_strangers_do_not_keep_the_api_server_out() {
     let scene = Scene::new().await;
     let mut strangers = Vec::new();
     for _ in 0..300 {

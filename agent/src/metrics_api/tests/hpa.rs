@@ -1,6 +1,7 @@
 //! What the HPA is answered.
 use hyper::{Method, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{
@@ -28,6 +29,29 @@ async fn every_pod_has_the_values_that_its_own_agent_measured() {
     // The kernel does not tell of throttling: missing, and no zero.
     let throttled = scene.get(HPA, &path(Metric::CpuThrottledRatio)).await;
     assert_eq!((throttled.status, &throttled.body["items"]), (200, &json!([])));
+}
+
+/// Agents here measured a tenth of a second ago, and judged three seconds ago.
+#[tokio::test]
+async fn each_value_says_until_when_and_over_how_long_it_was_true() {
+    let scene = Scene::new().await;
+    for (metric, age_ms, window) in
+        [(Metric::HttpRequestsPerSecond, 100, 10), (Metric::UnhealthyProbability, 3000, 0)]
+    {
+        let age = SignedDuration::from_millis(age_ms);
+        let before = Timestamp::now() - age;
+        let answer = scene.get(HPA, &path(metric)).await;
+        let after = Timestamp::now() - age;
+        let items = answer.body["items"].as_array().unwrap();
+        assert_eq!(items.len(), 3);
+        for item in items {
+            assert_eq!(item["windowSeconds"], window, "{item}");
+            let told: Timestamp = item["timestamp"].as_str().unwrap().parse().unwrap();
+            // Told in whole seconds; frames come every 50 ms, on a busy machine every few seconds.
+            let slack = SignedDuration::from_secs(6);
+            assert!(before - slack <= told && told <= after, "{before} {told} {after}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -26,7 +26,8 @@ fn service(fake: &FakeApi, name: &str) -> Option<Value> {
 
 impl Scene {
     async fn until_registered(&self) {
-        self.until("registered", || async { self.registered().is_some() }).await;
+        let all = || async { SERVICES.iter().all(|name| service(&self.fake, name).is_some()) };
+        self.until("registered", all).await;
     }
 }
 
@@ -233,6 +234,35 @@ async fn a_new_authority_is_made_known_everywhere_before_it_signs() {
         bundles.push((day, bundle.matches("BEGIN CERTIFICATE").count()));
     }
     assert_eq!(bundles, [(0, 1), (59, 1), (60, 2), (61, 2), (62, 2), (89, 2), (91, 1)]);
+}
+
+/// Whoever deletes the Secret begins anew. One replica knows of it, the other not yet.
+#[tokio::test]
+async fn what_a_newer_authority_wrote_is_not_undone_by_who_does_not_know_it_yet() {
+    let fake = installed();
+    let replica = |name: &str| {
+        let registration = Registration::new(fake.client(name), OWN, NAME);
+        (Keeper::new(fake.client(name), OWN, NAME), registration)
+    };
+    let (a, b) = (replica("a"), replica("b"));
+    let old = a.0.round(unix_seconds()).await.unwrap().bundle();
+    assert_eq!(a.1.keep(&old, true).await.unwrap(), Standing::Ours);
+    fake.delete(Kind::Secret, OWN, NAME).unwrap();
+    let new = b.0.round(unix_seconds()).await.unwrap().bundle();
+    assert_ne!(new, old);
+    // Where it has not written yet, the old one is still what all know.
+    assert_eq!(a.1.keep(&old, true).await.unwrap(), Standing::Ours);
+    assert_eq!(b.1.keep(&new, true).await.unwrap(), Standing::Ours);
+    let before = SERVICES.map(|name| service(&fake, name));
+    assert_eq!(a.1.keep(&old, true).await.unwrap(), Standing::Behind);
+    assert_eq!(SERVICES.map(|name| service(&fake, name)), before);
+    // Nor is it made with the old one.
+    fake.delete(Kind::APIService, "", SERVICES[0]).unwrap();
+    assert_eq!(a.1.keep(&old, true).await.unwrap(), Standing::Behind);
+    assert_eq!(service(&fake, SERVICES[0]), None);
+    let new = a.0.round(unix_seconds()).await.unwrap().bundle();
+    assert_eq!(a.1.keep(&new, true).await.unwrap(), Standing::Ours);
+    assert!(service(&fake, SERVICES[0]).is_some());
 }
 
 #[tokio::test]

@@ -227,22 +227,29 @@ impl Scene {
 
     /// Every agent says, again and again, that every pod in the cluster has this rate.
     pub(super) fn measure(&self, rate: f32) {
+        for node in 1..=self.feeds.len() {
+            self.measure_at(node, rate);
+        }
+    }
+
+    /// The agent of one node does.
+    pub(super) fn measure_at(&self, node: usize, rate: f32) {
         let reading = |(_, uid): &(String, String)| Reading {
             uid: uid.clone(),
             age_ms: 100,
             window_ms: 10_000,
+            verdict_age_ms: 3000,
+            healing: false,
             values: [Some(rate), Some(0.25), None, Some(0.01)],
         };
         let frame = Frame { pods: self.pods.iter().map(reading).collect() };
-        for feed in self.feeds.clone() {
-            let frame = Frame { pods: frame.pods.clone() };
-            tokio::spawn(async move {
-                loop {
-                    feed.publish(&frame);
-                    sleep(Duration::from_millis(50)).await;
-                }
-            });
-        }
+        let feed = self.feeds[node - 1].clone();
+        tokio::spawn(async move {
+            loop {
+                feed.publish(&frame);
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
     }
 
     pub(super) async fn until<F: Future<Output = bool>>(&self, what: &str, look: impl Fn() -> F) {

@@ -332,6 +332,11 @@ impl Metrics {
         self.target.load(target, load);
     }
 
+    /// A target is not there to be measured: its load and its verdict have no series meanwhile.
+    pub fn target_absent(&self, target: &Target) {
+        self.target.absent(target);
+    }
+
     /// All HTTP responses of a target that the kernel counted so far, by class (1xx to 5xx).
     pub fn target_responses(&self, target: &Target, so_far: &[u64; 5]) {
         self.target.responses(target, so_far);

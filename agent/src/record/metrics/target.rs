@@ -108,6 +108,12 @@ impl TargetMetrics {
         }
     }
 
+    /// What autoscalers are served has no series; the row that was judged stays, for people.
+    pub(super) fn absent(&self, target: &Target) {
+        let _ = self.unhealthy.remove_label_values(&identity(target));
+        self.load(target, None);
+    }
+
     /// The kernel counts from the moment it began to watch: a smaller count is a fresh start, and
     /// shown as one, which Prometheus knows how to read.
     pub(super) fn responses(&self, target: &Target, so_far: &[u64; 5]) {
@@ -135,8 +141,7 @@ impl TargetMetrics {
         for feature in FEATURES {
             let _ = self.features.remove_label_values(&labels(target, feature));
         }
-        let _ = self.unhealthy.remove_label_values(&identity(target));
-        self.load(target, None);
+        self.absent(target);
         for state in TargetState::ALL {
             let _ = self.states.remove_label_values(&labels(target, state.name()));
         }

@@ -169,6 +169,27 @@ fn a_target_takes_its_series_with_it() {
 }
 
 #[test]
+fn a_target_whose_process_has_ended_has_no_load_and_no_verdict() {
+    let metrics = busy();
+    let web = named("web");
+    let load = Load {
+        at: Moment::default(),
+        window: Duration::from_secs(10),
+        responses_per_second: Some(3.0),
+        ratio_5xx: Some(0.5),
+        throttled_ratio: Some(0.1),
+    };
+    metrics.target_load(&web, Some(&load));
+    let before = of_target(&lint(&metrics.render().unwrap()), "web");
+    metrics.target_absent(&web);
+    let samples = lint(&metrics.render().unwrap());
+    assert_eq!(of_target(&samples, "web"), before - 4);
+    for name in ["http_requests_per_second", "cpu_throttled_ratio", "unhealthy_probability"] {
+        assert!(!samples.contains_key(&format!("paramedic_target_{name}")), "{name}");
+    }
+}
+
+#[test]
 fn a_name_from_outside_cannot_forge_a_series() {
     let metrics = Metrics::new("0.1.0").unwrap();
     metrics.target_state(&named("a\"} 1\nparamedic_targets 99\\"), TargetState::Well);

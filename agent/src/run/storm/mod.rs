@@ -4,6 +4,7 @@
 //!
 //! Everything but SQLite's files runs on tokio's paused clock, so that a quarter of an hour takes a
 //! fraction of a second; a seed is a whole story, and the same one each time.
+mod absent;
 mod fuse;
 mod judge;
 mod rbac;
@@ -34,6 +35,11 @@ use crate::{
 
 const OWN: &str = "paramedic-system";
 const LENGTH: Duration = Duration::from_secs(16 * 60);
+
+/// Metrics that nobody reads.
+fn untold() -> Arc<Metrics> {
+    Arc::new(Metrics::new("storm").unwrap())
+}
 
 /// One workload of a storm.
 struct Workload {
@@ -116,7 +122,7 @@ impl Storm {
     }
 
     /// One life of the agent of one node; ends when its fuse burns through, or with the storm.
-    async fn live(&self, node: String, lock: &StateLock, fuse: Fuse) {
+    async fn live(&self, node: String, lock: &StateLock, fuse: Fuse, metrics: Arc<Metrics>) {
         let journal = SharedJournal::open(lock, self.clock);
         let Ok((journal, past)) = journal else { panic!("no journal: {journal:?}") };
         let token = format!("agent-{node}");
@@ -131,7 +137,6 @@ impl Storm {
         };
         let cluster = Arc::new(Cluster::new(client, holder, self.clock, Requests::uncounted()));
         let (notices, announced) = mpsc::channel(events::QUEUE);
-        let metrics = Arc::new(Metrics::new("storm").unwrap());
         let recorder = Recorder::new(metrics, Some(journal), Some(notices.clone()), self.clock);
         let config = Config {
             watched: Vec::new(),
@@ -173,7 +178,7 @@ impl Storm {
                 _ => (None, Some(rng.u32(1..4))),
             };
             let fuse = Fuse::new(steps, remedies, rng.bool());
-            self.live(node.clone(), &lock, fuse).await;
+            self.live(node.clone(), &lock, fuse, untold()).await;
             // What the dead one had spawned must not act on: its fuse has burnt through.
             let away = if rng.bool() { rng.u64(0..2) } else { rng.u64(2..90) };
             sleep(Duration::from_secs(away)).await;

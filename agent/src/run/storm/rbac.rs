@@ -15,7 +15,7 @@ pub(super) fn granted() -> Vec<Rule> {
 
 /// A node with a workload of every kind, each with a pod that is about to need all that the agent
 /// can do.
-fn hospital() -> Storm {
+pub(super) fn hospital() -> Storm {
     let fake = FakeApi::new();
     fake.add_namespace(OWN, &[], &[]);
     fake.add_node("node1");
@@ -65,7 +65,8 @@ async fn what_rbac_grants_equals_what_the_agent_calls() {
     let lock = StateLock::acquire(&storm.state.path().join("node1")).unwrap();
     let living = Arc::clone(&storm);
     let agent = tokio::spawn(async move {
-        living.live("node1".to_owned(), &lock, Fuse::new(None, None, false)).await;
+        let fuse = Fuse::new(None, None, false);
+        living.live("node1".to_owned(), &lock, fuse, untold()).await;
     });
     sleep(Duration::from_secs(30)).await;
     for workload in ["shop", "db", "log", "batch", "full"] {

@@ -326,6 +326,51 @@ fn the_patient_is_as_the_demo_tells() {
     assert_eq!((&hpa["spec"]["minReplicas"], &hpa["spec"]["maxReplicas"]), (&json!(2), &json!(10)));
 }
 
+/// The words of a text that may be metrics' names.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+}
+
+#[test]
+fn the_way_through_prometheus_names_only_what_there_is() {
+    let read = |file: &str| fs::read_to_string(folder().join(file)).unwrap();
+    let yaml = |file: &str| objects_in(&folder().join("prometheus").join(file)).remove(0);
+    let (exported, served) = (read("../docs/metrics.md"), read("../docs/autoscaling.md"));
+    let rules = yaml("rules.yaml");
+    let rules = rules["groups"][0]["rules"].as_array().unwrap();
+    let mut recorded = Vec::new();
+    for rule in rules {
+        let (record, expression) = (rule["record"].as_str().unwrap(), &rule["expr"]);
+        assert!(served.contains(&format!("\n| `{record}` |")), "{record} is not served");
+        let named: Vec<&str> = words(expression.as_str().unwrap())
+            .filter(|word| word.starts_with("paramedic_"))
+            .collect();
+        assert_eq!(named, [format!("paramedic_target_{record}")]);
+        assert!(exported.contains(&format!("\n## {}\n", named[0])), "{} is not exported", named[0]);
+        recorded.push(record);
+    }
+    assert_eq!(recorded.len(), 4);
+
+    let adapter = &yaml("adapter.yaml")["rules"][0];
+    let series = adapter["seriesQuery"].as_str().unwrap();
+    let names = series.split('"').nth(1).unwrap();
+    assert_eq!(names.split('|').collect::<Vec<_>>(), recorded);
+
+    let query = yaml("keda.yaml")["spec"]["triggers"][0]["metadata"]["query"].clone();
+    let query = query.as_str().unwrap();
+    assert!(words(query).any(|word| recorded.contains(&word)), "{query}");
+
+    let scrape = &yaml("scrape.yaml")[0];
+    let kept = |rule: usize| scrape["relabel_configs"][rule]["regex"].as_str().unwrap();
+    let agent = only("DaemonSet");
+    let labels = &agent["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(labels["app.kubernetes.io/component"], kept(0));
+    let ports = container(&agent)["ports"].as_array().unwrap();
+    assert!(ports.iter().any(|port| port["name"] == kept(1)), "{ports:?}");
+    let namespaces = &scrape["kubernetes_sd_configs"][0]["namespaces"]["names"];
+    assert_eq!(*namespaces, json!([agent["metadata"]["namespace"]]));
+}
+
 #[test]
 fn overlays_start_from_all_of_the_base() {
     let wanted = yaml_files(&folder()).unwrap();
