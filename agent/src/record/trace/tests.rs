@@ -197,34 +197,52 @@ fn the_oldest_parts_make_room() {
     assert!(directory.path().join("other.txt").exists());
 }
 
+/// A word that does not compress.
+fn noise(dice: &mut fastrand::Rng) -> Event {
+    let detail = (0..700).map(|_| dice.alphanumeric()).collect();
+    Event::Treated { index: 3, incident: None, result: Remedied::Failed(detail) }
+}
+
 #[test]
 fn a_full_part_is_followed_by_one_that_stands_alone() {
+    const LIMIT: u64 = 1 << 20;
     let directory = tempdir().unwrap();
-    let place = Place { directory: directory.path().to_owned(), limit: 4096 };
+    let place = Place { directory: directory.path().to_owned(), limit: LIMIT };
     let mut trace = Trace::begin(place, header()).unwrap();
     let found = Event::Added(3, Box::new(Target::for_tests("a", 1)));
     trace.event(Moment::from_nanos(10_000), 3, &found, (true, true));
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    let mut at = 10_000;
-    loop {
-        assert!(std::time::Instant::now() < deadline, "no second part");
-        at += 1;
-        trace.event(Moment::from_nanos(at), 3, &Event::Lost(3), (true, true));
-        if parts(directory.path()).iter().any(|part| part.to_string_lossy().contains("-000001.")) {
-            break;
-        }
-        std::thread::yield_now();
+    let mut dice = fastrand::Rng::with_seed(1);
+    // More than the queue takes at once: parts begin while older lines wait.
+    for at in 10_001..=15_000 {
+        trace.event(Moment::from_nanos(at), 3, &noise(&mut dice), (true, true));
     }
     drop(trace);
     let parts = parts(directory.path());
-    let mut reader = Reader::open(parts.last().unwrap()).unwrap();
-    assert!(reader.header.part >= 1);
-    assert_eq!(reader.header.run, "boot/1");
     let size: u64 = parts.iter().map(|part| fs::metadata(part).unwrap().len()).sum();
-    assert!(size < 100 * 4096, "{size}");
-    let mut next = || reader.next_line().unwrap().unwrap().2;
-    assert!(matches!(next(), What::Known(3, _)));
-    assert_eq!(next(), What::Switches(true, true));
+    assert!(size <= LIMIT, "{size}");
+    assert!(size > LIMIT / 2, "most of the past is kept, {size}");
+
+    let (mut at, mut told, mut missing) = (None, 0, 0);
+    for (number, part) in parts.iter().enumerate() {
+        let mut reader = Reader::open(part).unwrap();
+        assert_eq!(reader.header.run, "boot/1");
+        assert!(reader.header.part >= 1, "the first is gone");
+        let mut begins = Vec::new();
+        while let Some(Line(when, _, what)) = reader.next_line().unwrap() {
+            assert!(at.is_none_or(|before| before <= when), "part {number} goes back");
+            at = Some(when);
+            match what {
+                What::Treated(..) => told += 1,
+                What::Missing(lines) => missing += lines,
+                What::End => {}
+                other => begins.push(other),
+            }
+        }
+        assert!(!reader.is_truncated());
+        assert!(matches!(begins[..], [What::Known(3, _), What::Switches(true, true)]));
+        assert!(told > 0, "each holds lines of its own");
+    }
+    assert_eq!(at, Some(15_000), "{told} lines, {missing} missing");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, BufWriter, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -32,8 +32,11 @@ use crate::{
 const QUEUE: usize = 4096;
 /// How much of the recording a crash may cost.
 const FLUSH: Duration = Duration::from_millis(500);
-/// A part is at most this share of the limit, so that deleting one leaves most of the past.
+/// A part is full at this share of the limit, so that deleting one leaves most of the past.
 const PARTS: u64 = 8;
+/// What a full part may still grow by: what the compressor holds back until it is ended, and the
+/// line that filled it. Room is kept for it, so that the limit holds.
+const HELD_BACK: u64 = 128 * 1024;
 const SUFFIX: &str = ".trace.gz";
 
 /// A recording under way. Dropped, it ends in good order.
@@ -114,6 +117,13 @@ struct Writer {
     place: Place,
     header: Header,
     part: Part,
+    /// When the line that was written last was told, in nanoseconds since boot. Lines wait in a
+    /// queue: what a part says of itself is dated by what stands in it, and not by the clock, or
+    /// the lines that follow would be older than their part.
+    last: u64,
+    /// When the run began, in nanoseconds since boot and seconds since 1970: later parts are dated
+    /// by it, since their names have to sort by time even if somebody sets the node's clock.
+    began: (u64, u64),
     /// What a later part has to begin with.
     known: BTreeMap<Index, Box<Who>>,
     switches: Option<What>,
@@ -123,7 +133,8 @@ impl Writer {
     fn begin(place: Place, header: Header) -> io::Result<Self> {
         make_room(&place)?;
         let part = Part::begin(&place.directory, &header)?;
-        Ok(Self { place, header, part, known: BTreeMap::new(), switches: None })
+        let (last, began) = (header.boot_ns, (header.boot_ns, header.unix_s));
+        Ok(Self { place, header, part, last, began, known: BTreeMap::new(), switches: None })
     }
 
     fn run(mut self, lines: &Receiver<Line>) {
@@ -139,17 +150,18 @@ impl Writer {
                 Ok(line) => {
                     self.remember(&line);
                     self.part.line(&line)?;
+                    self.last = line.0;
                     news = true;
+                    if self.part.written() >= self.place.limit / PARTS {
+                        self.next_part()?;
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.part.end(),
+                Err(RecvTimeoutError::Disconnected) => return self.part.end(self.last),
             }
             if news && flushed.elapsed() >= FLUSH {
                 (flushed, news) = (Instant::now(), false);
                 self.part.flush()?;
-                if self.part.written() >= self.place.limit / PARTS {
-                    self.next_part()?;
-                }
             }
         }
     }
@@ -168,21 +180,22 @@ impl Writer {
     }
 
     fn next_part(&mut self) -> io::Result<()> {
-        self.part.end()?;
+        let (at, (began, unix_s)) = (self.last, self.began);
+        self.part.end(at)?;
         make_room(&self.place)?;
-        let now = Moment::now().as_nanos();
         self.header.part += 1;
-        (self.header.boot_ns, self.header.unix_s) = (now, crate::moment::unix_seconds());
+        self.header.boot_ns = at;
+        self.header.unix_s = unix_s + at.saturating_sub(began) / 1_000_000_000;
         self.part = Part::begin(&self.place.directory, &self.header)?;
         for (index, who) in &self.known {
-            self.part.line(&Line(now, 0, What::Known(*index, who.clone())))?;
+            self.part.line(&Line(at, 0, What::Known(*index, who.clone())))?;
         }
-        self.switches.clone().map_or(Ok(()), |what| self.part.line(&Line(now, 0, what)))
+        self.switches.clone().map_or(Ok(()), |what| self.part.line(&Line(at, 0, what)))
     }
 }
 
 /// One file.
-struct Part(GzEncoder<BufWriter<File>>, PathBuf);
+struct Part(GzEncoder<Counted>);
 
 impl Part {
     fn begin(directory: &Path, header: &Header) -> io::Result<Self> {
@@ -191,7 +204,8 @@ impl Part {
         let run = run.rsplit('/').next().unwrap_or_default();
         let path = directory.join(format!("{unix_s:012}-{run}-{part:06}{SUFFIX}"));
         let file = File::options().write(true).create_new(true).open(&path)?;
-        let mut part = Self(GzEncoder::new(BufWriter::new(file), Compression::default()), path);
+        let file = Counted { file: BufWriter::new(file), written: 0 };
+        let mut part = Self(GzEncoder::new(file, Compression::default()));
         part.write(header)?;
         part.flush()?;
         Ok(part)
@@ -210,14 +224,33 @@ impl Part {
         self.0.flush()
     }
 
+    /// Bytes so far; some [`HELD_BACK`] are yet to come.
     fn written(&self) -> u64 {
-        fs::metadata(&self.1).map_or(0, |metadata| metadata.len())
+        self.0.get_ref().written
     }
 
-    fn end(&mut self) -> io::Result<()> {
-        self.line(&Line(Moment::now().as_nanos(), 0, What::End))?;
+    fn end(&mut self, at: u64) -> io::Result<()> {
+        self.line(&Line(at, 0, What::End))?;
         self.0.try_finish()?;
         self.0.get_mut().flush()
+    }
+}
+
+/// A file that knows how long it is.
+struct Counted {
+    file: BufWriter<File>,
+    written: u64,
+}
+
+impl io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.written += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -231,7 +264,7 @@ fn make_room(place: &Place) -> io::Result<()> {
         }
     }
     parts.sort();
-    let room = place.limit - place.limit / PARTS;
+    let room = (place.limit - place.limit / PARTS).saturating_sub(HELD_BACK);
     let mut total: u64 = parts.iter().map(|(_, size)| size).sum();
     for (path, size) in parts {
         if total <= room {
