@@ -130,7 +130,7 @@ impl Player {
         let goes_on = self
             .run
             .as_ref()
-            .is_some_and(|(run, part)| *run == header.run && part + 1 == header.part);
+            .is_some_and(|(run, part)| *run == header.run && part.checked_add(1) == Some(header.part));
         self.run = Some((header.run.clone(), header.part));
         self.summary.part(header, goes_on);
         if goes_on {
@@ -176,7 +176,9 @@ impl Player {
         let Line(at, hour, what) = line;
         self.tick_until(Moment::from_nanos(at), hour, tell);
         match &what {
-            What::Missing(lines) => self.summary.missing += lines,
+            What::Missing(lines) => {
+                self.summary.missing = self.summary.missing.saturating_add(*lines);
+            }
             What::Switches(paused, journal) => {
                 let trial = self.trial.is_another();
                 self.engine.set_paused(*paused && !trial);

@@ -166,6 +166,16 @@ fn a_gap_of_years_is_jumped() {
 }
 
 #[test]
+fn numbers_at_their_ends_are_counted_and_do_not_wrap() {
+    let missing = Line(1_000, 0, What::Missing(u64::MAX));
+    let mut heard = play(vec![missing.clone(), missing], Trial::default());
+    assert_eq!(heard.player.summary().missing, u64::MAX);
+    heard.player.part(&Header { part: u32::MAX, ..header() });
+    heard.player.part(&header());
+    assert!(heard.player.summary().begins_late);
+}
+
+#[test]
 fn an_absurd_line_is_the_callers_to_name() {
     let mut player = Player::new(Arc::new(Brain::embedded()), Trial::default());
     player.part(&header());

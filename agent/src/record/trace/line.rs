@@ -19,6 +19,11 @@ use crate::{
 /// Version of the lines below; a reader refuses any other.
 pub const VERSION: u32 = 1;
 
+/// No node has been up for longer: 292 years. Times are added to it without care.
+const LATEST: u64 = u64::MAX / 2;
+/// The longest span that an agent can be told to look or to wait after: an hour.
+const LONGEST: u64 = 3_600_000_000_000;
+
 /// The first line of every part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +55,18 @@ pub struct Header {
 }
 
 impl Header {
+    /// # Errors
+    /// If it says what no agent writes.
+    pub(super) fn check(&self) -> Result<(), Absurd> {
+        moment(self.boot_ns)?;
+        let spans = [self.tick_ns, self.verify_window_ns];
+        if spans.iter().all(|span| (1..=LONGEST).contains(span)) {
+            Ok(())
+        } else {
+            Err(Absurd::Span)
+        }
+    }
+
     /// The policy that was recorded under.
     #[must_use]
     pub fn policy(&self) -> Policy {
@@ -129,6 +146,9 @@ pub enum Absurd {
     /// Counts are sums of small numbers.
     #[error("a count or a time is absurdly large")]
     Count,
+    /// Between two looks, or from a remedy to its verdict.
+    #[error("a span of time is not from 1 ns to an hour")]
+    Span,
     /// Confidence and percentages.
     #[error("a number is out of its range")]
     Range,
@@ -200,7 +220,7 @@ impl What {
                 Event::Cleared { index: place(index)?, rung, answer }
             }
             Self::Woken(index, at, throttled) => {
-                Event::Woken { index: place(index)?, at: Moment::from_nanos(at), throttled }
+                Event::Woken { index: place(index)?, at: moment(at)?, throttled }
             }
             Self::Look(look) => Event::Looked(place(look.index())?, Box::new(look.sample()?)),
             Self::Treated(index, incident, ended, detail) => {
@@ -218,8 +238,8 @@ impl What {
             Self::Recalled(index, rung, treated, ended) => Event::Recalled {
                 index: place(index)?,
                 rung,
-                treated: Moment::from_nanos(treated),
-                ended: ended.map(|(outcome, at)| (outcome, Moment::from_nanos(at))),
+                treated: moment(treated)?,
+                ended: ended.map(|(outcome, at)| Ok((outcome, moment(at)?))).transpose()?,
             },
             Self::Switches(..) | Self::Did(..) | Self::Missing(_) | Self::End => return Ok(None),
         }))
@@ -228,6 +248,11 @@ impl What {
 
 fn place(index: Index) -> Result<Index, Absurd> {
     if index < MOST_TARGETS { Ok(index) } else { Err(Absurd::Place) }
+}
+
+/// An instant that a node can tell.
+pub(super) fn moment(nanoseconds: u64) -> Result<Moment, Absurd> {
+    if nanoseconds <= LATEST { Ok(Moment::from_nanos(nanoseconds)) } else { Err(Absurd::Count) }
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

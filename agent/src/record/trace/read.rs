@@ -7,7 +7,7 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::line::{Absurd, Header, Line, VERSION, What};
+use super::line::{Absurd, Header, Line, VERSION, What, moment};
 
 /// The longest line that an agent writes is a tenth of this.
 const LINE_LIMIT: u64 = 64 * 1024;
@@ -70,7 +70,7 @@ impl Reader {
     /// Opens a file and reads its first line.
     ///
     /// # Errors
-    /// If it cannot be read, or is no trace of this version.
+    /// If it cannot be read, is no trace of this version, or says of itself what no agent does.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
         let file = File::open(path)
             .map_err(|source| TraceError::File { path: path.to_owned(), source })?;
@@ -106,6 +106,7 @@ impl<R: BufRead> Reader<R> {
             let why = format!("its lines are of version {version}, and this reads {VERSION}");
             return Err(no_trace(why));
         }
+        reader.header.check().map_err(|absurd| reader.wrong(absurd))?;
         reader.last = reader.header.boot_ns;
         Ok(reader)
     }
@@ -136,6 +137,7 @@ impl<R: BufRead> Reader<R> {
         if line.1 > 23 {
             return Err(self.wrong(Absurd::Hour));
         }
+        moment(line.0).map_err(|absurd| self.wrong(absurd))?;
         if line.0 < self.last {
             return Err(self.wrong("it is older than the line before"));
         }

@@ -300,6 +300,31 @@ fn what_is_no_trace_is_refused() {
 }
 
 #[test]
+fn headers_that_no_agent_writes_are_refused() {
+    for (header, why) in [
+        (Header { tick_ns: u64::MAX, ..header() }, "span"),
+        (Header { tick_ns: 0, ..header() }, "span"),
+        (Header { verify_window_ns: 3_600_000_000_001, ..header() }, "span"),
+        (Header { boot_ns: u64::MAX, ..header() }, "absurdly large"),
+    ] {
+        let error = refused(&gzip((serde_json::to_string(&header).unwrap() + "\n").as_bytes()));
+        assert!(error.starts_with("x, line 1: ") && error.contains(why), "{error}");
+    }
+}
+
+/// A node that is up for years, and works all the time, is nothing absurd.
+#[test]
+fn years_of_uptime_are_read_back() {
+    let year = 31_536_000_000_000_000;
+    let Event::Looked(_, mut look) = events().swap_remove(2) else { panic!("no look") };
+    look.at = Moment::from_nanos(3 * year);
+    look.poll = None;
+    look.usage.cpu_usage_ns = Some(12 * year);
+    let what = What::of(&Event::Looked(0, look)).unwrap();
+    assert!(what.event().unwrap().is_some());
+}
+
+#[test]
 fn lines_that_no_agent_writes_are_refused_by_number() {
     let look = |k: &str, p: &str, l: &str| {
         format!(r#"[2000,1,{{"look":{{"i":0,"t":2000,"w":"tick","k":{k},"p":{p},"l":{l}}}}}]"#)
@@ -316,6 +341,9 @@ fn lines_that_no_agent_writes_are_refused_by_number() {
         (r#"[2000,1,{"lost":4096}]"#.to_owned(), "more targets"),
         (r#"[2000,1,{"lost":18446744073709551615}]"#.to_owned(), "more targets"),
         (look(&counts("18446744073709551615"), "null", limits), "absurdly large"),
+        (r#"[9223372036854775808,1,{"lost":0}]"#.to_owned(), "absurdly large"),
+        (r#"[2000,1,{"woken":[0,18446744073709551615,false]}]"#.to_owned(), "absurdly large"),
+        (r#"[2000,1,{"recalled":[0,"soft",18446744073709551615,null]}]"#.to_owned(), "large"),
         (look("[1,2]", "null", limits), "invalid length"),
         (look("null", "[99999999999999999,[0,0,0,0,0],\"timeout\"]", limits), "absurdly large"),
         (look("null", "[1,[0,0,0,0,0],[101.0,0.0,0,0.0]]", limits), "out of its range"),

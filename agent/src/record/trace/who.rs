@@ -8,9 +8,8 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::{Deserialize, Serialize};
 
-use super::line::Absurd;
+use super::line::{Absurd, moment};
 use crate::{
-    moment::Moment,
     target::{Cgroups, Obstacle, Rung, Target, TargetId, pod::PodRef},
 };
 
@@ -99,7 +98,7 @@ impl Who {
             min_confidence: self.min_confidence,
             cgroups: Cgroups { shared: self.shared, ..Cgroups::default() },
             port: None,
-            started: Moment::from_nanos(self.started_ns),
+            started: moment(self.started_ns)?,
             main: None,
             pod: pod.map(Arc::new),
             docker: None,
