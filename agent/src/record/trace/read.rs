@@ -7,7 +7,7 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::line::{Absurd, Header, Line, VERSION, What, moment};
+use super::line::{Absurd, Header, Line, OLDEST, VERSION, What, moment};
 
 /// The longest line that an agent writes is a tenth of this.
 const LINE_LIMIT: u64 = 64 * 1024;
@@ -99,11 +99,12 @@ impl<R: BufRead> Reader<R> {
             Err(error) => return Err(error),
         }
         reader.header = serde_json::from_slice(&reader.buffer).map_err(|error| {
-            no_trace(format!("its first line is no header of version {VERSION} ({error})"))
+            no_trace(format!("its first line is no header of a version to {VERSION} ({error})"))
         })?;
         let version = reader.header.paramedic_trace;
-        if version != VERSION {
-            let why = format!("its lines are of version {version}, and this reads {VERSION}");
+        if !(OLDEST..=VERSION).contains(&version) {
+            let known = format!("{OLDEST} to {VERSION}");
+            let why = format!("its lines are of version {version}, and this reads {known}");
             return Err(no_trace(why));
         }
         reader.header.check().map_err(|absurd| reader.wrong(absurd))?;
@@ -186,4 +187,5 @@ const NOTHING: Header = Header {
     node_budget: 0,
     tick_ns: 0,
     verify_window_ns: 0,
+    model: None,
 };

@@ -33,6 +33,7 @@ pub(crate) fn header() -> Header {
         node_budget: 2,
         tick_ns: 2_000_000_000,
         verify_window_ns: 15_000_000_000,
+        model: Some("5e6e".to_owned()),
     }
 }
 
@@ -128,7 +129,10 @@ fn record(limit: u64, directory: &Path, rounds: u64) {
             trace.event(Moment::from_nanos(10_000 + round), 3, &event, (false, true));
         }
     }
-    trace.did(Moment::from_nanos(20_000), 0, Rung::Soft, 0.9);
+    trace.said(0, Action::ResetErrors);
+    trace.said(0, Action::ResetErrors);
+    trace.did(0, Rung::Soft, 0.9);
+    trace.concluded(0, Rung::Soft, Outcome::Healed);
 }
 
 fn parts(directory: &Path) -> Vec<PathBuf> {
@@ -158,7 +162,13 @@ fn a_recording_is_read_back_whole() {
     let told: Vec<_> = events().iter().filter_map(What::of).collect();
     let read: Vec<_> = lines[1..].iter().map(|line| line.2.clone()).collect();
     assert_eq!(read[..told.len()], told);
-    assert_eq!(read[told.len()..], [What::Did(0, Rung::Soft, 0.9), What::End]);
+    let noted = [
+        What::Said(0, Action::ResetErrors),
+        What::Did(0, Rung::Soft, 0.9),
+        What::Concluded(0, Rung::Soft, Outcome::Healed),
+        What::End,
+    ];
+    assert_eq!(read[told.len()..], noted);
 }
 
 #[test]
@@ -211,6 +221,7 @@ fn a_full_part_is_followed_by_one_that_stands_alone() {
     let mut trace = Trace::begin(place, header()).unwrap();
     let found = Event::Added(3, Box::new(Target::for_tests("a", 1)));
     trace.event(Moment::from_nanos(10_000), 3, &found, (true, true));
+    trace.said(3, Action::ResetErrors);
     let mut dice = fastrand::Rng::with_seed(1);
     // More than the queue takes at once: parts begin while older lines wait.
     for at in 10_001..=15_000 {
@@ -239,7 +250,11 @@ fn a_full_part_is_followed_by_one_that_stands_alone() {
             }
         }
         assert!(!reader.is_truncated());
-        assert!(matches!(begins[..], [What::Known(3, _), What::Switches(true, true)]));
+        let said = What::Said(3, Action::ResetErrors);
+        let [What::Known(3, _), also, What::Switches(true, true)] = &begins[..] else {
+            panic!("{begins:?}")
+        };
+        assert_eq!(*also, said);
         assert!(told > 0, "each holds lines of its own");
     }
     assert_eq!(at, Some(15_000), "{told} lines, {missing} missing");
@@ -297,6 +312,17 @@ fn what_is_no_trace_is_refused() {
     let other = Header { paramedic_trace: 99, ..header() };
     let other = serde_json::to_string(&other).unwrap() + "\n";
     no_trace(&gzip(other.as_bytes()), "version 99");
+}
+
+/// What a trace of version 1 begins with.
+#[test]
+fn a_header_of_version_1_is_read() {
+    let mut old = serde_json::to_value(header()).unwrap();
+    old.as_object_mut().unwrap().remove("model");
+    old["paramedic_trace"] = 1.into();
+    let bytes = gzip(format!("{old}\n").as_bytes());
+    let reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
+    assert_eq!((reader.header.model.as_deref(), reader.header.boot()), (None, "boot"));
 }
 
 #[test]

@@ -23,9 +23,11 @@ use super::{
     who::Who,
 };
 use crate::{
+    decide::Action,
     engine::{Event, Index},
     moment::Moment,
     target::Rung,
+    verify::Outcome,
 };
 
 /// Lines that may wait for the disk: some seconds of a busy node.
@@ -47,6 +49,10 @@ pub struct Trace {
     /// Lines lost since the last one that was not.
     missing: u64,
     switches: Option<(bool, bool)>,
+    /// When the engine was last told something: what follows from it is dated by it.
+    now: Moment,
+    /// What was last said of each target.
+    said: BTreeMap<Index, Action>,
 }
 
 impl Trace {
@@ -61,14 +67,18 @@ impl Trace {
         let (lines, handed) = sync_channel(QUEUE);
         let thread = thread::Builder::new().name("trace".to_owned());
         let writer = thread.spawn(move || writer.run(&handed))?;
-        Ok(Self { lines: Some(lines), writer: Some(writer), missing: 0, switches: None })
+        Ok(Self::over(lines, Some(writer)))
     }
 
     /// The engine is about to be told this.
     pub(crate) fn event(&mut self, now: Moment, hour: u8, event: &Event, switches: (bool, bool)) {
+        self.now = now;
         if self.switches != Some(switches) {
             self.switches = Some(switches);
             self.hand(Line(now.as_nanos(), hour, What::Switches(switches.0, switches.1)));
+        }
+        if let Event::Added(index, _) = event {
+            self.said.remove(index);
         }
         if let Some(what) = What::of(event) {
             self.hand(Line(now.as_nanos(), hour, what));
@@ -76,29 +86,60 @@ impl Trace {
     }
 
     /// A remedy is given, or would be.
-    pub(crate) fn did(&mut self, now: Moment, index: Index, rung: Rung, confidence: f32) {
-        self.hand(Line(now.as_nanos(), 0, What::Did(index, rung, confidence)));
+    pub(crate) fn did(&mut self, index: Index, rung: Rung, confidence: f32) {
+        self.note(What::Did(index, rung, confidence));
+    }
+
+    /// The model says this of what was just looked at.
+    pub(crate) fn said(&mut self, index: Index, action: Action) {
+        // One that found no room is told at the next look.
+        if self.said.get(&index) != Some(&action) && self.note(What::Said(index, action)) {
+            self.said.insert(index, action);
+        }
+    }
+
+    /// A remedy ended.
+    pub(crate) fn concluded(&mut self, index: Index, rung: Rung, outcome: Outcome) {
+        self.note(What::Concluded(index, rung, outcome));
+    }
+
+    /// A line about the agent itself; false if it is lost.
+    fn note(&mut self, what: What) -> bool {
+        self.hand(Line(self.now.as_nanos(), 0, what))
     }
 
     /// A recording whose thread is the test.
     #[cfg(test)]
     pub(super) fn for_tests(lines: SyncSender<Line>) -> Self {
-        Self { lines: Some(lines), writer: None, missing: 0, switches: None }
+        Self::over(lines, None)
     }
 
-    fn hand(&mut self, line: Line) {
-        let Some(lines) = &self.lines else { return };
+    fn over(lines: SyncSender<Line>, writer: Option<JoinHandle<()>>) -> Self {
+        Self {
+            lines: Some(lines),
+            writer,
+            missing: 0,
+            switches: None,
+            now: Moment::default(),
+            said: BTreeMap::new(),
+        }
+    }
+
+    /// False if the line is lost.
+    fn hand(&mut self, line: Line) -> bool {
+        let Some(lines) = &self.lines else { return false };
         let (at, hour) = (line.0, line.1);
         if self.missing > 0 && lines.try_send(Line(at, hour, What::Missing(self.missing))).is_ok() {
             warn!(lines = self.missing, "the trace lacks lines: its disk is too slow");
             self.missing = 0;
         }
         match lines.try_send(line) {
-            Ok(()) => {}
+            Ok(()) => return true,
             Err(TrySendError::Full(_)) => self.missing += 1,
             // The writer has said why it gave up.
             Err(TrySendError::Disconnected(_)) => self.lines = None,
         }
+        false
     }
 }
 
@@ -126,6 +167,7 @@ struct Writer {
     began: (u64, u64),
     /// What a later part has to begin with.
     known: BTreeMap<Index, Box<Who>>,
+    said: BTreeMap<Index, Action>,
     switches: Option<What>,
 }
 
@@ -134,7 +176,8 @@ impl Writer {
         make_room(&place)?;
         let part = Part::begin(&place.directory, &header)?;
         let (last, began) = (header.boot_ns, (header.boot_ns, header.unix_s));
-        Ok(Self { place, header, part, last, began, known: BTreeMap::new(), switches: None })
+        let (known, said, switches) = (BTreeMap::new(), BTreeMap::new(), None);
+        Ok(Self { place, header, part, last, began, known, said, switches })
     }
 
     fn run(mut self, lines: &Receiver<Line>) {
@@ -168,11 +211,19 @@ impl Writer {
 
     fn remember(&mut self, line: &Line) {
         match &line.2 {
-            What::Added(index, who) | What::Changed(index, who) => {
+            What::Added(index, who) => {
+                self.known.insert(*index, who.clone());
+                self.said.remove(index);
+            }
+            What::Changed(index, who) => {
                 self.known.insert(*index, who.clone());
             }
             What::Removed(index) => {
                 self.known.remove(index);
+                self.said.remove(index);
+            }
+            What::Said(index, action) => {
+                self.said.insert(*index, *action);
             }
             What::Switches(..) => self.switches = Some(line.2.clone()),
             _ => {}
@@ -189,6 +240,9 @@ impl Writer {
         self.part = Part::begin(&self.place.directory, &self.header)?;
         for (index, who) in &self.known {
             self.part.line(&Line(at, 0, What::Known(*index, who.clone())))?;
+        }
+        for (index, action) in &self.said {
+            self.part.line(&Line(at, 0, What::Said(*index, *action)))?;
         }
         self.switches.clone().map_or(Ok(()), |what| self.part.line(&Line(at, 0, what)))
     }
