@@ -65,8 +65,9 @@ fn readable(workspace: &Workspace, folder: &Path, number: usize) -> Result<PathB
         return Ok(folder.to_owned());
     }
     let agent = demo::build(workspace)?.agent;
+    let model = workspace.root.join("model/healing_brain.onnx");
     let into = workspace.target.join("train").join(format!("field-{number}"));
-    field::make(&agent, folder, &into)?;
+    field::make(&agent, &model, folder, &into)?;
     Ok(into)
 }
 

@@ -144,10 +144,9 @@ impl Player {
 
     /// A part begins: the next one of the same run, or of another, which starts afresh.
     pub fn part(&mut self, header: &Header) {
-        let goes_on = self
-            .run
-            .as_ref()
-            .is_some_and(|(run, part)| *run == header.run && part.checked_add(1) == Some(header.part));
+        let goes_on = self.run.as_ref().is_some_and(|(run, part)| {
+            *run == header.run && part.checked_add(1) == Some(header.part)
+        });
         self.run = Some((header.run.clone(), header.part));
         self.summary.part(header, goes_on);
         if goes_on {

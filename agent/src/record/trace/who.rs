@@ -9,9 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::{Deserialize, Serialize};
 
 use super::line::{Absurd, moment};
-use crate::{
-    target::{Cgroups, Obstacle, Rung, Target, TargetId, pod::PodRef},
-};
+use crate::target::{Cgroups, Obstacle, Rung, Target, TargetId, pod::PodRef};
 
 /// A target, as far as the engine and the reader of a replay care.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
