@@ -59,13 +59,20 @@ fn about(
         counts[m.label as usize] += 1;
         counts[3] += usize::from(m.suffered);
     }
+    // What was recorded by different programs is told apart: it need not be alike.
+    let mut builds: BTreeMap<&str, usize> = BTreeMap::new();
+    for m in episodes {
+        *builds.entry(m.build.as_str()).or_default() += 1;
+    }
+    let builds = builds.iter().map(|(build, n)| format!("`{build}` {n}")).collect::<Vec<_>>();
     let of = |label: &str| labelled.get(label).copied().unwrap_or(0);
     let mut text = format!(
         "# Recorded episodes\n\n\
          Written by `cargo xtask lab {how}`; do not \
          edit. The same command records others of the same kind: the plan repeats, the machine's \
          moods do not.\n\n\
-         - recorded {date} on {} cores, kernel {}\n\
+         - put together {date} on {} cores, kernel {}\n\
+         - episodes by the build of agent and patient (SHA-256): {}\n\
          - {} episodes: {} faults, each in paired patients, and {} of being well\n\
          - {rows} rows: {} labelled `no_action`, {} `reset_errors`, {} `restart_service`, {} \
          without a label\n\n\
@@ -78,6 +85,7 @@ fn about(
          | --- | --- | --- | --- | --- | --- |\n",
         std::thread::available_parallelism().map_or(0, usize::from),
         kernel.trim(),
+        builds.join(", "),
         episodes.len(),
         episodes.iter().filter(|m| !m.episode.kind.is_healthy()).count(),
         episodes.iter().filter(|m| m.episode.kind.is_healthy()).count(),
