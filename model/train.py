@@ -95,10 +95,10 @@ def train(
         step(f"{result.name}: {result.outcome}")
     if old and trial.is_worse(TOLERANCE) and not force:
         raise CheckFailed(
-            f"the new model is worse than {old} on the same held-out episodes (macro-F1 "
-            f"{trial.new.f1:.4f} against {trial.old.f1:.4f}); nothing was written, --force would"
+            f"the new model is worse than {old} (SHA-256 {trial.old_sha256}) on the same held-out "
+            f"episodes (macro-F1 {trial.new.f1:.4f} against {trial.old.f1:.4f}); nothing was written, --force would"
         )
-    write(out, brain, model, test, results, about, trial)
+    write(out, brain, model, test, results, about, trial, data)
     say(f"Wrote {MODEL} ({len(model):,} bytes), {GOLDEN}, {REPORT} and {PLOTS}/ to {out}")
 
 
@@ -188,12 +188,13 @@ def write(
     results: list[Result],
     about: dict[str, Any],
     trial: Trial,
+    data: Data,
 ) -> None:
     digest = sha256(model)
     out.mkdir(parents=True, exist_ok=True)
     golden.write(out / GOLDEN, brain, test.rows, SEED, digest)
     (out / PLOTS).mkdir(exist_ok=True)
-    for name, drawing in plots.draw_all(brain, trial.held_out):
+    for name, drawing in plots.draw_all(brain, data.as_recorded):
         (out / PLOTS / f"{name}.svg").write_text(drawing, encoding="utf-8")
     card = report.render(brain, test, results, about, model, digest, trial.report(PLOTS))
     (out / REPORT).write_text(card, encoding="utf-8")

@@ -15,14 +15,17 @@ use crate::{demo, process, venv::Venv, workspace::Workspace};
 
 /// Train the model: writes model/healing_brain.onnx, golden.json, REPORT.md and plots/.
 ///
+/// Takes a minute or two on two cores.
 /// Learns from model/data and from synthetic rows, which hold it to the known decision surface. With
 /// --recorded also from your own: a folder of `cargo xtask lab --into`, or one of traces of
 /// `paramedic agent --record`, in which what helped is known from what the agent did. Episodes that
 /// are held out are the same every time, so the report compares the new model with the old one on
-/// what neither has seen; a model that is worse is not written without --force.
+/// what neither has seen; a model that is worse than the one whose file it takes is not written
+/// without --force.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Train into a temporary folder, compare with the committed model, and write nothing
+    /// Test how episodes are held out, train into a temporary folder, compare with the committed model,
+    /// and write nothing
     #[arg(long, conflicts_with_all = ["recorded", "force"])]
     check: bool,
 
@@ -65,13 +68,17 @@ fn readable(workspace: &Workspace, folder: &Path, number: usize) -> Result<PathB
         return Ok(folder.to_owned());
     }
     let agent = demo::build(workspace)?.agent;
+    let model = workspace.root.join("model/healing_brain.onnx");
     let into = workspace.target.join("train").join(format!("field-{number}"));
-    field::make(&agent, folder, &into)?;
+    field::make(&agent, &model, folder, &into)?;
     Ok(into)
 }
 
 /// Trains into a folder of its own, which goes away whatever comes of it.
 fn check(python: &Path, model: &Path, target: &Path) -> Result<()> {
+    let mut tests = Command::new(python);
+    tests.args(["-B", "-m", "unittest", "test_recorded"]).current_dir(model);
+    process::run("how episodes are held out", &mut tests)?;
     let out = target.join(format!("train-check-{}", std::process::id()));
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let outcome = train(

@@ -1,7 +1,7 @@
 //! `paramedic replay`: a recorded trace through features, decide and guard.
 use std::{
     io::{BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -16,8 +16,8 @@ use crate::{
     engine::Intent,
     features::FEATURES,
     moment::Moment,
-    record::trace::Reader,
-    replay::{Player, Seen, Summary, Told, Trial},
+    record::trace::{Header, Reader},
+    replay::{Player, Recorded, Seen, Summary, Told, Trial},
     target::Rung,
 };
 
@@ -25,12 +25,16 @@ use crate::{
 ///
 /// `--record DIR` of `paramedic watch` and `paramedic agent` makes traces. Without further options
 /// the replay does what the recorded agent did, remedies ending as they ended, and says so if it
-/// does not. With --model, --max-action or --min-confidence it is a dry run under these: a remedy
+/// does not; a trace of another model than the one that decides is warned of. With --model, --max-action or --min-confidence it is a dry run under these: a remedy
 /// has no effect on what was recorded, and the cluster objects to nothing.
 ///
 /// Examples: `paramedic replay DIR/*.trace.gz` tells the story again; with `--max-action restart` it
 /// tells what an agent that only observed would have done; with `--model new.onnx` what another
 /// model would have; `--rows` prints the rows that the model saw, for training.
+///
+/// Each event of `--json` and each of `--rows` names its target (`target`, for people), its `uid`, and
+/// the `boot` that `at_ns` is counted from. `recorded_verdict`, `recorded_remedy` and
+/// `recorded_outcome` in `--json` are what the recorded agent said, did and found.
 ///
 /// Exit codes: 0 the traces were read, and the recorded remedies came out again where nothing else
 /// was tried; 1 a trace cannot be read, or other remedies came out; 2 wrong usage.
@@ -71,7 +75,8 @@ impl Replay {
         let tried = trial.is_another();
         let brain = Arc::new(self.brain()?);
         let mut player = Player::new(Arc::clone(&brain), trial);
-        let mut out = Printer { out: BufWriter::new(std::io::stdout().lock()), brain: &brain };
+        let out = BufWriter::new(std::io::stdout().lock());
+        let mut out = Printer { out, brain: &brain, warned: self.model.is_some() };
         let form = match (self.rows, self.json) {
             (true, _) => Form::Rows,
             (_, true) => Form::Json,
@@ -128,9 +133,17 @@ enum Form {
     Json,
 }
 
+/// What is said of a part with each line of it.
+struct Part {
+    began: Moment,
+    boot: String,
+}
+
 struct Printer<'a, W: Write> {
     out: W,
     brain: &'a Brain,
+    /// Whether it is known that another model decides than did.
+    warned: bool,
 }
 
 impl<W: Write> Printer<'_, W> {
@@ -138,21 +151,22 @@ impl<W: Write> Printer<'_, W> {
         if form == Form::Rows {
             writeln!(
                 self.out,
-                "at_ns,target,instance,trigger,{},verdict,{}",
+                "at_ns,boot,target,uid,instance,trigger,{},verdict,{}",
                 FEATURES.join(","),
                 CLASSES.join(",")
             )?;
         }
         for file in files {
             let mut reader = Reader::open(file)?;
+            self.warn_of_another_model(file, &reader.header);
             player.part(&reader.header);
-            let began = player.began();
+            let part = Part { began: player.began(), boot: reader.header.boot().to_owned() };
             let mut failed = Ok(());
             while let Some(line) = reader.next_line()? {
                 let wrong = |why: &dyn std::fmt::Display| reader.wrong(why);
                 player.take(line, wrong, &mut |told| {
                     if failed.is_ok() {
-                        failed = self.one(&told, began, form);
+                        failed = self.one(&told, &part, form);
                     }
                 })?;
                 std::mem::replace(&mut failed, Ok(()))?;
@@ -162,19 +176,37 @@ impl<W: Write> Printer<'_, W> {
         Ok(())
     }
 
-    fn one(&mut self, told: &Told<'_>, began: Moment, form: Form) -> std::io::Result<()> {
-        match form {
-            Form::Rows => self.row(told),
-            Form::Story => self.story(told, began),
-            Form::Json => self.json(told, began),
+    /// Said once: it is the same for all parts, or one of the next to be asked about.
+    fn warn_of_another_model(&mut self, file: &Path, header: &Header) {
+        if !self.warned
+            && let Some(recorded) = &header.model
+            && let Some(present) = self.brain.sha256().filter(|present| present != recorded)
+        {
+            self.warned = true;
+            eprintln!(
+                "warning: {} was recorded under the model with SHA-256 {recorded}, and {present} \
+                 decides here",
+                file.display()
+            );
         }
     }
 
-    fn row(&mut self, told: &Told<'_>) -> std::io::Result<()> {
+    fn one(&mut self, told: &Told<'_>, part: &Part, form: Form) -> std::io::Result<()> {
+        match form {
+            Form::Rows => self.row(told, part),
+            Form::Story => self.story(told, part),
+            Form::Json => self.json(told, part),
+        }
+    }
+
+    fn row(&mut self, told: &Told<'_>, part: &Part) -> std::io::Result<()> {
         let Seen::Row { trigger, row, decision, .. } = &told.what else { return Ok(()) };
         let id = &told.target.id;
-        let at = told.at.as_nanos();
-        write!(self.out, "{at},{},{},{}", quoted(&id.uid), quoted(&id.instance), trigger.name())?;
+        write!(self.out, "{}", told.at.as_nanos())?;
+        for name in [&part.boot, &told.target.name, &id.uid, &id.instance] {
+            write!(self.out, ",{}", quoted(name))?;
+        }
+        write!(self.out, ",{}", trigger.name())?;
         for value in row.values() {
             write!(self.out, ",{value}")?;
         }
@@ -182,9 +214,10 @@ impl<W: Write> Printer<'_, W> {
         writeln!(self.out, ",{},{a},{b},{c}", decision.action.name())
     }
 
-    fn story(&mut self, told: &Told<'_>, began: Moment) -> std::io::Result<()> {
+    fn story(&mut self, told: &Told<'_>, part: &Part) -> std::io::Result<()> {
         let text = match &told.what {
-            Seen::Row { news: false, .. } => return Ok(()),
+            // What was recorded is the story itself, unless something else is tried.
+            Seen::Row { news: false, .. } | Seen::Recorded(_) => return Ok(()),
             Seen::Row { row, decision, .. } => {
                 let reasons = top_reasons(row, &decision.shares, 3);
                 format!("verdict {}: {reasons}", verdict(decision))
@@ -198,7 +231,7 @@ impl<W: Write> Printer<'_, W> {
             Seen::Another => "it lives on in another instance, or under other settings".to_owned(),
             Seen::Lost => "its process ended".to_owned(),
         };
-        let since = told.at.since(began).as_secs_f64();
+        let since = told.at.since(part.began).as_secs_f64();
         writeln!(self.out, "{since:>10.3} s  {}  {text}", told.target.name)
     }
 
@@ -209,7 +242,7 @@ impl<W: Write> Printer<'_, W> {
         format!("{} ({}): {reasons}", intent.rung.name(), verdict(&intent.decision))
     }
 
-    fn json(&mut self, told: &Told<'_>, began: Moment) -> std::io::Result<()> {
+    fn json(&mut self, told: &Told<'_>, part: &Part) -> std::io::Result<()> {
         let mut event = match &told.what {
             Seen::Row { news: false, .. } => return Ok(()),
             Seen::Row { row, decision, .. } => {
@@ -229,10 +262,21 @@ impl<W: Write> Printer<'_, W> {
             }
             Seen::Another => json!({ "event": "another_instance" }),
             Seen::Lost => json!({ "event": "lost" }),
+            Seen::Recorded(Recorded::Verdict(action)) => {
+                json!({ "event": "recorded_verdict", "action": action })
+            }
+            Seen::Recorded(Recorded::Remedy(rung)) => {
+                json!({ "event": "recorded_remedy", "rung": rung })
+            }
+            Seen::Recorded(Recorded::Outcome(rung, outcome)) => {
+                json!({ "event": "recorded_outcome", "rung": rung, "outcome": outcome })
+            }
         };
         event["at_ns"] = told.at.as_nanos().into();
-        event["since_s"] = told.at.since(began).as_secs_f64().into();
+        event["boot"] = part.boot.clone().into();
+        event["since_s"] = told.at.since(part.began).as_secs_f64().into();
         event["target"] = told.target.name.clone().into();
+        event["uid"] = told.target.id.uid.clone().into();
         writeln!(self.out, "{event}")
     }
 }

@@ -73,7 +73,7 @@ impl Launch {
         };
         let node = cluster.map(|(client, identity)| node(client, identity, &metrics));
         let notices = node.as_ref().map(|node| node.notices.clone());
-        let trace = self.record.map(|place| begin_trace(place, &config)).transpose()?;
+        let trace = self.record.map(|place| begin_trace(place, &config, &brain)).transpose()?;
         let recorder =
             Recorder::new(Arc::clone(&metrics), journal.clone(), notices, Clock::default());
         let recorder = recorder.with_trace(trace);
@@ -97,8 +97,8 @@ impl Launch {
     }
 }
 
-/// A recording that says under which policy it was made.
-fn begin_trace(place: Place, config: &Config) -> anyhow::Result<Trace> {
+/// A recording that says under which model and policy it was made.
+fn begin_trace(place: Place, config: &Config, brain: &Brain) -> anyhow::Result<Trace> {
     let boot = BootId::current().context("which boot this is")?;
     let (now, policy) = (Moment::now().as_nanos(), &config.policy);
     let header = Header {
@@ -114,6 +114,7 @@ fn begin_trace(place: Place, config: &Config) -> anyhow::Result<Trace> {
         node_budget: policy.node_budget,
         tick_ns: nanos(config.pace.tick),
         verify_window_ns: nanos(config.pace.verify_window),
+        model: brain.sha256().map(str::to_owned),
     };
     let directory = place.directory.display().to_string();
     Trace::begin(place, header).with_context(|| format!("cannot record into {directory}"))

@@ -120,6 +120,15 @@ impl Brain {
         }
     }
 
+    /// SHA-256 of the model's file, in hexadecimal digits; `None` where the rules decide.
+    #[must_use]
+    pub fn sha256(&self) -> Option<&str> {
+        match self {
+            Self::Model(model) => Some(model.sha256()),
+            Self::Rules { .. } => None,
+        }
+    }
+
     /// What this brain is.
     #[must_use]
     pub fn describe(&self) -> Description<'_> {

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use ring::digest::{SHA256, digest};
 use thiserror::Error;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::Framework;
@@ -104,6 +105,8 @@ enum Engine {
 pub struct Model {
     engine: Engine,
     metadata: Metadata,
+    /// Of the file, in hexadecimal digits; empty for a model that never was one.
+    sha256: String,
 }
 
 impl Model {
@@ -124,7 +127,10 @@ impl Model {
     /// When the bytes are no ONNX model, its metadata do not fit, its trees are unsound, or
     /// another classifier uses operators that are not accepted, cannot be run, or is too slow.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
-        Self::from_proto(&read(bytes)?)
+        let model = Self::from_proto(&read(bytes)?)?;
+        let digest = digest(&SHA256, bytes);
+        let sha256 = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { sha256, ..model })
     }
 
     pub(super) fn from_proto(model: &ModelProto) -> Result<Self, ModelError> {
@@ -138,7 +144,7 @@ impl Model {
                 Engine::Tract(tract)
             }
         };
-        Ok(Self { engine, metadata })
+        Ok(Self { engine, metadata, sha256: String::new() })
     }
 
     /// Raw class scores of one finite row.
@@ -183,6 +189,12 @@ impl Model {
     #[must_use]
     pub fn provenance(&self) -> Option<&str> {
         self.metadata.provenance.as_deref()
+    }
+
+    /// SHA-256 of the file, in hexadecimal digits: which model this is.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// Whether the model carries a calibration.

@@ -167,7 +167,7 @@ pub(super) fn first(tick: Duration, index: usize) -> Duration {
 /// waking up costs more than looking.
 pub(super) const fn on_grid(at: Moment) -> Moment {
     const GRID_NS: u64 = GAP.as_nanos() as u64;
-    Moment::from_nanos(at.as_nanos().div_ceil(GRID_NS) * GRID_NS)
+    Moment::from_nanos(at.as_nanos().div_ceil(GRID_NS).saturating_mul(GRID_NS))
 }
 
 /// A share of `whole` that differs between targets, by Fibonacci hashing: consecutive indices land

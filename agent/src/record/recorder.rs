@@ -70,7 +70,7 @@ impl Recorder {
     /// The engine wants this remedy given, or, in a dry run, would have.
     pub(crate) fn intends(&mut self, index: Index, intent: &Intent) {
         if let Some(trace) = &mut self.trace {
-            trace.did(self.clock.now(), index, intent.rung, intent.decision.confidence);
+            trace.did(index, intent.rung, intent.decision.confidence);
         }
     }
 
@@ -177,8 +177,15 @@ impl Recorder {
     }
 
     /// Records one fact about a case.
-    pub(crate) fn tell(&mut self, case: &Case, fact: Fact) {
+    pub(crate) fn tell(&mut self, index: Index, case: &Case, fact: Fact) {
         let (target, of) = (case.target.name.as_str(), &case.target);
+        if let Some(trace) = &mut self.trace {
+            match &fact {
+                Fact::Decided { decision, .. } => trace.said(index, decision.action),
+                Fact::Concluded { rung, outcome, .. } => trace.concluded(index, *rung, *outcome),
+                _ => {}
+            }
+        }
         match fact {
             Fact::Decided { decision, row } => {
                 self.metrics.decision(decision.action, decision.source);

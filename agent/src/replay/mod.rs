@@ -7,12 +7,12 @@
 //! how the world would have gone on.
 mod summary;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use summary::{Deed, Summary};
 
 use crate::{
-    decide::{Brain, Decision},
+    decide::{Action, Brain, Decision},
     engine::{Command, Engine, Event, Fact, Index, Intent, Pace},
     features::FeatureVector,
     guard::{Policy, Refusal},
@@ -89,6 +89,19 @@ pub enum Seen<'a> {
     Another,
     /// Its process ended.
     Lost,
+    /// The recorded agent itself: what it said, did and found, whatever is tried here.
+    Recorded(Recorded),
+}
+
+/// What a trace notes of its agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// What its model said from this look on.
+    Verdict(Action),
+    /// A remedy that it gave, or in a dry run would have given.
+    Remedy(Rung),
+    /// How a remedy ended.
+    Outcome(Rung, Outcome),
 }
 
 /// Ticks between two lines of a recording; a gap that needs more is jumped.
@@ -100,6 +113,9 @@ pub struct Player {
     brain: Arc<Brain>,
     trial: Trial,
     engine: Engine,
+    /// Who was at a place last, of those that the engine has forgotten: word of how an eviction
+    /// ended comes when its patient is gone.
+    gone: BTreeMap<Index, Target>,
     run: Option<(String, u32)>,
     now: Moment,
     /// When the recording began.
@@ -117,6 +133,7 @@ impl Player {
             brain,
             trial,
             engine,
+            gone: BTreeMap::new(),
             run: None,
             now: Moment::default(),
             began: Moment::default(),
@@ -127,10 +144,9 @@ impl Player {
 
     /// A part begins: the next one of the same run, or of another, which starts afresh.
     pub fn part(&mut self, header: &Header) {
-        let goes_on = self
-            .run
-            .as_ref()
-            .is_some_and(|(run, part)| *run == header.run && part + 1 == header.part);
+        let goes_on = self.run.as_ref().is_some_and(|(run, part)| {
+            *run == header.run && part.checked_add(1) == Some(header.part)
+        });
         self.run = Some((header.run.clone(), header.part));
         self.summary.part(header, goes_on);
         if goes_on {
@@ -142,6 +158,7 @@ impl Player {
         };
         let policy = self.trial.policy(header.policy());
         self.engine = Engine::new(Arc::clone(&self.brain), policy, pace);
+        self.gone.clear();
         self.began = Moment::from_nanos(header.boot_ns);
         self.now = self.began;
     }
@@ -176,13 +193,24 @@ impl Player {
         let Line(at, hour, what) = line;
         self.tick_until(Moment::from_nanos(at), hour, tell);
         match &what {
-            What::Missing(lines) => self.summary.missing += lines,
+            What::Missing(lines) => {
+                self.summary.missing = self.summary.missing.saturating_add(*lines);
+            }
             What::Switches(paused, journal) => {
                 let trial = self.trial.is_another();
                 self.engine.set_paused(*paused && !trial);
                 self.engine.set_journal_writable(*journal || trial);
             }
-            What::Did(index, rung, _) => self.summary.recorded(self.deed(*index, *rung)),
+            What::Did(index, rung, _) => {
+                self.summary.recorded(self.deed(*index, *rung));
+                self.tell(*index, Seen::Recorded(Recorded::Remedy(*rung)), tell);
+            }
+            What::Said(index, action) => {
+                self.tell(*index, Seen::Recorded(Recorded::Verdict(*action)), tell);
+            }
+            What::Concluded(index, rung, outcome) => {
+                self.tell(*index, Seen::Recorded(Recorded::Outcome(*rung, *outcome)), tell);
+            }
             _ => {}
         }
         let known = matches!(what, What::Known(..));
@@ -209,6 +237,12 @@ impl Player {
                 self.trial.apply(&mut target);
                 self.handle(Event::Changed(index, target), hour, tell);
                 self.tell(index, Seen::Another, tell);
+            }
+            Event::Removed(index) => {
+                if let Some(case) = self.engine.case(index) {
+                    self.gone.insert(index, case.target.clone());
+                }
+                self.handle(Event::Removed(index), hour, tell);
             }
             Event::Lost(index) => {
                 self.handle(Event::Lost(index), hour, tell);
@@ -293,13 +327,17 @@ impl Player {
     }
 
     fn deed(&self, index: Index, rung: Rung) -> Deed {
-        let name = self.engine.case(index).map(|case| case.target.name.clone());
+        let name = self.target(index).map(|target| target.name.clone());
         Deed { target: name.unwrap_or_default(), rung }
     }
 
+    fn target(&self, index: Index) -> Option<&Target> {
+        self.engine.case(index).map(|case| &case.target).or_else(|| self.gone.get(&index))
+    }
+
     fn tell(&self, index: Index, what: Seen<'_>, tell: &mut dyn FnMut(Told<'_>)) {
-        if let Some(case) = self.engine.case(index) {
-            tell(Told { at: self.now, target: &case.target, what });
+        if let Some(target) = self.target(index) {
+            tell(Told { at: self.now, target, what });
         }
     }
 }

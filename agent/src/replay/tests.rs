@@ -64,10 +64,6 @@ fn play(lines: Vec<Line>, trial: Trial) -> Heard {
     let mut heard = Heard { player, remedies: Vec::new(), refusals: Vec::new(), rows: 0 };
     let (mut remedies, mut refusals, mut rows) = (Vec::new(), Vec::new(), 0);
     for line in lines {
-        let wrong = |why: &dyn std::fmt::Display| TraceError::NoTrace {
-            path: "x".into(),
-            why: why.to_string(),
-        };
         let mut tell = |told: Told<'_>| match told.what {
             Seen::Row { .. } => rows += 1,
             Seen::Remedy(intent) => {
@@ -120,6 +116,45 @@ fn an_agent_that_only_observed_can_be_asked_what_it_would_have_done() {
     assert_eq!(play(lines, permitted).remedies, [(2100, Rung::Soft), (13_000, Rung::Soft)]);
 }
 
+/// Whatever is tried, a trace tells what its agent said, did and found, of those who are gone too.
+#[test]
+fn what_the_recorded_agent_did_is_told_beside_another_trial() {
+    let mut lines = eight_errors(Rung::Observe);
+    let at = 1_000 + 2300 * MS;
+    lines.extend([
+        Line(at, 0, What::Said(0, Action::RestartService)),
+        Line(at, 0, What::Did(0, Rung::Evict, 0.9)),
+        Line(at, 0, What::Removed(0)),
+        Line(at, 0, What::Concluded(0, Rung::Evict, Outcome::Healed)),
+    ]);
+    let mut told = Vec::new();
+    let mut player = Player::new(Arc::new(Brain::embedded()), other_model());
+    player.part(&header());
+    for line in lines {
+        let mut tell = |seen: Told<'_>| {
+            if let Seen::Recorded(recorded) = seen.what {
+                told.push((seen.target.name.clone(), recorded));
+            }
+        };
+        player.take(line, wrong, &mut tell).unwrap();
+    }
+    let expected = [
+        Recorded::Verdict(Action::RestartService),
+        Recorded::Remedy(Rung::Evict),
+        Recorded::Outcome(Rung::Evict, Outcome::Healed),
+    ];
+    let name = Target::for_tests("shop", 1).name;
+    assert_eq!(told, expected.map(|recorded| (name.clone(), recorded)));
+}
+
+fn other_model() -> Trial {
+    Trial { other_model: true, ..Trial::default() }
+}
+
+fn wrong(why: &dyn std::fmt::Display) -> TraceError {
+    TraceError::NoTrace { path: "x".into(), why: why.to_string() }
+}
+
 #[test]
 fn another_confidence_is_another_policy() {
     let trial = Trial { min_confidence: Some(1.0), ..Trial::default() };
@@ -135,10 +170,6 @@ fn a_later_part_goes_on_and_can_stand_alone() {
     let later = Header { part: 1, ..header() };
     let mut both = play(eight_errors(Rung::Soft)[..3].to_vec(), Trial::default());
     both.player.part(&later);
-    let wrong = |why: &dyn std::fmt::Display| TraceError::NoTrace {
-        path: "x".into(),
-        why: why.to_string(),
-    };
     let mut remedies = 0;
     for line in [known.clone(), look(2100, 8)] {
         let mut tell =
@@ -166,13 +197,19 @@ fn a_gap_of_years_is_jumped() {
 }
 
 #[test]
+fn numbers_at_their_ends_are_counted_and_do_not_wrap() {
+    let missing = Line(1_000, 0, What::Missing(u64::MAX));
+    let mut heard = play(vec![missing.clone(), missing], Trial::default());
+    assert_eq!(heard.player.summary().missing, u64::MAX);
+    heard.player.part(&Header { part: u32::MAX, ..header() });
+    heard.player.part(&header());
+    assert!(heard.player.summary().begins_late);
+}
+
+#[test]
 fn an_absurd_line_is_the_callers_to_name() {
     let mut player = Player::new(Arc::new(Brain::embedded()), Trial::default());
     player.part(&header());
-    let wrong = |why: &dyn std::fmt::Display| TraceError::NoTrace {
-        path: "x".into(),
-        why: why.to_string(),
-    };
     let error = player.take(Line(2_000, 0, What::Lost(1 << 40)), wrong, &mut |_| ()).unwrap_err();
     assert!(error.to_string().ends_with(&Absurd::Place.to_string()), "{error}");
 }

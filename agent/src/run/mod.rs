@@ -318,7 +318,7 @@ impl Agent {
                     self.recorder.intends(index, intent);
                 }
                 if let Some(case) = self.engine.case(index) {
-                    self.recorder.tell(case, fact);
+                    self.recorder.tell(index, case, fact);
                 }
                 if let Some(outcome) = ended {
                     self.release_of(index, outcome);

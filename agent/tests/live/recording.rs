@@ -57,13 +57,20 @@ fn a_recorded_incident_is_decided_again_as_it_was() {
         assert_eq!(remedy["target"], patient.url.as_str());
     }
     assert_eq!((before.len(), remedies.len()), (2, 2), "{told}");
+    // What is noted of the agent is what came out again.
+    let rungs = |events: &[Value]| events.iter().map(|e| e["rung"].clone()).collect::<Vec<_>>();
+    assert_eq!(rungs(&events(&told, "recorded_remedy")), rungs(&remedies));
+    let outcomes = events(&told, "recorded_outcome");
+    assert_eq!(outcomes[0]["outcome"], "healed", "{told}");
+    assert!(events(&told, "recorded_verdict").len() > 1, "{told}");
+    assert!(!told.contains("warning:"), "{told}");
     let summary = &events(&told, "summary")[0]["summary"];
     assert_eq!(summary["truncated"], false);
     assert_eq!(summary["missing"], 0);
 
     let (code, rows) = replay(&trace, &["--rows"]);
     assert_eq!(code, Some(0), "{rows}");
-    assert!(rows.starts_with("at_ns,target,instance,trigger,cpu_usage,"), "{rows}");
+    assert!(rows.starts_with("at_ns,boot,target,uid,instance,trigger,cpu_usage,"), "{rows}");
     assert!(rows.lines().count() as u64 > summary["looks"].as_u64().unwrap());
 
     let (code, told) = replay(&trace, &["--json", "--max-action", "soft"]);

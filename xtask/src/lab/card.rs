@@ -19,8 +19,13 @@ struct Counts {
     by_climbing: u32,
     wrong_action: u32,
     missed: u32,
-    /// Remedies before the fault, or to somebody who was well.
+    /// The agent did not answer at the end.
+    agent_died: u32,
+    /// Remedies before the fault, or to somebody who needs none and whose clients were served well.
     heals_on_healthy: u32,
+    /// Of those that a remedy helps: not served well at the end, and in no percentile of how long
+    /// that took.
+    not_cured: u32,
     #[serde(skip)]
     to_heal: Vec<f64>,
     #[serde(skip)]
@@ -34,12 +39,14 @@ impl Counts {
             Verdict::Right => self.right_action += 1,
             Verdict::Wrong => self.wrong_action += 1,
             Verdict::Missed => self.missed += 1,
+            Verdict::AgentDied => self.agent_died += 1,
         }
         self.heals_on_healthy += graded.on_healthy.soft + graded.on_healthy.hard;
         self.by_climbing += u32::from(graded.verdict == Verdict::Right && graded.climbed);
         if graded.expected != Remedy::NoAction {
             self.to_heal.extend(graded.to_heal_s);
             self.to_well.extend(graded.to_well_s);
+            self.not_cured += u32::from(graded.to_well_s.is_none());
         }
     }
 
@@ -117,8 +124,9 @@ impl Card {
     pub(crate) fn table(&self) -> String {
         let mut text = String::from(
             "| kind | right remedy | episodes | right | of these by climbing | wrong | missed | \
-             fault to heal, p50 / p95 | fault to well, p50 / p95 |\n\
-             | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+             agent died | fault to heal, p50 / p95 | fault to well, p50 / p95 of those cured | not \
+             cured |\n\
+             | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
         for (kind, (expected, c)) in &self.kinds {
             text += &row(kind, expected.name(), c);
@@ -126,8 +134,7 @@ impl Card {
         text += &row("**all**", "", &self.all);
         let Soaked { pod_minutes, pods, soft, hard, pods_treated } = self.soaked;
         text += &format!(
-            "\nRight action, mean over the kinds: {:.1} %. Live, on healthy patients and before \
-             faults: {} soft and {} hard remedies. Replayed: {pod_minutes:.0} recorded healthy \
+            "\nRight action, mean over the kinds: {:.1} %. Live, on patients that were well: {} soft and {} hard remedies. Replayed: {pod_minutes:.0} recorded healthy \
              pod-minutes of {pods} patients: {hard} hard remedies, and {soft} soft ones to \
              {pods_treated} of them (each again and again, since in a replay a reset changes \
              nothing).\n",
@@ -141,14 +148,14 @@ impl Card {
 
 fn row(kind: &str, expected: &str, c: &Counts) -> String {
     let Counts { episodes, right_action, by_climbing, wrong_action, missed, .. } = c;
-    let Counts { to_heal, to_well, .. } = c;
+    let Counts { to_heal, to_well, agent_died, not_cured, .. } = c;
     let both = |values: &[f64]| match (percentile(values, 50), percentile(values, 95)) {
         (Some(a), Some(b)) => format!("{a:.1} / {b:.1} s"),
         _ => "-".to_owned(),
     };
     format!(
         "| {kind} | {expected} | {episodes} | {right_action} | {by_climbing} | {wrong_action} | \
-         {missed} | {} | {} |\n",
+         {missed} | {agent_died} | {} | {} | {not_cured} |\n",
         both(to_heal),
         both(to_well)
     )
@@ -186,7 +193,7 @@ mod tests {
         let on_healthy = Given { soft: 1, hard: 0 };
         let on_healthy = if kind.is_healthy() { on_healthy } else { Given::default() };
         let expected = Remedy::RestartService;
-        let (to_heal_s, to_well_s) = (Some(1.0), Some(3.0));
+        let (to_heal_s, to_well_s) = (Some(1.0), (verdict == Verdict::Right).then_some(3.0));
         Graded { episode, expected, verdict, climbed: true, on_healthy, to_heal_s, to_well_s }
     }
 
@@ -197,17 +204,18 @@ mod tests {
             graded(Kind::Leak, Verdict::Right),
             graded(Kind::Leak, Verdict::Wrong),
             graded(Kind::Leak, Verdict::Missed),
-            graded(Kind::Leak, Verdict::Missed),
+            graded(Kind::Leak, Verdict::AgentDied),
             graded(Kind::HealthyIdle, Verdict::Wrong),
         ];
         let card = Card::of(&all, Soaked::default());
         let json = card.json();
         assert_eq!(json["right_action_ratio"], 0.625);
-        assert_eq!((&json["wrong_action"], &json["missed"]), (&json!(1), &json!(2)));
+        assert_eq!((&json["wrong_action"], &json["missed"]), (&json!(1), &json!(1)));
+        assert_eq!((&json["agent_died"], &json["not_cured"]), (&json!(1), &json!(3)));
         assert_eq!(json["heals_on_healthy"], 1);
         assert_eq!(json["fault_to_well_s"], json!({ "p50": 3.0, "p95": 3.0 }));
         assert_eq!(json["kinds"]["leak"]["by_climbing"], 1);
-        assert!(card.table().contains("| leak | restart_service | 4 | 1 | 1 | 1 | 2 |"));
+        assert!(card.table().contains("| leak | restart_service | 4 | 1 | 1 | 1 | 1 | 1 |"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    client::Request,
     kind::{Kind, Remedy},
     plan::Episode,
     record::{self, BEFORE, Measured},
@@ -26,6 +27,8 @@ use crate::stage::{
 
 /// From the fault to the end: a soft heal, its verification, a restart, its verification.
 const LIVE: Duration = Duration::from_secs(50);
+/// How long an agent has to answer at the end: its patient may have been restarted just now.
+const ANSWER: Duration = Duration::from_secs(5);
 /// What a batch takes, about.
 pub(crate) const TAKES: Duration = Duration::from_secs(72);
 const STEP: Duration = Duration::from_millis(50);
@@ -40,9 +43,10 @@ pub(crate) struct Graded {
     pub(crate) verdict: Verdict,
     /// Whether a milder remedy was tried first.
     pub(crate) climbed: bool,
-    /// Remedies before the fault, or to somebody who was well.
+    /// Remedies before the fault, or to somebody who needs none and whose clients were served well.
     pub(crate) on_healthy: Given,
-    /// Seconds from the fault to the first remedy, and until its clients were served again.
+    /// Seconds from the fault to the first remedy, and until its clients were served again; `None`
+    /// where there was none, or they were not served again by the end.
     pub(crate) to_heal_s: Option<f64>,
     pub(crate) to_well_s: Option<f64>,
 }
@@ -64,6 +68,8 @@ pub(crate) enum Verdict {
     Wrong,
     /// Ill, and not cured.
     Missed,
+    /// The agent itself no longer answered at the end: what it left alone says nothing for it.
+    AgentDied,
 }
 
 /// Judges an episode. Pure.
@@ -79,6 +85,13 @@ fn judge(expected: Remedy, given: Given, well: bool) -> Verdict {
         (false, true) => Verdict::Right,
         (false, false) => Verdict::Missed,
     }
+}
+
+/// Whether a remedy at `at` went to somebody who was well: before the fault, or after one that calls
+/// for nothing and that no client felt. Pure.
+fn is_needless(kind: Kind, expected: Remedy, requests: &[Request], fault: u64, at: u64) -> bool {
+    let felt = || !truth::is_well(requests, fault, at);
+    kind.is_healthy() || at < fault || (expected == Remedy::NoAction && !felt())
 }
 
 /// The measured remedy of each kind: that of most recorded episodes.
@@ -108,6 +121,7 @@ struct OnStage {
     upstream: Option<Patient>,
     lives: u32,
     fault: u64,
+    died: bool,
     _state: tempfile::TempDir,
 }
 
@@ -156,6 +170,14 @@ pub(crate) fn play(
         before = since;
     }
     let end = boot_ns();
+    for on_stage in &mut stage {
+        let deadline = Instant::now() + ANSWER;
+        while !on_stage.agent.is_ready() && Instant::now() < deadline {
+            interrupt.check()?;
+            thread::sleep(STEP);
+        }
+        on_stage.died = !on_stage.agent.is_ready();
+    }
     stage
         .iter()
         .zip(batch)
@@ -180,7 +202,7 @@ fn prepare(programs: &Programs, episode: &Episode, arguments: &[String]) -> Resu
         arguments: may.into_iter().chain(arguments.iter().cloned()).collect(),
     };
     let agent = Agent::start(programs, &setup, |_| ())?;
-    Ok(OnStage { agent, bed, upstream, lives: 1, fault: 0, _state: state })
+    Ok(OnStage { agent, bed, upstream, lives: 1, fault: 0, died: false, _state: state })
 }
 
 fn graded(on_stage: &OnStage, episode: &Episode, expected: Remedy, end: u64) -> Graded {
@@ -205,6 +227,7 @@ fn graded(on_stage: &OnStage, episode: &Episode, expected: Remedy, end: u64) -> 
     let well = truth::is_well(&requests, end.saturating_sub(truth::JUDGED_NS), end);
     let seconds = |at: u64| at.saturating_sub(fault) as f64 / 1e9;
     let verdict = match early {
+        _ if on_stage.died => Verdict::AgentDied,
         Given { soft: 0, hard: 0 } => judge(expected, given, well),
         _ => Verdict::Wrong,
     };
@@ -213,7 +236,7 @@ fn graded(on_stage: &OnStage, episode: &Episode, expected: Remedy, end: u64) -> 
         expected,
         verdict,
         climbed: given.soft > 0 && given.hard > 0,
-        on_healthy: if episode.kind.is_healthy() { count(&|_| true) } else { early },
+        on_healthy: count(&|at| is_needless(episode.kind, expected, &requests, fault, at)),
         to_heal_s: heals.iter().find(|(at, _)| *at >= fault).map(|(at, _)| seconds(*at)),
         to_well_s: truth::well_since(&requests, fault, end).map(seconds),
     }
@@ -222,6 +245,18 @@ fn graded(on_stage: &OnStage, episode: &Episode, expected: Remedy, end: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_remedy_for_a_fault_that_nobody_feels_is_one_on_a_healthy_patient() {
+        use Remedy::{NoAction, RestartService};
+        let served = |good| (0..20).map(|at| Request { at, good }).collect::<Vec<_>>();
+        let (well, ill) = (served(true), served(false));
+        assert!(is_needless(Kind::LiesSick, NoAction, &well, 5, 15));
+        assert!(!is_needless(Kind::Upstream, NoAction, &ill, 5, 15), "wrong, but not healthy");
+        assert!(!is_needless(Kind::Leak, RestartService, &well, 5, 15), "in good time");
+        assert!(is_needless(Kind::Leak, RestartService, &well, 5, 4), "before the fault");
+        assert!(is_needless(Kind::HealthyIdle, NoAction, &ill, 5, 15));
+    }
 
     #[test]
     fn the_whole_ladder_is_judged() {

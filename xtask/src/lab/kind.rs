@@ -11,9 +11,11 @@ pub(crate) enum Kind {
     BadState,
     /// The workers hang.
     Stuck,
-    /// Memory grows towards the limit, and near it everything crawls.
+    /// Memory grows towards the limit, and near it everything crawls. The growth is real; the crawling
+    /// is a task that burns CPU and a delay in each answer, injected five seconds later.
     Leak,
-    /// A runaway task takes the CPU quota, and requests wait for it, until the app is reset.
+    /// A runaway task takes the CPU quota, and requests are slow, until the app is reset. The burning is
+    /// real; most of the slowness is a delay in each answer, injected beside it.
     CpuBurn,
     /// More requests than the CPU quota can answer.
     Quota,

@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use card::Card;
 use grade::Graded;
-use plan::{Batch, Shape};
+use plan::{Batch, Episode, Shape};
 use progress::Progress;
 use record::Measured;
 use sha2::{Digest as _, Sha256};
@@ -127,7 +127,9 @@ fn record_all(programs: &Programs, root: &Path, args: &Args, interrupt: &Interru
         let folder = root.join(format!("{number:04}-{}-{}", shape.faults, shape.healthy));
         let done = folder.join("episodes.json");
         folders.push(folder.clone());
-        if done.exists() {
+        let before = fs::read(&done).ok();
+        let before = before.and_then(|text| serde_json::from_slice::<Vec<Measured>>(&text).ok());
+        if before.is_some_and(|before| is_of(batch, before.iter().map(|m| &m.episode))) {
             progress.skip();
             continue;
         }
@@ -147,6 +149,12 @@ fn record_all(programs: &Programs, root: &Path, args: &Args, interrupt: &Interru
             args.seed, shape.faults, shape.healthy
         ),
     )
+}
+
+/// Whether what was played is this batch: the last one of a shorter run holds less.
+fn is_of<'a>(batch: &Batch, played: impl Iterator<Item = &'a Episode>) -> bool {
+    let key = |episode: &Episode| (episode.id, episode.kind, episode.seed);
+    batch.iter().map(key).eq(played.map(key))
 }
 
 /// Plays a batch once more if the stage itself failed.
@@ -180,17 +188,18 @@ fn grade_all(
     let expected = grade::expected(&workspace.root.join("model/data"))?;
     let shape = args.shape(10, 4);
     let faults = args.episodes.unwrap_or(if args.quick { 45 } else { 150 });
-    let batches = plan::plan(GRADE + args.seed, faults, shape);
+    let batches = plan::plan(GRADE.wrapping_add(args.seed), faults, shape);
     let mut arguments = Vec::new();
     let mut graded_by = Sha256::new();
-    graded_by.update(fs::read(&programs.agent)?);
+    graded_by.update(programs.build()?);
+    graded_by.update(fs::read(std::env::current_exe()?).context("cannot read the lab's program")?);
     if let Some(model) = &args.model {
         let bytes = fs::read(model)
             .with_context(|| format!("cannot read the model {}", model.display()))?;
         graded_by.update(bytes);
         arguments.extend(["--model".to_owned(), model.display().to_string()]);
     }
-    // Another agent, or another model, is graded afresh.
+    // Another agent, patient, lab or model is graded afresh.
     let by: String = graded_by.finalize().iter().take(6).map(|b| format!("{b:02x}")).collect();
     let root_of_grade = root.join(format!("grade-{}-{by}", args.seed));
     let play = |batch: &Batch| grade::play(programs, batch, &expected, &arguments, interrupt);
@@ -200,12 +209,13 @@ fn grade_all(
         let done =
             root_of_grade.join(format!("{number:04}-{}-{}.json", shape.faults, shape.healthy));
         if let Ok(text) = fs::read(&done) {
-            progress.skip();
-            all.extend(
-                serde_json::from_slice::<Vec<Graded>>(&text)
-                    .with_context(|| format!("{} is not of this lab: delete it", done.display()))?,
-            );
-            continue;
+            let before: Vec<Graded> = serde_json::from_slice(&text)
+                .with_context(|| format!("{} is not of this lab: delete it", done.display()))?;
+            if is_of(batch, before.iter().map(|graded| &graded.episode)) {
+                progress.skip();
+                all.extend(before);
+                continue;
+            }
         }
         progress.tell("playing");
         let graded = again(interrupt, || play(batch))?;
@@ -226,4 +236,17 @@ fn grade_all(
         bail!("nothing was graded: --episodes must be 1 or more");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shorter_run_left_is_not_taken_for_a_whole_batch() {
+        let shape = Shape { faults: 10, healthy: 4 };
+        let (short, long) = (plan::plan(1, 45, shape), plan::plan(1, 150, shape));
+        assert!(is_of(&long[3], short[3].iter()));
+        assert!(!is_of(&long[4], short[4].iter()), "five faults of ten");
+    }
 }

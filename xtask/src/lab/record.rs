@@ -55,6 +55,9 @@ pub(crate) struct Measured {
     /// Nanoseconds since boot: the fault, and the remedy, on the patient that got none.
     pub(crate) fault_ns: u64,
     pub(crate) treated_ns: u64,
+    /// Of which agent and patient it was, as [`Programs::build`] tells; empty in older recordings.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) build: String,
 }
 
 /// A bed, and when what happened to it.
@@ -116,7 +119,8 @@ pub(crate) fn play(
     go_on(&mut stage, fault, DURING, DURING + AFTER, interrupt)?;
     let end = boot_ns();
     drop(agent);
-    let measured: Vec<_> = stage.iter().map(|on_stage| measure(on_stage, end)).collect();
+    let build = programs.build()?;
+    let measured: Vec<_> = stage.iter().map(|on_stage| measure(on_stage, end, &build)).collect();
     let rows = label(&stage, &measured, end, &replayed(programs, &trace)?)?;
     rows::write(&folder.join("rows.csv.gz"), &rows)?;
     Ok(measured)
@@ -171,7 +175,7 @@ fn go_on(
     Ok(())
 }
 
-fn measure(on_stage: &OnStage, end: u64) -> Measured {
+fn measure(on_stage: &OnStage, end: u64, build: &str) -> Measured {
     let well: Vec<bool> = on_stage
         .arms
         .iter()
@@ -195,6 +199,7 @@ fn measure(on_stage: &OnStage, end: u64) -> Measured {
         evident_s: evident.map(|at| at.saturating_sub(untreated.fault) as f64 / 1e9),
         fault_ns: untreated.fault,
         treated_ns: untreated.treated,
+        build: build.to_owned(),
     }
 }
 

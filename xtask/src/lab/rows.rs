@@ -10,14 +10,17 @@ use flate2::{Compression, write::GzEncoder};
 
 use super::kind::{Kind, Remedy};
 
-/// Columns of the replay's rows before the features, and after them.
-const BEFORE: [&str; 4] = ["at_ns", "target", "instance", "trigger"];
-const FEATURES: usize = 14;
+/// Columns of the replay's rows before the features.
+const BEFORE: [&str; 6] = ["at_ns", "boot", "target", "uid", "instance", "trigger"];
 
 /// One row of a replay.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) at: u64,
+    /// Whom: within one boot a uid is nobody else's.
+    pub(crate) boot: String,
+    pub(crate) uid: String,
+    /// The name of it, for people.
     pub(crate) target: String,
     /// As they were printed: what is read here is what the model saw.
     pub(crate) features: Vec<String>,
@@ -29,17 +32,26 @@ pub(crate) fn parse(csv: &str) -> Result<Vec<Seen>> {
     let mut lines = csv.lines();
     let head = lines.next().context("no rows")?;
     let names: Vec<&str> = head.split(',').collect();
-    ensure!(names.starts_with(&BEFORE) && names.len() > BEFORE.len() + FEATURES, "rows of {head}");
+    let schema: Vec<&str> = SCHEMA.split(',').collect();
+    let verdict = BEFORE.len() + schema.len();
+    // By name and in order: a column that moved would be learnt as another.
+    let expected = BEFORE.iter().chain(&schema).chain(&["verdict"]);
+    ensure!(
+        expected.copied().eq(names.iter().copied().take(verdict + 1)),
+        "the replay's columns are not those of the schema here: {head}"
+    );
     lines
         .map(|line| {
             let fields: Vec<&str> = line.split(',').collect();
             ensure!(fields.len() == names.len(), "a row of another length: {line}");
-            let features = &fields[BEFORE.len()..BEFORE.len() + FEATURES];
+            let features = &fields[BEFORE.len()..verdict];
             Ok(Seen {
                 at: fields[0].parse().with_context(|| format!("no time: {line}"))?,
-                target: fields[1].to_owned(),
+                boot: fields[1].to_owned(),
+                target: fields[2].to_owned(),
+                uid: fields[3].to_owned(),
                 features: features.iter().map(|field| (*field).to_owned()).collect(),
-                verdict: fields[BEFORE.len() + FEATURES].to_owned(),
+                verdict: fields[verdict].to_owned(),
             })
         })
         .collect()
@@ -103,14 +115,17 @@ mod tests {
     #[test]
     fn what_a_replay_prints_is_read() {
         let features = (0..14).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
-        let head = format!("at_ns,target,instance,trigger,{features},verdict,a,b,c");
-        let csv = format!("{head}\n17,http://x,1@2,tick,{features},no_action,1,0,0");
+        let head = format!("at_ns,boot,target,uid,instance,trigger,{SCHEMA},verdict,a,b,c");
+        let csv = format!("{head}\n17,b,ns/x,u-1/app,1@2,tick,{features},no_action,1,0,0");
         let rows = parse(&csv).unwrap();
-        assert_eq!((rows[0].at, rows[0].target.as_str()), (17, "http://x"));
+        let Seen { at, boot, uid, target, .. } = &rows[0];
+        assert_eq!((*at, &**boot, &**uid, &**target), (17, "b", "u-1/app", "ns/x"));
         assert_eq!(rows[0].features[13], "13");
         assert_eq!(rows[0].verdict, "no_action");
         assert!(parse("").is_err());
         assert!(parse("a,b\n1,2").is_err());
         assert!(parse(&format!("{head}\n17,x")).is_err());
+        let swapped = csv.replace("cpu_usage,memory_usage", "memory_usage,cpu_usage");
+        assert!(parse(&swapped).unwrap_err().to_string().contains("columns"), "{swapped}");
     }
 }

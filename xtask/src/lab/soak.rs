@@ -37,6 +37,9 @@ const WATCHED: usize = 65;
 /// How often the owner of a patient restarts it, in the kind that is.
 const DEPLOY: Duration = Duration::from_secs(240);
 
+/// How often it is told how far a spell is.
+const TELL: Duration = Duration::from_secs(10);
+
 /// Records so many minutes of so many healthy patients below `root`, as far as it is not there.
 pub(crate) fn record(
     programs: &Programs,
@@ -50,7 +53,9 @@ pub(crate) fn record(
     let each = Duration::from_secs(SPELL_MIN * 60);
     let mut progress = Progress::new("soak", spells as usize, each);
     for spell in 0..spells {
-        let folder = root.join(format!("{spell:03}-{patients}"));
+        // By its own seed: the patients of another are others.
+        let seed = seed.wrapping_add(spell);
+        let folder = root.join(format!("{seed:03}-{patients}"));
         let done = folder.join("done");
         if done.exists() {
             progress.skip();
@@ -60,7 +65,8 @@ pub(crate) fn record(
             fs::remove_dir_all(&folder).context("a broken-off spell")?;
         }
         progress.tell("playing");
-        let beds = play(programs, seed + spell, patients, &folder.join("trace"), interrupt)?;
+        let tell = |text: &str| progress.tell(text);
+        let beds = play(programs, seed, patients, &folder.join("trace"), interrupt, &tell)?;
         write_if_changed(&done, format!("{beds}\n").as_bytes())?;
         progress.step(&format!("{patients} patients for {SPELL_MIN} min"));
     }
@@ -73,6 +79,7 @@ fn play(
     patients: usize,
     trace: &Path,
     interrupt: &Interrupt,
+    tell: &dyn Fn(&str),
 ) -> Result<usize> {
     let mut rng = Rng::with_seed(seed);
     let mut beds = (0..patients)
@@ -101,9 +108,14 @@ fn play(
     }
     beds.iter_mut().for_each(|(bed, _)| bed.open());
     let begun = Instant::now();
+    let mut told = begun;
     while begun.elapsed() < Duration::from_secs(SPELL_MIN * 60) {
         interrupt.check()?;
         thread::sleep(Duration::from_millis(200));
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            tell(&format!("{} of {SPELL_MIN} min", begun.elapsed().as_secs() / 60));
+        }
         for (bed, next) in &mut beds {
             if let Some(due) = next.filter(|due| begun.elapsed() >= *due) {
                 bed.inject()?;
@@ -147,18 +159,26 @@ pub(crate) struct Soaked {
 pub(crate) fn replay(programs: &Programs, root: &Path, arguments: &[String]) -> Result<Soaked> {
     let mut all = Soaked::default();
     let Ok(spells) = fs::read_dir(root) else { return Ok(all) };
+    let mut traces = Vec::new();
     for spell in spells {
         let spell = spell?.path();
-        if !spell.join("done").exists() {
-            continue;
+        if spell.join("done").exists() {
+            let of_agents = fs::read_dir(spell.join("trace"))?;
+            traces.extend(of_agents.map(|e| Ok(e?.path())).collect::<Result<Vec<_>>>()?);
         }
-        for trace in fs::read_dir(spell.join("trace"))? {
-            let (summary, treated) = replay_one(programs, &trace?.path(), arguments)?;
-            all.add(&summary, treated);
-        }
+    }
+    let mut progress = Progress::new("replay", traces.len(), REPLAY_TAKES);
+    for trace in traces {
+        progress.tell("replaying");
+        let (summary, treated) = replay_one(programs, &trace, arguments)?;
+        all.add(&summary, treated);
+        progress.step(&format!("{treated} patients would have been treated"));
     }
     Ok(all)
 }
+
+/// What the replay of one agent's trace takes, about.
+const REPLAY_TAKES: Duration = Duration::from_secs(10);
 
 /// The summary of a replay of one agent's trace, and how many patients would have been treated.
 fn replay_one(programs: &Programs, trace: &Path, arguments: &[String]) -> Result<(Value, usize)> {

@@ -136,9 +136,7 @@ impl Agent {
     fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_LIMIT;
         while Instant::now() < deadline {
-            if let Ok(answer) = minreq::get(format!("{}/readyz", self.url)).with_timeout(5).send()
-                && answer.status_code == 200
-            {
+            if self.is_ready() {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
@@ -148,6 +146,12 @@ impl Agent {
             thread::sleep(Duration::from_millis(20));
         }
         bail!("the agent is not ready after {} s", READY_LIMIT.as_secs())
+    }
+
+    /// Whether it is alive, and sees all that it is to watch.
+    pub(crate) fn is_ready(&self) -> bool {
+        let answer = minreq::get(format!("{}/readyz", self.url)).with_timeout(5).send();
+        answer.is_ok_and(|answer| answer.status_code == 200)
     }
 
     /// Everything it has logged so far.

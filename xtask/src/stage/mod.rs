@@ -10,6 +10,7 @@ pub(crate) mod traffic;
 pub(crate) mod ward;
 
 use std::{
+    fs,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
@@ -19,6 +20,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use nix::time::{ClockId, clock_gettime};
+use sha2::{Digest as _, Sha256};
 
 /// The programs on stage.
 #[derive(Clone, Debug)]
@@ -33,6 +35,16 @@ impl Programs {
     /// Where cargo leaves them, or somebody else put them.
     pub(crate) fn in_folder(folder: &Path) -> Self {
         Self { agent: folder.join("paramedic"), patient: folder.join("patient-app") }
+    }
+
+    /// Which agent and patient these are: what was measured with others is something else.
+    pub(crate) fn build(&self) -> Result<String> {
+        let mut sum = Sha256::new();
+        for program in [&self.agent, &self.patient] {
+            let unread = || format!("cannot read {}", program.display());
+            sum.update(fs::read(program).with_context(unread)?);
+        }
+        Ok(sum.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
     }
 }
 

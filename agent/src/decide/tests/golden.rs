@@ -9,6 +9,7 @@ static GOLDEN: &str = include_str!("../../../../model/golden.json");
 
 #[derive(Deserialize)]
 struct Golden {
+    model_sha256: String,
     rows: Vec<Row>,
     scenarios: Vec<Scenario>,
 }
@@ -141,6 +142,7 @@ fn the_embedded_model_describes_itself() {
     assert_eq!((description.engine, description.schema_version), ("forest", 1));
     assert_eq!(description.trees, Some(80));
     assert!(description.calibrated && description.reason.is_none());
+    assert_eq!(brain.sha256(), Some(golden().model_sha256.as_str()));
     let provenance = description.provenance.unwrap();
     serde_json::from_str::<serde_json::Value>(provenance).unwrap();
 }

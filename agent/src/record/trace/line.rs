@@ -16,18 +16,26 @@ use crate::{
     verify::Outcome,
 };
 
-/// Version of the lines below; a reader refuses any other.
-pub const VERSION: u32 = 1;
+/// Version of the lines below.
+pub const VERSION: u32 = 2;
+/// The oldest version that a reader takes. What 1 lacks is [`Header::model`], [`What::Said`] and
+/// [`What::Concluded`]; a reader refuses any later version, which it does not know.
+pub(super) const OLDEST: u32 = 1;
+
+/// No node has been up for longer: 292 years. Times are added to it without care.
+const LATEST: u64 = u64::MAX / 2;
+/// The longest span that an agent can be told to look or to wait after: an hour.
+const LONGEST: u64 = 3_600_000_000_000;
 
 /// The first line of every part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// Always [`VERSION`]; also says what kind of file this is.
+    /// [`VERSION`] of its agent; also says what kind of file this is.
     pub paramedic_trace: u32,
     /// Version of the agent that wrote it.
     pub agent: String,
-    /// Which run of which boot: parts of one run belong together.
+    /// Which run of which boot, as `BOOT/RUN`: parts of one run belong together.
     pub run: String,
     /// Which part of the run, from 0.
     pub part: u32,
@@ -47,9 +55,30 @@ pub struct Header {
     pub tick_ns: u64,
     /// From a remedy to its verdict, in nanoseconds.
     pub verify_window_ns: u64,
+    /// SHA-256 of the model that decided; `None` where the rules did, and in version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
 }
 
 impl Header {
+    /// Which boot it is of: instants of two boots cannot be compared.
+    #[must_use]
+    pub fn boot(&self) -> &str {
+        self.run.split('/').next().unwrap_or_default()
+    }
+
+    /// # Errors
+    /// If it says what no agent writes.
+    pub(super) fn check(&self) -> Result<(), Absurd> {
+        moment(self.boot_ns)?;
+        let spans = [self.tick_ns, self.verify_window_ns];
+        if spans.iter().all(|span| (1..=LONGEST).contains(span)) {
+            Ok(())
+        } else {
+            Err(Absurd::Span)
+        }
+    }
+
     /// The policy that was recorded under.
     #[must_use]
     pub fn policy(&self) -> Policy {
@@ -99,6 +128,11 @@ pub enum What {
     Switches(bool, bool),
     /// For comparison: a remedy was given (or, in a dry run, would have been).
     Did(Index, Rung, f32),
+    /// For comparison: what the agent's model says of a target from the look before on. Told when
+    /// that changes, and at the beginning of a part.
+    Said(Index, Action),
+    /// For comparison: how a remedy ended, as the agent saw it.
+    Concluded(Index, Rung, Outcome),
     /// So many lines are missing here, because the disk did not keep up.
     Missing(u64),
     /// The recording ended in good order, or goes on in the next part.
@@ -129,6 +163,9 @@ pub enum Absurd {
     /// Counts are sums of small numbers.
     #[error("a count or a time is absurdly large")]
     Count,
+    /// Between two looks, or from a remedy to its verdict.
+    #[error("a span of time is not from 1 ns to an hour")]
+    Span,
     /// Confidence and percentages.
     #[error("a number is out of its range")]
     Range,
@@ -200,7 +237,7 @@ impl What {
                 Event::Cleared { index: place(index)?, rung, answer }
             }
             Self::Woken(index, at, throttled) => {
-                Event::Woken { index: place(index)?, at: Moment::from_nanos(at), throttled }
+                Event::Woken { index: place(index)?, at: moment(at)?, throttled }
             }
             Self::Look(look) => Event::Looked(place(look.index())?, Box::new(look.sample()?)),
             Self::Treated(index, incident, ended, detail) => {
@@ -218,16 +255,26 @@ impl What {
             Self::Recalled(index, rung, treated, ended) => Event::Recalled {
                 index: place(index)?,
                 rung,
-                treated: Moment::from_nanos(treated),
-                ended: ended.map(|(outcome, at)| (outcome, Moment::from_nanos(at))),
+                treated: moment(treated)?,
+                ended: ended.map(|(outcome, at)| Ok((outcome, moment(at)?))).transpose()?,
             },
-            Self::Switches(..) | Self::Did(..) | Self::Missing(_) | Self::End => return Ok(None),
+            Self::Switches(..)
+            | Self::Did(..)
+            | Self::Said(..)
+            | Self::Concluded(..)
+            | Self::Missing(_)
+            | Self::End => return Ok(None),
         }))
     }
 }
 
 fn place(index: Index) -> Result<Index, Absurd> {
     if index < MOST_TARGETS { Ok(index) } else { Err(Absurd::Place) }
+}
+
+/// An instant that a node can tell.
+pub(super) fn moment(nanoseconds: u64) -> Result<Moment, Absurd> {
+    if nanoseconds <= LATEST { Ok(Moment::from_nanos(nanoseconds)) } else { Err(Absurd::Count) }
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

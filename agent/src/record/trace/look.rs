@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 use agent_common::{Counters, Throttling};
 use serde::{Deserialize, Serialize};
 
-use super::line::{Absurd, nanos};
+use super::line::{Absurd, moment, nanos};
 use crate::{
     engine::Index,
     moment::Moment,
@@ -15,8 +15,9 @@ use crate::{
     },
 };
 
-/// Counts beyond this are no counts: sums of them must not overflow.
-const MOST: u64 = 1 << 53;
+/// Counts beyond this are no counts: sums of a few of them must not overflow. Some are nanoseconds of
+/// CPU time: of 36 years.
+const MOST: u64 = 1 << 60;
 /// A poll that takes longer was given up long before.
 const LONGEST_POLL: u64 = 3_600_000_000_000;
 
@@ -119,8 +120,8 @@ impl Look {
 
     pub(super) fn sample(self) -> Result<Sample, Absurd> {
         let used = self.u.unwrap_or_default();
-        let numbers = self.k.iter().flatten().chain(used.iter().flatten());
-        if numbers.chain([&self.t]).any(|count| *count > MOST) {
+        let mut numbers = self.k.iter().flatten().chain(used.iter().flatten());
+        if numbers.any(|count| *count > MOST) {
             return Err(Absurd::Count);
         }
         if self.l.0.is_some_and(|cores| !(0.0..=1e6).contains(&cores)) {
@@ -129,7 +130,7 @@ impl Look {
         let [cpu_usage_ns, memory_bytes, throttled_periods, throttled_ns, period_ns, oom_kills] =
             used;
         let (cpu_limit, memory_limit_bytes) = self.l;
-        let at = Moment::from_nanos(self.t);
+        let at = moment(self.t)?;
         Ok(Sample {
             at,
             trigger: match self.w {

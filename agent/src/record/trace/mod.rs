@@ -1,9 +1,10 @@
 //! Traces: everything that the engine is told, as it is told, so that it can be told again.
 //!
 //! A trace holds what `signal` delivered (cumulative counts, polls, the cgroup's readings, with
-//! their instants), who the targets are, and what became of remedies. It holds no rates, rows or
-//! verdicts: those are for `features` and `decide` to make anew, by whatever model and policy a
-//! replay is asked to try. What the agent did is noted beside it, for comparison alone.
+//! their instants), who the targets are, and what became of remedies. It holds no rates or rows, and
+//! no verdict that a replay would go by: those are for `features` and `decide` to make anew, by
+//! whatever model and policy a replay is asked to try. What the agent said, did and found is noted
+//! beside it, for comparison and as the truth that training learns from.
 //!
 //! One line of JSON per event, in gzip, in parts of bounded size of which the oldest is deleted.
 //! Recording never holds up the loop: a thread of its own compresses and writes; when it falls

@@ -7,7 +7,7 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::line::{Absurd, Header, Line, VERSION, What};
+use super::line::{Absurd, Header, Line, OLDEST, VERSION, What, moment};
 
 /// The longest line that an agent writes is a tenth of this.
 const LINE_LIMIT: u64 = 64 * 1024;
@@ -70,7 +70,7 @@ impl Reader {
     /// Opens a file and reads its first line.
     ///
     /// # Errors
-    /// If it cannot be read, or is no trace of this version.
+    /// If it cannot be read, is no trace of this version, or says of itself what no agent does.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
         let file = File::open(path)
             .map_err(|source| TraceError::File { path: path.to_owned(), source })?;
@@ -99,13 +99,15 @@ impl<R: BufRead> Reader<R> {
             Err(error) => return Err(error),
         }
         reader.header = serde_json::from_slice(&reader.buffer).map_err(|error| {
-            no_trace(format!("its first line is no header of version {VERSION} ({error})"))
+            no_trace(format!("its first line is no header of a version to {VERSION} ({error})"))
         })?;
         let version = reader.header.paramedic_trace;
-        if version != VERSION {
-            let why = format!("its lines are of version {version}, and this reads {VERSION}");
+        if !(OLDEST..=VERSION).contains(&version) {
+            let known = format!("{OLDEST} to {VERSION}");
+            let why = format!("its lines are of version {version}, and this reads {known}");
             return Err(no_trace(why));
         }
+        reader.header.check().map_err(|absurd| reader.wrong(absurd))?;
         reader.last = reader.header.boot_ns;
         Ok(reader)
     }
@@ -136,6 +138,7 @@ impl<R: BufRead> Reader<R> {
         if line.1 > 23 {
             return Err(self.wrong(Absurd::Hour));
         }
+        moment(line.0).map_err(|absurd| self.wrong(absurd))?;
         if line.0 < self.last {
             return Err(self.wrong("it is older than the line before"));
         }
@@ -184,4 +187,5 @@ const NOTHING: Header = Header {
     node_budget: 0,
     tick_ns: 0,
     verify_window_ns: 0,
+    model: None,
 };

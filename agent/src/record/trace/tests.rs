@@ -33,6 +33,7 @@ pub(crate) fn header() -> Header {
         node_budget: 2,
         tick_ns: 2_000_000_000,
         verify_window_ns: 15_000_000_000,
+        model: Some("5e6e".to_owned()),
     }
 }
 
@@ -128,7 +129,10 @@ fn record(limit: u64, directory: &Path, rounds: u64) {
             trace.event(Moment::from_nanos(10_000 + round), 3, &event, (false, true));
         }
     }
-    trace.did(Moment::from_nanos(20_000), 0, Rung::Soft, 0.9);
+    trace.said(0, Action::ResetErrors);
+    trace.said(0, Action::ResetErrors);
+    trace.did(0, Rung::Soft, 0.9);
+    trace.concluded(0, Rung::Soft, Outcome::Healed);
 }
 
 fn parts(directory: &Path) -> Vec<PathBuf> {
@@ -158,7 +162,13 @@ fn a_recording_is_read_back_whole() {
     let told: Vec<_> = events().iter().filter_map(What::of).collect();
     let read: Vec<_> = lines[1..].iter().map(|line| line.2.clone()).collect();
     assert_eq!(read[..told.len()], told);
-    assert_eq!(read[told.len()..], [What::Did(0, Rung::Soft, 0.9), What::End]);
+    let noted = [
+        What::Said(0, Action::ResetErrors),
+        What::Did(0, Rung::Soft, 0.9),
+        What::Concluded(0, Rung::Soft, Outcome::Healed),
+        What::End,
+    ];
+    assert_eq!(read[told.len()..], noted);
 }
 
 #[test]
@@ -197,34 +207,57 @@ fn the_oldest_parts_make_room() {
     assert!(directory.path().join("other.txt").exists());
 }
 
+/// A word that does not compress.
+fn noise(dice: &mut fastrand::Rng) -> Event {
+    let detail = (0..700).map(|_| dice.alphanumeric()).collect();
+    Event::Treated { index: 3, incident: None, result: Remedied::Failed(detail) }
+}
+
 #[test]
 fn a_full_part_is_followed_by_one_that_stands_alone() {
+    const LIMIT: u64 = 1 << 20;
     let directory = tempdir().unwrap();
-    let place = Place { directory: directory.path().to_owned(), limit: 4096 };
+    let place = Place { directory: directory.path().to_owned(), limit: LIMIT };
     let mut trace = Trace::begin(place, header()).unwrap();
     let found = Event::Added(3, Box::new(Target::for_tests("a", 1)));
     trace.event(Moment::from_nanos(10_000), 3, &found, (true, true));
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    let mut at = 10_000;
-    loop {
-        assert!(std::time::Instant::now() < deadline, "no second part");
-        at += 1;
-        trace.event(Moment::from_nanos(at), 3, &Event::Lost(3), (true, true));
-        if parts(directory.path()).iter().any(|part| part.to_string_lossy().contains("-000001.")) {
-            break;
-        }
-        std::thread::yield_now();
+    trace.said(3, Action::ResetErrors);
+    let mut dice = fastrand::Rng::with_seed(1);
+    // More than the queue takes at once: parts begin while older lines wait.
+    for at in 10_001..=15_000 {
+        trace.event(Moment::from_nanos(at), 3, &noise(&mut dice), (true, true));
     }
     drop(trace);
     let parts = parts(directory.path());
-    let mut reader = Reader::open(parts.last().unwrap()).unwrap();
-    assert!(reader.header.part >= 1);
-    assert_eq!(reader.header.run, "boot/1");
     let size: u64 = parts.iter().map(|part| fs::metadata(part).unwrap().len()).sum();
-    assert!(size < 100 * 4096, "{size}");
-    let mut next = || reader.next_line().unwrap().unwrap().2;
-    assert!(matches!(next(), What::Known(3, _)));
-    assert_eq!(next(), What::Switches(true, true));
+    assert!(size <= LIMIT, "{size}");
+    assert!(size > LIMIT / 2, "most of the past is kept, {size}");
+
+    let (mut at, mut told, mut missing) = (None, 0, 0);
+    for (number, part) in parts.iter().enumerate() {
+        let mut reader = Reader::open(part).unwrap();
+        assert_eq!(reader.header.run, "boot/1");
+        assert!(reader.header.part >= 1, "the first is gone");
+        let mut begins = Vec::new();
+        while let Some(Line(when, _, what)) = reader.next_line().unwrap() {
+            assert!(at.is_none_or(|before| before <= when), "part {number} goes back");
+            at = Some(when);
+            match what {
+                What::Treated(..) => told += 1,
+                What::Missing(lines) => missing += lines,
+                What::End => {}
+                other => begins.push(other),
+            }
+        }
+        assert!(!reader.is_truncated());
+        let said = What::Said(3, Action::ResetErrors);
+        let [What::Known(3, _), also, What::Switches(true, true)] = &begins[..] else {
+            panic!("{begins:?}")
+        };
+        assert_eq!(*also, said);
+        assert!(told > 0, "each holds lines of its own");
+    }
+    assert_eq!(at, Some(15_000), "{told} lines, {missing} missing");
 }
 
 #[test]
@@ -281,6 +314,42 @@ fn what_is_no_trace_is_refused() {
     no_trace(&gzip(other.as_bytes()), "version 99");
 }
 
+/// What a trace of version 1 begins with.
+#[test]
+fn a_header_of_version_1_is_read() {
+    let mut old = serde_json::to_value(header()).unwrap();
+    old.as_object_mut().unwrap().remove("model");
+    old["paramedic_trace"] = 1.into();
+    let bytes = gzip(format!("{old}\n").as_bytes());
+    let reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
+    assert_eq!((reader.header.model.as_deref(), reader.header.boot()), (None, "boot"));
+}
+
+#[test]
+fn headers_that_no_agent_writes_are_refused() {
+    for (header, why) in [
+        (Header { tick_ns: u64::MAX, ..header() }, "span"),
+        (Header { tick_ns: 0, ..header() }, "span"),
+        (Header { verify_window_ns: 3_600_000_000_001, ..header() }, "span"),
+        (Header { boot_ns: u64::MAX, ..header() }, "absurdly large"),
+    ] {
+        let error = refused(&gzip((serde_json::to_string(&header).unwrap() + "\n").as_bytes()));
+        assert!(error.starts_with("x, line 1: ") && error.contains(why), "{error}");
+    }
+}
+
+/// A node that is up for years, and works all the time, is nothing absurd.
+#[test]
+fn years_of_uptime_are_read_back() {
+    let year = 31_536_000_000_000_000;
+    let Event::Looked(_, mut look) = events().swap_remove(2) else { panic!("no look") };
+    look.at = Moment::from_nanos(3 * year);
+    look.poll = None;
+    look.usage.cpu_usage_ns = Some(12 * year);
+    let what = What::of(&Event::Looked(0, look)).unwrap();
+    assert!(what.event().unwrap().is_some());
+}
+
 #[test]
 fn lines_that_no_agent_writes_are_refused_by_number() {
     let look = |k: &str, p: &str, l: &str| {
@@ -298,6 +367,9 @@ fn lines_that_no_agent_writes_are_refused_by_number() {
         (r#"[2000,1,{"lost":4096}]"#.to_owned(), "more targets"),
         (r#"[2000,1,{"lost":18446744073709551615}]"#.to_owned(), "more targets"),
         (look(&counts("18446744073709551615"), "null", limits), "absurdly large"),
+        (r#"[9223372036854775808,1,{"lost":0}]"#.to_owned(), "absurdly large"),
+        (r#"[2000,1,{"woken":[0,18446744073709551615,false]}]"#.to_owned(), "absurdly large"),
+        (r#"[2000,1,{"recalled":[0,"soft",18446744073709551615,null]}]"#.to_owned(), "large"),
         (look("[1,2]", "null", limits), "invalid length"),
         (look("null", "[99999999999999999,[0,0,0,0,0],\"timeout\"]", limits), "absurdly large"),
         (look("null", "[1,[0,0,0,0,0],[101.0,0.0,0,0.0]]", limits), "out of its range"),

@@ -8,11 +8,8 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::{Deserialize, Serialize};
 
-use super::line::Absurd;
-use crate::{
-    moment::Moment,
-    target::{Cgroups, Obstacle, Rung, Target, TargetId, pod::PodRef},
-};
+use super::line::{Absurd, moment};
+use crate::target::{Cgroups, Obstacle, Rung, Target, TargetId, pod::PodRef};
 
 /// A target, as far as the engine and the reader of a replay care.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,7 +96,7 @@ impl Who {
             min_confidence: self.min_confidence,
             cgroups: Cgroups { shared: self.shared, ..Cgroups::default() },
             port: None,
-            started: Moment::from_nanos(self.started_ns),
+            started: moment(self.started_ns)?,
             main: None,
             pod: pod.map(Arc::new),
             docker: None,

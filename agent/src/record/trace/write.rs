@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, BufWriter, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -23,17 +23,22 @@ use super::{
     who::Who,
 };
 use crate::{
+    decide::Action,
     engine::{Event, Index},
     moment::Moment,
     target::Rung,
+    verify::Outcome,
 };
 
 /// Lines that may wait for the disk: some seconds of a busy node.
 const QUEUE: usize = 4096;
 /// How much of the recording a crash may cost.
 const FLUSH: Duration = Duration::from_millis(500);
-/// A part is at most this share of the limit, so that deleting one leaves most of the past.
+/// A part is full at this share of the limit, so that deleting one leaves most of the past.
 const PARTS: u64 = 8;
+/// What a full part may still grow by: what the compressor holds back until it is ended, and the
+/// line that filled it. Room is kept for it, so that the limit holds.
+const HELD_BACK: u64 = 128 * 1024;
 const SUFFIX: &str = ".trace.gz";
 
 /// A recording under way. Dropped, it ends in good order.
@@ -44,6 +49,10 @@ pub struct Trace {
     /// Lines lost since the last one that was not.
     missing: u64,
     switches: Option<(bool, bool)>,
+    /// When the engine was last told something: what follows from it is dated by it.
+    now: Moment,
+    /// What was last said of each target.
+    said: BTreeMap<Index, Action>,
 }
 
 impl Trace {
@@ -58,14 +67,18 @@ impl Trace {
         let (lines, handed) = sync_channel(QUEUE);
         let thread = thread::Builder::new().name("trace".to_owned());
         let writer = thread.spawn(move || writer.run(&handed))?;
-        Ok(Self { lines: Some(lines), writer: Some(writer), missing: 0, switches: None })
+        Ok(Self::over(lines, Some(writer)))
     }
 
     /// The engine is about to be told this.
     pub(crate) fn event(&mut self, now: Moment, hour: u8, event: &Event, switches: (bool, bool)) {
+        self.now = now;
         if self.switches != Some(switches) {
             self.switches = Some(switches);
             self.hand(Line(now.as_nanos(), hour, What::Switches(switches.0, switches.1)));
+        }
+        if let Event::Added(index, _) = event {
+            self.said.remove(index);
         }
         if let Some(what) = What::of(event) {
             self.hand(Line(now.as_nanos(), hour, what));
@@ -73,29 +86,60 @@ impl Trace {
     }
 
     /// A remedy is given, or would be.
-    pub(crate) fn did(&mut self, now: Moment, index: Index, rung: Rung, confidence: f32) {
-        self.hand(Line(now.as_nanos(), 0, What::Did(index, rung, confidence)));
+    pub(crate) fn did(&mut self, index: Index, rung: Rung, confidence: f32) {
+        self.note(What::Did(index, rung, confidence));
+    }
+
+    /// The model says this of what was just looked at.
+    pub(crate) fn said(&mut self, index: Index, action: Action) {
+        // One that found no room is told at the next look.
+        if self.said.get(&index) != Some(&action) && self.note(What::Said(index, action)) {
+            self.said.insert(index, action);
+        }
+    }
+
+    /// A remedy ended.
+    pub(crate) fn concluded(&mut self, index: Index, rung: Rung, outcome: Outcome) {
+        self.note(What::Concluded(index, rung, outcome));
+    }
+
+    /// A line about the agent itself; false if it is lost.
+    fn note(&mut self, what: What) -> bool {
+        self.hand(Line(self.now.as_nanos(), 0, what))
     }
 
     /// A recording whose thread is the test.
     #[cfg(test)]
     pub(super) fn for_tests(lines: SyncSender<Line>) -> Self {
-        Self { lines: Some(lines), writer: None, missing: 0, switches: None }
+        Self::over(lines, None)
     }
 
-    fn hand(&mut self, line: Line) {
-        let Some(lines) = &self.lines else { return };
+    fn over(lines: SyncSender<Line>, writer: Option<JoinHandle<()>>) -> Self {
+        Self {
+            lines: Some(lines),
+            writer,
+            missing: 0,
+            switches: None,
+            now: Moment::default(),
+            said: BTreeMap::new(),
+        }
+    }
+
+    /// False if the line is lost.
+    fn hand(&mut self, line: Line) -> bool {
+        let Some(lines) = &self.lines else { return false };
         let (at, hour) = (line.0, line.1);
         if self.missing > 0 && lines.try_send(Line(at, hour, What::Missing(self.missing))).is_ok() {
             warn!(lines = self.missing, "the trace lacks lines: its disk is too slow");
             self.missing = 0;
         }
         match lines.try_send(line) {
-            Ok(()) => {}
+            Ok(()) => return true,
             Err(TrySendError::Full(_)) => self.missing += 1,
             // The writer has said why it gave up.
             Err(TrySendError::Disconnected(_)) => self.lines = None,
         }
+        false
     }
 }
 
@@ -114,8 +158,16 @@ struct Writer {
     place: Place,
     header: Header,
     part: Part,
+    /// When the line that was written last was told, in nanoseconds since boot. Lines wait in a
+    /// queue: what a part says of itself is dated by what stands in it, and not by the clock, or
+    /// the lines that follow would be older than their part.
+    last: u64,
+    /// When the run began, in nanoseconds since boot and seconds since 1970: later parts are dated
+    /// by it, since their names have to sort by time even if somebody sets the node's clock.
+    began: (u64, u64),
     /// What a later part has to begin with.
     known: BTreeMap<Index, Box<Who>>,
+    said: BTreeMap<Index, Action>,
     switches: Option<What>,
 }
 
@@ -123,7 +175,9 @@ impl Writer {
     fn begin(place: Place, header: Header) -> io::Result<Self> {
         make_room(&place)?;
         let part = Part::begin(&place.directory, &header)?;
-        Ok(Self { place, header, part, known: BTreeMap::new(), switches: None })
+        let (last, began) = (header.boot_ns, (header.boot_ns, header.unix_s));
+        let (known, said, switches) = (BTreeMap::new(), BTreeMap::new(), None);
+        Ok(Self { place, header, part, last, began, known, said, switches })
     }
 
     fn run(mut self, lines: &Receiver<Line>) {
@@ -139,28 +193,37 @@ impl Writer {
                 Ok(line) => {
                     self.remember(&line);
                     self.part.line(&line)?;
+                    self.last = line.0;
                     news = true;
+                    if self.part.written() >= self.place.limit / PARTS {
+                        self.next_part()?;
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.part.end(),
+                Err(RecvTimeoutError::Disconnected) => return self.part.end(self.last),
             }
             if news && flushed.elapsed() >= FLUSH {
                 (flushed, news) = (Instant::now(), false);
                 self.part.flush()?;
-                if self.part.written() >= self.place.limit / PARTS {
-                    self.next_part()?;
-                }
             }
         }
     }
 
     fn remember(&mut self, line: &Line) {
         match &line.2 {
-            What::Added(index, who) | What::Changed(index, who) => {
+            What::Added(index, who) => {
+                self.known.insert(*index, who.clone());
+                self.said.remove(index);
+            }
+            What::Changed(index, who) => {
                 self.known.insert(*index, who.clone());
             }
             What::Removed(index) => {
                 self.known.remove(index);
+                self.said.remove(index);
+            }
+            What::Said(index, action) => {
+                self.said.insert(*index, *action);
             }
             What::Switches(..) => self.switches = Some(line.2.clone()),
             _ => {}
@@ -168,21 +231,25 @@ impl Writer {
     }
 
     fn next_part(&mut self) -> io::Result<()> {
-        self.part.end()?;
+        let (at, (began, unix_s)) = (self.last, self.began);
+        self.part.end(at)?;
         make_room(&self.place)?;
-        let now = Moment::now().as_nanos();
         self.header.part += 1;
-        (self.header.boot_ns, self.header.unix_s) = (now, crate::moment::unix_seconds());
+        self.header.boot_ns = at;
+        self.header.unix_s = unix_s + at.saturating_sub(began) / 1_000_000_000;
         self.part = Part::begin(&self.place.directory, &self.header)?;
         for (index, who) in &self.known {
-            self.part.line(&Line(now, 0, What::Known(*index, who.clone())))?;
+            self.part.line(&Line(at, 0, What::Known(*index, who.clone())))?;
         }
-        self.switches.clone().map_or(Ok(()), |what| self.part.line(&Line(now, 0, what)))
+        for (index, action) in &self.said {
+            self.part.line(&Line(at, 0, What::Said(*index, *action)))?;
+        }
+        self.switches.clone().map_or(Ok(()), |what| self.part.line(&Line(at, 0, what)))
     }
 }
 
 /// One file.
-struct Part(GzEncoder<BufWriter<File>>, PathBuf);
+struct Part(GzEncoder<Counted>);
 
 impl Part {
     fn begin(directory: &Path, header: &Header) -> io::Result<Self> {
@@ -191,7 +258,8 @@ impl Part {
         let run = run.rsplit('/').next().unwrap_or_default();
         let path = directory.join(format!("{unix_s:012}-{run}-{part:06}{SUFFIX}"));
         let file = File::options().write(true).create_new(true).open(&path)?;
-        let mut part = Self(GzEncoder::new(BufWriter::new(file), Compression::default()), path);
+        let file = Counted { file: BufWriter::new(file), written: 0 };
+        let mut part = Self(GzEncoder::new(file, Compression::default()));
         part.write(header)?;
         part.flush()?;
         Ok(part)
@@ -210,14 +278,33 @@ impl Part {
         self.0.flush()
     }
 
+    /// Bytes so far; some [`HELD_BACK`] are yet to come.
     fn written(&self) -> u64 {
-        fs::metadata(&self.1).map_or(0, |metadata| metadata.len())
+        self.0.get_ref().written
     }
 
-    fn end(&mut self) -> io::Result<()> {
-        self.line(&Line(Moment::now().as_nanos(), 0, What::End))?;
+    fn end(&mut self, at: u64) -> io::Result<()> {
+        self.line(&Line(at, 0, What::End))?;
         self.0.try_finish()?;
         self.0.get_mut().flush()
+    }
+}
+
+/// A file that knows how long it is.
+struct Counted {
+    file: BufWriter<File>,
+    written: u64,
+}
+
+impl io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.written += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -231,7 +318,7 @@ fn make_room(place: &Place) -> io::Result<()> {
         }
     }
     parts.sort();
-    let room = place.limit - place.limit / PARTS;
+    let room = (place.limit - place.limit / PARTS).saturating_sub(HELD_BACK);
     let mut total: u64 = parts.iter().map(|(_, size)| size).sum();
     for (path, size) in parts {
         if total <= room {
