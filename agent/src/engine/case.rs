@@ -108,6 +108,8 @@ pub struct Case {
     resumed: bool,
     pub(super) counts_as_polled: bool,
     pub(super) counts_as_failing: bool,
+    /// When a poll of this instance last failed; a remedy does not make the node forget it.
+    pub(super) failed_at: Option<Moment>,
     /// What the cluster said last, and until when a refusal of it holds.
     clearance: Clearance,
     refused_until: Moment,
@@ -142,6 +144,7 @@ impl Case {
             resumed: false,
             counts_as_polled: false,
             counts_as_failing: false,
+            failed_at: None,
             clearance: Clearance::Unasked,
             refused_until: Moment::default(),
             asking: None,

@@ -165,7 +165,7 @@ impl Engine {
             let detail = Some("it lives on in another instance".to_owned());
             out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
         }
-        count_for_node(case, &mut self.node);
+        count_for_node(case, &mut self.node, now);
         self.due[index] = Some(now);
     }
 
@@ -173,7 +173,7 @@ impl Engine {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         give_back(index, case, out);
         case.lost();
-        count_for_node(case, &mut self.node);
+        count_for_node(case, &mut self.node, now);
         // Nothing to look at; but a treatment does not wait for a successor for ever.
         let waits = matches!(case.state, State::Verifying { .. });
         let comes_back = self.policy.comes_back(case.target.is_of_runtime());
@@ -310,7 +310,7 @@ impl Engine {
         }
         case.pace.looked(sample.at);
         case.window.push(sample);
-        count_for_node(case, &mut self.node);
+        count_for_node(case, &mut self.node, now);
         let row = case.window.features(hour, case.target.started);
         case.row = row;
         case.measure();
@@ -592,10 +592,20 @@ fn tell_if_left_alone(index: Index, case: &mut Case, decision: &Decision, out: &
     case.left_alone = notable;
 }
 
+/// Targets that failed within this time fail together. Where there is too little for all of them, they
+/// take turns: one is answered late while the other hangs, or has just been reset.
+const TOGETHER: Duration = Duration::from_secs(20);
+
 /// Keeps the node's tally of polled and failing targets.
-fn count_for_node(case: &mut Case, node: &mut NodeState) {
+fn count_for_node(case: &mut Case, node: &mut NodeState, now: Moment) {
     let polled = case.window.has_answered();
-    let failing = case.window.is_failing();
+    if case.window.is_failing() {
+        case.failed_at = Some(now);
+    } else if !polled {
+        // Another instance, or none.
+        case.failed_at = None;
+    }
+    let failing = polled && case.failed_at.is_some_and(|at| now.since(at) < TOGETHER);
     node.polled = node.polled + u32::from(polled) - u32::from(case.counts_as_polled);
     node.failing = node.failing + u32::from(failing) - u32::from(case.counts_as_failing);
     case.counts_as_polled = polled;

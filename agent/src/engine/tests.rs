@@ -380,6 +380,22 @@ fn targets_that_fail_together_are_not_restarted() {
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::NodeNetwork));
 }
 
+/// What lacks CPU is answered in turns: that some are answered just now does not make the others ill.
+#[test]
+fn those_who_failed_together_a_moment_ago_are_not_restarted_one_by_one() {
+    let mut stage = Stage::new(4);
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(8000);
+    for patient in &mut stage.patients[2..] {
+        patient.stuck = false;
+    }
+    stage.play(15_000);
+    assert_eq!(stage.rungs(), []);
+    // Long after that two are left, and nobody else shares their fate.
+    stage.play(15_000);
+    assert_eq!(stage.rungs(), [Rung::Restart; 2]);
+}
+
 #[test]
 fn a_storm_is_looked_at_quickly_at_first_and_then_at_a_bounded_rate() {
     let mut stage = Stage::new(1);

@@ -160,7 +160,7 @@ pub struct Question<'a> {
 pub struct NodeState {
     /// Hard heals of the last minute.
     pub history: NodeHistory,
-    /// Targets whose last poll failed.
+    /// Targets of which a poll failed lately.
     pub failing: u32,
     /// Targets that are polled and have answered before.
     pub polled: u32,

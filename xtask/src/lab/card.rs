@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     grade::{Graded, Verdict},
     kind::Remedy,
+    overload::Overload,
     soak::Soaked,
 };
 
@@ -70,17 +71,19 @@ pub(crate) struct Card {
     soft_on_healthy: u32,
     hard_on_healthy: u32,
     healthy: u32,
+    overload: Overload,
     soaked: Soaked,
 }
 
 impl Card {
-    pub(crate) fn of(graded: &[Graded], soaked: Soaked) -> Self {
+    pub(crate) fn of(graded: &[Graded], overload: Overload, soaked: Soaked) -> Self {
         let mut card = Self {
             kinds: BTreeMap::new(),
             all: Counts::default(),
             soft_on_healthy: 0,
             hard_on_healthy: 0,
             healthy: 0,
+            overload,
             soaked,
         };
         for one in graded {
@@ -110,6 +113,7 @@ impl Card {
         value["heals_on_healthy"] = (self.soft_on_healthy + self.hard_on_healthy).into();
         value["hard_heals_on_healthy"] = self.hard_on_healthy.into();
         value["healthy_episodes"] = self.healthy.into();
+        value["overload"] = json!(self.overload);
         value["replayed_healthy"] = json!(self.soaked);
         let kinds = self.kinds.iter().map(|(kind, (expected, counts))| {
             let mut value = counts.json();
@@ -132,6 +136,11 @@ impl Card {
             text += &row(kind, expected.name(), c);
         }
         text += &row("**all**", "", &self.all);
+        let Overload { patients, drowned, soft, hard, refused } = &self.overload;
+        text += &format!(
+            "\nOverload: {drowned} of the {patients} patients of one agent drowned at once: {soft} \
+             soft and {hard} hard remedies, held back by {refused:?}.\n"
+        );
         let Soaked { pod_minutes, pods, soft, hard, pods_treated } = self.soaked;
         text += &format!(
             "\nRight action, mean over the kinds: {:.1} %. Live, on patients that were well: {} soft and {} hard remedies. Replayed: {pod_minutes:.0} recorded healthy \
@@ -207,7 +216,7 @@ mod tests {
             graded(Kind::Leak, Verdict::AgentDied),
             graded(Kind::HealthyIdle, Verdict::Wrong),
         ];
-        let card = Card::of(&all, Soaked::default());
+        let card = Card::of(&all, Overload::default(), Soaked::default());
         let json = card.json();
         assert_eq!(json["right_action_ratio"], 0.625);
         assert_eq!((&json["wrong_action"], &json["missed"]), (&json!(1), &json!(1)));

@@ -5,6 +5,7 @@ mod client;
 mod data;
 mod grade;
 mod kind;
+mod overload;
 mod plan;
 mod progress;
 mod record;
@@ -27,7 +28,7 @@ use record::Measured;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    demo,
+    demo, process,
     stage::{Interrupt, Programs},
     workspace::{Workspace, write_if_changed},
 };
@@ -226,8 +227,10 @@ fn grade_all(
         progress.step(&if notes.is_empty() { "all right".to_owned() } else { notes.join(", ") });
         all.extend(graded);
     }
+    process::announce("overload: all patients of one agent at once");
+    let drowned = again(interrupt, || overload::play(programs, args.seed, &arguments, interrupt))?;
     let soaked = soak::replay(programs, &root.join("soak"), &arguments)?;
-    let card = Card::of(&all, soaked);
+    let card = Card::of(&all, drowned, soaked);
     println!("\n{}", card.table());
     if args.json {
         println!("{}", card.json());
