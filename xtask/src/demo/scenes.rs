@@ -345,7 +345,7 @@ fn agent_killed(set: &Set<'_>) -> Result<Verdict> {
 /// Fifteen errors, and when the last was answered. A busy machine could spread them over several
 /// looks, of which the first would rightly ask for a reset.
 fn fifteen_at_once(cast: &Cast) -> Result<u64> {
-    cast.agent.sees_at_once(|| {
+    cast.agent.while_stopped(|| {
         cast.patient.errors(15)?;
         Ok(boot_ns())
     })

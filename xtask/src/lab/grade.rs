@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -139,11 +139,7 @@ pub(crate) fn play(
         stage.push(prepare(programs, episode, arguments)?);
     }
     stage.iter_mut().for_each(|on_stage| on_stage.bed.open());
-    let begun = Instant::now();
-    while begun.elapsed() < BEFORE {
-        interrupt.check()?;
-        thread::sleep(STEP);
-    }
+    record::wait(BEFORE, interrupt)?;
     for (on_stage, episode) in stage.iter_mut().zip(batch) {
         on_stage.fault = boot_ns();
         on_stage.bed.inject()?;
@@ -171,12 +167,13 @@ pub(crate) fn play(
     }
     let end = boot_ns();
     for on_stage in &mut stage {
-        let deadline = Instant::now() + ANSWER;
-        while !on_stage.agent.is_ready() && Instant::now() < deadline {
-            interrupt.check()?;
-            thread::sleep(STEP);
-        }
-        on_stage.died = !on_stage.agent.is_ready();
+        let agent = &on_stage.agent;
+        let answers = interrupt.until("the agent answers", ANSWER, STEP, || {
+            ensure!(agent.is_ready(), "it does not");
+            Ok(())
+        });
+        interrupt.check()?;
+        on_stage.died = answers.is_err();
     }
     stage
         .iter()
@@ -195,14 +192,20 @@ fn prepare(programs: &Programs, episode: &Episode, arguments: &[String]) -> Resu
     let upstream = ward::upstream(programs, episode, &name)?;
     let bed = Bed::prepare(programs, episode, &name, upstream.as_ref())?;
     let state = tempfile::tempdir()?;
-    let may = ["--max-action", "restart"].map(str::to_owned);
-    let setup = Setup {
-        urls: vec![bed.patient.url.clone()],
-        state_dir: state.path().to_path_buf(),
-        arguments: may.into_iter().chain(arguments.iter().cloned()).collect(),
-    };
-    let agent = Agent::start(programs, &setup, |_| ())?;
+    let agent = agent(programs, vec![bed.patient.url.clone()], state.path(), arguments)?;
     Ok(OnStage { agent, bed, upstream, lives: 1, fault: 0, died: false, _state: state })
+}
+
+/// An agent that may do all that one machine permits.
+pub(crate) fn agent(
+    programs: &Programs,
+    urls: Vec<String>,
+    state: &Path,
+    arguments: &[String],
+) -> Result<Agent> {
+    let may = ["--max-action", "restart"].map(str::to_owned);
+    let arguments = may.into_iter().chain(arguments.iter().cloned()).collect();
+    Agent::start(programs, &Setup { urls, state_dir: state.to_path_buf(), arguments }, |_| ())
 }
 
 fn graded(on_stage: &OnStage, episode: &Episode, expected: Remedy, end: u64) -> Graded {

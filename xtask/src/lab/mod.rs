@@ -29,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     demo, process,
-    stage::{Interrupt, Programs},
+    stage::{Interrupt, Programs, short},
     workspace::{Workspace, write_if_changed},
 };
 
@@ -201,8 +201,7 @@ fn grade_all(
         arguments.extend(["--model".to_owned(), model.display().to_string()]);
     }
     // Another agent, patient, lab or model is graded afresh.
-    let by: String = graded_by.finalize().iter().take(6).map(|b| format!("{b:02x}")).collect();
-    let root_of_grade = root.join(format!("grade-{}-{by}", args.seed));
+    let root_of_grade = root.join(format!("grade-{}-{}", args.seed, short(graded_by)));
     let play = |batch: &Batch| grade::play(programs, batch, &expected, &arguments, interrupt);
     let mut progress = Progress::new("grade", batches.len(), grade::TAKES);
     let mut all: Vec<Graded> = Vec::new();

@@ -1,33 +1,25 @@
 //! Overload: all patients of one agent are drowned in requests at the same time. Each alone hangs, and
 //! would be restarted; together they lack room, and a restart would take away even what there is.
-use std::{
-    collections::BTreeMap,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::{
+    grade,
     kind::Kind,
     plan::{Episode, Load},
-    record::BEFORE,
+    record::{BEFORE, wait},
     truth,
     ward::Bed,
 };
-use crate::stage::{
-    Interrupt, Programs,
-    agent::{Agent, Setup},
-    boot_ns,
-};
+use crate::stage::{Interrupt, Programs, boot_ns};
 
 const PATIENTS: u32 = 4;
 /// Clients of each, who ask again as soon as they are answered: with 20 ms of CPU for each answer it
 /// takes far fewer to fill this machine's cores.
 const CLIENTS_A_CORE: u32 = 30;
 const LASTS: Duration = Duration::from_secs(40);
-const STEP: Duration = Duration::from_millis(50);
 
 /// What the agent did about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -57,20 +49,15 @@ pub(crate) fn play(
         beds.push(Bed::prepare(programs, &episode, &format!("overload-{id}"), None)?);
     }
     let state = tempfile::tempdir()?;
-    let may = ["--max-action", "restart"].map(str::to_owned);
-    let setup = Setup {
-        urls: beds.iter().map(|bed| bed.patient.url.clone()).collect(),
-        state_dir: state.path().to_path_buf(),
-        arguments: may.into_iter().chain(arguments.iter().cloned()).collect(),
-    };
-    let agent = Agent::start(programs, &setup, |_| ())?;
+    let urls = beds.iter().map(|bed| bed.patient.url.clone()).collect();
+    let agent = grade::agent(programs, urls, state.path(), arguments)?;
     beds.iter_mut().for_each(Bed::open);
-    pause(BEFORE, interrupt)?;
+    wait(BEFORE, interrupt)?;
     let cores = thread::available_parallelism().map_or(2, |cores| cores.get() as u32);
     for bed in &mut beds {
         bed.clients.surge(CLIENTS_A_CORE * cores, 20);
     }
-    pause(LASTS, interrupt)?;
+    wait(LASTS, interrupt)?;
     let end = boot_ns();
     let is_drowned = |bed: &&Bed| {
         let requests = bed.clients.requests();
@@ -88,13 +75,4 @@ pub(crate) fn play(
         }
     }
     Ok(seen)
-}
-
-fn pause(span: Duration, interrupt: &Interrupt) -> Result<()> {
-    let begun = Instant::now();
-    while begun.elapsed() < span {
-        interrupt.check()?;
-        thread::sleep(STEP);
-    }
-    Ok(())
 }

@@ -145,7 +145,7 @@ pub(crate) fn fail_upstream(upstream: &Patient, episode: &Episode) -> Result<()>
     upstream.fall_ill("errors", &serde_json::json!({ "ratio": ratio }))
 }
 
-fn wait(length: Duration, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn wait(length: Duration, interrupt: &Interrupt) -> Result<()> {
     let until = Instant::now() + length;
     while Instant::now() < until {
         interrupt.check()?;

@@ -191,8 +191,9 @@ impl Agent {
         self.child.id()
     }
 
-    /// What happens meanwhile it sees all at once, however slowly this machine lets it happen.
-    pub(crate) fn sees_at_once<T>(&self, happens: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// What happens while it is stopped it sees all at once, however slowly this machine lets it happen;
+    /// and to others it hangs meanwhile.
+    pub(crate) fn while_stopped<T>(&self, happens: impl FnOnce() -> Result<T>) -> Result<T> {
         let pid = Pid::from_raw(self.pid().cast_signed());
         kill(pid, Signal::SIGSTOP)?;
         let came_to = happens();

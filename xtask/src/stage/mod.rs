@@ -44,8 +44,13 @@ impl Programs {
             let unread = || format!("cannot read {}", program.display());
             sum.update(fs::read(program).with_context(unread)?);
         }
-        Ok(sum.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+        Ok(short(sum))
     }
+}
+
+/// The first digits of a sum: enough to tell builds apart.
+pub(crate) fn short(sum: Sha256) -> String {
+    sum.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Set by SIGINT and SIGTERM, so that a break still clears the stage.

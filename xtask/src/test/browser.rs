@@ -9,10 +9,6 @@ mod devtools;
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use serde_json::{Value, json};
 
 use self::{
@@ -170,12 +166,6 @@ impl<'a> Stage<'a> {
         );
         self.browser.evaluate(&told).map(|_| ())
     }
-
-    /// The agent is stopped, or goes on.
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.agent.pid())?);
-        kill(pid, signal).context("cannot signal the agent")
-    }
 }
 
 /// The words of a state in the first row, and what the timeline says.
@@ -216,10 +206,11 @@ fn silence_is_told(stage: &mut Stage<'_>) -> Result<()> {
         format!("document.getElementById('connection').textContent.startsWith('{word}')")
     };
     stage.is("the agent answers", &says("live"))?;
-    stage.signal(Signal::SIGSTOP)?;
     let gone = says("no answer since ");
-    stage.browser.until("the page says that the agent hangs", SILENCE_SHOWN, &gone)?;
-    stage.signal(Signal::SIGCONT)?;
+    let Stage { agent, browser, .. } = stage;
+    agent.while_stopped(|| {
+        browser.until("the page says that the agent hangs", SILENCE_SHOWN, &gone)
+    })?;
     stage.is("and that it is back", &says("live"))
 }
 

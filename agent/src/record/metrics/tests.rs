@@ -144,19 +144,22 @@ fn the_exposition_is_clean_and_complete() {
     }
 }
 
+fn load() -> Load {
+    Load {
+        at: Moment::default(),
+        window: Duration::from_secs(10),
+        responses_per_second: Some(3.0),
+        ratio_5xx: Some(0.5),
+        throttled_ratio: Some(0.1),
+    }
+}
+
 #[test]
 fn a_target_takes_its_series_with_it() {
     let metrics = busy();
     for target in ["gone", "unseen"] {
         metrics.target_verdict(&named("gone"), &FeatureVector::default(), &decision());
-        let load = Load {
-            at: Moment::default(),
-            window: Duration::from_secs(10),
-            responses_per_second: Some(3.0),
-            ratio_5xx: Some(0.5),
-            throttled_ratio: Some(0.1),
-        };
-        metrics.target_load(&named("gone"), Some(&load));
+        metrics.target_load(&named("gone"), Some(&load()));
         metrics.target_responses(&named("gone"), &[1; 5]);
         metrics.target_state(&named("gone"), TargetState::Exhausted);
         assert_eq!(of_target(&lint(&metrics.render().unwrap()), "gone"), 5 + COUNT + 1 + 3 + 6);
@@ -172,14 +175,7 @@ fn a_target_takes_its_series_with_it() {
 fn a_target_whose_process_has_ended_has_no_load_and_no_verdict() {
     let metrics = busy();
     let web = named("web");
-    let load = Load {
-        at: Moment::default(),
-        window: Duration::from_secs(10),
-        responses_per_second: Some(3.0),
-        ratio_5xx: Some(0.5),
-        throttled_ratio: Some(0.1),
-    };
-    metrics.target_load(&web, Some(&load));
+    metrics.target_load(&web, Some(&load()));
     let before = of_target(&lint(&metrics.render().unwrap()), "web");
     metrics.target_absent(&web);
     let samples = lint(&metrics.render().unwrap());
