@@ -61,6 +61,16 @@ pub struct Counters {
     pub retransmits: u64,
     /// Processes killed by the OOM killer.
     pub oom_kills: u64,
+    /// Those of the target's 5xx responses that were 502, 503 or 504: "somebody behind me", or "not
+    /// now".
+    pub unavailable: u64,
+    /// HTTP/1.x requests that the target sent as a client.
+    pub upstream_requests: u64,
+    /// HTTP/1.x responses of any class but 1xx that the target received as a client.
+    pub upstream_responses: u64,
+    /// Attempts of the target to connect to others that were refused, and repeated SYNs of such
+    /// attempts.
+    pub connects_failed: u64,
 }
 
 impl Counters {
@@ -76,6 +86,10 @@ impl Counters {
         self.resets_sent = self.resets_sent.wrapping_add(other.resets_sent);
         self.retransmits = self.retransmits.wrapping_add(other.retransmits);
         self.oom_kills = self.oom_kills.wrapping_add(other.oom_kills);
+        self.unavailable = self.unavailable.wrapping_add(other.unavailable);
+        self.upstream_requests = self.upstream_requests.wrapping_add(other.upstream_requests);
+        self.upstream_responses = self.upstream_responses.wrapping_add(other.upstream_responses);
+        self.connects_failed = self.connects_failed.wrapping_add(other.connects_failed);
         self
     }
 }
@@ -192,7 +206,7 @@ impl Offsets {
 
 const _: () = {
     assert!(size_of::<Key>() == 16);
-    assert!(size_of::<Counters>() == 88);
+    assert!(size_of::<Counters>() == 120);
     assert!(size_of::<Throttling>() == 24);
     assert!(size_of::<Wakeup>() == 24);
     assert!(size_of::<Offsets>() == 18 * 4);

@@ -145,6 +145,17 @@ impl Cgroups {
 /// A longer grace would hold the loop's memory of a remedy for too long.
 const MAX_GRACE: Duration = Duration::from_secs(600);
 
+/// Where an app is asked how it is, if its owner or its container's own probe says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthProbe {
+    /// The port, at the target's address.
+    pub port: u16,
+    /// Over TLS; the certificate is not verified, as the kubelet does not.
+    pub tls: bool,
+    /// The path, with an optional query.
+    pub path: String,
+}
+
 /// Everything the agent knows of one target before it looks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {

@@ -180,6 +180,7 @@ fn reading(counts: [u64; 20]) -> KernelReading {
             resets_sent: counts[8],
             retransmits: counts[9],
             oom_kills: counts[10],
+            ..Counters::default()
         },
         throttling: Throttling {
             periods: counts[11],

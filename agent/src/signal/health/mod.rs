@@ -6,7 +6,7 @@
 //! Two of those names are nobody's illness: [`HealthError::NotFound`] (the app has no such
 //! endpoint: watch it through the kernel alone) and the agent's own trouble, which
 //! [`HealthError::is_failure`] tells apart.
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -25,7 +25,7 @@ mod tests;
 
 pub use client::{BODY_LIMIT, Endpoint, InvalidEndpoint, Responses, Transport};
 pub(crate) use client::{Connection, count, read};
-pub use parse::{Fault, Field, Health, NotJson, Status};
+pub use parse::{Component, Fault, Field, Health, NotJson, Says};
 
 /// Connecting, asking and reading the whole answer may take this long.
 pub const BUDGET: Duration = Duration::from_secs(1);
@@ -41,8 +41,86 @@ pub struct Poll {
     pub latency: Duration,
     /// The responses that it drew from the target, to be subtracted from the kernel's counts.
     pub responses: Responses,
+    /// The path that was asked.
+    pub path: Arc<str>,
     /// The reading.
     pub result: Result<Health, HealthError>,
+}
+
+/// What a poll came to, as metrics, logs and pages call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Heard {
+    /// The app says that it is well.
+    Well,
+    /// It serves, and warns.
+    Warns,
+    /// It says that it is ill itself.
+    Ill,
+    /// It blames a dependency.
+    Blames,
+    /// It starts, drains or is in maintenance.
+    NotNow,
+    /// It answered something that cannot be read: no evidence of anything.
+    Unreadable,
+    /// It did not answer.
+    Silent,
+    /// The agent could not ask.
+    NotAsked,
+}
+
+impl Heard {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Well,
+        Self::Warns,
+        Self::Ill,
+        Self::Blames,
+        Self::NotNow,
+        Self::Unreadable,
+        Self::Silent,
+        Self::NotAsked,
+    ];
+
+    /// The name in metrics, JSON and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::Warns => "warns",
+            Self::Ill => "ill",
+            Self::Blames => "blames_dependency",
+            Self::NotNow => "not_now",
+            Self::Unreadable => "unreadable",
+            Self::Silent => "silent",
+            Self::NotAsked => "not_asked",
+        }
+    }
+}
+
+impl Poll {
+    /// What it came to.
+    #[must_use]
+    pub const fn heard(&self) -> Heard {
+        match &self.result {
+            Ok(health) => match &health.says {
+                Says::Well => Heard::Well,
+                Says::Warns => Heard::Warns,
+                Says::Ill => Heard::Ill,
+                Says::Blames(_) => Heard::Blames,
+                Says::NotNow => Heard::NotNow,
+            },
+            Err(HealthError::Transport(Transport::Agent(_))) => Heard::NotAsked,
+            Err(error) if error.is_silence() => Heard::Silent,
+            Err(_) => Heard::Unreadable,
+        }
+    }
+
+    /// A poll that took no time and drew nothing, for tests.
+    #[cfg(test)]
+    pub(crate) fn for_tests(at: Moment, result: Result<Health, HealthError>) -> Self {
+        let path = "/health".into();
+        Self { at, latency: Duration::ZERO, responses: [0; 5], path, result }
+    }
 }
 
 /// Why a poll has no reading.
@@ -87,11 +165,20 @@ impl HealthError {
         }
     }
 
-    /// Whether it speaks against the target. An app without the endpoint is not ill, and the
-    /// agent's own trouble says nothing of the app.
+    /// Whether the target gave no answer at all, as opposed to one that cannot be read. The
+    /// agent's own trouble is neither.
     #[must_use]
-    pub const fn is_failure(self) -> bool {
-        !matches!(self, Self::NotFound(_) | Self::Transport(Transport::Agent(_)))
+    pub const fn is_silence(self) -> bool {
+        matches!(
+            self,
+            Self::Transport(
+                Transport::Timeout
+                    | Transport::ConnectRefused
+                    | Transport::ConnectFailed(_)
+                    | Transport::Reset
+                    | Transport::Closed
+            )
+        )
     }
 }
 
@@ -136,7 +223,8 @@ impl App {
         let result = timeout(BUDGET, self.ask(&mut responses)).await;
         let latency = begun.elapsed();
         let result = result.unwrap_or_else(|_| Err(overdue(latency).into()));
-        Poll { at: now, latency, responses, result }
+        let path = "/health".into();
+        Poll { at: now, latency, responses, path, result }
     }
 
     async fn ask(&mut self, responses: &mut Responses) -> Result<Health, HealthError> {

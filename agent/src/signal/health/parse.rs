@@ -20,10 +20,12 @@ const MAX_ERRORS: f64 = 1e9;
 const MAX_UPTIME: f64 = 10.0 * 365.25 * 86_400.0;
 
 /// What an app says of itself. `None` is "did not say": the schema names each column's fallback.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Health {
     /// Its own verdict.
-    pub status: Option<Status>,
+    pub says: Says,
+    /// The first field that was left out because it cannot mean what it says.
+    pub left_out: Option<(Field, Fault)>,
     /// CPU in % of the limit, 0–100.
     pub cpu_usage: Option<f32>,
     /// Memory in % of the limit, 0–100.
@@ -34,18 +36,43 @@ pub struct Health {
     pub uptime: Option<f64>,
 }
 
-/// The verdict in the `status` field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// `healthy`
-    Healthy,
-    /// `degraded`
-    Degraded,
-    /// `critical`
-    Critical,
-    /// Any other word.
-    Other,
+/// An app's verdict on itself, from the HTTP status and the body together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Says {
+    /// It is well.
+    #[default]
+    Well,
+    /// It serves, and something is not as it should be (`degraded`, `warn`, `OUT_OF_BAND`).
+    Warns,
+    /// It is ill itself.
+    Ill,
+    /// Something that it depends on is ill: the first such component by name.
+    Blames(Component),
+    /// It does not serve now, and means it: it starts, drains, or is in maintenance (a plain 503,
+    /// `OUT_OF_SERVICE`, `shutting_down`).
+    NotNow,
+}
+
+/// The name of a component that a health report blames: at most 64 printable ASCII characters,
+/// others replaced by `?`, since the target writes it and people read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component(Box<str>);
+
+impl Component {
+    const MAX: usize = 64;
+
+    /// Takes a name as the target wrote it.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+        Self(name.chars().take(Self::MAX).map(printable).collect())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A field of the body that Paramedic reads.
@@ -168,7 +195,8 @@ impl Object {
             return Err(HealthError::BadField { field, fault: Fault::Repeated });
         }
         Ok(Health {
-            status: self.field(Field::Status, status)?,
+            says: self.field(Field::Status, status)?.unwrap_or_default(),
+            left_out: None,
             cpu_usage: self.field(Field::CpuUsage, percentage)?,
             memory_usage: self.field(Field::MemoryUsage, percentage)?,
             error_count: self.field(Field::ErrorCount, count)?,
@@ -190,15 +218,9 @@ impl Object {
     }
 }
 
-fn status(value: &Value) -> Result<Status, Fault> {
+fn status(value: &Value) -> Result<Says, Fault> {
     let word = value.as_str().ok_or(Fault::WrongType)?;
-    let known = [
-        ("healthy", Status::Healthy),
-        ("degraded", Status::Degraded),
-        ("critical", Status::Critical),
-    ];
-    let found = known.into_iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
-    Ok(found.map_or(Status::Other, |(_, status)| status))
+    Ok(if word.eq_ignore_ascii_case("degraded") { Says::Warns } else { Says::Well })
 }
 
 fn percentage(value: &Value) -> Result<f32, Fault> {
@@ -265,7 +287,8 @@ mod tests {
         let body = br#" {"status":"degraded","cpu_usage":85,"memory_usage":40.5,"error_count":7,
             "uptime":12.25,"version":{"of":["anything",1e400]}}"#;
         let health = Health {
-            status: Some(Status::Degraded),
+            says: Says::Warns,
+            left_out: None,
             cpu_usage: Some(85.0),
             memory_usage: Some(40.5),
             error_count: Some(7),
@@ -279,23 +302,6 @@ mod tests {
         assert_eq!(parse(b"{}"), Ok(Health::default()));
         assert_eq!(parse(br#"{"cpu_usage":null,"status":null}"#), Ok(Health::default()));
         assert_eq!(parse(br#"{"CPU_USAGE":3}"#), Ok(Health::default()));
-    }
-
-    #[test]
-    fn status_is_one_of_three_words_or_other() {
-        for (word, status) in [
-            ("healthy", Status::Healthy),
-            ("Critical", Status::Critical),
-            ("UP", Status::Other),
-            ("", Status::Other),
-        ] {
-            let body = format!(r#"{{"status":"{word}"}}"#);
-            assert_eq!(parse(body.as_bytes()).unwrap().status, Some(status), "{word}");
-        }
-        for value in ["true", "1", "{}", "[\"healthy\"]"] {
-            let body = format!(r#"{{"status":{value}}}"#);
-            assert_eq!(parse(body.as_bytes()), bad(Field::Status, Fault::WrongType), "{value}");
-        }
     }
 
     #[test]
