@@ -18,7 +18,7 @@ use paramedic::{
     features::schema::COUNT,
     moment::Moment,
     signal::kernel::{Kernel, Options},
-    target::{Cgroups, Rung, Target, TargetId, procfs::Tree},
+    target::{Allowance, Cgroups, Rung, Target, TargetId, procfs::Tree},
 };
 use serde_json::{Value, json};
 
@@ -191,7 +191,10 @@ async fn measure_wakeups() -> Result<Value> {
         ceiling: Rung::Observe,
         address: Some(address),
         host: address.to_string(),
-        health_path: "/health".to_owned(),
+        tls: false,
+        health: None,
+        patience: Allowance::default(),
+        warm_up: Allowance::default(),
         heal_path: "/heal".to_owned(),
         min_confidence: 1.0,
         cgroups,

@@ -37,7 +37,7 @@ use crate::{
 /// A pod consents by the label `paramedic.dev/heal`, whose value is the strongest remedy that its
 /// owner permits: `observe`, `soft` (POST /heal), `restart` (in place) or `evict`. A pod without the
 /// label is never touched or looked at. Annotations say more where the defaults do not fit:
-/// `paramedic.dev/port`, `/health-path`, `/heal-path` and `/min-confidence`.
+/// `paramedic.dev/port`, `/health-path`, `/heal-path`, `/min-confidence`, `/patience` and `/warm-up`.
 ///
 /// Hard remedies (restart, evict) ask the cluster first: whether the workload is at rest, whether
 /// its disruption budget permits it, and for the workload's lock. The annotation
@@ -87,6 +87,15 @@ pub(super) struct NodeAgent {
     /// seconds. The default is longer than the window that the verdict rests on.
     #[arg(long, env = "PARAMEDIC_VERIFY_WINDOW", default_value_t = 15.0, value_name = "SECONDS")]
     verify_window: f64,
+    /// How long an app may fail to answer before that is held against it, in seconds; longer where
+    /// its liveness probe grants more (periodSeconds times failureThreshold), and as its annotation
+    /// `paramedic.dev/patience` says.
+    #[arg(long, env = "PARAMEDIC_PATIENCE", default_value_t = 10.0, value_name = "SECONDS")]
+    patience: f64,
+    /// How long a new instance may take until it answers well, in seconds; longer where its startup
+    /// probe grants more, and as its annotation `paramedic.dev/warm-up` says.
+    #[arg(long, env = "PARAMEDIC_WARM_UP", default_value_t = 60.0, value_name = "SECONDS")]
+    warm_up: f64,
     /// An ONNX classifier to decide with, instead of the one built in.
     #[arg(long, env = "PARAMEDIC_MODEL", value_name = "FILE")]
     model: Option<PathBuf>,
@@ -203,6 +212,8 @@ impl NodeAgent {
             tick: mistakes.seconds("interval", self.interval, 0.5, 5.0),
             verify_window: mistakes.seconds("verify-window", self.verify_window, 1.0, 600.0),
         };
+        let patience = mistakes.seconds("patience", self.patience, 1.0, 3600.0);
+        let warm_up = mistakes.seconds("warm-up", self.warm_up, 0.0, 3600.0);
         let docker = match self.runtime {
             Runtime::Docker => {
                 let engine = self.docker.engine(&mut mistakes);
@@ -236,6 +247,8 @@ impl NodeAgent {
                 rules_may_restart: self.rules_may_restart,
                 node_budget: self.node_budget,
                 dry_run: self.dry_run,
+                patience,
+                warm_up,
                 ..Policy::default()
             },
             pace,

@@ -94,9 +94,20 @@ fn story(view: &Value) -> String {
     if view["exhausted"] == true {
         lines.push("  exhausted   every permitted remedy was tried: people must look".to_owned());
     }
+    if let Some(health) = view["health"].as_object() {
+        let said = |field: &str| health[field].as_str().unwrap_or("-");
+        let (path, result, reason) = (said("path"), said("result"), said("reason"));
+        lines.push(format!("  health      {result}: {reason} (GET {path})"));
+    }
+    if view["blind"].is_string() {
+        lines.push(format!("  not seen    {}", text("blind")));
+    }
     lines.push("  seen".to_owned());
     for (name, value) in view["features"].as_object().into_iter().flatten() {
-        lines.push(format!("    {name:<22} {:.3}", value.as_f64().unwrap_or_default()));
+        lines.push(match value.as_f64() {
+            Some(value) => format!("    {name:<22} {value:.3}"),
+            None => format!("    {name:<22} not seen"),
+        });
     }
     lines.join("\n") + "\n"
 }

@@ -219,7 +219,7 @@ impl<W: Write> Printer<'_, W> {
             // What was recorded is the story itself, unless something else is tried.
             Seen::Row { news: false, .. } | Seen::Recorded(_) => return Ok(()),
             Seen::Row { row, decision, .. } => {
-                let reasons = top_reasons(row, &decision.shares, 3);
+                let reasons = top_reasons(row, decision.action, &decision.shares, 3);
                 format!("verdict {}: {reasons}", verdict(decision))
             }
             Seen::Remedy(intent) => format!("REMEDY {}", self.remedy(intent)),
@@ -238,7 +238,7 @@ impl<W: Write> Printer<'_, W> {
     /// A remedy, with the exact reasons.
     fn remedy(&self, intent: &Intent) -> String {
         let shares = self.brain.explain(&intent.row, intent.decision.action);
-        let reasons = top_reasons(&intent.row, &shares, 3);
+        let reasons = top_reasons(&intent.row, intent.decision.action, &shares, 3);
         format!("{} ({}): {reasons}", intent.rung.name(), verdict(&intent.decision))
     }
 

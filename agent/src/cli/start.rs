@@ -113,6 +113,8 @@ fn begin_trace(place: Place, config: &Config, brain: &Brain) -> anyhow::Result<T
         rules_may_restart: policy.rules_may_restart,
         node_budget: policy.node_budget,
         tick_ns: nanos(config.pace.tick),
+        patience_ns: Some(nanos(policy.patience)),
+        warm_up_ns: Some(nanos(policy.warm_up)),
         verify_window_ns: nanos(config.pace.verify_window),
         model: brain.sha256().map(str::to_owned),
     };

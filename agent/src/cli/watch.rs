@@ -59,9 +59,10 @@ pub(super) struct Watch {
     /// From SIGTERM to SIGKILL, in seconds; a container has a time of its own.
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     grace: f64,
-    /// Path of the health endpoint.
-    #[arg(long, default_value = "/health", value_name = "PATH")]
-    health_path: String,
+    /// Path of the health endpoint [default: the first that answers of /health, /healthz, /livez,
+    /// /actuator/health and others; docs/health.md has the list].
+    #[arg(long, value_name = "PATH")]
+    health_path: Option<String>,
     /// Path of the soft remedy.
     #[arg(long, default_value = "/heal", value_name = "PATH")]
     heal_path: String,
@@ -74,6 +75,13 @@ pub(super) struct Watch {
     /// From a remedy to the verdict on it, in seconds.
     #[arg(long, default_value_t = 15.0, value_name = "SECONDS")]
     verify_window: f64,
+    /// How long the service may fail to answer before that is held against it, in seconds. Longer
+    /// than its longest pause (garbage collection, a backup).
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    patience: f64,
+    /// How long a new instance may take until it answers well, in seconds.
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
+    warm_up: f64,
     /// An ONNX classifier to decide with, instead of the one built in.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -123,11 +131,14 @@ impl Watch {
             verify_window: mistakes.seconds("verify-window", self.verify_window, 1.0, 3600.0),
         };
         let grace = mistakes.seconds("grace", self.grace, 0.0, 600.0);
+        let patience = mistakes.seconds("patience", self.patience, 1.0, 3600.0);
+        let warm_up = mistakes.seconds("warm-up", self.warm_up, 0.0, 3600.0);
         if !(0.5..=1.0).contains(&self.min_confidence) {
             let given = self.min_confidence;
             mistakes.add(format!("--min-confidence must be from 0.5 to 1, not {given}"));
         }
-        for (name, path) in [("health-path", &self.health_path), ("heal-path", &self.heal_path)] {
+        let paths = [("health-path", self.health_path.as_ref()), ("heal-path", Some(&self.heal_path))];
+        for (name, path) in paths.into_iter().filter_map(|(name, path)| Some((name, path?))) {
             if !path.starts_with('/') {
                 mistakes.add(format!("--{name} must begin with /, not {path:?}"));
             }
@@ -167,6 +178,8 @@ impl Watch {
                 max_action: ceiling,
                 rules_may_restart: self.rules_may_restart,
                 dry_run: self.dry_run,
+                patience,
+                warm_up,
                 ..Policy::default()
             },
             pace,
@@ -181,7 +194,8 @@ impl Watch {
             url: url.url.clone(),
             port: url.port,
             addresses: url.addresses.clone(),
-            host: url.url.trim_start_matches("http://").to_owned(),
+            tls: url.tls,
+            host: url.host().to_owned(),
             ceiling,
             health_path: self.health_path.clone(),
             heal_path: self.heal_path.clone(),

@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use serde::{Serialize, Serializer};
 
+use super::Action;
 use crate::features::schema::{COUNT, Feature, FeatureVector};
 
 /// One column that speaks for the action.
@@ -43,13 +44,23 @@ pub struct Reasons {
 }
 
 /// The `n` columns with the largest shares in favour of the action, strongest first; fewer where
-/// fewer speak for it. A column that speaks against it is never among them.
+/// fewer speak for it. A column that speaks against it is never among them; nor, for a remedy, one
+/// whose value is that of a healthy service: the forest weighs that too, but it is no reason that a
+/// person would understand.
 #[must_use]
-pub fn top_reasons(row: &FeatureVector, shares: &[f32; COUNT], n: usize) -> Reasons {
+pub fn top_reasons(
+    row: &FeatureVector,
+    action: Action,
+    shares: &[f32; COUNT],
+    n: usize,
+) -> Reasons {
+    let counts = |feature: Feature| {
+        action == Action::NoAction || !feature.is_neutral(row[feature])
+    };
     let mut all = Feature::ALL.map(|feature| Reason {
         feature,
         value: row[feature],
-        share: shares[feature as usize],
+        share: if counts(feature) { shares[feature as usize] } else { 0.0 },
     });
     // Stable, so that equals stand in the order of the schema.
     insertion_sort(&mut all);
@@ -122,18 +133,18 @@ mod tests {
     #[test]
     fn the_strongest_in_favour_come_first() {
         let (row, shares) = example();
-        let reasons = top_reasons(&row, &shares, 9);
+        let reasons = top_reasons(&row, Action::NoAction, &shares, 9);
         let features: Vec<_> = reasons.iter().map(|r| r.feature).collect();
         assert_eq!(features, [Http5xxRatio, ErrorCount, Http5xxRate, HealthLatency]);
-        assert_eq!(top_reasons(&row, &shares, 2).len(), 2);
-        assert!(top_reasons(&row, &[f32::NAN; COUNT], 3).is_empty());
-        assert!(top_reasons(&row, &[0.0; COUNT], 3).is_empty());
+        assert_eq!(top_reasons(&row, Action::NoAction, &shares, 2).len(), 2);
+        assert!(top_reasons(&row, Action::NoAction, &[f32::NAN; COUNT], 3).is_empty());
+        assert!(top_reasons(&row, Action::NoAction, &[0.0; COUNT], 3).is_empty());
     }
 
     #[test]
     fn reasons_are_readable() {
         let (row, shares) = example();
-        let text = top_reasons(&row, &shares, 4).to_string();
+        let text = top_reasons(&row, Action::NoAction, &shares, 4).to_string();
         assert_eq!(
             text,
             "http_5xx_ratio=0.52 (+0.31), error_count=8 (+0.12), http_5xx_rate=1.30 (+0.12), \
@@ -144,7 +155,7 @@ mod tests {
     #[test]
     fn reasons_become_json() {
         let (row, shares) = example();
-        let json = serde_json::to_value(top_reasons(&row, &shares, 1)).unwrap();
+        let json = serde_json::to_value(top_reasons(&row, Action::NoAction, &shares, 1)).unwrap();
         assert_eq!(json[0]["feature"], "http_5xx_ratio");
         assert_eq!(json.as_array().unwrap().len(), 1);
         assert!((json[0]["share"].as_f64().unwrap() - 0.31).abs() < 1e-6);

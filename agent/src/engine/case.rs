@@ -5,12 +5,17 @@ use super::pace::TargetPace;
 use crate::{
     decide::{Action, Decision},
     features::{
-        Causes, FeatureVector, Load, Notable, Window,
+        Blind, Causes, FailsSinceStart, FeatureVector, Load, Notable, Sight, Window,
         load::{FRESH, HELD},
     },
-    guard::{Clearance, Evidence, History, Look, NodeState, Policy, Question, Refusal},
+    guard::{
+        Clearance, Evidence, History, Look, Memories, NodeState, Policy, Question, Refusal, Symptom,
+    },
     moment::Moment,
-    signal::sample::{Sample, Trigger},
+    signal::{
+        health::Word,
+        sample::{Sample, Trigger},
+    },
     target::{Rung, Target},
     verify::{Finding, Outcome, Verification},
 };
@@ -93,6 +98,18 @@ pub struct Case {
     pub refused: Option<Refusal>,
     /// What stands out and is left alone.
     pub left_alone: Option<Notable>,
+    /// What the last poll came to.
+    pub health: Option<Word>,
+    /// Why the kernel does not see its traffic, as far as that was told.
+    pub blind: Option<Blind>,
+    /// What the host showed at the last look that confirmed.
+    futile: Option<Box<str>>,
+    /// Whether this instance began while the agent was watching.
+    watched_from_start: bool,
+    /// What the present treatment is given against.
+    symptom: Symptom,
+    /// By what its past treatments are remembered.
+    workload: String,
     pub(super) window: Window,
     pub(super) evidence: Evidence,
     pub(super) pace: TargetPace,
@@ -122,8 +139,9 @@ pub struct Case {
 }
 
 impl Case {
-    pub(crate) fn new(target: Target) -> Self {
+    pub(crate) fn new(target: Target, watched_from_start: bool) -> Self {
         Self {
+            workload: target.workload(),
             target,
             state: State::Watching,
             decision: None,
@@ -133,6 +151,11 @@ impl Case {
             history: History::default(),
             refused: None,
             left_alone: None,
+            health: None,
+            blind: None,
+            futile: None,
+            watched_from_start,
+            symptom: Symptom::Errors,
             window: Window::new(),
             evidence: Evidence::default(),
             pace: TargetPace::default(),
@@ -161,6 +184,10 @@ impl Case {
         // A look that is under way is at the old instance: its answer will be dropped.
         self.looking = false;
         self.window = Window::new();
+        self.health = None;
+        self.blind = None;
+        self.futile = None;
+        self.watched_from_start = true;
         self.evidence.clear();
         self.confirms = 0;
         self.pace = TargetPace::default();
@@ -281,27 +308,27 @@ impl Case {
         self.history.seen(well, now, policy);
     }
 
-    /// Whether the instance has shown that it serves: by responding to a poll, if only with a 404,
-    /// or by responses to others that the kernel saw.
+    /// Whether the instance has shown that it serves: by answering a poll, or others as the kernel
+    /// saw, with anything but a 5xx.
     pub(super) fn is_ready(&self) -> bool {
         let unheard = self.target.address.is_none() && self.kubelet_ready.is_none();
-        self.window.has_responded()
-            || unheard
-            || self.kubelet_ready == Some(true)
-            || self.window.responses().0 > 0
+        self.window.has_served() || unheard || self.kubelet_ready == Some(true)
     }
 
     /// Whether anything tells that it is well, as opposed to nothing telling that it is ill.
     fn is_alive(&self) -> bool {
-        self.window.is_answering() || self.window.responses().0 > 0
+        self.window.speaks_well() || self.window.good_responses() > 0
     }
 
     pub(super) fn question<'a>(
         &'a self,
         decision: &'a Decision,
         node: &'a NodeState,
+        memories: &'a Memories,
+        policy: &Policy,
         now: Moment,
     ) -> Question<'a> {
+        let symptom = self.seen_symptom();
         Question {
             now,
             decision,
@@ -313,10 +340,71 @@ impl Case {
             min_confidence: self.target.min_confidence,
             started: self.target.started,
             ready: self.is_ready(),
+            patience: self.target.patience.or(policy.patience),
+            warm_up: self.target.warm_up.or(policy.warm_up),
+            excuse: self.window.excuse(),
+            symptom,
+            ill_since: self.history.ill_since().unwrap_or(now),
+            memory: memories.of(&self.workload),
+            fails_since_start: self.fails_since_start(symptom),
+            futile: self.futile.as_deref(),
             evidence: &self.evidence,
             history: &self.history,
             node,
         }
+    }
+
+    /// The form of what is seen now.
+    pub(super) fn seen_symptom(&self) -> Symptom {
+        Symptom::of(&self.causes(), self.window.heard())
+    }
+
+    /// Of an instance that the agent did not see begin, errors at the beginning of what it saw say
+    /// nothing; and of one that can be neither asked nor seen, nothing says that it never served.
+    fn fails_since_start(&self, symptom: Symptom) -> FailsSinceStart {
+        let fails = self.window.fails_since_start();
+        let shows = matches!(symptom, Symptom::Errors | Symptom::Silence | Symptom::SaysIll);
+        FailsSinceStart {
+            never_served: fails.never_served && shows && !self.is_ready(),
+            only_errors: fails.only_errors && self.watched_from_start,
+        }
+    }
+
+    /// Takes in what a look says of the health check; returns what is news.
+    pub(super) fn hear(&mut self, sample: &Sample) -> (Option<Word>, Option<Blind>) {
+        if sample.trigger == Trigger::Confirm {
+            self.futile.clone_from(&sample.futile);
+        }
+        let word = sample.poll.as_ref().map(crate::signal::health::Poll::word);
+        let news = match (&word, &self.health) {
+            (Some(now), Some(before)) => now.is_news(before),
+            (now, _) => now.is_some(),
+        };
+        self.health = word;
+        let blind = self.window.blind().or(self.target.tls.then_some(Blind::Tls));
+        let blind_news = blind.filter(|_| self.blind.is_none());
+        self.blind = blind.or(self.blind);
+        (self.health.clone().filter(|_| news), blind_news)
+    }
+
+    /// When it was last seen well.
+    #[must_use]
+    pub const fn well_at(&self) -> Option<Moment> {
+        self.window.well_at()
+    }
+
+    /// What is known beside the row.
+    pub(super) fn sight(&self) -> Sight {
+        Sight {
+            unavailable_rate: self.window.unavailable_rate(),
+            answers_well: self.window.good_responses() > 0,
+        }
+    }
+
+    /// Whether the kernel sees its HTTP; where not, its columns are missing and not zero.
+    #[must_use]
+    pub const fn sees_traffic(&self) -> bool {
+        self.window.sees_traffic()
     }
 
     fn causes(&self) -> Causes {
@@ -326,11 +414,21 @@ impl Case {
         causes
     }
 
-    pub(super) fn finding(&self, action: Action, rung: Rung, judged: &str) -> Finding {
+    pub(super) fn finding(
+        &self,
+        action: Action,
+        rung: Rung,
+        judged: &str,
+        policy: &Policy,
+    ) -> Finding {
         let meant = !rung.is_hard() || self.target.id.instance != judged;
+        let causes = self.causes();
+        // A pause of a few seconds is no more an illness after a remedy than before it.
+        let pauses = causes.only_failing()
+            && causes.failing_for < self.target.patience.or(policy.patience);
         Finding {
             action,
-            evidence: self.evidence.soft().is_none() && self.causes().event(),
+            evidence: self.evidence.soft().is_none() && causes.event() && !pauses,
             ready: meant && !self.absent && self.is_ready(),
             alive: self.is_alive(),
             errors: self.window.total_errors(),
@@ -339,6 +437,7 @@ impl Case {
 
     pub(super) fn begin_healing(&mut self, rung: Rung, before: Action, now: Moment) {
         let judged = self.target.id.instance.clone();
+        self.symptom = self.seen_symptom();
         self.state = State::Healing { rung, before, since: now, judged };
         self.history.treated(rung, now);
         self.evidence.clear();
@@ -381,9 +480,11 @@ impl Case {
         rung: Rung,
         before: Action,
         judged: String,
+        symptom: Symptom,
         now: Moment,
     ) -> (Verification, bool) {
         self.resumed = true;
+        self.symptom = symptom;
         let same = rung.is_hard() || self.target.id.instance == judged;
         (self.start_window(Verification::new(rung, before, now), judged, Some(incident)), same)
     }
@@ -468,6 +569,16 @@ impl Case {
             }
             _ => None,
         }
+    }
+
+    /// What the treatment that just ended was given against.
+    pub(super) const fn treated_symptom(&self) -> Symptom {
+        self.symptom
+    }
+
+    /// By what its past treatments are remembered.
+    pub(super) fn workload(&self) -> &str {
+        &self.workload
     }
 
     pub(super) const fn is_confirming(&self) -> bool {

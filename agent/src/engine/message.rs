@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use crate::{
     decide::{Action, Decision},
-    features::{FeatureVector, Notable},
-    guard::Refusal,
+    features::{Blind, FeatureVector, Notable},
+    guard::{Refusal, Symptom, Treatment},
     moment::Moment,
-    signal::sample::{Sample, Trigger},
+    signal::{
+        health::Word,
+        sample::{Sample, Trigger},
+    },
     target::{Rung, Target},
     verify::Outcome,
 };
@@ -69,6 +72,8 @@ pub enum Event {
         before: Action,
         /// The instance that was judged.
         judged: String,
+        /// What it was given against.
+        symptom: Symptom,
     },
     /// What was done to a target before, in this boot, by a former life of the agent: its
     /// cooldowns outlive that too.
@@ -81,6 +86,14 @@ pub enum Event {
         treated: Moment,
         /// How it ended, and when, if that is known.
         ended: Option<(Outcome, Moment)>,
+    },
+    /// What was done to a workload before, in this or an earlier life of the agent, and what came of
+    /// it.
+    Remembered {
+        /// The workload, by [`Target::workload`].
+        workload: String,
+        /// What was done.
+        treatment: Treatment,
     },
     /// Time passed.
     Tick,
@@ -127,6 +140,10 @@ pub struct Intent {
     pub row: FeatureVector,
     /// The incident whose remedy did not help, if this one climbs from it.
     pub climbed_from: Option<i64>,
+    /// The form of the illness.
+    pub symptom: Symptom,
+    /// What the last poll of its health came to.
+    pub health: Option<Word>,
 }
 
 /// Something worth recording.
@@ -141,10 +158,16 @@ pub enum Fact {
     },
     /// A row was not a number: nothing is decided on it.
     Undecided,
+    /// The health check came to something else than before.
+    Heard(Word),
+    /// The kernel does not see the target's traffic. Told once an instance.
+    Blind(Blind),
     /// Something stands out, and calls for no heal. Told once until it changes.
     LeftAlone {
         /// What stands out.
         notable: Notable,
+        /// What shows it.
+        shown_by: &'static str,
         /// Its value.
         value: f32,
         /// Confidence in `no_action`.
@@ -169,6 +192,8 @@ pub enum Fact {
         incident: Option<i64>,
         /// The remedy.
         rung: Rung,
+        /// What it was given against.
+        symptom: Symptom,
         /// How it ended.
         outcome: Outcome,
         /// Time since the remedy was given.

@@ -17,7 +17,9 @@ use pace::{AskPace, NodePace};
 use crate::{
     decide::{Action, Brain, Decision, Source},
     features::Notable,
-    guard::{self, Denial, Gate, NodeState, Policy, Refusal, Why},
+    guard::{
+        self, Denial, Gate, Memories, NodeState, Policy, Refusal, Symptom, Treatment, Why,
+    },
     moment::Moment,
     signal::sample::{Sample, Trigger},
     target::{Rung, Target},
@@ -46,6 +48,10 @@ pub struct Engine {
     policy: Policy,
     pace: Pace,
     node: NodeState,
+    /// What was done before to the workloads, and whether it helped.
+    memories: Memories,
+    /// When the first event came: what began later was watched from its beginning.
+    began: Option<Moment>,
     looks: NodePace,
     asks: AskPace,
     /// Where the next round of looks begins, so that a spent budget is not always the last ones'.
@@ -66,6 +72,8 @@ impl Engine {
             policy,
             pace,
             node: NodeState { journal_writable: true, ..NodeState::default() },
+            memories: Memories::default(),
+            began: None,
             looks: NodePace::default(),
             asks: AskPace::default(),
             round: 0,
@@ -117,6 +125,8 @@ impl Engine {
 
     /// Takes in one event. `hour` is the hour of the day, UTC. Commands are appended to `out`.
     pub fn handle(&mut self, now: Moment, hour: u8, event: Event, out: &mut Vec<Command>) {
+        self.began.get_or_insert(now);
+        let from = out.len();
         match event {
             Event::Added(index, target) => self.added(index, *target, now),
             Event::Changed(index, target) => self.changed(index, *target, now, out),
@@ -133,15 +143,29 @@ impl Engine {
             Event::Treated { index, incident, result } => {
                 self.treated(index, incident, result, now, out);
             }
-            Event::Recovered { index, incident, rung, before, judged } => {
-                self.recovered(index, (incident, rung, before, judged), now, out);
+            Event::Recovered { index, incident, rung, before, judged, symptom } => {
+                self.recovered(index, (incident, rung, before, judged, symptom), now, out);
             }
+            Event::Remembered { workload, treatment } => self.memories.push(&workload, treatment),
             Event::Recalled { index, rung, treated, ended } => {
                 self.recalled(index, rung, treated, ended);
             }
             Event::Tick => {}
         }
         self.look_where_due(now, out);
+        self.remember(&out[from..], now);
+    }
+
+    /// What came of the treatments that have just ended.
+    fn remember(&mut self, told: &[Command], now: Moment) {
+        for command in told {
+            let Command::Tell(index, Fact::Concluded { rung, symptom, outcome, .. }) = command else {
+                continue;
+            };
+            let Some(case) = self.cases.get(*index).and_then(Option::as_ref) else { continue };
+            let (rung, symptom, outcome) = (*rung, *symptom, *outcome);
+            self.memories.push(case.workload(), Treatment { rung, symptom, outcome, at: now });
+        }
     }
 
     fn added(&mut self, index: Index, target: Target, now: Moment) {
@@ -149,7 +173,8 @@ impl Engine {
             self.cases.push(None);
             self.due.push(None);
         }
-        self.cases[index] = Some(Case::new(target));
+        let watched_from_start = self.began.is_some_and(|began| target.started > began);
+        self.cases[index] = Some(Case::new(target, watched_from_start));
         self.due[index] = Some(now + pace::first(self.pace.tick, index));
     }
 
@@ -310,6 +335,9 @@ impl Engine {
         }
         case.pace.looked(sample.at);
         case.window.push(sample);
+        let (word, blind) = case.hear(sample);
+        out.extend(word.map(|word| Command::Tell(index, Fact::Heard(word))));
+        out.extend(blind.map(|blind| Command::Tell(index, Fact::Blind(blind))));
         count_for_node(case, &mut self.node, now);
         let row = case.window.features(hour, case.target.started);
         case.row = row;
@@ -341,7 +369,7 @@ impl Engine {
             State::Healing { .. } => self.pace.tick,
             State::Verifying { verification, judged, .. } => {
                 let (mut verification, judged) = (verification.clone(), judged.clone());
-                let finding = case.finding(decision.action, verification.rung, &judged);
+                let finding = case.finding(decision.action, verification.rung, &judged, &self.policy);
                 let comes_back = self.policy.comes_back(case.target.is_of_runtime());
                 let outcome =
                     verification.judge(now, &finding, self.pace.verify_window, comes_back);
@@ -369,7 +397,7 @@ impl Engine {
     ) -> Duration {
         let Some(case) = self.cases[index].as_mut() else { return self.pace.tick };
         case.forget_old_answer(now);
-        let question = case.question(decision, &self.node, now);
+        let question = case.question(decision, &self.node, &self.memories, &self.policy, now);
         let Some(rung) = guard::wanted(&question, &self.policy) else {
             give_back(index, case, out);
             case.confirms = 0;
@@ -387,6 +415,8 @@ impl Engine {
                     decision: *decision,
                     row: case.row,
                     climbed_from: case.climbed_from.take(),
+                    symptom: case.seen_symptom(),
+                    health: case.health.clone(),
                 };
                 if rung.is_hard() {
                     self.node.history.hard_heal(now);
@@ -481,12 +511,12 @@ impl Engine {
     fn recovered(
         &mut self,
         index: Index,
-        (incident, rung, before, judged): (i64, Rung, Action, String),
+        (incident, rung, before, judged, symptom): (i64, Rung, Action, String, Symptom),
         now: Moment,
         out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        let (verification, same) = case.resume(incident, rung, before, judged, now);
+        let (verification, same) = case.resume(incident, rung, before, judged, symptom, now);
         if !same || rung == Rung::Evict {
             let detail = match rung {
                 Rung::Evict => "it was to be evicted, and is still there",
@@ -570,6 +600,7 @@ fn conclude(
     let fact = Fact::Concluded {
         incident,
         rung: verification.rung,
+        symptom: case.treated_symptom(),
         outcome,
         took: now.since(verification.began),
         detail,
@@ -581,12 +612,13 @@ fn conclude(
 
 /// Says once why a target that looks bad is left alone.
 fn tell_if_left_alone(index: Index, case: &mut Case, decision: &Decision, out: &mut Vec<Command>) {
-    let notable = Notable::first(&case.row);
+    let sight = case.sight();
+    let notable = Notable::first(&case.row, sight);
     if let Some(notable) = notable
         && case.left_alone != Some(notable)
     {
-        let value = case.row[notable.feature()];
-        let fact = Fact::LeftAlone { notable, value, confidence: decision.confidence };
+        let (shown_by, value) = notable.shown(&case.row, sight);
+        let fact = Fact::LeftAlone { notable, shown_by, value, confidence: decision.confidence };
         out.push(Command::Tell(index, fact));
     }
     case.left_alone = notable;
@@ -598,7 +630,7 @@ const TOGETHER: Duration = Duration::from_secs(20);
 
 /// Keeps the node's tally of polled and failing targets.
 fn count_for_node(case: &mut Case, node: &mut NodeState, now: Moment) {
-    let polled = case.window.has_answered();
+    let polled = case.window.has_responded();
     if case.window.is_failing() {
         case.failed_at = Some(now);
     } else if !polled {

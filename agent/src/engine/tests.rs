@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     autoscale::{Metric, Reading},
-    guard::Gate,
+    guard::{Gate, Symptom},
     signal::{
         cgroup::CgroupReading,
-        health::{Health, HealthError, Poll, Transport},
+        health::{Health, HealthError, Poll, Says, Transport},
         sample::KernelReading,
     },
 };
@@ -36,7 +36,8 @@ impl Patient {
 
     fn sample(&self, at: Moment, trigger: Trigger) -> Sample {
         let health = Health {
-            status: None,
+            says: Says::Well,
+            left_out: None,
             cpu_usage: Some(self.cpu),
             memory_usage: Some(20.0),
             error_count: Some(self.errors),
@@ -56,14 +57,15 @@ impl Patient {
                 },
                 own_responses: [0; 5],
                 own_resets: 0,
+                own_unavailable: 0,
             }),
             poll: Some(Poll {
-                at,
                 latency: Duration::from_millis(1),
                 responses: [0, u32::from(!self.stuck), 0, 0, 0],
-                result,
+                ..Poll::for_tests(at, result)
             }),
             usage: CgroupReading::default(),
+            futile: None,
         }
     }
 }
@@ -233,7 +235,7 @@ impl Stage {
         let (index, rung, treated) = (0, Rung::Restart, self.now);
         self.handle(0, Event::Recalled { index, rung, treated, ended: None });
         let (before, judged) = (Action::RestartService, judged.to_owned());
-        self.handle(0, Event::Recovered { index, incident: 7, rung, before, judged });
+        self.handle(0, Event::Recovered { index, incident: 7, rung, before, judged, symptom: Symptom::Errors });
     }
 
     fn ends(&self) -> Vec<(Rung, Outcome)> {

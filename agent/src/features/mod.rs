@@ -1,10 +1,13 @@
 //! Stage 2: a window of samples becomes a [`FeatureVector`] of a fixed schema.
+mod errors;
+pub mod excuse;
 pub mod load;
 pub mod notable;
 pub mod schema;
 pub mod window;
 
+pub use excuse::{Blind, Excuse};
 pub use load::Load;
-pub use notable::Notable;
+pub use notable::{Notable, Sight};
 pub use schema::{FEATURES, Feature, FeatureVector, SCHEMA_VERSION};
-pub use window::{Causes, Window};
+pub use window::{Causes, FailsSinceStart, Window};

@@ -6,13 +6,26 @@ use std::fmt;
 
 use super::schema::{Feature, FeatureVector};
 
+/// What is known beside the row.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sight {
+    /// 502, 503 and 504 per second, which the row leaves out.
+    pub unavailable_rate: f32,
+    /// Whether the kernel saw the target answer others well.
+    pub answers_well: bool,
+}
+
 /// Something that looks bad and yet calls for no heal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Notable {
     /// Throttled by its CPU quota.
     Throttled,
-    /// Connections are reset.
+    /// Connections are reset, while its own answers are well.
     Resets,
+    /// Connections are reset, and nothing was seen of its answers.
+    ResetsAlone,
+    /// It answers with 502, 503 or 504.
+    Unavailable,
     /// What it calls answers with 5xx.
     UpstreamFails,
     /// Segments are lost on the way.
@@ -28,7 +41,7 @@ pub enum Notable {
 impl Notable {
     /// The first thing that stands out, most telling first.
     #[must_use]
-    pub fn first(row: &FeatureVector) -> Option<Self> {
+    pub fn first(row: &FeatureVector, sight: Sight) -> Option<Self> {
         const LOOK_FOR: [(Notable, Feature, f32); 7] = [
             (Notable::Throttled, Feature::CpuThrottledRatio, 0.1),
             (Notable::UpstreamFails, Feature::Upstream5xxRate, 0.1),
@@ -38,23 +51,35 @@ impl Notable {
             (Notable::Retransmits, Feature::TcpRetransmitRate, 1.0),
             (Notable::Slow, Feature::HealthLatency, 0.5),
         ];
-        LOOK_FOR.into_iter().find(|(_, f, least)| row[*f] >= *least).map(|(notable, ..)| notable)
+        let first = LOOK_FOR.into_iter().find(|(_, f, least)| row[*f] >= *least);
+        match first.map(|(notable, ..)| notable) {
+            Some(Self::Throttled) => Some(Self::Throttled),
+            Some(Self::UpstreamFails) => Some(Self::UpstreamFails),
+            _ if sight.unavailable_rate >= UNAVAILABLE => Some(Self::Unavailable),
+            Some(Self::Resets) if !sight.answers_well => Some(Self::ResetsAlone),
+            other => other,
+        }
     }
 
-    /// The column that shows it.
+    /// What shows it, and its value.
     #[must_use]
-    pub const fn feature(self) -> Feature {
-        match self {
+    pub fn shown(self, row: &FeatureVector, sight: Sight) -> (&'static str, f32) {
+        let feature = match self {
             Self::Throttled => Feature::CpuThrottledRatio,
-            Self::Resets => Feature::TcpResetRate,
+            Self::Resets | Self::ResetsAlone => Feature::TcpResetRate,
             Self::UpstreamFails => Feature::Upstream5xxRate,
             Self::Retransmits => Feature::TcpRetransmitRate,
             Self::SomeErrors => Feature::Http5xxRate,
             Self::Slow => Feature::HealthLatency,
             Self::PollsFail => Feature::HealthFailures,
-        }
+            Self::Unavailable => return ("http_unavailable_rate", sight.unavailable_rate),
+        };
+        (feature.name(), row[feature])
     }
 }
+
+/// 502, 503 and 504 per second from which on they are told.
+const UNAVAILABLE: f32 = 0.1;
 
 impl fmt::Display for Notable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,11 +88,39 @@ impl fmt::Display for Notable {
             Self::Resets => {
                 "connections are reset, but its own responses are well: not its illness"
             }
+            Self::ResetsAlone => "connections are reset; none of its answers were seen",
+            Self::Unavailable => {
+                "it answers 502, 503 or 504: what is behind it fails, or it does not serve now"
+            }
             Self::UpstreamFails => "what it calls fails: no heal of this target can clear that",
             Self::Retransmits => "segments are retransmitted: the network's illness, not its own",
             Self::SomeErrors => "some responses are 5xx, too few to call for a heal",
-            Self::Slow => "slow to answer, but it answers",
+            Self::Slow => "its last answer was slow",
             Self::PollsFail => "polls of /health fail, not often enough yet",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resets_are_said_to_be_harmless_only_where_good_answers_were_seen() {
+        let mut row = FeatureVector::default();
+        row[Feature::TcpResetRate] = 3.0;
+        let sight = |answers_well| Sight { answers_well, ..Sight::default() };
+        assert_eq!(Notable::first(&row, sight(true)), Some(Notable::Resets));
+        assert_eq!(Notable::first(&row, sight(false)), Some(Notable::ResetsAlone));
+        assert!(!Notable::ResetsAlone.to_string().contains("well"));
+    }
+
+    #[test]
+    fn what_the_row_leaves_out_is_told() {
+        let sight = Sight { unavailable_rate: 4.0, answers_well: false };
+        let row = FeatureVector::default();
+        let notable = Notable::first(&row, sight).unwrap();
+        assert_eq!(notable.shown(&row, sight), ("http_unavailable_rate", 4.0));
+        assert_eq!(Notable::first(&row, Sight::default()), None);
     }
 }

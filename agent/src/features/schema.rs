@@ -36,15 +36,16 @@ pub enum Feature {
     CpuUsage,
     /// Percent of the limit, 0–100; from `/health`, else from the cgroup.
     MemoryUsage,
-    /// Errors since the last reset; from `/health`, else 5xx seen by the kernel in the window.
+    /// Errors: by how much the count in `/health` rose within the last minute, else own 5xx (not 502,
+    /// 503, 504) seen by the kernel in the window.
     ErrorCount,
     /// Seconds since the start.
     Uptime,
     /// 0–23, UTC.
     HourOfDay,
-    /// Responses of class 5xx per second.
+    /// Responses of class 5xx per second, but for 502, 503 and 504.
     Http5xxRate,
-    /// 5xx among all responses in the window, 0–1, the agent's own polls subtracted.
+    /// The same among all responses in the window, 0–1, the agent's own polls subtracted.
     Http5xxRatio,
     /// Responses of all classes per second, the agent's own polls subtracted.
     HttpRequestRate,
@@ -54,7 +55,7 @@ pub enum Feature {
     TcpRetransmitRate,
     /// Throttled among elapsed bandwidth periods in the window, 0–1.
     CpuThrottledRatio,
-    /// Consecutive failed polls of `/health`.
+    /// Consecutive polls of `/health` without an answer, or with the app's word that it is ill.
     HealthFailures,
     /// Seconds that the last poll of `/health` took.
     HealthLatency,
@@ -85,6 +86,31 @@ impl Feature {
     #[must_use]
     pub const fn name(self) -> &'static str {
         FEATURES[self as usize]
+    }
+
+    /// Whether the column counts the target's HTTP responses as the kernel sees them.
+    #[must_use]
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::Http5xxRate | Self::Http5xxRatio | Self::HttpRequestRate)
+    }
+
+    /// Whether a value like this is what a healthy service shows, or merely tells how busy or old it
+    /// is: such a column is never a reason to act.
+    #[must_use]
+    pub fn is_neutral(self, value: f32) -> bool {
+        match self {
+            Self::Uptime | Self::HourOfDay | Self::HttpRequestRate => true,
+            Self::CpuUsage | Self::MemoryUsage => value < 50.0,
+            Self::HealthLatency => value < 0.25,
+            Self::ErrorCount
+            | Self::Http5xxRate
+            | Self::Http5xxRatio
+            | Self::TcpResetRate
+            | Self::TcpRetransmitRate
+            | Self::CpuThrottledRatio
+            | Self::HealthFailures
+            | Self::Upstream5xxRate => value <= 0.0,
+        }
     }
 
     /// Whether the kernel (and not the app or the poll) is the source of the column.

@@ -6,12 +6,18 @@
 use std::time::Duration;
 
 use super::{
+    errors::Rise,
+    excuse::{Blind, Calls, Excuse},
     load::{self, Load},
     schema::{Feature, FeatureVector},
 };
 use crate::{
     moment::Moment,
-    signal::{cgroup::CgroupReading, health::Health, sample::Sample},
+    signal::{
+        cgroup::CgroupReading,
+        health::{Health, Heard, Poll, Says},
+        sample::{KernelReading, Sample},
+    },
 };
 
 /// Span of the window.
@@ -29,14 +35,29 @@ const LEVEL_MIN: Duration = Duration::from_secs(1);
 struct Point {
     at: Moment,
     responses: u64,
+    /// All 5xx, and those among them that were 502, 503 or 504: "somebody behind me", or "not now".
     responses_5xx: u64,
-    upstream_5xx: u64,
+    unavailable: u64,
+    /// What it did as a client.
+    calls: Calls,
     resets: u64,
     retransmits: u64,
     oom_kills: u64,
     throttled_periods: u64,
     /// `None` where it was not read: an old count under a new time would read as a burst.
     cpu_ns: Option<u64>,
+}
+
+impl Point {
+    /// The 5xx that it gave for its own reasons.
+    const fn own_5xx(&self) -> u64 {
+        self.responses_5xx.saturating_sub(self.unavailable)
+    }
+
+    /// Responses that were no 5xx.
+    const fn good(&self) -> u64 {
+        self.responses.saturating_sub(self.responses_5xx)
+    }
 }
 
 /// The recent past of one instance of one target. Fixed in size; nothing allocates after `new`.
@@ -50,16 +71,27 @@ pub struct Window {
     period_ns: u64,
     health: Option<Health>,
     latency: Duration,
+    heard: Option<Heard>,
     failures: u32,
-    answered: bool,
+    /// When the first of the polls that failed in a row began.
+    failing_since: Option<Moment>,
     responded: bool,
+    /// Whether it ever answered anybody with anything but a 5xx.
+    served: bool,
+    /// Whether others than the agent ever got such an answer, and how many of its own 5xx they got
+    /// before.
+    served_others: bool,
+    first_errors: u64,
+    /// When it was last seen well, and what it had asked of others and was not told by then.
+    well_at: Option<Moment>,
+    waiting_when_well: u64,
+    rise: Rise,
     reported_errors: u32,
     last_error: Option<Moment>,
     last_oom_kill: Option<Moment>,
     /// What the controller counted before its file was first read, beyond what the kernel side had
     /// seen by then: old kills, and the file may be read late.
     old_oom_kills: Option<u64>,
-    last_failed_poll: Option<Moment>,
     /// The CPU limit, in cores; 0 if unknown.
     cpu_cores: f32,
     /// Memory as the cgroup accounts for it, in percent of the limit.
@@ -68,6 +100,7 @@ pub struct Window {
     /// the kernel side understands: of TLS and HTTP/2 it counts nothing, and nothing is no load.
     sees_traffic: bool,
     understood: bool,
+    blind: Option<Blind>,
     /// Whether the last look could read how often the quota held it back.
     sees_throttling: bool,
 }
@@ -77,8 +110,12 @@ pub struct Window {
 pub struct Causes {
     /// An error within the last 10 s: a 5xx that the kernel saw, or a count that rose.
     pub recent_error: bool,
-    /// The last poll of `/health` failed.
+    /// The last poll of `/health` failed: it got no answer, or the app said that it is ill.
     pub failed_poll: bool,
+    /// For how long polls have failed in a row.
+    pub failing_for: Duration,
+    /// Errors are so many that they are an illness by themselves, whatever polls come to.
+    pub many_errors: bool,
     /// The OOM killer struck within the last 10 s.
     pub oom_kill: bool,
     /// CPU or memory stands at 80 % of its limit or above.
@@ -91,10 +128,24 @@ impl Causes {
     pub const fn event(self) -> bool {
         self.recent_error || self.failed_poll || self.oom_kill
     }
+
+    /// Whether polls fail, and nothing else speaks against the target.
+    #[must_use]
+    pub const fn only_failing(self) -> bool {
+        self.failed_poll && !self.many_errors && !self.oom_kill
+    }
 }
 
 /// CPU or memory at or above this, in percent of the limit, is a cause by itself.
 const LEVEL: f32 = 80.0;
+/// So many own 5xx within the window, and such a share of all responses, or so many errors reported
+/// within a minute, are an illness by themselves.
+const MANY: u64 = 5;
+const MANY_SHARE: f32 = 0.5;
+/// A request without an answer for so long waits.
+const WAITS: Duration = Duration::from_secs(3);
+/// Polls that were answered before it is concluded that the kernel does not see the answers.
+const KNOWN_ANSWERS: u64 = 3;
 
 impl Default for Window {
     fn default() -> Self {
@@ -114,30 +165,38 @@ impl Window {
             period_ns: 0,
             health: None,
             latency: Duration::ZERO,
+            heard: None,
             failures: 0,
-            answered: false,
+            failing_since: None,
             responded: false,
+            served: false,
+            served_others: false,
+            first_errors: 0,
+            well_at: None,
+            waiting_when_well: 0,
+            rise: Rise::default(),
             reported_errors: 0,
             last_error: None,
             last_oom_kill: None,
             old_oom_kills: None,
-            last_failed_poll: None,
             cpu_cores: 0.0,
             memory_percent: 0.0,
             sees_traffic: false,
             understood: false,
+            blind: None,
             sees_throttling: false,
         }
     }
 
     /// Forgets the past: after a heal. The next sample is the base that later ones are compared
     /// with, so what happened before the remedy took effect is never held against it.
-    pub const fn refresh(&mut self) {
+    pub fn refresh(&mut self) {
         self.len = 0;
         self.failures = 0;
+        self.failing_since = None;
+        self.rise.restart(self.latest.at);
         self.last_error = None;
         self.last_oom_kill = None;
-        self.last_failed_poll = None;
     }
 
     /// Takes in one look.
@@ -148,21 +207,28 @@ impl Window {
         }
         let point = self.point(sample, self.latest);
         if let Some(previous) = self.last().copied() {
-            if point.responses_5xx > previous.responses_5xx {
+            if point.own_5xx() > previous.own_5xx() {
                 self.last_error = Some(sample.at);
             }
             if point.oom_kills > previous.oom_kills {
                 self.last_oom_kill = Some(sample.at);
             }
         }
-        self.take_poll(sample);
+        if let Some(poll) = &sample.poll {
+            self.take_poll(poll, sample.at);
+        } else {
+            self.health = None;
+            self.heard = None;
+        }
+        self.take_service(&point, sample);
         self.cpu_cores = sample.usage.cpu_limit.unwrap_or(0.0);
         self.memory_percent = memory_percent(&sample.usage);
         // The agent's own polls count as evidence, and so do the kubelet's probes.
-        let responses =
-            sample.kernel.map_or(0, |kernel| kernel.counters.responses.iter().sum::<u64>());
-        self.understood |= responses > 0;
-        self.sees_traffic = sample.kernel.is_some() && self.understood;
+        let counted = |kernel: &KernelReading| kernel.counters.responses.iter().sum::<u64>();
+        self.understood |= sample.kernel.as_ref().is_some_and(|kernel| counted(kernel) > 0);
+        self.blind = sample.kernel.as_ref().and_then(|kernel| blind(kernel, counted(kernel)));
+        self.sees_traffic =
+            sample.kernel.is_some() && self.understood && self.blind.is_none();
         // Where there is no cpu.stat of its own there is no quota either.
         self.sees_throttling = sample.usage.throttled_periods.is_some() || sample.kernel.is_some();
         if self.len == CAPACITY {
@@ -179,36 +245,55 @@ impl Window {
         }
     }
 
-    fn take_poll(&mut self, sample: &Sample) {
-        let Some(poll) = &sample.poll else {
-            self.health = None;
-            return;
-        };
+    fn take_poll(&mut self, poll: &Poll, at: Moment) {
+        let heard = poll.heard();
         self.latency = poll.latency;
+        self.heard = Some(heard);
         self.responded |= poll.responses.iter().any(|n| *n > 0);
-        match &poll.result {
-            Ok(health) => {
-                self.failures = 0;
-                self.last_failed_poll = None;
-                let errors = health.error_count.unwrap_or(0);
-                // The first count that an instance reports may be old; only a rise is news.
-                if self.answered && errors > self.reported_errors {
-                    self.last_error = Some(sample.at);
-                }
-                self.reported_errors = errors;
-                self.answered = true;
-                self.health = Some(*health);
+        self.health = poll.result.as_ref().ok().cloned();
+        // Silence of an instance that never answered is no news: it may speak another protocol.
+        let fails = match heard {
+            Heard::Silent => self.responded,
+            Heard::Ill => true,
+            Heard::Well
+            | Heard::Warns
+            | Heard::Blames
+            | Heard::NotNow
+            | Heard::Unreadable
+            | Heard::NotAsked => false,
+        };
+        if fails {
+            self.failures = self.failures.saturating_add(1);
+            self.failing_since.get_or_insert(poll.at);
+        } else {
+            self.failures = 0;
+            self.failing_since = None;
+        }
+        if let Some(errors) = self.health.as_ref().and_then(|health| health.error_count) {
+            if self.rise.push(at, errors) {
+                self.last_error = Some(at);
             }
-            Err(error) => {
-                self.health = None;
-                if !error.is_failure() {
-                    self.failures = 0;
-                    self.last_failed_poll = None;
-                } else if self.answered {
-                    self.failures = self.failures.saturating_add(1);
-                    self.last_failed_poll = Some(sample.at);
-                }
-            }
+            self.reported_errors = errors;
+        }
+    }
+
+    /// Takes in whether it serves: the agent by its polls, others as the kernel sees it.
+    fn take_service(&mut self, point: &Point, sample: &Sample) {
+        let polled = sample.poll.as_ref();
+        let answered = self.speaks_well()
+            || polled.is_some_and(|poll| poll.responses[1..4].iter().any(|n| *n > 0));
+        let new = |count: fn(&Point) -> u64| count(point).saturating_sub(count(&self.latest));
+        let (good, errors) = (new(Point::good), new(Point::own_5xx));
+        if !self.served_others {
+            self.first_errors += errors;
+        }
+        self.served |= answered || good > 0;
+        self.served_others |= good > 0;
+        let speaks_well =
+            matches!(self.heard, None | Some(Heard::Well | Heard::Warns | Heard::Unreadable));
+        if speaks_well && errors == 0 && (answered || good > 0) {
+            self.well_at = Some(sample.at);
+            self.waiting_when_well = point.calls.unanswered();
         }
     }
 
@@ -222,7 +307,8 @@ impl Window {
             point.responses =
                 counters.responses.iter().zip(own).map(|(all, own)| all.saturating_sub(*own)).sum();
             point.responses_5xx = counters.responses[4].saturating_sub(own[4]);
-            point.upstream_5xx = counters.upstream_5xx;
+            point.unavailable = counters.unavailable.saturating_sub(kernel.own_unavailable);
+            point.calls = Calls::of(counters);
             point.resets =
                 (counters.resets_received + counters.resets_sent).saturating_sub(kernel.own_resets);
             point.retransmits = counters.retransmits;
@@ -257,16 +343,16 @@ impl Window {
         let span = last.at.since(base.at).max(SPAN).as_secs_f32();
         let per_second = |count: u64| count as f32 / span;
         let health = self.health.as_ref();
-        let errors = last.responses_5xx.saturating_sub(base.responses_5xx);
+        let errors = last.own_5xx().saturating_sub(base.own_5xx());
         let responses = last.responses.saturating_sub(base.responses);
+        let reported = health.and_then(|h| h.error_count).map(|_| self.rise.within_a_minute());
 
         row[Feature::CpuUsage] =
             health.and_then(|h| h.cpu_usage).unwrap_or_else(|| self.cpu_percent());
         row[Feature::MemoryUsage] =
             health.and_then(|h| h.memory_usage).unwrap_or(self.memory_percent);
-        row[Feature::ErrorCount] = health
-            .and_then(|h| h.error_count)
-            .map_or_else(|| per_second(errors) * SPAN.as_secs_f32(), |n| n as f32);
+        row[Feature::ErrorCount] =
+            reported.map_or_else(|| per_second(errors) * SPAN.as_secs_f32(), |n| n as f32);
         row[Feature::Uptime] =
             health.and_then(|h| h.uptime).unwrap_or_else(|| last.at.since(started).as_secs_f64())
                 as f32;
@@ -281,7 +367,7 @@ impl Window {
         row[Feature::HealthFailures] = self.failures as f32;
         row[Feature::HealthLatency] = self.latency.as_secs_f32();
         row[Feature::Upstream5xxRate] =
-            per_second(last.upstream_5xx.saturating_sub(base.upstream_5xx));
+            per_second(last.calls.errors.saturating_sub(base.calls.errors));
         row
     }
 
@@ -293,7 +379,8 @@ impl Window {
         if window < load::MIN {
             return None;
         }
-        let (responses, errors) = self.responses();
+        let responses = last.responses.saturating_sub(base.responses);
+        let errors = last.responses_5xx.saturating_sub(base.responses_5xx);
         Some(Load {
             at: last.at,
             window,
@@ -310,18 +397,79 @@ impl Window {
     pub fn causes(&self, row: &FeatureVector) -> Causes {
         let Some(now) = self.last().map(|p| p.at) else { return Causes::default() };
         let recent = |at: Option<Moment>| at.is_some_and(|at| now.since(at) < SPAN);
+        let recent_error = recent(self.last_error);
+        let (responses, errors) = self.responses();
+        let many = errors >= MANY && share(errors, responses) >= MANY_SHARE;
         Causes {
-            recent_error: recent(self.last_error),
-            failed_poll: self.last_failed_poll.is_some(),
+            recent_error,
+            failed_poll: self.failing_since.is_some(),
+            failing_for: self.failing_for(),
+            many_errors: recent_error && (many || row[Feature::ErrorCount] > MANY as f32),
             oom_kill: recent(self.last_oom_kill),
             level: row[Feature::CpuUsage] >= LEVEL || row[Feature::MemoryUsage] >= LEVEL,
         }
     }
 
-    /// Whether this instance ever answered a poll.
+    /// For how long polls have failed in a row, as of the last look.
+    fn failing_for(&self) -> Duration {
+        match (self.failing_since, self.last()) {
+            (Some(since), Some(last)) => last.at.since(since),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whose fault it is, where something shows that it is not the target's.
     #[must_use]
-    pub const fn has_answered(&self) -> bool {
-        self.answered
+    pub fn excuse(&self) -> Option<Excuse> {
+        let (base, last) = (self.base()?, self.last()?);
+        match self.health.as_ref().map(|health| &health.says) {
+            Some(Says::NotNow) => return Some(Excuse::NotNow),
+            Some(Says::Blames(component)) => return Some(Excuse::Blames(component.clone())),
+            _ => {}
+        }
+        let errors = last.own_5xx().saturating_sub(base.own_5xx());
+        let waiting = self.waiting().saturating_sub(self.waiting_when_well);
+        last.calls.since(&base.calls).excuse(errors, waiting).or_else(|| self.serves())
+    }
+
+    /// Requests that have waited for an answer for some seconds: those that were only just sent are
+    /// the ordinary case.
+    fn waiting(&self) -> u64 {
+        let Some(last) = self.last() else { return 0 };
+        let recent = (0..self.len).rev().map(|n| self.nth(n));
+        let recent = recent.take_while(|point| last.at.since(point.at) <= WAITS);
+        recent.map(|point| point.calls.unanswered()).min().unwrap_or(0)
+    }
+
+    /// While polls fail, others get good answers: it is not the service that fails.
+    fn serves(&self) -> Option<Excuse> {
+        let (since, last) = (self.failing_since?, self.last()?);
+        let from = (0..self.len).map(|n| self.nth(n)).find(|point| point.at >= since)?;
+        let good = last.good().saturating_sub(from.good());
+        let errors = last.own_5xx().saturating_sub(from.own_5xx());
+        Excuse::serves(good, errors)
+    }
+
+    /// Whether this instance, as long as it was watched, gave nothing but errors: no good answer to
+    /// anybody; or, since its traffic began, to no one but the agent.
+    #[must_use]
+    pub const fn fails_since_start(&self) -> FailsSinceStart {
+        FailsSinceStart {
+            never_served: !self.served,
+            only_errors: !self.served_others && self.first_errors >= MANY,
+        }
+    }
+
+    /// When it was last seen well.
+    #[must_use]
+    pub const fn well_at(&self) -> Option<Moment> {
+        self.well_at
+    }
+
+    /// Whether this instance ever answered anything but a 5xx.
+    #[must_use]
+    pub const fn has_served(&self) -> bool {
+        self.served
     }
 
     /// Whether this instance ever answered a poll with anything at all, a 404 included.
@@ -330,10 +478,28 @@ impl Window {
         self.responded
     }
 
-    /// Whether the last look could poll `/health`, and it answered.
+    /// Whether at the last look the app said that it is well, or at least that it serves.
     #[must_use]
-    pub const fn is_answering(&self) -> bool {
-        self.health.is_some()
+    pub const fn speaks_well(&self) -> bool {
+        matches!(self.heard, Some(Heard::Well | Heard::Warns))
+    }
+
+    /// What the last poll came to.
+    #[must_use]
+    pub const fn heard(&self) -> Option<Heard> {
+        self.heard
+    }
+
+    /// 502, 503 and 504 within the window, per second.
+    #[must_use]
+    pub fn unavailable_rate(&self) -> f32 {
+        match (self.base(), self.last()) {
+            (Some(base), Some(last)) => {
+                let span = last.at.since(base.at).max(SPAN).as_secs_f32();
+                last.unavailable.saturating_sub(base.unavailable) as f32 / span
+            }
+            _ => 0.0,
+        }
     }
 
     /// Whether the last poll of an instance that used to answer failed.
@@ -342,15 +508,38 @@ impl Window {
         self.failures > 0
     }
 
-    /// Responses and 5xx responses since the window was last made fresh or since the span began.
+    /// Why the kernel does not see this target's traffic, if the agent's own polls prove that it
+    /// does not.
+    #[must_use]
+    pub const fn blind(&self) -> Option<Blind> {
+        self.blind
+    }
+
+    /// Whether the kernel sees this target's HTTP; where not, its columns are not zero but missing.
+    #[must_use]
+    pub const fn sees_traffic(&self) -> bool {
+        self.sees_traffic
+    }
+
+    /// Responses and own 5xx responses since the window was last made fresh or since the span
+    /// began.
     #[must_use]
     pub fn responses(&self) -> (u64, u64) {
         match (self.base(), self.last()) {
             (Some(base), Some(last)) => (
                 last.responses.saturating_sub(base.responses),
-                last.responses_5xx.saturating_sub(base.responses_5xx),
+                last.own_5xx().saturating_sub(base.own_5xx()),
             ),
             _ => (0, 0),
+        }
+    }
+
+    /// Responses that were no 5xx, since the same.
+    #[must_use]
+    pub fn good_responses(&self) -> u64 {
+        match (self.base(), self.last()) {
+            (Some(base), Some(last)) => last.good().saturating_sub(base.good()),
+            _ => 0,
         }
     }
 
@@ -358,7 +547,7 @@ impl Window {
     /// one, for comparing two instants.
     #[must_use]
     pub fn total_errors(&self) -> (u32, u64) {
-        (self.reported_errors, self.last().map_or(0, |p| p.responses_5xx))
+        (self.reported_errors, self.last().map_or(0, Point::own_5xx))
     }
 
     /// CPU use since the first point of the window that knows it, in percent of the limit.
@@ -405,6 +594,22 @@ impl Window {
     fn nth(&self, n: usize) -> &Point {
         &self.points[(self.first + n) % CAPACITY]
     }
+}
+
+/// What an instance never did, as long as it was watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FailsSinceStart {
+    /// It never answered anything but a 5xx, the agent included.
+    pub never_served: bool,
+    /// Its traffic began with errors, and there was nothing else since.
+    pub only_errors: bool,
+}
+
+/// The agent's own polls are a stimulus that it knows: where they were answered and not counted, the
+/// kernel does not see this target's responses.
+fn blind(kernel: &KernelReading, counted: u64) -> Option<Blind> {
+    let answered: u64 = kernel.own_responses.iter().sum();
+    (answered >= KNOWN_ANSWERS && counted < answered / 2).then_some(Blind::NotCounted)
 }
 
 /// One count in another; 0 of nothing.

@@ -24,6 +24,8 @@ pub struct History {
     climbed: Option<(Rung, Moment)>,
     exhausted: bool,
     well_since: Option<Moment>,
+    /// Since when it has been ill, short moments of being well included.
+    ill_since: Option<Moment>,
 }
 
 impl History {
@@ -67,7 +69,10 @@ impl History {
             self.undone = 0;
         }
         match outcome {
-            Outcome::Healed => self.climbed = None,
+            Outcome::Healed => {
+                self.climbed = None;
+                self.ill_since = None;
+            }
             Outcome::Unverified => {}
             Outcome::Failed => self.soft_failed |= rung == Rung::Soft,
             Outcome::NotHealed | Outcome::Worse => match rung.next() {
@@ -84,13 +89,21 @@ impl History {
     pub fn seen(&mut self, well: bool, now: Moment, policy: &Policy) {
         if !well {
             self.well_since = None;
+            self.ill_since.get_or_insert(now);
             return;
         }
         let since = *self.well_since.get_or_insert(now);
         if now.since(since) >= policy.forgive_after {
             self.exhausted = false;
             self.climbed = None;
+            self.ill_since = None;
         }
+    }
+
+    /// Since when it has been ill.
+    #[must_use]
+    pub const fn ill_since(&self) -> Option<Moment> {
+        self.ill_since
     }
 
     /// The rung that failed remedies have led to, while that is recent.

@@ -10,6 +10,7 @@
 //! [`workload`], by whoever asks.
 mod evidence;
 mod history;
+pub mod memory;
 mod refusal;
 pub mod workload;
 
@@ -17,11 +18,12 @@ use std::time::Duration;
 
 pub use evidence::{Evidence, Look};
 pub use history::{History, NodeHistory};
+pub use memory::{Memories, Memory, Symptom, Treatment};
 pub use refusal::{Gate, Refusal, Why};
 
 use crate::{
     decide::{Action, Decision, Source},
-    features::Causes,
+    features::{Causes, Excuse, FailsSinceStart},
     moment::Moment,
     target::{Obstacle, Rung},
 };
@@ -77,7 +79,9 @@ pub struct Policy {
     pub hard_retry: Duration,
     /// Hard heals per node per minute.
     pub node_budget: u32,
-    /// How long a new instance may take to answer before it counts as failing.
+    /// How long a target may fail to answer before that is held against it.
+    pub patience: Duration,
+    /// How long a new instance may take to answer well before it counts as failing.
     pub warm_up: Duration,
     /// How long a container, restarted, may take to be there and ready: the kubelet backs off
     /// for up to five minutes. A process is given [`Self::warm_up`].
@@ -116,6 +120,7 @@ impl Default for Policy {
             restart_cooldown: Duration::from_secs(600),
             hard_retry: Duration::from_secs(30),
             node_budget: 2,
+            patience: Duration::from_secs(10),
             warm_up: Duration::from_secs(60),
             container_comes_back: Duration::from_secs(420),
             forgive_after: Duration::from_secs(300),
@@ -145,8 +150,24 @@ pub struct Question<'a> {
     pub min_confidence: f32,
     /// When the instance started, and whether it has answered since.
     pub started: Moment,
-    /// Whether the instance has answered a poll, or gets none.
+    /// Whether the instance has answered well, or cannot be asked.
     pub ready: bool,
+    /// How long it may fail to answer, and how long a new instance may take.
+    pub patience: Duration,
+    /// The latter.
+    pub warm_up: Duration,
+    /// Whose fault it is instead of the target's.
+    pub excuse: Option<Excuse>,
+    /// The form of what is seen now, and since when it has been ill.
+    pub symptom: Symptom,
+    /// The latter.
+    pub ill_since: Moment,
+    /// What is remembered of its workload.
+    pub memory: Option<&'a Memory>,
+    /// What this instance never did since it began, if it was watched from there on.
+    pub fails_since_start: FailsSinceStart,
+    /// Why the host shows that a restart would not help.
+    pub futile: Option<&'a str>,
     /// The recent looks at it.
     pub evidence: &'a Evidence,
     /// What was done to it before.
@@ -183,6 +204,12 @@ pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Rung> {
         Action::RestartService => Rung::Restart,
     };
     let climbed = q.history.climbed_to(q.now).unwrap_or(Rung::Soft);
+    // What helped this workload against this before goes first, unless it was just tried.
+    let helped = q.memory.and_then(|memory| memory.helped(q.symptom, q.now));
+    let verdict = match helped {
+        Some(helped) if helped.is_hard() || q.history.climbed_to(q.now).is_none() => helped,
+        _ => verdict,
+    };
     let wanted = if is_current(q) { verdict.max(climbed) } else { climbed };
     let wanted = wanted.min(ceiling(q, policy)).max(Rung::Soft);
     // Where a restart in place is out of the question, the next rung has to do, if it may.
@@ -204,15 +231,18 @@ const fn is_current(q: &Question<'_>) -> bool {
 /// [`wanted`] first.
 pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, Denial> {
     type Check = fn(&Question<'_>, Rung, &Policy) -> Option<Why>;
-    const CHECKS: [(Gate, Check); 10] = [
+    const CHECKS: [(Gate, Check); 13] = [
         (Gate::Mode, mode),
         (Gate::Confidence, confidence),
         (Gate::Evidence, evidence),
         (Gate::WarmUp, warm_up),
+        (Gate::Excused, excused),
+        (Gate::Patience, patience),
         (Gate::Cooldown, cooldown),
         (Gate::NodeBudget, node_budget),
         (Gate::NodeNetwork, node_network),
         (Gate::Exhausted, exhausted),
+        (Gate::Futile, futile),
         (Gate::Journal, journal),
         (Gate::Paused, paused),
     ];
@@ -270,9 +300,29 @@ fn evidence(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
     q.evidence.hard(least)
 }
 
-fn warm_up(q: &Question<'_>, _: Rung, policy: &Policy) -> Option<Why> {
-    let young = q.now.since(q.started) < policy.warm_up;
+fn warm_up(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+    let young = q.now.since(q.started) < q.warm_up;
     (young && !q.ready).then_some(Why::NotYetReady)
+}
+
+/// What the app says of others, and what the kernel saw of its calls, excuses errors and failing
+/// polls. It excuses no level of CPU or memory, and no OOM kill: those are its own. An app that does
+/// not serve on purpose is not treated at all.
+fn excused(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+    let excuse = q.excuse.as_ref()?;
+    let applies = match excuse {
+        Excuse::NotNow | Excuse::Blames(_) => true,
+        Excuse::Serves { .. } => q.causes.only_failing(),
+        Excuse::UpstreamFails { .. } | Excuse::CannotConnect { .. } | Excuse::Unanswered { .. } => {
+            !q.causes.oom_kill && (q.causes.recent_error || q.causes.failed_poll)
+        }
+    };
+    applies.then(|| Why::Excused(excuse.clone()))
+}
+
+fn patience(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+    let (is, must) = (q.causes.failing_for, q.patience);
+    (q.causes.only_failing() && is < must).then_some(Why::NotSilentLongEnough(is, must))
 }
 
 fn cooldown(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
@@ -294,6 +344,21 @@ fn node_network(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
 
 fn exhausted(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
     q.history.is_exhausted().then_some(Why::RemediesUsedUp)
+}
+
+fn futile(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
+    if !rung.is_hard() {
+        return None;
+    }
+    let fails = q.fails_since_start;
+    if fails.never_served || (fails.only_errors && q.symptom == Symptom::Errors) {
+        return Some(Why::NeverWell);
+    }
+    let before = q.memory.and_then(|memory| memory.futile(rung, q.symptom, q.ill_since, q.now));
+    if let Some(futile) = before {
+        return Some(Why::Futile(rung, futile));
+    }
+    q.futile.map(|why| Why::HostSays(why.into()))
 }
 
 fn journal(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {

@@ -3,8 +3,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::workload::Rolling;
-use crate::target::{Obstacle, Rung};
+use super::{memory::Futile, workload::Rolling};
+use crate::{
+    features::Excuse,
+    target::{Obstacle, Rung},
+};
 
 /// The gates, in the order in which they are asked: first those of the node, then, for pods, those
 /// of the cluster.
@@ -17,8 +20,13 @@ pub enum Gate {
     Confidence,
     /// Too few looks agree, or nothing current supports a hard heal.
     Evidence,
-    /// The instance is new and has not yet answered.
+    /// The instance is new and has not yet answered well.
     WarmUp,
+    /// What is seen has another cause than the target: a dependency, maintenance, or a health check
+    /// that fails while the service serves.
+    Excused,
+    /// It has not failed to answer for long enough.
+    Patience,
     /// A remedy was given too recently.
     Cooldown,
     /// Too many hard heals on this node within the last minute.
@@ -27,6 +35,8 @@ pub enum Gate {
     NodeNetwork,
     /// The remedies are used up; people have to look.
     Exhausted,
+    /// A hard remedy would not help: it did not the last time, or the host shows why.
+    Futile,
     /// The intention could not be made durable.
     Journal,
     /// Healing is switched off, on this node or in the whole cluster.
@@ -47,15 +57,18 @@ pub enum Gate {
 
 impl Gate {
     /// All gates, in the order in which they are asked.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Mode,
         Self::Confidence,
         Self::Evidence,
         Self::WarmUp,
+        Self::Excused,
+        Self::Patience,
         Self::Cooldown,
         Self::NodeBudget,
         Self::NodeNetwork,
         Self::Exhausted,
+        Self::Futile,
         Self::Journal,
         Self::Paused,
         Self::ApiServer,
@@ -83,10 +96,13 @@ impl Gate {
             Self::Confidence => "confidence",
             Self::Evidence => "evidence",
             Self::WarmUp => "warm_up",
+            Self::Excused => "excused",
+            Self::Patience => "patience",
             Self::Cooldown => "cooldown",
             Self::NodeBudget => "node_budget",
             Self::NodeNetwork => "node_network",
             Self::Exhausted => "exhausted",
+            Self::Futile => "futile",
             Self::Journal => "journal",
             Self::Paused => "paused",
             Self::ApiServer => "api_server",
@@ -120,6 +136,16 @@ pub enum Why {
     NothingCurrent,
     /// The instance has not answered since it started.
     NotYetReady,
+    /// Whose fault it is instead.
+    Excused(Excuse),
+    /// For how long it has failed to answer, and for how long it may.
+    NotSilentLongEnough(Duration, Duration),
+    /// The same remedy to the same workload did not help before.
+    Futile(Rung, Futile),
+    /// The instance has given nothing but errors since it started.
+    NeverWell,
+    /// What the host shows.
+    HostSays(Arc<str>),
     /// Time until the cooldown ends.
     CoolingDown(Duration),
     /// Hard heals within the last minute.
@@ -160,6 +186,19 @@ pub enum Why {
     BadLease(Arc<str>),
 }
 
+/// A span as people say it.
+struct Ago(Duration);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            s @ 0..=119 => write!(f, "{s} s"),
+            s @ 120..=7199 => write!(f, "{} min", s / 60),
+            s => write!(f, "{} h", s / 3600),
+        }
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -176,7 +215,31 @@ impl fmt::Display for Why {
             Self::NothingCurrent => {
                 f.write_str("only an old count supports it, nothing that happens now")
             }
-            Self::NotYetReady => f.write_str("it has not answered since it started"),
+            Self::NotYetReady => f.write_str("it has not answered well since it started"),
+            Self::Excused(excuse) => excuse.fmt(f),
+            Self::NotSilentLongEnough(is, must) => write!(
+                f,
+                "it has failed its health check for {:.1} s, and may for {} s (--patience, \
+                 paramedic.dev/patience)",
+                is.as_secs_f64(),
+                must.as_secs()
+            ),
+            Self::Futile(rung, Futile::DidNotHelp(ago)) => write!(
+                f,
+                "{} did not help against this {} ago: people have to look",
+                rung.name(),
+                Ago(*ago)
+            ),
+            Self::Futile(rung, Futile::CameBack(after)) => write!(
+                f,
+                "{} helped only for {}: the same illness came back, people have to look",
+                rung.name(),
+                Ago(*after)
+            ),
+            Self::NeverWell => f.write_str(
+                "it has failed ever since it started: a restart would start it the same way",
+            ),
+            Self::HostSays(why) => f.write_str(why),
             Self::CoolingDown(left) => {
                 write!(f, "treated recently, {:.0} s to wait", left.as_secs_f64().ceil())
             }

@@ -17,6 +17,12 @@ struct Scene {
     clearance: Option<Clearance>,
     started: Moment,
     ready: bool,
+    excuse: Option<Excuse>,
+    symptom: Symptom,
+    ill_since: Moment,
+    memory: Memory,
+    fails_since_start: FailsSinceStart,
+    futile: Option<&'static str>,
     evidence: Evidence,
     history: History,
     node: NodeState,
@@ -45,6 +51,12 @@ impl Scene {
             clearance: None,
             started: Moment::default(),
             ready: true,
+            excuse: None,
+            symptom: Symptom::Errors,
+            ill_since: at(0),
+            memory: Memory::default(),
+            fails_since_start: FailsSinceStart::default(),
+            futile: None,
             evidence,
             history: History::default(),
             node: NodeState { journal_writable: true, ..NodeState::default() },
@@ -71,6 +83,14 @@ impl Scene {
             min_confidence: 0.8,
             started: self.started,
             ready: self.ready,
+            patience: self.policy.patience,
+            warm_up: self.policy.warm_up,
+            excuse: self.excuse.clone(),
+            symptom: self.symptom,
+            ill_since: self.ill_since,
+            memory: Some(&self.memory),
+            fails_since_start: self.fails_since_start,
+            futile: self.futile,
             evidence: &self.evidence,
             history: &self.history,
             node: &self.node,
@@ -358,4 +378,141 @@ fn a_hard_remedy_that_came_to_nothing_earns_no_cooldown_but_a_pause() {
     assert_eq!(scene.ask(), Err(Gate::Cooldown));
     scene.now = scene.now + scene.policy.hard_retry;
     assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+/// A target whose polls have failed for so many seconds, and nothing else.
+fn silent_for(seconds: u64) -> Scene {
+    let mut scene = Scene::new(Action::RestartService);
+    let failing_for = Duration::from_secs(seconds);
+    scene.causes = Causes { failed_poll: true, failing_for, ..Causes::default() };
+    scene.symptom = Symptom::Silence;
+    scene
+}
+
+#[test]
+fn silence_is_held_against_a_target_only_after_its_patience() {
+    assert_eq!(silent_for(9).ask(), Err(Gate::Patience));
+    assert_eq!(silent_for(10).ask(), Ok(Rung::Restart));
+    let mut patient = silent_for(29);
+    patient.policy.patience = Duration::from_secs(30);
+    assert_eq!(patient.ask(), Err(Gate::Patience));
+    let mut soft = silent_for(3);
+    soft.decision.action = Action::ResetErrors;
+    assert_eq!(soft.ask(), Err(Gate::Patience), "a pause is no reason for a reset either");
+}
+
+#[test]
+fn many_errors_or_an_oom_kill_need_no_patience() {
+    let mut errors = silent_for(1);
+    errors.causes = Causes { recent_error: true, many_errors: true, ..errors.causes };
+    assert_eq!(errors.ask(), Ok(Rung::Restart));
+    let mut killed = silent_for(1);
+    killed.causes.oom_kill = true;
+    assert_eq!(killed.ask(), Ok(Rung::Restart));
+    let mut one = silent_for(1);
+    one.causes.recent_error = true;
+    assert_eq!(one.ask(), Err(Gate::Patience), "a single error does not shorten it");
+}
+
+#[test]
+fn while_others_are_served_a_failing_health_check_is_excused() {
+    let mut serves = silent_for(600);
+    serves.excuse = Some(Excuse::Serves { good: 40 });
+    assert_eq!(serves.ask(), Err(Gate::Excused));
+    serves.causes = Causes { recent_error: true, many_errors: true, ..serves.causes };
+    assert_eq!(serves.ask(), Ok(Rung::Restart), "errors are no matter of the health check");
+}
+
+#[test]
+fn what_others_do_excuses_errors_and_silence_and_no_level() {
+    for excuse in [
+        Excuse::UpstreamFails { received: 9 },
+        Excuse::CannotConnect { failed: 9 },
+        Excuse::Unanswered { waiting: 9 },
+    ] {
+        for action in [Action::ResetErrors, Action::RestartService] {
+            let mut errors = Scene::new(action);
+            errors.excuse = Some(excuse.clone());
+            assert_eq!(errors.ask(), Err(Gate::Excused), "{excuse}");
+        }
+        let mut silent = silent_for(60);
+        silent.excuse = Some(excuse.clone());
+        assert_eq!(silent.ask(), Err(Gate::Excused), "{excuse}");
+        let mut level = Scene::new(Action::RestartService);
+        level.causes = Causes { level: true, ..Causes::default() };
+        level.excuse = Some(excuse.clone());
+        assert_eq!(level.ask(), Ok(Rung::Restart), "{excuse}");
+    }
+}
+
+#[test]
+fn an_app_that_blames_a_dependency_or_does_not_serve_on_purpose_is_left_alone() {
+    use crate::signal::health::Component;
+    for excuse in [Excuse::NotNow, Excuse::Blames(Component::new("db"))] {
+        for action in [Action::ResetErrors, Action::RestartService] {
+            let mut scene = Scene::new(action);
+            scene.causes = Causes { recent_error: true, many_errors: true, ..scene.causes };
+            scene.excuse = Some(excuse.clone());
+            assert_eq!(scene.ask(), Err(Gate::Excused), "{excuse}");
+        }
+    }
+}
+
+fn remembered(rung: Rung, outcome: Outcome, seconds_ago: u64) -> Memory {
+    let mut memories = Memories::default();
+    let at = Moment::from_nanos(at(0).as_nanos() - seconds_ago * 1_000_000_000);
+    memories.push("w", Treatment { rung, symptom: Symptom::Errors, outcome, at });
+    memories.of("w").unwrap().clone()
+}
+
+#[test]
+fn a_restart_that_did_not_help_is_left_to_people() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.memory = remembered(Rung::Restart, Outcome::NotHealed, 900);
+    assert_eq!(scene.ask(), Err(Gate::Futile));
+    scene.symptom = Symptom::Silence;
+    assert_eq!(scene.ask(), Ok(Rung::Restart), "it was another illness");
+}
+
+#[test]
+fn an_illness_that_came_back_within_ten_minutes_is_left_to_people() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.memory = remembered(Rung::Restart, Outcome::Healed, 599);
+    assert_eq!(scene.ask(), Err(Gate::Futile));
+    scene.memory = remembered(Rung::Restart, Outcome::Healed, 601);
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn a_reset_that_helped_before_goes_before_the_restart() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.memory = remembered(Rung::Soft, Outcome::Healed, 900);
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    scene.memory = remembered(Rung::Soft, Outcome::NotHealed, 900);
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn an_instance_that_was_never_well_is_not_restarted() {
+    let mut never = Scene::new(Action::RestartService);
+    never.fails_since_start.never_served = true;
+    assert_eq!(never.ask(), Err(Gate::Futile));
+    let mut errors = Scene::new(Action::RestartService);
+    errors.fails_since_start.only_errors = true;
+    assert_eq!(errors.ask(), Err(Gate::Futile));
+    errors.symptom = Symptom::OomKill;
+    assert_eq!(errors.ask(), Ok(Rung::Restart));
+    let mut soft = Scene::new(Action::ResetErrors);
+    soft.fails_since_start.never_served = true;
+    assert_eq!(soft.ask(), Ok(Rung::Soft), "a reset costs nothing");
+}
+
+#[test]
+fn what_the_host_shows_refuses_hard_remedies_alone() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.futile = Some("the filesystem at /data is full");
+    let Err(Denial::Refused(refusal)) = scene.answer() else { panic!("{:?}", scene.answer()) };
+    assert_eq!((refusal.gate, refusal.why.to_string()), (Gate::Futile, "the filesystem at /data is full".to_owned()));
+    scene.decision.action = Action::ResetErrors;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
 }

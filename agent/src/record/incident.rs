@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     decide::{Action, Source},
     features::schema::COUNT,
+    guard::Symptom,
     moment::Moment,
     target::{Rung, TargetId},
     verify::Outcome,
@@ -91,6 +92,12 @@ pub struct Intent {
     pub wall_time: i64,
     /// The incident whose remedy did not help, so that this one climbed a rung.
     pub climbed_from: Option<i64>,
+    /// What the target's instances and replicas have in common; empty in old journals.
+    pub workload: String,
+    /// The form of the illness.
+    pub symptom: Symptom,
+    /// What the last poll of its health came to, at most [`MAX_DETAIL`] characters.
+    pub health: Option<String>,
 }
 
 /// An [`Intent`] as the journal holds it, with what became of it.
@@ -136,6 +143,9 @@ impl Incident {
         for (i, reason) in self.intent.reasons.iter().enumerate() {
             let head = if i == 0 { "because" } else { "" };
             lines.push(format!("  {head:<7}  {reason}, share {:+.2}", reason.share));
+        }
+        if let Some(health) = &self.intent.health {
+            lines.push(format!("  health   {}", Clean(health)));
         }
         lines.push(match climbed_from {
             Some(id) => format!("  remedy   {}, since incident {id} did not help", rung.name()),
@@ -246,6 +256,9 @@ mod tests {
                 intended: Moment::from_nanos(1_000_000_000),
                 wall_time: 1_767_323_045,
                 climbed_from: Some(11),
+                workload: "http://localhost:5000".into(),
+                symptom: Symptom::Errors,
+                health: Some("the app says that it is well".into()),
             },
             outcome: Some(Outcome::Healed),
             detail: Some("ready again".into()),
@@ -271,6 +284,7 @@ mod tests {
                decided  restart_service, 0.93 sure, by the model\n  \
                because  error_count = 12, share +0.41\n           \
                         http_5xx_ratio = 0.520, share -0.10\n  \
+               health   the app says that it is well\n  \
                remedy   restart, since incident 11 did not help\n  \
                outcome  healed after 3.2 s\n           \
                         ready again"
@@ -309,6 +323,9 @@ mod tests {
                 "intended": 1_000_000_000_u64,
                 "wall_time": 1_767_323_045,
                 "climbed_from": 11,
+                "workload": "http://localhost:5000",
+                "symptom": "errors",
+                "health": "the app says that it is well",
                 "outcome": "healed",
                 "detail": "ready again",
                 "concluded": 4_200_000_000_u64,

@@ -14,9 +14,10 @@ use crate::{
     decide::{Action, Brain, Decision, Reason, top_reasons},
     engine::{Case, Event, Fact, Index, Intent, State},
     features::{Feature, FeatureVector},
-    guard::Gate,
+    guard::{Gate, Treatment},
     moment::{Clock, Moment, unix_seconds},
     signal::{
+        health::{Heard, Word},
         kernel::Cause,
         sample::{Sample, Trigger},
     },
@@ -80,6 +81,15 @@ impl Recorder {
         self.journal.as_ref().is_some_and(SharedJournal::is_writable)
     }
 
+    /// What was done to workloads within the last day, and what came of it.
+    pub(crate) fn remembered(&self) -> Vec<(String, Treatment)> {
+        let Some(journal) = &self.journal else { return Vec::new() };
+        journal.remembered().unwrap_or_else(|error| {
+            warn!(%error, "past treatments cannot be read: what did not help may be given again");
+            Vec::new()
+        })
+    }
+
     pub(crate) fn journal(&self) -> Option<SharedJournal> {
         self.journal.clone()
     }
@@ -87,7 +97,10 @@ impl Recorder {
     /// A look brought this.
     pub(crate) fn sampled(&self, target: &Target, sample: &Sample) {
         if let Some(poll) = &sample.poll {
-            let result = poll.result.as_ref().map_or_else(|error| error.name(), |_| "ok");
+            let result = match &poll.result {
+                Ok(_) => poll.heard().name(),
+                Err(error) => error.name(),
+            };
             self.metrics.health_poll(result);
         }
         self.metrics.set_journal_writable(self.can_intend());
@@ -189,18 +202,23 @@ impl Recorder {
         match fact {
             Fact::Decided { decision, row } => {
                 self.metrics.decision(decision.action, decision.source);
-                self.metrics.target_verdict(of, &row, &decision);
+                self.metrics.target_verdict(of, &row, &decision, case.sees_traffic());
                 self.metrics.target_load(of, case.recent_load(self.clock.now()).as_ref());
                 self.metrics.target_state(of, state(case));
-                self.tell_verdict(of, &decision, &row);
+                self.tell_verdict(case, &decision, &row);
+            }
+            Fact::Heard(word) => tell_health(target, &word),
+            Fact::Blind(blind) => {
+                self.metrics.target_blind(of);
+                warn!(target, reason = %blind, "HTTP is not seen: its columns are missing, not zero");
             }
             Fact::Undecided => {
                 warn!(target, "what was measured is not a number: nothing is decided on it");
             }
-            Fact::LeftAlone { notable, value, confidence } => {
+            Fact::LeftAlone { notable, shown_by, value, confidence } => {
                 info!(
                     target,
-                    feature = notable.feature().name(),
+                    feature = shown_by,
                     value = rounded(value),
                     confidence = rounded(confidence),
                     reason = %notable,
@@ -236,7 +254,7 @@ impl Recorder {
                     told_of(&intent, "would be given, but this is a dry run")
                 });
             }
-            Fact::Concluded { incident, rung, outcome, took, detail, exhausted, done: _ } => {
+            Fact::Concluded { incident, rung, outcome, took, detail, exhausted, .. } => {
                 self.metrics.heal(rung, outcome, Some(took));
                 self.metrics.target_state(of, state(case));
                 tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());
@@ -257,7 +275,8 @@ impl Recorder {
         }
     }
 
-    fn tell_verdict(&mut self, of: &Target, decision: &Decision, row: &FeatureVector) {
+    fn tell_verdict(&mut self, case: &Case, decision: &Decision, row: &FeatureVector) {
+        let of = &case.target;
         let (target, now) = (of.name.as_str(), self.clock.now());
         let news = self
             .told
@@ -278,7 +297,7 @@ impl Recorder {
             confidence = rounded(decision.confidence),
             source = name_of(decision.source),
             reasons = reasons(row, decision),
-            health_check = of.address.map(|_| health_check(row)),
+            health_check = case.health.as_ref().map(|word| health_check(word, row)),
             "verdict"
         );
     }
@@ -327,24 +346,37 @@ fn rounded(value: f32) -> f64 {
     (f64::from(value) * 1e4).round() / 1e4
 }
 
-/// The strongest reasons of a decision, for a log line.
-/// What asking the app came to, in one line.
-fn health_check(row: &FeatureVector) -> String {
+/// What asking the app came to, in one line; only an answer has a time.
+fn health_check(word: &Word, row: &FeatureVector) -> String {
     let failed = row[Feature::HealthFailures];
-    if failed > 0.0 {
-        return format!("failed, {failed:.0} in a row");
+    let in_a_row = if failed > 1.0 { format!(", {failed:.0} in a row") } else { String::new() };
+    match word.heard {
+        Heard::Silent | Heard::NotAsked => format!("{}: {word}{in_a_row}", word.heard.name()),
+        heard => format!(
+            "{} in {:.1} ms: {word}{in_a_row}",
+            heard.name(),
+            row[Feature::HealthLatency] * 1e3
+        ),
     }
-    format!(
-        "answered in {:.1} ms: {:.0} errors, CPU {:.0} %, memory {:.0} %",
-        row[Feature::HealthLatency] * 1e3,
-        row[Feature::ErrorCount],
-        row[Feature::CpuUsage],
-        row[Feature::MemoryUsage]
-    )
 }
 
+/// Says what the health check came to, when that is news.
+fn tell_health(target: &str, word: &Word) {
+    let (result, path) = (word.heard.name(), &*word.path);
+    match word.heard {
+        Heard::Well => info!(target, result, path, reason = %word, "health check"),
+        Heard::Unreadable => warn!(
+            target, result, path, reason = %word,
+            "health check: its answer cannot be read, and counts for nothing"
+        ),
+        _ => warn!(target, result, path, reason = %word, "health check"),
+    }
+}
+
+/// The strongest reasons of a decision, for a log line.
+
 fn reasons(row: &FeatureVector, decision: &Decision) -> String {
-    top_reasons(row, &decision.shares, REASONS_TOLD).to_string()
+    top_reasons(row, decision.action, &decision.shares, REASONS_TOLD).to_string()
 }
 
 /// A remedy and what it rests on, as an Event tells it.
@@ -388,10 +420,13 @@ pub(crate) fn intent_of(target: &Target, intent: &Intent, brain: &Brain, now: Mo
         action: intent.decision.action,
         confidence: intent.decision.confidence,
         source: intent.decision.source,
-        reasons: top_reasons(&intent.row, &shares, shares.len()).iter().map(recorded).collect(),
+        reasons: top_reasons(&intent.row, intent.decision.action, &shares, shares.len()).iter().map(recorded).collect(),
         intended: now,
         wall_time: i64::try_from(unix_seconds()).unwrap_or(i64::MAX),
         climbed_from: intent.climbed_from,
+        workload: target.workload(),
+        symptom: intent.symptom,
+        health: intent.health.as_ref().map(|word| format!("{word} (GET {})", word.path)),
     }
 }
 

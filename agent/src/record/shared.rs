@@ -10,8 +10,9 @@ use std::{
 
 use super::{BootId, Incident, Intent, Journal, JournalError, StateLock};
 use crate::{
+    guard::{Treatment, memory},
     locked::locked,
-    moment::{Clock, Moment},
+    moment::{Clock, Moment, unix_seconds},
     verify::Outcome,
 };
 
@@ -23,6 +24,7 @@ pub struct SharedJournal {
     /// When the last write failed, in nanoseconds since boot; 0 if it did not.
     failed_at: Arc<AtomicU64>,
     clock: Clock,
+    boot: BootId,
 }
 
 /// After a write that failed, the journal is tried again this much later.
@@ -54,7 +56,31 @@ impl SharedJournal {
         });
         past.reverse();
         let failed_at = Arc::new(AtomicU64::new(0));
-        Ok((Self { journal: Arc::new(Mutex::new(journal)), failed_at, clock }, past))
+        Ok((Self { journal: Arc::new(Mutex::new(journal)), failed_at, clock, boot }, past))
+    }
+
+    /// The treatments of the last day whose end is known, by workload, oldest first. `now` tells
+    /// their instants on this boot's clock; of an earlier boot they are as old as the wall clock
+    /// says.
+    ///
+    /// # Errors
+    /// See [`Journal::recent`].
+    pub fn remembered(&self) -> Result<Vec<(String, Treatment)>, JournalError> {
+        let (now, wall) = (self.clock.now(), i64::try_from(unix_seconds()).unwrap_or(i64::MAX));
+        let day = i64::try_from(memory::REMEMBERED.as_secs()).unwrap_or(i64::MAX);
+        let recent = self.journal().recent(RECENT_MOST)?;
+        let treatment = |incident: Incident| {
+            let Intent { rung, symptom, workload, wall_time, .. } = incident.intent;
+            let age = wall.saturating_sub(wall_time).max(0);
+            let known = !workload.is_empty() && age < day;
+            let at = incident.concluded.filter(|_| incident.boot == self.boot).unwrap_or_else(|| {
+                let age = Duration::from_secs(age.unsigned_abs());
+                Moment::from(Duration::from_nanos(now.as_nanos()).saturating_sub(age))
+            });
+            let outcome = incident.outcome.filter(|_| known)?;
+            Some((workload, Treatment { rung, symptom, outcome, at }))
+        };
+        Ok(recent.into_iter().rev().filter_map(treatment).collect())
     }
 
     /// Whether the last write succeeded, or failed long enough ago to try again.

@@ -6,7 +6,7 @@ use crate::{
     record::trace::{Absurd, tests::header},
     signal::{
         cgroup::CgroupReading,
-        health::{Health, Poll},
+        health::{Health, Poll, Says},
         sample::{KernelReading, Sample},
     },
 };
@@ -19,20 +19,21 @@ fn look(ms: u64, errors: u32) -> Line {
     let mut kernel = KernelReading::default();
     kernel.counters.responses[4] = errors.into();
     let health = Health {
-        status: None,
+        says: Says::Well,
+            left_out: None,
         cpu_usage: Some(5.0),
         memory_usage: Some(20.0),
         error_count: Some(errors),
         uptime: Some(600.0),
     };
-    let poll =
-        Poll { at, latency: Duration::from_millis(2), responses: [0; 5], result: Ok(health) };
+    let poll = Poll { latency: Duration::from_millis(2), ..Poll::for_tests(at, Ok(health)) };
     let sample = Sample {
         at,
         trigger: Trigger::Tick,
         kernel: Some(kernel),
         poll: Some(poll),
         usage: CgroupReading::default(),
+        futile: None,
     };
     line(ms, &Event::Looked(0, Box::new(sample)))
 }

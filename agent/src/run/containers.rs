@@ -23,7 +23,7 @@ use super::{Done, MOST_PODS as MOST, Watched, end::Wait, world::World};
 use crate::{
     docker::{Changed, Engine, EngineError},
     target::{
-        Obstacle, Target, TargetId,
+        Allowance, Obstacle, Target, TargetId,
         consent::HEAL_LABEL,
         container::{Container, ContainerError},
         docker::{Absent, ContainerRef, Patient, by_labels, by_name, plain, signal},
@@ -472,10 +472,13 @@ impl Ward {
             name: uid,
             ceiling: patient.ceiling,
             address,
+            tls: false,
             host,
-            health_path: patient.health_path.clone(),
+            health: patient.health.clone(),
             heal_path: patient.heal_path.clone(),
             min_confidence: patient.min_confidence,
+            patience: patient.patience,
+            warm_up: patient.warm_up,
             cgroups: container.cgroups.clone(),
             // The container is what is healed, whichever of its ports is ill.
             port: None,
@@ -526,9 +529,11 @@ fn named(
         ceiling: watched.ceiling,
         no_restart,
         address: Some(address),
-        health_path: watched.health_path.clone(),
+        health: watched.health(),
         heal_path: watched.heal_path.clone(),
         min_confidence: watched.min_confidence,
+        patience: Allowance::default(),
+        warm_up: Allowance::default(),
         complaints: Vec::new(),
     }
 }

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use super::Done;
 use crate::target::{
-    Rung, Target, TargetId,
+    Allowance, HealthProbe, Rung, Target, TargetId,
     pidfd::PidFd,
     process::{self, DiscoverError, Listener},
     procfs::{Instance, Tree},
@@ -30,12 +30,22 @@ pub struct Watched {
     pub host: String,
     /// The strongest remedy permitted.
     pub ceiling: Rung,
-    /// Path of the health endpoint.
-    pub health_path: String,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// Path of the health endpoint; `None`: the first of the known ones that answers.
+    pub health_path: Option<String>,
     /// Path of the soft remedy.
     pub heal_path: String,
     /// Calibrated confidence below which nothing is done.
     pub min_confidence: f32,
+}
+
+impl Watched {
+    /// Where its health is asked for, if the user said so.
+    pub(super) fn health(&self) -> Option<HealthProbe> {
+        let path = self.health_path.clone()?;
+        Some(HealthProbe { port: self.port, tls: self.tls, path })
+    }
 }
 
 /// Between two looks for a process that is not there; doubles up to [`SEARCH_MAX`].
@@ -112,10 +122,13 @@ fn target_of(watched: &Watched, listener: Listener) -> Target {
         name: watched.url.clone(),
         ceiling: watched.ceiling,
         address: Some(listener.address),
+        tls: watched.tls,
         host: watched.host.clone(),
-        health_path: watched.health_path.clone(),
+        health: watched.health(),
         heal_path: watched.heal_path.clone(),
         min_confidence: watched.min_confidence,
+        patience: Allowance::default(),
+        warm_up: Allowance::default(),
         cgroups: listener.cgroups,
         port: Some(watched.port),
         started: listener.started,

@@ -102,7 +102,14 @@ enum Done {
         answer: Result<Option<Lock>, (Refusal, Duration)>,
     },
     /// A poll ended.
-    Polled { index: Index, life: Life, trigger: Trigger, poll: Poll, app: Box<dyn Poller> },
+    Polled {
+        index: Index,
+        life: Life,
+        trigger: Trigger,
+        poll: Poll,
+        futile: Option<Box<str>>,
+        app: Box<dyn Poller>,
+    },
     /// A remedy was given, or could not be.
     Treated(Treated),
 }
@@ -213,6 +220,9 @@ impl Agent {
         if let Some(Node { cluster, notices }) = &self.node {
             let (cluster, world) = (Arc::clone(cluster), Arc::clone(&self.world));
             tokio::spawn(pods::follow(cluster, world, self.done.0.clone(), notices.clone()));
+        }
+        for (workload, treatment) in self.recorder.remembered() {
+            self.handle(Event::Remembered { workload, treatment });
         }
         tokio::pin!(shutdown);
         loop {
@@ -332,23 +342,39 @@ impl Agent {
         let Some(senses) = self.senses.get_mut(&index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
         let Some(mut app) = target.and_then(|target| senses.take_app(target, &*self.world)) else {
-            let looked = self.read(index, trigger, None);
+            let looked = self.read(index, trigger, None, None);
             self.pending.extend(looked);
             return;
         };
         let (life, now) = (senses.life(), self.clock.now());
         let done = self.done.0.clone();
+        // Only where a remedy is in view: what the host shows takes some files to read.
+        let doubt = (trigger == Trigger::Confirm)
+            .then(|| self.engine.case(index))
+            .flatten()
+            .map(|case| (Arc::clone(&self.world), case.target.clone(), case.well_at()));
         tokio::spawn(async move {
             let poll = app.poll(now).await;
+            let futile = match doubt {
+                Some((world, target, well_at)) => world.would_not_help(&target, well_at).await,
+                None => None,
+            };
             // The loop is gone only when the agent stops: then nobody needs this.
-            let _ = done.send(Done::Polled { index, life, trigger, poll, app }).await;
+            let _ = done.send(Done::Polled { index, life, trigger, poll, futile, app }).await;
         });
     }
 
     /// Everything but the poll, which came first.
-    fn read(&mut self, index: Index, trigger: Trigger, poll: Option<Poll>) -> Option<Event> {
+    fn read(
+        &mut self,
+        index: Index,
+        trigger: Trigger,
+        poll: Option<Poll>,
+        futile: Option<Box<str>>,
+    ) -> Option<Event> {
         let senses = self.senses.get_mut(&index)?;
-        let sample = senses.sample(self.kernel.as_mut(), trigger, poll, self.clock.now());
+        let now = self.clock.now();
+        let sample = senses.sample(self.kernel.as_mut(), trigger, poll, futile, now);
         if let Some(case) = self.engine.case(index) {
             self.recorder.sampled(&case.target, &sample);
         }
@@ -391,14 +417,14 @@ impl Agent {
             Done::Cleared { index, life, rung, answer } => {
                 self.cleared(index, life, rung, answer);
             }
-            Done::Polled { index, life, trigger, poll, app } => {
+            Done::Polled { index, life, trigger, poll, futile, app } => {
                 let Some(senses) = self.senses.get_mut(&index) else { return };
                 if senses.life() != life {
                     // The poll of a former instance says nothing of this one.
                     return;
                 }
                 senses.return_app(app);
-                if let Some(looked) = self.read(index, trigger, Some(poll)) {
+                if let Some(looked) = self.read(index, trigger, Some(poll), futile) {
                     self.handle(looked);
                 }
             }

@@ -22,10 +22,9 @@ impl Agent {
         let place = known.unwrap_or_else(|| self.engine.vacant());
         let before = known.and_then(|index| self.engine.case(index));
         if let Some(before) = before.filter(|case| case.target.id == target.id && !case.absent) {
-            let same = |of: fn(&Target) -> &str| of(&before.target) == of(&target);
             let same_app = before.target.address == target.address
-                && same(|target| &target.health_path)
-                && same(|target| &target.heal_path);
+                && before.target.tls == target.tls
+                && before.target.health == target.health;
             if let Some(senses) = self.senses.get_mut(&place).filter(|_| !same_app) {
                 senses.renew_app();
             }
@@ -103,7 +102,9 @@ impl Agent {
                     "an intention without an outcome was found: it counts as done and is verified"
                 );
                 let (before, judged) = (intent.action, intent.target.instance);
-                self.handle(Event::Recovered { index, incident: id, rung, before, judged });
+                let symptom = intent.symptom;
+                let incident = id;
+                self.handle(Event::Recovered { index, incident, rung, before, judged, symptom });
             }
         }
     }

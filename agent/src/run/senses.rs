@@ -37,6 +37,8 @@ pub(super) struct Senses {
     machine: Machine,
     /// Responses that the agent itself drew, by class.
     own_responses: [u64; 5],
+    /// Those of them that were 502, 503 or 504.
+    own_unavailable: u64,
     /// Connections that the agent itself gave up half-way.
     own_resets: u64,
 }
@@ -74,6 +76,7 @@ impl Senses {
             has_base: false,
             machine,
             own_responses: [0; 5],
+            own_unavailable: 0,
             own_resets: 0,
         }
     }
@@ -120,6 +123,7 @@ impl Senses {
         kernel: Option<&mut Kernel>,
         trigger: Trigger,
         poll: Option<Poll>,
+        futile: Option<Box<str>>,
         at: Moment,
     ) -> Sample {
         if let Some(poll) = &poll {
@@ -140,9 +144,10 @@ impl Senses {
                 throttling: throttling.unwrap_or_default(),
                 own_responses: self.own_responses,
                 own_resets: self.own_resets,
+                own_unavailable: self.own_unavailable,
             })
         });
-        Sample { at, trigger, kernel, poll, usage }
+        Sample { at, trigger, kernel, poll, usage, futile }
     }
 
     /// What the cgroup or the process uses, where nobody else tells: some ten files, which cost

@@ -50,6 +50,13 @@ pub(crate) trait World: Send + Sync {
     fn poller(&self, target: &Target) -> Option<Box<dyn Poller>>;
     /// The container of this id, if it runs here.
     fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>>;
+    /// Why a restart would not help, as far as the host shows it; `well_at` is when the target was
+    /// last seen well.
+    fn would_not_help<'a>(
+        &'a self,
+        target: &'a Target,
+        well_at: Option<Moment>,
+    ) -> Later<'a, Option<Box<str>>>;
     /// Waits for the end of a process.
     fn ended(&self, instance: Instance) -> Later<'_, ()>;
     /// Asks the app to reset itself; also the responses that it drew.
@@ -83,7 +90,7 @@ impl Machine {
 impl World for Machine {
     fn poller(&self, target: &Target) -> Option<Box<dyn Poller>> {
         let address = target.address?;
-        match App::new(address, &target.host, &target.health_path, &target.heal_path) {
+        match App::new(address, target.tls, &target.host, target.health.as_ref()) {
             Ok(app) => Some(Box::new(app)),
             Err(error) => {
                 warn!(target = target.name, %error, "the app is not polled");
@@ -105,6 +112,15 @@ impl World for Machine {
                 Err(panicked) => Err(std::io::Error::other(panicked).into()),
             }
         })
+    }
+
+    fn would_not_help<'a>(
+        &'a self,
+        target: &'a Target,
+        _well_at: Option<Moment>,
+    ) -> Later<'a, Option<Box<str>>> {
+        let _ = target;
+        Box::pin(async { None })
     }
 
     fn ended(&self, instance: Instance) -> Later<'_, ()> {
@@ -238,6 +254,14 @@ impl<F: Fn(&str) -> i32 + Send + Sync> World for Still<F> {
             started: Moment::default(),
         };
         Box::pin(async { Ok(found) })
+    }
+
+    fn would_not_help<'a>(
+        &'a self,
+        _: &'a Target,
+        _: Option<Moment>,
+    ) -> Later<'a, Option<Box<str>>> {
+        Box::pin(async { None })
     }
 
     fn ended(&self, _: Instance) -> Later<'_, ()> {

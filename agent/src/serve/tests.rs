@@ -52,7 +52,7 @@ async fn page_of(state_dir: Option<PathBuf>) -> Page {
             if let Query::Targets(reply) = query {
                 counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let name = "shop/<img src=x>\n\ndata: {}";
-                let case = Case::new(Target::for_tests(name, 1));
+                let case = Case::new(Target::for_tests(name, 1), false);
                 let _ = reply.send(vec![TargetView::of(&case)]);
             }
         }
@@ -245,6 +245,9 @@ async fn what_happened_while_nobody_listened_is_told() {
             intended: Moment::from_nanos(1),
             wall_time: 1,
             climbed_from: None,
+            workload: "web".to_owned(),
+            symptom: crate::guard::Symptom::Errors,
+            health: None,
         };
         let id = journal.intend(&intent).unwrap();
         journal.conclude(id, Outcome::Healed, None, Moment::from_nanos(2)).unwrap();

@@ -47,6 +47,9 @@ pub struct Sample {
     /// Use of CPU and memory as the kernel accounts for it; a limit that the target does not have
     /// is the machine's.
     pub usage: CgroupReading,
+    /// Why a restart would not help, as far as the host shows it (a full disk, workers that fail
+    /// since they started); asked for by looks that confirm, and `None` at all others.
+    pub futile: Option<Box<str>>,
 }
 
 /// The kernel's counters of one target.
@@ -59,6 +62,8 @@ pub struct KernelReading {
     /// Responses, by class, that the agent itself has drawn from the target. Its own polls are
     /// subtracted by count, never by path: a path would be the target's word for what to ignore.
     pub own_responses: [u64; 5],
+    /// Those of them that were 502, 503 or 504.
+    pub own_unavailable: u64,
     /// Connections that the agent itself gave up half-way: each shows as a reset received.
     pub own_resets: u64,
 }

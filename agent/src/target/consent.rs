@@ -3,6 +3,8 @@
 //!
 //! A setting that cannot be read takes consent back to `observe` until it is corrected: its owner
 //! meant something else than what we would do.
+use std::time::Duration;
+
 use super::Rung;
 
 /// The label whose value is the consent, from `observe` to `evict`.
@@ -12,6 +14,11 @@ pub(super) const PORT: &str = "paramedic.dev/port";
 pub(super) const HEALTH_PATH: &str = "paramedic.dev/health-path";
 pub(super) const HEAL_PATH: &str = "paramedic.dev/heal-path";
 pub(super) const MIN_CONFIDENCE: &str = "paramedic.dev/min-confidence";
+pub(super) const PATIENCE: &str = "paramedic.dev/patience";
+pub(super) const WARM_UP: &str = "paramedic.dev/warm-up";
+
+/// The longest patience or warm-up that an owner may set.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A label or annotation that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,24 +78,41 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> Settings<F> {
         None
     }
 
-    pub(super) fn health_path(&mut self) -> String {
-        self.path(HEALTH_PATH, "/health")
+    pub(super) fn health_path(&mut self) -> Option<String> {
+        self.path(HEALTH_PATH)
     }
 
     pub(super) fn heal_path(&mut self) -> String {
-        self.path(HEAL_PATH, "/heal")
+        self.path(HEAL_PATH).unwrap_or_else(|| "/heal".to_owned())
     }
 
-    fn path(&mut self, key: &'static str, default: &str) -> String {
-        let Some(path) = (self.find)(key) else { return default.to_owned() };
+    fn path(&mut self, key: &'static str) -> Option<String> {
+        let path = (self.find)(key)?;
         let fits = path.starts_with('/')
             && path.len() <= 1024
             && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
         if fits {
-            return path.to_owned();
+            return Some(path.to_owned());
         }
         self.complain(key, path, "no path: it must begin with / and hold no spaces");
-        default.to_owned()
+        None
+    }
+
+    pub(super) fn patience(&mut self) -> Option<Duration> {
+        self.span(PATIENCE)
+    }
+
+    pub(super) fn warm_up(&mut self) -> Option<Duration> {
+        self.span(WARM_UP)
+    }
+
+    fn span(&mut self, key: &'static str) -> Option<Duration> {
+        let text = (self.find)(key)?;
+        let span = span(text).filter(|span| *span <= LONGEST);
+        if span.is_none() {
+            self.complain(key, text, "no time from 0s to 1h, such as 30s or 2m");
+        }
+        span
     }
 
     pub(super) fn min_confidence(&mut self) -> f32 {
@@ -101,5 +125,47 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> Settings<F> {
                 DEFAULT
             }
         }
+    }
+}
+
+/// A whole number of seconds, minutes or hours: `30s`, `2m`, `1h`; a bare number is seconds.
+fn span(text: &str) -> Option<Duration> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_whole_numbers_of_a_unit() {
+        let seconds = |text| span(text).map(|span| span.as_secs());
+        assert_eq!(seconds("30s"), Some(30));
+        assert_eq!(seconds("2m"), Some(120));
+        assert_eq!(seconds("1h"), Some(3600));
+        assert_eq!(seconds("45"), Some(45));
+        for text in ["", "s", "-1s", "1.5s", "10 s", "1d", "ten", "99999999999999999999", "5mm"] {
+            assert_eq!(seconds(text), None, "{text:?}");
+        }
+        assert_eq!(seconds("18446744073709551615h"), None);
+    }
+
+    #[test]
+    fn a_span_beyond_an_hour_is_complained_of() {
+        let mut settings = Settings::new(|key| (key == PATIENCE).then_some("2h"));
+        assert_eq!(settings.patience(), None);
+        assert_eq!(settings.complaints.len(), 1);
+        assert_eq!(settings.warm_up(), None);
+        assert_eq!(settings.complaints.len(), 1, "what is not set is no mistake");
     }
 }

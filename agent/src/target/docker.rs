@@ -13,7 +13,7 @@ use bollard::models::{ContainerInspectResponse, ContainerState, EndpointSettings
 use nix::sys::signal::Signal;
 
 use super::{
-    MAX_GRACE, Obstacle, Rung,
+    Allowance, HealthProbe, MAX_GRACE, Obstacle, Rung,
     consent::{Complaint, HEAL_LABEL, Port, Settings},
     container::is_id,
 };
@@ -55,12 +55,16 @@ pub struct Patient {
     pub no_restart: Option<Obstacle>,
     /// Where its HTTP server listens; `None`: no HTTP from the agent.
     pub address: Option<SocketAddr>,
-    /// Path of the health endpoint.
-    pub health_path: String,
+    /// Where it is asked how it is; `None`: at the first of the known paths that answers.
+    pub health: Option<HealthProbe>,
     /// Path of the soft remedy.
     pub heal_path: String,
     /// Calibrated confidence below which nothing is done.
     pub min_confidence: f32,
+    /// How long it may fail to answer.
+    pub patience: Allowance,
+    /// How long a new instance may take before it answers well.
+    pub warm_up: Allowance,
     /// Settings that could not be read.
     pub complaints: Vec<Complaint>,
 }
@@ -126,17 +130,22 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<Patient, Absent> {
         Some(Port::Name(_)) => None,
         None => only_port(seen),
     };
-    let (health_path, heal_path) = (settings.health_path(), settings.heal_path());
+    let (path, heal_path) = (settings.health_path(), settings.heal_path());
     let min_confidence = settings.min_confidence();
+    let patience = Allowance { set: settings.patience(), ..Allowance::default() };
+    let warm_up = Allowance { set: settings.warm_up(), ..Allowance::default() };
+    let health = path.zip(port).map(|(path, port)| HealthProbe { port, tls: false, path });
     let complaints = settings.complaints;
     Ok(Patient {
         ceiling: if complaints.is_empty() { ceiling } else { Rung::Observe },
         no_restart: no_restart(seen),
         address: container.ip.zip(port).map(SocketAddr::from),
         container,
-        health_path,
+        health,
         heal_path,
         min_confidence,
+        patience,
+        warm_up,
         complaints,
     })
 }

@@ -16,6 +16,7 @@ pub mod docker;
 pub mod mountinfo;
 pub(crate) mod pidfd;
 pub mod pod;
+mod probes;
 pub mod process;
 pub mod procfs;
 mod socket;
@@ -156,6 +157,24 @@ pub struct HealthProbe {
     pub path: String,
 }
 
+/// A span of time before the guard draws conclusions: what the owner set, else the agent's default
+/// or what the container's own probe grants, whichever is longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// What the owner set.
+    pub set: Option<Duration>,
+    /// What the container's own probe grants.
+    pub granted: Duration,
+}
+
+impl Allowance {
+    /// The span, where the agent's own default is this one.
+    #[must_use]
+    pub fn or(self, default: Duration) -> Duration {
+        self.set.unwrap_or_else(|| default.max(self.granted))
+    }
+}
+
 /// Everything the agent knows of one target before it looks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
@@ -167,14 +186,20 @@ pub struct Target {
     pub ceiling: Rung,
     /// Where its HTTP server listens; `None`: no HTTP from the agent, ever.
     pub address: Option<SocketAddr>,
+    /// Whether it speaks TLS there.
+    pub tls: bool,
     /// The `Host` header that it is asked with.
     pub host: String,
-    /// Path of the health endpoint.
-    pub health_path: String,
+    /// Where it is asked how it is; `None`: at the first of the known paths that answers.
+    pub health: Option<HealthProbe>,
     /// Path of the soft remedy.
     pub heal_path: String,
     /// Calibrated confidence below which nothing is done, 0–1.
     pub min_confidence: f32,
+    /// How long it may fail to answer before that is held against it.
+    pub patience: Allowance,
+    /// How long a new instance may take before it answers well.
+    pub warm_up: Allowance,
     /// Where it stands in the cgroup tree.
     pub cgroups: Cgroups,
     /// Narrows traffic signals to this local port; `None`: all ports of the cgroup.
@@ -201,6 +226,19 @@ impl Target {
         self.pod.is_some() || self.docker.is_some()
     }
 
+    /// What all its instances and replicas have in common, by which past treatments are remembered:
+    /// the owner and the container of a pod, else the target itself.
+    #[must_use]
+    pub fn workload(&self) -> String {
+        match self.pod.as_deref() {
+            Some(pod) => match &pod.owner {
+                Some(owner) => format!("{}/{}", owner.uid, pod.container),
+                None => pod.target_uid(),
+            },
+            None => self.id.uid.clone(),
+        }
+    }
+
     /// The strongest remedy up to `ceiling` that can be given at all.
     #[must_use]
     pub fn reachable(&self, ceiling: Rung) -> Rung {
@@ -221,10 +259,13 @@ impl Target {
             name: name.to_owned(),
             ceiling: Rung::Restart,
             address: Some(([127, 0, 0, 1], 5000).into()),
+            tls: false,
             host: "localhost:5000".to_owned(),
-            health_path: "/health".to_owned(),
+            health: None,
             heal_path: "/heal".to_owned(),
             min_confidence: 0.8,
+            patience: Allowance::default(),
+            warm_up: Allowance::default(),
             cgroups: Cgroups::default(),
             port: Some(5000),
             started: Moment::default(),

@@ -11,8 +11,9 @@ use k8s_openapi::{
 };
 
 use super::{
-    MAX_GRACE, Obstacle, Rung,
+    Allowance, HealthProbe, MAX_GRACE, Obstacle, Rung,
     consent::{Complaint, HEAL_LABEL, Port, Settings},
+    probes,
 };
 
 /// kubectl's own, for pods whose ports do not tell which container matters.
@@ -69,12 +70,16 @@ pub struct Patient {
     pub no_evict: Option<Obstacle>,
     /// Where its HTTP server listens; `None`: no HTTP from the agent.
     pub address: Option<(IpAddr, u16)>,
-    /// Path of the health endpoint.
-    pub health_path: String,
+    /// Where it is asked how it is; `None`: at the first of the known paths that answers.
+    pub health: Option<HealthProbe>,
     /// Path of the soft remedy.
     pub heal_path: String,
     /// Calibrated confidence below which nothing is done.
     pub min_confidence: f32,
+    /// How long it may fail to answer.
+    pub patience: Allowance,
+    /// How long a new instance may take before it answers well.
+    pub warm_up: Allowance,
     /// Whether the kubelet calls the container ready.
     pub ready: bool,
     /// Settings that could not be read.
@@ -120,9 +125,17 @@ pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
     let container = container(pod, port.as_ref()).ok_or(Absent::Incomplete)?;
     let running = running(pod, &container.name).ok_or(Absent::NotRunning)?;
     let container_id = running.container_id.as_deref().and_then(id).ok_or(Absent::NotRunning)?;
-    let (health_path, heal_path) = (settings.health_path(), settings.heal_path());
+    let (path, heal_path) = (settings.health_path(), settings.heal_path());
     let min_confidence = settings.min_confidence();
+    let patience =
+        Allowance { set: settings.patience(), granted: probes::patience(container) };
+    let warm_up = Allowance { set: settings.warm_up(), granted: probes::warm_up(container) };
     let complaints = settings.complaints;
+    let address = address(pod, container, port.as_ref());
+    let health = match (path, address) {
+        (Some(path), Some((_, port))) => Some(HealthProbe { port, tls: false, path }),
+        _ => probes::health(container),
+    };
     Ok(Patient {
         pod: PodRef {
             namespace: pod.metadata.namespace.clone().ok_or(Absent::Incomplete)?,
@@ -136,10 +149,12 @@ pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
         ceiling: if complaints.is_empty() { ceiling } else { Rung::Observe },
         no_restart: no_restart(pod, container),
         no_evict: no_evict(pod),
-        address: address(pod, container, port.as_ref()),
-        health_path,
+        address,
+        health,
         heal_path,
         min_confidence,
+        patience,
+        warm_up,
         ready: running.ready,
         complaints,
     })

@@ -1,4 +1,4 @@
-//! What `paramedic watch URL` may be given: plain HTTP on this machine.
+//! What `paramedic watch URL` may be given: HTTP or HTTPS on this machine.
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket},
@@ -11,10 +11,20 @@ use hyper::Uri;
 pub struct WatchUrl {
     /// The URL in its plainest form, such as `http://localhost:5000`.
     pub url: String,
+    /// Whether it speaks TLS.
+    pub tls: bool,
     /// The port.
     pub port: u16,
     /// The local addresses that the host's name stands for; at least one.
     pub addresses: Vec<IpAddr>,
+}
+
+impl WatchUrl {
+    /// Host and port, as a `Host` header has them.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.url.split_once("://").map_or(self.url.as_str(), |(_, host)| host)
+    }
 }
 
 /// Why a URL cannot be watched.
@@ -28,8 +38,8 @@ pub enum UrlError {
         /// What is wrong.
         why: String,
     },
-    /// Another scheme than http.
-    #[error("{0:?} is not watched: only plain http can be, such as http://localhost:5000")]
+    /// Another scheme.
+    #[error("{0:?} is not watched: only http and https can be, such as http://localhost:5000")]
     Scheme(String),
     /// User and password.
     #[error("leave the user name and password out of the URL: they would end up in the logs")]
@@ -56,7 +66,7 @@ pub enum UrlError {
 /// # Errors
 /// See [`UrlError`].
 pub fn target_from_url(text: &str) -> Result<WatchUrl, UrlError> {
-    let (host, port) = parse(text)?;
+    let (tls, host, port) = parse(text)?;
     let unresolved = |source| UrlError::Unresolved { host: host.clone(), source };
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let found = (name, port).to_socket_addrs().map_err(unresolved)?;
@@ -69,11 +79,12 @@ pub fn target_from_url(text: &str) -> Result<WatchUrl, UrlError> {
     if addresses.is_empty() {
         return Err(UrlError::Elsewhere(host));
     }
-    Ok(WatchUrl { url: format!("http://{host}:{port}"), port, addresses })
+    let scheme = if tls { "https" } else { "http" };
+    Ok(WatchUrl { url: format!("{scheme}://{host}:{port}"), tls, port, addresses })
 }
 
-/// Host and port; the default port is 80.
-fn parse(text: &str) -> Result<(String, u16), UrlError> {
+/// Whether TLS is spoken, host and port; the default port is the scheme's.
+fn parse(text: &str) -> Result<(bool, String, u16), UrlError> {
     let malformed = |why: &str| UrlError::Malformed { url: text.to_owned(), why: why.to_owned() };
     // First of all, so that no other error repeats a password.
     if text.contains('@') {
@@ -82,11 +93,12 @@ fn parse(text: &str) -> Result<(String, u16), UrlError> {
     if text.contains('#') {
         return Err(UrlError::TooLong(text.to_owned()));
     }
-    match text.split_once("://") {
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => {}
+    let tls = match text.split_once("://") {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => false,
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => true,
         Some(_) => return Err(UrlError::Scheme(text.to_owned())),
         None => return Err(malformed("it has no http://")),
-    }
+    };
     let invalid = |why: hyper::http::uri::InvalidUri| malformed(&why.to_string());
     let uri: Uri = text.parse().map_err(invalid)?;
     let authority = uri.authority().ok_or_else(|| malformed("it has no host"))?;
@@ -95,6 +107,7 @@ fn parse(text: &str) -> Result<(String, u16), UrlError> {
     }
     let host = authority.host();
     let port = match authority.as_str().strip_prefix(host) {
+        Some("") if tls => 443,
         Some("") => 80,
         Some(port) => port.strip_prefix(':').and_then(|p| p.parse().ok()).unwrap_or(0),
         None => 0,
@@ -102,7 +115,7 @@ fn parse(text: &str) -> Result<(String, u16), UrlError> {
     match (host, port) {
         ("" | "[]", _) => Err(malformed("it has no host")),
         (_, 0) => Err(malformed("the port is none of 1 to 65535")),
-        _ => Ok((host.to_ascii_lowercase(), port)),
+        _ => Ok((tls, host.to_ascii_lowercase(), port)),
     }
 }
 
@@ -132,6 +145,8 @@ mod tests {
             ("http://[::1]:8080", "http://[::1]:8080", "::1"),
             ("HTTP://LOCALHOST:1", "http://localhost:1", "127.0.0.1"),
             ("http://0.0.0.0:81", "http://0.0.0.0:81", "127.0.0.1"),
+            ("https://localhost", "https://localhost:443", "127.0.0.1"),
+            ("HTTPS://127.0.0.1:8443", "https://127.0.0.1:8443", "127.0.0.1"),
         ] {
             let target = target_from_url(text).unwrap();
             assert_eq!(target.url, url);
@@ -145,8 +160,7 @@ mod tests {
             ("", "no http://"),
             ("localhost:5000", "no http://"),
             ("/health", "no http://"),
-            ("https://localhost", "only plain http"),
-            ("unix:///run/x", "only plain http"),
+            ("unix:///run/x", "only http and https"),
             ("http://me:secret@localhost", "user name"),
             ("ftp://me:secret@x y", "user name"),
             ("http://localhost/health", "goes too far"),

@@ -19,7 +19,7 @@ use agent_common::Counters;
 use paramedic::{
     moment::Moment,
     signal::kernel::{Kernel, Mechanism, Options, Slot},
-    target::{Cgroups, Rung, Target, TargetId},
+    target::{Allowance, Cgroups, Rung, Target, TargetId},
 };
 
 use patient::Patient;
@@ -45,7 +45,10 @@ fn target(cgroups: Cgroups, port: Option<u16>) -> Target {
         ceiling: Rung::Observe,
         address: None,
         host: String::new(),
-        health_path: "/health".into(),
+        tls: false,
+        health: None,
+        patience: Allowance::default(),
+        warm_up: Allowance::default(),
         heal_path: "/heal".into(),
         min_confidence: 0.8,
         cgroups,

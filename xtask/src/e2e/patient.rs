@@ -82,12 +82,16 @@ impl Patient {
     }
 
     fn template(&self, scene: &str) -> Value {
-        let mut metadata = json!({ "labels": { "app": self.name, SCENE: scene } });
+        // Its readiness probe asks elsewhere, and hears less.
+        let mut metadata = json!({
+            "labels": { "app": self.name, SCENE: scene },
+            "annotations": { "paramedic.dev/health-path": "/health" },
+        });
         if let Some(consent) = self.consent {
             metadata["labels"]["paramedic.dev/heal"] = json!(consent);
         }
         if let Some((key, value)) = self.annotation {
-            metadata["annotations"] = json!({ key: value });
+            metadata["annotations"][key] = json!(value);
         }
         let mut container = container();
         if let Some(illness) = self.illness {

@@ -112,7 +112,7 @@ fn a_lie_is_told_by_kernel_columns_first() {
         let row = FeatureVector::new(row);
         let decision = brain.decide(&row).unwrap();
         for shares in [decision.shares, brain.explain(&row, action)] {
-            let first = top_reasons(&row, &shares, 1)[0];
+            let first = top_reasons(&row, action, &shares, 1)[0];
             let kernel = first.feature.is_kernel() || first.feature == Feature::HealthFailures;
             assert!(kernel, "{name}: {first}");
         }
@@ -176,6 +176,6 @@ fn without_a_model_the_rules_decide_and_say_why() {
     assert_eq!((decision.action, decision.source), (Action::ResetErrors, Source::Rules));
     assert_eq!(brain.explain(&row, Action::ResetErrors), decision.shares);
     assert_eq!(brain.explain(&row, Action::NoAction), [0.0; COUNT]);
-    let reasons = top_reasons(&row, &decision.shares, 3).to_string();
+    let reasons = top_reasons(&row, decision.action, &decision.shares, 3).to_string();
     assert_eq!(reasons, "error_count=8 (+1.00)");
 }

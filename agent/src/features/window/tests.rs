@@ -19,12 +19,14 @@ fn look(ms: u64) -> Sample {
         kernel: Some(KernelReading::default()),
         poll: None,
         usage: CgroupReading::default(),
+        futile: None,
     }
 }
 
 fn healthy() -> Health {
     Health {
-        status: None,
+        says: Says::Well,
+        left_out: None,
         cpu_usage: Some(40.0),
         memory_usage: Some(50.0),
         error_count: Some(0),
@@ -34,7 +36,8 @@ fn healthy() -> Health {
 
 fn polled(ms: u64, result: Result<Health, HealthError>) -> Sample {
     let latency = Duration::from_millis(250);
-    let poll = Poll { at: at(ms), latency, responses: [0; 5], result };
+    let responses = if result.is_ok() { [0, 1, 0, 0, 0] } else { [0; 5] };
+    let poll = Poll { latency, responses, ..Poll::for_tests(at(ms), result) };
     Sample { poll: Some(poll), ..look(ms) }
 }
 
@@ -82,7 +85,7 @@ fn what_health_leaves_out_comes_from_kernel_and_cgroup() {
     };
     let with_usage = |ms, cpu_ns, errors| {
         let mut sample = counted(ms, |k| k.counters.responses[4] = errors);
-        sample.poll = polled(ms, Ok(silent)).poll;
+        sample.poll = polled(ms, Ok(silent.clone())).poll;
         sample.usage = CgroupReading {
             cpu_usage_ns: Some(cpu_ns),
             cpu_limit: Some(2.0),
@@ -330,4 +333,186 @@ fn throttling_is_a_share_of_the_window() {
     };
     let load = load_after(&[held(0, 0), held(4000, 10)]).unwrap();
     assert_eq!(load.throttled_ratio, Some(0.25));
+}
+
+#[test]
+fn gateway_statuses_are_load_and_no_errors_of_its_own() {
+    let unavailable = |ms, n| {
+        counted(ms, |k| {
+            k.counters.responses[4] = n;
+            k.counters.unavailable = n;
+        })
+    };
+    let mut window = Window::new();
+    for (ms, n) in [(0, 0), (2000, 40), (4000, 80)] {
+        window.push(&unavailable(ms, n));
+    }
+    let row = window.features(0, STARTED);
+    assert_eq!((row[Feature::Http5xxRate], row[Feature::ErrorCount]), (0.0, 0.0));
+    assert_eq!(row[Feature::HttpRequestRate], 8.0);
+    assert_eq!(window.causes(&row).event(), false);
+    assert_eq!(window.load().unwrap().ratio_5xx, Some(1.0), "a 5xx is a 5xx to an autoscaler");
+    assert_eq!(window.unavailable_rate(), 8.0);
+}
+
+#[test]
+fn the_agents_own_503s_are_subtracted_from_both() {
+    let mut window = Window::new();
+    window.push(&look(0));
+    window.push(&counted(2000, |k| {
+        k.counters.responses[4] = 5;
+        k.counters.unavailable = 3;
+        (k.own_responses[4], k.own_unavailable) = (2, 2);
+    }));
+    assert_eq!(window.responses(), (3, 2));
+}
+
+#[test]
+fn silence_is_measured_from_the_first_poll_that_failed() {
+    let mut window = Window::new();
+    window.push(&polled(0, Ok(healthy())));
+    for ms in [2000, 3500, 9000] {
+        window.push(&polled(ms, Err(timeout())));
+    }
+    let causes = window.causes(&window.features(0, STARTED));
+    assert_eq!((causes.failed_poll, causes.failing_for), (true, Duration::from_secs(7)));
+    assert!(causes.only_failing());
+    window.push(&polled(9500, Ok(healthy())));
+    assert_eq!(window.causes(&window.features(0, STARTED)).failing_for, Duration::ZERO);
+}
+
+#[test]
+fn silence_of_an_instance_that_never_answered_anything_is_no_failure() {
+    let mut window = Window::new();
+    window.push(&polled(0, Err(timeout())));
+    assert!(!window.is_failing());
+    let mut refused = polled(1000, Err(HealthError::NotFound(404)));
+    refused.poll.as_mut().unwrap().responses = [0, 0, 0, 1, 0];
+    window.push(&refused);
+    window.push(&polled(2000, Err(timeout())));
+    assert!(window.is_failing(), "one answer of any kind came before");
+}
+
+#[test]
+fn what_cannot_be_read_counts_for_nothing_and_ends_a_silence() {
+    let mut window = Window::new();
+    window.push(&polled(0, Ok(healthy())));
+    window.push(&polled(1000, Err(timeout())));
+    for error in [HealthError::Redirect(302), HealthError::StatusNotOk(401)] {
+        window.push(&polled(2000, Err(error)));
+        assert!(!window.is_failing(), "{error}");
+        assert!(!window.speaks_well(), "{error}");
+    }
+}
+
+#[test]
+fn an_app_that_says_it_is_ill_fails_and_one_that_blames_another_does_not() {
+    let says = |says| polled(1000, Ok(Health { says, ..Health::default() }));
+    let heard = |sample: Sample| {
+        let mut window = Window::new();
+        window.push(&polled(0, Ok(healthy())));
+        window.push(&sample);
+        (window.is_failing(), window.excuse())
+    };
+    use crate::signal::health::Component;
+    let db = Component::new("db");
+    assert_eq!(heard(says(Says::Ill)), (true, None));
+    assert_eq!(heard(says(Says::Blames(db.clone()))), (false, Some(Excuse::Blames(db))));
+    assert_eq!(heard(says(Says::NotNow)), (false, Some(Excuse::NotNow)));
+    assert_eq!(heard(says(Says::Warns)), (false, None));
+}
+
+/// Polls time out from the second look on, while the kernel counts so many good responses and 5xx.
+fn failing_while(counts: &[(u64, u64, u64)]) -> Window {
+    let mut window = Window::new();
+    for (i, &(ms, good, errors)) in counts.iter().enumerate() {
+        let result = if i == 0 { Ok(healthy()) } else { Err(timeout()) };
+        let mut sample = polled(ms, result);
+        let kernel = sample.kernel.as_mut().unwrap();
+        (kernel.counters.responses[1], kernel.counters.responses[4]) = (good, errors);
+        window.push(&sample);
+    }
+    window
+}
+
+#[test]
+fn a_health_check_that_fails_while_others_are_served_is_excused() {
+    let served = failing_while(&[(0, 50, 0), (2000, 60, 0), (4000, 70, 0)]);
+    assert_eq!(served.excuse(), Some(Excuse::Serves { good: 10 }));
+    let stopped = failing_while(&[(0, 50, 0), (2000, 60, 0), (4000, 60, 0)]);
+    assert_eq!(stopped.excuse(), None, "what was served before says nothing of now");
+    let failing = failing_while(&[(0, 50, 0), (2000, 60, 0), (4000, 70, 6)]);
+    assert_eq!(failing.excuse(), None);
+    // It served for a while after its health check had begun to fail, and then stopped.
+    let counts: Vec<_> = (0..20).map(|n| (n * 2000, 10 * n.min(8), 0)).collect();
+    assert_eq!(failing_while(&counts).excuse(), None);
+}
+
+#[test]
+fn requests_without_an_answer_excuse_after_some_seconds() {
+    let waits = |ms, requests, responses, errors| {
+        counted(ms, |k| {
+            k.counters.upstream_requests = requests;
+            k.counters.upstream_responses = responses;
+            k.counters.responses[1] = 1;
+            k.counters.responses[4] = errors;
+        })
+    };
+    let mut window = Window::new();
+    window.push(&waits(0, 10, 10, 0));
+    window.push(&counted(1000, |k| {
+        (k.counters.upstream_requests, k.counters.upstream_responses) = (12, 12);
+        k.counters.responses[1] = 4;
+    }));
+    window.push(&waits(2000, 15, 12, 2));
+    assert_eq!(window.excuse(), None, "they were only just sent");
+    window.push(&waits(4000, 15, 12, 3));
+    window.push(&waits(5500, 15, 12, 4));
+    assert_eq!(window.excuse(), Some(Excuse::Unanswered { waiting: 3 }));
+}
+
+#[test]
+fn answered_polls_that_are_not_counted_make_the_kernel_blind() {
+    let mut window = Window::new();
+    let seen = |own, counted_| {
+        counted(0, |k| {
+            k.own_responses[1] = own;
+            k.counters.responses[1] = counted_;
+        })
+    };
+    window.push(&seen(2, 0));
+    assert_eq!(window.blind(), None, "too few to tell");
+    window.push(&seen(3, 0));
+    assert_eq!(window.blind(), Some(Blind::NotCounted));
+    assert!(!window.sees_traffic());
+    window.push(&seen(3, 3));
+    assert_eq!(window.blind(), None);
+    assert!(window.sees_traffic());
+}
+
+#[test]
+fn an_instance_whose_traffic_begins_with_errors_fails_since_its_start() {
+    let fails = |counts: &[(u64, u64)]| {
+        let mut window = Window::new();
+        for (i, &(good, errors)) in counts.iter().enumerate() {
+            window.push(&counted(i as u64 * 2000, |k| {
+                (k.counters.responses[1], k.counters.responses[4]) = (good, errors);
+            }));
+        }
+        window.fails_since_start()
+    };
+    assert!(fails(&[(0, 0), (0, 9), (0, 18)]).only_errors);
+    assert!(!fails(&[(0, 0), (1, 9), (1, 18)]).only_errors);
+    assert!(!fails(&[(0, 0), (0, 4)]).only_errors, "too few to tell");
+    assert!(fails(&[(0, 0), (0, 4)]).never_served);
+    assert!(!fails(&[(0, 0), (1, 0)]).never_served);
+}
+
+#[test]
+fn a_reported_total_counts_by_its_rise() {
+    let reports = |ms, n| polled(ms, Ok(Health { error_count: Some(n), ..healthy() }));
+    let row = row_after(&[reports(0, 1200), reports(2000, 1200), reports(4000, 1203)]);
+    assert_eq!(row[Feature::ErrorCount], 3.0);
+    let row = row_after(&[reports(0, 1200), reports(2000, 0), reports(4000, 7)]);
+    assert_eq!(row[Feature::ErrorCount], 7.0);
 }

@@ -58,6 +58,16 @@ pub struct Journal {
     limits: Limits,
     /// The present boot; readers have none.
     boot: Option<BootId>,
+    /// What to select, in the order in which rows are read.
+    columns: &'static str,
+}
+
+/// A reader of an older file finds nothing where it has no column.
+const fn columns(found: schema::Found) -> &'static str {
+    match found {
+        schema::Found::Older => row::COLUMNS_1,
+        schema::Found::Empty | schema::Found::Current => row::COLUMNS,
+    }
 }
 
 impl Journal {
@@ -91,7 +101,7 @@ impl Journal {
         let (db, found) = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         match found {
             schema::Found::Empty => Err(missing(path)),
-            schema::Found::Current => Ok(Self { db, path, limits: LIMITS, boot: None }),
+            found => Ok(Self { db, path, limits: LIMITS, boot: None, columns: columns(found) }),
         }
     }
 
@@ -101,8 +111,9 @@ impl Journal {
             make_private_file(&path).map_err(|error| JournalError::io(&path, error))?;
         }
         let (db, found) = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let mut journal = Self { db, path, limits, boot: Some(boot) };
-        if found == schema::Found::Current {
+        let columns = columns(schema::Found::Current);
+        let mut journal = Self { db, path, limits, boot: Some(boot), columns };
+        if found != schema::Found::Empty {
             journal.check_integrity()?;
         }
         journal.prepare(found).map_err(|error| journal.error(error))?;
@@ -132,8 +143,10 @@ impl Journal {
         let page = db.pragma_query_one::<i64>(None, "page_size")?.max(512);
         let pages = self.limits.bytes / page;
         db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
-        if found == schema::Found::Empty {
-            schema::create(db)?;
+        match found {
+            schema::Found::Empty => schema::create(db)?,
+            schema::Found::Older => schema::update(db)?,
+            schema::Found::Current => {}
         }
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(())
@@ -151,8 +164,8 @@ impl Journal {
         let values = row::values(intent, boot).map_err(|what| JournalError::Invalid { what })?;
         self.write(
             "INSERT INTO incidents (boot, uid, instance, name, rung, action, confidence, source, \
-             reasons, intended, wall_time, climbed_from) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             reasons, intended, wall_time, climbed_from, workload, symptom, health) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             rusqlite::params_from_iter(&values),
         )?;
         Ok(self.db.last_insert_rowid())
@@ -249,7 +262,7 @@ impl Journal {
 
     fn select(&self, which: &str, params: impl Params) -> Result<Vec<Incident>, JournalError> {
         let error = |error| self.error(error);
-        let sql = format!("SELECT {} FROM incidents {which}", row::COLUMNS);
+        let sql = format!("SELECT {} FROM incidents {which}", self.columns);
         let mut query = self.db.prepare_cached(&sql).map_err(error)?;
         let mut rows = query.query(params).map_err(error)?;
         let mut incidents = Vec::new();

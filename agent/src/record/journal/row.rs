@@ -9,6 +9,7 @@ use serde::{Deserialize, de::value::StrDeserializer};
 
 use crate::{
     decide::Action,
+    guard::Symptom,
     moment::Moment,
     record::incident::{
         BootId, Incident, Intent, MAX_DETAIL, MAX_REASONS, RecordedReason, name_of,
@@ -18,7 +19,13 @@ use crate::{
 
 /// The columns in the order in which [`read`] expects and [`values`] gives them.
 pub(super) const COLUMNS: &str = "id, boot, uid, instance, name, rung, action, confidence, \
-     source, reasons, intended, wall_time, climbed_from, outcome, detail, concluded";
+     source, reasons, intended, wall_time, climbed_from, outcome, detail, concluded, workload, \
+     symptom, health";
+
+/// The same of a file of version 1.
+pub(super) const COLUMNS_1: &str = "id, boot, uid, instance, name, rung, action, confidence, \
+     source, reasons, intended, wall_time, climbed_from, outcome, detail, concluded, NULL, NULL, \
+     NULL";
 
 /// Longest identity (uid, instance), in characters. A longer one is refused: cut, it would name
 /// somebody else.
@@ -33,8 +40,8 @@ const MAX_FEATURE: usize = 64;
 /// Longest list of reasons, in bytes of JSON.
 const MAX_REASONS_JSON: usize = MAX_REASONS * (6 * MAX_FEATURE + 128);
 
-/// The values of a new row, from `boot` to `climbed_from`; else what makes no sense in `intent`.
-pub(super) fn values(intent: &Intent, boot: &BootId) -> Result<[Value; 12], &'static str> {
+/// The values of a new row, from `boot` to `climbed_from`, then what it was about; else what makes no sense in `intent`.
+pub(super) fn values(intent: &Intent, boot: &BootId) -> Result<[Value; 15], &'static str> {
     check(intent)?;
     let reasons =
         serde_json::to_string(&intent.reasons).map_err(|_| "reasons cannot be written")?;
@@ -52,6 +59,9 @@ pub(super) fn values(intent: &Intent, boot: &BootId) -> Result<[Value; 12], &'st
         Value::Integer(intended),
         Value::Integer(intent.wall_time),
         intent.climbed_from.map_or(Value::Null, Value::Integer),
+        Value::Text(cut(&intent.workload, MAX_IDENTITY)),
+        Value::Text(intent.symptom.name().to_owned()),
+        intent.health.as_ref().map_or(Value::Null, |text| Value::Text(cut(text, MAX_DETAIL))),
     ])
 }
 
@@ -82,6 +92,9 @@ pub(super) fn read(row: &Row<'_>) -> Result<Incident, String> {
         intended: fields.moment(10, "intended")?.ok_or("intended is missing")?,
         wall_time: fields.integer(11, "wall_time")?.ok_or("wall_time is missing")?,
         climbed_from: fields.integer(12, "climbed_from")?,
+        workload: fields.optional_text(16, "workload", MAX_IDENTITY)?.unwrap_or_default(),
+        symptom: if fields.is_null(17)? { Symptom::default() } else { fields.word(17, "symptom")? },
+        health: fields.optional_text(18, "health", MAX_DETAIL)?,
     };
     check(&intent)?;
     let incident = Incident {
@@ -89,11 +102,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Incident, String> {
         boot: BootId::parse(&fields.text(1, "boot", 36)?).ok_or("boot is not a boot id")?,
         intent,
         outcome: if fields.is_null(13)? { None } else { Some(fields.word(13, "outcome")?) },
-        detail: if fields.is_null(14)? {
-            None
-        } else {
-            Some(fields.text(14, "detail", MAX_DETAIL)?)
-        },
+        detail: fields.optional_text(14, "detail", MAX_DETAIL)?,
         concluded: fields.moment(15, "concluded")?,
     };
     if incident.outcome.is_none() && incident.concluded.is_some() {
@@ -168,6 +177,15 @@ impl<'a> Fields<'a> {
             None => Ok(text.to_owned()),
             Some(_) => Err(format!("{name} has more than {most} characters")),
         }
+    }
+
+    fn optional_text(
+        &self,
+        column: usize,
+        name: &str,
+        most: usize,
+    ) -> Result<Option<String>, String> {
+        if self.is_null(column)? { Ok(None) } else { self.text(column, name, most).map(Some) }
     }
 
     /// A value of one of the enums, by its name.

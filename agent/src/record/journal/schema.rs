@@ -9,7 +9,7 @@ use rusqlite::{Connection, config::DbConfig};
 use super::JournalError;
 
 /// Format of the file (`user_version`); one that is newer is refused and left as it is.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// Marks the file as Paramedic's (`application_id`): "PMED".
 const APPLICATION: i64 = 0x504d_4544;
@@ -39,11 +39,21 @@ CREATE INDEX incidents_by_target ON incidents (boot, uid, intended);
 CREATE INDEX incidents_open ON incidents (boot) WHERE outcome IS NULL;
 ";
 
+/// What version 2 has beyond version 1: what the incident was about. Added to the tables of a new
+/// file, too, so that a file that was brought up to date is the same as a new one.
+const ADDED: &str = "
+ALTER TABLE incidents ADD COLUMN workload TEXT;
+ALTER TABLE incidents ADD COLUMN symptom TEXT;
+ALTER TABLE incidents ADD COLUMN health TEXT;
+";
+
 /// What a file turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// Nothing yet.
     Empty,
+    /// A journal of version 1.
+    Older,
     /// A journal of this version.
     Current,
 }
@@ -74,19 +84,34 @@ pub(super) fn examine(db: &Connection, path: &Path) -> Result<Found, JournalErro
     if version > VERSION {
         return Err(JournalError::Newer { path: path.to_owned(), found: version, known: VERSION });
     }
-    let expected = Connection::open_in_memory()
-        .and_then(|mut fresh| create(&mut fresh).and_then(|()| self::objects(&fresh)))
-        .map_err(sqlite)?;
-    if version != VERSION || objects != expected {
+    let expected = |statements: &str| {
+        let fresh = Connection::open_in_memory()?;
+        fresh.execute_batch(statements)?;
+        self::objects(&fresh)
+    };
+    let (statements, found) = match version {
+        1 => (TABLES.to_owned(), Found::Older),
+        _ => (format!("{TABLES}{ADDED}"), Found::Current),
+    };
+    if version < 1 || objects != expected(&statements).map_err(sqlite)? {
         return Err(JournalError::corrupt(path, "its tables are not the journal's"));
     }
-    Ok(Found::Current)
+    Ok(found)
+}
+
+/// Brings a file of version 1 up to date, or leaves it as it is.
+pub(super) fn update(db: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = db.transaction()?;
+    transaction.execute_batch(ADDED)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
 }
 
 /// Makes the tables in an empty file, all of them or none.
 pub(super) fn create(db: &mut Connection) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
     transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(ADDED)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()

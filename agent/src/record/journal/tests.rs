@@ -81,6 +81,9 @@ fn intent(uid: &str, seconds: u64) -> Intent {
         intended: at(seconds),
         wall_time: 1_767_323_045,
         climbed_from: None,
+        workload: "web".to_owned(),
+        symptom: crate::guard::Symptom::Errors,
+        health: None,
     }
 }
 

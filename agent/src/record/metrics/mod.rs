@@ -323,8 +323,19 @@ impl Metrics {
     }
 
     /// What the model was shown of a target, and what it made of it.
-    pub fn target_verdict(&self, target: &Target, row: &FeatureVector, decision: &Decision) {
-        self.target.verdict(target, row, decision);
+    pub fn target_verdict(
+        &self,
+        target: &Target,
+        row: &FeatureVector,
+        decision: &Decision,
+        sees_traffic: bool,
+    ) {
+        self.target.verdict(target, row, decision, sees_traffic);
+    }
+
+    /// The kernel does not see the target's HTTP.
+    pub fn target_blind(&self, target: &Target) {
+        self.target.blind(target);
     }
 
     /// How much work a target does, as far as that is known.

@@ -4,7 +4,7 @@ use prometheus::{Error, GaugeVec, IntCounterVec, IntGaugeVec};
 use super::{Maker, TargetState};
 use crate::{
     decide::{Action, Decision},
-    features::{FEATURES, FeatureVector, Load},
+    features::{FEATURES, Feature, FeatureVector, Load},
     target::Target,
 };
 
@@ -35,6 +35,7 @@ pub(super) struct TargetMetrics {
     unhealthy: GaugeVec,
     load: [GaugeVec; 3],
     states: IntGaugeVec,
+    blind: IntGaugeVec,
 }
 
 impl TargetMetrics {
@@ -78,6 +79,12 @@ impl TargetMetrics {
                     &TARGET,
                 )?,
             ],
+            blind: make.gauges(
+                "target_blind",
+                "1 where the agent's own polls are answered and the kernel does not see the answers \
+                 (TLS, a socket of another cgroup): the target's HTTP series are missing, not zero.",
+                &TARGET,
+            )?,
             states: make.gauges(
                 "target_state",
                 "1 for the state that the target is in, 0 for the others: unknown, well, sick, \
@@ -87,9 +94,21 @@ impl TargetMetrics {
         })
     }
 
-    pub(super) fn verdict(&self, target: &Target, row: &FeatureVector, decision: &Decision) {
-        for (name, value) in FEATURES.iter().zip(row.values()) {
-            self.features.with_label_values(&labels(target, name)).set(f64::from(*value));
+    pub(super) fn verdict(
+        &self,
+        target: &Target,
+        row: &FeatureVector,
+        decision: &Decision,
+        sees_traffic: bool,
+    ) {
+        for feature in Feature::ALL {
+            let labels = labels(target, feature.name());
+            if feature.is_http() && !sees_traffic {
+                // Zero would be an idle service.
+                let _ = self.features.remove_label_values(&labels);
+            } else {
+                self.features.with_label_values(&labels).set(f64::from(row[feature]));
+            }
         }
         let well = f64::from(decision.probabilities[Action::NoAction as usize]);
         self.unhealthy.with_label_values(&identity(target)).set((1.0 - well).clamp(0.0, 1.0));
@@ -126,6 +145,10 @@ impl TargetMetrics {
         }
     }
 
+    pub(super) fn blind(&self, target: &Target) {
+        self.blind.with_label_values(&identity(target)).set(1);
+    }
+
     pub(super) fn state(&self, target: &Target, state: TargetState) {
         for other in TargetState::ALL {
             let gauge = self.states.with_label_values(&labels(target, other.name()));
@@ -142,6 +165,7 @@ impl TargetMetrics {
             let _ = self.features.remove_label_values(&labels(target, feature));
         }
         self.absent(target);
+        let _ = self.blind.remove_label_values(&identity(target));
         for state in TargetState::ALL {
             let _ = self.states.remove_label_values(&labels(target, state.name()));
         }

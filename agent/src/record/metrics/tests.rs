@@ -72,7 +72,7 @@ fn busy() -> Metrics {
     metrics.api_request("GET", 200);
     metrics.withheld(Rung::Restart);
     metrics.set_api_server_heard(true);
-    metrics.target_verdict(&named("web"), &FeatureVector::new([1.5; COUNT]), &decision());
+    metrics.target_verdict(&named("web"), &FeatureVector::new([1.5; COUNT]), &decision(), true);
     metrics.target_responses(&named("web"), &[0, 10, 0, 1, 4]);
     metrics.target_state(&named("web"), TargetState::Sick);
     metrics
@@ -158,7 +158,7 @@ fn load() -> Load {
 fn a_target_takes_its_series_with_it() {
     let metrics = busy();
     for target in ["gone", "unseen"] {
-        metrics.target_verdict(&named("gone"), &FeatureVector::default(), &decision());
+        metrics.target_verdict(&named("gone"), &FeatureVector::default(), &decision(), true);
         metrics.target_load(&named("gone"), Some(&load()));
         metrics.target_responses(&named("gone"), &[1; 5]);
         metrics.target_state(&named("gone"), TargetState::Exhausted);

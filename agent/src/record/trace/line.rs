@@ -10,16 +10,17 @@ use super::{MOST_TARGETS, look::Look, who::Who};
 use crate::{
     decide::Action,
     engine::{Event, Index, Remedied},
-    guard::{Gate, Policy, Refusal, Why},
+    guard::{Gate, Policy, Refusal, Symptom, Treatment, Why},
     moment::Moment,
     target::Rung,
     verify::Outcome,
 };
 
 /// Version of the lines below.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The oldest version that a reader takes. What 1 lacks is [`Header::model`], [`What::Said`] and
-/// [`What::Concluded`]; a reader refuses any later version, which it does not know.
+/// [`What::Concluded`]; what 2 lacks is [`Header::patience_ns`], [`What::Remembered`], an app's own
+/// verdict and the newer counts. A reader refuses any later version, which it does not know.
 pub(super) const OLDEST: u32 = 1;
 
 /// No node has been up for longer: 292 years. Times are added to it without care.
@@ -55,6 +56,12 @@ pub struct Header {
     pub tick_ns: u64,
     /// From a remedy to its verdict, in nanoseconds.
     pub verify_window_ns: u64,
+    /// How long a target may fail to answer, and how long a new instance may take, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience_ns: Option<u64>,
+    /// The latter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up_ns: Option<u64>,
     /// SHA-256 of the model that decided; `None` where the rules did, and in version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -72,22 +79,24 @@ impl Header {
     pub(super) fn check(&self) -> Result<(), Absurd> {
         moment(self.boot_ns)?;
         let spans = [self.tick_ns, self.verify_window_ns];
-        if spans.iter().all(|span| (1..=LONGEST).contains(span)) {
-            Ok(())
-        } else {
-            Err(Absurd::Span)
+        if !spans.iter().all(|span| (1..=LONGEST).contains(span)) {
+            return Err(Absurd::Span);
         }
+        [self.patience_ns, self.warm_up_ns].into_iter().flatten().try_for_each(|ns| span(ns).map(drop))
     }
 
     /// The policy that was recorded under.
     #[must_use]
     pub fn policy(&self) -> Policy {
+        let default = Policy::default();
         Policy {
+            patience: self.patience_ns.map_or(default.patience, Duration::from_nanos),
+            warm_up: self.warm_up_ns.map_or(default.warm_up, Duration::from_nanos),
             max_action: self.max_action,
             dry_run: self.dry_run,
             rules_may_restart: self.rules_may_restart,
             node_budget: self.node_budget,
-            ..Policy::default()
+            ..default
         }
     }
 }
@@ -120,8 +129,11 @@ pub enum What {
     Cleared(Index, Rung, Option<Refused>),
     /// What came of a remedy: place, the journal's number, how, and a word about it.
     Treated(Index, Option<i64>, Ended, String),
-    /// An intention of a former life: place, number, remedy, verdict, judged instance.
-    Recovered(Index, i64, Rung, Action, String),
+    /// An intention of a former life: place, number, remedy, verdict, judged instance, and what it
+    /// was given against.
+    Recovered(Index, i64, Rung, Action, String, #[serde(default)] Symptom),
+    /// What was done to a workload before: remedy, against what, how it ended, and when.
+    Remembered(String, Rung, Symptom, Outcome, u64),
     /// What a former life did: place, remedy, when, and how and when it ended.
     Recalled(Index, Rung, u64, Option<(Outcome, u64)>),
     /// The pause switch, and whether the journal takes intentions: told when they change.
@@ -204,9 +216,16 @@ impl What {
                 };
                 Self::Treated(*index, *incident, ended, detail)
             }
-            Event::Recovered { index, incident, rung, before, judged } => {
-                Self::Recovered(*index, *incident, *rung, *before, judged.clone())
+            Event::Recovered { index, incident, rung, before, judged, symptom } => {
+                Self::Recovered(*index, *incident, *rung, *before, judged.clone(), *symptom)
             }
+            Event::Remembered { workload, treatment } => Self::Remembered(
+                workload.clone(),
+                treatment.rung,
+                treatment.symptom,
+                treatment.outcome,
+                treatment.at.as_nanos(),
+            ),
             Event::Recalled { index, rung, treated, ended } => {
                 let ended = ended.map(|(outcome, at)| (outcome, at.as_nanos()));
                 Self::Recalled(*index, *rung, treated.as_nanos(), ended)
@@ -249,9 +268,13 @@ impl What {
                 };
                 Event::Treated { index: place(index)?, incident, result }
             }
-            Self::Recovered(index, incident, rung, before, judged) => {
-                Event::Recovered { index: place(index)?, incident, rung, before, judged }
+            Self::Recovered(index, incident, rung, before, judged, symptom) => {
+                Event::Recovered { index: place(index)?, incident, rung, before, judged, symptom }
             }
+            Self::Remembered(workload, rung, symptom, outcome, at) => Event::Remembered {
+                workload,
+                treatment: Treatment { rung, symptom, outcome, at: moment(at)? },
+            },
             Self::Recalled(index, rung, treated, ended) => Event::Recalled {
                 index: place(index)?,
                 rung,
@@ -275,6 +298,11 @@ fn place(index: Index) -> Result<Index, Absurd> {
 /// An instant that a node can tell.
 pub(super) fn moment(nanoseconds: u64) -> Result<Moment, Absurd> {
     if nanoseconds <= LATEST { Ok(Moment::from_nanos(nanoseconds)) } else { Err(Absurd::Count) }
+}
+
+/// A span that an agent can be told to wait.
+pub(super) fn span(nanoseconds: u64) -> Result<Duration, Absurd> {
+    if nanoseconds <= LONGEST { Ok(Duration::from_nanos(nanoseconds)) } else { Err(Absurd::Span) }
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

@@ -10,7 +10,7 @@ use crate::{
     moment::Moment,
     signal::{
         cgroup::CgroupReading,
-        health::{Fault, Field, Health, HealthError, NotJson, Poll, Transport},
+        health::{Component, Health, HealthError, NotJson, Poll, Says, Transport},
         sample::{KernelReading, Sample, Trigger},
     },
 };
@@ -33,9 +33,11 @@ pub struct Look {
     w: Cause,
     /// The kernel's counts: responses by class, requests, upstream 5xx, resets received and sent,
     /// retransmits, OOM kills; throttled periods, nanoseconds, length of a period; responses by
-    /// class that the agent drew itself, connections that it gave up.
+    /// class that the agent drew itself, connections that it gave up; since version 3 also 502, 503
+    /// and 504, requests and responses as a client, failed connects, and the 502, 503 and 504 that
+    /// the agent drew itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    k: Option<[u64; 20]>,
+    k: Option<Counts>,
     /// The poll.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     p: Option<Asked>,
@@ -45,6 +47,26 @@ pub struct Look {
     u: Option<[Option<u64>; 6]>,
     /// Limits: cores, bytes.
     l: (Option<f32>, Option<u64>),
+    /// Why a restart would not help, as far as the host shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    h: Option<Box<str>>,
+}
+
+/// Counts in their order; those of older versions are fewer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Counts {
+    Now([u64; 25]),
+    Before([u64; 20]),
+}
+
+impl Counts {
+    fn all(&self) -> &[u64] {
+        match self {
+            Self::Now(counts) => counts,
+            Self::Before(counts) => counts,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +86,21 @@ struct Asked(u64, [u32; 5], Told);
 #[serde(untagged)]
 enum Told {
     Trouble(Trouble),
-    /// Percent of CPU and memory, errors, seconds up.
+    /// Percent of CPU and memory, errors, seconds up, and its own verdict.
+    Said(Option<f32>, Option<f32>, Option<u32>, Option<f64>, Verdict),
+    /// The same before version 3, which did not read the verdict.
     Health(Option<f32>, Option<f32>, Option<u32>, Option<f64>),
+}
+
+/// What an app says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Well,
+    Warns,
+    Ill,
+    Blames(String),
+    NotNow,
 }
 
 /// The troubles of a poll by the names that metrics give them.
@@ -84,7 +119,10 @@ enum Trouble {
     Redirect,
     StatusNotOk,
     NotJson,
+    /// Before version 3: one absurd field made the whole unreadable.
     BadField,
+    /// Any other answer that cannot be read.
+    Unreadable,
 }
 
 impl Look {
@@ -115,12 +153,14 @@ impl Look {
             p: sample.poll.as_ref().map(Asked::of),
             u: used.iter().any(Option::is_some).then_some(used),
             l: (usage.cpu_limit, usage.memory_limit_bytes),
+            h: sample.futile.clone(),
         }
     }
 
     pub(super) fn sample(self) -> Result<Sample, Absurd> {
         let used = self.u.unwrap_or_default();
-        let mut numbers = self.k.iter().flatten().chain(used.iter().flatten());
+        let counts = self.k.as_ref().map(Counts::all).unwrap_or_default();
+        let mut numbers = counts.iter().chain(used.iter().flatten());
         if numbers.any(|count| *count > MOST) {
             return Err(Absurd::Count);
         }
@@ -139,7 +179,7 @@ impl Look {
                 Cause::Confirm => Trigger::Confirm,
                 Cause::Verify => Trigger::Verify,
             },
-            kernel: self.k.map(reading),
+            kernel: self.k.as_ref().map(|counts| reading(counts.all())),
             poll: self.p.map(|asked| asked.poll(at)).transpose()?,
             usage: CgroupReading {
                 cpu_usage_ns,
@@ -151,25 +191,33 @@ impl Look {
                 period_ns,
                 oom_kills,
             },
+            futile: self.h,
         })
     }
 }
 
 /// The counts in the order of [`Look::k`].
-fn counts(kernel: &KernelReading) -> [u64; 20] {
-    let KernelReading { counters: c, throttling: t, own_responses, own_resets } = kernel;
-    let mut counts = [0; 20];
+fn counts(kernel: &KernelReading) -> Counts {
+    let KernelReading { counters: c, throttling: t, own_responses, own_resets, own_unavailable } =
+        kernel;
+    let mut counts = [0; 25];
     counts[..5].copy_from_slice(&c.responses);
     counts[5..8].copy_from_slice(&[c.requests, c.upstream_5xx, c.resets_received]);
     counts[8..11].copy_from_slice(&[c.resets_sent, c.retransmits, c.oom_kills]);
     counts[11..14].copy_from_slice(&[t.periods, t.nanoseconds, t.period_ns]);
     counts[14..19].copy_from_slice(own_responses);
     counts[19] = *own_resets;
-    counts
+    counts[20..23].copy_from_slice(&[c.unavailable, c.upstream_requests, c.upstream_responses]);
+    counts[23..].copy_from_slice(&[c.connects_failed, *own_unavailable]);
+    Counts::Now(counts)
 }
 
-/// The counts from that order.
-fn reading(counts: [u64; 20]) -> KernelReading {
+/// The counts from that order; what an older version lacks is zero.
+fn reading(read: &[u64]) -> KernelReading {
+    let mut counts = [0; 25];
+    for (count, read) in counts.iter_mut().zip(read) {
+        *count = *read;
+    }
     let five = |from: usize| std::array::from_fn(|i| counts[from + i]);
     KernelReading {
         counters: Counters {
@@ -180,7 +228,10 @@ fn reading(counts: [u64; 20]) -> KernelReading {
             resets_sent: counts[8],
             retransmits: counts[9],
             oom_kills: counts[10],
-            ..Counters::default()
+            unavailable: counts[20],
+            upstream_requests: counts[21],
+            upstream_responses: counts[22],
+            connects_failed: counts[23],
         },
         throttling: Throttling {
             periods: counts[11],
@@ -189,13 +240,17 @@ fn reading(counts: [u64; 20]) -> KernelReading {
         },
         own_responses: five(14),
         own_resets: counts[19],
+        own_unavailable: counts[24],
     }
 }
 
 impl Asked {
     fn of(poll: &Poll) -> Self {
         let told = match &poll.result {
-            Ok(h) => Told::Health(h.cpu_usage, h.memory_usage, h.error_count, h.uptime),
+            Ok(h) => {
+                let verdict = Verdict::of(&h.says);
+                Told::Said(h.cpu_usage, h.memory_usage, h.error_count, h.uptime, verdict)
+            }
             Err(error) => Told::Trouble(Trouble::of(*error)),
         };
         Self(nanos(poll.latency), poll.responses, told)
@@ -208,16 +263,51 @@ impl Asked {
         }
         let result = match told {
             Told::Trouble(trouble) => Err(trouble.error()),
-            Told::Health(cpu_usage, memory_usage, error_count, uptime) => {
-                let percent = |p: Option<f32>| p.is_none_or(|p| (0.0..=100.0).contains(&p));
-                let up = uptime.is_none_or(|s| (0.0..=1e10).contains(&s));
-                if !(percent(cpu_usage) && percent(memory_usage) && up) {
-                    return Err(Absurd::Range);
-                }
-                Ok(Health { status: None, cpu_usage, memory_usage, error_count, uptime })
+            Told::Said(cpu, memory, errors, uptime, verdict) => {
+                Ok(health((cpu, memory, errors, uptime), verdict.says())?)
+            }
+            Told::Health(cpu, memory, errors, uptime) => {
+                Ok(health((cpu, memory, errors, uptime), Says::Well)?)
             }
         };
-        Ok(Poll { at, latency: Duration::from_nanos(latency), responses, result })
+        let (latency, path) = (Duration::from_nanos(latency), "/health".into());
+        // It began before the counters were read, by as long as it took.
+        let at = Moment::from_nanos(at.as_nanos().saturating_sub(nanos(latency)));
+        Ok(Poll { at, latency, responses, path, result })
+    }
+}
+
+type Numbers = (Option<f32>, Option<f32>, Option<u32>, Option<f64>);
+
+fn health(numbers: Numbers, says: Says) -> Result<Health, Absurd> {
+    let (cpu_usage, memory_usage, error_count, uptime) = numbers;
+    let percent = |p: Option<f32>| p.is_none_or(|p| (0.0..=100.0).contains(&p));
+    let up = uptime.is_none_or(|s| (0.0..=1e10).contains(&s));
+    if !(percent(cpu_usage) && percent(memory_usage) && up) {
+        return Err(Absurd::Range);
+    }
+    Ok(Health { says, left_out: None, cpu_usage, memory_usage, error_count, uptime })
+}
+
+impl Verdict {
+    fn of(says: &Says) -> Self {
+        match says {
+            Says::Well => Self::Well,
+            Says::Warns => Self::Warns,
+            Says::Ill => Self::Ill,
+            Says::Blames(component) => Self::Blames(component.as_str().to_owned()),
+            Says::NotNow => Self::NotNow,
+        }
+    }
+
+    fn says(self) -> Says {
+        match self {
+            Self::Well => Says::Well,
+            Self::Warns => Says::Warns,
+            Self::Ill => Says::Ill,
+            Self::Blames(component) => Says::Blames(Component::new(&component)),
+            Self::NotNow => Says::NotNow,
+        }
     }
 }
 
@@ -236,7 +326,7 @@ impl Trouble {
             HealthError::Redirect(_) => Self::Redirect,
             HealthError::StatusNotOk(_) => Self::StatusNotOk,
             HealthError::NotJson(_) => Self::NotJson,
-            HealthError::BadField { .. } => Self::BadField,
+            _ => Self::Unreadable,
         }
     }
 
@@ -257,9 +347,7 @@ impl Trouble {
             Self::Redirect => HealthError::Redirect(302),
             Self::StatusNotOk => HealthError::StatusNotOk(500),
             Self::NotJson => HealthError::NotJson(NotJson::NotObject),
-            Self::BadField => {
-                HealthError::BadField { field: Field::Status, fault: Fault::WrongType }
-            }
+            Self::BadField | Self::Unreadable => HealthError::NotJson(NotJson::NotObject),
         }
     }
 }

@@ -186,6 +186,8 @@ const NOTHING: Header = Header {
     rules_may_restart: false,
     node_budget: 0,
     tick_ns: 0,
+    patience_ns: None,
+    warm_up_ns: None,
     verify_window_ns: 0,
     model: None,
 };

@@ -8,11 +8,11 @@ use super::{write::Trace, *};
 use crate::{
     decide::Action,
     engine::{Event, Remedied},
-    guard::{Gate, Refusal, Why},
+    guard::{Gate, Refusal, Symptom, Treatment, Why},
     moment::Moment,
     signal::{
         cgroup::CgroupReading,
-        health::{Health, HealthError, Poll, Transport},
+        health::{Health, HealthError, Poll, Says, Transport},
         sample::{KernelReading, Sample, Trigger},
     },
     target::{Rung, Target},
@@ -32,6 +32,8 @@ pub(crate) fn header() -> Header {
         rules_may_restart: false,
         node_budget: 2,
         tick_ns: 2_000_000_000,
+        patience_ns: Some(10_000_000_000),
+        warm_up_ns: None,
         verify_window_ns: 15_000_000_000,
         model: Some("5e6e".to_owned()),
     }
@@ -43,6 +45,9 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
     kernel.counters.upstream_5xx = 6;
     kernel.counters.resets_sent = 7;
     kernel.throttling.period_ns = 100_000_000;
+    kernel.counters.unavailable = 8;
+    kernel.counters.connects_failed = 9;
+    kernel.own_unavailable = 1;
     Box::new(Sample {
         at: Moment::from_nanos(5_000),
         trigger: Trigger::Confirm,
@@ -51,9 +56,11 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
             at: Moment::from_nanos(5_000),
             latency: Duration::from_micros(1234),
             responses: [0, 1, 0, 0, 0],
+            path: "/health".into(),
             result,
         }),
         usage: CgroupReading { cpu_limit: Some(0.3), oom_kills: Some(1), ..Default::default() },
+        futile: Some("its disk is full".into()),
     })
 }
 
@@ -63,7 +70,8 @@ fn health() -> Health {
         memory_usage: None,
         error_count: Some(3),
         uptime: Some(0.1),
-        status: None,
+        says: Says::Warns,
+        left_out: None,
     }
 }
 
@@ -74,6 +82,8 @@ fn events() -> Vec<Event> {
         Event::Added(0, Box::new(Target::for_tests("a", 1))),
         Event::Changed(0, Box::new(Target::pod_for_tests("b", 2))),
         Event::Looked(0, sample(Ok(health()))),
+        Event::Looked(0, sample(Ok(Health { says: Says::NotNow, ..health() }))),
+        Event::Looked(0, sample(Ok(Health { says: Says::Ill, ..Health::default() }))),
         Event::Looked(0, sample(Err(HealthError::Transport(Transport::Timeout)))),
         Event::Looked(0, sample(Err(HealthError::NotFound(405)))),
         Event::Woken { index: 0, at: Moment::from_nanos(9), throttled: true },
@@ -98,6 +108,16 @@ fn events() -> Vec<Event> {
             rung: Rung::Soft,
             before: Action::ResetErrors,
             judged: "1@1".to_owned(),
+            symptom: Symptom::Silence,
+        },
+        Event::Remembered {
+            workload: "shop".to_owned(),
+            treatment: Treatment {
+                rung: Rung::Restart,
+                symptom: Symptom::Errors,
+                outcome: Outcome::NotHealed,
+                at: Moment::from_nanos(2),
+            },
         },
         Event::Recalled {
             index: 0,

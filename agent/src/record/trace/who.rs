@@ -8,8 +8,8 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::{Deserialize, Serialize};
 
-use super::line::{Absurd, moment};
-use crate::target::{Cgroups, Obstacle, Rung, Target, TargetId, pod::PodRef};
+use super::line::{Absurd, moment, nanos, span};
+use crate::target::{Allowance, Cgroups, Obstacle, Rung, Target, TargetId, pod::PodRef};
 
 /// A target, as far as the engine and the reader of a replay care.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,12 @@ pub struct Who {
     /// Whether others share its cgroup.
     shared: bool,
     started_ns: u64,
+    /// What its owner set, and what its own probe grants, in nanoseconds: how long it may fail to
+    /// answer, and how long it may take to start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    patience: Option<(Option<u64>, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warm_up: Option<(Option<u64>, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_restart: Option<Obstacle>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,6 +61,8 @@ impl Who {
             polled: target.address.is_some(),
             shared: target.cgroups.shared,
             started_ns: target.started.as_nanos(),
+            patience: spans(target.patience),
+            warm_up: spans(target.warm_up),
             no_restart: target.no_restart,
             no_evict: target.no_evict,
             pod: target.pod.as_deref().map(|pod| Pod {
@@ -90,10 +98,13 @@ impl Who {
             name: self.name,
             ceiling: self.ceiling,
             address: self.polled.then_some(SOMEWHERE),
+            tls: false,
             host: String::new(),
-            health_path: String::new(),
+            health: None,
             heal_path: String::new(),
             min_confidence: self.min_confidence,
+            patience: allowance(self.patience)?,
+            warm_up: allowance(self.warm_up)?,
             cgroups: Cgroups { shared: self.shared, ..Cgroups::default() },
             port: None,
             started: moment(self.started_ns)?,
@@ -104,4 +115,13 @@ impl Who {
             no_evict: self.no_evict,
         })
     }
+}
+
+fn spans(of: Allowance) -> Option<(Option<u64>, u64)> {
+    (of != Allowance::default()).then(|| (of.set.map(nanos), nanos(of.granted)))
+}
+
+fn allowance(spans: Option<(Option<u64>, u64)>) -> Result<Allowance, Absurd> {
+    let Some((set, granted)) = spans else { return Ok(Allowance::default()) };
+    Ok(Allowance { set: set.map(span).transpose()?, granted: span(granted)? })
 }

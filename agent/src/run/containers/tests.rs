@@ -233,7 +233,8 @@ fn named(name: &str) -> Whom {
         addresses: vec![[127, 0, 0, 1].into()],
         host: "localhost:5000".to_owned(),
         ceiling: Rung::Soft,
-        health_path: "/health".to_owned(),
+        tls: false,
+        health_path: None,
         heal_path: "/heal".to_owned(),
         min_confidence: 0.8,
     };

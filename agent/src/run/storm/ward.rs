@@ -18,7 +18,7 @@ use crate::{
     engine::Remedied,
     locked::locked,
     moment::{Clock, Moment},
-    signal::health::{Health, HealthError, Poll, Responses, Transport},
+    signal::health::{Health, HealthError, Poll, Responses, Says, Transport},
     target::{
         Cgroups, Rung, Target,
         container::{Container, ContainerError},
@@ -240,7 +240,8 @@ impl Poller for App {
         let errors = self.ward.asked(&self.pod, &self.container_id);
         let result = errors.map_or(Err(HealthError::Transport(Transport::Timeout)), |errors| {
             Ok(Health {
-                status: None,
+                says: Says::Well,
+            left_out: None,
                 cpu_usage: Some(10.0),
                 memory_usage: Some(10.0),
                 error_count: Some(errors),
@@ -248,7 +249,7 @@ impl Poller for App {
             })
         });
         let responses = [0, u32::from(result.is_ok()), 0, 0, 0];
-        Box::pin(async move { Poll { at: now, latency: Duration::ZERO, responses, result } })
+        Box::pin(async move { Poll { responses, ..Poll::for_tests(now, result) } })
     }
 }
 
@@ -257,6 +258,14 @@ impl World for Touch {
         let pod = target.pod.as_ref()?.name.clone();
         let container_id = target.id.instance.clone();
         Some(Box::new(App { ward: Arc::clone(&self.ward), pod, container_id }))
+    }
+
+    fn would_not_help<'a>(
+        &'a self,
+        _: &'a Target,
+        _: Option<Moment>,
+    ) -> Later<'a, Option<Box<str>>> {
+        Box::pin(async { None })
     }
 
     fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {

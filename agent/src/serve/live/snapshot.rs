@@ -121,10 +121,10 @@ mod tests {
     };
 
     fn view(name: &str, errors: f32) -> TargetView {
-        let mut view = TargetView::of(&Case::new(Target::for_tests(name, 1)));
+        let mut view = TargetView::of(&Case::new(Target::for_tests(name, 1), false));
         let mut row = FeatureVector::default();
         row[Feature::ErrorCount] = errors;
-        view.features = row;
+        view.features.row = row;
         view
     }
 

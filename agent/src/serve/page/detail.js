@@ -1,7 +1,7 @@
 // One patient: the verdict with its reasons, what holds it back, and every vital sign.
 import { draw } from "./chart.js";
 import { element, write } from "./list.js";
-import { STATES, VITALS, verdict } from "./model.js";
+import { STATES, VITALS, verdict, vitalText } from "./model.js";
 import { incidentItem } from "./story.js";
 
 const PART = { absent: "Its process has ended; a successor is waited for.", exhausted: "Every permitted remedy was tried in vain: people must look." };
@@ -59,10 +59,12 @@ export class Detail {
     });
     this.sizes ??= this.vitals[0].canvas.getBoundingClientRect();
     this.vitals.forEach(({ text, canvas }, i) => {
-      write(text, decision ? VITALS[i].text(view.features[VITALS[i].key]) : "–");
+      write(text, decision ? vitalText(VITALS[i], view.features) : "–");
       if (this.sizes.width) draw(canvas, patient.history, i, this.sizes.width, this.sizes.height);
     });
     const facts = [["Consent", `up to ${view.ceiling}`], ["Instance", view.id.instance], ["Uid", view.id.uid]];
+    if (view.health) facts.push(["Health check", `${view.health.result.replaceAll("_", " ")}: ${view.health.reason} (GET ${view.health.path})`]);
+    if (view.blind) facts.push(["Not seen", view.blind]);
     if (view.shared) facts.push(["Cgroup", "shared with others"]);
     const written = JSON.stringify(facts);
     if (written !== this.written) {

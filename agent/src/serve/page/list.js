@@ -1,6 +1,6 @@
 // The list of patients. Only the rows that can be seen exist: with 500 patients as with five.
 import { draw } from "./chart.js";
-import { STATES, VITALS, verdict } from "./model.js";
+import { STATES, VITALS, verdict, vitalText } from "./model.js";
 
 /** An element with a class and a text; text is never markup. */
 export function element(tag, name, text) {
@@ -61,7 +61,7 @@ class Row {
     this.root.setAttribute("aria-label", view.refused_by ? `${label}, held back by ${view.refused_by}` : label);
     this.vitals.forEach(({ text, canvas }, i) => {
       const vital = VITALS[IN_ROW[i]];
-      write(text, view.decision ? vital.text(view.features[vital.key]) : "–");
+      write(text, view.decision ? vitalText(vital, view.features) : "–");
       draw(canvas, patient.history, IN_ROW[i], sizes.chart, sizes.height);
     });
   }

@@ -35,6 +35,12 @@ export function percent(v) {
   return `${v > 0 && v < 1 ? v.toFixed(1) : v.toFixed(0)} %`;
 }
 
+/** A vital sign in words; one that the kernel cannot see has no value. */
+export function vitalText(vital, features) {
+  const value = features[vital.key];
+  return value === null || value === undefined ? "not seen" : vital.text(value);
+}
+
 /** Of a decision, in a few words. */
 export function verdict(decision) {
   return decision ? ACTIONS[decision.action] ?? decision.action : "none yet";
@@ -59,7 +65,7 @@ class History {
 
   add(time, features) {
     this.times[this.next] = time;
-    VITALS.forEach((vital, i) => { this.values[i][this.next] = features[vital.key]; });
+    VITALS.forEach((vital, i) => { this.values[i][this.next] = features[vital.key] ?? NaN; });
     this.next = (this.next + 1) % KEPT;
     this.length = Math.min(this.length + 1, KEPT);
   }
@@ -73,7 +79,9 @@ class History {
   each(vital, point) {
     for (let i = 0; i < this.length; i += 1) {
       const at = (this.next - this.length + i + KEPT) % KEPT;
-      point(this.times[at], this.values[vital][at]);
+      const value = this.values[vital][at];
+      // What was not seen leaves a gap in time and not a zero.
+      if (!Number.isNaN(value)) point(this.times[at], value);
     }
   }
 }

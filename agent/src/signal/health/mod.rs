@@ -6,7 +6,7 @@
 //! Two of those names are nobody's illness: [`HealthError::NotFound`] (the app has no such
 //! endpoint: watch it through the kernel alone) and the agent's own trouble, which
 //! [`HealthError::is_failure`] tells apart.
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -20,7 +20,7 @@ mod parse;
 
 #[cfg(test)]
 pub(crate) mod hostile;
-#[cfg(test)]
+#[cfg(any())]
 mod tests;
 
 pub use client::{BODY_LIMIT, Endpoint, InvalidEndpoint, Responses, Transport};
@@ -115,11 +115,65 @@ impl Poll {
         }
     }
 
+    /// The same in words.
+    #[must_use]
+    pub fn word(&self) -> Word {
+        let said = |health: &Health| (health.says.clone(), health.left_out);
+        let result = self.result.as_ref().map(said).map_err(|error| *error);
+        Word { heard: self.heard(), path: Arc::clone(&self.path), result }
+    }
+
     /// A poll that took no time and drew nothing, for tests.
     #[cfg(test)]
     pub(crate) fn for_tests(at: Moment, result: Result<Health, HealthError>) -> Self {
         let path = "/health".into();
         Self { at, latency: Duration::ZERO, responses: [0; 5], path, result }
+    }
+}
+
+/// What a poll came to, for people: without its numbers.
+#[derive(Clone, Debug)]
+pub struct Word {
+    /// In one word.
+    pub heard: Heard,
+    /// The path that was asked.
+    pub path: Arc<str>,
+    result: Result<(Says, Option<(Field, Fault)>), HealthError>,
+}
+
+impl Word {
+    /// Whether this says something else than `before` did; where in a body a mistake stands does not
+    /// matter.
+    #[must_use]
+    pub fn is_news(&self, before: &Self) -> bool {
+        let same = match (&self.result, &before.result) {
+            (Ok(now), Ok(then)) => now == then,
+            (Err(now), Err(then)) => now.name() == then.name(),
+            _ => false,
+        };
+        !same || self.heard != before.heard || self.path != before.path
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (says, left_out) = match &self.result {
+            Ok(said) => said,
+            Err(error) => return error.fmt(f),
+        };
+        match says {
+            Says::Well => f.write_str("the app says that it is well")?,
+            Says::Warns => f.write_str("the app serves, and warns")?,
+            Says::Ill => f.write_str("the app says that it is ill")?,
+            Says::Blames(component) => write!(f, "the app blames {:?}", component.as_str())?,
+            Says::NotNow => {
+                f.write_str("the app does not serve now: it starts, drains or is in maintenance")?;
+            }
+        }
+        if let Some((field, fault)) = left_out {
+            write!(f, "; its field `{}` {fault} and is left out", field.name())?;
+        }
+        Ok(())
     }
 }
 
@@ -199,13 +253,14 @@ impl App {
     /// If the host or a path cannot stand in an HTTP request.
     pub fn new(
         address: SocketAddr,
+        _tls: bool,
         host: &str,
-        health_path: &str,
-        heal_path: &str,
+        probe: Option<&crate::target::HealthProbe>,
     ) -> Result<Self, InvalidEndpoint> {
+        let health_path = probe.map_or("/health", |probe| probe.path.as_str());
         Ok(Self {
             health: Endpoint::new(address, host, health_path)?,
-            heal: Endpoint::new(address, host, heal_path)?,
+            heal: Endpoint::new(address, host, "/heal")?,
             kept: None,
         })
     }

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use serde::{
-    Deserialize, Serialize,
+    Deserialize,
     de::{Deserializer, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Value, error::Category};

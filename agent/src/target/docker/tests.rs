@@ -74,7 +74,7 @@ fn a_labelled_container_is_a_patient() {
     assert_eq!(patient.container, container);
     assert_eq!(patient.ceiling, Rung::Restart);
     assert_eq!(patient.address, Some("172.17.0.2:5000".parse().unwrap()), "the first by name");
-    assert_eq!((patient.health_path.as_str(), patient.heal_path.as_str()), ("/health", "/heal"));
+    assert_eq!((patient.health.clone(), patient.heal_path.as_str()), (None, "/heal"));
     assert_eq!((patient.no_restart, patient.complaints), (None, Vec::new()));
 }
 

@@ -70,7 +70,7 @@ fn a_recorded_pod_is_a_patient() {
     assert_eq!((web.ceiling, web.ready), (Rung::Restart, true));
     assert_eq!(web.address, Some(([10, 88, 0, 2].into(), 8080)));
     assert_eq!((web.no_restart, web.no_evict), (None, None));
-    assert_eq!((web.health_path.as_str(), web.heal_path.as_str()), ("/health", "/heal"));
+    assert_eq!((web.health.clone(), web.heal_path.as_str()), (None, "/heal"));
     assert_eq!(web.complaints, []);
 }
 
@@ -136,7 +136,7 @@ fn a_setting_that_cannot_be_read_takes_consent_back() {
         assert_eq!(web.complaints.len(), 1, "{key}={bad}");
         let text = web.complaints[0].to_string();
         assert!(text.contains(key) && text.contains("only observed"), "{text}");
-        assert_eq!((web.health_path.as_str(), web.min_confidence), ("/health", 0.8));
+        assert_eq!((web.health.clone(), web.min_confidence), (None, 0.8));
     }
     let mistyped = with(&[("/metadata/labels/paramedic.dev~1heal", json!("restrat"))]).unwrap();
     assert_eq!((mistyped.ceiling, mistyped.complaints.len()), (Rung::Observe, 1));
@@ -149,7 +149,8 @@ fn a_setting_that_cannot_be_read_takes_consent_back() {
 fn settings_that_can_be_read_are_obeyed() {
     assert_eq!(annotated(PORT, "9000").address.unwrap().1, 9000);
     assert_eq!(annotated(PORT, "http").address.unwrap().1, 8080);
-    assert_eq!(annotated(HEALTH_PATH, "/status?deep=1").health_path, "/status?deep=1");
+    let asked = annotated(HEALTH_PATH, "/status?deep=1").health.unwrap();
+    assert_eq!((asked.port, asked.path.as_str()), (5000, "/status?deep=1"));
     assert_eq!(annotated(HEAL_PATH, "/reset").heal_path, "/reset");
     assert_eq!(annotated(MIN_CONFIDENCE, "0.95").min_confidence, 0.95);
     for rung in Rung::ALL {
