@@ -253,7 +253,8 @@ fn the_node_has_a_budget_of_hard_heals() {
 #[test]
 fn targets_that_fail_together_make_the_node_the_patient() {
     let mut scene = Scene::new(Action::RestartService);
-    scene.causes = Causes { failed_poll: true, ..Causes::default() };
+    let failing_for = Duration::from_secs(60);
+    scene.causes = Causes { failed_poll: true, failing_for, ..Causes::default() };
     for (failing, polled, answer) in [
         (2, 2, Ok(Rung::Restart)),
         (3, 3, Err(Gate::NodeNetwork)),

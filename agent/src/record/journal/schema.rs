@@ -12,11 +12,11 @@ use super::JournalError;
 pub(super) const VERSION: i64 = 2;
 
 /// Marks the file as Paramedic's (`application_id`): "PMED".
-const APPLICATION: i64 = 0x504d_4544;
+pub(super) const APPLICATION: i64 = 0x504d_4544;
 
 /// `AUTOINCREMENT`, so that the number of a pruned incident is never given again. The text is
 /// compared with what a file holds: a change of it, be it a blank, is a new [`VERSION`].
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
 CREATE TABLE incidents (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     boot TEXT NOT NULL,

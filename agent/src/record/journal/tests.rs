@@ -363,10 +363,12 @@ fn a_newer_or_foreign_database_is_left_as_it_is() {
         assert_eq!(fs::read(dir.file()).unwrap(), before, "{sql}");
         error
     };
-    let newer = change("PRAGMA user_version = 2");
-    assert!(matches!(newer, JournalError::Newer { found: 2, known: 1, .. }), "{newer}");
+    let newer = change("PRAGMA user_version = 3");
+    assert!(matches!(newer, JournalError::Newer { found: 3, known: 2, .. }), "{newer}");
     for sql in [
         "PRAGMA user_version = 0",
+        "PRAGMA user_version = 1",
+        "ALTER TABLE incidents DROP COLUMN health",
         "PRAGMA user_version = -1",
         "PRAGMA application_id = 7",
         "ALTER TABLE incidents DROP COLUMN detail",
@@ -376,6 +378,35 @@ fn a_newer_or_foreign_database_is_left_as_it_is() {
         let error = change(sql);
         assert!(matches!(error, JournalError::Corrupt { .. }), "{sql}: {error}");
     }
+}
+
+#[test]
+fn a_journal_of_version_1_is_read_and_brought_up_to_date() {
+    let dir = Dir::new();
+    let old = Connection::open(dir.file()).unwrap();
+    old.execute_batch(schema::TABLES).unwrap();
+    old.execute_batch(&format!(
+        "PRAGMA application_id = {}; PRAGMA user_version = 1; INSERT INTO incidents \
+         (boot, uid, instance, name, rung, action, confidence, source, reasons, intended, wall_time) \
+         VALUES ('{}', 'web', '1@1', 'web', 'soft', 'reset_errors', 0.9, 'model', '[]', 5, 6)",
+        schema::APPLICATION,
+        boot().as_str()
+    ))
+    .unwrap();
+    drop(old);
+    let check = |journal: &Journal| {
+        let read = journal.recent(9).unwrap().remove(0);
+        assert_eq!((read.id, read.intent.wall_time), (1, 6));
+        assert_eq!((read.intent.workload.as_str(), read.intent.health), ("", None));
+    };
+    check(&Journal::read_only(&dir.0).unwrap());
+    let (_lock, mut journal) = open(&dir.0);
+    check(&journal);
+    let named = Intent { workload: "shop".to_owned(), health: Some("well".to_owned()), ..intent("web", 7) };
+    assert_eq!(journal.intend(&named).unwrap(), 2);
+    drop(journal);
+    let read = Journal::read_only(&dir.0).unwrap().recent(1).unwrap().remove(0);
+    assert_eq!(read.intent, named);
 }
 
 #[test]
@@ -396,6 +427,9 @@ fn a_hostile_row_is_an_error_that_names_it() {
         ("name", "printf('%.*c', 257, 'x')"),
         ("rung", "'observe'"),
         ("rung", "'guillotine'"),
+        ("symptom", "'hiccups'"),
+        ("workload", "printf('%.*c', 1025, 'x')"),
+        ("health", "printf('%.*c', 513, 'x')"),
         ("rung", "''"),
         ("action", "'no_action'"),
         ("action", "'Restart'"),

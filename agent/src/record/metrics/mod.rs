@@ -132,7 +132,8 @@ impl Metrics {
             )?,
             health_polls: make.counters(
                 "health_polls_total",
-                "Polls of a target's /health, by result: ok, or the name of what was wrong.",
+                "Polls of a target's health, by result: well, warns, ill, blames_dependency, not_now, or the name of \
+                 what kept an answer from being had or read.",
                 &["result"],
             )?,
             decisions: make.counters(

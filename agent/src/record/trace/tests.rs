@@ -390,7 +390,7 @@ fn lines_that_no_agent_writes_are_refused_by_number() {
         (r#"[9223372036854775808,1,{"lost":0}]"#.to_owned(), "absurdly large"),
         (r#"[2000,1,{"woken":[0,18446744073709551615,false]}]"#.to_owned(), "absurdly large"),
         (r#"[2000,1,{"recalled":[0,"soft",18446744073709551615,null]}]"#.to_owned(), "large"),
-        (look("[1,2]", "null", limits), "invalid length"),
+        (look("[1,2]", "null", limits), "did not match"),
         (look("null", "[99999999999999999,[0,0,0,0,0],\"timeout\"]", limits), "absurdly large"),
         (look("null", "[1,[0,0,0,0,0],[101.0,0.0,0,0.0]]", limits), "out of its range"),
         (look("null", "[1,[0,0,0,0,0],[1e39,0.0,0,0.0]]", limits), "out of its range"),

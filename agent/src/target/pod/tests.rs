@@ -150,7 +150,7 @@ fn settings_that_can_be_read_are_obeyed() {
     assert_eq!(annotated(PORT, "9000").address.unwrap().1, 9000);
     assert_eq!(annotated(PORT, "http").address.unwrap().1, 8080);
     let asked = annotated(HEALTH_PATH, "/status?deep=1").health.unwrap();
-    assert_eq!((asked.port, asked.path.as_str()), (5000, "/status?deep=1"));
+    assert_eq!((asked.port, asked.path.as_str()), (8080, "/status?deep=1"));
     assert_eq!(annotated(HEAL_PATH, "/reset").heal_path, "/reset");
     assert_eq!(annotated(MIN_CONFIDENCE, "0.95").min_confidence, 0.95);
     for rung in Rung::ALL {
