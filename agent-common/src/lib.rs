@@ -12,7 +12,7 @@
 pub mod scope {
     /// HTTP responses and requests, resets, retransmits: cgroup2 id and local port (0: any).
     pub const TRAFFIC: u16 = 0;
-    /// Responses received as a client: cgroup2 id, port 0.
+    /// What the target does as a client (requests, responses, failed connects): cgroup2 id, port 0.
     pub const UPSTREAM: u16 = 1;
     /// CPU throttling: id of the cgroup in the hierarchy of the CPU controller, port 0.
     pub const CPU: u16 = 2;
@@ -53,16 +53,16 @@ pub struct Counters {
     pub requests: u64,
     /// HTTP/1.x 5xx responses that the target received as a client.
     pub upstream_5xx: u64,
-    /// TCP resets received on the target's sockets.
+    /// TCP resets received on the target's connections; one that refuses a connect is none.
     pub resets_received: u64,
     /// TCP resets sent from the target's sockets.
     pub resets_sent: u64,
-    /// TCP segments retransmitted.
+    /// TCP segments retransmitted; a repeated SYN is none.
     pub retransmits: u64,
     /// Processes killed by the OOM killer.
     pub oom_kills: u64,
     /// Those of the target's 5xx responses that were 502, 503 or 504: "somebody behind me", or "not
-    /// now".
+    /// now". Answers to the agent's own polls are among them, as among `responses`.
     pub unavailable: u64,
     /// HTTP/1.x requests that the target sent as a client.
     pub upstream_requests: u64,
@@ -108,7 +108,7 @@ pub struct Throttling {
 
 /// Why a target woke the agent.
 pub mod cause {
-    /// The target sent an HTTP 5xx.
+    /// The target sent an HTTP 5xx other than 502, 503 and 504.
     pub const HTTP_5XX: u32 = 1;
     /// A TCP reset was sent or received.
     pub const RESET: u32 = 2;

@@ -5,6 +5,14 @@
 //! in pieces, TLS, HTTP/2, and anything behind IPv6 extension headers. A retransmitted first packet
 //! counts twice.
 //!
+//! Both directions carry both kinds: a target answers what it is asked, and asks others itself.
+//! What leaves it as a response and reaches it as a request is its traffic, by its port; what
+//! leaves it as a request and reaches it as a response is its upstream's, by its cgroup alone, since
+//! a client's port is any. A target that shares its cgroup has no such key, and pays one look-up.
+//!
+//! A 502, 503 or 504 says "somebody behind me" or "not now": it is counted apart and wakes nobody.
+//! The periodic look tells of it early enough for the mild remedy that it may deserve at most.
+//!
 //! Every packet passes, whatever it is, and the ordinary ones (acknowledgements, bulk) pass with
 //! one look at their head.
 use core::{arch::asm, mem::MaybeUninit, ptr};
@@ -26,6 +34,8 @@ const TCP: u8 = 6;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// Enough of a message to tell what it is: `HTTP/1.1 200`.
 const HEAD: u32 = 12;
+/// The class of 5xx.
+const SERVER_ERROR: usize = 4;
 
 #[cgroup_skb(egress)]
 pub fn http_egress(ctx: SkBuffContext) -> i32 {
@@ -42,18 +52,30 @@ pub fn http_ingress(ctx: SkBuffContext) -> i32 {
 #[inline(always)]
 fn try_egress(packet: Packet) -> Option<()> {
     let segment = packet.segment()?;
-    let class = segment.head.response_class()?;
+    let Some(class) = segment.head.response_class() else {
+        if !segment.head.is_request() {
+            return None;
+        }
+        let slot = maps::slot(packet.cgroup(), scope::UPSTREAM)?;
+        // SAFETY: only the address is taken.
+        maps::count(slot, |counters| unsafe { &raw mut (*counters).upstream_requests });
+        return Some(());
+    };
     let slot = maps::traffic_slot(packet.cgroup(), segment.source)?;
+    let counters = maps::counters(slot)?;
     let mut index = class;
     // SAFETY: changes nothing, since a class is below 5; said in assembly, where the compiler
     // cannot take the bound away before the verifier sees it.
     unsafe { asm!("{index} &= 7", index = inout(reg) index) };
     // SAFETY: only an address within the array is taken.
-    maps::count(slot, |counters| unsafe {
-        (&raw mut (*counters).responses).cast::<u64>().add(index)
-    });
-    if class == 4 {
-        maps::wake(slot, cause::HTTP_5XX);
+    maps::add(unsafe { (&raw mut (*counters).responses).cast::<u64>().add(index) });
+    if class == SERVER_ERROR {
+        if segment.head.is_unavailable() {
+            // SAFETY: only the address is taken.
+            maps::add(unsafe { &raw mut (*counters).unavailable });
+        } else {
+            maps::wake(slot, cause::HTTP_5XX);
+        }
     }
     Some(())
 }
@@ -65,10 +87,17 @@ fn try_ingress(packet: Packet) -> Option<()> {
         let slot = maps::traffic_slot(packet.cgroup(), segment.destination)?;
         // SAFETY: only the address is taken.
         maps::count(slot, |counters| unsafe { &raw mut (*counters).requests });
-    } else if segment.head.response_class()? == 4 {
-        let slot = maps::slot(packet.cgroup(), scope::UPSTREAM)?;
-        // SAFETY: as above.
-        maps::count(slot, |counters| unsafe { &raw mut (*counters).upstream_5xx });
+        return Some(());
+    }
+    // A 1xx is no answer yet.
+    let class = segment.head.response_class().filter(|class| *class > 0)?;
+    let counters = maps::counters(maps::slot(packet.cgroup(), scope::UPSTREAM)?)?;
+    // SAFETY: only addresses are taken.
+    unsafe {
+        maps::add(&raw mut (*counters).upstream_responses);
+        if class == SERVER_ERROR {
+            maps::add(&raw mut (*counters).upstream_5xx);
+        }
     }
     Some(())
 }
@@ -100,6 +129,13 @@ impl Head {
             && digit(tens)
             && digit(ones);
         known.then_some(class as usize)
+    }
+
+    /// Of a response whose class is 5xx: whether it is a 502, 503 or 504.
+    #[inline(always)]
+    fn is_unavailable(&self) -> bool {
+        let [_, _, tens, ones] = self.rest.to_be_bytes();
+        tens == b'0' && matches!(ones, b'2'..=b'4')
     }
 
     #[inline(always)]

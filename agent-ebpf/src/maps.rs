@@ -45,20 +45,30 @@ fn lookup(key: Key) -> Option<u32> {
     unsafe { TARGETS.get(key) }.copied()
 }
 
+/// This CPU's copy of the counters of `slot`.
+#[inline(always)]
+pub fn counters(slot: u32) -> Option<*mut Counters> {
+    COUNTERS.get_ptr_mut(slot)
+}
+
 /// Adds one to the counter of `slot` that `field` picks.
+#[inline(always)]
+pub fn count(slot: u32, field: impl FnOnce(*mut Counters) -> *mut u64) {
+    if let Some(counters) = counters(slot) {
+        add(field(counters));
+    }
+}
+
+/// Adds one to a counter, a field of what [`counters`] found.
 ///
 /// An atomic add although the copy is this CPU's own: a program may be interrupted, or preempted,
 /// by another one that counts for the same target on the same CPU. (On x86 it also orders the
 /// count before the look at `ARMED` in [`wake`].)
 #[inline(always)]
-pub fn count(slot: u32, field: impl FnOnce(*mut Counters) -> *mut u64) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
-        // SAFETY: `field` points into the map value, which outlives the program run. In assembly,
-        // because core has no read-modify-write atomics for this target; this one is as old as BPF.
-        unsafe {
-            asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) field(counters), one = in(reg) 1u64)
-        };
-    }
+pub fn add(field: *mut u64) {
+    // SAFETY: `field` points into the map value, which outlives the program run. In assembly,
+    // because core has no read-modify-write atomics for this target; this one is as old as BPF.
+    unsafe { asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) field, one = in(reg) 1u64) };
 }
 
 /// Wakes the agent, if the slot is armed, and disarms it: the storm behind the first event is

@@ -1,11 +1,19 @@
-//! TCP resets and retransmits, by the socket's own cgroup and local port.
+//! TCP resets and retransmits, by the socket's own cgroup and local port, and connects that fail,
+//! by the cgroup alone.
+//!
+//! A reset that a socket in SYN_SENT receives refuses a connect of the target, and a segment that it
+//! sends again is a SYN that had no answer: both count as a failed connect, and as nothing else. Such
+//! a socket's port is any, so a target that takes its whole cgroup would have them among the resets
+//! and retransmits of its own connections, where they say that its *clients* are in trouble. They say
+//! that somebody whom it calls is: an excuse, never a symptom, and no reason to wake the agent.
+//! A connect that a router or a firewall refuses by ICMP is not seen.
 //!
 //! Never by "current": these events fire in softirq, in whoever's time. A socket that is not a
 //! full one (in TIME_WAIT, or a request not yet accepted) has no cgroup to read, and a reset sent
 //! for a closed port has no socket at all: neither is attributed.
 use core::ptr;
 
-use agent_common::{Counters, cause};
+use agent_common::{Counters, cause, scope};
 use aya_ebpf::{
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
@@ -16,6 +24,7 @@ use crate::{
     maps,
 };
 
+const SYN_SENT: u8 = 2;
 const TIME_WAIT: u8 = 6;
 const NEW_SYN_RECV: u8 = 12;
 
@@ -83,6 +92,12 @@ fn try_event<M: Memory>(socket: *const u8, event: Event) -> Option<()> {
         return None;
     }
     let cgroup = cgroup_id::<M>(M::follow(socket, offset(&OFFSETS.sock_cgroup))?)?;
+    if state == SYN_SENT && !matches!(event, Event::ResetSent) {
+        let slot = maps::slot(cgroup, scope::UPSTREAM)?;
+        // SAFETY: only the address is taken.
+        maps::count(slot, |counters| unsafe { &raw mut (*counters).connects_failed });
+        return Some(());
+    }
     // Beyond `struct sock`, which is all that the verifier knows of the pointer: a checked copy.
     let port: u16 = Probed::read(socket, offset(&OFFSETS.inet_sport))?;
     let slot = maps::traffic_slot(cgroup, u16::from_be(port))?;

@@ -6,6 +6,7 @@ mod patient;
 mod resources;
 mod slices;
 mod tcp;
+mod upstream;
 mod wakeups;
 mod watching;
 mod whole;

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, IoSlice, Read, Write, stdin, stdout},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -16,6 +17,7 @@ use paramedic::target::Cgroups;
 use super::cgroups::TestCgroups;
 
 const ROLE: &str = "PARAMEDIC_TEST_ROLE";
+const HARNESS: [&str; 3] = ["--exact", "kernel::patient::role", "--nocapture"];
 
 pub(super) struct Patient {
     child: Child,
@@ -32,7 +34,7 @@ impl Patient {
 
     pub(super) fn start_in(home: TestCgroups) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "kernel::patient::role", "--nocapture"])
+            .args(HARNESS)
             .env(ROLE, "patient")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -96,9 +98,14 @@ impl Client {
         Self(BufReader::new(TcpStream::connect(address).unwrap()))
     }
 
+    /// Sends a request.
+    pub(super) fn ask(&mut self, method: &str, path: &str) -> io::Result<()> {
+        self.0.get_mut().write_all(format!("{method} {path} HTTP/1.1\r\n\r\n").as_bytes())
+    }
+
     /// Sends a request and returns the status once the whole response is here.
     pub(super) fn send(&mut self, method: &str, path: &str) -> io::Result<u16> {
-        self.0.get_mut().write_all(format!("{method} {path} HTTP/1.1\r\n\r\n").as_bytes())?;
+        self.ask(method, path)?;
         let mut line = String::new();
         self.0.read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
@@ -120,6 +127,20 @@ impl Client {
         self.send("GET", path).unwrap()
     }
 
+    /// Has the kernel drop whatever comes from the peer from now on.
+    pub(super) fn deaf(&self) {
+        let mut nothing = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 };
+        let filter = libc::sock_fprog { len: 1, filter: &raw mut nothing };
+        let size = u32::try_from(size_of_val(&filter)).unwrap();
+        // SAFETY: the kernel copies the program, one instruction (return 0), and keeps no pointer.
+        let set = unsafe {
+            let fd = self.0.get_ref().as_raw_fd();
+            let filter = (&raw const filter).cast();
+            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, filter, size)
+        };
+        assert_eq!(set, 0, "{}", io::Error::last_os_error());
+    }
+
     /// Closes with a reset.
     pub(super) fn reset(self) {
         reset(&self.0.into_inner());
@@ -134,8 +155,10 @@ fn reset(stream: &TcpStream) {
 /// What the patient process does; as a test of this binary it does nothing.
 #[test]
 fn role() {
-    if env::var_os(ROLE).is_none() {
-        return;
+    match env::var(ROLE).as_deref() {
+        Err(_) => return,
+        Ok("worker") => accept(&stdin().as_fd().try_clone_to_owned().unwrap().into()),
+        Ok(_) => {}
     }
     for line in stdin().lines().map_while(Result::ok) {
         let words: Vec<&str> = line.split(' ').collect();
@@ -143,9 +166,17 @@ fn role() {
             ["listen", at] => {
                 let listener = TcpListener::bind(at).unwrap();
                 answer(listener.local_addr().unwrap());
-                thread::spawn(move || {
-                    listener.incoming().for_each(|c| serve_in_thread(c.unwrap()));
-                });
+                thread::spawn(move || accept(&listener));
+            }
+            ["lend", at] => {
+                let listener = TcpListener::bind(at).unwrap();
+                let address = listener.local_addr().unwrap();
+                let mut worker = Command::new(env::current_exe().unwrap());
+                worker.args(HARNESS).env(ROLE, "worker").stdout(Stdio::null());
+                let worker = worker.stdin(OwnedFd::from(listener)).spawn();
+                let mut worker = worker.unwrap();
+                answer(format_args!("{address} {}", worker.id()));
+                thread::spawn(move || worker.wait());
             }
             ["get", address, path, times] => {
                 let mut client = Client::connect(address.parse().unwrap());
@@ -153,6 +184,11 @@ fn role() {
                     client.get(path);
                 }
                 answer("done");
+            }
+            ["refused", address, times] => {
+                let address: SocketAddr = address.parse().unwrap();
+                let connects = (0..times.parse().unwrap()).map(|_| TcpStream::connect(address));
+                answer(connects.filter(is_refused).count());
             }
             ["connect", address] => {
                 let address: SocketAddr = address.parse().unwrap();
@@ -181,8 +217,15 @@ fn answer(what: impl std::fmt::Display) {
     writeln!(out, "@{what}").and_then(|()| out.flush()).unwrap();
 }
 
-fn serve_in_thread(stream: TcpStream) {
-    thread::spawn(move || serve(stream));
+fn is_refused(connect: &io::Result<TcpStream>) -> bool {
+    connect.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn accept(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let stream = stream.unwrap();
+        thread::spawn(move || serve(stream));
+    }
 }
 
 /// Serves one connection: `/503` answers 503, `/reset` resets it, `/vector` and `/file` send a

@@ -1,12 +1,12 @@
-use std::net::{TcpListener, TcpStream};
+use std::net::SocketAddr;
 
-use nix::sys::socket::{Backlog, listen};
 use paramedic::signal::kernel::{Kernel, Mechanism, Signal, Slot, Status};
 
 use super::{
     counters, eventually, load_without, one_patient,
     patient::{Client, Patient},
     target,
+    upstream::{refused_connects_are_counted, syns_sent_again_are_counted},
 };
 
 #[test]
@@ -49,38 +49,20 @@ fn resets_are_narrowed_to_the_port() {
     assert_eq!((counted.resets_sent, counted.resets_received), (1, 1));
 }
 
-/// The reset that refuses a connection is sent without a socket. Newer kernels show that as well,
-/// and a program that takes the socket for granted would be the end of the machine.
-#[test]
-fn a_refused_connection_is_blamed_on_nobody() {
-    let (kernel, mut patient, address, slot) = one_patient("127.0.0.1:0");
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for _ in 0..3 {
-        assert!(TcpStream::connect(closed).is_err());
-    }
-    assert_eq!(counters(&kernel, slot), agent_common::Counters::default());
-    // As a client it is told of the refusal, by a reset.
-    patient.tell(&format!("connect {closed}"));
-    eventually("a reset", || (counters(&kernel, slot).resets_received == 1).then_some(()));
-    assert_eq!(counters(&kernel, slot).resets_sent, 0);
-    assert_eq!(Client::connect(address).get("/200"), 200);
-}
-
 #[test]
 fn segments_sent_again_are_counted() {
-    let (kernel, patient, _, slot) = one_patient("127.0.0.1:0");
-    are_counted(&kernel, patient, slot);
+    let (kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
+    are_counted(&kernel, address, slot);
+    assert_eq!(counters(&kernel, slot).connects_failed, 0, "no SYN was");
 }
 
-fn are_counted(kernel: &Kernel, mut patient: Patient, slot: Slot) {
-    // Nobody accepts: with its queue full the listener ignores further requests to connect, and
-    // they are repeated after a second.
-    let full = TcpListener::bind("127.0.0.1:0").unwrap();
-    listen(&full, Backlog::new(0).unwrap()).unwrap();
-    let address = full.local_addr().unwrap();
-    for _ in 0..3 {
-        patient.tell(&format!("connect {address}"));
-    }
+fn are_counted(kernel: &Kernel, address: SocketAddr, slot: Slot) {
+    // The answer finds the client deaf, and is repeated.
+    let mut client = Client::connect(address);
+    assert_eq!(client.get("/200"), 200);
+    assert_eq!(counters(kernel, slot).retransmits, 0);
+    client.deaf();
+    client.ask("GET", "/200").unwrap();
     eventually("a retransmit", || (counters(kernel, slot).retransmits > 0).then_some(()));
 }
 
@@ -113,5 +95,7 @@ fn classic_tracepoints_stand_in_where_there_is_tracefs() {
     });
     kernel.unwatch(slot).unwrap();
     let everything = kernel.watch(&target(patient.cgroups(), None)).unwrap();
-    are_counted(&kernel, patient, everything);
+    refused_connects_are_counted(&kernel, &mut patient, everything);
+    syns_sent_again_are_counted(&kernel, &mut patient, everything);
+    are_counted(&kernel, address, everything);
 }

@@ -35,7 +35,7 @@ fn a_storm_is_counted_exactly_and_wakes_once_per_look() {
         client.get("/200");
         assert_eq!(drain(&mut wakeups).await, [], "nothing bad happened");
         for _ in 0..2000 {
-            client.get("/503");
+            client.get("/500");
         }
         let first = next(&mut wakeups).await;
         assert_eq!((first.slot, first.cause), (slot, Cause::Http5xx));
@@ -49,6 +49,35 @@ fn a_storm_is_counted_exactly_and_wakes_once_per_look() {
         let second = next(&mut wakeups).await;
         assert_eq!((second.slot, second.cause), (slot, Cause::Http5xx));
         assert!(second.at > first.at);
+    });
+}
+
+#[test]
+fn only_an_error_of_its_own_wakes() {
+    let (mut kernel, mut patient, address, slot) = one_patient("127.0.0.1:0");
+    runtime().block_on(async {
+        let mut wakeups = kernel.wakeups().unwrap().unwrap();
+        let mut client = Client::connect(address);
+        for path in ["/502", "/503", "/504"] {
+            for _ in 0..100 {
+                client.get(path);
+            }
+        }
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert_eq!(patient.ask(&format!("refused {closed} 3")), "3");
+        eventually("refused connects", || {
+            (counters(&kernel, slot).connects_failed == 3).then_some(())
+        });
+        assert_eq!(drain(&mut wakeups).await, [], "somebody behind it, or not now");
+        for (so_far, path) in ["/500", "/501", "/505"].into_iter().enumerate() {
+            client.get(path);
+            let wake = next(&mut wakeups).await;
+            assert_eq!((wake.slot, wake.cause), (slot, Cause::Http5xx), "{path}");
+            kernel.rearm(slot).unwrap();
+            let counted = counters(&kernel, slot);
+            assert_eq!(counted.responses[4], 301 + so_far as u64);
+            assert_eq!(counted.unavailable, 300);
+        }
     });
 }
 

@@ -1,5 +1,6 @@
-//! What the kernel saw of a target: HTTP by class, TCP resets and retransmits, CPU throttling, OOM
-//! kills, counted in the kernel by eBPF programs, and a wake-up when something bad happens.
+//! What the kernel saw of a target: HTTP by class, TCP resets and retransmits, what became of its own
+//! calls of others, CPU throttling, OOM kills, counted in the kernel by eBPF programs, and a wake-up
+//! when something bad happens.
 //!
 //! Only watched cgroups are looked into: packet programs are attached to their directories and to
 //! no other, and the programs on kernel-wide events ignore every cgroup that is not in their map.
@@ -12,7 +13,9 @@
 //! whatever follows is counted and silent, so that the rate of wake-ups is bounded by the rate of
 //! looking. To look, call [`Kernel::rearm`] *first* and [`Kernel::counters`] second: in the other
 //! order an event between the two is in neither. A periodic look is still the backstop: a wake-up
-//! is a hint, the counters are the truth.
+//! is a hint, the counters are the truth. What may be another's fault is counted and wakes nobody:
+//! 502, 503 and 504, which the target says of somebody behind it or of the moment, and its connects
+//! that are refused or get no answer.
 //!
 //! **Limits.** A cgroup is watched by its own id: sockets of cgroups *below* it are not its own.
 //! Kernels before 5.15 offer no socket-to-cgroup link at a fixed place, so no TCP events.

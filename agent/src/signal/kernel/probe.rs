@@ -3,15 +3,15 @@
 /// Something that the kernel may tell of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
-    /// Responses that the target sends.
+    /// Responses that the target sends, and the requests that it sends as a client.
     HttpResponses,
-    /// Requests that reach it, and the 5xx that it receives as a client.
+    /// Requests that reach it, and the responses that it receives as a client.
     HttpRequests,
-    /// TCP resets from its peers.
+    /// TCP resets from its peers, and connects of its own that are refused.
     TcpResetsReceived,
     /// TCP resets to its peers.
     TcpResetsSent,
-    /// Segments sent again.
+    /// Segments sent again, and SYNs sent again for connects of its own.
     TcpRetransmits,
     /// Bandwidth periods in which its CPU quota ran out.
     CpuThrottling,

@@ -16,7 +16,7 @@ use crate::moment::Moment;
 /// Why a target woke the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// It sent an HTTP 5xx.
+    /// It sent an HTTP 5xx other than 502, 503 and 504.
     Http5xx,
     /// It sent or received a TCP reset.
     Reset,
