@@ -103,6 +103,7 @@ impl Tree {
             cpuacct: v1_or_unified(&hierarchies.cpuacct, paths.cpuacct),
             memory: v1_or_unified(&hierarchies.memory, paths.memory),
             unified,
+            traffic: None,
             shared: true,
         })
     }

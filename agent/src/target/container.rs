@@ -146,8 +146,8 @@ fn open(
     let memory = v1(&hierarchies.memory);
     // Traffic belongs to the cgroup that its process stands in, which may be a child of the
     // container's; limits and throttling are the container's own.
-    let traffic = unified.and_then(|(_, home)| Cgroup::open(&home));
-    let cgroups = Cgroups { unified: traffic, cpu, cpuacct, memory, shared: false };
+    let unified = unified.and_then(|(_, home)| Cgroup::open(&home));
+    let cgroups = Cgroups { unified, traffic: None, cpu, cpuacct, memory, shared: false };
     let any = cgroups.any().ok_or_else(|| ContainerError::NoCgroup(id.to_owned()))?;
     let pids = members(any)?;
     // See cgroup(7), on namespaces: the pid of a process that is not visible reads 0.

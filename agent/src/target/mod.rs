@@ -124,6 +124,11 @@ pub struct Cgroup {
 pub struct Cgroups {
     /// cgroup2, which eBPF programs attach to and sockets belong to.
     pub unified: Option<Cgroup>,
+    /// The cgroup2 directory of the listening socket, where that is another than `unified`: a socket
+    /// belongs to the cgroup that it was made in, and what it accepts belongs there too, wherever
+    /// the process has gone since (a service manager's socket, a worker moved by its master). Others
+    /// may live there, so it counts only for a target that is narrowed to a port.
+    pub traffic: Option<Cgroup>,
     /// The hierarchy of the CPU controller.
     pub cpu: Option<Cgroup>,
     /// The hierarchy of CPU accounting (v1 may mount it apart from `cpu`).

@@ -82,6 +82,7 @@ impl TestCgroups {
     pub(super) fn cgroups(&self) -> Cgroups {
         Cgroups {
             unified: Some(cgroup(&self.unified)),
+            traffic: None,
             cpu: Some(cgroup(&self.cpu)),
             cpuacct: None,
             memory: Some(cgroup(&self.memory)),
@@ -151,7 +152,8 @@ fn cgroup(path: &Path) -> Cgroup {
     Cgroup { path: path.to_owned(), id: path.metadata().unwrap().ino() }
 }
 
-/// Kills what lives in a cgroup and removes it. Says so on failure rather than panic in a drop.
+/// Kills what lives in a cgroup and below, and removes it. Says so on failure rather than panic in a
+/// drop.
 fn remove(path: &Path) {
     let start = Instant::now();
     while let Err(error) = fs::remove_dir(path) {
@@ -161,6 +163,11 @@ fn remove(path: &Path) {
         if start.elapsed() > Duration::from_secs(10) {
             eprintln!("cannot remove {}: {error}", path.display());
             return;
+        }
+        for below in fs::read_dir(path).into_iter().flatten().flatten() {
+            if below.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove(&below.path());
+            }
         }
         let procs = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
         for pid in procs.lines().filter_map(|line| line.parse().ok()) {

@@ -5,6 +5,7 @@ mod machine;
 mod patient;
 mod resources;
 mod slices;
+mod sockets;
 mod tcp;
 mod upstream;
 mod wakeups;

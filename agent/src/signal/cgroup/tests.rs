@@ -63,6 +63,7 @@ impl Scratch {
         let here = Some(Cgroup { path: self.0.clone(), id });
         Cgroups {
             unified: here.clone(),
+            traffic: None,
             cpu: here.clone(),
             cpuacct: here.clone(),
             memory: here,

@@ -17,7 +17,8 @@
 //! 502, 503 and 504, which the target says of somebody behind it or of the moment, and its connects
 //! that are refused or get no answer.
 //!
-//! **Limits.** A cgroup is watched by its own id: sockets of cgroups *below* it are not its own.
+//! **Limits.** A cgroup is watched by its own id: sockets of cgroups *below* it are not its own, and
+//! a socket belongs to the cgroup that it was made in, wherever its process has gone since.
 //! Kernels before 5.15 offer no socket-to-cgroup link at a fixed place, so no TCP events.
 mod attach;
 mod btf;

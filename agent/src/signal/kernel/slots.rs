@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 
 use agent_common::{Key, scope};
 
-use crate::target::Target;
+use crate::target::{Cgroup, Target};
 
 /// A watched target's place in the kernel's maps. Of another target, or of the same one watched
 /// again, it is never equal.
@@ -103,14 +103,24 @@ impl Slots {
     }
 }
 
-/// The key under which a target's traffic is counted.
-pub(super) fn traffic_key(target: &Target) -> Option<Key> {
-    let unified = target.cgroups.unified.as_ref()?;
-    Some(Key::new(unified.id, target.port.unwrap_or(0), scope::TRAFFIC))
+/// The cgroup that a target's traffic goes by: its listening socket's own, where that is known to
+/// be another than the process's. Other services may have sockets there too (a service manager
+/// makes them for many), so without a port to tell them apart it is not looked into: another's
+/// errors would be taken for the target's.
+pub(super) fn traffic_cgroup(target: &Target) -> Option<&Cgroup> {
+    let sockets = target.cgroups.traffic.as_ref().filter(|_| target.port.is_some());
+    sockets.or(target.cgroups.unified.as_ref())
 }
 
-/// The keys of signals that belong to a whole cgroup. What the target received as a client cannot
-/// be narrowed to its port, so it is left out where other processes share the cgroup.
+/// The key under which a target's traffic is counted.
+pub(super) fn traffic_key(target: &Target) -> Option<Key> {
+    let cgroup = traffic_cgroup(target)?;
+    Some(Key::new(cgroup.id, target.port.unwrap_or(0), scope::TRAFFIC))
+}
+
+/// The keys of signals that belong to a whole cgroup, always the process's own: there it is killed,
+/// and there it makes the sockets with which it calls others. What it does as a client cannot be
+/// narrowed to its port, so it is left out where other processes share the cgroup.
 pub(super) fn cgroup_keys(target: &Target) -> Vec<Key> {
     let cgroups = &target.cgroups;
     let mut keys = Vec::with_capacity(3);
@@ -162,6 +172,26 @@ mod tests {
         let mut slots = Slots::new(1);
         slots.generations[0] = u32::MAX;
         assert_eq!(slots.take().unwrap().generation, 1);
+    }
+
+    #[test]
+    fn traffic_goes_by_the_sockets_cgroup_and_all_else_by_the_processs() {
+        let cgroup = |id| Some(Cgroup { path: format!("/c/{id}").into(), id });
+        let mut target = Target::for_tests("a", 1);
+        target.cgroups.unified = cgroup(7);
+        target.cgroups.shared = false;
+        target.port = Some(80);
+        let others = cgroup_keys(&target);
+        assert_eq!(traffic_key(&target), Some(Key::new(7, 80, scope::TRAFFIC)));
+
+        target.cgroups.traffic = cgroup(9);
+        assert_eq!(traffic_key(&target), Some(Key::new(9, 80, scope::TRAFFIC)));
+        assert_eq!(cgroup_keys(&target), others);
+        assert!(others.contains(&Key::new(7, 0, scope::UPSTREAM)));
+
+        target.port = None;
+        let unknown = traffic_key(&target);
+        assert_eq!(unknown, Some(Key::new(7, 0, scope::TRAFFIC)), "others' sockets are there too");
     }
 
     #[test]

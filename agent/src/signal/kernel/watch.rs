@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{
     Kernel, Maps,
-    slots::{Change, Slot, cgroup_keys, traffic_key},
+    slots::{Change, Slot, cgroup_keys, traffic_cgroup, traffic_key},
 };
 use crate::target::{Cgroup, Target};
 
@@ -73,18 +73,22 @@ pub(super) struct Links {
     ingress: Option<CgroupSkbLink>,
 }
 
-/// Where the programs are attached, and where each slot's target stands.
+/// Where the programs are attached, and where each slot's target stands: in one directory, or in
+/// its process's and its sockets', of which one may be above the other.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     links: HashMap<PathBuf, Links>,
-    places: HashMap<u32, PathBuf>,
+    places: HashMap<u32, Vec<PathBuf>>,
 }
 
 impl Kernel {
     /// Begins to count for a target, from zero, and arms it.
     ///
-    /// Signals of a whole cgroup (throttling, OOM kills, what it receives as a client) go to one
-    /// target per cgroup: the first, and when it leaves the next.
+    /// Signals of a whole cgroup (throttling, OOM kills, what it does as a client) go to one target
+    /// per cgroup: the first, and when it leaves the next. Traffic goes by the listening socket's
+    /// own cgroup, where the target names another ([`Cgroups::traffic`]) and is narrowed to a port.
+    ///
+    /// [`Cgroups::traffic`]: crate::target::Cgroups::traffic
     ///
     /// # Errors
     /// No cgroup2 directory, or it was replaced; the same cgroup and port is watched already; no
@@ -92,6 +96,8 @@ impl Kernel {
     pub fn watch(&mut self, target: &Target) -> Result<Slot, WatchError> {
         let unified = target.cgroups.unified.as_ref().ok_or(WatchError::NoUnified)?;
         check(unified)?;
+        let sockets = traffic_cgroup(target).filter(|sockets| sockets.id != unified.id);
+        sockets.map(check).transpose()?;
         let traffic = traffic_key(target).ok_or(WatchError::NoUnified)?;
         if self.slots.is_claimed(&traffic) {
             return Err(WatchError::Taken);
@@ -99,7 +105,8 @@ impl Kernel {
         let slot = self.slots.take().ok_or(WatchError::Full)?;
         let mut keys = cgroup_keys(target);
         keys.push(traffic);
-        let installed = self.install(slot, &unified.path, &keys);
+        let places = [Some(unified), sockets].into_iter().flatten().map(|cgroup| &cgroup.path);
+        let installed = self.install(slot, places.cloned().collect(), &keys);
         if installed.is_err() {
             // The first error is the one to tell.
             let _ = self.unwatch(slot);
@@ -119,27 +126,30 @@ impl Kernel {
         let changes = self.slots.release(slot);
         let changed =
             changes.into_iter().map(|change| self.maps.apply(change)).fold(Ok(()), Result::and);
-        let detached = match self.watched.places.remove(&slot.index) {
-            Some(path) => self.leave(&path),
-            None => Ok(()),
-        };
+        let places = self.watched.places.remove(&slot.index).unwrap_or_default();
+        // All of them, and what is below first: it is not to get programs of its own for a moment.
+        let detached = places.iter().rev().map(|path| self.leave(path)).fold(Ok(()), Result::and);
         disarmed.and(changed.map_err(WatchError::from)).and(detached)
     }
 
     fn install(
         &mut self,
         slot: Slot,
-        path: &Path,
+        mut places: Vec<PathBuf>,
         keys: &[agent_common::Key],
     ) -> Result<(), WatchError> {
         self.maps.clear(slot.index)?;
-        self.watched.places.insert(slot.index, path.to_owned());
-        let plan = self.cover.add(path);
-        for path in &plan.attach {
-            self.attach(path)?;
-        }
-        for path in &plan.detach {
-            self.watched.links.remove(path);
+        // In this order what is above comes before what is below.
+        places.sort();
+        for path in places {
+            let plan = self.cover.add(&path);
+            self.watched.places.entry(slot.index).or_default().push(path);
+            for path in &plan.attach {
+                self.attach(path)?;
+            }
+            for path in &plan.detach {
+                self.watched.links.remove(path);
+            }
         }
         for change in self.slots.claim(slot, keys) {
             self.maps.apply(change)?;
