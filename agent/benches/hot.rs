@@ -150,6 +150,9 @@ fn measure_programs() -> Result<Value> {
     const REPEAT: u32 = 200_000;
     let mut response = b"HTTP/1.1 200 OK\r\nContent-Length: 1300\r\n\r\n".to_vec();
     response.resize(1400, b'x');
+    let mut unavailable =
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 1300\r\n\r\n".to_vec();
+    unavailable.resize(1400, b'x');
     let request = b"GET /data HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
     let bulk = [b'x'; 1400];
     let mut kernel = Kernel::load(&Options::new(1))?;
@@ -159,9 +162,13 @@ fn measure_programs() -> Result<Value> {
         ("http_egress bulk 1400 B", "http_egress", frame(false, &bulk)),
         ("http_egress bulk 1400 B IPv6", "http_egress", frame(true, &bulk)),
         ("http_egress 200 OK", "http_egress", frame(false, &response)),
+        ("http_egress 503", "http_egress", frame(false, &unavailable)),
+        ("http_egress GET, as a client", "http_egress", frame(false, request)),
         ("http_ingress ack", "http_ingress", frame(false, b"")),
         ("http_ingress bulk 1400 B", "http_ingress", frame(false, &bulk)),
         ("http_ingress GET", "http_ingress", frame(false, request)),
+        ("http_ingress 200 OK, as a client", "http_ingress", frame(false, &response)),
+        ("http_ingress 503, as a client", "http_ingress", frame(false, &unavailable)),
     ] {
         let mut times = Vec::new();
         for _ in 0..5 {
