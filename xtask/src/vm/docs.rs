@@ -26,7 +26,7 @@ const NEEDS: [Need; 7] = [
         mechanism: "cgroup_skb",
         kernel: "5.8",
         btf: "no",
-        refused: "HTTP counts and upstream errors are lost; `/health` remains",
+        refused: "HTTP counts are lost, as server and as client; `/health` remains",
     },
     Need {
         mechanism: "tp_btf",
@@ -38,7 +38,7 @@ const NEEDS: [Need; 7] = [
         mechanism: "tracepoint",
         kernel: "5.15, and a readable tracefs",
         btf: "for offsets",
-        refused: "resets and retransmits are lost",
+        refused: "resets, retransmits and failed connects are lost",
     },
     Need {
         mechanism: "fentry",
@@ -66,6 +66,26 @@ const NEEDS: [Need; 7] = [
     },
 ];
 
+/// What is counted under each signal.
+const COUNTED: [(&str, &str); 7] = [
+    (
+        "http_responses",
+        "responses that the target sends, by class; 502, 503 and 504 also by themselves, since they wake nobody; requests that it sends as a client",
+    ),
+    (
+        "http_requests",
+        "requests that reach it; responses that it receives as a client, 5xx also by themselves",
+    ),
+    (
+        "tcp_resets_received",
+        "resets of its connections; a connect of its own that is refused is counted apart and wakes nobody",
+    ),
+    ("tcp_resets_sent", "resets by the target of its connections"),
+    ("tcp_retransmits", "segments sent again; a SYN sent again counts as a failed connect"),
+    ("cpu_throttling", "periods and time in which its CPU quota was used up"),
+    ("oom_kills", "its processes that the OOM killer chose"),
+];
+
 /// Compares the page with the runs.
 pub(super) fn check(root: &Path, columns: &[Column]) -> Result<()> {
     let page = root.join("docs/kernels.md");
@@ -83,6 +103,13 @@ fn write(columns: &[Column]) -> String {
          A kernel that lacks something loses that signal and no other.\n",
         SERIES.join(" and ")
     );
+    page += "\n## What is counted\n\n\
+             HTTP and TCP by the cgroup that the socket was made in, narrowed to a port where there is \
+             one;\nwhat a target does as a client by its cgroup alone, and not where it shares that.\n\n\
+             | signal | what |\n|---|---|\n";
+    for (signal, what) in COUNTED {
+        let _ = writeln!(page, "| `{signal}` | {what} |");
+    }
     mechanisms(&mut page, columns);
     without_btf(&mut page, columns);
     page += "\n## What each mechanism needs\n\n\
