@@ -4,9 +4,10 @@
 //! foreign process shares the cgroup. In doubt it counts as shared: a number that may be somebody
 //! else's illness must never justify an act.
 use std::{
+    collections::VecDeque,
     fs, io,
     ops::ControlFlow,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{DirEntryExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -108,6 +109,27 @@ impl Tree {
         })
     }
 
+    /// The cgroup2 directory with this id, below the root: programs there would see the whole
+    /// machine's packets. `None` if no mount shows it, or it lies too deep among too many.
+    pub(crate) fn cgroup_of_id(&self, hierarchies: &Hierarchies, id: u64) -> Option<Cgroup> {
+        let mount = hierarchies.unified.as_ref()?;
+        let mut pending = VecDeque::from([self.below_root(&mount.point)]);
+        let mut left = MAX_DIRECTORIES;
+        while let Some(directory) = pending.pop_front() {
+            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    continue;
+                }
+                if entry.ino() == id {
+                    return Cgroup::open(&entry.path()).filter(|found| found.id == id);
+                }
+                left = left.checked_sub(1)?;
+                pending.push_back(entry.path());
+            }
+        }
+        None
+    }
+
     fn cgroup(&self, directory: &Path) -> Option<Cgroup> {
         Cgroup::open(&self.below_root(directory))
     }
@@ -170,7 +192,7 @@ fn walk(
     directory: &Path,
     mut visit: impl FnMut(i32) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<()>> {
-    let mut pending = std::collections::VecDeque::from([directory.to_owned()]);
+    let mut pending = VecDeque::from([directory.to_owned()]);
     let mut seen = 0;
     while let Some(dir) = pending.pop_front() {
         seen += 1;

@@ -12,6 +12,7 @@ use crate::moment::Moment;
 pub mod cgroup;
 pub mod consent;
 pub mod container;
+mod diag;
 pub mod docker;
 pub mod mountinfo;
 pub(crate) mod pidfd;
@@ -19,7 +20,7 @@ pub mod pod;
 mod probes;
 pub mod process;
 pub mod procfs;
-mod socket;
+pub(crate) mod socket;
 pub mod url;
 
 /// The ladder of remedies, mildest first. As a target's ceiling it is its owner's consent; as an

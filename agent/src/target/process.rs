@@ -1,8 +1,9 @@
 //! Process mode: the process behind a port of this machine.
 //!
-//! Its main process is the one that the others come from: ending a worker alone would heal
-//! nothing, ending whoever merely started the service would end more than the service. Where the
-//! owners of a port are not one family there is no telling whom to heal, and nothing is watched.
+//! Its main process is the one that its workers come from: ending a worker alone would heal
+//! nothing, ending whoever merely started the service would end more than the service ([`family`]
+//! tells them apart by who accepts). Where the owners of a port are not one family there is no
+//! telling whom to heal, and nothing is watched.
 //! A service in another network namespace (most containers) is out of scope here.
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,11 +13,16 @@ use std::{
 };
 
 use super::{
-    Cgroups, cgroup,
+    Cgroup, Cgroups, cgroup, diag,
+    mountinfo::Hierarchies,
     procfs::{Instance, Table, Tree, started},
     socket::{self, Listening},
 };
 use crate::moment::Moment;
+use family::Known;
+
+pub(crate) mod accepts;
+mod family;
 
 /// A service found by its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +35,8 @@ pub struct Listener {
     pub name: String,
     /// Where to talk to it.
     pub address: SocketAddr,
-    /// All processes that hold the socket, the main one among them.
+    /// All processes that hold the socket. The main one may not be among them, and who merely holds
+    /// it is.
     pub owners: Vec<i32>,
     /// Where it stands; `shared` says whether with others.
     pub cgroups: Cgroups,
@@ -64,8 +71,11 @@ pub enum DiscoverError {
          with the host's PID namespace"
     )]
     NoOwner(u16),
-    /// Several processes that have nothing to do with each other.
-    #[error("port {port} belongs to unrelated processes ({owners}): give each its own port")]
+    /// Several processes without a main one that runs nothing else.
+    #[error(
+        "port {port} belongs to unrelated processes ({owners}): give each its own port, or start \
+         them by a master that runs nothing else"
+    )]
     Unrelated {
         /// The port.
         port: u16,
@@ -107,12 +117,17 @@ pub fn discover(tree: &Tree, port: u16, addresses: &[IpAddr]) -> Result<Listener
     if owners.held.keys().any(is_proxy) {
         return Err(DiscoverError::Published(port));
     }
-    let main = main_of(&owners.held, &table)
+    let accepts = match owners.held.len() {
+        1 => BTreeMap::new(),
+        _ => accepts::look(tree, port, &owners.held)?,
+    };
+    let main = family::main_of(&owners.held, &table, &Known { tree, table: &table, accepts })
         .ok_or_else(|| DiscoverError::Unrelated { port, owners: list(&owners.held, &table) })?;
     let stat = table.0.get(&main).ok_or(DiscoverError::Ended(port))?;
-    let mut cgroups =
-        tree.cgroups(&tree.hierarchies()?, main).map_err(|_| DiscoverError::Ended(port))?;
+    let hierarchies = tree.hierarchies()?;
+    let mut cgroups = tree.cgroups(&hierarchies, main).map_err(|_| DiscoverError::Ended(port))?;
     cgroup::claim(tree, &mut cgroups, &table, main);
+    cgroups.traffic = made_elsewhere(tree, &hierarchies, &cgroups, port, &sockets);
     if !tree.still_alive(stat.instance()) {
         return Err(DiscoverError::Ended(port));
     }
@@ -146,18 +161,22 @@ fn reachable(
     Ok((sockets.iter().filter(meant).map(|s| s.inode).collect(), address))
 }
 
-/// The owner from which all others descend; else, where all inherited one socket from a process
-/// that has let go of it, the oldest.
-fn main_of(held: &BTreeMap<i32, BTreeSet<u64>>, table: &Table) -> Option<i32> {
-    // Socket activation: the init system keeps the socket, the service is another process.
-    let owners: Vec<i32> = held.keys().copied().filter(|&p| p != 1 || held.len() == 1).collect();
-    let leads = |&&main: &&i32| owners.iter().all(|&p| table.descends(p, main));
-    if let Some(&main) = owners.iter().find(leads) {
-        return Some(main);
-    }
-    let inherited = held.values().cloned().reduce(|a, b| &a & &b).is_some_and(|s| !s.is_empty());
-    let age = |pid: &i32| table.0.get(pid).map_or(u64::MAX, |s| s.start_time);
-    owners.into_iter().filter(|_| inherited).min_by_key(age)
+/// Where the service's sockets were made, if not where its main process stands: a socket belongs
+/// to the cgroup of who made it, even in another's hands (socket activation).
+fn made_elsewhere(
+    tree: &Tree,
+    hierarchies: &Hierarchies,
+    cgroups: &Cgroups,
+    port: u16,
+    sockets: &BTreeSet<u64>,
+) -> Option<Cgroup> {
+    // A kernel that does not tell is one more that counts by the process's own.
+    let made = diag::cgroups(port).ok()?;
+    let mut ids = sockets.iter().map(|inode| made.get(inode).copied());
+    let id = ids.next()??;
+    let home = cgroups.unified.as_ref()?;
+    let elsewhere = id != home.id && ids.all(|other| other == Some(id));
+    elsewhere.then(|| tree.cgroup_of_id(hierarchies, id))?
 }
 
 /// At most eight owners, by name and pid.

@@ -132,6 +132,8 @@ pub struct Stat {
     pub state: char,
     /// The parent.
     pub parent: i32,
+    /// The process group, as a shell makes one for each of its jobs.
+    pub group: i32,
     /// CPU time in user and kernel mode, in clock ticks.
     pub cpu_ticks: u64,
     /// When it started, in clock ticks since boot.
@@ -150,6 +152,7 @@ impl Stat {
             name,
             state: numbers.state,
             parent: numbers.parent,
+            group: numbers.group,
             cpu_ticks: numbers.cpu_ticks,
             start_time: numbers.start_time,
         })
@@ -173,6 +176,7 @@ impl Stat {
 pub(crate) struct Numbers {
     pub(crate) state: char,
     parent: i32,
+    group: i32,
     pub(crate) cpu_ticks: u64,
     pub(crate) start_time: u64,
 }
@@ -184,10 +188,11 @@ impl Numbers {
         // `nth` counts from the field after the last one taken.
         let state = fields.next()?.chars().next()?;
         let parent = fields.next()?.parse().ok()?; // 4
-        let user: u64 = fields.nth(9)?.parse().ok()?; // 14
+        let group = fields.next()?.parse().ok()?; // 5
+        let user: u64 = fields.nth(8)?.parse().ok()?; // 14
         let system: u64 = fields.next()?.parse().ok()?; // 15
         let start_time = fields.nth(6)?.parse().ok()?; // 22
-        Some(Self { state, parent, cpu_ticks: user.checked_add(system)?, start_time })
+        Some(Self { state, parent, group, cpu_ticks: user.checked_add(system)?, start_time })
     }
 }
 
@@ -253,14 +258,14 @@ fn sysconf(name: libc::c_int) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const LINE: &str = "4242 (a) b (c)) S 17 4242 4242 0 -1 4194304 103 0 0 0 250 50 0 0 20 0 1 0 \
+    const LINE: &str = "4242 (a) b (c)) S 17 4241 4242 0 -1 4194304 103 0 0 0 250 50 0 0 20 0 1 0 \
                         987654 9000000 512 18446744073709551615 1 1 0 0 0 0 0 4096 0";
 
     #[test]
     fn a_name_may_hold_parentheses_and_spaces() {
         let stat = Stat::parse(LINE).unwrap();
         assert_eq!(stat.name, "a) b (c)");
-        assert_eq!((stat.pid, stat.parent, stat.state), (4242, 17, 'S'));
+        assert_eq!((stat.pid, stat.parent, stat.group, stat.state), (4242, 17, 4241, 'S'));
         assert_eq!((stat.cpu_ticks, stat.start_time), (300, 987_654));
         assert_eq!(stat.instance().to_string(), "4242@987654");
     }

@@ -21,15 +21,41 @@ pub(crate) struct Listening {
     pub(crate) inode: u64,
 }
 
-impl Listening {
-    /// One line of `/proc/net/tcp{,6}`: `sl local remote state … inode`.
+/// One line of `/proc/net/tcp{,6}`.
+struct Line {
+    address: SocketAddr,
+    state: State,
+    inode: u64,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Listens,
+    /// Connected, whether or not the other end has closed its half.
+    Connected,
+    Other,
+}
+
+impl Line {
+    /// `sl local remote state … inode`
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split_ascii_whitespace();
         let (address, port) = fields.nth(1)?.split_once(':')?;
-        let listens = fields.nth(1)? == "0A";
+        let state = match fields.nth(1)? {
+            "0A" => State::Listens,
+            "01" | "08" => State::Connected,
+            _ => State::Other,
+        };
         let inode = fields.nth(5)?.parse().ok()?;
         let address = SocketAddr::new(ip(address)?, u16::from_str_radix(port, 16).ok()?);
-        listens.then_some(Self { address, inode })
+        Some(Self { address, state, inode })
+    }
+}
+
+impl Listening {
+    fn parse(line: &str) -> Option<Self> {
+        let line = Line::parse(line).filter(|line| line.state == State::Listens)?;
+        Some(Self { address: line.address, inode: line.inode })
     }
 
     /// Whether a connection to `ip` arrives here.
@@ -72,23 +98,46 @@ fn ip(hex: &str) -> Option<IpAddr> {
     }
 }
 
-/// All sockets that listen on `port`. A machine without IPv6 has no tcp6.
-pub(crate) fn listening(tree: &Tree, port: u16) -> io::Result<Vec<Listening>> {
-    let mut found = read(tree, "self/net/tcp", port)?;
-    match read(tree, "self/net/tcp6", port) {
-        Ok(more) => found.extend(more),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
+/// All sockets that listen.
+pub(crate) fn all_listening(tree: &Tree) -> io::Result<Vec<Listening>> {
+    let mut found = Vec::new();
+    tables(tree, |line| found.extend(Listening::parse(line)))?;
     Ok(found)
 }
 
-fn read(tree: &Tree, file: &str, port: u16) -> io::Result<Vec<Listening>> {
-    let mut lines = BufReader::new(File::open(tree.proc.join(file))?.take(LIMIT)).lines();
-    lines.try_fold(Vec::new(), |mut found, line| {
-        found.extend(Listening::parse(&line?).filter(|s| s.address.port() == port));
-        Ok(found)
-    })
+/// All sockets that listen on `port`.
+pub(crate) fn listening(tree: &Tree, port: u16) -> io::Result<Vec<Listening>> {
+    let mut found = Vec::new();
+    tables(tree, |line| {
+        found.extend(Listening::parse(line).filter(|s| s.address.port() == port));
+    })?;
+    Ok(found)
+}
+
+/// The inodes of the connections whose local port is `port`: who holds one has accepted it. One
+/// that still waits to be accepted has no inode.
+pub(crate) fn connected(tree: &Tree, port: u16) -> io::Result<BTreeSet<u64>> {
+    let mut found = BTreeSet::new();
+    tables(tree, |line| {
+        let meant = |line: &Line| line.address.port() == port && line.inode != 0;
+        let line = Line::parse(line).filter(|line| line.state == State::Connected);
+        found.extend(line.filter(meant).map(|line| line.inode));
+    })?;
+    Ok(found)
+}
+
+/// Goes through both tables. A machine without IPv6 has no tcp6.
+fn tables(tree: &Tree, mut each: impl FnMut(&str)) -> io::Result<()> {
+    for file in ["self/net/tcp", "self/net/tcp6"] {
+        let table = match File::open(tree.proc.join(file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && file.ends_with('6') => break,
+            table => table?,
+        };
+        for line in BufReader::new(table.take(LIMIT)).lines() {
+            each(&line?);
+        }
+    }
+    Ok(())
 }
 
 /// Who holds which of some sockets.
@@ -102,8 +151,17 @@ pub(crate) struct Owners {
 
 /// Looks through all processes' open files for the sockets with these inodes.
 pub(crate) fn owners(tree: &Tree, inodes: &BTreeSet<u64>) -> io::Result<Owners> {
+    Ok(owners_among(tree, tree.pids()?, inodes))
+}
+
+/// The same, through the files of these processes alone.
+pub(crate) fn owners_among(
+    tree: &Tree,
+    pids: impl IntoIterator<Item = i32>,
+    inodes: &BTreeSet<u64>,
+) -> Owners {
     let mut owners = Owners::default();
-    for pid in tree.pids()? {
+    for pid in pids {
         let entries = match fs::read_dir(tree.of(pid, "fd")) {
             Ok(entries) => entries,
             Err(error) => {
@@ -112,18 +170,17 @@ pub(crate) fn owners(tree: &Tree, inodes: &BTreeSet<u64>) -> io::Result<Owners> 
             }
         };
         let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-        let held: BTreeSet<u64> = links
-            .filter_map(|l| socket_inode(l.to_str()?))
-            .filter(|i| inodes.contains(i))
-            .collect();
+        let held: BTreeSet<u64> =
+            links.filter_map(|l| inode(l.to_str()?)).filter(|i| inodes.contains(i)).collect();
         if !held.is_empty() {
             owners.held.insert(pid, held);
         }
     }
-    Ok(owners)
+    owners
 }
 
-fn socket_inode(link: &str) -> Option<u64> {
+/// The inode that a link of `/proc/PID/fd` names, if it leads to a socket.
+pub(crate) fn inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
@@ -143,13 +200,43 @@ mod tests {
             .replace("0100007F:", "00000000000000000000000001000000:")
             .replace("00000000:0000 0A", "00000000000000000000000000000000:0000 0A");
         assert_eq!(Listening::parse(&six).unwrap().address, "[::1]:5000".parse().unwrap());
-        assert_eq!(Listening::parse(&line.replace(" 0A ", " 01 ")), None, "a connection");
+        let connection = line.replace(" 0A ", " 01 ");
+        assert_eq!(Listening::parse(&connection), None, "a connection");
+        assert!(Line::parse(&connection).unwrap().state == State::Connected);
         assert_eq!(Listening::parse(&line.replace("46211", "x")), None);
         assert_eq!(Listening::parse(&line.replace("0100007F", "0100é7F")), None);
         assert_eq!(Listening::parse("  sl  local_address rem_address   st tx_queue"), None);
         for cut in 0..line.find(" 1 0000").unwrap() - 4 {
             let _ = Listening::parse(&line[..cut]);
         }
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn connections_are_known_by_their_local_port() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree { proc: folder.path().to_owned(), ..Tree::default() };
+        let line = |port, remote, state, inode| {
+            format!(
+                "   0: 0100007F:{port} 0100007F:{remote} {state} 00000000:00000000 00:00000000 \
+                 00000000 1000 0 {inode} 1 0\n"
+            )
+        };
+        let table = [
+            line("1388", "0000", "0A", 5),
+            line("1388", "C000", "01", 6),
+            line("1388", "C001", "08", 7),
+            line("1388", "C002", "01", 0),
+            line("C000", "1388", "01", 8),
+            line("1388", "C003", "06", 9),
+        ];
+        fs::create_dir_all(tree.proc.join("self/net")).unwrap();
+        fs::write(tree.proc.join("self/net/tcp"), table.concat()).unwrap();
+        assert_eq!(connected(&tree, 5000).unwrap(), [6, 7].into());
+        assert_eq!(listening(&tree, 5000).unwrap().len(), 1);
+        assert_eq!(all_listening(&tree).unwrap().len(), 1);
+        fs::remove_file(tree.proc.join("self/net/tcp")).unwrap();
+        assert!(connected(&tree, 5000).is_err());
     }
 
     #[test]

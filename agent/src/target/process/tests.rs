@@ -7,7 +7,6 @@ use std::{
 };
 
 use super::*;
-use crate::target::procfs::Stat;
 
 /// A child that holds a listening socket as its standard input, and ends with the test.
 pub(crate) struct Service(pub(crate) Child);
@@ -130,32 +129,4 @@ fn a_port_that_leads_into_a_container_is_not_its_helpers() {
     let error = discover(&Tree::default(), port, &[]).unwrap_err();
     assert!(matches!(error, DiscoverError::Published(_)), "{error}");
     assert!(error.to_string().contains(&format!("watch http://localhost:{port} CONTAINER")));
-}
-
-/// Processes `(pid, parent, start)` and the sockets that some of them hold.
-fn main_among(processes: &[(i32, i32, u64)], held: &[(i32, u64)]) -> Option<i32> {
-    let stat = |&(pid, parent, start_time): &(i32, i32, u64)| {
-        let name = "x".to_owned();
-        let (state, cpu_ticks) = ('S', 0);
-        (pid, Stat { pid, name, state, parent, cpu_ticks, start_time })
-    };
-    let table = Table(processes.iter().map(stat).collect());
-    let mut owners = BTreeMap::<i32, BTreeSet<u64>>::new();
-    for &(pid, inode) in held {
-        owners.entry(pid).or_default().insert(inode);
-    }
-    main_of(&owners, &table)
-}
-
-#[test]
-fn the_main_process_is_the_one_the_others_come_from() {
-    let family = [(1, 0, 0), (20, 1, 90), (10, 20, 95), (11, 20, 96), (12, 10, 97)];
-    assert_eq!(main_among(&family, &[(10, 5), (11, 5), (20, 5)]), Some(20), "master, workers");
-    assert_eq!(main_among(&family, &[(10, 5), (12, 5)]), Some(10));
-    assert_eq!(main_among(&family, &[(20, 5), (12, 6)]), Some(20), "grandchild, own socket");
-    assert_eq!(main_among(&family, &[(10, 5), (11, 5)]), Some(10), "inherited: the oldest");
-    assert_eq!(main_among(&family, &[(10, 5), (11, 6)]), None, "nothing in common");
-    assert_eq!(main_among(&family, &[(1, 5), (10, 5), (12, 5)]), Some(10), "socket activation");
-    assert_eq!(main_among(&family, &[(1, 5)]), Some(1));
-    assert_eq!(main_among(&family, &[(77, 5)]), Some(77), "ended meanwhile");
 }
