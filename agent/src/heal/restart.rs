@@ -5,6 +5,7 @@
 //! from one snapshot, each is pinned by a pidfd, and only then are its start time and its cgroup
 //! compared once more. Never touched are processes outside the patient's cgroup, the agent, its
 //! ancestors, the host's pid 1, and any other life of the patient than the one that was judged.
+//! If one of the chosen serves something else ([`neighbour`]) none is signalled.
 //!
 //! Of a container only the first process is signalled: it hands the signal on as its author meant
 //! it to, and the kernel ends the others with it.
@@ -13,6 +14,7 @@
 //! restart command.
 mod choose;
 mod command;
+mod neighbour;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -81,6 +83,19 @@ pub enum RestartError {
     /// The patient may not be signalled, whatever is wrong with it.
     #[error("refused: process {0} is the agent itself, one of its ancestors, or the host's pid 1")]
     Protected(Instance),
+    /// A restart would end another service as well.
+    #[error(
+        "refused: {name} (pid {pid}), which serves port {port}, would end with it: restart by \
+         --restart-command, or start each service by a supervisor of its own"
+    )]
+    OtherService {
+        /// Its command.
+        name: String,
+        /// Its process.
+        pid: i32,
+        /// The port that it serves.
+        port: u16,
+    },
     /// Not allowed by the kernel.
     #[error("not permitted to signal process {0}: run as its user, or with CAP_KILL")]
     Denied(Instance),
@@ -122,6 +137,7 @@ impl RestartError {
             Self::Ended(_)
             | Self::Changed(_)
             | Self::Protected(_)
+            | Self::OtherService { .. }
             | Self::Denied(_)
             | Self::Unsupported => true,
             Self::StillRunning(_)
@@ -134,7 +150,8 @@ impl RestartError {
 
 impl Restart {
     /// Restarts the instance that was judged, which stands in `cgroups`, and returns when it has
-    /// ended (or the command has). Dropped halfway it has sent SIGTERM, or nothing.
+    /// ended (or the command has). Dropped halfway it has sent SIGTERM, or nothing. Where it is
+    /// known by its `port`, a process that serves another one is not ended with it.
     ///
     /// What has ended by itself is left to its supervisor: a command would also undo a stop that
     /// somebody meant.
@@ -147,8 +164,9 @@ impl Restart {
         tree: &Tree,
         main: Instance,
         cgroups: &Cgroups,
+        port: Option<u16>,
     ) -> Result<Account, RestartError> {
-        let patient = Patient { tree: tree.clone(), main, cgroups: cgroups.clone() };
+        let patient = Patient { tree: tree.clone(), main, cgroups: cgroups.clone(), port };
         let Some(command) = &self.command else {
             return self.signal(Arc::new(patient)).await;
         };

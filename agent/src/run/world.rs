@@ -162,7 +162,10 @@ impl World for Machine {
                 grace: target.pod.as_ref().map_or(self.grace, |pod| pod.grace),
                 ..restart::Restart::default()
             };
-            match restart.run(&Tree::default(), main, &target.cgroups).await {
+            // A container's port is in a network of its own, and its first process alone is signalled.
+            let is_process = target.pod.is_none() && target.docker.is_none();
+            let port = target.port.filter(|_| is_process);
+            match restart.run(&Tree::default(), main, &target.cgroups, port).await {
                 Ok(_) => Remedied::Given,
                 Err(error) if error.is_undone() => Remedied::Undone(error.to_string()),
                 Err(error) => Remedied::Failed(error.to_string()),

@@ -158,7 +158,10 @@ fn until<T>(mut look: impl FnMut() -> Option<T>, right: impl Fn(&T) -> bool) -> 
 
 async fn restart(found: &Listener, grace: Duration) -> paramedic::heal::restart::Account {
     let restart = Restart { grace, ..Restart::default() };
-    restart.run(&Tree::default(), found.instance, &found.cgroups).await.unwrap()
+    restart
+        .run(&Tree::default(), found.instance, &found.cgroups, Some(found.address.port()))
+        .await
+        .unwrap()
 }
 
 fn same_directory(group: &Group, path: &Path) -> bool {

@@ -1,7 +1,7 @@
 //! Which processes a restart means.
 use std::{collections::BTreeSet, fs, io};
 
-use super::RestartError;
+use super::{RestartError, neighbour};
 use crate::target::{
     Cgroup, Cgroups, cgroup,
     mountinfo::Hierarchies,
@@ -18,6 +18,8 @@ pub(super) struct Patient {
     pub(super) tree: Tree,
     pub(super) main: Instance,
     pub(super) cgroups: Cgroups,
+    /// The port that it is known by, if it is no container.
+    pub(super) port: Option<u16>,
 }
 
 /// A process that is sure to be one of the patient's.
@@ -44,15 +46,22 @@ impl Patient {
     pub(super) fn pin(&self) -> Result<Vec<Pinned>, RestartError> {
         self.present()?;
         let home = self.cgroups.unified.as_ref().or(self.cgroups.cpu.as_ref());
+        let alone = self.tree.leads_namespace(self.main.pid);
         let members = match home {
             // With the first of its PID namespace the others end.
-            _ if self.tree.leads_namespace(self.main.pid) => Some(vec![self.main.pid]),
+            _ if alone => Some(vec![self.main.pid]),
             Some(home) if !self.cgroups.shared => Some(cgroup::members(home)?),
             _ => None,
         };
         let table = self.tree.table()?;
         let protected = protected(&table, self.own_pid(), self.in_host_namespace());
         let chosen = choose(&table, self.main, members.as_deref(), &protected)?;
+        if let Some(port) = self.port.filter(|_| !alone)
+            && let Some(other) = neighbour::find(&self.tree, &table, self.main, &chosen, port)?
+        {
+            let neighbour::Neighbour { name, pid, port } = other;
+            return Err(RestartError::OtherService { name, pid, port });
+        }
         let hierarchies = self.tree.hierarchies()?;
         let pinned = chosen.into_iter().map(|instance| self.pin_one(&hierarchies, instance));
         pinned.filter_map(Result::transpose).collect()

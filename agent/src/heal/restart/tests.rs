@@ -32,7 +32,7 @@ fn serve(program: &[&str]) -> (Service, Listener) {
 }
 
 async fn run(restart: &Restart, found: &Listener) -> Result<Account, RestartError> {
-    restart.run(&Tree::default(), found.instance, &found.cgroups).await
+    restart.run(&Tree::default(), found.instance, &found.cgroups, Some(found.address.port())).await
 }
 
 fn alive(instance: Instance) -> bool {
@@ -94,7 +94,7 @@ async fn another_life_of_the_pid_is_refused() {
     let other = Instance { start_time: found.instance.start_time - 1, ..found.instance };
     for restart in [gentle(), command("exit 0")] {
         let tree = Tree::default();
-        let result = restart.run(&tree, other, &found.cgroups).await;
+        let result = restart.run(&tree, other, &found.cgroups, None).await;
         let error = result.unwrap_err();
         assert!(matches!(error, RestartError::Changed(i) if i == other), "{error}");
         assert!(error.is_undone());
@@ -106,8 +106,8 @@ async fn another_life_of_the_pid_is_refused() {
 async fn who_has_ended_is_left_alone() {
     let (mut service, found) = serve(&["sleep", "600"]);
     service.0.kill().unwrap();
-    let patient =
-        Patient { tree: Tree::default(), main: found.instance, cgroups: found.cgroups.clone() };
+    let cgroups = found.cgroups.clone();
+    let patient = Patient { tree: Tree::default(), main: found.instance, cgroups, port: None };
     service.0.wait().unwrap();
     assert!(matches!(patient.pin(), Err(RestartError::Ended(_))));
     for restart in [gentle(), command("exit 0")] {
@@ -120,7 +120,7 @@ async fn who_has_ended_is_left_alone() {
 async fn a_pinned_process_may_end_before_the_signal() {
     let (mut service, found) = serve(&["sleep", "600"]);
     let (tree, cgroups) = (Tree::default(), found.cgroups.clone());
-    let patient = Patient { tree, main: found.instance, cgroups };
+    let patient = Patient { tree, main: found.instance, cgroups, port: None };
     let mut pinned = patient.pin().unwrap();
     service.0.kill().unwrap();
     service.0.wait().unwrap();
@@ -152,7 +152,7 @@ fn the_agent_and_its_ancestors_are_nobodys_patients() {
     for stat in line {
         let cgroups = tree.cgroups(&hierarchies, stat.pid).unwrap();
         // Pinned, and no more: were the guard broken, a signal would end the test's own session.
-        let patient = Patient { tree: tree.clone(), main: stat.instance(), cgroups };
+        let patient = Patient { tree: tree.clone(), main: stat.instance(), cgroups, port: None };
         let error = patient.pin().unwrap_err();
         assert!(matches!(error, RestartError::Protected(_)), "{stat:?}: {error}");
     }
