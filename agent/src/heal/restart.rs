@@ -14,6 +14,7 @@
 //! restart command.
 mod choose;
 mod command;
+mod futile;
 mod neighbour;
 
 use std::{io, sync::Arc, time::Duration};
@@ -32,6 +33,7 @@ use crate::{
     },
 };
 use choose::{Patient, Pinned};
+pub use futile::would_not_help;
 
 /// SIGKILL takes effect at once, but for a process stuck in the kernel or in a frozen cgroup.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);

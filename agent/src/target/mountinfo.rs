@@ -124,6 +124,30 @@ fn line(line: &str) -> Option<(Mount, &str, &str)> {
     absolute.then_some((Mount { point, root, namespace: None }, kind, options))
 }
 
+/// A file system that a process sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place<'a> {
+    pub(crate) point: PathBuf,
+    /// Its type, such as `ext4`.
+    pub(crate) kind: &'a str,
+    pub(crate) read_only: bool,
+}
+
+/// All file systems in the text of a process's mountinfo, in the order of mounting: a later one
+/// hides an earlier one at the same point. Lines that make no sense are passed over.
+pub(crate) fn places(mountinfo: &str) -> impl Iterator<Item = Place<'_>> {
+    mountinfo.lines().filter_map(|line| {
+        let mut fields = line.split(' ');
+        let point = unescape(fields.nth(4)?);
+        let options = fields.next()?;
+        fields.find(|&field| field == "-")?;
+        let kind = fields.next()?;
+        let more = fields.nth(1)?;
+        let read_only = options.split(',').chain(more.split(',')).any(|option| option == "ro");
+        point.is_absolute().then_some(Place { point, kind, read_only })
+    })
+}
+
 /// Undoes the kernel's `\040`: three octal digits for space, tab, line feed, `\` and `#`.
 fn unescape(field: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
@@ -174,6 +198,18 @@ mod tests {
         let text = "\n \n36\n36 31 0:34 / /a rw\n36 31 0:34 / /a rw - cgroup2\n\
                     36 31 0:34 x y rw - cgroup2 a rw\n36 31 0:34 / /a rw shared:1 cgroup2 c rw\n";
         assert_eq!(Hierarchies::parse(text), Hierarchies::default());
+    }
+
+    #[test]
+    fn places_name_their_type_and_whether_they_can_be_written() {
+        let text = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/a rw\n\
+                    23 22 0:5 / /a\\040b ro,nosuid - tmpfs t rw\n\
+                    24 22 0:6 / /c rw - xfs /dev/c ro,attr2\n\
+                    25 22 0:6 / d rw - xfs /dev/c rw\n26 22 0:7 / /e rw - xfs\n";
+        let place = |point: &str, kind, read_only| Place { point: point.into(), kind, read_only };
+        let found: Vec<_> = places(text).collect();
+        let right = [("/", "ext4", false), ("/a b", "tmpfs", true), ("/c", "xfs", true)];
+        assert_eq!(found, right.map(|(point, kind, ro)| place(point, kind, ro)));
     }
 
     #[test]
