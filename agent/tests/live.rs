@@ -38,5 +38,8 @@ mod recording;
 #[path = "live/restart_command.rs"]
 mod restart_command;
 #[cfg(test)]
+#[path = "live/serving.rs"]
+mod serving;
+#[cfg(test)]
 #[path = "live/v1_alone.rs"]
 mod v1_alone;

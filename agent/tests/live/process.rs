@@ -29,7 +29,7 @@ use paramedic::{
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Goes through the directories given as arguments, enters each, and says so.
-const ENTER: &str = "for d; do echo $$ > $d/cgroup.procs || exit 1; done; echo ready; ";
+pub(crate) const ENTER: &str = "for d; do echo $$ > $d/cgroup.procs || exit 1; done; echo ready; ";
 
 /// A cgroup in each hierarchy that matters but memory's, gone with the test.
 pub(crate) struct Group(Vec<PathBuf>);
@@ -50,6 +50,10 @@ impl Group {
         }
         assert!(!group.0.is_empty(), "no cgroup hierarchy is mounted");
         group
+    }
+
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.0
     }
 
     pub(crate) fn admit(&self, pid: i32) {
