@@ -27,10 +27,14 @@ use crate::process::{ENTER, Group};
 const PRELUDE: &str = r#"
 import os, select, signal, socket, subprocess, sys, time
 
-def listen(port=0):
+def bound(port=0):
     s = socket.socket()
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     s.bind(("127.0.0.1", port))
+    return s
+
+def listen(port=0):
+    s = bound(port)
     s.listen()
     return s
 
@@ -59,7 +63,8 @@ def serve(s):
     return work
 
 def say(*words):
-    print(*words, flush=True)
+    # In one piece: others write to the same pipe.
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 def idle():
     while True:
@@ -211,6 +216,22 @@ fn where_no_process_is_seen_to_accept_the_parent_is_the_service() {
     assert_eq!(main_of(port), family.pid());
 }
 
+#[test]
+fn what_the_holder_forked_beside_the_one_that_accepts_is_a_part_of_it() {
+    let group = Group::new();
+    let script = "s = listen()\n\
+                  router = fork(serve(s))\n\
+                  def work(ready):\n\
+                  \x20   s.close()\n\
+                  \x20   ready()\n\
+                  \x20   time.sleep(600)\n\
+                  say(port(s), router, fork(work))\n\
+                  idle()\n";
+    let mut family = Family::start(&group, script);
+    let (port, _) = family.told();
+    assert_eq!(main_of(port), family.pid());
+}
+
 const PRE_FORK: &str = "s = listen()\n\
                         workers = [fork(serve(s)) for _ in range(2)]\n\
                         helper = subprocess.Popen(['sleep', '600']).pid\n\
@@ -233,9 +254,8 @@ async fn a_pre_fork_master_is_restarted_with_its_workers() {
 #[tokio::test]
 async fn the_master_of_workers_with_a_socket_each_is_the_service() {
     let group = Group::new();
-    let script = "first = listen()\n\
-                  p = port(first)\n\
-                  first.close()\n\
+    let script = "place = bound()\n\
+                  p = port(place)\n\
                   def work(ready):\n\
                   \x20   s = listen(p)\n\
                   \x20   ready()\n\
@@ -256,9 +276,11 @@ async fn the_master_of_workers_with_a_socket_each_is_the_service() {
 
 /// Several servers on one port, started by a shell with this as well.
 fn servers_of_a_shell(group: &Group, as_well: &str) -> (Family, u16) {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = socket.local_addr().unwrap().port();
-    drop(socket);
+    // Bound, and not listening: it keeps the port for them.
+    let place = tokio::net::TcpSocket::new_v4().unwrap();
+    place.set_reuseport(true).unwrap();
+    place.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = place.local_addr().unwrap().port();
     let server = format!("python3 -c \"$SCRIPT\" {port} &");
     let script = "s = listen(int(sys.argv[1]))\nsay(os.getpid())\ns.accept()\n";
     let shell = format!("{server} {server} {as_well} wait");

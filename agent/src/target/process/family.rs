@@ -3,8 +3,9 @@
 //! A service is the process that accepts and its family: a pre-fork master that holds the socket
 //! for its workers, or one whose workers each open their own (`SO_REUSEPORT`). A process that
 //! merely holds the socket (`systemd --user`, a script that opened it) is no service, and what
-//! else it has started is somebody else's. Where there is no telling, there is no main process,
-//! and nothing is watched.
+//! else it has started is somebody else's. What it has forked without another program is a part
+//! of itself (uWSGI's workers beside its HTTP router, nginx's cache manager). Where there is no
+//! telling, there is no main process, and nothing is watched.
 //!
 //! What a process accepts is only known for an instant: that one was seen to accept counts,
 //! that another was not decides nothing on its own.
@@ -23,11 +24,18 @@ pub(super) trait Facts {
     fn accepts(&self, pid: i32) -> Accepts;
     /// The file that it executes, by device and inode.
     fn program(&self, pid: i32) -> Option<(u64, u64)>;
+    /// Whether it is a fork of the other that has started no program since.
+    fn is_fork(&self, pid: i32, of: i32) -> bool;
+    /// Whether it is a helper of its parent's language, and serves nobody else.
+    fn is_helper(&self, pid: i32) -> bool;
     /// Where it stands in the cgroup tree.
     fn place(&self, pid: i32) -> Option<String>;
     /// Whether it is the agent or one of its ancestors.
     fn protected(&self, pid: i32) -> bool;
 }
+
+/// What Python's multiprocessing starts beside its workers.
+const HELPERS: [&str; 2] = ["multiprocessing.resource_tracker", "multiprocessing.forkserver"];
 
 /// The facts of this machine.
 pub(super) struct Known<'a> {
@@ -46,6 +54,17 @@ impl Facts for Known<'_> {
         Some((file.dev(), file.ino()))
     }
 
+    fn is_fork(&self, pid: i32, of: i32) -> bool {
+        let stack = |pid| self.tree.read(pid, "stat").ok().and_then(|text| first_stack(&text));
+        let own = stack(pid);
+        own.is_some() && own == stack(of) && self.program(pid) == self.program(of)
+    }
+
+    fn is_helper(&self, pid: i32) -> bool {
+        let line = self.tree.read(pid, "cmdline").unwrap_or_default();
+        HELPERS.iter().any(|helper| line.contains(helper))
+    }
+
     fn place(&self, pid: i32) -> Option<String> {
         self.tree.read(pid, "cgroup").ok()
     }
@@ -53,6 +72,13 @@ impl Facts for Known<'_> {
     fn protected(&self, pid: i32) -> bool {
         self.table.descends(std::process::id().cast_signed(), pid)
     }
+}
+
+/// Where the stack began (field 28 of proc(5)): a program that is started gets another, at random,
+/// and a fork keeps it. 0 is "not told".
+fn first_stack(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split_ascii_whitespace().nth(25)?.parse().ok().filter(|&address| address > 1)
 }
 
 /// The main process of the service whose sockets these processes hold; `None` if they are not one
@@ -103,11 +129,16 @@ impl<F: Facts> Family<'_, F> {
             // One of its children serves. The others: nobody, its spare workers, or other services.
             [serving] => {
                 let stranger = accepting.iter().all(elsewhere);
-                let all_hold = holding.len() == children.len();
+                let part = |child: &i32| {
+                    holding.contains(child)
+                        || self.facts.is_fork(*child, top)
+                        || self.facts.is_helper(*child)
+                };
+                let all_parts = children.iter().all(part);
                 let spare = |&pid: &i32| {
                     pid != top && !self.table.descends(pid, serving) && self.same(pid, top)
                 };
-                if !stranger && (all_hold || holders.iter().any(spare)) {
+                if !stranger && (all_parts || holders.iter().any(spare)) {
                     return Some(top);
                 }
                 self.main(&below(serving, holders))

@@ -8,6 +8,8 @@ struct Told {
     programs: BTreeMap<i32, &'static str>,
     accepts: BTreeMap<i32, Accepts>,
     places: BTreeMap<i32, &'static str>,
+    forks: Vec<i32>,
+    helpers: Vec<i32>,
     agent: i32,
 }
 
@@ -19,6 +21,14 @@ impl Facts for Told {
     fn program(&self, pid: i32) -> Option<(u64, u64)> {
         let name = self.programs.get(&pid).filter(|name| !name.is_empty())?;
         Some((1, name.bytes().map(u64::from).sum()))
+    }
+
+    fn is_fork(&self, pid: i32, _: i32) -> bool {
+        self.forks.contains(&pid)
+    }
+
+    fn is_helper(&self, pid: i32) -> bool {
+        self.helpers.contains(&pid)
     }
 
     fn place(&self, pid: i32) -> Option<String> {
@@ -107,6 +117,32 @@ fn a_holder_that_never_accepts_is_not_the_service() {
     assert_eq!(family().accepting(&[31]).main(&held), Some(30));
     let held = [(20, 5), (31, 5), (32, 5)];
     assert_eq!(family().accepting(&[31, 32]).main(&held), Some(30), "its master let go of it");
+}
+
+#[test]
+fn what_a_holder_forked_and_its_languages_helpers_are_a_part_of_it() {
+    let held = [(20, 5), (30, 5)];
+    let family = || with_stranger(launcher()).accepting(&[30]);
+    assert_eq!(family().main(&held), Some(30));
+    assert_eq!(Told { forks: vec![30, 40], ..family() }.main(&held), Some(20), "its router serves");
+    assert_eq!(Told { forks: vec![30], ..family() }.main(&held), Some(30), "another program");
+    assert_eq!(Told { helpers: vec![40], ..family() }.main(&held), Some(20));
+}
+
+#[test]
+fn the_beginning_of_the_stack_tells_a_fork() {
+    let tree = Tree::default();
+    let own = std::process::id().cast_signed();
+    let stack = |pid| first_stack(&tree.read(pid, "stat").unwrap());
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let other = stack(child.id().cast_signed());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(stack(own).is_some() && other.is_some() && other != stack(own));
+    let text = "7 (a) b) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0 0 0 0 99 0 0\n";
+    assert_eq!(first_stack(text), Some(99));
+    assert_eq!(first_stack(&text.replace("99", "0")), None, "not told");
+    assert_eq!(first_stack("7 (a) S 1"), None);
 }
 
 #[test]
