@@ -117,10 +117,18 @@ impl World for Machine {
     fn would_not_help<'a>(
         &'a self,
         target: &'a Target,
-        _well_at: Option<Moment>,
+        well_at: Option<Moment>,
     ) -> Later<'a, Option<Box<str>>> {
-        let _ = target;
-        Box::pin(async { None })
+        Box::pin(async move {
+            let main = target.main?;
+            let is_process = target.pod.is_none() && target.docker.is_none();
+            let port = target.port.filter(|_| is_process);
+            let shown = spawn_blocking(move || {
+                restart::would_not_help(&Tree::default(), main, port, well_at)
+            });
+            // A panic there shows nothing.
+            shown.await.ok().flatten().map(String::into_boxed_str)
+        })
     }
 
     fn ended(&self, instance: Instance) -> Later<'_, ()> {
