@@ -42,7 +42,7 @@ const LEFT_OUT: [&str; 3] = ["/boot", "/dev/shm", "/run/lock"];
 const OVERLAP: Duration = Duration::from_secs(1);
 
 /// Why a restart of the process would change nothing, if that can be seen; `well_at` is when it was
-/// seen well last. Blocks while it reads `/proc`.
+/// seen well last. Without a `port` its workers are not known. Blocks while it reads `/proc`.
 #[must_use]
 pub fn would_not_help(
     tree: &Tree,
@@ -50,6 +50,9 @@ pub fn would_not_help(
     port: Option<u16>,
     well_at: Option<Moment>,
 ) -> Option<String> {
+    if !tree.still_alive(main) {
+        return None;
+    }
     let full = || {
         let point = full(tree, main.pid)?;
         Some(format!("the file system at {} is full: a restart makes no room", point.display()))
