@@ -1,8 +1,8 @@
 //! Process mode: the process behind a port of this machine.
 //!
 //! Its main process is the one that its workers come from: ending a worker alone would heal
-//! nothing, ending whoever merely started the service would end more than the service ([`family`]
-//! tells them apart by who accepts). Where the owners of a port are not one family there is no
+//! nothing, ending what merely started the service would end more than the service ([`family`]
+//! tells them apart: a service accepts). Where the owners of a port are not one family there is no
 //! telling whom to heal, and nothing is watched.
 //! A service in another network namespace (most containers) is out of scope here.
 use std::{
@@ -35,8 +35,8 @@ pub struct Listener {
     pub name: String,
     /// Where to talk to it.
     pub address: SocketAddr,
-    /// All processes that hold the socket. The main one may not be among them, and who merely holds
-    /// it is.
+    /// All processes that hold the socket. The main one may not be among them, and one that merely
+    /// holds it is.
     pub owners: Vec<i32>,
     /// Where it stands; `shared` says whether with others.
     pub cgroups: Cgroups,
@@ -162,7 +162,7 @@ fn reachable(
 }
 
 /// Where the service's sockets were made, if not where its main process stands: a socket belongs
-/// to the cgroup of who made it, even in another's hands (socket activation).
+/// to the cgroup of the process that made it, even in another's hands (socket activation).
 fn made_elsewhere(
     tree: &Tree,
     hierarchies: &Hierarchies,

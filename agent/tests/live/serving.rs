@@ -1,4 +1,4 @@
-//! Which process is the service, whom its restart signals, and whether one would help: on real
+//! Which process is the service, what its restart signals, and whether one would help: on real
 //! families of processes.
 use std::{
     fs,

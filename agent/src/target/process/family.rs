@@ -26,7 +26,7 @@ pub(super) trait Facts {
     fn program(&self, pid: i32) -> Option<(u64, u64)>;
     /// Whether it is a fork of the other that has started no program since.
     fn is_fork(&self, pid: i32, of: i32) -> bool;
-    /// Whether it is a helper of its parent's language, and serves nobody else.
+    /// Whether it is a helper of its parent's language, and no service.
     fn is_helper(&self, pid: i32) -> bool;
     /// Where it stands in the cgroup tree.
     fn place(&self, pid: i32) -> Option<String>;
@@ -126,7 +126,7 @@ impl<F: Facts> Family<'_, F> {
         let holding = over(holders);
         let elsewhere = |pid: &i32| self.facts.place(*pid) != self.facts.place(top);
         match *over(&accepting) {
-            // One of its children serves. The others: nobody, its spare workers, or other services.
+            // One of its children serves. The others are its spare workers, or other services.
             [serving] => {
                 let stranger = accepting.iter().all(elsewhere);
                 let part = |child: &i32| {

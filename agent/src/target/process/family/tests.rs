@@ -178,7 +178,7 @@ fn workers_with_a_socket_each_are_their_masters() {
 }
 
 #[test]
-fn a_shell_or_supervisor_is_nobodys_master() {
+fn a_shell_or_supervisor_is_no_master() {
     let held = [(30, 5), (31, 6)];
     let family = || told(&[(1, 0, ""), (20, 1, "app"), (30, 20, "app"), (31, 20, "app")]);
     assert_eq!(family().group(30, &[30]).group(31, &[31]).main(&held), None, "jobs of a shell");
