@@ -1,7 +1,8 @@
 //! In which cgroup a listening socket was made, asked of the kernel by netlink (sock_diag(7)).
 //!
 //! A socket belongs to the cgroup of the process that made it, and what comes by it is counted
-//! there, whichever process holds it now. A kernel before 5.8, or without cgroups for sockets, does not tell.
+//! there, whichever process holds it now. A kernel before 5.8, or without cgroups for sockets, does
+//! not tell.
 use std::{
     collections::BTreeMap,
     io,

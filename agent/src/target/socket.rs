@@ -114,8 +114,8 @@ pub(crate) fn listening(tree: &Tree, port: u16) -> io::Result<Vec<Listening>> {
     Ok(found)
 }
 
-/// The inodes of the connections whose local port is `port`: a process that holds one has accepted it. One
-/// that still waits to be accepted has no inode.
+/// The inodes of the connections whose local port is `port`: a process that holds one has accepted
+/// it. One that still waits to be accepted has no inode.
 pub(crate) fn connected(tree: &Tree, port: u16) -> io::Result<BTreeSet<u64>> {
     let mut found = BTreeSet::new();
     tables(tree, |line| {
