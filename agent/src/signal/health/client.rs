@@ -1,8 +1,8 @@
 //! HTTP towards one target, which may be broken, slow or hostile.
 //!
-//! One connection at a time and no pool: hyper's bare HTTP/1.1 over one TCP stream, to one address
-//! that was given and is never followed elsewhere. Everything a target can make the agent keep is
-//! bounded here; the time it can take is bounded by the callers.
+//! One connection at a time and no pool: hyper's bare HTTP/1.1 over one stream, TCP or TLS, to one
+//! address that was given and is never followed elsewhere. Everything a target can make the agent
+//! keep is bounded here; the time it can take is bounded by the callers.
 use std::{error::Error as _, io, net::SocketAddr};
 
 use bytes::Bytes;
@@ -16,12 +16,17 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use nix::errno::Errno;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use super::tls::{self, Name};
 
 /// Most bytes of a response's body.
 pub const BODY_LIMIT: usize = 64 * 1024;
 /// Most bytes of a response's head; hyper's own default allows 100 headers in it.
-const HEAD_LIMIT: usize = 16 * 1024;
+pub(super) const HEAD_LIMIT: usize = 16 * 1024;
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("paramedic/", env!("CARGO_PKG_VERSION")));
 
@@ -35,6 +40,8 @@ pub type Responses = [u32; 5];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     address: SocketAddr,
+    /// Over TLS, under this name.
+    tls: Option<Name>,
     host: HeaderValue,
     path: Uri,
 }
@@ -51,26 +58,27 @@ pub enum InvalidEndpoint {
 }
 
 impl Endpoint {
-    /// `path` (with an optional query) at `address`, asked for under the name `host`.
+    /// `path` (with an optional query) at `address`, asked for under the name `host`, over TLS or
+    /// plainly.
     ///
     /// # Errors
     /// If `host` or `path` cannot stand in an HTTP request.
-    pub fn new(address: SocketAddr, host: &str, path: &str) -> Result<Self, InvalidEndpoint> {
+    pub fn new(
+        address: SocketAddr,
+        tls: bool,
+        host: &str,
+        path: &str,
+    ) -> Result<Self, InvalidEndpoint> {
         if host.is_empty() || host.contains(char::is_whitespace) {
             return Err(InvalidEndpoint::Host);
         }
+        let tls = tls.then(|| Name::new(host, address.ip()));
         let host = HeaderValue::from_str(host).map_err(|_| InvalidEndpoint::Host)?;
         if !path.starts_with('/') {
             return Err(InvalidEndpoint::Path);
         }
         let path = path.parse().map_err(|_| InvalidEndpoint::Path)?;
-        Ok(Self { address, host, path })
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+        Ok(Self { address, tls, host, path })
     }
 
     pub(crate) fn request(&self) -> request::Builder {
@@ -80,7 +88,27 @@ impl Endpoint {
             .header(header::USER_AGENT, USER_AGENT)
             .header(header::ACCEPT, HeaderValue::from_static("application/json"))
     }
+
+    pub(super) async fn connect(&self) -> Result<TcpStream, Transport> {
+        let failed = |error| Transport::connecting(&error);
+        let stream = TcpStream::connect(self.address).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        Ok(stream)
+    }
+
+    /// What requests go over once there is a connection.
+    pub(super) async fn secure(&self, stream: TcpStream) -> Result<Box<dyn Stream>, Transport> {
+        match &self.tls {
+            None => Ok(Box::new(stream)),
+            Some(name) => Ok(Box::new(tls::connect(name, stream).await?)),
+        }
+    }
 }
+
+/// A TCP stream, or TLS over one.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Why no complete response came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,8 +129,11 @@ pub enum Transport {
     #[error("the target closed the connection before its answer was complete")]
     Closed,
     /// What came is not HTTP/1.x.
-    #[error("the answer is not HTTP/1.x: is the port right?")]
+    #[error("the answer is not HTTP/1.x: is the port right, and does it speak TLS (https)?")]
     NotHttp,
+    /// What came is not TLS, or not a version that the agent speaks.
+    #[error("no TLS 1.2 or 1.3 there: is the port right, and is it plain http?")]
+    NotTls,
     /// Head or body exceed what the agent accepts.
     #[error("the answer is larger than the agent accepts")]
     TooLarge,
@@ -122,21 +153,30 @@ impl Transport {
             Self::Reset => "reset",
             Self::Closed => "closed",
             Self::NotHttp => "not_http",
+            Self::NotTls => "not_tls",
             Self::TooLarge => "too_large",
             Self::Agent(_) => "agent",
         }
     }
 
-    /// Whether the agent hung up on a target that may not have finished: the target's kernel can
-    /// then count one reset received that is the agent's and nobody's illness.
-    #[must_use]
-    pub const fn hung_up(self) -> bool {
-        matches!(self, Self::Timeout | Self::NotHttp | Self::TooLarge | Self::Agent(_))
+    /// Whether the agent, which drops its connection now, hangs up on a target that may not have
+    /// finished: the target's kernel can then count one reset received that is the agent's and
+    /// nobody's illness.
+    pub(super) const fn hangs_up(self) -> bool {
+        matches!(self, Self::Timeout | Self::NotHttp | Self::NotTls | Self::TooLarge)
     }
 
-    /// Whether the peer ended the connection: what an idle one that was kept too long does.
-    pub(crate) const fn peer_left(self) -> bool {
-        matches!(self, Self::Reset | Self::Closed)
+    /// Whether the target gave no answer at all.
+    #[must_use]
+    pub const fn is_silence(self) -> bool {
+        matches!(
+            self,
+            Self::Timeout
+                | Self::ConnectRefused
+                | Self::ConnectFailed(_)
+                | Self::Reset
+                | Self::Closed
+        )
     }
 
     fn connecting(error: &io::Error) -> Self {
@@ -153,6 +193,18 @@ impl Transport {
             _ => Self::ConnectFailed(error.kind()),
         }
     }
+
+    /// An error of a connection that stood.
+    pub(super) const fn broken(kind: io::ErrorKind) -> Self {
+        match kind {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Self::Reset,
+            // hyper's words for chunks that are none.
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Self::NotHttp,
+            _ => Self::Closed,
+        }
+    }
 }
 
 impl From<hyper::Error> for Transport {
@@ -164,16 +216,7 @@ impl From<hyper::Error> for Transport {
             return Self::NotHttp;
         }
         let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-        match cause.map(io::Error::kind) {
-            Some(
-                io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::BrokenPipe,
-            ) => Self::Reset,
-            // hyper's words for chunks that are none.
-            Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => Self::NotHttp,
-            _ => Self::Closed,
-        }
+        cause.map_or(Self::Closed, |cause| Self::broken(cause.kind()))
     }
 }
 
@@ -183,10 +226,8 @@ impl From<hyper::Error> for Transport {
 pub(crate) struct Connection(http1::SendRequest<Full<Bytes>>);
 
 impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self, Transport> {
-        let failed = |error| Transport::connecting(&error);
-        let stream = TcpStream::connect(address).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
+    pub(crate) async fn open(to: &Endpoint) -> Result<Self, Transport> {
+        let stream = to.secure(to.connect().await?).await?;
         let (requests, connection) = http1::Builder::new()
             .max_buf_size(HEAD_LIMIT)
             .handshake::<_, Full<Bytes>>(TokioIo::new(stream))

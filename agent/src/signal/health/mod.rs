@@ -1,47 +1,83 @@
-//! The app's own word: `GET /health`.
+//! The app's own word: `GET /health`, or what its owner or its container's probe names instead.
 //!
-//! A poll is one question within one second, over a connection that is kept between polls. A
-//! server that ended the kept connection in the meantime has done nothing wrong, so such a poll
-//! asks once more on a fresh one; every other trouble has a name and is the caller's to weigh.
-//! Two of those names are nobody's illness: [`HealthError::NotFound`] (the app has no such
-//! endpoint: watch it through the kernel alone) and the agent's own trouble, which
-//! [`HealthError::is_failure`] tells apart.
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
-
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Request, Response, StatusCode, body::Incoming};
-use tokio::time::{Instant, timeout};
+//! A poll is one question, and waits for one second. A question that is not answered by then waits
+//! on, on the same connection, and the next poll takes it up: a server that hangs sees one
+//! connection of ours and not a pile of them. No connection outlives its answer, since a server that
+//! serves one at a time would serve nobody else.
+//!
+//! What was heard is one of eight things ([`Heard`]), by status and body together:
+//!
+//! | Status | Body | Heard |
+//! |---|---|---|
+//! | none: refused, reset, closed, no answer in time | | silent |
+//! | 2xx | empty; a good word; a short line of `text/plain` | well |
+//! | 2xx | JSON without a word for the whole, or with a good or an unknown one | well |
+//! | 2xx | `degraded`, `warn`; JSON that says an ill word, or whose parts alone are down | warns |
+//! | 2xx | the words for starting, draining, maintenance, out of service | not now |
+//! | 2xx | JSON that is down, and a part that is not the app itself | blames it |
+//! | 2xx | plain text that is an ill word | ill |
+//! | 2xx | HTML, XML, long text, other JSON, not UTF-8, other encodings, too large | unreadable |
+//! | 3xx, 401, 403, 404, 405, 407, 410, 429, 501 | any | unreadable |
+//! | other 4xx | a report that is down (`application/health+json`, or one that names parts) | by the report |
+//! | other 4xx | else | unreadable |
+//! | 503 with `Retry-After` | any | not now |
+//! | 5xx | a report or a word: down, and a part that is not the app itself | blames it |
+//! | 5xx | a report or a word: down | ill |
+//! | 5xx | a report or a word: starting, draining, maintenance, out of service | not now |
+//! | 5xx | a report that warns, or contradicts its status | warns (503: not now) |
+//! | 503 | else | not now |
+//! | 502, 504 | else | blames `upstream` |
+//! | 500 and other 5xx | else | ill |
+//!
+//! Silence and what is unreadable are no illness of anybody's by themselves, and the agent's own
+//! trouble is neither.
+use std::{sync::Arc, time::Duration};
 
 use crate::moment::Moment;
 
+mod app;
+mod body;
+mod classify;
 mod client;
+mod dialect;
+mod error;
+mod exchange;
 mod parse;
+mod search;
+mod tls;
 
 #[cfg(test)]
 pub(crate) mod hostile;
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 
+pub use app::App;
 pub use client::{BODY_LIMIT, Endpoint, InvalidEndpoint, Responses, Transport};
 pub(crate) use client::{Connection, count, read};
+pub use error::{HealthError, Packed};
 pub use parse::{Component, Fault, Field, Health, NotJson, Says};
+pub use search::KNOWN_PATHS;
 
-/// Connecting, asking and reading the whole answer may take this long.
+/// A poll takes this long at most, with or without an answer.
 pub const BUDGET: Duration = Duration::from_secs(1);
-/// A time-out noticed later than this says that the agent did not run, not that the target hung.
-const LATE: Duration = Duration::from_millis(250);
+/// Connecting, asking and reading the whole answer may take this long, over several polls; then the
+/// question is given up.
+pub const WAIT_LIMIT: Duration = Duration::from_secs(3);
 
 /// What one poll of `/health` found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Poll {
     /// When it began.
     pub at: Moment,
-    /// How long it took, failed or not; at most about [`BUDGET`].
+    /// How long the answer took, or has been waited for, since the question was asked, which may
+    /// have been in an earlier poll; at most about [`WAIT_LIMIT`].
     pub latency: Duration,
     /// The responses that it drew from the target, to be subtracted from the kernel's counts.
     pub responses: Responses,
-    /// The path that was asked.
+    /// Connections that the agent has dropped half-way, by this poll or since the last: the target's
+    /// kernel can count one reset received for each that is the agent's and nobody's illness.
+    pub hung_up: u32,
+    /// The path that gave the result.
     pub path: Arc<str>,
     /// The reading.
     pub result: Result<Health, HealthError>,
@@ -115,220 +151,10 @@ impl Poll {
         }
     }
 
-    /// The same in words.
-    #[must_use]
-    pub fn word(&self) -> Word {
-        let said = |health: &Health| (health.says.clone(), health.left_out);
-        let result = self.result.as_ref().map(said).map_err(|error| *error);
-        Word { heard: self.heard(), path: Arc::clone(&self.path), result }
-    }
-
     /// A poll that took no time and drew nothing, for tests.
     #[cfg(test)]
     pub(crate) fn for_tests(at: Moment, result: Result<Health, HealthError>) -> Self {
         let path = "/health".into();
-        Self { at, latency: Duration::ZERO, responses: [0; 5], path, result }
-    }
-}
-
-/// What a poll came to, for people: without its numbers.
-#[derive(Clone, Debug)]
-pub struct Word {
-    /// In one word.
-    pub heard: Heard,
-    /// The path that was asked.
-    pub path: Arc<str>,
-    result: Result<(Says, Option<(Field, Fault)>), HealthError>,
-}
-
-impl Word {
-    /// Whether this says something else than `before` did; where in a body a mistake stands does not
-    /// matter.
-    #[must_use]
-    pub fn is_news(&self, before: &Self) -> bool {
-        let same = match (&self.result, &before.result) {
-            (Ok(now), Ok(then)) => now == then,
-            (Err(now), Err(then)) => now.name() == then.name(),
-            _ => false,
-        };
-        !same || self.heard != before.heard || self.path != before.path
-    }
-}
-
-impl fmt::Display for Word {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (says, left_out) = match &self.result {
-            Ok(said) => said,
-            Err(error) => return error.fmt(f),
-        };
-        match says {
-            Says::Well => f.write_str("the app says that it is well")?,
-            Says::Warns => f.write_str("the app serves, and warns")?,
-            Says::Ill => f.write_str("the app says that it is ill")?,
-            Says::Blames(component) => write!(f, "the app blames {:?}", component.as_str())?,
-            Says::NotNow => {
-                f.write_str("the app does not serve now: it starts, drains or is in maintenance")?;
-            }
-        }
-        if let Some((field, fault)) = left_out {
-            write!(f, "; its field `{}` {fault} and is left out", field.name())?;
-        }
-        Ok(())
-    }
-}
-
-/// Why a poll has no reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HealthError {
-    /// No complete HTTP response.
-    #[error(transparent)]
-    Transport(#[from] Transport),
-    /// The app has no health endpoint (404, 405 or 501).
-    #[error("no health endpoint here (HTTP {0}): if there is one elsewhere, set its path")]
-    NotFound(u16),
-    /// A redirect, which is never followed.
-    #[error("redirected (HTTP {0}), which is never followed: set the path that it leads to")]
-    Redirect(u16),
-    /// Any other status but 2xx.
-    #[error("answered HTTP {0}")]
-    StatusNotOk(u16),
-    /// The body is no JSON object.
-    #[error("the body is no health report: {0}")]
-    NotJson(#[from] NotJson),
-    /// A field holds what it cannot mean.
-    #[error("the field `{}` {fault}", field.name())]
-    BadField {
-        /// Which field.
-        field: Field,
-        /// What is wrong with it.
-        fault: Fault,
-    },
-}
-
-impl HealthError {
-    /// A label for metrics: finite, in snake case.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Transport(error) => error.name(),
-            Self::NotFound(_) => "not_found",
-            Self::Redirect(_) => "redirect",
-            Self::StatusNotOk(_) => "status_not_ok",
-            Self::NotJson(_) => "not_json",
-            Self::BadField { .. } => "bad_field",
-        }
-    }
-
-    /// Whether the target gave no answer at all, as opposed to one that cannot be read. The
-    /// agent's own trouble is neither.
-    #[must_use]
-    pub const fn is_silence(self) -> bool {
-        matches!(
-            self,
-            Self::Transport(
-                Transport::Timeout
-                    | Transport::ConnectRefused
-                    | Transport::ConnectFailed(_)
-                    | Transport::Reset
-                    | Transport::Closed
-            )
-        )
-    }
-}
-
-/// One target's app, as a client of it.
-#[derive(Debug)]
-pub struct App {
-    health: Endpoint,
-    heal: Endpoint,
-    /// Idle, its last response read to the end; taken for the length of a poll, so that a poll
-    /// which is dropped half-way takes it along.
-    kept: Option<Connection>,
-}
-
-impl App {
-    /// A client that has not connected yet.
-    ///
-    /// # Errors
-    /// If the host or a path cannot stand in an HTTP request.
-    pub fn new(
-        address: SocketAddr,
-        _tls: bool,
-        host: &str,
-        probe: Option<&crate::target::HealthProbe>,
-    ) -> Result<Self, InvalidEndpoint> {
-        let health_path = probe.map_or("/health", |probe| probe.path.as_str());
-        Ok(Self {
-            health: Endpoint::new(address, host, health_path)?,
-            heal: Endpoint::new(address, host, "/heal")?,
-            kept: None,
-        })
-    }
-
-    /// Where the soft remedy is asked for.
-    #[must_use]
-    pub const fn heal_endpoint(&self) -> &Endpoint {
-        &self.heal
-    }
-
-    /// Asks the app how it is, `now`. May be dropped at any await.
-    pub async fn poll(&mut self, now: Moment) -> Poll {
-        let begun = Instant::now();
-        let mut responses = Responses::default();
-        let result = timeout(BUDGET, self.ask(&mut responses)).await;
-        let latency = begun.elapsed();
-        let result = result.unwrap_or_else(|_| Err(overdue(latency).into()));
-        let path = "/health".into();
-        Poll { at: now, latency, responses, path, result }
-    }
-
-    async fn ask(&mut self, responses: &mut Responses) -> Result<Health, HealthError> {
-        let (connection, response) = self.send().await?;
-        let status = response.status();
-        count(responses, status);
-        // A refusal's body is read as well, and its connection kept: to hang up on unread bytes
-        // would send the target a reset.
-        let body = read(response.into_body()).await;
-        if body.is_ok() {
-            self.kept = Some(connection);
-        }
-        judge(status)?;
-        parse::parse(&body?)
-    }
-
-    async fn send(&mut self) -> Result<(Connection, Response<Incoming>), Transport> {
-        if let Some(mut kept) = self.kept.take() {
-            match kept.send(self.request()?).await {
-                Err(error) if error.peer_left() => {}
-                answer => return answer.map(|response| (kept, response)),
-            }
-        }
-        let mut fresh = Connection::open(self.health.address()).await?;
-        let response = fresh.send(self.request()?).await?;
-        Ok((fresh, response))
-    }
-
-    fn request(&self) -> Result<Request<Full<Bytes>>, Transport> {
-        self.health
-            .request()
-            .body(Full::default())
-            .map_err(|_| Transport::Agent("its request is not valid HTTP"))
-    }
-}
-
-const fn judge(status: StatusCode) -> Result<(), HealthError> {
-    match status.as_u16() {
-        200..=299 => Ok(()),
-        code @ (404 | 405 | 501) => Err(HealthError::NotFound(code)),
-        code @ 300..=399 => Err(HealthError::Redirect(code)),
-        code => Err(HealthError::StatusNotOk(code)),
-    }
-}
-
-fn overdue(latency: Duration) -> Transport {
-    if latency > BUDGET + LATE {
-        Transport::Agent("it did not run for a while: does it lack CPU?")
-    } else {
-        Transport::Timeout
+        Self { at, latency: Duration::ZERO, responses: [0; 5], hung_up: 0, path, result }
     }
 }

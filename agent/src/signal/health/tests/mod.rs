@@ -1,21 +1,34 @@
 //! Polls against servers that misbehave, on real sockets.
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{
+    io::AsyncReadExt,
     sync::{Notify, mpsc},
-    time::{Duration, sleep},
+    time::{Duration, sleep, timeout},
 };
 
 use super::{
+    app::overdue,
     hostile::{Peer, Server, free_address},
     *,
 };
+use crate::target::HealthProbe;
+
+mod fields;
+mod search;
+mod tls;
+mod waiting;
 
 const NOW: Moment = Moment::from_nanos(7);
 const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{\"error_count\":4}";
 
 fn app(address: SocketAddr) -> App {
-    App::new(address, "patient:5000", "/health", "/heal").unwrap()
+    probing(address, false, "/health")
+}
+
+fn probing(address: SocketAddr, tls: bool, path: &str) -> App {
+    let probe = HealthProbe { port: address.port(), tls, path: path.to_owned() };
+    App::new(address, false, "patient:5000", Some(&probe)).unwrap()
 }
 
 async fn poll(server: &Server) -> Poll {
@@ -64,73 +77,51 @@ async fn a_poll_is_a_plain_request_with_a_reading() {
     assert!(poll.latency > Duration::ZERO && poll.latency < BUDGET);
     let request = server.request().await;
     assert!(request.starts_with("GET /health HTTP/1.1\r\nhost: patient:5000\r\n"), "{request}");
-    assert!(request.contains("accept: application/json\r\n"), "{request}");
+    assert!(request.contains("\r\naccept: application/json, "), "{request}");
+    assert!(request.contains("\r\naccept-encoding: identity\r\n"), "{request}");
+    assert!(request.contains("\r\nconnection: close\r\n"), "{request}");
+    assert_eq!(&*poll.path, "/health");
     assert!(request.contains(concat!("user-agent: paramedic/", env!("CARGO_PKG_VERSION"))));
 }
 
-/// Answers every request on every connection.
+/// Answers every request on every connection, and keeps them all.
 async fn keeps_alive(mut peer: Peer) {
     while peer.request().await.is_some() {
         peer.write(GOOD).await;
     }
 }
 
+/// A server that would keep it open sees the end at once: no reset, and nothing is left open.
 #[tokio::test]
-async fn one_connection_serves_all_polls() {
-    let server = Server::scripted(keeps_alive).await;
-    let mut app = app(server.address);
-    for _ in 0..5 {
-        healthy(&app.poll(NOW).await);
-    }
-    assert_eq!(server.accepted(), 1);
-}
-
-#[tokio::test]
-async fn a_refusal_keeps_the_connection_too() {
-    let server = Server::scripted(|mut peer| async move {
-        while peer.request().await.is_some() {
-            peer.write("HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nnot found").await;
-        }
-    })
-    .await;
-    let mut app = app(server.address);
-    for _ in 0..3 {
-        fails(&app.poll(NOW).await, HealthError::NotFound(404), [0, 0, 0, 1, 0]);
-    }
-    assert_eq!(server.accepted(), 1);
-}
-
-#[tokio::test]
-async fn a_server_may_end_an_idle_connection() {
-    let server = Server::answering(GOOD).await;
-    let mut app = app(server.address);
-    for polls in 1..=4 {
-        healthy(&app.poll(NOW).await);
-        assert_eq!(server.accepted(), polls);
-    }
-}
-
-/// The first connection dies only when the second request is already on its way: by an orderly
-/// end or by a reset.
-#[tokio::test]
-async fn a_kept_connection_that_dies_on_use_is_replaced() {
-    for reset in [false, true] {
-        let server = Server::scripted(move |mut peer| async move {
-            if peer.number > 0 {
-                return keeps_alive(peer).await;
-            }
-            peer.request().await;
-            peer.write(GOOD).await;
-            peer.request().await;
-            if reset {
-                peer.stream.set_zero_linger().unwrap();
+async fn every_answer_ends_its_connection_in_order() {
+    for answer in [
+        GOOD,
+        "HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nnot found",
+        "HTTP/1.1 500 Oops\r\ncontent-length: 9\r\n\r\n<h1>oops</h1>",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    ] {
+        let (ended, mut end) = mpsc::unbounded_channel();
+        let server = Server::scripted(move |mut peer| {
+            let ended = ended.clone();
+            async move {
+                peer.request().await;
+                peer.write(answer).await;
+                let left = peer.stream.read(&mut [0; 16]).await;
+                ended.send(left.map_err(|error| error.kind())).unwrap();
+                // Not closed by the server before the poll is over.
+                sleep(Duration::from_secs(30)).await;
             }
         })
         .await;
         let mut app = app(server.address);
-        healthy(&app.poll(NOW).await);
-        healthy(&app.poll(NOW).await);
-        assert_eq!(server.accepted(), 2);
+        for polls in 1..=3 {
+            let poll = app.poll(NOW).await;
+            assert!(poll.result.as_ref().is_ok_and(|_| true) || answer.contains("404"), "{poll:?}");
+            assert_eq!(poll.hung_up, 0, "{answer}");
+            assert_eq!(server.accepted(), polls);
+            assert_eq!(end.try_recv(), Ok(Ok(0)), "{answer}");
+        }
     }
 }
 
@@ -163,8 +154,6 @@ async fn a_dropped_poll_takes_its_connection_along() {
                 return keeps_alive(peer).await;
             }
             peer.request().await;
-            peer.write(GOOD).await;
-            peer.request().await;
             peer.write("HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{\"error_count\":").await;
             announce.notify_one();
             peer.hung_up().await;
@@ -173,7 +162,6 @@ async fn a_dropped_poll_takes_its_connection_along() {
     })
     .await;
     let mut app = app(server.address);
-    healthy(&app.poll(NOW).await);
     tokio::select! {
         poll = app.poll(NOW) => panic!("the answer was not complete: {poll:?}"),
         () = asked.notified() => {}
@@ -193,28 +181,39 @@ async fn nobody_at_home() {
 
 #[tokio::test]
 async fn statuses_have_names() {
-    for (code, name, failure) in [
-        (101, "status_not_ok", true),
-        (302, "redirect", true),
-        (304, "redirect", true),
-        (401, "status_not_ok", true),
-        (404, "not_found", false),
-        (405, "not_found", false),
-        (500, "status_not_ok", true),
-        (501, "not_found", false),
-        (503, "status_not_ok", true),
-        (999, "status_not_ok", true),
+    for (code, heard, name) in [
+        (101, Heard::Unreadable, "status_not_ok"),
+        (302, Heard::Unreadable, "redirect"),
+        (304, Heard::Unreadable, "redirect"),
+        (401, Heard::Unreadable, "refused"),
+        (403, Heard::Unreadable, "refused"),
+        (404, Heard::Unreadable, "not_found"),
+        (405, Heard::Unreadable, "not_found"),
+        (407, Heard::Unreadable, "refused"),
+        (410, Heard::Unreadable, "not_found"),
+        (418, Heard::Unreadable, "status_not_ok"),
+        (429, Heard::Unreadable, "too_often"),
+        (500, Heard::Ill, ""),
+        (501, Heard::Unreadable, "not_found"),
+        (502, Heard::Blames, ""),
+        (503, Heard::NotNow, ""),
+        (504, Heard::Blames, ""),
+        (999, Heard::Unreadable, "status_not_ok"),
     ] {
         let location = "location: http://127.0.0.1:1/\r\ncontent-length: 2\r\n\r\n{}";
         let poll = answered(format!("HTTP/1.1 {code} X\r\n{location}")).await;
-        let error = poll.result.unwrap_err();
-        assert_eq!((error.name(), error.is_failure()), (name, failure), "{code}");
-        assert!(error.to_string().contains(&code.to_string()), "{error}");
+        assert_eq!(poll.heard(), heard, "{code}");
+        if let Err(error) = &poll.result {
+            assert_eq!(error.name(), name, "{code}");
+            assert!(error.to_string().contains(&code.to_string()), "{error}");
+            assert!(!error.is_silence(), "{code}");
+        }
         let mut responses = Responses::default();
         if code < 600 {
             responses[code / 100 - 1] = 1;
         }
         assert_eq!(poll.responses, responses, "{code}");
+        assert_eq!(poll.hung_up, 0, "{code}");
     }
 }
 
@@ -233,6 +232,7 @@ async fn a_slow_head_is_no_answer() {
     let poll = slow_poll(&mut app(server.address)).await;
     fails(&poll, Transport::Timeout, [0; 5]);
     assert!(poll.latency >= BUDGET, "{:?}", poll.latency);
+    assert_eq!((poll.heard(), poll.hung_up), (Heard::Silent, 0));
 }
 
 #[tokio::test]
@@ -253,38 +253,56 @@ async fn a_slow_body_is_a_counted_response_without_a_reading() {
     fails(&poll, Transport::Timeout, [0, 1, 0, 0, 0]);
 }
 
+/// Polls until the question is given up; the results, and all that they drew.
+async fn until_given_up(app: &mut App) -> (Vec<HealthError>, Responses, u32) {
+    let (mut errors, mut responses, mut hung_up) = (Vec::new(), Responses::default(), 0);
+    while hung_up == 0 {
+        let poll = app.poll(NOW).await;
+        errors.extend(poll.result.err());
+        for (all, drawn) in responses.iter_mut().zip(poll.responses) {
+            *all += drawn;
+        }
+        hung_up += poll.hung_up;
+    }
+    (errors, responses, hung_up)
+}
+
+async fn gives_up(head: &'static str, drip: &'static str, responses: Responses) {
+    let (gone, mut closed) = mpsc::unbounded_channel();
+    let server = Server::scripted(move |mut peer| {
+        let gone = gone.clone();
+        async move {
+            peer.request().await;
+            peer.write(head).await;
+            while !drip.is_empty() && peer.write(drip).await {
+                sleep(Duration::from_millis(1)).await;
+            }
+            peer.hung_up().await;
+            gone.send(()).unwrap();
+        }
+    })
+    .await;
+    let mut app = app(server.address);
+    let (errors, drawn, hung_up) = until_given_up(&mut app).await;
+    assert!(errors.len() >= 3, "{errors:?}");
+    let is_late =
+        |error: &HealthError| matches!(error, HealthError::Transport(Transport::Agent(_)));
+    assert!(errors.iter().all(|error| is_late(error) || *error == Transport::Timeout.into()));
+    assert_eq!((drawn, hung_up, server.accepted()), (responses, 1, 1), "{head}{drip}");
+    let deadline = Duration::from_secs(30);
+    timeout(deadline, closed.recv()).await.expect("the connection is still open");
+}
+
 /// What the agent gives up on, it also closes: a target cannot make it collect connections.
 #[tokio::test]
 async fn giving_up_is_hanging_up() {
-    for (head, drip, responses) in [
-        ("", "", [0; 5]),
-        ("HTTP/1.1 200 OK\r\ncontent-len", "", [0; 5]),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{", "", [0, 1, 0, 0, 0]),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "0", [0, 1, 0, 0, 0]),
-        ("", "HTTP/1.1 100 Continue\r\n\r\n", [0; 5]),
-    ] {
-        let (gone, mut closed) = mpsc::unbounded_channel();
-        let server = Server::scripted(move |mut peer| {
-            let gone = gone.clone();
-            async move {
-                peer.request().await;
-                peer.write(head).await;
-                while !drip.is_empty() && peer.write(drip).await {
-                    tokio::task::yield_now().await;
-                }
-                peer.hung_up().await;
-                gone.send(()).unwrap();
-            }
-        })
-        .await;
-        let mut app = app(server.address);
-        let poll = slow_poll(&mut app).await;
-        fails(&poll, Transport::Timeout, responses);
-        let deadline = Duration::from_secs(30);
-        timeout(deadline, closed.recv()).await.expect("the connection is still open");
-        drop(app);
-    }
-    assert!(Transport::Timeout.hung_up());
+    tokio::join!(
+        gives_up("", "", [0; 5]),
+        gives_up("HTTP/1.1 200 OK\r\ncontent-len", "", [0; 5]),
+        gives_up("HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{", "", [0, 1, 0, 0, 0]),
+        gives_up("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "0", [0, 1, 0, 0, 0]),
+        gives_up("", "HTTP/1.1 100 Continue\r\n\r\n", [0; 5]),
+    );
 }
 
 #[tokio::test]
@@ -295,6 +313,7 @@ async fn sizes_are_bounded() {
 
     let announced = answered(body(usize::MAX / 2, "{")).await;
     fails(&announced, Transport::TooLarge, [0, 1, 0, 0, 0]);
+    assert_eq!((announced.heard(), announced.hung_up), (Heard::Unreadable, 1));
     let until_close = format!("HTTP/1.1 200 OK\r\n\r\n {full}");
     fails(&answered(until_close).await, Transport::TooLarge, [0, 1, 0, 0, 0]);
 
@@ -346,7 +365,9 @@ async fn what_is_not_http_is_named() {
         "HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{} ",
     ] {
-        fails(&answered(garbage).await, Transport::NotHttp, [0; 5]);
+        let poll = answered(garbage).await;
+        fails(&poll, Transport::NotHttp, [0; 5]);
+        assert_eq!((poll.heard(), poll.hung_up), (Heard::Unreadable, 1));
     }
     let chunks = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffffff\r\n{}";
     fails(&answered(chunks).await, Transport::NotHttp, [0, 1, 0, 0, 0]);
@@ -376,13 +397,23 @@ async fn a_reset_in_the_body_is_named() {
 async fn bodies_that_are_no_report() {
     let html = answered(body(15, "<html>up</html>")).await;
     fails(&html, NotJson::Markup, [0, 1, 0, 0, 0]);
+    assert_eq!(html.heard(), Heard::Unreadable);
     let empty = answered("HTTP/1.1 204 No Content\r\n\r\n").await;
-    fails(&empty, NotJson::Empty, [0, 1, 0, 0, 0]);
-    let negative = answered(body(18, "{\"error_count\":-1}")).await;
-    let fault = HealthError::BadField { field: Field::ErrorCount, fault: Fault::Negative };
-    fails(&negative, fault, [0, 1, 0, 0, 0]);
-    assert_eq!(fault.to_string(), "the field `error_count` is negative");
+    assert_eq!((empty.heard(), empty.result), (Heard::Well, Ok(Health::default())));
+    let negative = answered(body(18, "{\"error_count\":-1}")).await.result.unwrap();
+    assert_eq!(negative.left_out, Some((Field::ErrorCount, Fault::Negative)));
+    assert_eq!(negative.error_count, None);
     assert_eq!(answered(body(2, "{}")).await.result, Ok(Health::default()));
+}
+
+#[tokio::test]
+async fn a_body_is_read_at_every_status() {
+    let down = r#"{"status":"DOWN","components":{"db":{"status":"DOWN"}}}"#;
+    let head = format!("content-type: application/json\r\ncontent-length: {}", down.len());
+    let poll = answered(format!("HTTP/1.1 503 Down\r\n{head}\r\n\r\n{down}")).await;
+    assert_eq!((poll.heard(), poll.responses), (Heard::Blames, [0, 0, 0, 0, 1]));
+    let cut = answered(format!("HTTP/1.1 503 Down\r\n{head}\r\n\r\n{{")).await;
+    fails(&cut, Transport::Closed, [0, 0, 0, 0, 1]);
 }
 
 #[tokio::test]
@@ -410,20 +441,20 @@ async fn an_answer_nobody_asked_for_is_not_taken_for_the_next() {
 fn what_an_owner_writes_is_checked() {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     for host in ["", "a b", "a\r\nx: y", "a\0"] {
-        let result = Endpoint::new(address, host, "/health");
+        let result = Endpoint::new(address, true, host, "/health");
         assert_eq!(result, Err(InvalidEndpoint::Host), "{host:?}");
     }
     for path in ["", "health", "http://elsewhere/", "*", "/a b", "/a\r\nx: y", "/\0"] {
-        let result = Endpoint::new(address, "h", path);
+        let result = Endpoint::new(address, false, "h", path);
         assert_eq!(result, Err(InvalidEndpoint::Path), "{path:?}");
     }
-    assert!(Endpoint::new(address, "[::1]:5000", "/a/b?c=d&e=%20").is_ok());
+    assert!(Endpoint::new(address, false, "[::1]:5000", "/a/b?c=d&e=%20").is_ok());
 }
 
 #[test]
 fn an_agent_that_did_not_run_blames_nobody() {
-    assert_eq!(overdue(BUDGET), Transport::Timeout);
-    let late = HealthError::from(overdue(BUDGET * 2));
+    assert_eq!(overdue(BUDGET, BUDGET), Transport::Timeout);
+    let late = HealthError::from(overdue(BUDGET * 2, BUDGET));
     assert_eq!(late.name(), "agent");
-    assert!(!late.is_failure());
+    assert_eq!(Poll::for_tests(NOW, Err(late)).heard(), Heard::NotAsked);
 }

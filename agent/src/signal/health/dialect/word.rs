@@ -1,0 +1,124 @@
+//! The words for how a whole or a part of it is.
+use super::Tree;
+
+/// What a word means; the worse, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in super::super) enum Word {
+    /// Well.
+    Good,
+    /// It serves, and warns.
+    Warn,
+    /// It does not serve now, and means it.
+    Later,
+    /// Down.
+    Bad,
+}
+
+/// A longer text is no word.
+const LONGEST: usize = 64;
+
+const GOOD: &[&str] = &[
+    "active",
+    "alive",
+    "available",
+    "good",
+    "green",
+    "healthy",
+    "live",
+    "normal",
+    "ok",
+    "online",
+    "operational",
+    "pass",
+    "passed",
+    "passing",
+    "pong",
+    "ready",
+    "running",
+    "server_is_ready",
+    "serving",
+    "success",
+    "up",
+    "well",
+    "working",
+];
+const WARN: &[&str] =
+    &["degraded", "partial", "partially_available", "unstable", "warn", "warning", "yellow"];
+const LATER: &[&str] = &[
+    "draining",
+    "initializing",
+    "loading",
+    "maintenance",
+    "not_ready",
+    "out_of_service",
+    "paused",
+    "refusing_traffic",
+    "server_is_not_ready",
+    "server_is_shutting_down",
+    "shutting_down",
+    "standby",
+    "starting",
+    "starting_up",
+    "stopping",
+    "terminating",
+    "under_maintenance",
+    "warming_up",
+];
+const BAD: &[&str] = &[
+    "bad",
+    "broken",
+    "critical",
+    "dead",
+    "down",
+    "err",
+    "error",
+    "fail",
+    "failed",
+    "failing",
+    "failure",
+    "not_ok",
+    "not_serving",
+    "red",
+    "sick",
+    "unavailable",
+    "unexpected_result",
+    "unhealthy",
+    "unknown_error",
+];
+
+impl Word {
+    /// A word in any case, written with spaces, hyphens or underscores.
+    pub(in super::super) fn of(text: &str) -> Option<Self> {
+        let text = text.trim().trim_end_matches(['.', '!']);
+        if text.len() > LONGEST {
+            return None;
+        }
+        let plain: String = text
+            .chars()
+            .map(|c| if matches!(c, ' ' | '-') { '_' } else { c.to_ascii_lowercase() })
+            .collect();
+        let has = |words: &[&str]| words.contains(&plain.as_str());
+        match () {
+            () if has(GOOD) => Some(Self::Good),
+            () if has(WARN) => Some(Self::Warn),
+            () if has(LATER) => Some(Self::Later),
+            () if has(BAD) => Some(Self::Bad),
+            () => None,
+        }
+    }
+
+    /// A word that an explanation may follow: `unavailable: connection refused`.
+    pub(super) fn before_colon(text: &str) -> Option<Self> {
+        Self::of(text.split(':').next().unwrap_or_default())
+    }
+
+    /// A string or a boolean.
+    pub(super) fn of_value(value: &Tree) -> Option<Self> {
+        match value {
+            Tree::Bool(true) => Some(Self::Good),
+            Tree::Bool(false) => Some(Self::Bad),
+            Tree::Text(text) => Self::before_colon(text),
+            _ => None,
+        }
+    }
+}

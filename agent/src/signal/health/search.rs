@@ -1,0 +1,129 @@
+//! Which of the known paths an app has, where neither its owner nor its container's probe says.
+//!
+//! The paths are tried in turn until one answers, liveness before readiness, since readiness speaks
+//! of dependencies. A path that was guessed proves little: that one of them does not answer, or that
+//! all of them are 500 or 503, says nothing of an endpoint. So silence counts at the first path
+//! only, and a 5xx that is no report ends no search.
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{HealthError, classify::Reading, client::Transport};
+
+/// The paths in the order in which they are tried.
+pub const KNOWN_PATHS: [&str; 8] = [
+    "/health",
+    "/healthz",
+    "/livez",
+    "/actuator/health/liveness",
+    "/actuator/health",
+    "/health/live",
+    "/q/health/live",
+    "/live",
+];
+
+/// Where none answers, all are asked again at most this often.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Where a search stands.
+#[derive(Debug)]
+pub(super) struct Search {
+    /// How many paths there are.
+    paths: usize,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// This one is next.
+    Trying {
+        at: usize,
+        /// One of those before it gave a 5xx.
+        failed: bool,
+    },
+    /// This one answers.
+    Found(usize),
+    /// None answers: the first is asked alone.
+    Given {
+        up: Instant,
+        /// One of them gave a 5xx, which an app that starts gives everywhere.
+        failed: bool,
+    },
+}
+
+/// What follows from an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is the poll's result.
+    Take,
+    /// Another path is next.
+    Next,
+    /// None answers: what the first path gave is the poll's result.
+    GiveUp,
+}
+
+impl Search {
+    /// Among so many paths; a single one is not searched for.
+    pub(super) const fn new(paths: usize) -> Self {
+        let first = Stage::Trying { at: 0, failed: false };
+        Self { paths, stage: if paths == 1 { Stage::Found(0) } else { first } }
+    }
+
+    /// The path to ask now.
+    pub(super) fn next(&mut self, now: Instant) -> usize {
+        match self.stage {
+            Stage::Found(at) | Stage::Trying { at, .. } => at,
+            Stage::Given { up, .. } => {
+                if now.saturating_duration_since(up) >= AGAIN {
+                    self.stage = Stage::Trying { at: 0, failed: false };
+                }
+                0
+            }
+        }
+    }
+
+    /// Whether the next path is one of those after the first, whose silence says nothing.
+    pub(super) const fn is_guessing(&self) -> bool {
+        matches!(self.stage, Stage::Trying { at: 1.., .. })
+    }
+
+    /// Takes in what the path that was asked gave.
+    pub(super) fn heard(&mut self, result: &Result<Reading, HealthError>, now: Instant) -> Step {
+        let failed_now = matches!(result, Ok(reading) if reading.by_status_alone);
+        match (self.stage, result) {
+            (Stage::Found(_), _) => Step::Take,
+            (Stage::Trying { at, .. }, Ok(reading)) if !reading.by_status_alone => {
+                self.stage = Stage::Found(at);
+                Step::Take
+            }
+            (Stage::Given { .. }, Ok(reading)) if !reading.by_status_alone => {
+                self.stage = Stage::Found(0);
+                Step::Take
+            }
+            (Stage::Trying { at, failed }, Err(HealthError::Transport(error)))
+                if !matches!(error, Transport::TooLarge) =>
+            {
+                if at == 0 {
+                    return Step::Take;
+                }
+                self.stage = Stage::Given { up: now, failed };
+                Step::GiveUp
+            }
+            (Stage::Trying { at, failed }, _) => {
+                let failed = failed || failed_now;
+                if at + 1 == self.paths {
+                    self.stage = Stage::Given { up: now, failed };
+                    return Step::GiveUp;
+                }
+                self.stage = Stage::Trying { at: at + 1, failed };
+                Step::Next
+            }
+            // It started, or its maintenance is over, and now a path that it has can be found.
+            (Stage::Given { failed: true, .. }, Err(error)) if error.is_answer() => {
+                self.stage = Stage::Trying { at: 1, failed: false };
+                Step::Next
+            }
+            (Stage::Given { .. }, _) => Step::Take,
+        }
+    }
+}
