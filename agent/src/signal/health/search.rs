@@ -44,8 +44,8 @@ enum Stage {
     /// This one answers.
     Found(usize),
     /// None answers: the first is asked alone.
-    Given {
-        up: Instant,
+    Alone {
+        since: Instant,
         /// One of them gave a 5xx, which an app that starts gives everywhere.
         failed: bool,
     },
@@ -73,8 +73,8 @@ impl Search {
     pub(super) fn next(&mut self, now: Instant) -> usize {
         match self.stage {
             Stage::Found(at) | Stage::Trying { at, .. } => at,
-            Stage::Given { up, .. } => {
-                if now.saturating_duration_since(up) >= AGAIN {
+            Stage::Alone { since, .. } => {
+                if now.saturating_duration_since(since) >= AGAIN {
                     self.stage = Stage::Trying { at: 0, failed: false };
                 }
                 0
@@ -89,41 +89,45 @@ impl Search {
 
     /// Takes in what the path that was asked gave.
     pub(super) fn heard(&mut self, result: &Result<Reading, HealthError>, now: Instant) -> Step {
-        let failed_now = matches!(result, Ok(reading) if reading.by_status_alone);
+        let (at, failed) = match self.stage {
+            Stage::Found(_) => return Step::Take,
+            Stage::Trying { at, failed } => (at, failed),
+            Stage::Alone { .. } => (0, false),
+        };
+        if matches!(result, Ok(reading) if !reading.by_status_alone) {
+            self.stage = Stage::Found(at);
+            return Step::Take;
+        }
         match (self.stage, result) {
-            (Stage::Found(_), _) => Step::Take,
-            (Stage::Trying { at, .. }, Ok(reading)) if !reading.by_status_alone => {
-                self.stage = Stage::Found(at);
-                Step::Take
-            }
-            (Stage::Given { .. }, Ok(reading)) if !reading.by_status_alone => {
-                self.stage = Stage::Found(0);
-                Step::Take
-            }
-            (Stage::Trying { at, failed }, Err(HealthError::Transport(error)))
-                if !matches!(error, Transport::TooLarge) =>
-            {
+            (Stage::Trying { .. }, Err(HealthError::Transport(error))) if error.ends_search() => {
                 if at == 0 {
                     return Step::Take;
                 }
-                self.stage = Stage::Given { up: now, failed };
+                self.stage = Stage::Alone { since: now, failed };
                 Step::GiveUp
             }
-            (Stage::Trying { at, failed }, _) => {
-                let failed = failed || failed_now;
+            (Stage::Trying { .. }, result) => {
+                let failed = failed || result.is_ok();
                 if at + 1 == self.paths {
-                    self.stage = Stage::Given { up: now, failed };
+                    self.stage = Stage::Alone { since: now, failed };
                     return Step::GiveUp;
                 }
                 self.stage = Stage::Trying { at: at + 1, failed };
                 Step::Next
             }
-            // It started, or its maintenance is over, and now a path that it has can be found.
-            (Stage::Given { failed: true, .. }, Err(error)) if error.is_answer() => {
+            // It has started, or its maintenance is over: now a path that it has can be found.
+            (Stage::Alone { failed: true, .. }, Err(error)) if error.is_answer() => {
                 self.stage = Stage::Trying { at: 1, failed: false };
                 Step::Next
             }
-            (Stage::Given { .. }, _) => Step::Take,
+            _ => Step::Take,
         }
+    }
+}
+
+impl Transport {
+    /// Whether the other paths would fare no better.
+    const fn ends_search(self) -> bool {
+        !matches!(self, Self::TooLarge)
     }
 }

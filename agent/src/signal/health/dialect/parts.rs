@@ -72,7 +72,7 @@ pub(super) fn of(object: &[(String, Tree)]) -> Vec<Part> {
         let is = |other: &&str| name.eq_ignore_ascii_case(other);
         if is(&FAILURES) {
             failures(value, &mut parts);
-        } else if KEPT_IN.iter().any(|key| is(key)) {
+        } else if KEPT_IN.iter().any(is) {
             collect(value, &mut parts);
         } else if let (Tree::Map(_), Some(word)) = (value, word(value)) {
             // Spring Boot 1 and Dropwizard keep them nowhere.

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::target::HealthProbe;
 
+mod answers;
 mod fields;
 mod search;
 mod tls;
