@@ -89,6 +89,10 @@ impl Endpoint {
             .header(header::ACCEPT, HeaderValue::from_static("application/json"))
     }
 
+    pub(super) const fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     pub(super) async fn connect(&self) -> Result<TcpStream, Transport> {
         let failed = |error| Transport::connecting(&error);
         let stream = TcpStream::connect(self.address).await.map_err(failed)?;

@@ -2,8 +2,8 @@
 //!
 //! A connection that is kept takes a single-threaded server out of service: while it reads from us
 //! it accepts nobody. So a connection is opened for a question, says `Connection: close`, and is
-//! closed as soon as the answer is read: our side first, and then nothing is left unread, since to
-//! hang up on unread bytes would send the target a reset.
+//! closed as soon as the answer is read. Nothing is left unread then, on either side: to hang up on
+//! unread bytes sends a reset.
 use std::{
     pin::pin,
     sync::{
@@ -27,6 +27,9 @@ use super::client::{BODY_LIMIT, Endpoint, HEAD_LIMIT, Stream, Transport, read};
 /// After the answer, the target has this long to close its side: a server that was asked to close
 /// does so at once.
 const FAREWELL: Duration = Duration::from_millis(100);
+/// Over TLS it has this long before us: the end of our side is a message, which one that closes at
+/// once would leave unread.
+const FIRST: Duration = Duration::from_millis(50);
 
 /// A whole response.
 #[derive(Debug)]
@@ -87,7 +90,7 @@ pub(super) async fn exchange(
     let latency = begun.elapsed();
     match result {
         Ok((answer, stream)) => {
-            let hung_up = !part(stream).await;
+            let hung_up = !part(stream, to.is_tls()).await;
             Outcome { result: Ok(answer), latency, hung_up }
         }
         Err(error) => Outcome { result: Err(error), latency, hung_up: error.hangs_up() },
@@ -102,8 +105,8 @@ async fn converse(
     let (mut requests, connection) =
         http1::Builder::new().max_buf_size(HEAD_LIMIT).handshake(TokioIo::new(stream)).await?;
     let mut connection = pin!(async move {
-        // The error, if any, is told to the one who waits for the response.
-        let _ = connection.await;
+        // The error, if any, is told to the one who waits for the response. The end is `part`'s.
+        let _ = connection.without_shutdown().await;
     });
     let mut asked = pin!(async move {
         let response = requests.send_request(request).await?;
@@ -118,19 +121,24 @@ async fn converse(
     }
 }
 
-/// Closes a connection whose answer was read: our side, and then theirs. Whether nothing was left.
-async fn part(mut stream: Box<dyn Stream>) -> bool {
-    let farewell = async {
-        // One that the target has closed already cannot be closed again.
-        let _ = stream.shutdown().await;
-        let mut left = [0; 1024];
-        for _ in 0..BODY_LIMIT / left.len() {
-            if !matches!(stream.read(&mut left).await, Ok(1..)) {
-                return true;
-            }
-        }
-        false
-    };
+/// Closes a connection whose answer was read. Whether nothing was left.
+async fn part(mut stream: Box<dyn Stream>, is_tls: bool) -> bool {
+    if is_tls && let Ok(is_empty) = timeout(FIRST, drain(&mut *stream)).await {
+        return is_empty;
+    }
+    // One that the target has closed already cannot be closed again.
+    let _ = timeout(FAREWELL, stream.shutdown()).await;
     // A target that keeps its side open gets an orderly end all the same: nothing was unread.
-    timeout(FAREWELL, farewell).await.unwrap_or(true)
+    timeout(FAREWELL, drain(&mut *stream)).await.unwrap_or(true)
+}
+
+/// Reads to the end; not for ever, should there be none.
+async fn drain(stream: &mut dyn Stream) -> bool {
+    let mut left = [0; 1024];
+    for _ in 0..BODY_LIMIT / left.len() {
+        if !matches!(stream.read(&mut left).await, Ok(1..)) {
+            return true;
+        }
+    }
+    false
 }

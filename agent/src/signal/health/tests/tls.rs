@@ -26,8 +26,8 @@ impl Drop for Secure {
     }
 }
 
-/// Speaks these versions alone, under a certificate that was never valid for anything.
-async fn secure(versions: &[&'static SupportedProtocolVersion]) -> Secure {
+/// Of these versions alone, under a certificate that was never valid for anything.
+fn acceptor(versions: &[&'static SupportedProtocolVersion]) -> TlsAcceptor {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["nobody.invalid".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(1999, 12, 31);
@@ -41,7 +41,11 @@ async fn secure(versions: &[&'static SupportedProtocolVersion]) -> Secure {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn secure(versions: &[&'static SupportedProtocolVersion]) -> Secure {
+    let acceptor = acceptor(versions);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (tell, seen) = mpsc::unbounded_channel();
@@ -76,6 +80,31 @@ async fn a_certificate_of_nobody_is_accepted() {
             assert!(request.starts_with("GET /health HTTP/1.1\r\nhost: patient:5000\r\n"));
             assert_eq!(end.map_err(|error| error.kind()), Ok(0), "not an orderly end");
         }
+    }
+}
+
+/// A server that closes at once reads no more: an end of TLS that it leaves unread would make its
+/// kernel send a reset, which would count as one of its own.
+#[tokio::test]
+async fn a_server_that_closes_first_is_told_nothing_more() {
+    let acceptor = acceptor(&[&TLS12, &TLS13]);
+    let (left, mut unread) = mpsc::unbounded_channel();
+    let server = Server::scripted(move |peer| {
+        let (acceptor, left) = (acceptor.clone(), left.clone());
+        async move {
+            let mut stream = acceptor.accept(peer.stream).await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(GOOD.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut tcp = stream.into_inner().0;
+            left.send(tcp.read(&mut [0; 64]).await.map_err(|error| error.kind())).unwrap();
+        }
+    })
+    .await;
+    let mut app = probing(server.address, true, "/health");
+    for _ in 0..20 {
+        healthy(&app.poll(NOW).await);
+        assert_eq!(unread.recv().await, Some(Ok(0)));
     }
 }
 
