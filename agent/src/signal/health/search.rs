@@ -38,7 +38,7 @@ enum Stage {
     /// This one is next.
     Trying {
         at: usize,
-        /// One of those before it gave a 5xx.
+        /// The first gave a 5xx.
         failed: bool,
     },
     /// This one answers.
@@ -46,7 +46,7 @@ enum Stage {
     /// None answers: the first is asked alone.
     Alone {
         since: Instant,
-        /// One of them gave a 5xx, which an app that starts gives everywhere.
+        /// It gave a 5xx when all were asked, as an app that starts does everywhere.
         failed: bool,
     },
 }
@@ -107,7 +107,7 @@ impl Search {
                 Step::GiveUp
             }
             (Stage::Trying { .. }, result) => {
-                let failed = failed || result.is_ok();
+                let failed = if at == 0 { result.is_ok() } else { failed };
                 if at + 1 == self.paths {
                     self.stage = Stage::Alone { since: now, failed };
                     return Step::GiveUp;

@@ -82,6 +82,24 @@ async fn where_none_answers_the_first_is_asked_alone() {
     assert_eq!(server.accepted(), 11);
 }
 
+/// Many apps fail at paths that they do not have.
+#[tokio::test]
+async fn a_5xx_at_guessed_paths_says_nothing() {
+    let server = site(Duration::ZERO, |path| match path {
+        "/health" => empty("404 Not Found"),
+        _ => empty("500 Oops"),
+    })
+    .await;
+    let mut app = searching(server.address);
+    for (responses, accepted) in [([0, 0, 0, 1, 7], 8), ([0, 0, 0, 1, 0], 9), ([0, 0, 0, 1, 0], 10)]
+    {
+        let poll = app.poll(NOW).await;
+        assert_eq!(&*poll.path, "/health");
+        fails(&poll, HealthError::NotFound(404), responses);
+        assert_eq!(server.accepted(), accepted);
+    }
+}
+
 /// While an app starts, or behind a proxy that is up before it, every path is 503.
 #[tokio::test]
 async fn a_5xx_at_every_path_settles_nothing() {
