@@ -46,10 +46,10 @@ impl Explain {
 
 /// What an agent answers to `GET path`.
 pub(super) async fn ask(agent: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Vec<u8>)> {
-    let endpoint = Endpoint::new(agent, &agent.to_string(), path)
+    let endpoint = Endpoint::new(agent, false, &agent.to_string(), path)
         .with_context(|| format!("{path:?} cannot be asked for"))?;
     let asked = async {
-        let mut connection = Connection::open(agent).await?;
+        let mut connection = Connection::open(&endpoint).await?;
         let request = endpoint.request().body(http_body_util::Full::default());
         let answer = connection.send(request.unwrap_or_default()).await?;
         let status = answer.status();

@@ -375,7 +375,7 @@ impl Case {
         if sample.trigger == Trigger::Confirm {
             self.futile.clone_from(&sample.futile);
         }
-        let word = sample.poll.as_ref().map(crate::signal::health::Poll::word);
+        let word = sample.poll.as_ref().map(Word::of);
         let news = match (&word, &self.health) {
             (Some(now), Some(before)) => now.is_news(before),
             (now, _) => now.is_some(),

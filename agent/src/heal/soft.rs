@@ -71,7 +71,9 @@ impl SoftError {
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         match self {
-            Self::Transport(error) => !matches!(error, Transport::NotHttp | Transport::TooLarge),
+            Self::Transport(error) => {
+                !matches!(error, Transport::NotHttp | Transport::NotTls | Transport::TooLarge)
+            }
             Self::Failed(_) => true,
             Self::Unsupported(_) | Self::Redirect(_) | Self::Refused(_) => false,
         }
@@ -106,7 +108,7 @@ async fn post(heal: &Endpoint, status: &mut Option<StatusCode>) -> Result<(), Tr
         .header(header::CONNECTION, HeaderValue::from_static("close"))
         .body(Full::new(Bytes::from_static(BODY)))
         .map_err(|_| Transport::Agent("its request is not valid HTTP"))?;
-    let mut connection = Connection::open(heal.address()).await?;
+    let mut connection = Connection::open(heal).await?;
     let response = connection.send(request).await?;
     *status = Some(response.status());
     // Read only so that hanging up does not send the target a reset.
@@ -129,7 +131,7 @@ mod tests {
     use crate::signal::health::hostile::{Server, free_address};
 
     fn heal(server: &Server) -> Endpoint {
-        Endpoint::new(server.address, "patient:5000", "/heal").unwrap()
+        Endpoint::new(server.address, false, "patient:5000", "/heal").unwrap()
     }
 
     async fn answered(answer: &'static str) -> Reset {
@@ -188,7 +190,7 @@ mod tests {
         assert_eq!(reset.responses, [0; 5]);
         assert_eq!(server.accepted(), 1);
 
-        let nowhere = Endpoint::new(free_address().await, "x", "/heal").unwrap();
+        let nowhere = Endpoint::new(free_address().await, false, "x", "/heal").unwrap();
         let refused = SoftError::Transport(Transport::ConnectRefused);
         assert_eq!(reset_errors(&nowhere).await.result, Err(refused));
         assert!(refused.is_retryable());

@@ -6,7 +6,7 @@ use crate::{
     moment::Moment,
     signal::{
         cgroup::CgroupReading,
-        health::{HealthError, Poll, Responses},
+        health::{Poll, Responses},
         kernel::{Kernel, Slot},
         sample::{KernelReading, Sample, Trigger},
         usage::Usage,
@@ -128,11 +128,8 @@ impl Senses {
     ) -> Sample {
         if let Some(poll) = &poll {
             self.drew(poll.responses);
-            let hung_up = |error: &HealthError| match error {
-                HealthError::Transport(transport) => transport.hung_up(),
-                _ => false,
-            };
-            self.own_resets += u64::from(poll.result.as_ref().is_err_and(hung_up));
+            self.own_unavailable += u64::from(poll.unavailable);
+            self.own_resets += u64::from(poll.hung_up);
         }
         let usage = self.read_usage(kernel.as_deref(), poll.as_ref());
         let kernel = kernel.zip(self.slot).and_then(|(kernel, slot)| {

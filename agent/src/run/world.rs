@@ -141,7 +141,7 @@ impl World for Machine {
             let Some(address) = target.address else {
                 return undone("it gets no HTTP from the agent".to_owned());
             };
-            match Endpoint::new(address, &target.host, &target.heal_path) {
+            match Endpoint::new(address, target.tls, &target.host, &target.heal_path) {
                 Ok(endpoint) => {
                     let reset = soft::reset_errors(&endpoint).await;
                     let failed = |error: soft::SoftError| Remedied::Failed(error.to_string());

@@ -156,8 +156,8 @@ impl Feed {
     }
 
     async fn ask(address: SocketAddr) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::new(address, &address.to_string(), "/events")?;
-        let mut connection = Connection::open(address).await?;
+        let endpoint = Endpoint::new(address, false, &address.to_string(), "/events")?;
+        let mut connection = Connection::open(&endpoint).await?;
         let request = endpoint.request().body(Full::default()).unwrap_or_default();
         let answer = connection.send(request).await?;
         let status = answer.status();

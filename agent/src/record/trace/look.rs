@@ -273,7 +273,7 @@ impl Asked {
         let (latency, path) = (Duration::from_nanos(latency), "/health".into());
         // It began before the counters were read, by as long as it took.
         let at = Moment::from_nanos(at.as_nanos().saturating_sub(nanos(latency)));
-        Ok(Poll { at, latency, responses, path, result })
+        Ok(Poll { at, latency, responses, unavailable: 0, hung_up: 0, path, result })
     }
 }
 
@@ -345,7 +345,7 @@ impl Trouble {
             Self::Agent => HealthError::Transport(Transport::Agent("as recorded")),
             Self::NotFound => HealthError::NotFound(404),
             Self::Redirect => HealthError::Redirect(302),
-            Self::StatusNotOk => HealthError::StatusNotOk(500),
+            Self::StatusNotOk => HealthError::StatusNotOk(400),
             Self::NotJson => HealthError::NotJson(NotJson::NotObject),
             Self::BadField | Self::Unreadable => HealthError::NotJson(NotJson::NotObject),
         }

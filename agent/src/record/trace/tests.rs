@@ -56,6 +56,8 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
             at: Moment::from_nanos(5_000),
             latency: Duration::from_micros(1234),
             responses: [0, 1, 0, 0, 0],
+            unavailable: 0,
+            hung_up: 0,
             path: "/health".into(),
             result,
         }),

@@ -73,6 +73,7 @@ struct Said {
 #[derive(Default)]
 struct Drawn {
     responses: Responses,
+    unavailable: u32,
     hung_up: u32,
 }
 
@@ -115,6 +116,7 @@ impl App {
             at: now,
             latency: said.latency,
             responses: drawn.responses,
+            unavailable: drawn.unavailable,
             hung_up: drawn.hung_up,
             path: said.path,
             result: said.result,
@@ -197,6 +199,7 @@ impl Drawn {
     fn take(&mut self, head: &Head) {
         if let Some(status) = head.take() {
             count(&mut self.responses, status);
+            self.unavailable += u32::from(matches!(status.as_u16(), 502..=504));
         }
     }
 }

@@ -45,6 +45,7 @@ mod exchange;
 mod parse;
 mod search;
 mod tls;
+mod word;
 
 #[cfg(test)]
 pub(crate) mod hostile;
@@ -57,6 +58,7 @@ pub(crate) use client::{Connection, count, read};
 pub use error::{HealthError, Packed};
 pub use parse::{Component, Fault, Field, Health, NotJson, Says};
 pub use search::KNOWN_PATHS;
+pub use word::Word;
 
 /// A poll takes this long at most, with or without an answer.
 pub const BUDGET: Duration = Duration::from_secs(1);
@@ -74,6 +76,8 @@ pub struct Poll {
     pub latency: Duration,
     /// The responses that it drew from the target, to be subtracted from the kernel's counts.
     pub responses: Responses,
+    /// Those of them that were 502, 503 or 504.
+    pub unavailable: u32,
     /// Connections that the agent has dropped half-way, by this poll or since the last: the target's
     /// kernel can count one reset received for each that is the agent's and nobody's illness.
     pub hung_up: u32,
@@ -155,6 +159,6 @@ impl Poll {
     #[cfg(test)]
     pub(crate) fn for_tests(at: Moment, result: Result<Health, HealthError>) -> Self {
         let path = "/health".into();
-        Self { at, latency: Duration::ZERO, responses: [0; 5], hung_up: 0, path, result }
+        Self { at, latency: Duration::ZERO, responses: [0; 5], unavailable: 0, hung_up: 0, path, result }
     }
 }

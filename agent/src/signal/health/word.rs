@@ -1,0 +1,89 @@
+//! [`Word`]: what a poll came to, for people.
+use std::{fmt, sync::Arc};
+
+use super::{Fault, Field, Health, HealthError, Heard, Poll, Says};
+
+/// What a poll came to, without its numbers.
+#[derive(Clone, Debug)]
+pub struct Word {
+    /// In one word.
+    pub heard: Heard,
+    /// The path that was asked.
+    pub path: Arc<str>,
+    result: Result<(Says, Option<(Field, Fault)>), HealthError>,
+}
+
+impl Word {
+    /// That of one poll.
+    #[must_use]
+    pub fn of(poll: &Poll) -> Self {
+        let said = |health: &Health| (health.says.clone(), health.left_out);
+        let result = poll.result.as_ref().map(said).map_err(|error| *error);
+        Self { heard: poll.heard(), path: Arc::clone(&poll.path), result }
+    }
+
+    /// Whether this says something else than `before` did; where in a body a mistake stands does not
+    /// matter.
+    #[must_use]
+    pub fn is_news(&self, before: &Self) -> bool {
+        let same = match (&self.result, &before.result) {
+            (Ok(now), Ok(then)) => now == then,
+            (Err(now), Err(then)) => now.name() == then.name(),
+            _ => false,
+        };
+        !same || self.heard != before.heard || self.path != before.path
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (says, left_out) = match &self.result {
+            Ok(said) => said,
+            Err(error) => return error.fmt(f),
+        };
+        match says {
+            Says::Well => f.write_str("the app says that it is well")?,
+            Says::Warns => f.write_str("the app serves, and warns")?,
+            Says::Ill => f.write_str("the app says that it is ill")?,
+            Says::Blames(component) => write!(f, "the app blames {:?}", component.as_str())?,
+            Says::NotNow => {
+                f.write_str("the app does not serve now: it starts, drains or is in maintenance")?;
+            }
+        }
+        if let Some((field, fault)) = left_out {
+            write!(f, "; its field `{}` {fault} and is left out", field.name())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::moment::Moment;
+
+    fn word(result: Result<Health, HealthError>) -> Word {
+        Word::of(&Poll::for_tests(Moment::default(), result))
+    }
+
+    #[test]
+    fn a_field_that_is_left_out_is_named() {
+        let health =
+            Health { left_out: Some((Field::CpuUsage, Fault::Absurd)), ..Health::default() };
+        assert_eq!(
+            word(Ok(health)).to_string(),
+            "the app says that it is well; its field `cpu_usage` is absurdly large and is left out"
+        );
+    }
+
+    #[test]
+    fn only_what_a_person_would_call_another_answer_is_news() {
+        let well = word(Ok(Health::default()));
+        let busy = word(Ok(Health { cpu_usage: Some(90.0), ..Health::default() }));
+        assert!(!busy.is_news(&well));
+        assert!(word(Ok(Health { says: Says::Warns, ..Health::default() })).is_news(&well));
+        let redirect = |code| word(Err(HealthError::Redirect(code)));
+        assert!(redirect(302).is_news(&well));
+        assert!(!redirect(302).is_news(&redirect(301)));
+    }
+}
