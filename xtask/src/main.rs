@@ -21,6 +21,7 @@ mod install;
 mod lab;
 mod process;
 mod stage;
+mod strangers;
 mod test;
 mod train;
 mod venv;
@@ -40,6 +41,7 @@ enum Task {
     BuildEbpf(build_ebpf::Args),
     Image(image::Args),
     Lab(lab::Args),
+    Strangers(strangers::Args),
     Train(train::Args),
     Bench(bench::Args),
     E2e(e2e::Args),
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
         Task::Image(args) => image::run(&workspace, &args),
         Task::Lab(args) => lab::run(&workspace, &args),
+        Task::Strangers(args) => strangers::run(&workspace, &args),
         Task::Train(args) => train::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
         Task::E2e(args) => e2e::run(&workspace, &args),

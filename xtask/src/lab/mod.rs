@@ -7,7 +7,7 @@ mod grade;
 mod kind;
 mod overload;
 mod plan;
-mod progress;
+pub(crate) mod progress;
 mod record;
 pub(crate) mod rows;
 mod soak;

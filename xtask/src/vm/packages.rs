@@ -94,7 +94,7 @@ fn installed() -> Result<HashSet<String>> {
 }
 
 /// The newest package whose name begins and ends so: the one with the highest numbers between.
-pub(super) fn newest(apt: &Apt, prefix: &str, suffix: &str) -> Result<String> {
+pub(crate) fn newest(apt: &Apt, prefix: &str, suffix: &str) -> Result<String> {
     let mut names = apt.command("apt-cache");
     let names = process::capture(names.args(["pkgnames", prefix]))?;
     let newest = newest_of(&names, prefix, suffix);

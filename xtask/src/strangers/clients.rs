@@ -1,0 +1,169 @@
+//! The clients of a foreign service: the truth about it is what they are given.
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use super::ask::{self, Given};
+use crate::stage::boot_ns;
+
+/// What clients ask for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Load {
+    /// `GET` of each path in turn.
+    Http(&'static [&'static str]),
+    Redis,
+    /// Calls of gRPC, by a client that is a program of its own.
+    Rpc,
+    /// Nothing at all.
+    Idle,
+}
+
+/// How they behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Habit {
+    Ordinary,
+    /// Every other request is for what is not there, as a scanner's.
+    Scan,
+    /// Every other connection is reset before the answer.
+    CutOff,
+    /// Every other request is for this path.
+    Also(&'static str),
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request {
+    /// When it began, in nanoseconds since boot.
+    pub(super) at: u64,
+    pub(super) given: Given,
+}
+
+#[derive(Debug)]
+struct Shared {
+    over: AtomicBool,
+    habit: Mutex<Habit>,
+    requests: Mutex<Vec<Request>>,
+}
+
+impl Shared {
+    fn record(&self, at: u64, given: Given) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.push(Request { at, given });
+    }
+}
+
+/// Clients at work, until dropped.
+#[derive(Debug)]
+pub(super) struct Clients {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    program: Option<Child>,
+}
+
+/// So many, each with one request a second: those that are not answered do not keep the others
+/// from asking.
+const CLIENTS: u32 = 8;
+const PERIOD: Duration = Duration::from_secs(1);
+/// A scanner asks for such.
+const ABSENT: [&str; 4] = ["/wp-login.php", "/.env", "/admin/config.php", "/cgi-bin/test"];
+
+impl Clients {
+    /// They come. `rpc` is what calls by gRPC, where that is the load.
+    pub(super) fn come(load: Load, port: u16, rpc: Option<Command>) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            over: AtomicBool::new(false),
+            habit: Mutex::new(Habit::Ordinary),
+            requests: Mutex::default(),
+        });
+        let mut clients = Self { shared, threads: Vec::new(), program: None };
+        match load {
+            Load::Idle => {}
+            Load::Rpc => clients.listen(rpc.context("no client of gRPC")?)?,
+            Load::Http(paths) => clients.spawn(move |n, habit| http(port, paths, n, habit)),
+            Load::Redis => clients.spawn(move |_, _| ask::ping(port)),
+        }
+        Ok(clients)
+    }
+
+    fn spawn(&mut self, ask: impl Fn(u32, Habit) -> Given + Clone + Send + 'static) {
+        for client in 0..CLIENTS {
+            let (shared, ask) = (Arc::clone(&self.shared), ask.clone());
+            self.threads.push(thread::spawn(move || {
+                let mut due = Instant::now() + PERIOD * client / CLIENTS;
+                let mut n = client;
+                while !shared.over.load(Ordering::Relaxed) {
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    let habit = *shared.habit.lock().unwrap_or_else(PoisonError::into_inner);
+                    let at = boot_ns();
+                    shared.record(at, ask(n, habit));
+                    n = n.wrapping_add(CLIENTS + 1);
+                    // What was missed while an answer was awaited is not made up for.
+                    due = (due + PERIOD).max(Instant::now());
+                }
+            }));
+        }
+    }
+
+    /// Hears what a client program tells of its calls.
+    fn listen(&mut self, mut program: Command) -> Result<()> {
+        program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let child = self.program.insert(program.spawn().context("cannot start the client")?);
+        let said = child.stdout.take().context("the client has no standard output")?;
+        let shared = Arc::clone(&self.shared);
+        self.threads.push(thread::spawn(move || {
+            for line in BufReader::new(said).lines().map_while(Result::ok) {
+                let given = match line.as_str() {
+                    "ok" => Given::Status(200),
+                    "silent" => Given::Silence,
+                    _ => Given::Status(500),
+                };
+                shared.record(boot_ns(), given);
+            }
+        }));
+        Ok(())
+    }
+
+    /// From now on.
+    pub(super) fn behave(&self, habit: Habit) {
+        *self.shared.habit.lock().unwrap_or_else(PoisonError::into_inner) = habit;
+    }
+
+    /// Everything so far, in the order in which it ended.
+    pub(super) fn requests(&self) -> Vec<Request> {
+        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn http(port: u16, paths: &[&'static str], n: u32, habit: Habit) -> Given {
+    let of = |paths: &[&'static str]| paths[n as usize % paths.len()];
+    // Not by parity of `n`: each client would always do the same.
+    let other = n / CLIENTS % 2 == 1;
+    match habit {
+        Habit::Scan if other => ask::get(port, of(&ABSENT)),
+        Habit::CutOff if other => ask::cut(port, of(paths)),
+        Habit::Also(path) if other => ask::get(port, path),
+        _ => ask::get(port, of(paths)),
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+        if let Some(mut program) = self.program.take() {
+            let _ = program.kill();
+            let _ = program.wait();
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! One episode: a service, what befalls it, and what is right then.
+use super::{
+    ask::Given,
+    service::Service,
+    step::Step,
+    truth::{Seen, Truth},
+    verdict::Did,
+};
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Episode {
+    pub(super) service: &'static Service,
+    pub(super) fault: &'static str,
+    /// What the app is told before it starts.
+    pub(super) always: Option<&'static str>,
+    /// What befalls it, and how many seconds after the healthy phase.
+    pub(super) steps: &'static [(u64, Step)],
+    /// What may be done.
+    pub(super) right: &'static [Did],
+    /// What its clients must see from then on.
+    pub(super) truth: Option<Truth>,
+    /// What `/health` must answer from then on.
+    pub(super) health: Option<Given>,
+    /// For how many seconds, from the fault on, the agent is given time.
+    pub(super) seconds: u64,
+    /// For the agent.
+    pub(super) arguments: &'static [&'static str],
+    /// Part of `--quick`.
+    pub(super) quick: bool,
+    /// Anything but right fails the run.
+    pub(super) required: bool,
+    /// Played when no other is.
+    pub(super) alone: bool,
+    /// The service may end by itself.
+    pub(super) ends: bool,
+}
+
+/// The kernel's counters and `/health` had time enough to tell of a fault.
+const SECONDS: u64 = 25;
+
+const NOTHING: &[Did] = &[Did::Nothing];
+
+impl Episode {
+    /// A healthy service, to which nothing is to be done.
+    pub(super) const fn healthy(service: &'static Service) -> Self {
+        Self::nothing(service, "healthy", &[]).served().required()
+    }
+
+    /// Something befalls it, and nothing is to be done.
+    pub(super) const fn nothing(
+        service: &'static Service,
+        fault: &'static str,
+        steps: &'static [(u64, Step)],
+    ) -> Self {
+        Self {
+            service,
+            fault,
+            always: None,
+            steps,
+            right: NOTHING,
+            truth: None,
+            health: None,
+            seconds: SECONDS,
+            arguments: &[],
+            quick: false,
+            required: false,
+            alone: false,
+            ends: false,
+        }
+    }
+
+    /// Something befalls it that a restart cures.
+    pub(super) const fn restart(
+        service: &'static Service,
+        fault: &'static str,
+        steps: &'static [(u64, Step)],
+    ) -> Self {
+        // The longest wait: silence of 10 s, then as much evidence again.
+        Self { right: &[Did::Restart], ..Self::nothing(service, fault, steps) }.lasting(40)
+    }
+
+    /// A soft remedy does no harm.
+    pub(super) const fn or_soft(self) -> Self {
+        Self { right: &[Did::Nothing, Did::Soft], ..self }
+    }
+
+    pub(super) const fn always(self, what: &'static str) -> Self {
+        Self { always: Some(what), ..self }
+    }
+
+    /// At least so many percent of the requests are answered so.
+    pub(super) const fn sees(self, seen: Seen, least: f64) -> Self {
+        Self { truth: Some(Truth::of(seen, least)), ..self }
+    }
+
+    pub(super) const fn sees_between(self, seen: Seen, least: f64, most: f64) -> Self {
+        Self { truth: Some(Truth::between(seen, least, most)), ..self }
+    }
+
+    /// All clients are served as before.
+    pub(super) const fn served(self) -> Self {
+        self.sees(Seen::Well, 97.0)
+    }
+
+    /// `/health` answers with this status.
+    pub(super) const fn health(self, status: u16) -> Self {
+        Self { health: Some(Given::Status(status)), ..self }
+    }
+
+    /// `/health` is not answered.
+    pub(super) const fn no_health(self) -> Self {
+        Self { health: Some(Given::Silence), ..self }
+    }
+
+    pub(super) const fn lasting(self, seconds: u64) -> Self {
+        Self { seconds, ..self }
+    }
+
+    pub(super) const fn with(self, arguments: &'static [&'static str]) -> Self {
+        Self { arguments, ..self }
+    }
+
+    pub(super) const fn quick(self) -> Self {
+        Self { quick: true, ..self }
+    }
+
+    pub(super) const fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+
+    pub(super) const fn alone(self) -> Self {
+        Self { alone: true, ..self }
+    }
+
+    pub(super) const fn ends(self) -> Self {
+        Self { ends: true, ..self }
+    }
+
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.service.name, self.fault)
+    }
+}

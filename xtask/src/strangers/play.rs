@@ -1,0 +1,354 @@
+//! Plays one episode: the service unwatched, watched, and with its fault.
+use std::{
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+
+use super::{
+    ask,
+    clients::{Clients, Load, Request},
+    episode::Episode,
+    kit::Kit,
+    service::Place,
+    step::{Ground, tell},
+    supervised::Supervised,
+    truth::{Seen, share, summary},
+    upstream::Upstream,
+    verdict::{Act, Did, Verdict, judge, strongest},
+};
+use crate::{
+    process,
+    stage::{
+        Interrupt, Programs,
+        agent::{Agent, Line},
+        boot_ns, free_port,
+    },
+};
+
+/// The clients alone: what they are given then is what they are to be given under watch.
+const UNWATCHED: Duration = Duration::from_secs(2);
+/// Watched and well, before the fault: some looks of the agent.
+const HEALTHY: Duration = Duration::from_secs(6);
+/// Until a fault is felt by all.
+const FELT: Duration = Duration::from_secs(3);
+/// From a restart to the end of the process: its grace of 10 s, and a kill.
+const ENDS: Duration = Duration::from_secs(16);
+/// A service without its clients' trust: fewer well answers than these, in percent, and it was not
+/// well before the fault.
+const WELL: f64 = 95.0;
+/// From an agent's start to its first look.
+const READY: Duration = Duration::from_secs(20);
+const STEP: Duration = Duration::from_millis(50);
+
+/// What an episode came to.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Played {
+    pub(super) name: String,
+    pub(super) service: &'static str,
+    pub(super) fault: &'static str,
+    pub(super) right: &'static [Did],
+    pub(super) did: Did,
+    pub(super) verdict: Verdict,
+    /// How long it took.
+    pub(super) seconds: f64,
+    /// From the fault to the strongest act.
+    pub(super) act_after_s: Option<f64>,
+    /// The agent's last word on it.
+    pub(super) why: String,
+    /// What clients were given since the fault, until the service was restarted.
+    pub(super) truth: String,
+    #[serde(skip)]
+    pub(super) required: bool,
+}
+
+/// Who plays.
+pub(super) struct Cast<'a> {
+    pub(super) programs: &'a Programs,
+    pub(super) kit: &'a Kit,
+    pub(super) interrupt: &'a Interrupt,
+}
+
+/// Plays it, and judges. An error of the stage is a verdict of its own; an interrupt is an error.
+pub(super) fn play(cast: &Cast<'_>, episode: &Episode, number: usize) -> Result<Played> {
+    let begun = Instant::now();
+    let mut played = Played {
+        name: episode.name(),
+        service: episode.service.name,
+        fault: episode.fault,
+        right: episode.right,
+        did: Did::Nothing,
+        verdict: Verdict::Error,
+        seconds: 0.0,
+        act_after_s: None,
+        why: String::new(),
+        truth: String::new(),
+        required: episode.required,
+    };
+    let folder = tempfile::tempdir().context("no folder for the service")?;
+    let result = on_stage(cast, episode, number, folder.path(), &mut played);
+    played.seconds = tenths(begun.elapsed().as_secs_f64());
+    if let Err(error) = result {
+        cast.interrupt.check()?;
+        let log = process::tail(&folder.path().join("log"), 8);
+        played.verdict = Verdict::Error;
+        played.why = format!("{error:#}\nthe end of the service's log:\n{log}");
+    }
+    Ok(played)
+}
+
+fn on_stage(
+    cast: &Cast<'_>,
+    episode: &Episode,
+    number: usize,
+    folder: &Path,
+    played: &mut Played,
+) -> Result<()> {
+    let upstream = Upstream::start()?;
+    let place = Place { kit: cast.kit, folder, port: free_port()?, upstream: upstream.port };
+    if let Some(always) = episode.always {
+        tell(folder, always)?;
+    }
+    let command = episode.service.command(&place)?;
+    let cgroup = format!("paramedic-strangers-{}-{number}", std::process::id());
+    let service = Supervised::start(&cgroup, command, &folder.join("log"))?;
+    episode.service.wait_until_up(place.port, &service, cast.interrupt)?;
+    let rpc = matches!(episode.service.load, Load::Rpc).then(|| place.rpc()).transpose()?;
+    let clients = Clients::come(episode.service.load, place.port, rpc)?;
+    let mut ground = Ground::new(folder, &service, &upstream, &clients);
+    let unwatched = boot_ns();
+    cast.wait(UNWATCHED)?;
+    let state = tempfile::tempdir().context("no folder for the agent")?;
+    let watched = boot_ns();
+    let agent = cast.agent(episode, place.port, state.path())?;
+    if !cast.is_ready(&agent)? {
+        let last = agent.lines().last().map(|line| line.message().to_owned());
+        played.why = format!("not watched: {}", last.unwrap_or_default());
+        played.verdict = Verdict::Unwatched;
+        return Ok(());
+    }
+    cast.wait(HEALTHY)?;
+    let fault = boot_ns();
+    let mut disturbed = watched_as_unwatched(&clients.requests(), unwatched, watched, fault)?;
+    let ends = fall_ill(cast, episode, &agent, &mut ground, place.port, fault)?;
+    let to = boot_ns();
+
+    let acts = acts(&agent.lines());
+    let (early, late): (Vec<Act>, Vec<Act>) = acts.iter().partition(|act| act.at < fault);
+    played.did = strongest(&acts);
+    let act = late.iter().find(|act| act.did == strongest(&late));
+    played.act_after_s = act.map(|act| tenths(act.at.saturating_sub(fault) as f64 / 1e9));
+    played.why = why(&agent.lines());
+    let restarted = acts.iter().find(|act| act.did == Did::Restart);
+    let until = restarted.map_or(to, |act| act.at);
+    let requests = clients.requests();
+    played.truth = summary(&requests, fault, until);
+    ensure!(agent.is_ready(), "the agent itself no longer answers");
+    match happened(episode, &requests, fault, until) {
+        // Nothing but the agent has come to it.
+        Err(_) if episode.steps.is_empty() => disturbed = true,
+        Err(_) if disturbed => {}
+        other => other.with_context(|| format!("clients were given {}", played.truth))?,
+    }
+    let unexplained = ends.saturating_sub(ground.restarts + u32::from(restarted.is_some()));
+    ensure!(episode.ends || unexplained == 0, "the service ended by itself");
+    let has_ended = ends > ground.restarts;
+    played.verdict = match judge(episode.right, strongest(&early), strongest(&late), has_ended) {
+        Verdict::Right if disturbed => Verdict::Disturbed,
+        verdict => verdict,
+    };
+    Ok(())
+}
+
+/// Takes the steps, and gives the agent time; less, once it has restarted the service. Returns how
+/// often the service had ended then.
+fn fall_ill(
+    cast: &Cast<'_>,
+    episode: &Episode,
+    agent: &Agent,
+    ground: &mut Ground<'_>,
+    port: u16,
+    fault: u64,
+) -> Result<u32> {
+    let begun = Instant::now();
+    let mut steps = episode.steps.iter().peekable();
+    let mut asked = episode.health.is_none();
+    while begun.elapsed() < Duration::from_secs(episode.seconds) {
+        cast.interrupt.check()?;
+        while let Some((_, step)) =
+            steps.next_if(|(at, _)| begun.elapsed() >= Duration::from_secs(*at))
+        {
+            ground.take(*step)?;
+        }
+        let restarted = acts(&agent.lines()).iter().any(|act| act.did == Did::Restart);
+        if restarted {
+            return wait_for_the_end(cast, ground, port);
+        }
+        if !asked && begun.elapsed() >= FELT {
+            asked = true;
+            let given = ask::get(port, health_path(episode));
+            // A restart that came between may have cured it.
+            let is_cured = acts(&agent.lines()).iter().any(|act| act.at >= fault);
+            if Some(given) != episode.health && !is_cured {
+                bail!("the health report should give {:?}, and gave {given:?}", episode.health);
+            }
+        }
+        thread::sleep(STEP);
+    }
+    Ok(ground.service.ends())
+}
+
+fn health_path(episode: &Episode) -> &'static str {
+    match episode.arguments {
+        ["--health-path", path] => path,
+        _ => "/health",
+    }
+}
+
+/// The restart's own end, and its clients' first good answers where it cures.
+fn wait_for_the_end(cast: &Cast<'_>, ground: &Ground<'_>, port: u16) -> Result<u32> {
+    let deadline = Instant::now() + ENDS;
+    while Instant::now() < deadline {
+        cast.interrupt.check()?;
+        let ends = ground.service.ends();
+        if ends > ground.restarts {
+            // Long enough to be started again; what it answers then is for the reader.
+            let _ = cast.interrupt.until("it answers", ENDS, STEP, || {
+                ensure!(matches!(ask::listens(port), ask::Given::Status(_)), "it does not");
+                Ok(())
+            });
+            return Ok(ends);
+        }
+        thread::sleep(STEP);
+    }
+    Ok(ground.service.ends())
+}
+
+impl Cast<'_> {
+    fn wait(&self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.interrupt.check()?;
+            thread::sleep(STEP);
+        }
+        Ok(())
+    }
+
+    fn agent(&self, episode: &Episode, port: u16, state: &Path) -> Result<Agent> {
+        let mut command = Command::new(&self.programs.agent);
+        command.args(["--log", "json", "watch", &format!("http://127.0.0.1:{port}")]);
+        command.args(["--max-action", "restart", "--state-dir"]).arg(state);
+        command.args(episode.arguments);
+        Agent::spawn(command, |_| ())
+    }
+
+    /// Whether it sees the service; some it does not find.
+    fn is_ready(&self, agent: &Agent) -> Result<bool> {
+        let deadline = Instant::now() + READY;
+        while !agent.is_ready() {
+            self.interrupt.check()?;
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            thread::sleep(STEP);
+        }
+        Ok(true)
+    }
+}
+
+/// Whether clients were served worse since the agent watched, before any fault.
+///
+/// # Errors
+/// If they were not served before either: then there is nothing to compare with.
+fn watched_as_unwatched(
+    requests: &[Request],
+    unwatched: u64,
+    watched: u64,
+    fault: u64,
+) -> Result<bool> {
+    // A request that began just before the fault may have felt it.
+    let margin = Duration::from_millis(300).as_nanos() as u64;
+    let before = share(Seen::Well, requests, unwatched, watched);
+    let under_watch = share(Seen::Well, requests, watched, fault.saturating_sub(margin));
+    let of = || summary(requests, unwatched, watched);
+    ensure!(before.is_none_or(|share| share >= WELL), "not well before all: {}", of());
+    Ok(under_watch.is_some_and(|share| share < WELL))
+}
+
+/// # Errors
+/// If clients were not given what the fault is to give them.
+fn happened(episode: &Episode, requests: &[Request], fault: u64, until: u64) -> Result<()> {
+    let Some(truth) = episode.truth else { return Ok(()) };
+    let felt = fault + FELT.as_nanos() as u64;
+    // An agent that was faster left no time to see it; then the first moments have to do.
+    let holds = truth.holds(requests, felt, until);
+    ensure!(holds.unwrap_or(true), "the fault did not happen: expected {truth}");
+    Ok(())
+}
+
+/// The remedies that the agent has begun.
+fn acts(lines: &[Line]) -> Vec<Act> {
+    let healing = lines.iter().filter(|line| line.message() == "healing");
+    healing
+        .map(|line| Act {
+            at: line.number("boot_ns").unwrap_or_default() as u64,
+            did: if line.text("rung") == "soft" { Did::Soft } else { Did::Restart },
+        })
+        .collect()
+}
+
+/// The agent's last word: why it acted, else the last gate, else what it left alone.
+fn why(lines: &[Line]) -> String {
+    let last = |message: &str| lines.iter().rfind(|line| line.message() == message);
+    if let Some(line) = last("healing") {
+        return format!("{}: {}", line.text("rung"), line.text("reasons"));
+    }
+    if let Some(line) = last("not healed") {
+        return format!("{}: {}", line.text("gate"), line.text("reason"));
+    }
+    last("left alone").map(|line| line.text("reason").to_owned()).unwrap_or_default()
+}
+
+fn tenths(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::strangers::ask::Given;
+
+    #[test]
+    fn the_last_word_is_of_the_strongest_sort() {
+        let left = Line(json!({"message": "left alone", "reason": "5xx"}));
+        let gate = Line(json!({"message": "not healed", "gate": "evidence", "reason": "wait"}));
+        let act = Line(json!({"message": "healing", "rung": "restart", "reasons": "a=1",
+                              "boot_ns": 7}));
+        assert_eq!(why(&[]), "");
+        assert_eq!(why(std::slice::from_ref(&left)), "5xx");
+        assert_eq!(why(&[gate.clone(), left.clone()]), "evidence: wait");
+        assert_eq!(why(&[act.clone(), gate, left]), "restart: a=1");
+        let acts = acts(&[act]);
+        assert!(matches!(acts[..], [Act { at: 7, did: Did::Restart }]), "{acts:?}");
+    }
+
+    #[test]
+    fn clients_that_are_served_worse_under_watch_are_disturbed() {
+        let all = |given: fn(u64) -> Given| {
+            (0..40).map(|n| Request { at: n * 1_000_000_000, given: given(n) }).collect::<Vec<_>>()
+        };
+        let second = 1_000_000_000;
+        let judged =
+            |requests: &[Request]| watched_as_unwatched(requests, 0, 20 * second, 40 * second);
+        assert!(!judged(&all(|_| Given::Status(200))).unwrap());
+        let since = all(|n| if n < 20 { Given::Status(200) } else { Given::Silence });
+        assert!(judged(&since).unwrap());
+        assert!(judged(&all(|_| Given::Silence)).is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! The table for people, and the one object for machines.
+use serde_json::{Value, json};
+
+use super::{
+    play::Played,
+    verdict::{Did, Verdict},
+};
+
+/// Counts of verdicts.
+pub(super) fn totals(played: &[Played]) -> Value {
+    let count = |verdict| played.iter().filter(|p| p.verdict == verdict).count();
+    json!({
+        "episodes": played.len(),
+        "right": count(Verdict::Right),
+        "missed": count(Verdict::Missed),
+        "needless_soft": count(Verdict::NeedlessSoft),
+        "wrong_restart": count(Verdict::WrongRestart),
+        "unwatched": count(Verdict::Unwatched),
+        "disturbed": count(Verdict::Disturbed),
+        "errors": count(Verdict::Error),
+    })
+}
+
+/// What fails the run: harm done, a stage that failed, and a required row that is not right.
+pub(super) fn failures(played: &[Played]) -> Vec<String> {
+    let fails = |p: &&Played| match p.verdict {
+        Verdict::Right => false,
+        Verdict::Missed | Verdict::NeedlessSoft | Verdict::Unwatched => p.required,
+        Verdict::WrongRestart | Verdict::Disturbed | Verdict::Error => true,
+    };
+    played.iter().filter(fails).map(|p| format!("{} ({})", p.name, p.verdict.name())).collect()
+}
+
+pub(super) fn json(played: &[Played]) -> Value {
+    json!({ "episodes": played, "totals": totals(played) })
+}
+
+/// The words of what is right.
+pub(super) fn right(right: &[Did]) -> String {
+    right.iter().map(|did| did.name()).collect::<Vec<_>>().join(" or ")
+}
+
+pub(super) fn table(played: &[Played]) -> String {
+    let mut lines = vec![format!(
+        "{:<40} {:<16} {:<8} {:>6}  {:<14} why",
+        "episode", "right", "did", "after", "verdict"
+    )];
+    for p in played {
+        let after = p.act_after_s.map_or_else(|| "-".to_owned(), |s| format!("{s:.1} s"));
+        let mut why = p.why.lines();
+        lines.push(format!(
+            "{:<40} {:<16} {:<8} {after:>6}  {:<14} {}",
+            p.name,
+            right(p.right),
+            p.did.name(),
+            p.verdict.name(),
+            why.next().unwrap_or_default()
+        ));
+        // The end of a log, and what clients saw, only where people have to look for a cause.
+        if p.verdict == Verdict::Error {
+            lines.extend(why.map(|line| format!("    {line}")));
+        } else if p.verdict != Verdict::Right {
+            lines.push(format!("    clients were given {}", p.truth));
+        }
+    }
+    let t = totals(played);
+    lines.push(format!(
+        "\n{} of {} right, {} missed, {} needless soft, {} wrong restarts, {} not watched, \
+         {} disturbed, {} errors",
+        t["right"],
+        t["episodes"],
+        t["missed"],
+        t["needless_soft"],
+        t["wrong_restart"],
+        t["unwatched"],
+        t["disturbed"],
+        t["errors"]
+    ));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn played(verdict: Verdict, required: bool) -> Played {
+        Played {
+            name: "a/b".to_owned(),
+            service: "a",
+            fault: "b",
+            right: &[Did::Nothing, Did::Soft],
+            did: Did::Nothing,
+            verdict,
+            seconds: 30.0,
+            act_after_s: None,
+            why: "first\nsecond".to_owned(),
+            truth: "8 × 200".to_owned(),
+            required,
+        }
+    }
+
+    #[test]
+    fn harm_and_errors_fail_and_a_miss_only_where_it_is_required() {
+        let fails = |verdict, required| !failures(&[played(verdict, required)]).is_empty();
+        assert!(!fails(Verdict::Right, true));
+        assert!(!fails(Verdict::Missed, false) && fails(Verdict::Missed, true));
+        assert!(!fails(Verdict::NeedlessSoft, false) && fails(Verdict::NeedlessSoft, true));
+        for verdict in [Verdict::WrongRestart, Verdict::Disturbed, Verdict::Error] {
+            assert!(fails(verdict, false));
+        }
+    }
+
+    #[test]
+    fn machines_are_given_words_and_totals() {
+        let json = json(&[played(Verdict::NeedlessSoft, false)]);
+        let episode = &json["episodes"][0];
+        assert_eq!(episode["right"], json!(["nothing", "soft"]));
+        assert_eq!(episode["verdict"], "needless_soft");
+        assert_eq!(json["totals"]["needless_soft"], 1);
+        assert_eq!(json["totals"]["right"], 0);
+    }
+}

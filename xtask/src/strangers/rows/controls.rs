@@ -1,0 +1,20 @@
+//! Healthy services under ordinary traffic: nothing of any kind is to be done to them.
+use crate::strangers::{episode::Episode, service::*};
+
+pub(super) const ROWS: &[Episode] = &[
+    Episode::healthy(&GUNICORN).quick(),
+    Episode::healthy(&REUSEPORT),
+    Episode::healthy(&FLASK_BARE),
+    Episode::healthy(&GRANIAN),
+    Episode::healthy(&EXPRESS).quick(),
+    Episode::healthy(&NGINX),
+    Episode::healthy(&HAPROXY).quick(),
+    Episode::healthy(&TOMCAT),
+    Episode::healthy(&UVICORN),
+    Episode::healthy(&PHP).quick(),
+    Episode::healthy(&CADDY),
+    Episode::healthy(&REDIS).quick(),
+    Episode::healthy(&GRPC).quick(),
+    Episode::healthy(&SINGLE).quick(),
+    Episode::healthy(&PATRONI),
+];

@@ -1,0 +1,47 @@
+//! Health reports that cannot be read, that are no by design, or that count since long ago; the
+//! clients are served all the while.
+use crate::strangers::{
+    clients::Habit, episode::Episode, service::*, step::Step::Clients, step::Step::Tell,
+};
+
+macro_rules! variant {
+    ($name:literal, $status:literal) => {
+        Episode::nothing(&FLASK, concat!("health-", $name), &[(0, Tell(concat!("health=", $name)))])
+            .served()
+            .health($status)
+    };
+}
+
+pub(super) const ROWS: &[Episode] = &[
+    variant!("200-text", 200),
+    variant!("204", 204),
+    variant!("302", 302).quick(),
+    variant!("401", 401).quick(),
+    variant!("403", 403),
+    variant!("404", 404),
+    variant!("407", 407),
+    variant!("429", 429),
+    variant!("503", 503),
+    variant!("html", 200),
+    variant!("gzip", 200),
+    variant!("bom", 200),
+    variant!("nan", 200),
+    variant!("cpu-135", 200).quick(),
+    variant!("memory-mb", 200),
+    variant!("too-large", 200),
+    // One error each six seconds, and many long ago.
+    Episode::nothing(&FLASK, "old-errors", &[]).always("health=old-errors").served().quick(),
+    Episode::nothing(&PATRONI, "replica", &[])
+        .always("role=replica")
+        .with(&["--health-path", "/primary"])
+        .served(),
+    Episode::nothing(&PATRONI, "switchover", &[(0, Tell("role=replica"))])
+        .with(&["--health-path", "/primary"])
+        .served()
+        .quick(),
+    // Not even a report.
+    Episode::nothing(&SINGLE, "no-health", &[]).always("health=none").served().required(),
+    Episode::nothing(&FLASK, "log-of-others-errors", &[(0, Clients(Habit::Also("/log")))])
+        .served()
+        .required(),
+];

@@ -1,0 +1,75 @@
+//! The table: what befalls which foreign service, and what is right then.
+mod controls;
+mod health;
+mod ill;
+mod innocent;
+mod whose;
+
+use anyhow::{Result, bail};
+
+use super::episode::Episode;
+
+/// All episodes, in the order in which they are listed.
+pub(super) fn all() -> Vec<Episode> {
+    [controls::ROWS, whose::ROWS, health::ROWS, innocent::ROWS, ill::ROWS].concat()
+}
+
+/// Those whose name contains one of these words, or all if there are none; of them the quick ones.
+pub(super) fn chosen(names: &[String], quick: bool) -> Result<Vec<Episode>> {
+    let all = all();
+    for name in names {
+        if !all.iter().any(|episode| episode.name().contains(name.as_str())) {
+            let names: Vec<_> = all.iter().map(Episode::name).collect();
+            bail!("no such episode: {name}; there are:\n  {}", names.join("\n  "));
+        }
+    }
+    let is_named = |episode: &Episode| {
+        names.is_empty() || names.iter().any(|name| episode.name().contains(name.as_str()))
+    };
+    let chosen: Vec<_> = all.into_iter().filter(|e| is_named(e) && (e.quick || !quick)).collect();
+    if chosen.is_empty() {
+        bail!("none of these is quick: leave out --quick");
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::strangers::verdict::Did;
+
+    #[test]
+    fn names_are_unique_and_words() {
+        let names: Vec<_> = all().iter().map(Episode::name).collect();
+        let unique: BTreeSet<_> = names.iter().collect();
+        assert_eq!(unique.len(), names.len());
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-/".contains(c);
+        assert!(names.iter().all(|name| name.chars().all(word)), "{names:?}");
+    }
+
+    #[test]
+    fn a_dozen_services_have_a_healthy_control() {
+        let healthy = all().into_iter().filter(|episode| episode.fault == "healthy");
+        let services: BTreeSet<_> = healthy.map(|episode| episode.service.name).collect();
+        assert!(services.len() >= 12, "{services:?}");
+    }
+
+    #[test]
+    fn what_is_quick_has_every_kind() {
+        let quick = chosen(&[], true).unwrap();
+        assert!((20..=26).contains(&quick.len()), "{}", quick.len());
+        let ill = quick.iter().filter(|episode| episode.right == [Did::Restart]).count();
+        let healthy = quick.iter().filter(|episode| episode.fault == "healthy").count();
+        assert!(ill >= 3 && healthy >= 4, "{ill} ill, {healthy} healthy");
+        assert!(quick.iter().all(|episode| !episode.alone && episode.seconds <= 40));
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_list() {
+        let error = chosen(&["no-such".to_owned()], false).unwrap_err().to_string();
+        assert!(error.contains("no-such") && error.contains("nginx/healthy"), "{error}");
+        assert!(chosen(&["tomcat".to_owned()], true).is_err(), "it takes too long");
+    }
+}

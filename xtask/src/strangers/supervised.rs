@@ -1,0 +1,154 @@
+//! A foreign service in a cgroup of its own, started again whenever it ends, as by systemd with
+//! `Restart=always`: what it leaves in its cgroup ends with it.
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::stage::cgroup::Cgroup;
+
+/// From the end of one life to the start of the next.
+const RESTART_DELAY: Duration = Duration::from_millis(200);
+
+/// What supervisor and stage share.
+#[derive(Debug, Default)]
+struct Shared {
+    over: AtomicBool,
+    ends: AtomicU32,
+    pid: Mutex<Option<u32>>,
+}
+
+/// A supervised service; it, and all that it has started, is killed when dropped.
+#[derive(Debug)]
+pub(super) struct Supervised {
+    // Dropped last, by the order of the fields: it has to be empty then.
+    shared: Arc<Shared>,
+    supervisor: Option<JoinHandle<()>>,
+    pub(super) cgroup: Arc<Cgroup>,
+}
+
+impl Supervised {
+    /// Starts what the command says; what it prints is added to the log.
+    pub(super) fn start(cgroup: &str, what: Command, log: &Path) -> Result<Self> {
+        let cgroup = Arc::new(Cgroup::create(cgroup)?);
+        let shared = Arc::new(Shared::default());
+        let mut command = entering(&cgroup, &what);
+        let log = File::options().create(true).append(true).open(log)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // A Ctrl-C is for the stage, which clears all.
+        command.process_group(0);
+        let supervisor = thread::spawn({
+            let (cgroup, shared) = (Arc::clone(&cgroup), Arc::clone(&shared));
+            move || supervise(command, &cgroup, &shared)
+        });
+        Ok(Self { shared, supervisor: Some(supervisor), cgroup })
+    }
+
+    /// How often it has ended.
+    pub(super) fn ends(&self) -> u32 {
+        self.shared.ends.load(Ordering::Relaxed)
+    }
+
+    /// Signals its main process.
+    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = *self.shared.pid.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = pid.and_then(|pid| i32::try_from(pid).ok()).context("the service has ended")?;
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("{signal} to the service"))
+    }
+
+    /// Signals all of its processes.
+    pub(super) fn signal_all(&self, signal: Signal) {
+        signal_all(&self.cgroup, signal);
+    }
+}
+
+fn processes(cgroup: &Cgroup) -> BTreeSet<i32> {
+    let lists = cgroup.entrances().filter_map(|list| fs::read_to_string(list).ok());
+    lists
+        .flat_map(|list| list.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+fn signal_all(cgroup: &Cgroup, signal: Signal) {
+    for pid in processes(cgroup) {
+        // It may have ended just now.
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+/// Until nothing is left; what is started meanwhile is killed too.
+fn kill_all(cgroup: &Cgroup) {
+    for _ in 0..200 {
+        if processes(cgroup).is_empty() {
+            return;
+        }
+        signal_all(cgroup, Signal::SIGKILL);
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The command from within the cgroup; it ends with the thread that has started it.
+fn entering(cgroup: &Cgroup, what: &Command) -> Command {
+    let mut script = String::from("set -e; ");
+    for entrance in cgroup.entrances() {
+        script += &format!("echo $$ > '{}'; ", entrance.display());
+    }
+    script += "exec setpriv --pdeathsig KILL -- \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh"]).arg(what.get_program()).args(what.get_args());
+    for (name, value) in what.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    if let Some(folder) = what.get_current_dir() {
+        command.current_dir(folder);
+    }
+    command
+}
+
+fn supervise(mut command: Command, cgroup: &Cgroup, shared: &Shared) {
+    while !shared.over.load(Ordering::Relaxed) {
+        let Ok(mut child) = command.spawn() else { return };
+        *shared.pid.lock().unwrap_or_else(PoisonError::into_inner) = Some(child.id());
+        if shared.over.load(Ordering::Relaxed) {
+            // The stage was cleared between the two: nothing else ends this one.
+            let _ = child.kill();
+        }
+        let _ = child.wait();
+        *shared.pid.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        shared.ends.fetch_add(1, Ordering::Relaxed);
+        kill_all(cgroup);
+        thread::sleep(RESTART_DELAY);
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+        let pid = *self.shared.pid.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
+            // It may not have entered its cgroup yet.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        kill_all(&self.cgroup);
+        if let Some(supervisor) = self.supervisor.take() {
+            let _ = supervisor.join();
+        }
+    }
+}
