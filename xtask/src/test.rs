@@ -1,9 +1,10 @@
 //! `cargo xtask test`: everything that must hold before a change is merged, as one command.
 //!
 //! Nothing is skipped silently: what a machine cannot do fails, and the things that may stay
-//! undone (the privileged tests, Docker's engine and the other kernels where they were left out by
-//! request, the advisories where their database is out of reach, the overlays without kubectl) are named in the
-//! summary. Every step compiles with one profile, so that the large dependencies are built once.
+//! undone (the privileged tests, the strangers, Docker's engine and the other kernels where they
+//! were left out by request, the advisories where their database is out of reach, the overlays
+//! without kubectl) are named in the summary. Every step compiles with one profile, so that the
+//! large dependencies are built once.
 use std::{
     process::Command,
     time::{Duration, Instant},
@@ -11,7 +12,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build_ebpf, demo, docker, process, stage::Programs, vm, workspace::Workspace};
+use crate::{
+    build_ebpf, demo, docker, process, stage::Programs, strangers, vm, workspace::Workspace,
+};
 use suite::Tests;
 use summary::{Outcome, Report};
 
@@ -39,6 +42,8 @@ mod workflows;
 ///   manifests    everything below manifests/ against the schemas of Kubernetes 1.30 to the newest
 ///                known, strictly (kubernetes-validate, installed below target/ if missing)
 ///   demo         the scenes of `cargo xtask demo`: the whole story on the real kernel
+///   strangers    foreign services that are to be left alone, or to be restarted, as `cargo xtask
+///                strangers --quick` (the first time they are fetched below target/)
 ///   observability  the alerts' own tests, and every query of the dashboard against a real Prometheus
 ///                that scrapes a real agent
 ///   guides       the commands in README.md and docs/ that are tagged as runnable
@@ -51,13 +56,14 @@ mod workflows;
 ///
 /// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) and the demo load eBPF
 /// programs and make cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access
-/// to the cgroups; Docker's engine needs root. Without these rights they fail; --unprivileged leaves
-/// them out. The virtual machines need none; --no-vm leaves them out, --no-docker the engine, and
-/// --no-browser the browser.
+/// to the cgroups; Docker's engine and the strangers need root. Without these rights they fail;
+/// --unprivileged leaves them out. The virtual machines need none; --no-vm leaves them out,
+/// --no-docker the engine, --no-strangers the strangers, and --no-browser the browser.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Leave out what needs rights in the kernel: the test binaries `kernel` and `live`, the demo, Docker
+    /// Leave out what needs rights in the kernel: the test binaries `kernel` and `live`, the demo,
+    /// the strangers, Docker
     #[arg(long)]
     unprivileged: bool,
     /// Leave out the virtual machines with other kernels
@@ -66,6 +72,9 @@ pub(crate) struct Args {
     /// Leave out Docker's engine
     #[arg(long)]
     no_docker: bool,
+    /// Leave out the foreign services
+    #[arg(long)]
+    no_strangers: bool,
     /// Leave out the status page in a browser
     #[arg(long)]
     no_browser: bool,
@@ -99,6 +108,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     step("doc tests", &|| passed(doc_tests(workspace)));
     step("manifests", &|| manifests::run(workspace));
     step("demo", &|| scenes(workspace, tests));
+    step("strangers", &|| among_strangers(workspace, tests, !args.no_strangers));
     step("observability", &|| passed(observability::run(workspace, tests)));
     step("guides", &|| passed(guides::run(workspace)));
     step("browser", &|| in_a_browser(workspace, !args.no_browser));
@@ -134,6 +144,16 @@ fn scenes(workspace: &Workspace, tests: Tests) -> Result<Outcome> {
     } else {
         Ok(Outcome::Partly("not played: --unprivileged".to_owned()))
     }
+}
+
+fn among_strangers(workspace: &Workspace, tests: Tests, wanted: bool) -> Result<Outcome> {
+    if !wanted {
+        return Ok(Outcome::NotChecked("not played: --no-strangers".to_owned()));
+    }
+    if !tests.privileged {
+        return Ok(Outcome::NotChecked("not played: --unprivileged".to_owned()));
+    }
+    passed(strangers::run(workspace, &strangers::Args::quick()))
 }
 
 /// Agent and patient as the tests have built them.

@@ -3,6 +3,7 @@
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -58,6 +59,20 @@ pub(super) fn cut(port: u16, path: &str) -> Given {
         setsockopt(&stream, sockopt::Linger, &at_once).map_err(io::Error::from)
     };
     match cut() {
+        Ok(()) => Given::Cut,
+        Err(error) => given(Err(error)),
+    }
+}
+
+/// Sends half a request, holds the connection for as long as others have patience, and leaves.
+pub(super) fn dawdle(port: u16, path: &str) -> Given {
+    let hold = || -> io::Result<()> {
+        let mut stream = connect(port)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-Slow: ")?;
+        thread::sleep(PATIENCE);
+        Ok(())
+    };
+    match hold() {
         Ok(()) => Given::Cut,
         Err(error) => given(Err(error)),
     }

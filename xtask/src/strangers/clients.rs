@@ -35,6 +35,8 @@ pub(super) enum Habit {
     Scan,
     /// Every other connection is reset before the answer.
     CutOff,
+    /// Every other request is never finished.
+    Dawdle,
     /// Every other request is for this path.
     Also(&'static str),
 }
@@ -150,6 +152,7 @@ fn http(port: u16, paths: &[&'static str], n: u32, habit: Habit) -> Given {
     match habit {
         Habit::Scan if other => ask::get(port, of(&ABSENT)),
         Habit::CutOff if other => ask::cut(port, of(paths)),
+        Habit::Dawdle if other => ask::dawdle(port, of(paths)),
         Habit::Also(path) if other => ask::get(port, path),
         _ => ask::get(port, of(paths)),
     }

@@ -34,6 +34,8 @@ pub(super) struct Episode {
     pub(super) alone: bool,
     /// The service may end by itself.
     pub(super) ends: bool,
+    /// Its main process only keeps the port for another, and must not end.
+    pub(super) holds: bool,
 }
 
 /// The kernel's counters and `/health` had time enough to tell of a fault.
@@ -67,6 +69,7 @@ impl Episode {
             required: false,
             alone: false,
             ends: false,
+            holds: false,
         }
     }
 
@@ -131,6 +134,11 @@ impl Episode {
 
     pub(super) const fn alone(self) -> Self {
         Self { alone: true, ..self }
+    }
+
+    /// The main process must live, whatever is done to its children.
+    pub(super) const fn holds(self) -> Self {
+        Self { right: &[Did::Nothing, Did::Restart], holds: true, ..self }
     }
 
     pub(super) const fn ends(self) -> Self {

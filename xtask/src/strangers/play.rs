@@ -10,14 +10,15 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use super::{
+    account::{FELT, acts, happened, watched_as_unwatched, why},
     ask,
-    clients::{Clients, Load, Request},
+    clients::{Clients, Load},
     episode::Episode,
     kit::Kit,
     service::Place,
     step::{Ground, tell},
     supervised::Supervised,
-    truth::{Seen, share, summary},
+    truth::summary,
     upstream::Upstream,
     verdict::{Act, Did, Verdict, judge, strongest},
 };
@@ -34,13 +35,8 @@ use crate::{
 const UNWATCHED: Duration = Duration::from_secs(2);
 /// Watched and well, before the fault: some looks of the agent.
 const HEALTHY: Duration = Duration::from_secs(6);
-/// Until a fault is felt by all.
-const FELT: Duration = Duration::from_secs(3);
 /// From a restart to the end of the process: its grace of 10 s, and a kill.
 const ENDS: Duration = Duration::from_secs(16);
-/// A service without its clients' trust: fewer well answers than these, in percent, and it was not
-/// well before the fault.
-const WELL: f64 = 95.0;
 /// From an agent's start to its first look.
 const READY: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(50);
@@ -114,8 +110,7 @@ fn on_stage(
         tell(folder, always)?;
     }
     let command = episode.service.command(&place)?;
-    let cgroup = format!("paramedic-strangers-{}-{number}", std::process::id());
-    let service = Supervised::start(&cgroup, command, &folder.join("log"))?;
+    let service = Supervised::start(number, &command, &folder.join("log"))?;
     episode.service.wait_until_up(place.port, &service, cast.interrupt)?;
     let rpc = matches!(episode.service.load, Load::Rpc).then(|| place.rpc()).transpose()?;
     let clients = Clients::come(episode.service.load, place.port, rpc)?;
@@ -126,8 +121,8 @@ fn on_stage(
     let watched = boot_ns();
     let agent = cast.agent(episode, place.port, state.path())?;
     if !cast.is_ready(&agent)? {
-        let last = agent.lines().last().map(|line| line.message().to_owned());
-        played.why = format!("not watched: {}", last.unwrap_or_default());
+        let said = |line: &Line| format!("{} {}", line.message(), line.text("error"));
+        played.why = agent.lines().last().map(said).unwrap_or_default();
         played.verdict = Verdict::Unwatched;
         return Ok(());
     }
@@ -144,7 +139,8 @@ fn on_stage(
     played.act_after_s = act.map(|act| tenths(act.at.saturating_sub(fault) as f64 / 1e9));
     played.why = why(&agent.lines());
     let restarted = acts.iter().find(|act| act.did == Did::Restart);
-    let until = restarted.map_or(to, |act| act.at);
+    // What was being asked when it was restarted was broken off by that, not by the fault.
+    let until = restarted.map_or(to, |act| act.at - ask::PATIENCE.as_nanos() as u64);
     let requests = clients.requests();
     played.truth = summary(&requests, fault, until);
     ensure!(agent.is_ready(), "the agent itself no longer answers");
@@ -157,7 +153,9 @@ fn on_stage(
     let unexplained = ends.saturating_sub(ground.restarts + u32::from(restarted.is_some()));
     ensure!(episode.ends || unexplained == 0, "the service ended by itself");
     let has_ended = ends > ground.restarts;
-    played.verdict = match judge(episode.right, strongest(&early), strongest(&late), has_ended) {
+    let is_cured = has_ended || episode.holds;
+    played.verdict = match judge(episode.right, strongest(&early), strongest(&late), is_cured) {
+        _ if episode.holds && has_ended => Verdict::WrongRestart,
         Verdict::Right if disturbed => Verdict::Disturbed,
         verdict => verdict,
     };
@@ -239,7 +237,8 @@ impl Cast<'_> {
     }
 
     fn agent(&self, episode: &Episode, port: u16, state: &Path) -> Result<Agent> {
-        let mut command = Command::new(&self.programs.agent);
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(&self.programs.agent);
         command.args(["--log", "json", "watch", &format!("http://127.0.0.1:{port}")]);
         command.args(["--max-action", "restart", "--state-dir"]).arg(state);
         command.args(episode.arguments);
@@ -260,95 +259,6 @@ impl Cast<'_> {
     }
 }
 
-/// Whether clients were served worse since the agent watched, before any fault.
-///
-/// # Errors
-/// If they were not served before either: then there is nothing to compare with.
-fn watched_as_unwatched(
-    requests: &[Request],
-    unwatched: u64,
-    watched: u64,
-    fault: u64,
-) -> Result<bool> {
-    // A request that began just before the fault may have felt it.
-    let margin = Duration::from_millis(300).as_nanos() as u64;
-    let before = share(Seen::Well, requests, unwatched, watched);
-    let under_watch = share(Seen::Well, requests, watched, fault.saturating_sub(margin));
-    let of = || summary(requests, unwatched, watched);
-    ensure!(before.is_none_or(|share| share >= WELL), "not well before all: {}", of());
-    Ok(under_watch.is_some_and(|share| share < WELL))
-}
-
-/// # Errors
-/// If clients were not given what the fault is to give them.
-fn happened(episode: &Episode, requests: &[Request], fault: u64, until: u64) -> Result<()> {
-    let Some(truth) = episode.truth else { return Ok(()) };
-    let felt = fault + FELT.as_nanos() as u64;
-    // An agent that was faster left no time to see it; then the first moments have to do.
-    let holds = truth.holds(requests, felt, until);
-    ensure!(holds.unwrap_or(true), "the fault did not happen: expected {truth}");
-    Ok(())
-}
-
-/// The remedies that the agent has begun.
-fn acts(lines: &[Line]) -> Vec<Act> {
-    let healing = lines.iter().filter(|line| line.message() == "healing");
-    healing
-        .map(|line| Act {
-            at: line.number("boot_ns").unwrap_or_default() as u64,
-            did: if line.text("rung") == "soft" { Did::Soft } else { Did::Restart },
-        })
-        .collect()
-}
-
-/// The agent's last word: why it acted, else the last gate, else what it left alone.
-fn why(lines: &[Line]) -> String {
-    let last = |message: &str| lines.iter().rfind(|line| line.message() == message);
-    if let Some(line) = last("healing") {
-        return format!("{}: {}", line.text("rung"), line.text("reasons"));
-    }
-    if let Some(line) = last("not healed") {
-        return format!("{}: {}", line.text("gate"), line.text("reason"));
-    }
-    last("left alone").map(|line| line.text("reason").to_owned()).unwrap_or_default()
-}
-
 fn tenths(seconds: f64) -> f64 {
     (seconds * 10.0).round() / 10.0
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::strangers::ask::Given;
-
-    #[test]
-    fn the_last_word_is_of_the_strongest_sort() {
-        let left = Line(json!({"message": "left alone", "reason": "5xx"}));
-        let gate = Line(json!({"message": "not healed", "gate": "evidence", "reason": "wait"}));
-        let act = Line(json!({"message": "healing", "rung": "restart", "reasons": "a=1",
-                              "boot_ns": 7}));
-        assert_eq!(why(&[]), "");
-        assert_eq!(why(std::slice::from_ref(&left)), "5xx");
-        assert_eq!(why(&[gate.clone(), left.clone()]), "evidence: wait");
-        assert_eq!(why(&[act.clone(), gate, left]), "restart: a=1");
-        let acts = acts(&[act]);
-        assert!(matches!(acts[..], [Act { at: 7, did: Did::Restart }]), "{acts:?}");
-    }
-
-    #[test]
-    fn clients_that_are_served_worse_under_watch_are_disturbed() {
-        let all = |given: fn(u64) -> Given| {
-            (0..40).map(|n| Request { at: n * 1_000_000_000, given: given(n) }).collect::<Vec<_>>()
-        };
-        let second = 1_000_000_000;
-        let judged =
-            |requests: &[Request]| watched_as_unwatched(requests, 0, 20 * second, 40 * second);
-        assert!(!judged(&all(|_| Given::Status(200))).unwrap());
-        let since = all(|n| if n < 20 { Given::Status(200) } else { Given::Silence });
-        assert!(judged(&since).unwrap());
-        assert!(judged(&all(|_| Given::Silence)).is_err());
-    }
 }

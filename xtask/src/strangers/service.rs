@@ -1,4 +1,4 @@
-//! The foreign services: how each is started, and what its clients ask for.
+//! A foreign service in its place: its files, its start, and its first answer.
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
@@ -17,7 +17,7 @@ pub(super) struct Service {
     pub(super) name: &'static str,
     pub(super) parts: &'static [Part],
     pub(super) load: Load,
-    command: fn(&Place<'_>) -> Result<Command>,
+    pub(super) command: fn(&Place<'_>) -> Result<Command>,
 }
 
 /// Where one is started.
@@ -44,205 +44,29 @@ macro_rules! files {
 /// What is written for each service, with these words replaced: `PORT`, `UPSTREAM` and `FOLDER`.
 const CONFIGURATIONS: [(&str, &str); 4] =
     files!["nginx.conf", "haproxy.cfg", "Caddyfile", "server.xml"];
-const SOURCES: [(&str, &str); 8] = files![
+const SOURCES: [(&str, &str); 9] = files![
     "fault.py",
     "shop.py",
     "actuator.py",
     "patroni.py",
     "single.py",
+    "holder.py",
     "rpc.py",
     "shop.js",
     "shop.php",
 ];
 const TOMCATS: [(&str, &str); 3] = files!["index.jsp", "health.jsp", "web.xml"];
 
-const FRONT: Load = Load::Http(&["/"]);
-/// One in ten is for another page.
-const REPORTS: Load = Load::Http(&["/", "/", "/", "/", "/", "/", "/", "/", "/", "/reports"]);
-
-const fn python(
-    name: &'static str,
-    load: Load,
-    command: fn(&Place<'_>) -> Result<Command>,
-) -> Service {
-    Service { name, parts: &[Part::Python], load, command }
-}
-
-/// Flask behind gunicorn with threads, `/health` and `/heal` like the original demo's.
-pub(super) static GUNICORN: Service = python("gunicorn", FRONT, |place| {
-    let mut command = gunicorn(place)?;
-    command.args(["--workers", "2", "shop:app"]).env("HEAL", "yes");
-    Ok(command)
-});
-/// The same whose workers each have a listening socket of their own.
-pub(super) static REUSEPORT: Service = python("gunicorn-reuseport", FRONT, |place| {
-    let mut command = gunicorn(place)?;
-    command.args(["--workers", "2", "--reuse-port", "shop:app"]);
-    Ok(command)
-});
-/// Flask's own server, with `/health`.
-pub(super) static FLASK: Service = python("flask", FRONT, flask);
-/// The same, one in ten of whose requests are for `/reports`.
-pub(super) static FLASK_REPORTS: Service = python("flask", REPORTS, flask);
-pub(super) static FLASK_BARE_REPORTS: Service = python("flask-bare", REPORTS, bare);
-/// The same, which asks another service for prices.
-pub(super) static FLASK_PRICES: Service = python("flask", Load::Http(&["/prices"]), flask);
-/// The same, whose clients stay away.
-pub(super) static FLASK_IDLE: Service = python("flask", Load::Idle, flask);
-/// The same with `/heal`.
-pub(super) static FLASK_HEAL: Service = python("flask-heal", FRONT, |place| {
-    let mut command = flask(place)?;
-    command.env("HEAL", "yes");
-    Ok(command)
-});
-/// Flask's own server without `/health`.
-pub(super) static FLASK_BARE: Service = python("flask-bare", FRONT, bare);
-pub(super) static FLASK_BARE_PRICES: Service = python("flask-bare", Load::Http(&["/prices"]), bare);
-/// Granian, in Rust, in front of the same shop.
-pub(super) static GRANIAN: Service = python("granian", FRONT, |place| {
-    let mut command = place.python("granian")?;
-    command.args(["--interface", "wsgi", "--workers", "2", "--host", "127.0.0.1", "--port"]);
-    command.args([&place.port.to_string(), "shop:app"]);
-    Ok(command)
-});
-/// Starlette behind uvicorn, with a report like Spring Boot's.
-pub(super) static UVICORN: Service = python("uvicorn", FRONT, uvicorn);
-pub(super) static UVICORN_IDLE: Service = python("uvicorn", Load::Idle, uvicorn);
-pub(super) static PATRONI: Service =
-    python("patroni", Load::Http(&["/health", "/cluster"]), |place| place.script("patroni.py"));
-/// One connection at a time.
-pub(super) static SINGLE: Service = python("single", FRONT, |place| place.script("single.py"));
-pub(super) static GRPC: Service = python("grpc", Load::Rpc, |place| place.script("rpc.py"));
-
-pub(super) static EXPRESS: Service = Service {
-    name: "express",
-    parts: &[Part::Express],
-    load: FRONT,
-    command: |place| {
-        let mut command = place.kit.command(Part::Express)?;
-        command.arg("shop.js").arg(place.port.to_string());
-        command.env("NODE_PATH", place.kit.root(Part::Express)?.join("node_modules"));
-        Ok(command)
-    },
-};
-
-const fn nginx(load: Load) -> Service {
-    Service {
-        name: "nginx",
-        parts: &[Part::Nginx],
-        load,
-        command: |place| {
-            let mut command = place.kit.command(Part::Nginx)?;
-            command.args(["-e", "stderr", "-p"]).arg(place.folder);
-            command.arg("-c").arg(place.folder.join("nginx.conf"));
-            Ok(command)
-        },
-    }
-}
-
-/// nginx with files.
-pub(super) static NGINX: Service = nginx(FRONT);
-/// nginx as a proxy.
-pub(super) static NGINX_PROXY: Service = nginx(Load::Http(&["/api"]));
-pub(super) static HAPROXY: Service = Service {
-    name: "haproxy",
-    parts: &[Part::Haproxy],
-    load: FRONT,
-    command: |place| {
-        let mut command = place.kit.command(Part::Haproxy)?;
-        command.args(["-W", "-f"]).arg(place.folder.join("haproxy.cfg"));
-        Ok(command)
-    },
-};
-const fn caddy(load: Load) -> Service {
-    Service {
-        name: "caddy",
-        parts: &[Part::Caddy],
-        load,
-        command: |place| {
-            let mut command = place.kit.command(Part::Caddy)?;
-            command.args(["run", "--adapter", "caddyfile", "--config", "Caddyfile"]);
-            command.env("HOME", place.folder);
-            Ok(command)
-        },
-    }
-}
-
-/// A server in Go, with files.
-pub(super) static CADDY: Service = caddy(FRONT);
-/// The same as a proxy.
-pub(super) static CADDY_PROXY: Service = caddy(Load::Http(&["/api"]));
-/// PHP's own server.
-pub(super) static PHP: Service = Service {
-    name: "php",
-    parts: &[Part::Php],
-    load: FRONT,
-    command: |place| {
-        let mut command = place.kit.command(Part::Php)?;
-        command.args(["-n", "-S", &format!("127.0.0.1:{}", place.port), "shop.php"]);
-        Ok(command)
-    },
-};
-pub(super) static REDIS: Service = Service {
-    name: "redis",
-    parts: &[Part::Redis],
-    load: Load::Redis,
-    command: |place| {
-        let mut command = place.kit.command(Part::Redis)?;
-        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &place.port.to_string()]);
-        Ok(command)
-    },
-};
-pub(super) static TOMCAT: Service = Service {
-    name: "tomcat",
-    parts: &[Part::Java, Part::Tomcat],
-    load: FRONT,
-    command: |place| {
-        let home = place.kit.root(Part::Tomcat)?.join("usr/share/tomcat10");
-        let bin = home.join("bin");
-        let mut command = place.kit.command(Part::Java)?;
-        command.env_remove("LD_LIBRARY_PATH");
-        command.args(["-Xmx128m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp"]);
-        command.arg(format!("{0}/bootstrap.jar:{0}/tomcat-juli.jar", bin.display()));
-        command.arg(format!("-Dcatalina.home={}", home.display()));
-        command.arg(format!("-Dcatalina.base={}", place.folder.display()));
-        command.args(["org.apache.catalina.startup.Bootstrap", "start"]);
-        Ok(command)
-    },
-};
-
-fn flask(place: &Place<'_>) -> Result<Command> {
-    place.script("shop.py")
-}
-
-fn bare(place: &Place<'_>) -> Result<Command> {
-    let mut command = flask(place)?;
-    command.env("HEALTH", "none");
-    Ok(command)
-}
-
-fn uvicorn(place: &Place<'_>) -> Result<Command> {
-    let mut command = place.python("uvicorn")?;
-    command.args(["--host", "127.0.0.1", "--log-level", "warning", "--port"]);
-    command.args([&place.port.to_string(), "actuator:app"]);
-    Ok(command)
-}
-
-fn gunicorn(place: &Place<'_>) -> Result<Command> {
-    let mut command = place.python("gunicorn")?;
-    command.args(["--threads", "4", "--no-control-socket", "--bind"]);
-    command.arg(format!("127.0.0.1:{}", place.port));
-    Ok(command)
-}
-
 impl Place<'_> {
-    fn python(&self, module: &str) -> Result<Command> {
+    /// A module of Python's that is a program.
+    pub(super) fn python(&self, module: &str) -> Result<Command> {
         let mut command = self.kit.command(Part::Python)?;
         command.args(["-m", module]).env("PYTHONDONTWRITEBYTECODE", "1");
         Ok(command)
     }
 
-    fn script(&self, script: &str) -> Result<Command> {
+    /// A script of ours, with the port.
+    pub(super) fn script(&self, script: &str) -> Result<Command> {
         let mut command = self.kit.command(Part::Python)?;
         command.args([script, &self.port.to_string()]);
         Ok(command)
@@ -250,7 +74,9 @@ impl Place<'_> {
 
     /// The client of the gRPC service.
     pub(super) fn rpc(&self) -> Result<Command> {
-        let mut command = self.kit.command(Part::Python)?;
+        let python = self.kit.command(Part::Python)?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(python.get_program());
         command.args(["rpc.py", "call", &self.port.to_string()]);
         command.current_dir(self.folder).env("STRANGER", self.folder);
         Ok(command)

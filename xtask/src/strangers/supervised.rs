@@ -14,13 +14,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-use crate::stage::cgroup::Cgroup;
+use crate::stage::cgroup::{Cgroup, hierarchies};
 
 /// From the end of one life to the start of the next.
 const RESTART_DELAY: Duration = Duration::from_millis(200);
@@ -42,12 +42,40 @@ pub(super) struct Supervised {
     pub(super) cgroup: Arc<Cgroup>,
 }
 
+/// What the cgroups of all episodes begin with; the id of their stage's process comes next.
+const PREFIX: &str = "paramedic-strangers-";
+
+/// Clears what a stage that was killed has left: services without their supervisor.
+pub(super) fn sweep() -> Result<()> {
+    for hierarchy in hierarchies()? {
+        let Ok(folders) = fs::read_dir(&hierarchy.at) else { continue };
+        for folder in folders.map_while(Result::ok) {
+            let name = folder.file_name();
+            let Some(stage) = name.to_str().and_then(stage_of) else { continue };
+            if Path::new(&format!("/proc/{stage}")).exists() {
+                continue;
+            }
+            let path = folder.path();
+            let is_empty = kill_until_empty(&|| in_list(&path.join("cgroup.procs")));
+            ensure!(is_empty, "{} cannot be cleared: look at its processes", path.display());
+            let _ = fs::remove_dir(&path);
+        }
+    }
+    Ok(())
+}
+
+/// The process that has made a cgroup of this name, if it is one of ours.
+fn stage_of(cgroup: &str) -> Option<u32> {
+    cgroup.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+}
+
 impl Supervised {
     /// Starts what the command says; what it prints is added to the log.
-    pub(super) fn start(cgroup: &str, what: Command, log: &Path) -> Result<Self> {
-        let cgroup = Arc::new(Cgroup::create(cgroup)?);
+    pub(super) fn start(number: usize, what: &Command, log: &Path) -> Result<Self> {
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
+        let cgroup = Arc::new(Cgroup::create(&name)?);
         let shared = Arc::new(Shared::default());
-        let mut command = entering(&cgroup, &what);
+        let mut command = entering(&cgroup, what);
         let log = File::options().create(true).append(true).open(log)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // A Ctrl-C is for the stage, which clears all.
@@ -73,33 +101,38 @@ impl Supervised {
 
     /// Signals all of its processes.
     pub(super) fn signal_all(&self, signal: Signal) {
-        signal_all(&self.cgroup, signal);
+        signal_all(processes(&self.cgroup), signal);
     }
 }
 
-fn processes(cgroup: &Cgroup) -> BTreeSet<i32> {
-    let lists = cgroup.entrances().filter_map(|list| fs::read_to_string(list).ok());
-    lists
-        .flat_map(|list| list.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
+fn in_list(list: &Path) -> BTreeSet<i32> {
+    let list = fs::read_to_string(list).unwrap_or_default();
+    list.lines().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-fn signal_all(cgroup: &Cgroup, signal: Signal) {
-    for pid in processes(cgroup) {
+fn processes(cgroup: &Cgroup) -> BTreeSet<i32> {
+    cgroup.entrances().flat_map(|list| in_list(&list)).collect()
+}
+
+fn signal_all(processes: BTreeSet<i32>, signal: Signal) {
+    for pid in processes {
         // It may have ended just now.
         let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 
-/// Until nothing is left; what is started meanwhile is killed too.
-fn kill_all(cgroup: &Cgroup) {
+/// Kills until nothing is left; what is started meanwhile is killed too. Whether that came to an
+/// end.
+fn kill_until_empty(processes: &dyn Fn() -> BTreeSet<i32>) -> bool {
     for _ in 0..200 {
-        if processes(cgroup).is_empty() {
-            return;
+        let left = processes();
+        if left.is_empty() {
+            return true;
         }
-        signal_all(cgroup, Signal::SIGKILL);
+        signal_all(left, Signal::SIGKILL);
         thread::sleep(Duration::from_millis(10));
     }
+    false
 }
 
 /// The command from within the cgroup; it ends with the thread that has started it.
@@ -133,7 +166,7 @@ fn supervise(mut command: Command, cgroup: &Cgroup, shared: &Shared) {
         let _ = child.wait();
         *shared.pid.lock().unwrap_or_else(PoisonError::into_inner) = None;
         shared.ends.fetch_add(1, Ordering::Relaxed);
-        kill_all(cgroup);
+        kill_until_empty(&|| processes(cgroup));
         thread::sleep(RESTART_DELAY);
     }
 }
@@ -146,9 +179,21 @@ impl Drop for Supervised {
             // It may not have entered its cgroup yet.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        kill_all(&self.cgroup);
+        kill_until_empty(&|| processes(&self.cgroup));
         if let Some(supervisor) = self.supervisor.take() {
             let _ = supervisor.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_cgroups_of_this_stage_are_swept() {
+        assert_eq!(stage_of("paramedic-strangers-123-4"), Some(123));
+        assert_eq!(stage_of("paramedic-strangers-x-4"), None);
+        assert_eq!(stage_of("paramedic-grade-123-4"), None);
     }
 }

@@ -71,14 +71,13 @@ pub(super) fn judge(right: &[Did], before: Did, since: Did, has_ended: bool) -> 
     let restart_is_right = right.contains(&Did::Restart);
     match (before, since) {
         (Did::Restart, _) => Verdict::WrongRestart,
-        (Did::Soft, _) => Verdict::NeedlessSoft,
         (Did::Nothing, Did::Restart) if !restart_is_right => Verdict::WrongRestart,
         // Signalled, and yet the same process is there.
         (Did::Nothing, Did::Restart) if !has_ended => Verdict::Missed,
         (Did::Nothing, Did::Restart) => Verdict::Right,
         (Did::Nothing, did) if right.contains(&did) => Verdict::Right,
         (Did::Nothing, _) if restart_is_right => Verdict::Missed,
-        (Did::Nothing, Did::Soft) => Verdict::NeedlessSoft,
+        (Did::Soft, _) | (Did::Nothing, Did::Soft) => Verdict::NeedlessSoft,
         (Did::Nothing, Did::Nothing) => Verdict::Missed,
     }
 }

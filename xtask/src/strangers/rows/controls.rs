@@ -1,10 +1,11 @@
 //! Healthy services under ordinary traffic: nothing of any kind is to be done to them.
-use crate::strangers::{episode::Episode, service::*};
+use crate::strangers::{episode::Episode, known::*};
 
 pub(super) const ROWS: &[Episode] = &[
     Episode::healthy(&GUNICORN).quick(),
     Episode::healthy(&REUSEPORT),
     Episode::healthy(&FLASK_BARE),
+    Episode::healthy(&HOLDER),
     Episode::healthy(&GRANIAN),
     Episode::healthy(&EXPRESS).quick(),
     Episode::healthy(&NGINX),

@@ -1,7 +1,7 @@
 //! Health reports that cannot be read, that are no by design, or that count since long ago; the
 //! clients are served all the while.
 use crate::strangers::{
-    clients::Habit, episode::Episode, service::*, step::Step::Clients, step::Step::Tell,
+    clients::Habit, episode::Episode, known::*, step::Step::Clients, step::Step::Tell,
 };
 
 macro_rules! variant {

@@ -3,7 +3,7 @@ use nix::sys::signal::Signal::SIGSTOP;
 
 use crate::strangers::{
     episode::Episode,
-    service::*,
+    known::*,
     step::Step::{Signal, Tell},
     truth::Seen::{Status, Unanswered},
 };
@@ -48,6 +48,8 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::restart(&FLASK, "descriptors-leak", &[(0, Tell("data=leak once"))])
         .sees(Status(500), 20.0)
         .required(),
+    // The process that holds the port has other children: it must live.
+    Episode::restart(&HOLDER, "deadlock", &[(0, Tell(DEADLOCK))]).sees(Unanswered, 80.0).holds(),
     // Missed until now: kind D and E, and workers that each have a socket.
     Episode::restart(&REUSEPORT, "deadlock", &[(0, Tell(DEADLOCK))])
         .sees(Unanswered, 80.0)

@@ -2,9 +2,9 @@
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 
 use crate::strangers::{
-    clients::Habit::{Also, CutOff, Scan},
+    clients::Habit::{Also, CutOff, Dawdle, Scan},
     episode::Episode,
-    service::*,
+    known::*,
     step::Step::{self, Clients, Memory, Neighbours, Quota, Reload, Restart, Signal, Tell},
     truth::Seen::{Cut, Status, Well},
 };
@@ -28,6 +28,8 @@ pub(super) const ROWS: &[Episode] = &[
         .sees(Cut, 30.0)
         .required()
         .quick(),
+    Episode::nothing(&NGINX, "slow-clients", &[(0, Clients(Dawdle))]).sees(Cut, 15.0),
+    Episode::nothing(&EXPRESS, "slow-clients", &[(0, Clients(Dawdle))]).sees(Cut, 15.0),
     Episode::nothing(&FLASK, "log-flood", &[(0, Tell("data=flood"))]).served().required(),
     Episode::nothing(&GUNICORN, "cpu-quota", &[(0, Quota(20))]).sees(Well, 60.0).required(),
     Episode::nothing(&GUNICORN, "noisy-neighbours", &[(0, Neighbours)])

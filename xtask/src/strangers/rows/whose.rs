@@ -1,7 +1,7 @@
 //! Whose 5xx? Those of others, those that are meant, and those that a restart does not cure.
 use crate::strangers::{
     episode::Episode,
-    service::*,
+    known::*,
     step::Step::{DiskFull, Reload, Restart, Tell, Upstream, Write},
     truth::Seen::{Status, Unanswered, Well},
     upstream::Behaviour::{Answers, Hangs, Refuses},

@@ -1,0 +1,111 @@
+//! What an episode's clients and its agent tell of it. Pure.
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{
+    clients::Request,
+    episode::Episode,
+    truth::{Seen, share, summary},
+    verdict::{Act, Did},
+};
+use crate::stage::agent::Line;
+
+/// Until a fault is felt by all.
+pub(super) const FELT: Duration = Duration::from_secs(3);
+/// A service with fewer well answers than these, in percent, was not well before the fault.
+const WELL: f64 = 95.0;
+
+/// Whether clients were served worse since the agent watched, before any fault.
+///
+/// # Errors
+/// If they were not served before either: then there is nothing to compare with.
+pub(super) fn watched_as_unwatched(
+    requests: &[Request],
+    unwatched: u64,
+    watched: u64,
+    fault: u64,
+) -> Result<bool> {
+    // A request that began just before the fault may have felt it.
+    let margin = Duration::from_millis(300).as_nanos() as u64;
+    let before = share(Seen::Well, requests, unwatched, watched);
+    let under_watch = share(Seen::Well, requests, watched, fault.saturating_sub(margin));
+    let of = || summary(requests, unwatched, watched);
+    ensure!(before.is_none_or(|share| share >= WELL), "not well before all: {}", of());
+    Ok(under_watch.is_some_and(|share| share < WELL))
+}
+
+/// # Errors
+/// If clients were not given what the fault is to give them.
+pub(super) fn happened(
+    episode: &Episode,
+    requests: &[Request],
+    fault: u64,
+    until: u64,
+) -> Result<()> {
+    let Some(truth) = episode.truth else { return Ok(()) };
+    let felt = fault + FELT.as_nanos() as u64;
+    // An agent that was faster left no time to see it; then the first moments have to do.
+    let holds = truth.holds(requests, felt, until);
+    ensure!(holds.unwrap_or(true), "the fault did not happen: expected {truth}");
+    Ok(())
+}
+
+/// The remedies that the agent has begun.
+pub(super) fn acts(lines: &[Line]) -> Vec<Act> {
+    let healing = lines.iter().filter(|line| line.message() == "healing");
+    healing
+        .map(|line| Act {
+            at: line.number("boot_ns").unwrap_or_default() as u64,
+            did: if line.text("rung") == "soft" { Did::Soft } else { Did::Restart },
+        })
+        .collect()
+}
+
+/// The agent's last word: why it acted, else the last gate, else what it left alone.
+pub(super) fn why(lines: &[Line]) -> String {
+    let last = |message: &str| lines.iter().rfind(|line| line.message() == message);
+    if let Some(line) = last("healing") {
+        return format!("{}: {}", line.text("rung"), line.text("reasons"));
+    }
+    if let Some(line) = last("not healed") {
+        return format!("{}: {}", line.text("gate"), line.text("reason"));
+    }
+    last("left alone").map(|line| line.text("reason").to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::strangers::ask::Given;
+
+    #[test]
+    fn the_last_word_is_of_the_strongest_sort() {
+        let left = Line(json!({"message": "left alone", "reason": "5xx"}));
+        let gate = Line(json!({"message": "not healed", "gate": "evidence", "reason": "wait"}));
+        let act = Line(json!({"message": "healing", "rung": "restart", "reasons": "a=1",
+                              "boot_ns": 7}));
+        assert_eq!(why(&[]), "");
+        assert_eq!(why(std::slice::from_ref(&left)), "5xx");
+        assert_eq!(why(&[gate.clone(), left.clone()]), "evidence: wait");
+        assert_eq!(why(&[act.clone(), gate, left]), "restart: a=1");
+        let acts = acts(&[act]);
+        assert!(matches!(acts[..], [Act { at: 7, did: Did::Restart }]), "{acts:?}");
+    }
+
+    #[test]
+    fn clients_that_are_served_worse_under_watch_are_disturbed() {
+        let all = |given: fn(u64) -> Given| {
+            (0..40).map(|n| Request { at: n * 1_000_000_000, given: given(n) }).collect::<Vec<_>>()
+        };
+        let second = 1_000_000_000;
+        let judged =
+            |requests: &[Request]| watched_as_unwatched(requests, 0, 20 * second, 40 * second);
+        assert!(!judged(&all(|_| Given::Status(200))).unwrap());
+        let since = all(|n| if n < 20 { Given::Status(200) } else { Given::Silence });
+        assert!(judged(&since).unwrap());
+        assert!(judged(&all(|_| Given::Silence)).is_err());
+    }
+}
