@@ -63,6 +63,12 @@ pub(super) static GRANIAN: Service = python("granian", FRONT, |place| {
 /// Starlette behind uvicorn, with a report like Spring Boot's.
 pub(super) static UVICORN: Service = python("uvicorn", FRONT, uvicorn);
 pub(super) static UVICORN_IDLE: Service = python("uvicorn", Load::Idle, uvicorn);
+/// The same, whose report is where Spring Boot has it.
+pub(super) static ACTUATOR: Service = python("actuator", FRONT, |place| {
+    let mut command = uvicorn(place)?;
+    command.env("HEALTH_PATH", "/actuator/health");
+    Ok(command)
+});
 pub(super) static PATRONI: Service =
     python("patroni", Load::Http(&["/health", "/cluster"]), |place| place.script("patroni.py"));
 /// One connection at a time.

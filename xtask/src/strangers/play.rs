@@ -143,7 +143,7 @@ fn on_stage(
     let until = restarted.map_or(to, |act| act.at - ask::PATIENCE.as_nanos() as u64);
     let requests = clients.requests();
     played.truth = summary(&requests, fault, until);
-    ensure!(agent.is_ready(), "the agent itself no longer answers");
+    agent.metric("up").context("the agent itself no longer answers")?;
     match happened(episode, &requests, fault, until) {
         // Nothing but the agent has come to it.
         Err(_) if episode.steps.is_empty() => disturbed = true,

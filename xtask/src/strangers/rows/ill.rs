@@ -50,10 +50,20 @@ pub(super) const ROWS: &[Episode] = &[
         .required(),
     // The process that holds the port has other children: it must live.
     Episode::restart(&HOLDER, "deadlock", &[(0, Tell(DEADLOCK))]).sees(Unanswered, 80.0).holds(),
-    // Missed until now: kind D and E, and workers that each have a socket.
+    // Missed until now: an answer that cannot be read and then none at all; a report elsewhere;
+    // kind D and E, and workers that each have a socket.
     Episode::restart(&REUSEPORT, "deadlock", &[(0, Tell(DEADLOCK))])
         .sees(Unanswered, 80.0)
         .no_health(),
+    Episode::restart(&ACTUATOR, "event-loop-blocked", &[(0, Tell(BLOCKED))]).sees(Unanswered, 90.0),
+    Episode::restart(
+        &FLASK,
+        "deadlock-with-text-health",
+        &[(0, Tell("health=200-text app=deadlock once"))],
+    )
+    .always("health=200-text")
+    .sees(Unanswered, 80.0)
+    .no_health(),
     Episode::restart(&FLASK_BARE, "deadlock", &[(0, Tell(DEADLOCK))]).sees(Unanswered, 80.0),
     Episode::restart(&NGINX, "stopped", &[(0, Signal(SIGSTOP))]).sees(Unanswered, 90.0),
     Episode::restart(&REDIS, "stopped", &[(0, Signal(SIGSTOP))]).sees(Unanswered, 90.0),

@@ -27,8 +27,7 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(&FLASK_PRICES, "upstream-hangs", &[(0, Upstream(Hangs))])
         .sees(Status(504), 90.0),
     Episode::nothing(&FLASK_BARE_PRICES, "upstream-refuses", &[(0, Upstream(Refuses))])
-        .sees(Status(502), 90.0)
-        .quick(),
+        .sees(Status(502), 90.0),
     Episode::nothing(&HAPROXY, "backend-fails", &[(0, Upstream(Answers(500, 0)))])
         .sees(Status(500), 90.0),
     Episode::nothing(&HAPROXY, "backend-answers-503", &[(0, Upstream(Answers(503, 0)))])
@@ -73,8 +72,12 @@ pub(super) const ROWS: &[Episode] = &[
     )
     .sees(Status(500), 80.0)
     .or_soft(),
-    Episode::nothing(&PHP, "wrong-configuration-deployed", &[(0, Tell("data=broken"))])
-        .sees(Status(500), 90.0),
+    Episode::nothing(
+        &PHP,
+        "wrong-configuration-deployed",
+        &[(0, Tell("data=broken")), (0, Restart)],
+    )
+    .sees(Status(500), 80.0),
     Episode::nothing(&FLASK_HEAL, "disk-full", &[(0, DiskFull)]).sees(Status(500), 90.0).or_soft(),
     Episode::nothing(&FLASK, "disk-full", &[(0, DiskFull)]).sees(Status(500), 90.0),
     Episode::nothing(&FLASK_BARE, "disk-full", &[(0, DiskFull)]).sees(Status(500), 90.0).quick(),
@@ -93,6 +96,7 @@ pub(super) const ROWS: &[Episode] = &[
         .sees(Well, 97.0)
         .health(503)
         .quick(),
+    Episode::nothing(&ACTUATOR, "database-down", &[(0, Tell("db=down"))]).served(),
     Episode::nothing(&FLASK, "pauses-under-load", PAUSE).sees(Unanswered, 5.0).lasting(20),
 ];
 

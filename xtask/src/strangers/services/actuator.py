@@ -1,4 +1,5 @@
 """An ASGI app with a health report like Spring Boot's: the app is up, and says which part is not."""
+import os
 import time
 
 from starlette.applications import Starlette
@@ -33,4 +34,4 @@ async def health(request):
     return JSONResponse(body, 200 if database == "UP" else 503)
 
 
-app = Starlette(routes=[Route("/", front), Route("/health", health)])
+app = Starlette(routes=[Route("/", front), Route(os.environ.get("HEALTH_PATH", "/health"), health)])
