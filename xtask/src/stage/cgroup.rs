@@ -120,6 +120,16 @@ impl Cgroup {
         bail!("no CPU controller: this kernel cannot throttle")
     }
 
+    /// How many periods its CPU limit has cut short.
+    pub(crate) fn throttled(&self) -> u64 {
+        let stat = |directory: &PathBuf| fs::read_to_string(directory.join("cpu.stat")).ok();
+        let periods = |stat: String| {
+            let count = stat.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+            count.and_then(|count| count.parse::<u64>().ok())
+        };
+        self.directories.iter().filter_map(stat).filter_map(periods).max().unwrap_or_default()
+    }
+
     /// Limits memory, and permits no swap instead.
     pub(crate) fn limit_memory(&self, bytes: u64) -> Result<()> {
         let limit = |name: &str| {

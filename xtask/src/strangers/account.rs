@@ -45,9 +45,12 @@ pub(super) fn happened(
 ) -> Result<()> {
     let Some(truth) = episode.truth else { return Ok(()) };
     let felt = fault + FELT.as_nanos() as u64;
-    // An agent that was faster left no time to see it; then the first moments have to do.
-    let holds = truth.holds(requests, felt, until);
-    ensure!(holds.unwrap_or(true), "the fault did not happen: expected {truth}");
+    let holds = truth.holds(requests, felt, until).unwrap_or_else(|| {
+        // An agent that was faster left no time for more than a few; then one has to do.
+        let mut few = requests.iter().filter(|request| request.at >= fault).peekable();
+        few.peek().is_none() || few.any(|request| truth.seen.is(request.given))
+    });
+    ensure!(holds, "the fault did not happen: expected {truth}");
     Ok(())
 }
 

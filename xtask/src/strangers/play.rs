@@ -11,14 +11,14 @@ use serde::Serialize;
 
 use super::{
     account::{FELT, acts, happened, watched_as_unwatched, why},
-    ask,
+    ask::{self, Given},
     clients::{Clients, Load},
     episode::Episode,
     kit::Kit,
     service::Place,
-    step::{Ground, tell},
+    step::{Ground, Step, tell},
     supervised::Supervised,
-    truth::summary,
+    truth::{Seen, summary},
     upstream::Upstream,
     verdict::{Act, Did, Verdict, judge, strongest},
 };
@@ -37,6 +37,10 @@ const UNWATCHED: Duration = Duration::from_secs(2);
 const HEALTHY: Duration = Duration::from_secs(6);
 /// From a restart to the end of the process: its grace of 10 s, and a kill.
 const ENDS: Duration = Duration::from_secs(16);
+/// An agent may act this soon after a fault.
+const AT_ONCE: Duration = Duration::from_millis(700);
+/// From a restart to clients that are served again.
+const CURED: Duration = Duration::from_secs(20);
 /// From an agent's start to its first look.
 const READY: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(50);
@@ -133,10 +137,12 @@ fn on_stage(
     let to = boot_ns();
 
     let acts = acts(&agent.lines());
-    let (early, late): (Vec<Act>, Vec<Act>) = acts.iter().partition(|act| act.at < fault);
+    // Where nothing befalls it later, what is wrong is wrong from the start.
+    let since = if episode.steps.is_empty() { watched } else { fault };
+    let (early, late): (Vec<Act>, Vec<Act>) = acts.iter().partition(|act| act.at < since);
     played.did = strongest(&acts);
     let act = late.iter().find(|act| act.did == strongest(&late));
-    played.act_after_s = act.map(|act| tenths(act.at.saturating_sub(fault) as f64 / 1e9));
+    played.act_after_s = act.map(|act| tenths(act.at.saturating_sub(since) as f64 / 1e9));
     played.why = why(&agent.lines());
     let restarted = acts.iter().find(|act| act.did == Did::Restart);
     // What was being asked when it was restarted was broken off by that, not by the fault.
@@ -152,6 +158,9 @@ fn on_stage(
     }
     let unexplained = ends.saturating_sub(ground.restarts + u32::from(restarted.is_some()));
     ensure!(episode.ends || unexplained == 0, "the service ended by itself");
+    ensure!(!episode.ends || ends > 0, "the service did not end");
+    let has_quota = episode.steps.iter().any(|(_, step)| matches!(step, Step::Quota(_)));
+    ensure!(!has_quota || service.cgroup.throttled() > 0, "the quota did not bite");
     let has_ended = ends > ground.restarts;
     let is_cured = has_ended || episode.holds;
     played.verdict = match judge(episode.right, strongest(&early), strongest(&late), is_cured) {
@@ -175,6 +184,11 @@ fn fall_ill(
     let begun = Instant::now();
     let mut steps = episode.steps.iter().peekable();
     let mut asked = episode.health.is_none();
+    // An answer changes at once; until none comes a worker may be left.
+    let heard = match episode.health {
+        Some(Given::Status(_)) => AT_ONCE,
+        _ => FELT,
+    };
     while begun.elapsed() < Duration::from_secs(episode.seconds) {
         cast.interrupt.check()?;
         while let Some((_, step)) =
@@ -184,9 +198,9 @@ fn fall_ill(
         }
         let restarted = acts(&agent.lines()).iter().any(|act| act.did == Did::Restart);
         if restarted {
-            return wait_for_the_end(cast, ground, port);
+            return wait_for_the_end(cast, episode, ground, port);
         }
-        if !asked && begun.elapsed() >= FELT {
+        if !asked && begun.elapsed() >= heard {
             asked = true;
             let given = ask::get(port, health_path(episode));
             // A restart that came between may have cured it.
@@ -207,16 +221,32 @@ fn health_path(episode: &Episode) -> &'static str {
     }
 }
 
-/// The restart's own end, and its clients' first good answers where it cures.
-fn wait_for_the_end(cast: &Cast<'_>, ground: &Ground<'_>, port: u16) -> Result<u32> {
+/// The end of the restarted process, and its clients' first good answers where that cures.
+fn wait_for_the_end(
+    cast: &Cast<'_>,
+    episode: &Episode,
+    ground: &Ground<'_>,
+    port: u16,
+) -> Result<u32> {
     let deadline = Instant::now() + ENDS;
     while Instant::now() < deadline {
         cast.interrupt.check()?;
         let ends = ground.service.ends();
+        if ends > ground.restarts && episode.right == [Did::Restart] {
+            let end = boot_ns();
+            cast.interrupt.until("the restart cures", CURED, STEP, || {
+                let requests = ground.clients.requests();
+                let last = requests.iter().rev().take(5);
+                let well = last.filter(|r| r.at > end && Seen::Well.is(r.given)).count();
+                ensure!(well == 5, "clients are not served again");
+                Ok(())
+            })?;
+            return Ok(ends);
+        }
         if ends > ground.restarts {
-            // Long enough to be started again; what it answers then is for the reader.
-            let _ = cast.interrupt.until("it answers", ENDS, STEP, || {
-                ensure!(matches!(ask::listens(port), ask::Given::Status(_)), "it does not");
+            // In vain. An agent whose target is not there is not asked.
+            let _ = cast.interrupt.until("it is there again", CURED, STEP, || {
+                ensure!(matches!(ask::listens(port), Given::Status(_)), "it is not");
                 Ok(())
             });
             return Ok(ends);

@@ -17,7 +17,7 @@ pub(super) enum Seen {
 }
 
 impl Seen {
-    fn is(self, given: Given) -> bool {
+    pub(super) fn is(self, given: Given) -> bool {
         match (self, given) {
             (Self::Well, Given::Status(status)) => (200..300).contains(&status),
             (Self::Status(wanted), Given::Status(status)) => wanted == status,

@@ -39,6 +39,8 @@ pub(super) const ROWS: &[Episode] = &[
         .with(&["--health-path", "/primary"])
         .served()
         .quick(),
+    // Whose only connection must be free for clients, even where the agent only looks on.
+    Episode::nothing(&SINGLE, "observed", &[]).with(&["--dry-run"]).served().required(),
     // Not even a report.
     Episode::nothing(&SINGLE, "no-health", &[]).always("health=none").served().required(),
     Episode::nothing(&FLASK, "log-of-others-errors", &[(0, Clients(Habit::Also("/log")))])

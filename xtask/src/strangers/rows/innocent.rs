@@ -31,7 +31,9 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(&NGINX, "slow-clients", &[(0, Clients(Dawdle))]).sees(Cut, 15.0),
     Episode::nothing(&EXPRESS, "slow-clients", &[(0, Clients(Dawdle))]).sees(Cut, 15.0),
     Episode::nothing(&FLASK, "log-flood", &[(0, Tell("data=flood"))]).served().required(),
-    Episode::nothing(&GUNICORN, "cpu-quota", &[(0, Quota(20))]).sees(Well, 60.0).required(),
+    Episode::nothing(&GUNICORN, "cpu-quota", &[(0, Tell("data=busy")), (0, Quota(20))])
+        .sees(Well, 60.0)
+        .required(),
     Episode::nothing(&GUNICORN, "noisy-neighbours", &[(0, Neighbours)])
         .sees(Well, 60.0)
         .required()
@@ -46,7 +48,7 @@ pub(super) const ROWS: &[Episode] = &[
         .sees_between(Status(500), 0.2, 8.0)
         .lasting(40),
     Episode::nothing(&NGINX, "rate-limited", &[(0, Clients(Also("/limited")))])
-        .sees_between(Status(429), 1.0, 60.0)
+        .sees_between(Status(429), 20.0, 60.0)
         .required(),
     Episode::nothing(&FLASK, "out-of-memory", &[(0, Memory(160)), (0, Tell("data=eat once"))])
         .sees(Well, 50.0)

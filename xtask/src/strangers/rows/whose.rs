@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Episode] = &[
         .quick(),
     Episode::nothing(&NGINX_PROXY, "upstream-hangs", &[(0, Upstream(Hangs))])
         .sees(Status(504), 90.0),
-    Episode::nothing(&NGINX_PROXY, "upstream-is-slow", &[(0, Upstream(Answers(200, 900)))])
+    Episode::nothing(&NGINX_PROXY, "upstream-is-slow", &[(0, Upstream(Answers(200, 600)))])
         .served(),
     Episode::nothing(&NGINX_PROXY, "upstream-fails", &[(0, Upstream(Answers(500, 0)))])
         .sees(Status(500), 90.0),

@@ -6,6 +6,7 @@ import resource
 import socket
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -83,6 +84,10 @@ def front():
         held.extend(open("/dev/null") for _ in range(4))
     if what == "eat":
         held.append(b"x" * 30_000_000)
+    if what == "busy":
+        until = time.thread_time() + 0.025
+        while time.thread_time() < until:
+            pass
     if what == "flood":
         sys.stderr.write("INFO a line that nobody reads, and yet it is written\n" * 1000)
     if what == "deadlock":
