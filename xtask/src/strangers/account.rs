@@ -4,6 +4,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::{
+    ask::PATIENCE,
     clients::Request,
     episode::Episode,
     truth::{Seen, share, summary},
@@ -33,6 +34,13 @@ pub(super) fn watched_as_unwatched(
     let of = || summary(requests, unwatched, watched);
     ensure!(before.is_none_or(|share| share >= WELL), "not well before all: {}", of());
     Ok(under_watch.is_some_and(|share| share < WELL))
+}
+
+/// What was being asked when the service was restarted may have been broken off by that, and not
+/// by the fault.
+pub(super) fn leave_out_broken_off(requests: &mut Vec<Request>, restart: u64) {
+    let asked = restart.saturating_sub(PATIENCE.as_nanos() as u64);
+    requests.retain(|r| r.at < asked || !Seen::Unanswered.is(r.given));
 }
 
 /// # Errors
@@ -96,6 +104,20 @@ mod tests {
         assert_eq!(why(&[act.clone(), gate, left]), "restart: a=1");
         let acts = acts(&[act]);
         assert!(matches!(acts[..], [Act { at: 7, did: Did::Restart }]), "{acts:?}");
+    }
+
+    #[test]
+    fn what_a_restart_broke_off_is_not_the_faults() {
+        let second = 1_000_000_000;
+        let request = |s: u64, given| Request { at: s * second, given };
+        let mut requests = vec![
+            request(1, Given::Silence),
+            request(9, Given::Status(502)),
+            request(9, Given::Broken),
+        ];
+        leave_out_broken_off(&mut requests, 10 * second);
+        let left: Vec<_> = requests.iter().map(|request| request.given).collect();
+        assert_eq!(left, [Given::Silence, Given::Status(502)]);
     }
 
     #[test]

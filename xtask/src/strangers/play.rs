@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use super::{
-    account::{FELT, acts, happened, watched_as_unwatched, why},
+    account::{FELT, acts, happened, leave_out_broken_off, watched_as_unwatched, why},
     ask::{self, Given},
     clients::{Clients, Load},
     episode::Episode,
@@ -145,9 +145,11 @@ fn on_stage(
     played.act_after_s = act.map(|act| tenths(act.at.saturating_sub(since) as f64 / 1e9));
     played.why = why(&agent.lines());
     let restarted = acts.iter().find(|act| act.did == Did::Restart);
-    // What was being asked when it was restarted was broken off by that, not by the fault.
-    let until = restarted.map_or(to, |act| act.at - ask::PATIENCE.as_nanos() as u64);
-    let requests = clients.requests();
+    let until = restarted.map_or(to, |act| act.at);
+    let mut requests = clients.requests();
+    if restarted.is_some() {
+        leave_out_broken_off(&mut requests, until);
+    }
     played.truth = summary(&requests, fault, until);
     agent.metric("up").context("the agent itself no longer answers")?;
     match happened(episode, &requests, fault, until) {
