@@ -12,6 +12,7 @@
 //! episode, also with an interrupted one.
 mod account;
 mod ask;
+mod befall;
 mod clients;
 mod episode;
 mod kit;
@@ -83,7 +84,7 @@ pub(crate) struct Args {
 }
 
 const AT_ONCE: i64 = 4;
-/// Once more, if the stage failed: a machine may be too busy once.
+/// Once more, if the stage failed or clients were served badly: a machine may be too busy once.
 const TRIES: usize = 2;
 /// An episode, about.
 const TAKES: Duration = Duration::from_secs(36);
@@ -176,10 +177,11 @@ fn again(cast: &Cast<'_>, episode: &Episode, number: usize) -> Result<Played> {
     let mut tries = 1;
     loop {
         let played = play::play(cast, episode, number)?;
-        if played.verdict != Verdict::Error || tries == TRIES {
+        if !matches!(played.verdict, Verdict::Error | Verdict::Disturbed) || tries == TRIES {
             return Ok(played);
         }
-        eprintln!("\n{} failed, once more: {}", played.name, played.why);
+        let verdict = played.verdict.name();
+        eprintln!("\n{}: {verdict}, once more: {}", played.name, played.why);
         tries += 1;
     }
 }

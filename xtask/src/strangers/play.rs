@@ -6,19 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::{
-    account::{FELT, acts, happened, leave_out_broken_off, watched_as_unwatched, why},
-    ask::{self, Given},
+    account::{acts, happened, leave_out_broken_off, watched_as_unwatched, why},
+    befall::fall_ill,
     clients::{Clients, Load},
     episode::Episode,
     kit::Kit,
     service::Place,
     step::{Ground, Step, tell},
     supervised::Supervised,
-    truth::{Seen, summary},
+    truth::summary,
     upstream::Upstream,
     verdict::{Act, Did, Verdict, judge, strongest},
 };
@@ -35,15 +35,9 @@ use crate::{
 const UNWATCHED: Duration = Duration::from_secs(2);
 /// Watched and well, before the fault: some looks of the agent.
 const HEALTHY: Duration = Duration::from_secs(6);
-/// From a restart to the end of the process: its grace of 10 s, and a kill.
-const ENDS: Duration = Duration::from_secs(16);
-/// An agent may act this soon after a fault.
-const AT_ONCE: Duration = Duration::from_millis(700);
-/// From a restart to clients that are served again.
-const CURED: Duration = Duration::from_secs(20);
 /// From an agent's start to its first look.
 const READY: Duration = Duration::from_secs(20);
-const STEP: Duration = Duration::from_millis(50);
+pub(super) const STEP: Duration = Duration::from_millis(50);
 
 /// What an episode came to.
 #[derive(Clone, Debug, Serialize)]
@@ -132,13 +126,36 @@ fn on_stage(
     }
     cast.wait(HEALTHY)?;
     let fault = boot_ns();
-    let mut disturbed = watched_as_unwatched(&clients.requests(), unwatched, watched, fault)?;
+    let disturbed = watched_as_unwatched(&clients.requests(), unwatched, watched, fault)?;
     let ends = fall_ill(cast, episode, &agent, &mut ground, place.port, fault)?;
-    let to = boot_ns();
-
-    let acts = acts(&agent.lines());
     // Where nothing befalls it later, what is wrong is wrong from the start.
     let since = if episode.steps.is_empty() { watched } else { fault };
+    let course = Course { since, fault, to: boot_ns(), ends, disturbed };
+    judged(episode, &agent, &ground, &course, played)
+}
+
+/// How an episode went.
+struct Course {
+    /// From when on the agent may act.
+    since: u64,
+    fault: u64,
+    to: u64,
+    /// How often the service had ended.
+    ends: u32,
+    /// Whether its clients were served worse since the agent watched.
+    disturbed: bool,
+}
+
+/// Judges what the agent did, if the fault has happened.
+fn judged(
+    episode: &Episode,
+    agent: &Agent,
+    ground: &Ground<'_>,
+    course: &Course,
+    played: &mut Played,
+) -> Result<()> {
+    let Course { since, fault, to, ends, mut disturbed } = *course;
+    let acts = acts(&agent.lines());
     let (early, late): (Vec<Act>, Vec<Act>) = acts.iter().partition(|act| act.at < since);
     played.did = strongest(&acts);
     let act = late.iter().find(|act| act.did == strongest(&late));
@@ -146,12 +163,17 @@ fn on_stage(
     played.why = why(&agent.lines());
     let restarted = acts.iter().find(|act| act.did == Did::Restart);
     let until = restarted.map_or(to, |act| act.at);
-    let mut requests = clients.requests();
+    let mut requests = ground.clients.requests();
     if restarted.is_some() {
         leave_out_broken_off(&mut requests, until);
     }
     played.truth = summary(&requests, fault, until);
     agent.metric("up").context("the agent itself no longer answers")?;
+    if strongest(&early) == Did::Restart {
+        // Whatever befell it then.
+        played.verdict = Verdict::WrongRestart;
+        return Ok(());
+    }
     match happened(episode, &requests, fault, until) {
         // Nothing but the agent has come to it.
         Err(_) if episode.steps.is_empty() => disturbed = true,
@@ -162,7 +184,7 @@ fn on_stage(
     ensure!(episode.ends || unexplained == 0, "the service ended by itself");
     ensure!(!episode.ends || ends > 0, "the service did not end");
     let has_quota = episode.steps.iter().any(|(_, step)| matches!(step, Step::Quota(_)));
-    ensure!(!has_quota || service.cgroup.throttled() > 0, "the quota did not bite");
+    ensure!(!has_quota || ground.service.cgroup.throttled() > 0, "the quota did not bite");
     let has_ended = ends > ground.restarts;
     let is_cured = has_ended || episode.holds;
     played.verdict = match judge(episode.right, strongest(&early), strongest(&late), is_cured) {
@@ -171,91 +193,6 @@ fn on_stage(
         verdict => verdict,
     };
     Ok(())
-}
-
-/// Takes the steps, and gives the agent time; less, once it has restarted the service. Returns how
-/// often the service had ended then.
-fn fall_ill(
-    cast: &Cast<'_>,
-    episode: &Episode,
-    agent: &Agent,
-    ground: &mut Ground<'_>,
-    port: u16,
-    fault: u64,
-) -> Result<u32> {
-    let begun = Instant::now();
-    let mut steps = episode.steps.iter().peekable();
-    let mut asked = episode.health.is_none();
-    // An answer changes at once; until none comes a worker may be left.
-    let heard = match episode.health {
-        Some(Given::Status(_)) => AT_ONCE,
-        _ => FELT,
-    };
-    while begun.elapsed() < Duration::from_secs(episode.seconds) {
-        cast.interrupt.check()?;
-        while let Some((_, step)) =
-            steps.next_if(|(at, _)| begun.elapsed() >= Duration::from_secs(*at))
-        {
-            ground.take(*step)?;
-        }
-        let restarted = acts(&agent.lines()).iter().any(|act| act.did == Did::Restart);
-        if restarted {
-            return wait_for_the_end(cast, episode, ground, port);
-        }
-        if !asked && begun.elapsed() >= heard {
-            asked = true;
-            let given = ask::get(port, health_path(episode));
-            // A restart that came between may have cured it.
-            let is_cured = acts(&agent.lines()).iter().any(|act| act.at >= fault);
-            if Some(given) != episode.health && !is_cured {
-                bail!("the health report should give {:?}, and gave {given:?}", episode.health);
-            }
-        }
-        thread::sleep(STEP);
-    }
-    Ok(ground.service.ends())
-}
-
-fn health_path(episode: &Episode) -> &'static str {
-    match episode.arguments {
-        ["--health-path", path] => path,
-        _ => "/health",
-    }
-}
-
-/// The end of the restarted process, and its clients' first good answers where that cures.
-fn wait_for_the_end(
-    cast: &Cast<'_>,
-    episode: &Episode,
-    ground: &Ground<'_>,
-    port: u16,
-) -> Result<u32> {
-    let deadline = Instant::now() + ENDS;
-    while Instant::now() < deadline {
-        cast.interrupt.check()?;
-        let ends = ground.service.ends();
-        if ends > ground.restarts && episode.right == [Did::Restart] {
-            let end = boot_ns();
-            cast.interrupt.until("the restart cures", CURED, STEP, || {
-                let requests = ground.clients.requests();
-                let last = requests.iter().rev().take(5);
-                let well = last.filter(|r| r.at > end && Seen::Well.is(r.given)).count();
-                ensure!(well == 5, "clients are not served again");
-                Ok(())
-            })?;
-            return Ok(ends);
-        }
-        if ends > ground.restarts {
-            // In vain. An agent whose target is not there is not asked.
-            let _ = cast.interrupt.until("it is there again", CURED, STEP, || {
-                ensure!(matches!(ask::listens(port), Given::Status(_)), "it is not");
-                Ok(())
-            });
-            return Ok(ends);
-        }
-        thread::sleep(STEP);
-    }
-    Ok(ground.service.ends())
 }
 
 impl Cast<'_> {

@@ -1,0 +1,110 @@
+//! The ill part of an episode: what befalls the service, and what comes of a restart.
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+
+use super::{
+    account::{FELT, acts},
+    ask::{self, Given},
+    episode::Episode,
+    play::{Cast, STEP},
+    step::Ground,
+    truth::Seen,
+    verdict::Did,
+};
+use crate::stage::{agent::Agent, boot_ns};
+
+/// From a restart to the end of the process: its grace of 10 s, and a kill.
+const ENDS: Duration = Duration::from_secs(16);
+/// An agent may act this soon after a fault.
+const AT_ONCE: Duration = Duration::from_millis(700);
+/// From a restart to clients that are served again.
+const CURED: Duration = Duration::from_secs(20);
+
+/// Takes the steps, and gives the agent time; less, once it has restarted the service. Returns how
+/// often the service had ended then.
+pub(super) fn fall_ill(
+    cast: &Cast<'_>,
+    episode: &Episode,
+    agent: &Agent,
+    ground: &mut Ground<'_>,
+    port: u16,
+    fault: u64,
+) -> Result<u32> {
+    let begun = Instant::now();
+    let mut steps = episode.steps.iter().peekable();
+    let mut asked = episode.health.is_none();
+    // An answer changes at once; until none comes a worker may be left.
+    let heard = match episode.health {
+        Some(Given::Status(_)) => AT_ONCE,
+        _ => FELT,
+    };
+    while begun.elapsed() < Duration::from_secs(episode.seconds) {
+        cast.interrupt.check()?;
+        while let Some((_, step)) =
+            steps.next_if(|(at, _)| begun.elapsed() >= Duration::from_secs(*at))
+        {
+            ground.take(*step)?;
+        }
+        let restarted = acts(&agent.lines()).iter().any(|act| act.did == Did::Restart);
+        if restarted {
+            return wait_for_the_end(cast, episode, ground, port);
+        }
+        if !asked && begun.elapsed() >= heard {
+            asked = true;
+            let given = ask::get(port, health_path(episode));
+            // A restart that came between may have cured it.
+            let is_cured = acts(&agent.lines()).iter().any(|act| act.at >= fault);
+            if Some(given) != episode.health && !is_cured {
+                bail!("the health report should give {:?}, and gave {given:?}", episode.health);
+            }
+        }
+        thread::sleep(STEP);
+    }
+    Ok(ground.service.ends())
+}
+
+fn health_path(episode: &Episode) -> &'static str {
+    match episode.arguments {
+        ["--health-path", path] => path,
+        _ => "/health",
+    }
+}
+
+/// The end of the restarted process, and its clients' first good answers where that cures.
+fn wait_for_the_end(
+    cast: &Cast<'_>,
+    episode: &Episode,
+    ground: &Ground<'_>,
+    port: u16,
+) -> Result<u32> {
+    let deadline = Instant::now() + ENDS;
+    while Instant::now() < deadline {
+        cast.interrupt.check()?;
+        let ends = ground.service.ends();
+        if ends > ground.restarts && episode.right == [Did::Restart] {
+            let end = boot_ns();
+            cast.interrupt.until("the restart cures", CURED, STEP, || {
+                let requests = ground.clients.requests();
+                let last = requests.iter().rev().take(5);
+                let well = last.filter(|r| r.at > end && Seen::Well.is(r.given)).count();
+                ensure!(well == 5, "clients are not served again");
+                Ok(())
+            })?;
+            return Ok(ends);
+        }
+        if ends > ground.restarts {
+            // In vain. An agent whose target is not there is not asked.
+            let _ = cast.interrupt.until("it is there again", CURED, STEP, || {
+                ensure!(matches!(ask::listens(port), Given::Status(_)), "it is not");
+                Ok(())
+            });
+            return Ok(ends);
+        }
+        thread::sleep(STEP);
+    }
+    Ok(ground.service.ends())
+}
