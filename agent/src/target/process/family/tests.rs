@@ -135,7 +135,13 @@ fn the_beginning_of_the_stack_tells_a_fork() {
     let own = std::process::id().cast_signed();
     let stack = |pid| first_stack(&tree.read(pid, "stat").unwrap());
     let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-    let other = stack(child.id().cast_signed());
+    let pid = child.id().cast_signed();
+    // Until it has become another program, its stack is a copy of this one's.
+    let begun = std::time::Instant::now();
+    while stack(pid) == stack(own) && begun.elapsed().as_secs() < 20 {
+        std::thread::yield_now();
+    }
+    let other = stack(pid);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(stack(own).is_some() && other.is_some() && other != stack(own));
