@@ -214,6 +214,7 @@ async fn statuses_have_names() {
             responses[code / 100 - 1] = 1;
         }
         assert_eq!(poll.responses, responses, "{code}");
+        assert_eq!(poll.unavailable, u32::from((502..=504).contains(&code)), "{code}");
         assert_eq!(poll.hung_up, 0, "{code}");
     }
 }
