@@ -51,7 +51,7 @@ struct Question {
     route: usize,
     since: Instant,
     head: Head,
-    /// On a task of its own, so that the connection ends with the answer and not with the next poll.
+    /// On a task of its own: the connection ends with the answer and not with the next poll.
     task: JoinHandle<Outcome>,
 }
 
@@ -107,7 +107,7 @@ impl App {
         Ok(Self { search: Search::new(routes.len()), routes, first: None, waiting: None })
     }
 
-    /// Asks the app how it is, `now`, or goes on waiting for the answer to what it was asked before.
+    /// Asks the app how it is, `now`, or goes on waiting for the answer to an earlier question.
     /// May be dropped at any await, and what waits is dropped with it.
     pub async fn poll(&mut self, now: Moment) -> Poll {
         let mut drawn = Drawn::default();

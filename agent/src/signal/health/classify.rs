@@ -16,7 +16,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Reading {
     pub(super) health: Health,
-    /// A 5xx without a report: it may come from any path, also from one that is none.
+    /// A 5xx without a report: it may come from a path that the app does not have.
     pub(super) by_status_alone: bool,
 }
 

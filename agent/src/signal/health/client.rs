@@ -164,8 +164,8 @@ impl Transport {
     }
 
     /// Whether the agent, which drops its connection now, hangs up on a target that may not have
-    /// finished: the target's kernel can then count one reset received that is the agent's and
-    /// nobody's illness.
+    /// finished: the target's kernel can then count one reset received, which is the agent's and
+    /// no illness.
     pub(super) const fn hangs_up(self) -> bool {
         matches!(self, Self::Timeout | Self::NotHttp | Self::NotTls | Self::TooLarge)
     }

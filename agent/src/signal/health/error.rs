@@ -37,8 +37,8 @@ pub enum Packed {
     /// Another encoding than gzip.
     #[error("its Content-Encoding is neither gzip nor identity, which alone was asked for")]
     Unknown,
-    /// It says gzip and is none, or is cut short.
-    #[error("it says gzip and is none, or is cut short")]
+    /// It says gzip and is not, or is cut short.
+    #[error("it says gzip, and is not or is cut short")]
     Broken,
     /// It grows too large.
     #[error("its gzip holds more than 64 KiB")]

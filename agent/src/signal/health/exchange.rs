@@ -1,7 +1,7 @@
 //! One question over one connection, which ends with it.
 //!
 //! A connection that is kept takes a single-threaded server out of service: while it reads from us
-//! it accepts nobody. So a connection is opened for a question, says `Connection: close`, and is
+//! it accepts no other. So a connection is opened for a question, says `Connection: close`, and is
 //! closed as soon as the answer is read. Nothing is left unread then, on either side: to hang up on
 //! unread bytes sends a reset.
 use std::{
@@ -58,7 +58,7 @@ impl Head {
         self.0.store(status.as_u16(), Ordering::Release);
     }
 
-    /// The status, unless there is none yet or it was taken before.
+    /// The status, once there is one, and only the first time.
     pub(super) fn take(&self) -> Option<StatusCode> {
         StatusCode::from_u16(self.0.swap(0, Ordering::AcqRel)).ok()
     }
@@ -105,7 +105,7 @@ async fn converse(
     let (mut requests, connection) =
         http1::Builder::new().max_buf_size(HEAD_LIMIT).handshake(TokioIo::new(stream)).await?;
     let mut connection = pin!(async move {
-        // The error, if any, is told to the one who waits for the response. The end is `part`'s.
+        // The error, if any, reaches what waits for the response. The end is `part`'s.
         let _ = connection.without_shutdown().await;
     });
     let mut asked = pin!(async move {

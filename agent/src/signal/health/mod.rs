@@ -1,9 +1,9 @@
 //! The app's own word: `GET /health`, or what its owner or its container's probe names instead.
 //!
-//! A poll is one question, and waits for one second. A question that is not answered by then waits
-//! on, on the same connection, and the next poll takes it up: a server that hangs sees one
-//! connection of ours and not a pile of them. No connection outlives its answer, since a server that
-//! serves one at a time would serve nobody else.
+//! A poll is one question, and waits for one second. A question without an answer by then waits on,
+//! on the same connection, and the next poll takes it up: a server that hangs sees one connection
+//! of ours and not a pile of them. No connection outlives its answer, since a server that
+//! serves one at a time would serve no client meanwhile.
 //!
 //! What was heard is one of eight things ([`Heard`]), by status and body together:
 //!
@@ -18,7 +18,7 @@
 //! | 2xx | plain text that is an ill word | ill |
 //! | 2xx | HTML, XML, long text, other JSON, not UTF-8, other encodings, too large | unreadable |
 //! | 3xx, 401, 403, 404, 405, 407, 410, 429, 501 | any | unreadable |
-//! | other 4xx | a report that is down (`application/health+json`, or one that names parts) | by the report |
+//! | other 4xx | a report that is down: `application/health+json`, or it names parts | as 5xx |
 //! | other 4xx | else | unreadable |
 //! | 503 with `Retry-After` | any | not now |
 //! | 5xx | a report or a word: down, and a part that is not the app itself | blames it |
@@ -29,8 +29,8 @@
 //! | 502, 504 | else | blames `upstream` |
 //! | 500 and other 5xx | else | ill |
 //!
-//! Silence and what is unreadable are no illness of anybody's by themselves, and the agent's own
-//! trouble is neither.
+//! What is unreadable is evidence of nothing: neither of illness nor of health. Silence is a matter
+//! of time, which the caller keeps. The agent's own trouble is neither.
 use std::{sync::Arc, time::Duration};
 
 use crate::moment::Moment;
@@ -78,8 +78,8 @@ pub struct Poll {
     pub responses: Responses,
     /// Those of them that were 502, 503 or 504.
     pub unavailable: u32,
-    /// Connections that the agent has dropped half-way, by this poll or since the last: the target's
-    /// kernel can count one reset received for each that is the agent's and nobody's illness.
+    /// Connections that the agent has dropped half-way, by this poll or since the last. For each the
+    /// target's kernel can count one reset received, which is the agent's and no illness.
     pub hung_up: u32,
     /// The path that gave the result.
     pub path: Arc<str>,

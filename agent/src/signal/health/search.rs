@@ -1,9 +1,9 @@
 //! Which of the known paths an app has, where neither its owner nor its container's probe says.
 //!
 //! The paths are tried in turn until one answers, liveness before readiness, since readiness speaks
-//! of dependencies. A path that was guessed proves little: that one of them does not answer, or that
-//! all of them are 500 or 503, says nothing of an endpoint. So silence counts at the first path
-//! only, and a 5xx that is no report ends no search.
+//! of dependencies. A guess proves little: a path that does not answer, or fails, may be one that
+//! the app does not have. So silence counts at the first path only, and a 5xx without a report ends
+//! no search.
 use std::time::Duration;
 
 use tokio::time::Instant;

@@ -1,7 +1,7 @@
 //! TLS towards a target, unverified, as the kubelet's own probes are.
 //!
-//! What is asked is no secret and what is answered is believed no more than over plain HTTP: a
-//! certificate that has expired, or that nobody vouches for, is no reason to know nothing of an app.
+//! What is asked is no secret, and what is answered is believed no more than over plain HTTP. A
+//! certificate that has expired or signed itself is no reason to know nothing of an app.
 use std::{
     io,
     net::IpAddr,
@@ -27,7 +27,7 @@ use super::client::Transport;
 pub(super) struct Name(ServerName<'static>);
 
 impl Name {
-    /// From a `Host` header; what is no DNS name is told to nobody.
+    /// From a `Host` header; a name that is not one of DNS is not told.
     pub(super) fn new(host: &str, ip: IpAddr) -> Self {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -44,7 +44,7 @@ static CONFIG: LazyLock<Result<Arc<ClientConfig>, rustls::Error>> = LazyLock::ne
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
@@ -68,9 +68,9 @@ pub(super) async fn connect(
 /// Accepts every certificate, also those that no library would parse; so a signature by its key
 /// would prove nothing.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

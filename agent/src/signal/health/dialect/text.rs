@@ -14,7 +14,7 @@ pub(in super::super) fn word(text: &str) -> Option<Word> {
 /// answers 2xx when it is well answers something else when it is not.
 ///
 /// # Errors
-/// If it is none of the words, and no short line.
+/// If it is neither a known word nor a short line.
 pub(in super::super) fn says(text: &str, is_plain: bool) -> Result<Says, NotJson> {
     if let Some(word) = word(text) {
         return Ok(word.into());
@@ -29,7 +29,7 @@ pub(in super::super) fn says(text: &str, is_plain: bool) -> Result<Says, NotJson
     if text.len() > LONGEST {
         return Err(NotJson::Prose);
     }
-    // Such as `down for maintenance`, or `Unhealthy: database`: whose illness it is it does not say.
+    // Such as `down for maintenance` or `Unhealthy: database`, which does not say whose fault it is.
     let first = text.split(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | ';')).next();
     Ok(match first.and_then(Word::of) {
         Some(Word::Bad | Word::Later | Word::Warn) => Says::Warns,

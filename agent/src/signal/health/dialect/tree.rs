@@ -5,7 +5,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::NotJson;
 
-/// Reports nest less: the whole, its parts, theirs, and their details. What lies deeper is read over.
+/// Reports nest less: the whole, its parts, theirs, and their details. The rest is read over.
 const DEEPEST: usize = 6;
 
 /// A JSON value.
@@ -35,7 +35,7 @@ impl Tree {
 /// Reads an object.
 ///
 /// # Errors
-/// If it is none.
+/// If it is something else.
 pub(super) fn read(text: &str) -> Result<Vec<(String, Tree)>, NotJson> {
     let text = loosened(text);
     let mut json = serde_json::Deserializer::from_str(&text);

@@ -133,7 +133,7 @@ fn what_is_no_report_is_named() {
 }
 
 #[test]
-fn depth_in_a_field_nobody_reads_does_no_harm() {
+fn depth_in_an_unknown_field_does_no_harm() {
     let depth = 30_000;
     let body = format!(r#"{{"x":{}{},"uptime":1}}"#, "[".repeat(depth), "]".repeat(depth));
     assert_eq!(parse(&body).unwrap().uptime, Some(1.0));

@@ -67,7 +67,7 @@ async fn secure(versions: &[&'static SupportedProtocolVersion]) -> Secure {
 }
 
 #[tokio::test]
-async fn a_certificate_of_nobody_is_accepted() {
+async fn a_certificate_without_an_authority_is_accepted() {
     for version in [&TLS12, &TLS13] {
         let mut server = secure(&[version]).await;
         let mut app = probing(server.address, true, "/health");
@@ -109,7 +109,7 @@ async fn a_server_that_closes_first_is_told_nothing_more() {
 }
 
 #[tokio::test]
-async fn an_address_is_told_to_nobody() {
+async fn an_address_is_no_name_to_ask_for() {
     let mut server = secure(&[&TLS13]).await;
     let host = server.address.to_string();
     let poll = App::new(server.address, true, &host, None).unwrap().poll(NOW).await;

@@ -10,8 +10,8 @@ use tokio::{
 
 use super::*;
 
-/// A server as Python's `http.server.HTTPServer` with HTTP/1.1: while a connection is open, it serves
-/// no other.
+/// A server as Python's `http.server.HTTPServer` with HTTP/1.1: while one connection is open, it
+/// serves no other.
 struct Single {
     address: SocketAddr,
     task: JoinHandle<()>,
