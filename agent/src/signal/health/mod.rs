@@ -24,7 +24,8 @@
 //! | 5xx | a report or a word: down, and a part that is not the app itself | blames it |
 //! | 5xx | a report or a word: down | ill |
 //! | 5xx | a report or a word: starting, draining, maintenance, out of service | not now |
-//! | 5xx | a report that warns, or contradicts its status | warns (503: not now) |
+//! | 5xx | a report or a word: warns | warns |
+//! | 5xx | a report or a word: well, which the status contradicts | warns (503: not now) |
 //! | 503 | else | not now |
 //! | 502, 504 | else | blames `upstream` |
 //! | 500 and other 5xx | else | ill |
