@@ -137,7 +137,8 @@ impl Watch {
             let given = self.min_confidence;
             mistakes.add(format!("--min-confidence must be from 0.5 to 1, not {given}"));
         }
-        let paths = [("health-path", self.health_path.as_ref()), ("heal-path", Some(&self.heal_path))];
+        let paths =
+            [("health-path", self.health_path.as_ref()), ("heal-path", Some(&self.heal_path))];
         for (name, path) in paths.into_iter().filter_map(|(name, path)| Some((name, path?))) {
             if !path.starts_with('/') {
                 mistakes.add(format!("--{name} must begin with /, not {path:?}"));

@@ -54,9 +54,7 @@ pub fn top_reasons(
     shares: &[f32; COUNT],
     n: usize,
 ) -> Reasons {
-    let counts = |feature: Feature| {
-        action == Action::NoAction || !feature.is_neutral(row[feature])
-    };
+    let counts = |feature: Feature| action == Action::NoAction || !feature.is_neutral(row[feature]);
     let mut all = Feature::ALL.map(|feature| Reason {
         feature,
         value: row[feature],

@@ -17,9 +17,7 @@ use pace::{AskPace, NodePace};
 use crate::{
     decide::{Action, Brain, Decision, Source},
     features::Notable,
-    guard::{
-        self, Denial, Gate, Memories, NodeState, Policy, Refusal, Symptom, Treatment, Why,
-    },
+    guard::{self, Denial, Gate, Memories, NodeState, Policy, Refusal, Symptom, Treatment, Why},
     moment::Moment,
     signal::sample::{Sample, Trigger},
     target::{Rung, Target},
@@ -159,7 +157,8 @@ impl Engine {
     /// What came of the treatments that have just ended.
     fn remember(&mut self, told: &[Command], now: Moment) {
         for command in told {
-            let Command::Tell(index, Fact::Concluded { rung, symptom, outcome, .. }) = command else {
+            let Command::Tell(index, Fact::Concluded { rung, symptom, outcome, .. }) = command
+            else {
                 continue;
             };
             let Some(case) = self.cases.get(*index).and_then(Option::as_ref) else { continue };
@@ -369,7 +368,8 @@ impl Engine {
             State::Healing { .. } => self.pace.tick,
             State::Verifying { verification, judged, .. } => {
                 let (mut verification, judged) = (verification.clone(), judged.clone());
-                let finding = case.finding(decision.action, verification.rung, &judged, &self.policy);
+                let finding =
+                    case.finding(decision.action, verification.rung, &judged, &self.policy);
                 let comes_back = self.policy.comes_back(case.target.is_of_runtime());
                 let outcome =
                     verification.judge(now, &finding, self.pace.verify_window, comes_back);

@@ -37,11 +37,11 @@ impl Patient {
     fn sample(&self, at: Moment, trigger: Trigger) -> Sample {
         let health = Health {
             says: Says::Well,
-            left_out: None,
             cpu_usage: Some(self.cpu),
             memory_usage: Some(20.0),
             error_count: Some(self.errors),
             uptime: None,
+            ..Health::default()
         };
         let result =
             if self.stuck { Err(HealthError::Transport(Transport::Timeout)) } else { Ok(health) };
@@ -235,7 +235,10 @@ impl Stage {
         let (index, rung, treated) = (0, Rung::Restart, self.now);
         self.handle(0, Event::Recalled { index, rung, treated, ended: None });
         let (before, judged) = (Action::RestartService, judged.to_owned());
-        self.handle(0, Event::Recovered { index, incident: 7, rung, before, judged, symptom: Symptom::Errors });
+        self.handle(
+            0,
+            Event::Recovered { index, incident: 7, rung, before, judged, symptom: Symptom::Errors },
+        );
     }
 
     fn ends(&self) -> Vec<(Rung, Outcome)> {

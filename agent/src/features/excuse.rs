@@ -75,6 +75,8 @@ pub enum Excuse {
     Blames(Component),
     /// It says that it does not serve now: it starts, drains or is in maintenance.
     NotNow,
+    /// It says that it is ill, by a 503 and without a word about what ails it.
+    Vague,
     /// What it calls answers with 5xx.
     UpstreamFails {
         /// 5xx received as a client.
@@ -117,11 +119,19 @@ impl fmt::Display for Excuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Blames(component) => {
-                write!(f, "its health check blames {:?}, which no remedy here can heal", component.as_str())
+                write!(
+                    f,
+                    "its health check blames {:?}, which no remedy here can heal",
+                    component.as_str()
+                )
             }
-            Self::NotNow => {
-                f.write_str("it says that it does not serve now: it starts, drains or is in maintenance")
-            }
+            Self::NotNow => f.write_str(
+                "it says that it does not serve now: it starts, drains or is in maintenance",
+            ),
+            Self::Vague => f.write_str(
+                "it says that it is ill, and not of what: that may be a dependency (let its health \
+                 check name what is down)",
+            ),
             Self::UpstreamFails { received } => {
                 write!(f, "what it calls answers with 5xx ({received} within 10 s)")
             }

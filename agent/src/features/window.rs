@@ -76,6 +76,8 @@ pub struct Window {
     /// When the first of the polls that failed in a row began.
     failing_since: Option<Moment>,
     responded: bool,
+    /// Whether the app ever said that it is well.
+    spoke_well: bool,
     /// Whether it ever answered anybody with anything but a 5xx.
     served: bool,
     /// Whether others than the agent ever got such an answer, and how many of its own 5xx they got
@@ -169,6 +171,7 @@ impl Window {
             failures: 0,
             failing_since: None,
             responded: false,
+            spoke_well: false,
             served: false,
             served_others: false,
             first_errors: 0,
@@ -227,8 +230,7 @@ impl Window {
         let counted = |kernel: &KernelReading| kernel.counters.responses.iter().sum::<u64>();
         self.understood |= sample.kernel.as_ref().is_some_and(|kernel| counted(kernel) > 0);
         self.blind = sample.kernel.as_ref().and_then(|kernel| blind(kernel, counted(kernel)));
-        self.sees_traffic =
-            sample.kernel.is_some() && self.understood && self.blind.is_none();
+        self.sees_traffic = sample.kernel.is_some() && self.understood && self.blind.is_none();
         // Where there is no cpu.stat of its own there is no quota either.
         self.sees_throttling = sample.usage.throttled_periods.is_some() || sample.kernel.is_some();
         if self.len == CAPACITY {
@@ -250,11 +252,13 @@ impl Window {
         self.latency = poll.latency;
         self.heard = Some(heard);
         self.responded |= poll.responses.iter().any(|n| *n > 0);
+        self.spoke_well |= self.speaks_well();
         self.health = poll.result.as_ref().ok().cloned();
         // Silence of an instance that never answered is no news: it may speak another protocol.
         let fails = match heard {
             Heard::Silent => self.responded,
-            Heard::Ill => true,
+            // Before it ever said anything better, it may be a path that means something else.
+            Heard::Ill => self.spoke_well,
             Heard::Well
             | Heard::Warns
             | Heard::Blames
@@ -427,9 +431,14 @@ impl Window {
             Some(Says::Blames(component)) => return Some(Excuse::Blames(component.clone())),
             _ => {}
         }
+        let vague = self.health.as_ref().is_some_and(|health| health.is_vague);
         let errors = last.own_5xx().saturating_sub(base.own_5xx());
         let waiting = self.waiting().saturating_sub(self.waiting_when_well);
-        last.calls.since(&base.calls).excuse(errors, waiting).or_else(|| self.serves())
+        last.calls
+            .since(&base.calls)
+            .excuse(errors, waiting)
+            .or_else(|| self.serves())
+            .or(vague.then_some(Excuse::Vague))
     }
 
     /// Requests that have waited for an answer for some seconds: those that were only just sent are

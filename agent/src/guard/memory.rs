@@ -10,7 +10,9 @@ use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{features::Causes, moment::Moment, signal::health::Heard, target::Rung, verify::Outcome};
+use crate::{
+    features::Causes, moment::Moment, signal::health::Heard, target::Rung, verify::Outcome,
+};
 
 /// An illness that comes back sooner than this after a restart was not cured by it.
 pub const COMES_BACK: Duration = Duration::from_secs(600);
@@ -102,10 +104,8 @@ impl Memory {
     /// The last one of this kind that tells anything.
     fn last(&self, rung: Rung, symptom: Symptom, now: Moment) -> Option<&Treatment> {
         self.treatments.iter().rev().find(|treatment| {
-            let tells = matches!(
-                treatment.outcome,
-                Outcome::Healed | Outcome::NotHealed | Outcome::Worse
-            );
+            let tells =
+                matches!(treatment.outcome, Outcome::Healed | Outcome::NotHealed | Outcome::Worse);
             let same = treatment.rung == rung && treatment.symptom == symptom;
             same && tells && now.since(treatment.at) < REMEMBERED
         })
@@ -114,7 +114,13 @@ impl Memory {
     /// Why this remedy would be given in vain to an illness that began at `since`, as far as the
     /// past tells.
     #[must_use]
-    pub fn futile(&self, rung: Rung, symptom: Symptom, since: Moment, now: Moment) -> Option<Futile> {
+    pub fn futile(
+        &self,
+        rung: Rung,
+        symptom: Symptom,
+        since: Moment,
+        now: Moment,
+    ) -> Option<Futile> {
         let last = self.last(rung, symptom, now)?;
         match last.outcome {
             Outcome::Healed => {
@@ -129,9 +135,8 @@ impl Memory {
     /// first.
     #[must_use]
     pub fn helped(&self, symptom: Symptom, now: Moment) -> Option<Rung> {
-        let healed = |rung| {
-            self.last(rung, symptom, now).map(|last| last.outcome == Outcome::Healed)
-        };
+        let healed =
+            |rung| self.last(rung, symptom, now).map(|last| last.outcome == Outcome::Healed);
         match (healed(Rung::Soft), healed(Rung::Restart)) {
             (Some(true), _) => Some(Rung::Soft),
             (Some(false), Some(true)) => Some(Rung::Restart),
@@ -168,7 +173,8 @@ impl Memories {
 
     fn forget_oldest(&mut self) {
         let last = |memory: &Memory| memory.treatments.last().map(|treatment| treatment.at);
-        let oldest = self.workloads.iter().min_by_key(|(name, memory)| (last(memory), (*name).clone()));
+        let oldest =
+            self.workloads.iter().min_by_key(|(name, memory)| (last(memory), (*name).clone()));
         if let Some(name) = oldest.map(|(name, _)| name.clone()) {
             self.workloads.remove(&name);
         }

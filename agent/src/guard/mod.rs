@@ -308,11 +308,12 @@ fn warm_up(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
 /// What the app says of others, and what the kernel saw of its calls, excuses errors and failing
 /// polls. It excuses no level of CPU or memory, and no OOM kill: those are its own. An app that does
 /// not serve on purpose is not treated at all.
-fn excused(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+fn excused(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
     let excuse = q.excuse.as_ref()?;
     let applies = match excuse {
         Excuse::NotNow | Excuse::Blames(_) => true,
         Excuse::Serves { .. } => q.causes.only_failing(),
+        Excuse::Vague => rung.is_hard() && q.causes.only_failing(),
         Excuse::UpstreamFails { .. } | Excuse::CannotConnect { .. } | Excuse::Unanswered { .. } => {
             !q.causes.oom_kill && (q.causes.recent_error || q.causes.failed_poll)
         }

@@ -513,7 +513,20 @@ fn what_the_host_shows_refuses_hard_remedies_alone() {
     let mut scene = Scene::new(Action::RestartService);
     scene.futile = Some("the filesystem at /data is full");
     let Err(Denial::Refused(refusal)) = scene.answer() else { panic!("{:?}", scene.answer()) };
-    assert_eq!((refusal.gate, refusal.why.to_string()), (Gate::Futile, "the filesystem at /data is full".to_owned()));
+    assert_eq!(
+        (refusal.gate, refusal.why.to_string()),
+        (Gate::Futile, "the filesystem at /data is full".to_owned())
+    );
+    scene.decision.action = Action::ResetErrors;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn an_app_that_is_ill_and_says_not_of_what_is_reset_at_most() {
+    let mut scene = silent_for(60);
+    scene.symptom = Symptom::SaysIll;
+    scene.excuse = Some(Excuse::Vague);
+    assert_eq!(scene.ask(), Err(Gate::Excused));
     scene.decision.action = Action::ResetErrors;
     assert_eq!(scene.ask(), Ok(Rung::Soft));
 }

@@ -420,7 +420,10 @@ pub(crate) fn intent_of(target: &Target, intent: &Intent, brain: &Brain, now: Mo
         action: intent.decision.action,
         confidence: intent.decision.confidence,
         source: intent.decision.source,
-        reasons: top_reasons(&intent.row, intent.decision.action, &shares, shares.len()).iter().map(recorded).collect(),
+        reasons: top_reasons(&intent.row, intent.decision.action, &shares, shares.len())
+            .iter()
+            .map(recorded)
+            .collect(),
         intended: now,
         wall_time: i64::try_from(unix_seconds()).unwrap_or(i64::MAX),
         climbed_from: intent.climbed_from,

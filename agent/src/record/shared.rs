@@ -73,10 +73,11 @@ impl SharedJournal {
             let Intent { rung, symptom, workload, wall_time, .. } = incident.intent;
             let age = wall.saturating_sub(wall_time).max(0);
             let known = !workload.is_empty() && age < day;
-            let at = incident.concluded.filter(|_| incident.boot == self.boot).unwrap_or_else(|| {
-                let age = Duration::from_secs(age.unsigned_abs());
-                Moment::from(Duration::from_nanos(now.as_nanos()).saturating_sub(age))
-            });
+            let at =
+                incident.concluded.filter(|_| incident.boot == self.boot).unwrap_or_else(|| {
+                    let age = Duration::from_secs(age.unsigned_abs());
+                    Moment::from(Duration::from_nanos(now.as_nanos()).saturating_sub(age))
+                });
             let outcome = incident.outcome.filter(|_| known)?;
             Some((workload, Treatment { rung, symptom, outcome, at }))
         };

@@ -20,11 +20,11 @@ fn look(ms: u64, errors: u32) -> Line {
     kernel.counters.responses[4] = errors.into();
     let health = Health {
         says: Says::Well,
-            left_out: None,
         cpu_usage: Some(5.0),
         memory_usage: Some(20.0),
         error_count: Some(errors),
         uptime: Some(600.0),
+        ..Health::default()
     };
     let poll = Poll { latency: Duration::from_millis(2), ..Poll::for_tests(at, Ok(health)) };
     let sample = Sample {

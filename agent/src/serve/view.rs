@@ -80,11 +80,7 @@ pub struct HealthView {
 
 impl HealthView {
     fn of(word: &Word) -> Self {
-        Self {
-            result: word.heard.name(),
-            reason: word.to_string(),
-            path: word.path.to_string(),
-        }
+        Self { result: word.heard.name(), reason: word.to_string(), path: word.path.to_string() }
     }
 }
 

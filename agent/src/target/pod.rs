@@ -127,8 +127,7 @@ pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
     let container_id = running.container_id.as_deref().and_then(id).ok_or(Absent::NotRunning)?;
     let (path, heal_path) = (settings.health_path(), settings.heal_path());
     let min_confidence = settings.min_confidence();
-    let patience =
-        Allowance { set: settings.patience(), granted: probes::patience(container) };
+    let patience = Allowance { set: settings.patience(), granted: probes::patience(container) };
     let warm_up = Allowance { set: settings.warm_up(), granted: probes::warm_up(container) };
     let complaints = settings.complaints;
     let address = address(pod, container, port.as_ref());

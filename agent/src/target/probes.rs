@@ -125,11 +125,15 @@ mod tests {
 
     #[test]
     fn probes_grant_their_period_times_their_failures() {
-        let liveness = |probe: Value| patience(&container(json!({ "livenessProbe": probe }))).as_secs();
+        let liveness =
+            |probe: Value| patience(&container(json!({ "livenessProbe": probe }))).as_secs();
         assert_eq!(patience(&container(json!({}))), Duration::ZERO);
         assert_eq!(liveness(json!({})), 30, "the kubelet's defaults");
         assert_eq!(liveness(json!({ "periodSeconds": 5, "failureThreshold": 4 })), 20);
-        assert_eq!(liveness(json!({ "periodSeconds": i32::MAX, "failureThreshold": i32::MAX })), 3600);
+        assert_eq!(
+            liveness(json!({ "periodSeconds": i32::MAX, "failureThreshold": i32::MAX })),
+            3600
+        );
         assert_eq!(liveness(json!({ "periodSeconds": -1, "failureThreshold": -1 })), 0);
         let startup = json!({ "startupProbe": {
             "initialDelaySeconds": 15, "periodSeconds": 10, "failureThreshold": 30,

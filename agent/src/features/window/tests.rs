@@ -26,11 +26,11 @@ fn look(ms: u64) -> Sample {
 fn healthy() -> Health {
     Health {
         says: Says::Well,
-        left_out: None,
         cpu_usage: Some(40.0),
         memory_usage: Some(50.0),
         error_count: Some(0),
         uptime: Some(77.0),
+        ..Health::default()
     }
 }
 
@@ -420,6 +420,17 @@ fn an_app_that_says_it_is_ill_fails_and_one_that_blames_another_does_not() {
     assert_eq!(heard(says(Says::Blames(db.clone()))), (false, Some(Excuse::Blames(db))));
     assert_eq!(heard(says(Says::NotNow)), (false, Some(Excuse::NotNow)));
     assert_eq!(heard(says(Says::Warns)), (false, None));
+    let vague = Health { says: Says::Ill, is_vague: true, ..Health::default() };
+    assert_eq!(heard(polled(1000, Ok(vague))), (true, Some(Excuse::Vague)));
+}
+
+#[test]
+fn an_app_that_never_said_anything_better_does_not_fail_by_saying_that_it_is_ill() {
+    let mut window = Window::new();
+    for ms in [0, 2000, 4000] {
+        window.push(&polled(ms, Ok(Health { says: Says::Ill, ..Health::default() })));
+    }
+    assert!(!window.is_failing());
 }
 
 /// Polls time out from the second look on, while the kernel counts so many good responses and 5xx.

@@ -93,7 +93,11 @@ pub(super) fn read(row: &Row<'_>) -> Result<Incident, String> {
         wall_time: fields.integer(11, "wall_time")?.ok_or("wall_time is missing")?,
         climbed_from: fields.integer(12, "climbed_from")?,
         workload: fields.optional_text(16, "workload", MAX_IDENTITY)?.unwrap_or_default(),
-        symptom: if fields.is_null(17)? { Symptom::default() } else { fields.word(17, "symptom")? },
+        symptom: if fields.is_null(17)? {
+            Symptom::default()
+        } else {
+            fields.word(17, "symptom")?
+        },
         health: fields.optional_text(18, "health", MAX_DETAIL)?,
     };
     check(&intent)?;

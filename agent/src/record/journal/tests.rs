@@ -402,7 +402,8 @@ fn a_journal_of_version_1_is_read_and_brought_up_to_date() {
     check(&Journal::read_only(&dir.0).unwrap());
     let (_lock, mut journal) = open(&dir.0);
     check(&journal);
-    let named = Intent { workload: "shop".to_owned(), health: Some("well".to_owned()), ..intent("web", 7) };
+    let named =
+        Intent { workload: "shop".to_owned(), health: Some("well".to_owned()), ..intent("web", 7) };
     assert_eq!(journal.intend(&named).unwrap(), 2);
     drop(journal);
     let read = Journal::read_only(&dir.0).unwrap().recent(1).unwrap().remove(0);

@@ -82,7 +82,10 @@ impl Header {
         if !spans.iter().all(|span| (1..=LONGEST).contains(span)) {
             return Err(Absurd::Span);
         }
-        [self.patience_ns, self.warm_up_ns].into_iter().flatten().try_for_each(|ns| span(ns).map(drop))
+        [self.patience_ns, self.warm_up_ns]
+            .into_iter()
+            .flatten()
+            .try_for_each(|ns| span(ns).map(drop))
     }
 
     /// The policy that was recorded under.

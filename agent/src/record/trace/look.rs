@@ -99,6 +99,7 @@ enum Verdict {
     Well,
     Warns,
     Ill,
+    VaguelyIll,
     Blames(String),
     NotNow,
 }
@@ -248,7 +249,7 @@ impl Asked {
     fn of(poll: &Poll) -> Self {
         let told = match &poll.result {
             Ok(h) => {
-                let verdict = Verdict::of(&h.says);
+                let verdict = if h.is_vague { Verdict::VaguelyIll } else { Verdict::of(&h.says) };
                 Told::Said(h.cpu_usage, h.memory_usage, h.error_count, h.uptime, verdict)
             }
             Err(error) => Told::Trouble(Trouble::of(*error)),
@@ -264,7 +265,9 @@ impl Asked {
         let result = match told {
             Told::Trouble(trouble) => Err(trouble.error()),
             Told::Said(cpu, memory, errors, uptime, verdict) => {
-                Ok(health((cpu, memory, errors, uptime), verdict.says())?)
+                let is_vague = verdict == Verdict::VaguelyIll;
+                let health = health((cpu, memory, errors, uptime), verdict.says())?;
+                Ok(Health { is_vague, ..health })
             }
             Told::Health(cpu, memory, errors, uptime) => {
                 Ok(health((cpu, memory, errors, uptime), Says::Well)?)
@@ -286,7 +289,7 @@ fn health(numbers: Numbers, says: Says) -> Result<Health, Absurd> {
     if !(percent(cpu_usage) && percent(memory_usage) && up) {
         return Err(Absurd::Range);
     }
-    Ok(Health { says, left_out: None, cpu_usage, memory_usage, error_count, uptime })
+    Ok(Health { says, cpu_usage, memory_usage, error_count, uptime, ..Health::default() })
 }
 
 impl Verdict {
@@ -304,7 +307,7 @@ impl Verdict {
         match self {
             Self::Well => Says::Well,
             Self::Warns => Says::Warns,
-            Self::Ill => Says::Ill,
+            Self::Ill | Self::VaguelyIll => Says::Ill,
             Self::Blames(component) => Says::Blames(Component::new(&component)),
             Self::NotNow => Says::NotNow,
         }

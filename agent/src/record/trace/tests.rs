@@ -73,7 +73,7 @@ fn health() -> Health {
         error_count: Some(3),
         uptime: Some(0.1),
         says: Says::Warns,
-        left_out: None,
+        ..Health::default()
     }
 }
 
@@ -86,6 +86,10 @@ fn events() -> Vec<Event> {
         Event::Looked(0, sample(Ok(health()))),
         Event::Looked(0, sample(Ok(Health { says: Says::NotNow, ..health() }))),
         Event::Looked(0, sample(Ok(Health { says: Says::Ill, ..Health::default() }))),
+        Event::Looked(
+            0,
+            sample(Ok(Health { says: Says::Ill, is_vague: true, ..Health::default() })),
+        ),
         Event::Looked(0, sample(Err(HealthError::Transport(Transport::Timeout)))),
         Event::Looked(0, sample(Err(HealthError::NotFound(405)))),
         Event::Woken { index: 0, at: Moment::from_nanos(9), throttled: true },

@@ -241,11 +241,11 @@ impl Poller for App {
         let result = errors.map_or(Err(HealthError::Transport(Transport::Timeout)), |errors| {
             Ok(Health {
                 says: Says::Well,
-            left_out: None,
                 cpu_usage: Some(10.0),
                 memory_usage: Some(10.0),
                 error_count: Some(errors),
                 uptime: None,
+                ..Health::default()
             })
         });
         let responses = [0, u32::from(result.is_ok()), 0, 0, 0];

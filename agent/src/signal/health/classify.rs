@@ -87,7 +87,7 @@ fn refused(answer: &Answer) -> Option<Health> {
 /// 5xx: what the body says, and else what the status does.
 fn failed(answer: &Answer) -> Reading {
     let code = answer.status.as_u16();
-    let (said, numbers) = told(answer);
+    let (said, numbers, names_itself) = told(answer);
     let by_status_alone = said.is_none();
     let says = match (code, said) {
         (503, _) if answer.headers.contains_key(header::RETRY_AFTER) => Says::NotNow,
@@ -98,16 +98,19 @@ fn failed(answer: &Answer) -> Reading {
         (502 | 504, None) => Says::Blames(Component::new(UPSTREAM)),
         (_, None) => Says::Ill,
     };
-    Reading { health: Health { says, ..numbers }, by_status_alone }
+    let is_vague = code == 503 && says == Says::Ill && !names_itself;
+    Reading { health: Health { says, is_vague, ..numbers }, by_status_alone }
 }
 
-/// What a 5xx's body says, if it can be read and says something, and the numbers in it.
-fn told(answer: &Answer) -> (Option<Says>, Health) {
-    let nothing = (None, Health::default());
+/// What a 5xx's body says, if it can be read and says something, the numbers in it, and whether it
+/// names a part of the app itself that is down.
+fn told(answer: &Answer) -> (Option<Says>, Health, bool) {
+    let nothing = (None, Health::default(), false);
     let Ok(text) = body::text(&answer.headers, &answer.body) else { return nothing };
     if !text.starts_with('{') {
-        return (text::word(&text).map(Says::from), Health::default());
+        return (text::word(&text).map(Says::from), Health::default(), false);
     }
     let Ok(report) = Report::read(&text) else { return nothing };
-    (report.says(true), report.health)
+    let names_itself = report.names_itself();
+    (report.says(true), report.health, names_itself)
 }

@@ -160,6 +160,14 @@ impl Poll {
     #[cfg(test)]
     pub(crate) fn for_tests(at: Moment, result: Result<Health, HealthError>) -> Self {
         let path = "/health".into();
-        Self { at, latency: Duration::ZERO, responses: [0; 5], unavailable: 0, hung_up: 0, path, result }
+        Self {
+            at,
+            latency: Duration::ZERO,
+            responses: [0; 5],
+            unavailable: 0,
+            hung_up: 0,
+            path,
+            result,
+        }
     }
 }

@@ -17,6 +17,9 @@ const MAX_UPTIME: f64 = 10.0 * 365.25 * 86_400.0;
 pub struct Health {
     /// Its own verdict.
     pub says: Says,
+    /// Whether it says that it is ill by a 503 and names no part of itself: many apps mean a
+    /// dependency by that, and hide the details.
+    pub is_vague: bool,
     /// The first field that was left out because it cannot mean what it says.
     pub left_out: Option<(Field, Fault)>,
     /// CPU in % of the limit, 0–100.
@@ -155,6 +158,7 @@ pub(super) fn fields(object: &[(String, Tree)]) -> (Option<&Tree>, Health) {
         memory_usage: fields.read(Field::MemoryUsage, percentage),
         error_count: fields.read(Field::ErrorCount, count),
         uptime: fields.read(Field::Uptime, |value| number(value, MAX_UPTIME)),
+        is_vague: false,
         left_out: fields.left_out,
     };
     (status, health)

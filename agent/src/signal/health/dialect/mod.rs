@@ -51,6 +51,11 @@ impl Report {
         !self.parts.is_empty()
     }
 
+    /// Whether a part of the app itself is down by name.
+    pub(super) fn names_itself(&self) -> bool {
+        self.parts.iter().any(|part| part.nature == Nature::Own && part.is_down())
+    }
+
     /// The verdict of the whole and its parts, if there is one; `failed`: the HTTP status says that
     /// it is down, where no word does.
     pub(super) fn says(&self, failed: bool) -> Option<Says> {

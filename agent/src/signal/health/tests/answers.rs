@@ -146,3 +146,17 @@ fn marks_and_character_sets() {
     assert_eq!(read(200, &[], latin), Err(NotJson::NotUtf8.into()));
     assert_eq!(read(500, &[], latin).unwrap().health.says, Says::Ill);
 }
+
+/// Spring hides the details by default, and ASP.NET says one word.
+#[test]
+fn an_ill_word_at_a_503_is_vague_unless_a_part_of_the_app_itself_is_named() {
+    let read = |code, body: &str| {
+        let health = read(code, &[], body).unwrap().health;
+        assert_eq!(health.says, Says::Ill, "{code} {body}");
+        health.is_vague
+    };
+    assert!(read(503, r#"{"status":"DOWN"}"#));
+    assert!(read(503, "Unhealthy"));
+    assert!(!read(503, r#"{"status":"DOWN","components":{"livenessState":{"status":"DOWN"}}}"#));
+    assert!(!read(500, r#"{"status":"DOWN"}"#), "500 says I");
+}

@@ -11,6 +11,7 @@ fn a_full_body_is_read() {
         "uptime":12.25,"version":{"of":["anything",1e400]}}"#;
     let health = Health {
         says: Says::Warns,
+        is_vague: false,
         left_out: None,
         cpu_usage: Some(85.0),
         memory_usage: Some(40.5),
