@@ -237,7 +237,7 @@ impl fmt::Display for Why {
                 Ago(*after)
             ),
             Self::NeverWell => f.write_str(
-                "it has failed ever since it started: a restart would start it the same way",
+                "it has failed ever since it started, and would again after a restart",
             ),
             Self::HostSays(why) => f.write_str(why),
             Self::CoolingDown(left) => {
