@@ -348,15 +348,11 @@ fn exhausted(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
 }
 
 fn futile(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
-    let fails = q.fails_since_start;
-    // What it began with is no state that a reset could clear, either.
-    if fails.only_errors && q.symptom == Symptom::Errors {
-        return Some(Why::NeverWell);
-    }
     if !rung.is_hard() {
         return None;
     }
-    if fails.never_served {
+    let fails = q.fails_since_start;
+    if fails.never_served || (fails.only_errors && q.symptom == Symptom::Errors) {
         return Some(Why::NeverWell);
     }
     let before = q.memory.and_then(|memory| memory.futile(rung, q.symptom, q.ill_since, q.now));

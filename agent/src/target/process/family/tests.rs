@@ -138,10 +138,11 @@ fn the_beginning_of_the_stack_tells_a_fork() {
     let pid = child.id().cast_signed();
     // Until it has become another program, its stack is a copy of this one's.
     let begun = std::time::Instant::now();
-    while stack(pid) == stack(own) && begun.elapsed().as_secs() < 20 {
+    let mut other = stack(pid);
+    while (other.is_none() || other == stack(own)) && begun.elapsed().as_secs() < 20 {
         std::thread::yield_now();
+        other = stack(pid);
     }
-    let other = stack(pid);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(stack(own).is_some() && other.is_some() && other != stack(own));
