@@ -236,9 +236,9 @@ impl fmt::Display for Why {
                 rung.name(),
                 Ago(*after)
             ),
-            Self::NeverWell => f.write_str(
-                "it has failed ever since it started, and would again after a restart",
-            ),
+            Self::NeverWell => {
+                f.write_str("it has failed ever since it started, and would again after a restart")
+            }
             Self::HostSays(why) => f.write_str(why),
             Self::CoolingDown(left) => {
                 write!(f, "treated recently, {:.0} s to wait", left.as_secs_f64().ceil())

@@ -19,7 +19,7 @@ mod neighbour;
 
 use std::{io, sync::Arc, time::Duration};
 
-use nix::sys::signal::Signal::{self, SIGKILL, SIGTERM};
+use nix::sys::signal::Signal::{self, SIGCONT, SIGKILL, SIGTERM};
 use tokio::{
     task::spawn_blocking,
     time::{Instant, timeout_at},
@@ -221,8 +221,15 @@ fn send(
 ) -> Result<(), RestartError> {
     let mut reached = Vec::with_capacity(pinned.len());
     for process in pinned.drain(..) {
-        match process.fd.send(signal(&process)) {
-            Ok(()) => reached.push(process),
+        let signal = signal(&process);
+        match process.fd.send(signal) {
+            Ok(()) => {
+                if signal == SIGTERM {
+                    // A stopped process takes it only when it goes on; another takes no notice.
+                    let _ = process.fd.send(SIGCONT);
+                }
+                reached.push(process);
+            }
             Err(error) if process.instance == main && error.raw_os_error() == Some(libc::EPERM) => {
                 return Err(RestartError::Denied(main));
             }

@@ -77,7 +77,8 @@ fn a_pod_without_the_label_is_not_even_looked_at() {
     // Consent, and its end, take effect without a restart of the agent.
     let label = |value| serde_json::json!({ "paramedic.dev/heal": value });
     node.fake.set_labels("default", &silent.name, &label(Some("soft"))).unwrap();
-    silent.errors(1);
+    agent.hears("health check", &[("target", &silent.full_name())]);
+    silent.errors(8);
     agent.hears("treatment ended", &[("target", &silent.full_name()), ("outcome", "healed")]);
     node.fake.set_labels("default", &silent.name, &label(None)).unwrap();
     agent.hears("no longer watched", &[("target", &silent.full_name())]);

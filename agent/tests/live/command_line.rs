@@ -79,7 +79,9 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
     for (arguments, why) in [
         (&["watch"][..], "URL"),
         (&["watch", "http://192.0.2.1:80"], "not an address of this machine"),
-        (&["watch", "https://localhost"], "only plain http"),
+        (&["watch", "ftp://localhost"], "only http and https"),
+        (&["watch", "http://localhost:1", "--patience", "0"], "--patience"),
+        (&["watch", "http://localhost:1", "--warm-up=-1"], "--warm-up"),
         (&["watch", "http://localhost:1", "--max-action", "kill"], "--max-action"),
         (&["watch", "http://localhost:1", "--interval", "0", "--grace=-1"], "--interval"),
         (&["watch", "http://localhost:1", "--interval", "0", "--grace=-1"], "--grace"),

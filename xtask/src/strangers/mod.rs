@@ -8,12 +8,13 @@
 //!
 //! The servers come from Debian, PyPI and npm, below `target/strangers`; what goes wrong with them is
 //! told to their small apps (`services/`) by a file, or done to them by signals, limits, and what
-//! they depend on. Nothing is mounted and nothing is installed; processes and cgroups end with the
-//! episode, also with an interrupted one.
+//! they depend on. Nothing is installed, and what is mounted is in a namespace of the stage's own;
+//! processes and cgroups end with the episode, also with an interrupted one.
 mod account;
 mod ask;
 mod befall;
 mod clients;
+mod disk;
 mod episode;
 mod kit;
 mod known;
@@ -122,7 +123,13 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     supervised::sweep()?;
     let interrupt = Interrupt::catch()?;
     let cast = Cast { programs: &programs, kit: &kit, interrupt: &interrupt };
-    let played = play_all(&cast, &episodes, args.at_once as usize)?;
+    let played = thread::scope(|scope| {
+        let own = scope.spawn(|| {
+            disk::own_mounts()?;
+            play_all(&cast, &episodes, args.at_once as usize)
+        });
+        own.join().unwrap_or_else(|_| bail!("the stage's thread has panicked"))
+    })?;
     println!("\n{}", report::table(&played));
     if args.json {
         println!("{}", report::json(&played));

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 
 use super::{
     clients::{Clients, Habit},
+    disk::FullDisk,
     supervised::Supervised,
     upstream::{Behaviour, Upstream},
 };
@@ -51,6 +52,7 @@ pub(super) struct Ground<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) clients: &'a Clients,
     neighbours: Vec<Neighbour>,
+    disk: Option<FullDisk>,
     /// Lives of the service that its owner has ended.
     pub(super) restarts: u32,
 }
@@ -62,7 +64,7 @@ impl<'a> Ground<'a> {
         upstream: &'a Upstream,
         clients: &'a Clients,
     ) -> Self {
-        Self { folder, service, upstream, clients, neighbours: Vec::new(), restarts: 0 }
+        Self { folder, service, upstream, clients, neighbours: Vec::new(), disk: None, restarts: 0 }
     }
 
     pub(super) fn take(&mut self, step: Step) -> Result<()> {
@@ -70,10 +72,10 @@ impl<'a> Ground<'a> {
             Step::Tell(what) => tell(self.folder, what)?,
             Step::Write(name, text) => replace(&self.folder.join(name), text)?,
             Step::DiskFull => {
-                let journal = self.folder.join("journal");
+                let (journal, disk) = (self.folder.join("journal"), self.folder.join("disk"));
+                self.disk = Some(FullDisk::mount(&disk)?);
                 let _ = fs::remove_file(&journal);
-                // Every write to this device fails with ENOSPC, and nothing has to be mounted.
-                symlink("/dev/full", &journal)
+                symlink(disk.join("journal"), &journal)
                     .with_context(|| format!("cannot link {}", journal.display()))?;
             }
             Step::Upstream(behaviour) => self.upstream.set(behaviour),

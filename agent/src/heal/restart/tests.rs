@@ -89,6 +89,16 @@ async fn who_ignores_sigterm_is_killed_after_the_grace_period() {
 }
 
 #[tokio::test]
+async fn a_stopped_process_goes_on_to_end_by_sigterm() {
+    let (service, found) = serve(&["sleep", "600"]);
+    let pid = nix::unistd::Pid::from_raw(service.pid());
+    nix::sys::signal::kill(pid, Signal::SIGSTOP).unwrap();
+    let account = run(&gentle(), &found).await.unwrap();
+    assert_eq!(account.forced, Vec::<i32>::new());
+    assert_eq!(ended_by(service), Some(libc::SIGTERM));
+}
+
+#[tokio::test]
 async fn another_life_of_the_pid_is_refused() {
     let (_service, found) = serve(&["sleep", "600"]);
     let other = Instance { start_time: found.instance.start_time - 1, ..found.instance };
