@@ -131,12 +131,15 @@ impl Memory {
         }
     }
 
-    /// The remedy that helped against this before, if a milder one did not help since: it goes
-    /// first.
+    /// The remedy that cured this before, if a milder one did not: it goes first against an illness
+    /// that began at `since`. What was back within minutes was not cured.
     #[must_use]
-    pub fn helped(&self, symptom: Symptom, now: Moment) -> Option<Rung> {
-        let healed =
-            |rung| self.last(rung, symptom, now).map(|last| last.outcome == Outcome::Healed);
+    pub fn helped(&self, symptom: Symptom, since: Moment, now: Moment) -> Option<Rung> {
+        let healed = |rung| {
+            self.last(rung, symptom, now).map(|last| {
+                last.outcome == Outcome::Healed && since.since(last.at) >= COMES_BACK
+            })
+        };
         match (healed(Rung::Soft), healed(Rung::Restart)) {
             (Some(true), _) => Some(Rung::Soft),
             (Some(false), Some(true)) => Some(Rung::Restart),
@@ -232,12 +235,14 @@ mod tests {
         let soft_failed = (Rung::Soft, ILL, Outcome::NotHealed, 0);
         let restart_helped = (Rung::Restart, ILL, Outcome::Healed, 1);
         let soft_helped = (Rung::Soft, ILL, Outcome::Healed, 2);
-        let helped = |all: &[_]| memory(all).helped(ILL, at(60));
+        let helped = |all: &[_]| memory(all).helped(ILL, at(60), at(61));
         assert_eq!(helped(&[]), None);
         assert_eq!(helped(&[soft_failed]), None);
         assert_eq!(helped(&[restart_helped]), None, "the milder one was not tried");
         assert_eq!(helped(&[soft_failed, restart_helped]), Some(Rung::Restart));
         assert_eq!(helped(&[soft_failed, restart_helped, soft_helped]), Some(Rung::Soft));
+        let back_at_once = memory(&[soft_helped]).helped(ILL, at(11), at(12));
+        assert_eq!(back_at_once, None, "it was back nine minutes later");
     }
 
     #[test]

@@ -205,7 +205,7 @@ pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Rung> {
     };
     let climbed = q.history.climbed_to(q.now).unwrap_or(Rung::Soft);
     // What helped this workload against this before goes first, unless it was just tried.
-    let helped = q.memory.and_then(|memory| memory.helped(q.symptom, q.now));
+    let helped = q.memory.and_then(|memory| memory.helped(q.symptom, q.ill_since, q.now));
     let verdict = match helped {
         Some(helped) if helped.is_hard() || q.history.climbed_to(q.now).is_none() => helped,
         _ => verdict,

@@ -63,14 +63,13 @@ fn a_corrupt_journal_stays_as_it_is_and_permits_no_restart() {
     let (journal, garbage) = (state.file("journal.sqlite3"), b"not a database\n".repeat(1000));
     fs::write(&journal, &garbage).unwrap();
     let mut patient = Server::patient();
-    let agent =
-        Agent::watch(&[&patient.url], &state, &[&MAY_RESTART[..], &["--patience", "1"]].concat());
+    let agent = Agent::watch(&[&patient.url], &state, &MAY_RESTART);
     let report = agent.hears("no journal: no hard heals", &[]);
     assert!(report.text("error").contains("left untouched"), "{report:?}");
     assert_eq!(agent.metric("paramedic_journal_writable"), 0.0);
     patient.errors(8);
     healed_softly(&agent, &mut patient);
-    patient.hangs();
+    agent.sees_at_once(|| patient.errors(15));
     agent.hears("not healed", &[("gate", "journal"), ("rung", "restart")]);
     assert_eq!(agent.said("healing", &[]), 1);
     assert!(patient.is_alive());

@@ -26,13 +26,11 @@ fn events(told: &str, event: &str) -> Vec<Value> {
 /// A patient that is healed softly, and then restarted, while a trace is recorded.
 fn recorded(state: &Directory, trace: &Directory) -> (Server, Agent) {
     let mut patient = Server::patient();
-    let trace = trace.path().to_str().unwrap();
-    let arguments = ["--record", trace, "--max-action", "restart", "--patience", "1"];
+    let arguments = ["--record", trace.path().to_str().unwrap(), "--max-action", "restart"];
     let agent = Agent::watch(&[&patient.url], state, &arguments);
     patient.errors(8);
     agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
-    // Another illness: against the same the reset, which helped, would be given again.
-    patient.hangs();
+    agent.sees_at_once(|| patient.errors(15));
     agent.hears("healing", &[("rung", "restart")]);
     patient.ended();
     (patient, agent)
