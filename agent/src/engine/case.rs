@@ -9,7 +9,7 @@ use crate::{
         load::{FRESH, HELD},
     },
     guard::{
-        Clearance, Evidence, History, Look, Memories, NodeState, Policy, Question, Refusal, Symptom,
+        Clearance, Evidence, Gate, History, Look, Memories, NodeState, Policy, Question, Refusal, Symptom,
     },
     moment::Moment,
     signal::{
@@ -370,9 +370,17 @@ impl Case {
         }
     }
 
+    /// Whether a look of this kind also asks the host whether a restart would help: where a remedy is
+    /// in view, and where that was refused for what the host showed.
+    #[must_use]
+    pub fn asks_the_host(&self, trigger: Trigger) -> bool {
+        let refused = self.refused.as_ref().is_some_and(|refusal| refusal.gate == Gate::Futile);
+        trigger == Trigger::Confirm || refused
+    }
+
     /// Takes in what a look says of the health check; returns what is news.
     pub(super) fn hear(&mut self, sample: &Sample) -> (Option<Word>, Option<Blind>) {
-        if sample.trigger == Trigger::Confirm {
+        if self.asks_the_host(sample.trigger) {
             self.futile.clone_from(&sample.futile);
         }
         let word = sample.poll.as_ref().map(Word::of);

@@ -26,6 +26,8 @@ struct Patient {
     stuck: bool,
     stubborn: bool,
     lives: u32,
+    /// Why its host shows that a restart would not help.
+    futile: Option<&'static str>,
 }
 
 impl Patient {
@@ -65,7 +67,7 @@ impl Patient {
                 ..Poll::for_tests(at, result)
             }),
             usage: CgroupReading::default(),
-            futile: None,
+            futile: self.futile.map(Into::into),
         }
     }
 }
@@ -921,4 +923,17 @@ fn a_pod_that_is_not_measured_any_more_goes_missing_and_one_under_a_remedy_later
         assert!(at(missing_after - 3).is_some(), "healing: {healing}");
         assert_eq!(at(missing_after + 1), None, "healing: {healing}");
     }
+}
+
+#[test]
+fn what_the_host_shows_holds_a_restart_back_for_as_long_as_it_shows_it() {
+    let mut stage = Stage::new(1);
+    stage.patients[0].futile = Some("the disk is full");
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Futile));
+    stage.patients[0].futile = None;
+    stage.play(5000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
 }

@@ -349,9 +349,10 @@ impl Agent {
         let (life, now) = (senses.life(), self.clock.now());
         let done = self.done.0.clone();
         // Only where a remedy is in view: what the host shows takes some files to read.
-        let doubt = (trigger == Trigger::Confirm)
-            .then(|| self.engine.case(index))
-            .flatten()
+        let doubt = self
+            .engine
+            .case(index)
+            .filter(|case| case.asks_the_host(trigger))
             .map(|case| (Arc::clone(&self.world), case.target.clone(), case.well_at()));
         tokio::spawn(async move {
             let poll = app.poll(now).await;
