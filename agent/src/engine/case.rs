@@ -9,7 +9,8 @@ use crate::{
         load::{FRESH, HELD},
     },
     guard::{
-        Clearance, Evidence, Gate, History, Look, Memories, NodeState, Policy, Question, Refusal, Symptom,
+        Clearance, Evidence, Gate, History, Look, Memories, NodeState, Policy, Question, Refusal,
+        Symptom,
     },
     moment::Moment,
     signal::{

@@ -136,9 +136,8 @@ impl Memory {
     #[must_use]
     pub fn helped(&self, symptom: Symptom, since: Moment, now: Moment) -> Option<Rung> {
         let healed = |rung| {
-            self.last(rung, symptom, now).map(|last| {
-                last.outcome == Outcome::Healed && since.since(last.at) >= COMES_BACK
-            })
+            self.last(rung, symptom, now)
+                .map(|last| last.outcome == Outcome::Healed && since.since(last.at) >= COMES_BACK)
         };
         match (healed(Rung::Soft), healed(Rung::Restart)) {
             (Some(true), _) => Some(Rung::Soft),

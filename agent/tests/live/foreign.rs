@@ -138,3 +138,47 @@ fn hostile_health_is_counted_survived_and_no_reason_to_heal_hard() {
         assert!(agent.is_alive() && server.is_alive());
     }
 }
+
+/// Speaks TLS under the certificate in FOLDER, and answers everything well.
+const SECURE: &str = r#"
+import http.server, ssl
+class Well(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "15")
+        self.end_headers()
+        self.wfile.write(b'{"status":"UP"}')
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Well)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("FOLDER/certificate.pem", "FOLDER/key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_port)
+server.serve_forever()
+"#;
+
+#[test]
+fn a_service_that_speaks_tls_is_heard_and_its_traffic_is_missing_and_not_zero() {
+    let (state, folder) = (Directory::new(), Directory::new());
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["localhost".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    std::fs::write(folder.file("certificate.pem"), certificate.pem()).unwrap();
+    std::fs::write(folder.file("key.pem"), key.serialize_pem()).unwrap();
+    let mut server = Server::python(&SECURE.replace("FOLDER", folder.path().to_str().unwrap()));
+    let url = server.url.replace("http://", "https://");
+    let agent = Agent::watch(&[&url], &state, &["--max-action", "restart"]);
+    let heard = agent.hears("health check", &[("result", "well")]);
+    assert_eq!(heard.text("path"), "/health");
+    let blind = agent.hears("HTTP is not seen: its columns are missing, not zero", &[]);
+    assert!(blind.text("reason").contains("TLS"), "{blind:?}");
+    agent.reaches(
+        &format!("paramedic_target_blind{{namespace=\"\",pod=\"\",target=\"{url}\"}}"),
+        1.0,
+    );
+    let target = agent.target();
+    assert!(target["features"]["http_request_rate"].is_null(), "{target}");
+    assert!(target["features"]["health_latency"].is_number(), "{target}");
+    assert_eq!(target["health"]["result"], "well");
+    agent.healed_nothing();
+    assert!(server.is_alive());
+}
