@@ -313,12 +313,12 @@ impl Case {
     /// saw, with anything but a 5xx.
     pub(super) fn is_ready(&self) -> bool {
         let unheard = self.target.address.is_none() && self.kubelet_ready.is_none();
-        self.window.has_served() || unheard || self.kubelet_ready == Some(true)
+        self.window.service().has_served() || unheard || self.kubelet_ready == Some(true)
     }
 
     /// Whether anything tells that it is well, as opposed to nothing telling that it is ill.
     fn is_alive(&self) -> bool {
-        self.window.speaks_well() || self.window.good_responses() > 0
+        self.window.service().speaks_well() || self.window.good_responses() > 0
     }
 
     pub(super) fn question<'a>(
@@ -357,13 +357,13 @@ impl Case {
 
     /// The form of what is seen now.
     pub(super) fn seen_symptom(&self) -> Symptom {
-        Symptom::of(&self.causes(), self.window.heard())
+        Symptom::of(&self.causes(), self.window.service().heard())
     }
 
     /// Of an instance that the agent did not see begin, errors at the beginning of what it saw say
     /// nothing; and of one that can be neither asked nor seen, nothing says that it never served.
     fn fails_since_start(&self, symptom: Symptom) -> FailsSinceStart {
-        let fails = self.window.fails_since_start();
+        let fails = self.window.service().fails_since_start();
         let shows = matches!(symptom, Symptom::Errors | Symptom::Silence | Symptom::SaysIll);
         FailsSinceStart {
             never_served: fails.never_served && shows && !self.is_ready(),
@@ -399,7 +399,7 @@ impl Case {
     /// When it was last seen well.
     #[must_use]
     pub const fn well_at(&self) -> Option<Moment> {
-        self.window.well_at()
+        self.window.service().well_at()
     }
 
     /// What is known beside the row.

@@ -403,7 +403,7 @@ impl Engine {
             case.confirms = 0;
             case.refused = None;
             tell_if_left_alone(index, case, decision, out);
-            return case.pace.at_rest(&self.pace, case.window.is_failing());
+            return case.pace.at_rest(&self.pace, case.window.service().is_failing());
         };
         let answer = guard::permit(&question, rung, &self.policy);
         case.left_alone = None;
@@ -437,7 +437,7 @@ impl Engine {
                 let refusal = Refusal { gate: Gate::NodeBudget, why: Why::OthersFirst };
                 case.confirms = 0;
                 out.push(refuse(index, case, rung, refusal, decision));
-                case.pace.at_rest(&self.pace, case.window.is_failing())
+                case.pace.at_rest(&self.pace, case.window.service().is_failing())
             }
             Err(Denial::AskCluster) => {
                 give_back(index, case, out);
@@ -454,7 +454,7 @@ impl Engine {
                     case.confirm_delay()
                 } else {
                     case.confirms = 0;
-                    case.pace.at_rest(&self.pace, case.window.is_failing())
+                    case.pace.at_rest(&self.pace, case.window.service().is_failing())
                 }
             }
         }
@@ -630,8 +630,8 @@ const TOGETHER: Duration = Duration::from_secs(20);
 
 /// Keeps the node's tally of polled and failing targets.
 fn count_for_node(case: &mut Case, node: &mut NodeState, now: Moment) {
-    let polled = case.window.has_responded();
-    if case.window.is_failing() {
+    let polled = case.window.service().has_responded();
+    if case.window.service().is_failing() {
         case.failed_at = Some(now);
     } else if !polled {
         // Another instance, or none.

@@ -4,10 +4,12 @@ pub mod excuse;
 pub mod load;
 pub mod notable;
 pub mod schema;
+pub mod service;
 pub mod window;
 
 pub use excuse::{Blind, Excuse};
 pub use load::Load;
 pub use notable::{Notable, Sight};
 pub use schema::{FEATURES, Feature, FeatureVector, SCHEMA_VERSION};
-pub use window::{Causes, FailsSinceStart, Window};
+pub use service::{FailsSinceStart, Service};
+pub use window::{Causes, Window};

@@ -10,12 +10,13 @@ use super::{
     excuse::{Blind, Calls, Excuse},
     load::{self, Load},
     schema::{Feature, FeatureVector},
+    service::{Answers, Service},
 };
 use crate::{
     moment::Moment,
     signal::{
         cgroup::CgroupReading,
-        health::{Health, Heard, Poll, Says},
+        health::{Health, Poll, Says},
         sample::{KernelReading, Sample},
     },
 };
@@ -71,22 +72,7 @@ pub struct Window {
     period_ns: u64,
     health: Option<Health>,
     latency: Duration,
-    heard: Option<Heard>,
-    failures: u32,
-    /// When the first of the polls that failed in a row began.
-    failing_since: Option<Moment>,
-    responded: bool,
-    /// Whether the app ever said that it is well.
-    spoke_well: bool,
-    /// Whether it ever answered anybody with anything but a 5xx.
-    served: bool,
-    /// Whether others than the agent ever got such an answer, and how many of its own 5xx they got
-    /// before.
-    served_others: bool,
-    first_errors: u64,
-    /// When it was last seen well, and what it had asked of others and was not told by then.
-    well_at: Option<Moment>,
-    waiting_when_well: u64,
+    service: Service,
     rise: Rise,
     reported_errors: u32,
     last_error: Option<Moment>,
@@ -167,16 +153,7 @@ impl Window {
             period_ns: 0,
             health: None,
             latency: Duration::ZERO,
-            heard: None,
-            failures: 0,
-            failing_since: None,
-            responded: false,
-            spoke_well: false,
-            served: false,
-            served_others: false,
-            first_errors: 0,
-            well_at: None,
-            waiting_when_well: 0,
+            service: Service::default(),
             rise: Rise::default(),
             reported_errors: 0,
             last_error: None,
@@ -195,8 +172,7 @@ impl Window {
     /// with, so what happened before the remedy took effect is never held against it.
     pub fn refresh(&mut self) {
         self.len = 0;
-        self.failures = 0;
-        self.failing_since = None;
+        self.service.forgive();
         self.rise.restart(self.latest.at);
         self.last_error = None;
         self.last_oom_kill = None;
@@ -217,13 +193,14 @@ impl Window {
                 self.last_oom_kill = Some(sample.at);
             }
         }
-        if let Some(poll) = &sample.poll {
-            self.take_poll(poll, sample.at);
-        } else {
-            self.health = None;
-            self.heard = None;
+        match &sample.poll {
+            Some(poll) => self.take_poll(poll, sample.at),
+            None => {
+                self.health = None;
+                self.service.not_polled();
+            }
         }
-        self.take_service(&point, sample);
+        self.service.take_answers(&self.answers(&point, sample));
         self.cpu_cores = sample.usage.cpu_limit.unwrap_or(0.0);
         self.memory_percent = memory_percent(&sample.usage);
         // The agent's own polls count as evidence, and so do the kubelet's probes.
@@ -248,31 +225,9 @@ impl Window {
     }
 
     fn take_poll(&mut self, poll: &Poll, at: Moment) {
-        let heard = poll.heard();
         self.latency = poll.latency;
-        self.heard = Some(heard);
-        self.responded |= poll.responses.iter().any(|n| *n > 0);
-        self.spoke_well |= self.speaks_well();
         self.health = poll.result.as_ref().ok().cloned();
-        // Silence of an instance that never answered is no news: it may speak another protocol.
-        let fails = match heard {
-            Heard::Silent => self.responded,
-            // Before it ever said anything better, it may be a path that means something else.
-            Heard::Ill => self.spoke_well,
-            Heard::Well
-            | Heard::Warns
-            | Heard::Blames
-            | Heard::NotNow
-            | Heard::Unreadable
-            | Heard::NotAsked => false,
-        };
-        if fails {
-            self.failures = self.failures.saturating_add(1);
-            self.failing_since.get_or_insert(poll.at);
-        } else {
-            self.failures = 0;
-            self.failing_since = None;
-        }
+        self.service.take_poll(poll);
         if let Some(errors) = self.health.as_ref().and_then(|health| health.error_count) {
             if self.rise.push(at, errors) {
                 self.last_error = Some(at);
@@ -281,23 +236,16 @@ impl Window {
         }
     }
 
-    /// Takes in whether it serves: the agent by its polls, others as the kernel sees it.
-    fn take_service(&mut self, point: &Point, sample: &Sample) {
+    /// What it answered since the look before.
+    fn answers(&self, point: &Point, sample: &Sample) -> Answers {
         let polled = sample.poll.as_ref();
-        let answered = self.speaks_well()
-            || polled.is_some_and(|poll| poll.responses[1..4].iter().any(|n| *n > 0));
         let new = |count: fn(&Point) -> u64| count(point).saturating_sub(count(&self.latest));
-        let (good, errors) = (new(Point::good), new(Point::own_5xx));
-        if !self.served_others {
-            self.first_errors += errors;
-        }
-        self.served |= answered || good > 0;
-        self.served_others |= good > 0;
-        let speaks_well =
-            matches!(self.heard, None | Some(Heard::Well | Heard::Warns | Heard::Unreadable));
-        if speaks_well && errors == 0 && (answered || good > 0) {
-            self.well_at = Some(sample.at);
-            self.waiting_when_well = point.calls.unanswered();
+        Answers {
+            at: sample.at,
+            to_agent: polled.is_some_and(|poll| poll.responses[1..4].iter().any(|n| *n > 0)),
+            good: new(Point::good),
+            errors: new(Point::own_5xx),
+            waiting: point.calls.unanswered(),
         }
     }
 
@@ -368,7 +316,7 @@ impl Window {
         row[Feature::TcpRetransmitRate] =
             per_second(last.retransmits.saturating_sub(base.retransmits));
         row[Feature::CpuThrottledRatio] = self.throttled_ratio(base, last);
-        row[Feature::HealthFailures] = self.failures as f32;
+        row[Feature::HealthFailures] = self.service.failures() as f32;
         row[Feature::HealthLatency] = self.latency.as_secs_f32();
         row[Feature::Upstream5xxRate] =
             per_second(last.calls.errors.saturating_sub(base.calls.errors));
@@ -396,6 +344,12 @@ impl Window {
         })
     }
 
+    /// Whether the instance serves, as its polls and its answers to others tell.
+    #[must_use]
+    pub const fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// What of the present would justify a hard heal.
     #[must_use]
     pub fn causes(&self, row: &FeatureVector) -> Causes {
@@ -406,7 +360,7 @@ impl Window {
         let many = errors >= MANY && share(errors, responses) >= MANY_SHARE;
         Causes {
             recent_error,
-            failed_poll: self.failing_since.is_some(),
+            failed_poll: self.service.failing_since().is_some(),
             failing_for: self.failing_for(),
             many_errors: recent_error && (many || row[Feature::ErrorCount] > MANY as f32),
             oom_kill: recent(self.last_oom_kill),
@@ -416,7 +370,7 @@ impl Window {
 
     /// For how long polls have failed in a row, as of the last look.
     fn failing_for(&self) -> Duration {
-        match (self.failing_since, self.last()) {
+        match (self.service.failing_since(), self.last()) {
             (Some(since), Some(last)) => last.at.since(since),
             _ => Duration::ZERO,
         }
@@ -433,7 +387,7 @@ impl Window {
         }
         let vague = self.health.as_ref().is_some_and(|health| health.is_vague);
         let errors = last.own_5xx().saturating_sub(base.own_5xx());
-        let waiting = self.waiting().saturating_sub(self.waiting_when_well);
+        let waiting = self.waiting().saturating_sub(self.service.waiting_when_well());
         last.calls
             .since(&base.calls)
             .excuse(errors, waiting)
@@ -452,51 +406,11 @@ impl Window {
 
     /// While polls fail, others get good answers: it is not the service that fails.
     fn serves(&self) -> Option<Excuse> {
-        let (since, last) = (self.failing_since?, self.last()?);
+        let (since, last) = (self.service.failing_since()?, self.last()?);
         let from = (0..self.len).map(|n| self.nth(n)).find(|point| point.at >= since)?;
         let good = last.good().saturating_sub(from.good());
         let errors = last.own_5xx().saturating_sub(from.own_5xx());
         Excuse::serves(good, errors)
-    }
-
-    /// Whether this instance, as long as it was watched, gave nothing but errors: no good answer to
-    /// anybody; or, since its traffic began, to no one but the agent.
-    #[must_use]
-    pub const fn fails_since_start(&self) -> FailsSinceStart {
-        FailsSinceStart {
-            never_served: !self.served,
-            only_errors: !self.served_others && self.first_errors >= MANY,
-        }
-    }
-
-    /// When it was last seen well.
-    #[must_use]
-    pub const fn well_at(&self) -> Option<Moment> {
-        self.well_at
-    }
-
-    /// Whether this instance ever answered anything but a 5xx.
-    #[must_use]
-    pub const fn has_served(&self) -> bool {
-        self.served
-    }
-
-    /// Whether this instance ever answered a poll with anything at all, a 404 included.
-    #[must_use]
-    pub const fn has_responded(&self) -> bool {
-        self.responded
-    }
-
-    /// Whether at the last look the app said that it is well, or at least that it serves.
-    #[must_use]
-    pub const fn speaks_well(&self) -> bool {
-        matches!(self.heard, Some(Heard::Well | Heard::Warns))
-    }
-
-    /// What the last poll came to.
-    #[must_use]
-    pub const fn heard(&self) -> Option<Heard> {
-        self.heard
     }
 
     /// 502, 503 and 504 within the window, per second.
@@ -509,12 +423,6 @@ impl Window {
             }
             _ => 0.0,
         }
-    }
-
-    /// Whether the last poll of an instance that used to answer failed.
-    #[must_use]
-    pub const fn is_failing(&self) -> bool {
-        self.failures > 0
     }
 
     /// Why the kernel does not see this target's traffic, if the agent's own polls prove that it
@@ -603,15 +511,6 @@ impl Window {
     fn nth(&self, n: usize) -> &Point {
         &self.points[(self.first + n) % CAPACITY]
     }
-}
-
-/// What an instance never did, as long as it was watched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FailsSinceStart {
-    /// It never answered anything but a 5xx, the agent included.
-    pub never_served: bool,
-    /// Its traffic began with errors, and there was nothing else since.
-    pub only_errors: bool,
 }
 
 /// The agent's own polls are a stimulus that it knows: where they were answered and not counted, the

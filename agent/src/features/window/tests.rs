@@ -385,12 +385,12 @@ fn silence_is_measured_from_the_first_poll_that_failed() {
 fn silence_of_an_instance_that_never_answered_anything_is_no_failure() {
     let mut window = Window::new();
     window.push(&polled(0, Err(timeout())));
-    assert!(!window.is_failing());
+    assert!(!window.service().is_failing());
     let mut refused = polled(1000, Err(HealthError::NotFound(404)));
     refused.poll.as_mut().unwrap().responses = [0, 0, 0, 1, 0];
     window.push(&refused);
     window.push(&polled(2000, Err(timeout())));
-    assert!(window.is_failing(), "one answer of any kind came before");
+    assert!(window.service().is_failing(), "one answer of any kind came before");
 }
 
 #[test]
@@ -400,8 +400,8 @@ fn what_cannot_be_read_counts_for_nothing_and_ends_a_silence() {
     window.push(&polled(1000, Err(timeout())));
     for error in [HealthError::Redirect(302), HealthError::StatusNotOk(401)] {
         window.push(&polled(2000, Err(error)));
-        assert!(!window.is_failing(), "{error}");
-        assert!(!window.speaks_well(), "{error}");
+        assert!(!window.service().is_failing(), "{error}");
+        assert!(!window.service().speaks_well(), "{error}");
     }
 }
 
@@ -412,7 +412,7 @@ fn an_app_that_says_it_is_ill_fails_and_one_that_blames_another_does_not() {
         let mut window = Window::new();
         window.push(&polled(0, Ok(healthy())));
         window.push(&sample);
-        (window.is_failing(), window.excuse())
+        (window.service().is_failing(), window.excuse())
     };
     use crate::signal::health::Component;
     let db = Component::new("db");
@@ -430,7 +430,7 @@ fn an_app_that_never_said_anything_better_does_not_fail_by_saying_that_it_is_ill
     for ms in [0, 2000, 4000] {
         window.push(&polled(ms, Ok(Health { says: Says::Ill, ..Health::default() })));
     }
-    assert!(!window.is_failing());
+    assert!(!window.service().is_failing());
 }
 
 /// Polls time out from the second look on, while the kernel counts so many good responses and 5xx.
@@ -510,7 +510,7 @@ fn an_instance_whose_traffic_begins_with_errors_fails_since_its_start() {
                 (k.counters.responses[1], k.counters.responses[4]) = (good, errors);
             }));
         }
-        window.fails_since_start()
+        window.service().fails_since_start()
     };
     assert!(fails(&[(0, 0), (0, 9), (0, 18)]).only_errors);
     assert!(!fails(&[(0, 0), (1, 9), (1, 18)]).only_errors);
