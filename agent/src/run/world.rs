@@ -51,12 +51,14 @@ pub(crate) trait World: Send + Sync {
     /// The container of this id, if it runs here.
     fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>>;
     /// Why a restart would not help, as far as the host shows it; `well_at` is when the target was
-    /// last seen well.
+    /// last seen well. A simulated host shows nothing.
     fn would_not_help<'a>(
         &'a self,
-        target: &'a Target,
-        well_at: Option<Moment>,
-    ) -> Later<'a, Option<Box<str>>>;
+        _: &'a Target,
+        _well_at: Option<Moment>,
+    ) -> Later<'a, Option<Box<str>>> {
+        Box::pin(async { None })
+    }
     /// Waits for the end of a process.
     fn ended(&self, instance: Instance) -> Later<'_, ()>;
     /// Asks the app to reset itself; also the responses that it drew.
@@ -265,14 +267,6 @@ impl<F: Fn(&str) -> i32 + Send + Sync> World for Still<F> {
             started: Moment::default(),
         };
         Box::pin(async { Ok(found) })
-    }
-
-    fn would_not_help<'a>(
-        &'a self,
-        _: &'a Target,
-        _: Option<Moment>,
-    ) -> Later<'a, Option<Box<str>>> {
-        Box::pin(async { None })
     }
 
     fn ended(&self, _: Instance) -> Later<'_, ()> {

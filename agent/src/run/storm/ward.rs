@@ -260,14 +260,6 @@ impl World for Touch {
         Some(Box::new(App { ward: Arc::clone(&self.ward), pod, container_id }))
     }
 
-    fn would_not_help<'a>(
-        &'a self,
-        _: &'a Target,
-        _: Option<Moment>,
-    ) -> Later<'a, Option<Box<str>>> {
-        Box::pin(async { None })
-    }
-
     fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
         let pods = self.ward.fake.list(Kind::Pod);
         let here = pods
