@@ -53,16 +53,28 @@ impl Calls {
         if self.refused > 0 && self.refused * SHARE >= errors {
             return Some(Excuse::CannotConnect { failed: self.refused });
         }
+        let waiting =
+            if waiting > self.mostly_unanswered() { waiting } else { self.mostly_unanswered() };
         if waiting > 0 && waiting * SHARE >= errors {
             return Some(Excuse::Unanswered { waiting });
         }
         None
+    }
+
+    /// Requests without an answer, where most are: what did not answer them, or whether it did in a
+    /// way that cannot be read, is in doubt.
+    const fn mostly_unanswered(&self) -> u64 {
+        let unanswered = self.unanswered();
+        if self.requests >= FEW && unanswered * 2 > self.requests { unanswered } else { 0 }
     }
 }
 
 /// One trouble with others excuses so many errors: an app may retry, or fail two requests for one
 /// connection that it lost.
 const SHARE: u64 = 3;
+
+/// Fewer requests than this may all be on their way.
+const FEW: u64 = 3;
 
 /// So many good answers to others while polls fail, and such a share of all, are a service.
 const SERVED: u64 = 3;
@@ -191,6 +203,14 @@ mod tests {
         assert_eq!(calls(0, 0, 0, 2).excuse(6, 0), Some(Excuse::CannotConnect { failed: 2 }));
         assert_eq!(calls(0, 0, 0, 2).excuse(7, 0), None, "one lost connection excuses no outage");
         assert_eq!(calls(0, 0, 0, 0).excuse(0, 4), Some(Excuse::Unanswered { waiting: 4 }));
+    }
+
+    #[test]
+    fn where_most_requests_got_no_answer_that_can_be_read_there_is_doubt() {
+        assert_eq!(calls(3, 0, 0, 0).excuse(9, 0), Some(Excuse::Unanswered { waiting: 3 }));
+        assert_eq!(calls(2, 0, 0, 0).excuse(2, 0), None, "they may be on their way");
+        assert_eq!(calls(10, 5, 0, 0).excuse(5, 0), None, "half of them were answered");
+        assert_eq!(calls(3, 0, 0, 0).excuse(10, 0), None, "too few for so many errors");
     }
 
     #[test]

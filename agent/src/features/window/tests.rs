@@ -472,13 +472,13 @@ fn requests_without_an_answer_excuse_after_some_seconds() {
     let mut window = Window::new();
     window.push(&waits(0, 10, 10, 0));
     window.push(&counted(1000, |k| {
-        (k.counters.upstream_requests, k.counters.upstream_responses) = (12, 12);
+        (k.counters.upstream_requests, k.counters.upstream_responses) = (20, 20);
         k.counters.responses[1] = 4;
     }));
-    window.push(&waits(2000, 15, 12, 2));
+    window.push(&waits(2000, 23, 20, 2));
     assert_eq!(window.excuse(), None, "they were only just sent");
-    window.push(&waits(4000, 15, 12, 3));
-    window.push(&waits(5500, 15, 12, 4));
+    window.push(&waits(4000, 23, 20, 3));
+    window.push(&waits(5500, 23, 20, 4));
     assert_eq!(window.excuse(), Some(Excuse::Unanswered { waiting: 3 }));
 }
 
