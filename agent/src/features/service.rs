@@ -51,6 +51,8 @@ pub(super) struct Answers {
     /// Its answers to others: good ones, and 5xx of its own.
     pub(super) good: u64,
     pub(super) errors: u64,
+    /// Whether there was an error of its own within the window, which looks may divide finely.
+    pub(super) recent_error: bool,
     /// Requests of its own that wait for an answer.
     pub(super) waiting: u64,
 }
@@ -89,7 +91,7 @@ impl Service {
 
     /// Takes in how it answered.
     pub(super) fn take_answers(&mut self, answers: &Answers) {
-        let Answers { at, good, errors, waiting, .. } = *answers;
+        let Answers { at, good, errors, recent_error, waiting, .. } = *answers;
         let answered = answers.to_agent || self.speaks_well();
         if !self.served_others {
             self.first_errors += errors;
@@ -98,7 +100,7 @@ impl Service {
         self.served_others |= good > 0;
         let no_complaint =
             matches!(self.heard, None | Some(Heard::Well | Heard::Warns | Heard::Unreadable));
-        if no_complaint && errors == 0 && (answered || good > 0) {
+        if no_complaint && !recent_error && (answered || good > 0) {
             self.well_at = Some(at);
             self.waiting_when_well = waiting;
         }

@@ -245,6 +245,7 @@ impl Window {
             to_agent: polled.is_some_and(|poll| poll.responses[1..4].iter().any(|n| *n > 0)),
             good: new(Point::good),
             errors: new(Point::own_5xx),
+            recent_error: self.last_error.is_some_and(|at| sample.at.since(at) < SPAN),
             waiting: point.calls.unanswered(),
         }
     }

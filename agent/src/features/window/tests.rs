@@ -527,3 +527,16 @@ fn a_reported_total_counts_by_its_rise() {
     let row = row_after(&[reports(0, 1200), reports(2000, 0), reports(4000, 7)]);
     assert_eq!(row[Feature::ErrorCount], 7.0);
 }
+
+#[test]
+fn between_two_errors_it_is_not_well() {
+    let mut window = Window::new();
+    for (ms, errors) in [(0, 0), (2000, 0), (4000, 3), (4100, 3), (4250, 4), (9000, 4)] {
+        let mut sample = polled(ms, Ok(healthy()));
+        sample.kernel.as_mut().unwrap().counters.responses[4] = errors;
+        window.push(&sample);
+    }
+    assert_eq!(window.service().well_at(), Some(at(2000)));
+    window.push(&polled(14_250, Ok(healthy())));
+    assert_eq!(window.service().well_at(), Some(at(14_250)));
+}
