@@ -14,7 +14,7 @@ use crate::{
     },
     moment::Moment,
     signal::{
-        health::Word,
+        health::{Heard, Word},
         sample::{Sample, Trigger},
     },
     target::{Rung, Target},
@@ -407,6 +407,10 @@ impl Case {
         Sight {
             unavailable_rate: self.window.unavailable_rate(),
             answers_well: self.window.good_responses() > 0,
+            answers_polls: !matches!(
+                self.window.service().heard(),
+                None | Some(Heard::Silent | Heard::NotAsked)
+            ),
         }
     }
 

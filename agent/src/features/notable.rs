@@ -13,6 +13,8 @@ pub struct Sight {
     pub unavailable_rate: f32,
     /// Whether the kernel saw the target answer others well.
     pub answers_well: bool,
+    /// Whether the last poll got an answer.
+    pub answers_polls: bool,
 }
 
 /// Something that looks bad and yet calls for no heal.
@@ -57,6 +59,8 @@ impl Notable {
             Some(Self::UpstreamFails) => Some(Self::UpstreamFails),
             _ if sight.unavailable_rate >= UNAVAILABLE => Some(Self::Unavailable),
             Some(Self::Resets) if !sight.answers_well => Some(Self::ResetsAlone),
+            // How long it did not answer is no time of an answer.
+            Some(Self::Slow) if !sight.answers_polls => None,
             other => other,
         }
     }
@@ -116,8 +120,17 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_never_came_is_not_called_slow() {
+        let mut row = FeatureVector::default();
+        row[Feature::HealthLatency] = 1.0;
+        let sight = |answers_polls| Sight { answers_polls, ..Sight::default() };
+        assert_eq!(Notable::first(&row, sight(true)), Some(Notable::Slow));
+        assert_eq!(Notable::first(&row, sight(false)), None);
+    }
+
+    #[test]
     fn what_the_row_leaves_out_is_told() {
-        let sight = Sight { unavailable_rate: 4.0, answers_well: false };
+        let sight = Sight { unavailable_rate: 4.0, ..Sight::default() };
         let row = FeatureVector::default();
         let notable = Notable::first(&row, sight).unwrap();
         assert_eq!(notable.shown(&row, sight), ("http_unavailable_rate", 4.0));

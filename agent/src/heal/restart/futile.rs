@@ -38,8 +38,8 @@ const LOCAL: [&str; 11] =
 const LEFT_OUT: [&str; 3] = ["/boot", "/dev/shm", "/run/lock"];
 
 /// A worker that was there this much before the service was seen well last may have had no part
-/// in it: where an old one was replaced, both were there for a moment.
-const OVERLAP: Duration = Duration::from_secs(1);
+/// in it: an old one ends after the new one has begun, and looks are seconds apart.
+const OVERLAP: Duration = Duration::from_secs(5);
 
 /// Why a restart of the process would change nothing, if that can be seen; `well_at` is when it was
 /// seen well last. Without a `port` its workers are not known. Blocks while it reads `/proc`.
@@ -195,8 +195,8 @@ mod tests {
     fn workers_newer_than_the_last_good_sight_count_if_all_are() {
         let second = |second| Some(Moment::from(Duration::from_secs(second)));
         assert_eq!(workers(&[100, 101], 90), second(100));
-        assert_eq!(workers(&[100], 101), second(100), "both were there for a moment");
-        assert_eq!(workers(&[100, 101], 102), None);
+        assert_eq!(workers(&[100], 105), second(100), "both were there for a moment");
+        assert_eq!(workers(&[100, 101], 106), None);
         assert_eq!(workers(&[80, 101], 90), None, "one of them was there");
         assert_eq!(workers(&[], 90), None, "it has none");
     }

@@ -90,7 +90,11 @@ pub(super) fn main_of(
 ) -> Option<i32> {
     // Socket activation: the init system keeps the socket, the service is another process.
     let holders: Vec<i32> = held.keys().copied().filter(|&p| p != 1 || held.len() == 1).collect();
-    Family { held, table, facts }.main(&holders)
+    let family = Family { held, table, facts };
+    match *holders {
+        [only] => Some(family.master_of(only).unwrap_or(only)),
+        _ => family.main(&holders),
+    }
 }
 
 struct Family<'a, F> {
@@ -108,6 +112,19 @@ impl<F: Facts> Family<'_, F> {
             (_, Some(&top)) => self.led_by(top, holders),
             (_, None) => self.without_holder(holders),
         }
+    }
+
+    /// The master of the only holder, of the same program, which holds nothing itself and has nothing
+    /// else to do (`haproxy -W`).
+    fn master_of(&self, only: i32) -> Option<i32> {
+        let master = self.table.0.get(&only)?.parent;
+        let part = |&child: &i32| {
+            child == only || self.facts.is_fork(child, master) || self.facts.is_helper(child)
+        };
+        let is_master = self.same(only, master)
+            && self.children(master).iter().all(part)
+            && self.is_master(master, &[only]);
+        is_master.then_some(master)
     }
 
     /// All holders descend from one of them.

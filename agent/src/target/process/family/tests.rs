@@ -203,3 +203,13 @@ fn of_orphans_those_that_accept() {
     assert_eq!(orphans().accepting(&[31, 32]).main(&held), Some(31));
     assert_eq!(orphans().accepting(&[32]).main(&[(30, 5), (32, 6)]), Some(32));
 }
+
+#[test]
+fn the_master_of_the_only_holder_is_the_service() {
+    let held = [(21, 5)];
+    let proxy = |programs: &[(i32, i32, &'static str)]| told(programs).accepting(&[21]).main(&held);
+    assert_eq!(proxy(&[(10, 1, "sh"), (20, 10, "proxy"), (21, 20, "proxy")]), Some(20));
+    assert_eq!(proxy(&[(10, 1, "sh"), (20, 10, "sh"), (21, 20, "proxy")]), Some(21), "a shell");
+    let more = [(20, 10, "proxy"), (21, 20, "proxy"), (22, 20, "sh")];
+    assert_eq!(proxy(&more), Some(21), "a supervisor of others");
+}
