@@ -374,7 +374,6 @@ fn tell_health(target: &str, word: &Word) {
 }
 
 /// The strongest reasons of a decision, for a log line.
-
 fn reasons(row: &FeatureVector, decision: &Decision) -> String {
     top_reasons(row, decision.action, &decision.shares, REASONS_TOLD).to_string()
 }

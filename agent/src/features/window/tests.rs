@@ -350,7 +350,7 @@ fn gateway_statuses_are_load_and_no_errors_of_its_own() {
     let row = window.features(0, STARTED);
     assert_eq!((row[Feature::Http5xxRate], row[Feature::ErrorCount]), (0.0, 0.0));
     assert_eq!(row[Feature::HttpRequestRate], 8.0);
-    assert_eq!(window.causes(&row).event(), false);
+    assert!(!window.causes(&row).event());
     assert_eq!(window.load().unwrap().ratio_5xx, Some(1.0), "a 5xx is a 5xx to an autoscaler");
     assert_eq!(window.unavailable_rate(), 8.0);
 }

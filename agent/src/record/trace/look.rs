@@ -349,8 +349,9 @@ impl Trouble {
             Self::NotFound => HealthError::NotFound(404),
             Self::Redirect => HealthError::Redirect(302),
             Self::StatusNotOk => HealthError::StatusNotOk(400),
-            Self::NotJson => HealthError::NotJson(NotJson::NotObject),
-            Self::BadField | Self::Unreadable => HealthError::NotJson(NotJson::NotObject),
+            Self::NotJson | Self::BadField | Self::Unreadable => {
+                HealthError::NotJson(NotJson::NotObject)
+            }
         }
     }
 }
