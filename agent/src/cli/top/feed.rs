@@ -63,8 +63,9 @@ pub(super) struct Id {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Features {
-    pub(super) http_request_rate: f64,
-    pub(super) http_5xx_ratio: f64,
+    /// `None` where the kernel does not see the target's HTTP.
+    pub(super) http_request_rate: Option<f64>,
+    pub(super) http_5xx_ratio: Option<f64>,
     pub(super) cpu_usage: f64,
     pub(super) memory_usage: f64,
     pub(super) error_count: f64,

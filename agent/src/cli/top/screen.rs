@@ -77,6 +77,8 @@ const fn style(standing: Standing) -> Style {
 }
 
 fn patients(frame: &mut Frame<'_>, area: Rect, shown: &[&Target], place: Option<usize>) {
+    // What is not seen is no zero.
+    let or_dash = |value: Option<f64>, text: fn(f64) -> String| value.map_or("-".to_owned(), text);
     let number = |text: String| Cell::from(Line::from(text).right_aligned());
     let head = Row::new(
         ["STATE", "PATIENT"]
@@ -97,8 +99,8 @@ fn patients(frame: &mut Frame<'_>, area: Rect, shown: &[&Target], place: Option<
         Row::new([
             Cell::from(Span::styled(standing.name(), style(standing))),
             Cell::from(target.name.as_str()),
-            number(seen(format!("{:.1}", f.http_request_rate))),
-            number(seen(format!("{:.0}%", f.http_5xx_ratio * 100.0))),
+            number(seen(or_dash(f.http_request_rate, |rate| format!("{rate:.1}")))),
+            number(seen(or_dash(f.http_5xx_ratio, |ratio| format!("{:.0}%", ratio * 100.0)))),
             number(seen(format!("{:.0}%", f.cpu_usage))),
             number(seen(format!("{:.0}%", f.memory_usage))),
             number(seen(format!("{:.0}", f.error_count))),
@@ -197,6 +199,19 @@ mod tests {
             assert!(row.contains(part), "{part} is missing in {row}");
         }
         assert!(screen.contains("node1") && screen.contains("2 watched  1 sick"), "{screen}");
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_see_is_no_zero() {
+        let mut blind = target("shop/web", "no_action");
+        for feature in ["http_request_rate", "http_5xx_ratio"] {
+            blind["features"][feature] = serde_json::Value::Null;
+        }
+        let mut view = View::default();
+        view.take(update(&[blind]));
+        let screen = drawn(&view, 120, 8);
+        let row = screen.lines().find(|line| line.contains("shop/web")).unwrap();
+        assert!(row.contains(" - ") && !row.contains("0.0"), "{row}");
     }
 
     #[test]
