@@ -82,13 +82,11 @@ impl Patient {
     }
 
     fn template(&self, scene: &str) -> Value {
-        // Its readiness probe asks elsewhere, and hears less.
-        let mut metadata = json!({
-            "labels": { "app": self.name, SCENE: scene },
-            "annotations": { "paramedic.dev/health-path": "/health" },
-        });
+        let mut metadata = json!({ "labels": { "app": self.name, SCENE: scene } });
         if let Some(consent) = self.consent {
             metadata["labels"]["paramedic.dev/heal"] = json!(consent);
+            // Its readiness probe asks elsewhere, and hears less.
+            metadata["annotations"] = json!({ "paramedic.dev/health-path": "/health" });
         }
         if let Some((key, value)) = self.annotation {
             metadata["annotations"][key] = json!(value);
@@ -145,9 +143,11 @@ mod tests {
     fn without_consent_there_is_no_label() {
         let pod = Patient::new("a", None).pod("scene");
         assert_eq!(pod["metadata"]["labels"], json!({ "app": "a", SCENE: "scene" }));
+        assert_eq!(pod["metadata"]["annotations"], Value::Null);
         let pod = Patient::new("a", Some("soft")).pod("scene");
         assert_eq!(pod["metadata"]["labels"]["paramedic.dev/heal"], "soft");
-        assert_eq!(pod["metadata"]["annotations"], Value::Null);
+        let asked = json!({ "paramedic.dev/health-path": "/health" });
+        assert_eq!(pod["metadata"]["annotations"], asked);
     }
 
     #[test]
