@@ -22,8 +22,10 @@ pub(crate) struct Ward {
     errors: Vec<Arc<AtomicU32>>,
 }
 
-/// With so many errors a patient keeps them, whatever is done.
+/// With so many errors a patient keeps them, and has more each time that it is asked, whatever is done.
 pub(crate) const INCURABLE: u32 = 1000;
+/// So many more.
+const MORE: u32 = 3;
 
 impl Ward {
     pub(crate) fn open(patients: usize) -> Result<Self> {
@@ -68,7 +70,9 @@ fn serve(stream: &TcpStream, n: usize, born: Instant, errors: &AtomicU32) -> std
             }
         }
         reader.read_exact(&mut vec![0; length])?;
-        if heal && errors.load(Ordering::Relaxed) < INCURABLE {
+        if errors.load(Ordering::Relaxed) >= INCURABLE {
+            errors.fetch_add(MORE, Ordering::Relaxed);
+        } else if heal {
             errors.store(0, Ordering::Relaxed);
         }
         let uptime = born.elapsed().as_secs_f64() + 1000.0;
