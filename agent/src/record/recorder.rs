@@ -346,16 +346,20 @@ fn rounded(value: f32) -> f64 {
     (f64::from(value) * 1e4).round() / 1e4
 }
 
-/// What asking the app came to, in one line; only an answer has a time.
+/// What asking the app came to, in one line, and what is known of it beside that; only an answer has a
+/// time.
 fn health_check(word: &Word, row: &FeatureVector) -> String {
     let failed = row[Feature::HealthFailures];
     let in_a_row = if failed > 1.0 { format!(", {failed:.0} in a row") } else { String::new() };
     match word.heard {
         Heard::Silent | Heard::NotAsked => format!("{}: {word}{in_a_row}", word.heard.name()),
         heard => format!(
-            "{} in {:.1} ms: {word}{in_a_row}",
+            "{} in {:.1} ms: {word}{in_a_row}; {:.0} errors, CPU {:.0} %, memory {:.0} %",
             heard.name(),
-            row[Feature::HealthLatency] * 1e3
+            row[Feature::HealthLatency] * 1e3,
+            row[Feature::ErrorCount],
+            row[Feature::CpuUsage],
+            row[Feature::MemoryUsage]
         ),
     }
 }

@@ -59,6 +59,9 @@ fn in_words(line: &Line) -> Option<String> {
         "not healed" if line.text("gate") != "evidence" => {
             format!("not healed, gate {}: {}", line.text("gate"), line.text("reason"))
         }
+        message if message.starts_with("health check") => {
+            format!("health check {}: {}", line.text("result"), line.text("reason"))
+        }
         message if line.text("level") == "WARN" || line.text("level") == "ERROR" => {
             format!("{message} {}{}", line.text("error"), line.text("why"))
         }
