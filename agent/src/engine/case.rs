@@ -437,8 +437,7 @@ impl Case {
         let meant = !rung.is_hard() || self.target.id.instance != judged;
         let causes = self.causes();
         // A pause of a few seconds is no more an illness after a remedy than before it.
-        let pauses =
-            causes.only_failing() && causes.failing_for < self.target.patience.or(policy.patience);
+        let pauses = causes.is_pause(self.target.patience.or(policy.patience));
         Finding {
             action,
             evidence: self.evidence.soft().is_none() && causes.event() && !pauses,

@@ -119,12 +119,6 @@ impl Excuse {
             None
         }
     }
-
-    /// Whether the app says so itself; else the kernel saw it.
-    #[must_use]
-    pub const fn is_said(&self) -> bool {
-        matches!(self, Self::Blames(_) | Self::NotNow)
-    }
 }
 
 impl fmt::Display for Excuse {

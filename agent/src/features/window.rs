@@ -117,6 +117,12 @@ impl Causes {
         self.recent_error || self.failed_poll || self.oom_kill
     }
 
+    /// Whether it may be a pause: polls alone fail, and have not done so for longer than `patience`.
+    #[must_use]
+    pub fn is_pause(self, patience: Duration) -> bool {
+        self.only_failing() && self.failing_for < patience
+    }
+
     /// Whether polls fail, and nothing else speaks against the target.
     #[must_use]
     pub const fn only_failing(self) -> bool {

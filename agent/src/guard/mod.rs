@@ -323,7 +323,7 @@ fn excused(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
 
 fn patience(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
     let (is, must) = (q.causes.failing_for, q.patience);
-    (q.causes.only_failing() && is < must).then_some(Why::NotSilentLongEnough(is, must))
+    q.causes.is_pause(must).then_some(Why::NotSilentLongEnough(is, must))
 }
 
 fn cooldown(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
