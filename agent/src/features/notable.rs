@@ -59,6 +59,7 @@ impl Notable {
             Some(Self::UpstreamFails) => Some(Self::UpstreamFails),
             _ if sight.unavailable_rate >= UNAVAILABLE => Some(Self::Unavailable),
             Some(Self::Resets) if !sight.answers_well => Some(Self::ResetsAlone),
+            Some(Self::PollsFail) if sight.answers_polls => Some(Self::Slow),
             // How long it did not answer is no time of an answer.
             Some(Self::Slow) if !sight.answers_polls => None,
             other => other,

@@ -55,7 +55,8 @@ pub enum Feature {
     TcpRetransmitRate,
     /// Throttled among elapsed bandwidth periods in the window, 0–1.
     CpuThrottledRatio,
-    /// Consecutive polls of `/health` without an answer, or with the app's word that it is ill.
+    /// Consecutive polls of `/health` without an answer within a second (of an instance that gave one
+    /// before), or with the app's word that it is ill.
     HealthFailures,
     /// Seconds that the last poll of `/health` took.
     HealthLatency,

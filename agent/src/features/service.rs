@@ -4,7 +4,7 @@
 //! and not by count. What cannot be read, what blames a dependency and what is meant are not.
 use crate::{
     moment::Moment,
-    signal::health::{Heard, Poll},
+    signal::health::{BUDGET, Heard, Poll},
 };
 
 /// So many errors at the beginning of an instance's traffic, and nothing else, are how it began.
@@ -15,7 +15,9 @@ const BEGAN: u64 = 5;
 #[derive(Debug, Default)]
 pub struct Service {
     heard: Option<Heard>,
-    failures: u32,
+    /// Whether a poll was ever answered within [`BUDGET`], and how many in a row were not since.
+    was_prompt: bool,
+    late: u32,
     /// When the first of the polls that failed in a row began.
     failing_since: Option<Moment>,
     responded: bool,
@@ -76,12 +78,22 @@ impl Service {
             | Heard::Unreadable
             | Heard::NotAsked => false,
         };
+        self.take_time(poll, heard, fails);
         if fails {
-            self.failures = self.failures.saturating_add(1);
             self.failing_since.get_or_insert(poll.at);
         } else {
-            self.forgive();
+            self.failing_since = None;
         }
+    }
+
+    /// An answer that comes late is an answer, and tells all the same: of an instance that once was
+    /// prompt. One whose health check always took long is only slow.
+    fn take_time(&mut self, poll: &Poll, heard: Heard, fails: bool) {
+        let answered = !matches!(heard, Heard::Silent | Heard::NotAsked);
+        let prompt = answered && poll.latency <= BUDGET;
+        self.was_prompt |= prompt;
+        let late = answered && !prompt && self.was_prompt && heard != Heard::Unreadable;
+        self.late = if fails || late { self.late.saturating_add(1) } else { 0 };
     }
 
     /// The look brought no poll.
@@ -108,16 +120,16 @@ impl Service {
 
     /// Polls that failed count no more: after a remedy, and after one that did not fail.
     pub(super) const fn forgive(&mut self) {
-        self.failures = 0;
         self.failing_since = None;
+        self.late = 0;
     }
 
-    /// Polls that failed in a row.
-    pub(super) const fn failures(&self) -> u32 {
-        self.failures
+    /// Polls in a row that failed, or were answered later than they once were.
+    pub(super) const fn failures_or_late(&self) -> u32 {
+        self.late
     }
 
-    /// When the first of them began.
+    /// When the first of the polls that failed in a row began.
     pub(super) const fn failing_since(&self) -> Option<Moment> {
         self.failing_since
     }
@@ -169,6 +181,6 @@ impl Service {
     /// Whether the last poll failed.
     #[must_use]
     pub const fn is_failing(&self) -> bool {
-        self.failures > 0
+        self.failing_since.is_some()
     }
 }

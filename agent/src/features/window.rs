@@ -108,6 +108,10 @@ pub struct Causes {
     pub oom_kill: bool,
     /// CPU or memory stands at 80 % of its limit or above.
     pub level: bool,
+    /// Polls fail or are answered late, by an app that once was prompt.
+    pub slow_polls: bool,
+    /// Errors were counted within the window or the last minute.
+    pub errors: bool,
 }
 
 impl Causes {
@@ -121,6 +125,12 @@ impl Causes {
     #[must_use]
     pub fn is_pause(self, patience: Duration) -> bool {
         self.only_failing() && self.failing_for < patience
+    }
+
+    /// Whether its health check got slow, and nothing else speaks against the target.
+    #[must_use]
+    pub const fn only_slow(self) -> bool {
+        self.slow_polls && !self.event() && !self.level && !self.errors
     }
 
     /// Whether polls fail, and nothing else speaks against the target.
@@ -323,7 +333,7 @@ impl Window {
         row[Feature::TcpRetransmitRate] =
             per_second(last.retransmits.saturating_sub(base.retransmits));
         row[Feature::CpuThrottledRatio] = self.throttled_ratio(base, last);
-        row[Feature::HealthFailures] = self.service.failures() as f32;
+        row[Feature::HealthFailures] = self.service.failures_or_late() as f32;
         row[Feature::HealthLatency] = self.latency.as_secs_f32();
         row[Feature::Upstream5xxRate] =
             per_second(last.calls.errors.saturating_sub(base.calls.errors));
@@ -372,6 +382,8 @@ impl Window {
             many_errors: recent_error && (many || row[Feature::ErrorCount] > MANY as f32),
             oom_kill: recent(self.last_oom_kill),
             level: row[Feature::CpuUsage] >= LEVEL || row[Feature::MemoryUsage] >= LEVEL,
+            slow_polls: self.service.failures_or_late() > 0,
+            errors: row[Feature::ErrorCount] > 0.0,
         }
     }
 

@@ -290,7 +290,7 @@ fn confidence(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
 
 fn evidence(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
     if !rung.is_hard() {
-        return q.evidence.soft();
+        return if q.causes.only_slow() { Some(Why::OnlySlow) } else { q.evidence.soft() };
     }
     if !is_current(q) {
         return Some(Why::NothingCurrent);
@@ -315,7 +315,8 @@ fn excused(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
         Excuse::Serves { .. } => q.causes.only_failing(),
         Excuse::Vague => rung.is_hard() && q.causes.only_failing(),
         Excuse::UpstreamFails { .. } | Excuse::CannotConnect { .. } | Excuse::Unanswered { .. } => {
-            !q.causes.oom_kill && (q.causes.recent_error || q.causes.failed_poll)
+            !q.causes.oom_kill
+                && (q.causes.recent_error || q.causes.failed_poll || q.causes.slow_polls)
         }
     };
     applies.then(|| Why::Excused(excuse.clone()))

@@ -134,6 +134,8 @@ pub enum Why {
     NoFreshPoll,
     /// The count is old: nothing happening now supports a hard heal.
     NothingCurrent,
+    /// The health check got slow, and that is all.
+    OnlySlow,
     /// The instance has not answered since it started.
     NotYetReady,
     /// Whose fault it is instead.
@@ -215,6 +217,7 @@ impl fmt::Display for Why {
             Self::NothingCurrent => {
                 f.write_str("only an old count supports it, nothing that happens now")
             }
+            Self::OnlySlow => f.write_str("only its slow health check supports it"),
             Self::NotYetReady => f.write_str("it has not answered well since it started"),
             Self::Excused(excuse) => excuse.fmt(f),
             Self::NotSilentLongEnough(is, must) => write!(

@@ -531,3 +531,18 @@ fn an_app_that_is_ill_and_says_not_of_what_is_reset_at_most() {
     scene.decision.action = Action::ResetErrors;
     assert_eq!(scene.ask(), Ok(Rung::Soft));
 }
+
+#[test]
+fn a_health_check_that_got_slow_supports_nothing_by_itself() {
+    let slow = Causes { slow_polls: true, ..Causes::default() };
+    for action in [Action::ResetErrors, Action::RestartService] {
+        let mut scene = Scene::new(action);
+        scene.causes = slow;
+        assert_eq!(scene.ask(), Err(Gate::Evidence), "{action:?}");
+    }
+    let mut scene = Scene::new(Action::RestartService);
+    scene.causes = Causes { level: true, ..slow };
+    assert_eq!(scene.ask(), Ok(Rung::Restart), "a level that stands beside it does");
+    scene.excuse = Some(Excuse::Unanswered { waiting: 4 });
+    assert_eq!(scene.ask(), Err(Gate::Excused), "what it waits for makes it slow");
+}

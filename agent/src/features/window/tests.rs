@@ -540,3 +540,34 @@ fn between_two_errors_it_is_not_well() {
     window.push(&polled(14_250, Ok(healthy())));
     assert_eq!(window.service().well_at(), Some(at(14_250)));
 }
+
+/// A poll that is answered well after so long.
+fn answered_after(ms: u64, latency_ms: u64) -> Sample {
+    let mut sample = polled(ms, Ok(healthy()));
+    sample.poll.as_mut().unwrap().latency = Duration::from_millis(latency_ms);
+    sample
+}
+
+#[test]
+fn late_answers_of_an_app_that_was_prompt_stand_in_the_row_and_are_no_failure() {
+    let mut window = Window::new();
+    window.push(&answered_after(0, 20));
+    window.push(&polled(1000, Err(timeout())));
+    window.push(&answered_after(2000, 1900));
+    window.push(&answered_after(4000, 1700));
+    let row = window.features(0, STARTED);
+    assert_eq!(row[Feature::HealthFailures], 3.0);
+    let causes = window.causes(&row);
+    assert!(!causes.event() && causes.only_slow() && !window.service().is_failing());
+    window.push(&answered_after(5000, 900));
+    assert_eq!(window.features(0, STARTED)[Feature::HealthFailures], 0.0);
+}
+
+#[test]
+fn a_health_check_that_always_took_long_is_not_late() {
+    let mut window = Window::new();
+    for ms in [0, 2000, 4000] {
+        window.push(&answered_after(ms, 1900));
+        assert_eq!(window.features(0, STARTED)[Feature::HealthFailures], 0.0);
+    }
+}

@@ -10,7 +10,7 @@ export const VITALS = [
   { key: "tcp_reset_rate", name: "TCP resets/s", most: 1, text: (v) => count(v) },
   { key: "cpu_throttled_ratio", name: "CPU throttled", most: 1, fixed: true, text: (v) => percent(v * 100) },
   { key: "health_latency", name: "/health takes", most: 0.05, text: (v) => `${(v * 1000).toFixed(v < 0.01 ? 1 : 0)} ms` },
-  { key: "health_failures", name: "/health failed", most: 3, bad: 0, text: (v) => `${v}×` },
+  { key: "health_failures", name: "/health failed or late", most: 3, bad: 0, text: (v) => `${v}×` },
   { key: "upstream_5xx_rate", name: "Upstream 5xx/s", most: 1, text: (v) => count(v) },
 ];
 
