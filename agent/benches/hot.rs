@@ -13,13 +13,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use paramedic::{
+use paramedic_core::{
     decide::{Forest, Model, Tract},
     features::schema::COUNT,
     moment::Moment,
-    signal::kernel::{Kernel, Options},
-    target::{Allowance, Cgroups, Rung, Target, TargetId, procfs::Tree},
+    target::{Allowance, Cgroups, Rung, Target, TargetId},
 };
+use paramedic_host::procfs::Tree;
+use paramedic_probes::{Kernel, Options};
 use serde_json::{Value, json};
 
 /// Batch sizes: one target, a small node, a full node, the most that are watched.
@@ -206,7 +207,7 @@ async fn measure_wakeups() -> Result<Value> {
         min_confidence: 1.0,
         cgroups,
         port: Some(address.port()),
-        started: Moment::now(),
+        started: paramedic_host::clock::now(),
         main: None,
         pod: None,
         docker: None,
@@ -228,7 +229,7 @@ async fn measure_wakeups() -> Result<Value> {
     });
     let mut delays = Vec::with_capacity(WAKEUPS);
     while let Ok(wake) = tokio::time::timeout(Duration::from_millis(500), wakeups.next()).await {
-        delays.push(Moment::now().since(wake?.at).as_secs_f64() * 1e6);
+        delays.push(paramedic_host::clock::now().since(wake?.at).as_secs_f64() * 1e6);
         kernel.rearm(slot)?;
     }
     client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;

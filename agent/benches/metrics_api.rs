@@ -21,7 +21,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use nix::unistd::{SysconfVar, sysconf};
-use paramedic::autoscale::{AUDIENCE, Credentials, Feed, Frame, Port, Reading};
+use paramedic_pod_metrics::{AUDIENCE, Credentials, Feed, Frame, Port, Reading};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,

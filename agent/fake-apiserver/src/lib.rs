@@ -39,6 +39,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+mod granted;
 mod clock;
 mod json;
 mod kind;
@@ -80,6 +81,7 @@ pub use aggregation::Endpoint;
 pub use budget::Count;
 pub use change::Missing;
 pub use faults::Fault;
+pub use granted::granted_by;
 pub use kind::Kind;
 pub use log::{Evicted, Logged};
 pub use make::PodTemplate;

@@ -9,24 +9,14 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use kube::Client;
+use paramedic_core::{engine::Pace, guard::Policy, target::Rung};
+use paramedic_kubernetes::{self, Identity};
+use paramedic_pod_metrics::Credentials;
+use paramedic_startup::{Mistakes, WrongUsage};
 use tracing::info;
 
-use super::{
-    WrongUsage,
-    docker::DockerSocket,
-    record::Record,
-    rung,
-    start::{Launch, Mistakes},
-};
-use crate::{
-    autoscale::Credentials,
-    cluster::{self, Identity},
-    engine::Pace,
-    guard::Policy,
-    moment::Moment,
-    run::{Config, Docker, MOST_PODS, Whom},
-    target::Rung,
-};
+use super::{docker::DockerSocket, record::Record, rung, start::Launch};
+use crate::run::{Config, Docker, MOST_PODS, Whom};
 
 /// Watch this node's pods, or this machine's containers, and heal those that consent.
 ///
@@ -164,7 +154,7 @@ impl NodeAgent {
         if config.docker.is_some() {
             return self.launch(None).run(config, None).await;
         }
-        let client = cluster::config().await.context(
+        let client = paramedic_api_server::config().await.context(
             "no cluster: run it in a pod with a service account, or set KUBECONFIG to try it out",
         )?;
         let client = Client::try_from(client).context("cannot make a client of the API server")?;
@@ -197,7 +187,7 @@ impl NodeAgent {
 
     /// This life of the agent: its node, and when it began.
     fn identity(&self) -> Identity {
-        let born = Moment::now().as_nanos();
+        let born = paramedic_host::clock::now().as_nanos();
         Identity {
             node: self.node_name.clone(),
             namespace: self.namespace.clone(),

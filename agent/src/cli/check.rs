@@ -2,12 +2,9 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use paramedic_host::procfs::Tree;
+use paramedic_probes::{Capabilities, Capability, Kernel, Mechanism, Options, Probe, Status};
 use serde_json::{Value, json};
-
-use crate::{
-    signal::kernel::{Capabilities, Capability, Kernel, Mechanism, Options, Probe, Status},
-    target::procfs::Tree,
-};
 
 /// Load and attach every kernel probe, print what works and by which mechanism, and detach again.
 ///

@@ -2,9 +2,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use paramedic_docker::{Engine, SOCKET};
 
-use super::start::Mistakes;
-use crate::docker::{Engine, SOCKET};
+use paramedic_startup::Mistakes;
 
 #[derive(Debug, Args)]
 pub(super) struct DockerSocket {

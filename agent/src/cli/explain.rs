@@ -5,9 +5,8 @@ use std::{net::SocketAddr, process::ExitCode};
 use anyhow::{Context, bail};
 use clap::Args;
 use hyper::StatusCode;
+use paramedic_app::{Connection, Endpoint, read};
 use serde_json::Value;
-
-use crate::signal::health::{Connection, Endpoint, read};
 
 /// Ask the agent that watches a pod (or a service) what it sees, what it decides and why, and which
 /// gate holds it back.

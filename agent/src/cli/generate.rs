@@ -9,9 +9,9 @@ use std::{
 use anyhow::Context;
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
+use paramedic_record::Metrics;
 
 use super::Cli;
-use crate::record::Metrics;
 
 /// Print a script that completes commands and options in a shell.
 ///

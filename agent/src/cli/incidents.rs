@@ -3,9 +3,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
+use paramedic_record::Journal;
 
 use super::state_dir;
-use crate::record::Journal;
 
 /// List incidents: what was done to which target, why, and whether it helped.
 ///

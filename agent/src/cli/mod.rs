@@ -5,8 +5,7 @@ mod docker;
 mod generate;
 mod explain;
 mod incidents;
-pub mod logging;
-mod metrics_api;
+mod model_file;
 mod ready;
 mod record;
 mod replay;
@@ -19,6 +18,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use paramedic_startup::logging;
 
 /// The first responder on this node: watches, decides, heals with the mildest remedy that works,
 /// verifies, explains.
@@ -44,7 +44,6 @@ pub struct Cli {
 enum Command {
     Watch(Box<watch::Watch>),
     Agent(Box<agent::NodeAgent>),
-    MetricsApi(metrics_api::ServeMetrics),
     Explain(explain::Explain),
     Top(top::Top),
     Ready(ready::Ready),
@@ -57,21 +56,15 @@ enum Command {
     MetricsReference(generate::MetricsReference),
 }
 
-/// Arguments that are each well-formed and make no sense: the exit code for it is 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct WrongUsage(String);
-
 impl Cli {
     /// Does what was asked.
     ///
     /// # Errors
-    /// What went wrong, with what to do about it; [`WrongUsage`] if it is the user's to correct.
+    /// What went wrong, with what to do about it; [`WrongUsage`](paramedic_startup::WrongUsage) if it is the user's to correct.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Watch(watch) => watch.run().await,
             Command::Agent(agent) => agent.run().await,
-            Command::MetricsApi(metrics_api) => metrics_api.run().await,
             Command::Explain(explain) => explain.run().await,
             Command::Top(top) => top.run().await,
             Command::Ready(ready) => ready.run().await,

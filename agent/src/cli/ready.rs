@@ -31,7 +31,7 @@ impl Ready {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signal::health::hostile::Server;
+    use paramedic_app::hostile::Server;
 
     async fn told(answer: &str) -> Result<ExitCode, String> {
         let server = Server::answering(answer).await;

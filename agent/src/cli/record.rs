@@ -2,9 +2,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use paramedic_record::trace::Place;
 
-use super::start::Mistakes;
-use crate::record::trace::Place;
+use paramedic_startup::Mistakes;
 
 /// Whether to record, for the commands that watch.
 #[derive(Clone, Debug, Args)]

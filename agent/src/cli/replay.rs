@@ -8,18 +8,19 @@ use std::{
 
 use anyhow::bail;
 use clap::Args;
-use serde_json::json;
-
-use super::{WrongUsage, rung};
-use crate::{
+use paramedic_core::{
     decide::{Brain, CLASSES, Decision, top_reasons},
     engine::Intent,
     features::FEATURES,
     moment::Moment,
-    record::trace::{Header, Reader},
-    replay::{Player, Recorded, Seen, Summary, Told, Trial},
     target::Rung,
 };
+use paramedic_record::trace::{Header, Reader};
+use paramedic_startup::WrongUsage;
+use serde_json::json;
+
+use super::{model_file, rung};
+use crate::replay::{Player, Recorded, Seen, Summary, Told, Trial};
 
 /// Score a model or a policy against a recorded trace: what would have been done, when, and why.
 ///
@@ -116,7 +117,7 @@ impl Replay {
 
     fn brain(&self) -> anyhow::Result<Brain> {
         let brain = match &self.model {
-            Some(path) => Brain::load(path),
+            Some(path) => model_file::load(path).into(),
             None => Brain::embedded(),
         };
         match brain {

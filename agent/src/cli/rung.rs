@@ -1,7 +1,6 @@
 //! A rung of the ladder as the user types it.
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-
-use crate::target::Rung;
+use paramedic_core::target::Rung;
 
 /// Takes the names of the rungs up to `most`.
 pub(super) fn up_to(most: Rung) -> impl TypedValueParser<Value = Rung> {

@@ -11,24 +11,23 @@ use std::{
 use anyhow::Context;
 use kube::Client;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::sync::mpsc;
+use paramedic_core::{decide::Brain, guard::Policy, target::Rung};
+use paramedic_host::clock::{Clock, unix_seconds};
+use paramedic_kubernetes::{Cluster, Identity, Requests, events};
+use paramedic_pod_metrics::{Credentials, Feed, Port};
+use paramedic_probes::{Kernel, Options, Probe, Status, Wakeups};
+use paramedic_record::{
+    BootId, Incident, JournalError, Metrics, Recorder, SharedJournal, StateLock,
+    trace::{Header, Place, Trace, VERSION},
+};
+use paramedic_startup::shutdown;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::WrongUsage;
+use super::model_file;
 use crate::{
-    autoscale::{Credentials, Feed, Port},
-    cluster::{Cluster, Identity, Requests, events},
-    decide::Brain,
-    guard::Policy,
-    moment::{Clock, Moment, unix_seconds},
-    record::{
-        BootId, Incident, JournalError, Metrics, Recorder, SharedJournal, StateLock,
-        trace::{Header, Place, Trace, VERSION},
-    },
     run::{Agent, Config, Node},
-    serve::{About, Server, Sources},
-    signal::kernel::{Kernel, Options, Probe, Status, Wakeups},
-    target::Rung,
+    serve::{About, Query, Server, Sources},
 };
 
 /// What every agent needs beside its [`Config`].
@@ -86,7 +85,12 @@ impl Launch {
             })?;
             info!(address = %port.address()?, "serving readings to the metrics API");
             let feed = Feed::default();
-            tokio::spawn(feed.clone().run(queries.clone()));
+            let queries = queries.clone();
+            tokio::spawn(feed.clone().run(async move || {
+                let (reply, answer) = oneshot::channel();
+                queries.send(Query::Readings(reply)).await.ok()?;
+                answer.await.ok()
+            }));
             tokio::spawn(port.run(feed));
         }
         tokio::spawn(server.run(Sources { metrics, queries, state_dir, about }));
@@ -100,7 +104,7 @@ impl Launch {
 /// A recording that says under which model and policy it was made.
 fn begin_trace(place: Place, config: &Config, brain: &Brain) -> anyhow::Result<Trace> {
     let boot = BootId::current().context("which boot this is")?;
-    let (now, policy) = (Moment::now().as_nanos(), &config.policy);
+    let (now, policy) = (paramedic_host::clock::now().as_nanos(), &config.policy);
     let header = Header {
         paramedic_trace: VERSION,
         agent: env!("CARGO_PKG_VERSION").to_owned(),
@@ -138,7 +142,7 @@ fn node(client: Client, identity: Identity, metrics: &Arc<Metrics>) -> Node {
 /// The model that was asked for, or the built-in one; the rules where it is refused.
 fn brain(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &Metrics) -> Brain {
     let brain = match model {
-        Some(path) => Brain::load(path),
+        Some(path) => model_file::load(path).into(),
         None => Brain::embedded(),
     };
     match &brain {
@@ -239,62 +243,4 @@ fn raise_file_limit() {
     if let Err(error) = raised {
         warn!(%error, "the limit of open files cannot be raised");
     }
-}
-
-/// Resolves on SIGTERM or SIGINT.
-pub(super) fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-/// Reads durations in seconds, and collects every mistake for one error.
-#[derive(Default)]
-pub(super) struct Mistakes(Vec<String>);
-
-impl Mistakes {
-    pub(super) fn add(&mut self, mistake: impl Into<String>) {
-        self.0.push(mistake.into());
-    }
-
-    /// A DNS subdomain (RFC 1123), as nodes, namespaces and most objects are named.
-    pub(super) fn name(&mut self, flag: &str, value: &str) {
-        if !is_name(value) {
-            self.add(format!("--{flag} is no name of Kubernetes: {value:?}"));
-        }
-    }
-
-    /// A length of time within bounds, both in seconds.
-    pub(super) fn seconds(&mut self, name: &str, value: f64, least: f64, most: f64) -> Duration {
-        if (least..=most).contains(&value) {
-            return Duration::from_secs_f64(value);
-        }
-        self.add(format!("--{name} must be from {least} to {most} seconds, not {value}"));
-        Duration::ZERO
-    }
-
-    /// # Errors
-    /// All of them at once.
-    pub(super) fn none(self) -> Result<(), WrongUsage> {
-        match self.0.as_slice() {
-            [] => Ok(()),
-            mistakes => Err(WrongUsage(mistakes.join("\n           "))),
-        }
-    }
-}
-
-fn is_name(text: &str) -> bool {
-    let inner = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-    let outer = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9'));
-    let bytes = text.as_bytes();
-    bytes.len() <= 253
-        && bytes.iter().all(|&b| inner(b))
-        && outer(bytes.first())
-        && outer(bytes.last())
 }

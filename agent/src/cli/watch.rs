@@ -6,24 +6,12 @@ use std::{
 };
 
 use clap::Args;
+use paramedic_core::{engine::Pace, guard::Policy, target::Rung};
+use paramedic_host::url::{WatchUrl, target_from_url};
+use paramedic_startup::{Mistakes, WrongUsage};
 
-use super::{
-    WrongUsage,
-    docker::DockerSocket,
-    record::Record,
-    rung,
-    start::{Launch, Mistakes},
-    state_dir,
-};
-use crate::{
-    engine::Pace,
-    guard::Policy,
-    run::{Config, Docker, Watched, Whom},
-    target::{
-        Rung,
-        url::{WatchUrl, target_from_url},
-    },
-};
+use super::{docker::DockerSocket, record::Record, rung, start::Launch, state_dir};
+use crate::run::{Config, Docker, Watched, Whom};
 
 /// Watch services on this machine and heal them.
 ///

@@ -1,6 +1,6 @@
-//! Stage 5: the remedies themselves, one per file, mildest first.
+//! Stage 5: the restart in place.
 //!
-//! By the time one is asked for, the guard has permitted it; what is checked here, once more and
-//! last, is that the patient is still the one that was judged.
-pub mod soft;
+//! By the time it is asked for, the guard has permitted it; what is checked here, once more and
+//! last, is that the target is still the one that was judged. The soft remedy is `paramedic_app`'s,
+//! an eviction `paramedic_kubernetes`'s.
 pub mod restart;

@@ -20,18 +20,16 @@ mod neighbour;
 use std::{io, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal::{self, SIGCONT, SIGKILL, SIGTERM};
+use paramedic_core::{
+    moment::Moment,
+    target::{Cgroups, ProcessId},
+};
+use paramedic_host::procfs::Tree;
 use tokio::{
     task::spawn_blocking,
     time::{Instant, timeout_at},
 };
 
-use crate::{
-    moment::Moment,
-    target::{
-        Cgroups,
-        procfs::{Instance, Tree},
-    },
-};
 use choose::{Patient, Pinned};
 pub use futile::would_not_help;
 
@@ -78,13 +76,13 @@ pub struct Account {
 pub enum RestartError {
     /// The patient ended by itself.
     #[error("process {0} has already ended: nothing was done; look for the target again")]
-    Ended(Instance),
+    Ended(ProcessId),
     /// The patient is another than the judged one.
     #[error("process {0} is no longer the one that was judged: nothing was done; judge it anew")]
-    Changed(Instance),
+    Changed(ProcessId),
     /// The patient may not be signalled, whatever is wrong with it.
     #[error("refused: process {0} is the agent itself, one of its ancestors, or the host's pid 1")]
-    Protected(Instance),
+    Protected(ProcessId),
     /// A restart would end another service as well.
     #[error(
         "refused: {name} (pid {pid}), which serves port {port}, would end with it: restart by \
@@ -100,7 +98,7 @@ pub enum RestartError {
     },
     /// Not allowed by the kernel.
     #[error("not permitted to signal process {0}: run as its user, or with CAP_KILL")]
-    Denied(Instance),
+    Denied(ProcessId),
     /// A kernel without pidfds.
     #[error("this kernel has no pidfd_open (Linux 5.3): use --restart-command")]
     Unsupported,
@@ -164,7 +162,7 @@ impl Restart {
     pub async fn run(
         &self,
         tree: &Tree,
-        main: Instance,
+        main: ProcessId,
         cgroups: &Cgroups,
         port: Option<u16>,
     ) -> Result<Account, RestartError> {
@@ -173,14 +171,14 @@ impl Restart {
             return self.signal(Arc::new(patient)).await;
         };
         patient.present()?;
-        let at = Moment::now();
+        let at = paramedic_host::clock::now();
         let output = command::run(command, self.command_timeout).await?;
         Ok(Account { at, signalled: Vec::new(), forced: Vec::new(), output: Some(output) })
     }
 
     async fn signal(&self, patient: Arc<Patient>) -> Result<Account, RestartError> {
         let mut pinned = pin(&patient).await?;
-        let at = Moment::now();
+        let at = paramedic_host::clock::now();
         send(&mut pinned, patient.main, |p| if p.at_once { SIGKILL } else { SIGTERM })?;
         let mut signalled = pids(&pinned);
         let mut forced = pids(pinned.iter().filter(|p| p.at_once));
@@ -216,7 +214,7 @@ async fn pin(patient: &Arc<Patient>) -> Result<Vec<Pinned>, RestartError> {
 /// comes first, so that where it may not be signalled nothing is.
 fn send(
     pinned: &mut Vec<Pinned>,
-    main: Instance,
+    main: ProcessId,
     signal: impl Fn(&Pinned) -> Signal,
 ) -> Result<(), RestartError> {
     let mut reached = Vec::with_capacity(pinned.len());

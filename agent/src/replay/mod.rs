@@ -11,17 +11,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use summary::{Deed, Summary};
 
-use crate::{
+use paramedic_core::{
     decide::{Action, Brain, Decision},
     engine::{Command, Engine, Event, Fact, Index, Intent, Pace},
     features::FeatureVector,
     guard::{Policy, Refusal},
     moment::Moment,
-    record::trace::{Header, Line, TraceError, What},
-    signal::sample::Trigger,
+    signal::Trigger,
     target::{Rung, Target},
     verify::Outcome,
 };
+use paramedic_record::trace::{Header, Line, TraceError, What};
 
 /// What to try on a recording instead of what it was made with.
 #[derive(Clone, Debug, Default)]

@@ -1,9 +1,9 @@
 //! What a replay came to.
 use std::{collections::BTreeMap, time::Duration};
 
+use paramedic_core::{guard::Gate, moment::Moment, target::Rung};
+use paramedic_record::trace::Header;
 use serde::Serialize;
-
-use crate::{guard::Gate, moment::Moment, record::trace::Header, target::Rung};
 
 /// A longer gap between two looks was not watched.
 const GAP: Duration = Duration::from_secs(10);

@@ -1,15 +1,13 @@
 //! Recordings that are a few lines long, told to the shipped model.
 use std::time::Duration;
 
-use super::*;
-use crate::{
-    record::trace::{Absurd, tests::header},
-    signal::{
-        cgroup::CgroupReading,
-        health::{Health, Poll, Says},
-        sample::{KernelReading, Sample},
-    },
+use paramedic_core::{
+    health::{Health, Poll, Says},
+    signal::{CgroupReading, KernelReading, Sample},
 };
+use paramedic_record::trace::{Absurd, testing::header};
+
+use super::*;
 
 const MS: u64 = 1_000_000;
 
@@ -83,8 +81,11 @@ fn play(lines: Vec<Line>, trial: Trial) -> Heard {
 fn what_was_done_is_done_again() {
     let mut lines = eight_errors(Rung::Soft);
     lines.insert(4, Line(1_000 + 2100 * MS, 0, What::Did(0, Rung::Soft, 0.9)));
-    let treated =
-        Event::Treated { index: 0, incident: None, result: crate::engine::Remedied::Given };
+    let treated = Event::Treated {
+        index: 0,
+        incident: None,
+        result: paramedic_core::engine::Remedied::Given,
+    };
     lines.insert(5, line(2150, &treated));
     lines.extend([look(2300, 0), look(18_000, 0)]);
     let heard = play(lines, Trial::default());

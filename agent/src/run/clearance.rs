@@ -1,17 +1,18 @@
 //! Between the loop and the cluster: asks before a heal, keeps the lock meanwhile, gives it back.
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    Agent, Done, Node,
-    senses::{Life, Senses},
-};
-use crate::{
-    cluster::{Lock, Request},
+use paramedic_core::{
     decide::Action,
     engine::{Case, Event, Index, State},
     guard::Refusal,
     target::Rung,
     verify::Outcome,
+};
+use paramedic_kubernetes::{Lock, Request};
+
+use super::{
+    Agent, Done, Node,
+    senses::{Life, Senses},
 };
 
 impl Agent {

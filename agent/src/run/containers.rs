@@ -12,6 +12,14 @@ use std::{
 
 use bollard::models::ContainerInspectResponse;
 use futures_util::StreamExt;
+use paramedic_core::target::{
+    Allowance, ContainerRef, Obstacle, Target, TargetId, consent::HEAL_LABEL,
+};
+use paramedic_docker::{
+    Changed, Engine, EngineError,
+    container::{Absent, Patient, by_labels, by_name, plain, signal},
+};
+use paramedic_host::container::{Container, ContainerError};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -20,15 +28,6 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{Done, MOST_PODS as MOST, Watched, end::Wait, world::World};
-use crate::{
-    docker::{Changed, Engine, EngineError},
-    target::{
-        Allowance, Obstacle, Target, TargetId,
-        consent::HEAL_LABEL,
-        container::{Container, ContainerError},
-        docker::{Absent, ContainerRef, Patient, by_labels, by_name, plain, signal},
-    },
-};
 
 /// To a container that the engine could not tell of, or that is not yet where it should be; doubles
 /// with each try, up to [`RETRY_DOUBLINGS`] times.

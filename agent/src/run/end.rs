@@ -1,10 +1,10 @@
 //! Waits for the end of a container's first process: the kernel tells of it before anybody else.
 use std::sync::Arc;
 
+use paramedic_core::target::ProcessId;
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::{Done, world::World};
-use crate::target::procfs::Instance;
 
 /// A wait that ends with whoever keeps it.
 pub(super) struct Wait(AbortHandle);
@@ -20,7 +20,7 @@ impl Wait {
     pub(super) fn begin(
         world: &Arc<dyn World>,
         done: &mpsc::Sender<Done>,
-        main: Instance,
+        main: ProcessId,
         uid: String,
         instance: String,
     ) -> Self {

@@ -2,6 +2,12 @@
 //! waits for its end, and finds its successor.
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use paramedic_core::target::{Allowance, HealthProbe, ProcessId, Rung, Target, TargetId};
+use paramedic_host::{
+    pidfd::PidFd,
+    process::{self, DiscoverError, Listener},
+    procfs::Tree,
+};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::spawn_blocking,
@@ -10,12 +16,6 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::Done;
-use crate::target::{
-    Allowance, HealthProbe, Rung, Target, TargetId,
-    pidfd::PidFd,
-    process::{self, DiscoverError, Listener},
-    procfs::{Instance, Tree},
-};
 
 /// A service on this machine that is to be watched.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ pub(super) async fn follow(watched: Watched, scans: Arc<Semaphore>, done: mpsc::
 }
 
 /// Waits until the process has ended.
-pub(super) async fn ended(instance: Instance) {
+pub(super) async fn ended(instance: ProcessId) {
     let tree = Tree::default();
     let pinned = PidFd::open(instance.pid);
     // In this order: what is pinned now is the process that lives now.

@@ -33,22 +33,21 @@ use tracing::{error, info, warn};
 use treat::Treated;
 use world::{Machine, Poller, World};
 
-use crate::{
-    autoscale::Reading,
-    cluster::{Cluster, Lock, events::Notice},
+use crate::serve::{Query, TargetView};
+use paramedic_core::notice::Notice;
+use paramedic_core::{
     decide::Brain,
-    engine::{Command, Engine, Event, Fact, Index, Pace, State},
+    engine::{Command, Engine, Event, Fact, Index, Pace, State, reading_of},
     guard::{Policy, Refusal},
-    moment::{Clock, Moment, unix_seconds},
-    record::{Incident, Recorder},
-    serve::{Query, TargetView},
-    signal::{
-        health::Poll,
-        kernel::{Cause, Kernel, Slot, Wake, Wakeups},
-        sample::Trigger,
-    },
+    health::Poll,
+    moment::Moment,
+    signal::Trigger,
     target::{Rung, Target},
 };
+use paramedic_host::clock::{Clock, unix_seconds};
+use paramedic_kubernetes::{Cluster, Lock};
+use paramedic_probes::{Cause, Kernel, Slot, Wake, Wakeups};
+use paramedic_record::{Incident, Recorder};
 
 /// What the agent runs with; validated before it is made.
 #[derive(Debug)]
@@ -476,7 +475,7 @@ impl Agent {
             Query::Readings(reply) => {
                 let now = self.clock.now();
                 let cases = self.engine.cases();
-                let _ = reply.send(cases.filter_map(|(_, case)| Reading::of(case, now)).collect());
+                let _ = reply.send(cases.filter_map(|(_, case)| reading_of(case, now)).collect());
             }
             Query::Pending(reply) => {
                 let awaited = self.awaited.iter().map(|what| format!("{what}: not there yet"));

@@ -2,18 +2,19 @@
 //! their containers.
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use paramedic_core::{
+    notice::Notice,
+    target::{PodRef, Target, TargetId},
+};
+use paramedic_host::container::Container;
+use paramedic_kubernetes::{
+    Change, Cluster, changes,
+    pod::{Absent, Patient},
+};
 use tokio::{sync::mpsc, time::sleep};
 use tracing::{info, warn};
 
 use super::{Done, end::Wait, world::World};
-use crate::{
-    cluster::{Change, Cluster, changes, events::Notice},
-    target::{
-        Target, TargetId,
-        container::Container,
-        pod::{Absent, Patient, PodRef},
-    },
-};
 
 /// Pods watched on one node at most; Kubernetes' own limit is 110 unless raised.
 pub const MOST: usize = 500;
@@ -260,7 +261,8 @@ mod tests {
     use serde_json::from_value;
 
     use super::*;
-    use crate::{run::world::Still, target::pod};
+    use crate::run::world::Still;
+    use paramedic_kubernetes::pod;
 
     #[tokio::test]
     async fn who_was_left_out_for_want_of_room_is_taken_when_there_is_some() {

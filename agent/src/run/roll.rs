@@ -2,17 +2,17 @@
 //! agent did to them.
 use std::collections::HashSet;
 
+use paramedic_core::{
+    engine::{Event, Index},
+    target::Target,
+    verify::Outcome,
+};
+use paramedic_record::Incident;
 use tracing::warn;
 
 use super::{
     Agent,
     senses::{Life, Senses},
-};
-use crate::{
-    engine::{Event, Index},
-    record::Incident,
-    target::Target,
-    verify::Outcome,
 };
 
 impl Agent {

@@ -1,21 +1,18 @@
 //! What the agent holds open to look at one instance of one target.
+use paramedic_core::{
+    health::{Poll, Responses},
+    moment::Moment,
+    signal::{CgroupReading, KernelReading, Sample, Trigger},
+    target::Target,
+};
+use paramedic_host::{
+    procfs::{Machine, Tree},
+    usage::Usage,
+};
+use paramedic_probes::{Kernel, Slot};
 use tracing::warn;
 
 use super::world::{Poller, World};
-use crate::{
-    moment::Moment,
-    signal::{
-        cgroup::CgroupReading,
-        health::{Poll, Responses},
-        kernel::{Kernel, Slot},
-        sample::{KernelReading, Sample, Trigger},
-        usage::Usage,
-    },
-    target::{
-        Target,
-        procfs::{Machine, Tree},
-    },
-};
 
 /// Tells the instances of one place apart, so that a late answer is not taken for a new one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,19 +1,19 @@
 //! Gives one remedy: the intention on disk first, then the act, then word of it.
 use std::{sync::Arc, time::Duration};
 
+use paramedic_core::{
+    decide::Brain,
+    engine::{Index, Intent, Remedied},
+    health::Responses,
+    target::{Rung, Target},
+};
+use paramedic_host::clock::Clock;
+use paramedic_kubernetes::{Cluster, Lock};
+use paramedic_record::{SharedJournal, intent_of};
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tracing::{error, warn};
 
 use super::{Done, senses::Life, world::World};
-use crate::{
-    cluster::{Cluster, Lock},
-    decide::Brain,
-    engine::{Index, Intent, Remedied},
-    moment::Clock,
-    record::{SharedJournal, intent_of},
-    signal::health::Responses,
-    target::{Rung, Target},
-};
 
 /// An intention that is not on disk by then comes too late.
 const DISK: Duration = Duration::from_secs(3);

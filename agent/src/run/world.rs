@@ -2,32 +2,31 @@
 //!
 //! One seam, so that the whole loop, its guard and its heals can be played against a simulated
 //! cluster, thousands of times; [`Machine`] is the world that is there.
-use std::{
-    fmt,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
+use paramedic_app::{App, Endpoint};
+use paramedic_core::{
+    engine::Remedied,
+    health::{Poll, Responses},
+    moment::Moment,
+    target::{ContainerRef, ProcessId, Target},
+};
+use paramedic_docker::{
+    Engine, EngineError,
+    container::{Absent, running},
+};
+use paramedic_host::{
+    container::{Container, ContainerError, Containers},
+    process,
+    procfs::Tree,
+};
+use parking_lot::Mutex;
 use tokio::{task::spawn_blocking, time::timeout};
 use tracing::{error, warn};
 
 use super::find;
-use crate::{
-    docker::{Engine, EngineError},
-    engine::Remedied,
-    heal::{restart, soft},
-    locked::locked,
-    moment::Moment,
-    signal::health::{App, Endpoint, Poll, Responses},
-    target::{
-        Target,
-        container::{Container, ContainerError, Containers},
-        docker::{Absent, ContainerRef, running},
-        process,
-        procfs::{Instance, Tree},
-    },
-};
+use crate::heal::restart;
+use paramedic_app::soft;
 
 /// What comes later.
 pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -60,7 +59,7 @@ pub(crate) trait World: Send + Sync {
         Box::pin(async { None })
     }
     /// Waits for the end of a process.
-    fn ended(&self, instance: Instance) -> Later<'_, ()>;
+    fn ended(&self, instance: ProcessId) -> Later<'_, ()>;
     /// Asks the app to reset itself; also the responses that it drew.
     fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Remedied, Responses)>;
     /// Restarts the target.
@@ -106,7 +105,7 @@ impl World for Machine {
         let containers = Arc::clone(&self.containers);
         Box::pin(async move {
             let find = move || {
-                let mut known = locked(&containers);
+                let mut known = containers.lock();
                 known.find(&Tree::default(), &id)
             };
             match spawn_blocking(find).await {
@@ -133,7 +132,7 @@ impl World for Machine {
         })
     }
 
-    fn ended(&self, instance: Instance) -> Later<'_, ()> {
+    fn ended(&self, instance: ProcessId) -> Later<'_, ()> {
         Box::pin(find::ended(instance))
     }
 
@@ -262,14 +261,14 @@ impl<F: Fn(&str) -> i32 + Send + Sync> World for Still<F> {
 
     fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
         let found = Container {
-            cgroups: crate::target::Cgroups::default(),
-            main: Instance { pid: self.0(id), start_time: 1 },
+            cgroups: paramedic_core::target::Cgroups::default(),
+            main: ProcessId { pid: self.0(id), start_time: 1 },
             started: Moment::default(),
         };
         Box::pin(async { Ok(found) })
     }
 
-    fn ended(&self, _: Instance) -> Later<'_, ()> {
+    fn ended(&self, _: ProcessId) -> Later<'_, ()> {
         Box::pin(std::future::pending())
     }
 

@@ -1,9 +1,8 @@
 //! Who this agent is, for those who look at it.
 use std::fs;
 
+use paramedic_core::target::Rung;
 use serde::Serialize;
-
-use crate::target::Rung;
 
 /// What stays the same while the agent runs.
 #[derive(Clone, Debug, Serialize)]

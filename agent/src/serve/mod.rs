@@ -1,9 +1,7 @@
 //! `:9100`: what the agent shows. Read-only: no request can change anything.
 mod about;
-mod listener;
 mod live;
 mod page;
-mod patience;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -14,14 +12,13 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 pub use about::About;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-pub use listener::Listener;
 use live::Live;
-use patience::Patience;
+use paramedic_listen::{Listener, Patience};
+use paramedic_pod_metrics::Reading;
+use paramedic_record::metrics::Metrics;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::debug;
 pub use view::TargetView;
-
-use crate::{autoscale::Reading, record::metrics::Metrics};
 
 /// A question to the loop, which alone knows the answer.
 #[derive(Debug)]

@@ -8,11 +8,11 @@ use hyper::{
     body::Incoming,
     header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, VARY},
 };
+use paramedic_record::{Journal, metrics::CONTENT_TYPE as PROMETHEUS};
 use serde::Serialize;
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
 use super::{Query, Sources, TargetView, live::Live, page};
-use crate::record::{Journal, metrics::CONTENT_TYPE as PROMETHEUS};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";

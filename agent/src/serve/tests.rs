@@ -1,4 +1,13 @@
 //! The server over real sockets, with a loop that gives recorded answers.
+use paramedic_core::{
+    decide::{Action, Source},
+    engine::Case,
+    guard::Gate,
+    moment::Moment,
+    target::{Rung, Target, TargetId},
+    verify::Outcome,
+};
+use paramedic_record::{BootId, Intent, Journal, StateLock};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -7,15 +16,6 @@ use tokio::{
 };
 
 use super::*;
-use crate::{
-    decide::{Action, Source},
-    engine::Case,
-    guard::Gate,
-    moment::Moment,
-    record::{BootId, Intent, Journal, StateLock},
-    target::{Rung, Target, TargetId},
-    verify::Outcome,
-};
 
 /// Generous: only what hangs takes this long.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -246,7 +246,7 @@ async fn what_happened_while_nobody_listened_is_told() {
             wall_time: 1,
             climbed_from: None,
             workload: "web".to_owned(),
-            symptom: crate::guard::Symptom::Errors,
+            symptom: paramedic_core::guard::Symptom::Errors,
             health: None,
         };
         let id = journal.intend(&intent).unwrap();

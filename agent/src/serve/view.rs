@@ -1,14 +1,13 @@
 //! A target as machines see it, at `/api/v1/targets`.
-use serde::{Serialize, Serializer};
-
-use crate::{
+use paramedic_core::{
     decide::{Decision, Reasons, top_reasons},
     engine::Case,
     features::{Feature, FeatureVector},
     guard::Gate,
-    signal::health::Word,
+    health::Word,
     target::{Rung, TargetId},
 };
+use serde::{Serialize, Serializer};
 
 /// Reasons that are shown.
 const REASONS: usize = 5;

@@ -12,7 +12,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use paramedic::target::{Cgroup, Cgroups};
+use paramedic_core::target::{Cgroup, Cgroups};
 
 /// A directory in each hierarchy that matters; the same one on a host with cgroup v2 alone.
 pub(super) struct TestCgroups {

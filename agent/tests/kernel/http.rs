@@ -1,4 +1,4 @@
-use super::{
+use crate::kernel::{
     counters, one_patient,
     patient::{Client, Patient},
     target,

@@ -1,8 +1,7 @@
 use std::time::Duration;
 
-use paramedic::signal::kernel::{Capabilities, MeasureError, Signal};
-
-use super::load;
+use crate::kernel::load;
+use paramedic_probes::{Capabilities, MeasureError, Signal};
 
 /// An Ethernet frame with a TCP segment from port 80 to port 40000.
 fn frame(payload: &[u8]) -> Vec<u8> {

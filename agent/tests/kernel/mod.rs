@@ -18,11 +18,8 @@ use std::{
 };
 
 use agent_common::Counters;
-use paramedic::{
-    moment::Moment,
-    signal::kernel::{Kernel, Mechanism, Options, Slot},
-    target::{Allowance, Cgroups, Rung, Target, TargetId},
-};
+use paramedic_core::target::{Allowance, Cgroups, Rung, Target, TargetId};
+use paramedic_probes::{Kernel, Mechanism, Options, Slot};
 
 use patient::Patient;
 
@@ -55,7 +52,7 @@ fn target(cgroups: Cgroups, port: Option<u16>) -> Target {
         min_confidence: 0.8,
         cgroups,
         port,
-        started: Moment::now(),
+        started: paramedic_host::clock::now(),
         main: None,
         pod: None,
         docker: None,

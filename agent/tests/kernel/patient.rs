@@ -11,10 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::kernel::cgroups::TestCgroups;
 use nix::sys::socket::{setsockopt, sockopt};
-use paramedic::target::Cgroups;
-
-use super::cgroups::TestCgroups;
+use paramedic_core::target::Cgroups;
 
 const ROLE: &str = "PARAMEDIC_TEST_ROLE";
 const HARNESS: [&str; 3] = ["--exact", "kernel::patient::role", "--nocapture"];

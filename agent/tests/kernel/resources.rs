@@ -1,12 +1,9 @@
 use std::os::unix::process::ExitStatusExt;
 
-use paramedic::signal::{
-    cgroup::CgroupFiles,
-    kernel::{Cause, Kernel, Mechanism, Probe, Signal, Status},
-};
+use crate::kernel::{DEADLINE, counters, eventually, load, load_without, patient::Patient, target};
+use paramedic_host::cgroup_files::CgroupFiles;
+use paramedic_probes::{Cause, Kernel, Mechanism, Probe, Signal, Status};
 use tokio::{runtime, time::timeout};
-
-use super::{DEADLINE, counters, eventually, load, load_without, patient::Patient, target};
 
 fn probe(kernel: &Kernel, signal: Signal) -> Probe {
     kernel.probes().iter().find(|probe| probe.signal == signal).unwrap().clone()

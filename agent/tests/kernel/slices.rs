@@ -2,17 +2,14 @@
 //! found.
 use std::process;
 
-use paramedic::{
-    signal::kernel::Signal,
-    target::{container::Containers, procfs::Tree},
-};
-
-use super::{
+use crate::kernel::{
     cgroups::TestCgroups,
     counters, eventually, load,
     patient::{Client, Patient},
     target,
 };
+use paramedic_host::{container::Containers, procfs::Tree};
+use paramedic_probes::Signal;
 
 /// Ids of this run: 64 hexadecimal digits.
 fn id(number: u32) -> String {

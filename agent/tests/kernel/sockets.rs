@@ -1,13 +1,13 @@
 //! Sockets that belong to another cgroup than the process that serves by them.
-use agent_common::Counters;
-use paramedic::{signal::kernel::WatchError, target::Target};
-
-use super::{
+use crate::kernel::{
     cgroups::TestCgroups,
     counters, eventually, load,
     patient::{Client, Patient},
     target,
 };
+use agent_common::Counters;
+use paramedic_core::target::Target;
+use paramedic_probes::WatchError;
 
 /// A worker in a cgroup of its own that accepts from its master's socket.
 struct Lent {

@@ -1,13 +1,12 @@
 use std::net::SocketAddr;
 
-use paramedic::signal::kernel::{Kernel, Mechanism, Signal, Slot, Status};
-
-use super::{
+use crate::kernel::{
     counters, eventually, load_without, one_patient,
     patient::{Client, Patient},
     target,
     upstream::{refused_connects_are_counted, syns_sent_again_are_counted},
 };
+use paramedic_probes::{Kernel, Mechanism, Signal, Slot, Status};
 
 #[test]
 fn resets_are_attributed_to_the_socket_they_end() {

@@ -5,15 +5,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use agent_common::Counters;
-use nix::sys::socket::{Backlog, listen};
-use paramedic::signal::kernel::{Kernel, Slot};
-
-use super::{
+use crate::kernel::{
     counters, eventually, load, one_patient,
     patient::{Client, Patient},
     target,
 };
+use agent_common::Counters;
+use nix::sys::socket::{Backlog, listen};
+use paramedic_probes::{Kernel, Slot};
 
 /// Serves one connection with the same answer always.
 fn answers(at: &str, answer: &'static str) -> (SocketAddr, JoinHandle<()>) {

@@ -1,9 +1,8 @@
 use std::future::ready;
 
-use paramedic::signal::kernel::{Cause, Wake, Wakeups};
+use crate::kernel::{DEADLINE, counters, eventually, load, one_patient, patient::Client, target};
+use paramedic_probes::{Cause, Wake, Wakeups};
 use tokio::{runtime, time::timeout};
-
-use super::{DEADLINE, counters, eventually, load, one_patient, patient::Client, target};
 
 fn runtime() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_all().build().unwrap()

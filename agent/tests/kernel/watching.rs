@@ -1,11 +1,10 @@
-use paramedic::signal::kernel::{ReadError, WatchError};
-
-use super::{
+use crate::kernel::{
     cgroups::TestCgroups,
     counters, load, one_patient,
     patient::{Client, Patient},
     target,
 };
+use paramedic_probes::{ReadError, WatchError};
 
 #[test]
 fn nothing_is_counted_after_unwatch_and_all_is_counted_once_after_watching_again() {
@@ -37,7 +36,7 @@ fn nested_cgroups_are_counted_once_each() {
     let mut inner = Patient::start_in(inner_home);
     let addresses = [outer.listen("127.0.0.1:0"), inner.listen("127.0.0.1:0")];
     let mut kernel = load(2);
-    let once_each = |kernel: &paramedic::signal::kernel::Kernel, slots: [_; 2], so_far| {
+    let once_each = |kernel: &paramedic_probes::Kernel, slots: [_; 2], so_far| {
         for (address, slot) in addresses.into_iter().zip(slots) {
             Client::connect(address).get("/500");
             assert_eq!(counters(kernel, slot).responses[4], so_far);

@@ -2,12 +2,9 @@
 //! memory, whose programs, files and events tell the same story.
 use std::os::unix::process::ExitStatusExt;
 
-use paramedic::signal::{
-    cgroup::CgroupFiles,
-    kernel::{Kernel, Signal},
-};
-
-use super::{cgroups::TestCgroups, counters, eventually, load, patient::Patient, target};
+use crate::kernel::{cgroups::TestCgroups, counters, eventually, load, patient::Patient, target};
+use paramedic_host::cgroup_files::CgroupFiles;
+use paramedic_probes::{Kernel, Signal};
 
 fn is_live(kernel: &Kernel, signal: Signal) -> bool {
     kernel.probes().iter().any(|probe| probe.signal == signal && probe.is_live())

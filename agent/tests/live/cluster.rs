@@ -1,13 +1,12 @@
 //! `paramedic agent` as its DaemonSet runs it, against an API server over TCP.
 use std::{thread, time::Duration};
 
-use fake_apiserver::Kind;
-use serde_json::Value;
-
-use super::{
+use crate::{
     agent::{Directory, run, until},
     node::{Node, Pod},
 };
+use fake_apiserver::Kind;
+use serde_json::Value;
 
 const FIRST_LIST: &str = "the first list of this node's pods from the API server";
 

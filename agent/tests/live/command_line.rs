@@ -5,12 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-
-use super::{
+use crate::{
     agent::{Agent, Directory, get, run, until},
     servers::Server,
 };
+use serde_json::Value;
 
 fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()

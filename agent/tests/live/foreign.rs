@@ -1,7 +1,7 @@
 //! Servers that know nothing of Paramedic: it must be of use to them, and never do harm.
 use std::{thread, time::Duration};
 
-use super::{
+use crate::{
     agent::{Agent, Directory, until},
     servers::Server,
 };

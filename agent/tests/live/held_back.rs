@@ -1,7 +1,7 @@
 //! What keeps the agent from healing, or from healing hard, however ill the patient is.
 use std::fs;
 
-use super::{
+use crate::{
     agent::{Agent, Directory},
     servers::Server,
 };

@@ -10,19 +10,18 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use crate::{
+    agent::{Agent, Directory, PARAMEDIC, get, until},
+    servers::patient_program,
+};
 use fake_apiserver::{FakeApi, Identity, Kind, PodTemplate};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use paramedic::target::procfs::Tree;
+use paramedic_host::procfs::Tree;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, runtime::Builder, sync::oneshot};
-
-use super::{
-    agent::{Agent, Directory, PARAMEDIC, get, until},
-    servers::patient_program,
-};
 
 /// Where all pods of these tests listen: an address of this machine that nobody else uses.
 const POD_IP: &str = "127.0.0.7";

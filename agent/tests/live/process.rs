@@ -14,16 +14,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use paramedic::{
-    heal::restart::Restart,
-    signal::{
-        cgroup::{CgroupError, CgroupFiles, CgroupReading},
-        usage::Usage,
-    },
-    target::{
-        process::{Listener, discover},
-        procfs::{Instance, Tree},
-    },
+use paramedic::heal::restart::Restart;
+use paramedic_core::{signal::CgroupReading, target::ProcessId};
+use paramedic_host::{
+    cgroup_files::{CgroupError, CgroupFiles},
+    process::{Listener, discover},
+    procfs::Tree,
+    usage::Usage,
 };
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -273,7 +270,7 @@ async fn a_containers_first_process_that_catches_no_sigterm_is_killed_at_once() 
         },
         |first| first.parent == service.pid(),
     );
-    found.instance = Instance { pid: first.pid, start_time: first.start_time };
+    found.instance = ProcessId { pid: first.pid, start_time: first.start_time };
     found.cgroups.shared = true; // Leaves `unshare` out of it.
     let account = restart(&found, 20 * DEADLINE).await;
     assert_eq!(account.signalled, [first.pid]);

@@ -1,12 +1,11 @@
 //! A trace of a real patient, told again.
 use std::{fs, path::PathBuf};
 
-use serde_json::Value;
-
-use super::{
+use crate::{
     agent::{Agent, Directory, run, until},
     servers::Server,
 };
+use serde_json::Value;
 
 fn replay(trace: &Directory, options: &[&str]) -> (Option<i32>, String) {
     let parts = fs::read_dir(trace.path()).unwrap().map(|entry| entry.unwrap().path());

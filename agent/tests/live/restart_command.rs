@@ -1,7 +1,7 @@
 //! The owner's own way to restart a service.
 use std::fs;
 
-use super::{
+use crate::{
     agent::{Agent, Directory, get, until},
     servers::{Server, Successor, patient_program},
 };

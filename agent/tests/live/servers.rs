@@ -7,13 +7,12 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
+use crate::agent::{Directory, PARAMEDIC, get, until};
 use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
-use paramedic::target::procfs::Tree;
-
-use super::agent::{Directory, PARAMEDIC, get, until};
+use paramedic_host::procfs::Tree;
 
 /// A process, with all that it starts in its process group; killed when dropped.
 pub(crate) struct Server {

@@ -12,16 +12,14 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use paramedic::{
-    heal::restart::{Account, Restart, RestartError, would_not_help},
-    moment::Moment,
-    target::{
-        process::{DiscoverError, Listener, discover},
-        procfs::{Instance, Tree},
-    },
-};
+use paramedic::heal::restart::{Account, Restart, RestartError, would_not_help};
 
 use crate::process::{ENTER, Group};
+use paramedic_core::target::ProcessId;
+use paramedic_host::{
+    process::{DiscoverError, Listener, discover},
+    procfs::Tree,
+};
 
 /// What the scripts have in common.
 const PRELUDE: &str = r#"
@@ -138,7 +136,7 @@ async fn restart(found: &Listener, command: Option<&str>) -> Result<Account, Res
     restart.run(&Tree::default(), found.instance, &found.cgroups, Some(found.address.port())).await
 }
 
-fn instance(pid: i32) -> Instance {
+fn instance(pid: i32) -> ProcessId {
     Tree::default().stat(pid).unwrap().instance()
 }
 
@@ -405,7 +403,7 @@ fn workers_that_are_newer_than_the_last_good_sight_are_told() {
     let told = |well_at| would_not_help(&Tree::default(), main, Some(port), well_at);
     // A worker that is only just older may have had no part in it.
     sleep(Duration::from_millis(5500));
-    let well_at = Some(Moment::now());
+    let well_at = Some(paramedic_host::clock::now());
     assert_eq!(told(well_at), None, "it was there when all was well");
     kill(Pid::from_raw(pids[0]), Signal::SIGKILL).unwrap();
     let _: Vec<i32> = family.numbers();

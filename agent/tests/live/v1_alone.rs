@@ -1,6 +1,6 @@
 //! A machine with the v1 controllers and no cgroup2: no program can be attached to a target, and
 //! the agent is of use all the same.
-use super::{
+use crate::{
     agent::{Agent, Directory, until},
     process::Group,
     servers::Server,

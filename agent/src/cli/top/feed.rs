@@ -4,14 +4,13 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context, bail, ensure};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use paramedic_app::{Connection, Endpoint};
 use serde::Deserialize;
 use tokio::{
     net::lookup_host,
     sync::mpsc,
     time::{sleep, timeout},
 };
-
-use crate::signal::health::{Connection, Endpoint};
 
 /// An event that is longer is none of an agent: 500 targets make less than one.
 const MOST: usize = 8 << 20;

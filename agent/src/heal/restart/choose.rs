@@ -1,13 +1,15 @@
 //! Which processes a restart means.
 use std::{collections::BTreeSet, fs, io};
 
-use super::{RestartError, neighbour};
-use crate::target::{
-    Cgroup, Cgroups, cgroup,
+use paramedic_core::target::{Cgroup, Cgroups, ProcessId};
+use paramedic_host::{
+    cgroup,
     mountinfo::Hierarchies,
     pidfd::PidFd,
-    procfs::{Instance, Stat, Table, Tree, leads_namespace},
+    procfs::{Stat, Table, Tree, leads_namespace},
 };
+
+use super::{RestartError, neighbour};
 
 /// The inode of the PID namespace that the kernel boots with (`PROC_PID_INIT_INO`).
 const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -16,7 +18,7 @@ const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
 #[derive(Debug)]
 pub(super) struct Patient {
     pub(super) tree: Tree,
-    pub(super) main: Instance,
+    pub(super) main: ProcessId,
     pub(super) cgroups: Cgroups,
     /// The port that it is known by, if it is no container.
     pub(super) port: Option<u16>,
@@ -25,7 +27,7 @@ pub(super) struct Patient {
 /// A process that is sure to be one of the patient's.
 #[derive(Debug)]
 pub(super) struct Pinned {
-    pub(super) instance: Instance,
+    pub(super) instance: ProcessId,
     pub(super) fd: PidFd,
     /// SIGTERM would not reach it.
     pub(super) at_once: bool,
@@ -70,7 +72,7 @@ impl Patient {
     fn pin_one(
         &self,
         hierarchies: &Hierarchies,
-        instance: Instance,
+        instance: ProcessId,
     ) -> Result<Option<Pinned>, RestartError> {
         let is_main = instance == self.main;
         let fd = match PidFd::open(instance.pid) {
@@ -116,10 +118,10 @@ fn protected(table: &Table, own: i32, host: bool) -> BTreeSet<i32> {
 /// alone any more.
 fn choose(
     table: &Table,
-    main: Instance,
+    main: ProcessId,
     members: Option<&[i32]>,
     protected: &BTreeSet<i32>,
-) -> Result<Vec<Instance>, RestartError> {
+) -> Result<Vec<ProcessId>, RestartError> {
     let stat = table.0.get(&main.pid).ok_or(RestartError::Ended(main))?;
     if stat.instance() != main {
         return Err(RestartError::Changed(main));
@@ -170,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    const MAIN: Instance = Instance { pid: 30, start_time: 30 };
+    const MAIN: ProcessId = ProcessId { pid: 30, start_time: 30 };
 
     /// init 1 ─ shell 10 ─ agent 11; init ─ supervisor 20 ─ main 30 ─ workers 31, 32 ─ zombie 33;
     /// an orphan 40.
@@ -213,7 +215,7 @@ mod tests {
     fn the_protected_the_ended_and_the_changed_are_refused() {
         let table = table();
         let guard = protected(&table, 11, true);
-        let choose = |pid, start_time| choose(&table, Instance { pid, start_time }, None, &guard);
+        let choose = |pid, start_time| choose(&table, ProcessId { pid, start_time }, None, &guard);
         for pid in [1_i32, 10, 11] {
             let start_time = u64::from(pid.unsigned_abs());
             assert!(matches!(choose(pid, start_time), Err(RestartError::Protected(_))));

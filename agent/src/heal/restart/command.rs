@@ -3,7 +3,7 @@ use std::{
     io::{self, PipeReader},
     os::fd::OwnedFd,
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,12 +11,12 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use parking_lot::Mutex;
 use tokio::{
     io::AsyncReadExt, net::unix::pipe::Receiver, process::Command, task::JoinHandle, time::timeout,
 };
 
 use super::RestartError;
-use crate::locked::locked;
 
 /// As much of the output as is kept.
 const TAIL: usize = 4096;
@@ -74,7 +74,7 @@ impl Tail {
         let reading = tokio::spawn(async move {
             let mut buffer = [0; TAIL];
             while let Ok(count @ 1..) = reader.read(&mut buffer).await {
-                let mut kept = locked(&to);
+                let mut kept = to.lock();
                 kept.extend_from_slice(buffer.get(..count).unwrap_or_default());
                 let surplus = kept.len().saturating_sub(TAIL);
                 kept.drain(..surplus);
@@ -86,7 +86,7 @@ impl Tail {
     async fn text(mut self) -> String {
         // Either it has ended, or what there is must do.
         let _ = timeout(LAST_WORDS, &mut self.reading).await;
-        let kept = locked(&self.kept);
+        let kept = self.kept.lock();
         String::from_utf8_lossy(&kept).into_owned()
     }
 }

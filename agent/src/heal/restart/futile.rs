@@ -15,15 +15,12 @@ use nix::{
     fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
     sys::statvfs::{FsFlags, Statvfs, fstatvfs},
 };
-
-use crate::{
-    moment::Moment,
-    target::{
-        mountinfo::{Place, places},
-        process::accepts::{self, Accepts},
-        procfs::{Instance, Table, Tree, started},
-        socket,
-    },
+use paramedic_core::{moment::Moment, target::ProcessId};
+use paramedic_host::{
+    mountinfo::{Place, places},
+    process::accepts::{self, Accepts},
+    procfs::{Table, Tree, started},
+    socket,
 };
 
 /// More file systems of one process than this are not looked at.
@@ -46,7 +43,7 @@ const OVERLAP: Duration = Duration::from_secs(5);
 #[must_use]
 pub fn would_not_help(
     tree: &Tree,
-    main: Instance,
+    main: ProcessId,
     port: Option<u16>,
     well_at: Option<Moment>,
 ) -> Option<String> {
@@ -58,7 +55,8 @@ pub fn would_not_help(
         Some(format!("the file system at {} is full: a restart makes no room", point.display()))
     };
     let failed = || {
-        let age = Moment::now().since(new_workers(tree, main, port?, well_at?)?).as_secs();
+        let age =
+            paramedic_host::clock::now().since(new_workers(tree, main, port?, well_at?)?).as_secs();
         Some(format!(
             "its workers are new (the first was started {age} s ago, after it was seen well last) \
              and have not been well since: a restart would start them the same way"
@@ -127,7 +125,7 @@ fn has_no_room(stat: &Statvfs) -> bool {
 
 /// When the first of the service's workers was started, if all of them are newer than the last
 /// time that it was seen well, and they alone serve.
-fn new_workers(tree: &Tree, main: Instance, port: u16, well_at: Moment) -> Option<Moment> {
+fn new_workers(tree: &Tree, main: ProcessId, port: u16, well_at: Moment) -> Option<Moment> {
     let sockets = socket::listening(tree, port).ok()?;
     let inodes = sockets.iter().map(|socket| socket.inode).collect();
     let table = tree.table().ok()?;
@@ -151,12 +149,10 @@ fn newest(table: &Table, workers: impl Iterator<Item = i32>, well_at: Moment) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{
-        process::{
-            discover,
-            tests::{Service, listen},
-        },
+    use paramedic_host::{
+        process::discover,
         procfs::Stat,
+        testing::{Service, listen},
     };
 
     #[test]

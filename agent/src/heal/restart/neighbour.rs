@@ -9,8 +9,9 @@ use std::{
     io,
 };
 
-use crate::target::{
-    procfs::{Instance, Table, Tree},
+use paramedic_core::target::ProcessId;
+use paramedic_host::{
+    procfs::{Table, Tree},
     socket::{self, Listening},
 };
 
@@ -27,8 +28,8 @@ pub(super) struct Neighbour {
 pub(super) fn find(
     tree: &Tree,
     table: &Table,
-    main: Instance,
-    chosen: &[Instance],
+    main: ProcessId,
+    chosen: &[ProcessId],
     port: u16,
 ) -> io::Result<Option<Neighbour>> {
     if chosen.len() < 2 {
@@ -72,7 +73,7 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::procfs::Stat;
+    use paramedic_host::procfs::Stat;
 
     /// main 30 ─ worker 31 ─ helper 33; main ─ other 32 ─ its child 34; an orphan 40.
     fn neighbour(held: &[(i32, u64)]) -> Option<(i32, u16)> {

@@ -1,14 +1,13 @@
 use std::{net::IpAddr, os::unix::process::ExitStatusExt, time::Duration};
 
-use super::*;
-use crate::target::{
+use paramedic_host::{
     pidfd::PidFd,
-    process::{
-        Listener, discover,
-        tests::{Service, listen},
-    },
+    process::{Listener, discover},
     procfs::Stat,
+    testing::{Service, listen},
 };
+
+use super::*;
 
 /// More than any test takes: where it runs out the restart hangs.
 const LONG: Duration = Duration::from_secs(600);
@@ -35,7 +34,7 @@ async fn run(restart: &Restart, found: &Listener) -> Result<Account, RestartErro
     restart.run(&Tree::default(), found.instance, &found.cgroups, Some(found.address.port())).await
 }
 
-fn alive(instance: Instance) -> bool {
+fn alive(instance: ProcessId) -> bool {
     Tree::default().still_alive(instance)
 }
 
@@ -48,11 +47,11 @@ fn ended_by(mut service: Service) -> Option<i32> {
 async fn sigterm_ends_the_process_and_no_other() {
     let (service, found) = serve(&["sleep", "600"]);
     let (_bystander, other) = serve(&["sleep", "600"]);
-    let before = Moment::now();
+    let before = paramedic_host::clock::now();
     let account = run(&gentle(), &found).await.unwrap();
     assert_eq!(account.signalled, [service.pid()]);
     assert_eq!(account.forced, Vec::<i32>::new());
-    assert!(before <= account.at && account.at <= Moment::now());
+    assert!(before <= account.at && account.at <= paramedic_host::clock::now());
     assert!(!alive(found.instance) && alive(other.instance));
     assert_eq!(ended_by(service), Some(libc::SIGTERM));
 }
@@ -65,7 +64,7 @@ async fn a_shared_cgroup_costs_only_the_listeners_own_tree() {
     assert!(found.cgroups.shared);
     let table = Tree::default().table().unwrap();
     let family = |s: &&Stat| table.descends(s.pid, found.instance.pid);
-    let family: Vec<Instance> = table.0.values().filter(family).map(Stat::instance).collect();
+    let family: Vec<ProcessId> = table.0.values().filter(family).map(Stat::instance).collect();
     assert_eq!(family.len(), 3);
     let account = run(&gentle(), &found).await.unwrap();
     assert_eq!(account.signalled.first(), Some(&found.instance.pid));
@@ -101,7 +100,7 @@ async fn a_stopped_process_goes_on_to_end_by_sigterm() {
 #[tokio::test]
 async fn another_life_of_the_pid_is_refused() {
     let (_service, found) = serve(&["sleep", "600"]);
-    let other = Instance { start_time: found.instance.start_time - 1, ..found.instance };
+    let other = ProcessId { start_time: found.instance.start_time - 1, ..found.instance };
     for restart in [gentle(), command("exit 0")] {
         let tree = Tree::default();
         let result = restart.run(&tree, other, &found.cgroups, None).await;

@@ -2,13 +2,12 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{
-        Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
+use paramedic_core::{engine::Remedied, target::Rung};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,12 +18,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{
-    engine::Remedied,
-    locked::locked,
-    run::world::{self, Still},
-    target::Rung,
-};
+use crate::run::world::{self, Still};
 
 /// What the engine knows, and tells.
 #[derive(Clone)]
@@ -56,12 +50,12 @@ impl Fake {
                 "Networks": { "bridge": { "IPAddress": "172.17.0.9" } },
             },
         });
-        locked(&self.containers).insert(id, container);
+        self.containers.lock().insert(id, container);
         self.tell(number, name, action);
     }
 
     fn remove(&self, number: u8, name: &str) {
-        locked(&self.containers).remove(&id(number));
+        self.containers.lock().remove(&id(number));
         self.tell(number, name, "destroy");
     }
 
@@ -137,7 +131,7 @@ impl Fake {
     }
 
     fn list(&self) -> Value {
-        let containers = locked(&self.containers);
+        let containers = self.containers.lock();
         let labelled = containers.values().filter(|one| one["Config"]["Labels"] != json!({}));
         let summary = |one: &Value| {
             let (id, name, host) = (&one["Id"], &one["Name"], &one["HostConfig"]);
@@ -148,7 +142,7 @@ impl Fake {
 
     /// By its name, its id or what that begins with.
     fn find(&self, asked: &str) -> Option<Value> {
-        let containers = locked(&self.containers);
+        let containers = self.containers.lock();
         let has_id = |one: &Value| one["Id"].as_str().is_some_and(|id| id.starts_with(asked));
         let is = |one: &&Value| has_id(one) || one["Name"] == format!("/{asked}");
         containers.values().find(is).cloned()
@@ -312,7 +306,7 @@ async fn a_name_that_passes_to_another_container_stays_its() {
     let mut scene = Scene::begin(fake, Whom::Labelled).await;
     scene.expect(&["listed web", "found web 101@1 restart"]).await;
     // As compose does: the new one gets the name before word of the old one's end is heard.
-    locked(&scene.fake.containers).remove(&id(1));
+    scene.fake.containers.lock().remove(&id(1));
     scene.fake.put(2, "web", 102, &consents("restart"), "rename");
     assert_eq!(scene.next().await, "found web 102@1 restart");
     scene.fake.tell(1, "web", "destroy");
@@ -325,7 +319,7 @@ async fn one_that_the_engine_cannot_tell_of_holds_up_no_other() {
     let fake = Fake::new();
     fake.put(1, "web", 101, &consents("restart"), "start");
     fake.put(2, "stuck", 102, &consents("restart"), "start");
-    locked(&fake.containers).get_mut(&id(2)).unwrap()["stuck"] = json!(true);
+    fake.containers.lock().get_mut(&id(2)).unwrap()["stuck"] = json!(true);
     let mut scene = Scene::begin(fake, Whom::Labelled).await;
     scene.expect(&["listed stuck web", "found web 101@1 restart"]).await;
     scene.fake.put(3, "other", 103, &consents("soft"), "start");
@@ -355,7 +349,7 @@ async fn one_that_was_named_by_its_id_is_left_alone_while_it_is_paused() {
         assert_eq!(scene.next().await, format!("found {word} 101@1 soft"));
         for (paused, action) in [(true, "pause"), (false, "unpause")] {
             let change = |one: &mut Value| one["State"]["Paused"] = paused.into();
-            change(locked(&scene.fake.containers).get_mut(&id(1)).unwrap());
+            change(scene.fake.containers.lock().get_mut(&id(1)).unwrap());
             scene.fake.tell(1, "web", action);
             let told = if paused { "lost" } else { "found" };
             let next = scene.next().await;
@@ -398,7 +392,7 @@ async fn only_what_was_judged_is_restarted_and_nobodys_network_with_it() {
         other => panic!("{why}: {other:?}"),
     };
     let change = |place: &str, value: Value| {
-        *locked(&fake.containers).get_mut(&id(1)).unwrap().pointer_mut(place).unwrap() = value;
+        *fake.containers.lock().get_mut(&id(1)).unwrap().pointer_mut(place).unwrap() = value;
     };
     for (place, now, before) in [
         ("/State/Pid", json!(111), json!(101)),
@@ -414,7 +408,7 @@ async fn only_what_was_judged_is_restarted_and_nobodys_network_with_it() {
     change("/State/Running", json!(true));
     fake.put(2, "guest", 102, &consents("observe"), "start");
     let network = json!({ "NetworkMode": format!("container:{}", id(1)) });
-    locked(&fake.containers).get_mut(&id(2)).unwrap()["HostConfig"] = network;
+    fake.containers.lock().get_mut(&id(2)).unwrap()["HostConfig"] = network;
     refused("container guest stands in the network of web").await;
     assert_eq!(fake.restarts.load(Ordering::Relaxed), 0, "nothing was done so far");
     fake.remove(2, "guest");

@@ -3,9 +3,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use fake_apiserver::FakeApi;
+use paramedic_core::target::Rung;
 
 use super::ward::{Given, Ward};
-use crate::target::Rung;
 
 /// What did happen.
 #[derive(Debug, Default)]

@@ -14,24 +14,19 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use fake_apiserver::{FakeApi, Fault, Identity, Kind, PodTemplate, Rollout, Timing};
 use fastrand::Rng;
-use fuse::Fuse;
+use paramedic_core::{decide::Brain, engine::Pace, guard::Policy, target::Rung};
+use paramedic_host::clock::Clock;
+use paramedic_kubernetes::{Cluster, Identity as Holder, Requests, events};
+use paramedic_record::{Metrics, Recorder, SharedJournal, StateLock};
 use serde_json::json;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep},
 };
-use ward::{Illness, Ward};
 
 use super::{Agent, Config, Node};
-use crate::{
-    cluster::{Cluster, Identity as Holder, Requests, events},
-    decide::Brain,
-    engine::Pace,
-    guard::Policy,
-    moment::Clock,
-    record::{Metrics, Recorder, SharedJournal, StateLock},
-    target::Rung,
-};
+use fuse::Fuse;
+use ward::{Illness, Ward};
 
 const OWN: &str = "paramedic-system";
 const LENGTH: Duration = Duration::from_secs(16 * 60);

@@ -1,10 +1,9 @@
 //! What RBAC grants is what the agent asks for: no more, and no less.
 use std::{collections::BTreeSet, sync::LazyLock};
 
-use fake_apiserver::Rule;
+use fake_apiserver::{Rule, granted_by};
 
 use super::*;
-use crate::granted::granted_by;
 
 /// The rules of `manifests/10-rbac.yaml`, as its bindings give them to the agent.
 pub(super) fn granted() -> Vec<Rule> {

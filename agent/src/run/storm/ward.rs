@@ -1,30 +1,23 @@
 //! The patients of a storm: what ails them, what cures it, and what was done to them.
-use std::{
-    collections::HashMap,
-    future::pending,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use fake_apiserver::{FakeApi, Kind};
 use fastrand::Rng;
+use paramedic_core::{
+    engine::Remedied,
+    health::{Health, HealthError, Poll, Responses, Says, Transport},
+    moment::Moment,
+    target::{Cgroups, ProcessId, Rung, Target},
+};
+use paramedic_host::{
+    clock::Clock,
+    container::{Container, ContainerError},
+};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
-use super::{
-    super::world::{Later, Poller, World},
-    fuse::{Fuse, Step},
-};
-use crate::{
-    engine::Remedied,
-    locked::locked,
-    moment::{Clock, Moment},
-    signal::health::{Health, HealthError, Poll, Responses, Says, Transport},
-    target::{
-        Cgroups, Rung, Target,
-        container::{Container, ContainerError},
-        procfs::Instance,
-    },
-};
+use super::super::world::{Later, Poller, World};
+use super::fuse::{Fuse, Step};
 
 /// What ails a pod: it errs at a rate, from a moment on, until the remedy that cures it.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +122,7 @@ impl Ward {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        locked(&self.state)
+        self.state.lock()
     }
 
     fn pod(&self, name: &str) -> Option<Pod> {
@@ -268,14 +261,14 @@ impl World for Touch {
             .any(|pod| pod.runs && pod.container_id == id && pod.node == self.node);
         let found = Container {
             cgroups: Cgroups::default(),
-            main: Instance { pid: i32::MAX, start_time: 1 },
+            main: ProcessId { pid: i32::MAX, start_time: 1 },
             started: self.ward.clock.now(),
         };
         let found = if here { Ok(found) } else { Err(ContainerError::NoCgroup(id.to_owned())) };
         Box::pin(async move { found })
     }
 
-    fn ended(&self, _: Instance) -> Later<'_, ()> {
+    fn ended(&self, _: ProcessId) -> Later<'_, ()> {
         // The API server's word has to do.
         Box::pin(pending())
     }

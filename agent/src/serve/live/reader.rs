@@ -1,7 +1,7 @@
 //! The journal, while somebody listens.
 use std::path::Path;
 
-use crate::record::{Incident, Journal};
+use paramedic_record::{Incident, Journal};
 
 /// An open journal, and which of its versions was read. A version is this connection's alone: the
 /// next one begins with the same number, so neither outlives the other.

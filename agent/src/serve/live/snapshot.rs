@@ -3,9 +3,12 @@
 use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
+use paramedic_core::guard::Gate;
+use paramedic_host::clock::unix_seconds;
+use paramedic_record::Incident;
 use serde::Serialize;
 
-use crate::{guard::Gate, moment::unix_seconds, record::Incident, serve::TargetView};
+use crate::serve::TargetView;
 
 /// A part of the snapshot: its JSON, and the version that it came with.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +117,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{
+    use paramedic_core::{
         engine::Case,
         features::{Feature, FeatureVector},
         target::Target,

@@ -1,0 +1,98 @@
+//! A watch that is kept alive for ever, and begins with a list: streamed where the server can, since
+//! a list in one piece is thousands of objects in memory at once.
+use std::{fmt, pin::Pin};
+
+use futures_util::{Stream, StreamExt, future::ready, stream};
+use k8s_openapi::serde::de::DeserializeOwned;
+use kube::{
+    Api, Resource,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Config, Error, Event, watcher},
+    },
+};
+use tracing::{debug, info, warn};
+
+type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
+
+/// Follows the objects that `config` selects. Errors are told and waited out; the stream does not end.
+pub fn follow<K>(
+    api: Api<K>,
+    config: Config,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+{
+    let begin = move |streaming| -> Events<K> {
+        let config = config.clone();
+        let config = if streaming { config.streaming_lists() } else { config };
+        watcher(api.clone(), config).default_backoff().boxed()
+    };
+    let events = begin(true);
+    stream::unfold((events, true, begin), |(mut events, mut streaming, begin)| async move {
+        loop {
+            match events.next().await {
+                Some(Err(error)) if streaming && is_unsupported(&error) => {
+                    info!("the API server does not stream lists: plain lists are used");
+                    streaming = false;
+                    events = begin(false);
+                }
+                Some(event) => return Some((event, (events, streaming, begin))),
+                // kube's watcher has no end of its own.
+                None => events = begin(streaming),
+            }
+        }
+    })
+}
+
+/// The same for those who need no other word of an outage than the log's: `unheard` says there, once
+/// for each outage, what it means.
+pub fn follow_through<K>(
+    api: Api<K>,
+    config: Config,
+    unheard: &'static str,
+) -> impl Stream<Item = Event<K>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+{
+    let mut away = false;
+    follow(api, config).filter_map(move |event| {
+        let heard = match event {
+            Ok(event) => {
+                // That a list is begun says nothing of the server yet.
+                away &= matches!(event, Event::Init);
+                Some(event)
+            }
+            Err(error) if is_renewal(&error) => {
+                debug!(%error, "the watch has ended and is begun anew");
+                None
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut away, true) {
+                    warn!(%error, "{unheard}");
+                }
+                None
+            }
+        };
+        ready(heard)
+    })
+}
+
+/// A connection that breaks, or a watch that expires, is no outage: that the next attempt fails is
+/// one.
+#[must_use]
+pub const fn is_renewal(error: &Error) -> bool {
+    matches!(error, Error::WatchError(_) | Error::WatchFailed(_))
+}
+
+/// Whether it was the streaming of the list that the server did not like.
+fn is_unsupported(error: &Error) -> bool {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = source {
+        if error.to_string().contains("sendInitialEvents") {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}

@@ -1,0 +1,140 @@
+//! One question over one connection, which ends with it.
+//!
+//! A connection that is kept takes a single-threaded server out of service: while it reads from us
+//! it accepts no other. So a connection is opened for a question, says `Connection: close`, and is
+//! closed as soon as the answer is read. Nothing is left unread then, on either side: to hang up on
+//! unread bytes sends a reset.
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, StatusCode, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use paramedic_core::health::{BODY_LIMIT, Transport, classify::Answer};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::client::{Endpoint, HEAD_LIMIT, Stream, failed, read};
+
+/// After the answer, the target has this long to close its side: a server that was asked to close
+/// does so at once.
+const FAREWELL: Duration = Duration::from_millis(100);
+/// Over TLS it has this long before us: the end of our side is a message, which one that closes at
+/// once would leave unread.
+const FIRST: Duration = Duration::from_millis(50);
+
+/// What became of one question.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) result: Result<Answer, Transport>,
+    /// From the first step of connecting to the last byte of the answer.
+    pub(crate) latency: Duration,
+    /// The agent dropped the connection with the exchange unfinished.
+    pub(crate) hung_up: bool,
+}
+
+/// The status of a response whose body is still awaited, to be taken once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Head(Arc<AtomicU16>);
+
+impl Head {
+    fn tell(&self, status: StatusCode) {
+        self.0.store(status.as_u16(), Ordering::Release);
+    }
+
+    /// The status, once there is one, and only the first time.
+    pub(crate) fn take(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.0.swap(0, Ordering::AcqRel)).ok()
+    }
+}
+
+/// Connects, asks, reads the answer and closes, all of it within `limit`. Dropped at any await, it
+/// drops the connection.
+pub(crate) async fn exchange(
+    to: &Endpoint,
+    request: Request<Full<Bytes>>,
+    limit: Duration,
+    head: &Head,
+) -> Outcome {
+    let begun = Instant::now();
+    let deadline = begun + limit;
+    let connected = timeout_at(deadline, to.connect()).await.unwrap_or(Err(Transport::Timeout));
+    let tcp = match connected {
+        Ok(tcp) => tcp,
+        Err(error) => {
+            return Outcome { result: Err(error), latency: begun.elapsed(), hung_up: false };
+        }
+    };
+    let conversation = async {
+        let mut stream = to.secure(tcp).await?;
+        let answer = converse(&mut *stream, request, head).await?;
+        Ok((answer, stream))
+    };
+    let result = timeout_at(deadline, conversation).await.unwrap_or(Err(Transport::Timeout));
+    let latency = begun.elapsed();
+    match result {
+        Ok((answer, stream)) => {
+            let hung_up = !part(stream, to.is_tls()).await;
+            Outcome { result: Ok(answer), latency, hung_up }
+        }
+        Err(error) => Outcome { result: Err(error), latency, hung_up: error.hangs_up() },
+    }
+}
+
+async fn converse(
+    stream: &mut dyn Stream,
+    request: Request<Full<Bytes>>,
+    head: &Head,
+) -> Result<Answer, Transport> {
+    let (mut requests, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_LIMIT)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(&error))?;
+    let mut connection = pin!(async move {
+        // The error, if any, reaches what waits for the response. The end is `part`'s.
+        let _ = connection.without_shutdown().await;
+    });
+    let mut asked = pin!(async move {
+        let response = requests.send_request(request).await.map_err(|error| failed(&error))?;
+        let (parts, body) = response.into_parts();
+        head.tell(parts.status);
+        let body = read(body).await?;
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    });
+    tokio::select! {
+        answer = &mut asked => answer,
+        () = &mut connection => asked.await,
+    }
+}
+
+/// Closes a connection whose answer was read. Whether nothing was left.
+async fn part(mut stream: Box<dyn Stream>, is_tls: bool) -> bool {
+    if is_tls && let Ok(is_empty) = timeout(FIRST, drain(&mut *stream)).await {
+        return is_empty;
+    }
+    // One that the target has closed already cannot be closed again.
+    let _ = timeout(FAREWELL, stream.shutdown()).await;
+    // A target that keeps its side open gets an orderly end all the same: nothing was unread.
+    timeout(FAREWELL, drain(&mut *stream)).await.unwrap_or(true)
+}
+
+/// Reads to the end; not for ever, should there be none.
+async fn drain(stream: &mut dyn Stream) -> bool {
+    let mut left = [0; 1024];
+    for _ in 0..BODY_LIMIT / left.len() {
+        if !matches!(stream.read(&mut left).await, Ok(1..)) {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,191 @@
+//! What decides: a model, or the rules when there is none.
+//!
+//! A brain gives no answer to a row that holds anything but numbers, and none when its engine
+//! fails: what has not been decided cannot be acted on.
+use std::fmt;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::{
+    Action, Decision, Source,
+    forest::Forest,
+    model::{Model, ModelError, only_forests},
+    rules,
+};
+use crate::features::schema::{COUNT, Feature, FeatureVector, SCHEMA_VERSION};
+
+/// The model that is built in.
+static EMBEDDED: &[u8] = include_bytes!("../../../../model/healing_brain.onnx");
+
+/// What decides.
+#[derive(Clone, Debug)]
+pub enum Brain {
+    /// A model that fits this agent.
+    Model(Box<Model>),
+    /// The documented rules.
+    Rules {
+        /// Why there is no model.
+        reason: String,
+    },
+}
+
+/// Why a row was not decided. The answer is to leave the pod alone and say so.
+#[derive(Debug, Error)]
+pub enum Undecided {
+    /// A column holds no number: whatever measured it is broken.
+    #[error("{} is {value}, which is not a number to decide on; its source needs a look", feature.name())]
+    NotFinite {
+        /// The first such column.
+        feature: Feature,
+        /// What it holds.
+        value: f32,
+    },
+    /// The model failed on this row.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// What a brain is, for logs, metrics and the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Description<'a> {
+    /// `forest`, `rules`, or the name of another engine.
+    pub engine: &'static str,
+    /// Version of the feature schema.
+    pub schema_version: u32,
+    /// Number of trees, for a forest.
+    pub trees: Option<usize>,
+    /// Number of nodes, for a forest.
+    pub nodes: Option<usize>,
+    /// Whether confidence is calibrated.
+    pub calibrated: bool,
+    /// How the model came to be, as its trainer wrote it down: JSON by convention.
+    pub provenance: Option<&'a str>,
+    /// Why there is no model.
+    pub reason: Option<&'a str>,
+}
+
+impl<E: fmt::Display> From<Result<Model, E>> for Brain {
+    fn from(model: Result<Model, E>) -> Self {
+        match model {
+            Ok(model) => Self::Model(Box::new(model)),
+            Err(error) => Self::Rules { reason: error.to_string() },
+        }
+    }
+}
+
+impl Brain {
+    /// The model that is built into the agent.
+    #[must_use]
+    pub fn embedded() -> Self {
+        Model::from_bytes(EMBEDDED, only_forests).into()
+    }
+
+    /// Decides one row.
+    ///
+    /// # Errors
+    /// When a column is not finite; when the model is not a forest and fails on the row.
+    pub fn decide(&self, row: &FeatureVector) -> Result<Decision, Undecided> {
+        let unusable = Feature::ALL.into_iter().find(|&f| !row[f].is_finite());
+        if let Some(feature) = unusable {
+            return Err(Undecided::NotFinite { feature, value: row[feature] });
+        }
+        match self {
+            Self::Model(model) => Ok(decide(model, row)?),
+            Self::Rules { .. } => Ok(rules::decide(row)),
+        }
+    }
+
+    /// Each column's share in the probability of `action`, as exactly as the brain can say it:
+    /// Shapley values from a forest (some milliseconds: for what is about to be acted on); from
+    /// another model, what changes when the column alone turns neutral; from the rules, 1 for the
+    /// columns that decided. All zero where there is nothing to explain: a row that cannot be
+    /// decided, or an action that the rules did not choose.
+    #[must_use]
+    pub fn explain(&self, row: &FeatureVector, action: Action) -> [f32; COUNT] {
+        let nothing = [0.0; COUNT];
+        match self {
+            _ if !row.is_finite() => nothing,
+            Self::Model(model) => match model.forest() {
+                Some(forest) => forest.shares(row.values(), action as usize).map(|s| s as f32),
+                None => occlusion(model, row, action).unwrap_or(nothing),
+            },
+            Self::Rules { .. } => {
+                let decision = rules::decide(row);
+                if decision.action == action { decision.shares } else { nothing }
+            }
+        }
+    }
+
+    /// SHA-256 of the model's file, in hexadecimal digits; `None` where the rules decide.
+    #[must_use]
+    pub fn sha256(&self) -> Option<&str> {
+        match self {
+            Self::Model(model) => Some(model.sha256()),
+            Self::Rules { .. } => None,
+        }
+    }
+
+    /// What this brain is.
+    #[must_use]
+    pub fn describe(&self) -> Description<'_> {
+        let rules = Description {
+            engine: "rules",
+            schema_version: SCHEMA_VERSION,
+            trees: None,
+            nodes: None,
+            calibrated: false,
+            provenance: None,
+            reason: None,
+        };
+        match self {
+            Self::Model(model) => Description {
+                engine: model.engine(),
+                trees: model.forest().map(Forest::trees),
+                nodes: model.forest().map(Forest::nodes),
+                calibrated: model.is_calibrated(),
+                provenance: model.provenance(),
+                ..rules
+            },
+            Self::Rules { reason } => Description { reason: Some(reason), ..rules },
+        }
+    }
+}
+
+/// The most probable class; of equals the mildest. Only a forest tells the shares along the way:
+/// another model would have to run once more per column.
+fn decide(model: &Model, row: &FeatureVector) -> Result<Decision, ModelError> {
+    let probabilities = model.calibrate(&model.scores(row.values())?);
+    let mut action = Action::NoAction;
+    for other in Action::ALL {
+        if probabilities[other as usize] > probabilities[action as usize] {
+            action = other;
+        }
+    }
+    let shares = match model.forest() {
+        Some(forest) => forest.path_attribution(row.values(), action as usize).map(|s| s as f32),
+        None => [0.0; COUNT],
+    };
+    let confidence = probabilities[action as usize];
+    Ok(Decision { action, confidence, probabilities, source: Source::Model, shares })
+}
+
+/// What the score of `action` loses when one column alone is set to 0, its neutral value. The
+/// hour and the uptime have none, and keep a share of zero.
+fn occlusion(
+    model: &Model,
+    row: &FeatureVector,
+    action: Action,
+) -> Result<[f32; COUNT], ModelError> {
+    let score =
+        |row: &FeatureVector| Ok::<_, ModelError>(model.scores(row.values())?[action as usize]);
+    let (mut shares, full) = ([0.0; COUNT], score(row)?);
+    for feature in Feature::ALL {
+        if !matches!(feature, Feature::Uptime | Feature::HourOfDay) {
+            let mut neutral = *row;
+            neutral[feature] = 0.0;
+            shares[feature as usize] = (full - score(&neutral)?) as f32;
+        }
+    }
+    Ok(shares)
+}

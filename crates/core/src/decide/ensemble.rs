@@ -1,0 +1,144 @@
+//! Finds the tree ensemble in an ONNX graph and hands out its columns, as they stand in the file.
+//!
+//! Nothing is believed here but the names: what the numbers mean, and whether they make trees, is
+//! for [`compile`](super::compile) to check. A graph is recognised only when the ensemble is all
+//! there is to it, since anything else around it would be left out of the flat forest in silence.
+use super::{
+    forest_error::ForestError,
+    onnx::{AttributeProto, GraphProto, NodeProto},
+};
+
+/// The operator that scikit-learn's forests become.
+pub(super) const OPERATOR: &str = "TreeEnsembleClassifier";
+
+/// An ensemble and a few conversions around it; more is another kind of model.
+const MAX_GRAPH_NODES: usize = 8;
+
+/// Attributes that the forest understands; another one could change what the trees mean.
+const KNOWN: [&str; 16] = [
+    "base_values",
+    "class_ids",
+    "class_nodeids",
+    "class_treeids",
+    "class_weights",
+    "classlabels_int64s",
+    "nodes_falsenodeids",
+    "nodes_featureids",
+    "nodes_hitrates",
+    "nodes_missing_value_tracks_true",
+    "nodes_modes",
+    "nodes_nodeids",
+    "nodes_treeids",
+    "nodes_truenodeids",
+    "nodes_values",
+    "post_transform",
+];
+
+/// The columns of a `TreeEnsembleClassifier`, unchecked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ensemble<'a> {
+    pub(super) tree_ids: &'a [i64],
+    pub(super) node_ids: &'a [i64],
+    pub(super) feature_ids: &'a [i64],
+    pub(super) thresholds: &'a [f32],
+    pub(super) modes: &'a [Vec<u8>],
+    pub(super) true_ids: &'a [i64],
+    pub(super) false_ids: &'a [i64],
+    pub(super) covers: &'a [f32],
+    pub(super) leaf_tree_ids: &'a [i64],
+    pub(super) leaf_node_ids: &'a [i64],
+    pub(super) leaf_class_ids: &'a [i64],
+    pub(super) leaf_weights: &'a [f32],
+    pub(super) labels: &'a [i64],
+    pub(super) base_values: &'a [f32],
+    pub(super) post_transform: &'a [u8],
+}
+
+impl<'a> Ensemble<'a> {
+    /// The graph's ensemble; `None` where the graph has none and is another kind of classifier.
+    ///
+    /// # Errors
+    /// When an ensemble is there and something beside it changes what it is given or what it says.
+    pub(super) fn find(graph: &'a GraphProto) -> Result<Option<Self>, ForestError> {
+        let Some(node) = graph.node.iter().find(|n| n.op_type == OPERATOR) else {
+            return Ok(None);
+        };
+        check_surroundings(graph, node)?;
+        Self::of(node).map(Some)
+    }
+
+    fn of(node: &'a NodeProto) -> Result<Self, ForestError> {
+        for (i, attribute) in node.attribute.iter().enumerate() {
+            let twice = node.attribute[..i].iter().any(|a| a.name == attribute.name);
+            if twice || !KNOWN.contains(&attribute.name.as_str()) {
+                return Err(ForestError::Attribute { name: shown(&attribute.name) });
+            }
+        }
+        let find = |name: &str| node.attribute.iter().find(|a| a.name == name);
+        let some = |name: &'static str| find(name).ok_or(ForestError::Missing { name });
+        let ints = |name| Ok::<_, ForestError>(some(name)?.ints.as_slice());
+        let floats = |a: &'a AttributeProto| a.floats.as_slice();
+        Ok(Self {
+            tree_ids: ints("nodes_treeids")?,
+            node_ids: ints("nodes_nodeids")?,
+            feature_ids: ints("nodes_featureids")?,
+            thresholds: floats(some("nodes_values")?),
+            modes: &some("nodes_modes")?.strings,
+            true_ids: ints("nodes_truenodeids")?,
+            false_ids: ints("nodes_falsenodeids")?,
+            covers: find("nodes_hitrates").map_or(&[], floats),
+            leaf_tree_ids: ints("class_treeids")?,
+            leaf_node_ids: ints("class_nodeids")?,
+            leaf_class_ids: ints("class_ids")?,
+            leaf_weights: floats(some("class_weights")?),
+            labels: ints("classlabels_int64s")?,
+            base_values: find("base_values").map_or(&[], floats),
+            post_transform: find("post_transform").map_or(b"NONE", |a| a.s.as_slice()),
+        })
+    }
+}
+
+/// Whether the ensemble's input is the graph's and its scores are an output of the graph, with
+/// nothing but names and conversions between floats in the way.
+fn check_surroundings(graph: &GraphProto, ensemble: &NodeProto) -> Result<(), ForestError> {
+    let stranger = graph.node.iter().find(|n| !std::ptr::eq(*n, ensemble) && !is_trivial(n));
+    if let Some(node) = stranger {
+        return Err(ForestError::Operator { name: shown(&node.op_type) });
+    }
+    if graph.node.len() > MAX_GRAPH_NODES {
+        return Err(ForestError::Operator { name: "too many Identity and Cast".to_owned() });
+    }
+    let (Some(input), Some(scores)) = (ensemble.input.first(), ensemble.output.get(1)) else {
+        return Err(ForestError::Wiring);
+    };
+    let fed = graph.input.len() == 1 && graph.input[0].name == source(graph, input);
+    let told = graph.output.iter().any(|o| source(graph, &o.name) == scores);
+    if fed && told { Ok(()) } else { Err(ForestError::Wiring) }
+}
+
+fn is_trivial(node: &NodeProto) -> bool {
+    matches!(node.op_type.as_str(), "Identity" | "Cast")
+}
+
+/// Follows a value back through what leaves it as it is.
+fn source<'a>(graph: &'a GraphProto, mut name: &'a str) -> &'a str {
+    for _ in 0..MAX_GRAPH_NODES {
+        let through = graph.node.iter().find(|n| {
+            n.output.len() == 1 && n.output[0] == name && n.input.len() == 1 && keeps_value(n)
+        });
+        let Some(node) = through else { break };
+        name = &node.input[0];
+    }
+    name
+}
+
+/// A cast to anything but a float (data types 1 and 11) would cut the values short.
+fn keeps_value(node: &NodeProto) -> bool {
+    let to_float = || node.attribute.iter().any(|a| a.name == "to" && matches!(a.i, 1 | 11));
+    node.op_type == "Identity" || (node.op_type == "Cast" && to_float())
+}
+
+/// A name from the file, fit to be printed.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().take(40).flat_map(char::escape_debug).collect()
+}

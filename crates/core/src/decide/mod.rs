@@ -1,0 +1,91 @@
+//! Stage 3: a [`FeatureVector`](crate::features::schema::FeatureVector) becomes a [`Decision`].
+//!
+//! A decision is advice, never permission: whether it may be acted on is the guard's question.
+//! A model file passes `model`, `metadata`, `ensemble` and `compile`, and becomes a [`Forest`] (or,
+//! for any other classifier, whatever the program's [`LoadOther`] makes of it); a row passes the [`Brain`], which adds calibrated
+//! confidence (`calibrate`) and reasons (`explain`, `reasons`). Where there is no usable model,
+//! the [`rules`] decide.
+use serde::{Deserialize, Serialize};
+
+use crate::features::schema::COUNT;
+
+pub mod onnx;
+mod model;
+mod metadata;
+mod ensemble;
+mod forest_error;
+mod compile;
+mod forest;
+mod calibrate;
+mod explain;
+mod reasons;
+pub mod rules;
+mod brain;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use brain::{Brain, Description, Undecided};
+pub use forest::Forest;
+pub use forest_error::ForestError;
+pub use metadata::MetadataError;
+pub use model::{Classifier, LoadOther, MAX_BYTES, Model, ModelError, check_trees, only_forests};
+pub use reasons::{Reason, Reasons, top_reasons};
+
+/// What a verdict calls for: the classes of the model, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(usize)]
+pub enum Action {
+    /// Leave it alone.
+    NoAction = 0,
+    /// Ask the app to reset itself.
+    ResetErrors = 1,
+    /// Restart it.
+    RestartService = 2,
+}
+
+/// Class names in the order of a model's outputs.
+pub const CLASSES: [&str; 3] = ["no_action", "reset_errors", "restart_service"];
+
+impl Action {
+    /// All classes, in order.
+    pub const ALL: [Self; 3] = [Self::NoAction, Self::ResetErrors, Self::RestartService];
+
+    /// The class's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        CLASSES[self as usize]
+    }
+}
+
+/// Who decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The model.
+    Model,
+    /// The documented rules, because there is no usable model.
+    Rules,
+}
+
+/// What one row of features calls for, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Decision {
+    /// The most probable class.
+    pub action: Action,
+    /// Its calibrated probability, 0–1.
+    pub confidence: f32,
+    /// Calibrated probabilities of all classes, in the order of [`CLASSES`]; they sum to 1.
+    pub probabilities: [f32; 3],
+    /// Who decided.
+    pub source: Source,
+    /// Each column's share in the probability of `action` (path attribution, in units of the raw
+    /// class probability; they sum to the difference from the training mean). The rules give 1 to
+    /// each column that decided; a model that is no forest gives none, and has to be asked
+    /// ([`Brain::explain`]).
+    #[serde(skip)]
+    pub shares: [f32; COUNT],
+}

@@ -1,0 +1,229 @@
+//! Makes a model of a file's contents: holds its metadata against the schema, and picks the engine.
+//!
+//! The file is hostile until validated: a wrong one ends in a sentence that says what to do, and the
+//! agent then goes by its [rules](super::rules).
+use std::{fmt, sync::Arc};
+
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use super::{
+    calibrate::{Calibration, normalise},
+    ensemble::Ensemble,
+    forest::Forest,
+    forest_error::ForestError,
+    metadata::{Metadata, MetadataError},
+    onnx::ModelProto,
+};
+use crate::features::schema::COUNT;
+
+/// Largest model file, some sixteen times the shipped one. What the parser makes of a hostile
+/// file can be a hundred times its size, so this is the bound on memory too.
+pub const MAX_BYTES: u64 = 16 << 20;
+
+/// Why a model is refused.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// The file is too large.
+    #[error("the model file is larger than {} MiB", MAX_BYTES >> 20)]
+    TooLarge,
+    /// The file is no ONNX model.
+    #[error("not an ONNX model: {reason}")]
+    NotOnnx {
+        /// What the parser says.
+        reason: String,
+    },
+    /// The model has no graph.
+    #[error("the ONNX model has no graph")]
+    NoGraph,
+    /// The metadata are missing or do not fit this agent.
+    #[error("model metadata: {0}")]
+    Metadata(#[from] MetadataError),
+    /// The tree ensemble is not a sound forest.
+    #[error("tree ensemble: {0}")]
+    Forest(#[from] ForestError),
+    /// An operator that a classifier has no need of.
+    #[error(
+        "operator {name} is not accepted; a classifier needs no loops, generators or nested graphs"
+    )]
+    Operator {
+        /// The operator.
+        name: String,
+    },
+    /// More operators than a classifier has.
+    #[error("{found} operators are more than {limit}; use a smaller model")]
+    TooManyOperators {
+        /// Number of operators.
+        found: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The model's values are in other files.
+    #[error("the model refers to other files; save it with its values inside")]
+    External,
+    /// No output can be the class scores.
+    #[error("no output is a float tensor of shape [N, 3]")]
+    NoScores,
+    /// A classifier that is no tree ensemble, in a build that runs nothing else.
+    #[error(
+        "the model is no tree ensemble, and this build runs no others; \
+         build the agent with its feature `tract`"
+    )]
+    OnlyForests,
+    /// The general engine cannot load or run the model.
+    #[error("tract cannot run the model: {reason}")]
+    Engine {
+        /// What it says.
+        reason: String,
+    },
+    /// The general engine is too slow for this model.
+    #[error(
+        "{rows} rows take {millis} ms, more than {limit} ms; use a smaller model, or a tree ensemble"
+    )]
+    TooSlow {
+        /// Number of rows.
+        rows: usize,
+        /// Time they took.
+        millis: u128,
+        /// Time they may take.
+        limit: u128,
+    },
+}
+
+/// An engine for classifiers that are no tree ensembles.
+pub trait Classifier: fmt::Debug + Send + Sync {
+    /// Raw class scores of one row.
+    ///
+    /// # Errors
+    /// When the engine fails, or when a score is not a number.
+    fn scores(&self, row: &[f32; COUNT]) -> Result<[f64; 3], ModelError>;
+
+    /// The engine's name, for logs and metrics.
+    fn name(&self) -> &'static str;
+}
+
+/// Loads a model that is no tree ensemble from an ONNX file's contents.
+pub type LoadOther = fn(&[u8]) -> Result<Arc<dyn Classifier>, ModelError>;
+
+/// Refuses every model that is no tree ensemble.
+///
+/// # Errors
+/// Always [`ModelError::OnlyForests`].
+pub fn only_forests(_: &[u8]) -> Result<Arc<dyn Classifier>, ModelError> {
+    Err(ModelError::OnlyForests)
+}
+
+#[derive(Clone, Debug)]
+enum Engine {
+    Forest(Forest),
+    Other(Arc<dyn Classifier>),
+}
+
+/// A classifier that fits this agent: same columns, same classes, same schema version.
+#[derive(Clone, Debug)]
+pub struct Model {
+    engine: Engine,
+    metadata: Metadata,
+    /// Of the file, in hexadecimal digits.
+    sha256: String,
+}
+
+impl Model {
+    /// Makes a model of an ONNX file's contents: a bare tree ensemble becomes a flat forest, any
+    /// other classifier is for `load_other`.
+    ///
+    /// # Errors
+    /// When the bytes are no ONNX model, its metadata do not fit, its trees are unsound, or
+    /// `load_other` refuses it.
+    pub fn from_bytes(bytes: &[u8], load_other: LoadOther) -> Result<Self, ModelError> {
+        let model = read(bytes)?;
+        let metadata = Metadata::read(&model)?;
+        let graph = model.graph.as_ref().ok_or(ModelError::NoGraph)?;
+        let engine = match Ensemble::find(graph)? {
+            Some(ensemble) => Engine::Forest(Forest::compile(&ensemble)?),
+            None => Engine::Other(load_other(bytes)?),
+        };
+        let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { engine, metadata, sha256 })
+    }
+
+    /// Raw class scores of one finite row.
+    ///
+    /// # Errors
+    /// Never with the flat forest; with another engine, when it fails on this row.
+    pub fn scores(&self, row: &[f32; COUNT]) -> Result<[f64; 3], ModelError> {
+        match &self.engine {
+            Engine::Forest(forest) => Ok(forest.predict(row)),
+            Engine::Other(other) => other.scores(row),
+        }
+    }
+
+    /// Probabilities from raw class scores: calibrated, if the model carries a calibration.
+    #[must_use]
+    pub fn calibrate(&self, scores: &[f64; 3]) -> [f32; 3] {
+        match &self.metadata.calibration {
+            Some(calibration) => Calibration::apply(calibration, scores),
+            None => normalise(*scores),
+        }
+    }
+
+    /// What runs the model: `forest` or `tract`.
+    #[must_use]
+    pub fn engine(&self) -> &'static str {
+        match &self.engine {
+            Engine::Forest(_) => "forest",
+            Engine::Other(other) => other.name(),
+        }
+    }
+
+    /// The flat forest, unless the model is another kind of classifier.
+    #[must_use]
+    pub const fn forest(&self) -> Option<&Forest> {
+        match &self.engine {
+            Engine::Forest(forest) => Some(forest),
+            Engine::Other(_) => None,
+        }
+    }
+
+    /// How the model came to be, as its trainer wrote it down: JSON by convention.
+    #[must_use]
+    pub fn provenance(&self) -> Option<&str> {
+        self.metadata.provenance.as_deref()
+    }
+
+    /// SHA-256 of the file, in hexadecimal digits: which model this is.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Whether the model carries a calibration.
+    #[must_use]
+    pub const fn is_calibrated(&self) -> bool {
+        self.metadata.calibration.is_some()
+    }
+}
+
+/// Reads the ONNX container.
+fn read(bytes: &[u8]) -> Result<ModelProto, ModelError> {
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(ModelError::TooLarge);
+    }
+    ModelProto::decode(bytes).map_err(|error| ModelError::NotOnnx {
+        reason: error.to_string().chars().take(200).collect(),
+    })
+}
+
+/// Refuses trees that are unsound, wherever they stand in the graph.
+///
+/// # Errors
+/// As [`Model::from_bytes`], but for a graph without trees.
+pub fn check_trees(bytes: &[u8]) -> Result<(), ModelError> {
+    let model = read(bytes)?;
+    let graph = model.graph.as_ref().ok_or(ModelError::NoGraph)?;
+    if let Some(ensemble) = Ensemble::find(graph)? {
+        Forest::compile(&ensemble)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! The shipped model against what scikit-learn says of the same rows.
+use serde::Deserialize;
+
+use super::super::{Action, Brain, Model, Source, Undecided, only_forests, rules, top_reasons};
+use crate::features::schema::{COUNT, Feature, FeatureVector};
+
+static MODEL: &[u8] = include_bytes!("../../../../../model/healing_brain.onnx");
+static GOLDEN: &str = include_str!("../../../../../model/golden.json");
+
+#[derive(Deserialize)]
+struct Golden {
+    model_sha256: String,
+    rows: Vec<Row>,
+    scenarios: Vec<Scenario>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    features: [f32; COUNT],
+    raw: [f64; 3],
+    calibrated: [f64; 3],
+}
+
+#[derive(Deserialize)]
+struct Scenario {
+    name: String,
+    row: [f32; COUNT],
+    action: Action,
+    min_confidence: f32,
+}
+
+fn golden() -> Golden {
+    serde_json::from_str(GOLDEN).unwrap()
+}
+
+fn model() -> Model {
+    Model::from_bytes(MODEL, only_forests).unwrap()
+}
+
+/// Scores and, after calibration, the label are those of scikit-learn.
+fn assert_same(model: &Model, scores: [f64; 3], row: &Row) {
+    let off = |a: &[f64; 3], b: &[f64; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6);
+    assert!(off(&scores, &row.raw), "{scores:?} {:?} {:?}", row.raw, row.features);
+    let calibrated = model.calibrate(&scores).map(f64::from);
+    assert_eq!(label(&calibrated), label(&row.calibrated), "{:?}", row.features);
+}
+
+fn label(p: &[f64; 3]) -> usize {
+    (1..3).fold(0, |best, k| if p[k] > p[best] { k } else { best })
+}
+
+#[test]
+fn the_flat_forest_says_what_scikit_learn_says() {
+    let (golden, model) = (golden(), model());
+    assert_eq!(model.engine(), "forest");
+    assert!(golden.rows.len() >= 100);
+    let rows: Vec<_> = golden.rows.iter().map(|r| r.features).collect();
+    let mut batch = vec![[0.0; 3]; rows.len()];
+    model.forest().unwrap().predict_batch(&rows, &mut batch);
+    for (row, batch) in golden.rows.iter().zip(batch) {
+        let scores = model.scores(&row.features).unwrap();
+        assert_same(&model, scores, row);
+        assert_same(&model, batch, row);
+        for (found, expected) in model.calibrate(&scores).iter().zip(row.calibrated) {
+            assert!((f64::from(*found) - expected).abs() <= 1e-6, "{found} {expected}");
+        }
+    }
+}
+
+#[test]
+fn scenarios_end_as_documented() {
+    let brain = Brain::embedded();
+    let scenarios = golden().scenarios;
+    assert!(scenarios.len() >= 10);
+    for Scenario { name, row, action, min_confidence } in scenarios {
+        let row = FeatureVector::new(row);
+        let decision = brain.decide(&row).unwrap();
+        assert_eq!(decision.action, action, "{name}");
+        assert!(decision.confidence >= min_confidence, "{name}: {}", decision.confidence);
+        assert_eq!(decision.source, Source::Model);
+        let sum: f32 = decision.probabilities.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{name}: {sum}");
+        assert_eq!(rules::decide(&row).action, action, "the rules, {name}");
+    }
+}
+
+#[test]
+fn a_lie_is_told_by_kernel_columns_first() {
+    let brain = Brain::embedded();
+    let lies: Vec<_> =
+        golden().scenarios.into_iter().filter(|s| s.name.contains("lying")).collect();
+    assert!(!lies.is_empty());
+    for Scenario { name, row, action, .. } in lies {
+        let row = FeatureVector::new(row);
+        let decision = brain.decide(&row).unwrap();
+        for shares in [decision.shares, brain.explain(&row, action)] {
+            let first = top_reasons(&row, action, &shares, 1)[0];
+            let kernel = first.feature.is_kernel() || first.feature == Feature::HealthFailures;
+            assert!(kernel, "{name}: {first}");
+        }
+    }
+}
+
+#[test]
+fn shares_sum_to_the_difference_from_the_training_mean() {
+    let (golden, brain, model) = (golden(), Brain::embedded(), model());
+    for row in golden.rows.iter().step_by(25).map(|r| &r.features) {
+        let vector = FeatureVector::new(*row);
+        let decision = brain.decide(&vector).unwrap();
+        let class = decision.action as usize;
+        let forest = model.forest().unwrap();
+        let difference = (forest.predict(row)[class] - forest.expected(class)) as f32;
+        for shares in [decision.shares, brain.explain(&vector, decision.action)] {
+            let sum: f32 = shares.iter().sum();
+            assert!((sum - difference).abs() < 1e-5, "{sum} {difference}");
+        }
+    }
+}
+
+#[test]
+fn the_embedded_model_describes_itself() {
+    let brain = Brain::embedded();
+    let description = brain.describe();
+    assert_eq!((description.engine, description.schema_version), ("forest", 1));
+    assert_eq!(description.trees, Some(80));
+    assert!(description.calibrated && description.reason.is_none());
+    assert_eq!(brain.sha256(), Some(golden().model_sha256.as_str()));
+    let provenance = description.provenance.unwrap();
+    serde_json::from_str::<serde_json::Value>(provenance).unwrap();
+}
+
+#[test]
+fn a_row_with_anything_but_numbers_is_refused() {
+    for brain in [Brain::embedded(), Brain::Rules { reason: "none".to_owned() }] {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut row = FeatureVector::default();
+            row[Feature::HealthLatency] = value;
+            let refused = brain.decide(&row).unwrap_err();
+            assert!(matches!(
+                refused,
+                Undecided::NotFinite { feature: Feature::HealthLatency, .. }
+            ));
+            assert!(refused.to_string().starts_with("health_latency is "));
+            assert_eq!(brain.explain(&row, Action::NoAction), [0.0; COUNT]);
+        }
+    }
+}
+
+#[test]
+fn without_a_model_the_rules_decide_and_say_why() {
+    let brain = Brain::from(Model::from_bytes(b"no model", only_forests));
+    let Brain::Rules { reason } = &brain else { panic!("{brain:?}") };
+    assert!(reason.starts_with("not an ONNX model: "), "{reason}");
+    assert_eq!((brain.describe().engine, brain.describe().reason), ("rules", Some(&**reason)));
+    let mut row = FeatureVector::default();
+    row[Feature::ErrorCount] = 8.0;
+    let decision = brain.decide(&row).unwrap();
+    assert_eq!((decision.action, decision.source), (Action::ResetErrors, Source::Rules));
+    assert_eq!(brain.explain(&row, Action::ResetErrors), decision.shares);
+    assert_eq!(brain.explain(&row, Action::NoAction), [0.0; COUNT]);
+    let reasons = top_reasons(&row, decision.action, &decision.shares, 3).to_string();
+    assert_eq!(reasons, "error_count=8 (+1.00)");
+}

@@ -1,0 +1,612 @@
+//! One target's case: what is known of it, and what is under way.
+use std::time::Duration;
+
+use paramedic_pod_metrics::{FRESH, HELD};
+
+use super::pace::TargetPace;
+use crate::{
+    decide::{Action, Decision},
+    features::{Blind, Causes, FailsSinceStart, FeatureVector, Load, Notable, Sight, Window},
+    guard::{
+        Clearance, Evidence, Gate, History, Look, Memories, NodeState, Policy, Question, Refusal,
+        Symptom,
+    },
+    health::{Heard, Word},
+    moment::Moment,
+    signal::{Sample, Trigger},
+    target::{Rung, Target},
+    verify::{Finding, Outcome, Verification},
+};
+
+/// From the first look that calls for an action to the second.
+const FIRST_CONFIRM: Duration = Duration::from_millis(100);
+/// Between later ones: four looks then span 400 ms, which a hard heal asks for.
+const LATER_CONFIRM: Duration = Duration::from_millis(150);
+
+/// A look that takes longer than this has been lost: a poll alone takes a second at the most.
+pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(10);
+/// A remedy that takes longer than this has been lost: the longest permitted grace and command
+/// take 600 s.
+pub(super) const HEAL_LIMIT: Duration = Duration::from_secs(660);
+/// A question to the cluster that takes longer than this has been lost.
+pub(super) const ASK_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is under way.
+#[derive(Debug)]
+pub enum State {
+    /// Nothing.
+    Watching,
+    /// A remedy is being given.
+    Healing {
+        /// Which.
+        rung: Rung,
+        /// What the decision had called for.
+        before: Action,
+        /// Since when.
+        since: Moment,
+        /// The instance that was judged.
+        judged: String,
+    },
+    /// A remedy was given; did it help?
+    Verifying {
+        /// The treatment.
+        verification: Verification,
+        /// The instance that was judged.
+        judged: String,
+        /// The journal's number of the incident, if it has one.
+        incident: Option<i64>,
+    },
+}
+
+impl State {
+    /// The state's name, as in metrics and on pages.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Watching => "watching",
+            Self::Healing { .. } => "healing",
+            Self::Verifying { .. } => "verifying",
+        }
+    }
+
+    pub(super) const fn is_healing(&self) -> bool {
+        matches!(self, Self::Healing { .. })
+    }
+}
+
+/// All that the engine knows of one target.
+#[derive(Debug)]
+pub struct Case {
+    /// The target.
+    pub target: Target,
+    /// What is under way.
+    pub state: State,
+    /// The last decision.
+    pub decision: Option<Decision>,
+    /// The look that it rests on.
+    pub decided_at: Moment,
+    /// The row that it rests on.
+    pub row: FeatureVector,
+    /// How much work it did, as of the last window that was long enough to tell: a remedy makes the
+    /// window fresh, and what was known before stays until there is news.
+    load: Option<Load>,
+    /// What was done to it before.
+    pub history: History,
+    /// What refused last, while the verdict stands.
+    pub refused: Option<Refusal>,
+    /// What stands out and is left alone.
+    pub left_alone: Option<Notable>,
+    /// What the last poll came to.
+    pub health: Option<Word>,
+    /// Why the kernel does not see its traffic, as far as that was told.
+    pub blind: Option<Blind>,
+    /// What the host showed at the last look that confirmed.
+    futile: Option<Box<str>>,
+    /// Whether this instance began while the agent was watching.
+    watched_from_start: bool,
+    /// What the present treatment is given against.
+    symptom: Symptom,
+    /// By what its past treatments are remembered.
+    workload: String,
+    pub(super) window: Window,
+    pub(super) evidence: Evidence,
+    pub(super) pace: TargetPace,
+    /// Whether a look is under way.
+    pub(super) looking: bool,
+    /// Its process has ended and no successor was found yet. Starting it again is its
+    /// supervisor's task: it may have been stopped on purpose.
+    pub absent: bool,
+    pub(super) trigger: Trigger,
+    pub(super) confirms: u32,
+    pub(super) climbed_from: Option<i64>,
+    /// What is verified was intended by a former life of the agent.
+    resumed: bool,
+    pub(super) counts_as_polled: bool,
+    pub(super) counts_as_failing: bool,
+    /// When a poll of this instance last failed; a remedy does not make the node forget it.
+    pub(super) failed_at: Option<Moment>,
+    /// What the cluster said last, and until when a refusal of it holds.
+    clearance: Clearance,
+    refused_until: Moment,
+    /// Since when the cluster is being asked.
+    asking: Option<Moment>,
+    /// Whether the kubelet calls it ready; `None` where there is no kubelet.
+    kubelet_ready: Option<bool>,
+    /// It is gone; its case is kept until what is under way has ended.
+    pub(super) leaving: bool,
+}
+
+impl Case {
+    /// A target that is watched from now on; `watched_from_start` if nothing of it was missed.
+    #[must_use]
+    pub fn new(target: Target, watched_from_start: bool) -> Self {
+        Self {
+            workload: target.workload(),
+            target,
+            state: State::Watching,
+            decision: None,
+            decided_at: Moment::default(),
+            row: FeatureVector::default(),
+            load: None,
+            history: History::default(),
+            refused: None,
+            left_alone: None,
+            health: None,
+            blind: None,
+            futile: None,
+            watched_from_start,
+            symptom: Symptom::Errors,
+            window: Window::new(),
+            evidence: Evidence::default(),
+            pace: TargetPace::default(),
+            looking: false,
+            absent: false,
+            trigger: Trigger::Tick,
+            confirms: 0,
+            climbed_from: None,
+            resumed: false,
+            counts_as_polled: false,
+            counts_as_failing: false,
+            failed_at: None,
+            clearance: Clearance::Unasked,
+            refused_until: Moment::default(),
+            asking: None,
+            kubelet_ready: None,
+            leaving: false,
+        }
+    }
+
+    /// The same target lives on in another instance: what was seen of the old one says nothing of
+    /// the new one, what was done to the target stays. Returns a treatment that this ends.
+    pub(super) fn succeeded_by(&mut self, target: Target) -> Option<(Verification, Outcome)> {
+        self.target = target;
+        self.absent = false;
+        // A look that is under way is at the old instance: its answer will be dropped.
+        self.looking = false;
+        self.window = Window::new();
+        self.health = None;
+        self.blind = None;
+        self.futile = None;
+        self.watched_from_start = true;
+        self.evidence.clear();
+        self.confirms = 0;
+        self.pace = TargetPace::default();
+        self.asking = None;
+        self.kubelet_ready = self.kubelet_ready.map(|_| false);
+        let State::Verifying { verification, .. } = &self.state else { return None };
+        Some((verification.clone(), verification.succeeded()?))
+    }
+
+    pub(super) const fn kubelet_says(&mut self, ready: bool) {
+        self.kubelet_ready = Some(ready);
+    }
+
+    /// Whether the cluster is being asked; an answer that takes too long has been lost.
+    pub(super) fn is_asking(&self, now: Moment) -> bool {
+        self.asking.is_some_and(|since| now.since(since) < ASK_LIMIT)
+    }
+
+    pub(super) const fn begin_asking(&mut self, now: Moment) {
+        self.asking = Some(now);
+    }
+
+    /// Takes in what the cluster said; returns whether that still means anything.
+    pub(super) fn answered(
+        &mut self,
+        rung: Rung,
+        answer: Result<(), (Refusal, Duration)>,
+        now: Moment,
+    ) -> bool {
+        let expected = self.asking.take().is_some() && matches!(self.state, State::Watching);
+        if expected {
+            self.clearance = match answer {
+                Ok(()) => Clearance::Given(rung),
+                Err((refusal, wait)) => {
+                    self.refused_until = now + wait;
+                    Clearance::Refused(rung, refusal)
+                }
+            };
+        }
+        expected
+    }
+
+    /// What the cluster refused to another pod of its workload, it refuses to this one too.
+    pub(super) fn refused_with(&mut self, rung: Rung, refusal: &Refusal, until: Moment) {
+        if matches!(self.clearance, Clearance::Unasked) {
+            self.clearance = Clearance::Refused(rung, refusal.clone());
+            self.refused_until = until;
+        }
+    }
+
+    /// A refusal is asked for again after a while: the world moves.
+    pub(super) fn forget_old_answer(&mut self, now: Moment) {
+        if matches!(self.clearance, Clearance::Refused(..)) && now >= self.refused_until {
+            self.clearance = Clearance::Unasked;
+        }
+    }
+
+    /// Gives up what the cluster granted; returns whether it has to be told.
+    pub(super) fn give_back(&mut self) -> bool {
+        let granted = matches!(self.clearance, Clearance::Given(_));
+        if granted {
+            self.clearance = Clearance::Unasked;
+        }
+        granted
+    }
+
+    /// Its process has ended.
+    pub(super) fn lost(&mut self) {
+        self.absent = true;
+        self.looking = false;
+        self.asking = None;
+        self.window = Window::new();
+        self.confirms = 0;
+        self.evidence.clear();
+    }
+
+    /// Takes in how much work it did. A life that is yet to come, or has just begun, does little:
+    /// until a hard remedy is verified, what was known before it stays, or the workload would shrink
+    /// for having been healed.
+    pub(super) fn measure(&mut self) {
+        let under_hard = match &self.state {
+            State::Watching => false,
+            State::Healing { rung, .. } => rung.is_hard(),
+            State::Verifying { verification, .. } => verification.rung.is_hard(),
+        };
+        if self.load.is_none() || !under_hard {
+            self.load = self.window.load().or(self.load);
+        }
+    }
+
+    /// For how long what was measured counts.
+    #[must_use]
+    pub const fn counts_for(&self) -> Duration {
+        if matches!(self.state, State::Watching) { FRESH } else { HELD }
+    }
+
+    /// How much work it did, if that was measured not too long ago.
+    #[must_use]
+    pub fn recent_load(&self, now: Moment) -> Option<Load> {
+        self.load.filter(|load| now.since(load.at) <= self.counts_for())
+    }
+
+    pub(super) fn take_decision(
+        &mut self,
+        decision: Decision,
+        sample: &Sample,
+        policy: &Policy,
+        now: Moment,
+    ) {
+        self.decision = Some(decision);
+        self.decided_at = sample.at;
+        self.evidence.push(Look {
+            at: sample.at,
+            action: decision.action,
+            polled: sample.poll.is_some(),
+        });
+        let well = decision.action == Action::NoAction && self.is_alive();
+        self.history.seen(well, now, policy);
+    }
+
+    /// Whether the instance has shown that it serves: by answering a poll, or others as the kernel
+    /// saw, with anything but a 5xx.
+    pub(super) fn is_ready(&self) -> bool {
+        let unheard = self.target.address.is_none() && self.kubelet_ready.is_none();
+        self.window.service().has_served() || unheard || self.kubelet_ready == Some(true)
+    }
+
+    /// Whether anything tells that it is well, as opposed to nothing telling that it is ill.
+    fn is_alive(&self) -> bool {
+        self.window.service().speaks_well() || self.window.good_responses() > 0
+    }
+
+    pub(super) fn question<'a>(
+        &'a self,
+        decision: &'a Decision,
+        node: &'a NodeState,
+        memories: &'a Memories,
+        policy: &Policy,
+        now: Moment,
+    ) -> Question<'a> {
+        let symptom = self.seen_symptom();
+        Question {
+            now,
+            decision,
+            causes: self.causes(),
+            ceiling: self.target.ceiling,
+            no_restart: self.target.no_restart,
+            no_evict: self.target.no_evict,
+            clearance: self.target.pod.is_some().then_some(&self.clearance),
+            min_confidence: self.target.min_confidence,
+            started: self.target.started,
+            ready: self.is_ready(),
+            patience: self.target.patience.or(policy.patience),
+            warm_up: self.target.warm_up.or(policy.warm_up),
+            excuse: self.window.excuse(),
+            symptom,
+            ill_since: self.history.ill_since().unwrap_or(now),
+            memory: memories.of(&self.workload),
+            fails_since_start: self.fails_since_start(symptom),
+            futile: self.futile.as_deref(),
+            evidence: &self.evidence,
+            history: &self.history,
+            node,
+        }
+    }
+
+    /// The form of what is seen now.
+    pub(super) fn seen_symptom(&self) -> Symptom {
+        Symptom::of(&self.causes(), self.window.service().heard())
+    }
+
+    /// Of an instance that the agent did not see begin, errors at the beginning of what it saw say
+    /// nothing; and of one that can be neither asked nor seen, nothing says that it never served.
+    fn fails_since_start(&self, symptom: Symptom) -> FailsSinceStart {
+        let fails = self.window.service().fails_since_start();
+        let shows = matches!(symptom, Symptom::Errors | Symptom::Silence | Symptom::SaysIll);
+        FailsSinceStart {
+            never_served: fails.never_served && shows && !self.is_ready(),
+            only_errors: fails.only_errors && self.watched_from_start,
+        }
+    }
+
+    /// Whether a look of this kind also asks the host whether a restart would help: where a remedy is
+    /// in view, and where that was refused for what the host showed.
+    #[must_use]
+    pub fn asks_the_host(&self, trigger: Trigger) -> bool {
+        let refused = self.refused.as_ref().is_some_and(|refusal| refusal.gate == Gate::Futile);
+        trigger == Trigger::Confirm || refused
+    }
+
+    /// Takes in what a look says of the health check; returns what is news.
+    pub(super) fn hear(&mut self, sample: &Sample) -> (Option<Word>, Option<Blind>) {
+        if self.asks_the_host(sample.trigger) {
+            self.futile.clone_from(&sample.futile);
+        }
+        let word = sample.poll.as_ref().map(Word::of);
+        let news = match (&word, &self.health) {
+            (Some(now), Some(before)) => now.is_news(before),
+            (now, _) => now.is_some(),
+        };
+        self.health = word;
+        let blind = self.window.blind().or(self.target.tls.then_some(Blind::Tls));
+        let blind_news = blind.filter(|_| self.blind.is_none());
+        self.blind = blind.or(self.blind);
+        (self.health.clone().filter(|_| news), blind_news)
+    }
+
+    /// When it was last seen well.
+    #[must_use]
+    pub const fn well_at(&self) -> Option<Moment> {
+        self.window.service().well_at()
+    }
+
+    /// What is known beside the row.
+    pub(super) fn sight(&self) -> Sight {
+        Sight {
+            unavailable_rate: self.window.unavailable_rate(),
+            answers_well: self.window.good_responses() > 0,
+            answers_polls: !matches!(
+                self.window.service().heard(),
+                None | Some(Heard::Silent | Heard::NotAsked)
+            ),
+        }
+    }
+
+    /// Whether the kernel sees its HTTP; where not, its columns are missing and not zero.
+    #[must_use]
+    pub const fn sees_traffic(&self) -> bool {
+        self.window.sees_traffic()
+    }
+
+    fn causes(&self) -> Causes {
+        let mut causes = self.window.causes(&self.row);
+        // In a shared cgroup the OOM killer may have struck somebody else.
+        causes.oom_kill &= !self.target.cgroups.shared;
+        causes
+    }
+
+    pub(super) fn finding(
+        &self,
+        action: Action,
+        rung: Rung,
+        judged: &str,
+        policy: &Policy,
+    ) -> Finding {
+        let meant = !rung.is_hard() || self.target.id.instance != judged;
+        let causes = self.causes();
+        // A pause of a few seconds is no more an illness after a remedy than before it.
+        let pauses = causes.is_pause(self.target.patience.or(policy.patience));
+        Finding {
+            action,
+            evidence: self.evidence.soft().is_none() && causes.event() && !pauses,
+            ready: meant && !self.absent && self.is_ready(),
+            alive: self.is_alive(),
+            errors: self.window.total_errors(),
+        }
+    }
+
+    pub(super) fn begin_healing(&mut self, rung: Rung, before: Action, now: Moment) {
+        let judged = self.target.id.instance.clone();
+        self.symptom = self.seen_symptom();
+        self.state = State::Healing { rung, before, since: now, judged };
+        self.history.treated(rung, now);
+        self.evidence.clear();
+        self.confirms = 0;
+        self.refused = None;
+        self.clearance = Clearance::Unasked;
+    }
+
+    /// Nothing is done for real: it is as if the remedy had been given and had not mattered.
+    pub(super) fn withhold(&mut self, rung: Rung, now: Moment) {
+        self.history.treated(rung, now);
+        self.evidence.clear();
+        self.confirms = 0;
+        self.refused = None;
+        self.clearance = Clearance::Unasked;
+    }
+
+    /// The remedy was given: watch what comes of it, from a fresh window; one that has `ended` was
+    /// watched while it was given. Also returns whether the instance that a soft remedy was given to
+    /// is still the present one.
+    pub(super) fn begin_verifying(
+        &mut self,
+        incident: Option<i64>,
+        ended: bool,
+        now: Moment,
+    ) -> Option<(Verification, bool)> {
+        let State::Healing { rung, before, judged, since } = &self.state else { return None };
+        let (rung, before, judged, since) = (*rung, *before, judged.clone(), *since);
+        let same = rung.is_hard() || self.target.id.instance == judged;
+        self.resumed = false;
+        self.history.treated(rung, now);
+        let verification = Verification::new(rung, before, if ended { since } else { now });
+        Some((self.start_window(verification, judged, incident), same))
+    }
+
+    /// A former life of the agent intended a remedy and died: it counts as given.
+    pub(super) fn resume(
+        &mut self,
+        incident: i64,
+        rung: Rung,
+        before: Action,
+        judged: String,
+        symptom: Symptom,
+        now: Moment,
+    ) -> (Verification, bool) {
+        self.resumed = true;
+        self.symptom = symptom;
+        let same = rung.is_hard() || self.target.id.instance == judged;
+        (self.start_window(Verification::new(rung, before, now), judged, Some(incident)), same)
+    }
+
+    fn start_window(
+        &mut self,
+        verification: Verification,
+        judged: String,
+        incident: Option<i64>,
+    ) -> Verification {
+        if verification.rung.is_hard() && self.target.id.instance == judged {
+            // The instance that is to come has not answered yet; polls that fail until it does
+            // are expected and count for nothing.
+            self.window = Window::new();
+        } else {
+            self.window.refresh();
+        }
+        self.evidence.clear();
+        self.state = State::Verifying { verification: verification.clone(), judged, incident };
+        verification
+    }
+
+    pub(super) fn observe(&mut self, now_is: Verification) {
+        if let State::Verifying { verification, .. } = &mut self.state {
+            *verification = now_is;
+        }
+    }
+
+    /// A successor that never came proves the remedy wrong only where nothing else may have kept it:
+    /// not the kubelet's back-off or a slow start, and not a remedy that was, after all, not given
+    /// (a former life of the agent may have died before it).
+    pub(super) fn as_far_as_known(&self, outcome: Outcome, of: &Verification) -> Outcome {
+        let State::Verifying { judged, .. } = &self.state else { return outcome };
+        let perhaps_never_given =
+            self.resumed && self.target.id.instance == *judged && !self.absent;
+        let waited_in_vain = of.rung.is_hard() && !of.is_open();
+        match outcome {
+            Outcome::NotHealed
+                if waited_in_vain && (self.target.is_of_runtime() || perhaps_never_given) =>
+            {
+                Outcome::Unverified
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Back to watching. Returns the journal's number of the incident.
+    pub(super) fn end_treatment(
+        &mut self,
+        rung: Rung,
+        outcome: Outcome,
+        ceiling: Rung,
+        now: Moment,
+    ) -> Option<i64> {
+        self.history.concluded(rung, outcome, ceiling, now);
+        let before = std::mem::replace(&mut self.state, State::Watching);
+        // What was held back meanwhile counts now.
+        self.measure();
+        let State::Verifying { incident, .. } = before else { return None };
+        self.climbed_from = match outcome {
+            Outcome::NotHealed | Outcome::Worse => incident,
+            Outcome::Healed | Outcome::Unverified | Outcome::Failed => None,
+        };
+        incident
+    }
+
+    /// What has waited too long: a remedy that nobody reports of, or a restarted target that does
+    /// not come back. Also gives up on a look that nobody answers.
+    pub(super) fn overdue(&mut self, now: Moment) -> Option<(Verification, Outcome, &'static str)> {
+        self.looking = false;
+        match &self.state {
+            State::Healing { rung, before, since, .. } if now.since(*since) >= HEAL_LIMIT => {
+                let verification = Verification::new(*rung, *before, *since);
+                Some((verification, Outcome::Failed, "nobody reported of the remedy"))
+            }
+            State::Verifying { verification, .. } if self.absent => {
+                let outcome = match verification.rung.is_hard() {
+                    true => self.as_far_as_known(Outcome::NotHealed, verification),
+                    false => Outcome::Unverified,
+                };
+                Some((verification.clone(), outcome, "its process ended and none took its place"))
+            }
+            _ => None,
+        }
+    }
+
+    /// What the treatment that just ended was given against.
+    pub(super) const fn treated_symptom(&self) -> Symptom {
+        self.symptom
+    }
+
+    /// By what its past treatments are remembered.
+    pub(super) fn workload(&self) -> &str {
+        &self.workload
+    }
+
+    pub(super) const fn is_confirming(&self) -> bool {
+        self.confirms > 0
+    }
+
+    /// The next look confirms the last one, or does not.
+    pub(super) const fn confirm_delay(&mut self) -> Duration {
+        self.confirms = self.confirms.saturating_add(1);
+        if self.confirms == 1 { FIRST_CONFIRM } else { LATER_CONFIRM }
+    }
+
+    pub(super) const fn next_trigger(&self) -> Trigger {
+        match self.state {
+            State::Verifying { .. } => Trigger::Verify,
+            _ if self.confirms > 0 => Trigger::Confirm,
+            _ => Trigger::Tick,
+        }
+    }
+}

@@ -1,0 +1,650 @@
+//! The loop's judgement, without its hands: events and `now` in, commands out.
+//!
+//! [`Engine`] owns one [`Case`] per target and walks it through
+//! `Watching → Healing → Verifying → Watching`. It reads no clock, file or socket and never
+//! waits, so a whole incident can be played in a test in microseconds, and a recorded trace
+//! replayed. `run` does what the commands say and feeds back what came of it.
+mod case;
+mod message;
+mod pace;
+mod reading;
+
+use std::{sync::Arc, time::Duration};
+
+pub use case::{Case, State};
+pub use message::{Command, Event, Fact, Index, Intent, Remedied};
+use pace::{AskPace, NodePace};
+pub use reading::reading_of;
+
+use crate::{
+    decide::{Action, Brain, Decision, Source},
+    features::Notable,
+    guard::{self, Denial, Gate, Memories, NodeState, Policy, Refusal, Symptom, Treatment, Why},
+    moment::Moment,
+    signal::{Sample, Trigger},
+    target::{Rung, Target},
+    verify::{Outcome, Verification},
+};
+
+/// How often to look.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// Between two regular looks at one target, jittered by a tenth.
+    pub tick: Duration,
+    /// From a remedy to its verdict.
+    pub verify_window: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { tick: Duration::from_secs(2), verify_window: Duration::from_secs(15) }
+    }
+}
+
+/// All targets, and what is going on with each.
+#[derive(Debug)]
+pub struct Engine {
+    brain: Arc<Brain>,
+    policy: Policy,
+    pace: Pace,
+    node: NodeState,
+    /// What was done before to the workloads, and whether it helped.
+    memories: Memories,
+    /// When the first event came: what began later was watched from its beginning.
+    began: Option<Moment>,
+    looks: NodePace,
+    asks: AskPace,
+    /// Where the next round of looks begins, so that a spent budget is not always the last ones'.
+    round: Index,
+    /// Until when the node's budget of looks is spent.
+    spent_until: Option<Moment>,
+    cases: Vec<Option<Case>>,
+    /// When each case is next to be looked at; apart from the cases, to be scanned quickly.
+    due: Vec<Option<Moment>>,
+}
+
+impl Engine {
+    /// An engine without targets.
+    #[must_use]
+    pub fn new(brain: Arc<Brain>, policy: Policy, pace: Pace) -> Self {
+        Self {
+            brain,
+            policy,
+            pace,
+            node: NodeState { journal_writable: true, ..NodeState::default() },
+            memories: Memories::default(),
+            began: None,
+            looks: NodePace::default(),
+            asks: AskPace::default(),
+            round: 0,
+            spent_until: None,
+            cases: Vec::new(),
+            due: Vec::new(),
+        }
+    }
+
+    /// Where the next target goes.
+    #[must_use]
+    pub fn vacant(&self) -> Index {
+        self.cases.iter().position(Option::is_none).unwrap_or(self.cases.len())
+    }
+
+    /// The case of one target.
+    #[must_use]
+    pub fn case(&self, index: Index) -> Option<&Case> {
+        self.cases.get(index)?.as_ref()
+    }
+
+    /// All cases.
+    pub fn cases(&self) -> impl Iterator<Item = (Index, &Case)> {
+        self.cases.iter().enumerate().filter_map(|(i, case)| Some((i, case.as_ref()?)))
+    }
+
+    /// When [`Event::Tick`] is next needed.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Moment> {
+        let due = self.due.iter().flatten().min().copied()?;
+        Some(self.spent_until.map_or(due, |until| due.max(until)))
+    }
+
+    /// Switches healing off or on; looking goes on.
+    pub const fn set_paused(&mut self, paused: bool) {
+        self.node.paused = paused;
+    }
+
+    /// Whether the journal takes intentions; without it nothing hard is done.
+    pub const fn set_journal_writable(&mut self, writable: bool) {
+        self.node.journal_writable = writable;
+    }
+
+    /// Whether healing is switched off, and whether the journal takes intentions.
+    #[must_use]
+    pub const fn switches(&self) -> (bool, bool) {
+        (self.node.paused, self.node.journal_writable)
+    }
+
+    /// Takes in one event. `hour` is the hour of the day, UTC. Commands are appended to `out`.
+    pub fn handle(&mut self, now: Moment, hour: u8, event: Event, out: &mut Vec<Command>) {
+        self.began.get_or_insert(now);
+        let from = out.len();
+        match event {
+            Event::Added(index, target) => self.added(index, *target, now),
+            Event::Changed(index, target) => self.changed(index, *target, now, out),
+            Event::Lost(index) => self.lost(index, now, out),
+            Event::Removed(index) => self.removed(index, now, out),
+            Event::Ready(index, ready) => {
+                if let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) {
+                    case.kubelet_says(ready);
+                }
+            }
+            Event::Cleared { index, rung, answer } => self.cleared(index, rung, answer, now, out),
+            Event::Woken { index, at, throttled } => self.woken(index, at, throttled, now),
+            Event::Looked(index, sample) => self.looked(index, &sample, now, hour, out),
+            Event::Treated { index, incident, result } => {
+                self.treated(index, incident, result, now, out);
+            }
+            Event::Recovered { index, incident, rung, before, judged, symptom } => {
+                self.recovered(index, (incident, rung, before, judged, symptom), now, out);
+            }
+            Event::Remembered { workload, treatment } => self.memories.push(&workload, treatment),
+            Event::Recalled { index, rung, treated, ended } => {
+                self.recalled(index, rung, treated, ended);
+            }
+            Event::Tick => {}
+        }
+        self.look_where_due(now, out);
+        self.remember(&out[from..], now);
+    }
+
+    /// What came of the treatments that have just ended.
+    fn remember(&mut self, told: &[Command], now: Moment) {
+        for command in told {
+            let Command::Tell(index, Fact::Concluded { rung, symptom, outcome, .. }) = command
+            else {
+                continue;
+            };
+            let Some(case) = self.cases.get(*index).and_then(Option::as_ref) else { continue };
+            let (rung, symptom, outcome) = (*rung, *symptom, *outcome);
+            self.memories.push(case.workload(), Treatment { rung, symptom, outcome, at: now });
+        }
+    }
+
+    fn added(&mut self, index: Index, target: Target, now: Moment) {
+        while self.cases.len() <= index {
+            self.cases.push(None);
+            self.due.push(None);
+        }
+        let watched_from_start = self.began.is_some_and(|began| target.started > began);
+        self.cases[index] = Some(Case::new(target, watched_from_start));
+        self.due[index] = Some(now + pace::first(self.pace.tick, index));
+    }
+
+    fn changed(&mut self, index: Index, target: Target, now: Moment, out: &mut Vec<Command>) {
+        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        if target.id == case.target.id && !case.absent {
+            // The same life under other settings: what was seen of it stays.
+            case.target = target;
+            return;
+        }
+        give_back(index, case, out);
+        if let Some((verification, outcome)) = case.succeeded_by(target) {
+            let detail = Some("it lives on in another instance".to_owned());
+            out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
+        }
+        count_for_node(case, &mut self.node, now);
+        self.due[index] = Some(now);
+    }
+
+    fn lost(&mut self, index: Index, now: Moment, out: &mut Vec<Command>) {
+        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        give_back(index, case, out);
+        case.lost();
+        count_for_node(case, &mut self.node, now);
+        // Nothing to look at; but a treatment does not wait for a successor for ever.
+        let waits = matches!(case.state, State::Verifying { .. });
+        let comes_back = self.policy.comes_back(case.target.is_of_runtime());
+        self.due[index] = waits.then_some(now + comes_back);
+    }
+
+    fn removed(&mut self, index: Index, now: Moment, out: &mut Vec<Command>) {
+        self.lost(index, now, out);
+        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        case.leaving = true;
+        match &case.state {
+            // An eviction removes its patient; what came of it is yet to be told.
+            State::Healing { since, .. } => self.due[index] = Some(*since + case::HEAL_LIMIT),
+            State::Verifying { verification, .. } => {
+                let (verification, detail) = (verification.clone(), Some(GONE.to_owned()));
+                let (policy, outcome) = (&self.policy, Outcome::Unverified);
+                out.push(conclude(index, case, policy, &verification, outcome, detail, now));
+                out.push(Command::Forget(index));
+            }
+            State::Watching => out.push(Command::Forget(index)),
+        }
+    }
+
+    /// Frees the place of a target that is gone; see [`Command::Forget`].
+    pub fn forget(&mut self, index: Index) {
+        if let Some(case) = self.cases.get_mut(index) {
+            *case = None;
+            self.due[index] = None;
+        }
+    }
+
+    fn cleared(
+        &mut self,
+        index: Index,
+        rung: Rung,
+        answer: Result<(), (Refusal, Duration)>,
+        now: Moment,
+        out: &mut Vec<Command>,
+    ) {
+        let granted = answer.is_ok();
+        if let Err((refusal, wait)) = &answer
+            && refusal.gate.is_of_workload()
+        {
+            self.refuse_siblings(index, rung, refusal, now + *wait);
+        }
+        let case = self.cases.get_mut(index).and_then(Option::as_mut);
+        match case.map(|case| case.answered(rung, answer, now)) {
+            // What the node's gates say may have changed meanwhile: they are asked again.
+            Some(true) => self.schedule(index, now, pace::GAP),
+            _ if granted => out.push(Command::Release(index)),
+            _ => {}
+        }
+    }
+
+    /// A hundred sick pods of one workload are one question.
+    fn refuse_siblings(&mut self, index: Index, rung: Rung, refusal: &Refusal, until: Moment) {
+        let owner = |case: &Case| Some(case.target.pod.as_ref()?.owner.as_ref()?.uid.clone());
+        let Some(owner_of_asker) = self.case(index).and_then(owner) else { return };
+        for case in self.cases.iter_mut().flatten() {
+            if owner(case).as_ref() == Some(&owner_of_asker) {
+                case.refused_with(rung, refusal, until);
+            }
+        }
+    }
+
+    fn woken(&mut self, index: Index, at: Moment, throttled: bool, now: Moment) {
+        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        if let Some(when) = case.pace.woken(at, throttled, now)
+            && !case.is_confirming()
+            && !case.state.is_healing()
+            && !case.absent
+        {
+            let due = &mut self.due[index];
+            if case.looking {
+                case.pace.owe(at, when);
+            } else if due.is_none_or(|due| when < due) {
+                *due = Some(when);
+                case.trigger = Trigger::Wakeup;
+            }
+        }
+    }
+
+    /// Sends out looks that are due, as many as the node's budget permits; the others stay due.
+    fn look_where_due(&mut self, now: Moment, out: &mut Vec<Command>) {
+        self.spent_until = None;
+        let n = self.due.len();
+        for index in (0..n).map(|i| (self.round + i) % n) {
+            if self.due[index].is_none_or(|due| due > now) {
+                continue;
+            }
+            let Some(case) = self.cases[index].as_mut() else { continue };
+            if let Some((verification, outcome, detail)) = case.overdue(now) {
+                let detail = Some(detail.to_owned());
+                out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
+                if case.leaving {
+                    self.due[index] = None;
+                    out.push(Command::Forget(index));
+                    continue;
+                }
+            }
+            if let State::Healing { since, .. } = case.state {
+                self.due[index] = Some(since + case::HEAL_LIMIT);
+                continue;
+            }
+            if case.absent {
+                self.due[index] = None;
+                continue;
+            }
+            if !self.looks.take(now) {
+                self.round = index;
+                self.spent_until = Some(now + pace::NODE_REFILL);
+                return;
+            }
+            // Should the answer never come, it is asked again.
+            self.due[index] = Some(now + case::LOOK_LIMIT);
+            case.looking = true;
+            out.push(Command::Look(index, case.trigger));
+        }
+    }
+
+    fn looked(
+        &mut self,
+        index: Index,
+        sample: &Sample,
+        now: Moment,
+        hour: u8,
+        out: &mut Vec<Command>,
+    ) {
+        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        case.looking = false;
+        if case.absent {
+            // A look that was under way when its process ended says nothing of what comes.
+            return;
+        }
+        case.pace.looked(sample.at);
+        case.window.push(sample);
+        let (word, blind) = case.hear(sample);
+        out.extend(word.map(|word| Command::Tell(index, Fact::Heard(word))));
+        out.extend(blind.map(|blind| Command::Tell(index, Fact::Blind(blind))));
+        count_for_node(case, &mut self.node, now);
+        let row = case.window.features(hour, case.target.started);
+        case.row = row;
+        case.measure();
+        let delay = match self.brain.decide(&row) {
+            Err(_) => {
+                out.push(Command::Tell(index, Fact::Undecided));
+                self.pace.tick
+            }
+            Ok(decision) => {
+                out.push(Command::Tell(index, Fact::Decided { decision, row }));
+                case.take_decision(decision, sample, &self.policy, now);
+                self.act_on(index, decision, now, out)
+            }
+        };
+        self.schedule(index, now, delay);
+    }
+
+    /// What follows from a decision; returns how long to wait before the next look.
+    fn act_on(
+        &mut self,
+        index: Index,
+        decision: Decision,
+        now: Moment,
+        out: &mut Vec<Command>,
+    ) -> Duration {
+        let Some(case) = self.cases[index].as_mut() else { return self.pace.tick };
+        match &mut case.state {
+            State::Healing { .. } => self.pace.tick,
+            State::Verifying { verification, judged, .. } => {
+                let (mut verification, judged) = (verification.clone(), judged.clone());
+                let finding =
+                    case.finding(decision.action, verification.rung, &judged, &self.policy);
+                let comes_back = self.policy.comes_back(case.target.is_of_runtime());
+                let outcome =
+                    verification.judge(now, &finding, self.pace.verify_window, comes_back);
+                let outcome = outcome.map(|outcome| case.as_far_as_known(outcome, &verification));
+                if let Some(outcome) = outcome {
+                    let policy = &self.policy;
+                    out.push(conclude(index, case, policy, &verification, outcome, None, now));
+                    case.confirm_delay()
+                } else {
+                    case.observe(verification);
+                    case.pace.verifying(decision.action)
+                }
+            }
+            State::Watching => self.consider(index, &decision, now, out),
+        }
+    }
+
+    /// Nothing is under way: is a remedy called for, and may we?
+    fn consider(
+        &mut self,
+        index: Index,
+        decision: &Decision,
+        now: Moment,
+        out: &mut Vec<Command>,
+    ) -> Duration {
+        let Some(case) = self.cases[index].as_mut() else { return self.pace.tick };
+        case.forget_old_answer(now);
+        let question = case.question(decision, &self.node, &self.memories, &self.policy, now);
+        let Some(rung) = guard::wanted(&question, &self.policy) else {
+            give_back(index, case, out);
+            case.confirms = 0;
+            case.refused = None;
+            tell_if_left_alone(index, case, decision, out);
+            return case.pace.at_rest(&self.pace, case.window.service().is_failing());
+        };
+        let answer = guard::permit(&question, rung, &self.policy);
+        case.left_alone = None;
+        match answer {
+            Ok(permit) => {
+                let rung = permit.rung();
+                let intent = Intent {
+                    rung,
+                    decision: *decision,
+                    row: case.row,
+                    climbed_from: case.climbed_from.take(),
+                    symptom: case.seen_symptom(),
+                    health: case.health.clone(),
+                };
+                if rung.is_hard() {
+                    self.node.history.hard_heal(now);
+                }
+                if self.policy.dry_run {
+                    give_back(index, case, out);
+                    case.withhold(rung, now);
+                    out.push(Command::Tell(index, Fact::Withheld(intent)));
+                } else {
+                    case.begin_healing(rung, decision.action, now);
+                    out.push(Command::Heal(index, intent));
+                }
+                self.pace.tick
+            }
+            Err(Denial::AskCluster) if case.is_asking(now) => self.pace.tick,
+            Err(Denial::AskCluster) if rung.is_hard() && !self.asks.take(now) => {
+                give_back(index, case, out);
+                let refusal = Refusal { gate: Gate::NodeBudget, why: Why::OthersFirst };
+                case.confirms = 0;
+                out.push(refuse(index, case, rung, refusal, decision));
+                case.pace.at_rest(&self.pace, case.window.service().is_failing())
+            }
+            Err(Denial::AskCluster) => {
+                give_back(index, case, out);
+                // Looking goes on meanwhile; the answer brings the next look forward.
+                case.begin_asking(now);
+                out.push(Command::Ask(index, rung));
+                self.pace.tick
+            }
+            Err(Denial::Refused(refusal)) => {
+                give_back(index, case, out);
+                let confirms = refusal.gate == Gate::Evidence && refusal.why != Why::NothingCurrent;
+                out.push(refuse(index, case, rung, refusal, decision));
+                if confirms {
+                    case.confirm_delay()
+                } else {
+                    case.confirms = 0;
+                    case.pace.at_rest(&self.pace, case.window.service().is_failing())
+                }
+            }
+        }
+    }
+
+    fn treated(
+        &mut self,
+        index: Index,
+        incident: Option<i64>,
+        result: Remedied,
+        now: Moment,
+        out: &mut Vec<Command>,
+    ) {
+        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        let ended = matches!(result, Remedied::Ended(..));
+        let Some((verification, same)) = case.begin_verifying(incident, ended, now) else { return };
+        let undone = matches!(result, Remedied::Undone(_));
+        if undone {
+            case.history.undone(verification.rung, now);
+        }
+        let ended = match result {
+            Remedied::Failed(detail) | Remedied::Undone(detail) => Some((Outcome::Failed, detail)),
+            Remedied::Ended(outcome, detail) => Some((outcome, detail)),
+            Remedied::Given if case.leaving => Some((Outcome::Unverified, GONE.to_owned())),
+            Remedied::Given if !same => {
+                Some((Outcome::Unverified, "it was replaced meanwhile".to_owned()))
+            }
+            Remedied::Given => None,
+        };
+        if let Some((outcome, detail)) = ended {
+            let (policy, detail) = (&self.policy, Some(detail));
+            let mut told = conclude(index, case, policy, &verification, outcome, detail, now);
+            if let Command::Tell(_, Fact::Concluded { done, .. }) = &mut told {
+                *done = !undone;
+            }
+            out.push(told);
+        }
+        if case.leaving {
+            self.due[index] = None;
+            out.push(Command::Forget(index));
+        } else {
+            self.look_soon_or_wait(index, now, out);
+        }
+    }
+
+    /// After a remedy: a look at once, or, while nobody is there, the wait for a successor.
+    fn look_soon_or_wait(&mut self, index: Index, now: Moment, out: &mut Vec<Command>) {
+        match &self.cases[index] {
+            Some(case) if case.absent => self.lost(index, now, out),
+            _ => self.schedule(index, now, Duration::ZERO),
+        }
+    }
+
+    fn recovered(
+        &mut self,
+        index: Index,
+        (incident, rung, before, judged, symptom): (i64, Rung, Action, String, Symptom),
+        now: Moment,
+        out: &mut Vec<Command>,
+    ) {
+        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        let (verification, same) = case.resume(incident, rung, before, judged, symptom, now);
+        if !same || rung == Rung::Evict {
+            let detail = match rung {
+                Rung::Evict => "it was to be evicted, and is still there",
+                _ => "it was replaced while the agent was away",
+            };
+            let detail = Some(detail.to_owned());
+            let (policy, outcome) = (&self.policy, Outcome::Unverified);
+            out.push(conclude(index, case, policy, &verification, outcome, detail, now));
+        }
+        self.schedule(index, now, Duration::ZERO);
+    }
+
+    fn recalled(
+        &mut self,
+        index: Index,
+        rung: Rung,
+        treated: Moment,
+        ended: Option<(Outcome, Moment)>,
+    ) {
+        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
+        case.history.treated(rung, treated);
+        if let Some((outcome, at)) = ended {
+            let ceiling = self.policy.ceiling(case.target.ceiling, Source::Model);
+            let ceiling = case.target.reachable(ceiling);
+            case.history.concluded(rung, outcome, ceiling, at);
+        }
+        if rung.is_hard() {
+            self.node.history.hard_heal(treated);
+        }
+    }
+
+    fn schedule(&mut self, index: Index, now: Moment, delay: Duration) {
+        let Some(case) = self.cases[index].as_mut() else { return };
+        let regular = if delay == self.pace.tick {
+            pace::on_grid(now + pace::jitter(delay, index))
+        } else {
+            now + delay
+        };
+        let owed = if case.is_confirming() { None } else { case.pace.settle(regular) };
+        case.trigger = if owed.is_some() { Trigger::Wakeup } else { case.next_trigger() };
+        self.due[index] = Some(owed.unwrap_or(regular));
+    }
+}
+
+/// How a treatment ends whose patient is gone.
+const GONE: &str = "it is gone";
+
+/// A refusal is news where another gate refused before.
+fn refuse(
+    index: Index,
+    case: &mut Case,
+    rung: Rung,
+    refusal: Refusal,
+    decision: &Decision,
+) -> Command {
+    let before = case.refused.replace(refusal.clone());
+    let news = before.is_none_or(|before| before.gate != refusal.gate);
+    Command::Tell(index, Fact::Refused { rung, refusal, decision: *decision, news })
+}
+
+/// What the cluster granted and is not used goes back to it at once: others may wait for it.
+fn give_back(index: Index, case: &mut Case, out: &mut Vec<Command>) {
+    if case.give_back() {
+        out.push(Command::Release(index));
+    }
+}
+
+/// Ends a treatment: back to watching, remembered in the target's history.
+fn conclude(
+    index: Index,
+    case: &mut Case,
+    policy: &Policy,
+    verification: &Verification,
+    outcome: Outcome,
+    detail: Option<String>,
+    now: Moment,
+) -> Command {
+    let source = case.decision.map_or(Source::Model, |decision| decision.source);
+    let ceiling = case.target.reachable(policy.ceiling(case.target.ceiling, source));
+    let incident = case.end_treatment(verification.rung, outcome, ceiling, now);
+    let fact = Fact::Concluded {
+        incident,
+        rung: verification.rung,
+        symptom: case.treated_symptom(),
+        outcome,
+        took: now.since(verification.began),
+        detail,
+        done: true,
+        exhausted: case.history.is_exhausted(),
+    };
+    Command::Tell(index, fact)
+}
+
+/// Says once why a target that looks bad is left alone.
+fn tell_if_left_alone(index: Index, case: &mut Case, decision: &Decision, out: &mut Vec<Command>) {
+    let sight = case.sight();
+    let notable = Notable::first(&case.row, sight);
+    if let Some(notable) = notable
+        && case.left_alone != Some(notable)
+    {
+        let (shown_by, value) = notable.shown(&case.row, sight);
+        let fact = Fact::LeftAlone { notable, shown_by, value, confidence: decision.confidence };
+        out.push(Command::Tell(index, fact));
+    }
+    case.left_alone = notable;
+}
+
+/// Targets that failed within this time fail together. Where there is too little for all of them, they
+/// take turns: one is answered late while the other hangs, or has just been reset.
+const TOGETHER: Duration = Duration::from_secs(20);
+
+/// Keeps the node's tally of polled and failing targets.
+fn count_for_node(case: &mut Case, node: &mut NodeState, now: Moment) {
+    let polled = case.window.service().has_responded();
+    if case.window.service().is_failing() {
+        case.failed_at = Some(now);
+    } else if !polled {
+        // Another instance, or none.
+        case.failed_at = None;
+    }
+    let failing = polled && case.failed_at.is_some_and(|at| now.since(at) < TOGETHER);
+    node.polled = node.polled + u32::from(polled) - u32::from(case.counts_as_polled);
+    node.failing = node.failing + u32::from(failing) - u32::from(case.counts_as_failing);
+    case.counts_as_polled = polled;
+    case.counts_as_failing = failing;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+//! What the HPA is told of one pod, out of its case.
+use std::time::Duration;
+
+use paramedic_pod_metrics::{HELD, Reading};
+
+use super::{Case, State};
+use crate::{decide::Action, moment::Moment};
+
+/// What is known of a case now; `None` if it is no pod, or nothing recent is known.
+#[must_use]
+pub fn reading_of(case: &Case, now: Moment) -> Option<Reading> {
+    // A pod that is being healed keeps its metric: to go missing would look like idleness.
+    let (pod, load) = (case.target.pod.as_ref()?, case.recent_load(now)?);
+    let decision = case.decision?;
+    let verdict_age = now.since(case.decided_at);
+    let well = decision.probabilities[Action::NoAction as usize];
+    let unhealthy = (verdict_age <= case.counts_for()).then(|| (1.0 - well).clamp(0.0, 1.0));
+    Some(Reading {
+        uid: pod.uid.clone(),
+        age_ms: millis(now.since(load.at)),
+        window_ms: millis(load.window),
+        verdict_age_ms: millis(verdict_age.min(HELD)),
+        healing: !matches!(case.state, State::Watching),
+        values: [load.responses_per_second, load.ratio_5xx, load.throttled_ratio, unhealthy],
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

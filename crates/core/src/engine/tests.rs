@@ -1,0 +1,937 @@
+//! Whole incidents on a clock that is only a number: the engine against a patient that is a few
+//! counters. The rules decide here, so that these tests say what the engine does and not what a
+//! model was trained to do.
+use std::collections::BTreeMap;
+
+use paramedic_pod_metrics::Metric;
+
+use super::*;
+use crate::{
+    guard::{Gate, Symptom, Treatment},
+    health::{Health, HealthError, Poll, Says, Transport},
+    signal::{CgroupReading, KernelReading},
+};
+
+const URL: &str = "http://localhost:5000";
+
+/// A patient as the agent sees it: its counters, and how it takes remedies.
+#[derive(Clone, Debug, Default)]
+struct Patient {
+    errors: u32,
+    counters: agent_common::Counters,
+    throttled_periods: u64,
+    cpu: f32,
+    stuck: bool,
+    stubborn: bool,
+    lives: u32,
+    /// Why its host shows that a restart would not help.
+    futile: Option<&'static str>,
+}
+
+impl Patient {
+    fn fail(&mut self) {
+        self.errors += 1;
+        self.counters.responses[4] += 1;
+    }
+
+    fn sample(&self, at: Moment, trigger: Trigger) -> Sample {
+        let health = Health {
+            says: Says::Well,
+            cpu_usage: Some(self.cpu),
+            memory_usage: Some(20.0),
+            error_count: Some(self.errors),
+            uptime: None,
+            ..Health::default()
+        };
+        let result =
+            if self.stuck { Err(HealthError::Transport(Transport::Timeout)) } else { Ok(health) };
+        Sample {
+            at,
+            trigger,
+            kernel: Some(KernelReading {
+                counters: self.counters,
+                throttling: agent_common::Throttling {
+                    periods: self.throttled_periods,
+                    nanoseconds: 0,
+                    period_ns: 100_000_000,
+                },
+                own_responses: [0; 5],
+                own_resets: 0,
+                own_unavailable: 0,
+            }),
+            poll: Some(Poll {
+                latency: Duration::from_millis(1),
+                responses: [0, u32::from(!self.stuck), 0, 0, 0],
+                ..Poll::for_tests(at, result)
+            }),
+            usage: CgroupReading::default(),
+            futile: self.futile.map(Into::into),
+        }
+    }
+}
+
+fn target(instance: u32) -> Box<Target> {
+    Box::new(Target::for_tests(URL, instance))
+}
+
+/// Plays the engine against patients, millisecond by millisecond.
+struct Stage {
+    engine: Engine,
+    now: Moment,
+    patients: Vec<Patient>,
+    /// What happens when, in milliseconds since the beginning.
+    script: BTreeMap<u64, Vec<fn(&mut Patient)>>,
+    heals: Vec<(u64, Index, Rung)>,
+    outcomes: Vec<(u64, Rung, Outcome)>,
+    refusals: Vec<(u64, Gate)>,
+    left_alone: Vec<Notable>,
+    looks: u64,
+    /// Whether a remedy's end is ever reported, and what went wrong with it.
+    reports: bool,
+    fails: Option<&'static str>,
+    /// Whether a restarted patient comes back, and whether a look ever does.
+    comes_back: bool,
+    answers: bool,
+    /// What the cluster answers, what it was asked, and how often a grant was given back.
+    cluster: Option<Result<(), (Refusal, Duration)>>,
+    asked: Vec<(u64, Rung)>,
+    released: u32,
+    withheld: Vec<(u64, Rung)>,
+    /// Of the last treatment.
+    took: Duration,
+}
+
+impl Stage {
+    fn new(patients: usize) -> Self {
+        let policy = Policy { rules_may_restart: true, ..Policy::default() };
+        let brain = Brain::Rules { reason: "tests".to_owned() };
+        let mut stage = Self {
+            engine: Engine::new(Arc::new(brain), policy, Pace::default()),
+            now: Moment::from_nanos(3_600_000_000_000),
+            patients: vec![Patient { lives: 1, ..Patient::default() }; patients],
+            script: BTreeMap::new(),
+            heals: Vec::new(),
+            outcomes: Vec::new(),
+            refusals: Vec::new(),
+            left_alone: Vec::new(),
+            looks: 0,
+            reports: true,
+            fails: None,
+            comes_back: true,
+            answers: true,
+            cluster: None,
+            asked: Vec::new(),
+            released: 0,
+            withheld: Vec::new(),
+            took: Duration::ZERO,
+        };
+        for index in 0..patients {
+            stage.handle(0, Event::Added(index, target(1)));
+        }
+        stage
+    }
+
+    fn at(&mut self, ms: u64, what: fn(&mut Patient)) {
+        self.script.entry(ms).or_default().push(what);
+    }
+
+    /// Plays until `end`, in milliseconds. Whatever the script does wakes the engine.
+    fn play(&mut self, end: u64) {
+        let begun = self.now;
+        for ms in 0..end {
+            self.now = begun + Duration::from_millis(ms);
+            for what in self.script.remove(&ms).unwrap_or_default() {
+                for index in 0..self.patients.len() {
+                    what(&mut self.patients[index]);
+                    let at = self.now;
+                    self.handle(ms, Event::Woken { index, at, throttled: false });
+                }
+            }
+            if self.engine.next_due().is_some_and(|due| due <= self.now) {
+                self.handle(ms, Event::Tick);
+            }
+        }
+        self.now = begun + Duration::from_millis(end);
+    }
+
+    fn handle(&mut self, ms: u64, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let mut commands = Vec::new();
+            self.engine.handle(self.now, 12, event, &mut commands);
+            for command in commands {
+                match command {
+                    Command::Look(index, trigger) => {
+                        self.looks += 1;
+                        // Counters are read a moment after the look begins.
+                        let at = self.now + Duration::from_micros(300);
+                        let sample = self.patients[index].sample(at, trigger);
+                        if self.answers {
+                            events.push(Event::Looked(index, Box::new(sample)));
+                        }
+                    }
+                    Command::Heal(index, intent) => {
+                        self.heals.push((ms, index, intent.rung));
+                        self.treat(index, intent.rung, &mut events);
+                    }
+                    Command::Tell(_, fact) => self.note(ms, fact),
+                    Command::Ask(index, rung) => {
+                        self.asked.push((ms, rung));
+                        if let Some(answer) = self.cluster.clone() {
+                            events.push(Event::Cleared { index, rung, answer });
+                        }
+                    }
+                    Command::Release(_) => self.released += 1,
+                    Command::Forget(index) => self.engine.forget(index),
+                }
+            }
+        }
+    }
+
+    fn treat(&mut self, index: Index, rung: Rung, events: &mut Vec<Event>) {
+        let patient = &mut self.patients[index];
+        match rung {
+            _ if self.fails.is_some() => {}
+            Rung::Soft if !patient.stubborn => patient.errors = 0,
+            Rung::Restart => {
+                patient.lives += 1;
+                let lives = patient.lives;
+                *patient = Patient { lives, ..Patient::default() };
+                if self.comes_back {
+                    let is_pod =
+                        self.engine.case(index).is_some_and(|case| case.target.pod.is_some());
+                    let next = if is_pod { pod(lives) } else { target(lives) };
+                    events.push(Event::Changed(index, next));
+                }
+                events.push(Event::Lost(index));
+            }
+            _ => {}
+        }
+        if self.reports {
+            let result = match (self.fails, rung) {
+                (Some(detail), _) => Remedied::Failed(detail.to_owned()),
+                (None, Rung::Evict) => Remedied::Ended(Outcome::Healed, "replaced".to_owned()),
+                (None, _) => Remedied::Given,
+            };
+            events.push(Event::Treated { index, incident: Some(1), result });
+        }
+    }
+
+    fn note(&mut self, ms: u64, fact: Fact) {
+        match fact {
+            Fact::Concluded { rung, outcome, took, .. } => {
+                self.outcomes.push((ms, rung, outcome));
+                self.took = took;
+            }
+            Fact::Refused { refusal, news: true, .. } => self.refusals.push((ms, refusal.gate)),
+            Fact::LeftAlone { notable, .. } => self.left_alone.push(notable),
+            Fact::Withheld(intent) => self.withheld.push((ms, intent.rung)),
+            _ => {}
+        }
+    }
+
+    /// A former life of the agent restarted target 0 when it was the instance `judged`.
+    fn recover(&mut self, judged: &str) {
+        let (index, rung, treated) = (0, Rung::Restart, self.now);
+        self.handle(0, Event::Recalled { index, rung, treated, ended: None });
+        let (before, judged) = (Action::RestartService, judged.to_owned());
+        self.handle(
+            0,
+            Event::Recovered { index, incident: 7, rung, before, judged, symptom: Symptom::Errors },
+        );
+    }
+
+    fn ends(&self) -> Vec<(Rung, Outcome)> {
+        self.outcomes.iter().map(|(_, rung, outcome)| (*rung, *outcome)).collect()
+    }
+
+    fn rungs(&self) -> Vec<Rung> {
+        self.heals.iter().map(|(_, _, rung)| *rung).collect()
+    }
+}
+
+#[test]
+fn eight_errors_one_a_second_end_well_after_one_soft_heal_at_the_sixth() {
+    let mut stage = Stage::new(1);
+    for n in 0..8 {
+        stage.at(3000 + n * 1000, Patient::fail);
+    }
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), [Rung::Soft]);
+    let (ms, ..) = stage.heals[0];
+    assert!((8000..8500).contains(&ms), "healed at {ms} ms, the sixth error was at 8000 ms");
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Healed)]);
+    assert_eq!(stage.patients[0].errors, 2);
+}
+
+#[test]
+fn fifteen_errors_two_a_second_climb_to_a_restart() {
+    let mut stage = Stage::new(1);
+    for n in 0..15 {
+        stage.at(3000 + n * 500, Patient::fail);
+    }
+    stage.play(60_000);
+    assert_eq!(stage.rungs(), [Rung::Soft, Rung::Restart]);
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::NotHealed), (Rung::Restart, Outcome::Healed)]);
+    assert_eq!(stage.patients[0].lives, 2);
+}
+
+#[test]
+fn a_burst_beyond_a_reset_is_restarted_after_400_ms_of_evidence() {
+    let mut stage = Stage::new(1);
+    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
+    let (ms, ..) = stage.heals[0];
+    assert!((3400..3700).contains(&ms), "restarted at {ms} ms");
+    assert_eq!(stage.outcomes.len(), 1);
+}
+
+#[test]
+fn errors_that_a_reset_does_not_clear_climb_one_rung() {
+    let mut stage = Stage::new(1);
+    stage.at(3000, |p| {
+        p.stubborn = true;
+        (0..8).for_each(|_| p.fail());
+    });
+    // Something current must support the restart.
+    for n in 0..20 {
+        stage.at(4000 + n * 500, Patient::fail);
+    }
+    stage.play(60_000);
+    assert_eq!(stage.rungs(), [Rung::Soft, Rung::Restart]);
+}
+
+#[test]
+fn an_old_count_is_no_reason_to_act() {
+    let mut stage = Stage::new(1);
+    stage.patients[0].errors = 400;
+    stage.patients[0].stubborn = true;
+    // Its first look finds them there.
+    stage.handle(0, Event::Changed(0, target(2)));
+    stage.play(120_000);
+    assert_eq!(stage.rungs(), []);
+}
+
+#[test]
+fn a_total_that_rises_slowly_is_never_restarted() {
+    let mut stage = Stage::new(1);
+    stage.patients[0].errors = 1200;
+    stage.patients[0].stubborn = true;
+    stage.handle(0, Event::Changed(0, target(2)));
+    for second in (6..600).step_by(6) {
+        stage.at(second * 1000, Patient::fail);
+    }
+    stage.play(600_000);
+    assert!(!stage.rungs().contains(&Rung::Restart), "{:?}", stage.heals);
+}
+
+#[test]
+fn a_pause_shorter_than_the_patience_is_left_alone() {
+    let mut stage = Stage::new(1);
+    stage.at(5000, |p| p.stuck = true);
+    stage.at(14_500, |p| p.stuck = false);
+    stage.play(40_000);
+    assert_eq!(stage.rungs(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Patience));
+}
+
+#[test]
+fn a_restart_that_did_not_help_is_not_given_to_the_next_instance_either() {
+    let mut stage = Stage::new(1);
+    let treatment = Treatment {
+        rung: Rung::Restart,
+        symptom: Symptom::Silence,
+        outcome: Outcome::NotHealed,
+        at: stage.now,
+    };
+    stage.handle(0, Event::Remembered { workload: URL.to_owned(), treatment });
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(60_000);
+    assert_eq!(stage.rungs(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Futile));
+}
+
+#[test]
+fn what_a_restart_did_is_remembered_of_its_workload() {
+    let mut stage = Stage::new(1);
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(60_000);
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+    // It comes back after five minutes, and stays after the cooldown has passed.
+    stage.at(300_000, |p| p.stuck = true);
+    stage.play(1_000_000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Futile));
+}
+
+#[test]
+fn a_stuck_worker_is_restarted_and_a_blip_is_not() {
+    let mut stage = Stage::new(1);
+    stage.at(5000, |p| p.stuck = true);
+    stage.at(5800, |p| p.stuck = false);
+    stage.play(20_000);
+    assert_eq!(stage.rungs(), []);
+
+    let mut stage = Stage::new(1);
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
+}
+
+#[test]
+fn throttling_excuses_a_high_cpu_level_and_is_told_once() {
+    let mut stage = Stage::new(1);
+    for n in 0..100 {
+        stage.at(5000 + n * 100, |p| {
+            p.throttled_periods += 1;
+            p.cpu = 100.0;
+        });
+    }
+    stage.play(14_000);
+    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.left_alone, [Notable::Throttled]);
+}
+
+#[test]
+fn an_intention_of_a_former_life_is_verified_and_never_repeated() {
+    let mut stage = Stage::new(1);
+    stage.recover("0@1");
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+    // Its cooldown stands too.
+    stage.at(0, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(5000);
+    assert_eq!(stage.rungs(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Cooldown), "{:?}", stage.refusals);
+}
+
+#[test]
+fn a_target_is_treated_by_one_remedy_at_a_time() {
+    let mut stage = Stage::new(1);
+    stage.reports = false;
+    for n in 0..100 {
+        stage.at(3000 + n * 50, Patient::fail);
+    }
+    stage.play(30_000);
+    assert_eq!(stage.heals.len(), 1, "the first remedy never came back");
+}
+
+#[test]
+fn many_sick_targets_share_the_nodes_budget_of_hard_heals() {
+    let mut stage = Stage::new(20);
+    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(10_000);
+    assert_eq!(stage.heals.len(), 2);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::NodeBudget));
+}
+
+#[test]
+fn targets_that_fail_together_are_not_restarted() {
+    let mut stage = Stage::new(10);
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::NodeNetwork));
+}
+
+/// What lacks CPU is answered in turns: that some are answered just now does not make the others ill.
+#[test]
+fn those_who_failed_together_a_moment_ago_are_not_restarted_one_by_one() {
+    let mut stage = Stage::new(4);
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(8000);
+    for patient in &mut stage.patients[2..] {
+        patient.stuck = false;
+    }
+    stage.play(15_000);
+    assert_eq!(stage.rungs(), []);
+    // Long after that two are left, and nobody else shares their fate.
+    stage.play(15_000);
+    assert_eq!(stage.rungs(), [Rung::Restart; 2]);
+}
+
+#[test]
+fn a_storm_is_looked_at_quickly_at_first_and_then_at_a_bounded_rate() {
+    let mut stage = Stage::new(1);
+    stage.engine.set_paused(true);
+    for ms in 3000..33_000 {
+        stage.at(ms, |p| p.counters.responses[4] += 1);
+    }
+    stage.play(33_000);
+    let per_second = stage.looks / 30;
+    assert!((1..=8).contains(&per_second), "{} looks in 30 s", stage.looks);
+}
+
+#[test]
+fn looks_on_one_node_are_bounded_whatever_the_storm() {
+    let mut stage = Stage::new(300);
+    stage.play(3000);
+    let before = stage.looks;
+    for ms in 0..2000 {
+        stage.at(ms, |p| p.counters.responses[4] += 1);
+    }
+    stage.play(2000);
+    let per_second = (stage.looks - before) / 2;
+    assert!(per_second <= 230, "{per_second} looks a second");
+}
+
+#[test]
+fn a_target_that_is_gone_leaves_nothing_behind() {
+    let mut stage = Stage::new(3);
+    stage.at(3000, |p| p.stuck = true);
+    stage.play(3500);
+    stage.handle(3500, Event::Removed(1));
+    assert_eq!(stage.engine.vacant(), 1);
+    assert_eq!(stage.engine.cases().count(), 2);
+    stage.handle(
+        3500,
+        Event::Looked(1, Box::new(Patient::default().sample(stage.now, Trigger::Tick))),
+    );
+    assert_eq!(stage.engine.cases().count(), 2, "a late answer revives nobody");
+}
+
+#[test]
+fn a_target_that_is_replaced_during_a_look_is_looked_at_again() {
+    let mut stage = Stage::new(1);
+    stage.answers = false;
+    stage.play(3000);
+    assert_eq!(stage.looks, 2, "the second is under way, and never answered");
+    stage.answers = true;
+    stage.handle(3000, Event::Changed(0, target(2)));
+    stage.play(10_000);
+    assert!(stage.looks >= 5, "{} looks", stage.looks);
+}
+
+#[test]
+fn a_look_that_is_never_answered_is_asked_again() {
+    let mut stage = Stage::new(1);
+    stage.answers = false;
+    stage.play(3000);
+    stage.answers = true;
+    stage.play(15_000);
+    assert!(stage.looks >= 3, "{} looks", stage.looks);
+}
+
+#[test]
+fn nobody_is_healed_who_is_not_there() {
+    let mut stage = Stage::new(1);
+    stage.play(5000);
+    stage.patients[0].stuck = true;
+    stage.handle(0, Event::Lost(0));
+    let before = stage.looks;
+    stage.play(60_000);
+    assert_eq!((stage.rungs(), stage.looks), (vec![], before));
+    stage.patients[0].stuck = false;
+    stage.handle(0, Event::Changed(0, target(2)));
+    stage.at(5000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), [Rung::Soft], "and nothing of its absence is held against it");
+}
+
+#[test]
+fn a_busy_target_is_not_restarted_because_a_reset_did_not_make_it_idle() {
+    let mut stage = Stage::new(1);
+    stage.patients[0].cpu = 85.0;
+    stage.play(100_000);
+    assert_eq!(stage.rungs().first(), Some(&Rung::Soft));
+    assert!(!stage.rungs().contains(&Rung::Restart), "{:?}", stage.heals);
+    let (ms, ..) = stage.outcomes[0];
+    assert!(ms >= 15_000, "judged after {ms} ms: a level needs time to fall");
+}
+
+#[test]
+fn an_app_without_the_soft_remedy_is_not_restarted_for_that() {
+    let mut stage = Stage::new(1);
+    stage.fails = Some("HTTP 404");
+    for n in 0..200 {
+        stage.at(3000 + n * 100, |p| {
+            p.fail();
+            p.errors = 7;
+        });
+    }
+    stage.play(60_000);
+    assert_eq!(stage.rungs(), [Rung::Soft]);
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Failed)]);
+}
+
+#[test]
+fn a_restarted_target_that_does_not_come_back_is_left_to_people() {
+    let mut stage = Stage::new(1);
+    stage.comes_back = false;
+    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(120_000);
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::NotHealed)]);
+    assert!(stage.engine.case(0).is_some_and(|case| case.history.is_exhausted()));
+}
+
+#[test]
+fn a_target_that_dies_again_after_its_restart_is_not_healed() {
+    let mut stage = Stage::new(1);
+    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(8000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
+    stage.handle(8000, Event::Lost(0));
+    stage.handle(8200, Event::Changed(0, target(3)));
+    stage.play(1000);
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::NotHealed)]);
+}
+
+#[test]
+fn a_soft_remedy_is_not_credited_to_another_instance() {
+    let mut stage = Stage::new(1);
+    stage.reports = false;
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(5000);
+    assert_eq!(stage.rungs(), [Rung::Soft]);
+    stage.handle(0, Event::Changed(0, target(2)));
+    stage.handle(0, Event::Treated { index: 0, incident: Some(1), result: Remedied::Given });
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Unverified)]);
+}
+
+#[test]
+fn a_recovered_restart_is_not_verified_on_the_instance_that_was_judged() {
+    let mut stage = Stage::new(1);
+    stage.recover("1@1");
+    stage.play(59_000);
+    assert_eq!(stage.ends(), []);
+    stage.handle(0, Event::Changed(0, target(2)));
+    stage.play(30_000);
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+}
+
+#[test]
+fn the_cooldowns_of_a_former_life_hold() {
+    let mut stage = Stage::new(1);
+    let ended = Some((Outcome::Healed, stage.now));
+    let (rung, treated) = (Rung::Restart, stage.now);
+    stage.handle(0, Event::Recalled { index: 0, rung, treated, ended });
+    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.play(10_000);
+    assert_eq!(stage.rungs(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Cooldown), "{:?}", stage.refusals);
+}
+
+#[test]
+fn every_target_of_a_full_node_is_looked_at() {
+    let mut stage = Stage::new(500);
+    stage.play(10_000);
+    let unseen = stage.engine.cases().filter(|(_, case)| case.decision.is_none()).count();
+    assert_eq!(unseen, 0);
+    assert!(stage.looks <= 2100, "{} looks in 10 s", stage.looks);
+}
+
+/// A stage whose one target is a pod that may be evicted.
+fn ward() -> Stage {
+    let mut stage = Stage::new(1);
+    stage.handle(0, Event::Removed(0));
+    stage.handle(0, Event::Added(0, pod(1)));
+    stage
+}
+
+fn pod(life: u32) -> Box<Target> {
+    Box::new(Target { ceiling: Rung::Evict, ..Target::pod_for_tests("web", life) })
+}
+
+fn refusal(gate: Gate) -> Refusal {
+    Refusal { gate, why: Why::SwitchedOff }
+}
+
+/// Enough for a restart, at once and again and again.
+fn fails_for_ever(stage: &mut Stage) {
+    stage.at(3000, |p| p.stubborn = true);
+    for ms in (3000..100_000).step_by(100) {
+        stage.at(ms, |p| (0..3).for_each(|_| p.fail()));
+    }
+}
+
+#[test]
+fn a_pod_is_healed_only_once_the_cluster_has_agreed() {
+    let mut stage = ward();
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(6000);
+    assert_eq!(stage.rungs(), [], "it was asked and has not answered");
+    assert_eq!(stage.asked.len(), 1, "and is not asked again meanwhile");
+    stage.play(30_000);
+    assert_eq!(stage.asked.len(), 2, "but after a while it must have been lost");
+
+    let mut stage = ward();
+    stage.cluster = Some(Ok(()));
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(25_000);
+    assert_eq!(stage.rungs(), [Rung::Soft]);
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Healed)]);
+    assert_eq!(stage.released, 0, "what is used is not given back");
+}
+
+#[test]
+fn what_the_cluster_refuses_is_told_once_and_asked_again_after_a_while() {
+    let mut stage = ward();
+    stage.cluster = Some(Err((refusal(Gate::Rollout), Duration::from_secs(15))));
+    fails_for_ever(&mut stage);
+    stage.play(60_000);
+    assert_eq!(stage.rungs(), []);
+    let refused = stage.refusals.iter().filter(|(_, gate)| *gate == Gate::Rollout).count();
+    assert!((1..=4).contains(&refused), "{refused}");
+    assert!((3..=5).contains(&stage.asked.len()), "{:?}", stage.asked);
+}
+
+#[test]
+fn a_grant_that_is_not_used_is_given_back() {
+    let mut stage = ward();
+    fails_for_ever(&mut stage);
+    stage.play(6000);
+    assert_eq!(stage.asked.len(), 1);
+    let rung = stage.asked[0].1;
+    // Meanwhile it has died and come back: nothing was judged of the new life.
+    let changed = Target { ceiling: Rung::Evict, ..Target::pod_for_tests("web", 2) };
+    stage.handle(0, Event::Changed(0, Box::new(changed)));
+    stage.handle(0, Event::Cleared { index: 0, rung, answer: Ok(()) });
+    assert_eq!((stage.released, stage.rungs().len()), (1, 0));
+    stage.handle(0, Event::Cleared { index: 7, rung, answer: Ok(()) });
+    assert_eq!(stage.released, 2, "of a target that is gone too");
+}
+
+#[test]
+fn a_grant_is_given_back_when_the_patient_is_well_by_then() {
+    let mut stage = ward();
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.at(3500, |p| p.errors = 0);
+    stage.play(3400);
+    let (_, rung) = stage.asked[0];
+    stage.play(20_000);
+    stage.handle(0, Event::Cleared { index: 0, rung, answer: Ok(()) });
+    stage.play(3000);
+    assert_eq!((stage.released, stage.rungs().len()), (1, 0));
+}
+
+#[test]
+fn an_evicted_pod_leaves_when_its_end_is_known() {
+    let mut stage = ward();
+    let pod = Target {
+        ceiling: Rung::Evict,
+        no_restart: Some(crate::target::Obstacle::PreStopHook),
+        ..Target::pod_for_tests("web", 1)
+    };
+    stage.handle(0, Event::Changed(0, Box::new(pod)));
+    stage.cluster = Some(Ok(()));
+    stage.reports = false;
+    fails_for_ever(&mut stage);
+    stage.play(30_000);
+    assert_eq!(stage.rungs().last(), Some(&Rung::Evict), "a restart is out of the question");
+    stage.handle(0, Event::Removed(0));
+    assert_eq!(stage.engine.cases().count(), 1, "what came of it is yet to be told");
+    stage.play(20_000);
+    let result = Remedied::Ended(Outcome::Healed, "2 of 2 are ready".to_owned());
+    stage.handle(0, Event::Treated { index: 0, incident: Some(1), result });
+    assert_eq!(stage.ends().last(), Some(&(Rung::Evict, Outcome::Healed)));
+    assert!(stage.took.as_secs() >= 20, "it was watched while it was given: {:?}", stage.took);
+    assert_eq!(stage.engine.cases().count(), 0);
+}
+
+#[test]
+fn a_pod_deleted_under_verification_ends_unverified() {
+    let mut stage = ward();
+    stage.cluster = Some(Ok(()));
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(5000);
+    assert_eq!(stage.rungs(), [Rung::Soft]);
+    stage.handle(0, Event::Removed(0));
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Unverified)]);
+    assert_eq!(stage.engine.vacant(), 0);
+}
+
+#[test]
+fn other_settings_of_the_same_life_change_nothing_of_what_was_seen() {
+    let mut stage = ward();
+    stage.cluster = Some(Ok(()));
+    stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
+    stage.play(3050);
+    let observed = Target { ceiling: Rung::Observe, ..Target::pod_for_tests("web", 1) };
+    stage.handle(0, Event::Changed(0, Box::new(observed)));
+    stage.play(5000);
+    assert_eq!(stage.rungs(), [], "its owner took consent back");
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Mode));
+}
+
+#[test]
+fn a_dry_run_does_nothing_and_says_what_it_would() {
+    let mut stage = ward();
+    stage.engine.policy.dry_run = true;
+    stage.cluster = Some(Ok(()));
+    fails_for_ever(&mut stage);
+    stage.play(60_000);
+    assert_eq!(stage.rungs(), []);
+    assert!((1..=6).contains(&stage.withheld.len()), "{:?}", stage.withheld);
+}
+
+#[test]
+fn a_container_that_is_not_ready_is_warming_up() {
+    let mut stage = ward();
+    let kernel_only = Target {
+        address: None,
+        started: stage.now,
+        ceiling: Rung::Soft,
+        ..Target::pod_for_tests("web", 1)
+    };
+    stage.handle(0, Event::Removed(0));
+    stage.answers = false;
+    stage.handle(0, Event::Added(0, Box::new(kernel_only)));
+    stage.handle(0, Event::Ready(0, false));
+    let case = stage.engine.case(0).unwrap();
+    assert!(!case.is_ready());
+    stage.handle(0, Event::Ready(0, true));
+    assert!(stage.engine.case(0).unwrap().is_ready());
+}
+
+#[test]
+fn a_look_that_was_under_way_when_the_process_ended_does_not_cut_the_wait_short() {
+    let mut stage = Stage::new(1);
+    stage.comes_back = false;
+    stage.at(3000, |p| p.stuck = true);
+    stage.play(16_000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
+    let late = stage.patients[0].sample(stage.now, Trigger::Confirm);
+    stage.handle(0, Event::Looked(0, Box::new(late)));
+    stage.play(5000);
+    assert_eq!(stage.ends(), [], "a successor is waited for");
+    stage.handle(0, Event::Changed(0, target(2)));
+    stage.play(20_000);
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+}
+
+#[test]
+fn what_came_to_nothing_is_told_apart_from_what_went_wrong() {
+    for (result, counts) in [
+        (Remedied::Undone("the lock ran out".to_owned()), false),
+        (Remedied::Failed("stuck in the kernel".to_owned()), true),
+    ] {
+        let mut stage = Stage::new(1);
+        stage.reports = false;
+        stage.at(3000, |p| p.stuck = true);
+        stage.play(16_000);
+        assert_eq!(stage.rungs(), [Rung::Restart]);
+        let mut commands = Vec::new();
+        let event = Event::Treated { index: 0, incident: Some(1), result };
+        stage.engine.handle(stage.now, 12, event, &mut commands);
+        let told = commands.iter().find_map(|command| match command {
+            Command::Tell(_, Fact::Concluded { outcome, done, .. }) => Some((*outcome, *done)),
+            _ => None,
+        });
+        assert_eq!(told, Some((Outcome::Failed, counts)));
+    }
+}
+
+#[test]
+fn where_all_pods_are_sick_the_cluster_is_not_asked_about_all_of_them() {
+    let mut stage = Stage::new(20);
+    for index in 0..20 {
+        stage.handle(0, Event::Removed(index));
+        let pod = Target::pod_for_tests(&format!("web-{index}"), 1);
+        stage.handle(0, Event::Added(index, Box::new(pod)));
+    }
+    stage.cluster = Some(Err((refusal(Gate::Overload), Duration::from_secs(30))));
+    for ms in (3000..63_000).step_by(100) {
+        stage.at(ms, |p| (0..3).for_each(|_| p.fail()));
+    }
+    stage.play(63_000);
+    let hard = stage.asked.iter().filter(|(_, rung)| rung.is_hard()).count();
+    assert!((6..=13).contains(&hard), "{hard} in a minute");
+}
+
+/// To go missing would look like idleness, and a workload must not shrink for being healed.
+#[test]
+fn a_pod_that_is_being_healed_keeps_its_metric() {
+    let mut stage = ward();
+    stage.cluster = Some(Ok(()));
+    let rates: Vec<f32> = (0..30)
+        .filter_map(|second| {
+            for ms in (0..1000).step_by(100) {
+                stage.at(ms, |p| p.counters.responses[1] += 1);
+            }
+            if second == 12 {
+                stage.at(500, |p| (0..8).for_each(|_| p.fail()));
+            }
+            stage.play(1000);
+            let reading = reading_of(stage.engine.case(0).unwrap(), stage.now)?;
+            assert!(reading.window_ms >= 2000 && reading.age_ms < 5000, "{reading:?}");
+            reading.value(Metric::HttpRequestsPerSecond)
+        })
+        .collect();
+    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Healed)]);
+    assert!(rates.len() >= 27, "missing but for the first seconds: {rates:?}");
+    assert!(rates.iter().all(|rate| (6.0..12.5).contains(rate)), "{rates:?}");
+}
+
+/// The new life begins with nothing: neither that nor the little that it answers at first is what
+/// its workload has to do.
+#[test]
+fn a_pod_that_is_being_restarted_keeps_its_metric() {
+    let mut stage = Stage::new(1);
+    stage.handle(0, Event::Removed(0));
+    let mut impatient = *pod(1);
+    impatient.patience.set = Some(Duration::from_secs(1));
+    stage.handle(0, Event::Added(0, Box::new(impatient)));
+    stage.cluster = Some(Ok(()));
+    let mut rates = Vec::new();
+    for second in 0..60 {
+        for ms in (0..1000).step_by(100) {
+            stage.at(ms, |p| p.counters.responses[1] += u64::from(p.lives == 1 && !p.stuck));
+        }
+        if second == 12 {
+            stage.at(500, |p| p.stuck = true);
+        }
+        // Silent for some seconds, then one a second.
+        if second >= 20 {
+            stage.at(0, |p| p.counters.responses[1] += u64::from(p.lives == 2));
+        }
+        stage.play(1000);
+        let reading = reading_of(stage.engine.case(0).unwrap(), stage.now);
+        rates.push(reading.and_then(|r| r.value(Metric::HttpRequestsPerSecond)));
+        if !stage.ends().is_empty() {
+            break;
+        }
+    }
+    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+    // In the last second its treatment ended, and what it does now is what counts.
+    let now = rates.pop().unwrap();
+    assert!(now.is_some_and(|rate| (0.5..2.0).contains(&rate)), "{now:?}");
+    assert!(rates.len() > 24, "{rates:?}");
+    for rate in &rates[3..] {
+        assert!(rate.is_some_and(|rate| (6.0..12.5).contains(&rate)), "{rates:?}");
+    }
+}
+
+#[test]
+fn a_pod_that_is_not_measured_any_more_goes_missing_and_one_under_a_remedy_later() {
+    for (healing, missing_after) in [(false, 10), (true, 60)] {
+        let mut stage = ward();
+        stage.reports = !healing;
+        stage.play(8000);
+        if healing {
+            stage.cluster = Some(Ok(()));
+            stage.at(0, |p| (0..8).for_each(|_| p.fail()));
+            stage.play(2000);
+            assert_eq!(stage.rungs().len(), 1);
+        }
+        let last = stage.now;
+        let case = stage.engine.case(0).unwrap();
+        let at = |seconds| reading_of(case, last + Duration::from_secs(seconds));
+        assert!(at(missing_after - 3).is_some(), "healing: {healing}");
+        assert_eq!(at(missing_after + 1), None, "healing: {healing}");
+    }
+}
+
+#[test]
+fn what_the_host_shows_holds_a_restart_back_for_as_long_as_it_shows_it() {
+    let mut stage = Stage::new(1);
+    stage.patients[0].futile = Some("the disk is full");
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(30_000);
+    assert_eq!(stage.rungs(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Futile));
+    stage.patients[0].futile = None;
+    stage.play(5000);
+    assert_eq!(stage.rungs(), [Rung::Restart]);
+}

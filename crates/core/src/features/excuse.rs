@@ -1,0 +1,217 @@
+//! Whose fault it is: what shows that a target's errors, or its silence, are somebody else's.
+//!
+//! A restart cures an illness of the process itself. It cures no database, no proxy's backend and no
+//! maintenance, and takes down a service that would have been well again with them. So everything
+//! that points elsewhere is an excuse, and one excuse is enough to do nothing.
+use std::fmt;
+
+use agent_common::Counters;
+
+use crate::health::Component;
+
+/// What a target did as a client; cumulative, or within a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Calls {
+    pub(super) requests: u64,
+    pub(super) responses: u64,
+    /// 5xx that it received.
+    pub(super) errors: u64,
+    /// Connects that failed.
+    pub(super) refused: u64,
+}
+
+impl Calls {
+    pub(super) const fn of(counters: &Counters) -> Self {
+        Self {
+            requests: counters.upstream_requests,
+            responses: counters.upstream_responses,
+            errors: counters.upstream_5xx,
+            refused: counters.connects_failed,
+        }
+    }
+
+    pub(super) const fn since(&self, base: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(base.requests),
+            responses: self.responses.saturating_sub(base.responses),
+            errors: self.errors.saturating_sub(base.errors),
+            refused: self.refused.saturating_sub(base.refused),
+        }
+    }
+
+    /// Requests that got no answer yet.
+    pub(super) const fn unanswered(&self) -> u64 {
+        self.requests.saturating_sub(self.responses)
+    }
+
+    /// An excuse among calls of one window, in which the target gave so many `errors` of its own, and
+    /// `waiting` requests have got no answer since it was last well.
+    pub(super) const fn excuse(&self, errors: u64, waiting: u64) -> Option<Excuse> {
+        if self.errors > 0 && self.errors * SHARE >= errors {
+            return Some(Excuse::UpstreamFails { received: self.errors });
+        }
+        if self.refused > 0 && self.refused * SHARE >= errors {
+            return Some(Excuse::CannotConnect { failed: self.refused });
+        }
+        let waiting =
+            if waiting > self.mostly_unanswered() { waiting } else { self.mostly_unanswered() };
+        if waiting > 0 && waiting * SHARE >= errors {
+            return Some(Excuse::Unanswered { waiting });
+        }
+        None
+    }
+
+    /// Requests without an answer, where most are: what did not answer them, or whether it did in a
+    /// way that cannot be read, is in doubt.
+    const fn mostly_unanswered(&self) -> u64 {
+        let unanswered = self.unanswered();
+        if self.requests >= FEW && unanswered * 2 > self.requests { unanswered } else { 0 }
+    }
+}
+
+/// One trouble with others excuses so many errors: an app may retry, or fail two requests for one
+/// connection that it lost.
+const SHARE: u64 = 3;
+
+/// Fewer requests than this may all be on their way.
+const FEW: u64 = 3;
+
+/// So many good answers to others while polls fail, and such a share of all, are a service.
+const SERVED: u64 = 3;
+const SERVED_PER_ERROR: u64 = 4;
+
+/// Why the target is not the one to be treated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Excuse {
+    /// Its health check blames something that it depends on.
+    Blames(Component),
+    /// It says that it does not serve now: it starts, drains or is in maintenance.
+    NotNow,
+    /// It says that it is ill, by a 503 and without a word about what ails it.
+    Vague,
+    /// What it calls answers with 5xx.
+    UpstreamFails {
+        /// 5xx received as a client.
+        received: u64,
+    },
+    /// What it calls cannot be reached.
+    CannotConnect {
+        /// Connects that failed.
+        failed: u64,
+    },
+    /// What it calls does not answer.
+    Unanswered {
+        /// Requests without an answer.
+        waiting: u64,
+    },
+    /// Its health check fails while the kernel sees it answer others well.
+    Serves {
+        /// Good answers since then.
+        good: u64,
+    },
+}
+
+impl Excuse {
+    pub(super) const fn serves(good: u64, errors: u64) -> Option<Self> {
+        if good >= SERVED && good >= errors * SERVED_PER_ERROR {
+            Some(Self::Serves { good })
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Excuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blames(component) => {
+                write!(
+                    f,
+                    "its health check blames {:?}, which no remedy here can heal",
+                    component.as_str()
+                )
+            }
+            Self::NotNow => f.write_str(
+                "it says that it does not serve now: it starts, drains or is in maintenance",
+            ),
+            Self::Vague => f.write_str(
+                "it says that it is ill, and not of what: that may be a dependency (let its health \
+                 check name what is down)",
+            ),
+            Self::UpstreamFails { received } => {
+                write!(f, "what it calls answers with 5xx ({received} within 10 s)")
+            }
+            Self::CannotConnect { failed } => {
+                write!(f, "it cannot connect to what it calls ({failed} failed within 10 s)")
+            }
+            Self::Unanswered { waiting } => {
+                write!(f, "what it calls does not answer ({waiting} requests wait)")
+            }
+            Self::Serves { good } => write!(
+                f,
+                "its health check fails, but the kernel saw it answer others well ({good} times since)"
+            ),
+        }
+    }
+}
+
+/// Why the kernel does not see a target's traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blind {
+    /// Its own polls were answered, and the kernel counted no response.
+    NotCounted,
+    /// It speaks TLS.
+    Tls,
+}
+
+impl fmt::Display for Blind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotCounted => {
+                "the kernel does not see its responses, though the agent's polls are answered: its \
+                 socket was probably made in another cgroup (socket activation)"
+            }
+            Self::Tls => "it speaks TLS: the kernel cannot read its responses",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calls(requests: u64, responses: u64, errors: u64, refused: u64) -> Calls {
+        Calls { requests, responses, errors, refused }
+    }
+
+    #[test]
+    fn errors_received_excuse_up_to_three_times_as_many_errors() {
+        let five = calls(9, 9, 5, 0);
+        assert_eq!(five.excuse(15, 0), Some(Excuse::UpstreamFails { received: 5 }));
+        assert_eq!(five.excuse(16, 0), None);
+        assert_eq!(calls(9, 9, 0, 0).excuse(0, 0), None, "calls that are answered well");
+    }
+
+    #[test]
+    fn refused_connects_and_missing_answers_are_excuses() {
+        assert_eq!(calls(0, 0, 0, 2).excuse(6, 0), Some(Excuse::CannotConnect { failed: 2 }));
+        assert_eq!(calls(0, 0, 0, 2).excuse(7, 0), None, "one lost connection excuses no outage");
+        assert_eq!(calls(0, 0, 0, 0).excuse(0, 4), Some(Excuse::Unanswered { waiting: 4 }));
+    }
+
+    #[test]
+    fn where_most_requests_got_no_answer_that_can_be_read_there_is_doubt() {
+        assert_eq!(calls(3, 0, 0, 0).excuse(9, 0), Some(Excuse::Unanswered { waiting: 3 }));
+        assert_eq!(calls(2, 0, 0, 0).excuse(2, 0), None, "they may be on their way");
+        assert_eq!(calls(10, 5, 0, 0).excuse(5, 0), None, "half of them were answered");
+        assert_eq!(calls(3, 0, 0, 0).excuse(10, 0), None, "too few for so many errors");
+    }
+
+    #[test]
+    fn a_service_answers_mostly_well() {
+        assert_eq!(Excuse::serves(2, 0), None, "too few to tell");
+        assert_eq!(Excuse::serves(3, 0), Some(Excuse::Serves { good: 3 }));
+        assert_eq!(Excuse::serves(8, 2), Some(Excuse::Serves { good: 8 }));
+        assert_eq!(Excuse::serves(7, 2), None);
+    }
+}

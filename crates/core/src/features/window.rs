@@ -1,0 +1,555 @@
+//! A sliding window over cumulative counts: where samples become rates.
+//!
+//! Rates are divided by the whole span even while the window is still filling. Just after a start
+//! or a heal that understates them, which is the safe side: one error in the first 100 ms is not
+//! ten errors a second. Where the window had to reach further back, they are divided by that.
+use std::time::Duration;
+
+use super::{
+    errors::Rise,
+    excuse::{Blind, Calls, Excuse},
+    load::{self, Load},
+    schema::{Feature, FeatureVector},
+    service::{Answers, Service},
+};
+use crate::{
+    health::{Health, Poll, Says},
+    moment::Moment,
+    signal::{CgroupReading, KernelReading, Sample},
+};
+
+/// Span of the window.
+pub const SPAN: Duration = Duration::from_secs(10);
+
+/// Looks are at least 100 ms apart, so this many points span at least [`SPAN`].
+const CAPACITY: usize = 128;
+
+/// CPU use and throttling are judged over no less than this, lest a burst, or one throttled period,
+/// in the first 100 ms of a window reads as "always".
+const LEVEL_MIN: Duration = Duration::from_secs(1);
+
+/// Cumulative counts at one instant, the agent's own polls already subtracted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Point {
+    at: Moment,
+    responses: u64,
+    /// All 5xx, and those among them that were 502, 503 or 504: "somebody behind me", or "not now".
+    responses_5xx: u64,
+    unavailable: u64,
+    /// What it did as a client.
+    calls: Calls,
+    resets: u64,
+    retransmits: u64,
+    oom_kills: u64,
+    throttled_periods: u64,
+    /// `None` where it was not read: an old count under a new time would read as a burst.
+    cpu_ns: Option<u64>,
+}
+
+impl Point {
+    /// The 5xx that it gave for its own reasons.
+    const fn own_5xx(&self) -> u64 {
+        self.responses_5xx.saturating_sub(self.unavailable)
+    }
+
+    /// Responses that were no 5xx.
+    const fn good(&self) -> u64 {
+        self.responses.saturating_sub(self.responses_5xx)
+    }
+}
+
+/// The recent past of one instance of one target. Fixed in size; nothing allocates after `new`.
+#[derive(Debug)]
+pub struct Window {
+    points: Box<[Point; CAPACITY]>,
+    first: usize,
+    len: usize,
+    /// The last point, kept when the window is refreshed: what a sample could not read stays.
+    latest: Point,
+    period_ns: u64,
+    health: Option<Health>,
+    latency: Duration,
+    service: Service,
+    rise: Rise,
+    reported_errors: u32,
+    last_error: Option<Moment>,
+    last_oom_kill: Option<Moment>,
+    /// What the controller counted before its file was first read, beyond what the kernel side had
+    /// seen by then: old kills, and the file may be read late.
+    old_oom_kills: Option<u64>,
+    /// The CPU limit, in cores; 0 if unknown.
+    cpu_cores: f32,
+    /// Memory as the cgroup accounts for it, in percent of the limit.
+    memory_percent: f32,
+    /// Whether the last look could read the kernel's counts of traffic, and there ever was any that
+    /// the kernel side understands: of TLS and HTTP/2 it counts nothing, and nothing is no load.
+    sees_traffic: bool,
+    understood: bool,
+    blind: Option<Blind>,
+    /// Whether the last look could read how often the quota held it back.
+    sees_throttling: bool,
+}
+
+/// Facts about the present that justify a hard heal, as opposed to an old cumulative count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Causes {
+    /// An error within the last 10 s: a 5xx that the kernel saw, or a count that rose.
+    pub recent_error: bool,
+    /// The last poll of `/health` failed: it got no answer, or the app said that it is ill.
+    pub failed_poll: bool,
+    /// For how long polls have failed in a row.
+    pub failing_for: Duration,
+    /// Errors are so many that they are an illness by themselves, whatever polls come to.
+    pub many_errors: bool,
+    /// The OOM killer struck within the last 10 s.
+    pub oom_kill: bool,
+    /// CPU or memory stands at 80 % of its limit or above.
+    pub level: bool,
+    /// Polls fail or are answered late, by an app that once was prompt.
+    pub slow_polls: bool,
+    /// Errors were counted within the window or the last minute.
+    pub errors: bool,
+}
+
+impl Causes {
+    /// Whether something happened, as opposed to a level that merely stands.
+    #[must_use]
+    pub const fn event(self) -> bool {
+        self.recent_error || self.failed_poll || self.oom_kill
+    }
+
+    /// Whether it may be a pause: polls alone fail, and have not done so for longer than `patience`.
+    #[must_use]
+    pub fn is_pause(self, patience: Duration) -> bool {
+        self.only_failing() && self.failing_for < patience
+    }
+
+    /// Whether its health check got slow, and nothing else speaks against the target.
+    #[must_use]
+    pub const fn only_slow(self) -> bool {
+        self.slow_polls && !self.event() && !self.level && !self.errors
+    }
+
+    /// Whether polls fail, and nothing else speaks against the target.
+    #[must_use]
+    pub const fn only_failing(self) -> bool {
+        self.failed_poll && !self.many_errors && !self.oom_kill
+    }
+}
+
+/// CPU or memory at or above this, in percent of the limit, is a cause by itself.
+const LEVEL: f32 = 80.0;
+/// So many own 5xx within the window, and such a share of all responses, or so many errors reported
+/// within a minute, are an illness by themselves.
+const MANY: u64 = 5;
+const MANY_SHARE: f32 = 0.5;
+/// A request without an answer for so long waits.
+const WAITS: Duration = Duration::from_secs(3);
+/// Polls that were answered before it is concluded that the kernel does not see the answers.
+const KNOWN_ANSWERS: u64 = 3;
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Window {
+    /// An empty window.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            points: Box::new([Point::default(); CAPACITY]),
+            first: 0,
+            len: 0,
+            latest: Point::default(),
+            period_ns: 0,
+            health: None,
+            latency: Duration::ZERO,
+            service: Service::default(),
+            rise: Rise::default(),
+            reported_errors: 0,
+            last_error: None,
+            last_oom_kill: None,
+            old_oom_kills: None,
+            cpu_cores: 0.0,
+            memory_percent: 0.0,
+            sees_traffic: false,
+            understood: false,
+            blind: None,
+            sees_throttling: false,
+        }
+    }
+
+    /// Forgets the past: after a heal. The next sample is the base that later ones are compared
+    /// with, so what happened before the remedy took effect is never held against it.
+    pub fn refresh(&mut self) {
+        self.len = 0;
+        self.service.forgive();
+        self.rise.restart(self.latest.at);
+        self.last_error = None;
+        self.last_oom_kill = None;
+    }
+
+    /// Takes in one look.
+    pub fn push(&mut self, sample: &Sample) {
+        if sample.at.since(self.latest.at) >= 2 * SPAN {
+            // The node slept, or the agent got no CPU: what lies before says nothing of now.
+            self.len = 0;
+        }
+        let point = self.point(sample, self.latest);
+        if let Some(previous) = self.last().copied() {
+            if point.own_5xx() > previous.own_5xx() {
+                self.last_error = Some(sample.at);
+            }
+            if point.oom_kills > previous.oom_kills {
+                self.last_oom_kill = Some(sample.at);
+            }
+        }
+        match &sample.poll {
+            Some(poll) => self.take_poll(poll, sample.at),
+            None => {
+                self.health = None;
+                self.service.not_polled();
+            }
+        }
+        self.service.take_answers(&self.answers(&point, sample));
+        self.cpu_cores = sample.usage.cpu_limit.unwrap_or(0.0);
+        self.memory_percent = memory_percent(&sample.usage);
+        // The agent's own polls count as evidence, and so do the kubelet's probes.
+        let counted = |kernel: &KernelReading| kernel.counters.responses.iter().sum::<u64>();
+        self.understood |= sample.kernel.as_ref().is_some_and(|kernel| counted(kernel) > 0);
+        self.blind = sample.kernel.as_ref().and_then(|kernel| blind(kernel, counted(kernel)));
+        self.sees_traffic = sample.kernel.is_some() && self.understood && self.blind.is_none();
+        // Where there is no cpu.stat of its own there is no quota either.
+        self.sees_throttling = sample.usage.throttled_periods.is_some() || sample.kernel.is_some();
+        if self.len == CAPACITY {
+            self.first = (self.first + 1) % CAPACITY;
+            self.len -= 1;
+        }
+        self.latest = point;
+        self.points[(self.first + self.len) % CAPACITY] = point;
+        self.len += 1;
+        // Keep exactly one point older than the span: the base that all differences are taken from.
+        while self.len > 2 && sample.at.since(self.nth(1).at) >= SPAN {
+            self.first = (self.first + 1) % CAPACITY;
+            self.len -= 1;
+        }
+    }
+
+    fn take_poll(&mut self, poll: &Poll, at: Moment) {
+        self.latency = poll.latency;
+        self.health = poll.result.as_ref().ok().cloned();
+        self.service.take_poll(poll);
+        if let Some(errors) = self.health.as_ref().and_then(|health| health.error_count) {
+            if self.rise.push(at, errors) {
+                self.last_error = Some(at);
+            }
+            self.reported_errors = errors;
+        }
+    }
+
+    /// What it answered since the look before.
+    fn answers(&self, point: &Point, sample: &Sample) -> Answers {
+        let polled = sample.poll.as_ref();
+        let new = |count: fn(&Point) -> u64| count(point).saturating_sub(count(&self.latest));
+        Answers {
+            at: sample.at,
+            to_agent: polled.is_some_and(|poll| poll.responses[1..4].iter().any(|n| *n > 0)),
+            good: new(Point::good),
+            errors: new(Point::own_5xx),
+            recent_error: self.last_error.is_some_and(|at| sample.at.since(at) < SPAN),
+            waiting: point.calls.unanswered(),
+        }
+    }
+
+    /// The sample's counts. What this sample could not read stays as it was, so that a gap shows
+    /// as silence and never as a jump.
+    fn point(&mut self, sample: &Sample, previous: Point) -> Point {
+        let mut point = Point { at: sample.at, cpu_ns: sample.usage.cpu_usage_ns, ..previous };
+        if let Some(kernel) = &sample.kernel {
+            let counters = &kernel.counters;
+            let own = &kernel.own_responses;
+            point.responses =
+                counters.responses.iter().zip(own).map(|(all, own)| all.saturating_sub(*own)).sum();
+            point.responses_5xx = counters.responses[4].saturating_sub(own[4]);
+            point.unavailable = counters.unavailable.saturating_sub(kernel.own_unavailable);
+            point.calls = Calls::of(counters);
+            point.resets =
+                (counters.resets_received + counters.resets_sent).saturating_sub(kernel.own_resets);
+            point.retransmits = counters.retransmits;
+            point.oom_kills = point.oom_kills.max(counters.oom_kills);
+            if kernel.throttling.period_ns > 0 {
+                self.period_ns = kernel.throttling.period_ns;
+                point.throttled_periods = kernel.throttling.periods;
+            }
+        }
+        let usage = &sample.usage;
+        // cpu.stat is the same counter as the kernel side's snapshot and never behind it.
+        if let Some(periods) = usage.throttled_periods {
+            point.throttled_periods = point.throttled_periods.max(periods);
+            self.period_ns = usage.period_ns.unwrap_or(self.period_ns);
+        }
+        if let Some(kills) = usage.oom_kills {
+            let unseen = kills.saturating_sub(point.oom_kills);
+            let old = *self.old_oom_kills.get_or_insert(unseen);
+            point.oom_kills = point.oom_kills.max(kills.saturating_sub(old));
+        }
+        point
+    }
+
+    /// The row that the model sees. `hour` is the hour of the day, UTC; `started` is when the
+    /// instance started.
+    #[must_use]
+    pub fn features(&self, hour: u8, started: Moment) -> FeatureVector {
+        let mut row = FeatureVector::default();
+        let (Some(base), Some(last)) = (self.base(), self.last()) else {
+            return row;
+        };
+        let span = last.at.since(base.at).max(SPAN).as_secs_f32();
+        let per_second = |count: u64| count as f32 / span;
+        let health = self.health.as_ref();
+        let errors = last.own_5xx().saturating_sub(base.own_5xx());
+        let responses = last.responses.saturating_sub(base.responses);
+        let reported = health.and_then(|h| h.error_count).map(|_| self.rise.within_a_minute());
+
+        row[Feature::CpuUsage] =
+            health.and_then(|h| h.cpu_usage).unwrap_or_else(|| self.cpu_percent());
+        row[Feature::MemoryUsage] =
+            health.and_then(|h| h.memory_usage).unwrap_or(self.memory_percent);
+        row[Feature::ErrorCount] =
+            reported.map_or_else(|| per_second(errors) * SPAN.as_secs_f32(), |n| n as f32);
+        row[Feature::Uptime] =
+            health.and_then(|h| h.uptime).unwrap_or_else(|| last.at.since(started).as_secs_f64())
+                as f32;
+        row[Feature::HourOfDay] = f32::from(hour);
+        row[Feature::Http5xxRate] = per_second(errors);
+        row[Feature::Http5xxRatio] = share(errors, responses);
+        row[Feature::HttpRequestRate] = per_second(responses);
+        row[Feature::TcpResetRate] = per_second(last.resets.saturating_sub(base.resets));
+        row[Feature::TcpRetransmitRate] =
+            per_second(last.retransmits.saturating_sub(base.retransmits));
+        row[Feature::CpuThrottledRatio] = self.throttled_ratio(base, last);
+        row[Feature::HealthFailures] = self.service.failures_or_late() as f32;
+        row[Feature::HealthLatency] = self.latency.as_secs_f32();
+        row[Feature::Upstream5xxRate] =
+            per_second(last.calls.errors.saturating_sub(base.calls.errors));
+        row
+    }
+
+    /// How much work was done within the window; `None` while it is too short to tell.
+    #[must_use]
+    pub fn load(&self) -> Option<Load> {
+        let (base, last) = (self.base()?, self.last()?);
+        let window = last.at.since(base.at);
+        if window < load::MIN {
+            return None;
+        }
+        let responses = last.responses.saturating_sub(base.responses);
+        let errors = last.responses_5xx.saturating_sub(base.responses_5xx);
+        Some(Load {
+            at: last.at,
+            window,
+            responses_per_second: self
+                .sees_traffic
+                .then(|| responses as f32 / window.as_secs_f32()),
+            ratio_5xx: self.sees_traffic.then(|| share(errors, responses).clamp(0.0, 1.0)),
+            throttled_ratio: self.sees_throttling.then(|| self.throttled_since(base, last)),
+        })
+    }
+
+    /// Whether the instance serves, as its polls and its answers to others tell.
+    #[must_use]
+    pub const fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// What of the present would justify a hard heal.
+    #[must_use]
+    pub fn causes(&self, row: &FeatureVector) -> Causes {
+        let Some(now) = self.last().map(|p| p.at) else { return Causes::default() };
+        let recent = |at: Option<Moment>| at.is_some_and(|at| now.since(at) < SPAN);
+        let recent_error = recent(self.last_error);
+        let (responses, errors) = self.responses();
+        let many = errors >= MANY && share(errors, responses) >= MANY_SHARE;
+        Causes {
+            recent_error,
+            failed_poll: self.service.failing_since().is_some(),
+            failing_for: self.failing_for(),
+            many_errors: recent_error && (many || row[Feature::ErrorCount] > MANY as f32),
+            oom_kill: recent(self.last_oom_kill),
+            level: row[Feature::CpuUsage] >= LEVEL || row[Feature::MemoryUsage] >= LEVEL,
+            slow_polls: self.service.failures_or_late() > 0,
+            errors: row[Feature::ErrorCount] > 0.0,
+        }
+    }
+
+    /// For how long polls have failed in a row, as of the last look.
+    fn failing_for(&self) -> Duration {
+        match (self.service.failing_since(), self.last()) {
+            (Some(since), Some(last)) => last.at.since(since),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whose fault it is, where something shows that it is not the target's.
+    #[must_use]
+    pub fn excuse(&self) -> Option<Excuse> {
+        let (base, last) = (self.base()?, self.last()?);
+        match self.health.as_ref().map(|health| &health.says) {
+            Some(Says::NotNow) => return Some(Excuse::NotNow),
+            Some(Says::Blames(component)) => return Some(Excuse::Blames(component.clone())),
+            _ => {}
+        }
+        let vague = self.health.as_ref().is_some_and(|health| health.is_vague);
+        let errors = last.own_5xx().saturating_sub(base.own_5xx());
+        let waiting = self.waiting().saturating_sub(self.service.waiting_when_well());
+        last.calls
+            .since(&base.calls)
+            .excuse(errors, waiting)
+            .or_else(|| self.serves())
+            .or(vague.then_some(Excuse::Vague))
+    }
+
+    /// Requests that have waited for an answer for some seconds: those that were only just sent are
+    /// the ordinary case.
+    fn waiting(&self) -> u64 {
+        let Some(last) = self.last() else { return 0 };
+        let recent = (0..self.len).rev().map(|n| self.nth(n));
+        let recent = recent.take_while(|point| last.at.since(point.at) <= WAITS);
+        recent.map(|point| point.calls.unanswered()).min().unwrap_or(0)
+    }
+
+    /// While polls fail, others get good answers: it is not the service that fails.
+    fn serves(&self) -> Option<Excuse> {
+        let (since, last) = (self.service.failing_since()?, self.last()?);
+        let from = (0..self.len).map(|n| self.nth(n)).find(|point| point.at >= since)?;
+        let good = last.good().saturating_sub(from.good());
+        let errors = last.own_5xx().saturating_sub(from.own_5xx());
+        Excuse::serves(good, errors)
+    }
+
+    /// 502, 503 and 504 within the window, per second.
+    #[must_use]
+    pub fn unavailable_rate(&self) -> f32 {
+        match (self.base(), self.last()) {
+            (Some(base), Some(last)) => {
+                let span = last.at.since(base.at).max(SPAN).as_secs_f32();
+                last.unavailable.saturating_sub(base.unavailable) as f32 / span
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// Why the kernel does not see this target's traffic, if the agent's own polls prove that it
+    /// does not.
+    #[must_use]
+    pub const fn blind(&self) -> Option<Blind> {
+        self.blind
+    }
+
+    /// Whether the kernel sees this target's HTTP; where not, its columns are not zero but missing.
+    #[must_use]
+    pub const fn sees_traffic(&self) -> bool {
+        self.sees_traffic
+    }
+
+    /// Responses and own 5xx responses since the window was last made fresh or since the span
+    /// began.
+    #[must_use]
+    pub fn responses(&self) -> (u64, u64) {
+        match (self.base(), self.last()) {
+            (Some(base), Some(last)) => (
+                last.responses.saturating_sub(base.responses),
+                last.own_5xx().saturating_sub(base.own_5xx()),
+            ),
+            _ => (0, 0),
+        }
+    }
+
+    /// Responses that were no 5xx, since the same.
+    #[must_use]
+    pub fn good_responses(&self) -> u64 {
+        match (self.base(), self.last()) {
+            (Some(base), Some(last)) => last.good().saturating_sub(base.good()),
+            _ => 0,
+        }
+    }
+
+    /// All errors known so far: the count that `/health` reports and the kernel's, whichever has
+    /// one, for comparing two instants.
+    #[must_use]
+    pub fn total_errors(&self) -> (u32, u64) {
+        (self.reported_errors, self.last().map_or(0, Point::own_5xx))
+    }
+
+    /// CPU use since the first point of the window that knows it, in percent of the limit.
+    fn cpu_percent(&self) -> f32 {
+        let mut known = (0..self.len).map(|n| self.nth(n)).filter_map(|p| Some((p.at, p.cpu_ns?)));
+        let (Some((from, before)), Some((to, now))) = (known.next(), known.next_back()) else {
+            return 0.0;
+        };
+        // Two looks 100 ms apart would read a short burst as a level.
+        let elapsed = to.since(from).max(LEVEL_MIN).as_nanos() as f64;
+        let capacity = elapsed * f64::from(self.cpu_cores);
+        if capacity <= 0.0 {
+            return 0.0;
+        }
+        ((now.saturating_sub(before) as f64 / capacity * 100.0) as f32).clamp(0.0, 100.0)
+    }
+
+    /// Over the whole window or over its last second, whichever is more. Throttling excuses a
+    /// high CPU level, and a level shows at once: diluted over ten quiet seconds the excuse would
+    /// come too late.
+    fn throttled_ratio(&self, base: &Point, last: &Point) -> f32 {
+        let recent = (0..self.len)
+            .rev()
+            .map(|n| self.nth(n))
+            .find(|point| last.at.since(point.at) >= LEVEL_MIN);
+        let since = |from| self.throttled_since(from, last);
+        since(base).max(recent.map_or(0.0, since))
+    }
+
+    fn throttled_since(&self, from: &Point, last: &Point) -> f32 {
+        let elapsed = last.at.since(from.at).max(LEVEL_MIN).as_nanos() as f64;
+        let throttled = last.throttled_periods.saturating_sub(from.throttled_periods) as f64;
+        ((throttled * self.period_ns as f64 / elapsed) as f32).clamp(0.0, 1.0)
+    }
+
+    fn base(&self) -> Option<&Point> {
+        (self.len > 0).then(|| self.nth(0))
+    }
+
+    fn last(&self) -> Option<&Point> {
+        (self.len > 0).then(|| self.nth(self.len - 1))
+    }
+
+    fn nth(&self, n: usize) -> &Point {
+        &self.points[(self.first + n) % CAPACITY]
+    }
+}
+
+/// The agent's own polls are a stimulus that it knows: where they were answered and not counted, the
+/// kernel does not see this target's responses.
+fn blind(kernel: &KernelReading, counted: u64) -> Option<Blind> {
+    let answered: u64 = kernel.own_responses.iter().sum();
+    (answered >= KNOWN_ANSWERS && counted < answered / 2).then_some(Blind::NotCounted)
+}
+
+/// One count in another; 0 of nothing.
+fn share(part: u64, whole: u64) -> f32 {
+    if whole == 0 { 0.0 } else { part as f32 / whole as f32 }
+}
+
+/// Memory in percent of the limit; 0 where either is unknown.
+fn memory_percent(usage: &CgroupReading) -> f32 {
+    match (usage.memory_bytes, usage.memory_limit_bytes) {
+        (Some(used), Some(limit)) if limit > 0 => {
+            ((used as f64 / limit as f64 * 100.0) as f32).clamp(0.0, 100.0)
+        }
+        _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

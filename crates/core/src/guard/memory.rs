@@ -1,0 +1,258 @@
+//! Would it help? What was done before to a workload, in any of its instances, and what came of it.
+//!
+//! A restart that did not cure an illness does not cure it the next time, and one after which the
+//! same illness came back within minutes cured nothing but a symptom. Neither is given again: that
+//! is a bug, a bad configuration or a dependency, and people have to find it. What did help before
+//! goes first.
+//!
+//! The memory is the journal's: it is read back when the agent starts, and kept up to date since.
+use std::{collections::HashMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{features::Causes, health::Heard, moment::Moment, target::Rung, verify::Outcome};
+
+/// An illness that comes back sooner than this after a restart was not cured by it.
+pub const COMES_BACK: Duration = Duration::from_secs(600);
+/// What was done longer ago is forgotten: the program, or what it depends on, is another by then.
+pub const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// Treatments remembered of one workload, and workloads remembered.
+const TREATMENTS: usize = 16;
+const WORKLOADS: usize = 1024;
+
+/// The form of an illness, coarse on purpose: what a person would call the same trouble again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Symptom {
+    /// It does not answer.
+    Silence,
+    /// It says that it is ill.
+    SaysIll,
+    /// The OOM killer struck.
+    OomKill,
+    /// It answers with errors, or reports them.
+    #[default]
+    Errors,
+    /// CPU or memory stands near its limit.
+    Level,
+}
+
+impl Symptom {
+    /// The name in journal, traces and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Silence => "silence",
+            Self::SaysIll => "says_ill",
+            Self::OomKill => "oom_kill",
+            Self::Errors => "errors",
+            Self::Level => "level",
+        }
+    }
+
+    /// The form of what is seen now.
+    #[must_use]
+    pub fn of(causes: &Causes, heard: Option<Heard>) -> Self {
+        match heard {
+            Some(Heard::Silent) if causes.failed_poll && !causes.many_errors => Self::Silence,
+            Some(Heard::Ill) if causes.failed_poll && !causes.many_errors => Self::SaysIll,
+            _ if causes.oom_kill => Self::OomKill,
+            _ if causes.recent_error || !causes.level => Self::Errors,
+            _ => Self::Level,
+        }
+    }
+}
+
+/// One treatment that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Treatment {
+    /// What was given.
+    pub rung: Rung,
+    /// Against what.
+    pub symptom: Symptom,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// When that was known.
+    pub at: Moment,
+}
+
+/// The last treatments of one workload, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    treatments: Vec<Treatment>,
+}
+
+/// Why a remedy would not help again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Futile {
+    /// It did not help the last time, so long ago.
+    DidNotHelp(Duration),
+    /// It seemed to help, and the illness was back so soon after it.
+    CameBack(Duration),
+}
+
+impl Memory {
+    fn push(&mut self, treatment: Treatment) {
+        if self.treatments.len() == TREATMENTS {
+            self.treatments.remove(0);
+        }
+        self.treatments.push(treatment);
+    }
+
+    /// The last one of this kind that tells anything.
+    fn last(&self, rung: Rung, symptom: Symptom, now: Moment) -> Option<&Treatment> {
+        self.treatments.iter().rev().find(|treatment| {
+            let tells =
+                matches!(treatment.outcome, Outcome::Healed | Outcome::NotHealed | Outcome::Worse);
+            let same = treatment.rung == rung && treatment.symptom == symptom;
+            same && tells && now.since(treatment.at) < REMEMBERED
+        })
+    }
+
+    /// Why this remedy would be given in vain to an illness that began at `since`, as far as the
+    /// past tells.
+    #[must_use]
+    pub fn futile(
+        &self,
+        rung: Rung,
+        symptom: Symptom,
+        since: Moment,
+        now: Moment,
+    ) -> Option<Futile> {
+        let last = self.last(rung, symptom, now)?;
+        match last.outcome {
+            Outcome::Healed => {
+                let well_for = since.since(last.at);
+                (well_for < COMES_BACK).then_some(Futile::CameBack(well_for))
+            }
+            _ => Some(Futile::DidNotHelp(now.since(last.at))),
+        }
+    }
+
+    /// The remedy that cured this before, if a milder one did not: it goes first against an illness
+    /// that began at `since`. What was back within minutes was not cured.
+    #[must_use]
+    pub fn helped(&self, symptom: Symptom, since: Moment, now: Moment) -> Option<Rung> {
+        let healed = |rung| {
+            self.last(rung, symptom, now)
+                .map(|last| last.outcome == Outcome::Healed && since.since(last.at) >= COMES_BACK)
+        };
+        match (healed(Rung::Soft), healed(Rung::Restart)) {
+            (Some(true), _) => Some(Rung::Soft),
+            (Some(false), Some(true)) => Some(Rung::Restart),
+            _ => None,
+        }
+    }
+}
+
+/// What is remembered of all workloads; bounded.
+#[derive(Debug, Default)]
+pub struct Memories {
+    workloads: HashMap<Box<str>, Memory>,
+}
+
+impl Memories {
+    /// A treatment of a workload has ended.
+    pub fn push(&mut self, workload: &str, treatment: Treatment) {
+        if let Some(memory) = self.workloads.get_mut(workload) {
+            memory.push(treatment);
+            return;
+        }
+        if self.workloads.len() >= WORKLOADS {
+            self.forget_oldest();
+        }
+        let memory = Memory { treatments: vec![treatment] };
+        self.workloads.insert(workload.into(), memory);
+    }
+
+    /// What is remembered of one.
+    #[must_use]
+    pub fn of(&self, workload: &str) -> Option<&Memory> {
+        self.workloads.get(workload)
+    }
+
+    fn forget_oldest(&mut self) {
+        let last = |memory: &Memory| memory.treatments.last().map(|treatment| treatment.at);
+        let oldest =
+            self.workloads.iter().min_by_key(|(name, memory)| (last(memory), (*name).clone()));
+        if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+            self.workloads.remove(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ILL: Symptom = Symptom::Errors;
+
+    fn at(minutes: u64) -> Moment {
+        Moment::from(Duration::from_secs(60 * (10_000 + minutes)))
+    }
+
+    fn memory(treatments: &[(Rung, Symptom, Outcome, u64)]) -> Memory {
+        let mut memory = Memory::default();
+        for &(rung, symptom, outcome, minutes) in treatments {
+            memory.push(Treatment { rung, symptom, outcome, at: at(minutes) });
+        }
+        memory
+    }
+
+    #[test]
+    fn a_restart_that_did_not_help_is_futile_for_a_day() {
+        let memory = memory(&[(Rung::Restart, ILL, Outcome::NotHealed, 0)]);
+        let futile = |minutes| memory.futile(Rung::Restart, ILL, at(minutes), at(minutes));
+        assert_eq!(futile(30), Some(Futile::DidNotHelp(Duration::from_secs(1800))));
+        assert!(futile(24 * 60 - 1).is_some());
+        assert_eq!(futile(24 * 60), None);
+    }
+
+    #[test]
+    fn an_illness_that_is_back_within_ten_minutes_was_not_cured() {
+        let memory = memory(&[(Rung::Restart, ILL, Outcome::Healed, 0)]);
+        let futile = |since, now| memory.futile(Rung::Restart, ILL, at(since), at(now));
+        assert_eq!(futile(9, 40), Some(Futile::CameBack(Duration::from_secs(540))));
+        assert_eq!(futile(10, 40), None);
+    }
+
+    #[test]
+    fn another_form_another_remedy_and_an_unknown_end_say_nothing() {
+        let memory = memory(&[
+            (Rung::Restart, ILL, Outcome::NotHealed, 0),
+            (Rung::Evict, Symptom::Silence, Outcome::Unverified, 1),
+        ]);
+        assert_eq!(memory.futile(Rung::Restart, Symptom::Silence, at(2), at(2)), None);
+        assert_eq!(memory.futile(Rung::Evict, Symptom::Silence, at(2), at(2)), None);
+        assert_eq!(memory.futile(Rung::Evict, ILL, at(2), at(2)), None);
+    }
+
+    #[test]
+    fn what_helped_goes_first_and_the_milder_one_before_the_other() {
+        let soft_failed = (Rung::Soft, ILL, Outcome::NotHealed, 0);
+        let restart_helped = (Rung::Restart, ILL, Outcome::Healed, 1);
+        let soft_helped = (Rung::Soft, ILL, Outcome::Healed, 2);
+        let helped = |all: &[_]| memory(all).helped(ILL, at(60), at(61));
+        assert_eq!(helped(&[]), None);
+        assert_eq!(helped(&[soft_failed]), None);
+        assert_eq!(helped(&[restart_helped]), None, "the milder one was not tried");
+        assert_eq!(helped(&[soft_failed, restart_helped]), Some(Rung::Restart));
+        assert_eq!(helped(&[soft_failed, restart_helped, soft_helped]), Some(Rung::Soft));
+        let back_at_once = memory(&[soft_helped]).helped(ILL, at(11), at(12));
+        assert_eq!(back_at_once, None, "it was back nine minutes later");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut memories = Memories::default();
+        for n in 0..3 * WORKLOADS as u64 {
+            let treatment =
+                Treatment { rung: Rung::Soft, symptom: ILL, outcome: Outcome::Healed, at: at(n) };
+            memories.push(&format!("w{n}"), treatment);
+            memories.push("again", treatment);
+        }
+        assert_eq!(memories.workloads.len(), WORKLOADS);
+        assert_eq!(memories.of("again").unwrap().treatments.len(), TREATMENTS);
+        assert!(memories.of("w0").is_none());
+    }
+}

@@ -1,0 +1,548 @@
+//! Each gate alone: what it lets pass, what it refuses, and the doubt in between.
+use super::*;
+use crate::{features::schema::COUNT, verify::Outcome};
+
+fn at(ms: u64) -> Moment {
+    Moment::from_nanos(1_000_000_000_000 + ms * 1_000_000)
+}
+
+/// A target for which everything speaks for a remedy.
+struct Scene {
+    now: Moment,
+    decision: Decision,
+    causes: Causes,
+    ceiling: Rung,
+    no_restart: Option<Obstacle>,
+    no_evict: Option<Obstacle>,
+    clearance: Option<Clearance>,
+    started: Moment,
+    ready: bool,
+    excuse: Option<Excuse>,
+    symptom: Symptom,
+    ill_since: Moment,
+    memory: Memory,
+    fails_since_start: FailsSinceStart,
+    futile: Option<&'static str>,
+    evidence: Evidence,
+    history: History,
+    node: NodeState,
+    policy: Policy,
+}
+
+impl Scene {
+    fn new(action: Action) -> Self {
+        let mut evidence = Evidence::default();
+        for ms in [0, 100, 250, 400] {
+            evidence.push(Look { at: at(ms), action, polled: true });
+        }
+        Self {
+            now: at(400),
+            decision: Decision {
+                action,
+                confidence: 0.95,
+                probabilities: [0.0; 3],
+                source: Source::Model,
+                shares: [0.0; COUNT],
+            },
+            causes: Causes { recent_error: true, ..Causes::default() },
+            ceiling: Rung::Restart,
+            no_restart: None,
+            no_evict: None,
+            clearance: None,
+            started: Moment::default(),
+            ready: true,
+            excuse: None,
+            symptom: Symptom::Errors,
+            ill_since: at(0),
+            memory: Memory::default(),
+            fails_since_start: FailsSinceStart::default(),
+            futile: None,
+            evidence,
+            history: History::default(),
+            node: NodeState { journal_writable: true, ..NodeState::default() },
+            policy: Policy::default(),
+        }
+    }
+
+    fn ask(&self) -> Result<Rung, Gate> {
+        self.answer().map_err(|denial| match denial {
+            Denial::Refused(refusal) => refusal.gate,
+            Denial::AskCluster => panic!("the cluster is not asked here"),
+        })
+    }
+
+    fn answer(&self) -> Result<Rung, Denial> {
+        let question = Question {
+            now: self.now,
+            decision: &self.decision,
+            causes: self.causes,
+            ceiling: self.ceiling,
+            no_restart: self.no_restart,
+            no_evict: self.no_evict,
+            clearance: self.clearance.as_ref(),
+            min_confidence: 0.8,
+            started: self.started,
+            ready: self.ready,
+            patience: self.policy.patience,
+            warm_up: self.policy.warm_up,
+            excuse: self.excuse.clone(),
+            symptom: self.symptom,
+            ill_since: self.ill_since,
+            memory: Some(&self.memory),
+            fails_since_start: self.fails_since_start,
+            futile: self.futile,
+            evidence: &self.evidence,
+            history: &self.history,
+            node: &self.node,
+        };
+        let rung = wanted(&question, &self.policy).expect("an action is wanted");
+        permit(&question, rung, &self.policy).map(|permit| permit.rung())
+    }
+}
+
+#[test]
+fn what_everything_speaks_for_is_permitted() {
+    assert_eq!(Scene::new(Action::ResetErrors).ask(), Ok(Rung::Soft));
+    assert_eq!(Scene::new(Action::RestartService).ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn mode_keeps_to_the_mildest_ceiling() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.ceiling = Rung::Soft;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    scene.ceiling = Rung::Observe;
+    assert_eq!(scene.ask(), Err(Gate::Mode));
+    scene.ceiling = Rung::Evict;
+    scene.policy.max_action = Rung::Observe;
+    assert_eq!(scene.ask(), Err(Gate::Mode));
+}
+
+#[test]
+fn rules_heal_softly_unless_told_otherwise() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.decision.source = Source::Rules;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    scene.policy.rules_may_restart = true;
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn confidence_must_reach_the_bound_and_be_a_number() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    for (confidence, answer) in
+        [(0.8, Ok(Rung::Soft)), (0.79, Err(Gate::Confidence)), (f32::NAN, Err(Gate::Confidence))]
+    {
+        scene.decision.confidence = confidence;
+        assert_eq!(scene.ask(), answer, "{confidence}");
+    }
+}
+
+#[test]
+fn a_soft_heal_needs_two_of_three_looks() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    for (looks, answer) in [
+        (vec![Action::ResetErrors], Err(Gate::Evidence)),
+        (vec![Action::ResetErrors, Action::NoAction, Action::ResetErrors], Ok(Rung::Soft)),
+        (
+            vec![Action::ResetErrors, Action::NoAction, Action::NoAction, Action::ResetErrors],
+            Err(Gate::Evidence),
+        ),
+    ] {
+        scene.evidence.clear();
+        for (i, action) in looks.into_iter().enumerate() {
+            scene.evidence.push(Look { at: at(i as u64 * 100), action, polled: true });
+        }
+        assert_eq!(scene.ask(), answer);
+    }
+}
+
+#[test]
+fn a_hard_heal_needs_three_of_four_looks_400_ms_apart_with_two_polls() {
+    let restart = Action::RestartService;
+    let look = |ms, action, polled| Look { at: at(ms), action, polled };
+    let too_short = [(0, restart, true), (100, restart, true), (250, restart, true)];
+    let cases = [
+        (too_short.as_slice(), false),
+        (&[(0, restart, true), (200, restart, true), (400, restart, true)], true),
+        (&[(0, restart, true), (150, Action::NoAction, true), (400, restart, true)], false),
+        (
+            &[
+                (0, restart, true),
+                (100, Action::ResetErrors, true),
+                (250, restart, true),
+                (400, restart, true),
+            ],
+            true,
+        ),
+        (&[(0, restart, true), (200, restart, false), (400, restart, false)], false),
+    ];
+    for (looks, permitted) in cases {
+        let mut scene = Scene::new(restart);
+        scene.evidence.clear();
+        for (ms, action, polled) in looks {
+            scene.evidence.push(look(*ms, *action, *polled));
+        }
+        let answer = if permitted { Ok(Rung::Restart) } else { Err(Gate::Evidence) };
+        assert_eq!(scene.ask(), answer, "{looks:?}");
+    }
+}
+
+#[test]
+fn an_old_count_never_justifies_a_hard_heal() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.causes = Causes::default();
+    assert_eq!(scene.ask(), Ok(Rung::Soft), "the mildest remedy may be tried");
+    scene.history.concluded(Rung::Soft, Outcome::NotHealed, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Err(Gate::Evidence), "but climbing needs something current");
+}
+
+#[test]
+fn a_remedy_that_did_not_help_climbs_while_that_is_recent() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.history.treated(Rung::Soft, scene.now);
+    assert_eq!(scene.ask(), Err(Gate::Cooldown));
+    scene.history.concluded(Rung::Soft, Outcome::NotHealed, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Ok(Rung::Restart), "exempt from the soft cooldown");
+    scene.now = scene.now + Duration::from_secs(121);
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn a_new_instance_is_given_time_to_answer() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.ready = false;
+    scene.started = scene.now;
+    assert_eq!(scene.ask(), Err(Gate::WarmUp));
+    scene.now = scene.now + scene.policy.warm_up;
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn cooldowns_outlive_what_they_were_earned_by() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.history.treated(Rung::Soft, scene.now);
+    scene.now = scene.now + Duration::from_millis(9_999);
+    assert_eq!(scene.ask(), Err(Gate::Cooldown));
+    scene.now = scene.now + Duration::from_millis(1);
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+
+    let mut scene = Scene::new(Action::RestartService);
+    scene.history.treated(Rung::Restart, scene.now);
+    scene.now = scene.now + Duration::from_secs(599);
+    assert_eq!(scene.ask(), Err(Gate::Cooldown));
+    scene.now = scene.now + Duration::from_secs(1);
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn the_node_has_a_budget_of_hard_heals() {
+    let mut scene = Scene::new(Action::RestartService);
+    for _ in 0..scene.policy.node_budget {
+        scene.node.history.hard_heal(scene.now);
+    }
+    assert_eq!(scene.ask(), Err(Gate::NodeBudget));
+    scene.now = scene.now + Duration::from_secs(60);
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+    scene.node.history.hard_heal(scene.now);
+    scene.node.history.hard_heal(scene.now);
+    scene.decision.action = Action::ResetErrors;
+    assert_eq!(scene.ask(), Ok(Rung::Soft), "a soft heal does not draw on it");
+}
+
+#[test]
+fn targets_that_fail_together_make_the_node_the_patient() {
+    let mut scene = Scene::new(Action::RestartService);
+    let failing_for = Duration::from_secs(60);
+    scene.causes = Causes { failed_poll: true, failing_for, ..Causes::default() };
+    for (failing, polled, answer) in [
+        (2, 2, Ok(Rung::Restart)),
+        (3, 3, Err(Gate::NodeNetwork)),
+        (3, 6, Ok(Rung::Restart)),
+        (4, 6, Err(Gate::NodeNetwork)),
+    ] {
+        scene.node.failing = failing;
+        scene.node.polled = polled;
+        assert_eq!(scene.ask(), answer, "{failing} of {polled}");
+    }
+}
+
+#[test]
+fn used_up_remedies_stay_so_until_it_was_well_for_a_while() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.history.concluded(Rung::Restart, Outcome::NotHealed, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Err(Gate::Exhausted));
+    let policy = scene.policy.clone();
+    scene.history.seen(true, scene.now, &policy);
+    scene.history.seen(false, scene.now + Duration::from_secs(299), &policy);
+    scene.history.seen(true, scene.now + Duration::from_secs(301), &policy);
+    assert_eq!(scene.ask(), Err(Gate::Exhausted), "an ill look starts the while anew");
+    scene.history.seen(true, scene.now + Duration::from_secs(601), &policy);
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn nothing_hard_without_a_journal_and_nothing_at_all_while_paused() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.node.journal_writable = false;
+    assert_eq!(scene.ask(), Err(Gate::Journal));
+    scene.decision.action = Action::ResetErrors;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    scene.node.paused = true;
+    assert_eq!(scene.ask(), Err(Gate::Paused));
+}
+
+#[test]
+fn a_level_of_cpu_or_memory_alone_never_climbs_to_a_restart() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.causes = Causes { level: true, ..Causes::default() };
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    scene.history.concluded(Rung::Soft, Outcome::NotHealed, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Err(Gate::Evidence));
+    let mut scene = Scene::new(Action::RestartService);
+    scene.causes = Causes { level: true, ..Causes::default() };
+    assert_eq!(scene.ask(), Ok(Rung::Restart), "both at 90 % and above is a verdict of its own");
+}
+
+#[test]
+fn a_reset_that_could_not_be_given_licenses_nothing_stronger() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.history.treated(Rung::Soft, scene.now);
+    scene.history.concluded(Rung::Soft, Outcome::Failed, Rung::Restart, scene.now);
+    scene.now = scene.now + scene.policy.soft_cooldown;
+    assert_eq!(scene.ask(), Err(Gate::Cooldown), "and is not tried again soon");
+    scene.now = scene.now + scene.policy.soft_retry;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn an_outcome_nobody_can_tell_never_climbs() {
+    let mut scene = Scene::new(Action::ResetErrors);
+    scene.history.concluded(Rung::Soft, Outcome::Unverified, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn the_cluster_is_asked_last_and_its_word_counts_for_one_remedy() {
+    let mut scene = Scene::new(Action::RestartService);
+    let refusal = Refusal { gate: Gate::Rollout, why: Why::SwitchedOff };
+    for (clearance, answer) in [
+        (Clearance::Unasked, Err(Denial::AskCluster)),
+        (Clearance::Given(Rung::Soft), Err(Denial::AskCluster)),
+        (Clearance::Given(Rung::Restart), Ok(Rung::Restart)),
+        (Clearance::Refused(Rung::Restart, refusal.clone()), Err(Denial::Refused(refusal.clone()))),
+        (Clearance::Refused(Rung::Soft, refusal.clone()), Err(Denial::Refused(refusal.clone()))),
+        (Clearance::Refused(Rung::Evict, refusal.clone()), Err(Denial::AskCluster)),
+    ] {
+        scene.clearance = Some(clearance);
+        assert_eq!(scene.answer(), answer);
+    }
+    scene.clearance = Some(Clearance::Unasked);
+    scene.node.paused = true;
+    assert_eq!(scene.ask(), Err(Gate::Paused), "nobody is asked about what the node refuses");
+}
+
+#[test]
+fn where_a_restart_is_impossible_the_next_rung_has_to_do_if_it_may() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.no_restart = Some(Obstacle::PreStopHook);
+    assert_eq!(scene.ask(), Err(Gate::Mode), "its owner does not consent to an eviction");
+    scene.ceiling = Rung::Evict;
+    assert_eq!(scene.ask(), Ok(Rung::Evict));
+    scene.policy.max_action = Rung::Restart;
+    assert_eq!(scene.ask(), Err(Gate::Mode));
+    scene.policy.max_action = Rung::Evict;
+    scene.no_evict = Some(Obstacle::NoController);
+    assert_eq!(scene.ask(), Err(Gate::Mode));
+    scene.decision.action = Action::ResetErrors;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn an_eviction_follows_a_restart_in_vain_when_the_workload_is_due_another() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.ceiling = Rung::Evict;
+    scene.history.treated(Rung::Restart, scene.now);
+    scene.history.concluded(Rung::Restart, Outcome::NotHealed, Rung::Evict, scene.now);
+    assert_eq!(scene.ask(), Ok(Rung::Evict), "the restart's cooldown is the restart's");
+    scene.now = scene.now + Duration::from_secs(1199);
+    assert_eq!(scene.ask(), Ok(Rung::Evict));
+    scene.now = scene.now + Duration::from_secs(1);
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn a_hard_remedy_that_came_to_nothing_earns_no_cooldown_but_a_pause() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.history.treated(Rung::Restart, scene.now);
+    scene.history.undone(Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Err(Gate::Cooldown));
+    scene.now = scene.now + scene.policy.hard_retry;
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+/// A target whose polls have failed for so many seconds, and nothing else.
+fn silent_for(seconds: u64) -> Scene {
+    let mut scene = Scene::new(Action::RestartService);
+    let failing_for = Duration::from_secs(seconds);
+    scene.causes = Causes { failed_poll: true, failing_for, ..Causes::default() };
+    scene.symptom = Symptom::Silence;
+    scene
+}
+
+#[test]
+fn silence_is_held_against_a_target_only_after_its_patience() {
+    assert_eq!(silent_for(9).ask(), Err(Gate::Patience));
+    assert_eq!(silent_for(10).ask(), Ok(Rung::Restart));
+    let mut patient = silent_for(29);
+    patient.policy.patience = Duration::from_secs(30);
+    assert_eq!(patient.ask(), Err(Gate::Patience));
+    let mut soft = silent_for(3);
+    soft.decision.action = Action::ResetErrors;
+    assert_eq!(soft.ask(), Err(Gate::Patience), "a pause is no reason for a reset either");
+}
+
+#[test]
+fn many_errors_or_an_oom_kill_need_no_patience() {
+    let mut errors = silent_for(1);
+    errors.causes = Causes { recent_error: true, many_errors: true, ..errors.causes };
+    assert_eq!(errors.ask(), Ok(Rung::Restart));
+    let mut killed = silent_for(1);
+    killed.causes.oom_kill = true;
+    assert_eq!(killed.ask(), Ok(Rung::Restart));
+    let mut one = silent_for(1);
+    one.causes.recent_error = true;
+    assert_eq!(one.ask(), Err(Gate::Patience), "a single error does not shorten it");
+}
+
+#[test]
+fn while_others_are_served_a_failing_health_check_is_excused() {
+    let mut serves = silent_for(600);
+    serves.excuse = Some(Excuse::Serves { good: 40 });
+    assert_eq!(serves.ask(), Err(Gate::Excused));
+    serves.causes = Causes { recent_error: true, many_errors: true, ..serves.causes };
+    assert_eq!(serves.ask(), Ok(Rung::Restart), "errors are no matter of the health check");
+}
+
+#[test]
+fn what_others_do_excuses_errors_and_silence_and_no_level() {
+    for excuse in [
+        Excuse::UpstreamFails { received: 9 },
+        Excuse::CannotConnect { failed: 9 },
+        Excuse::Unanswered { waiting: 9 },
+    ] {
+        for action in [Action::ResetErrors, Action::RestartService] {
+            let mut errors = Scene::new(action);
+            errors.excuse = Some(excuse.clone());
+            assert_eq!(errors.ask(), Err(Gate::Excused), "{excuse}");
+        }
+        let mut silent = silent_for(60);
+        silent.excuse = Some(excuse.clone());
+        assert_eq!(silent.ask(), Err(Gate::Excused), "{excuse}");
+        let mut level = Scene::new(Action::RestartService);
+        level.causes = Causes { level: true, ..Causes::default() };
+        level.excuse = Some(excuse.clone());
+        assert_eq!(level.ask(), Ok(Rung::Restart), "{excuse}");
+    }
+}
+
+#[test]
+fn an_app_that_blames_a_dependency_or_does_not_serve_on_purpose_is_left_alone() {
+    use crate::health::Component;
+    for excuse in [Excuse::NotNow, Excuse::Blames(Component::new("db"))] {
+        for action in [Action::ResetErrors, Action::RestartService] {
+            let mut scene = Scene::new(action);
+            scene.causes = Causes { recent_error: true, many_errors: true, ..scene.causes };
+            scene.excuse = Some(excuse.clone());
+            assert_eq!(scene.ask(), Err(Gate::Excused), "{excuse}");
+        }
+    }
+}
+
+fn remembered(rung: Rung, outcome: Outcome, seconds_ago: u64) -> Memory {
+    let mut memories = Memories::default();
+    let at = Moment::from_nanos(at(0).as_nanos() - seconds_ago * 1_000_000_000);
+    memories.push("w", Treatment { rung, symptom: Symptom::Errors, outcome, at });
+    memories.of("w").unwrap().clone()
+}
+
+#[test]
+fn a_restart_that_did_not_help_is_left_to_people() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.memory = remembered(Rung::Restart, Outcome::NotHealed, 900);
+    assert_eq!(scene.ask(), Err(Gate::Futile));
+    scene.symptom = Symptom::Silence;
+    assert_eq!(scene.ask(), Ok(Rung::Restart), "it was another illness");
+}
+
+#[test]
+fn an_illness_that_came_back_within_ten_minutes_is_left_to_people() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.memory = remembered(Rung::Restart, Outcome::Healed, 599);
+    assert_eq!(scene.ask(), Err(Gate::Futile));
+    scene.memory = remembered(Rung::Restart, Outcome::Healed, 601);
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn a_reset_that_helped_before_goes_before_the_restart() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.memory = remembered(Rung::Soft, Outcome::Healed, 900);
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    scene.memory = remembered(Rung::Soft, Outcome::NotHealed, 900);
+    assert_eq!(scene.ask(), Ok(Rung::Restart));
+}
+
+#[test]
+fn an_instance_that_was_never_well_is_not_restarted() {
+    let mut never = Scene::new(Action::RestartService);
+    never.fails_since_start.never_served = true;
+    assert_eq!(never.ask(), Err(Gate::Futile));
+    let mut errors = Scene::new(Action::RestartService);
+    errors.fails_since_start.only_errors = true;
+    assert_eq!(errors.ask(), Err(Gate::Futile));
+    errors.symptom = Symptom::OomKill;
+    assert_eq!(errors.ask(), Ok(Rung::Restart));
+    let mut soft = Scene::new(Action::ResetErrors);
+    soft.fails_since_start.never_served = true;
+    soft.fails_since_start.only_errors = true;
+    assert_eq!(soft.ask(), Ok(Rung::Soft), "a reset costs nothing");
+}
+
+#[test]
+fn what_the_host_shows_refuses_hard_remedies_alone() {
+    let mut scene = Scene::new(Action::RestartService);
+    scene.futile = Some("the filesystem at /data is full");
+    let Err(Denial::Refused(refusal)) = scene.answer() else { panic!("{:?}", scene.answer()) };
+    assert_eq!(
+        (refusal.gate, refusal.why.to_string()),
+        (Gate::Futile, "the filesystem at /data is full".to_owned())
+    );
+    scene.decision.action = Action::ResetErrors;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn an_app_that_is_ill_and_says_not_of_what_is_reset_at_most() {
+    let mut scene = silent_for(60);
+    scene.symptom = Symptom::SaysIll;
+    scene.excuse = Some(Excuse::Vague);
+    assert_eq!(scene.ask(), Err(Gate::Excused));
+    scene.decision.action = Action::ResetErrors;
+    assert_eq!(scene.ask(), Ok(Rung::Soft));
+}
+
+#[test]
+fn a_health_check_that_got_slow_supports_nothing_by_itself() {
+    let slow = Causes { slow_polls: true, ..Causes::default() };
+    for action in [Action::ResetErrors, Action::RestartService] {
+        let mut scene = Scene::new(action);
+        scene.causes = slow;
+        assert_eq!(scene.ask(), Err(Gate::Evidence), "{action:?}");
+    }
+    let mut scene = Scene::new(Action::RestartService);
+    scene.causes = Causes { level: true, ..slow };
+    assert_eq!(scene.ask(), Ok(Rung::Restart), "a level that stands beside it does");
+    scene.excuse = Some(Excuse::Unanswered { waiting: 4 });
+    assert_eq!(scene.ask(), Err(Gate::Excused), "what it waits for makes it slow");
+}

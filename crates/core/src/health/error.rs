@@ -1,0 +1,77 @@
+//! Why a poll has no reading, in words that say what to do.
+use super::parse::NotJson;
+use crate::health::Transport;
+
+/// Why a poll has no reading. None of these is evidence of anything but the first, and that only
+/// where [`HealthError::is_silence`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HealthError {
+    /// No complete HTTP response.
+    #[error(transparent)]
+    Transport(#[from] Transport),
+    /// The app has no health endpoint (404, 405, 410 or 501).
+    #[error("no health endpoint here (HTTP {0}): if there is one elsewhere, set its path")]
+    NotFound(u16),
+    /// A redirect, which is never followed.
+    #[error("redirected (HTTP {0}), which is never followed: set the path that it leads to")]
+    Redirect(u16),
+    /// It asks for a login (401, 403 or 407).
+    #[error("answered HTTP {0}: it asks for a login; give a path that needs none")]
+    Refused(u16),
+    /// It is asked too often (429).
+    #[error("answered HTTP {0}: it limits how often it is asked; exempt its health endpoint")]
+    TooOften(u16),
+    /// Any other status that says nothing of health.
+    #[error("answered HTTP {0}, which says nothing of its health: answer 2xx or 5xx")]
+    StatusNotOk(u16),
+    /// The body is packed in a way that cannot be unpacked.
+    #[error("the body cannot be unpacked: {0}")]
+    Packed(#[from] Packed),
+    /// The body is no JSON object, and no word either.
+    #[error("the body is no health report: {0}")]
+    NotJson(#[from] NotJson),
+}
+
+/// Why a body cannot be unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Packed {
+    /// Another encoding than gzip.
+    #[error("its Content-Encoding is neither gzip nor identity, which alone was asked for")]
+    Unknown,
+    /// It says gzip and is not, or is cut short.
+    #[error("it says gzip, and is not or is cut short")]
+    Broken,
+    /// It grows too large.
+    #[error("its gzip holds more than 64 KiB")]
+    TooLarge,
+}
+
+impl HealthError {
+    /// A label for metrics: finite, in snake case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transport(error) => error.name(),
+            Self::NotFound(_) => "not_found",
+            Self::Redirect(_) => "redirect",
+            Self::Refused(_) => "refused",
+            Self::TooOften(_) => "too_often",
+            Self::StatusNotOk(_) => "status_not_ok",
+            Self::Packed(_) => "packed",
+            Self::NotJson(_) => "not_json",
+        }
+    }
+
+    /// Whether the target gave no answer at all, as opposed to one that cannot be read. The
+    /// agent's own trouble is neither.
+    #[must_use]
+    pub const fn is_silence(self) -> bool {
+        matches!(self, Self::Transport(error) if error.is_silence())
+    }
+
+    /// Whether the target gave a whole HTTP response, if one that cannot be read.
+    #[must_use]
+    pub const fn is_answer(self) -> bool {
+        !matches!(self, Self::Transport(_))
+    }
+}

@@ -1,0 +1,5 @@
+//! What answers say.
+use super::*;
+
+mod answers;
+mod fields;

@@ -1,0 +1,92 @@
+//! What a call over HTTP drew from a target, and why it came to nothing.
+use std::io;
+
+use http::StatusCode;
+
+/// Most bytes of a response's body.
+pub const BODY_LIMIT: usize = 64 * 1024;
+
+/// How many responses of each class a call drew from the target: 1xx, 2xx, 3xx, 4xx, 5xx.
+///
+/// For taking the agent's own calls out of what the kernel counted. A response counts once its
+/// head is complete, whatever becomes of its body; interim 1xx heads are not seen.
+pub type Responses = [u32; 5];
+
+/// Counts one response under its class.
+pub fn count(responses: &mut Responses, status: StatusCode) {
+    let class = usize::from(status.as_u16() / 100);
+    if let Some(count) = class.checked_sub(1).and_then(|i| responses.get_mut(i)) {
+        *count += 1;
+    }
+}
+
+/// Why no complete response came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Transport {
+    /// Connecting, head and body together took longer than the call may.
+    #[error("no complete answer in time")]
+    Timeout,
+    /// Nobody listens there.
+    #[error("connection refused: nothing listens on the port")]
+    ConnectRefused,
+    /// No connection for another reason.
+    #[error("cannot connect: {0}")]
+    ConnectFailed(io::ErrorKind),
+    /// The target reset the connection.
+    #[error("the target reset the connection")]
+    Reset,
+    /// The target closed the connection before the response was complete.
+    #[error("the target closed the connection before its answer was complete")]
+    Closed,
+    /// What came is not HTTP/1.x.
+    #[error("the answer is not HTTP/1.x: is the port right, and does it speak TLS (https)?")]
+    NotHttp,
+    /// What came is not TLS, or not a version that the agent speaks.
+    #[error("no TLS 1.2 or 1.3 there: is the port right, and is it plain http?")]
+    NotTls,
+    /// Head or body exceed what the agent accepts.
+    #[error("the answer is larger than the agent accepts")]
+    TooLarge,
+    /// Not the target's doing: the agent could not open a socket, or was itself kept from running.
+    #[error("the agent itself could not ask: {0}")]
+    Agent(&'static str),
+}
+
+impl Transport {
+    /// A label for metrics: finite, in snake case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectFailed(_) => "connect_failed",
+            Self::Reset => "reset",
+            Self::Closed => "closed",
+            Self::NotHttp => "not_http",
+            Self::NotTls => "not_tls",
+            Self::TooLarge => "too_large",
+            Self::Agent(_) => "agent",
+        }
+    }
+
+    /// Whether the agent, which drops its connection now, hangs up on a target that may not have
+    /// finished: the target's kernel can then count one reset received, which is the agent's and
+    /// no illness.
+    #[must_use]
+    pub const fn hangs_up(self) -> bool {
+        matches!(self, Self::Timeout | Self::NotHttp | Self::NotTls | Self::TooLarge)
+    }
+
+    /// Whether the target gave no answer at all.
+    #[must_use]
+    pub const fn is_silence(self) -> bool {
+        matches!(
+            self,
+            Self::Timeout
+                | Self::ConnectRefused
+                | Self::ConnectFailed(_)
+                | Self::Reset
+                | Self::Closed
+        )
+    }
+}

@@ -1,0 +1,188 @@
+//! What owners write on their pods and containers: how far healing may go, and where the defaults do
+//! not fit.
+//!
+//! A setting that cannot be read takes consent back to `observe` until it is corrected: its owner
+//! meant something else than what we would do.
+use std::time::Duration;
+
+use super::Rung;
+
+pub use paramedic_pod_metrics::HEAL_LABEL;
+
+/// The key of the port of the target.
+pub const PORT: &str = "paramedic.dev/port";
+/// The key of the path of its health check.
+pub const HEALTH_PATH: &str = "paramedic.dev/health-path";
+/// The key of the path of its soft remedy.
+pub const HEAL_PATH: &str = "paramedic.dev/heal-path";
+/// The key of the least confidence to act on.
+pub const MIN_CONFIDENCE: &str = "paramedic.dev/min-confidence";
+/// The key of how long it may fail to answer.
+pub const PATIENCE: &str = "paramedic.dev/patience";
+/// The key of how long a new instance may take before it answers well.
+pub const WARM_UP: &str = "paramedic.dev/warm-up";
+
+/// The longest patience or warm-up that an owner may set.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// A label or annotation that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {value:?} is {why}; until it is corrected it is only observed")]
+pub struct Complaint {
+    /// Its key.
+    pub key: &'static str,
+    /// Its value, at most 80 characters.
+    pub value: String,
+    /// What is expected instead.
+    pub why: &'static str,
+}
+
+/// A port as its owner names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Its number.
+    Number(u16),
+    /// The name of one of the container's ports.
+    Name(String),
+}
+
+/// Reads settings by their keys, and collects what makes no sense.
+pub struct SettingsReader<F> {
+    find: F,
+    /// What could not be read.
+    pub complaints: Vec<Complaint>,
+}
+
+impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
+    /// A reader of the values that `find` has for keys.
+    #[must_use]
+    pub const fn new(find: F) -> Self {
+        Self { find, complaints: Vec::new() }
+    }
+
+    fn complain(&mut self, key: &'static str, value: &str, why: &'static str) {
+        let value = value.chars().take(80).collect();
+        self.complaints.push(Complaint { key, value, why });
+    }
+
+    /// The ceiling that the consent names; [`Rung::Observe`] where it names none.
+    pub fn rung(&mut self, consent: &str) -> Rung {
+        Rung::from_name(consent).unwrap_or_else(|| {
+            self.complain(HEAL_LABEL, consent, "none of observe, soft, restart, evict");
+            Rung::Observe
+        })
+    }
+
+    /// The port, by number or by a name that is among those known.
+    pub fn port(&mut self, is_name: impl Fn(&str) -> bool) -> Option<Port> {
+        let text = (self.find)(PORT)?;
+        if text.bytes().all(|b| b.is_ascii_digit()) {
+            match text.parse() {
+                Ok(number) if number > 0 => return Some(Port::Number(number)),
+                _ => self.complain(PORT, text, "no port from 1 to 65535"),
+            }
+            return None;
+        }
+        if is_name(text) {
+            return Some(Port::Name(text.to_owned()));
+        }
+        self.complain(PORT, text, "neither a number nor the name of a container's port");
+        None
+    }
+
+    /// The path of the health check.
+    pub fn health_path(&mut self) -> Option<String> {
+        self.path(HEALTH_PATH)
+    }
+
+    /// The path of the soft remedy.
+    pub fn heal_path(&mut self) -> String {
+        self.path(HEAL_PATH).unwrap_or_else(|| "/heal".to_owned())
+    }
+
+    fn path(&mut self, key: &'static str) -> Option<String> {
+        let path = (self.find)(key)?;
+        let fits = path.starts_with('/')
+            && path.len() <= 1024
+            && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        if fits {
+            return Some(path.to_owned());
+        }
+        self.complain(key, path, "no path: it must begin with / and hold no spaces");
+        None
+    }
+
+    /// How long it may fail to answer.
+    pub fn patience(&mut self) -> Option<Duration> {
+        self.span(PATIENCE)
+    }
+
+    /// How long a new instance may take before it answers well.
+    pub fn warm_up(&mut self) -> Option<Duration> {
+        self.span(WARM_UP)
+    }
+
+    fn span(&mut self, key: &'static str) -> Option<Duration> {
+        let text = (self.find)(key)?;
+        let span = span(text).filter(|span| *span <= LONGEST);
+        if span.is_none() {
+            self.complain(key, text, "no time from 0s to 1h, such as 30s or 2m");
+        }
+        span
+    }
+
+    /// The least calibrated confidence to act on, 0.5–1.
+    pub fn min_confidence(&mut self) -> f32 {
+        const DEFAULT: f32 = 0.8;
+        let Some(text) = (self.find)(MIN_CONFIDENCE) else { return DEFAULT };
+        match text.parse() {
+            Ok(p) if (0.5..=1.0).contains(&p) => p,
+            _ => {
+                self.complain(MIN_CONFIDENCE, text, "no number from 0.5 to 1");
+                DEFAULT
+            }
+        }
+    }
+}
+
+/// A whole number of seconds, minutes or hours: `30s`, `2m`, `1h`; a bare number is seconds.
+fn span(text: &str) -> Option<Duration> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_whole_numbers_of_a_unit() {
+        let seconds = |text| span(text).map(|span| span.as_secs());
+        assert_eq!(seconds("30s"), Some(30));
+        assert_eq!(seconds("2m"), Some(120));
+        assert_eq!(seconds("1h"), Some(3600));
+        assert_eq!(seconds("45"), Some(45));
+        for text in ["", "s", "-1s", "1.5s", "10 s", "1d", "ten", "99999999999999999999", "5mm"] {
+            assert_eq!(seconds(text), None, "{text:?}");
+        }
+        assert_eq!(seconds("18446744073709551615h"), None);
+    }
+
+    #[test]
+    fn a_span_beyond_an_hour_is_complained_of() {
+        let mut settings = SettingsReader::new(|key| (key == PATIENCE).then_some("2h"));
+        assert_eq!(settings.patience(), None);
+        assert_eq!(settings.complaints.len(), 1);
+        assert_eq!(settings.warm_up(), None);
+        assert_eq!(settings.complaints.len(), 1, "what is not set is no mistake");
+    }
+}

@@ -1,0 +1,296 @@
+//! Who is watched, and how far healing may go.
+//!
+//! A target is a uid (what it is for its owner) and an instance (which life of it this is). Both
+//! are compared before an act and after it: a restarted service is the same target in another
+//! instance, and nothing judged of the old one justifies anything against the new.
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::moment::Moment;
+
+pub mod consent;
+mod container;
+mod pod;
+mod process_id;
+
+pub use container::ContainerRef;
+pub use pod::{Owner, PodRef};
+pub use process_id::{NotAProcessId, ProcessId};
+
+/// The ladder of remedies, mildest first. As a target's ceiling it is its owner's consent; as an
+/// intention it is the remedy about to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rung {
+    /// Watch only.
+    Observe,
+    /// Ask the app to reset itself: `POST /heal`.
+    Soft,
+    /// Restart it in place.
+    Restart,
+    /// Let the cluster replace it.
+    Evict,
+}
+
+impl Rung {
+    /// All rungs, mildest first.
+    pub const ALL: [Self; 4] = [Self::Observe, Self::Soft, Self::Restart, Self::Evict];
+
+    /// The rung of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rung| rung.name() == name)
+    }
+
+    /// The rung's name, as in labels, metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Soft => "soft",
+            Self::Restart => "restart",
+            Self::Evict => "evict",
+        }
+    }
+
+    /// Whether the remedy interrupts service.
+    #[must_use]
+    pub const fn is_hard(self) -> bool {
+        matches!(self, Self::Restart | Self::Evict)
+    }
+
+    /// The next stronger remedy, if there is one.
+    #[must_use]
+    pub const fn next(self) -> Option<Self> {
+        match self {
+            Self::Observe => Some(Self::Soft),
+            Self::Soft => Some(Self::Restart),
+            Self::Restart => Some(Self::Evict),
+            Self::Evict => None,
+        }
+    }
+}
+
+/// Why a remedy that the ceiling permits cannot be given to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Obstacle {
+    /// Nobody would start the container again.
+    #[error("its restart policy is not Always: nobody would start it again in place")]
+    RestartPolicy,
+    /// A signal from outside would skip the hook.
+    #[error("a restart in place would skip its preStop hook")]
+    PreStopHook,
+    /// Nobody would replace the pod.
+    #[error("no controller owns the pod: nobody would replace it")]
+    NoController,
+    /// The kubelet runs it from a file, whatever the API server says.
+    #[error("it is a static pod: evicting it changes nothing")]
+    StaticPod,
+    /// One machine has nowhere else to run it.
+    #[error("it is a container of this machine alone: no cluster would replace it")]
+    NoCluster,
+    /// Its manager takes the end of a task for a failure and starts another.
+    #[error("it is a task of Docker Swarm, which replaces what ends")]
+    SwarmTask,
+}
+
+/// Which target, and which life of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TargetId {
+    /// Survives restarts: a pod's uid and container name, a container's name, a watched URL.
+    pub uid: String,
+    /// Changes with every restart: a container id, or a process's pid and start time.
+    pub instance: String,
+}
+
+/// One cgroup directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Absolute path of the directory.
+    pub path: PathBuf,
+    /// Its inode number: the id by which the kernel side knows it.
+    pub id: u64,
+}
+
+/// Where a target stands in each hierarchy that matters; the same directory thrice on a host
+/// with cgroup v2 alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cgroups {
+    /// cgroup2, which eBPF programs attach to and sockets belong to.
+    pub unified: Option<Cgroup>,
+    /// The cgroup2 directory of the listening socket, where that is another than `unified`: a socket
+    /// belongs to the cgroup that it was made in, and what it accepts belongs there too, wherever
+    /// the process has gone since (a service manager's socket, a worker moved by its master). Others
+    /// may live there, so it counts only for a target that is narrowed to a port.
+    pub traffic: Option<Cgroup>,
+    /// The hierarchy of the CPU controller.
+    pub cpu: Option<Cgroup>,
+    /// The hierarchy of CPU accounting (v1 may mount it apart from `cpu`).
+    pub cpuacct: Option<Cgroup>,
+    /// The hierarchy of the memory controller.
+    pub memory: Option<Cgroup>,
+    /// Whether processes that are not the target's own share its cgroup, so that cgroup-wide
+    /// signals (CPU, memory, throttling, OOM kills) are not its alone.
+    pub shared: bool,
+}
+
+impl Cgroups {
+    /// One in which a container's processes can be found.
+    #[must_use]
+    pub fn any(&self) -> Option<&Cgroup> {
+        self.unified.as_ref().or(self.memory.as_ref()).or(self.cpu.as_ref())
+    }
+}
+
+/// A longer grace would hold the loop's memory of a remedy for too long.
+pub const MAX_GRACE: Duration = Duration::from_secs(600);
+
+/// Where an app is asked how it is, if its owner or its container's own probe says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthProbe {
+    /// The port, at the target's address.
+    pub port: u16,
+    /// Over TLS; the certificate is not verified, as the kubelet does not.
+    pub tls: bool,
+    /// The path, with an optional query.
+    pub path: String,
+}
+
+/// A span of time before the guard draws conclusions: what the owner set, else the agent's default
+/// or what the container's own probe grants, whichever is longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// What the owner set.
+    pub set: Option<Duration>,
+    /// What the container's own probe grants.
+    pub granted: Duration,
+}
+
+impl Allowance {
+    /// The span, where the agent's own default is this one.
+    #[must_use]
+    pub fn or(self, default: Duration) -> Duration {
+        self.set.unwrap_or_else(|| default.max(self.granted))
+    }
+}
+
+/// Everything the agent knows of one target before it looks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Identity.
+    pub id: TargetId,
+    /// For people: `namespace/pod`, a container's name, a URL.
+    pub name: String,
+    /// The strongest remedy its owner consents to.
+    pub ceiling: Rung,
+    /// Where its HTTP server listens; `None`: no HTTP from the agent, ever.
+    pub address: Option<SocketAddr>,
+    /// Whether it speaks TLS there.
+    pub tls: bool,
+    /// The `Host` header that it is asked with.
+    pub host: String,
+    /// Where it is asked how it is; `None`: at the first of the known paths that answers.
+    pub health: Option<HealthProbe>,
+    /// Path of the soft remedy.
+    pub heal_path: String,
+    /// Calibrated confidence below which nothing is done, 0–1.
+    pub min_confidence: f32,
+    /// How long it may fail to answer before that is held against it.
+    pub patience: Allowance,
+    /// How long a new instance may take before it answers well.
+    pub warm_up: Allowance,
+    /// Where it stands in the cgroup tree.
+    pub cgroups: Cgroups,
+    /// Narrows traffic signals to this local port; `None`: all ports of the cgroup.
+    pub port: Option<u16>,
+    /// When this instance started.
+    pub started: Moment,
+    /// The main process; `None` if it is not known.
+    pub main: Option<ProcessId>,
+    /// The pod, in node mode.
+    pub pod: Option<Arc<PodRef>>,
+    /// The container, where Docker's engine restarts it.
+    pub docker: Option<Arc<ContainerRef>>,
+    /// Why it cannot be restarted in place, if it cannot.
+    pub no_restart: Option<Obstacle>,
+    /// Why it cannot be evicted, if it cannot.
+    pub no_evict: Option<Obstacle>,
+}
+
+impl Target {
+    /// Whether a runtime starts it again, which may take its time: the kubelet backs off, an app in a
+    /// container may begin with migrations.
+    #[must_use]
+    pub const fn is_of_runtime(&self) -> bool {
+        self.pod.is_some() || self.docker.is_some()
+    }
+
+    /// What all its instances and replicas have in common, by which past treatments are remembered:
+    /// the owner and the container of a pod, else the target itself.
+    #[must_use]
+    pub fn workload(&self) -> String {
+        match self.pod.as_deref() {
+            Some(pod) => match &pod.owner {
+                Some(owner) => format!("{}/{}", owner.uid, pod.container),
+                None => pod.target_uid(),
+            },
+            None => self.id.uid.clone(),
+        }
+    }
+
+    /// The strongest remedy up to `ceiling` that can be given at all.
+    #[must_use]
+    pub fn reachable(&self, ceiling: Rung) -> Rung {
+        match ceiling {
+            Rung::Evict if self.no_evict.is_some() => self.reachable(Rung::Restart),
+            Rung::Restart if self.no_restart.is_some() => Rung::Soft,
+            other => other,
+        }
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Target {
+    /// A target for tests: polled, up to a restart, known by its name and the number of its life.
+    pub fn for_tests(name: &str, life: u32) -> Self {
+        Self {
+            id: TargetId { uid: name.to_owned(), instance: format!("{life}@1") },
+            name: name.to_owned(),
+            ceiling: Rung::Restart,
+            address: Some(([127, 0, 0, 1], 5000).into()),
+            tls: false,
+            host: "localhost:5000".to_owned(),
+            health: None,
+            heal_path: "/heal".to_owned(),
+            min_confidence: 0.8,
+            patience: Allowance::default(),
+            warm_up: Allowance::default(),
+            cgroups: Cgroups::default(),
+            port: Some(5000),
+            started: Moment::default(),
+            main: None,
+            pod: None,
+            docker: None,
+            no_restart: None,
+            no_evict: None,
+        }
+    }
+
+    /// The same as a pod of this name.
+    pub fn pod_for_tests(name: &str, life: u32) -> Self {
+        let pod = PodRef {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+            container: "app".to_owned(),
+            container_id: format!("{life:064x}"),
+            owner: None,
+            grace: Duration::from_secs(30),
+        };
+        let id = TargetId { uid: pod.target_uid(), instance: pod.container_id.clone() };
+        let name = pod.full_name();
+        Self { id, name, pod: Some(Arc::new(pod)), port: None, ..Self::for_tests("", life) }
+    }
+}

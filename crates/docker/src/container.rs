@@ -1,0 +1,284 @@
+//! Docker mode: what the engine's word on a container, and its owner's labels, make of it.
+//!
+//! Consent comes by the same labels as a pod's, or from the user who names the container on the
+//! command line. An agent that was told a URL and a name heals neither unless they belong together:
+//! whoever answers there might be another.
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use bollard::models::{ContainerInspectResponse, ContainerState, EndpointSettings, PortBinding};
+use nix::sys::signal::Signal;
+use paramedic_core::target::{
+    Allowance, ContainerRef, HealthProbe, MAX_GRACE, Obstacle, Rung,
+    consent::{Complaint, HEAL_LABEL, Port, SettingsReader},
+};
+use paramedic_host::container::is_id;
+
+/// Set by cri-dockerd: such a container is the kubelet's, and its pod an agent's of the cluster.
+const POD: &str = "io.kubernetes.pod.uid";
+/// Set by Swarm on its tasks.
+const SWARM: &str = "com.docker.swarm.service.id";
+/// From SIGTERM to SIGKILL where the container says nothing: the engine's own default.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// A consenting container that runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patient {
+    /// Which.
+    pub container: ContainerRef,
+    /// The strongest remedy that its label permits.
+    pub ceiling: Rung,
+    /// Why it cannot be restarted, if it cannot.
+    pub no_restart: Option<Obstacle>,
+    /// Where its HTTP server listens; `None`: no HTTP from the agent.
+    pub address: Option<SocketAddr>,
+    /// Where it is asked how it is; `None`: at the first of the known paths that answers.
+    pub health: Option<HealthProbe>,
+    /// Path of the soft remedy.
+    pub heal_path: String,
+    /// Calibrated confidence below which nothing is done.
+    pub min_confidence: f32,
+    /// How long it may fail to answer.
+    pub patience: Allowance,
+    /// How long a new instance may take before it answers well.
+    pub warm_up: Allowance,
+    /// SettingsReader that could not be read.
+    pub complaints: Vec<Complaint>,
+}
+
+/// Why a container is not watched, at present.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Absent {
+    /// No label, no consent.
+    #[error("it does not carry the label paramedic.dev/heal")]
+    NoConsent,
+    /// The kubelet's, not its owner's.
+    #[error("it belongs to a pod: the agent of the cluster watches that")]
+    OfPod,
+    /// It has not started, has ended, or is being started again.
+    #[error("it is not running")]
+    NotRunning,
+    /// Its processes are frozen.
+    #[error("it is paused")]
+    Paused,
+    /// What the engine says of it makes no sense.
+    #[error("the engine tells no id, name or process of it")]
+    Incomplete,
+    /// Which of this machine's ports are its nobody can tell.
+    #[error(
+        "it is on the host's network: watch it without its name, as a process \
+         (--restart-command 'docker restart NAME')"
+    )]
+    HostNetwork,
+    /// The URL leads elsewhere.
+    #[error("the URL's port {port} does not lead into it: {}", published(.others))]
+    OtherPort {
+        /// The port of the URL.
+        port: u16,
+        /// Those that it does publish.
+        others: Vec<u16>,
+    },
+}
+
+fn published(ports: &[u16]) -> String {
+    match ports {
+        [] => "it publishes none; publish it (docker run --publish)".to_owned(),
+        some => {
+            let list: Vec<_> = some.iter().map(u16::to_string).collect();
+            format!("it publishes {}", list.join(", "))
+        }
+    }
+}
+
+/// Reads one that consents by its labels. It is talked to at its own address.
+///
+/// # Errors
+/// Why it is nobody's patient, or not yet.
+pub fn by_labels(seen: &ContainerInspectResponse) -> Result<Patient, Absent> {
+    let consent = label(seen, HEAL_LABEL).ok_or(Absent::NoConsent)?;
+    if label(seen, POD).is_some() {
+        return Err(Absent::OfPod);
+    }
+    let container = running(seen)?;
+    let mut settings = SettingsReader::new(|key| label(seen, key));
+    let ceiling = settings.rung(consent);
+    let port = match settings.port(|_| false) {
+        Some(Port::Number(number)) => Some(number),
+        Some(Port::Name(_)) => None,
+        None => only_port(seen),
+    };
+    let (path, heal_path) = (settings.health_path(), settings.heal_path());
+    let min_confidence = settings.min_confidence();
+    let patience = Allowance { set: settings.patience(), ..Allowance::default() };
+    let warm_up = Allowance { set: settings.warm_up(), ..Allowance::default() };
+    let health = path.zip(port).map(|(path, port)| HealthProbe { port, tls: false, path });
+    let complaints = settings.complaints;
+    Ok(Patient {
+        ceiling: if complaints.is_empty() { ceiling } else { Rung::Observe },
+        no_restart: no_restart(seen),
+        address: container.ip.zip(port).map(SocketAddr::from),
+        container,
+        health,
+        heal_path,
+        min_confidence,
+        patience,
+        warm_up,
+        complaints,
+    })
+}
+
+/// Reads one that the user named together with a port of this machine, and addresses of it in the
+/// order of preference: the consent is the user's. Also tells at which of them it is to be talked to.
+///
+/// # Errors
+/// Why it is not watched, or not yet.
+pub fn by_name(
+    seen: &ContainerInspectResponse,
+    port: u16,
+    addresses: &[IpAddr],
+) -> Result<(ContainerRef, SocketAddr, Option<Obstacle>), Absent> {
+    let container = running(seen)?;
+    if of_host_network(seen) {
+        return Err(Absent::HostNetwork);
+    }
+    let bindings = bindings(seen);
+    let leads_in = |ip: &&IpAddr| bindings.iter().any(|binding| binding.accepts(**ip, port));
+    let ip = addresses.iter().find(leads_in);
+    let Some(&ip) = ip else {
+        let mut others: Vec<u16> = bindings.iter().map(|binding| binding.port).collect();
+        // Once for each family of addresses.
+        others.sort_unstable();
+        others.dedup();
+        return Err(Absent::OtherPort { port, others });
+    };
+    Ok((container, (ip, port).into(), no_restart(seen)))
+}
+
+fn label<'a>(seen: &'a ContainerInspectResponse, key: &str) -> Option<&'a str> {
+    seen.config.as_ref()?.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+/// Without the slash that the engine puts before it.
+#[must_use]
+pub fn plain(name: &str) -> &str {
+    name.strip_prefix('/').unwrap_or(name)
+}
+
+fn name(seen: &ContainerInspectResponse) -> Option<&str> {
+    let name = plain(seen.name.as_deref()?);
+    (!name.is_empty() && name.len() <= 255).then_some(name)
+}
+
+/// Which life of which container runs, and where.
+///
+/// # Errors
+/// Why it is not one to be treated.
+pub fn running(seen: &ContainerInspectResponse) -> Result<ContainerRef, Absent> {
+    let Some(state) = &seen.state else { return Err(Absent::Incomplete) };
+    let is = |of: fn(&ContainerState) -> Option<bool>| of(state) == Some(true);
+    if is(|state| state.paused) {
+        return Err(Absent::Paused);
+    }
+    if !is(|state| state.running) || is(|state| state.restarting) {
+        return Err(Absent::NotRunning);
+    }
+    let id = seen.id.as_deref().filter(|id| is_id(id)).ok_or(Absent::Incomplete)?;
+    let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|&pid| pid > 0);
+    Ok(ContainerRef {
+        id: id.to_owned(),
+        name: name(seen).ok_or(Absent::Incomplete)?.to_owned(),
+        pid: pid.ok_or(Absent::Incomplete)?,
+        started: state.started_at.clone().ok_or(Absent::Incomplete)?,
+        grace: grace(seen),
+        stop_signal: stop_signal(seen),
+        ip: own_address(seen),
+    })
+}
+
+fn grace(seen: &ContainerInspectResponse) -> Duration {
+    let seconds = seen.config.as_ref().and_then(|config| config.stop_timeout);
+    match seconds {
+        // Less than none: the engine waits for ever.
+        Some(seconds) => u64::try_from(seconds).map_or(MAX_GRACE, Duration::from_secs),
+        None => DEFAULT_GRACE,
+    }
+    .min(MAX_GRACE)
+}
+
+/// As in `STOPSIGNAL` of a Dockerfile; SIGTERM where it says nothing, or nothing that we know.
+fn stop_signal(seen: &ContainerInspectResponse) -> i32 {
+    let given = seen.config.as_ref().and_then(|config| config.stop_signal.as_deref());
+    given.and_then(signal).unwrap_or(libc::SIGTERM)
+}
+
+/// A signal by its number or its name, with `SIG` before it or without.
+#[must_use]
+pub fn signal(text: &str) -> Option<i32> {
+    let name = || format!("SIG{}", text.strip_prefix("SIG").unwrap_or(text));
+    text.parse().ok().or_else(|| name().parse::<Signal>().ok().map(|signal| signal as i32))
+}
+
+fn no_restart(seen: &ContainerInspectResponse) -> Option<Obstacle> {
+    label(seen, SWARM).map(|_| Obstacle::SwarmTask)
+}
+
+fn of_host_network(seen: &ContainerInspectResponse) -> bool {
+    let mode = seen.host_config.as_ref().and_then(|host| host.network_mode.as_deref());
+    mode == Some("host")
+}
+
+/// The one TCP port that the image exposes; of several nobody can tell which is meant.
+fn only_port(seen: &ContainerInspectResponse) -> Option<u16> {
+    let exposed = seen.config.as_ref()?.exposed_ports.as_ref()?;
+    let mut ports = exposed.iter().filter_map(|port| tcp(port));
+    let first = ports.next()?;
+    ports.next().is_none().then_some(first)
+}
+
+/// `5000/tcp` as a number.
+fn tcp(port: &str) -> Option<u16> {
+    port.strip_suffix("/tcp")?.parse().ok().filter(|&port| port > 0)
+}
+
+/// A port of this machine that leads into the container.
+struct Binding {
+    /// `None`: every address of both families.
+    ip: Option<IpAddr>,
+    port: u16,
+}
+
+impl Binding {
+    fn accepts(&self, ip: IpAddr, port: u16) -> bool {
+        let at = |own: IpAddr| own == ip || own.is_unspecified() && own.is_ipv4() == ip.is_ipv4();
+        self.port == port && self.ip.is_none_or(at)
+    }
+}
+
+fn bindings(seen: &ContainerInspectResponse) -> Vec<Binding> {
+    let all = seen.network_settings.as_ref().and_then(|network| network.ports.as_ref());
+    let all = all.into_iter().flatten().filter(|(port, _)| tcp(port).is_some());
+    let read = |binding: &PortBinding| {
+        let ip = binding.host_ip.as_deref().filter(|ip| !ip.is_empty());
+        let ip = ip.map(str::parse).transpose().ok()?;
+        Some(Binding { ip, port: binding.host_port.as_ref()?.parse().ok()? })
+    };
+    all.flat_map(|(_, bindings)| bindings.iter().flatten()).filter_map(read).collect()
+}
+
+/// Its address on the first of its networks, by name; none that is this machine's.
+fn own_address(seen: &ContainerInspectResponse) -> Option<IpAddr> {
+    let networks = seen.network_settings.as_ref()?.networks.as_ref()?;
+    let networks: BTreeMap<&String, &EndpointSettings> = networks.iter().collect();
+    let address = |network: &EndpointSettings| {
+        let v6 = || network.global_ipv6_address.as_deref()?.parse().ok();
+        network.ip_address.as_deref().and_then(|ip| ip.parse().ok()).or_else(v6)
+    };
+    let mut addresses = networks.values().filter_map(|network| address(network));
+    addresses.find(|ip: &IpAddr| !ip.is_loopback() && !ip.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests;

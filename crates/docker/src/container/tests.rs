@@ -1,0 +1,190 @@
+//! Containers as an engine tells of them: one as Docker 26 does, and what may differ from it.
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use paramedic_core::target::consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT};
+use serde_json::{Value, from_value, json};
+
+use super::*;
+
+const ID: &str = "4f1c8597baaf07228e316624c14139b2ea14fca9e334c667c767709d9bcbdc81";
+
+/// What `GET /containers/patient-app/json` answers, without what nobody reads.
+fn recorded() -> Value {
+    json!({
+        "Id": ID,
+        "Name": "/patient-app",
+        "RestartCount": 0,
+        "State": {
+            "Status": "running", "Running": true, "Paused": false, "Restarting": false,
+            "OOMKilled": false, "Dead": false, "Pid": 4242, "ExitCode": 0, "Error": "",
+            "StartedAt": "2026-11-26T21:13:19.123456789Z", "FinishedAt": "0001-01-01T00:00:00Z",
+        },
+        "HostConfig": {
+            "NetworkMode": "bridge",
+            "RestartPolicy": { "Name": "unless-stopped", "MaximumRetryCount": 0 },
+        },
+        "Config": {
+            "User": "10001:10001",
+            "ExposedPorts": { "5000/tcp": {} },
+            "Labels": { "paramedic.dev/heal": "restart" },
+            "StopTimeout": 7,
+        },
+        "NetworkSettings": {
+            "Ports": { "5000/tcp": [
+                { "HostIp": "0.0.0.0", "HostPort": "5001" }, { "HostIp": "::", "HostPort": "5001" },
+            ] },
+            "Networks": {
+                "zone": { "IPAddress": "172.19.0.2", "GlobalIPv6Address": "" },
+                "bridge": { "IPAddress": "172.17.0.2", "GlobalIPv6Address": "" },
+            },
+        },
+    })
+}
+
+/// The recorded container with changes at these places (JSON pointers to what is there).
+fn with(changes: &[(&str, Value)]) -> ContainerInspectResponse {
+    let mut container = recorded();
+    for (place, value) in changes {
+        *container.pointer_mut(place).unwrap() = value.clone();
+    }
+    from_value(container).unwrap()
+}
+
+fn labelled(more: &[(&str, &str)]) -> Result<Patient, Absent> {
+    let mut labels = json!({ "paramedic.dev/heal": "restart" });
+    for (key, value) in more {
+        labels[*key] = json!(value);
+    }
+    by_labels(&with(&[("/Config/Labels", labels)]))
+}
+
+#[test]
+fn a_labelled_container_is_a_patient() {
+    let patient = labelled(&[]).unwrap();
+    let grace = Duration::from_secs(7);
+    let container = ContainerRef {
+        id: ID.to_owned(),
+        name: "patient-app".to_owned(),
+        pid: 4242,
+        started: "2026-11-26T21:13:19.123456789Z".to_owned(),
+        grace,
+        stop_signal: libc::SIGTERM,
+        ip: Some([172, 17, 0, 2].into()),
+    };
+    assert_eq!(patient.container, container);
+    assert_eq!(patient.ceiling, Rung::Restart);
+    assert_eq!(patient.address, Some("172.17.0.2:5000".parse().unwrap()), "the first by name");
+    assert_eq!((patient.health.clone(), patient.heal_path.as_str()), (None, "/heal"));
+    assert_eq!((patient.no_restart, patient.complaints), (None, Vec::new()));
+}
+
+#[test]
+fn without_the_label_nobody_is_touched() {
+    let refused = |labels: Value| by_labels(&with(&[("/Config/Labels", labels)])).unwrap_err();
+    assert_eq!(refused(json!({})), Absent::NoConsent);
+    assert_eq!(refused(json!(null)), Absent::NoConsent);
+    assert_eq!(labelled(&[(POD, "b273b0a9")]).unwrap_err(), Absent::OfPod);
+}
+
+#[test]
+fn what_does_not_run_is_not_watched() {
+    for (place, value, why) in [
+        ("/State/Running", json!(false), Absent::NotRunning),
+        ("/State/Restarting", json!(true), Absent::NotRunning),
+        ("/State/Paused", json!(true), Absent::Paused),
+        ("/State", json!(null), Absent::Incomplete),
+        ("/State/Pid", json!(0), Absent::Incomplete),
+        ("/State/Pid", json!(1_i64 << 40), Absent::Incomplete),
+        ("/Id", json!("../../etc"), Absent::Incomplete),
+        ("/Name", json!("/"), Absent::Incomplete),
+    ] {
+        let changes = [(place, value)];
+        assert_eq!(by_labels(&with(&changes)).unwrap_err(), why, "{place}");
+        assert_eq!(by_name(&with(&changes), 5001, &LOCAL).unwrap_err(), why, "{place}");
+    }
+}
+
+#[test]
+fn a_port_is_named_or_the_only_one() {
+    let at = |patient: Patient| patient.address.map(|address| address.port());
+    let exposing = |ports: Value| by_labels(&with(&[("/Config/ExposedPorts", ports)])).unwrap();
+    assert_eq!(at(exposing(json!({ "5000/tcp": {}, "53/udp": {} }))), Some(5000));
+    assert_eq!(at(exposing(json!({ "5000/tcp": {}, "9000/tcp": {} }))), None, "which?");
+    assert_eq!(at(exposing(json!({}))), None);
+    assert_eq!(at(labelled(&[(PORT, "8080")]).unwrap()), Some(8080));
+    let nowhere = json!({ "host": { "IPAddress": "", "GlobalIPv6Address": "" } });
+    assert_eq!(at(by_labels(&with(&[("/NetworkSettings/Networks", nowhere)])).unwrap()), None);
+    let v6 = json!({ "six": { "IPAddress": "", "GlobalIPv6Address": "fd00::7" } });
+    let v6 = by_labels(&with(&[("/NetworkSettings/Networks", v6)])).unwrap();
+    assert_eq!(v6.address, Some("[fd00::7]:5000".parse().unwrap()));
+}
+
+#[test]
+fn a_setting_that_cannot_be_read_takes_consent_back() {
+    for (key, bad) in [
+        (HEAL_LABEL, "yes"),
+        (PORT, "http"),
+        (PORT, "0"),
+        (HEALTH_PATH, "health"),
+        (HEAL_PATH, "/a b"),
+        (MIN_CONFIDENCE, "0.1"),
+    ] {
+        let patient = labelled(&[(key, bad)]).unwrap();
+        assert_eq!((patient.ceiling, patient.complaints.len()), (Rung::Observe, 1), "{key}={bad}");
+    }
+}
+
+#[test]
+fn swarm_restarts_its_tasks_by_itself() {
+    let task = labelled(&[(SWARM, "x")]).unwrap();
+    assert_eq!(task.no_restart, Some(Obstacle::SwarmTask));
+}
+
+/// What `localhost` stands for.
+const LOCAL: [IpAddr; 2] = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
+
+#[test]
+fn a_named_container_must_own_the_port() {
+    let (container, address, no_restart) = by_name(&with(&[]), 5001, &LOCAL).unwrap();
+    assert_eq!((container.name.as_str(), no_restart), ("patient-app", None));
+    assert_eq!(address.to_string(), "[::1]:5001", "the one asked for first");
+    let other = by_name(&with(&[]), 5000, &LOCAL).unwrap_err();
+    let why = "the URL's port 5000 does not lead into it: it publishes 5001";
+    assert_eq!(other.to_string(), why);
+    let publishing = |bindings: Value| {
+        let ports = json!({ "5000/tcp": bindings });
+        by_name(&with(&[("/NetworkSettings/Ports", ports)]), 5001, &LOCAL)
+    };
+    assert!(publishing(json!(null)).unwrap_err().to_string().contains("--publish"));
+    let at = |ip: &str| {
+        let found = publishing(json!([{ "HostIp": ip, "HostPort": "5001" }]));
+        found.map(|(_, address, _)| address.to_string())
+    };
+    assert_eq!(at("127.0.0.1").unwrap(), "127.0.0.1:5001", "nobody answers at the other");
+    assert_eq!(at("0.0.0.0").unwrap(), "127.0.0.1:5001");
+    assert_eq!(at("").unwrap(), "[::1]:5001");
+    assert!(at("192.0.2.1").is_err() && at("nowhere").is_err(), "another address than the URL's");
+    let host = with(&[("/HostConfig/NetworkMode", json!("host"))]);
+    let why = by_name(&host, 5001, &LOCAL).unwrap_err();
+    assert_eq!(why, Absent::HostNetwork, "whose is the port?");
+}
+
+#[test]
+fn the_stop_signal_is_the_containers_own() {
+    let of = |signal: Value| {
+        let mut container = recorded();
+        container["Config"]["StopSignal"] = signal;
+        by_labels(&from_value(container).unwrap()).unwrap().container.stop_signal
+    };
+    let all = [json!(null), json!("SIGQUIT"), json!("INT"), json!("28"), json!("RTMIN+3")].map(of);
+    assert_eq!(all, [15, 3, 2, 28, 15]);
+}
+
+#[test]
+fn the_grace_is_the_containers_own_within_bounds() {
+    let grace = |seconds: Value| {
+        by_labels(&with(&[("/Config/StopTimeout", seconds)])).unwrap().container.grace.as_secs()
+    };
+    let all = [json!(null), json!(0), json!(30), json!(86_400), json!(-1)].map(grace);
+    assert_eq!(all, [10, 0, 30, 600, 600]);
+}

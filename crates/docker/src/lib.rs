@@ -1,0 +1,305 @@
+//! Docker's engine, through its socket: which containers there are, how they change, and the restart
+//! of one.
+//!
+//! Every question opens a connection of its own, so that an engine that was restarted in between is no
+//! special case, and has a limit for the whole of its answer: engines are known to begin one and
+//! never end it.
+pub mod container;
+
+use std::{
+    collections::HashMap,
+    error::Error as StdError,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    errors::Error,
+    models::{ContainerInspectResponse, ContainerSummary, EventMessage, EventMessageTypeEnum},
+    query_parameters::{EventsOptions, ListContainersOptions, RestartContainerOptions},
+};
+use futures_util::{Stream, StreamExt};
+use paramedic_host::clock::unix_seconds;
+use tokio::time::timeout;
+
+use crate::container::plain;
+
+/// Where Docker listens unless told otherwise.
+pub const SOCKET: &str = "/var/run/docker.sock";
+
+/// For an answer; an engine that is busy with images can be slow.
+const ANSWER: Duration = Duration::from_secs(10);
+/// What a restart may take beside the container's own time to end.
+const RESTART: Duration = Duration::from_secs(25);
+/// What changes whether a container runs or is about to end, under which name, and where it is to be
+/// talked to (`remove` is Podman's `destroy`). Among the others are those of the health checks, which
+/// come every few seconds.
+const TELLING: [&str; 10] = [
+    "start",
+    "die",
+    "kill",
+    "destroy",
+    "remove",
+    "pause",
+    "unpause",
+    "rename",
+    "connect",
+    "disconnect",
+];
+
+/// The engine of this machine.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    socket: PathBuf,
+}
+
+/// Why the engine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nobody listens there.
+    #[error("no Docker engine listens at {0}: start it, or name its socket with --docker-socket")]
+    Absent(PathBuf),
+    /// The socket belongs to others.
+    #[error(
+        "no permission to use the Docker engine at {0}: run as root, or as a member of the \
+         socket's group (docker)"
+    )]
+    Denied(PathBuf),
+    /// There is no such container.
+    #[error("the Docker engine has no container {0:?}; `docker ps --all` lists those that it has")]
+    NoContainer(String),
+    /// The engine said no.
+    #[error("the Docker engine refused: {0}")]
+    Refused(String),
+    /// No answer, or none that can be read.
+    #[error("the Docker engine did not answer: {0}")]
+    Unanswered(String),
+    /// The connection has ended, as it does when the engine stops.
+    #[error("the Docker engine has gone")]
+    Gone,
+}
+
+impl EngineError {
+    /// Whether there is no engine to be asked anything else.
+    #[must_use]
+    pub const fn is_of_engine(&self) -> bool {
+        matches!(self, Self::Absent(_) | Self::Denied(_) | Self::Gone)
+    }
+}
+
+impl Engine {
+    /// The engine that listens at this socket; it is not asked yet.
+    #[must_use]
+    pub const fn at(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Whether there is an engine that answers.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn ping(&self) -> Result<(), EngineError> {
+        let docker = self.client(ANSWER)?;
+        self.answer("", ANSWER, docker.ping()).await.map(drop)
+    }
+
+    /// Whether the engine runs without root: then the addresses of its containers are not this
+    /// machine's to talk to.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn is_rootless(&self) -> Result<bool, EngineError> {
+        let docker = self.client(ANSWER)?;
+        let info = self.answer("", ANSWER, docker.info()).await?;
+        Ok(info.security_options.iter().flatten().any(|option| option.contains("rootless")))
+    }
+
+    /// A container by its name or id.
+    ///
+    /// # Errors
+    /// [`EngineError::NoContainer`] if there is none; and see the others.
+    pub async fn inspect(&self, name: &str) -> Result<ContainerInspectResponse, EngineError> {
+        let docker = self.client(ANSWER)?;
+        self.answer(name, ANSWER, docker.inspect_container(name, None)).await
+    }
+
+    /// All containers that carry the label, whether they run or not: id and name.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn labelled(&self, label: &str) -> Result<Vec<(String, String)>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let all = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let docker = self.client(ANSWER)?;
+        let list = self.answer("", ANSWER, docker.list_containers(Some(all))).await?;
+        let named = |one: ContainerSummary| Some((one.id.clone()?, name(&one)?.to_owned()));
+        Ok(list.into_iter().filter_map(named).collect())
+    }
+
+    /// The name of a container that stands in this one's network, if there is any.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn guest_of(&self, id: &str) -> Result<Option<String>, EngineError> {
+        let docker = self.client(ANSWER)?;
+        let list = self.answer("", ANSWER, docker.list_containers(None)).await?;
+        let network = Some(format!("container:{id}"));
+        let is_guest = |one: &ContainerSummary| {
+            one.host_config.as_ref().is_some_and(|host| host.network_mode == network)
+        };
+        let guest = list.iter().find(|one| is_guest(one));
+        Ok(guest.map(|guest| name(guest).unwrap_or_default().to_owned()))
+    }
+
+    /// What changes from now on, and has changed within the last second. The engine is asked when the
+    /// stream is first polled; it ends with the connection.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn changes(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Changed, EngineError>> + Send + Unpin + use<>, EngineError>
+    {
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        let filters = HashMap::from([
+            ("type".to_owned(), owned(&["container", "network"])),
+            ("event".to_owned(), owned(&TELLING)),
+        ]);
+        let since = Some(unix_seconds().saturating_sub(1).to_string());
+        let asked = EventsOptions { since, until: None, filters: Some(filters) };
+        let events = self.client(ANSWER)?.events(Some(asked));
+        let engine = self.clone();
+        let changes = events.filter_map(move |event| {
+            let changed = match event {
+                Ok(event) => Changed::of(event).map(Ok),
+                Err(error) => Some(Err(engine.error(error, ""))),
+            };
+            std::future::ready(changed)
+        });
+        Ok(Box::pin(changes))
+    }
+
+    /// Restarts a container: its stop signal, after `grace` SIGKILL, and a new start.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; but for `Absent` and `Denied`, something may have been done.
+    pub async fn restart(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
+        let limit = grace + RESTART;
+        let docker = self.client(limit)?;
+        let seconds = Some(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX));
+        let options = RestartContainerOptions { signal: None, t: seconds };
+        self.answer(id, limit, docker.restart_container(id, Some(options))).await
+    }
+
+    /// Starts a container that has ended.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn start(&self, id: &str) -> Result<(), EngineError> {
+        let docker = self.client(RESTART)?;
+        self.answer(id, RESTART, docker.start_container(id, None)).await
+    }
+
+    /// Paths without a version, as bollard asks for them, mean the newest that the engine knows.
+    fn client(&self, limit: Duration) -> Result<Docker, EngineError> {
+        let path = self.socket.to_string_lossy();
+        Docker::connect_with_unix(&path, limit.as_secs(), API_DEFAULT_VERSION)
+            .map_err(|error| self.error(error, ""))
+    }
+
+    /// `asked` is the container that it is asked about.
+    async fn answer<T>(
+        &self,
+        asked: &str,
+        limit: Duration,
+        question: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, EngineError> {
+        match timeout(limit, question).await {
+            Ok(answer) => answer.map_err(|error| self.error(error, asked)),
+            Err(_) => Err(EngineError::Unanswered(format!("not within {} s", limit.as_secs()))),
+        }
+    }
+
+    fn error(&self, error: Error, asked: &str) -> EngineError {
+        match error {
+            Error::SocketNotFoundError(_) => return self.unreachable(),
+            Error::DockerResponseServerError { status_code: 404, .. } if !asked.is_empty() => {
+                return EngineError::NoContainer(asked.to_owned());
+            }
+            Error::DockerResponseServerError { message, .. } => {
+                return EngineError::Refused(message);
+            }
+            _ => {}
+        }
+        match cause(&error).map(io::Error::kind) {
+            Some(io::ErrorKind::PermissionDenied) => EngineError::Denied(self.socket.clone()),
+            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                EngineError::Absent(self.socket.clone())
+            }
+            Some(_) => EngineError::Gone,
+            None => EngineError::Unanswered(error.to_string()),
+        }
+    }
+
+    /// bollard takes a socket in a folder that may not be entered for one that is not there.
+    fn unreachable(&self) -> EngineError {
+        match self.socket.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                EngineError::Denied(self.socket.clone())
+            }
+            _ => EngineError::Absent(self.socket.clone()),
+        }
+    }
+}
+
+fn name(container: &ContainerSummary) -> Option<&str> {
+    container.names.as_ref()?.first().map(|name| plain(name))
+}
+
+/// What the system said, below what the libraries made of it.
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
+    let mut deeper = Some(error);
+    while let Some(error) = deeper {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        deeper = error.source();
+    }
+    None
+}
+
+/// Something happened to a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Its id.
+    pub id: String,
+    /// Its name by now, where that was told.
+    pub name: Option<String>,
+    /// The keys of its labels, among other attributes; none where none were told.
+    pub labels: Vec<String>,
+    /// The signal that somebody has the engine send it, by number or by name.
+    pub signal: Option<String>,
+}
+
+impl Changed {
+    fn of(event: EventMessage) -> Option<Self> {
+        let actor = event.actor?;
+        let mut attributes = actor.attributes.unwrap_or_default();
+        if event.typ == Some(EventMessageTypeEnum::NETWORK) {
+            let id = attributes.remove("container")?;
+            return Some(Self { id, name: None, labels: Vec::new(), signal: None });
+        }
+        let is_kill = event.action.as_deref() == Some("kill");
+        let signal = attributes.remove("signal").filter(|_| is_kill);
+        let name = attributes.remove("name");
+        Some(Self { id: actor.id?, name, labels: attributes.into_keys().collect(), signal })
+    }
+}

@@ -1,0 +1,175 @@
+//! The questions before a heal, in order, cheapest first; the first "no" ends them.
+//!
+//! A soft heal needs only that nobody has paused the cluster. A hard one needs, besides, that the
+//! pod is still the one that was judged, that its workload is at rest, that a disruption budget
+//! would permit its eviction (a restart in place takes it out of service just the same), and the
+//! workload's lock.
+use std::{sync::Arc, time::Duration};
+
+use paramedic_api_server::{ApiError, within};
+use paramedic_core::{
+    engine::Remedied,
+    guard::{Gate, Refusal, Why, workload},
+    target::{PodRef, Rung},
+    verify::Outcome,
+};
+use tokio::time::sleep;
+
+use super::{Cluster, Lock, eviction::Answer, lock::ACT_WITHIN, pause::no_answer};
+use crate::pod::patient;
+
+/// What is to be done, to which pod.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The pod, as it was judged.
+    pub pod: Arc<PodRef>,
+    /// The remedy.
+    pub rung: Rung,
+    /// How many pods of its workload are sick on this node, itself among them.
+    pub sick: u32,
+    /// Nothing will be done: no lock is taken.
+    pub dry_run: bool,
+}
+
+/// Between two looks at an evicted pod's owner.
+const FOLLOW: Duration = Duration::from_secs(3);
+/// How long a successor may take to be ready.
+const SUCCESSOR: Duration = Duration::from_secs(180);
+
+impl Cluster {
+    /// Whether the cluster has nothing against it; for a hard remedy with the workload's lock.
+    ///
+    /// # Errors
+    /// The refusal, and how long it is pointless to ask again.
+    pub async fn clear(
+        self: &Arc<Self>,
+        request: &Request,
+    ) -> Result<Option<Lock>, (Refusal, Duration)> {
+        let cleared = self.ask_all(request).await;
+        cleared.map_err(|refusal| {
+            let wait = wait(&refusal);
+            (refusal, wait)
+        })
+    }
+
+    async fn ask_all(self: &Arc<Self>, request: &Request) -> Result<Option<Lock>, Refusal> {
+        let Request { pod, rung, sick, dry_run } = request;
+        let asked = self.clock.now();
+        self.not_paused(*rung).await?;
+        if !rung.is_hard() {
+            return Ok(None);
+        }
+        let is_ready = self.still_judged(pod, *rung).await?;
+        let of = self.workload(pod).await.map_err(|error| no_answer(&error))?;
+        if let Some(refusal) = workload::rollout(of.rolling) {
+            return Err(refusal);
+        }
+        if let Some(refusal) = self.ask_eviction(pod, true).await.refusal() {
+            return Err(refusal);
+        }
+        if self.clock.now().since(asked) > ACT_WITHIN {
+            return Err(no_answer(&ApiError::TooSlow));
+        }
+        self.lock(&of, pod, *rung, *sick, (asked, is_ready, *dry_run)).await
+    }
+
+    /// Whether the pod is the one that was judged, by the API server's freshest word, and its owner
+    /// still consents; also whether it is ready.
+    async fn still_judged(&self, pod: &PodRef, rung: Rung) -> Result<bool, Refusal> {
+        let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
+        let found = found.map_err(|error| no_answer(&error))?;
+        let moved_on = |how: &str| Refusal { gate: Gate::Identity, why: Why::MovedOn(how.into()) };
+        let found = found.ok_or_else(|| moved_on("it is gone"))?;
+        let now = patient(&found).map_err(|absent| moved_on(&absent.to_string()))?;
+        if now.pod.uid != pod.uid {
+            return Err(moved_on("another pod has its name"));
+        }
+        if now.pod.container_id != pod.container_id {
+            return Err(moved_on("its container has been started anew"));
+        }
+        if now.ceiling < rung {
+            return Err(Refusal { gate: Gate::Mode, why: Why::ObserveOnly });
+        }
+        Ok(now.ready)
+    }
+
+    /// Evicts the pod if the lock still holds. Whether it may was asked a moment ago, with its uid: a
+    /// real eviction with a uid that no longer fits would spend the budget.
+    ///
+    /// # Errors
+    /// That it came to nothing, and why; or that nobody knows.
+    pub async fn evict(&self, pod: &PodRef, lock: &Lock) -> Result<(), Remedied> {
+        lock.holds(self.clock.now()).map_err(|why| Remedied::Undone(why.to_owned()))?;
+        let answer = self.ask_eviction(pod, false).await;
+        let unknown = matches!(answer, Answer::Unknown(_));
+        let why = |refusal: Refusal| refusal.why.to_string();
+        match answer.refusal().map(why) {
+            None => Ok(()),
+            Some(why) if unknown => Err(Remedied::Failed(why)),
+            Some(why) => Err(Remedied::Undone(why)),
+        }
+    }
+
+    /// What became of an evicted pod's workload: well when the pod is gone and the workload has had
+    /// as many ready pods as it should for `window`.
+    pub async fn replaced(&self, pod: &PodRef, lock: &Lock, window: Duration) -> (Outcome, String) {
+        let Some(goal) = lock.goal() else {
+            return (Outcome::Unverified, "its owner tells of no ready pods".to_owned());
+        };
+        let begun = self.clock.now();
+        let mut since = None;
+        let mut last = None;
+        loop {
+            sleep(FOLLOW).await;
+            let now = self.clock.now();
+            if self.is_gone(pod).await
+                && let Ok(of) = self.workload(pod).await
+                && let Some(ready) = of.ready
+            {
+                if ready >= goal.min(of.replicas) {
+                    let since = *since.get_or_insert(now);
+                    if now.since(since) >= window {
+                        let text = format!("{ready} of {} pods are ready again", of.replicas);
+                        return (Outcome::Healed, text);
+                    }
+                } else {
+                    since = None;
+                }
+                last = Some((ready, of.replicas));
+            }
+            if now.since(begun) >= SUCCESSOR + pod.grace + window {
+                return match last {
+                    Some((ready, replicas)) => {
+                        let text = format!("only {ready} of {replicas} pods are ready");
+                        (Outcome::NotHealed, text)
+                    }
+                    None => (Outcome::Unverified, "nobody tells of its successor".to_owned()),
+                };
+            }
+        }
+    }
+
+    /// Whether this very pod is no longer there.
+    async fn is_gone(&self, pod: &PodRef) -> bool {
+        let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
+        found.is_ok_and(|found| {
+            found.is_none_or(|found| found.metadata.uid.as_ref() != Some(&pod.uid))
+        })
+    }
+}
+
+/// How long it is pointless to ask again.
+const fn wait(refusal: &Refusal) -> Duration {
+    if matches!(refusal.why, Why::Counting) {
+        // Counted in whole seconds by another clock: a little more than is asked for.
+        return Duration::from_secs(4);
+    }
+    Duration::from_secs(match refusal.gate {
+        Gate::Paused => 4,
+        Gate::ApiServer | Gate::Identity => 5,
+        Gate::WorkloadLock => 10,
+        Gate::Rollout | Gate::DisruptionBudget => 15,
+        Gate::Overload => 30,
+        _ => 60,
+    })
+}

@@ -1,0 +1,98 @@
+//! Asking for an eviction, for real and as a question.
+//!
+//! The uid goes with it, in `deleteOptions`, and a dry run comes first: a real eviction with a uid
+//! that no longer fits is refused, and yet spends the budget for two minutes. kube's own `evict`
+//! would lose the uid (it writes `delete_options`), so the body is made here.
+use k8s_openapi::{
+    api::policy::v1::Eviction,
+    apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
+};
+use kube::{
+    api::PostParams,
+    core::{Status, response::StatusSummary},
+};
+use paramedic_api_server::{ApiError, within};
+use paramedic_core::{
+    guard::{Gate, Refusal, Why},
+    target::PodRef,
+};
+
+use super::Cluster;
+
+/// What the API server said to an eviction.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It is allowed; for real, it has begun.
+    Allowed,
+    /// A PodDisruptionBudget does not permit it now.
+    Budget(String),
+    /// The pod is gone, or another has its name.
+    MovedOn(String),
+    /// It will never be allowed as things are: several budgets, a policy.
+    Never(String),
+    /// Nobody knows.
+    Unknown(ApiError),
+}
+
+impl Cluster {
+    /// Asks for the eviction of exactly this pod; with `dry_run` nothing happens but the answer.
+    pub(super) async fn ask_eviction(&self, pod: &PodRef, dry_run: bool) -> Answer {
+        let eviction = Eviction {
+            metadata: ObjectMeta {
+                name: Some(pod.name.clone()),
+                namespace: Some(pod.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            delete_options: Some(DeleteOptions {
+                preconditions: Some(Preconditions {
+                    uid: Some(pod.uid.clone()),
+                    ..Preconditions::default()
+                }),
+                ..DeleteOptions::default()
+            }),
+        };
+        // In the query, where admission sees it.
+        let params = PostParams { dry_run, ..PostParams::default() };
+        let pods = self.pods(&pod.namespace);
+        let sent = pods.create_subresource::<_, Status>("eviction", &pod.name, &params, &eviction);
+        answer(within(sent).await)
+    }
+}
+
+fn answer(result: Result<Status, ApiError>) -> Answer {
+    let status = match result {
+        Ok(status) if status.status == Some(StatusSummary::Failure) => status,
+        Ok(_) => return Answer::Allowed,
+        Err(ApiError::Refused(kube::Error::Api(status))) => *status,
+        Err(error) => return Answer::Unknown(error),
+    };
+    let of_budget = status.details.iter().flat_map(|details| &details.causes);
+    let of_budget = of_budget.filter(|cause| cause.reason == "DisruptionBudget");
+    let budgets: Vec<_> = of_budget.map(|cause| cause.message.as_str()).collect();
+    // Both a spent budget and an overloaded server answer 429: the cause tells them apart.
+    match status.code {
+        429 if !budgets.is_empty() => Answer::Budget(budgets.join("; ")),
+        404 | 409 => Answer::MovedOn(status.message),
+        // Several budgets select it: a 500 without a reason, which no waiting mends.
+        500 if status.message.contains("more than one PodDisruptionBudget") => {
+            Answer::Never(status.message)
+        }
+        400 | 403 | 422 => Answer::Never(status.message),
+        _ => Answer::Unknown(ApiError::Refused(kube::Error::Api(Box::new(status)))),
+    }
+}
+
+impl Answer {
+    /// The refusal, if it is one.
+    pub(super) fn refusal(self) -> Option<Refusal> {
+        let (gate, why) = match self {
+            Self::Allowed => return None,
+            Self::Budget(said) | Self::Never(said) => {
+                (Gate::DisruptionBudget, Why::Budget(said.into()))
+            }
+            Self::MovedOn(said) => (Gate::Identity, Why::MovedOn(said.into())),
+            Self::Unknown(error) => return Some(super::pause::no_answer(&error)),
+        };
+        Some(Refusal { gate, why })
+    }
+}

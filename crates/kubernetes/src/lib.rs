@@ -1,0 +1,116 @@
+//! The API server, as one agent uses it: one watch of its own pods, and a few questions before each
+//! heal. Nothing here decides: what the answers mean for a heal is said by `guard`.
+//!
+//! Every request has a limit in time and is never repeated behind our back (kube's own client would
+//! take a spent budget's 429 for a reason to try again). While the server is away, questions end in
+//! the refusal `api_server`, and only soft heals, which need nothing but the pod's IP, go on.
+mod clear;
+pub mod events;
+mod eviction;
+pub mod lease;
+mod lock;
+mod meter;
+mod missing;
+mod pause;
+pub mod pod;
+mod pods;
+mod probes;
+mod workload;
+
+use std::{collections::HashMap, fmt};
+
+pub use clear::Request;
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Namespace, Pod},
+};
+use kube::{Api, Client};
+pub use lock::Lock;
+pub use meter::{Requests, ServerClock};
+use paramedic_api_server::ApiError;
+use paramedic_host::clock::Clock;
+use parking_lot::Mutex;
+pub use pods::{Change, changes};
+
+use lock::Seen;
+use missing::Missing;
+use pause::Pause;
+
+/// Who this agent is to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The node it runs on.
+    pub node: String,
+    /// The namespace it runs in: its Leases are there, and the switch that pauses everything.
+    pub namespace: String,
+    /// This life of the agent, in Leases: no other agent, and no other life, has the same.
+    pub holder: String,
+}
+
+/// The API server.
+pub struct Cluster {
+    client: Client,
+    identity: Identity,
+    clock: Clock,
+    server_clock: ServerClock,
+    leases: Api<Lease>,
+    namespaces: Api<Namespace>,
+    pause: Mutex<Pause>,
+    /// One question about it at a time, however many are sick.
+    asking_pause: tokio::sync::Mutex<()>,
+    /// What each Lease looked like when it last changed, and when that was seen.
+    seen: Mutex<HashMap<String, Seen>>,
+    /// Since when pods of each workload have not been ready that nobody calls sick.
+    missing: Mutex<Missing>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Asks nothing yet.
+    #[must_use]
+    pub fn new(client: Client, identity: Identity, clock: Clock, requests: Requests) -> Self {
+        let server_clock = ServerClock::default();
+        let client = meter::metered(client, clock, server_clock.clone(), requests);
+        Self {
+            leases: Api::namespaced(client.clone(), &identity.namespace),
+            namespaces: Api::all(client.clone()),
+            client,
+            identity,
+            clock,
+            server_clock,
+            pause: Mutex::default(),
+            asking_pause: tokio::sync::Mutex::default(),
+            seen: Mutex::default(),
+            missing: Mutex::default(),
+        }
+    }
+
+    /// The client: every request is counted, and the server's time read from every answer.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Who this agent is.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn pods(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Seconds since 1970 by the API server's clock: the one clock that all agents share.
+    fn server_now(&self) -> Result<i64, ApiError> {
+        self.server_clock.now(self.clock.now()).ok_or(ApiError::NoClock)
+    }
+}
+
+#[cfg(test)]
+mod tests;

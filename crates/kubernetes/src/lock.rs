@@ -1,0 +1,398 @@
+//! One hard heal per workload at a time, in the whole cluster: a Lease in Paramedic's own namespace,
+//! held from before the act to the end of its verification.
+//!
+//! All changes are compare-and-swap on the Lease's resourceVersion: of two agents that saw it free
+//! one gets it, and the other sees that it is not. Losing one to a deletion is survived too: to PUT
+//! a Lease that is gone creates it anew, but a PUT after somebody else created one is a conflict.
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::api::PostParams;
+use paramedic_api_server::{ApiError, within};
+use paramedic_core::{
+    guard::{Gate, Refusal, Why, workload},
+    moment::Moment,
+    target::{PodRef, Rung},
+    verify::Outcome,
+};
+use parking_lot::Mutex;
+use tokio::{task::JoinHandle, time::sleep};
+use tracing::{debug, warn};
+
+use super::{
+    Cluster,
+    lease::{self, Heal, RECORD, Record},
+    workload::Workload,
+};
+
+/// A lock that does not change for this long is nobody's.
+const DURATION: Duration = Duration::from_secs(60);
+/// A holder renews this often.
+const RENEW: Duration = Duration::from_secs(20);
+/// Nothing is done under a lock with less than this left.
+const LEAST_LEFT: Duration = Duration::from_secs(30);
+/// Nothing is done this long after the first question: its answer may no longer be true.
+pub(super) const ACT_WITHIN: Duration = Duration::from_secs(3);
+/// Conflicts that are tried again: somebody else was faster each time.
+const TRIES: u32 = 4;
+/// A lock is given back at once, and where that fails again and again after up to this long.
+const SETTLE_FIRST: Duration = Duration::from_millis(200);
+const SETTLE_LAST: Duration = Duration::from_secs(30);
+/// Leases that are remembered; each is one workload with a sick pod on this node.
+const MOST_SEEN: usize = 4096;
+
+/// A Lease as it looked when it last changed.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    mark: Mark,
+    since: Moment,
+}
+
+/// What changes when a holder acquires or renews. The resourceVersion is not it: others write their
+/// sick counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mark {
+    holder: String,
+    renewed: Option<Timestamp>,
+    transitions: i32,
+}
+
+/// The right to one hard heal. Renewed in the background until it is released; dropped without
+/// that, it expires by itself.
+#[derive(Debug)]
+pub struct Lock {
+    held: Arc<Mutex<Held>>,
+    heal: Heal,
+    name: String,
+    /// When the first question was asked whose answer led to this lock.
+    asked: Moment,
+    /// How many pods of the workload should be ready once the pod has a successor, if that is known.
+    goal: Option<u32>,
+    renewal: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// The Lease as last written.
+    lease: Lease,
+    /// Until when it is ours for sure: counted from before the request that wrote it.
+    until: Moment,
+}
+
+impl Lock {
+    pub(super) const fn goal(&self) -> Option<u32> {
+        self.goal
+    }
+
+    /// Whether it may be acted on.
+    ///
+    /// # Errors
+    /// Why not: it may soon be another's, or what the cluster said is too long ago.
+    pub fn holds(&self, now: Moment) -> Result<(), &'static str> {
+        if self.held.lock().until.since(now) < LEAST_LEFT {
+            return Err("the workload's lock ran out");
+        }
+        if now.since(self.asked) > ACT_WITHIN {
+            return Err("the API server's answers are too old to be acted on");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+impl Cluster {
+    /// Takes the workload's lock for one remedy, unless somebody has it, most of its pods are sick,
+    /// its share is spent, or some of its pods are yet to start. Says in any case how many of its
+    /// pods are sick here. With `dry_run` nothing is written and no lock taken.
+    pub(super) async fn lock(
+        self: &Arc<Self>,
+        of: &Workload,
+        pod: &PodRef,
+        rung: Rung,
+        sick: u32,
+        (asked, is_ready, dry_run): (Moment, bool, bool),
+    ) -> Result<Option<Lock>, Refusal> {
+        let name = lease::name(&of.kind, &of.namespace, &of.name);
+        let goal = of.ready.map(|ready| ready + u32::from(!is_ready));
+        for _ in 0..TRIES {
+            let lease = self.read_lease(&name).await.map_err(|e| super::pause::no_answer(&e))?;
+            let now = self.server_now().map_err(|e| super::pause::no_answer(&e))?;
+            let mut record = record_of(&name, lease.as_ref())?;
+            record.prune(now);
+            record.report(&self.identity.node, now, sick);
+            let starting = self.starting(&name, of, record.sick(now), is_ready);
+            let refusal = self.judge(&name, of, lease.as_ref(), &record, (now, dry_run));
+            // Last: until all nodes have counted, a sick pod elsewhere looks like one that starts.
+            let refusal = refusal.or(starting);
+            if dry_run {
+                return refusal.map_or(Ok(None), Err);
+            }
+            let before = self.clock.now();
+            if let Some(refusal) = refusal {
+                let told = self.write(&name, lease, &record, None).await;
+                if let Err(error) = told {
+                    debug!(lease = name, %error, "the number of sick pods was not written");
+                }
+                return Err(refusal);
+            }
+            let heal = Heal {
+                at: now,
+                by: self.identity.holder.clone(),
+                pod: pod.name.clone(),
+                rung,
+                outcome: None,
+            };
+            record.heals.push(heal.clone());
+            match self.write(&name, lease, &record, Some(&self.identity.holder)).await {
+                Ok(lease) => return Ok(Some(self.hold(name, lease, heal, (asked, goal, before)))),
+                Err(error) if is_conflict(&error) => {}
+                Err(error) => {
+                    // It may have been taken all the same: what nobody holds is given back.
+                    let cluster = Arc::clone(self);
+                    tokio::spawn(async move { cluster.settle(&name, &heal, None).await });
+                    return Err(super::pause::no_answer(&error));
+                }
+            }
+        }
+        let why = Why::LockedBy("others, who were faster".into());
+        Err(Refusal { gate: Gate::WorkloadLock, why })
+    }
+
+    fn judge(
+        &self,
+        name: &str,
+        of: &Workload,
+        lease: Option<&Lease>,
+        record: &Record,
+        (now, dry_run): (i64, bool),
+    ) -> Option<Refusal> {
+        let locked = || {
+            let holder = self.other_holder(name, lease?)?;
+            let why = Why::LockedBy(holder.into());
+            Some(Refusal { gate: Gate::WorkloadLock, why })
+        };
+        let counting = || {
+            let counting =
+                of.replicas > 1 && !dry_run && record.is_counting(&self.identity.node, now);
+            counting.then_some(Refusal { gate: Gate::Overload, why: Why::Counting })
+        };
+        workload::overload(record.sick(now), of.replicas)
+            .or_else(|| workload::in_vain(record.in_vain(now)))
+            .or_else(locked)
+            .or_else(|| workload::share_spent(record.recent(now), of.replicas))
+            .or_else(counting)
+    }
+
+    /// Whether pods are yet to start. Asked whatever else refuses: for how long they have been
+    /// missing is known only from asking.
+    fn starting(&self, name: &str, of: &Workload, sick: u32, is_ready: bool) -> Option<Refusal> {
+        let missing = workload::missing(of.replicas, of.ready?, sick, is_ready);
+        if missing == 0 {
+            return None;
+        }
+        let waited = self.missing.lock().see(name, of.replicas, self.clock.now());
+        workload::starting(missing, of.replicas, waited)
+    }
+
+    /// Who holds it, unless it has not changed for so long that its holder must be gone.
+    fn other_holder(&self, name: &str, lease: &Lease) -> Option<String> {
+        let spec = lease.spec.as_ref()?;
+        let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty())?;
+        let mark = Mark {
+            holder: holder.clone(),
+            renewed: spec.renew_time.as_ref().map(|time| time.0),
+            transitions: spec.lease_transitions.unwrap_or(0),
+        };
+        let now = self.clock.now();
+        let mut seen = self.seen.lock();
+        if seen.len() >= MOST_SEEN {
+            // Whoever is forgotten here is waited for once more.
+            seen.clear();
+        }
+        let seen = seen.entry(name.to_owned()).or_insert(Seen { mark: mark.clone(), since: now });
+        if seen.mark != mark {
+            *seen = Seen { mark, since: now };
+        }
+        (now.since(seen.since) < DURATION).then_some(holder)
+    }
+
+    async fn read_lease(&self, name: &str) -> Result<Option<Lease>, ApiError> {
+        within(self.leases.get_opt(name)).await
+    }
+
+    /// Writes the record; with a holder also the lock. Nothing is written if the Lease has changed
+    /// since it was read.
+    async fn write(
+        &self,
+        name: &str,
+        lease: Option<Lease>,
+        record: &Record,
+        holder: Option<&str>,
+    ) -> Result<Lease, ApiError> {
+        let exists = lease.is_some();
+        let mut lease = lease.unwrap_or_else(|| Lease {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            spec: None,
+        });
+        lease.metadata.managed_fields = None;
+        let text = serde_json::to_string(record).unwrap_or_default();
+        lease.metadata.annotations.get_or_insert_default().insert(RECORD.to_owned(), text);
+        if let Some(holder) = holder {
+            let spec = lease.spec.get_or_insert_default();
+            let changes_hands = spec.holder_identity.as_deref() != Some(holder);
+            if changes_hands {
+                let transitions = spec.lease_transitions.unwrap_or(0);
+                spec.lease_transitions = Some(transitions.saturating_add(1));
+                spec.acquire_time = Some(self.stamp());
+            }
+            self.sign(spec, holder);
+        }
+        let params = PostParams::default();
+        if exists {
+            within(self.leases.replace(name, &params, &lease)).await
+        } else {
+            within(self.leases.create(&params, &lease)).await
+        }
+    }
+
+    fn sign(&self, spec: &mut LeaseSpec, holder: &str) {
+        spec.holder_identity = Some(holder.to_owned());
+        spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
+        spec.renew_time = Some(self.stamp());
+    }
+
+    /// For people who read Leases, and for a renewal to be seen as a change: the server's seconds,
+    /// and the boot clock's microseconds.
+    fn stamp(&self) -> MicroTime {
+        let now = self.clock.now();
+        let micros = i32::try_from(now.as_nanos() / 1000 % 1_000_000).unwrap_or(0) * 1000;
+        let time = Timestamp::new(self.server_clock.now(now).unwrap_or(0), micros);
+        MicroTime(time.unwrap_or(Timestamp::UNIX_EPOCH))
+    }
+
+    fn hold(
+        self: &Arc<Self>,
+        name: String,
+        lease: Lease,
+        heal: Heal,
+        (asked, goal, before): (Moment, Option<u32>, Moment),
+    ) -> Lock {
+        let held = Arc::new(Mutex::new(Held { lease, until: before + DURATION }));
+        let renewal = tokio::spawn(Arc::clone(self).renew(name.clone(), Arc::clone(&held)));
+        Lock { held, heal, name, asked, goal, renewal }
+    }
+
+    /// Renews until it is aborted, or the lock is another's.
+    async fn renew(self: Arc<Self>, name: String, held: Arc<Mutex<Held>>) {
+        loop {
+            sleep(RENEW).await;
+            let mut lease = held.lock().lease.clone();
+            for _ in 0..TRIES {
+                let before = self.clock.now();
+                self.sign(lease.spec.get_or_insert_default(), &self.identity.holder);
+                lease.metadata.managed_fields = None;
+                let params = PostParams::default();
+                match within(self.leases.replace(&name, &params, &lease)).await {
+                    Ok(lease) => {
+                        *held.lock() = Held { lease, until: before + DURATION };
+                        break;
+                    }
+                    Err(error) if is_conflict(&error) => {}
+                    Err(error) => {
+                        warn!(lease = name, %error, "a workload's lock could not be renewed");
+                        break;
+                    }
+                }
+                // Somebody wrote a sick count, or took it after it had expired.
+                match self.read_lease(&name).await {
+                    Ok(Some(newer)) if self.is_ours(&newer) => lease = newer,
+                    Ok(_) => {
+                        warn!(lease = name, "a workload's lock was lost");
+                        held.lock().until = Moment::default();
+                        return;
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    fn is_ours(&self, lease: &Lease) -> bool {
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+        holder == Some(self.identity.holder.as_str())
+    }
+
+    /// Gives the lock back and writes down how the heal ended; one that was not even begun
+    /// (`None`) never was. Others count on that outcome, so it is tried for a while.
+    pub async fn release(&self, lock: Lock, outcome: Option<Outcome>) {
+        lock.renewal.abort();
+        self.settle(&lock.name, &lock.heal, outcome).await;
+    }
+
+    async fn settle(&self, name: &str, heal: &Heal, outcome: Option<Outcome>) {
+        let mut wait = SETTLE_FIRST;
+        loop {
+            let Err(error) = self.try_settle(name, heal, outcome).await else { return };
+            if wait > SETTLE_LAST {
+                warn!(lease = name, %error, "a lock was not given back; it will expire");
+                return;
+            }
+            sleep(wait).await;
+            wait *= 2;
+        }
+    }
+
+    async fn try_settle(
+        &self,
+        name: &str,
+        heal: &Heal,
+        outcome: Option<Outcome>,
+    ) -> Result<(), ApiError> {
+        let Some(mut lease) = self.read_lease(name).await? else { return Ok(()) };
+        let Ok(mut record) = record_of(name, Some(&lease)) else { return Ok(()) };
+        let ours = |other: &Heal| other.outcome.is_none() && other == heal;
+        let mut known = false;
+        if outcome.is_none() {
+            let before = record.heals.len();
+            record.heals.retain(|heal| !ours(heal));
+            known = record.heals.len() < before;
+        } else if let Some(heal) = record.heals.iter_mut().find(|heal| ours(heal)) {
+            heal.outcome = outcome;
+            known = true;
+        }
+        if !known {
+            // Whatever lock this life holds by now, it is not this heal's.
+            return Ok(());
+        }
+        let held = self.is_ours(&lease);
+        record.prune(self.server_now()?);
+        if held {
+            let spec = lease.spec.get_or_insert_default();
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+        }
+        self.write(name, Some(lease), &record, None).await.map(|_| ())
+    }
+}
+
+fn record_of(name: &str, lease: Option<&Lease>) -> Result<Record, Refusal> {
+    let annotations = lease.and_then(|lease| lease.metadata.annotations.as_ref());
+    let text = annotations.and_then(|all| all.get(RECORD)).map(String::as_str);
+    Record::parse(text).map_err(|error| {
+        let what = format!("the record on Lease {name} cannot be read ({error}): delete the Lease");
+        Refusal { gate: Gate::WorkloadLock, why: Why::BadLease(what.into()) }
+    })
+}
+
+pub(super) fn is_conflict(error: &ApiError) -> bool {
+    matches!(error, ApiError::Refused(kube::Error::Api(status)) if status.code == 409)
+}

@@ -1,0 +1,71 @@
+//! How long pods of a workload have not been ready that nobody calls sick.
+//!
+//! Whether they start or are stuck is told by time alone, as seen here and on this node's clock:
+//! nothing more is asked for it. Pure: values and times in, values out.
+use std::{collections::HashMap, time::Duration};
+
+use paramedic_core::moment::Moment;
+
+/// Where none were seen for this long, the next ones are others.
+const FORGET: Duration = Duration::from_secs(180);
+/// Workloads that are remembered; each has a sick pod on this node.
+const MOST: usize = 4096;
+
+/// Since when, by the name of the workload's Lease.
+#[derive(Debug, Default)]
+pub(super) struct Missing(HashMap<String, Seen>);
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    since: Moment,
+    last: Moment,
+    /// Of another size it is another matter: it was scaled.
+    replicas: u32,
+}
+
+impl Missing {
+    /// Some are missing now, of so many. How long that has been so.
+    pub(super) fn see(&mut self, name: &str, replicas: u32, now: Moment) -> Duration {
+        if self.0.len() >= MOST {
+            // Whoever is forgotten here is waited for once more.
+            self.0.clear();
+        }
+        let anew = Seen { since: now, last: now, replicas };
+        let seen = self.0.entry(name.to_owned()).or_insert(anew);
+        if seen.replicas != replicas || now.since(seen.last) >= FORGET {
+            *seen = anew;
+        }
+        seen.last = now;
+        now.since(seen.since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::default() + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn time_runs_while_they_are_asked_about_and_the_workload_keeps_its_size() {
+        let mut missing = Missing::default();
+        let mut see = |replicas, now| missing.see("web", replicas, at(now)).as_secs();
+        assert_eq!([see(5, 100), see(5, 115), see(5, 294)], [0, 15, 194]);
+        assert_eq!([see(6, 300), see(6, 400)], [0, 100], "scaled");
+        assert_eq!([see(6, 580), see(6, 590)], [0, 10], "asked too long ago");
+    }
+
+    #[test]
+    fn workloads_are_told_apart_and_only_so_many_are_remembered() {
+        let mut missing = Missing::default();
+        missing.see("web", 3, at(0));
+        assert_eq!(missing.see("db", 3, at(10)), Duration::ZERO);
+        assert_eq!(missing.see("web", 3, at(10)), Duration::from_secs(10));
+        for n in 0..2 * MOST {
+            missing.see(&n.to_string(), 1, at(20));
+            assert!(missing.0.len() <= MOST);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! One switch for the whole cluster: the annotation `paramedic.dev/paused` on Paramedic's own
+//! namespace. It is read when something is about to be done, so it is obeyed at once and costs
+//! nothing while nobody is ill.
+use std::time::Duration;
+
+use paramedic_api_server::ApiError;
+use paramedic_core::{
+    guard::{Gate, Refusal, Why},
+    moment::Moment,
+    target::Rung,
+};
+use tokio::time::timeout;
+
+use super::Cluster;
+
+/// The annotation. Any value but `false` pauses: in doubt do nothing.
+pub(super) const PAUSED: &str = "paramedic.dev/paused";
+
+/// An answer is as old as its question. It is used for this long, and one that takes longer is none:
+/// whoever pauses the cluster is obeyed within five seconds, the act itself included.
+const FRESH: Duration = Duration::from_secs(2);
+/// Where no answer came, none is waited for again for this long.
+const GIVE_UP: Duration = Duration::from_secs(5);
+
+/// The switch as it was last seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pause {
+    paused: bool,
+    /// When the question was asked that told so.
+    asked: Option<Moment>,
+    /// When a question was asked in vain.
+    in_vain: Option<Moment>,
+}
+
+impl Cluster {
+    /// Whether healing is paused in the whole cluster.
+    ///
+    /// # Errors
+    /// The refusal, if it is; or if that cannot be known, for a hard remedy. A soft one goes by
+    /// what was last known.
+    pub(super) async fn not_paused(&self, rung: Rung) -> Result<(), Refusal> {
+        let may_guess = !rung.is_hard();
+        let _one_at_a_time = self.asking_pause.lock().await;
+        let known = *self.pause.lock();
+        let now = self.clock.now();
+        let within = |at: Option<Moment>, span| at.is_some_and(|at| now.since(at) < span);
+        let in_vain = within(known.in_vain, GIVE_UP);
+        if in_vain && !may_guess {
+            return Err(no_answer(&ApiError::TimedOut));
+        }
+        let paused = if within(known.asked, FRESH) || in_vain {
+            known.paused
+        } else {
+            match self.read_switch(now).await {
+                Ok(paused) => paused,
+                Err(_) if may_guess => known.paused,
+                Err(error) => return Err(no_answer(&error)),
+            }
+        };
+        let why = || Why::ClusterPaused(self.identity.namespace.as_str().into());
+        if paused { Err(Refusal { gate: Gate::Paused, why: why() }) } else { Ok(()) }
+    }
+
+    async fn read_switch(&self, asked: Moment) -> Result<bool, ApiError> {
+        let answer = timeout(FRESH, self.namespaces.get(&self.identity.namespace)).await;
+        let answer = answer.map_err(|_| ApiError::TimedOut).and_then(|answer| Ok(answer?));
+        let mut known = self.pause.lock();
+        match answer {
+            Ok(namespace) => {
+                let annotations = namespace.metadata.annotations.unwrap_or_default();
+                let paused = annotations.get(PAUSED).is_some_and(|value| value != "false");
+                *known = Pause { paused, asked: Some(asked), in_vain: None };
+                Ok(paused)
+            }
+            Err(error) => {
+                known.in_vain = Some(asked);
+                Err(error)
+            }
+        }
+    }
+}
+
+pub(super) fn no_answer(error: &ApiError) -> Refusal {
+    Refusal { gate: Gate::ApiServer, why: Why::NoAnswer(error.to_string().into()) }
+}

@@ -1,0 +1,243 @@
+//! Node mode: what a pod's label, annotations and status make of it.
+//!
+//! One container of a pod is the target: the one behind the port that is polled, since it is the
+//! one that can be ill. Sidecars, init containers and ephemeral containers never are; a pod that
+//! has ended, or is ending, is nobody's patient.
+use std::{net::IpAddr, time::Duration};
+
+use k8s_openapi::{
+    api::core::v1::{Container, ContainerStatus, Pod},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use paramedic_core::target::{
+    Allowance, HealthProbe, MAX_GRACE, Obstacle, Owner, PodRef, Rung,
+    consent::{Complaint, HEAL_LABEL, Port, SettingsReader},
+};
+
+use crate::probes;
+
+/// kubectl's own, for pods whose ports do not tell which container matters.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// Set by the kubelet on the API server's image of a static pod.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Kubernetes' own default.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// A consenting pod whose container runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patient {
+    /// Which.
+    pub pod: PodRef,
+    /// The strongest remedy that the label permits.
+    pub ceiling: Rung,
+    /// Why it cannot be restarted in place, if it cannot.
+    pub no_restart: Option<Obstacle>,
+    /// Why it cannot be evicted, if it cannot.
+    pub no_evict: Option<Obstacle>,
+    /// Where its HTTP server listens; `None`: no HTTP from the agent.
+    pub address: Option<(IpAddr, u16)>,
+    /// Where it is asked how it is; `None`: at the first of the known paths that answers.
+    pub health: Option<HealthProbe>,
+    /// Path of the soft remedy.
+    pub heal_path: String,
+    /// Calibrated confidence below which nothing is done.
+    pub min_confidence: f32,
+    /// How long it may fail to answer.
+    pub patience: Allowance,
+    /// How long a new instance may take before it answers well.
+    pub warm_up: Allowance,
+    /// Whether the kubelet calls the container ready.
+    pub ready: bool,
+    /// SettingsReader that could not be read.
+    pub complaints: Vec<Complaint>,
+}
+
+/// Why a pod is not watched, at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Absent {
+    /// No label, no consent.
+    #[error("it does not carry the label paramedic.dev/heal")]
+    NoConsent,
+    /// All its containers have ended for good.
+    #[error("it has completed")]
+    Completed,
+    /// It is being deleted.
+    #[error("it is being deleted")]
+    Terminating,
+    /// The container has not started, or waits to be started again.
+    #[error("its container is not running")]
+    NotRunning,
+    /// What the API server says of it makes no sense.
+    #[error("its name, uid or containers are missing")]
+    Incomplete,
+}
+
+/// Reads one pod.
+///
+/// # Errors
+/// Why it is nobody's patient, or not yet.
+pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
+    let consent = label(pod, HEAL_LABEL).ok_or(Absent::NoConsent)?;
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Err(Absent::Terminating);
+    }
+    let status = pod.status.as_ref().ok_or(Absent::NotRunning)?;
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return Err(Absent::Completed);
+    }
+    let mut settings = SettingsReader::new(|key| annotation(pod, key));
+    let ceiling = settings.rung(consent);
+    let port = settings.port(|name| containers(pod).any(|container| has_port(container, name)));
+    let container = container(pod, port.as_ref()).ok_or(Absent::Incomplete)?;
+    let running = running(pod, &container.name).ok_or(Absent::NotRunning)?;
+    let container_id = running.container_id.as_deref().and_then(id).ok_or(Absent::NotRunning)?;
+    let (path, heal_path) = (settings.health_path(), settings.heal_path());
+    let min_confidence = settings.min_confidence();
+    let patience = Allowance { set: settings.patience(), granted: probes::patience(container) };
+    let warm_up = Allowance { set: settings.warm_up(), granted: probes::warm_up(container) };
+    let complaints = settings.complaints;
+    let address = address(pod, container, port.as_ref());
+    let health = match (path, address) {
+        (Some(path), Some((_, port))) => Some(HealthProbe { port, tls: false, path }),
+        _ => probes::health(container),
+    };
+    Ok(Patient {
+        pod: PodRef {
+            namespace: pod.metadata.namespace.clone().ok_or(Absent::Incomplete)?,
+            name: pod.metadata.name.clone().ok_or(Absent::Incomplete)?,
+            uid: pod.metadata.uid.clone().ok_or(Absent::Incomplete)?,
+            container: container.name.clone(),
+            container_id: container_id.to_owned(),
+            owner: controller(pod).map(owner),
+            grace: grace(pod),
+        },
+        ceiling: if complaints.is_empty() { ceiling } else { Rung::Observe },
+        no_restart: no_restart(pod, container),
+        no_evict: no_evict(pod),
+        address,
+        health,
+        heal_path,
+        min_confidence,
+        patience,
+        warm_up,
+        ready: running.ready,
+        complaints,
+    })
+}
+
+/// A container id of any runtime without its scheme (`containerd://`, `cri-o://`, `docker://`).
+fn id(text: &str) -> Option<&str> {
+    let id = text.split_once("://").map_or(text, |(_, id)| id);
+    paramedic_host::container::is_id(id).then_some(id)
+}
+
+fn label<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+    pod.metadata.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// The part of a reference that the agent goes by.
+fn owner(reference: &OwnerReference) -> Owner {
+    Owner {
+        api_version: reference.api_version.clone(),
+        kind: reference.kind.clone(),
+        name: reference.name.clone(),
+        uid: reference.uid.clone(),
+    }
+}
+
+fn controller(pod: &Pod) -> Option<&OwnerReference> {
+    pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+fn grace(pod: &Pod) -> Duration {
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let grace = seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
+    grace.unwrap_or(DEFAULT_GRACE).min(MAX_GRACE)
+}
+
+/// The pod's main containers; sidecars are init containers that stay.
+fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.spec.iter().flat_map(|spec| &spec.containers)
+}
+
+fn has_port(container: &Container, name: &str) -> bool {
+    container.ports.iter().flatten().any(|port| port.name.as_deref() == Some(name))
+}
+
+/// The container that the port belongs to; else the one with a port called `http`, else the one
+/// that kubectl would choose, else the first with any port, else the first.
+fn container<'a>(pod: &'a Pod, port: Option<&Port>) -> Option<&'a Container> {
+    let with = |fits: &dyn Fn(i32, Option<&str>) -> bool| {
+        containers(pod).find(|container| {
+            let mut ports = container.ports.iter().flatten();
+            ports.any(|port| fits(port.container_port, port.name.as_deref()))
+        })
+    };
+    let of_port = match port {
+        Some(Port::Number(number)) => with(&|other, _| other == i32::from(*number)),
+        Some(Port::Name(name)) => with(&|_, other| other == Some(name)),
+        None => with(&|_, name| name == Some("http")),
+    };
+    of_port
+        .or_else(|| {
+            let name = annotation(pod, DEFAULT_CONTAINER)?;
+            containers(pod).find(|container| container.name == name)
+        })
+        .or_else(|| with(&|_, _| true))
+        .or_else(|| containers(pod).next())
+}
+
+fn running<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let status = statuses.iter().find(|status| status.name == container)?;
+    status.state.as_ref()?.running.as_ref()?;
+    Some(status)
+}
+
+/// Only the pod's own IP is ever talked to; one that is the node's belongs to others too.
+fn address(pod: &Pod, container: &Container, port: Option<&Port>) -> Option<(IpAddr, u16)> {
+    let host_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
+    if host_network {
+        return None;
+    }
+    let ip = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
+    let mut ports = container.ports.iter().flatten();
+    let declared = |number: i32| u16::try_from(number).ok().filter(|&n| n > 0);
+    let named = |name: &str| {
+        let mut ports = container.ports.iter().flatten();
+        ports.find(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port)
+    };
+    let number = match port {
+        Some(Port::Number(number)) => *number,
+        Some(Port::Name(name)) => declared(named(name)?)?,
+        None => declared(named("http").or_else(|| Some(ports.next()?.container_port))?)?,
+    };
+    Some((ip, number))
+}
+
+/// The kubelet starts a container again only where the policy says so, and a signal from outside
+/// would skip a preStop hook that its owner relies on.
+fn no_restart(pod: &Pod, container: &Container) -> Option<Obstacle> {
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    let policy = container.restart_policy.as_deref().or(of_pod).unwrap_or("Always");
+    if policy != "Always" {
+        return Some(Obstacle::RestartPolicy);
+    }
+    let hook = container.lifecycle.as_ref().is_some_and(|hooks| hooks.pre_stop.is_some());
+    hook.then_some(Obstacle::PreStopHook)
+}
+
+fn no_evict(pod: &Pod) -> Option<Obstacle> {
+    if annotation(pod, MIRROR).is_some() {
+        return Some(Obstacle::StaticPod);
+    }
+    controller(pod).is_none().then_some(Obstacle::NoController)
+}
+
+#[cfg(test)]
+mod tests;

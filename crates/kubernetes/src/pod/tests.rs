@@ -1,0 +1,226 @@
+//! Pods as an API server tells of them: a recorded one, and what may differ from it.
+use paramedic_core::target::consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT};
+use serde_json::{Value, from_value, json};
+
+use super::*;
+
+const ID: &str = "fc88597baaf07228e316624c14139b2ea14fca9e334c667c767709d9bcbdc81a";
+
+/// A pod as the fixtures have it: one container `web`, port 8080 called `http`.
+fn recorded() -> Value {
+    json!({
+        "metadata": {
+            "name": "web", "namespace": "default", "uid": "b273b0a9",
+            "labels": { "app": "web", "paramedic.dev/heal": "restart" },
+            "annotations": {},
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "r",
+                "controller": true,
+            }],
+        },
+        "spec": {
+            "containers": [
+                { "name": "web", "ports": [{ "name": "http", "containerPort": 8080 }] },
+            ],
+            "restartPolicy": "Always", "terminationGracePeriodSeconds": 7, "nodeName": "node1",
+        },
+        "status": {
+            "phase": "Running", "podIP": "10.88.0.2",
+            "containerStatuses": [running("web", ID)],
+        },
+    })
+}
+
+fn running(name: &str, id: &str) -> Value {
+    json!({
+        "name": name, "state": { "running": {} }, "ready": true, "restartCount": 0, "image": "i",
+        "imageID": "", "containerID": format!("containerd://{id}"),
+    })
+}
+
+/// The recorded pod with changes at these places (JSON pointers).
+fn with(changes: &[(&str, Value)]) -> Result<Patient, Absent> {
+    let mut pod = recorded();
+    for (place, value) in changes {
+        let (parent, key) = place.rsplit_once('/').unwrap();
+        let parent = pod.pointer_mut(parent).unwrap();
+        match parent {
+            Value::Array(list) => list[key.parse::<usize>().unwrap()] = value.clone(),
+            parent => parent[key.replace("~1", "/")] = value.clone(),
+        }
+    }
+    patient(&from_value(pod).unwrap())
+}
+
+fn annotated(key: &str, value: &str) -> Patient {
+    let place = format!("/metadata/annotations/{}", key.replace('/', "~1"));
+    with(&[(&place, json!(value))]).unwrap()
+}
+
+#[test]
+fn a_recorded_pod_is_a_patient() {
+    let web = with(&[]).unwrap();
+    assert_eq!(web.pod.full_name(), "default/web");
+    assert_eq!(web.pod.target_uid(), "b273b0a9/web");
+    assert_eq!(web.pod.container_id, ID);
+    assert_eq!(web.pod.grace, Duration::from_secs(7));
+    assert_eq!(web.pod.owner.as_ref().unwrap().kind, "ReplicaSet");
+    assert_eq!((web.ceiling, web.ready), (Rung::Restart, true));
+    assert_eq!(web.address, Some(([10, 88, 0, 2].into(), 8080)));
+    assert_eq!((web.no_restart, web.no_evict), (None, None));
+    assert_eq!((web.health.clone(), web.heal_path.as_str()), (None, "/heal"));
+    assert_eq!(web.complaints, []);
+}
+
+#[test]
+fn who_is_nobodys_patient() {
+    let terminated = json!({ "terminated": { "exitCode": 0 } });
+    let waiting = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
+    for (place, value, why) in [
+        ("/metadata/labels", json!({ "app": "web" }), Absent::NoConsent),
+        ("/metadata/deletionTimestamp", json!("2026-11-22T21:03:15Z"), Absent::Terminating),
+        ("/status/phase", json!("Succeeded"), Absent::Completed),
+        ("/status/phase", json!("Failed"), Absent::Completed),
+        ("/status", json!(null), Absent::NotRunning),
+        ("/status/containerStatuses", json!([]), Absent::NotRunning),
+        ("/status/containerStatuses/0/state", terminated, Absent::NotRunning),
+        ("/status/containerStatuses/0/state", waiting, Absent::NotRunning),
+        ("/status/containerStatuses/0/containerID", json!("containerd://x"), Absent::NotRunning),
+        ("/metadata/uid", json!(null), Absent::Incomplete),
+        ("/spec/containers", json!([]), Absent::Incomplete),
+    ] {
+        assert_eq!(with(&[(place, value)]), Err(why), "{place}");
+    }
+}
+
+#[test]
+fn every_runtimes_scheme_is_understood() {
+    for scheme in ["containerd://", "cri-o://", "docker://", ""] {
+        let place = "/status/containerStatuses/0/containerID";
+        let web = with(&[(place, json!(format!("{scheme}{ID}")))]).unwrap();
+        assert_eq!(web.pod.container_id, ID);
+    }
+}
+
+#[test]
+fn a_pod_on_the_nodes_network_or_without_an_address_gets_no_http() {
+    assert_eq!(with(&[("/spec/hostNetwork", json!(true))]).unwrap().address, None);
+    assert_eq!(with(&[("/status/podIP", json!(null))]).unwrap().address, None);
+    assert_eq!(with(&[("/status/podIP", json!("no address"))]).unwrap().address, None);
+    let v6 = with(&[("/status/podIP", json!("fd00::7"))]).unwrap();
+    assert_eq!(v6.address.unwrap().0.to_string(), "fd00::7");
+    let portless = with(&[("/spec/containers/0/ports", json!([]))]).unwrap();
+    assert_eq!(portless.address, None, "nobody knows where it listens");
+}
+
+#[test]
+fn a_setting_that_cannot_be_read_takes_consent_back() {
+    for (key, bad) in [
+        (PORT, "0"),
+        (PORT, "65536"),
+        (PORT, "nowhere"),
+        (PORT, "-1"),
+        (HEALTH_PATH, "health"),
+        (HEALTH_PATH, "/a b"),
+        (HEAL_PATH, "/a\r\nX: y"),
+        (HEAL_PATH, ""),
+        (MIN_CONFIDENCE, "0.49"),
+        (MIN_CONFIDENCE, "1.01"),
+        (MIN_CONFIDENCE, "NaN"),
+        (MIN_CONFIDENCE, "high"),
+    ] {
+        let web = annotated(key, bad);
+        assert_eq!(web.ceiling, Rung::Observe, "{key}={bad}");
+        assert_eq!(web.complaints.len(), 1, "{key}={bad}");
+        let text = web.complaints[0].to_string();
+        assert!(text.contains(key) && text.contains("only observed"), "{text}");
+        assert_eq!((web.health.clone(), web.min_confidence), (None, 0.8));
+    }
+    let mistyped = with(&[("/metadata/labels/paramedic.dev~1heal", json!("restrat"))]).unwrap();
+    assert_eq!((mistyped.ceiling, mistyped.complaints.len()), (Rung::Observe, 1));
+    let long = "x".repeat(5000);
+    let text = with(&[("/metadata/labels/paramedic.dev~1heal", json!(long))]).unwrap().complaints;
+    assert!(text[0].value.len() <= 80);
+}
+
+#[test]
+fn settings_that_can_be_read_are_obeyed() {
+    assert_eq!(annotated(PORT, "9000").address.unwrap().1, 9000);
+    assert_eq!(annotated(PORT, "http").address.unwrap().1, 8080);
+    let asked = annotated(HEALTH_PATH, "/status?deep=1").health.unwrap();
+    assert_eq!((asked.port, asked.path.as_str()), (8080, "/status?deep=1"));
+    assert_eq!(annotated(HEAL_PATH, "/reset").heal_path, "/reset");
+    assert_eq!(annotated(MIN_CONFIDENCE, "0.95").min_confidence, 0.95);
+    for rung in Rung::ALL {
+        let place = "/metadata/labels/paramedic.dev~1heal";
+        assert_eq!(with(&[(place, json!(rung.name()))]).unwrap().ceiling, rung);
+    }
+}
+
+#[test]
+fn of_several_containers_the_one_behind_the_port_is_the_target() {
+    let b = "b".repeat(64);
+    let containers = json!([
+        { "name": "proxy", "ports": [{ "containerPort": 15001 }] },
+        { "name": "web", "ports": [{ "name": "http", "containerPort": 8080 }] },
+    ]);
+    let statuses = json!([running("proxy", &b), running("web", ID)]);
+    let both =
+        [("/spec/containers", containers.clone()), ("/status/containerStatuses", statuses.clone())];
+    assert_eq!(with(&both).unwrap().pod.container, "web");
+
+    let key = "/metadata/annotations/paramedic.dev~1port";
+    let [spec, status] = both.clone();
+    let of_port = with(&[spec, status, (key, json!("15001"))]).unwrap();
+    assert_eq!((of_port.pod.container.as_str(), of_port.address.unwrap().1), ("proxy", 15001));
+
+    let unnamed = json!([
+        { "name": "proxy" },
+        { "name": "web", "ports": [{ "containerPort": 8080 }] },
+    ]);
+    let [_, status] = both.clone();
+    let first_with_a_port = with(&[("/spec/containers", unnamed), status]).unwrap();
+    assert_eq!(first_with_a_port.pod.container, "web");
+
+    let portless = json!([{ "name": "proxy" }, { "name": "web" }]);
+    let default = "/metadata/annotations/kubectl.kubernetes.io~1default-container";
+    let [_, status] = both.clone();
+    let chosen =
+        with(&[("/spec/containers", portless.clone()), status, (default, json!("web"))]).unwrap();
+    assert_eq!((chosen.pod.container.as_str(), chosen.address), ("web", None));
+    let [_, status] = both;
+    assert_eq!(with(&[("/spec/containers", portless), status]).unwrap().pod.container, "proxy");
+}
+
+#[test]
+fn sidecars_and_init_containers_are_never_the_target() {
+    let init = json!([{
+        "name": "sidecar", "restartPolicy": "Always",
+        "ports": [{ "name": "http", "containerPort": 9999 }],
+    }]);
+    let web = with(&[("/spec/initContainers", init)]).unwrap();
+    assert_eq!((web.pod.container.as_str(), web.address.unwrap().1), ("web", 8080));
+    let starting = with(&[
+        (
+            "/status/containerStatuses/0/state",
+            json!({ "waiting": { "reason": "PodInitializing" } }),
+        ),
+        ("/status/initContainerStatuses", json!([running("sidecar", &"c".repeat(64))])),
+    ]);
+    assert_eq!(starting, Err(Absent::NotRunning));
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_hard_remedy() {
+    let never = with(&[("/spec/restartPolicy", json!("OnFailure"))]).unwrap();
+    assert_eq!(never.no_restart, Some(Obstacle::RestartPolicy));
+    let own = with(&[("/spec/containers/0/restartPolicy", json!("Never"))]).unwrap();
+    assert_eq!(own.no_restart, Some(Obstacle::RestartPolicy), "the container's own comes first");
+    let hook = json!({ "preStop": { "exec": { "command": ["sync"] } } });
+    let hooked = with(&[("/spec/containers/0/lifecycle", hook)]).unwrap();
+    assert_eq!(hooked.no_restart, Some(Obstacle::PreStopHook));
+    let bare = with(&[("/metadata/ownerReferences", json!([]))]).unwrap();
+    assert_eq!(bare.no_evict, Some(Obstacle::NoController));
+    let place = "/metadata/annotations/kubernetes.io~1config.mirror";
+    assert_eq!(with(&[(place, json!("x"))]).unwrap().no_evict, Some(Obstacle::StaticPod));
+}

@@ -1,0 +1,182 @@
+//! One watch: the consenting pods of this node, and no others.
+//!
+//! kube's watcher keeps it alive through bookmarks, expiry, disconnects and refusals; here its
+//! events become [`Change`]s. Nothing of a pod is kept but its uid: who is watched and how is in
+//! the loop, and a pod's whole object is some 10 KiB.
+//!
+//! The end of an outage is told by the first answer, since a quiet node has no other news for hours.
+use std::{collections::HashSet, pin::pin, sync::Arc};
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    runtime::watcher::{self, Event},
+};
+use paramedic_api_server::{follow, is_renewal};
+use paramedic_core::target::consent::HEAL_LABEL;
+use paramedic_host::clock::Clock;
+use tokio::{
+    select,
+    sync::{Notify, mpsc},
+};
+use tracing::{debug, info, warn};
+
+use super::{Requests, ServerClock, meter::metered};
+use crate::pod::{Absent, Patient, patient};
+
+/// What the watch brought.
+#[derive(Debug)]
+pub enum Change {
+    /// The pod's container runs and may be watched.
+    Patient(Box<Patient>),
+    /// The pod is there, and is nobody's patient now.
+    Absent {
+        /// The pod's uid.
+        uid: String,
+        /// `namespace/name`.
+        name: String,
+        /// Why.
+        why: Absent,
+    },
+    /// The pod is gone, or no longer consents.
+    Gone {
+        /// The pod's uid.
+        uid: String,
+    },
+    /// All pods of the node have been told; these are there, by uid.
+    Synced(HashSet<String>),
+    /// The API server cannot be heard. What was known stays.
+    Away(String),
+    /// It is heard again.
+    Back,
+}
+
+/// Follows the node's pods until nobody listens.
+pub async fn changes(client: Client, node: String, out: mpsc::Sender<Change>) {
+    let answered = Arc::new(Notify::new());
+    let api: Api<Pod> = Api::all(heard(client, Arc::clone(&answered)));
+    let mut teller = Teller { out, known: HashSet::new(), listed: HashSet::new(), away: false };
+    let config =
+        watcher::Config::default().fields(&format!("spec.nodeName={node}")).labels(HEAL_LABEL);
+    let mut events = pin!(follow(api, config));
+    loop {
+        let event = select! {
+            event = events.next() => event,
+            () = answered.notified(), if teller.away => {
+                if teller.back().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let told = match event {
+            Some(Ok(event)) => teller.tell(event).await,
+            Some(Err(error)) => teller.away(&error).await,
+            None => return,
+        };
+        if told.is_err() {
+            return;
+        }
+    }
+}
+
+/// The same client, which says when a request has been answered well.
+fn heard(client: Client, answered: Arc<Notify>) -> Client {
+    let requests = Requests::new(move |_, status| {
+        if status == 200 {
+            answered.notify_waiters();
+        }
+    });
+    metered(client, Clock::default(), ServerClock::default(), requests)
+}
+
+struct Teller {
+    out: mpsc::Sender<Change>,
+    /// The uids that were told of.
+    known: HashSet<String>,
+    /// Those among them that the list under way has named.
+    listed: HashSet<String>,
+    away: bool,
+}
+
+/// Nobody listens any more.
+type Told = Result<(), mpsc::error::SendError<Change>>;
+
+impl Teller {
+    async fn tell(&mut self, event: Event<Pod>) -> Told {
+        if !matches!(event, Event::Init) {
+            self.back().await?;
+        }
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                Ok(())
+            }
+            Event::InitApply(pod) => {
+                self.listed.extend(pod.metadata.uid.clone());
+                self.seen(&pod).await
+            }
+            Event::InitDone => {
+                let gone: Vec<_> = self.known.difference(&self.listed).cloned().collect();
+                for uid in gone {
+                    self.gone(uid).await?;
+                }
+                self.listed = HashSet::new();
+                self.out.send(Change::Synced(self.known.clone())).await
+            }
+            Event::Apply(pod) => self.seen(&pod).await,
+            // Deleted, or its label was taken away: either way nobody consents any more.
+            Event::Delete(pod) => match pod.metadata.uid {
+                Some(uid) => self.gone(uid).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn seen(&mut self, pod: &Pod) -> Told {
+        let Some(uid) = pod.metadata.uid.clone() else { return Ok(()) };
+        self.known.insert(uid.clone());
+        let change = match patient(pod) {
+            Ok(patient) => Change::Patient(Box::new(patient)),
+            Err(why) => {
+                let of = |text: &Option<String>| text.clone().unwrap_or_default();
+                let name = format!("{}/{}", of(&pod.metadata.namespace), of(&pod.metadata.name));
+                Change::Absent { uid, name, why }
+            }
+        };
+        self.out.send(change).await
+    }
+
+    async fn gone(&mut self, uid: String) -> Told {
+        if self.known.remove(&uid) {
+            self.out.send(Change::Gone { uid }).await?;
+        }
+        Ok(())
+    }
+
+    async fn back(&mut self) -> Told {
+        if std::mem::take(&mut self.away) {
+            info!("the API server is heard again");
+            self.out.send(Change::Back).await?;
+        }
+        Ok(())
+    }
+
+    /// Told once, not with every attempt.
+    async fn away(&mut self, error: &watcher::Error) -> Told {
+        if is_renewal(error) {
+            debug!(%error, "the watch has ended and is begun anew");
+            return Ok(());
+        }
+        if std::mem::replace(&mut self.away, true) {
+            return Ok(());
+        }
+        let text = error.to_string();
+        warn!(
+            error = text,
+            "the API server cannot be heard: watching and soft heals go on, hard heals wait"
+        );
+        self.out.send(Change::Away(text)).await
+    }
+}

@@ -1,0 +1,254 @@
+//! Each question before a heal, and what is asked before it is refused.
+use std::{sync::Arc, time::Duration};
+
+use fake_apiserver::{Fault, Identity as Account, Kind, Rollout};
+use paramedic_core::guard::Gate;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::*;
+
+const PAUSE: &str = "get namespaces 200";
+const POD: &str = "get pods 200";
+const SET: &str = "get replicasets 200";
+const DEPLOYMENT: &str = "get deployments 200";
+const BUDGET: &str = "create pods/eviction dry 201";
+
+/// So many of the questions that every hard heal asks, in order.
+fn first(questions: usize) -> Vec<&'static str> {
+    [PAUSE, POD, SET, DEPLOYMENT, BUDGET][..questions].to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_asks_everything_and_takes_the_lock_last() {
+    let scene = Scene::new(3);
+    let agent = scene.agent("node1");
+    // The first time it only says that it has a sick pod, and lets others say so too.
+    let (gate, why) = {
+        let (refusal, _) = agent.clear(&request(&scene.first(), Rung::Restart)).await.unwrap_err();
+        (refusal.gate.name(), refusal.why.to_string())
+    };
+    assert_eq!((gate, why.contains("being counted")), ("overload", true), "{why}");
+    let lease = ["get leases 404", "create leases 201"];
+    assert_eq!(scene.asked(), [&first(5)[..], &lease].concat());
+    sleep(Duration::from_secs(4)).await;
+    let lock = clear(&agent, &scene.first()).await.unwrap();
+    assert_eq!(lock.holds(scene.clock.now()), Ok(()));
+    let lease = ["get leases 200", "update leases 200"];
+    assert_eq!(scene.asked(), [&first(5)[..], &lease].concat());
+    assert_eq!(scene.holder(), "node1/1");
+    agent.release(lock, None).await;
+    assert_eq!(scene.asked(), ["get leases 200", "update leases 200"]);
+
+    let lock = clear(&agent, &scene.first()).await.unwrap();
+    // The pause was asked about within two seconds, and the Lease is there now.
+    let lease = ["get leases 200", "update leases 200"];
+    assert_eq!(scene.asked(), [&first(5)[1..], &lease].concat());
+    drop(lock);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_soft_heal_asks_only_whether_all_is_paused() {
+    let scene = Scene::new(3);
+    let agent = scene.agent("node1");
+    for _ in 0..3 {
+        assert!(agent.clear(&request(&scene.first(), Rung::Soft)).await.unwrap().is_none());
+    }
+    assert_eq!(scene.asked(), first(1), "once in two seconds");
+    sleep(Duration::from_secs(3)).await;
+    assert!(agent.clear(&request(&scene.first(), Rung::Soft)).await.unwrap().is_none());
+    assert_eq!(scene.asked(), first(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_pauses_the_cluster_is_obeyed_by_every_remedy() {
+    let scene = Scene::new(3);
+    let agent = scene.agent("node1");
+    for (value, paused) in [("true", true), ("", true), ("no", true), ("false", false)] {
+        scene.fake.add_namespace(OWN, &[], &[("paramedic.dev/paused", value)]);
+        // An older answer is used for no longer than this.
+        sleep(Duration::from_secs(2)).await;
+        for rung in [Rung::Soft, Rung::Restart, Rung::Evict] {
+            let request = Request { dry_run: true, ..request(&scene.first(), rung) };
+            let answer = agent.clear(&request).await.map(|_| ());
+            let refused = answer.map_err(|(refusal, wait)| (refusal.gate, wait));
+            let expected = Err((Gate::Paused, Duration::from_secs(4)));
+            assert_eq!(refused, if paused { expected } else { Ok(()) }, "{value} {rung:?}");
+        }
+    }
+    let why = {
+        scene.fake.add_namespace(OWN, &[], &[("paramedic.dev/paused", "true")]);
+        sleep(Duration::from_secs(2)).await;
+        scene.asked();
+        refused(&agent, &scene.first()).await
+    };
+    assert_eq!(why.0, "paused");
+    assert!(why.1.contains(OWN), "{}", why.1);
+    assert_eq!(scene.asked(), first(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_no_longer_the_judged_one_is_left_alone() {
+    let scene = Scene::new(3);
+    let agent = scene.agent("node1");
+    let judged = scene.first();
+    let other = Arc::new(PodRef { uid: "other".into(), ..(*judged).clone() });
+    let (gate, why) = refused(&agent, &other).await;
+    assert_eq!((gate, why.contains("another pod has its name")), ("identity", true), "{why}");
+    assert_eq!(scene.asked(), first(2));
+
+    scene.fake.restart_container("default", &judged.name, "app", 1).unwrap();
+    sleep(Duration::from_millis(800)).await;
+    let (gate, why) = refused(&agent, &judged).await;
+    assert_eq!((gate, why.contains("is not running")), ("identity", true), "{why}");
+    sleep(Duration::from_secs(2)).await;
+    let (gate, why) = refused(&agent, &judged).await;
+    assert_eq!((gate, why.contains("started anew")), ("identity", true), "{why}");
+
+    let judged = scene.pod(&judged.name);
+    scene.fake.delete_pod("default", &judged.name).unwrap();
+    let (gate, why) = refused(&agent, &judged).await;
+    assert_eq!((gate, why.contains("is being deleted")), ("identity", true), "{why}");
+    sleep(Duration::from_secs(31)).await;
+    let (gate, why) = refused(&agent, &judged).await;
+    assert_eq!((gate, why.contains("it is gone")), ("identity", true), "{why}");
+    assert!(scene.lease().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_that_was_lowered_a_moment_ago_is_obeyed() {
+    let scene = Scene::new(3);
+    let agent = scene.agent("node1");
+    let pod = scene.first();
+    for (label, gate) in [("soft", "mode"), ("observe", "mode"), ("never", "mode")] {
+        let labels = json!({ "paramedic.dev/heal": label });
+        scene.fake.set_labels("default", &pod.name, &labels).unwrap();
+        assert_eq!(refused(&agent, &pod).await.0, gate, "{label}");
+    }
+    scene.fake.set_labels("default", &pod.name, &json!({ "paramedic.dev/heal": null })).unwrap();
+    assert_eq!(refused(&agent, &pod).await.0, "identity");
+    let labels = json!({ "paramedic.dev/heal": "restart" });
+    scene.fake.set_labels("default", &pod.name, &labels).unwrap();
+    let evict = agent.clear(&request(&pod, Rung::Evict)).await.map(|_| ());
+    assert_eq!(evict.unwrap_err().0.gate, Gate::Mode);
+    assert!(scene.lease().is_none());
+    assert!(clear(&agent, &pod).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_hard_is_done_while_the_workload_changes_by_itself() {
+    let scene = Scene::new(3);
+    let agent = scene.agent("node1");
+    let set = |rollout| {
+        scene.fake.set_rolling(Kind::Deployment, "default", "web", rollout).unwrap();
+    };
+    for rollout in [Rollout::Unobserved, Rollout::Updated(1)] {
+        set(rollout);
+        scene.asked();
+        assert_eq!(refused(&agent, &scene.first()).await.0, "rollout", "{rollout:?}");
+        assert_eq!(scene.asked().last().unwrap(), DEPLOYMENT);
+    }
+    set(Rollout::Done);
+    scene.fake.scale(Kind::Deployment, "default", "web", 4).unwrap();
+    assert_eq!(refused(&agent, &scene.first()).await.0, "rollout", "the fourth is yet to come");
+    sleep(Duration::from_secs(5)).await;
+    assert!(clear(&agent, &scene.first()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_budget_forbids_a_restart_too_and_is_named() {
+    let scene = Scene::new(3);
+    scene.fake.add_pdb("default", "web-budget", "web", &json!({ "minAvailable": 3 }));
+    let agent = scene.agent("node1");
+    let (gate, why) = refused(&agent, &scene.first()).await;
+    assert_eq!(gate, "disruption_budget");
+    assert!(why.contains("web-budget needs 3 healthy pods and has 3"), "{why}");
+    assert_eq!(scene.asked(), [&first(4)[..], &["create pods/eviction dry 429"]].concat());
+    let budget = scene.fake.get(Kind::PodDisruptionBudget, "default", "web-budget").unwrap();
+    assert!(budget["status"]["disruptedPods"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_budgets_over_one_pod_are_told_and_not_taken_for_an_outage() {
+    let scene = Scene::new(3);
+    for name in ["one", "two"] {
+        scene.fake.add_pdb("default", name, "web", &json!({ "minAvailable": 1 }));
+    }
+    let (gate, why) = refused(&scene.agent("node1"), &scene.first()).await;
+    assert_eq!(gate, "disruption_budget");
+    assert!(why.contains("more than one PodDisruptionBudget"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_is_no_budget_although_it_has_the_same_status() {
+    let scene = Scene::new(3);
+    let agent = scene.agent("node1");
+    let throttled = Fault::Status { code: 429, retry_after: Some(1) };
+    scene.fake.fail_next(1, Logged::is_eviction, throttled);
+    let (gate, _) = refused(&agent, &scene.first()).await;
+    assert_eq!(gate, "api_server");
+    assert_eq!(scene.asked().last().unwrap(), "create pods/eviction dry 429", "asked once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fence_around_the_node_is_understood() {
+    let scene = Scene::new(4);
+    let account = Account::service_account(OWN, "paramedic-agent");
+    scene.fake.fence(Some(&account.username));
+    scene.fake.identity("node1", account.clone().on_node("node1"));
+    let agent = scene.agent("node1");
+    let mut nodes = Vec::new();
+    for name in &scene.pods {
+        let pod = scene.fake.get(Kind::Pod, "default", name).unwrap();
+        let node = pod["spec"]["nodeName"].as_str().unwrap().to_owned();
+        if node == "node1" {
+            let lock = clear(&agent, &scene.pod(name)).await.unwrap();
+            agent.release(lock, None).await;
+        } else {
+            let (gate, why) = refused(&agent, &scene.pod(name)).await;
+            assert_eq!(gate, "disruption_budget");
+            assert!(why.contains("runs on node2, the agent on node1"), "{why}");
+        }
+        nodes.push(node);
+    }
+    nodes.sort();
+    assert_eq!(nodes, ["node1", "node1", "node2", "node2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_asks_the_same_and_writes_nothing() {
+    let scene = Scene::new(4);
+    let agent = scene.agent("node1");
+    let dry = Request { dry_run: true, ..request(&scene.first(), Rung::Evict) };
+    assert!(agent.clear(&dry).await.unwrap().is_none());
+    assert_eq!(scene.asked(), [&first(5)[..], &["get leases 404"]].concat());
+    assert!(scene.lease().is_none());
+
+    let other = scene.agent("node2");
+    let lock = clear(&other, &scene.pod(&scene.pods[1])).await.unwrap();
+    let before = scene.lease();
+    let refusal = agent.clear(&dry).await.map(|_| ()).unwrap_err().0;
+    assert_eq!(refusal.gate, Gate::WorkloadLock);
+    assert_eq!(scene.lease(), before);
+    drop(lock);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_before_the_lock_has_written_nothing() {
+    let scene = Scene::new(3);
+    let agent = scene.agent("node1");
+    scene.fake.add_pdb("default", "web", "web", &json!({ "minAvailable": 3 }));
+    refused(&agent, &scene.first()).await;
+    scene.fake.set_rolling(Kind::Deployment, "default", "web", Rollout::Unobserved).unwrap();
+    refused(&agent, &scene.first()).await;
+    scene
+        .fake
+        .set_labels("default", &scene.pods[0], &json!({"paramedic.dev/heal": "soft"}))
+        .unwrap();
+    refused(&agent, &scene.first()).await;
+    scene.fake.add_namespace(OWN, &[], &[("paramedic.dev/paused", "true")]);
+    sleep(Duration::from_secs(2)).await;
+    refused(&agent, &scene.first()).await;
+    let asked = scene.fake.requests();
+    assert!(asked.iter().all(|request| request.verb == "get" || request.dry_run), "{asked:?}");
+}

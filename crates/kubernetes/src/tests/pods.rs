@@ -1,0 +1,364 @@
+//! One watch of the node's consenting pods, through everything that a watch goes through.
+use std::time::Duration;
+
+use fake_apiserver::{Fault, Identity as Account, Rule, Timing};
+use serde_json::json;
+use tokio::{
+    sync::mpsc::Receiver,
+    time::{Instant, sleep, timeout},
+};
+
+use super::*;
+use crate::{Change, changes};
+
+/// An agent of `node1` that watches.
+struct Watch {
+    fake: FakeApi,
+    heard: Receiver<Change>,
+}
+
+impl Watch {
+    /// Four pods of a Deployment on two nodes, and two that are none of the agent's business.
+    async fn begin(streaming: bool) -> (Scene, Self) {
+        let scene = Scene::of(4, &PodTemplate::new().grace(3));
+        scene.fake.set_watch_lists(streaming);
+        let spec = json!({ "nodeName": "node1" });
+        scene.fake.add_pod(json!({ "metadata": { "name": "silent" }, "spec": spec }));
+        let labels = json!({ "app": "web" });
+        let other = json!({ "metadata": { "name": "other", "labels": labels }, "spec": spec });
+        scene.fake.add_pod(other);
+        let watch = Self::of(&scene);
+        (scene, watch)
+    }
+
+    fn of(scene: &Scene) -> Self {
+        let (told, heard) = tokio::sync::mpsc::channel(64);
+        let agent = scene.agent("node1");
+        tokio::spawn(changes(agent.client(), "node1".to_owned(), told));
+        Self { fake: scene.fake.clone(), heard }
+    }
+
+    /// What comes next, in words; nothing within ten minutes is `silence`.
+    async fn next(&mut self) -> String {
+        let next = timeout(Duration::from_secs(600), self.heard.recv()).await;
+        assert!(self.fake.open_watches() <= 1, "several watches at a time");
+        match next {
+            Ok(Some(change)) => self.told(change),
+            Ok(None) => "the end".to_owned(),
+            Err(_) => "silence".to_owned(),
+        }
+    }
+
+    async fn next_few(&mut self, many: usize) -> Vec<String> {
+        let mut all = Vec::new();
+        for _ in 0..many {
+            all.push(self.next().await);
+        }
+        all
+    }
+
+    /// All that comes within so many seconds.
+    async fn within(&mut self, seconds: u64) -> Vec<String> {
+        sleep(Duration::from_secs(seconds)).await;
+        let mut all = Vec::new();
+        while let Ok(change) = self.heard.try_recv() {
+            all.push(self.told(change));
+        }
+        all
+    }
+
+    fn told(&self, change: Change) -> String {
+        match change {
+            Change::Patient(patient) => {
+                format!("{} {}", patient.pod.name, if patient.ready { "ready" } else { "unready" })
+            }
+            Change::Absent { name, why, .. } => format!("{name}: {why}"),
+            Change::Gone { uid } => format!("gone {}", self.name_of(&uid)),
+            Change::Synced(pods) => format!("synced {}", pods.len()),
+            Change::Away(_) => "away".to_owned(),
+            Change::Back => "back".to_owned(),
+        }
+    }
+
+    /// The name of a pod that is there; one that is gone is `?`.
+    fn name_of(&self, uid: &str) -> String {
+        let pods = self.fake.list(Kind::Pod);
+        let pod = pods.into_iter().find(|pod| pod["metadata"]["uid"] == uid);
+        pod.map_or_else(|| "?".to_owned(), |pod| pod["metadata"]["name"].as_str().unwrap().into())
+    }
+
+    /// Never a list of all pods, or of all nodes' pods.
+    fn asked_only_for_its_own(&self) {
+        let asked = self.fake.requests();
+        assert!(!asked.is_empty());
+        for request in asked {
+            assert_eq!(request.fields, "spec.nodeName=node1", "{request:?}");
+            assert_eq!(request.labels, "paramedic.dev/heal", "{request:?}");
+            assert_eq!(request.resource, "pods", "{request:?}");
+        }
+    }
+}
+
+/// The pods of the scene on `node1`.
+fn own(scene: &Scene) -> Vec<String> {
+    let on_node1 = |name: &&String| {
+        scene.fake.get(Kind::Pod, "default", name).unwrap()["spec"]["nodeName"] == "node1"
+    };
+    let mut own: Vec<String> = scene.pods.iter().filter(on_node1).cloned().collect();
+    own.sort();
+    own
+}
+
+/// A watch that has told of its two pods.
+async fn begun() -> (Scene, Watch, Vec<String>) {
+    let (scene, mut watch) = Watch::begin(true).await;
+    let own = own(&scene);
+    assert_eq!(watch.next_few(3).await, [ready(&own[0]), ready(&own[1]), "synced 2".into()]);
+    (scene, watch, own)
+}
+
+fn ready(pod: &str) -> String {
+    format!("{pod} ready")
+}
+
+/// Something that the agent does not watch changes.
+fn others_change(fake: &FakeApi) {
+    fake.add_namespace("elsewhere", &[], &[("at", &fake.version().to_string())]);
+}
+
+fn label(value: &Value) -> Value {
+    json!({ "paramedic.dev/heal": value })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_list_is_streamed_where_the_server_can() {
+    let (scene, watch, _) = begun().await;
+    watch.asked_only_for_its_own();
+    assert_eq!(scene.asked(), ["watch pods 200"]);
+    assert_eq!(scene.fake.open_watches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_server_cannot_stream_a_plain_list_does() {
+    let (scene, mut watch) = Watch::begin(false).await;
+    let own = own(&scene);
+    assert_eq!(watch.next_few(3).await, [ready(&own[0]), ready(&own[1]), "synced 2".into()]);
+    assert_eq!(watch.within(5).await, [""; 0]);
+    watch.asked_only_for_its_own();
+    assert_eq!(scene.asked(), ["watch pods 422", "list pods 200", "watch pods 200"]);
+    // It has learnt: it does not try again.
+    scene.fake.expire_watches();
+    scene.fake.break_watches();
+    watch.within(60).await;
+    watch.asked_only_for_its_own();
+    assert!(!scene.asked().contains(&"watch pods 422".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_rest_it_costs_less_than_a_request_a_minute_and_tells_nothing() {
+    let (scene, mut watch, _) = begun().await;
+    for _ in 0..60 {
+        scene.asked();
+        assert_eq!(watch.within(60).await, [""; 0]);
+        assert!(scene.fake.requests().len() <= 1);
+        assert_eq!(scene.fake.open_watches(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_that_is_taken_away_takes_the_pod_away_and_one_that_is_given_gives_it() {
+    let (scene, mut watch, own) = begun().await;
+    let set = |pod: &str, value| scene.fake.set_labels("default", pod, &label(&value)).unwrap();
+    set(&own[0], json!(null));
+    assert_eq!(watch.next().await, format!("gone {}", own[0]));
+    set(&own[0], json!("soft"));
+    assert_eq!(watch.next().await, ready(&own[0]));
+    set("silent", json!("observe"));
+    assert_eq!(watch.next().await, "silent ready");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_is_absent_while_it_ends_and_then_gone() {
+    let (scene, mut watch, own) = begun().await;
+    scene.fake.delete_pod("default", &own[0]).unwrap();
+    let mut told = watch.within(10).await;
+    // Its successor may be on this node too.
+    told.retain(|told| told.contains(&own[0]) || told.starts_with("gone"));
+    told.dedup();
+    assert_eq!(told, [format!("default/{}: it is being deleted", own[0]), "gone ?".into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_restarts_is_absent_and_then_another_patient() {
+    let (scene, mut watch, own) = begun().await;
+    let before = scene.pod(&own[0]);
+    scene.fake.restart_container("default", &own[0], "app", 1).unwrap();
+    let absent = format!("default/{}: its container is not running", own[0]);
+    let told = watch.within(10).await;
+    assert_eq!(told, [absent, format!("{} unready", own[0]), ready(&own[0])]);
+    let after = scene.pod(&own[0]);
+    assert_eq!(after.uid, before.uid);
+    assert_ne!(after.container_id, before.container_id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_is_told_as_it_changes() {
+    let (scene, mut watch, own) = begun().await;
+    scene.fake.set_ready("default", &own[1], false).unwrap();
+    assert_eq!(watch.next().await, format!("{} unready", own[1]));
+    scene.fake.set_ready("default", &own[1], true).unwrap();
+    assert_eq!(watch.next().await, ready(&own[1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bookmarks_save_a_new_list_after_the_history_was_forgotten() {
+    let (scene, mut watch, _) = begun().await;
+    others_change(&scene.fake);
+    // A bookmark every minute.
+    sleep(Duration::from_secs(61)).await;
+    scene.fake.expire_watches();
+    scene.fake.break_watches();
+    assert_eq!(watch.next().await, "silence", "it went on where the bookmark stood");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_expiry_pods_that_vanished_meanwhile_are_gone() {
+    for streaming in [true, false] {
+        let (scene, mut watch) = Watch::begin(streaming).await;
+        let own = own(&scene);
+        watch.next_few(3).await;
+        scene.fake.down(true);
+        assert_eq!(watch.next().await, "away");
+        scene.fake.set_labels("default", &own[0], &label(&json!(null))).unwrap();
+        scene.fake.set_labels("default", "silent", &label(&json!("soft"))).unwrap();
+        scene.fake.expire_watches();
+        scene.fake.down(false);
+        let told = watch.within(120).await;
+        let gone = format!("gone {}", own[0]);
+        let new = "silent ready".to_owned();
+        let told: Vec<_> = told.into_iter().filter(|told| *told != ready(&own[1])).collect();
+        assert_eq!(told, ["back".to_owned(), new, gone, "synced 2".to_owned()]);
+        watch.asked_only_for_its_own();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_down_is_told_once_and_so_is_its_return() {
+    let (scene, mut watch, own) = begun().await;
+    scene.fake.down(true);
+    assert_eq!(watch.within(3600).await, ["away"]);
+    scene.fake.set_ready("default", &own[0], false).unwrap();
+    scene.fake.down(false);
+    let told = watch.within(120).await;
+    assert_eq!(told[0], "back");
+    assert!(told.contains(&format!("{} unready", own[0])), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_quiet_node_too_the_servers_return_is_told() {
+    for streaming in [true, false] {
+        let (scene, mut watch) = Watch::begin(streaming).await;
+        watch.next_few(3).await;
+        scene.fake.down(true);
+        assert_eq!(watch.within(600).await, ["away"]);
+        scene.fake.down(false);
+        assert_eq!(watch.within(120).await, ["back"], "no pod has changed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_and_is_made_anew_is_no_outage() {
+    let (scene, mut watch, own) = begun().await;
+    for _ in 0..5 {
+        scene.fake.break_watches();
+        assert_eq!(watch.within(120).await, [""; 0]);
+    }
+    others_change(&scene.fake);
+    scene.fake.expire_watches();
+    scene.fake.break_watches();
+    let all = [ready(&own[0]), ready(&own[1]), "synced 2".into()];
+    assert_eq!(watch.within(120).await, all, "nor is an expiry");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_down_from_the_start_is_told_and_then_lists() {
+    let scene = Scene::new(2);
+    scene.fake.down(true);
+    let mut watch = Watch::of(&scene);
+    assert_eq!(watch.within(300).await, ["away"]);
+    scene.fake.down(false);
+    let own = own(&scene);
+    assert_eq!(watch.within(120).await, ["back".to_owned(), ready(&own[0]), "synced 1".into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_is_an_outage_too() {
+    for streaming in [true, false] {
+        let scene = Scene::new(2);
+        scene.fake.set_watch_lists(streaming);
+        scene.fake.fail_next(1, |_| true, Fault::Hang { applied: false });
+        let mut watch = Watch::of(&scene);
+        assert_eq!(watch.next().await, "away", "streaming: {streaming}");
+        let own = own(&scene);
+        assert_eq!(watch.within(60).await, ["back".into(), ready(&own[0]), "synced 1".to_owned()]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_taken_away_is_an_outage_until_it_is_given_back() {
+    let (scene, mut watch, own) = begun().await;
+    let account = Account::new("node1");
+    scene.fake.identity("node1", account.clone().may([Rule::new("", &["pods"], &["get"])]));
+    scene.fake.break_watches();
+    assert_eq!(watch.within(1800).await, ["away"]);
+    let denied = scene.fake.requests().len();
+    assert!(denied < 120, "{denied} requests in half an hour: it does not back off");
+    scene.fake.identity("node1", account);
+    scene.fake.set_ready("default", &own[0], false).unwrap();
+    let told = watch.within(120).await;
+    assert_eq!(told[0], "back");
+    assert!(told.contains(&format!("{} unready", own[0])), "{told:?}");
+    watch.asked_only_for_its_own();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_cut_in_the_middle_of_a_line_loses_nothing() {
+    let (scene, mut watch, own) = begun().await;
+    for (unready, pod) in own.iter().enumerate() {
+        scene.fake.cut_watches();
+        scene.fake.set_ready("default", pod, false).unwrap();
+        let told = watch.within(120).await;
+        assert_eq!(told, [format!("{pod} unready")], "{unready}");
+    }
+    watch.asked_only_for_its_own();
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_stops_when_nobody_listens_any_more() {
+    let (scene, watch, own) = begun().await;
+    drop(watch);
+    scene.fake.set_ready("default", &own[0], false).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(scene.fake.open_watches(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_told_as_it_starts() {
+    let scene = Scene::new(2);
+    let timing = Timing {
+        start: Duration::from_secs(5),
+        ready: Duration::from_secs(5),
+        ..Timing::default()
+    };
+    scene.fake.set_timing(timing);
+    let mut watch = Watch::of(&scene);
+    watch.next_few(2).await;
+    let begun = Instant::now();
+    let labels = label(&json!("soft"));
+    let metadata = json!({ "name": "new", "labels": labels });
+    scene.fake.start_pod(json!({ "metadata": metadata, "spec": { "nodeName": "node1" } }));
+    let mut told = watch.within(30).await;
+    told.dedup();
+    assert_eq!(told, ["default/new: its container is not running", "new unready", "new ready"]);
+    assert!(begun.elapsed() > Duration::from_secs(10));
+}

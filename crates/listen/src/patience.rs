@@ -1,0 +1,124 @@
+//! A connection whose peer must take what it asked for: one that reads nothing for a while is
+//! cut off, so that its place is free for others.
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+/// A connection that does not wait for ever to be read from.
+#[derive(Debug)]
+pub struct Patience<S> {
+    inner: S,
+    limit: Duration,
+    /// Since when nothing could be written, as the time at which that is enough.
+    over: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: Unpin> Patience<S> {
+    /// Cuts `inner` off once it has taken nothing for as long as `limit`.
+    #[must_use]
+    pub const fn new(inner: S, limit: Duration) -> Self {
+        Self { inner, limit, over: None }
+    }
+
+    /// A write that went on ends the waiting; one that did not begins it, or is the last.
+    fn judge<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wrote: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if wrote.is_ready() {
+            self.over = None;
+            return wrote;
+        }
+        let over = self.over.get_or_insert_with(|| Box::pin(sleep(self.limit)));
+        ready!(over.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.judge(cx, wrote)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.judge(cx, wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.judge(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.judge(cx, shut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_is_cut_off() {
+        let (ours, _theirs) = tokio::io::duplex(16);
+        let mut ours = Patience::new(ours, LIMIT);
+        let begun = tokio::time::Instant::now();
+        let error = ours.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_slowly_is_not() {
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let mut ours = Patience::new(ours, LIMIT);
+        let reader = tokio::spawn(async move {
+            let (mut buf, mut read) = ([0; 8], 0);
+            while read < 64 {
+                sleep(LIMIT / 2).await;
+                read += theirs.read(&mut buf).await.unwrap();
+            }
+            read
+        });
+        ours.write_all(&[0; 64]).await.unwrap();
+        assert_eq!(reader.await.unwrap(), 64);
+    }
+}

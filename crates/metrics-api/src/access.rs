@@ -1,0 +1,224 @@
+//! Whether somebody may read a metric: the API server's authorizers say so, and are asked again
+//! every few seconds at the most.
+use std::{collections::HashMap, time::Duration};
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
+use kube::{Api, Client, api::PostParams};
+use paramedic_api_server::{ApiError, within};
+use paramedic_pod_metrics::Metric;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    GROUP, Version,
+    front_proxy::User,
+    path::{Pods, Values},
+};
+
+/// A right that is taken away is gone after this long at the latest.
+const ALLOWED: Duration = Duration::from_secs(10);
+/// One that is given is there after this long.
+const DENIED: Duration = Duration::from_secs(5);
+/// Answers that are remembered.
+const MOST: usize = 4096;
+
+/// Who wants to read what.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Question {
+    user: User,
+    version: &'static str,
+    namespace: String,
+    name: String,
+    metric: Metric,
+}
+
+/// What the API server said of late.
+pub(super) struct Access {
+    reviews: Api<SubjectAccessReview>,
+    known: Mutex<HashMap<Question, (Verdict, Instant)>>,
+}
+
+/// Allowed, or why not.
+pub(super) type Verdict = Result<(), String>;
+
+impl Access {
+    pub(super) fn new(client: Client) -> Self {
+        Self { reviews: Api::all(client), known: Mutex::default() }
+    }
+
+    /// Whether `user` may read these values.
+    pub(super) async fn may(
+        &self,
+        user: &User,
+        version: Version,
+        values: &Values,
+    ) -> Result<Verdict, ApiError> {
+        let name = match &values.pods {
+            Pods::Selected(_) => "*",
+            Pods::Named(name) => name,
+        };
+        let question = Question {
+            user: user.clone(),
+            version: version.name(),
+            namespace: values.namespace.clone(),
+            name: name.to_owned(),
+            metric: values.metric,
+        };
+        let now = Instant::now();
+        if let Some((verdict, until)) = self.known.lock().get(&question)
+            && now < *until
+        {
+            return Ok(verdict.clone());
+        }
+        let verdict = self.ask(&question).await?;
+        // From when it was asked: an answer is as old as its question.
+        let until = now + if verdict.is_ok() { ALLOWED } else { DENIED };
+        let mut known = self.known.lock();
+        if known.len() >= MOST {
+            known.retain(|_, (_, until)| now < *until);
+        }
+        if known.len() < MOST {
+            known.insert(question, (verdict.clone(), until));
+        }
+        Ok(verdict)
+    }
+
+    async fn ask(&self, question: &Question) -> Result<Verdict, ApiError> {
+        let (user, review) = (&question.user, review(question));
+        let answer = within(self.reviews.create(&PostParams::default(), &review)).await?;
+        let status = answer.status.unwrap_or_default();
+        if status.allowed && status.denied != Some(true) {
+            return Ok(Ok(()));
+        }
+        let why = status.reason.filter(|why| !why.is_empty()).map(|why| format!(": {why}"));
+        Ok(Err(format!(
+            "pods.{GROUP} {:?} is forbidden: User {:?} cannot get resource \"pods/{}\" in API group \
+             {GROUP:?} in the namespace {:?}{}",
+            question.name,
+            user.name,
+            question.metric.name(),
+            question.namespace,
+            why.unwrap_or_default()
+        )))
+    }
+}
+
+/// What is asked of the API server.
+fn review(question: &Question) -> SubjectAccessReview {
+    let user = &question.user;
+    let of = |text: &str| Some(text.to_owned());
+    SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: of(&user.name),
+            uid: (!user.uid.is_empty()).then(|| user.uid.clone()),
+            groups: Some(user.groups.clone()),
+            extra: Some(user.extra.clone()),
+            resource_attributes: Some(ResourceAttributes {
+                verb: of("get"),
+                group: of(GROUP),
+                version: of(question.version),
+                resource: of("pods"),
+                subresource: of(question.metric.name()),
+                namespace: of(&question.namespace),
+                name: of(&question.name),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fake_apiserver::{FakeApi, Rule};
+    use serde_json::{Value, json};
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::selector::Selector;
+
+    const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
+
+    fn user(name: &str) -> User {
+        let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
+        let groups = groups.into_iter().chain(["system:authenticated"]).map(str::to_owned);
+        User { name: name.to_owned(), groups: groups.collect(), ..User::default() }
+    }
+
+    fn values() -> Values {
+        Values {
+            namespace: "default".to_owned(),
+            pods: Pods::Selected(Selector::default()),
+            metric: Metric::Http5xxRatio,
+            of_series: Selector::default(),
+        }
+    }
+
+    fn granting(fake: &FakeApi) {
+        fake.grant(HPA, Rule::new(GROUP, &["*"], &["get"]));
+    }
+
+    async fn may(access: &Access) -> bool {
+        access.may(&user(HPA), Version::V1beta2, &values()).await.unwrap().is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_allowance_is_asked_for_again_after_ten_seconds() {
+        let fake = FakeApi::new();
+        granting(&fake);
+        let access = Access::new(fake.client("a"));
+        let asked = || fake.requests().len();
+        assert!(may(&access).await);
+        sleep(Duration::from_millis(9999)).await;
+        assert_eq!((may(&access).await, asked()), (true, 1));
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!((may(&access).await, asked()), (true, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denial_is_asked_about_again_after_five() {
+        let fake = FakeApi::new();
+        let access = Access::new(fake.client("a"));
+        let asked = || fake.requests().len();
+        assert!(!may(&access).await);
+        granting(&fake);
+        sleep(Duration::from_millis(4999)).await;
+        assert_eq!((may(&access).await, asked()), (false, 1));
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!((may(&access).await, asked()), (true, 2));
+    }
+
+    /// Without what is empty, which says nothing.
+    fn said(value: &Value) -> Value {
+        let empty = |value: &Value| value.as_object().is_some_and(serde_json::Map::is_empty);
+        match value {
+            Value::Object(fields) => {
+                let fields = fields.iter().map(|(key, value)| (key.clone(), said(value)));
+                fields.filter(|(_, value)| !value.is_null() && !empty(value)).collect()
+            }
+            other => other.clone(),
+        }
+    }
+
+    #[test]
+    fn what_is_asked_is_what_was_recorded() {
+        let question = Question {
+            user: user(HPA),
+            version: Version::V1beta2.name(),
+            namespace: "default".to_owned(),
+            name: "*".to_owned(),
+            metric: Metric::Http5xxRatio,
+        };
+        let file = "tests/fixtures/kubernetes/aggregation/subject-access-review-allowed.json";
+        let file = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
+        let recorded: Value =
+            serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let mut expected = recorded["request"]["body"].clone();
+        expected["spec"]["resourceAttributes"]["subresource"] = json!("http_5xx_ratio");
+        let posted = serde_json::to_value(review(&question)).unwrap();
+        assert_eq!(said(&posted), expected);
+    }
+}

@@ -1,0 +1,223 @@
+//! `MetricValueList` and `Status`, as the API server and the HPA read them.
+use hyper::StatusCode;
+use k8s_openapi::jiff::{self, Timestamp};
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+use super::{Version, path::Values, store::Value};
+
+/// Why a list cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unwritable {
+    #[error("a value's time is out of range: {0}")]
+    Time(#[from] jiff::Error),
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The list of values in the version that was asked for, as JSON.
+///
+/// # Errors
+/// If a value is older than there is time; no agent's is.
+pub(super) fn list<'a>(
+    version: Version,
+    asked: &'a Values,
+    values: impl Iterator<Item = Value<'a>>,
+    now: Timestamp,
+) -> Result<Vec<u8>, Unwritable> {
+    let items = values.map(|value| Item::new(version, asked, value, now));
+    let items = items.collect::<Result<_, _>>()?;
+    let metadata = Empty {};
+    Ok(serde_json::to_vec(&List {
+        kind: "MetricValueList",
+        api_version: version.api_version(),
+        metadata,
+        items,
+    })?)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: Empty,
+    items: Vec<Item<'a>>,
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Item<'a> {
+    described_object: Described<'a>,
+    #[serde(flatten)]
+    metric: Named,
+    timestamp: String,
+    window_seconds: u64,
+    value: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Described<'a> {
+    kind: &'static str,
+    namespace: &'a str,
+    name: &'a str,
+    /// Group and version; the core's group has no name.
+    api_version: &'static str,
+}
+
+/// Where the versions differ.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Named {
+    #[serde(rename_all = "camelCase")]
+    V1beta1 {
+        metric_name: &'static str,
+        selector: Option<()>,
+    },
+    V1beta2 {
+        metric: Identifier,
+    },
+}
+
+#[derive(Serialize)]
+struct Identifier {
+    name: &'static str,
+    selector: Option<()>,
+}
+
+impl<'a> Item<'a> {
+    fn new(
+        version: Version,
+        asked: &'a Values,
+        value: Value<'a>,
+        now: Timestamp,
+    ) -> Result<Self, jiff::Error> {
+        let name = asked.metric.name();
+        Ok(Self {
+            described_object: Described {
+                kind: "Pod",
+                namespace: &asked.namespace,
+                name: value.pod,
+                api_version: "/v1",
+            },
+            metric: match version {
+                Version::V1beta1 => Named::V1beta1 { metric_name: name, selector: None },
+                Version::V1beta2 => Named::V1beta2 { metric: Identifier { name, selector: None } },
+            },
+            timestamp: seconds(now.checked_sub(value.age)?),
+            // Zero is Kubernetes' own word for what is of one instant.
+            window_seconds: value.window.as_secs_f64().round() as u64,
+            value: quantity(value.value),
+        })
+    }
+}
+
+/// RFC 3339 in whole seconds, as Kubernetes writes times.
+fn seconds(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A Kubernetes quantity, in thousandths where it is not whole: `15`, `15500m`, `620m`.
+fn quantity(value: f32) -> String {
+    // Readings are finite and at most 10⁹.
+    let thousandths = (f64::from(value) * 1000.0).round() as u64;
+    if thousandths.is_multiple_of(1000) {
+        (thousandths / 1000).to_string()
+    } else {
+        format!("{thousandths}m")
+    }
+}
+
+/// Why there is no answer, as Kubernetes says it.
+pub(super) fn status(code: StatusCode, message: &str) -> Json {
+    let reason = match code {
+        StatusCode::BAD_REQUEST => "BadRequest",
+        StatusCode::UNAUTHORIZED => "Unauthorized",
+        StatusCode::FORBIDDEN => "Forbidden",
+        StatusCode::NOT_FOUND => "NotFound",
+        StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+        StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
+        _ => "InternalError",
+    };
+    json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "code": code.as_u16(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{path::Pods, selector::Selector};
+    use paramedic_pod_metrics::Metric;
+
+    #[test]
+    fn quantities_are_exact_to_the_thousandth() {
+        for (value, written) in [
+            (0.0, "0"),
+            (15.0, "15"),
+            (15.5, "15500m"),
+            (0.62, "620m"),
+            (0.0004, "0"),
+            (0.9999, "1"),
+            (1e9, "1000000000"),
+        ] {
+            assert_eq!(quantity(value), written, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_versions_differ_in_the_names() {
+        let asked = Values {
+            namespace: "default".to_owned(),
+            pods: Pods::Selected(Selector::default()),
+            metric: Metric::HttpRequestsPerSecond,
+            of_series: Selector::default(),
+        };
+        let value = Value {
+            pod: "web-1",
+            value: 12.5,
+            age: Duration::from_millis(1500),
+            window: Duration::from_millis(10_040),
+        };
+        let now: Timestamp = "2026-11-22T21:13:45.2Z".parse().unwrap();
+        let mut expected = json!({
+            "kind": "MetricValueList",
+            "apiVersion": "custom.metrics.k8s.io/v1beta2",
+            "metadata": {},
+            "items": [{
+                "describedObject":
+                    {"kind": "Pod", "namespace": "default", "name": "web-1", "apiVersion": "/v1"},
+                "metric": {"name": "http_requests_per_second", "selector": null},
+                "timestamp": "2026-11-22T21:13:43Z",
+                "windowSeconds": 10,
+                "value": "12500m",
+            }],
+        });
+        let answered = |version| {
+            let body = list(version, &asked, [value].into_iter(), now).unwrap();
+            serde_json::from_slice::<Json>(&body).unwrap()
+        };
+        assert_eq!(answered(Version::V1beta2), expected);
+        expected["apiVersion"] = json!("custom.metrics.k8s.io/v1beta1");
+        let item = expected["items"][0].as_object_mut().unwrap();
+        item.remove("metric");
+        item.insert("metricName".to_owned(), json!("http_requests_per_second"));
+        item.insert("selector".to_owned(), json!(null));
+        assert_eq!(answered(Version::V1beta1), expected);
+        let beyond = Value { age: Duration::MAX, ..value };
+        let none = list(Version::V1beta2, &asked, [beyond].into_iter(), now);
+        assert!(matches!(none, Err(Unwritable::Time(_))));
+    }
+}

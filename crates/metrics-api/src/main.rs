@@ -1,0 +1,88 @@
+//! `paramedic-metrics-api`: the agents' measurements for the HPA.
+use std::{net::SocketAddr, process::ExitCode};
+
+use anyhow::Context;
+use clap::Parser;
+use kube::Client;
+use paramedic_metrics_api::{Config, MetricsApi};
+use paramedic_startup::{Mistakes, WrongUsage, logging, shutdown};
+use tracing::info;
+
+/// Serve what the agents measure to the HPA, as `custom.metrics.k8s.io`.
+///
+/// Runs as a Deployment: see manifests/50-metrics-api.yaml. Hears every agent once a second, and
+/// answers for each pod that carries the label `paramedic.dev/heal`:
+///
+///   http_requests_per_second   HTTP responses per second that the kernel saw the pod send
+///   http_5xx_ratio             the share of 5xx among them, 0 to 1
+///   cpu_throttled_ratio        the share of periods in which its CPU quota held it back, 0 to 1
+///   unhealthy_probability      how likely it needs a remedy, 0 to 1
+///
+/// It registers itself with the API server, unless another adapter serves that group; it makes and
+/// renews its certificates by itself. docs/autoscaling.md shows how to use it.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, verbatim_doc_comment)]
+struct ServeMetrics {
+    /// Log format, on standard error: `auto` is readable on a terminal and JSON elsewhere.
+    /// `RUST_LOG` sets the level (default `info`).
+    #[arg(long, value_enum, default_value_t = logging::Format::Auto)]
+    log: logging::Format,
+    /// Where the API server comes to, through the Service.
+    #[arg(
+        long,
+        env = "PARAMEDIC_METRICS_LISTEN",
+        default_value = "[::]:6443",
+        value_name = "ADDRESS"
+    )]
+    listen: SocketAddr,
+    /// The namespace of all that is Paramedic's.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "paramedic-system", value_name = "NAME")]
+    namespace: String,
+    /// The name that its Service, Deployment, ClusterRole, Secret and ConfigMap share.
+    #[arg(long, default_value = "paramedic-metrics-api", value_name = "NAME")]
+    name: String,
+    /// The agents' Service, whose endpoints are all agents.
+    #[arg(long, default_value = "paramedic-agent", value_name = "NAME")]
+    agents: String,
+    /// The agents' service account, whose tokens are believed.
+    #[arg(long, default_value = "paramedic-agent", value_name = "NAME")]
+    agent_account: String,
+}
+
+impl ServeMetrics {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let config = self.config()?;
+        let client = paramedic_api_server::config().await.context(
+            "no cluster: run it in a pod with a service account, or set KUBECONFIG to try it out",
+        )?;
+        let client = Client::try_from(client).context("cannot make a client of the API server")?;
+        let listen = config.listen;
+        let server = MetricsApi::bind(config).await.with_context(|| {
+            format!("cannot listen on {listen}: choose another address with --listen")
+        })?;
+        info!(address = %server.address()?, "serving custom.metrics.k8s.io");
+        server.run(client, shutdown()?).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn config(self) -> Result<Config, WrongUsage> {
+        let mut mistakes = Mistakes::default();
+        for (flag, value) in [
+            ("namespace", &self.namespace),
+            ("name", &self.name),
+            ("agents", &self.agents),
+            ("agent-account", &self.agent_account),
+        ] {
+            mistakes.name(flag, value);
+        }
+        mistakes.none()?;
+        let Self { log: _, listen, namespace, name, agents, agent_account } = self;
+        Ok(Config { listen, namespace, name, agents, agent_account })
+    }
+}
+
+fn main() -> ExitCode {
+    let args = ServeMetrics::parse();
+    logging::start(args.log);
+    paramedic_startup::run("paramedic-metrics-api", args.run())
+}

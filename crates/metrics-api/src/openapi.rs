@@ -1,0 +1,180 @@
+//! What the API looks like, for those who generate clients or explain fields from it.
+//!
+//! kube-apiserver merges these documents into its own. Definitions are named by their group and
+//! version, so that they meet nobody else's.
+use paramedic_pod_metrics::Metric;
+use serde_json::{Value, json};
+
+use super::{GROUP, Version};
+
+/// `/openapi/v2`: both versions in one document of Swagger 2.0.
+pub(super) fn v2() -> Value {
+    let mut paths = serde_json::Map::new();
+    let mut definitions = serde_json::Map::new();
+    for version in Version::ALL {
+        let list = format!("#/definitions/{}", list_name(version));
+        let parameter = |at, name, about| {
+            json!({"name": name, "in": at, "type": "string", "required": at == "path",
+                   "description": about})
+        };
+        for metric in Metric::ALL {
+            let parameters: Vec<Value> =
+                PARAMETERS.iter().map(|&(at, name, about)| parameter(at, name, about)).collect();
+            let answer = json!({"description": "OK", "schema": {"$ref": list}});
+            let get = json!({
+                "description": about(metric),
+                "operationId": operation(version, metric),
+                "produces": ["application/json"],
+                "schemes": ["https"],
+                "tags": [tag(version)],
+                "parameters": parameters,
+                "responses": {"200": answer, "401": {"description": "Unauthorized"}},
+            });
+            paths.insert(path(version, metric), json!({"get": get}));
+        }
+        definitions.extend(schemas(version, "#/definitions/"));
+    }
+    json!({
+        "swagger": "2.0",
+        "info": info(),
+        "paths": paths,
+        "definitions": definitions,
+    })
+}
+
+/// `/openapi/v3`: where each version's document is.
+pub(super) fn v3() -> Value {
+    let paths: serde_json::Map<String, Value> = Version::ALL
+        .into_iter()
+        .map(|version| {
+            let group = format!("apis/{}", version.api_version());
+            // The document changes with the program and with nothing else.
+            let hash = env!("CARGO_PKG_VERSION");
+            let url = json!({"serverRelativeURL": format!("/openapi/v3/{group}?hash={hash}")});
+            (group, url)
+        })
+        .collect();
+    json!({"paths": paths})
+}
+
+/// `/openapi/v3/apis/custom.metrics.k8s.io/v1beta2`: one version in OpenAPI 3.0.
+pub(super) fn v3_of(version: Version) -> Value {
+    let list = format!("#/components/schemas/{}", list_name(version));
+    let paths: serde_json::Map<String, Value> = Metric::ALL
+        .into_iter()
+        .map(|metric| {
+            let parameters: Vec<Value> = PARAMETERS
+                .iter()
+                .map(|&(at, name, about)| {
+                    json!({"name": name, "in": at, "schema": {"type": "string"},
+                           "required": at == "path", "description": about})
+                })
+                .collect();
+            let content = json!({"application/json": {"schema": {"$ref": list}}});
+            let get = json!({
+                "description": about(metric),
+                "operationId": operation(version, metric),
+                "tags": [tag(version)],
+                "parameters": parameters,
+                "responses": {"200": {"description": "OK", "content": content}},
+            });
+            (path(version, metric), json!({"get": get}))
+        })
+        .collect();
+    let schemas: serde_json::Map<String, Value> =
+        schemas(version, "#/components/schemas/").into_iter().collect();
+    json!({
+        "openapi": "3.0.0",
+        "info": info(),
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+const PARAMETERS: [(&str, &str, &str); 4] = [
+    ("path", "namespace", "The pods' namespace."),
+    ("path", "name", "A pod's name, or * for all that labelSelector selects."),
+    ("query", "labelSelector", "Which pods, where the name is *."),
+    ("query", "metricLabelSelector", "Which series of the metric: they have no labels."),
+];
+
+fn info() -> Value {
+    json!({"title": "Paramedic metrics API", "version": env!("CARGO_PKG_VERSION")})
+}
+
+fn path(version: Version, metric: Metric) -> String {
+    let (group, metric) = (version.api_version(), metric.name());
+    format!("/apis/{group}/namespaces/{{namespace}}/pods/{{name}}/{metric}")
+}
+
+fn about(metric: Metric) -> &'static str {
+    match metric {
+        Metric::HttpRequestsPerSecond => "HTTP responses per second that the kernel saw pods send",
+        Metric::Http5xxRatio => "share of 5xx among the HTTP responses of pods, 0 to 1",
+        Metric::CpuThrottledRatio => {
+            "share of periods in which the CPU quota held pods back, 0 to 1"
+        }
+        Metric::UnhealthyProbability => "probability that pods need a remedy, 0 to 1",
+    }
+}
+
+fn tag(version: Version) -> String {
+    format!("customMetrics_{}", version.name())
+}
+
+fn operation(version: Version, metric: Metric) -> String {
+    let words = metric.name().split('_').map(capital);
+    format!(
+        "readCustomMetrics{}NamespacedPods{}",
+        capital(version.name()),
+        words.collect::<String>()
+    )
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+}
+
+fn list_name(version: Version) -> String {
+    format!("io.k8s.metrics.pkg.apis.custom_metrics.{}.MetricValueList", version.name())
+}
+
+fn schemas(version: Version, base: &str) -> [(String, Value); 2] {
+    let list = list_name(version);
+    let one = list.trim_end_matches("List").to_owned();
+    let text = |about: &str| json!({"type": "string", "description": about});
+    let object = |fields: Value| json!({"type": "object", "properties": fields});
+    let described = object(json!({
+        "kind": text("Pod."),
+        "namespace": text("Its namespace."),
+        "name": text("Its name."),
+        "apiVersion": text("/v1."),
+    }));
+    let window = json!({"type": "integer", "format": "int64",
+                        "description": "Length of the window, in seconds."});
+    let mut fields = json!({
+        "describedObject": described,
+        "timestamp": text("The end of the window that the value was measured in, RFC 3339."),
+        "windowSeconds": window,
+        "value": text("A quantity."),
+    });
+    match version {
+        Version::V1beta1 => fields["metricName"] = text("The metric."),
+        Version::V1beta2 => fields["metric"] = object(json!({"name": text("The metric.")})),
+    }
+    let items = json!({"type": "array", "items": {"$ref": format!("{base}{one}")}});
+    let mut whole = object(json!({
+        "kind": text("MetricValueList."),
+        "apiVersion": text(version.api_version()),
+        "metadata": {"type": "object"},
+        "items": items,
+    }));
+    whole["description"] = json!("One value for each pod whose value is known.");
+    whole["required"] = json!(["items"]);
+    let kind = json!({"group": GROUP, "version": version.name(), "kind": "MetricValueList"});
+    whole["x-kubernetes-group-version-kind"] = json!([kind]);
+    let mut value = object(fields);
+    value["description"] = json!("The value of a metric for one pod.");
+    [(list, whole), (one, value)]
+}

@@ -1,0 +1,302 @@
+//! The APIServices that send the group's requests here.
+//!
+//! They are made here and not by a manifest: `kubectl apply` would take over one that belongs to
+//! another adapter, and the autoscaling of a whole cluster with it. They are owned by our ClusterRole,
+//! so that whoever deletes the manifests gets rid of them too.
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use k8s_openapi::{
+    ByteString,
+    api::{apps::v1::Deployment, rbac::v1::ClusterRole},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+    kube_aggregator::pkg::apis::apiregistration::v1::{
+        APIService, APIServiceSpec, ServiceReference,
+    },
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
+};
+use paramedic_api_server::{ApiError, within};
+use tokio::{sync::watch, time::timeout};
+use tracing::{info, warn};
+
+use super::{GROUP, Version, authority::Authority, keeper::Keeper, readiness::Readiness};
+
+/// From one look to the next.
+const PERIOD: Duration = Duration::from_secs(30);
+/// The same until this process can answer.
+const UNREADY: Duration = Duration::from_millis(500);
+/// What belongs to the same release as this.
+const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "paramedic");
+
+/// Labels of what is made here.
+pub(super) fn labels() -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "paramedic"),
+        ("app.kubernetes.io/component", "metrics-api"),
+        PART_OF,
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Registers the metrics API with the API server.
+pub(super) struct Registration {
+    services: Api<APIService>,
+    roles: Api<ClusterRole>,
+    deployments: Api<Deployment>,
+    keeper: Keeper,
+    /// The name of the Service, the ClusterRole and the Deployment.
+    name: String,
+    namespace: String,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// As it should be.
+    Ours,
+    /// Not made yet: this process cannot answer, or is not to stay.
+    NotYet,
+    /// Another replica has begun a newer authority, of which this process does not know yet.
+    Behind,
+    /// One belongs to somebody else, so all of the group does.
+    Foreign {
+        /// The APIService.
+        name: String,
+        /// The Service behind it.
+        to: String,
+    },
+}
+
+impl Registration {
+    pub(super) fn new(client: Client, namespace: &str, name: &str) -> Self {
+        Self {
+            services: Api::all(client.clone()),
+            roles: Api::all(client.clone()),
+            deployments: Api::namespaced(client.clone(), namespace),
+            keeper: Keeper::new(client, namespace, name),
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    /// Keeps them as they should be, for as long as there is an authority. They are made only once
+    /// this process is ready to answer: with nobody behind them they hold up the deletion of every
+    /// namespace.
+    pub(super) async fn run(
+        &self,
+        mut authority: watch::Receiver<Option<Authority>>,
+        readiness: &Readiness,
+    ) {
+        let mut told = None;
+        loop {
+            let ready = readiness.pending().is_empty();
+            let bundle = authority.borrow_and_update().as_ref().map(Authority::bundle);
+            if let Some(bundle) = bundle {
+                let standing = self.keep(&bundle, ready).await.map_err(|error| error.to_string());
+                if told.as_ref() != Some(&standing) {
+                    tell(&standing);
+                    told = Some(standing);
+                }
+            }
+            // Nobody keeps it any more: it is the end.
+            let period = if ready { PERIOD } else { UNREADY };
+            if let Ok(Err(_)) = timeout(period, authority.changed()).await {
+                return;
+            }
+        }
+    }
+
+    /// Makes the APIServices of all versions what they should be, unless one is somebody else's: then
+    /// all are. The HPA asks in the preferred version alone, so one version of ours beside another
+    /// adapter's would take its metrics from it.
+    pub(super) async fn keep(&self, bundle: &str, may_create: bool) -> Result<Standing, ApiError> {
+        let mut found = Vec::new();
+        for version in Version::ALL {
+            found.push((version, within(self.services.get_opt(&name_of(version))).await?));
+        }
+        let foreign = found.iter().find_map(|(version, found)| {
+            self.foreign(found.as_ref()?).map(|to| (name_of(*version), to))
+        });
+        if let Some((name, to)) = foreign {
+            for version in Version::ALL {
+                self.remove(version).await?;
+            }
+            return Ok(Standing::Foreign { name, to });
+        }
+        let missing = found.iter().any(|(_, found)| found.is_none());
+        if missing && (!may_create || self.is_uninstalled().await?) {
+            return Ok(Standing::NotYet);
+        }
+        // The authority was read up to a minute ago. What was written since is not to be undone.
+        let differs =
+            found.iter().any(|(_, found)| told(found.as_ref()) != Some(bundle.as_bytes()));
+        if differs && self.keeper.has_moved_on(bundle).await? {
+            return Ok(Standing::Behind);
+        }
+        let owner = self.owner().await?;
+        for (version, found) in found {
+            let wanted = self.wanted(version, bundle, owner.clone());
+            self.write(version, found, wanted).await?;
+        }
+        Ok(Standing::Ours)
+    }
+
+    async fn write(
+        &self,
+        version: Version,
+        found: Option<APIService>,
+        wanted: APIService,
+    ) -> Result<(), ApiError> {
+        let parameters = PostParams::default();
+        let Some(mut found) = found else {
+            return overtaken(within(self.services.create(&parameters, &wanted)).await);
+        };
+        let owned = found.metadata.owner_references == wanted.metadata.owner_references;
+        if found.spec == wanted.spec && owned {
+            return Ok(());
+        }
+        found.spec = wanted.spec;
+        found.metadata.owner_references = wanted.metadata.owner_references;
+        let name = name_of(version);
+        overtaken(within(self.services.replace(&name, &parameters, &found)).await)
+    }
+
+    /// Whose it is, if not ours.
+    fn foreign(&self, found: &APIService) -> Option<String> {
+        let service = found.spec.as_ref().and_then(|spec| spec.service.as_ref());
+        let to = |of: Option<&String>| of.cloned().unwrap_or_default();
+        let (namespace, name) = match service {
+            Some(service) => (to(service.namespace.as_ref()), to(service.name.as_ref())),
+            None => Default::default(),
+        };
+        let ours = found.labels().get(PART_OF.0).is_some_and(|value| value == PART_OF.1)
+            && (namespace.as_str(), name.as_str()) == (&*self.namespace, &*self.name);
+        (!ours).then(|| format!("{namespace}/{name}"))
+    }
+
+    async fn owner(&self) -> Result<OwnerReference, ApiError> {
+        let role = within(self.roles.get(&self.name)).await?;
+        Ok(OwnerReference {
+            api_version: "rbac.authorization.k8s.io/v1".to_owned(),
+            kind: "ClusterRole".to_owned(),
+            name: self.name.clone(),
+            uid: role.uid().unwrap_or_default(),
+            ..OwnerReference::default()
+        })
+    }
+
+    fn wanted(&self, version: Version, bundle: &str, owner: OwnerReference) -> APIService {
+        APIService {
+            metadata: ObjectMeta {
+                name: Some(name_of(version)),
+                labels: Some(labels()),
+                owner_references: Some(vec![owner]),
+                ..ObjectMeta::default()
+            },
+            spec: Some(APIServiceSpec {
+                ca_bundle: Some(ByteString(bundle.as_bytes().to_vec())),
+                group: Some(GROUP.to_owned()),
+                version: Some(version.name().to_owned()),
+                service: Some(ServiceReference {
+                    namespace: Some(self.namespace.clone()),
+                    name: Some(self.name.clone()),
+                    port: Some(443),
+                }),
+                group_priority_minimum: 100,
+                version_priority: match version {
+                    Version::V1beta1 => 100,
+                    Version::V1beta2 => 200,
+                },
+                insecure_skip_tls_verify: None,
+            }),
+            ..APIService::default()
+        }
+    }
+
+    /// Called at the end of this process, when nothing else here writes any more. If it is the end of
+    /// the installation too, the APIServices go first.
+    pub(super) async fn leave(&self) {
+        if !matches!(self.is_uninstalled().await, Ok(true)) {
+            return;
+        }
+        info!("the Deployment is being deleted: the APIServices go first");
+        for version in Version::ALL {
+            if let Err(error) = self.remove(version).await {
+                let name = name_of(version);
+                warn!(%error, name, "not removed: the garbage collector has it with the ClusterRole");
+            }
+        }
+    }
+
+    /// Whether nobody is to come after this process. Who may no longer ask is being uninstalled too:
+    /// a namespace that is deleted may lose its roles before its Deployment.
+    async fn is_uninstalled(&self) -> Result<bool, ApiError> {
+        match within(self.deployments.get_opt(&self.name)).await {
+            Ok(None) => Ok(true),
+            Ok(Some(deployment)) => {
+                let replicas = deployment.spec.and_then(|spec| spec.replicas);
+                Ok(deployment.metadata.deletion_timestamp.is_some() || replicas == Some(0))
+            }
+            Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 403 => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn remove(&self, version: Version) -> Result<(), ApiError> {
+        let name = name_of(version);
+        let Some(found) = within(self.services.get_opt(&name)).await? else { return Ok(()) };
+        if self.foreign(&found).is_some() {
+            return Ok(());
+        }
+        let uid = found.metadata.uid;
+        let preconditions = Some(Preconditions { uid, resource_version: None });
+        let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
+        match within(self.services.delete(&name, &parameters)).await {
+            // Another replica was faster, or somebody has made it anew.
+            Err(ApiError::Refused(kube::Error::Api(status)))
+                if matches!(status.code, 404 | 409) =>
+            {
+                Ok(())
+            }
+            deleted => deleted.map(drop),
+        }
+    }
+}
+
+/// The certificates that the API server is told of.
+fn told(found: Option<&APIService>) -> Option<&[u8]> {
+    Some(&found?.spec.as_ref()?.ca_bundle.as_ref()?.0)
+}
+
+/// Another replica that was faster wrote the same; what it wrote is seen at the next look.
+fn overtaken(written: Result<APIService, ApiError>) -> Result<(), ApiError> {
+    match written {
+        Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 409 => Ok(()),
+        written => written.map(drop),
+    }
+}
+
+fn name_of(version: Version) -> String {
+    format!("{}.{GROUP}", version.name())
+}
+
+fn tell(standing: &Result<Standing, impl fmt::Display>) {
+    match standing {
+        Ok(Standing::Ours) => info!("the APIServices send requests here"),
+        Ok(Standing::NotYet) => info!("the APIServices are made once this can answer"),
+        Ok(Standing::Behind) => {
+            info!("the APIServices are left to the replica that has a newer authority");
+        }
+        Ok(Standing::Foreign { name, to }) => warn!(
+            name,
+            to,
+            "the APIService belongs to another adapter, and the group is left to it: the HPA gets \
+             nothing from here; let that adapter serve Paramedic's metrics (manifests/prometheus), or \
+             delete its APIService and ours are made"
+        ),
+        Err(error) => warn!(%error, "the APIServices cannot be kept"),
+    }
+}

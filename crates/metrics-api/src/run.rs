@@ -1,0 +1,272 @@
+//! The parts, put together.
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::bail;
+use kube::{Api, Client};
+use paramedic_listen::Listener;
+use paramedic_pod_metrics::CLIENT_NAME;
+use parking_lot::Mutex;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ResolvesServerCert,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{interval, sleep, timeout},
+};
+use tracing::{info, warn};
+
+use super::{
+    access::Access,
+    agents, authentication,
+    authority::{self, Authority, AuthorityError, Leaf, Usage},
+    front_proxy::FrontProxy,
+    keeper::{Keeper, unix_seconds},
+    pods,
+    readiness::{Need, Readiness},
+    registration::Registration,
+    server::{self, Shared},
+    store::Store,
+    stream::Stream,
+};
+
+/// From being told to stop to the end: endpoints take some time to reach the API server, which sends
+/// requests here until then.
+const LINGER: Duration = Duration::from_secs(5);
+/// How often it is looked whether certificates are to be renewed.
+const CHECK: Duration = Duration::from_secs(60);
+
+/// What it runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the API server comes to.
+    pub listen: SocketAddr,
+    /// The namespace of all that is Paramedic's.
+    pub namespace: String,
+    /// Name of the Service, the Deployment, the ClusterRole, the Secret and the ConfigMap.
+    pub name: String,
+    /// Name of the agents' Service.
+    pub agents: String,
+    /// Name of the agents' service account.
+    pub agent_account: String,
+}
+
+/// The metrics API, listening.
+#[derive(Debug)]
+pub struct MetricsApi {
+    listener: Listener,
+    config: Config,
+}
+
+type Slot<T> = (watch::Sender<Option<Arc<T>>>, watch::Receiver<Option<Arc<T>>>);
+
+impl MetricsApi {
+    /// Takes the address; nothing is answered before [`MetricsApi::run`].
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub async fn bind(config: Config) -> io::Result<Self> {
+        Ok(Self { listener: Listener::bind(config.listen).await?, config })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.address()
+    }
+
+    /// Serves until `shutdown` resolves.
+    ///
+    /// # Errors
+    /// If a part of it ends that never should: whoever supervises it starts it again.
+    pub async fn run(
+        self,
+        client: Client,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let Config { namespace, name, agents, agent_account, .. } = self.config;
+        let provider = Arc::new(ring::default_provider());
+        let store = Arc::new(Mutex::new(Store::default()));
+        let readiness = Arc::new(Readiness::default());
+        let (authority_in, authority) = watch::channel::<Option<Authority>>(None);
+        let (proxy_in, front_proxy): Slot<FrontProxy> = watch::channel(None);
+        let (certificate_in, certificate) = watch::channel(None);
+        let (tls_in, tls): Slot<ClientConfig> = watch::channel(None);
+        let registration = Arc::new(Registration::new(client.clone(), &namespace, &name));
+
+        let mut parts = JoinSet::new();
+        let keeper = Keeper::new(client.clone(), &namespace, &name);
+        parts.spawn(async move { keeper.run(authority_in).await });
+        let signer = Signer {
+            names: names(&name, &namespace),
+            provider: Arc::clone(&provider),
+            certificate: certificate_in,
+            tls: tls_in,
+            readiness: Arc::clone(&readiness),
+        };
+        parts.spawn(signer.run(authority.clone()));
+        let (keeping, ready) = (Arc::clone(&registration), Arc::clone(&readiness));
+        let registering = parts.spawn(async move { keeping.run(authority, &ready).await });
+        let (of, ready) = (client.clone(), Arc::clone(&readiness));
+        parts.spawn(async move { authentication::watch(of, proxy_in, &ready).await });
+        let (of, to, ready) = (client.clone(), Arc::clone(&store), Arc::clone(&readiness));
+        parts.spawn(async move { pods::watch(of, &to, &ready).await });
+        let stream = Arc::new(Stream {
+            store: Arc::clone(&store),
+            reviews: Api::all(client.clone()),
+            agent_user: format!("system:serviceaccount:{namespace}:{agent_account}"),
+            tls,
+        });
+        let (of, ready) = (client.clone(), Arc::clone(&readiness));
+        parts.spawn(async move {
+            agents::follow_all(of, &namespace, &agents, stream, &ready).await;
+        });
+        parts.spawn(forget(Arc::clone(&store)));
+        let access = Access::new(client);
+        let ready = Arc::clone(&readiness);
+        let shared = Shared { store, access, readiness: ready, front_proxy, certificate, provider };
+        parts.spawn(server::serve(self.listener, Arc::new(shared)));
+
+        tokio::select! {
+            () = shutdown => {}
+            Some(ended) = parts.join_next() => match ended {
+                Ok(()) => bail!("a part of the metrics API has ended"),
+                Err(error) => bail!("a part of the metrics API has failed: {error}"),
+            },
+        }
+        readiness.leave();
+        // Nothing may make anew what is removed now.
+        registering.abort();
+        registration.leave().await;
+        sleep(LINGER).await;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// The Service's names in the cluster's DNS; the API server checks for the second.
+fn names(service: &str, namespace: &str) -> Vec<String> {
+    let short = format!("{service}.{namespace}");
+    vec![short.clone(), format!("{short}.svc"), format!("{short}.svc.cluster.local")]
+}
+
+/// Forgets the silent, so that agents of nodes that are gone are not kept for ever.
+async fn forget(store: Arc<Mutex<Store>>) {
+    let mut rounds = interval(Duration::from_secs(60));
+    loop {
+        rounds.tick().await;
+        let mut store = store.lock();
+        store.forget_the_silent(tokio::time::Instant::now());
+        let (pods, agents) = store.count();
+        drop(store);
+        info!(pods, agents, "what is known");
+    }
+}
+
+/// Signs our own certificates whenever the authority changes, and twice a day.
+struct Signer {
+    names: Vec<String>,
+    provider: Arc<CryptoProvider>,
+    certificate: watch::Sender<Option<Arc<dyn ResolvesServerCert>>>,
+    tls: watch::Sender<Option<Arc<ClientConfig>>>,
+    readiness: Arc<Readiness>,
+}
+
+impl Signer {
+    async fn run(self, mut authority: watch::Receiver<Option<Authority>>) {
+        let mut signed: Option<(Authority, i64)> = None;
+        loop {
+            let known = authority.borrow_and_update().clone();
+            let now = unix_seconds();
+            // By the wall's clock, in which certificates live, and which may be set.
+            let is_fresh = |at: i64| (0..authority::RENEW).contains(&now.saturating_sub(at));
+            if let Some(known) = known
+                && !signed.as_ref().is_some_and(|(by, at)| *by == known && is_fresh(*at))
+            {
+                match self.sign(&known, now) {
+                    Ok(()) => {
+                        signed = Some((known, now));
+                        self.readiness.met(Need::Authority);
+                    }
+                    Err(error) => warn!(%error, "no certificates can be signed"),
+                }
+            }
+            if let Ok(Err(_)) = timeout(CHECK, authority.changed()).await {
+                return;
+            }
+        }
+    }
+
+    fn sign(&self, authority: &Authority, now: i64) -> Result<(), Unsigned> {
+        let Leaf { certificate, key } = authority.sign(Usage::Server, &self.names, now)?;
+        let key = self.provider.key_provider.load_private_key(key)?;
+        let server = SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key));
+        self.certificate.send_replace(Some(Arc::new(server)));
+
+        let client = authority.sign(Usage::Client, &[CLIENT_NAME.to_owned()], now)?;
+        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(ProvedByToken(Arc::clone(&self.provider))))
+            .with_client_auth_cert(vec![client.certificate], client.key)?;
+        self.tls.send_replace(Some(Arc::new(config)));
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Unsigned {
+    #[error("{0}")]
+    Authority(#[from] AuthorityError),
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// An agent's certificate is its own and proves nothing; its token does, on the same connection (see
+/// `stream`). That the other end has the certificate's key is verified all the same.
+#[derive(Debug)]
+pub(super) struct ProvedByToken(pub(super) Arc<CryptoProvider>);
+
+impl ServerCertVerifier for ProvedByToken {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

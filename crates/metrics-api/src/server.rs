@@ -1,0 +1,291 @@
+//! The port to which the API server comes.
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use k8s_openapi::jiff::Timestamp;
+use paramedic_listen::Listener;
+use paramedic_pod_metrics::Metric;
+use parking_lot::Mutex;
+use rustls::{
+    ServerConfig,
+    crypto::CryptoProvider,
+    pki_types::CertificateDer,
+    server::{ResolvesServerCert, WebPkiClientVerifier},
+};
+use serde_json::Value as Json;
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{debug, warn};
+
+use super::{
+    Version,
+    access::Access,
+    answer, discovery,
+    front_proxy::{FrontProxy, Unauthorized, User},
+    openapi,
+    path::{Asked, Nothing, Pods, Values},
+    readiness::Readiness,
+    selector,
+    store::Store,
+};
+
+/// Connections at a time of those who have proved to be the front proxy.
+const CONNECTIONS: usize = 256;
+/// And of everybody else: who has not proved anything yet, and the kubelet's probes. They are short,
+/// so that fewer strangers than this at a time do not keep the API server out. As many do, for as long
+/// as they go on: where pods are not trusted with that, a NetworkPolicy has to stop them.
+const STRANGERS: usize = 512;
+/// A handshake takes no longer, and a stranger's request neither.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A user's groups come as one header each.
+const HEADERS: usize = 2000;
+/// The API server keeps idle connections for 90 s; whoever ends one first, it should not be us.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// What answers are made from.
+pub(super) struct Shared {
+    pub(super) store: Arc<Mutex<Store>>,
+    pub(super) access: Access,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) front_proxy: watch::Receiver<Option<Arc<FrontProxy>>>,
+    pub(super) certificate: watch::Receiver<Option<Arc<dyn ResolvesServerCert>>>,
+    pub(super) provider: Arc<CryptoProvider>,
+}
+
+/// Serves for ever.
+pub(super) async fn serve(listener: Listener, shared: Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
+    loop {
+        let Ok(stranger) = Arc::clone(&strangers).acquire_owned().await else { return };
+        let (stream, peer) = listener.accept().await;
+        let (shared, places) = (Arc::clone(&shared), Arc::clone(&places));
+        tokio::spawn(async move { shared.connection(stream, peer, stranger, &places).await });
+    }
+}
+
+impl Shared {
+    async fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        stranger: OwnedSemaphorePermit,
+        places: &Semaphore,
+    ) {
+        // Whatever is known of the front proxy now holds for this connection; when that changes, the
+        // connection ends after the request under way.
+        let mut front_proxy = self.front_proxy.clone();
+        let proxy = front_proxy.borrow_and_update().clone();
+        let stream = match self.accept(stream, proxy.as_deref()).await {
+            Ok(stream) => stream,
+            Err(error) => return debug!(%peer, %error, "no handshake"),
+        };
+        let certificates = stream.get_ref().1.peer_certificates();
+        let certificate = certificates.and_then(<[_]>::first).map(|c| c.clone().into_owned());
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).max_headers(HEADERS).header_read_timeout(IDLE);
+        let _place = if certificate.is_some() {
+            drop(stranger);
+            let Ok(place) = places.try_acquire() else {
+                return warn!(%peer, "the API server has too many connections: one more is refused");
+            };
+            Ok(place)
+        } else {
+            http.keep_alive(false).header_read_timeout(HANDSHAKE);
+            Err(stranger)
+        };
+        let service = service_fn(|request| {
+            let (proxy, certificate) = (proxy.as_deref(), certificate.as_ref());
+            async move { Ok::<_, Infallible>(self.answer(&request, proxy, certificate).await) }
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let served = tokio::select! {
+            served = &mut connection => served,
+            _ = front_proxy.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            debug!(%peer, %error, "a client went away");
+        }
+    }
+
+    async fn accept(
+        &self,
+        stream: TcpStream,
+        proxy: Option<&FrontProxy>,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let certificate = self.certificate.borrow().clone();
+        let certificate = certificate.ok_or_else(|| io::Error::other("no certificate yet"))?;
+        let config = self.config(certificate, proxy).map_err(io::Error::other)?;
+        match timeout(HANDSHAKE, TlsAcceptor::from(Arc::new(config)).accept(stream)).await {
+            Ok(accepted) => accepted,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Client certificates are verified against the front proxy's authority and no other. Without
+    /// one the kubelet may ask how we are, and nobody may ask anything else.
+    fn config(
+        &self,
+        certificate: Arc<dyn ResolvesServerCert>,
+        proxy: Option<&FrontProxy>,
+    ) -> Result<ServerConfig, Box<dyn std::error::Error + Send + Sync>> {
+        let provider = Arc::clone(&self.provider);
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
+        let builder = match proxy {
+            Some(proxy) => {
+                let roots = Arc::clone(&proxy.roots);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .allow_unauthenticated()
+                    .build()?;
+                builder.with_client_cert_verifier(verifier)
+            }
+            None => builder.with_no_client_auth(),
+        };
+        Ok(builder.with_cert_resolver(certificate))
+    }
+
+    async fn answer(
+        &self,
+        request: &Request<Incoming>,
+        proxy: Option<&FrontProxy>,
+        certificate: Option<&CertificateDer<'static>>,
+    ) -> Answer {
+        match request.uri().path() {
+            "/livez" | "/healthz" => return text(StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => return self.ready(),
+            _ => {}
+        }
+        let user = match identify(proxy, certificate, request.headers()) {
+            Ok(user) => user,
+            Err(why) => return refusal(StatusCode::UNAUTHORIZED, &why.to_string()),
+        };
+        if request.method() != Method::GET {
+            let mut answer = refusal(StatusCode::METHOD_NOT_ALLOWED, "read-only: GET alone");
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+            return answer;
+        }
+        match Asked::parse(request.uri()) {
+            Ok(Asked::Groups) => {
+                let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+                let (kind, groups) = discovery::groups(accept.unwrap_or_default());
+                json(StatusCode::OK, &kind, &groups)
+            }
+            Ok(Asked::Group) => ok(&discovery::group()),
+            Ok(Asked::Resources(version)) => ok(&discovery::resources(version)),
+            Ok(Asked::OpenApiV2) => ok(&openapi::v2()),
+            Ok(Asked::OpenApiV3) => ok(&openapi::v3()),
+            Ok(Asked::OpenApiV3Of(version)) => ok(&openapi::v3_of(version)),
+            Ok(Asked::Values(version, values)) => self.values(&user, version, &values).await,
+            Err(nothing @ (Nothing::BadSelector(_) | Nothing::NotText(_))) => {
+                refusal(StatusCode::BAD_REQUEST, &nothing.to_string())
+            }
+            Err(nothing) => refusal(StatusCode::NOT_FOUND, &nothing.to_string()),
+        }
+    }
+
+    async fn values(&self, user: &User, version: Version, asked: &Values) -> Answer {
+        match self.access.may(user, version, asked).await {
+            Ok(Ok(())) => {}
+            Ok(Err(denied)) => return refusal(StatusCode::FORBIDDEN, &denied),
+            Err(error) => {
+                let why = format!("whether {:?} may read this cannot be asked: {error}", user.name);
+                return refusal(StatusCode::SERVICE_UNAVAILABLE, &why);
+            }
+        }
+        if !selector::selects_unlabelled(&asked.of_series) {
+            return refusal(StatusCode::NOT_FOUND, &no_series(asked.metric));
+        }
+        let list = {
+            let store = self.store.lock();
+            let values = store.values(&asked.namespace, &asked.pods, asked.metric, Instant::now());
+            let mut values = values.peekable();
+            if let (Pods::Named(name), None) = (&asked.pods, values.peek()) {
+                return refusal(StatusCode::NOT_FOUND, &no_value(asked, name));
+            }
+            answer::list(version, asked, values, Timestamp::now())
+        };
+        match list {
+            Ok(body) => reply(StatusCode::OK, JSON, body),
+            Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
+    }
+
+    fn ready(&self) -> Answer {
+        match self.readiness.pending() {
+            pending if pending.is_empty() => text(StatusCode::OK, "ok\n".to_owned()),
+            pending => text(StatusCode::SERVICE_UNAVAILABLE, pending),
+        }
+    }
+}
+
+fn identify(
+    proxy: Option<&FrontProxy>,
+    certificate: Option<&CertificateDer<'static>>,
+    headers: &HeaderMap,
+) -> Result<User, Unauthorized> {
+    let proxy = proxy.ok_or(Unauthorized::NoCertificate)?;
+    proxy.identify(certificate, headers)
+}
+
+fn no_series(metric: Metric) -> String {
+    format!("the metric {} has one series per pod, without labels: none is selected", metric.name())
+}
+
+fn no_value(asked: &Values, name: &str) -> String {
+    format!(
+        "no value of {} for pod {}/{name}: it does not carry the label paramedic.dev/heal, its \
+         agent is silent, or the kernel does not tell it",
+        asked.metric.name(),
+        asked.namespace
+    )
+}
+
+type Answer = Response<Full<Bytes>>;
+
+const JSON: &str = "application/json";
+
+fn ok(body: &Json) -> Answer {
+    json(StatusCode::OK, JSON, body)
+}
+
+fn refusal(code: StatusCode, message: &str) -> Answer {
+    json(code, JSON, &answer::status(code, message))
+}
+
+fn json(code: StatusCode, kind: &str, body: &Json) -> Answer {
+    reply(code, kind, body.to_string())
+}
+
+fn text(code: StatusCode, body: String) -> Answer {
+    reply(code, "text/plain; charset=utf-8", body)
+}
+
+fn reply(code: StatusCode, kind: &str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = code;
+    let headers = answer.headers_mut();
+    // Every kind is made of ASCII.
+    if let Ok(kind) = HeaderValue::from_str(kind) {
+        headers.insert(CONTENT_TYPE, kind);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    answer
+}

@@ -1,0 +1,274 @@
+//! What is known of all pods: who they are, by the API server's word, and what they do, by the word
+//! of the agent on their own node and no other's.
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use kube::core::SelectorExt;
+use paramedic_pod_metrics::{Frame, Metric, Reading};
+use tokio::time::Instant;
+
+use super::path::Pods;
+
+/// An agent that has said nothing for so long is silent, and its pods' values are missing.
+pub(super) const SILENT: Duration = Duration::from_secs(10);
+
+/// A consenting pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pod {
+    pub(super) uid: String,
+    pub(super) node: String,
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+/// One value, and when it was true.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Value<'a> {
+    pub(super) pod: &'a str,
+    pub(super) value: f32,
+    /// How long ago its window ended.
+    pub(super) age: Duration,
+    pub(super) window: Duration,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    /// By namespace and name, as they are asked for.
+    pods: BTreeMap<String, BTreeMap<String, Pod>>,
+    /// What each node's agent said last.
+    nodes: HashMap<String, Heard>,
+}
+
+#[derive(Debug)]
+struct Heard {
+    at: Instant,
+    readings: HashMap<String, Reading>,
+}
+
+impl Store {
+    /// A pod is there, or has changed.
+    pub(super) fn put(&mut self, namespace: &str, name: &str, pod: Pod) {
+        match self.pods.get_mut(namespace) {
+            Some(pods) => drop(pods.insert(name.to_owned(), pod)),
+            None => {
+                let pods = BTreeMap::from([(name.to_owned(), pod)]);
+                self.pods.insert(namespace.to_owned(), pods);
+            }
+        }
+    }
+
+    /// The pod of this uid is gone. Another may bear its name by now.
+    pub(super) fn remove(&mut self, namespace: &str, name: &str, uid: &str) {
+        let Some(pods) = self.pods.get_mut(namespace) else { return };
+        if pods.get(name).is_some_and(|pod| pod.uid == uid) {
+            pods.remove(name);
+        }
+        if pods.is_empty() {
+            self.pods.remove(namespace);
+        }
+    }
+
+    /// Only these are there.
+    pub(super) fn retain(&mut self, mut there: impl FnMut(&str) -> bool) {
+        for pods in self.pods.values_mut() {
+            pods.retain(|_, pod| there(&pod.uid));
+        }
+        self.pods.retain(|_, pods| !pods.is_empty());
+    }
+
+    /// The agent of a node spoke.
+    pub(super) fn hear(&mut self, node: &str, frame: Frame, now: Instant) {
+        let readings = frame.pods.into_iter().map(|reading| (reading.uid.clone(), reading));
+        match self.nodes.get_mut(node) {
+            Some(heard) => {
+                heard.at = now;
+                heard.readings.clear();
+                heard.readings.extend(readings);
+            }
+            None => {
+                let heard = Heard { at: now, readings: readings.collect() };
+                self.nodes.insert(node.to_owned(), heard);
+            }
+        }
+    }
+
+    /// Forgets what silent agents said, and so agents that are gone.
+    pub(super) fn forget_the_silent(&mut self, now: Instant) {
+        self.nodes.retain(|_, heard| now.duration_since(heard.at) <= SILENT);
+    }
+
+    /// The values of a metric, by name of the pod. Who has none is not in it.
+    pub(super) fn values<'a>(
+        &'a self,
+        namespace: &str,
+        wanted: &'a Pods,
+        metric: Metric,
+        now: Instant,
+    ) -> impl Iterator<Item = Value<'a>> {
+        let (only, selector) = match wanted {
+            Pods::Named(name) => (Some(name), None),
+            Pods::Selected(selector) => (None, Some(selector)),
+        };
+        let pods = self.pods.get(namespace);
+        let one = only.and_then(|name| pods?.get_key_value(name));
+        let all = selector.and(pods).into_iter().flatten();
+        one.into_iter()
+            .chain(all)
+            .filter(move |(_, pod)| selector.is_none_or(|s| s.matches(&pod.labels)))
+            .filter_map(move |(name, pod)| self.value(name, pod, metric, now))
+    }
+
+    fn value<'a>(
+        &'a self,
+        name: &'a str,
+        pod: &Pod,
+        metric: Metric,
+        now: Instant,
+    ) -> Option<Value<'a>> {
+        let heard = self.nodes.get(&pod.node)?;
+        let silence = now.duration_since(heard.at);
+        let reading = heard.readings.get(&pod.uid).filter(|_| silence <= SILENT)?;
+        let (age, window) = (reading.age(metric).saturating_add(silence), reading.window(metric));
+        // What the agent still counted when it spoke has grown older since.
+        let value = reading.value(metric).filter(|_| age <= reading.counts_for())?;
+        Some(Value { pod: name, value, age, window })
+    }
+
+    /// Pods and agents that are known.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.pods.values().map(BTreeMap::len).sum(), self.nodes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selector;
+
+    fn pod(uid: &str, node: &str) -> Pod {
+        let labels = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+        Pod { uid: uid.to_owned(), node: node.to_owned(), labels }
+    }
+
+    fn frame(pods: &[(&str, f32)]) -> Frame {
+        let reading = |&(uid, rate): &(&str, f32)| Reading {
+            uid: uid.to_owned(),
+            age_ms: 500,
+            window_ms: 10_000,
+            verdict_age_ms: 0,
+            healing: false,
+            values: [Some(rate), Some(0.0), None, Some(0.0)],
+        };
+        Frame { pods: pods.iter().map(reading).collect() }
+    }
+
+    fn rates(store: &Store, wanted: &Pods, now: Instant) -> Vec<(String, f32)> {
+        let metric = Metric::HttpRequestsPerSecond;
+        let values = store.values("default", wanted, metric, now);
+        values.map(|value| (value.pod.to_owned(), value.value)).collect()
+    }
+
+    fn all() -> Pods {
+        Pods::Selected(selector::parse("").unwrap())
+    }
+
+    fn two_pods() -> (Store, Instant) {
+        let (mut store, now) = (Store::default(), Instant::now());
+        store.put("default", "a", pod("uid-a", "node1"));
+        store.put("default", "b", pod("uid-b", "node2"));
+        store.put("other", "a", pod("uid-c", "node1"));
+        store.hear("node1", frame(&[("uid-a", 1.0), ("uid-c", 3.0)]), now);
+        store.hear("node2", frame(&[("uid-b", 2.0)]), now);
+        (store, now)
+    }
+
+    #[test]
+    fn pods_of_the_namespace_are_selected() {
+        let (store, now) = two_pods();
+        let both = [("a".to_owned(), 1.0), ("b".to_owned(), 2.0)];
+        assert_eq!(rates(&store, &all(), now), both);
+        let selected = |text| Pods::Selected(selector::parse(text).unwrap());
+        assert_eq!(rates(&store, &selected("app=web"), now), both);
+        assert!(rates(&store, &selected("app=db"), now).is_empty());
+        assert_eq!(rates(&store, &Pods::Named("b".to_owned()), now), both[1..]);
+        assert!(rates(&store, &Pods::Named("c".to_owned()), now).is_empty());
+    }
+
+    #[test]
+    fn an_agent_is_believed_about_its_own_node_only() {
+        let (mut store, now) = two_pods();
+        store.hear("node1", frame(&[("uid-a", 1.0), ("uid-b", 1000.0)]), now);
+        assert_eq!(rates(&store, &all(), now)[1], ("b".to_owned(), 2.0));
+    }
+
+    #[test]
+    fn what_an_agent_no_longer_says_is_missing() {
+        let (mut store, now) = two_pods();
+        store.hear("node1", frame(&[]), now);
+        assert_eq!(rates(&store, &all(), now), [("b".to_owned(), 2.0)]);
+    }
+
+    #[test]
+    fn a_silent_agents_pods_go_missing() {
+        let (mut store, now) = two_pods();
+        let later = now + SILENT + Duration::from_millis(1);
+        for (node, uid, rate) in [("node1", "uid-a", 1.0), ("node2", "uid-b", 2.0)] {
+            let mut frame = frame(&[(uid, rate)]);
+            frame.pods[0].healing = true;
+            store.hear(node, frame, now);
+        }
+        assert_eq!(rates(&store, &all(), now + SILENT).len(), 2);
+        store.hear("node2", frame(&[("uid-b", 2.0)]), later);
+        assert_eq!(rates(&store, &all(), later), [("b".to_owned(), 2.0)]);
+        store.forget_the_silent(later);
+        assert_eq!(store.count(), (3, 1));
+    }
+
+    #[test]
+    fn the_agents_silence_counts_towards_the_age() {
+        let (mut store, now) = two_pods();
+        for (healing, age_ms, seconds) in [(false, 4000, 6), (true, 52_000, 8)] {
+            let mut frame = frame(&[("uid-b", 2.0)]);
+            (frame.pods[0].healing, frame.pods[0].age_ms) = (healing, age_ms);
+            store.hear("node2", frame, now);
+            let count = |ms: u64| {
+                let later = now + Duration::from_millis(seconds * 1000 + ms);
+                rates(&store, &Pods::Named("b".to_owned()), later).len()
+            };
+            assert_eq!([count(0), count(1)], [1, 0], "healing: {healing}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_known_is_missing_and_no_zero() {
+        let (store, now) = two_pods();
+        assert_eq!(store.values("default", &all(), Metric::CpuThrottledRatio, now).count(), 0);
+    }
+
+    #[test]
+    fn the_age_counts_from_the_end_of_the_window() {
+        let (store, now) = two_pods();
+        let wanted = all();
+        let later = now + Duration::from_secs(3);
+        let metric = Metric::HttpRequestsPerSecond;
+        let value = store.values("default", &wanted, metric, later).next().unwrap();
+        assert_eq!(value.age, Duration::from_millis(3500));
+        assert_eq!(value.window, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn another_pod_of_the_same_name_is_another_pod() {
+        let (mut store, now) = two_pods();
+        store.put("default", "a", pod("uid-new", "node1"));
+        assert_eq!(rates(&store, &all(), now), [("b".to_owned(), 2.0)]);
+        // The end of the old one comes late.
+        store.remove("default", "a", "uid-a");
+        assert_eq!(store.count().0, 3);
+        store.remove("default", "a", "uid-new");
+        assert_eq!(store.count().0, 2);
+        store.retain(|uid| uid == "uid-b");
+        assert_eq!(store.count().0, 1);
+    }
+}

@@ -1,0 +1,238 @@
+//! One agent's stream: connect, let it prove who it is, and hand on what it says.
+//!
+//! The agent's certificate proves nothing and is not looked at; its token does, which it gives to
+//! nobody but us (see `autoscale::port`). The token must be the one of the very pod that the API
+//! server has at this address: an agent's token is good for its own node alone.
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, StatusCode, body::Incoming, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use kube::{Api, api::PostParams};
+use paramedic_api_server::{ApiError, within};
+use paramedic_pod_metrics::{AUDIENCE, Frame, FrameError, Hello, PATH};
+use parking_lot::Mutex;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+use tracing::{debug, info, warn};
+
+use super::{
+    agents::Agent,
+    store::{SILENT, Store},
+};
+
+/// Connecting, and every step of it.
+const STEP: Duration = Duration::from_secs(5);
+/// After the first failure, and doubled from there.
+const BACKOFF: Duration = Duration::from_secs(1);
+const BACKOFF_MOST: Duration = Duration::from_secs(30);
+/// Until a new authority has reached every agent as a file, it is no news that one does not answer.
+const GRACE: Duration = Duration::from_secs(120);
+/// A longer line is none of an agent's: a thousand readings are 150 KB.
+const LINE_MOST: usize = 512 * 1024;
+
+/// What every stream needs.
+pub(super) struct Stream {
+    pub(super) store: Arc<Mutex<Store>>,
+    pub(super) reviews: Api<TokenReview>,
+    /// The user that agents are.
+    pub(super) agent_user: String,
+    /// How we prove who we are; changes as certificates are renewed.
+    pub(super) tls: watch::Receiver<Option<Arc<ClientConfig>>>,
+}
+
+/// Why a stream has ended.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("no certificate of our own yet")]
+    NotReady,
+    #[error("{0} took longer than {STEP:?}")]
+    TooSlow(&'static str),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Request(#[from] hyper::http::Error),
+    #[error("it answers {0}")]
+    Status(StatusCode),
+    #[error("it said nothing for {SILENT:?}")]
+    Silent,
+    #[error("it ended before it had said anything of its pods")]
+    Wordless,
+    #[error("it sends a line of more than {LINE_MOST} bytes")]
+    LongLine,
+    #[error("its first line is no token: {0}")]
+    NoToken(serde_json::Error),
+    #[error("its token cannot be reviewed: {0}")]
+    NoReview(#[from] ApiError),
+    #[error("its token is not believed: {0}")]
+    Impostor(String),
+    #[error("what it says is not believed: {0}")]
+    Frame(#[from] FrameError),
+}
+
+impl Stream {
+    /// Hears the agent for ever.
+    pub(super) async fn follow(&self, agent: &Agent) {
+        let (node, address) = (&agent.node, agent.address);
+        let mut tls = self.tls.clone();
+        let mut failures = 0_u32;
+        let mut lost = Instant::now();
+        let mut told = false;
+        loop {
+            let begun = Instant::now();
+            let mut heard = false;
+            let ended = self.hear(agent, &mut tls, &mut heard).await;
+            if heard {
+                (failures, lost, told) = (0, Instant::now(), false);
+            }
+            match ended {
+                Ok(()) => debug!(node, %address, "the stream has ended and is begun anew"),
+                Err(Broken::NotReady) => {
+                    // It is there as soon as the authority is.
+                    if tls.changed().await.is_err() {
+                        return;
+                    }
+                    lost = Instant::now();
+                    continue;
+                }
+                Err(why) if !told && lost.elapsed() >= GRACE => {
+                    told = true;
+                    warn!(node, %address, %why, "the agent is not heard: its pods have no values");
+                }
+                Err(why) => debug!(node, %address, %why, "the agent is not heard"),
+            }
+            let backoff = BACKOFF.saturating_mul(1 << failures.min(5)).min(BACKOFF_MOST);
+            failures = failures.saturating_add(1);
+            // An end after a long life is no failure, and nothing is waited for.
+            if !heard || begun.elapsed() < backoff {
+                sleep(backoff.mul_f64(jitter(&agent.pod_uid))).await;
+            }
+        }
+    }
+
+    /// One stream, to its end. `heard` becomes true with the first frame that is believed: a token
+    /// alone brings nobody any values.
+    async fn hear(
+        &self,
+        agent: &Agent,
+        tls: &mut watch::Receiver<Option<Arc<ClientConfig>>>,
+        heard: &mut bool,
+    ) -> Result<(), Broken> {
+        let config = tls.borrow_and_update().clone().ok_or(Broken::NotReady)?;
+        let mut lines = Lines::open(agent, config).await?;
+        let Some(hello) = lines.next().await? else { return Err(Broken::Silent) };
+        let hello: Hello = serde_json::from_slice(&hello).map_err(Broken::NoToken)?;
+        self.review(agent, hello.token).await?;
+        while let Some(line) = lines.next().await? {
+            let frame = Frame::parse(&line)?;
+            self.store.lock().hear(&agent.node, frame, Instant::now());
+            if !std::mem::replace(heard, true) {
+                info!(node = agent.node, address = %agent.address, "hearing the agent");
+            }
+        }
+        if *heard { Ok(()) } else { Err(Broken::Wordless) }
+    }
+
+    /// Whether the token is that of the pod to which we speak.
+    async fn review(&self, agent: &Agent, token: String) -> Result<(), Broken> {
+        let spec = TokenReviewSpec { token, audiences: Some(vec![AUDIENCE.to_owned()]) };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let answer = within(self.reviews.create(&PostParams::default(), &review)).await?;
+        let status = answer.status.unwrap_or_default();
+        let impostor = |why: &str| Err(Broken::Impostor(why.to_owned()));
+        if status.authenticated != Some(true) {
+            return impostor(status.error.as_deref().unwrap_or("the API server does not know it"));
+        }
+        if !status.audiences.iter().flatten().any(|audience| audience == AUDIENCE) {
+            return impostor("it is meant for somebody else");
+        }
+        let user = status.user.unwrap_or_default();
+        if user.username.as_deref() != Some(&self.agent_user) {
+            return impostor("it is no agent's");
+        }
+        let extra = user.extra.unwrap_or_default();
+        let is = |key: &str, expected: &str| {
+            extra.get(key).is_some_and(|values| values.len() == 1 && values[0] == expected)
+        };
+        if !is("authentication.kubernetes.io/pod-uid", &agent.pod_uid) {
+            return impostor("it is another pod's");
+        }
+        // Before Kubernetes 1.32 tokens do not name the node; the pod's uid does it.
+        let named = extra.contains_key("authentication.kubernetes.io/node-name");
+        if named && !is("authentication.kubernetes.io/node-name", &agent.node) {
+            return impostor("it is another node's");
+        }
+        Ok(())
+    }
+}
+
+/// From 0.75 to 1.25, another for each agent: a cluster's agents are not all called at once.
+fn jitter(of: &str) -> f64 {
+    let sum = of.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    0.75 + f64::from(sum % 1000) / 2000.0
+}
+
+/// The lines of a response, as they come.
+struct Lines {
+    body: Incoming,
+    buffer: BytesMut,
+    /// Up to where there is no end of a line.
+    searched: usize,
+}
+
+impl Lines {
+    async fn open(agent: &Agent, config: Arc<ClientConfig>) -> Result<Self, Broken> {
+        let stream = step("connecting", TcpStream::connect(agent.address)).await??;
+        let name = ServerName::IpAddress(agent.address.ip().into());
+        let tls = TlsConnector::from(config).connect(name, stream);
+        let stream = step("the handshake", tls).await??;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the stream: nobody else holds its other end.
+        tokio::spawn(connection);
+        let request =
+            Request::get(PATH).header(HOST, "paramedic-agent").body(Empty::<Bytes>::new())?;
+        let answer = step("the answer", sender.send_request(request)).await??;
+        if answer.status() != StatusCode::OK {
+            return Err(Broken::Status(answer.status()));
+        }
+        Ok(Self { body: answer.into_body(), buffer: BytesMut::new(), searched: 0 })
+    }
+
+    /// The next line; `None` at a proper end.
+    async fn next(&mut self) -> Result<Option<BytesMut>, Broken> {
+        loop {
+            let unseen = self.buffer.get(self.searched..).unwrap_or_default();
+            if let Some(end) = unseen.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(self.searched + end + 1);
+                self.searched = 0;
+                return Ok(Some(line));
+            }
+            self.searched = self.buffer.len();
+            if self.searched > LINE_MOST {
+                return Err(Broken::LongLine);
+            }
+            let piece = timeout(SILENT, self.body.frame()).await.map_err(|_| Broken::Silent)?;
+            match piece {
+                Some(piece) => {
+                    if let Ok(data) = piece?.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+async fn step<T>(what: &'static str, doing: impl Future<Output = T>) -> Result<T, Broken> {
+    timeout(STEP, doing).await.map_err(|_| Broken::TooSlow(what))
+}

@@ -1,0 +1,149 @@
+//! Which agents are believed, and whom they let in.
+use std::{fs, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use fake_apiserver::{Endpoint, Kind};
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use paramedic_pod_metrics::{AUDIENCE, CLIENT_NAME, PATH};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{
+    Front, OWN, Scene,
+    scene::{AGENT, Certificate, NAME, endpoint},
+};
+
+#[tokio::test]
+async fn only_the_token_of_the_very_pod_is_believed() {
+    for (uid, audience, user) in [
+        ("uid-agent-2", AUDIENCE, AGENT),
+        ("uid-agent-1", "https://kubernetes.default.svc.cluster.local", AGENT),
+        ("uid-agent-1", AUDIENCE, "system:serviceaccount:default:default"),
+    ] {
+        let scene = Scene::quiet().await;
+        scene.measure(10.0);
+        scene.give_token(1, uid, audience, user);
+        is_not_believed(&scene).await;
+    }
+    let scene = Scene::quiet().await;
+    scene.measure(10.0);
+    fs::write(scene.credentials.path().join("token-1"), "made up").unwrap();
+    is_not_believed(&scene).await;
+}
+
+/// When the API server was asked about a token.
+fn reviews(scene: &Scene) -> Vec<Duration> {
+    let requests = scene.fake.requests().into_iter();
+    requests.filter(|request| request.resource == "tokenreviews").map(|asked| asked.at).collect()
+}
+
+/// Who is believed is heard and not asked again.
+async fn is_not_believed(scene: &Scene) {
+    scene.until("a second review", || async { reviews(scene).len() >= 2 }).await;
+    assert!(scene.rates().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_agent_is_believed_about_the_pods_of_its_own_node() {
+    let scene = Scene::quiet().await;
+    scene.give_token(1, "uid-agent-1", AUDIENCE, AGENT);
+    scene.give_token(2, "uid-agent-2", AUDIENCE, AGENT);
+    // Each speaks of all pods of the cluster.
+    scene.measure_at(1, 10.0);
+    scene.measure_at(2, 20.0);
+    scene.until("the values of both nodes", || async { scene.rates().await.len() == 3 }).await;
+    for (name, rate) in scene.rates().await {
+        let pod = scene.fake.get(Kind::Pod, "default", &name).unwrap();
+        let expected = if pod["spec"]["nodeName"] == "node1" { "10" } else { "20" };
+        assert_eq!(rate, expected, "{name}");
+    }
+}
+
+/// Its token is good, and what it says is not: it is asked less and less often, as one that is away.
+#[tokio::test]
+async fn an_agent_whose_word_is_never_believed_is_asked_less_and_less_often() {
+    let scene = Scene::quiet().await;
+    scene.give_token(1, "uid-agent-1", AUDIENCE, AGENT);
+    scene.measure_at(1, -1.0);
+    scene.until("a third review", || async { reviews(&scene).len() >= 3 }).await;
+    let asked = reviews(&scene);
+    // At first a second is waited for, give or take a quarter, and twice as long each further time.
+    assert!(asked[2] - asked[1] >= Duration::from_millis(1400), "{asked:?}");
+    assert!(scene.rates().await.is_empty());
+}
+
+#[tokio::test]
+async fn agents_that_come_are_heard() {
+    let scene = Scene::quiet().await;
+    let port = ("readings", scene.ports[0].port());
+    scene.fake.set_endpoints(OWN, "paramedic-agent", port, &[]);
+    for node in 1..=2 {
+        scene.give_token(node, &format!("uid-agent-{node}"), AUDIENCE, AGENT);
+    }
+    scene.measure(10.0);
+    // Not ready, which is no reason not to hear it; and one at an address where nobody is.
+    let nobody = Endpoint::new("127.0.0.9", "agent-9", "uid-agent-9", "node9");
+    let all = [endpoint(1), endpoint(2).unready(), nobody];
+    scene.fake.set_endpoints(OWN, "paramedic-agent", port, &all);
+    scene.until("values of all pods", || async { scene.rates().await.len() == 3 }).await;
+}
+
+/// A client of an agent's port that does not care whom it meets, as a thief would not.
+async fn intrude(scene: &Scene, certificate: Option<Certificate>) -> Result<Bytes, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(super::super::run::ProvedByToken(provider)));
+    let config = match certificate {
+        Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key).unwrap(),
+        None => config.with_no_client_auth(),
+    };
+    let stream = TcpStream::connect(scene.ports[0]).await.map_err(|error| text(&error))?;
+    let name = ServerName::try_from("paramedic-agent").unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    let stream = stream.map_err(|error| text(&error))?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
+    tokio::spawn(connection);
+    let request = Request::get(PATH).body(Empty::<Bytes>::new()).unwrap();
+    let mut answer = sender.send_request(request).await.map_err(|error| text(&error))?;
+    let frame = answer.body_mut().frame().await.ok_or("nothing")?.map_err(|error| text(&error))?;
+    frame.into_data().map_err(|_| "no data".to_owned())
+}
+
+#[tokio::test]
+async fn an_agent_shows_itself_to_the_metrics_api_alone() {
+    let scene = Scene::new().await;
+    let stranger = Front::new();
+    for certificate in [None, Some(stranger.sign(CLIENT_NAME)), Some(scene.front.sign(CLIENT_NAME))]
+    {
+        let shown = intrude(&scene, certificate).await;
+        assert!(shown.is_err(), "{shown:?}");
+    }
+    // The authority's own word, for another name and for the right one.
+    let file = scene.credentials.path().join("ca.crt");
+    let authority = Front::new();
+    fs::write(file, &authority.pem).unwrap();
+    assert!(intrude(&scene, Some(authority.sign("another"))).await.is_err());
+    let shown = intrude(&scene, Some(authority.sign(CLIENT_NAME))).await.unwrap();
+    assert!(shown.starts_with(b"{\"token\":\"token-1-"), "{shown:?}");
+}
+
+#[tokio::test]
+async fn without_an_authority_an_agent_shows_itself_to_nobody() {
+    let scene = Scene::new().await;
+    let authority = Front::new();
+    for nothing in ["", "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n"] {
+        fs::write(scene.credentials.path().join("ca.crt"), nothing).unwrap();
+        assert!(intrude(&scene, Some(authority.sign(CLIENT_NAME))).await.is_err());
+    }
+    fs::remove_file(scene.credentials.path().join("ca.crt")).unwrap();
+    assert!(intrude(&scene, Some(authority.sign(CLIENT_NAME))).await.is_err());
+    assert!(scene.fake.get(Kind::Secret, OWN, NAME).is_some());
+}

@@ -1,0 +1,230 @@
+//! The agent's own port for the metrics API, apart from `:9100`: what it serves is for one client.
+//!
+//! The two prove themselves in different ways, so that no private key has to be handed to agents:
+//!
+//! - the metrics API by a client certificate of its own authority, whose certificates stand in a
+//!   ConfigMap that is mounted into the agent;
+//! - the agent by the token of its pod, which it sends as the first line of the stream, and so only
+//!   to a client that has already proved itself. Its certificate is made at start and proves nothing:
+//!   whoever stands between the two has no client certificate, and gets neither token nor readings.
+use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt, Empty, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Frame as BodyFrame, Incoming},
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use paramedic_listen::Listener;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use tokio::{
+    net::TcpStream,
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{debug, warn};
+
+use super::{CLIENT_NAME, Feed, Hello, PATH};
+
+/// Streams at a time: two replicas, twice over while they are replaced, and room.
+const STREAMS: usize = 8;
+/// Clients at a time that have yet to prove themselves. Strangers cannot take a stream's place, and
+/// not much of the node's time.
+const STRANGERS: usize = 32;
+/// A client that takes longer to prove itself, or to say what it wants, is cut off.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A stream ends after this long and is begun anew, with tokens and certificates of that time.
+const LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// What the cluster gives the agent for this port, as files that it may replace at any time.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The certificates, in PEM, of those who may vouch for the metrics API.
+    pub authority: PathBuf,
+    /// The agent's token for [`AUDIENCE`](super::AUDIENCE).
+    pub token: PathBuf,
+}
+
+/// The port, listening.
+#[derive(Debug)]
+pub struct Port {
+    listener: Listener,
+    credentials: Credentials,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+/// Why a client is not served.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("cannot read {path}: {source}; the metrics API writes it when it runs")]
+    Unreadable { path: String, source: io::Error },
+    #[error("{0} has no certificate in PEM")]
+    NoAuthority(String),
+    #[error("{0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+    #[error("no handshake: {0}")]
+    Handshake(io::Error),
+    #[error("no handshake within {HANDSHAKE:?}")]
+    TooSlow,
+    #[error("its certificate is not that of {CLIENT_NAME}")]
+    AnotherName,
+}
+
+impl Port {
+    /// Takes the address; nobody is served before [`Port::run`].
+    ///
+    /// # Errors
+    /// If the address cannot be had, or no key can be made.
+    pub async fn bind(address: SocketAddr, credentials: Credentials) -> io::Result<Self> {
+        let listener = Listener::bind(address).await?;
+        let made = rcgen::generate_simple_self_signed(vec!["paramedic-agent".to_owned()]);
+        let made = made.map_err(io::Error::other)?;
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let certificate = made.cert.der().clone();
+        let provider = Arc::new(ring::default_provider());
+        Ok(Self { listener, credentials, certificate, key, provider })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.address()
+    }
+
+    /// Serves for ever.
+    pub async fn run(self, feed: Feed) {
+        let places = Arc::new(Semaphore::new(STREAMS));
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        let port = Arc::new(self);
+        loop {
+            let Ok(stranger) = Arc::clone(&strangers).acquire_owned().await else { return };
+            let (stream, peer) = port.listener.accept().await;
+            let (port, feed, places) = (Arc::clone(&port), feed.clone(), Arc::clone(&places));
+            tokio::spawn(async move {
+                let admitted = port.admit(stream).await;
+                drop(stranger);
+                match (admitted, places.try_acquire()) {
+                    (Ok(stream), Ok(_place)) => port.serve(stream, feed).await,
+                    (Ok(_), Err(_)) => warn!(%peer, "one stream too many is refused"),
+                    (Err(why), _) => debug!(%peer, %why, "not served: no metrics API"),
+                }
+            });
+        }
+    }
+
+    /// Lets the metrics API in and nobody else.
+    async fn admit(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Refused> {
+        let acceptor = TlsAcceptor::from(Arc::new(self.config().await?));
+        let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await;
+        let stream = stream.map_err(|_| Refused::TooSlow)?.map_err(Refused::Handshake)?;
+        let certificates = stream.get_ref().1.peer_certificates();
+        let leaf = certificates.and_then(<[_]>::first).ok_or(Refused::AnotherName)?;
+        let leaf = webpki::EndEntityCert::try_from(leaf).map_err(|_| Refused::AnotherName)?;
+        let name = ServerName::try_from(CLIENT_NAME).map_err(|_| Refused::AnotherName)?;
+        leaf.verify_is_valid_for_subject_name(&name).map_err(|_| Refused::AnotherName)?;
+        Ok(stream)
+    }
+
+    /// The authority is read anew for each connection: there are few, and it changes.
+    async fn config(&self) -> Result<ServerConfig, Refused> {
+        let path = &self.credentials.authority;
+        let pem = tokio::fs::read(path)
+            .await
+            .map_err(|source| Refused::Unreadable { path: path.display().to_string(), source })?;
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+        if roots.is_empty() {
+            return Err(Refused::NoAuthority(path.display().to_string()));
+        }
+        let (roots, provider) = (Arc::new(roots), Arc::clone(&self.provider));
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())?;
+        Ok(config)
+    }
+
+    async fn serve(&self, stream: TlsStream<TcpStream>, feed: Feed) {
+        let service = service_fn(|request| self.answer(request, feed.clone()));
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HANDSHAKE)
+            .serve_connection(TokioIo::new(stream), service);
+        // A reader that stands still does not keep its place for ever.
+        match timeout(2 * LIFE, served).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "the metrics API went away"),
+            Err(_) => debug!("the metrics API does not read"),
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        feed: Feed,
+    ) -> Result<Response<Lines>, Infallible> {
+        if request.method() != Method::GET || request.uri().path() != PATH {
+            return Ok(empty(StatusCode::NOT_FOUND));
+        }
+        let token = match tokio::fs::read_to_string(&self.credentials.token).await {
+            Ok(token) => token,
+            Err(error) => {
+                let path = self.credentials.token.display();
+                warn!(%error, %path, "no token for the metrics API: the manifests mount one");
+                return Ok(empty(StatusCode::SERVICE_UNAVAILABLE));
+            }
+        };
+        let mut answer = Response::new(lines(token.trim(), &feed));
+        let kind = HeaderValue::from_static("application/x-ndjson");
+        answer.headers_mut().insert(CONTENT_TYPE, kind);
+        Ok(answer)
+    }
+}
+
+type Lines = UnsyncBoxBody<Bytes, Infallible>;
+
+fn empty(status: StatusCode) -> Response<Lines> {
+    let mut answer = Response::new(Empty::new().boxed_unsync());
+    *answer.status_mut() = status;
+    answer
+}
+
+/// The hello at once, then every frame as it comes, until the stream has lived long enough.
+fn lines(token: &str, feed: &Feed) -> Lines {
+    let end = Instant::now() + LIFE;
+    let hello = serde_json::to_vec(&Hello { token: token.to_owned() }).map(|mut line| {
+        line.push(b'\n');
+        Bytes::from(line)
+    });
+    let frames =
+        stream::unfold((hello.ok(), feed.listen()), move |(hello, mut frames)| async move {
+            if let Some(hello) = hello {
+                return Some((Ok(BodyFrame::data(hello)), (None, frames)));
+            }
+            if Instant::now() >= end || frames.changed().await.is_err() {
+                return None;
+            }
+            let line = frames.borrow_and_update().clone();
+            Some((Ok(BodyFrame::data(line)), (None, frames)))
+        });
+    StreamBody::new(frames).boxed_unsync()
+}

@@ -1,0 +1,233 @@
+//! What goes over the wire: lines of JSON, one [`Hello`], then a [`Frame`] every second.
+//!
+//! Both ends check: an agent sends only what it measured, and the metrics API believes nothing that
+//! makes no sense.
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{FRESH, HELD, Metric};
+
+/// More readings than this no agent sends: it watches at most 500 pods.
+pub const MAX_READINGS: usize = 1000;
+/// No window is longer: it spans 10 s, and begins anew where looks were missing for 20 s.
+const MAX_WINDOW: Duration = Duration::from_secs(60);
+
+/// The first line: who speaks.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// The agent's service account token, for [`AUDIENCE`](super::AUDIENCE) only.
+    pub token: String,
+}
+
+/// Every further line: all pods that this agent has measured. Who is not in it has no values now.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Frame {
+    /// In no order.
+    pub pods: Vec<Reading>,
+}
+
+/// The values of one pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The pod's uid.
+    pub uid: String,
+    /// How long ago the window ended, in milliseconds: an age needs no common clock.
+    pub age_ms: u64,
+    /// Length of the window, in milliseconds.
+    pub window_ms: u64,
+    /// How long ago the look was that the verdict rests on, in milliseconds: while a pod is being
+    /// healed its load is kept, and it is judged all the same.
+    pub verdict_age_ms: u64,
+    /// Whether the pod is being healed: then its values count for longer.
+    pub healing: bool,
+    /// In the order of [`Metric::ALL`]; `null` where the kernel does not tell.
+    pub values: [Option<f32>; Metric::ALL.len()],
+}
+
+/// A frame that is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Not the expected JSON.
+    #[error("it is no frame: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// More pods than an agent watches.
+    #[error("it has {0} readings, and an agent watches {MAX_READINGS} pods at the most")]
+    TooMany(usize),
+    /// A time that cannot be.
+    #[error("{what} of pod {uid} is {ms} ms, and {most} ms is the most that an agent tells of")]
+    Time {
+        /// Which.
+        what: &'static str,
+        /// The pod.
+        uid: String,
+        /// It, in milliseconds.
+        ms: u64,
+        /// The bound, in milliseconds.
+        most: u64,
+    },
+    /// A number that cannot be.
+    #[error("{metric} of pod {uid} is {value}")]
+    Impossible {
+        /// The metric's name.
+        metric: &'static str,
+        /// The pod.
+        uid: String,
+        /// The number.
+        value: f32,
+    },
+}
+
+impl Frame {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// If anything about it makes no sense; none of it is believed then.
+    pub fn parse(line: &[u8]) -> Result<Self, FrameError> {
+        let frame: Self = serde_json::from_slice(line)?;
+        if frame.pods.len() > MAX_READINGS {
+            return Err(FrameError::TooMany(frame.pods.len()));
+        }
+        for reading in &frame.pods {
+            for (what, ms, most) in [
+                ("the age", reading.age_ms, millis(HELD)),
+                ("the verdict's age", reading.verdict_age_ms, millis(HELD)),
+                ("the window", reading.window_ms, millis(MAX_WINDOW)),
+            ] {
+                if ms > most {
+                    return Err(FrameError::Time { what, uid: reading.uid.clone(), ms, most });
+                }
+            }
+            for (metric, value) in Metric::ALL.into_iter().zip(reading.values) {
+                let Some(value) = value else { continue };
+                // Written so that NaN, which JSON cannot say but a later reader might, fails too.
+                if !(0.0..=metric.most()).contains(&value) {
+                    let (metric, uid) = (metric.name(), reading.uid.clone());
+                    return Err(FrameError::Impossible { metric, uid, value });
+                }
+            }
+        }
+        Ok(frame)
+    }
+}
+
+impl Reading {
+    /// How long ago a metric's value was true, by the agent's word.
+    #[must_use]
+    pub const fn age(&self, metric: Metric) -> Duration {
+        Duration::from_millis(match metric {
+            Metric::UnhealthyProbability => self.verdict_age_ms,
+            _ => self.age_ms,
+        })
+    }
+
+    /// Over how long a metric was measured; zero for the verdict, which is of one instant.
+    #[must_use]
+    pub const fn window(&self, metric: Metric) -> Duration {
+        match metric {
+            Metric::UnhealthyProbability => Duration::ZERO,
+            _ => Duration::from_millis(self.window_ms),
+        }
+    }
+
+    /// How old a value may become before it says nothing any more, the way here included.
+    #[must_use]
+    pub const fn counts_for(&self) -> Duration {
+        if self.healing { HELD } else { FRESH }
+    }
+
+    /// The value of a metric, if it is known.
+    #[must_use]
+    pub const fn value(&self, metric: Metric) -> Option<f32> {
+        self.values[metric as usize]
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(values: &str) -> Result<Frame, FrameError> {
+        let line = format!(
+            r#"{{"pods":[{{"uid":"a","age_ms":1,"window_ms":10000,"verdict_age_ms":1,"healing":false,"values":[{values}]}}]}}"#
+        );
+        Frame::parse(line.as_bytes())
+    }
+
+    fn reading() -> Reading {
+        Reading {
+            uid: "a".to_owned(),
+            age_ms: 120,
+            window_ms: 10_000,
+            verdict_age_ms: 20,
+            healing: false,
+            values: [Some(12.5), Some(0.25), None, Some(0.01)],
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_read() {
+        let sent = Frame { pods: vec![reading()] };
+        let line = serde_json::to_vec(&sent).unwrap();
+        assert_eq!(Frame::parse(&line).unwrap(), sent);
+        assert_eq!(sent.pods[0].value(Metric::Http5xxRatio), Some(0.25));
+        assert_eq!(sent.pods[0].value(Metric::CpuThrottledRatio), None);
+    }
+
+    #[test]
+    fn nothing_that_makes_no_sense_is_believed() {
+        assert!(frame("1,0,0,0").is_ok());
+        for values in ["-1,0,0,0", "1e12,0,0,0", "1,1.5,0,0", "1,0,0,-0.1", "1e999,0,0,0"] {
+            assert!(frame(values).is_err(), "{values}");
+        }
+        for values in ["1,0,0", "1,0,0,0,0", "\"1\",0,0,0", ""] {
+            assert!(matches!(frame(values), Err(FrameError::Malformed(_))), "{values}");
+        }
+        assert!(Frame::parse(b"[]").is_err());
+        assert!(Frame::parse(b"{\"pods\":[").is_err());
+    }
+
+    #[test]
+    fn no_time_is_longer_than_an_agent_tells_of() {
+        let parse = |change: fn(&mut Reading)| {
+            let mut reading = reading();
+            change(&mut reading);
+            let frame = Frame { pods: vec![reading] };
+            Frame::parse(&serde_json::to_vec(&frame).unwrap()).map_err(|error| error.to_string())
+        };
+        let longest =
+            parse(|r| (r.age_ms, r.verdict_age_ms, r.window_ms) = (60_000, 60_000, 60_000));
+        assert!(longest.is_ok());
+        for (change, what) in [
+            ((|r| r.age_ms = 60_001) as fn(&mut Reading), "the age of pod a is 60001 ms"),
+            (|r| r.verdict_age_ms = u64::MAX, "the verdict's age of pod a is 18446744073709551615"),
+            (|r| r.window_ms = u64::MAX, "the window of pod a is 18446744073709551615 ms"),
+        ] {
+            let error = parse(change).unwrap_err();
+            assert!(error.starts_with(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_verdict_has_a_time_of_its_own() {
+        let (load, verdict) = (Metric::Http5xxRatio, Metric::UnhealthyProbability);
+        let reading = reading();
+        assert_eq!(reading.age(load), Duration::from_millis(120));
+        assert_eq!(reading.window(load), Duration::from_secs(10));
+        assert_eq!(reading.age(verdict), Duration::from_millis(20));
+        assert_eq!(reading.window(verdict), Duration::ZERO);
+    }
+
+    #[test]
+    fn no_agent_watches_so_many() {
+        let reading = serde_json::to_string(&reading()).unwrap();
+        let line = |n: usize| format!(r#"{{"pods":[{}]}}"#, vec![reading.as_str(); n].join(","));
+        assert!(Frame::parse(line(MAX_READINGS).as_bytes()).is_ok());
+        let more = Frame::parse(line(MAX_READINGS + 1).as_bytes());
+        assert!(matches!(more, Err(FrameError::TooMany(1001))));
+    }
+}

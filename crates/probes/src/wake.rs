@@ -1,0 +1,190 @@
+//! Wake-ups: one record per armed target, on its first bad event since the last look.
+use std::{io, os::fd::AsRawFd};
+
+use agent_common::{Wakeup, cause};
+use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
+use log::{Level, Log, Metadata, Record};
+use paramedic_core::moment::Moment;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime::Handle,
+};
+
+use super::{Kernel, Slot};
+
+/// Why a target woke the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// It sent an HTTP 5xx other than 502, 503 and 504.
+    Http5xx,
+    /// It sent or received a TCP reset.
+    Reset,
+    /// Its CPU quota ran out.
+    Throttled,
+    /// The OOM killer chose one of its processes.
+    OomKill,
+}
+
+impl Cause {
+    /// The cause's name, as in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http5xx => "http_5xx",
+            Self::Reset => "reset",
+            Self::Throttled => "throttled",
+            Self::OomKill => "oom_kill",
+        }
+    }
+
+    const fn from_record(cause: u32) -> Option<Self> {
+        Some(match cause {
+            cause::HTTP_5XX => Self::Http5xx,
+            cause::RESET => Self::Reset,
+            cause::THROTTLED => Self::Throttled,
+            cause::OOM_KILL => Self::OomKill,
+            _ => return None,
+        })
+    }
+}
+
+/// An armed target had its first bad event since the last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wake {
+    /// Whose. It may have been freed meanwhile, and then equals no slot in use.
+    pub slot: Slot,
+    /// Why.
+    pub cause: Cause,
+    /// When.
+    pub at: Moment,
+}
+
+/// The receiving end of the wake-ups, apart from [`Kernel`] so that a loop can wait for one while
+/// it keeps the other at hand.
+pub struct Wakeups {
+    ring: AsyncFd<Ring>,
+    log: Option<EbpfLogger<TracingLog>>,
+}
+
+impl Kernel {
+    /// The wake-ups' receiving end, the first time; `None` after that.
+    ///
+    /// # Errors
+    /// Outside a tokio runtime, or the runtime refuses to wait for the ring.
+    pub fn wakeups(&mut self) -> io::Result<Option<Wakeups>> {
+        // tokio would panic.
+        Handle::try_current().map_err(io::Error::other)?;
+        let Some((ring, log)) = self.rings.take() else { return Ok(None) };
+        // SAFETY: the ring owns its descriptor, which stays open and the same until it is dropped,
+        // and `AsyncFd` drops its registration first.
+        let ring = unsafe { AsyncFd::register_with_interest(Ring(ring), Interest::READABLE) };
+        let ring = ring.map_err(io::Error::from)?;
+        Ok(Some(Wakeups { ring, log }))
+    }
+}
+
+impl Wakeups {
+    /// Waits for the next wake-up. May be dropped and called again at any time: none is lost.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
+    pub async fn next(&mut self) -> io::Result<Wake> {
+        loop {
+            if let Some(wake) = self.ring.get_mut().pop() {
+                return Ok(wake);
+            }
+            let mut ready = self.ring.readable_mut().await?;
+            if let Some(wake) = ready.get_inner_mut().pop() {
+                return Ok(wake);
+            }
+            // Empty: what comes from here on makes it readable anew.
+            ready.clear_ready();
+            if let Some(log) = &mut self.log {
+                log.flush();
+            }
+        }
+    }
+}
+
+struct Ring(RingBuf<MapData>);
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Ring {
+    /// The next record that makes sense, if there is one.
+    fn pop(&mut self) -> Option<Wake> {
+        while let Some(record) = self.0.next() {
+            if let Some(wake) = parse(&record) {
+                return Some(wake);
+            }
+        }
+        None
+    }
+}
+
+fn parse(record: &[u8]) -> Option<Wake> {
+    if record.len() != size_of::<Wakeup>() {
+        return None;
+    }
+    let at = u64::from_ne_bytes(*record.first_chunk()?);
+    let word = |at: usize| record.get(at..)?.first_chunk().map(|w| u32::from_ne_bytes(*w));
+    Some(Wake {
+        slot: Slot { index: word(8)?, generation: word(12)? },
+        cause: Cause::from_record(word(16)?)?,
+        at: Moment::from_nanos(at),
+    })
+}
+
+/// Passes what the programs log (rare things only) on to tracing.
+#[derive(Debug)]
+pub(super) struct TracingLog;
+
+impl Log for TracingLog {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let message = record.args();
+        match record.level() {
+            Level::Error | Level::Warn => tracing::warn!(%message, "the kernel side reports"),
+            Level::Info | Level::Debug | Level::Trace => {
+                tracing::debug!(%message, "the kernel side reports");
+            }
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(cause: u32) -> Vec<u8> {
+        let mut bytes = 5u64.to_ne_bytes().to_vec();
+        for word in [7, 3, cause, 0] {
+            bytes.extend_from_slice(&u32::to_ne_bytes(word));
+        }
+        bytes
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let slot = Slot { index: 7, generation: 3 };
+        let expected = Wake { slot, cause: Cause::Reset, at: Moment::from_nanos(5) };
+        assert_eq!(parse(&record(cause::RESET)), Some(expected));
+    }
+
+    #[test]
+    fn records_that_make_no_sense_are_dropped() {
+        assert_eq!(parse(&record(99)), None);
+        assert_eq!(parse(&record(cause::RESET)[..23]), None);
+        assert_eq!(parse(&[]), None);
+    }
+}

@@ -1,0 +1,358 @@
+//! One incident: a remedy that was about to be given, why, and what became of it.
+//!
+//! An incident is written in two parts. The [`Intent`] is on disk before the act, so that an
+//! agent that dies in the middle of it knows afterwards that the remedy may have been given, and
+//! does not give it twice. The outcome follows when it is known. What the agent decided *not* to
+//! do is no incident: refusals are counted in the metrics.
+use std::{fmt, fs, io, time::Duration};
+
+use paramedic_core::{
+    decide::{Action, Source},
+    features::schema::COUNT,
+    guard::Symptom,
+    moment::Moment,
+    target::{Rung, TargetId},
+    verify::Outcome,
+};
+use serde::{Deserialize, Serialize};
+
+/// Most reasons that one incident carries: one per column of the schema.
+pub const MAX_REASONS: usize = COUNT;
+
+/// Longest detail of an outcome, in characters; what is longer is cut.
+pub const MAX_DETAIL: usize = 512;
+
+/// Which life of the node: the kernel's random boot id. [`Moment`]s of different boots say
+/// nothing about each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct BootId(String);
+
+impl BootId {
+    /// The id of the present boot.
+    ///
+    /// # Errors
+    /// When `/proc/sys/kernel/random/boot_id` cannot be read or holds something else.
+    pub fn current() -> io::Result<Self> {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        Self::parse(text.trim_end())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a boot id"))
+    }
+
+    /// `text` as a boot id, if it has the form of one: a UUID of 36 characters.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let valid = |(i, byte): (usize, u8)| match i {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        };
+        (text.len() == 36 && text.bytes().enumerate().all(valid)).then(|| Self(text.to_owned()))
+    }
+
+    /// The id's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One column's part in a decision, as it was at the time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedReason {
+    /// The column's name in the feature schema.
+    pub feature: String,
+    /// What was measured, in the column's unit.
+    pub value: f32,
+    /// Its share in the probability of the action; negative if it spoke against it.
+    pub share: f32,
+}
+
+/// A remedy about to be given, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Intent {
+    /// Which target, and which life of it.
+    pub target: TargetId,
+    /// The target's name for people.
+    pub name: String,
+    /// The remedy.
+    pub rung: Rung,
+    /// What the decision called for; a remedy that did not help may have climbed above it.
+    pub action: Action,
+    /// The decision's calibrated confidence, 0–1.
+    pub confidence: f32,
+    /// Who decided.
+    pub source: Source,
+    /// Why, the weightiest first; at most [`MAX_REASONS`].
+    pub reasons: Vec<RecordedReason>,
+    /// When, on this boot's clock: the one to reckon with.
+    pub intended: Moment,
+    /// When, in seconds since 1970 UTC: for people only, since anyone may set that clock.
+    pub wall_time: i64,
+    /// The incident whose remedy did not help, so that this one climbed a rung.
+    pub climbed_from: Option<i64>,
+    /// What the target's instances and replicas have in common; empty in old journals.
+    pub workload: String,
+    /// The form of the illness.
+    pub symptom: Symptom,
+    /// What the last poll of its health came to, at most [`MAX_DETAIL`] characters.
+    pub health: Option<String>,
+}
+
+/// An [`Intent`] as the journal holds it, with what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Incident {
+    /// Its number in this journal; never given twice.
+    pub id: i64,
+    /// The boot that its moments belong to. Another than the present one: they say nothing now.
+    pub boot: BootId,
+    /// The remedy and its reasons.
+    #[serde(flatten)]
+    pub intent: Intent,
+    /// How it ended; `None` while nobody knows.
+    pub outcome: Option<Outcome>,
+    /// What else is known of the outcome, at most [`MAX_DETAIL`] characters.
+    pub detail: Option<String>,
+    /// When the outcome was known; `None` too if that was in a later boot than the intention.
+    pub concluded: Option<Moment>,
+}
+
+impl Incident {
+    /// From the intention to the outcome; `None` if there is no outcome, or in another boot.
+    #[must_use]
+    pub fn duration(&self) -> Option<Duration> {
+        self.concluded.map(|end| end.since(self.intent.intended))
+    }
+
+    /// The whole story, several lines, for people; the one-line form is [`fmt::Display`].
+    /// Control characters in what came from outside are replaced.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let Intent { target, name, rung, action, confidence, source, climbed_from, .. } =
+            &self.intent;
+        let mut lines = vec![
+            format!("Incident {}: {}, {}", self.id, Clean(name), Utc(self.intent.wall_time)),
+            format!("  target   {} (instance {})", Clean(&target.uid), Clean(&target.instance)),
+            format!(
+                "  decided  {}, {confidence:.2} sure, by the {}",
+                action.name(),
+                name_of(*source)
+            ),
+        ];
+        for (i, reason) in self.intent.reasons.iter().enumerate() {
+            let head = if i == 0 { "because" } else { "" };
+            lines.push(format!("  {head:<7}  {reason}, share {:+.2}", reason.share));
+        }
+        if let Some(health) = &self.intent.health {
+            lines.push(format!("  health   {}", Clean(health)));
+        }
+        lines.push(match climbed_from {
+            Some(id) => format!("  remedy   {}, since incident {id} did not help", rung.name()),
+            None => format!("  remedy   {}", rung.name()),
+        });
+        lines.push(format!("  outcome  {}", self.ending()));
+        if let Some(detail) = &self.detail {
+            lines.push(format!("           {}", Clean(detail)));
+        }
+        lines.join("\n")
+    }
+
+    fn ending(&self) -> String {
+        match (self.outcome, self.duration()) {
+            (None, _) => "no outcome recorded".to_owned(),
+            (Some(outcome), None) => outcome.name().to_owned(),
+            (Some(outcome), Some(time)) => {
+                format!("{} after {:.1} s", outcome.name(), time.as_secs_f64())
+            }
+        }
+    }
+}
+
+/// One line: number, time, target, remedy, ending, and the weightiest reasons.
+impl fmt::Display for Incident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Intent { name, rung, action, confidence, source, wall_time, .. } = &self.intent;
+        write!(f, "#{} {} {} {}: ", self.id, Utc(*wall_time), Clean(name), rung.name())?;
+        write!(f, "{} ({} {confidence:.2}, ", self.ending(), action.name())?;
+        f.write_str(name_of(*source))?;
+        for reason in self.intent.reasons.iter().take(3) {
+            write!(f, ", {reason}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl fmt::Display for RecordedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decimals = if self.value.fract() == 0.0 { 0 } else { 3 };
+        write!(f, "{} = {:.decimals$}", Clean(&self.feature), self.value)
+    }
+}
+
+/// The name of who decided, as in the journal, metrics and logs.
+pub(super) const fn name_of(source: Source) -> &'static str {
+    match source {
+        Source::Model => "model",
+        Source::Rules => "rules",
+    }
+}
+
+/// Text from outside on its way to a terminal: what could move the cursor, recolour the screen or
+/// reverse the reading direction is replaced.
+struct Clean<'a>(&'a str);
+
+impl fmt::Display for Clean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            let tricks = c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            fmt::Write::write_char(f, if tricks { char::REPLACEMENT_CHARACTER } else { c })?;
+        }
+        Ok(())
+    }
+}
+
+/// Seconds since 1970 as a date and time of day.
+struct Utc(i64);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, second) = (self.0.div_euclid(86_400), self.0.rem_euclid(86_400));
+        // Days counted from 0000-03-01, so that the leap day ends a year; 146,097 days are one
+        // Gregorian cycle of 400 years.
+        let (era, day) =
+            ((days + 719_468).div_euclid(146_097), (days + 719_468).rem_euclid(146_097));
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+        let year = year + era * 400 + next;
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incident() -> Incident {
+        Incident {
+            id: 12,
+            boot: BootId::parse("6f1c2a3b-0000-4000-8000-123456789abc").unwrap(),
+            intent: Intent {
+                target: TargetId { uid: "http://localhost:5000".into(), instance: "41@7".into() },
+                name: "http://localhost:5000".into(),
+                rung: Rung::Restart,
+                action: Action::RestartService,
+                confidence: 0.93,
+                source: Source::Model,
+                reasons: vec![
+                    RecordedReason { feature: "error_count".into(), value: 12.0, share: 0.41 },
+                    RecordedReason { feature: "http_5xx_ratio".into(), value: 0.52, share: -0.1 },
+                ],
+                intended: Moment::from_nanos(1_000_000_000),
+                wall_time: 1_767_323_045,
+                climbed_from: Some(11),
+                workload: "http://localhost:5000".into(),
+                symptom: Symptom::Errors,
+                health: Some("the app says that it is well".into()),
+            },
+            outcome: Some(Outcome::Healed),
+            detail: Some("ready again".into()),
+            concluded: Some(Moment::from_nanos(4_200_000_000)),
+        }
+    }
+
+    #[test]
+    fn one_line_says_what_was_done_and_why() {
+        assert_eq!(
+            incident().to_string(),
+            "#12 2026-01-02T03:04:05Z http://localhost:5000 restart: healed after 3.2 s \
+             (restart_service 0.93, model, error_count = 12, http_5xx_ratio = 0.520)"
+        );
+    }
+
+    #[test]
+    fn the_story_has_every_part() {
+        assert_eq!(
+            incident().story(),
+            "Incident 12: http://localhost:5000, 2026-01-02T03:04:05Z\n  \
+               target   http://localhost:5000 (instance 41@7)\n  \
+               decided  restart_service, 0.93 sure, by the model\n  \
+               because  error_count = 12, share +0.41\n           \
+                        http_5xx_ratio = 0.520, share -0.10\n  \
+               health   the app says that it is well\n  \
+               remedy   restart, since incident 11 did not help\n  \
+               outcome  healed after 3.2 s\n           \
+                        ready again"
+        );
+    }
+
+    #[test]
+    fn a_name_cannot_play_tricks_on_the_terminal() {
+        let mut incident = incident();
+        incident.intent.name = "web\x1b[2J\n\u{202e}bad".into();
+        incident.detail = Some("\x07\rrung the bell".into());
+        let text = format!("{incident}\n{}", incident.story());
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(!text.contains('\u{202e}'));
+        assert_eq!(incident.to_string().lines().count(), 1);
+    }
+
+    #[test]
+    fn json_names_are_stable() {
+        let json = serde_json::to_value(incident()).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "id": 12,
+                "boot": "6f1c2a3b-0000-4000-8000-123456789abc",
+                "target": {"uid": "http://localhost:5000", "instance": "41@7"},
+                "name": "http://localhost:5000",
+                "rung": "restart",
+                "action": "restart_service",
+                "confidence": 0.93_f32,
+                "source": "model",
+                "reasons": [
+                    {"feature": "error_count", "value": 12.0, "share": 0.41_f32},
+                    {"feature": "http_5xx_ratio", "value": 0.52_f32, "share": -0.1_f32},
+                ],
+                "intended": 1_000_000_000_u64,
+                "wall_time": 1_767_323_045,
+                "climbed_from": 11,
+                "workload": "http://localhost:5000",
+                "symptom": "errors",
+                "health": "the app says that it is well",
+                "outcome": "healed",
+                "detail": "ready again",
+                "concluded": 4_200_000_000_u64,
+            })
+        );
+    }
+
+    #[test]
+    fn dates_are_right_and_no_clock_is_too_absurd() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(Utc(seconds).to_string(), text);
+        }
+        for absurd in [i64::MIN, i64::MAX] {
+            assert!(Utc(absurd).to_string().ends_with('Z'));
+        }
+    }
+
+    #[test]
+    fn only_a_uuid_is_a_boot_id() {
+        assert_eq!(BootId::current().unwrap(), BootId::current().unwrap());
+        for bad in ["", "x", "6f1c2a3b-0000-4000-8000-123456789abg", &"-".repeat(36)] {
+            assert_eq!(BootId::parse(bad), None);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Stage 7: one incident, one story: journal, metrics and log.
+pub mod incident;
+pub mod journal;
+pub mod metrics;
+mod recorder;
+mod shared;
+pub mod trace;
+
+pub use incident::{BootId, Incident, Intent, RecordedReason};
+pub use journal::{Journal, JournalError, StateLock};
+pub use metrics::Metrics;
+pub use recorder::Recorder;
+pub use recorder::intent_of;
+pub use shared::SharedJournal;

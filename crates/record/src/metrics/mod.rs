@@ -1,0 +1,411 @@
+//! What the agent counts of itself and of its patients, for Prometheus.
+//!
+//! One [`Metrics`], registered once on a registry of its own and passed down; every method is a
+//! statement of what happened, so nobody else knows a metric's name. Names carry their base unit.
+//! Labels are finite sets, but for the target: each target has the same fixed number of series,
+//! and they go when it goes ([`Metrics::forget_target`]).
+mod reference;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::{cell::RefCell, time::Duration};
+
+use paramedic_core::{
+    decide::{Action, Decision, Source},
+    features::{FeatureVector, Load},
+    guard::Gate,
+    signal::Trigger,
+    target::{Rung, Target},
+    verify::Outcome,
+};
+use paramedic_probes::Cause;
+use prometheus::{
+    Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder, core::Collector,
+};
+
+use self::{reference::Described, target::TargetMetrics};
+use super::incident::name_of;
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Upper bounds in seconds: from a look of microseconds to one that waits for a slow `/health`.
+const LOOK_BUCKETS: [f64; 10] = [1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1, 0.5, 1.0];
+
+/// Upper bounds in seconds: from a soft remedy seen to help at once to a pod that starts slowly.
+const HEAL_BUCKETS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 300.0];
+
+/// How the agent stands to a target; exactly one holds at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TargetState {
+    /// Too little was seen of it to judge.
+    Unknown,
+    /// The last decision called for nothing.
+    Well,
+    /// The last decision called for a remedy that is not given, or not yet.
+    Sick,
+    /// A remedy is being given.
+    Healing,
+    /// A remedy was given; whether it helps is being watched.
+    Verifying,
+    /// Every permitted remedy was tried in vain; it is left to people.
+    Exhausted,
+}
+
+impl TargetState {
+    /// All states.
+    pub const ALL: [Self; 6] =
+        [Self::Unknown, Self::Well, Self::Sick, Self::Healing, Self::Verifying, Self::Exhausted];
+
+    /// The label's value.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Well => "well",
+            Self::Sick => "sick",
+            Self::Healing => "healing",
+            Self::Verifying => "verifying",
+            Self::Exhausted => "exhausted",
+        }
+    }
+}
+
+/// Every metric of the agent.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    described: Vec<Described>,
+    targets: IntGauge,
+    looks: IntCounterVec,
+    look_duration: Histogram,
+    wakeups: IntCounterVec,
+    health_polls: IntCounterVec,
+    decisions: IntCounterVec,
+    refusals: IntCounterVec,
+    heals: IntCounterVec,
+    heal_duration: HistogramVec,
+    probe_attached: IntGaugeVec,
+    model_info: IntGaugeVec,
+    rules_active: IntGauge,
+    journal_writable: IntGauge,
+    withheld: IntCounterVec,
+    api_requests: IntCounterVec,
+    api_heard: IntGauge,
+    target: TargetMetrics,
+}
+
+impl Metrics {
+    /// All metrics on a registry of their own; series whose labels are known start at 0, so that
+    /// the first event is already an increase.
+    ///
+    /// # Errors
+    /// Only if a metric's definition is invalid or doubled: a bug.
+    pub fn new(version: &str) -> Result<Self, Error> {
+        let registry = Registry::new();
+        let make = Maker { registry: &registry, described: RefCell::default() };
+        let build =
+            make.gauges("build_info", "Always 1; the label is the agent's version.", &["version"])?;
+        build.with_label_values(&[version]).set(1);
+        let metrics = Self {
+            targets: make.gauge("targets", "Targets that the agent watches.")?,
+            looks: make.counters(
+                "looks_total",
+                "Looks at a target: every signal read, a decision made. By what triggered them: \
+                 the regular tick, a wakeup by the kernel, a verdict to confirm, a remedy to verify.",
+                &["trigger"],
+            )?,
+            look_duration: make.add(Histogram::with_opts(
+                HistogramOpts::new(
+                    "paramedic_look_duration_seconds",
+                    "Time of one look at one target, from reading the signals to the verdict, in \
+                     seconds; without the poll of /health, which runs beside it.",
+                )
+                .buckets(LOOK_BUCKETS.to_vec()),
+            ))?,
+            wakeups: make.counters(
+                "wakeups_total",
+                "Wake-ups by the kernel, by what it saw first. A storm of bad events is one \
+                 wake-up for each look, so this counts looks asked for, not events.",
+                &["cause"],
+            )?,
+            health_polls: make.counters(
+                "health_polls_total",
+                "Polls of a target's health, by result: well, warns, ill, blames_dependency, not_now, or the name of \
+                 what kept an answer from being had or read.",
+                &["result"],
+            )?,
+            decisions: make.counters(
+                "decisions_total",
+                "Decisions by the action they call for and by who decided. Advice only: most are \
+                 no_action, and the guard may refuse the rest.",
+                &["action", "source"],
+            )?,
+            refusals: make.counters(
+                "refusals_total",
+                "Remedies that a gate of the guard refused, by the first gate that did.",
+                &["gate"],
+            )?,
+            heals: make.counters(
+                "heals_total",
+                "Remedies given, by rung of the ladder and by what became of them after \
+                 verification.",
+                &["rung", "outcome"],
+            )?,
+            heal_duration: make.add(HistogramVec::new(
+                HistogramOpts::new(
+                    "paramedic_heal_duration_seconds",
+                    "Time from the intention in the journal to the verified outcome, in seconds; \
+                     the verification window is part of it.",
+                )
+                .buckets(HEAL_BUCKETS.to_vec()),
+                &["rung"],
+            ))?,
+            probe_attached: make.gauges(
+                "probe_attached",
+                "1 if the kernel signal is read by this mechanism, 0 if it could not be attached; \
+                 `paramedic check` says why.",
+                &["signal", "mechanism"],
+            )?,
+            model_info: make.gauges(
+                "model_info",
+                "Always 1; the labels name the model that decides: the engine that runs it, where \
+                 it came from, and its version. No series: the rules decide.",
+                &["engine", "source", "version"],
+            )?,
+            rules_active: make.gauge(
+                "rules_active",
+                "1 while the built-in rules decide because there is no usable model, else 0.",
+            )?,
+            journal_writable: make.gauge(
+                "journal_writable",
+                "1 if incidents reach the disk, else 0; without a journal nothing is healed hard.",
+            )?,
+            withheld: make.counters(
+                "heals_withheld_total",
+                "Remedies that every gate permitted and that were not given, since this is a dry \
+                 run.",
+                &["rung"],
+            )?,
+            api_requests: make.counters(
+                "api_requests_total",
+                "Requests to the Kubernetes API server, by method and status; status 0 is one \
+                 that was not answered. A watch is one request.",
+                &["method", "status"],
+            )?,
+            api_heard: make.gauge(
+                "api_server_heard",
+                "1 while the watch of this node's pods is heard, else 0: hard heals then wait. \
+                 Stays 0 outside a cluster.",
+            )?,
+            target: TargetMetrics::new(&make)?,
+            described: make.described.into_inner(),
+            registry,
+        };
+        metrics.start_at_zero();
+        Ok(metrics)
+    }
+
+    fn start_at_zero(&self) {
+        for trigger in Trigger::ALL {
+            self.looks.with_label_values(&[trigger.name()]);
+        }
+        for cause in [Cause::Http5xx, Cause::Reset, Cause::Throttled, Cause::OomKill] {
+            self.wakeups.with_label_values(&[cause.name()]);
+        }
+        self.health_polls.with_label_values(&["ok"]);
+        for gate in Gate::ALL {
+            self.refusals.with_label_values(&[gate.name()]);
+        }
+        for action in Action::ALL {
+            for source in [Source::Model, Source::Rules] {
+                self.decisions.with_label_values(&[action.name(), name_of(source)]);
+            }
+        }
+        for rung in [Rung::Soft, Rung::Restart, Rung::Evict] {
+            self.heal_duration.with_label_values(&[rung.name()]);
+            self.withheld.with_label_values(&[rung.name()]);
+            for outcome in [
+                Outcome::Healed,
+                Outcome::NotHealed,
+                Outcome::Worse,
+                Outcome::Unverified,
+                Outcome::Failed,
+            ] {
+                self.heals.with_label_values(&[rung.name(), outcome.name()]);
+            }
+        }
+    }
+
+    /// So many targets are watched now.
+    pub fn set_targets(&self, count: usize) {
+        self.targets.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// One look at one target ended and took this long.
+    pub fn look(&self, trigger: Trigger, took: Duration) {
+        self.looks.with_label_values(&[trigger.name()]).inc();
+        self.look_duration.observe(took.as_secs_f64());
+    }
+
+    /// The kernel woke the agent.
+    pub fn wakeup(&self, cause: Cause) {
+        self.wakeups.with_label_values(&[cause.name()]).inc();
+    }
+
+    /// A poll of `/health` ended: `ok`, or the name of its error.
+    pub fn health_poll(&self, result: &'static str) {
+        self.health_polls.with_label_values(&[result]).inc();
+    }
+
+    /// A decision was made.
+    pub fn decision(&self, action: Action, source: Source) {
+        self.decisions.with_label_values(&[action.name(), name_of(source)]).inc();
+    }
+
+    /// A gate of the guard refused a remedy.
+    pub fn refusal(&self, gate: Gate) {
+        self.refusals.with_label_values(&[gate.name()]).inc();
+    }
+
+    /// Refusals since the start, by gate, in the order in which the gates are asked.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(Gate, u64)> {
+        let so_far = |gate: Gate| (gate, self.refusals.with_label_values(&[gate.name()]).get());
+        Gate::ALL.map(so_far).to_vec()
+    }
+
+    /// A remedy came to its outcome, this long after the intention; `None` if that was in an
+    /// earlier boot.
+    pub fn heal(&self, rung: Rung, outcome: Outcome, took: Option<Duration>) {
+        self.heals.with_label_values(&[rung.name(), outcome.name()]).inc();
+        if let Some(took) = took {
+            self.heal_duration.with_label_values(&[rung.name()]).observe(took.as_secs_f64());
+        }
+    }
+
+    /// Whether a kernel signal is read by this mechanism.
+    pub fn probe(&self, signal: &'static str, mechanism: &'static str, attached: bool) {
+        self.probe_attached.with_label_values(&[signal, mechanism]).set(attached.into());
+    }
+
+    /// This model decides from now on: the engine that runs it, where it came from, its version.
+    pub fn model(&self, engine: &'static str, source: &'static str, version: &str) {
+        self.model_info.reset();
+        self.model_info.with_label_values(&[engine, source, version]).set(1);
+        self.rules_active.set(0);
+    }
+
+    /// The rules decide from now on.
+    pub fn rules(&self) {
+        self.model_info.reset();
+        self.rules_active.set(1);
+    }
+
+    /// Whether incidents reach the disk.
+    pub fn set_journal_writable(&self, writable: bool) {
+        self.journal_writable.set(writable.into());
+    }
+
+    /// A remedy was not given, since nothing is done for real.
+    pub fn withheld(&self, rung: Rung) {
+        self.withheld.with_label_values(&[rung.name()]).inc();
+    }
+
+    /// A request to the API server ended with this status; 0 if it was not answered.
+    pub fn api_request(&self, method: &str, status: u16) {
+        self.api_requests.with_label_values(&[method, &status.to_string()]).inc();
+    }
+
+    /// Whether the API server is heard.
+    pub fn set_api_server_heard(&self, heard: bool) {
+        self.api_heard.set(heard.into());
+    }
+
+    /// What the model was shown of a target, and what it made of it.
+    pub fn target_verdict(
+        &self,
+        target: &Target,
+        row: &FeatureVector,
+        decision: &Decision,
+        sees_traffic: bool,
+    ) {
+        self.target.verdict(target, row, decision, sees_traffic);
+    }
+
+    /// The kernel does not see the target's HTTP.
+    pub fn target_blind(&self, target: &Target) {
+        self.target.blind(target);
+    }
+
+    /// How much work a target does, as far as that is known.
+    pub fn target_load(&self, target: &Target, load: Option<&Load>) {
+        self.target.load(target, load);
+    }
+
+    /// A target is not there to be measured: its load and its verdict have no series meanwhile.
+    pub fn target_absent(&self, target: &Target) {
+        self.target.absent(target);
+    }
+
+    /// All HTTP responses of a target that the kernel counted so far, by class (1xx to 5xx).
+    pub fn target_responses(&self, target: &Target, so_far: &[u64; 5]) {
+        self.target.responses(target, so_far);
+    }
+
+    /// A target is in this state and in no other.
+    pub fn target_state(&self, target: &Target, state: TargetState) {
+        self.target.state(target, state);
+    }
+
+    /// The target is gone, and with it all its series. The last word: what is said of the target
+    /// afterwards makes them anew.
+    pub fn forget_target(&self, target: &Target) {
+        self.target.forget(target);
+    }
+
+    /// The text exposition format, see [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    /// Only if a metric is malformed: a bug.
+    pub fn render(&self) -> Result<String, Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// Makes metrics of the prefix `paramedic_` and registers them.
+struct Maker<'a> {
+    registry: &'a Registry,
+    described: RefCell<Vec<Described>>,
+}
+
+impl Maker<'_> {
+    fn add<C: Collector + Clone + 'static>(&self, metric: Result<C, Error>) -> Result<C, Error> {
+        let metric = metric?;
+        self.registry.register(Box::new(metric.clone()))?;
+        self.described.borrow_mut().extend(Described::of(&metric));
+        Ok(metric)
+    }
+
+    fn opts(name: &str, help: &str) -> Opts {
+        Opts::new(name, help).namespace("paramedic")
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
+        self.add(IntGauge::with_opts(Self::opts(name, help)))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+        self.add(IntCounterVec::new(Self::opts(name, help), labels))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+        self.add(IntGaugeVec::new(Self::opts(name, help), labels))
+    }
+
+    fn ratios(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, Error> {
+        self.add(GaugeVec::new(Self::opts(name, help), labels))
+    }
+}

@@ -1,0 +1,173 @@
+//! The series of one target: always the same number, made together and gone together.
+use paramedic_core::{
+    decide::{Action, Decision},
+    features::{FEATURES, Feature, FeatureVector, Load},
+    target::Target,
+};
+use prometheus::{Error, GaugeVec, IntCounterVec, IntGaugeVec};
+
+use super::{Maker, TargetState};
+
+/// The labels that say which target: a pod has a namespace and a name, anything else is a target.
+/// What does not apply is empty, which to Prometheus is as if the label were not there.
+const TARGET: [&str; 3] = ["namespace", "pod", "target"];
+
+/// The values of [`TARGET`], with one more label's.
+fn labels<'a>(target: &'a Target, more: &'a str) -> [&'a str; 4] {
+    let [namespace, pod, name] = identity(target);
+    [namespace, pod, name, more]
+}
+
+fn identity(target: &Target) -> [&str; 3] {
+    match &target.pod {
+        Some(pod) => [&pod.namespace, &pod.name, ""],
+        None => ["", "", &target.name],
+    }
+}
+
+/// Classes of HTTP responses, as label values.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+#[derive(Debug)]
+pub(super) struct TargetMetrics {
+    responses: IntCounterVec,
+    features: GaugeVec,
+    unhealthy: GaugeVec,
+    load: [GaugeVec; 3],
+    states: IntGaugeVec,
+    blind: IntGaugeVec,
+}
+
+impl TargetMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            responses: make.counters(
+                "target_http_responses_total",
+                "HTTP/1.x responses that the target sent, as the kernel saw them on the wire, by \
+                 class; the agent's own polls of /health are among them.",
+                &[TARGET[0], TARGET[1], TARGET[2], "class"],
+            )?,
+            features: make.ratios(
+                "target_feature",
+                "What the model was last shown of the target: one series per column of the \
+                 feature schema, each in its column's unit (percent, seconds, per second, 0-1).",
+                &[TARGET[0], TARGET[1], TARGET[2], "feature"],
+            )?,
+            unhealthy: make.ratios(
+                "target_unhealthy_probability",
+                "Calibrated probability, 0 to 1, that the target needs a remedy: 1 less that of \
+                 no_action.",
+                &TARGET,
+            )?,
+            load: [
+                make.ratios(
+                    "target_http_requests_per_second",
+                    "HTTP/1.x responses per second over the last 10 s, the agent's own polls \
+                     subtracted: for autoscaling, as the metrics API serves it. No series where the \
+                     kernel understands no traffic.",
+                    &TARGET,
+                )?,
+                make.ratios(
+                    "target_http_5xx_ratio",
+                    "The share of 5xx among them, 0 to 1; 0 where there were none.",
+                    &TARGET,
+                )?,
+                make.ratios(
+                    "target_cpu_throttled_ratio",
+                    "The share of the last 10 s' CPU quota periods in which the target was held back, \
+                     0 to 1.",
+                    &TARGET,
+                )?,
+            ],
+            blind: make.gauges(
+                "target_blind",
+                "1 where the agent's own polls are answered and the kernel does not see the answers \
+                 (TLS, a socket of another cgroup): the target's HTTP series are missing, not zero.",
+                &TARGET,
+            )?,
+            states: make.gauges(
+                "target_state",
+                "1 for the state that the target is in, 0 for the others: unknown, well, sick, \
+                 healing, verifying, exhausted (left to people).",
+                &[TARGET[0], TARGET[1], TARGET[2], "state"],
+            )?,
+        })
+    }
+
+    pub(super) fn verdict(
+        &self,
+        target: &Target,
+        row: &FeatureVector,
+        decision: &Decision,
+        sees_traffic: bool,
+    ) {
+        for feature in Feature::ALL {
+            let labels = labels(target, feature.name());
+            if feature.is_http() && !sees_traffic {
+                // Zero would be an idle service.
+                let _ = self.features.remove_label_values(&labels);
+            } else {
+                self.features.with_label_values(&labels).set(f64::from(row[feature]));
+            }
+        }
+        let well = f64::from(decision.probabilities[Action::NoAction as usize]);
+        self.unhealthy.with_label_values(&identity(target)).set((1.0 - well).clamp(0.0, 1.0));
+    }
+
+    /// What is not known has no series: zero would be a load.
+    pub(super) fn load(&self, target: &Target, load: Option<&Load>) {
+        let values = load.map_or([None; 3], |load| {
+            [load.responses_per_second, load.ratio_5xx, load.throttled_ratio]
+        });
+        for (gauge, value) in self.load.iter().zip(values) {
+            match value {
+                Some(value) => gauge.with_label_values(&identity(target)).set(f64::from(value)),
+                None => drop(gauge.remove_label_values(&identity(target))),
+            }
+        }
+    }
+
+    /// What autoscalers are served has no series; the row that was judged stays, for people.
+    pub(super) fn absent(&self, target: &Target) {
+        let _ = self.unhealthy.remove_label_values(&identity(target));
+        self.load(target, None);
+    }
+
+    /// The kernel counts from the moment it began to watch: a smaller count is a fresh start, and
+    /// shown as one, which Prometheus knows how to read.
+    pub(super) fn responses(&self, target: &Target, so_far: &[u64; 5]) {
+        for (class, &so_far) in CLASSES.iter().zip(so_far) {
+            let counter = self.responses.with_label_values(&labels(target, class));
+            if so_far < counter.get() {
+                counter.reset();
+            }
+            counter.inc_by(so_far.saturating_sub(counter.get()));
+        }
+    }
+
+    pub(super) fn blind(&self, target: &Target) {
+        self.blind.with_label_values(&identity(target)).set(1);
+    }
+
+    pub(super) fn state(&self, target: &Target, state: TargetState) {
+        for other in TargetState::ALL {
+            let gauge = self.states.with_label_values(&labels(target, other.name()));
+            gauge.set((other == state).into());
+        }
+    }
+
+    /// Removes what is there; a series that was never made is not missed.
+    pub(super) fn forget(&self, target: &Target) {
+        for class in CLASSES {
+            let _ = self.responses.remove_label_values(&labels(target, class));
+        }
+        for feature in FEATURES {
+            let _ = self.features.remove_label_values(&labels(target, feature));
+        }
+        self.absent(target);
+        let _ = self.blind.remove_label_values(&identity(target));
+        for state in TargetState::ALL {
+            let _ = self.states.remove_label_values(&labels(target, state.name()));
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Turns facts into log lines, metrics and journal entries. Nothing depends on what it does:
+//! were it silent, the agent would heal the same.
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use paramedic_core::{
+    decide::{Action, Brain, Decision, Reason, top_reasons},
+    engine::{Case, Event, Fact, Index, Intent, State},
+    features::{Feature, FeatureVector},
+    guard::{Gate, Treatment},
+    health::{Heard, Word},
+    moment::Moment,
+    notice::Notice,
+    signal::{Sample, Trigger},
+    target::Target,
+    verify::Outcome,
+};
+use paramedic_host::clock::{Clock, unix_seconds};
+use paramedic_probes::Cause;
+use tokio::{sync::mpsc, task::spawn_blocking};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    Intent as Recorded, Metrics, RecordedReason, SharedJournal, incident::name_of,
+    metrics::TargetState, trace::Trace,
+};
+
+/// A verdict that stays the same is logged again after this long.
+const REPEAT: Duration = Duration::from_secs(30);
+/// Reasons that a log line names.
+const REASONS_TOLD: usize = 3;
+
+/// Where facts go.
+#[derive(Debug)]
+pub struct Recorder {
+    metrics: Arc<Metrics>,
+    journal: Option<SharedJournal>,
+    /// Where Events on pods go, if there are pods.
+    notices: Option<mpsc::Sender<Notice>>,
+    clock: Clock,
+    /// The last verdict told of each target, and when.
+    told: HashMap<String, (Action, Moment)>,
+    trace: Option<Trace>,
+}
+
+impl Recorder {
+    /// Without a journal, incidents are told and counted but not kept.
+    #[must_use]
+    pub fn new(
+        metrics: Arc<Metrics>,
+        journal: Option<SharedJournal>,
+        notices: Option<mpsc::Sender<Notice>>,
+        clock: Clock,
+    ) -> Self {
+        Self { metrics, journal, notices, clock, told: HashMap::new(), trace: None }
+    }
+
+    /// Records a trace as well.
+    #[must_use]
+    pub fn with_trace(self, trace: Option<Trace>) -> Self {
+        Self { trace, ..self }
+    }
+
+    /// The engine is about to be told this, with the switches standing so.
+    pub fn event(&mut self, now: Moment, hour: u8, event: &Event, switches: (bool, bool)) {
+        if let Some(trace) = &mut self.trace {
+            trace.event(now, hour, event, switches);
+        }
+    }
+
+    /// The engine wants this remedy given, or, in a dry run, would have.
+    pub fn intends(&mut self, index: Index, intent: &Intent) {
+        if let Some(trace) = &mut self.trace {
+            trace.did(index, intent.rung, intent.decision.confidence);
+        }
+    }
+
+    /// Whether an intention could be made durable, as far as is known.
+    #[must_use]
+    pub fn can_intend(&self) -> bool {
+        self.journal.as_ref().is_some_and(SharedJournal::is_writable)
+    }
+
+    /// What was done to workloads within the last day, and what came of it.
+    pub fn remembered(&self) -> Vec<(String, Treatment)> {
+        let Some(journal) = &self.journal else { return Vec::new() };
+        journal.remembered().unwrap_or_else(|error| {
+            warn!(%error, "past treatments cannot be read: what did not help may be given again");
+            Vec::new()
+        })
+    }
+
+    /// The journal, if there is one.
+    #[must_use]
+    pub fn journal(&self) -> Option<SharedJournal> {
+        self.journal.clone()
+    }
+
+    /// A look brought this.
+    pub fn sampled(&self, target: &Target, sample: &Sample) {
+        if let Some(poll) = &sample.poll {
+            let result = match &poll.result {
+                Ok(_) => poll.heard().name(),
+                Err(error) => error.name(),
+            };
+            self.metrics.health_poll(result);
+        }
+        self.metrics.set_journal_writable(self.can_intend());
+        if let Some(kernel) = &sample.kernel {
+            self.metrics.target_responses(target, &kernel.counters.responses);
+        }
+    }
+
+    /// A look ended, this long after it began to read.
+    pub fn looked(&self, trigger: Trigger, took: Duration) {
+        self.metrics.look(trigger, took);
+    }
+
+    /// The kernel woke the agent.
+    pub fn woken(&self, cause: Cause) {
+        self.metrics.wakeup(cause);
+    }
+
+    /// A target was found, or found again in another life.
+    pub fn found(&self, target: &Target, again: bool) {
+        let cgroup = target.cgroups.unified.as_ref().map(|c| c.path.display().to_string());
+        info!(
+            target = target.name,
+            instance = target.id.instance,
+            cgroup,
+            shared = target.cgroups.shared,
+            ceiling = target.ceiling.name(),
+            again,
+            "watching"
+        );
+    }
+
+    /// So many targets are watched.
+    pub fn targets(&self, count: usize) {
+        self.metrics.set_targets(count);
+    }
+
+    /// A remedy is about to be given.
+    pub fn healing(&self, target: &Target, intent: &Intent) {
+        let decision = &intent.decision;
+        info!(
+            target = target.name,
+            rung = intent.rung.name(),
+            action = decision.action.name(),
+            confidence = rounded(decision.confidence),
+            source = name_of(decision.source),
+            reasons = reasons(&intent.row, decision),
+            climbed_from = intent.climbed_from,
+            boot_ns = self.clock.now().as_nanos(),
+            "healing"
+        );
+        self.announce(target, false, "Healing", None, || told_of(intent, "begins"));
+    }
+
+    /// Puts an Event on the pod; a target that is none has nobody to tell.
+    fn announce(
+        &self,
+        target: &Target,
+        warning: bool,
+        reason: &'static str,
+        series: Option<&'static str>,
+        note: impl FnOnce() -> String,
+    ) {
+        if let (Some(notices), Some(pod)) = (&self.notices, &target.pod) {
+            let notice = Notice { pod: Arc::clone(pod), warning, reason, note: note(), series };
+            if notices.try_send(notice).is_err() {
+                debug!(target = target.name, reason, "too many Events: this one is lost");
+            }
+        }
+    }
+
+    /// Whether the API server is heard.
+    pub fn api_server(&self, heard: bool) {
+        self.metrics.set_api_server_heard(heard);
+    }
+
+    /// A target's process has ended: what it last did says nothing of now.
+    pub fn lost(&self, target: &Target) {
+        self.metrics.target_absent(target);
+    }
+
+    /// A target is gone, and with it its series.
+    pub fn forget(&mut self, target: &Target) {
+        info!(target = target.name, "no longer watched");
+        self.metrics.forget_target(target);
+        self.told.remove(&target.name);
+    }
+
+    /// Records one fact about a case.
+    pub fn tell(&mut self, index: Index, case: &Case, fact: Fact) {
+        let (target, of) = (case.target.name.as_str(), &case.target);
+        if let Some(trace) = &mut self.trace {
+            match &fact {
+                Fact::Decided { decision, .. } => trace.said(index, decision.action),
+                Fact::Concluded { rung, outcome, .. } => trace.concluded(index, *rung, *outcome),
+                _ => {}
+            }
+        }
+        match fact {
+            Fact::Decided { decision, row } => {
+                self.metrics.decision(decision.action, decision.source);
+                self.metrics.target_verdict(of, &row, &decision, case.sees_traffic());
+                self.metrics.target_load(of, case.recent_load(self.clock.now()).as_ref());
+                self.metrics.target_state(of, state(case));
+                self.tell_verdict(case, &decision, &row);
+            }
+            Fact::Heard(word) => tell_health(target, &word),
+            Fact::Blind(blind) => {
+                self.metrics.target_blind(of);
+                warn!(target, reason = %blind, "HTTP is not seen: its columns are missing, not zero");
+            }
+            Fact::Undecided => {
+                warn!(target, "what was measured is not a number: nothing is decided on it");
+            }
+            Fact::LeftAlone { notable, shown_by, value, confidence } => {
+                info!(
+                    target,
+                    feature = shown_by,
+                    value = rounded(value),
+                    confidence = rounded(confidence),
+                    reason = %notable,
+                    shared = case.target.cgroups.shared,
+                    boot_ns = self.clock.now().as_nanos(),
+                    "left alone"
+                );
+            }
+            Fact::Refused { rung, refusal, decision, news } => {
+                self.metrics.refusal(refusal.gate);
+                let gate = refusal.gate.name();
+                let reason = refusal.why.to_string();
+                let (rung, confidence) = (rung.name(), rounded(decision.confidence));
+                if news {
+                    info!(target, rung, gate, reason, confidence, "not healed");
+                } else {
+                    debug!(target, rung, gate, reason, confidence, "not healed");
+                }
+                // Waiting for another look is no refusal that anybody would want to hear of.
+                if !matches!(refusal.gate, Gate::Evidence | Gate::WarmUp) {
+                    self.announce(of, false, "HealRefused", Some(gate), || {
+                        format!("{rung} refused by gate {gate}: {reason}")
+                    });
+                }
+            }
+            Fact::Withheld(intent) => {
+                let (rung, confidence) = (intent.rung.name(), intent.decision.confidence);
+                self.metrics.withheld(intent.rung);
+                let reasons = reasons(&intent.row, &intent.decision);
+                let confidence = rounded(confidence);
+                info!(target, rung, confidence, reasons, "would heal; this is a dry run");
+                self.announce(of, false, "WouldHeal", Some(rung), || {
+                    told_of(&intent, "would be given, but this is a dry run")
+                });
+            }
+            Fact::Concluded { incident, rung, outcome, took, detail, exhausted, .. } => {
+                self.metrics.heal(rung, outcome, Some(took));
+                self.metrics.target_state(of, state(case));
+                tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());
+                if exhausted {
+                    error!(target, "every permitted remedy was tried and none helped: look at it");
+                    self.announce(of, true, "Exhausted", Some("exhausted"), || {
+                        "every permitted remedy was tried and none helped: look at it".to_owned()
+                    });
+                }
+                let well = matches!(outcome, Outcome::Healed | Outcome::Unverified);
+                self.announce(of, !well, reason_of(outcome), None, || {
+                    let detail = detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default();
+                    let (rung, seconds) = (rung.name(), took.as_secs());
+                    format!("{rung}: {} after {seconds} s{detail}", outcome.name())
+                });
+                self.conclude(incident, outcome, detail);
+            }
+        }
+    }
+
+    fn tell_verdict(&mut self, case: &Case, decision: &Decision, row: &FeatureVector) {
+        let of = &case.target;
+        let (target, now) = (of.name.as_str(), self.clock.now());
+        let news = self
+            .told
+            .get(target)
+            .is_none_or(|(action, at)| *action != decision.action || now.since(*at) >= REPEAT);
+        if !news {
+            return;
+        }
+        match self.told.get_mut(target) {
+            Some(told) => *told = (decision.action, now),
+            None => {
+                self.told.insert(target.to_owned(), (decision.action, now));
+            }
+        }
+        info!(
+            target,
+            action = decision.action.name(),
+            confidence = rounded(decision.confidence),
+            source = name_of(decision.source),
+            reasons = reasons(row, decision),
+            health_check = case.health.as_ref().map(|word| health_check(word, row)),
+            "verdict"
+        );
+    }
+
+    /// Writes an outcome down.
+    pub fn conclude(&self, incident: Option<i64>, outcome: Outcome, detail: Option<String>) {
+        let (Some(journal), Some(incident)) = (self.journal.clone(), incident) else { return };
+        spawn_blocking(move || {
+            if let Err(error) = journal.conclude(incident, outcome, detail.as_deref()) {
+                error!(incident, %error, "the outcome could not be written down");
+            }
+        });
+    }
+}
+
+fn tell_outcome(
+    target: &str,
+    incident: Option<i64>,
+    rung: &str,
+    outcome: Outcome,
+    took: Duration,
+    detail: Option<&str>,
+) {
+    let seconds = took.as_secs_f64();
+    let outcome_name = outcome.name();
+    match outcome {
+        Outcome::Healed | Outcome::Unverified => {
+            info!(target, incident, rung, outcome = outcome_name, seconds, "treatment ended");
+        }
+        Outcome::NotHealed | Outcome::Worse | Outcome::Failed => {
+            warn!(
+                target,
+                incident,
+                rung,
+                outcome = outcome_name,
+                seconds,
+                detail,
+                "treatment ended"
+            );
+        }
+    }
+}
+
+/// To four decimals: more say nothing, and an `f32` widened shows digits that it does not have.
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 1e4).round() / 1e4
+}
+
+/// What asking the app came to, in one line, and what is known of it beside that; only an answer has a
+/// time.
+fn health_check(word: &Word, row: &FeatureVector) -> String {
+    let failed = row[Feature::HealthFailures];
+    let in_a_row = if failed > 1.0 { format!(", {failed:.0} in a row") } else { String::new() };
+    match word.heard {
+        Heard::Silent | Heard::NotAsked => format!("{}: {word}{in_a_row}", word.heard.name()),
+        heard => format!(
+            "{} in {:.1} ms: {word}{in_a_row}; {:.0} errors, CPU {:.0} %, memory {:.0} %",
+            heard.name(),
+            row[Feature::HealthLatency] * 1e3,
+            row[Feature::ErrorCount],
+            row[Feature::CpuUsage],
+            row[Feature::MemoryUsage]
+        ),
+    }
+}
+
+/// Says what the health check came to, when that is news.
+fn tell_health(target: &str, word: &Word) {
+    let (result, path) = (word.heard.name(), &*word.path);
+    match word.heard {
+        Heard::Well => info!(target, result, path, reason = %word, "health check"),
+        Heard::Unreadable => warn!(
+            target, result, path, reason = %word,
+            "health check: its answer cannot be read, and counts for nothing"
+        ),
+        _ => warn!(target, result, path, reason = %word, "health check"),
+    }
+}
+
+/// The strongest reasons of a decision, for a log line.
+fn reasons(row: &FeatureVector, decision: &Decision) -> String {
+    top_reasons(row, decision.action, &decision.shares, REASONS_TOLD).to_string()
+}
+
+/// A remedy and what it rests on, as an Event tells it.
+fn told_of(intent: &Intent, what: &str) -> String {
+    let decision = &intent.decision;
+    let climbed =
+        if intent.climbed_from.is_some() { ", since a milder remedy did not help" } else { "" };
+    format!(
+        "{} {what}{climbed}: {} with confidence {:.2} ({}); {}",
+        intent.rung.name(),
+        decision.action.name(),
+        decision.confidence,
+        name_of(decision.source),
+        reasons(&intent.row, decision),
+    )
+}
+
+/// An outcome as an Event's reason.
+const fn reason_of(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Healed => "Healed",
+        Outcome::NotHealed => "NotHealed",
+        Outcome::Worse => "HealMadeWorse",
+        Outcome::Unverified => "HealUnverified",
+        Outcome::Failed => "HealFailed",
+    }
+}
+
+/// What the journal keeps of an intention: with exact shares, since it is to be acted on.
+pub fn intent_of(target: &Target, intent: &Intent, brain: &Brain, now: Moment) -> Recorded {
+    let shares = brain.explain(&intent.row, intent.decision.action);
+    let recorded = |reason: &Reason| RecordedReason {
+        feature: reason.feature.name().to_owned(),
+        value: reason.value,
+        share: reason.share,
+    };
+    Recorded {
+        target: target.id.clone(),
+        name: target.name.clone(),
+        rung: intent.rung,
+        action: intent.decision.action,
+        confidence: intent.decision.confidence,
+        source: intent.decision.source,
+        reasons: top_reasons(&intent.row, intent.decision.action, &shares, shares.len())
+            .iter()
+            .map(recorded)
+            .collect(),
+        intended: now,
+        wall_time: i64::try_from(unix_seconds()).unwrap_or(i64::MAX),
+        climbed_from: intent.climbed_from,
+        workload: target.workload(),
+        symptom: intent.symptom,
+        health: intent.health.as_ref().map(|word| format!("{word} (GET {})", word.path)),
+    }
+}
+
+/// How the agent stands to a target, in one word.
+const fn state(case: &Case) -> TargetState {
+    match (&case.state, &case.decision) {
+        (State::Healing { .. }, _) => TargetState::Healing,
+        (State::Verifying { .. }, _) => TargetState::Verifying,
+        (State::Watching, _) if case.history.is_exhausted() => TargetState::Exhausted,
+        (State::Watching, None) => TargetState::Unknown,
+        (State::Watching, Some(Decision { action: Action::NoAction, .. })) => TargetState::Well,
+        (State::Watching, Some(_)) => TargetState::Sick,
+    }
+}

@@ -1,0 +1,354 @@
+//! A look in a line: most lines are looks, so names are short and counts stand in order.
+use std::{io, time::Duration};
+
+use agent_common::{Counters, Throttling};
+use paramedic_core::{
+    engine::Index,
+    health::{Component, Health, HealthError, NotJson, Poll, Says, Transport},
+    moment::Moment,
+    signal::{CgroupReading, KernelReading, Sample, Trigger},
+};
+use serde::{Deserialize, Serialize};
+
+use super::line::{Absurd, moment, nanos};
+
+/// Counts beyond this are no counts: sums of a few of them must not overflow. Some are nanoseconds of
+/// CPU time: of 36 years.
+const MOST: u64 = 1 << 60;
+/// A poll that takes longer was given up long before.
+const LONGEST_POLL: u64 = 3_600_000_000_000;
+
+/// One sample. Everything is cumulative, as it was read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Look {
+    /// The target's place.
+    i: Index,
+    /// When the counters were read, in nanoseconds since boot.
+    t: u64,
+    /// Why.
+    w: Cause,
+    /// The kernel's counts: responses by class, requests, upstream 5xx, resets received and sent,
+    /// retransmits, OOM kills; throttled periods, nanoseconds, length of a period; responses by
+    /// class that the agent drew itself, connections that it gave up; since version 3 also 502, 503
+    /// and 504, requests and responses as a client, failed connects, and the 502, 503 and 504 that
+    /// the agent drew itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    k: Option<Counts>,
+    /// The poll.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    p: Option<Asked>,
+    /// CPU nanoseconds, memory bytes, throttled periods and nanoseconds, length of a period, OOM
+    /// kills.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    u: Option<[Option<u64>; 6]>,
+    /// Limits: cores, bytes.
+    l: (Option<f32>, Option<u64>),
+    /// Why a restart would not help, as far as the host shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    h: Option<Box<str>>,
+}
+
+/// Counts in their order; those of older versions are fewer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Counts {
+    Now([u64; 25]),
+    Before([u64; 20]),
+}
+
+impl Counts {
+    fn all(&self) -> &[u64] {
+        match self {
+            Self::Now(counts) => counts,
+            Self::Before(counts) => counts,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Cause {
+    Tick,
+    Wakeup,
+    Confirm,
+    Verify,
+}
+
+/// A poll of `/health`: nanoseconds, responses drawn, and the reading or the name of the trouble.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Asked(u64, [u32; 5], Told);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Told {
+    Trouble(Trouble),
+    /// Percent of CPU and memory, errors, seconds up, and its own verdict.
+    Said(Option<f32>, Option<f32>, Option<u32>, Option<f64>, Verdict),
+    /// The same before version 3, which did not read the verdict.
+    Health(Option<f32>, Option<f32>, Option<u32>, Option<f64>),
+}
+
+/// What an app says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Well,
+    Warns,
+    Ill,
+    VaguelyIll,
+    Blames(String),
+    NotNow,
+}
+
+/// The troubles of a poll by the names that metrics give them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Trouble {
+    Timeout,
+    ConnectRefused,
+    ConnectFailed,
+    Reset,
+    Closed,
+    NotHttp,
+    TooLarge,
+    Agent,
+    NotFound,
+    Redirect,
+    StatusNotOk,
+    NotJson,
+    /// Before version 3: one absurd field made the whole unreadable.
+    BadField,
+    /// Any other answer that cannot be read.
+    Unreadable,
+}
+
+impl Look {
+    pub(super) const fn index(&self) -> Index {
+        self.i
+    }
+
+    pub(super) fn of(index: Index, sample: &Sample) -> Self {
+        let usage = &sample.usage;
+        let used = [
+            usage.cpu_usage_ns,
+            usage.memory_bytes,
+            usage.throttled_periods,
+            usage.throttled_ns,
+            usage.period_ns,
+            usage.oom_kills,
+        ];
+        Self {
+            i: index,
+            t: sample.at.as_nanos(),
+            w: match sample.trigger {
+                Trigger::Tick => Cause::Tick,
+                Trigger::Wakeup => Cause::Wakeup,
+                Trigger::Confirm => Cause::Confirm,
+                Trigger::Verify => Cause::Verify,
+            },
+            k: sample.kernel.as_ref().map(counts),
+            p: sample.poll.as_ref().map(Asked::of),
+            u: used.iter().any(Option::is_some).then_some(used),
+            l: (usage.cpu_limit, usage.memory_limit_bytes),
+            h: sample.futile.clone(),
+        }
+    }
+
+    pub(super) fn sample(self) -> Result<Sample, Absurd> {
+        let used = self.u.unwrap_or_default();
+        let counts = self.k.as_ref().map(Counts::all).unwrap_or_default();
+        let mut numbers = counts.iter().chain(used.iter().flatten());
+        if numbers.any(|count| *count > MOST) {
+            return Err(Absurd::Count);
+        }
+        if self.l.0.is_some_and(|cores| !(0.0..=1e6).contains(&cores)) {
+            return Err(Absurd::Range);
+        }
+        let [cpu_usage_ns, memory_bytes, throttled_periods, throttled_ns, period_ns, oom_kills] =
+            used;
+        let (cpu_limit, memory_limit_bytes) = self.l;
+        let at = moment(self.t)?;
+        Ok(Sample {
+            at,
+            trigger: match self.w {
+                Cause::Tick => Trigger::Tick,
+                Cause::Wakeup => Trigger::Wakeup,
+                Cause::Confirm => Trigger::Confirm,
+                Cause::Verify => Trigger::Verify,
+            },
+            kernel: self.k.as_ref().map(|counts| reading(counts.all())),
+            poll: self.p.map(|asked| asked.poll(at)).transpose()?,
+            usage: CgroupReading {
+                cpu_usage_ns,
+                cpu_limit,
+                memory_bytes,
+                memory_limit_bytes,
+                throttled_periods,
+                throttled_ns,
+                period_ns,
+                oom_kills,
+            },
+            futile: self.h,
+        })
+    }
+}
+
+/// The counts in the order of [`Look::k`].
+fn counts(kernel: &KernelReading) -> Counts {
+    let KernelReading { counters: c, throttling: t, own_responses, own_resets, own_unavailable } =
+        kernel;
+    let mut counts = [0; 25];
+    counts[..5].copy_from_slice(&c.responses);
+    counts[5..8].copy_from_slice(&[c.requests, c.upstream_5xx, c.resets_received]);
+    counts[8..11].copy_from_slice(&[c.resets_sent, c.retransmits, c.oom_kills]);
+    counts[11..14].copy_from_slice(&[t.periods, t.nanoseconds, t.period_ns]);
+    counts[14..19].copy_from_slice(own_responses);
+    counts[19] = *own_resets;
+    counts[20..23].copy_from_slice(&[c.unavailable, c.upstream_requests, c.upstream_responses]);
+    counts[23..].copy_from_slice(&[c.connects_failed, *own_unavailable]);
+    Counts::Now(counts)
+}
+
+/// The counts from that order; what an older version lacks is zero.
+fn reading(read: &[u64]) -> KernelReading {
+    let mut counts = [0; 25];
+    for (count, read) in counts.iter_mut().zip(read) {
+        *count = *read;
+    }
+    let five = |from: usize| std::array::from_fn(|i| counts[from + i]);
+    KernelReading {
+        counters: Counters {
+            responses: five(0),
+            requests: counts[5],
+            upstream_5xx: counts[6],
+            resets_received: counts[7],
+            resets_sent: counts[8],
+            retransmits: counts[9],
+            oom_kills: counts[10],
+            unavailable: counts[20],
+            upstream_requests: counts[21],
+            upstream_responses: counts[22],
+            connects_failed: counts[23],
+        },
+        throttling: Throttling {
+            periods: counts[11],
+            nanoseconds: counts[12],
+            period_ns: counts[13],
+        },
+        own_responses: five(14),
+        own_resets: counts[19],
+        own_unavailable: counts[24],
+    }
+}
+
+impl Asked {
+    fn of(poll: &Poll) -> Self {
+        let told = match &poll.result {
+            Ok(h) => {
+                let verdict = if h.is_vague { Verdict::VaguelyIll } else { Verdict::of(&h.says) };
+                Told::Said(h.cpu_usage, h.memory_usage, h.error_count, h.uptime, verdict)
+            }
+            Err(error) => Told::Trouble(Trouble::of(*error)),
+        };
+        Self(nanos(poll.latency), poll.responses, told)
+    }
+
+    fn poll(self, at: Moment) -> Result<Poll, Absurd> {
+        let Self(latency, responses, told) = self;
+        if latency > LONGEST_POLL {
+            return Err(Absurd::Count);
+        }
+        let result = match told {
+            Told::Trouble(trouble) => Err(trouble.error()),
+            Told::Said(cpu, memory, errors, uptime, verdict) => {
+                let is_vague = verdict == Verdict::VaguelyIll;
+                let health = health((cpu, memory, errors, uptime), verdict.says())?;
+                Ok(Health { is_vague, ..health })
+            }
+            Told::Health(cpu, memory, errors, uptime) => {
+                Ok(health((cpu, memory, errors, uptime), Says::Well)?)
+            }
+        };
+        let (latency, path) = (Duration::from_nanos(latency), "/health".into());
+        // It began before the counters were read, by as long as it took.
+        let at = Moment::from_nanos(at.as_nanos().saturating_sub(nanos(latency)));
+        Ok(Poll { at, latency, responses, unavailable: 0, hung_up: 0, path, result })
+    }
+}
+
+type Numbers = (Option<f32>, Option<f32>, Option<u32>, Option<f64>);
+
+fn health(numbers: Numbers, says: Says) -> Result<Health, Absurd> {
+    let (cpu_usage, memory_usage, error_count, uptime) = numbers;
+    let percent = |p: Option<f32>| p.is_none_or(|p| (0.0..=100.0).contains(&p));
+    let up = uptime.is_none_or(|s| (0.0..=1e10).contains(&s));
+    if !(percent(cpu_usage) && percent(memory_usage) && up) {
+        return Err(Absurd::Range);
+    }
+    Ok(Health { says, cpu_usage, memory_usage, error_count, uptime, ..Health::default() })
+}
+
+impl Verdict {
+    fn of(says: &Says) -> Self {
+        match says {
+            Says::Well => Self::Well,
+            Says::Warns => Self::Warns,
+            Says::Ill => Self::Ill,
+            Says::Blames(component) => Self::Blames(component.as_str().to_owned()),
+            Says::NotNow => Self::NotNow,
+        }
+    }
+
+    fn says(self) -> Says {
+        match self {
+            Self::Well => Says::Well,
+            Self::Warns => Says::Warns,
+            Self::Ill | Self::VaguelyIll => Says::Ill,
+            Self::Blames(component) => Says::Blames(Component::new(&component)),
+            Self::NotNow => Says::NotNow,
+        }
+    }
+}
+
+impl Trouble {
+    const fn of(error: HealthError) -> Self {
+        match error {
+            HealthError::Transport(Transport::Timeout) => Self::Timeout,
+            HealthError::Transport(Transport::ConnectRefused) => Self::ConnectRefused,
+            HealthError::Transport(Transport::ConnectFailed(_)) => Self::ConnectFailed,
+            HealthError::Transport(Transport::Reset) => Self::Reset,
+            HealthError::Transport(Transport::Closed) => Self::Closed,
+            HealthError::Transport(Transport::NotHttp) => Self::NotHttp,
+            HealthError::Transport(Transport::TooLarge) => Self::TooLarge,
+            HealthError::Transport(Transport::Agent(_)) => Self::Agent,
+            HealthError::NotFound(_) => Self::NotFound,
+            HealthError::Redirect(_) => Self::Redirect,
+            HealthError::StatusNotOk(_) => Self::StatusNotOk,
+            HealthError::NotJson(_) => Self::NotJson,
+            _ => Self::Unreadable,
+        }
+    }
+
+    /// An error of this name: what it is about in detail decides nothing.
+    const fn error(self) -> HealthError {
+        match self {
+            Self::Timeout => HealthError::Transport(Transport::Timeout),
+            Self::ConnectRefused => HealthError::Transport(Transport::ConnectRefused),
+            Self::ConnectFailed => {
+                HealthError::Transport(Transport::ConnectFailed(io::ErrorKind::Other))
+            }
+            Self::Reset => HealthError::Transport(Transport::Reset),
+            Self::Closed => HealthError::Transport(Transport::Closed),
+            Self::NotHttp => HealthError::Transport(Transport::NotHttp),
+            Self::TooLarge => HealthError::Transport(Transport::TooLarge),
+            Self::Agent => HealthError::Transport(Transport::Agent("as recorded")),
+            Self::NotFound => HealthError::NotFound(404),
+            Self::Redirect => HealthError::Redirect(302),
+            Self::StatusNotOk => HealthError::StatusNotOk(400),
+            Self::NotJson | Self::BadField | Self::Unreadable => {
+                HealthError::NotJson(NotJson::NotObject)
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A target in a line.
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use paramedic_core::target::{Allowance, Cgroups, Obstacle, Owner, PodRef, Rung, Target, TargetId};
+use serde::{Deserialize, Serialize};
+
+use super::line::{Absurd, moment, nanos, span};
+
+/// A target, as far as the engine and the reader of a replay care.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Who {
+    uid: String,
+    instance: String,
+    name: String,
+    ceiling: Rung,
+    min_confidence: f32,
+    /// Whether it gets HTTP from the agent.
+    polled: bool,
+    /// Whether others share its cgroup.
+    shared: bool,
+    started_ns: u64,
+    /// What its owner set, and what its own probe grants, in nanoseconds: how long it may fail to
+    /// answer, and how long it may take to start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    patience: Option<(Option<u64>, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warm_up: Option<(Option<u64>, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    no_restart: Option<Obstacle>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    no_evict: Option<Obstacle>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pod: Option<Pod>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pod {
+    namespace: String,
+    name: String,
+    uid: String,
+    container: String,
+    container_id: String,
+    owner: Option<String>,
+}
+
+impl Who {
+    pub(super) fn of(target: &Target) -> Self {
+        Self {
+            uid: target.id.uid.clone(),
+            instance: target.id.instance.clone(),
+            name: target.name.clone(),
+            ceiling: target.ceiling,
+            min_confidence: target.min_confidence,
+            polled: target.address.is_some(),
+            shared: target.cgroups.shared,
+            started_ns: target.started.as_nanos(),
+            patience: spans(target.patience),
+            warm_up: spans(target.warm_up),
+            no_restart: target.no_restart,
+            no_evict: target.no_evict,
+            pod: target.pod.as_deref().map(|pod| Pod {
+                namespace: pod.namespace.clone(),
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+                container: pod.container.clone(),
+                container_id: pod.container_id.clone(),
+                owner: pod.owner.as_ref().map(|owner| owner.uid.clone()),
+            }),
+        }
+    }
+
+    /// A target that can be judged, and not be asked or treated: it has no address and no process.
+    pub(super) fn target(self) -> Result<Target, Absurd> {
+        // Written so that a NaN is refused.
+        if !(0.0..=1.0).contains(&self.min_confidence) {
+            return Err(Absurd::Range);
+        }
+        // Which one decides nothing; that there is one does.
+        const SOMEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let pod = self.pod.map(|pod| PodRef {
+            namespace: pod.namespace,
+            name: pod.name,
+            uid: pod.uid,
+            container: pod.container,
+            container_id: pod.container_id,
+            owner: pod.owner.map(|uid| Owner { uid, ..Owner::default() }),
+            grace: Duration::ZERO,
+        });
+        Ok(Target {
+            id: TargetId { uid: self.uid, instance: self.instance },
+            name: self.name,
+            ceiling: self.ceiling,
+            address: self.polled.then_some(SOMEWHERE),
+            tls: false,
+            host: String::new(),
+            health: None,
+            heal_path: String::new(),
+            min_confidence: self.min_confidence,
+            patience: allowance(self.patience)?,
+            warm_up: allowance(self.warm_up)?,
+            cgroups: Cgroups { shared: self.shared, ..Cgroups::default() },
+            port: None,
+            started: moment(self.started_ns)?,
+            main: None,
+            pod: pod.map(Arc::new),
+            docker: None,
+            no_restart: self.no_restart,
+            no_evict: self.no_evict,
+        })
+    }
+}
+
+fn spans(of: Allowance) -> Option<(Option<u64>, u64)> {
+    (of != Allowance::default()).then(|| (of.set.map(nanos), nanos(of.granted)))
+}
+
+fn allowance(spans: Option<(Option<u64>, u64)>) -> Result<Allowance, Absurd> {
+    let Some((set, granted)) = spans else { return Ok(Allowance::default()) };
+    Ok(Allowance { set: set.map(span).transpose()?, granted: span(granted)? })
+}

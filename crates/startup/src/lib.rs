@@ -1,0 +1,93 @@
+//! What every program of Paramedic begins with: logging, the mistakes of its user, and the signals
+//! that end it.
+use std::{process::ExitCode, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+pub mod logging;
+
+/// Arguments that are each well-formed and make no sense: the exit code for it is 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUsage(pub String);
+
+/// Runs a program on one thread and says what went wrong; 2 for what its user is to correct.
+pub fn run(name: &str, program: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let result = runtime.block_on(program);
+        // A task under way must not hold up the end.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            if error.is::<WrongUsage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// Resolves on SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the process cannot listen for signals.
+pub fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Reads durations in seconds, and collects every mistake for one error.
+#[derive(Debug, Default)]
+pub struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    /// Adds one.
+    pub fn add(&mut self, mistake: impl Into<String>) {
+        self.0.push(mistake.into());
+    }
+
+    /// A DNS subdomain (RFC 1123), as nodes, namespaces and most objects are named.
+    pub fn name(&mut self, flag: &str, value: &str) {
+        if !is_name(value) {
+            self.add(format!("--{flag} is no name of Kubernetes: {value:?}"));
+        }
+    }
+
+    /// A length of time within bounds, both in seconds.
+    pub fn seconds(&mut self, name: &str, value: f64, least: f64, most: f64) -> Duration {
+        if (least..=most).contains(&value) {
+            return Duration::from_secs_f64(value);
+        }
+        self.add(format!("--{name} must be from {least} to {most} seconds, not {value}"));
+        Duration::ZERO
+    }
+
+    /// Ends the collection.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn none(self) -> Result<(), WrongUsage> {
+        match self.0.as_slice() {
+            [] => Ok(()),
+            mistakes => Err(WrongUsage(mistakes.join("\n           "))),
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let inner = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    let outer = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9'));
+    let bytes = text.as_bytes();
+    bytes.len() <= 253
+        && bytes.iter().all(|&b| inner(b))
+        && outer(bytes.first())
+        && outer(bytes.last())
+}
