@@ -1,6 +1,7 @@
 # The images of `cargo xtask image`, for those who would rather have Docker build them:
 #
 #   docker build --target agent --tag paramedic/agent:0.1.0 .
+#   docker build --target metrics-api --tag paramedic/metrics-api:0.1.0 .
 #   docker build --target patient --tag paramedic/patient:0.1.0 .
 #
 # What the labels say of the source is told from outside, since .git stays there:
@@ -25,6 +26,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/paramedic/target \
     cargo xtask image --root /out patient
 
+FROM build AS build-metrics-api
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/paramedic/target \
+    cargo xtask image --root /out metrics-api
+
 FROM build AS build-agent
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/paramedic/target \
@@ -41,6 +47,22 @@ WORKDIR /
 ENTRYPOINT ["/patient-app"]
 LABEL org.opencontainers.image.title="Paramedic: patient" \
     org.opencontainers.image.description="Paramedic's demo workload: a small HTTP service with injectable illnesses" \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.created="$CREATED" \
+    org.opencontainers.image.revision="$REVISION"
+
+FROM scratch AS metrics-api
+ARG CREATED
+ARG REVISION
+COPY --from=build-metrics-api /out/metrics-api/ /
+USER 10002:10002
+EXPOSE 6443/tcp
+ENV PATH=/:/bin
+WORKDIR /
+ENTRYPOINT ["/paramedic-metrics-api"]
+LABEL org.opencontainers.image.title="Paramedic: metrics-api" \
+    org.opencontainers.image.description="Serves the agents' measurements to the HPA as custom.metrics.k8s.io" \
     org.opencontainers.image.version="0.1.0" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.created="$CREATED" \

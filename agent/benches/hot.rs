@@ -14,13 +14,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use paramedic_core::{
-    decide::{Forest, Model, Tract},
+    decide::{Forest, Model},
     features::schema::COUNT,
-    moment::Moment,
     target::{Allowance, Cgroups, Rung, Target, TargetId},
 };
 use paramedic_host::procfs::Tree;
 use paramedic_probes::{Kernel, Options};
+use paramedic_tract::Tract;
 use serde_json::{Value, json};
 
 /// Batch sizes: one target, a small node, a full node, the most that are watched.
@@ -33,7 +33,7 @@ const WAKEUPS: usize = 300;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let bytes = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../model/healing_brain.onnx"))?;
-    let model = Model::from_bytes(&bytes)?;
+    let model = Model::from_bytes(&bytes, paramedic_tract::load)?;
     let forest = model.forest().context("the shipped model is no forest")?;
     let (forest_ns, explain_ns) = (measure_forest(forest), measure_explain(forest));
     let tract_ns = measure_tract(&Tract::from_bytes(&bytes)?)?;

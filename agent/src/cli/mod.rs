@@ -26,7 +26,7 @@ use paramedic_startup::logging;
 /// Try it: `paramedic check` shows what this machine's kernel permits, `paramedic watch
 /// http://localhost:5000` watches the service on port 5000. On the nodes of a cluster `paramedic
 /// agent` runs; `paramedic explain POD` asks it what it sees and why it does what it does, and
-/// `paramedic metrics-api` hands its measurements to the HPA.
+/// `paramedic-metrics-api` hands its measurements to the HPA.
 ///
 /// Exit codes: 0 all is well, 1 something failed or is missing, 2 wrong usage.
 #[derive(Debug, Parser)]

@@ -212,7 +212,8 @@ mod tests {
             name: "*".to_owned(),
             metric: Metric::Http5xxRatio,
         };
-        let file = "tests/fixtures/kubernetes/aggregation/subject-access-review-allowed.json";
+        let file =
+            "../../testbed/fixtures/kubernetes/aggregation/subject-access-review-allowed.json";
         let file = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
         let recorded: Value =
             serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();

@@ -57,7 +57,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         process::announce("the metrics API, 5,000 pods of 100 agents");
         build_ebpf::run(workspace, &build_ebpf::Args {})?;
         // A Deployment of its own: what counts is the program as it is shipped.
-        results.extend(within(workspace, "metrics_api", true)?);
+        results.extend(within(workspace, "paramedic-metrics-api", "metrics_api", true)?);
     }
     results.insert("machine".to_owned(), machine()?);
     print_table(&results);
@@ -74,7 +74,7 @@ fn of_the_agent(workspace: &Workspace, args: &Args) -> Result<Map<String, Value>
     let mut results = Map::new();
     if wanted(Part::Hot) {
         process::announce("the hot paths");
-        results = within(workspace, "hot", false)?;
+        results = within(workspace, "paramedic", "hot", false)?;
     }
     if wanted(Part::Latency) {
         for (key, errors, rung) in
@@ -104,11 +104,16 @@ fn build(workspace: &Workspace) -> Result<Programs> {
     Ok(Programs::in_folder(&built))
 }
 
-/// What a bench of the agent's own crate measures.
-fn within(workspace: &Workspace, bench: &str, as_shipped: bool) -> Result<Map<String, Value>> {
+/// What a bench of one of the crates measures.
+fn within(
+    workspace: &Workspace,
+    package: &str,
+    bench: &str,
+    as_shipped: bool,
+) -> Result<Map<String, Value>> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&workspace.root);
-    cargo.args(["bench", "--quiet", "--package", "paramedic", "--bench", bench]);
+    cargo.args(["bench", "--quiet", "--package", package, "--bench", bench]);
     if as_shipped {
         image::as_shipped(&mut cargo, workspace);
     }

@@ -73,7 +73,7 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
 
 /// A pod as a real API server sent it.
 fn template(workspace: &Workspace) -> Result<Value> {
-    let file = workspace.root.join("agent/tests/fixtures/kubernetes/pods/list.json");
+    let file = workspace.root.join("testbed/fixtures/kubernetes/pods/list.json");
     let recorded = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let recorded: Value = serde_json::from_str(&recorded)?;
     let pod = recorded.pointer("/response/body/items/0").context("no pod in the recording")?;

@@ -59,7 +59,7 @@ fn labels(text: &str, origin: &Origin) -> Value {
 fn both_ways_give_an_image_the_same_configuration() {
     let stages = stages();
     let origin = defaults(&stages);
-    for image in [Image::Agent, Image::Patient] {
+    for image in Image::ALL {
         let name = image.name();
         let stage = &stages[name];
         let says = |instruction| only(stage, instruction);

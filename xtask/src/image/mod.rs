@@ -1,4 +1,4 @@
-//! `cargo xtask image`: agent and patient as images that need no registry, no base image and no
+//! `cargo xtask image`: agent, metrics API and patient as images that need no registry, no base image and no
 //! Docker to be made.
 //!
 //! Each holds one self-contained binary: what is not in the image cannot be out of date, and cannot
@@ -26,11 +26,17 @@ mod sbom;
 enum Image {
     /// The node agent
     Agent,
+    /// The metrics API
+    MetricsApi,
     /// The demo workload
     Patient,
 }
 
-/// Build the images of agent and patient, to be loaded into a cluster without a registry.
+impl Image {
+    const ALL: [Self; 3] = [Self::Agent, Self::MetricsApi, Self::Patient];
+}
+
+/// Build the images of agent, metrics API and patient, to be loaded into a cluster without a registry.
 ///
 /// Writes target/images/paramedic-NAME-VERSION.tar: from-scratch images of self-contained binaries,
 /// for this machine's architecture, as `docker load`, `kind load image-archive` and `ctr images
@@ -42,7 +48,7 @@ enum Image {
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Which images [default: both]
+    /// Which images [default: all]
     #[arg(value_enum)]
     images: Vec<Image>,
     /// Write the files of each image into DIR/NAME, and no archive: for the Dockerfile
@@ -53,7 +59,7 @@ pub(crate) struct Args {
 /// Builds the binaries, writes the archives, and says how to load them.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let images = match args.images.as_slice() {
-        [] => &[Image::Agent, Image::Patient],
+        [] => &Image::ALL,
         some => some,
     };
     if images.contains(&Image::Agent) {
@@ -122,6 +128,7 @@ impl Image {
     const fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
+            Self::MetricsApi => "metrics-api",
             Self::Patient => "patient",
         }
     }
@@ -129,6 +136,7 @@ impl Image {
     const fn package(self) -> &'static str {
         match self {
             Self::Agent => "paramedic",
+            Self::MetricsApi => "paramedic-metrics-api",
             Self::Patient => "patient-app",
         }
     }
@@ -144,6 +152,9 @@ impl Image {
             Self::Agent => {
                 "The first responder on every node: watches, decides, heals, verifies, explains"
             }
+            Self::MetricsApi => {
+                "Serves the agents' measurements to the HPA as custom.metrics.k8s.io"
+            }
             Self::Patient => {
                 "Paramedic's demo workload: a small HTTP service with injectable illnesses"
             }
@@ -153,7 +164,8 @@ impl Image {
     /// What its archive may have: every node pulls it.
     const fn limit(self) -> usize {
         match self {
-            Self::Agent => 30_000_000,
+            Self::Agent => 29_000_000,
+            Self::MetricsApi => 12_000_000,
             Self::Patient => 10_000_000,
         }
     }
@@ -174,6 +186,9 @@ impl Image {
         let (user, passwd, port) = match self {
             // Root without capabilities but those that the manifest grants.
             Self::Agent => ("0:0", "root:x:0:0:root:/:/nologin\n", 9100),
+            Self::MetricsApi => {
+                ("10002:10002", "metrics-api:x:10002:10002:metrics-api:/:/nologin\n", 6443)
+            }
             Self::Patient => {
                 entries.push(Entry::link("bin/kill", "/patient-app"));
                 ("10001:10001", "patient:x:10001:10001:patient:/:/nologin\n", 5000)
@@ -294,9 +309,9 @@ pub(crate) fn how_to_get(workspace: &Workspace) -> String {
     format!("\n  cargo xtask image\n{}", how_to_load(&files))
 }
 
-/// Both archives in the folder, whether they are there or not.
-pub(crate) fn archives(folder: &Path) -> [PathBuf; 2] {
-    [Image::Agent, Image::Patient].map(|image| folder.join(image.file("tar")))
+/// All archives in the folder, whether they are there or not.
+pub(crate) fn archives(folder: &Path) -> [PathBuf; 3] {
+    Image::ALL.map(|image| folder.join(image.file("tar")))
 }
 
 /// The commands for those who run a cluster by one of the three.

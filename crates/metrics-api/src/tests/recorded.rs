@@ -9,8 +9,10 @@ const THEIRS: &str = "app_queue_depth";
 const OURS: &str = "http_requests_per_second";
 
 fn recorded(file: &str) -> Value {
-    let path =
-        format!("{}/tests/fixtures/kubernetes/aggregation/{file}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/../../testbed/fixtures/kubernetes/aggregation/{file}",
+        env!("CARGO_MANIFEST_DIR")
+    );
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 

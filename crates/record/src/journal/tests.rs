@@ -101,7 +101,7 @@ fn open_error(dir: &Path) -> JournalError {
 fn again(test: &str, dir: &Dir) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command
-        .args([&format!("record::journal::tests::{test}"), "--exact", "--nocapture"])
+        .args([&format!("journal::tests::{test}"), "--exact", "--nocapture"])
         .env("PARAMEDIC_TEST_DIR", &dir.0);
     command
 }

@@ -106,7 +106,7 @@ fn hostpid_is_permitted_in_its_namespace() {
 
 #[test]
 fn images_are_those_that_are_built_here() {
-    for (workload, image) in workloads().iter().zip(["agent", "patient", "agent"]) {
+    for (workload, image) in workloads().iter().zip(["agent", "patient", "metrics-api"]) {
         let container = container(workload);
         assert_eq!(container["image"], format!("docker.io/paramedic/{image}:{VERSION}"));
         assert_eq!(container["imagePullPolicy"], "IfNotPresent");

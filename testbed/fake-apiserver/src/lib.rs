@@ -1,6 +1,6 @@
 //! A fake Kubernetes API server for tests: the part of one that a node agent and an aggregated
 //! API server see, modelled on recorded exchanges with a real one, in
-//! `agent/tests/fixtures/kubernetes`.
+//! `testbed/fixtures/kubernetes`.
 //!
 //! What it is: a store with versions and watches; the eviction subresource with the budgets
 //! behind it; Leases, Events and other plain objects with what a real server is particular about;

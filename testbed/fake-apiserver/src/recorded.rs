@@ -44,7 +44,7 @@ pub enum RecordingError {
 /// Where the recordings are.
 #[must_use]
 pub fn directory() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/kubernetes")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures/kubernetes")
 }
 
 /// The names of all recordings, such as `pods/list.json`, sorted.

@@ -1,5 +1,7 @@
 //! What a manifest grants, so that a test's client has these rights and no others.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+use std::{fs, path::Path};
+
 use serde_json::Value;
 
 use crate::Rule;
@@ -8,7 +10,9 @@ use crate::Rule;
 /// of Kubernetes' own, which stand in no manifest, are left out.
 #[must_use]
 pub fn granted_by(manifest: &str, account: &str) -> Vec<Rule> {
-    let objects: Vec<Value> = serde_saphyr::from_multiple(manifest).unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests").join(manifest);
+    let text = fs::read_to_string(file).unwrap();
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
     let mut granted = Vec::new();
     for binding in objects.iter().filter(|object| !object["roleRef"].is_null()) {
         let subjects = binding["subjects"].as_array().unwrap();

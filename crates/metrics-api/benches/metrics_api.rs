@@ -210,13 +210,13 @@ fn start(home: &Path, server: &str) -> Result<(Program, SocketAddr)> {
     let kubeconfig = home.join("kubeconfig");
     fs::write(&kubeconfig, config.to_string())?;
     let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let child = Command::new(env!("CARGO_BIN_EXE_paramedic"))
-        .args(["metrics-api", "--listen", &free.to_string()])
+    let child = Command::new(env!("CARGO_BIN_EXE_paramedic-metrics-api"))
+        .args(["--listen", &free.to_string()])
         .env("KUBECONFIG", kubeconfig)
         .env("RUST_LOG", "warn")
         .stdin(Stdio::null())
         .spawn()
-        .context("cannot start paramedic metrics-api")?;
+        .context("cannot start paramedic-metrics-api")?;
     Ok((Program(child), free))
 }
 
