@@ -19,6 +19,7 @@ mod guide;
 mod image;
 mod install;
 mod lab;
+mod model;
 mod process;
 mod stage;
 mod strangers;

@@ -1,17 +1,16 @@
-//! `cargo xtask train`: the shipped model, made anew by `model/train.py` with pinned libraries from
-//! recorded episodes and the rows of the original rules.
+//! `cargo xtask train`: trains the shipped model again, by the package in `model/` with pinned
+//! libraries, from recorded episodes and the rows of the original rules.
 mod field;
 
 use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result};
 
-use crate::{demo, process, venv::Venv, workspace::Workspace};
+use crate::{demo, model::Package, process, workspace::Workspace};
 
 /// Train the model: writes model/healing_brain.onnx, golden.json, REPORT.md and plots/.
 ///
@@ -24,8 +23,8 @@ use crate::{demo, process, venv::Venv, workspace::Workspace};
 /// without --force.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Test how episodes are held out, train into a temporary folder, compare with the committed model,
-    /// and write nothing
+    /// Run the package's tests, train into a temporary folder, compare with the committed model, and
+    /// write nothing
     #[arg(long, conflicts_with_all = ["recorded", "force"])]
     check: bool,
 
@@ -44,22 +43,19 @@ pub(crate) struct Args {
 
 /// Sets up what is missing, then trains; the report goes to the terminal as well.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let model = workspace.root.join("model");
-    let dir = workspace.target.join("venv");
-    let what = "the training libraries (about 420 MB)";
-    let python = Venv { dir, base: &args.python, what }.ready(&model.join("requirements.txt"))?;
+    let package = Package::ready(workspace, &args.python)?;
     if args.check {
-        return check(&python, &model, &workspace.target);
+        return check(&package, &workspace.target);
     }
     let mut arguments: Vec<OsString> =
-        vec!["--old".into(), model.join("healing_brain.onnx").into()];
+        vec!["--old".into(), package.folder.join("healing_brain.onnx").into()];
     for (number, folder) in args.recorded.iter().enumerate() {
         arguments.extend(["--recorded".into(), readable(workspace, folder, number)?.into()]);
     }
     if args.force {
         arguments.push("--force".into());
     }
-    train(&python, &model, &arguments)
+    train(&package, &arguments)
 }
 
 /// The folder itself if it holds rows, else one with the rows of its traces.
@@ -75,24 +71,19 @@ fn readable(workspace: &Workspace, folder: &Path, number: usize) -> Result<PathB
 }
 
 /// Trains into a folder of its own, which goes away whatever comes of it.
-fn check(python: &Path, model: &Path, target: &Path) -> Result<()> {
-    let mut tests = Command::new(python);
-    tests.args(["-B", "-m", "unittest", "test_recorded"]).current_dir(model);
-    process::run("how episodes are held out", &mut tests)?;
+fn check(package: &Package, target: &Path) -> Result<()> {
+    package.test()?;
     let out = target.join(format!("train-check-{}", std::process::id()));
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-    let outcome = train(
-        python,
-        model,
-        &["--out".into(), out.clone().into(), "--against".into(), model.into()],
-    );
+    let committed = package.folder.clone();
+    let outcome =
+        train(package, &["--out".into(), out.clone().into(), "--against".into(), committed.into()]);
     fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
     outcome
 }
 
-fn train(python: &Path, model: &Path, args: &[OsString]) -> Result<()> {
-    // No bytecode: the sources' folder is left as it was found.
-    process::run("train", Command::new(python).arg("-B").arg(model.join("train.py")).args(args))
+fn train(package: &Package, args: &[OsString]) -> Result<()> {
+    process::run("train", package.module("paramedic_model").args(args))
         .context("the model was not trained and nothing was written; the reason stands above")
 }
 

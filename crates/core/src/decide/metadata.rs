@@ -14,7 +14,7 @@ const MAX_PROVENANCE: usize = 64 * 1024;
 #[derive(Debug, Error, PartialEq)]
 pub enum MetadataError {
     /// A necessary entry is not there.
-    #[error("no `{key}`: write it with onnx.helper.set_model_props, as model/train.py does")]
+    #[error("no `{key}`: write it with onnx.helper.set_model_props, as model/paramedic_model does")]
     Missing {
         /// The entry.
         key: &'static str,

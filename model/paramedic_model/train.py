@@ -1,13 +1,8 @@
-"""Trains the shipped forest; `cargo xtask train` runs it with its pinned libraries.
+"""The training from recorded episodes to the files that are shipped."""
 
-Nothing is written unless every check holds: see `checks.py`.
-"""
-
-import argparse
 import datetime
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,22 +10,22 @@ from typing import Any, Final
 
 import numpy as np
 
-import brain as brains
-import checks
-import export
-import generate
-import golden
-import lab_report
-import plots
-import recorded
-import report
-import schema
-from brain import Brain
-from checks import CheckFailed, Result
-from generate import Dataset
-from lab_report import Trial
-from recorded import Data, Recorded
-from report import Scores
+from paramedic_model import brain as brains
+from paramedic_model import checks
+from paramedic_model import export
+from paramedic_model import generate
+from paramedic_model import golden
+from paramedic_model import lab_report
+from paramedic_model import plots
+from paramedic_model import recorded
+from paramedic_model import report
+from paramedic_model import schema
+from paramedic_model.brain import Brain
+from paramedic_model.checks import CheckFailed, Result
+from paramedic_model.generate import Dataset
+from paramedic_model.lab_report import Trial
+from paramedic_model.recorded import Data, Recorded
+from paramedic_model.report import Scores
 
 SEED: Final = 2026
 TRAIN_ROWS: Final = 50_000
@@ -44,30 +39,13 @@ TOLERANCE: Final = 0.002
 MODEL: Final = "healing_brain.onnx"
 GOLDEN: Final = "golden.json"
 REPORT: Final = "REPORT.md"
-DATA: Final = "data"
 PLOTS: Final = "plots"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    here = Path(__file__).parent
-    parser.add_argument("--out", type=Path, default=here, help="folder for the files written")
-    parser.add_argument("--against", type=Path, help="folder whose golden rows must be repeated")
-    parser.add_argument("--recorded", type=Path, action="append", default=[], help="more episodes")
-    parser.add_argument("--old", type=Path, help="a model to be no worse than")
-    parser.add_argument("--force", action="store_true", help="write it even if it is worse")
-    args = parser.parse_args()
-    try:
-        train(args.out, args.against, [here / DATA, *args.recorded], args.old, args.force)
-    except (CheckFailed, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def train(
-    out: Path, against: Path | None, folders: list[Path], old: Path | None, force: bool
+    out: Path, against: Path | None, folders: list[Path], old: Path | None, *, force: bool
 ) -> None:
+    """Trains on the recordings in `folders`, of which the first is the shipped one."""
     say("Reading recorded episodes")
     data = recorded.load(folders, SEED)
     for what, count in data.told.items():
@@ -203,7 +181,3 @@ def write(
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 
-from brain import Brain
-from schema import CLASSES, FEATURES, VERSION
+from paramedic_model.brain import Brain
+from paramedic_model.schema import CLASSES, FEATURES, VERSION
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 BATCH = "N"

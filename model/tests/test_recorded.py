@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-import recorded
-from schema import FEATURES
+from paramedic_model import recorded
+from paramedic_model.schema import FEATURES
 
 SEED = 1
 

@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from brain import Brain
-from generate import UPTIME_MAX_S, generate
-from scenarios import MIN_CONFIDENCE, SCENARIOS, Scenario
-from schema import CLASSES, FEATURES, KERNEL_FEATURES, NO_ACTION, RESET_ERRORS, RESTART_SERVICE
+from paramedic_model.brain import Brain
+from paramedic_model.generate import UPTIME_MAX_S, generate
+from paramedic_model.scenarios import MIN_CONFIDENCE, SCENARIOS, Scenario
+from paramedic_model.schema import CLASSES, FEATURES, KERNEL_FEATURES, NO_ACTION, RESET_ERRORS, RESTART_SERVICE
 
 SURE: Final = 0.8
 PARITY: Final = 1e-6

@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 
-import lab_report
-from brain import Brain
-from recorded import Recorded
-from schema import CLASSES, FEATURES
+from paramedic_model import lab_report
+from paramedic_model.brain import Brain
+from paramedic_model.recorded import Recorded
+from paramedic_model.schema import CLASSES, FEATURES
 
 WIDTH: Final = 720
 HEIGHT: Final = 300

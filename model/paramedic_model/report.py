@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import classification_report, confusion_matrix
 
-from brain import DEPTH, TREES, Brain
-from checks import Result
-from generate import FAMILIES, Dataset, Ints
-from scenarios import Scenario
-from schema import CLASSES, FEATURES, NO_ACTION
+from paramedic_model.brain import DEPTH, TREES, Brain
+from paramedic_model.checks import Result
+from paramedic_model.generate import FAMILIES, Dataset, Ints
+from paramedic_model.scenarios import Scenario
+from paramedic_model.schema import CLASSES, FEATURES, NO_ACTION
 
 LIBRARIES: Final = ("numpy", "scipy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
 # The original system's sample.

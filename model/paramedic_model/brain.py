@@ -10,8 +10,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
-from generate import Ints
-from schema import CLASSES, FEATURES
+from paramedic_model.generate import Ints
+from paramedic_model.schema import CLASSES, FEATURES
 
 TREES: Final = 80
 DEPTH: Final = 10

@@ -33,8 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from generate import SPARSE_RATE, UPTIME_MAX_S, WITNESSED_RATE, Ints, remedy, to_columns
-from schema import CLASSES, FEATURES, RESET_ERRORS, RESTART_SERVICE
+from paramedic_model.generate import SPARSE_RATE, UPTIME_MAX_S, WITNESSED_RATE, Ints, remedy, to_columns
+from paramedic_model.schema import CLASSES, FEATURES, RESET_ERRORS, RESTART_SERVICE
 
 Rows = NDArray[np.float32]
 Bools = NDArray[np.bool_]

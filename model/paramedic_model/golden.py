@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-import export
-from brain import Brain, Calibration
-from checks import PARITY, CheckFailed, Result, threshold_rows
-from scenarios import MIN_CONFIDENCE, SCENARIOS
-from schema import CLASSES, FEATURES
+from paramedic_model import export
+from paramedic_model.brain import Brain, Calibration
+from paramedic_model.checks import PARITY, CheckFailed, Result, threshold_rows
+from paramedic_model.scenarios import MIN_CONFIDENCE, SCENARIOS
+from paramedic_model.schema import CLASSES, FEATURES
 
 RANDOM_ROWS: Final = 150
 THRESHOLD_ROWS: Final = 250

@@ -11,12 +11,12 @@ import onnx
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-import export
-import golden
-from brain import Brain
-from recorded import Data, Recorded
-from report import brier, calibration_error, table
-from schema import CLASSES, FEATURES, HEALTH_FEATURES, NO_ACTION
+from paramedic_model import export
+from paramedic_model import golden
+from paramedic_model.brain import Brain
+from paramedic_model.recorded import Data, Recorded
+from paramedic_model.report import brier, calibration_error, table
+from paramedic_model.schema import CLASSES, FEATURES, HEALTH_FEATURES, NO_ACTION
 
 # The guard's gate.
 GATE: Final = 0.8

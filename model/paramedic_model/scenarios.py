@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schema import FEATURES, NO_ACTION, RESET_ERRORS, RESTART_SERVICE
+from paramedic_model.schema import FEATURES, NO_ACTION, RESET_ERRORS, RESTART_SERVICE
 
 MIN_CONFIDENCE: Final = 0.85
 

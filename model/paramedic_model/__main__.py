@@ -1,0 +1,38 @@
+"""Trains the shipped forest; `cargo xtask train` runs it with its pinned libraries.
+
+It writes nothing unless every check holds: see `checks.py`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from paramedic_model.checks import CheckFailed
+from paramedic_model.train import train
+
+# The folder of the repository that holds this package, the recorded episodes and what is written.
+HOME: Final = Path(__file__).resolve().parents[1]
+DATA: Final = "data"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m paramedic_model", description=__doc__)
+    parser.add_argument("--out", type=Path, default=HOME, help="folder for the files written")
+    parser.add_argument("--against", type=Path, help="folder whose golden rows must be repeated")
+    parser.add_argument("--recorded", type=Path, action="append", default=[], help="more episodes")
+    parser.add_argument("--old", type=Path, help="a model to be no worse than")
+    parser.add_argument("--force", action="store_true", help="write it even if it is worse")
+    args = parser.parse_args(arguments)
+    folders = [HOME / DATA, *args.recorded]
+    try:
+        train(args.out, args.against, folders, args.old, force=args.force)
+    except (CheckFailed, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+//! The Python package in `model/`, and the environment below `target/` that it runs in.
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Result;
+
+use crate::{process, venv::Venv, workspace::Workspace};
+
+/// The package with an interpreter that has all of it.
+pub(crate) struct Package {
+    python: PathBuf,
+    /// `model/`.
+    pub(crate) folder: PathBuf,
+}
+
+impl Package {
+    /// Sets up what is missing. `base` is Python 3.11 or newer.
+    pub(crate) fn ready(workspace: &Workspace, base: &Path) -> Result<Self> {
+        let folder = workspace.root.join("model");
+        let dir = workspace.target.join("venv");
+        let what = "the training libraries (about 420 MB)";
+        let requirements = folder.join("requirements.txt");
+        let python = Venv { dir, base, what }.ready(&requirements)?;
+        Ok(Self { python, folder })
+    }
+
+    /// `python -m`, which finds the package wherever it is called.
+    pub(crate) fn module(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.python);
+        // No bytecode: the sources' folder is left as it was found. No module of the caller's folder
+        // takes a library's place.
+        command.args(["-B", "-P", "-m", name]).env("PYTHONPATH", &self.folder);
+        command
+    }
+
+    /// The package's tests.
+    pub(crate) fn test(&self) -> Result<()> {
+        process::run("test: model", self.module("unittest").arg("tests.test_recorded"))
+    }
+}
