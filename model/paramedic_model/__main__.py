@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = [HOME / DATA, *args.recorded]
     try:
         train(args.out, args.against, folders, args.old, force=args.force)
-    except (CheckFailed, ValueError) as error:
+    except (CheckFailed, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
@@ -68,6 +69,15 @@ def fill_hitrates(model: onnx.ModelProto, brain: Brain) -> None:
         raise ValueError("skl2onnx changed its node order: match hit rates by node id")
     hitrates = np.concatenate([t.weighted_n_node_samples for t in trees])
     attributes["nodes_hitrates"].floats[:] = hitrates.tolist()
+
+
+def properties(model: bytes) -> dict[str, str]:
+    """A file's metadata; a `ValueError` if it is no ONNX file."""
+    try:
+        props = onnx.load_from_string(model).metadata_props
+    except DecodeError as error:
+        raise ValueError(f"not an ONNX file: {error}") from error
+    return {p.key: p.value for p in props}
 
 
 def run(model: bytes, rows: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from paramedic_model import export
@@ -104,6 +103,8 @@ def difference(got: NDArray[np.float64], rows: list[dict[str, Any]], key: str) -
 
 
 def read_calibration(model: bytes) -> Calibration:
-    props = {p.key: p.value for p in onnx.load_from_string(model).metadata_props}
+    props = export.properties(model)
+    if "calibration" not in props:
+        raise ValueError("the model has no calibration")
     c = json.loads(props["calibration"])
     return Calibration(np.array(c["a"]), np.array(c["b"]))

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from paramedic_model import export
-from paramedic_model import golden
+from paramedic_model import export, golden
 from paramedic_model.brain import Brain
 from paramedic_model.recorded import Data, Recorded
 from paramedic_model.report import brier, calibration_error, table
@@ -22,6 +20,7 @@ from paramedic_model.schema import CLASSES, FEATURES, HEALTH_FEATURES, NO_ACTION
 GATE: Final = 0.8
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Trial:
     told: dict[str, int]
     new: Judged
     undrawn: Judged
-    """The new one on the same rows with nothing drawn anew."""
+    """The new one on the same rows with their recorded values."""
     blind: Judged
     old: Judged | None
     old_sha256: str
@@ -64,11 +63,7 @@ class Trial:
         if old:
             model = old.read_bytes()
             sha256 = hashlib.sha256(model).hexdigest()
-            names = {p.key: p.value for p in onnx.load_from_string(model).metadata_props}
-            if json.loads(names["feature_names"]) != list(FEATURES):
-                raise ValueError(f"{old} was trained on other columns and cannot be compared")
-            raw = export.run(model, rows)[1].astype(np.float64)
-            before = Judged.of(golden.read_calibration(model).apply(raw), held_out)
+            before = Judged.of(said_by(old, model, rows), held_out)
         return cls(
             held_out,
             data.told,
@@ -116,7 +111,8 @@ Macro-F1 is unweighted over the three classes. The first column judges by what i
 where a reset often helped on rows that look the same, it is tried before a restart, and the ladder
 climbs. The second judges by the remedy that helped, whether or not anybody could have known. The
 little patients of the lab use little CPU and memory, which would tell them from others: half of the
-small values are drawn anew, here as in training; the second line is without that. The model before is
+small values are drawn anew, here as in training; the second line is without that. The model \
+before is
 the one that this one took the place of, known by the SHA-256 of its file.
 
 ### At the gate of {GATE}
@@ -129,7 +125,8 @@ Rows on which the forest said this, at whatever confidence, by what is to be don
 
 {self.kinds()}
 
-Features over time in one held-out episode of each kind, every look as it was recorded, in the patient
+Features over time in one held-out episode of each kind, every look as it was recorded, in the \
+patient
 that was left alone, with the looks at which the forest called for a remedy: {self.plots(plots)}."""
 
     def gate(self) -> str:
@@ -160,7 +157,19 @@ that was left alone, with the looks at which the forest called for a remedy: {se
         return ", ".join(f"[{kind}]({folder}/{kind}.svg)" for kind in kinds)
 
 
+def said_by(path: Path, model: bytes, rows: Rows) -> Floats:
+    """The calibrated probabilities of a model that was not trained here and now."""
+    try:
+        columns = json.loads(export.properties(model).get("feature_names", "null"))
+        calibration = golden.read_calibration(model)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be compared: {error}") from error
+    if columns != list(FEATURES):
+        raise ValueError(f"{path} was trained on other columns and cannot be compared")
+    return calibration.apply(export.run(model, rows)[1].astype(np.float64))
+
+
 def needs_a_remedy(p: Floats) -> NDArray[np.bool_]:
     """Whether a verdict would be acted on."""
-    sure: NDArray[np.bool_] = p.max(axis=1) >= GATE
-    return sure & (p.argmax(axis=1) != NO_ACTION)
+    acted: NDArray[np.bool_] = (p.max(axis=1) >= GATE) & (p.argmax(axis=1) != NO_ACTION)
+    return acted

@@ -13,18 +13,16 @@ counted and told in the report:
   held out, where they count as wrong.
 
 The hour, the uptime and the small use of CPU and memory of the lab's little patients say nothing of
-the field: they are drawn anew. What is drawn for people, and one line of the report, are the rows as
-they were recorded.
+the field: other values are drawn for them. Plots, and one line of the report, show the rows as they
+were recorded.
 
 A quarter of the episodes is held out, the same ones whatever else is recorded: those of the folder
 that is shipped by their place in it, those of any other by what they hold.
 """
 
-import csv
-import gzip
 import hashlib
-import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,8 +31,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from paramedic_model.generate import SPARSE_RATE, UPTIME_MAX_S, WITNESSED_RATE, Ints, remedy, to_columns
-from paramedic_model.schema import CLASSES, FEATURES, RESET_ERRORS, RESTART_SERVICE
+from paramedic_model import rowfile
+from paramedic_model.generate import (
+    SPARSE_RATE,
+    UPTIME_MAX_S,
+    WITNESSED_RATE,
+    Ints,
+    remedy,
+    to_columns,
+)
+from paramedic_model.rowfile import UNLABELLED, Row
+from paramedic_model.schema import FEATURES, RESET_ERRORS, RESTART_SERVICE
 
 Rows = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -43,10 +50,8 @@ Bools = NDArray[np.bool_]
 KEPT: Final = 16
 # Every so manieth episode is held out.
 HELD_OUT_EVERY: Final = 4
-# What the episodes of the shipped folder are called by; those of others by a hash, which is no word.
+# What the episodes of the shipped folder are called by. Those of others are called by a hash.
 SHIPPED: Final = "data"
-# A row that teaches nothing: the fault could not be seen yet, or no longer.
-UNLABELLED: Final = -1
 UPTIME_MIN_S: Final = 60.0
 FOLDS: Final = 5
 # Least share of the rows in a leaf of the forest that says where a reset is worth trying.
@@ -68,7 +73,7 @@ class Recorded:
     since_fault_s: NDArray[np.float64]
     episode: NDArray[np.str_]
 
-    def where(self, which: Bools) -> "Recorded":
+    def where(self, which: Bools | Ints) -> "Recorded":
         return Recorded(**{name: column[which] for name, column in vars(self).items()})
 
     def __len__(self) -> int:
@@ -81,9 +86,9 @@ class Data:
 
     learn: Recorded
     held_out: Recorded
-    """As they are learnt from: few of a kind, and what says nothing of the field drawn anew."""
+    """As they are learnt from: few of a kind, with other values where those are the lab's own."""
     undrawn: Rows
-    """The same rows, with nothing drawn anew."""
+    """The same rows with their recorded values."""
     as_recorded: Recorded
     """All rows of the same episodes, those without a label too."""
     told: dict[str, int]
@@ -116,58 +121,48 @@ def load(folders: list[Path], seed: int) -> Data:
 
 
 def refuse_twins(folders: list[Path]) -> None:
-    """Rows that are learnt from under one name and held out under another would be known already."""
+    """A row must not be learnt from under one name and held out under another."""
     seen: dict[str, Path] = {}
     for folder in folders:
-        digest = hashlib.sha256((folder / "rows.csv.gz").read_bytes()).hexdigest()
+        digest = hashlib.sha256((folder / rowfile.NAME).read_bytes()).hexdigest()
         if digest in seen:
             raise ValueError(f"{folder} holds the same rows as {seen[digest]}: name one of them")
         seen[digest] = folder
 
 
-def read(folder: Path, shipped: bool) -> Recorded:
+def read(folder: Path, *, shipped: bool) -> Recorded:
     """The rows of one folder."""
-    with gzip.open(folder / "rows.csv.gz", "rt", encoding="utf-8", newline="") as file:
-        table = list(csv.DictReader(file))
-    if not any(row["label"] for row in table):
-        raise ValueError(f"{folder / 'rows.csv.gz'} holds no labelled rows")
-    rows = np.array([[float(row[name]) for name in FEATURES] for row in table], dtype=np.float32)
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{folder / 'rows.csv.gz'} holds a feature that is no number")
-    classes = {"": UNLABELLED} | {name: i for i, name in enumerate(CLASSES)}
-    labels = np.array([classes[row["label"]] for row in table], dtype=np.int64)
-    column = lambda name: np.array([row[name] for row in table])  # noqa: E731
+    path = folder / rowfile.NAME
+    table = rowfile.read(path)
+    if all(row.label == UNLABELLED for row in table):
+        raise ValueError(f"{path} holds no labelled rows")
+    labels = np.array([row.label for row in table], dtype=np.int64)
     return Recorded(
-        rows=rows,
+        rows=np.array([row.features for row in table], dtype=np.float32),
         labels=labels,
         measured=labels,
-        kind=column("kind"),
-        arm=column("arm"),
-        phase=column("phase"),
-        since_fault_s=column("since_fault_s").astype(np.float64),
-        episode=np.array(names(table, shipped)),
+        kind=np.array([row.text["kind"] for row in table]),
+        arm=np.array([row.text["arm"] for row in table]),
+        phase=np.array([row.text["phase"] for row in table]),
+        since_fault_s=np.array([row.since_fault_s for row in table]),
+        episode=np.array(names(table, shipped=shipped)),
     )
 
 
-def names(table: list[dict[str, str]], shipped: bool) -> list[str]:
+def names(table: Sequence[Row], *, shipped: bool) -> list[str]:
     """What the episode of each row is called, by which it is held out or not.
 
     An episode is known by its first row, which stays as it is when the recording goes on or is put
     together with others. The name of a folder says nothing: many are called alike.
     """
-    hashes: dict[str, str] = {}
+    prefixes: dict[str, str] = {}
     columns = ["kind", "arm", "phase", "since_fault_s", *FEATURES]
     for row in table:
-        if row["episode"] not in hashes:
-            first = ",".join(row[name] for name in columns)
-            hashes[row["episode"]] = hashlib.sha256(first.encode()).hexdigest()[:16]
-    prefix = (lambda _: SHIPPED) if shipped else hashes.__getitem__
-    return [f"{prefix(row['episode'])}/{int(row['episode']):06d}" for row in table]
-
-
-def episodes(folder: Path) -> list[dict[str, object]]:
-    lines = (folder / "episodes.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+        if row.text["episode"] not in prefixes:
+            first = ",".join(row.text[name] for name in columns)
+            digest = hashlib.sha256(first.encode()).hexdigest()[:16]
+            prefixes[row.text["episode"]] = SHIPPED if shipped else digest
+    return [f"{prefixes[row.text['episode']]}/{int(row.text['episode']):06d}" for row in table]
 
 
 def join(parts: list[Recorded]) -> Recorded:
@@ -200,8 +195,8 @@ def redraw(data: Recorded, seed: int) -> Recorded:
     # Where they are no part of the story; half of the rows stay as they were.
     for name, small, high in (("cpu_usage", 20, 50), ("memory_usage", 40, 75)):
         column = rows[:, FEATURES.index(name)]
-        anew = (column < small) & (rng.random(n) < 0.5)
-        column[anew] = rng.integers(0, high, int(anew.sum()))
+        other = (column < small) & (rng.random(n) < 0.5)
+        column[other] = rng.integers(0, high, int(other.sum()))
     return Recorded(**(vars(data) | {"rows": rows}))
 
 
@@ -216,7 +211,8 @@ def contradicts_surface(data: Recorded) -> Bools:
     failed, good = c["http_5xx_rate"], c["http_request_rate"] - c["http_5xx_rate"]
     handful = (failed > 0) & (failed < SPARSE_RATE) & (good < WITNESSED_RATE)
     handful &= c["health_failures"] == 0
-    return (neutral | handful) & (remedy(c) != data.labels)
+    contradicts: Bools = (neutral | handful) & (remedy(c) != data.labels)
+    return contradicts
 
 
 def held_out(data: Recorded) -> Bools:
