@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from paramedic_model.brain import Brain
 from paramedic_model.generate import UPTIME_MAX_S, generate
 from paramedic_model.scenarios import MIN_CONFIDENCE, SCENARIOS, Scenario
-from paramedic_model.schema import CLASSES, FEATURES, KERNEL_FEATURES, NO_ACTION, RESET_ERRORS, RESTART_SERVICE
+from paramedic_model.schema import (
+    CLASSES,
+    FEATURES,
+    KERNEL_FEATURES,
+    NO_ACTION,
+    RESET_ERRORS,
+    RESTART_SERVICE,
+)
 
 SURE: Final = 0.8
 PARITY: Final = 1e-6
@@ -82,7 +89,7 @@ SURFACE_CONTEXTS: Final[tuple[dict[str, float], ...]] = (
 
 
 def check_surface(brain: Brain) -> Result:
-    lowest = 1.0
+    lowest, total = 1.0, 0
     for context in SURFACE_CONTEXTS:
         rows = surface_rows(context)
         expected, sure = surface_actions(rows), must_be_sure(rows)
@@ -91,7 +98,7 @@ def check_surface(brain: Brain) -> Result:
         confidence = p.max(axis=1)
         require((confidence >= SURE) | ~sure, rows, f"decision surface: confidence < {SURE}")
         lowest = min(lowest, float(confidence[sure].min()))
-    total = len(SURFACE_CONTEXTS) * len(rows)
+        total += len(rows)
     return Result(
         "known decision surface",
         f"{total:,} grid rows right; lowest confidence off the edges {lowest:.3f}",
@@ -154,11 +161,13 @@ def threshold_rows(brain: Brain, rows: Rows, seed: int) -> Rows:
         for i, row in enumerate(mine):
             path = paths.indices[paths.indptr[i] : paths.indptr[i + 1]]
             node = rng.choice(path[tree.feature[path] >= 0])
-            moved[row, tree.feature[node]] = step(float(tree.threshold[node]), rng.random() < 0.5)
+            moved[row, tree.feature[node]] = step(
+                float(tree.threshold[node]), past=rng.random() < 0.5
+            )
     return moved
 
 
-def step(threshold: float, past: bool) -> np.float32:
+def step(threshold: float, *, past: bool) -> np.float32:
     """The largest f32 not above the threshold, or the next one up."""
     on = np.float32(threshold)
     if float(on) > threshold:

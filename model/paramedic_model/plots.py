@@ -47,15 +47,21 @@ def draw(kind: str, brain: Brain, episode: Recorded) -> str:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="sans-serif" font-size="11">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+            'font-family="sans-serif" font-size="11">'
+        ),
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{LEFT}" y="16" font-size="13">{kind}, {episode.episode[0]}: each feature as a '
-        "share of its largest value here</text>",
+        (
+            f'<text x="{LEFT}" y="16" font-size="13">{kind}, {episode.episode[0]}: each feature '
+            "as a share of its largest value here</text>"
+        ),
         f'<path d="M{LEFT} {y(1):.1f}V{y(0):.1f}H{WIDTH - RIGHT}" fill="none" stroke="#888"/>',
     ]
-    for t in range(int(np.ceil(begin / 5)) * 5, int(end) + 1, 5):
-        parts.append(f'<text x="{x(t):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{t} s</text>')
+    parts.extend(
+        f'<text x="{x(t):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{t} s</text>'
+        for t in range(int(np.ceil(begin / 5)) * 5, int(end) + 1, 5)
+    )
     if begin < 0 < end:
         parts.append(
             f'<path d="M{x(0):.1f} {y(0):.1f}V{y(1):.1f}" stroke="#000" stroke-dasharray="4 3"/>'
@@ -78,10 +84,10 @@ def draw(kind: str, brain: Brain, episode: Recorded) -> str:
         at = f'cx="{x(t):.1f}" cy="{y(0):.1f}"'
         parts.append(f'<circle {at} r="3.5" fill="{VERDICTS[int(said)]}"/>')
     for i, (said, colour) in enumerate(VERDICTS.items()):
-        at = HEIGHT - BOTTOM - 20 + 16 * i
+        base = HEIGHT - BOTTOM - 20 + 16 * i
         parts.append(
-            f'<circle cx="{WIDTH - RIGHT + 16}" cy="{at - 4}" r="3.5" fill="{colour}"/>'
-            f'<text x="{WIDTH - RIGHT + 24}" y="{at}">decides {CLASSES[said]}</text>'
+            f'<circle cx="{WIDTH - RIGHT + 16}" cy="{base - 4}" r="3.5" fill="{colour}"/>'
+            f'<text x="{WIDTH - RIGHT + 24}" y="{base}">decides {CLASSES[said]}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 

@@ -1,5 +1,6 @@
 """How good the forest is, as text: for the terminal and for REPORT.md."""
 
+import hashlib
 import json
 import os
 import platform
@@ -37,6 +38,19 @@ def machine() -> str:
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     cpu = names[0] if names else platform.processor() or "unknown CPU"
     return f"{cpu}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A forest, the file that it becomes, how it came to be, and the checks in which it held."""
+
+    brain: Brain
+    model: bytes
+    provenance: dict[str, Any]
+    results: Sequence[Result]
+
+    def sha256(self) -> str:
+        return hashlib.sha256(self.model).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -133,17 +147,10 @@ def fenced(text: str) -> str:
     return f"```\n{text.rstrip()}\n```"
 
 
-def render(
-    brain: Brain,
-    test: Dataset,
-    results: Sequence[Result],
-    provenance: dict[str, Any],
-    model: bytes,
-    sha256: str,
-    lab: str,
-) -> str:
+def render(made: Made, test: Dataset, lab: str) -> str:
+    brain, provenance = made.brain, made.provenance
     scores = Scores.of(brain, test)
-    checks = table(["check", "outcome"], [[r.name, r.outcome] for r in results])
+    checks = table(["check", "outcome"], [[r.name, r.outcome] for r in made.results])
     return f"""# Report card of healing_brain.onnx
 
 Written by `cargo xtask train`; do not edit.
@@ -155,8 +162,8 @@ forest does on episodes of this kind that it has not seen. Beside them it learns
 (`generate.py`), which hold it to the known decision surface.
 
 - trained {provenance["trained_at"]} on {machine()}
-- {TREES} trees, depth at most {DEPTH}, {brain.node_count():,} nodes; {len(model):,} bytes
-- SHA-256 `{sha256}`
+- {TREES} trees, depth at most {DEPTH}, {brain.node_count():,} nodes; {len(made.model):,} bytes
+- SHA-256 `{made.sha256()}`
 
 ## Provenance
 {fenced(json.dumps(provenance, indent=2))}

@@ -93,7 +93,9 @@ SCENARIOS: Final = (
         for count, action in ((5, NO_ACTION), (8, RESET_ERRORS), (15, RESTART_SERVICE))
     ),
     *(
-        Scenario(f"{count} errors unseen, a small service", action, BARE | errors(count, seen=False))
+        Scenario(
+            f"{count} errors unseen, a small service", action, BARE | errors(count, seen=False)
+        )
         for count, action in ((5, NO_ACTION), (8, RESET_ERRORS), (15, RESTART_SERVICE))
     ),
     Scenario("stuck, a small service", RESTART_SERVICE, BARE | {"health_failures": 3}),

@@ -4,28 +4,31 @@ import datetime
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from paramedic_model import brain as brains
-from paramedic_model import checks
-from paramedic_model import export
-from paramedic_model import generate
-from paramedic_model import golden
-from paramedic_model import lab_report
-from paramedic_model import plots
-from paramedic_model import recorded
-from paramedic_model import report
-from paramedic_model import schema
+from paramedic_model import (
+    checks,
+    export,
+    generate,
+    golden,
+    lab_report,
+    plots,
+    recorded,
+    report,
+    rowfile,
+    schema,
+)
 from paramedic_model.brain import Brain
 from paramedic_model.checks import CheckFailed, Result
 from paramedic_model.generate import Dataset
 from paramedic_model.lab_report import Trial
 from paramedic_model.recorded import Data, Recorded
-from paramedic_model.report import Scores
+from paramedic_model.report import Made, Scores
 
 SEED: Final = 2026
 TRAIN_ROWS: Final = 50_000
@@ -63,7 +66,10 @@ def train(
     trial = lab_report.Trial.of(brain, blind, data, old)
     print(f"\nOn held-out episodes\n{trial.summary()}", flush=True)
 
-    about = provenance(scores, learn, test, data, folders, trial)
+    about = provenance(learn, test, data, folders) | {
+        "held_out_accuracy": round(scores.accuracy(), 4),
+        "held_out_macro_f1_recorded": round(trial.new.f1, 4),
+    }
     model = export.to_model(brain, about).SerializeToString(deterministic=True)
     say("Checking the verdicts and the export")
     results = check(brain, model, test, data)
@@ -71,18 +77,17 @@ def train(
         results += compare(model, against)
     for result in results:
         step(f"{result.name}: {result.outcome}")
-    if old and trial.is_worse(TOLERANCE) and not force:
+    if trial.old and trial.is_worse(TOLERANCE) and not force:
         raise CheckFailed(
             f"the new model is worse than {old} (SHA-256 {trial.old_sha256}) on the same held-out "
-            f"episodes (macro-F1 {trial.new.f1:.4f} against {trial.old.f1:.4f}); nothing was written, --force would"
+            f"episodes (macro-F1 {trial.new.f1:.4f} against {trial.old.f1:.4f}); nothing was "
+            "written, --force would"
         )
-    write(out, brain, model, test, results, about, trial, data)
+    write(out, Made(brain, model, about, results), test, trial, data)
     say(f"Wrote {MODEL} ({len(model):,} bytes), {GOLDEN}, {REPORT} and {PLOTS}/ to {out}")
 
 
-def fit(
-    learn: Dataset, real: Recorded, columns: slice, tell: Callable[[str], None]
-) -> Brain:
+def fit(learn: Dataset, real: Recorded, columns: slice, tell: Callable[[str], None]) -> Brain:
     """A forest on synthetic and recorded rows; columns that it may not use are hidden from it."""
     rows = np.concatenate([learn.rows, real.rows])
     hidden = np.zeros_like(rows)
@@ -133,19 +138,14 @@ def compare(model: bytes, against: Path) -> list[Result]:
 
 
 def provenance(
-    scores: Scores,
-    learn: Dataset,
-    test: Dataset,
-    data: Data,
-    folders: list[Path],
-    trial: Trial,
+    learn: Dataset, test: Dataset, data: Data, folders: Sequence[Path]
 ) -> dict[str, Any]:
     return {
         "trained_at": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "data": "recorded and synthetic",
         "generator": {"name": generate.NAME, "version": generate.VERSION, "seed": SEED},
         "recorded": {
-            "rows_sha256": [sha256((f / "rows.csv.gz").read_bytes()) for f in folders],
+            "rows_sha256": [sha256((f / rowfile.NAME).read_bytes()) for f in folders],
             **data.told,
         },
         "rows": {
@@ -153,30 +153,18 @@ def provenance(
             "held_out": {"synthetic": len(test.rows), "recorded": len(data.held_out)},
         },
         "libraries": report.versions(),
-        "held_out_accuracy": round(scores.accuracy(), 4),
-        "held_out_macro_f1_recorded": round(trial.new.f1, 4),
     }
 
 
-def write(
-    out: Path,
-    brain: Brain,
-    model: bytes,
-    test: Dataset,
-    results: list[Result],
-    about: dict[str, Any],
-    trial: Trial,
-    data: Data,
-) -> None:
-    digest = sha256(model)
+def write(out: Path, made: Made, test: Dataset, trial: Trial, data: Data) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    golden.write(out / GOLDEN, brain, test.rows, SEED, digest)
+    golden.write(out / GOLDEN, made.brain, test.rows, SEED, made.sha256())
     (out / PLOTS).mkdir(exist_ok=True)
-    for name, drawing in plots.draw_all(brain, data.as_recorded):
+    for name, drawing in plots.draw_all(made.brain, data.as_recorded):
         (out / PLOTS / f"{name}.svg").write_text(drawing, encoding="utf-8")
-    card = report.render(brain, test, results, about, model, digest, trial.report(PLOTS))
+    card = report.render(made, test, trial.report(PLOTS))
     (out / REPORT).write_text(card, encoding="utf-8")
-    (out / MODEL).write_bytes(model)
+    (out / MODEL).write_bytes(made.model)
 
 
 def sha256(data: bytes) -> str:
