@@ -8,6 +8,9 @@ use anyhow::Result;
 
 use crate::{process, venv::Venv, workspace::Workspace};
 
+/// What the package needs: its libraries, and what checks and tests it.
+const REQUIREMENTS: [&str; 2] = ["requirements.txt", "requirements-check.txt"];
+
 /// The package with an interpreter that has all of it.
 pub(crate) struct Package {
     python: PathBuf,
@@ -20,8 +23,8 @@ impl Package {
     pub(crate) fn ready(workspace: &Workspace, base: &Path) -> Result<Self> {
         let folder = workspace.root.join("model");
         let dir = workspace.target.join("venv");
-        let what = "the training libraries (about 420 MB)";
-        let requirements = folder.join("requirements.txt");
+        let what = "the training libraries (about 500 MB)";
+        let requirements = REQUIREMENTS.map(|file| folder.join(file));
         let python = Venv { dir, base, what }.ready(&requirements)?;
         Ok(Self { python, folder })
     }
@@ -35,8 +38,10 @@ impl Package {
         command
     }
 
-    /// The package's tests.
-    pub(crate) fn test(&self) -> Result<()> {
-        process::run("test: model", self.module("unittest").arg("tests.test_recorded"))
+    /// The package's tests; what they write goes below `target`.
+    pub(crate) fn test(&self, target: &Path) -> Result<()> {
+        let mut pytest = self.module("pytest");
+        pytest.args(["-p", "no:cacheprovider", "--basetemp"]).arg(target.join("pytest"));
+        process::run("pytest: model", pytest.current_dir(&self.folder))
     }
 }

@@ -22,6 +22,7 @@ mod browser;
 mod deny;
 mod guides;
 mod manifests;
+mod model;
 mod observability;
 mod suite;
 mod summary;
@@ -41,6 +42,8 @@ mod workflows;
 ///   doc tests
 ///   manifests    everything below manifests/ against the schemas of Kubernetes 1.30 to the newest
 ///                known, strictly (kubernetes-validate, installed below target/ if missing)
+///   model        the Python that trains the model: ruff, mypy and its tests (the libraries are
+///                installed below target/ if missing)
 ///   demo         the scenes of `cargo xtask demo`: the whole story on the real kernel
 ///   strangers    foreign services that are to be left alone, or to be restarted, as `cargo xtask
 ///                strangers --quick` (the first time they are fetched below target/)
@@ -107,6 +110,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     step("tests", &|| suite::run(workspace, tests));
     step("doc tests", &|| passed(doc_tests(workspace)));
     step("manifests", &|| manifests::run(workspace));
+    step("model", &|| passed(model::run(workspace)));
     step("demo", &|| scenes(workspace, tests));
     step("strangers", &|| among_strangers(workspace, tests, !args.no_strangers));
     step("observability", &|| passed(observability::run(workspace, tests)));

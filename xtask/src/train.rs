@@ -72,7 +72,7 @@ fn readable(workspace: &Workspace, folder: &Path, number: usize) -> Result<PathB
 
 /// Trains into a folder of its own, which goes away whatever comes of it.
 fn check(package: &Package, target: &Path) -> Result<()> {
-    package.test()?;
+    package.test(target)?;
     let out = target.join(format!("train-check-{}", std::process::id()));
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let committed = package.folder.clone();

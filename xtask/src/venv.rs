@@ -21,10 +21,12 @@ pub(crate) struct Venv<'a> {
 }
 
 impl Venv<'_> {
-    /// The environment's interpreter, with exactly these requirements installed.
-    pub(crate) fn ready(&self, requirements: &Path) -> Result<PathBuf> {
-        let wanted = fs::read_to_string(requirements)
-            .with_context(|| format!("cannot read {}", requirements.display()))?;
+    /// The environment's interpreter, with exactly the requirements of these files installed.
+    pub(crate) fn ready(&self, requirements: &[PathBuf]) -> Result<PathBuf> {
+        let read = |file: &PathBuf| {
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+        };
+        let wanted = requirements.iter().map(read).collect::<Result<String>>()?;
         let python = self.dir.join("bin").join("python");
         let stamp = self.dir.join("requirements.installed");
         if python.exists() && fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
@@ -38,8 +40,15 @@ impl Venv<'_> {
 
     fn create(&self) -> Result<()> {
         let recent = "import sys; sys.exit(sys.version_info < (3, 11))";
-        process::run("check python", Command::new(self.base).args(["-c", recent]))
-            .with_context(|| format!("{} is not Python 3.11 or newer", self.base.display()))?;
+        process::run("check python", Command::new(self.base).args(["-c", recent])).with_context(
+            || {
+                format!(
+                    "{} is not Python 3.11 or newer: install it (Debian: `apt-get install python3 \
+                     python3-venv`)",
+                    self.base.display()
+                )
+            },
+        )?;
         let make = "make a virtual environment below target/";
         process::run(make, Command::new(self.base).args(["-m", "venv"]).arg(&self.dir)).with_context(|| {
             format!(
@@ -50,18 +59,19 @@ impl Venv<'_> {
         })
     }
 
-    fn install(&self, python: &Path, requirements: &Path) -> Result<()> {
+    fn install(&self, python: &Path, requirements: &[PathBuf]) -> Result<()> {
         let mut pip = Command::new(python);
-        pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"]);
-        process::run(&format!("install {}, once", self.what), pip.arg(requirements)).with_context(
-            || {
-                format!(
-                    "{} cannot be installed: is a Python package index within reach? If so, \
-                     delete {} and run this again",
-                    self.what,
-                    self.dir.display()
-                )
-            },
-        )
+        pip.args(["-m", "pip", "install", "--disable-pip-version-check"]);
+        for file in requirements {
+            pip.arg("--requirement").arg(file);
+        }
+        process::run(&format!("install {}, once", self.what), &mut pip).with_context(|| {
+            format!(
+                "{} cannot be installed: is a Python package index within reach? If so, delete {} \
+                 and run this again",
+                self.what,
+                self.dir.display()
+            )
+        })
     }
 }

@@ -128,7 +128,7 @@ impl Kit {
     fn python(&self, name: &str, requirements: &str) -> Result<Brought> {
         let base = process::on_path("python3").context("install Python 3.11 or newer")?;
         let venv = Venv { dir: self.home.join(name), base: &base, what: "foreign servers" };
-        let program = venv.ready(&self.workspace.join(requirements))?;
+        let program = venv.ready(&[self.workspace.join(requirements)])?;
         Ok(Brought { program, root: None })
     }
 

@@ -24,7 +24,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     let requirements = workspace.root.join("xtask/src/test/manifests/requirements.txt");
     let dir = workspace.target.join("venv-manifests");
     let what = "kubernetes-validate (23 MB)";
-    let python = Venv { dir, base: Path::new("python3"), what }.ready(&requirements)?;
+    let python = Venv { dir, base: Path::new("python3"), what }.ready(&[requirements])?;
     let folder = workspace.root.join("manifests");
     let mut files = yaml_files(&folder)?;
     let kubectl = process::on_path("kubectl");
