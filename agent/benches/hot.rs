@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use paramedic_core::{
     decide::{Forest, Model},
     features::schema::COUNT,
-    target::{Allowance, Cgroups, Rung, Target, TargetId},
+    target::{Cgroups, Kind, Rung, Settings, Target, TargetId},
 };
 use paramedic_host::procfs::Tree;
 use paramedic_probes::{Kernel, Options};
@@ -196,21 +196,15 @@ async fn measure_wakeups() -> Result<Value> {
     let target = Target {
         id: TargetId { uid: "bench".to_owned(), instance: "bench".to_owned() },
         name: "bench".to_owned(),
-        ceiling: Rung::Observe,
+        kind: Kind::Process,
+        settings: Settings::up_to(Rung::Observe),
         address: Some(address),
         host: address.to_string(),
         tls: false,
-        health: None,
-        patience: Allowance::default(),
-        warm_up: Allowance::default(),
-        heal_path: "/heal".to_owned(),
-        min_confidence: 1.0,
         cgroups,
         port: Some(address.port()),
         started: paramedic_host::clock::now(),
         main: None,
-        pod: None,
-        docker: None,
         no_restart: None,
         no_evict: None,
     };

@@ -6,7 +6,11 @@ use std::{
 };
 
 use clap::Args;
-use paramedic_core::{engine::Pace, guard::Policy, target::Rung};
+use paramedic_core::{
+    engine::Pace,
+    guard::Policy,
+    target::{HealthProbe, Rung, Settings},
+};
 use paramedic_host::url::{WatchUrl, target_from_url};
 use paramedic_startup::{Mistakes, WrongUsage};
 
@@ -185,10 +189,16 @@ impl Watch {
             addresses: url.addresses.clone(),
             tls: url.tls,
             host: url.host().to_owned(),
-            ceiling,
-            health_path: self.health_path.clone(),
-            heal_path: self.heal_path.clone(),
-            min_confidence: self.min_confidence,
+            settings: Settings {
+                health: self.health_path.clone().map(|path| HealthProbe {
+                    port: url.port,
+                    tls: url.tls,
+                    path,
+                }),
+                heal_path: self.heal_path.clone(),
+                min_confidence: self.min_confidence,
+                ..Settings::up_to(ceiling)
+            },
         }
     }
 }

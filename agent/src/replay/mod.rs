@@ -290,7 +290,7 @@ impl Player {
         let mut asked = None;
         for command in commands.drain(..) {
             match command {
-                Command::Heal(index, intent) => self.remedy(index, &intent, tell),
+                Command::Heal(index, _, intent) => self.remedy(index, &intent, tell),
                 Command::Tell(index, Fact::Withheld(intent)) => {
                     self.remedy(index, &intent, tell);
                 }

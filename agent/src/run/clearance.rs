@@ -19,7 +19,7 @@ impl Agent {
     /// Asks the cluster, and reports what it said.
     pub(super) fn ask(&self, index: Index, rung: Rung) {
         let (Some(node), Some(case)) = (&self.node, self.engine.case(index)) else { return };
-        let Some(pod) = case.target.pod.clone() else { return };
+        let Some(pod) = case.target.pod().cloned() else { return };
         let sick = self.sick_siblings(case);
         let request = Request { pod, rung, sick, dry_run: self.config.policy.dry_run };
         let (cluster, done) = (Arc::clone(&node.cluster), self.done.0.clone());
@@ -34,7 +34,7 @@ impl Agent {
     /// Sick pods of the same owner on this node, this one among them.
     fn sick_siblings(&self, case: &Case) -> u32 {
         let owner = |case: &Case| {
-            let pod = case.target.pod.as_ref()?;
+            let pod = case.target.pod()?;
             Some(pod.owner.as_ref().map_or_else(|| pod.uid.clone(), |owner| owner.uid.clone()))
         };
         let ours = owner(case);

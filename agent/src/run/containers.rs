@@ -12,9 +12,7 @@ use std::{
 
 use bollard::models::ContainerInspectResponse;
 use futures_util::StreamExt;
-use paramedic_core::target::{
-    Allowance, ContainerRef, Obstacle, Target, TargetId, consent::HEAL_LABEL,
-};
+use paramedic_core::target::{ContainerRef, Kind, Obstacle, Target, TargetId, consent::HEAL_LABEL};
 use paramedic_docker::{
     Changed, Engine, EngineError,
     container::{Absent, Patient, by_labels, by_name, plain, signal},
@@ -469,22 +467,16 @@ impl Ward {
             // The engine's id outlives a restart.
             id: TargetId { uid: uid.clone(), instance: container.main.to_string() },
             name: uid,
-            ceiling: patient.ceiling,
+            kind: Kind::Container(Arc::new(patient.container.clone())),
+            settings: patient.settings.clone(),
             address,
             tls: false,
             host,
-            health: patient.health.clone(),
-            heal_path: patient.heal_path.clone(),
-            min_confidence: patient.min_confidence,
-            patience: patient.patience,
-            warm_up: patient.warm_up,
             cgroups: container.cgroups.clone(),
             // The container is what is healed, whichever of its ports is ill.
             port: None,
             started: container.started,
             main: Some(container.main),
-            pod: None,
-            docker: Some(Arc::new(patient.container.clone())),
             no_restart: patient.no_restart,
             no_evict: Some(Obstacle::NoCluster),
         }
@@ -525,14 +517,9 @@ fn named(
 ) -> Patient {
     Patient {
         container,
-        ceiling: watched.ceiling,
+        settings: watched.settings.clone(),
         no_restart,
         address: Some(address),
-        health: watched.health(),
-        heal_path: watched.heal_path.clone(),
-        min_confidence: watched.min_confidence,
-        patience: Allowance::default(),
-        warm_up: Allowance::default(),
         complaints: Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 //! waits for its end, and finds its successor.
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use paramedic_core::target::{Allowance, HealthProbe, ProcessId, Rung, Target, TargetId};
+use paramedic_core::target::{Kind, ProcessId, Settings, Target, TargetId};
 use paramedic_host::{
     pidfd::PidFd,
     process::{self, DiscoverError, Listener},
@@ -28,24 +28,10 @@ pub struct Watched {
     pub addresses: Vec<IpAddr>,
     /// The `Host` header.
     pub host: String,
-    /// The strongest remedy permitted.
-    pub ceiling: Rung,
     /// Whether it speaks TLS.
     pub tls: bool,
-    /// Path of the health endpoint; `None`: the first of the known ones that answers.
-    pub health_path: Option<String>,
-    /// Path of the soft remedy.
-    pub heal_path: String,
-    /// Calibrated confidence below which nothing is done.
-    pub min_confidence: f32,
-}
-
-impl Watched {
-    /// Where its health is asked for, if the user said so.
-    pub(super) fn health(&self) -> Option<HealthProbe> {
-        let path = self.health_path.clone()?;
-        Some(HealthProbe { port: self.port, tls: self.tls, path })
-    }
+    /// How it is to be treated.
+    pub settings: Settings,
 }
 
 /// Between two looks for a process that is not there; doubles up to [`SEARCH_MAX`].
@@ -120,21 +106,15 @@ fn target_of(watched: &Watched, listener: Listener) -> Target {
     Target {
         id: TargetId { uid: watched.url.clone(), instance: listener.instance.to_string() },
         name: watched.url.clone(),
-        ceiling: watched.ceiling,
+        kind: Kind::Process,
+        settings: watched.settings.clone(),
         address: Some(listener.address),
         tls: watched.tls,
         host: watched.host.clone(),
-        health: watched.health(),
-        heal_path: watched.heal_path.clone(),
-        min_confidence: watched.min_confidence,
-        patience: Allowance::default(),
-        warm_up: Allowance::default(),
         cgroups: listener.cgroups,
         port: Some(watched.port),
         started: listener.started,
         main: Some(listener.instance),
-        pod: None,
-        docker: None,
         no_restart: None,
         no_evict: None,
     }

@@ -299,13 +299,14 @@ impl Agent {
             Command::Ask(index, rung) => self.ask(index, rung),
             Command::Release(index) => self.release_of(index, None),
             Command::Forget(index) => self.forget(index),
-            Command::Heal(index, intent) => {
+            Command::Heal(index, permit, intent) => {
                 let Some(case) = self.engine.case(index) else { return };
                 self.recorder.intends(index, &intent);
                 let treatment = treat::Treatment {
                     index,
                     life: self.senses.get(&index).map(Senses::life),
                     target: case.target.clone(),
+                    permit,
                     intent,
                     brain: Arc::clone(&self.brain),
                     world: Arc::clone(&self.world),

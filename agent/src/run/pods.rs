@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use paramedic_core::{
     notice::Notice,
-    target::{PodRef, Target, TargetId},
+    target::{Kind, PodRef, Target, TargetId},
 };
 use paramedic_host::container::Container;
 use paramedic_kubernetes::{
@@ -234,22 +234,16 @@ fn target_of(patient: &Patient, container: &Container) -> Target {
     Target {
         id: TargetId { uid: PodRef::target_uid(pod), instance: pod.container_id.clone() },
         name: pod.full_name(),
-        ceiling: patient.ceiling,
+        kind: Kind::Pod(Arc::new(pod.clone())),
+        settings: patient.settings.clone(),
         address,
         tls: false,
         host: address.map(|address| address.to_string()).unwrap_or_default(),
-        health: patient.health.clone(),
-        heal_path: patient.heal_path.clone(),
-        min_confidence: patient.min_confidence,
-        patience: patient.patience,
-        warm_up: patient.warm_up,
         cgroups: container.cgroups.clone(),
         // The container is what is healed, whichever of its ports is ill.
         port: None,
         started: container.started,
         main: Some(container.main),
-        pod: Some(Arc::new(pod.clone())),
-        docker: None,
         no_restart: patient.no_restart,
         no_evict: patient.no_evict,
     }

@@ -24,7 +24,7 @@ impl Agent {
         if let Some(before) = before.filter(|case| case.target.id == target.id && !case.absent) {
             let same_app = before.target.address == target.address
                 && before.target.tls == target.tls
-                && before.target.health == target.health;
+                && before.target.settings.health == target.settings.health;
             if let Some(senses) = self.senses.get_mut(&place).filter(|_| !same_app) {
                 senses.renew_app();
             }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 use paramedic_core::{
     decide::Brain,
     engine::{Index, Intent, Remedied},
+    guard::Permit,
     health::Responses,
     target::{Rung, Target},
 };
@@ -23,6 +24,7 @@ pub(super) struct Treatment {
     pub(super) index: Index,
     pub(super) life: Option<Life>,
     pub(super) target: Target,
+    pub(super) permit: Permit,
     pub(super) intent: Intent,
     pub(super) brain: Arc<Brain>,
     pub(super) world: Arc<dyn World>,
@@ -61,7 +63,7 @@ fn undone(reason: impl Into<String>) -> Remedied {
 
 impl Treatment {
     async fn give(self) -> Treated {
-        let (index, life, rung) = (self.index, self.life, self.intent.rung);
+        let (index, life, rung) = (self.index, self.life, self.permit.rung());
         let uid = self.target.id.uid.clone();
         let incident = match self.write_down().await {
             Ok(incident) => incident,
@@ -78,11 +80,11 @@ impl Treatment {
         let result = match (self.lock_holds(), rung) {
             (Err(reason), _) => undone(reason),
             (Ok(()), Rung::Soft) => {
-                let (result, drawn) = self.world.reset(&self.target).await;
+                let (result, drawn) = self.world.reset(&self.target, self.permit).await;
                 responses = drawn;
                 result
             }
-            (Ok(()), Rung::Restart) => self.world.restart(&self.target).await,
+            (Ok(()), Rung::Restart) => self.world.restart(&self.target, self.permit).await,
             (Ok(()), Rung::Evict) => self.evict().await,
             (Ok(()), Rung::Observe) => undone("to observe is no remedy"),
         };
@@ -92,7 +94,7 @@ impl Treatment {
     /// The journal's disk may have been slow: a lock that others may take soon is none.
     fn lock_holds(&self) -> Result<(), &'static str> {
         match &self.lock {
-            _ if !self.intent.rung.is_hard() || self.target.pod.is_none() => Ok(()),
+            _ if !self.permit.rung().is_hard() || self.target.pod().is_none() => Ok(()),
             Some(lock) => lock.holds(self.clock.now()),
             None => Err("there is no lock on its workload"),
         }
@@ -121,12 +123,12 @@ impl Treatment {
     }
 
     /// Evicts, and waits for what becomes of the workload: the pod itself cannot be looked at.
-    async fn evict(&self) -> Remedied {
-        let (Some(cluster), Some(pod), Some(lock)) = (&self.cluster, &self.target.pod, &self.lock)
+    async fn evict(self) -> Remedied {
+        let (Some(cluster), Some(pod), Some(lock)) = (&self.cluster, self.target.pod(), &self.lock)
         else {
             return undone("only a pod of a cluster can be evicted");
         };
-        if let Err(result) = cluster.evict(pod, lock).await {
+        if let Err(result) = cluster.evict(pod, lock, self.permit).await {
             return result;
         }
         let (outcome, text) = cluster.replaced(pod, lock, self.verify_window).await;

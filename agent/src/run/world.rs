@@ -7,9 +7,10 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 use paramedic_app::{App, Endpoint};
 use paramedic_core::{
     engine::Remedied,
+    guard::Permit,
     health::{Poll, Responses},
     moment::Moment,
-    target::{ContainerRef, ProcessId, Target},
+    target::{ContainerRef, Kind, ProcessId, Rung, Target},
 };
 use paramedic_docker::{
     Engine, EngineError,
@@ -61,10 +62,13 @@ pub(crate) trait World: Send + Sync {
     /// Waits for the end of a process.
     fn ended(&self, instance: ProcessId) -> Later<'_, ()>;
     /// Asks the app to reset itself; also the responses that it drew.
-    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Remedied, Responses)>;
+    fn reset<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, (Remedied, Responses)>;
     /// Restarts the target.
-    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Remedied>;
+    fn restart<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, Remedied>;
 }
+
+/// A permit is for one remedy.
+const NOT_PERMITTED: &str = "another remedy was permitted";
 
 /// This machine.
 #[derive(Debug, Default)]
@@ -91,7 +95,7 @@ impl Machine {
 impl World for Machine {
     fn poller(&self, target: &Target) -> Option<Box<dyn Poller>> {
         let address = target.address?;
-        match App::new(address, target.tls, &target.host, target.health.as_ref()) {
+        match App::new(address, target.tls, &target.host, target.settings.health.as_ref()) {
             Ok(app) => Some(Box::new(app)),
             Err(error) => {
                 warn!(target = target.name, %error, "the app is not polled");
@@ -122,8 +126,7 @@ impl World for Machine {
     ) -> Later<'a, Option<Box<str>>> {
         Box::pin(async move {
             let main = target.main?;
-            let is_process = target.pod.is_none() && target.docker.is_none();
-            let port = target.port.filter(|_| is_process);
+            let port = target.port.filter(|_| matches!(target.kind, Kind::Process));
             let shown = spawn_blocking(move || {
                 restart::would_not_help(&Tree::default(), main, port, well_at)
             });
@@ -136,13 +139,16 @@ impl World for Machine {
         Box::pin(find::ended(instance))
     }
 
-    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Remedied, Responses)> {
+    fn reset<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, (Remedied, Responses)> {
         Box::pin(async move {
+            if permit.rung() != Rung::Soft {
+                return (Remedied::Undone(NOT_PERMITTED.to_owned()), [0; 5]);
+            }
             let undone = |why: String| (Remedied::Undone(why), [0; 5]);
             let Some(address) = target.address else {
                 return undone("it gets no HTTP from the agent".to_owned());
             };
-            match Endpoint::new(address, target.tls, &target.host, &target.heal_path) {
+            match Endpoint::new(address, target.tls, &target.host, &target.settings.heal_path) {
                 Ok(endpoint) => {
                     let reset = soft::reset_errors(&endpoint).await;
                     let failed = |error: soft::SoftError| Remedied::Failed(error.to_string());
@@ -153,27 +159,34 @@ impl World for Machine {
         })
     }
 
-    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Remedied> {
+    fn restart<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, Remedied> {
         Box::pin(async move {
-            if let (Some(engine), Some(container)) = (&self.engine, &target.docker) {
-                return restart_container(engine, container).await;
+            if permit.rung() != Rung::Restart {
+                return Remedied::Undone(NOT_PERMITTED.to_owned());
             }
-            if target.pod.is_none()
-                && let Err(error) = still_serves(target).await
-            {
-                return Remedied::Undone(error);
-            }
+            let grace = match &target.kind {
+                Kind::Container(container) => {
+                    let Some(engine) = &self.engine else {
+                        return Remedied::Undone("the agent has no Docker engine".to_owned());
+                    };
+                    return restart_container(engine, container).await;
+                }
+                Kind::Pod(pod) => pod.grace,
+                Kind::Process => match still_serves(target).await {
+                    Ok(()) => self.grace,
+                    Err(error) => return Remedied::Undone(error),
+                },
+            };
             let Some(main) = target.main else {
                 return Remedied::Undone("its process is not known".to_owned());
             };
             let restart = restart::Restart {
                 command: self.restart_command.clone(),
-                grace: target.pod.as_ref().map_or(self.grace, |pod| pod.grace),
+                grace,
                 ..restart::Restart::default()
             };
             // A container's port is in a network of its own, and its first process alone is signalled.
-            let is_process = target.pod.is_none() && target.docker.is_none();
-            let port = target.port.filter(|_| is_process);
+            let port = target.port.filter(|_| matches!(target.kind, Kind::Process));
             match restart.run(&Tree::default(), main, &target.cgroups, port).await {
                 Ok(_) => Remedied::Given,
                 Err(error) if error.is_undone() => Remedied::Undone(error.to_string()),
@@ -272,11 +285,11 @@ impl<F: Fn(&str) -> i32 + Send + Sync> World for Still<F> {
         Box::pin(std::future::pending())
     }
 
-    fn reset<'a>(&'a self, _: &'a Target) -> Later<'a, (Remedied, Responses)> {
+    fn reset<'a>(&'a self, _: &'a Target, _: Permit) -> Later<'a, (Remedied, Responses)> {
         Box::pin(async { (Remedied::Given, [0; 5]) })
     }
 
-    fn restart<'a>(&'a self, _: &'a Target) -> Later<'a, Remedied> {
+    fn restart<'a>(&'a self, _: &'a Target, _: Permit) -> Later<'a, Remedied> {
         Box::pin(async { Remedied::Given })
     }
 }

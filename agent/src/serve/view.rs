@@ -90,7 +90,7 @@ impl TargetView {
         Self {
             id: case.target.id.clone(),
             name: case.target.name.clone(),
-            ceiling: case.target.ceiling,
+            ceiling: case.target.settings.ceiling,
             state: case.state.name(),
             shared: case.target.cgroups.shared,
             features: Seen { row: case.row, sees_traffic: case.sees_traffic() },

@@ -18,7 +18,7 @@ use std::{
 };
 
 use agent_common::Counters;
-use paramedic_core::target::{Allowance, Cgroups, Rung, Target, TargetId};
+use paramedic_core::target::{Cgroups, Kind, Rung, Settings, Target, TargetId};
 use paramedic_probes::{Kernel, Mechanism, Options, Slot};
 
 use patient::Patient;
@@ -41,21 +41,15 @@ fn target(cgroups: Cgroups, port: Option<u16>) -> Target {
     Target {
         id: TargetId { uid: "test".into(), instance: "1".into() },
         name: "test".into(),
-        ceiling: Rung::Observe,
+        kind: Kind::Process,
+        settings: Settings::up_to(Rung::Observe),
         address: None,
         host: String::new(),
         tls: false,
-        health: None,
-        patience: Allowance::default(),
-        warm_up: Allowance::default(),
-        heal_path: "/heal".into(),
-        min_confidence: 0.8,
         cgroups,
         port,
         started: paramedic_host::clock::now(),
         main: None,
-        pod: None,
-        docker: None,
         no_restart: None,
         no_evict: None,
     }

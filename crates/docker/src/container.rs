@@ -12,7 +12,7 @@ use std::{
 use bollard::models::{ContainerInspectResponse, ContainerState, EndpointSettings, PortBinding};
 use nix::sys::signal::Signal;
 use paramedic_core::target::{
-    Allowance, ContainerRef, HealthProbe, MAX_GRACE, Obstacle, Rung,
+    Allowance, ContainerRef, HealthProbe, MAX_GRACE, Obstacle, Settings,
     consent::{Complaint, HEAL_LABEL, Port, SettingsReader},
 };
 use paramedic_host::container::is_id;
@@ -29,23 +29,13 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 pub struct Patient {
     /// Which.
     pub container: ContainerRef,
-    /// The strongest remedy that its label permits.
-    pub ceiling: Rung,
     /// Why it cannot be restarted, if it cannot.
     pub no_restart: Option<Obstacle>,
     /// Where its HTTP server listens; `None`: no HTTP from the agent.
     pub address: Option<SocketAddr>,
-    /// Where it is asked how it is; `None`: at the first of the known paths that answers.
-    pub health: Option<HealthProbe>,
-    /// Path of the soft remedy.
-    pub heal_path: String,
-    /// Calibrated confidence below which nothing is done.
-    pub min_confidence: f32,
-    /// How long it may fail to answer.
-    pub patience: Allowance,
-    /// How long a new instance may take before it answers well.
-    pub warm_up: Allowance,
-    /// SettingsReader that could not be read.
+    /// How it is to be treated.
+    pub settings: Settings,
+    /// Settings that could not be read.
     pub complaints: Vec<Complaint>,
 }
 
@@ -103,30 +93,28 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<Patient, Absent> {
         return Err(Absent::OfPod);
     }
     let container = running(seen)?;
-    let mut settings = SettingsReader::new(|key| label(seen, key));
-    let ceiling = settings.rung(consent);
-    let port = match settings.port(|_| false) {
+    let mut reader = SettingsReader::new(|key| label(seen, key));
+    let ceiling = reader.rung(consent);
+    let port = match reader.port(|_| false) {
         Some(Port::Number(number)) => Some(number),
         Some(Port::Name(_)) => None,
         None => only_port(seen),
     };
-    let (path, heal_path) = (settings.health_path(), settings.heal_path());
-    let min_confidence = settings.min_confidence();
-    let patience = Allowance { set: settings.patience(), ..Allowance::default() };
-    let warm_up = Allowance { set: settings.warm_up(), ..Allowance::default() };
-    let health = path.zip(port).map(|(path, port)| HealthProbe { port, tls: false, path });
-    let complaints = settings.complaints;
+    let path = reader.health_path();
+    let settings = Settings {
+        ceiling,
+        health: path.zip(port).map(|(path, port)| HealthProbe { port, tls: false, path }),
+        heal_path: reader.heal_path(),
+        min_confidence: reader.min_confidence(),
+        patience: Allowance { set: reader.patience(), ..Allowance::default() },
+        warm_up: Allowance { set: reader.warm_up(), ..Allowance::default() },
+    };
     Ok(Patient {
-        ceiling: if complaints.is_empty() { ceiling } else { Rung::Observe },
+        settings: reader.capped(settings),
         no_restart: no_restart(seen),
         address: container.ip.zip(port).map(SocketAddr::from),
         container,
-        health,
-        heal_path,
-        min_confidence,
-        patience,
-        warm_up,
-        complaints,
+        complaints: reader.complaints,
     })
 }
 

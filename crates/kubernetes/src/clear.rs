@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use paramedic_api_server::{ApiError, within};
 use paramedic_core::{
     engine::Remedied,
-    guard::{Gate, Refusal, Why, workload},
+    guard::{Gate, Permit, Refusal, Why, workload},
     target::{PodRef, Rung},
     verify::Outcome,
 };
@@ -87,7 +87,7 @@ impl Cluster {
         if now.pod.container_id != pod.container_id {
             return Err(moved_on("its container has been started anew"));
         }
-        if now.ceiling < rung {
+        if now.settings.ceiling < rung {
             return Err(Refusal { gate: Gate::Mode, why: Why::ObserveOnly });
         }
         Ok(now.ready)
@@ -98,7 +98,10 @@ impl Cluster {
     ///
     /// # Errors
     /// That it came to nothing, and why; or that nobody knows.
-    pub async fn evict(&self, pod: &PodRef, lock: &Lock) -> Result<(), Remedied> {
+    pub async fn evict(&self, pod: &PodRef, lock: &Lock, permit: Permit) -> Result<(), Remedied> {
+        if permit.rung() != Rung::Evict {
+            return Err(Remedied::Undone("another remedy was permitted".to_owned()));
+        }
         lock.holds(self.clock.now()).map_err(|why| Remedied::Undone(why.to_owned()))?;
         let answer = self.ask_eviction(pod, false).await;
         let unknown = matches!(answer, Answer::Unknown(_));

@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use paramedic_core::target::{
-    Allowance, HealthProbe, MAX_GRACE, Obstacle, Owner, PodRef, Rung,
+    Allowance, HealthProbe, MAX_GRACE, Obstacle, Owner, PodRef, Settings,
     consent::{Complaint, HEAL_LABEL, Port, SettingsReader},
 };
 
@@ -29,27 +29,17 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 pub struct Patient {
     /// Which.
     pub pod: PodRef,
-    /// The strongest remedy that the label permits.
-    pub ceiling: Rung,
     /// Why it cannot be restarted in place, if it cannot.
     pub no_restart: Option<Obstacle>,
     /// Why it cannot be evicted, if it cannot.
     pub no_evict: Option<Obstacle>,
     /// Where its HTTP server listens; `None`: no HTTP from the agent.
     pub address: Option<(IpAddr, u16)>,
-    /// Where it is asked how it is; `None`: at the first of the known paths that answers.
-    pub health: Option<HealthProbe>,
-    /// Path of the soft remedy.
-    pub heal_path: String,
-    /// Calibrated confidence below which nothing is done.
-    pub min_confidence: f32,
-    /// How long it may fail to answer.
-    pub patience: Allowance,
-    /// How long a new instance may take before it answers well.
-    pub warm_up: Allowance,
+    /// How it is to be treated.
+    pub settings: Settings,
     /// Whether the kubelet calls the container ready.
     pub ready: bool,
-    /// SettingsReader that could not be read.
+    /// Settings that could not be read.
     pub complaints: Vec<Complaint>,
 }
 
@@ -86,21 +76,24 @@ pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return Err(Absent::Completed);
     }
-    let mut settings = SettingsReader::new(|key| annotation(pod, key));
-    let ceiling = settings.rung(consent);
-    let port = settings.port(|name| containers(pod).any(|container| has_port(container, name)));
+    let mut reader = SettingsReader::new(|key| annotation(pod, key));
+    let ceiling = reader.rung(consent);
+    let port = reader.port(|name| containers(pod).any(|container| has_port(container, name)));
     let container = container(pod, port.as_ref()).ok_or(Absent::Incomplete)?;
     let running = running(pod, &container.name).ok_or(Absent::NotRunning)?;
     let container_id = running.container_id.as_deref().and_then(id).ok_or(Absent::NotRunning)?;
-    let (path, heal_path) = (settings.health_path(), settings.heal_path());
-    let min_confidence = settings.min_confidence();
-    let patience = Allowance { set: settings.patience(), granted: probes::patience(container) };
-    let warm_up = Allowance { set: settings.warm_up(), granted: probes::warm_up(container) };
-    let complaints = settings.complaints;
     let address = address(pod, container, port.as_ref());
-    let health = match (path, address) {
+    let health = match (reader.health_path(), address) {
         (Some(path), Some((_, port))) => Some(HealthProbe { port, tls: false, path }),
         _ => probes::health(container),
+    };
+    let settings = Settings {
+        ceiling,
+        health,
+        heal_path: reader.heal_path(),
+        min_confidence: reader.min_confidence(),
+        patience: Allowance { set: reader.patience(), granted: probes::patience(container) },
+        warm_up: Allowance { set: reader.warm_up(), granted: probes::warm_up(container) },
     };
     Ok(Patient {
         pod: PodRef {
@@ -112,17 +105,12 @@ pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
             owner: controller(pod).map(owner),
             grace: grace(pod),
         },
-        ceiling: if complaints.is_empty() { ceiling } else { Rung::Observe },
+        settings: reader.capped(settings),
         no_restart: no_restart(pod, container),
         no_evict: no_evict(pod),
         address,
-        health,
-        heal_path,
-        min_confidence,
-        patience,
-        warm_up,
         ready: running.ready,
-        complaints,
+        complaints: reader.complaints,
     })
 }
 

@@ -128,7 +128,7 @@ impl Recorder {
             instance = target.id.instance,
             cgroup,
             shared = target.cgroups.shared,
-            ceiling = target.ceiling.name(),
+            ceiling = target.settings.ceiling.name(),
             again,
             "watching"
         );
@@ -165,7 +165,7 @@ impl Recorder {
         series: Option<&'static str>,
         note: impl FnOnce() -> String,
     ) {
-        if let (Some(notices), Some(pod)) = (&self.notices, &target.pod) {
+        if let (Some(notices), Some(pod)) = (&self.notices, target.pod()) {
             let notice = Notice { pod: Arc::clone(pod), warning, reason, note: note(), series };
             if notices.try_send(notice).is_err() {
                 debug!(target = target.name, reason, "too many Events: this one is lost");

@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use paramedic_core::{engine::Remedied, target::Rung};
+use paramedic_core::{
+    engine::Remedied,
+    guard::Permit,
+    target::{Rung, Settings},
+};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{
@@ -226,11 +230,8 @@ fn named(name: &str) -> Whom {
         port: 5000,
         addresses: vec![[127, 0, 0, 1].into()],
         host: "localhost:5000".to_owned(),
-        ceiling: Rung::Soft,
         tls: false,
-        health_path: None,
-        heal_path: "/heal".to_owned(),
-        min_confidence: 0.8,
+        settings: Settings::up_to(Rung::Soft),
     };
     Whom::Named(name.to_owned(), watched)
 }
@@ -387,10 +388,11 @@ async fn only_what_was_judged_is_restarted_and_nobodys_network_with_it() {
     let Some(Done::Found(target)) = scene.told.recv().await else { panic!("not found") };
     let engine = Engine::at(scene.folder.path().join("docker.sock"));
     let world = world::Machine::new(None, Duration::from_secs(10), Some(engine));
-    let refused = async |why: &str| match world.restart(&target).await {
-        Remedied::Undone(said) => assert!(said.contains(why), "{said}"),
-        other => panic!("{why}: {other:?}"),
-    };
+    let refused =
+        async |why: &str| match world.restart(&target, Permit::for_tests(Rung::Restart)).await {
+            Remedied::Undone(said) => assert!(said.contains(why), "{said}"),
+            other => panic!("{why}: {other:?}"),
+        };
     let change = |place: &str, value: Value| {
         *fake.containers.lock().get_mut(&id(1)).unwrap().pointer_mut(place).unwrap() = value;
     };
@@ -412,7 +414,10 @@ async fn only_what_was_judged_is_restarted_and_nobodys_network_with_it() {
     refused("container guest stands in the network of web").await;
     assert_eq!(fake.restarts.load(Ordering::Relaxed), 0, "nothing was done so far");
     fake.remove(2, "guest");
-    assert!(matches!(world.restart(&target).await, Remedied::Given));
+    assert!(matches!(
+        world.restart(&target, Permit::for_tests(Rung::Restart)).await,
+        Remedied::Given
+    ));
     assert_eq!(fake.restarts.load(Ordering::Relaxed), 1);
 }
 

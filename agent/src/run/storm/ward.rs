@@ -5,6 +5,7 @@ use fake_apiserver::{FakeApi, Kind};
 use fastrand::Rng;
 use paramedic_core::{
     engine::Remedied,
+    guard::Permit,
     health::{Health, HealthError, Poll, Responses, Says, Transport},
     moment::Moment,
     target::{Cgroups, ProcessId, Rung, Target},
@@ -175,7 +176,7 @@ impl Ward {
     }
 
     fn give(&self, rung: Rung, by: &str, target: &Target) -> Result<(), String> {
-        let name = target.pod.as_ref().map(|pod| pod.name.clone()).unwrap_or_default();
+        let name = target.pod().map(|pod| pod.name.clone()).unwrap_or_default();
         let pod = self.pod(&name).ok_or("it is gone")?;
         if !pod.runs || pod.container_id != target.id.instance {
             return Err("its process has ended".to_owned());
@@ -248,7 +249,7 @@ impl Poller for App {
 
 impl World for Touch {
     fn poller(&self, target: &Target) -> Option<Box<dyn Poller>> {
-        let pod = target.pod.as_ref()?.name.clone();
+        let pod = target.pod()?.name.clone();
         let container_id = target.id.instance.clone();
         Some(Box::new(App { ward: Arc::clone(&self.ward), pod, container_id }))
     }
@@ -273,11 +274,11 @@ impl World for Touch {
         Box::pin(pending())
     }
 
-    fn reset<'a>(&'a self, target: &'a Target) -> Later<'a, (Remedied, Responses)> {
+    fn reset<'a>(&'a self, target: &'a Target, _: Permit) -> Later<'a, (Remedied, Responses)> {
         Box::pin(async move { (self.touch(Rung::Soft, target).await, [0, 1, 0, 0, 0]) })
     }
 
-    fn restart<'a>(&'a self, target: &'a Target) -> Later<'a, Remedied> {
+    fn restart<'a>(&'a self, target: &'a Target, _: Permit) -> Later<'a, Remedied> {
         Box::pin(self.touch(Rung::Restart, target))
     }
 }

@@ -333,15 +333,15 @@ impl Case {
             now,
             decision,
             causes: self.causes(),
-            ceiling: self.target.ceiling,
+            ceiling: self.target.settings.ceiling,
             no_restart: self.target.no_restart,
             no_evict: self.target.no_evict,
-            clearance: self.target.pod.is_some().then_some(&self.clearance),
-            min_confidence: self.target.min_confidence,
+            clearance: self.target.pod().is_some().then_some(&self.clearance),
+            min_confidence: self.target.settings.min_confidence,
             started: self.target.started,
             ready: self.is_ready(),
-            patience: self.target.patience.or(policy.patience),
-            warm_up: self.target.warm_up.or(policy.warm_up),
+            patience: self.target.settings.patience.or(policy.patience),
+            warm_up: self.target.settings.warm_up.or(policy.warm_up),
             excuse: self.window.excuse(),
             symptom,
             ill_since: self.history.ill_since().unwrap_or(now),
@@ -436,7 +436,7 @@ impl Case {
         let meant = !rung.is_hard() || self.target.id.instance != judged;
         let causes = self.causes();
         // A pause of a few seconds is no more an illness after a remedy than before it.
-        let pauses = causes.is_pause(self.target.patience.or(policy.patience));
+        let pauses = causes.is_pause(self.target.settings.patience.or(policy.patience));
         Finding {
             action,
             evidence: self.evidence.soft().is_none() && causes.event() && !pauses,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     decide::{Action, Decision},
     features::{Blind, FeatureVector, Notable},
-    guard::{Refusal, Symptom, Treatment},
+    guard::{Permit, Refusal, Symptom, Treatment},
     health::Word,
     moment::Moment,
     signal::{Sample, Trigger},
@@ -122,7 +122,7 @@ pub enum Command {
     /// The target is gone, and nothing is under way any more: free its place.
     Forget(Index),
     /// Write the intention down, then give the remedy, then report back.
-    Heal(Index, Intent),
+    Heal(Index, Permit, Intent),
     /// For the record: nothing depends on it.
     Tell(Index, Fact),
 }

@@ -256,7 +256,7 @@ impl Engine {
 
     /// A hundred sick pods of one workload are one question.
     fn refuse_siblings(&mut self, index: Index, rung: Rung, refusal: &Refusal, until: Moment) {
-        let owner = |case: &Case| Some(case.target.pod.as_ref()?.owner.as_ref()?.uid.clone());
+        let owner = |case: &Case| Some(case.target.pod()?.owner.as_ref()?.uid.clone());
         let Some(owner_of_asker) = self.case(index).and_then(owner) else { return };
         for case in self.cases.iter_mut().flatten() {
             if owner(case).as_ref() == Some(&owner_of_asker) {
@@ -429,7 +429,7 @@ impl Engine {
                     out.push(Command::Tell(index, Fact::Withheld(intent)));
                 } else {
                     case.begin_healing(rung, decision.action, now);
-                    out.push(Command::Heal(index, intent));
+                    out.push(Command::Heal(index, permit, intent));
                 }
                 self.pace.tick
             }
@@ -541,7 +541,7 @@ impl Engine {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         case.history.treated(rung, treated);
         if let Some((outcome, at)) = ended {
-            let ceiling = self.policy.ceiling(case.target.ceiling, Source::Model);
+            let ceiling = self.policy.ceiling(case.target.settings.ceiling, Source::Model);
             let ceiling = case.target.reachable(ceiling);
             case.history.concluded(rung, outcome, ceiling, at);
         }
@@ -597,7 +597,7 @@ fn conclude(
     now: Moment,
 ) -> Command {
     let source = case.decision.map_or(Source::Model, |decision| decision.source);
-    let ceiling = case.target.reachable(policy.ceiling(case.target.ceiling, source));
+    let ceiling = case.target.reachable(policy.ceiling(case.target.settings.ceiling, source));
     let incident = case.end_treatment(verification.rung, outcome, ceiling, now);
     let fact = Fact::Concluded {
         incident,

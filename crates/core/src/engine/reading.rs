@@ -10,7 +10,7 @@ use crate::{decide::Action, moment::Moment};
 #[must_use]
 pub fn reading_of(case: &Case, now: Moment) -> Option<Reading> {
     // A pod that is being healed keeps its metric: to go missing would look like idleness.
-    let (pod, load) = (case.target.pod.as_ref()?, case.recent_load(now)?);
+    let (pod, load) = (case.target.pod()?, case.recent_load(now)?);
     let decision = case.decision?;
     let verdict_age = now.since(case.decided_at);
     let well = decision.probabilities[Action::NoAction as usize];

@@ -170,7 +170,7 @@ impl Stage {
                             events.push(Event::Looked(index, Box::new(sample)));
                         }
                     }
-                    Command::Heal(index, intent) => {
+                    Command::Heal(index, _, intent) => {
                         self.heals.push((ms, index, intent.rung));
                         self.treat(index, intent.rung, &mut events);
                     }
@@ -199,7 +199,7 @@ impl Stage {
                 *patient = Patient { lives, ..Patient::default() };
                 if self.comes_back {
                     let is_pod =
-                        self.engine.case(index).is_some_and(|case| case.target.pod.is_some());
+                        self.engine.case(index).is_some_and(|case| case.target.pod().is_some());
                     let next = if is_pod { pod(lives) } else { target(lives) };
                     events.push(Event::Changed(index, next));
                 }
@@ -871,7 +871,7 @@ fn a_pod_that_is_being_restarted_keeps_its_metric() {
     let mut stage = Stage::new(1);
     stage.handle(0, Event::Removed(0));
     let mut impatient = *pod(1);
-    impatient.patience.set = Some(Duration::from_secs(1));
+    impatient.settings.patience.set = Some(Duration::from_secs(1));
     stage.handle(0, Event::Added(0, Box::new(impatient)));
     stage.cluster = Some(Ok(()));
     let mut rates = Vec::new();

@@ -28,8 +28,9 @@ use crate::{
     target::{Obstacle, Rung},
 };
 
-/// Leave to give one remedy, once, now. Only the guard makes one.
+/// Leave to give one remedy, once, now. Only the guard makes one, and every remedy consumes one.
 #[derive(Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Permit {
     rung: Rung,
 }
@@ -39,6 +40,12 @@ impl Permit {
     #[must_use]
     pub const fn rung(&self) -> Rung {
         self.rung
+    }
+
+    /// A permit that no guard gave, for tests of the remedies.
+    #[cfg(any(test, feature = "testing"))]
+    pub const fn for_tests(rung: Rung) -> Self {
+        Self { rung }
     }
 }
 

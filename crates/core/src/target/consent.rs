@@ -5,7 +5,7 @@
 //! meant something else than what we would do.
 use std::time::Duration;
 
-use super::Rung;
+use super::{Rung, Settings};
 
 pub use paramedic_pod_metrics::HEAL_LABEL;
 
@@ -90,6 +90,13 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         None
     }
 
+    /// The settings, with no more than `observe` where something could not be read.
+    #[must_use]
+    pub fn capped(&self, settings: Settings) -> Settings {
+        let ceiling = if self.complaints.is_empty() { settings.ceiling } else { Rung::Observe };
+        Settings { ceiling, ..settings }
+    }
+
     /// The path of the health check.
     pub fn health_path(&mut self) -> Option<String> {
         self.path(HEALTH_PATH)
@@ -97,7 +104,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
 
     /// The path of the soft remedy.
     pub fn heal_path(&mut self) -> String {
-        self.path(HEAL_PATH).unwrap_or_else(|| "/heal".to_owned())
+        self.path(HEAL_PATH).unwrap_or_else(|| Settings::HEAL_PATH.to_owned())
     }
 
     fn path(&mut self, key: &'static str) -> Option<String> {
@@ -133,13 +140,12 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
 
     /// The least calibrated confidence to act on, 0.5–1.
     pub fn min_confidence(&mut self) -> f32 {
-        const DEFAULT: f32 = 0.8;
-        let Some(text) = (self.find)(MIN_CONFIDENCE) else { return DEFAULT };
+        let Some(text) = (self.find)(MIN_CONFIDENCE) else { return Settings::MIN_CONFIDENCE };
         match text.parse() {
             Ok(p) if (0.5..=1.0).contains(&p) => p,
             _ => {
                 self.complain(MIN_CONFIDENCE, text, "no number from 0.5 to 1");
-                DEFAULT
+                Settings::MIN_CONFIDENCE
             }
         }
     }

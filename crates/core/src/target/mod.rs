@@ -13,10 +13,12 @@ pub mod consent;
 mod container;
 mod pod;
 mod process_id;
+mod settings;
 
 pub use container::ContainerRef;
 pub use pod::{Owner, PodRef};
 pub use process_id::{NotAProcessId, ProcessId};
+pub use settings::{Allowance, HealthProbe, Settings};
 
 /// The ladder of remedies, mildest first. As a target's ceiling it is its owner's consent; as an
 /// intention it is the remedy about to be given.
@@ -147,33 +149,15 @@ impl Cgroups {
 /// A longer grace would hold the loop's memory of a remedy for too long.
 pub const MAX_GRACE: Duration = Duration::from_secs(600);
 
-/// Where an app is asked how it is, if its owner or its container's own probe says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthProbe {
-    /// The port, at the target's address.
-    pub port: u16,
-    /// Over TLS; the certificate is not verified, as the kubelet does not.
-    pub tls: bool,
-    /// The path, with an optional query.
-    pub path: String,
-}
-
-/// A span of time before the guard draws conclusions: what the owner set, else the agent's default
-/// or what the container's own probe grants, whichever is longer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Allowance {
-    /// What the owner set.
-    pub set: Option<Duration>,
-    /// What the container's own probe grants.
-    pub granted: Duration,
-}
-
-impl Allowance {
-    /// The span, where the agent's own default is this one.
-    #[must_use]
-    pub fn or(self, default: Duration) -> Duration {
-        self.set.unwrap_or_else(|| default.max(self.granted))
-    }
+/// What a target is, and so what restarts it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// A process of this machine: a supervisor, or the user's own command.
+    Process,
+    /// A container of a pod: the kubelet.
+    Pod(Arc<PodRef>),
+    /// A container of this machine's engine: the engine.
+    Container(Arc<ContainerRef>),
 }
 
 /// Everything the agent knows of one target before it looks.
@@ -183,24 +167,16 @@ pub struct Target {
     pub id: TargetId,
     /// For people: `namespace/pod`, a container's name, a URL.
     pub name: String,
-    /// The strongest remedy its owner consents to.
-    pub ceiling: Rung,
+    /// What it is.
+    pub kind: Kind,
+    /// How it is to be treated.
+    pub settings: Settings,
     /// Where its HTTP server listens; `None`: no HTTP from the agent, ever.
     pub address: Option<SocketAddr>,
     /// Whether it speaks TLS there.
     pub tls: bool,
     /// The `Host` header that it is asked with.
     pub host: String,
-    /// Where it is asked how it is; `None`: at the first of the known paths that answers.
-    pub health: Option<HealthProbe>,
-    /// Path of the soft remedy.
-    pub heal_path: String,
-    /// Calibrated confidence below which nothing is done, 0–1.
-    pub min_confidence: f32,
-    /// How long it may fail to answer before that is held against it.
-    pub patience: Allowance,
-    /// How long a new instance may take before it answers well.
-    pub warm_up: Allowance,
     /// Where it stands in the cgroup tree.
     pub cgroups: Cgroups,
     /// Narrows traffic signals to this local port; `None`: all ports of the cgroup.
@@ -209,10 +185,6 @@ pub struct Target {
     pub started: Moment,
     /// The main process; `None` if it is not known.
     pub main: Option<ProcessId>,
-    /// The pod, in node mode.
-    pub pod: Option<Arc<PodRef>>,
-    /// The container, where Docker's engine restarts it.
-    pub docker: Option<Arc<ContainerRef>>,
     /// Why it cannot be restarted in place, if it cannot.
     pub no_restart: Option<Obstacle>,
     /// Why it cannot be evicted, if it cannot.
@@ -224,14 +196,23 @@ impl Target {
     /// container may begin with migrations.
     #[must_use]
     pub const fn is_of_runtime(&self) -> bool {
-        self.pod.is_some() || self.docker.is_some()
+        matches!(self.kind, Kind::Pod(_) | Kind::Container(_))
+    }
+
+    /// The pod, if it is one's container.
+    #[must_use]
+    pub const fn pod(&self) -> Option<&Arc<PodRef>> {
+        match &self.kind {
+            Kind::Pod(pod) => Some(pod),
+            Kind::Process | Kind::Container(_) => None,
+        }
     }
 
     /// What all its instances and replicas have in common, by which past treatments are remembered:
     /// the owner and the container of a pod, else the target itself.
     #[must_use]
     pub fn workload(&self) -> String {
-        match self.pod.as_deref() {
+        match self.pod() {
             Some(pod) => match &pod.owner {
                 Some(owner) => format!("{}/{}", owner.uid, pod.container),
                 None => pod.target_uid(),
@@ -258,21 +239,15 @@ impl Target {
         Self {
             id: TargetId { uid: name.to_owned(), instance: format!("{life}@1") },
             name: name.to_owned(),
-            ceiling: Rung::Restart,
+            kind: Kind::Process,
+            settings: Settings::up_to(Rung::Restart),
             address: Some(([127, 0, 0, 1], 5000).into()),
             tls: false,
             host: "localhost:5000".to_owned(),
-            health: None,
-            heal_path: "/heal".to_owned(),
-            min_confidence: 0.8,
-            patience: Allowance::default(),
-            warm_up: Allowance::default(),
             cgroups: Cgroups::default(),
             port: Some(5000),
             started: Moment::default(),
             main: None,
-            pod: None,
-            docker: None,
             no_restart: None,
             no_evict: None,
         }
@@ -291,6 +266,6 @@ impl Target {
         };
         let id = TargetId { uid: pod.target_uid(), instance: pod.container_id.clone() };
         let name = pod.full_name();
-        Self { id, name, pod: Some(Arc::new(pod)), port: None, ..Self::for_tests("", life) }
+        Self { id, name, kind: Kind::Pod(Arc::new(pod)), port: None, ..Self::for_tests("", life) }
     }
 }

@@ -72,9 +72,12 @@ fn a_labelled_container_is_a_patient() {
         ip: Some([172, 17, 0, 2].into()),
     };
     assert_eq!(patient.container, container);
-    assert_eq!(patient.ceiling, Rung::Restart);
+    assert_eq!(patient.settings.ceiling, Rung::Restart);
     assert_eq!(patient.address, Some("172.17.0.2:5000".parse().unwrap()), "the first by name");
-    assert_eq!((patient.health.clone(), patient.heal_path.as_str()), (None, "/heal"));
+    assert_eq!(
+        (patient.settings.health.clone(), patient.settings.heal_path.as_str()),
+        (None, "/heal")
+    );
     assert_eq!((patient.no_restart, patient.complaints), (None, Vec::new()));
 }
 
@@ -130,7 +133,11 @@ fn a_setting_that_cannot_be_read_takes_consent_back() {
         (MIN_CONFIDENCE, "0.1"),
     ] {
         let patient = labelled(&[(key, bad)]).unwrap();
-        assert_eq!((patient.ceiling, patient.complaints.len()), (Rung::Observe, 1), "{key}={bad}");
+        assert_eq!(
+            (patient.settings.ceiling, patient.complaints.len()),
+            (Rung::Observe, 1),
+            "{key}={bad}"
+        );
     }
 }
 

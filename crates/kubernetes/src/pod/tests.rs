@@ -65,10 +65,10 @@ fn a_recorded_pod_is_a_patient() {
     assert_eq!(web.pod.container_id, ID);
     assert_eq!(web.pod.grace, Duration::from_secs(7));
     assert_eq!(web.pod.owner.as_ref().unwrap().kind, "ReplicaSet");
-    assert_eq!((web.ceiling, web.ready), (Rung::Restart, true));
+    assert_eq!((web.settings.ceiling, web.ready), (Rung::Restart, true));
     assert_eq!(web.address, Some(([10, 88, 0, 2].into(), 8080)));
     assert_eq!((web.no_restart, web.no_evict), (None, None));
-    assert_eq!((web.health.clone(), web.heal_path.as_str()), (None, "/heal"));
+    assert_eq!((web.settings.health.clone(), web.settings.heal_path.as_str()), (None, "/heal"));
     assert_eq!(web.complaints, []);
 }
 
@@ -130,14 +130,14 @@ fn a_setting_that_cannot_be_read_takes_consent_back() {
         (MIN_CONFIDENCE, "high"),
     ] {
         let web = annotated(key, bad);
-        assert_eq!(web.ceiling, Rung::Observe, "{key}={bad}");
+        assert_eq!(web.settings.ceiling, Rung::Observe, "{key}={bad}");
         assert_eq!(web.complaints.len(), 1, "{key}={bad}");
         let text = web.complaints[0].to_string();
         assert!(text.contains(key) && text.contains("only observed"), "{text}");
-        assert_eq!((web.health.clone(), web.min_confidence), (None, 0.8));
+        assert_eq!((web.settings.health.clone(), web.settings.min_confidence), (None, 0.8));
     }
     let mistyped = with(&[("/metadata/labels/paramedic.dev~1heal", json!("restrat"))]).unwrap();
-    assert_eq!((mistyped.ceiling, mistyped.complaints.len()), (Rung::Observe, 1));
+    assert_eq!((mistyped.settings.ceiling, mistyped.complaints.len()), (Rung::Observe, 1));
     let long = "x".repeat(5000);
     let text = with(&[("/metadata/labels/paramedic.dev~1heal", json!(long))]).unwrap().complaints;
     assert!(text[0].value.len() <= 80);
@@ -147,13 +147,13 @@ fn a_setting_that_cannot_be_read_takes_consent_back() {
 fn settings_that_can_be_read_are_obeyed() {
     assert_eq!(annotated(PORT, "9000").address.unwrap().1, 9000);
     assert_eq!(annotated(PORT, "http").address.unwrap().1, 8080);
-    let asked = annotated(HEALTH_PATH, "/status?deep=1").health.unwrap();
+    let asked = annotated(HEALTH_PATH, "/status?deep=1").settings.health.unwrap();
     assert_eq!((asked.port, asked.path.as_str()), (8080, "/status?deep=1"));
-    assert_eq!(annotated(HEAL_PATH, "/reset").heal_path, "/reset");
-    assert_eq!(annotated(MIN_CONFIDENCE, "0.95").min_confidence, 0.95);
+    assert_eq!(annotated(HEAL_PATH, "/reset").settings.heal_path, "/reset");
+    assert_eq!(annotated(MIN_CONFIDENCE, "0.95").settings.min_confidence, 0.95);
     for rung in Rung::ALL {
         let place = "/metadata/labels/paramedic.dev~1heal";
-        assert_eq!(with(&[(place, json!(rung.name()))]).unwrap().ceiling, rung);
+        assert_eq!(with(&[(place, json!(rung.name()))]).unwrap().settings.ceiling, rung);
     }
 }
 

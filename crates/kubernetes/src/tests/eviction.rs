@@ -2,7 +2,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fake_apiserver::{Fault, Kind, Timing};
-use paramedic_core::{engine::Remedied, verify::Outcome};
+use paramedic_core::{engine::Remedied, guard::Permit, target::Rung, verify::Outcome};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -11,6 +11,10 @@ use crate::eviction::Answer;
 
 const WINDOW: Duration = Duration::from_secs(15);
 
+fn permit() -> Permit {
+    Permit::for_tests(Rung::Evict)
+}
+
 fn evictions(scene: &Scene) -> Vec<String> {
     let asked = scene.asked();
     asked.into_iter().filter(|asked| asked.contains("eviction")).collect()
@@ -18,7 +22,7 @@ fn evictions(scene: &Scene) -> Vec<String> {
 
 /// Why an eviction came to nothing.
 async fn undone(agent: &Cluster, pod: &PodRef, lock: &Lock) -> String {
-    match agent.evict(pod, lock).await {
+    match agent.evict(pod, lock, permit()).await {
         Err(Remedied::Undone(why)) => why,
         other => panic!("it did not come to nothing: {other:?}"),
     }
@@ -31,7 +35,7 @@ async fn an_eviction_is_asked_about_before_it_is_done() {
     let agent = scene.agent("node1");
     let pod = scene.first();
     let lock = ask(&agent, &request(&pod, Rung::Evict)).await.unwrap().unwrap();
-    agent.evict(&pod, &lock).await.unwrap();
+    agent.evict(&pod, &lock, permit()).await.unwrap();
     let dry = "create pods/eviction dry 201";
     assert_eq!(
         evictions(&scene),
@@ -97,7 +101,7 @@ async fn an_eviction_whose_answer_was_lost_may_have_been_done() {
         let pod = scene.first();
         let lock = ask(&agent, &request(&pod, Rung::Evict)).await.unwrap().unwrap();
         scene.fake.fail_next(1, |asked| asked.is_eviction() && !asked.dry_run, fault);
-        let told = agent.evict(&pod, &lock).await;
+        let told = agent.evict(&pod, &lock, permit()).await;
         assert!(matches!(told, Err(Remedied::Failed(_))), "{fault:?}: {told:?}");
         let evicted = scene.fake.evictions().len();
         assert_eq!(evicted, usize::from(fault == Fault::Lost), "{fault:?}: never a second time");
@@ -108,7 +112,7 @@ async fn evicted(scene: &Scene) -> (Arc<Cluster>, Arc<PodRef>, Lock) {
     let agent = scene.agent("node1");
     let pod = scene.first();
     let lock = ask(&agent, &request(&pod, Rung::Evict)).await.unwrap().unwrap();
-    agent.evict(&pod, &lock).await.unwrap();
+    agent.evict(&pod, &lock, permit()).await.unwrap();
     (agent, pod, lock)
 }
 

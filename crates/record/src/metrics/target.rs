@@ -19,7 +19,7 @@ fn labels<'a>(target: &'a Target, more: &'a str) -> [&'a str; 4] {
 }
 
 fn identity(target: &Target) -> [&str; 3] {
-    match &target.pod {
+    match target.pod() {
         Some(pod) => [&pod.namespace, &pod.name, ""],
         None => ["", "", &target.name],
     }

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use paramedic_core::target::{Allowance, Cgroups, Obstacle, Owner, PodRef, Rung, Target, TargetId};
+use paramedic_core::target::{
+    Allowance, Cgroups, Kind, Obstacle, Owner, PodRef, Rung, Settings, Target, TargetId,
+};
 use serde::{Deserialize, Serialize};
 
 use super::line::{Absurd, moment, nanos, span};
@@ -55,16 +57,16 @@ impl Who {
             uid: target.id.uid.clone(),
             instance: target.id.instance.clone(),
             name: target.name.clone(),
-            ceiling: target.ceiling,
-            min_confidence: target.min_confidence,
+            ceiling: target.settings.ceiling,
+            min_confidence: target.settings.min_confidence,
             polled: target.address.is_some(),
             shared: target.cgroups.shared,
             started_ns: target.started.as_nanos(),
-            patience: spans(target.patience),
-            warm_up: spans(target.warm_up),
+            patience: spans(target.settings.patience),
+            warm_up: spans(target.settings.warm_up),
             no_restart: target.no_restart,
             no_evict: target.no_evict,
-            pod: target.pod.as_deref().map(|pod| Pod {
+            pod: target.pod().map(|pod| Pod {
                 namespace: pod.namespace.clone(),
                 name: pod.name.clone(),
                 uid: pod.uid.clone(),
@@ -95,21 +97,20 @@ impl Who {
         Ok(Target {
             id: TargetId { uid: self.uid, instance: self.instance },
             name: self.name,
-            ceiling: self.ceiling,
+            kind: pod.map_or(Kind::Process, |pod| Kind::Pod(Arc::new(pod))),
+            settings: Settings {
+                min_confidence: self.min_confidence,
+                patience: allowance(self.patience)?,
+                warm_up: allowance(self.warm_up)?,
+                ..Settings::up_to(self.ceiling)
+            },
             address: self.polled.then_some(SOMEWHERE),
             tls: false,
             host: String::new(),
-            health: None,
-            heal_path: String::new(),
-            min_confidence: self.min_confidence,
-            patience: allowance(self.patience)?,
-            warm_up: allowance(self.warm_up)?,
             cgroups: Cgroups { shared: self.shared, ..Cgroups::default() },
             port: None,
             started: moment(self.started_ns)?,
             main: None,
-            pod: pod.map(Arc::new),
-            docker: None,
             no_restart: self.no_restart,
             no_evict: self.no_evict,
         })
