@@ -12,7 +12,7 @@ use object::{
 };
 
 use crate::{
-    ebpf::{self, Ready, TARGET},
+    ebpf::{self, Ready, TARGET, committed},
     process,
     workspace::{Workspace, write_if_changed},
 };
@@ -35,12 +35,34 @@ const RUSTFLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
 /// Where there is none, rust-src is asked of rustup, then Debian's packages are unpacked, without
 /// root. bpf-linker comes from PATH or is built below target/ebpf-toolchain, which takes minutes
 /// once.
+///
+/// The object of the present sources is committed too, so that nothing of this is needed to try
+/// Paramedic: `cargo xtask demo` uses it. Where the sources have changed, --commit replaces it.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Replace the object that is committed below crates/probes/object, too
+    #[arg(long)]
+    commit: bool,
+}
+
+impl Args {
+    /// Nothing but the object below the target directory.
+    pub(crate) const PLAIN: Self = Self { commit: false };
+}
+
+/// Sees to it that there is an object of the present sources: the committed one, unless it is stale
+/// or another was made before.
+pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
+    let made = workspace.target.join("ebpf/paramedic-ebpf").exists();
+    if !made && committed::is_fresh(workspace)? {
+        return Ok(());
+    }
+    run(workspace, &Args::PLAIN)
+}
 
 /// Builds the object and leaves it in `ebpf/paramedic-ebpf` below the target directory.
-pub(crate) fn run(workspace: &Workspace, _: &Args) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let ready = ebpf::get_ready(workspace)?;
     process::run(
         &format!("compile agent-ebpf with {}", ready.compiler),
@@ -55,6 +77,9 @@ pub(crate) fn run(workspace: &Workspace, _: &Args) -> Result<()> {
     let written = write_if_changed(&object, &bytes)?;
     let news = if written { "new" } else { "unchanged" };
     println!("{}: {news}, {} bytes", object.display(), bytes.len());
+    if args.commit {
+        println!("{}: to be committed", committed::replace(workspace, &bytes)?.display());
+    }
     Ok(())
 }
 

@@ -19,6 +19,8 @@ mod guide;
 mod image;
 mod install;
 mod lab;
+#[cfg(test)]
+mod layers;
 mod model;
 mod process;
 mod stage;

@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
+use paramedic_core::guard::Gate;
 use paramedic_record::Metrics;
 
 use super::Cli;
@@ -35,6 +36,10 @@ pub(super) struct Man {
 /// Print the reference of all metrics: docs/metrics.md.
 #[derive(Debug, Args)]
 pub(super) struct MetricsReference {}
+
+/// Print the table of gates in docs/operations.md.
+#[derive(Debug, Args)]
+pub(super) struct GatesReference {}
 
 impl Completions {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
@@ -63,6 +68,12 @@ impl MetricsReference {
     }
 }
 
+impl GatesReference {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        print(Gate::table().as_bytes())
+    }
+}
+
 /// A reader that has seen enough, such as `head`, is no failure.
 fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
     match io::stdout().write_all(bytes) {
@@ -80,6 +91,15 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_guide_has_the_table_of_gates() {
+        let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        let guide = std::fs::read_to_string(guide).unwrap();
+        let (_, rest) = guide.split_once("<!-- gates:begin -->\n").unwrap();
+        let (table, _) = rest.split_once("<!-- gates:end -->").unwrap();
+        assert_eq!(table, Gate::table(), "`paramedic gates-reference` prints it");
     }
 
     #[test]

@@ -54,6 +54,8 @@ enum Command {
     Man(generate::Man),
     #[command(hide = true)]
     MetricsReference(generate::MetricsReference),
+    #[command(hide = true)]
+    GatesReference(generate::GatesReference),
 }
 
 impl Cli {
@@ -74,6 +76,7 @@ impl Cli {
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
             Command::MetricsReference(reference) => reference.run(),
+            Command::GatesReference(reference) => reference.run(),
         }
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     };
     if args.only.is_none_or(|only| only == Part::MetricsApi) {
         process::announce("the metrics API, 5,000 pods of 100 agents");
-        build_ebpf::run(workspace, &build_ebpf::Args {})?;
+        build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
         // A Deployment of its own: what counts is the program as it is shipped.
         results.extend(within(workspace, "paramedic-metrics-api", "metrics_api", true)?);
     }
@@ -95,7 +95,7 @@ fn of_the_agent(workspace: &Workspace, args: &Args) -> Result<Map<String, Value>
 }
 
 fn build(workspace: &Workspace) -> Result<Programs> {
-    build_ebpf::run(workspace, &build_ebpf::Args {})?;
+    build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&workspace.root).args(["build", "--release", "--package", "paramedic"]);
     cargo.args(["--package", "patient-app"]);

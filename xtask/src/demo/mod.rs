@@ -93,7 +93,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 /// Builds agent and patient; they are the ones that the tests use too.
 pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
-    build_ebpf::run(workspace, &build_ebpf::Args {})?;
+    build_ebpf::ensure(workspace)?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&workspace.root).args(["build", "--package", "paramedic"]);
     cargo.args(["--package", "patient-app"]);

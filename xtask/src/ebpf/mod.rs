@@ -19,6 +19,7 @@ use crate::{
 use choice::Compiler;
 
 mod choice;
+pub(crate) mod committed;
 mod debian;
 mod linker;
 mod probe;

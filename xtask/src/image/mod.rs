@@ -63,7 +63,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         some => some,
     };
     if images.contains(&Image::Agent) {
-        build_ebpf::run(workspace, &build_ebpf::Args {})?;
+        build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
     }
     let binaries = compile(workspace, images)?;
     if let Some(root) = &args.root {

@@ -28,7 +28,7 @@ const TOOLS: [&str; 3] = ["sh", "sleep", "unshare"];
 
 impl Programs {
     pub(super) fn build(workspace: &Workspace) -> Result<Self> {
-        build_ebpf::run(workspace, &build_ebpf::Args {})?;
+        build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
         process::announce("build what runs in the machines (some minutes the first time)");
         let mut cargo = Command::new("cargo");
         cargo.current_dir(&workspace.root).args(["build", "--workspace", "--locked", "--bins"]);

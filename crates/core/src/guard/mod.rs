@@ -10,6 +10,7 @@
 //! [`workload`], by whoever asks.
 mod evidence;
 mod history;
+mod manual;
 pub mod memory;
 mod refusal;
 pub mod workload;

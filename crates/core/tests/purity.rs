@@ -1,0 +1,73 @@
+//! The core stays pure: what it depends on is listed here, and it touches no file, socket, process,
+//! thread or clock. `clippy.toml` beside `Cargo.toml` says the same to the linter, item by item.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+use std::{fs, path::Path};
+
+/// Values in, values out: types, numbers, JSON, gzip, Protocol Buffers, a hash.
+const DEPENDENCIES: [&str; 9] = [
+    "agent-common",
+    "flate2",
+    "http",
+    "paramedic-pod-metrics",
+    "prost",
+    "serde",
+    "serde_json",
+    "sha2",
+    "thiserror",
+];
+
+/// Names that belong to the world outside.
+const FORBIDDEN: [&str; 12] = [
+    "std::env",
+    "std::fs",
+    "std::process",
+    "std::thread",
+    "Instant",
+    "SystemTime",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "tokio",
+    "async fn",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn it_depends_on_nothing_that_waits_or_touches_the_machine() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let (dependencies, _) = rest.split_once("\n[").unwrap();
+    let names = dependencies.lines().filter(|line| !line.trim().is_empty());
+    let names: Vec<_> = names.map(|line| line.split(['.', ' ', '=']).next().unwrap()).collect();
+    assert_eq!(names, DEPENDENCIES);
+    let features = dependencies.lines().filter(|line| line.contains("features"));
+    assert_eq!(features.count(), 0, "a feature may bring in more: name it here");
+}
+
+#[test]
+fn it_names_nothing_of_the_world_outside() {
+    let mut files = 0;
+    check(&root().join("src"), &mut files);
+    assert!(files > 50, "{files} files");
+}
+
+fn check(folder: &Path, files: &mut usize) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            check(&path, files);
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for (number, line) in code.enumerate() {
+            let found = FORBIDDEN.iter().find(|name| line.contains(**name));
+            assert!(found.is_none(), "{}, about line {number}: {line}", path.display());
+        }
+        *files += 1;
+    }
+}

@@ -1,0 +1,116 @@
+//! The eBPF object that is committed, so that trying Paramedic needs no eBPF toolchain.
+//!
+//! Beside it stands the hash of the sources that it was made from: an object of other sources is
+//! stale, is never embedded by a task, and fails a test.
+use std::{
+    env::consts::ARCH,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use sha2::{Digest as _, Sha256};
+
+use crate::workspace::{Workspace, write_if_changed};
+
+/// Everything that the object is made from.
+const SOURCES: [&str; 5] = [
+    "agent-ebpf/Cargo.toml",
+    "agent-ebpf/Cargo.lock",
+    "agent-ebpf/src",
+    "agent-common/Cargo.toml",
+    "agent-common/src",
+];
+
+/// The folder, per architecture: the programs read registers of this machine's.
+fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("crates/probes/object").join(ARCH)
+}
+
+/// Whether the committed object for this architecture is made from the present sources.
+pub(crate) fn is_fresh(workspace: &Workspace) -> Result<bool> {
+    let folder = folder(workspace);
+    match fs::read_to_string(folder.join("sources.sha256")) {
+        Ok(hash) => {
+            Ok(hash.trim() == hash_of(&workspace.root)? && folder.join("paramedic-ebpf").exists())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", folder.display())),
+    }
+}
+
+/// Puts an object of the present sources in the place of the committed one.
+pub(crate) fn replace(workspace: &Workspace, object: &[u8]) -> Result<PathBuf> {
+    let folder = folder(workspace);
+    let file = folder.join("paramedic-ebpf");
+    write_if_changed(&file, object)?;
+    let hash = hash_of(&workspace.root)? + "\n";
+    write_if_changed(&folder.join("sources.sha256"), hash.as_bytes())?;
+    Ok(file)
+}
+
+/// The hash of all sources, with their paths.
+fn hash_of(root: &Path) -> Result<String> {
+    let mut files = Vec::new();
+    for source in SOURCES {
+        list(&root.join(source), &mut files)?;
+    }
+    files.sort();
+    let mut hash = Sha256::new();
+    for file in files {
+        let path = file.strip_prefix(root)?.to_string_lossy().into_owned();
+        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        hash.update(format!("{path} {}\n", bytes.len()));
+        hash.update(&bytes);
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn list(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let cannot = || format!("cannot read {}", path.display());
+    if !path.metadata().with_context(cannot)?.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    for entry in fs::read_dir(path).with_context(cannot)? {
+        list(&entry.with_context(cannot)?.path(), files)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    #[test]
+    fn the_committed_object_is_made_from_these_sources() {
+        let file = root().join("crates/probes/object/x86_64/sources.sha256");
+        let committed = fs::read_to_string(file).unwrap();
+        assert_eq!(
+            committed.trim(),
+            hash_of(&root()).unwrap(),
+            "`cargo xtask build-ebpf --commit` replaces it"
+        );
+    }
+
+    #[test]
+    fn another_byte_in_a_source_is_another_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        for source in SOURCES {
+            let file = match source.ends_with("src") {
+                true => folder.path().join(source).join("main.rs"),
+                false => folder.path().join(source),
+            };
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "a").unwrap();
+        }
+        let before = hash_of(folder.path()).unwrap();
+        assert_eq!(hash_of(folder.path()).unwrap(), before);
+        fs::write(folder.path().join("agent-ebpf/src/main.rs"), "b").unwrap();
+        assert_ne!(hash_of(folder.path()).unwrap(), before);
+    }
+}

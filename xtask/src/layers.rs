@@ -1,0 +1,66 @@
+//! Which crates may not reach which: the seams of ARCHITECTURE.md, by what cargo links.
+use std::{path::Path, process::Command};
+
+/// The packages that are linked into this one.
+fn linked(package: &str) -> Vec<String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none"]);
+    cargo.args(["--format", "{p}", "--package", package]);
+    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    let output = cargo.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect()
+}
+
+fn assert_without(package: &str, forbidden: &[&str]) {
+    let linked = linked(package);
+    assert!(linked.len() > 5, "{linked:?}");
+    for name in forbidden {
+        assert!(!linked.iter().any(|found| found == name), "{package} links {name}");
+    }
+}
+
+#[test]
+fn the_core_links_no_runtime_and_no_system() {
+    assert_without(
+        "paramedic-core",
+        &["tokio", "kube", "k8s-openapi", "aya", "rusqlite", "hyper", "nix", "rustix", "libc"],
+    );
+}
+
+#[test]
+fn the_metrics_api_links_no_probes_journal_model_or_judgement() {
+    assert_without(
+        "paramedic-metrics-api",
+        &[
+            "aya",
+            "rusqlite",
+            "tract-onnx",
+            "paramedic-core",
+            "paramedic-probes",
+            "paramedic-record",
+            "paramedic-app",
+            "paramedic-host",
+            "bollard",
+            "paramedic",
+        ],
+    );
+}
+
+#[test]
+fn the_agent_links_no_certificate_authority() {
+    assert_without("paramedic", &["paramedic-metrics-api", "yasna"]);
+}
+
+#[test]
+fn the_probes_know_neither_cluster_nor_journal() {
+    assert_without("paramedic-probes", &["kube", "rusqlite", "hyper", "bollard"]);
+}
+
+#[test]
+fn no_part_of_the_product_links_the_test_bed() {
+    for package in ["paramedic", "paramedic-metrics-api", "patient-app"] {
+        assert_without(package, &["fake-apiserver", "testbed", "xtask"]);
+    }
+}
