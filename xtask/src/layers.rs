@@ -50,7 +50,7 @@ fn the_metrics_api_links_no_probes_journal_model_or_judgement() {
 
 #[test]
 fn the_agent_links_no_certificate_authority() {
-    assert_without("paramedic", &["paramedic-metrics-api", "yasna"]);
+    assert_without("paramedic", &["paramedic-metrics-api"]);
 }
 
 #[test]

@@ -47,8 +47,9 @@ impl Trial {
     }
 
     fn apply(&self, target: &mut Target) {
-        target.ceiling = self.max_action.unwrap_or(target.ceiling);
-        target.min_confidence = self.min_confidence.unwrap_or(target.min_confidence);
+        target.settings.ceiling = self.max_action.unwrap_or(target.settings.ceiling);
+        target.settings.min_confidence =
+            self.min_confidence.unwrap_or(target.settings.min_confidence);
     }
 }
 

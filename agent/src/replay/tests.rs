@@ -7,6 +7,8 @@ use paramedic_core::{
 };
 use paramedic_record::trace::{Absurd, testing::header};
 
+use paramedic_core::target::Settings;
+
 use super::*;
 
 const MS: u64 = 1_000_000;
@@ -41,7 +43,7 @@ fn line(ms: u64, event: &Event) -> Line {
 }
 
 fn added(ceiling: Rung) -> Line {
-    let target = Target { ceiling, ..Target::for_tests("shop", 1) };
+    let target = Target { settings: Settings::up_to(ceiling), ..Target::for_tests("shop", 1) };
     line(0, &Event::Added(0, Box::new(target)))
 }
 

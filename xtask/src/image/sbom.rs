@@ -202,14 +202,18 @@ mod tests {
                     assert!(has("name", &one["name"]) && has("version", &one["version"]), "{one}");
                     assert!(has("checksum", &one["hashes"][0]["content"]), "{one}");
                 } else {
-                    own.insert(one["name"].as_str().unwrap());
+                    own.insert(one["name"].as_str().unwrap().to_owned());
                 }
             }
+            let (crates, others): (Vec<_>, Vec<_>) =
+                own.into_iter().partition(|name| name.starts_with("paramedic-"));
             let expected = match image {
                 Image::Agent => ["agent-common", "agent-ebpf", "glibc", "rust-std"].as_slice(),
                 Image::MetricsApi | Image::Patient => &["glibc", "rust-std"],
             };
-            assert_eq!(own.into_iter().collect::<Vec<_>>(), expected);
+            assert_eq!(others, expected);
+            let has_core = crates.iter().any(|name| name == "paramedic-core");
+            assert_eq!(has_core, image == Image::Agent, "{crates:?}");
         }
     }
 

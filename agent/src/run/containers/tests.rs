@@ -204,7 +204,7 @@ impl Scene {
         let told = timeout(Duration::from_secs(10), self.told.recv()).await;
         match told.expect("nothing is told").unwrap() {
             Done::Found(target) => {
-                let (name, ceiling) = (&target.name, target.ceiling.name());
+                let (name, ceiling) = (&target.name, target.settings.ceiling.name());
                 format!("found {name} {} {ceiling}", target.id.instance)
             }
             Done::Lost { uid, instance } => format!("lost {uid} {instance}"),

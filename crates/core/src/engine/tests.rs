@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use paramedic_pod_metrics::Metric;
 
 use super::*;
+use crate::target::Settings;
 use crate::{
     guard::{Gate, Symptom, Treatment},
     health::{Health, HealthError, Poll, Says, Transport},
@@ -631,7 +632,10 @@ fn ward() -> Stage {
 }
 
 fn pod(life: u32) -> Box<Target> {
-    Box::new(Target { ceiling: Rung::Evict, ..Target::pod_for_tests("web", life) })
+    Box::new(Target {
+        settings: Settings::up_to(Rung::Evict),
+        ..Target::pod_for_tests("web", life)
+    })
 }
 
 fn refusal(gate: Gate) -> Refusal {
@@ -685,7 +689,8 @@ fn a_grant_that_is_not_used_is_given_back() {
     assert_eq!(stage.asked.len(), 1);
     let rung = stage.asked[0].1;
     // Meanwhile it has died and come back: nothing was judged of the new life.
-    let changed = Target { ceiling: Rung::Evict, ..Target::pod_for_tests("web", 2) };
+    let changed =
+        Target { settings: Settings::up_to(Rung::Evict), ..Target::pod_for_tests("web", 2) };
     stage.handle(0, Event::Changed(0, Box::new(changed)));
     stage.handle(0, Event::Cleared { index: 0, rung, answer: Ok(()) });
     assert_eq!((stage.released, stage.rungs().len()), (1, 0));
@@ -710,7 +715,7 @@ fn a_grant_is_given_back_when_the_patient_is_well_by_then() {
 fn an_evicted_pod_leaves_when_its_end_is_known() {
     let mut stage = ward();
     let pod = Target {
-        ceiling: Rung::Evict,
+        settings: Settings::up_to(Rung::Evict),
         no_restart: Some(crate::target::Obstacle::PreStopHook),
         ..Target::pod_for_tests("web", 1)
     };
@@ -748,7 +753,8 @@ fn other_settings_of_the_same_life_change_nothing_of_what_was_seen() {
     stage.cluster = Some(Ok(()));
     stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
     stage.play(3050);
-    let observed = Target { ceiling: Rung::Observe, ..Target::pod_for_tests("web", 1) };
+    let observed =
+        Target { settings: Settings::up_to(Rung::Observe), ..Target::pod_for_tests("web", 1) };
     stage.handle(0, Event::Changed(0, Box::new(observed)));
     stage.play(5000);
     assert_eq!(stage.rungs(), [], "its owner took consent back");
@@ -772,7 +778,7 @@ fn a_container_that_is_not_ready_is_warming_up() {
     let kernel_only = Target {
         address: None,
         started: stage.now,
-        ceiling: Rung::Soft,
+        settings: Settings::up_to(Rung::Soft),
         ..Target::pod_for_tests("web", 1)
     };
     stage.handle(0, Event::Removed(0));

@@ -1,7 +1,10 @@
 //! Containers as an engine tells of them: one as Docker 26 does, and what may differ from it.
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use paramedic_core::target::consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT};
+use paramedic_core::target::{
+    Rung,
+    consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT},
+};
 use serde_json::{Value, from_value, json};
 
 use super::*;

@@ -1,5 +1,8 @@
 //! Pods as an API server tells of them: a recorded one, and what may differ from it.
-use paramedic_core::target::consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT};
+use paramedic_core::target::{
+    Rung,
+    consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT},
+};
 use serde_json::{Value, from_value, json};
 
 use super::*;
