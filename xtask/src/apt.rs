@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::process;
 
 /// Some 150 MB.
-pub(crate) const DOWNLOAD: Duration = Duration::from_secs(600);
+pub const DOWNLOAD: Duration = Duration::from_secs(600);
 
 /// Debian 12, which has nearly everything that is asked for.
 const RELEASE: &str = "bookworm";
@@ -23,9 +23,12 @@ deb [signed-by=KEYRING] http://deb.debian.org/debian-security RELEASE-security m
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// apt with this machine's package lists, or with lists of its own below a folder.
-pub(crate) enum Apt {
+pub enum Apt {
+    /// This machine's lists.
     Shared,
+    /// Lists of its own.
     Private {
+        /// The folder of the lists and of what is fetched.
         state: PathBuf,
         /// From where, if not from where the machine has its packages.
         sources: Option<PathBuf>,
@@ -35,10 +38,7 @@ pub(crate) enum Apt {
 impl Apt {
     /// Does something with the machine's lists; where they are missing, out of date or of another
     /// release it is done again with lists of our own, fetched anew into `folder`.
-    pub(crate) fn first_that_works<T>(
-        folder: &Path,
-        act: impl Fn(&Self) -> Result<T>,
-    ) -> Result<T> {
+    pub fn first_that_works<T>(folder: &Path, act: impl Fn(&Self) -> Result<T>) -> Result<T> {
         check_programs()?;
         let after = |error: anyhow::Error, apt: &Self| {
             eprintln!("    {error:#}");
@@ -55,7 +55,7 @@ impl Apt {
 
     /// Does something with the lists of one release of Debian, whichever this machine has; where it
     /// cannot be done with those fetched before, with new ones.
-    pub(crate) fn of_release<T>(
+    pub fn of_release<T>(
         folder: &Path,
         release: &str,
         act: impl Fn(&Self) -> Result<T>,
@@ -81,7 +81,8 @@ impl Apt {
         Ok(Self::Private { state, sources: Some(sources) })
     }
 
-    pub(crate) fn command(&self, program: &str) -> Command {
+    /// One of apt's programs, set up for these lists.
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.args(["-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=30"]);
         command.args(["-o", "APT::Sandbox::User=root"]);
@@ -100,7 +101,7 @@ impl Apt {
     }
 
     /// What `apt-cache depends --recurse` prints of the packages and all that they depend on.
-    pub(crate) fn closure(&self, packages: &[&str]) -> Result<String> {
+    pub fn closure(&self, packages: &[&str]) -> Result<String> {
         let mut depends = self.command("apt-cache");
         depends.args(["depends", "--recurse", "--no-recommends", "--no-suggests"]);
         depends.args(["--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances"]);

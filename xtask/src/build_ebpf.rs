@@ -40,7 +40,7 @@ const RUSTFLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
 /// Paramedic: `cargo xtask demo` uses it. Where the sources have changed, --commit replaces it.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
-pub(crate) struct Args {
+pub struct Args {
     /// Replace the object that is committed below crates/probes/object, too
     #[arg(long)]
     commit: bool,
@@ -48,12 +48,12 @@ pub(crate) struct Args {
 
 impl Args {
     /// Nothing but the object below the target directory.
-    pub(crate) const PLAIN: Self = Self { commit: false };
+    pub const PLAIN: Self = Self { commit: false };
 }
 
 /// Sees to it that there is an object of the present sources: the committed one, unless it is stale
 /// or another was made before.
-pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
+pub fn ensure(workspace: &Workspace) -> Result<()> {
     let made = workspace.target.join("ebpf/paramedic-ebpf").exists();
     if !made && committed::is_fresh(workspace)? {
         return Ok(());
@@ -62,7 +62,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
 }
 
 /// Builds the object and leaves it in `ebpf/paramedic-ebpf` below the target directory.
-pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let ready = ebpf::get_ready(workspace)?;
     process::run(
         &format!("compile agent-ebpf with {}", ready.compiler),

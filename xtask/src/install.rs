@@ -10,26 +10,25 @@ use anyhow::{Context, Result};
 use crate::{ebpf, process, workspace::Workspace};
 
 /// One release of a tool, and the folder that it gets for itself.
-pub(crate) struct Tool {
-    pub(crate) name: &'static str,
-    pub(crate) version: &'static str,
-    pub(crate) home: PathBuf,
+pub struct Tool {
+    /// Of the crate and of its program.
+    pub name: &'static str,
+    /// The release.
+    pub version: &'static str,
+    /// Where the tool is installed.
+    pub home: PathBuf,
 }
 
 impl Tool {
     /// Where the program is, if it is built.
-    pub(crate) fn program(&self) -> PathBuf {
+    pub fn program(&self) -> PathBuf {
         self.home.join("bin").join(self.name)
     }
 
     /// `cargo install` with the workspace's toolchain, after `adapt` has added what the tool needs.
     /// What is built here runs for seconds, so the time goes into its compilation rather than its
     /// optimization.
-    pub(crate) fn build(
-        &self,
-        workspace: &Workspace,
-        adapt: impl FnOnce(&mut Command),
-    ) -> Result<()> {
+    pub fn build(&self, workspace: &Workspace, adapt: impl FnOnce(&mut Command)) -> Result<()> {
         let Self { name, version, home } = self;
         let scratch = home.join("build");
         let mut install = Command::new("cargo");

@@ -12,15 +12,15 @@ use crate::{process, venv::Venv, workspace::Workspace};
 const REQUIREMENTS: [&str; 2] = ["requirements.txt", "requirements-check.txt"];
 
 /// The package with an interpreter that has all of it.
-pub(crate) struct Package {
+pub struct Package {
     python: PathBuf,
     /// `model/`.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
 }
 
 impl Package {
     /// Sets up what is missing. `base` is Python 3.11 or newer.
-    pub(crate) fn ready(workspace: &Workspace, base: &Path) -> Result<Self> {
+    pub fn ready(workspace: &Workspace, base: &Path) -> Result<Self> {
         let folder = workspace.root.join("model");
         let dir = workspace.target.join("venv");
         let what = "the training libraries (about 500 MB)";
@@ -30,7 +30,7 @@ impl Package {
     }
 
     /// `python -m`, which finds the package wherever it is called.
-    pub(crate) fn module(&self, name: &str) -> Command {
+    pub fn module(&self, name: &str) -> Command {
         let mut command = Command::new(&self.python);
         // No bytecode: the sources' folder is left as it was found. No module of the caller's folder
         // takes a library's place.
@@ -39,7 +39,7 @@ impl Package {
     }
 
     /// The package's tests; what they write goes below `target`.
-    pub(crate) fn test(&self, target: &Path) -> Result<()> {
+    pub fn test(&self, target: &Path) -> Result<()> {
         let mut pytest = self.module("pytest");
         pytest.args(["-p", "no:cacheprovider", "--basetemp"]).arg(target.join("pytest"));
         process::run("pytest: model", pytest.current_dir(&self.folder))

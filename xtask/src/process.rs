@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 /// Says what comes next.
-pub(crate) fn announce(step: &str) {
+pub fn announce(step: &str) {
     if io::stderr().is_terminal() {
         eprintln!("\x1b[1m==> {step}\x1b[0m");
     } else {
@@ -24,7 +24,7 @@ pub(crate) fn announce(step: &str) {
 }
 
 /// Announces the step and runs the command with its output on the terminal.
-pub(crate) fn run(step: &str, command: &mut Command) -> Result<()> {
+pub fn run(step: &str, command: &mut Command) -> Result<()> {
     announce(step);
     let status = command.status().with_context(|| format!("cannot start: {}", shown(command)))?;
     check(status, command)
@@ -32,7 +32,7 @@ pub(crate) fn run(step: &str, command: &mut Command) -> Result<()> {
 
 /// Like [`run`], but stops the command when `limit` has passed: for what depends on a network that
 /// may never answer.
-pub(crate) fn run_within(step: &str, limit: Duration, command: &mut Command) -> Result<()> {
+pub fn run_within(step: &str, limit: Duration, command: &mut Command) -> Result<()> {
     announce(step);
     let mut child = command.spawn().with_context(|| format!("cannot start: {}", shown(command)))?;
     match wait_until(&mut child, Instant::now() + limit)? {
@@ -57,7 +57,7 @@ fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitSta
 }
 
 /// Runs the command silently and returns what it printed, without the white space around it.
-pub(crate) fn capture(command: &mut Command) -> Result<String> {
+pub fn capture(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start: {}", shown(command)))?;
     let Output { status, stdout, stderr } = output;
     if !status.success() {
@@ -72,7 +72,7 @@ fn check(status: ExitStatus, command: &Command) -> Result<()> {
 }
 
 /// The command as it would be typed into a shell, with the environment that was set for it.
-pub(crate) fn shown(command: &Command) -> String {
+pub fn shown(command: &Command) -> String {
     let mut line = String::new();
     if let Some(dir) = command.get_current_dir() {
         let _ = write!(line, "cd {} && ", quoted(dir.as_os_str()));
@@ -100,7 +100,7 @@ fn quoted(word: &OsStr) -> String {
 }
 
 /// The last lines of a log.
-pub(crate) fn tail(log: &Path, lines: usize) -> String {
+pub fn tail(log: &Path, lines: usize) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes).replace('\r', "");
     let all: Vec<&str> = text.lines().collect();
@@ -108,7 +108,7 @@ pub(crate) fn tail(log: &Path, lines: usize) -> String {
 }
 
 /// Where the program is found on `PATH`.
-pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+pub fn on_path(program: &str) -> Option<PathBuf> {
     on_path_of(&env::var_os("PATH")?, program)
 }
 

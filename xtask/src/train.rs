@@ -1,16 +1,14 @@
 //! `cargo xtask train`: trains the shipped model again, by the package in `model/` with pinned
 //! libraries, from recorded episodes and the rows of the original rules.
-mod field;
-
 use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::{demo, model::Package, process, workspace::Workspace};
+use crate::{model::Package, process, testbed, workspace::Workspace};
 
 /// Train the model: writes model/healing_brain.onnx, golden.json, REPORT.md and plots/.
 ///
@@ -22,7 +20,7 @@ use crate::{demo, model::Package, process, workspace::Workspace};
 /// what neither has seen; a model that is worse than the one whose file it takes is not written
 /// without --force.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// Run the package's tests, train into a temporary folder, compare with the committed model, and
     /// write nothing
     #[arg(long, conflicts_with_all = ["recorded", "force"])]
@@ -63,10 +61,11 @@ fn readable(workspace: &Workspace, folder: &Path, number: usize) -> Result<PathB
     if folder.join("rows.csv.gz").exists() {
         return Ok(folder.to_owned());
     }
-    let agent = demo::build(workspace)?.agent;
-    let model = workspace.root.join("model/healing_brain.onnx");
     let into = workspace.target.join("train").join(format!("field-{number}"));
-    field::make(&agent, &model, folder, &into)?;
+    let mut label = testbed::command(workspace);
+    label.args(["field", "--into"]).arg(&into).arg("--").arg(folder);
+    let status = label.status().context("cannot start cargo")?;
+    ensure!(status.success(), "no rows of {}: the reason stands above", folder.display());
     Ok(into)
 }
 

@@ -12,17 +12,18 @@ use anyhow::{Context, Result};
 use crate::process;
 
 /// A virtual environment and the interpreter that it is made with.
-pub(crate) struct Venv<'a> {
-    pub(crate) dir: PathBuf,
+pub struct Venv<'a> {
+    /// Where the environment is.
+    pub dir: PathBuf,
     /// Python 3.11 or newer.
-    pub(crate) base: &'a Path,
+    pub base: &'a Path,
     /// What is installed, for people to read.
-    pub(crate) what: &'static str,
+    pub what: &'static str,
 }
 
 impl Venv<'_> {
     /// The environment's interpreter, with exactly the requirements of these files installed.
-    pub(crate) fn ready(&self, requirements: &[PathBuf]) -> Result<PathBuf> {
+    pub fn ready(&self, requirements: &[PathBuf]) -> Result<PathBuf> {
         let read = |file: &PathBuf| {
             fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
         };

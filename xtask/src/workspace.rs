@@ -7,17 +7,17 @@ use std::{
 use anyhow::{Context, Result};
 
 /// The checkout and its target directory, both absolute.
-pub(crate) struct Workspace {
+pub struct Workspace {
     /// The directory of the workspace's Cargo.toml.
-    pub(crate) root: PathBuf,
+    pub root: PathBuf,
     /// `CARGO_TARGET_DIR`, relative to the root like the agent's build script reads it, else
     /// `target`.
-    pub(crate) target: PathBuf,
+    pub target: PathBuf,
 }
 
 impl Workspace {
     /// The workspace that this binary was built from.
-    pub(crate) fn find() -> Result<Self> {
+    pub fn find() -> Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = manifest.parent().context("xtask stands at the root of a file system")?;
         let root = root.canonicalize().with_context(|| {
@@ -32,7 +32,7 @@ impl Workspace {
 
     /// Flags for rustc that keep the paths of this machine out of what it compiles, which would
     /// differ on another.
-    pub(crate) fn without_paths(&self) -> Vec<String> {
+    pub fn without_paths(&self) -> Vec<String> {
         let home = |variable, default| {
             let set = env::var_os(variable).map(PathBuf::from);
             set.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(default)))
@@ -51,7 +51,7 @@ impl Workspace {
 
 /// Writes `bytes` unless the file holds them already, so that what depends on its time stamp is not
 /// built again. Returns whether it wrote. The file appears whole or not at all.
-pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
+pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
     let wanted = || format!("cannot write {}", path.display());
     match fs::read(path) {
         Ok(old) if old == bytes => return Ok(false),

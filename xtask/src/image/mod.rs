@@ -47,7 +47,7 @@ impl Image {
 /// apart, and each binary is optimized as a whole.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
-pub(crate) struct Args {
+pub struct Args {
     /// Which images [default: all]
     #[arg(value_enum)]
     images: Vec<Image>,
@@ -57,7 +57,7 @@ pub(crate) struct Args {
 }
 
 /// Builds the binaries, writes the archives, and says how to load them.
-pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let images = match args.images.as_slice() {
         [] => &Image::ALL,
         some => some,
@@ -92,7 +92,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 /// Writes both archives into the folder, of ordinary builds: for tests, which have those already.
 /// The images differ from what is shipped in the binary and its shared libraries alone.
-pub(crate) fn of_programs(
+pub fn of_programs(
     workspace: &Workspace,
     folder: &Path,
     agent: &Path,
@@ -262,7 +262,7 @@ fn target() -> String {
 }
 
 /// Has cargo compile as for an image.
-pub(crate) fn as_shipped<'a>(cargo: &'a mut Command, workspace: &Workspace) -> &'a mut Command {
+pub fn as_shipped<'a>(cargo: &'a mut Command, workspace: &Workspace) -> &'a mut Command {
     let mut flags = workspace.without_paths();
     flags.push("-Ctarget-feature=+crt-static".to_owned());
     cargo
@@ -304,13 +304,13 @@ fn created(workspace: &Workspace) -> Result<i64> {
 }
 
 /// What to type where a cluster does not have the images.
-pub(crate) fn how_to_get(workspace: &Workspace) -> String {
+pub fn how_to_get(workspace: &Workspace) -> String {
     let files = archives(&workspace.target.join("images"));
     format!("\n  cargo xtask image\n{}", how_to_load(&files))
 }
 
 /// All archives in the folder, whether they are there or not.
-pub(crate) fn archives(folder: &Path) -> [PathBuf; 3] {
+pub fn archives(folder: &Path) -> [PathBuf; 3] {
     Image::ALL.map(|image| folder.join(image.file("tar")))
 }
 

@@ -1,0 +1,199 @@
+//! `cargo xtask demo`: nine short scenes on the real kernel, each with a fresh patient in its own
+//! cgroup and the agent beside it.
+mod scenes;
+pub(crate) mod story;
+
+use std::{
+    io::IsTerminal,
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use scenes::{SCENES, Scene};
+use serde::Serialize;
+use story::Story;
+use xtask::{build_ebpf, process, workspace::Workspace};
+
+use crate::stage::{Interrupt, Programs};
+
+/// Play the demo: faults on the real kernel, and what Paramedic does about them.
+///
+/// Builds what it needs, starts a patient in a cgroup of its own and an agent beside it, and plays
+/// nine scenes in about two minutes. Ends with a summary; exit code 0 if every scene went as it
+/// should. Needs root (or the capabilities that `paramedic check` names) and leaves nothing
+/// behind.
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Play only scenes whose name contains this, or one of these.
+    #[arg(value_name = "SCENE")]
+    only: Vec<String>,
+    /// Agent and patient are in this folder, and are not built.
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
+    /// Afterwards keep a patient and an agent running, with status at :9100, until Ctrl-C.
+    #[arg(long)]
+    stay: bool,
+    /// Print one JSON object last, for machines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one scene came to.
+#[derive(Debug, Serialize)]
+pub(crate) struct Verdict {
+    name: &'static str,
+    pass: bool,
+    action: String,
+    fault_to_heal_ms: Option<f64>,
+    confidence: Option<f64>,
+    reasons: Vec<String>,
+    /// What went wrong, if something did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let programs = match &args.programs {
+        Some(folder) => Programs::in_folder(folder),
+        None => build(workspace)?,
+    };
+    check_rights(&programs)?;
+    let interrupt = Interrupt::catch()?;
+    let begun = Instant::now();
+    let mut verdicts = Vec::new();
+    for (number, scene) in SCENES.iter().enumerate() {
+        let named = args.only.iter().any(|only| scene.name.contains(only.as_str()));
+        if named || args.only.is_empty() {
+            verdicts.push(play(number + 1, scene, &programs, &interrupt)?);
+        }
+    }
+    if verdicts.is_empty() {
+        let names: Vec<_> = SCENES.iter().map(|scene| scene.name).collect();
+        bail!("no such scene; there are: {}", names.join(", "));
+    }
+    let pass = verdicts.iter().all(|verdict| verdict.pass);
+    summarise(&verdicts, begun.elapsed());
+    if args.stay {
+        stay(&programs, &interrupt)?;
+    }
+    if args.json {
+        println!("{}", serde_json::json!({ "pass": pass, "scenes": verdicts }));
+    }
+    if !pass {
+        bail!("a scene went wrong");
+    }
+    Ok(())
+}
+
+/// Builds agent and patient; they are the ones that the tests use too.
+pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
+    build_ebpf::ensure(workspace)?;
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&workspace.root).args(["build", "--package", "paramedic"]);
+    cargo.args(["--package", "patient-app"]);
+    process::run("build agent and patient (some minutes the first time)", &mut cargo)?;
+    Ok(Programs::in_folder(&workspace.target.join("debug")))
+}
+
+pub(crate) fn check_rights(programs: &Programs) -> Result<()> {
+    let check = Command::new(&programs.agent).arg("check").output().context("paramedic check")?;
+    if !check.status.success() {
+        bail!(
+            "{}{}\nthe demo needs the kernel signals above: run it as root, or see the column \
+             `status` for what is missing",
+            String::from_utf8_lossy(&check.stdout),
+            String::from_utf8_lossy(&check.stderr)
+        );
+    }
+    Ok(())
+}
+
+fn play(
+    number: usize,
+    scene: &Scene,
+    programs: &Programs,
+    interrupt: &Interrupt,
+) -> Result<Verdict> {
+    println!("\n{number}. {}\n   {}", scene.name, scene.about);
+    let story = Story::begin();
+    match (scene.play)(&scenes::Set { programs, interrupt, story: &story, name: scene.name }) {
+        Ok(verdict) => {
+            let mark = if verdict.pass { "as it should be" } else { "NOT as it should be" };
+            story.tell(&format!(
+                "{mark}{}",
+                verdict.problem.as_deref().map_or_else(String::new, |p| format!(": {p}"))
+            ));
+            Ok(verdict)
+        }
+        Err(error) => {
+            interrupt.check()?;
+            story.tell(&format!("NOT as it should be: {error:#}"));
+            Ok(Verdict {
+                name: scene.name,
+                pass: false,
+                action: String::new(),
+                fault_to_heal_ms: None,
+                confidence: None,
+                reasons: Vec::new(),
+                problem: Some(format!("{error:#}")),
+            })
+        }
+    }
+}
+
+fn summarise(verdicts: &[Verdict], took: Duration) {
+    println!(
+        "\n{:<18} {:<6} {:<22} {:>13} {:>11}  because",
+        "scene", "", "action", "fault to heal", "confidence"
+    );
+    for v in verdicts {
+        println!(
+            "{:<18} {:<6} {:<22} {:>13} {:>11}  {}",
+            v.name,
+            if v.pass { "ok" } else { "WRONG" },
+            v.action,
+            v.fault_to_heal_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms")),
+            v.confidence.map_or_else(|| "-".to_owned(), |c| format!("{c:.2}")),
+            v.problem.clone().unwrap_or_else(|| v.reasons.join(", ")),
+        );
+    }
+    let good = verdicts.iter().filter(|verdict| verdict.pass).count();
+    println!(
+        "\n{good} of {} scenes as they should be, in {:.0} s",
+        verdicts.len(),
+        took.as_secs_f64()
+    );
+}
+
+/// Keeps a patient and an agent for a look around.
+fn stay(programs: &Programs, interrupt: &Interrupt) -> Result<()> {
+    let patient = crate::stage::patient::Patient::start(programs, "stay", &[])?;
+    let state = tempfile::tempdir()?;
+    let mut agent = Command::new(&programs.agent)
+        .args(["watch", &patient.url, "--max-action", "restart", "--state-dir"])
+        .arg(state.path())
+        .spawn()
+        .context("cannot start the agent")?;
+    println!("\nThe patient is at {0}, status at http://localhost:9100/. Try:", patient.url);
+    println!("  for i in $(seq 8); do curl -s {}/simulate-error; sleep 1; done", patient.url);
+    println!("  curl -s localhost:9100/metrics");
+    if std::io::stdin().is_terminal() {
+        println!("Ctrl-C ends.");
+    }
+    while interrupt.check().is_ok() {
+        match agent.try_wait()? {
+            // It had the same Ctrl-C.
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => bail!("the agent ended with {status}; is :9100 taken?"),
+            None => {}
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    // It ends by the same Ctrl-C on a terminal; elsewhere it is told.
+    let _ = agent.kill();
+    agent.wait()?;
+    Ok(())
+}

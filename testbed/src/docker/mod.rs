@@ -1,0 +1,179 @@
+//! `cargo xtask docker`: images, Docker mode and Compose on a real Docker engine, which this task
+//! brings along.
+//!
+//! The engine lives in namespaces of its own: it sees no network, no container and no socket of this
+//! machine, and nobody here sees its own. What it shares is the kernel: that is where the agent's
+//! eBPF programs are, and the cgroups.
+mod cgroups;
+mod client;
+mod engine;
+mod scenes;
+mod stage;
+mod world;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use client::Docker;
+use engine::Engine;
+use scenes::{SCENES, Scene};
+use stage::Stage;
+use xtask::{image, process, workspace::Workspace};
+
+use crate::{demo, e2e::report::Report, stage::Interrupt, stage::Programs};
+
+/// Test the images, Docker mode and compose.yaml on a real Docker engine.
+///
+/// The engine comes from Debian 13's packages, unpacked below target/docker (nothing is installed,
+/// 85 MB the first time), and runs in namespaces of its own: this machine's network and its own
+/// Docker, if it has one, are not touched. The images are made of the ordinary builds. Needs root and
+/// leaves nothing behind; the logs are kept in target/docker/logs.
+#[derive(clap::Args, Default)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// The images of `cargo xtask image`, as they are shipped, instead of ordinary builds
+    #[arg(long)]
+    shipped: bool,
+    /// Play only scenes whose name contains this
+    #[arg(last = true)]
+    filter: Option<String>,
+    /// This is the world of the engine, whose packages are in this folder
+    #[arg(long, hide = true, value_name = "FOLDER", requires = "cgroup")]
+    packages: Option<PathBuf>,
+    /// Become the engine, whose root is this folder
+    #[arg(long, hide = true, value_name = "FOLDER", requires = "cgroup")]
+    engine: Option<PathBuf>,
+    /// The containers' cgroups are below this one
+    #[arg(long, hide = true, value_name = "NAME")]
+    cgroup: Option<String>,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    if let (Some(root), Some(cgroup)) = (&args.engine, &args.cgroup) {
+        return engine::become_engine(root, cgroup);
+    }
+    let home = workspace.target.join("docker");
+    let scenes = chosen(args.filter.as_deref())?;
+    let interrupt = Interrupt::catch()?;
+    match (&args.packages, &args.cgroup) {
+        (Some(packages), Some(cgroup)) => {
+            let inside = Inside { workspace, home, packages, cgroup, interrupt };
+            inside.play(&scenes, args.shipped)
+        }
+        _ => prepare(workspace, &home, args, &interrupt),
+    }
+}
+
+/// The scenes that are asked for.
+fn chosen(filter: Option<&str>) -> Result<Vec<&'static Scene>> {
+    let wanted = |scene: &&Scene| filter.is_none_or(|part| scene.name.contains(part));
+    let scenes: Vec<_> = SCENES.iter().filter(wanted).collect();
+    if scenes.is_empty() {
+        let names: Vec<_> = SCENES.iter().map(|scene| scene.name).collect();
+        bail!("no such scene; there are: {}", names.join(", "));
+    }
+    Ok(scenes)
+}
+
+/// Whatever needs this machine's network, and then the scenes, in a world without.
+fn prepare(workspace: &Workspace, home: &Path, args: &Args, interrupt: &Interrupt) -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "the engine needs root: run it as root");
+    let programs = demo::build(workspace)?;
+    demo::check_rights(&programs)?;
+    if args.shipped {
+        let missing = image::archives(&workspace.target.join("images"))
+            .into_iter()
+            .find(|archive| !archive.exists());
+        if let Some(archive) = missing {
+            bail!("no {}: `cargo xtask image` makes it", archive.display());
+        }
+    } else {
+        process::announce("images of the ordinary builds");
+        image::of_programs(workspace, &home.join("images"), &programs.agent, &programs.patient)?;
+    }
+    let packages = engine::packages(home)?;
+    let cgroups = world::cgroups()?;
+    let mut arguments = vec!["docker".to_owned(), "--cgroup".to_owned(), cgroups.name.clone()];
+    arguments.extend(["--packages".to_owned(), packages.display().to_string()]);
+    if args.shipped {
+        arguments.push("--shipped".to_owned());
+    }
+    if let Some(filter) = &args.filter {
+        arguments.extend(["--".to_owned(), filter.clone()]);
+    }
+    world::run(interrupt, &arguments)
+}
+
+/// What the engine's world is made of.
+struct Inside<'a> {
+    workspace: &'a Workspace,
+    home: PathBuf,
+    packages: &'a Path,
+    cgroup: &'a str,
+    interrupt: Interrupt,
+}
+
+impl Inside<'_> {
+    fn play(&self, scenes: &[&'static Scene], shipped: bool) -> Result<()> {
+        world::settle()?;
+        let logs = self.home.join("logs");
+        // Those of the last run tell nothing of this one.
+        let _ = fs::remove_dir_all(&logs);
+        fs::create_dir_all(&logs).context("cannot make the logs' folder")?;
+        let docker = Docker::new(self.packages, PathBuf::from("/run/docker-client"))?;
+        process::announce("start a Docker engine");
+        let log = logs.join("engine.log");
+        let (root, interrupt) = (self.home.join("root"), &self.interrupt);
+        let engine = Engine::set_up(self.packages, root, self.cgroup, log.clone(), interrupt);
+        let engine = engine.with_context(|| process::tail(&log, 40))?;
+        let about = "{{.ServerVersion}}, {{.Driver}}, cgroup v{{.CgroupVersion}}";
+        println!("    Docker {}", docker.text(&["info", "--format", about])?);
+        let images =
+            if shipped { self.workspace.target.join("images") } else { self.home.join("images") };
+        // The metrics API belongs to a cluster: ordinary builds make no image of it.
+        for archive in image::archives(&images).iter().filter(|archive| archive.exists()) {
+            docker.text(&["load", "--quiet", "--input", &archive.display().to_string()])?;
+        }
+        let programs = Programs::in_folder(&self.workspace.target.join("debug"));
+        let root = &self.workspace.root;
+        let mut stage = Stage::new(docker, engine, programs, root, logs, interrupt);
+        let mut report = Report::default();
+        for scene in scenes {
+            println!("\n{}\n   {}", scene.name, scene.about);
+            let begun = Instant::now();
+            stage.begin(scene.name);
+            let came_to = (scene.play)(&mut stage);
+            match &came_to {
+                Ok(seen) => stage.tell(&format!("as it should be: {seen}")),
+                Err(error) => {
+                    interrupt.check()?;
+                    stage.tell(&format!("NOT as it should be: {error:#}"));
+                    stage.explain();
+                }
+            }
+            report.add(scene.name, begun.elapsed(), came_to);
+            stage.clear()?;
+        }
+        println!("\n{report}");
+        match report.failed().as_slice() {
+            [] => Ok(()),
+            failed => bail!("not as it should be: {}", failed.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenes_are_chosen_by_parts_of_their_names() {
+        assert_eq!(chosen(None).unwrap().len(), SCENES.len());
+        assert_eq!(chosen(Some("soft")).unwrap()[0].name, "watch-soft");
+        assert!(chosen(Some("plague")).err().unwrap().to_string().contains("watch-soft"));
+    }
+}

@@ -1,0 +1,71 @@
+//! The test bed: the tasks of `cargo xtask` that play, measure and test. Each is told to `cargo
+//! xtask`, which passes on whatever was typed.
+//!
+//! One subcommand per module. As for every task, what is made lies below the target directory, and
+//! nothing is installed into the system.
+use std::process::ExitCode;
+
+use clap::Parser;
+use xtask::workspace::Workspace;
+
+mod bench;
+mod demo;
+mod docker;
+mod e2e;
+mod field;
+mod guide;
+mod lab;
+mod stage;
+mod strangers;
+mod test;
+mod vm;
+
+/// The tasks of the test bed; `cargo xtask --help` lists them among the others.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    Demo(demo::Args),
+    Test(test::Args),
+    Lab(lab::Args),
+    Strangers(strangers::Args),
+    Bench(bench::Args),
+    E2e(e2e::Args),
+    Docker(docker::Args),
+    Vm(vm::Args),
+    /// For `cargo xtask train`.
+    #[command(hide = true)]
+    Field(field::Args),
+}
+
+fn main() -> ExitCode {
+    let task = Task::parse();
+    xtask::exit_code(Workspace::find().and_then(|workspace| match task {
+        Task::Demo(args) => demo::run(&workspace, &args),
+        Task::Test(args) => test::run(&workspace, &args),
+        Task::Lab(args) => lab::run(&workspace, &args),
+        Task::Strangers(args) => strangers::run(&workspace, &args),
+        Task::Bench(args) => bench::run(&workspace, &args),
+        Task::E2e(args) => e2e::run(&workspace, &args),
+        Task::Docker(args) => docker::run(&workspace, &args),
+        Task::Vm(args) => vm::run(&workspace, &args),
+        Task::Field(args) => field::run(&workspace, &args),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_list_of_tasks_says_of_each_what_it_says_itself() {
+        let listed = xtask::Task::command();
+        let about = |task: &clap::Command| task.get_about().map(ToString::to_string);
+        for task in Task::command().get_subcommands().filter(|task| !task.is_hide_set()) {
+            let name = task.get_name();
+            let same = listed.find_subcommand(name).unwrap();
+            assert_eq!(about(same), about(task), "{name}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Plays one episode: the service unwatched, watched, and with its fault.
+use std::{
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use xtask::process;
+
+use super::{
+    account::{acts, happened, leave_out_broken_off, watched_as_unwatched, why},
+    befall::fall_ill,
+    clients::{Clients, Load},
+    episode::Episode,
+    kit::Kit,
+    service::Place,
+    step::{Ground, Step, tell},
+    supervised::Supervised,
+    truth::summary,
+    upstream::Upstream,
+    verdict::{Act, Did, Verdict, judge, strongest},
+};
+use crate::stage::{
+    Interrupt, Programs,
+    agent::{Agent, Line},
+    boot_ns, free_port,
+};
+
+/// The clients alone: what they are given then is what they are to be given under watch.
+const UNWATCHED: Duration = Duration::from_secs(2);
+/// Watched and well, before the fault: some looks of the agent.
+const HEALTHY: Duration = Duration::from_secs(6);
+/// From an agent's start to its first look.
+const READY: Duration = Duration::from_secs(20);
+pub(super) const STEP: Duration = Duration::from_millis(50);
+
+/// What an episode came to.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Played {
+    pub(super) name: String,
+    pub(super) service: &'static str,
+    pub(super) fault: &'static str,
+    pub(super) right: &'static [Did],
+    pub(super) did: Did,
+    pub(super) verdict: Verdict,
+    /// How long it took.
+    pub(super) seconds: f64,
+    /// From the fault to the strongest act.
+    pub(super) act_after_s: Option<f64>,
+    /// The agent's last word on it.
+    pub(super) why: String,
+    /// What clients were given since the fault, until the service was restarted.
+    pub(super) truth: String,
+    #[serde(skip)]
+    pub(super) required: bool,
+}
+
+/// Who plays.
+pub(super) struct Cast<'a> {
+    pub(super) programs: &'a Programs,
+    pub(super) kit: &'a Kit,
+    pub(super) interrupt: &'a Interrupt,
+}
+
+/// Plays it, and judges. An error of the stage is a verdict of its own; an interrupt is an error.
+pub(super) fn play(cast: &Cast<'_>, episode: &Episode, number: usize) -> Result<Played> {
+    let begun = Instant::now();
+    let mut played = Played {
+        name: episode.name(),
+        service: episode.service.name,
+        fault: episode.fault,
+        right: episode.right,
+        did: Did::Nothing,
+        verdict: Verdict::Error,
+        seconds: 0.0,
+        act_after_s: None,
+        why: String::new(),
+        truth: String::new(),
+        required: episode.required,
+    };
+    let folder = tempfile::tempdir().context("no folder for the service")?;
+    let result = on_stage(cast, episode, number, folder.path(), &mut played);
+    played.seconds = tenths(begun.elapsed().as_secs_f64());
+    if let Err(error) = result {
+        cast.interrupt.check()?;
+        let log = process::tail(&folder.path().join("log"), 8);
+        played.verdict = Verdict::Error;
+        played.why = format!("{error:#}\nthe end of the service's log:\n{log}");
+    }
+    Ok(played)
+}
+
+fn on_stage(
+    cast: &Cast<'_>,
+    episode: &Episode,
+    number: usize,
+    folder: &Path,
+    played: &mut Played,
+) -> Result<()> {
+    let upstream = Upstream::start()?;
+    let place = Place { kit: cast.kit, folder, port: free_port()?, upstream: upstream.port };
+    if let Some(always) = episode.always {
+        tell(folder, always)?;
+    }
+    let command = episode.service.command(&place)?;
+    let service = Supervised::start(number, &command, &folder.join("log"))?;
+    episode.service.wait_until_up(place.port, &service, cast.interrupt)?;
+    let rpc = matches!(episode.service.load, Load::Rpc).then(|| place.rpc()).transpose()?;
+    let clients = Clients::come(episode.service.load, place.port, rpc)?;
+    let mut ground = Ground::new(folder, &service, &upstream, &clients);
+    let unwatched = boot_ns();
+    cast.wait(UNWATCHED)?;
+    let state = tempfile::tempdir().context("no folder for the agent")?;
+    let watched = boot_ns();
+    let agent = cast.agent(episode, place.port, state.path())?;
+    if !cast.is_ready(&agent)? {
+        let said = |line: &Line| format!("{} {}", line.message(), line.text("error"));
+        played.why = agent.lines().last().map(said).unwrap_or_default();
+        played.verdict = Verdict::Unwatched;
+        return Ok(());
+    }
+    cast.wait(HEALTHY)?;
+    let fault = boot_ns();
+    let disturbed = watched_as_unwatched(&clients.requests(), unwatched, watched, fault)?;
+    let ends = fall_ill(cast, episode, &agent, &mut ground, place.port, fault)?;
+    // Where nothing befalls it later, what is wrong is wrong from the start.
+    let since = if episode.steps.is_empty() { watched } else { fault };
+    let course = Course { since, fault, to: boot_ns(), ends, disturbed };
+    judged(episode, &agent, &ground, &course, played)
+}
+
+/// How an episode went.
+struct Course {
+    /// From when on the agent may act.
+    since: u64,
+    fault: u64,
+    to: u64,
+    /// How often the service had ended.
+    ends: u32,
+    /// Whether its clients were served worse since the agent watched.
+    disturbed: bool,
+}
+
+/// Judges what the agent did, if the fault has happened.
+fn judged(
+    episode: &Episode,
+    agent: &Agent,
+    ground: &Ground<'_>,
+    course: &Course,
+    played: &mut Played,
+) -> Result<()> {
+    let Course { since, fault, to, ends, mut disturbed } = *course;
+    let acts = acts(&agent.lines());
+    let (early, late): (Vec<Act>, Vec<Act>) = acts.iter().partition(|act| act.at < since);
+    played.did = strongest(&acts);
+    let act = late.iter().find(|act| act.did == strongest(&late));
+    played.act_after_s = act.map(|act| tenths(act.at.saturating_sub(since) as f64 / 1e9));
+    played.why = why(&agent.lines());
+    let restarted = acts.iter().find(|act| act.did == Did::Restart);
+    let until = restarted.map_or(to, |act| act.at);
+    let mut requests = ground.clients.requests();
+    if restarted.is_some() {
+        leave_out_broken_off(&mut requests, until);
+    }
+    played.truth = summary(&requests, fault, until);
+    agent.metric("up").context("the agent itself no longer answers")?;
+    if strongest(&early) == Did::Restart {
+        // Whatever befell it then.
+        played.verdict = Verdict::WrongRestart;
+        return Ok(());
+    }
+    match happened(episode, &requests, fault, until) {
+        // Nothing but the agent has come to it.
+        Err(_) if episode.steps.is_empty() => disturbed = true,
+        Err(_) if disturbed => {}
+        other => other.with_context(|| format!("clients were given {}", played.truth))?,
+    }
+    let unexplained = ends.saturating_sub(ground.restarts + u32::from(restarted.is_some()));
+    ensure!(episode.ends || unexplained == 0, "the service ended by itself");
+    ensure!(!episode.ends || ends > 0, "the service did not end");
+    let has_quota = episode.steps.iter().any(|(_, step)| matches!(step, Step::Quota(_)));
+    ensure!(!has_quota || ground.service.cgroup.throttled() > 0, "the quota did not bite");
+    let has_ended = ends > ground.restarts;
+    let is_cured = has_ended || episode.holds;
+    played.verdict = match judge(episode.right, strongest(&early), strongest(&late), is_cured) {
+        _ if episode.holds && has_ended => Verdict::WrongRestart,
+        Verdict::Right if disturbed => Verdict::Disturbed,
+        verdict => verdict,
+    };
+    Ok(())
+}
+
+impl Cast<'_> {
+    fn wait(&self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.interrupt.check()?;
+            thread::sleep(STEP);
+        }
+        Ok(())
+    }
+
+    fn agent(&self, episode: &Episode, port: u16, state: &Path) -> Result<Agent> {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(&self.programs.agent);
+        command.args(["--log", "json", "watch", &format!("http://127.0.0.1:{port}")]);
+        command.args(["--max-action", "restart", "--state-dir"]).arg(state);
+        command.args(episode.arguments);
+        Agent::spawn(command, |_| ())
+    }
+
+    /// Whether it sees the service; some it does not find.
+    fn is_ready(&self, agent: &Agent) -> Result<bool> {
+        let deadline = Instant::now() + READY;
+        while !agent.is_ready() {
+            self.interrupt.check()?;
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            thread::sleep(STEP);
+        }
+        Ok(true)
+    }
+}
+
+fn tenths(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
+}

@@ -1,0 +1,235 @@
+//! What is done in each machine.
+//!
+//! At least one machine for each layout of cgroups, since a controller changes hierarchy only while
+//! nobody uses it. With the whole of cgroup v2 everything is asked, of the kernel side and of the
+//! agent in a machine each, so that no machine takes long; the others are asked what depends on the
+//! layout.
+use std::fmt::Write as _;
+
+use super::{expected::LEFT_OUT, programs::Programs};
+
+/// How the machine's cgroups are mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    V2,
+    Hybrid,
+    V1,
+}
+
+impl Layout {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::V2 => "v2",
+            Self::Hybrid => "hybrid",
+            Self::V1 => "v1",
+        }
+    }
+}
+
+/// The machines of one kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// The kernel side, with cgroup v2.
+    Signals,
+    /// The whole agent, with cgroup v2.
+    Agent,
+    Hybrid,
+    V1,
+}
+
+impl Machine {
+    pub(super) const ALL: [Self; 4] = [Self::Signals, Self::Agent, Self::Hybrid, Self::V1];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Signals => "v2",
+            Self::Agent => "v2-agent",
+            Self::Hybrid => "hybrid",
+            Self::V1 => "v1",
+        }
+    }
+
+    /// Counts per CPU take two; the whole agent does not, and is as fast on one, since emulating two
+    /// that change each other's code stops both again and again.
+    pub(super) const fn cpus(self) -> u8 {
+        match self {
+            Self::Agent => 1,
+            Self::Signals | Self::Hybrid | Self::V1 => 2,
+        }
+    }
+
+    pub(super) const fn layout(self) -> Layout {
+        match self {
+            Self::Signals | Self::Agent => Layout::V2,
+            Self::Hybrid => Layout::Hybrid,
+            Self::V1 => Layout::V1,
+        }
+    }
+}
+
+/// How a step's output is judged, beside its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Test by test; of each of these names at least one must have run.
+    Tests { wanted: &'static [&'static str] },
+    /// Signal by signal, without these mechanisms, with BTF or without.
+    Check { without: &'static [&'static str], btf: bool },
+    /// Scene by scene.
+    Scenes,
+}
+
+/// One program to be run.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    arguments: Vec<String>,
+}
+
+impl Step {
+    /// The exit code of success. A check that finds something missing says so by its exit code.
+    pub(super) fn code(&self, layout: Layout) -> u8 {
+        let Kind::Check { btf, .. } = self.kind else { return 0 };
+        u8::from(!btf || layout == Layout::V1)
+    }
+}
+
+/// The mechanisms that are refused in turn, until nothing but the files is left.
+pub(super) const REFUSED: [&[&str]; 5] =
+    [&[], &["fentry"], &["fentry", "kprobe"], &["fentry", "kprobe", "hrtimer"], &["tp_btf"]];
+
+/// One for each kind of remedy. The first two are played beside the others. ("error burst" would not
+/// do: under emulation its errors come one by one, and a reset is in time.)
+const SCENES: [&str; 4] = ["soft heal", "stubborn errors", "cpu quota", "out of memory"];
+
+/// What depends on where cgroups are: the kernel side with hybrid cgroups, and the agent with v1
+/// alone, where no program can be attached. The rest is asked with cgroup v2.
+pub(super) const HYBRID: &[&str] =
+    &["best_mechanism", "polled", "oom_kills", "of_others", "slices", "narrowed"];
+pub(super) const V1: &[&str] = &["process", "v1_alone"];
+
+/// The steps of one machine; with a filter only tests and scenes whose name contains it.
+pub(super) fn of(
+    series: &str,
+    machine: Machine,
+    filter: Option<&str>,
+    programs: &Programs,
+) -> Vec<Step> {
+    let tests = |name: &str, wanted: &'static [&'static str], but: &[&str]| {
+        let mut step = test_step(name, wanted, filter, programs);
+        step.arguments.extend(but.iter().map(|name| format!("--skip={name}")));
+        let left_out = LEFT_OUT.iter().filter(|left| left.is_of(series, machine.layout()));
+        step.arguments.extend(left_out.map(|left| format!("--skip={}", left.tests)));
+        step
+    };
+    let checks = |refused: &[&'static [_]], btf| -> Vec<Step> {
+        let refused = if filter.is_none() { refused } else { &[] };
+        refused.iter().map(|without| check(without, btf, programs)).collect()
+    };
+    match machine {
+        Machine::Signals => {
+            let signals = vec![tests("kernel", &[], &[])];
+            [checks(&REFUSED, true), signals, checks(&REFUSED[..1], false)].concat()
+        }
+        Machine::Agent => {
+            let mut steps = vec![tests("live", &[], &["v1_alone"])];
+            steps.extend(scenes(filter, programs));
+            steps
+        }
+        Machine::Hybrid => {
+            [checks(&REFUSED[..1], true), vec![tests("kernel", HYBRID, &["whole"])]].concat()
+        }
+        Machine::V1 => [checks(&REFUSED[..1], true), vec![tests("live", V1, &[])]].concat(),
+    }
+}
+
+fn check(without: &'static [&'static str], btf: bool, programs: &Programs) -> Step {
+    let mut name = "check".to_owned();
+    if !without.is_empty() {
+        let _ = write!(name, " without {}", without.join(", "));
+    }
+    if !btf {
+        name += " without BTF";
+    }
+    let mut arguments = vec![programs.agent.display().to_string()];
+    arguments.extend(["check", "--json"].map(str::to_owned));
+    arguments.extend(without.iter().map(|mechanism| format!("--without={mechanism}")));
+    Step { name, kind: Kind::Check { without, btf }, arguments }
+}
+
+fn test_step(
+    binary: &str,
+    wanted: &'static [&'static str],
+    filter: Option<&str>,
+    programs: &Programs,
+) -> Step {
+    let program = if binary == "kernel" { &programs.kernel } else { &programs.live };
+    let mut arguments = vec![program.display().to_string()];
+    // Several names mean any of them: a filter takes the place of what the layout asks for, and may
+    // fit none of the tests.
+    let (names, wanted) = match filter {
+        None if wanted.is_empty() => (Vec::new(), &[""][..]),
+        None => (wanted.to_vec(), wanted),
+        Some(filter) => (vec![filter], &[][..]),
+    };
+    arguments.extend(names.into_iter().map(str::to_owned));
+    arguments.extend(["--include-ignored", "--test-threads=1", "--color=never"].map(str::to_owned));
+    Step { name: binary.to_owned(), kind: Kind::Tests { wanted }, arguments }
+}
+
+/// All wanted scenes in one step, two at a time: they wait most of the time.
+fn scenes(filter: Option<&str>, programs: &Programs) -> Option<Step> {
+    let folder = programs.agent.parent().unwrap_or(&programs.agent);
+    let play = |names: &[&str]| {
+        let wanted = |name: &&&str| filter.is_none_or(|filter| name.contains(filter));
+        let names: String = names.iter().filter(wanted).map(|name| format!(" '{name}'")).collect();
+        let (testbed, folder) = (programs.testbed.display(), folder.display());
+        let play = format!("'{testbed}' demo --json '--programs={folder}'{names}");
+        (!names.is_empty()).then_some(play)
+    };
+    let script = match (play(&SCENES[..2]), play(&SCENES[2..])) {
+        (Some(one), Some(other)) => format!("{other} & {one}; one=$?; wait $! && exit $one"),
+        (one, other) => one.or(other)?,
+    };
+    let arguments = ["/bin/sh", "-c", &script].map(str::to_owned).into();
+    Some(Step { name: "demo".to_owned(), kind: Kind::Scenes, arguments })
+}
+
+/// The plan that the machine's first process reads.
+pub(super) fn plan(layout: Layout, steps: &[Step], seconds: u64) -> String {
+    let mut plan = format!("layout\t{}\n", layout.name());
+    for step in steps {
+        if matches!(step.kind, Kind::Check { btf: false, .. }) {
+            plan += "hide\t/sys/kernel/btf\n";
+        }
+        let code = step.code(layout);
+        let _ =
+            writeln!(plan, "run\t{}\t{seconds}\t{code}\t{}", step.name, step.arguments.join("\t"));
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Step {
+        pub(in crate::vm) fn for_tests(name: &str) -> Self {
+            let kind = Kind::Tests { wanted: &[""] };
+            Self { name: name.to_owned(), kind, arguments: Vec::new() }
+        }
+    }
+
+    #[test]
+    fn a_plan_says_what_success_looks_like() {
+        let check = |btf| Step {
+            kind: Kind::Check { without: &[], btf },
+            arguments: vec!["/p".into(), "check".into()],
+            ..Step::for_tests("check")
+        };
+        let plan = plan(Layout::Hybrid, &[check(true), check(false)], 90);
+        let expected = "layout\thybrid\nrun\tcheck\t90\t0\t/p\tcheck\n\
+                        hide\t/sys/kernel/btf\nrun\tcheck\t90\t1\t/p\tcheck\n";
+        assert_eq!(plan, expected);
+    }
+}
