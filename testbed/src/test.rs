@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use clap::builder::PossibleValuesParser;
 use xtask::{build_ebpf, process, workspace::Workspace};
 
 use crate::{demo, docker, stage::Programs, strangers, vm};
@@ -80,43 +81,61 @@ pub(crate) struct Args {
     /// Leave out the status page in a browser
     #[arg(long)]
     no_browser: bool,
-    /// Only this step, by its name
-    #[arg(long, value_name = "STEP", hide = true)]
+    /// Run only this step
+    #[arg(long, value_name = "STEP", value_parser = names())]
     only: Option<String>,
+}
+
+/// A step: its name, and what it does.
+type Step = (&'static str, fn(&Workspace, &Args) -> Result<Outcome>);
+
+/// All steps, in their order.
+const STEPS: [Step; 16] = [
+    ("build-ebpf", |w, _| passed(build_ebpf::run(w, &build_ebpf::Args::PLAIN))),
+    ("fmt", |w, _| passed(fmt(w))),
+    ("clippy", |w, _| passed(clippy(w))),
+    ("deny", |w, _| passed(deny::policy(w))),
+    ("advisories", |w, _| deny::advisories(w)),
+    ("tests", |w, args| suite::run(w, args.tests())),
+    ("doc tests", |w, _| passed(doc_tests(w))),
+    ("manifests", |w, _| manifests::run(w)),
+    ("model", |w, _| passed(model::run(w))),
+    ("demo", scenes),
+    ("strangers", among_strangers),
+    ("observability", |w, args| passed(observability::run(w, args.tests()))),
+    ("guides", |w, _| passed(guides::run(w))),
+    ("browser", in_a_browser),
+    ("docker", on_an_engine),
+    ("vm", other_kernels),
+];
+
+/// What `--only` takes: the name of a step.
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(STEPS.map(|(name, _)| name))
+}
+
+impl Args {
+    fn tests(&self) -> Tests {
+        Tests { privileged: !self.unprivileged }
+    }
 }
 
 /// Runs all steps and prints the summary. An error if one of them failed.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let tests = Tests { privileged: !args.unprivileged };
     let mut report = Report::default();
-    let mut step = |name: &'static str, body: &dyn Fn() -> Result<Outcome>| {
+    for (name, body) in STEPS {
         if args.only.as_ref().is_some_and(|only| only != name) {
-            return;
+            continue;
         }
         process::announce(&format!("test: {name}"));
         let start = Instant::now();
-        let outcome = body().unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+        let outcome =
+            body(workspace, args).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
         if let Outcome::Failed(reason) = &outcome {
             eprintln!("error: {name}: {reason}");
         }
         report.add(name, start.elapsed(), outcome);
-    };
-    step("build-ebpf", &|| passed(build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)));
-    step("fmt", &|| passed(fmt(workspace)));
-    step("clippy", &|| passed(clippy(workspace)));
-    step("deny", &|| passed(deny::policy(workspace)));
-    step("advisories", &|| deny::advisories(workspace));
-    step("tests", &|| suite::run(workspace, tests));
-    step("doc tests", &|| passed(doc_tests(workspace)));
-    step("manifests", &|| manifests::run(workspace));
-    step("model", &|| passed(model::run(workspace)));
-    step("demo", &|| scenes(workspace, tests));
-    step("strangers", &|| among_strangers(workspace, tests, !args.no_strangers));
-    step("observability", &|| passed(observability::run(workspace, tests)));
-    step("guides", &|| passed(guides::run(workspace)));
-    step("browser", &|| in_a_browser(workspace, !args.no_browser));
-    step("docker", &|| on_an_engine(workspace, tests, !args.no_docker));
-    step("vm", &|| other_kernels(workspace, !args.no_vm));
+    }
     println!("\n{report}");
     match report.failed().as_slice() {
         [] => Ok(()),
@@ -141,19 +160,18 @@ fn clippy(workspace: &Workspace) -> Result<()> {
     process::run("clippy", cargo(workspace).arg("clippy").args(arguments))
 }
 
-fn scenes(workspace: &Workspace, tests: Tests) -> Result<Outcome> {
-    if tests.privileged {
-        passed(demo::run(workspace, &demo::Args::default()))
-    } else {
-        Ok(Outcome::Partly("not played: --unprivileged".to_owned()))
+fn scenes(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    if args.unprivileged {
+        return Ok(Outcome::Partly("not played: --unprivileged".to_owned()));
     }
+    passed(demo::run(workspace, &demo::Args::default()))
 }
 
-fn among_strangers(workspace: &Workspace, tests: Tests, wanted: bool) -> Result<Outcome> {
-    if !wanted {
+fn among_strangers(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    if args.no_strangers {
         return Ok(Outcome::NotChecked("not played: --no-strangers".to_owned()));
     }
-    if !tests.privileged {
+    if args.unprivileged {
         return Ok(Outcome::NotChecked("not played: --unprivileged".to_owned()));
     }
     passed(strangers::run(workspace, &strangers::Args::quick()))
@@ -167,25 +185,25 @@ fn programs(workspace: &Workspace) -> Result<Programs> {
     Ok(Programs::in_folder(&workspace.target.join("debug")))
 }
 
-fn in_a_browser(workspace: &Workspace, wanted: bool) -> Result<Outcome> {
-    if !wanted {
+fn in_a_browser(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    if args.no_browser {
         return Ok(Outcome::NotChecked("not opened: --no-browser".to_owned()));
     }
     passed(browser::run(workspace))
 }
 
-fn on_an_engine(workspace: &Workspace, tests: Tests, wanted: bool) -> Result<Outcome> {
-    if !wanted {
+fn on_an_engine(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    if args.no_docker {
         return Ok(Outcome::NotChecked("not started: --no-docker".to_owned()));
     }
-    if !tests.privileged {
+    if args.unprivileged {
         return Ok(Outcome::NotChecked("not started: --unprivileged".to_owned()));
     }
     passed(docker::run(workspace, &docker::Args::default()))
 }
 
-fn other_kernels(workspace: &Workspace, wanted: bool) -> Result<Outcome> {
-    if !wanted {
+fn other_kernels(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    if args.no_vm {
         return Ok(Outcome::NotChecked("not booted: --no-vm".to_owned()));
     }
     passed(vm::run(workspace, &vm::Args::default()))
@@ -205,3 +223,31 @@ fn cargo(workspace: &Workspace) -> Command {
 
 /// How long something may take that depends on a network which may never answer.
 const NETWORK: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+    use crate::Task;
+
+    #[test]
+    fn a_misspelt_step_is_refused_with_the_names_of_all_steps() {
+        let asked = |step| Task::try_parse_from(["cargo xtask", "test", "--only", step]);
+        for (name, _) in STEPS {
+            assert!(asked(name).is_ok(), "{name}");
+        }
+        let error = asked("guide").err().unwrap();
+        assert_eq!(error.exit_code(), 2);
+        let error = error.to_string();
+        assert!(STEPS.iter().all(|(name, _)| error.contains(name)), "{error}");
+    }
+
+    #[test]
+    fn the_help_explains_every_step_in_its_order() {
+        let test = Task::command().find_subcommand("test").unwrap().clone();
+        let help = test.get_long_about().unwrap().to_string();
+        let places = STEPS.map(|(name, _)| help.find(&format!("\n  {name}")).unwrap());
+        assert!(places.is_sorted(), "{help}");
+    }
+}
