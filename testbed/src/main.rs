@@ -10,6 +10,7 @@ use xtask::workspace::Workspace;
 
 mod bench;
 mod demo;
+mod dynamic;
 mod docker;
 mod e2e;
 mod field;

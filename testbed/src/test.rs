@@ -21,6 +21,8 @@ use summary::{Outcome, Report};
 mod browser;
 mod deny;
 mod guides;
+#[cfg(test)]
+mod layers;
 mod manifests;
 mod model;
 mod observability;

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 pub mod apt;
 pub mod build_ebpf;
-pub mod dynamic;
 mod ebpf;
+
 pub mod image;
 pub mod install;
 pub mod model;

@@ -22,9 +22,13 @@ use client::Docker;
 use engine::Engine;
 use scenes::{SCENES, Scene};
 use stage::Stage;
-use xtask::{image, process, workspace::Workspace};
+use xtask::{
+    image::{self, Image},
+    process,
+    workspace::Workspace,
+};
 
-use crate::{demo, e2e::report::Report, stage::Interrupt, stage::Programs};
+use crate::{demo, dynamic, e2e::report::Report, stage::Interrupt, stage::Programs};
 
 /// Test the images, Docker mode and compose.yaml on a real Docker engine.
 ///
@@ -93,7 +97,14 @@ fn prepare(workspace: &Workspace, home: &Path, args: &Args, interrupt: &Interrup
         }
     } else {
         process::announce("images of the ordinary builds");
-        image::of_programs(workspace, &home.join("images"), &programs.agent, &programs.patient)?;
+        let scratch = tempfile::tempdir().context("no temporary folder")?;
+        for (image, program) in
+            [(Image::Agent, &programs.agent), (Image::Patient, &programs.patient)]
+        {
+            let libraries = dynamic::libraries([program.as_path()])?;
+            let program = dynamic::strip(program, scratch.path())?;
+            image::of_program(workspace, &home.join("images"), image, &program, &libraries)?;
+        }
     }
     let packages = engine::packages(home)?;
     let cgroups = world::cgroups()?;

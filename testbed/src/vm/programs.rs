@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-use xtask::{build_ebpf, dynamic, process, workspace::Workspace};
+use xtask::{build_ebpf, process, workspace::Workspace};
+
+use crate::dynamic;
 
 /// Where each program is.
 pub(super) struct Programs {

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use self::{archive::Origin, layer::Entry};
-use crate::{build_ebpf, dynamic, process, workspace::Workspace};
+use crate::{build_ebpf, process, workspace::Workspace};
 
 mod archive;
 #[cfg(test)]
@@ -23,7 +23,7 @@ mod sbom;
 
 /// What is built, and what the manifests name: `docker.io/paramedic/NAME:VERSION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Image {
+pub enum Image {
     /// The node agent
     Agent,
     /// The metrics API
@@ -90,27 +90,22 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Writes both archives into the folder, of ordinary builds: for tests, which have those already.
-/// The images differ from what is shipped in the binary and its shared libraries alone.
-pub fn of_programs(
+/// Writes the archive of an ordinary build with its shared libraries into the folder: for tests,
+/// which have those already. The image differs from what is shipped in these files alone.
+pub fn of_program(
     workspace: &Workspace,
     folder: &Path,
-    agent: &Path,
-    patient: &Path,
-) -> Result<[PathBuf; 2]> {
-    let origin = origin(workspace)?;
-    let scratch = tempfile::tempdir().context("no temporary folder")?;
-    let write = |image: Image, program| {
-        let libraries = dynamic::libraries([program])?;
-        let entry = |path: &PathBuf| {
-            let place = path.strip_prefix("/")?.to_str().context("a library without a name")?;
-            Ok(Entry::executable(place, &read(path)?))
-        };
-        let others = libraries.iter().map(entry).collect::<Result<Vec<_>>>()?;
-        let binary = read(&dynamic::strip(program, scratch.path())?)?;
-        image.put(&archive::write(&image.content(&binary, others)?, &origin)?, folder)
+    image: Image,
+    program: &Path,
+    libraries: &[PathBuf],
+) -> Result<PathBuf> {
+    let entry = |path: &PathBuf| {
+        let place = path.strip_prefix("/")?.to_str().context("a library without a name")?;
+        Ok(Entry::executable(place, &read(path)?))
     };
-    Ok([write(Image::Agent, agent)?, write(Image::Patient, patient)?])
+    let others = libraries.iter().map(entry).collect::<Result<Vec<_>>>()?;
+    let content = image.content(&read(program)?, others)?;
+    image.put(&archive::write(&content, &origin(workspace)?)?, folder)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

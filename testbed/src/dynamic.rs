@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::process;
+use xtask::process;
 
 /// The program without its debug information, in the folder.
-pub fn strip(program: &Path, folder: &Path) -> Result<PathBuf> {
+pub(crate) fn strip(program: &Path, folder: &Path) -> Result<PathBuf> {
     let name = program.file_name().context("a program without a name")?;
     let stripped = folder.join(name);
     let mut strip = Command::new("strip");
@@ -20,7 +20,7 @@ pub fn strip(program: &Path, folder: &Path) -> Result<PathBuf> {
 }
 
 /// The shared libraries of all of them, the loader among them, each once.
-pub fn libraries<'a>(programs: impl IntoIterator<Item = &'a Path>) -> Result<Vec<PathBuf>> {
+pub(crate) fn libraries<'a>(programs: impl IntoIterator<Item = &'a Path>) -> Result<Vec<PathBuf>> {
     let mut libraries = Vec::new();
     for program in programs {
         libraries.extend(named_by(&process::capture(Command::new("ldd").arg(program))?));
