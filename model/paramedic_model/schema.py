@@ -1,4 +1,4 @@
-"""The contract with the agent: columns, classes and their order (agent/src/features/schema.rs)."""
+"""The contract with the agent: columns, classes and their order (crates/core/src/features/schema.rs)."""
 
 from typing import Final
 

@@ -166,7 +166,10 @@ fn scenes(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     if args.unprivileged {
         return Ok(Outcome::Partly("not played: --unprivileged".to_owned()));
     }
-    passed(demo::run(workspace, &demo::Args::default()))
+    // Those that the tests have built.
+    demo::build(workspace)?;
+    let programs = workspace.target.join("debug");
+    passed(demo::run(workspace, &demo::Args::with_programs(programs)))
 }
 
 fn among_strangers(workspace: &Workspace, args: &Args) -> Result<Outcome> {

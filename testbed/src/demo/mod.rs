@@ -41,6 +41,13 @@ pub(crate) struct Args {
     json: bool,
 }
 
+impl Args {
+    /// All scenes, with the programs in this folder.
+    pub(crate) fn with_programs(folder: PathBuf) -> Self {
+        Self { programs: Some(folder), ..Self::default() }
+    }
+}
+
 /// What one scene came to.
 #[derive(Debug, Serialize)]
 pub(crate) struct Verdict {
@@ -58,7 +65,7 @@ pub(crate) struct Verdict {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let programs = match &args.programs {
         Some(folder) => Programs::in_folder(folder),
-        None => build(workspace)?,
+        None => build_quickly(workspace)?,
     };
     check_rights(&programs)?;
     let interrupt = Interrupt::catch()?;
@@ -88,14 +95,25 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds agent and patient; they are the ones that the tests use too.
+/// Builds agent and patient as the tests do.
 pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
-    build_ebpf::ensure(workspace)?;
+    build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&workspace.root).args(["build", "--package", "paramedic"]);
     cargo.args(["--package", "patient-app"]);
     process::run("build agent and patient (some minutes the first time)", &mut cargo)?;
     Ok(Programs::in_folder(&workspace.target.join("debug")))
+}
+
+/// Builds agent and patient as fast as can be: without optimization, and without tract, which the
+/// shipped model does not need.
+fn build_quickly(workspace: &Workspace) -> Result<Programs> {
+    build_ebpf::ensure(workspace)?;
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&workspace.root).args(["build", "--profile", "demo"]);
+    cargo.args(["--package", "paramedic", "--package", "patient-app", "--no-default-features"]);
+    process::run("build agent and patient (some minutes the first time)", &mut cargo)?;
+    Ok(Programs::in_folder(&workspace.target.join("demo")))
 }
 
 pub(crate) fn check_rights(programs: &Programs) -> Result<()> {
