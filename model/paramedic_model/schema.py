@@ -1,4 +1,7 @@
-"""The contract with the agent: columns, classes and their order (crates/core/src/features/schema.rs)."""
+"""The contract with the agent: columns, classes and their order.
+
+crates/core/src/features/schema.rs is the other side.
+"""
 
 from typing import Final
 
