@@ -5,7 +5,7 @@ import re
 from paramedic_model.__main__ import HOME
 from paramedic_model.schema import CLASSES, FEATURES, HEALTH_FEATURES, KERNEL_FEATURES, VERSION
 
-AGENT = HOME.parent / "agent" / "src"
+CORE = HOME.parent / "crates" / "core" / "src"
 
 
 def strings(source: str, name: str) -> list[str]:
@@ -15,13 +15,13 @@ def strings(source: str, name: str) -> list[str]:
 
 
 def test_the_agent_measures_these_columns_in_this_order() -> None:
-    source = (AGENT / "features" / "schema.rs").read_text(encoding="utf-8")
+    source = (CORE / "features" / "schema.rs").read_text(encoding="utf-8")
     assert strings(source, "FEATURES") == list(FEATURES)
     assert f"pub const SCHEMA_VERSION: u32 = {VERSION};" in source
 
 
 def test_the_agent_knows_these_classes_in_this_order() -> None:
-    source = (AGENT / "decide" / "mod.rs").read_text(encoding="utf-8")
+    source = (CORE / "decide" / "mod.rs").read_text(encoding="utf-8")
     assert strings(source, "CLASSES") == list(CLASSES)
 
 
