@@ -20,26 +20,29 @@ use crate::run::{Config, Docker, MOST_PODS, Whom};
 
 /// Watch this node's pods, or this machine's containers, and heal those that consent.
 ///
-/// Runs as a DaemonSet: see manifests/. With `--runtime docker` it watches Docker's containers
-/// instead: see compose.yaml. What is said below of pods, and of annotations, then holds of
-/// containers and of labels; a restart is the engine's, and there is no evicting.
+/// Runs as a DaemonSet: see manifests/. With `--runtime docker` it watches Docker containers
+/// instead: see compose.yaml. Containers have labels where pods have annotations. Docker restarts
+/// them, and eviction does not exist.
 ///
-/// A pod consents by the label `paramedic.dev/heal`, whose value is the strongest remedy that its
-/// owner permits: `observe`, `soft` (POST /heal), `restart` (in place) or `evict`. A pod without the
-/// label is never touched or looked at. Annotations say more where the defaults do not fit:
-/// `paramedic.dev/port`, `/health-path`, `/heal-path`, `/min-confidence`, `/patience` and `/warm-up`.
+/// A pod consents by the label `paramedic.dev/heal`. The value is the strongest remedy that the
+/// owner permits: `observe`, `soft` (POST /heal), `restart` (in place) or `evict`. The agent
+/// neither watches nor touches a pod without the label. Annotations override the defaults:
+/// `paramedic.dev/port`, `/health-path`, `/heal-path`, `/min-confidence`, `/patience` and
+/// `/warm-up`.
 ///
-/// Hard remedies (restart, evict) ask the cluster first: whether the workload is at rest, whether
-/// its disruption budget permits it, and for the workload's lock. The annotation
-/// `paramedic.dev/paused=true` on the agent's namespace pauses all healing in the cluster.
+/// Before a hard remedy (restart, evict) the agent checks in the cluster that the workload is not
+/// rolling out and that its disruption budget permits the remedy, and takes the workload's lock.
+/// The annotation `paramedic.dev/paused=true` on the agent's namespace pauses all healing in the
+/// cluster.
 #[derive(Debug, Args)]
 pub(super) struct NodeAgent {
-    /// Who runs what is watched.
+    /// Container runtime.
     #[arg(long, env = "PARAMEDIC_RUNTIME", value_enum, default_value_t)]
     runtime: Runtime,
     #[command(flatten)]
     docker: DockerSocket,
-    /// The node to watch: this one. In a pod from the field `spec.nodeName`; not for Docker.
+    /// Name of this node, which is the one to watch. In a pod, set it from the field
+    /// `spec.nodeName`. Not for Docker.
     #[arg(
         long,
         env = "NODE_NAME",
@@ -48,11 +51,10 @@ pub(super) struct NodeAgent {
         hide_default_value = true
     )]
     node_name: String,
-    /// The namespace of the agents: it holds their Leases, and the annotation that pauses them.
+    /// Namespace of the agents. It holds their Leases, and its annotation pauses them.
     #[arg(long, env = "POD_NAMESPACE", default_value = "paramedic-system", value_name = "NAME")]
     namespace: String,
-    /// The strongest remedy on this node, whatever a pod's label permits. The default leaves it to
-    /// the labels.
+    /// Strongest remedy on this node, whatever a pod's label permits. The default imposes no limit.
     #[arg(
         long,
         env = "PARAMEDIC_MAX_ACTION",
@@ -61,40 +63,39 @@ pub(super) struct NodeAgent {
         value_name = "RUNG"
     )]
     max_action: Rung,
-    /// Do nothing: record what would be done, in logs, metrics and Events. To see what Paramedic
-    /// would do before it may.
+    /// Apply no remedy. Logs, metrics and Events record what the agent would have done.
     #[arg(long, env = "PARAMEDIC_DRY_RUN")]
     dry_run: bool,
-    /// Hard remedies on this node within a minute. The default keeps a wrong verdict that hits many
-    /// pods from emptying the node.
+    /// Maximum number of hard remedies on this node within a minute. The default limits the damage
+    /// of a wrong verdict that affects many pods.
     #[arg(long, env = "PARAMEDIC_NODE_BUDGET", default_value_t = 2, value_name = "N")]
     node_budget: u32,
-    /// Between two regular looks at one pod, in seconds; the kernel's wake-ups come in between. The
-    /// default costs less than a hundredth of a core for a hundred pods.
+    /// Seconds between two regular samples of a pod. Kernel wake-ups cause further samples in
+    /// between. The default costs less than a hundredth of a core for a hundred pods.
     #[arg(long, env = "PARAMEDIC_INTERVAL", default_value_t = 2.0, value_name = "SECONDS")]
     interval: f64,
-    /// From a remedy (after a restart: from the container's being ready) to the verdict on it, in
-    /// seconds. The default is longer than the window that the verdict rests on.
+    /// Seconds from a remedy to the verdict on it. After a restart they begin when the container is
+    /// ready. The default is longer than the window that the verdict rests on.
     #[arg(long, env = "PARAMEDIC_VERIFY_WINDOW", default_value_t = 15.0, value_name = "SECONDS")]
     verify_window: f64,
-    /// How long an app may fail to answer before that is held against it, in seconds; longer where
-    /// its liveness probe grants more (periodSeconds times failureThreshold), and as its annotation
-    /// `paramedic.dev/patience` says.
+    /// Seconds for which an app may fail to answer before that counts as a fault. Longer if its
+    /// liveness probe permits more (periodSeconds times failureThreshold) or the annotation
+    /// `paramedic.dev/patience` says so.
     #[arg(long, env = "PARAMEDIC_PATIENCE", default_value_t = 10.0, value_name = "SECONDS")]
     patience: f64,
-    /// How long a new instance may take until it answers well, in seconds; longer where its startup
-    /// probe grants more, and as its annotation `paramedic.dev/warm-up` says.
+    /// Seconds that a new instance may take until it answers well. Longer if its startup probe
+    /// permits more or the annotation `paramedic.dev/warm-up` says so.
     #[arg(long, env = "PARAMEDIC_WARM_UP", default_value_t = 60.0, value_name = "SECONDS")]
     warm_up: f64,
-    /// An ONNX classifier to decide with, instead of the one built in.
+    /// ONNX classifier that replaces the built-in model.
     #[arg(long, env = "PARAMEDIC_MODEL", value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Where no model is usable, let the documented rules restart and evict; by default they heal
-    /// softly at most, since nobody has measured how often they are right.
+    /// Permit the documented rules, which decide if no model is usable, to restart and evict. By
+    /// default they only heal softly, because their error rate has not been measured.
     #[arg(long, env = "PARAMEDIC_RULES_MAY_RESTART")]
     rules_may_restart: bool,
-    /// Where the journal of incidents is kept: on the node, so that it outlives the agent. While a
-    /// file `paused` exists there, nothing is healed on this node.
+    /// Directory of the incident journal, on the node so that it survives the agent. While it
+    /// contains a file `paused`, the agent heals nothing on this node.
     #[arg(
         long,
         env = "PARAMEDIC_STATE_DIR",
@@ -102,16 +103,16 @@ pub(super) struct NodeAgent {
         value_name = "DIR"
     )]
     state_dir: PathBuf,
-    /// Where metrics and status are served, read-only [default: in a cluster [::]:9100, reachable for
-    /// Prometheus and the kubelet with IPv4 and with IPv6; with Docker 127.0.0.1:9100].
+    /// Listen address for metrics and status, read-only [default: [::]:9100 in a cluster, which
+    /// Prometheus and the kubelet reach over IPv4 and IPv6; 127.0.0.1:9100 with Docker].
     #[arg(long, env = "PARAMEDIC_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Where the metrics API comes to for what the HPA is told, with mutual authentication. Without it
-    /// there is no such port.
+    /// Listen address for pod metrics (mTLS), from which the metrics API serves the HPA. Without it
+    /// the agent does not open this port.
     #[arg(long, env = "PARAMEDIC_READINGS_LISTEN", value_name = "ADDRESS")]
     readings_listen: Option<SocketAddr>,
-    /// Where the cluster puts the certificates of the metrics API's authority (`ca.crt`) and the
-    /// agent's token for it (`token`).
+    /// Directory with the CA certificates of the metrics API (`ca.crt`) and the agent's token for
+    /// it (`token`), both mounted by the cluster.
     #[arg(
         long,
         env = "PARAMEDIC_READINGS_CREDENTIALS",
@@ -119,20 +120,20 @@ pub(super) struct NodeAgent {
         value_name = "DIR"
     )]
     readings_credentials: PathBuf,
-    /// Do without kernel signals, for example where the rights for eBPF cannot be had.
+    /// Run without kernel signals, for example where eBPF is not permitted.
     #[arg(long, env = "PARAMEDIC_NO_KERNEL")]
     no_kernel: bool,
     #[command(flatten)]
     record: Record,
 }
 
-/// Who runs what is watched.
+/// Container runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Runtime {
-    /// Pods of a cluster, told by its API server
+    /// Pods of a cluster, listed by its API server
     #[default]
     Kubernetes,
-    /// Containers of this machine, told by Docker's engine
+    /// Containers of this machine, listed by the Docker engine
     Docker,
 }
 

@@ -6,16 +6,16 @@ use paramedic_host::procfs::Tree;
 use paramedic_probes::{Capabilities, Capability, Kernel, Mechanism, Options, Probe, Status};
 use serde_json::{Value, json};
 
-/// Load and attach every kernel probe, print what works and by which mechanism, and detach again.
+/// Load and attach every kernel probe, print which work and by which mechanism, and detach them.
 ///
-/// Exit code 1 if a kernel signal cannot be had, a required capability is missing, or there is no
-/// cgroup2 to attach programs to.
+/// Exit code 1 if a kernel signal is unavailable, a required capability is missing, or no cgroup2
+/// hierarchy is mounted to attach programs to.
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Print one JSON object for machines.
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Do without a mechanism, as on a kernel that refuses it; may be given more than once.
+    /// Do not use this mechanism, as on a kernel that refuses it; repeatable.
     #[arg(long, value_name = "MECHANISM", value_parser = mechanism)]
     without: Vec<Mechanism>,
 }

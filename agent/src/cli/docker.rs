@@ -8,7 +8,7 @@ use paramedic_startup::Mistakes;
 
 #[derive(Debug, Args)]
 pub(super) struct DockerSocket {
-    /// Where Docker's engine listens on this machine: a path, with `unix://` before it or without.
+    /// Socket of the Docker engine on this machine: a path, optionally with the prefix `unix://`.
     #[arg(long, env = "DOCKER_HOST", default_value = SOCKET, value_name = "SOCKET")]
     docker_socket: String,
 }

@@ -8,20 +8,20 @@ use hyper::StatusCode;
 use paramedic_app::{Connection, Endpoint, read};
 use serde_json::Value;
 
-/// Ask the agent that watches a pod (or a service) what it sees, what it decides and why, and which
-/// gate holds it back.
+/// Show what the agent sees of a pod or service, what it decides and why, and which gate refuses.
 ///
 /// In a cluster, ask the agent of the pod's node: `kubectl exec -n paramedic-system
-/// paramedic-agent-xxxxx -- /paramedic explain default/web`. Exit code 1 if it is not watched there.
+/// paramedic-agent-xxxxx -- /paramedic explain default/web`. Exit code 1 if that agent does not
+/// watch it.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// The target: NAMESPACE/POD, POD where only one is called so, or the URL that is watched.
+    /// Target: NAMESPACE/POD, POD if the name is unique, or the URL that is watched.
     #[arg(value_name = "POD")]
     target: String,
-    /// Where the agent serves its status.
+    /// Address of the agent's status page.
     #[arg(long, default_value = "127.0.0.1:9100", value_name = "ADDRESS")]
     agent: SocketAddr,
-    /// Print the agent's JSON for machines.
+    /// Print the agent's JSON.
     #[arg(long)]
     json: bool,
 }

@@ -19,7 +19,7 @@ use super::Cli;
 /// For bash: `paramedic completions bash > /etc/bash_completion.d/paramedic`.
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// For which.
+    /// Shell to generate the script for.
     shell: Shell,
 }
 
@@ -28,12 +28,12 @@ pub(super) struct Completions {
 /// `paramedic man | man -l -` shows it.
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// Write a page for each command into this folder instead.
+    /// Write a page for each command into this directory instead.
     #[arg(long, value_name = "FOLDER")]
     into: Option<PathBuf>,
 }
 
-/// Print the reference of all metrics: docs/metrics.md.
+/// Print the reference of all metrics (docs/metrics.md).
 #[derive(Debug, Args)]
 pub(super) struct MetricsReference {}
 

@@ -9,20 +9,20 @@ use super::state_dir;
 
 /// List incidents: what was done to which target, why, and whether it helped.
 ///
-/// Works while an agent runs, and after it has stopped.
+/// Works while an agent runs and after it has stopped.
 #[derive(Debug, Args)]
 pub(super) struct Incidents {
-    /// Where the agent keeps its journal [default: /var/lib/paramedic for root, else
+    /// Directory of the agent's journal [default: /var/lib/paramedic for root, else
     /// ~/.local/state/paramedic].
     #[arg(long, value_name = "DIR", env = "PARAMEDIC_STATE_DIR")]
     state_dir: Option<PathBuf>,
-    /// How many to show, newest first.
+    /// Maximum number of incidents, newest first.
     #[arg(long, default_value_t = 20, value_name = "N")]
     limit: u32,
-    /// Tell each one's whole story.
+    /// Print every detail of each incident.
     #[arg(long)]
     verbose: bool,
-    /// Print one JSON array for machines.
+    /// Print one JSON array.
     #[arg(long, conflicts_with = "verbose")]
     json: bool,
 }

@@ -20,20 +20,20 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use paramedic_startup::logging;
 
-/// The first responder on this node: watches, decides, heals with the mildest remedy that works,
-/// verifies, explains.
+/// First responder for this node: watches services, decides, applies the mildest remedy that works,
+/// verifies it and explains it.
 ///
-/// Try it: `paramedic check` shows what this machine's kernel permits, `paramedic watch
-/// http://localhost:5000` watches the service on port 5000. On the nodes of a cluster `paramedic
-/// agent` runs; `paramedic explain POD` asks it what it sees and why it does what it does, and
-/// `paramedic-metrics-api` hands its measurements to the HPA.
+/// Start here: `paramedic check` shows what the kernel of this machine permits, and `paramedic
+/// watch http://localhost:5000` watches the service on port 5000. On cluster nodes run `paramedic
+/// agent`; `paramedic explain POD` shows what it sees and why it acts or not, and
+/// `paramedic-metrics-api` serves its measurements to the HPA.
 ///
-/// Exit codes: 0 all is well, 1 something failed or is missing, 2 wrong usage.
+/// Exit codes: 0 success, 1 failure or something missing, 2 wrong usage.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// How to log, to standard error: `auto` is readable on a terminal and JSON elsewhere. What
-    /// is logged follows `RUST_LOG` (default `info`).
+    /// Log format on standard error: `auto` is readable on a terminal and JSON elsewhere.
+    /// `RUST_LOG` sets the level (default `info`).
     #[arg(long, global = true, value_enum, default_value_t = logging::Format::Auto)]
     pub log: logging::Format,
     #[command(subcommand)]

@@ -6,12 +6,12 @@ use clap::Args;
 
 use super::explain::ask;
 
-/// Ask the agent whether it is ready: exit code 0 if so, else 1 with what is pending.
+/// Ask the agent whether it is ready: exit code 0 if so, else 1 and a list of what is pending.
 ///
-/// For health checks where there is nothing but this program, as in its image.
+/// Serves as health check in images that contain only this program.
 #[derive(Debug, Args)]
 pub(super) struct Ready {
-    /// Where the agent serves its status.
+    /// Address of the agent's status page.
     #[arg(long, default_value = "127.0.0.1:9100", value_name = "ADDRESS")]
     agent: SocketAddr,
 }

@@ -9,11 +9,11 @@ use paramedic_startup::Mistakes;
 /// Whether to record, for the commands that watch.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Record {
-    /// Record what is seen into this directory, for `paramedic replay`: counts, polls and readings,
-    /// as they were read. Recording never holds up watching.
+    /// Record raw counts, polls and readings into this directory, for `paramedic replay`. Recording
+    /// never delays the agent.
     #[arg(long = "record", value_name = "DIR", env = "PARAMEDIC_RECORD")]
     directory: Option<PathBuf>,
-    /// How much to keep in that directory, in MiB; the oldest is deleted.
+    /// Maximum size of the recordings in that directory, in MiB. The agent deletes the oldest.
     #[arg(
         long = "record-limit",
         value_name = "MIB",

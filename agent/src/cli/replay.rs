@@ -22,42 +22,43 @@ use serde_json::json;
 use super::{model_file, rung};
 use crate::replay::{Player, Recorded, Seen, Summary, Told, Trial};
 
-/// Score a model or a policy against a recorded trace: what would have been done, when, and why.
+/// Replay a recorded trace against a model or a policy: what would have been done, when, and why.
 ///
-/// `--record DIR` of `paramedic watch` and `paramedic agent` makes traces. Without further options
-/// the replay does what the recorded agent did, remedies ending as they ended, and says so if it
-/// does not; a trace of another model than the one that decides is warned of. With --model, --max-action or --min-confidence it is a dry run under these: a remedy
-/// has no effect on what was recorded, and the cluster objects to nothing.
+/// `--record DIR` of `paramedic watch` and `paramedic agent` records traces. Without further
+/// options the replay repeats what the recorded agent did, with the recorded outcomes, and reports
+/// any difference. It warns if the trace was recorded under another model. With --model,
+/// --max-action or --min-confidence it is a dry run: a remedy does not change what was recorded,
+/// and the cluster refuses nothing.
 ///
-/// Examples: `paramedic replay DIR/*.trace.gz` tells the story again; with `--max-action restart` it
-/// tells what an agent that only observed would have done; with `--model new.onnx` what another
-/// model would have; `--rows` prints the rows that the model saw, for training.
+/// Examples: `paramedic replay DIR/*.trace.gz` prints what happened. With `--max-action restart` it
+/// prints what an agent that only observed would have done, and with `--model new.onnx` what
+/// another model would have decided. `--rows` prints the rows that the model saw, for training.
 ///
-/// Each event of `--json` and each of `--rows` names its target (`target`, for people), its `uid`, and
-/// the `boot` that `at_ns` is counted from. `recorded_verdict`, `recorded_remedy` and
-/// `recorded_outcome` in `--json` are what the recorded agent said, did and found.
+/// Each event of `--json` and each row of `--rows` has its target (`target`, a readable name), its
+/// `uid`, and the `boot` that `at_ns` counts from. In `--json`, `recorded_verdict`,
+/// `recorded_remedy` and `recorded_outcome` are what the recorded agent decided, did and found.
 ///
-/// Exit codes: 0 the traces were read, and the recorded remedies came out again where nothing else
-/// was tried; 1 a trace cannot be read, or other remedies came out; 2 wrong usage.
+/// Exit codes: 0 success; 1 a trace cannot be read, or the remedies differ from the recorded ones
+/// although no other model or policy was given; 2 wrong usage.
 #[derive(Debug, Args)]
 pub(super) struct Replay {
-    /// Traces, in the order of time: parts of one recording, or several recordings.
+    /// Traces in chronological order: parts of one recording, or several recordings.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// An ONNX classifier to decide with, instead of the one built in.
+    /// ONNX classifier that replaces the built-in model.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// As if owners and operator permitted remedies up to this.
+    /// Replay as if owners and operator permitted remedies up to this one.
     #[arg(long, value_parser = rung::up_to(Rung::Evict), value_name = "RUNG")]
     max_action: Option<Rung>,
-    /// As if every target asked for this confidence, 0.5 to 1.
+    /// Replay as if every target required this confidence, 0.5 to 1.
     #[arg(long, value_name = "P")]
     min_confidence: Option<f32>,
-    /// Print every row that the model saw, with what it said, as CSV; the summary goes to standard
+    /// Print every row that the model saw and its verdict as CSV. The summary goes to standard
     /// error.
     #[arg(long)]
     rows: bool,
-    /// Print one JSON object per event, and one with the summary last.
+    /// Print one JSON object per event, and a last one with the summary.
     #[arg(long, conflicts_with = "rows")]
     json: bool,
 }

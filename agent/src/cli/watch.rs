@@ -19,36 +19,37 @@ use crate::run::{Config, Docker, Watched, Whom};
 
 /// Watch services on this machine and heal them.
 ///
-/// Finds the process that listens at URL, watches it through `GET /health` and through the
-/// kernel, and treats it with the mildest remedy that works. A service without `/health` is
-/// watched through the kernel alone.
+/// Finds the process that listens at URL, watches it through `GET /health` and through the kernel,
+/// and treats it with the mildest remedy that works. A service without `/health` is watched through
+/// the kernel alone.
 ///
-/// With the name of a container the service is that container's, which publishes URL's port; it is
-/// found, and if need be restarted, through Docker's engine.
+/// With the name of a container, the agent finds and restarts the service through the Docker
+/// engine. The container must publish the port of URL.
 ///
-/// By default the strongest remedy is `soft` (`POST /heal`), since restarting is only safe where
-/// somebody starts the process again. Permit restarts with --restart-command, or with
-/// `--max-action restart` where a supervisor (systemd, Docker) does.
+/// The strongest remedy is `soft` (`POST /heal`) by default, because a restart is safe only if
+/// something starts the process again. Permit restarts with --restart-command, or with
+/// `--max-action restart` under a supervisor (systemd, Docker).
 #[derive(Debug, Args)]
 pub(super) struct Watch {
-    /// Where the service listens, for example <http://localhost:5000>.
+    /// URL of the service, for example <http://localhost:5000>.
     #[arg(value_name = "URL", value_parser = target_from_url)]
     url: WatchUrl,
-    /// The Docker container that the service runs in, by name or id.
+    /// Name or id of the Docker container in which the service runs.
     #[arg(value_name = "CONTAINER")]
     container: Option<String>,
     #[command(flatten)]
     docker: DockerSocket,
-    /// Another service to watch as well; may be repeated.
+    /// URL of another service to watch; repeatable.
     #[arg(long = "also", value_name = "URL", value_parser = target_from_url)]
     also: Vec<WatchUrl>,
-    /// The strongest remedy permitted [default: restart with --restart-command, else soft].
+    /// Strongest permitted remedy [default: restart with --restart-command, else soft].
     #[arg(long, value_parser = rung::up_to(Rung::Restart), value_name = "RUNG")]
     max_action: Option<Rung>,
-    /// Restarts the service; run by `sh -c`. Without it a restart is SIGTERM, then SIGKILL.
+    /// Command that restarts the service, run by `sh -c`. Without it a restart is SIGTERM, then
+    /// SIGKILL.
     #[arg(long, value_name = "COMMAND")]
     restart_command: Option<String>,
-    /// From SIGTERM to SIGKILL, in seconds; a container has a time of its own.
+    /// Seconds from SIGTERM to SIGKILL. A container uses its own stop timeout.
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     grace: f64,
     /// Path of the health endpoint [default: the first that answers of /health, /healthz, /livez,
@@ -58,40 +59,40 @@ pub(super) struct Watch {
     /// Path of the soft remedy.
     #[arg(long, default_value = "/heal", value_name = "PATH")]
     heal_path: String,
-    /// Calibrated confidence below which nothing is done, 0 to 1.
+    /// Minimum calibrated confidence for a remedy, 0 to 1.
     #[arg(long, default_value_t = 0.8, value_name = "P")]
     min_confidence: f32,
-    /// Between two regular looks at one service, in seconds.
+    /// Seconds between two regular samples of a service.
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     interval: f64,
-    /// From a remedy to the verdict on it, in seconds.
+    /// Seconds from a remedy to the verdict on it.
     #[arg(long, default_value_t = 15.0, value_name = "SECONDS")]
     verify_window: f64,
-    /// How long the service may fail to answer before that is held against it, in seconds. Longer
+    /// Seconds for which the service may fail to answer before that counts as a fault. Choose more
     /// than its longest pause (garbage collection, a backup).
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     patience: f64,
-    /// How long a new instance may take until it answers well, in seconds.
+    /// Seconds that a new instance may take until it answers well.
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
     warm_up: f64,
-    /// An ONNX classifier to decide with, instead of the one built in.
+    /// ONNX classifier that replaces the built-in model.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Where no model is usable, let the documented rules restart; by default they heal softly
-    /// at most.
+    /// Permit the documented rules, which decide if no model is usable, to restart. By default they
+    /// only heal softly.
     #[arg(long)]
     rules_may_restart: bool,
-    /// Where the journal of incidents is kept [default: /var/lib/paramedic for root, else
-    /// ~/.local/state/paramedic]. While a file `paused` exists there, nothing is healed.
+    /// Directory of the incident journal [default: /var/lib/paramedic for root, else
+    /// ~/.local/state/paramedic]. While it contains a file `paused`, the agent heals nothing.
     #[arg(long, value_name = "DIR", env = "PARAMEDIC_STATE_DIR")]
     state_dir: Option<PathBuf>,
-    /// Where metrics and status are served, read-only.
+    /// Listen address for metrics and status, read-only.
     #[arg(long, default_value = "127.0.0.1:9100", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// Do nothing: record what would be done.
+    /// Apply no remedy; record what the agent would have done.
     #[arg(long)]
     dry_run: bool,
-    /// Do without kernel signals, for example where the rights for eBPF cannot be had.
+    /// Run without kernel signals, for example where eBPF is not permitted.
     #[arg(long)]
     no_kernel: bool,
     #[command(flatten)]

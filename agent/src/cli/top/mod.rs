@@ -24,14 +24,14 @@ use self::{
     view::{Key, View},
 };
 
-/// Show the patients of a running agent as a live table.
+/// Show the targets of a running agent as a live table.
 ///
-/// Keys: arrows choose a patient, enter shows why it is judged as it is, / filters by name, q ends.
-/// In a cluster, forward the port of a node's agent first: `kubectl port-forward -n
+/// Keys: arrows select a target, enter shows the reasons for its verdict, / filters by name, q
+/// quits. In a cluster, forward the port of a node's agent first: `kubectl port-forward -n
 /// paramedic-system paramedic-agent-xxxxx 9100`.
 #[derive(Debug, Args)]
 pub(super) struct Top {
-    /// Where the agent serves its status.
+    /// URL of the agent's status page.
     #[arg(long, default_value = "http://127.0.0.1:9100", value_name = "URL")]
     agent: String,
 }
