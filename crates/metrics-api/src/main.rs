@@ -8,18 +8,18 @@ use paramedic_metrics_api::{Config, MetricsApi};
 use paramedic_startup::{Mistakes, WrongUsage, logging, shutdown};
 use tracing::info;
 
-/// Serve what the agents measure to the HPA, as `custom.metrics.k8s.io`.
+/// Serve the agents' measurements to the HPA, as `custom.metrics.k8s.io`.
 ///
-/// Runs as a Deployment: see manifests/50-metrics-api.yaml. Hears every agent once a second, and
-/// answers for each pod that carries the label `paramedic.dev/heal`:
+/// Runs as a Deployment: see manifests/50-metrics-api.yaml. Receives the measurements of every agent
+/// once a second, and serves for each pod with the label `paramedic.dev/heal`:
 ///
 ///   http_requests_per_second   HTTP responses per second that the kernel saw the pod send
-///   http_5xx_ratio             the share of 5xx among them, 0 to 1
-///   cpu_throttled_ratio        the share of periods in which its CPU quota held it back, 0 to 1
-///   unhealthy_probability      how likely it needs a remedy, 0 to 1
+///   http_5xx_ratio             share of 5xx among them, 0 to 1
+///   cpu_throttled_ratio        share of periods in which its CPU quota throttled it, 0 to 1
+///   unhealthy_probability      probability that it needs a remedy, 0 to 1
 ///
-/// It registers itself with the API server, unless another adapter serves that group; it makes and
-/// renews its certificates by itself. docs/autoscaling.md shows how to use it.
+/// It registers itself with the API server, unless another adapter serves that group, and issues
+/// and renews its own certificates. docs/autoscaling.md shows how to use it.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, verbatim_doc_comment)]
 struct ServeMetrics {
@@ -27,7 +27,7 @@ struct ServeMetrics {
     /// `RUST_LOG` sets the level (default `info`).
     #[arg(long, value_enum, default_value_t = logging::Format::Auto)]
     log: logging::Format,
-    /// Where the API server comes to, through the Service.
+    /// Listen address for the API server, which connects through the Service.
     #[arg(
         long,
         env = "PARAMEDIC_METRICS_LISTEN",
@@ -35,16 +35,16 @@ struct ServeMetrics {
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,
-    /// The namespace of all that is Paramedic's.
+    /// Namespace of Paramedic's objects.
     #[arg(long, env = "POD_NAMESPACE", default_value = "paramedic-system", value_name = "NAME")]
     namespace: String,
-    /// The name that its Service, Deployment, ClusterRole, Secret and ConfigMap share.
+    /// Name shared by its Service, Deployment, ClusterRole, Secret and ConfigMap.
     #[arg(long, default_value = "paramedic-metrics-api", value_name = "NAME")]
     name: String,
-    /// The agents' Service, whose endpoints are all agents.
+    /// Service of the agents; its endpoints are all agents.
     #[arg(long, default_value = "paramedic-agent", value_name = "NAME")]
     agents: String,
-    /// The agents' service account, whose tokens are believed.
+    /// Service account of the agents, whose tokens it accepts.
     #[arg(long, default_value = "paramedic-agent", value_name = "NAME")]
     agent_account: String,
 }
