@@ -7,11 +7,11 @@ use clap::{Parser, ValueEnum};
 use crate::illness::{Illness, Name, Ratio};
 use crate::upstream;
 
-/// A small HTTP service that can fall ill on request: what Paramedic is shown to heal.
+/// Small HTTP service with injectable faults (illnesses), to try out Paramedic.
 #[derive(Parser, Debug)]
 #[command(version, after_long_help = teaching())]
 pub struct Config {
-    /// Port to listen on; 0 lets the system choose, and the first line printed says which.
+    /// Port to listen on. With 0 the system chooses one, and the first line of output names it.
     #[arg(long, env = "PORT", default_value_t = 5000)]
     pub(crate) port: u16,
 
@@ -19,36 +19,36 @@ pub struct Config {
     #[arg(long, env = "ADDRESS")]
     pub(crate) address: Option<IpAddr>,
 
-    /// How long open requests may take to finish after SIGTERM, in seconds.
+    /// Seconds that open requests may take to finish after SIGTERM.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
     grace_seconds: u64,
 
-    /// The access log on standard output: one JSON object per request, or none.
+    /// Access log on standard output: one JSON object per request, or none.
     #[arg(long, value_enum, default_value_t = Log::Json)]
     log: Log,
 
-    /// Share of GET /data that fails while nothing is wrong, 0 to 1.
+    /// Share of GET /data requests that fail while no illness is active, 0 to 1.
     #[arg(long, default_value = "0.2")]
     pub(crate) data_failure_ratio: Ratio,
 
-    /// CPU time that one GET /data takes, in microseconds.
+    /// CPU time of one GET /data, in microseconds.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]
     work_microseconds: u64,
 
-    /// A service behind this one: GET /data asks its GET /data first, and fails with it (502).
+    /// Backend of this service: GET /data calls its GET /data first, and answers 502 if that fails.
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) upstream: Option<SocketAddr>,
 
-    /// Seed of every chance taken, so that a run repeats; otherwise each run differs.
+    /// Seed of all random choices, which makes a run repeatable. Without it each run differs.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 
-    /// Serve nothing; ask the one that serves at this port for /healthz instead, and end with 0 if it
-    /// answers, else with 1: for health checks where there is no curl, as in its image.
+    /// Do not serve. Poll /healthz of the service on this port instead, and exit with 0 if it
+    /// answers, else with 1. For health checks in images without curl.
     #[arg(long)]
     check: bool,
 
-    /// An illness to start with, with its defaults or with parameters; repeatable.
+    /// Illness to start with, with default or given parameters; repeatable.
     #[arg(long, value_name = "NAME[=JSON]", value_parser = parse_illness)]
     pub(crate) illness: Vec<Illness>,
 }
@@ -108,12 +108,12 @@ fn teaching() -> String {
   curl localhost:5000/health
   curl localhost:5000/heal -d '{\"action\":\"reset_errors\"}'
 
-Make it ill, and well again:
+Start and end illnesses:
   curl localhost:5000/illness/errors -d '{\"ratio\":0.5}'
   curl -X POST localhost:5000/illness/stuck
-  curl localhost:5000/illness             what ails it, always the truth
-  curl -X DELETE localhost:5000/illness   all well
-  patient-app --illness slow --illness 'lie={\"as\":\"healthy\"}'   ill from the start
+  curl localhost:5000/illness             the active illnesses, also under lie
+  curl -X DELETE localhost:5000/illness   end all
+  patient-app --illness slow --illness 'lie={\"as\":\"healthy\"}'   illnesses from the start
 
 Illnesses:
 ",

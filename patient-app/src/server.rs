@@ -48,7 +48,7 @@ pub enum BindError {
         cause: io::Error,
     },
     /// An illness named on the command line could not begin.
-    #[error("cannot begin with the illness {name}: {cause}")]
+    #[error("cannot start the illness {name}: {cause}")]
     Illness {
         /// Its name.
         name: &'static str,

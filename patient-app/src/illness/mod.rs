@@ -53,8 +53,8 @@ impl Name {
     pub(crate) const fn summary(self) -> &'static str {
         match self {
             Self::Errors => "a share of /data answers 500, in place of --data-failure-ratio",
-            Self::Stuck => "the workers hang: /data and /health answer once it ends",
-            Self::Leak => "memory grows, touched page by page, and is released at the end",
+            Self::Stuck => "the workers hang: /data and /health answer when it ends",
+            Self::Leak => "memory grows page by page, and is freed when it ends",
             Self::Burn => "threads spin on the CPU",
             Self::Slow => "/data and /health answer late",
             Self::Resets => "a share of /data closes the connection with a TCP reset",
@@ -66,7 +66,7 @@ impl Name {
     pub(crate) const fn expects(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Errors => &[
-                ("ratio", "share of requests, 0 to 1, default 0.5"),
+                ("ratio", "share of failing requests, 0 to 1, default 0.5"),
                 (
                     "cleared_by",
                     "\"reset_errors\" (POST /heal ends it, default) or \"restart\" (POST /heal \
@@ -74,14 +74,14 @@ impl Name {
                 ),
                 (
                     "spell_ms",
-                    "comes and goes, so many milliseconds each; always there at 0, 0 to 600000, \
-                     default 0",
+                    "milliseconds for which it is active, then inactive, in turn; 0 keeps it \
+                     active, 0 to 600000, default 0",
                 ),
             ],
             Self::Stuck => &[("healthz", "whether /healthz hangs too, default false")],
             Self::Leak => &[
-                ("mib_per_second", "speed of growth, 1 to 4096, default 16"),
-                ("max_mib", "where growth ends, 1 to 1048576, default 256"),
+                ("mib_per_second", "growth per second, 1 to 4096, default 16"),
+                ("max_mib", "upper limit, 1 to 1048576, default 256"),
             ],
             Self::Burn => &[
                 ("threads", "number of threads, 1 to 256, default 2"),
@@ -92,7 +92,7 @@ impl Name {
                 ("milliseconds", "delay, 1 to 600000, default 500"),
                 ("cleared_by", "\"restart\" (default) or \"reset_errors\" (POST /heal)"),
             ],
-            Self::Resets => &[("ratio", "share of requests, 0 to 1, default 1")],
+            Self::Resets => &[("ratio", "share of reset connections, 0 to 1, default 1")],
             Self::Lie => &[(
                 "as",
                 "\"healthy\" (all zero, default) or \"critical\" (cpu and memory 97, 25 errors)",

@@ -61,7 +61,7 @@ const ENDPOINTS: [Endpoint; 10] = [
         route: Route::Metrics,
         path: "/metrics",
         methods: GET,
-        purpose: "all counters as JSON, or as Prometheus text where Accept prefers text/plain",
+        purpose: "all counters as JSON, or as Prometheus text if Accept prefers text/plain",
     },
     Endpoint {
         route: Route::Heal,
@@ -92,13 +92,13 @@ const ENDPOINTS: [Endpoint; 10] = [
         route: Route::Illnesses,
         path: "/illness",
         methods: &[Method::GET, Method::HEAD, Method::DELETE],
-        purpose: "what ails the app, always the truth; DELETE ends every illness",
+        purpose: "the active illnesses, also under lie; DELETE ends all of them",
     },
     Endpoint {
         route: Route::Illness,
         path: "/illness/{name}",
         methods: &[Method::GET, Method::HEAD, Method::POST, Method::DELETE],
-        purpose: "POST turns one on, with its parameters as an optional JSON object; DELETE ends it",
+        purpose: "POST starts one, with its parameters as an optional JSON object; DELETE ends it",
     },
 ];
 

@@ -18,7 +18,7 @@ pub(super) fn get() -> Reply {
         &json!({
             "service": "patient-app",
             "version": env!("CARGO_PKG_VERSION"),
-            "message": "A small service that can fall ill on request, and be healed.",
+            "message": "A small service with injectable faults, to try out Paramedic.",
             "endpoints": endpoints,
         }),
     )
