@@ -83,7 +83,7 @@ impl Launch {
             let port = Port::bind(address, credentials).await.with_context(|| {
                 format!("cannot listen on {address}: choose another with --readings-listen")
             })?;
-            info!(address = %port.address()?, "serving readings to the metrics API");
+            info!(address = %port.address()?, "serving pod metrics to the metrics API");
             let feed = Feed::default();
             let queries = queries.clone();
             tokio::spawn(feed.clone().run(async move || {
@@ -155,7 +155,7 @@ fn brain(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &Metrics) ->
             let about = brain.describe();
             let source = if model.is_some() { "file" } else { "built_in" };
             metrics.model(about.engine, source, &about.schema_version.to_string());
-            info!(engine = about.engine, trees = about.trees, source, "deciding by a model");
+            info!(engine = about.engine, trees = about.trees, source, "model loaded");
         }
     }
     brain
@@ -164,7 +164,7 @@ fn brain(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &Metrics) ->
 /// Kernel signals, as far as they can be had, for so many targets.
 fn kernel(targets: usize, no_kernel: bool, metrics: &Metrics) -> Option<(Kernel, Wakeups)> {
     if no_kernel {
-        warn!("watching without kernel signals, as asked");
+        warn!("watching without kernel signals, as configured");
         return None;
     }
     let capacity = u32::try_from(targets).unwrap_or(u32::MAX);
@@ -183,7 +183,7 @@ fn kernel(targets: usize, no_kernel: bool, metrics: &Metrics) -> Option<(Kernel,
         }
         Err(error) => {
             let error = format!("{error:#}");
-            warn!(error, "watching without kernel signals; `paramedic check` tells more");
+            warn!(error, "watching without kernel signals; run `paramedic check` for the cause");
             None
         }
     }
@@ -214,11 +214,11 @@ impl State {
             Ok(lock) => Some(lock),
             Err(error @ JournalError::Locked { .. }) => {
                 policy.max_action = Rung::Observe;
-                warn!(%error, "another agent is at work: this one only observes");
+                warn!(%error, "another agent holds the state directory: this one only observes");
                 None
             }
             Err(error) => {
-                warn!(%error, "no state directory: no journal and no hard heals");
+                warn!(%error, "state directory unusable: no journal and no hard remedies");
                 None
             }
         };
@@ -229,7 +229,7 @@ impl State {
                 Self { lock, journal, past: past.unwrap_or_default() }
             }
             Err(error) => {
-                error!(%error, "no journal: no hard heals");
+                error!(%error, "no journal: no hard remedies");
                 Self { lock, journal: None, past: Vec::new() }
             }
         }
@@ -241,6 +241,6 @@ fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        warn!(%error, "the limit of open files cannot be raised");
+        warn!(%error, "cannot raise the limit of open files");
     }
 }

@@ -153,7 +153,7 @@ pub(super) async fn follow(docker: Docker, world: Arc<dyn World>, done: mpsc::Se
             (pause, away) = (AWAY_MIN, false);
         }
         if !std::mem::replace(&mut away, true) {
-            warn!(%error, "containers are watched as they were until the engine is back");
+            warn!(%error, "Docker engine lost: the known containers stay watched until it is back");
             ward.follows = false;
         }
         tokio::select! {
@@ -185,7 +185,7 @@ impl Ward {
         self.is_rootless = self.docker.engine.is_rootless().await?;
         let names = self.list().await?;
         if !std::mem::replace(&mut self.follows, true) {
-            info!(socket = %self.docker.engine.socket().display(), "following Docker's containers");
+            info!(socket = %self.docker.engine.socket().display(), "connected to the Docker engine");
         }
         if let Whom::Labelled = self.docker.whom {
             self.done.send(Done::Listed(names)).await?;
@@ -205,7 +205,7 @@ impl Ward {
                 _ = relist.tick() => match self.list().await {
                     Ok(_) => {}
                     Err(Stopped::Engine(error)) if !error.is_of_engine() => {
-                        warn!(%error, "the list of containers is not fresh");
+                        warn!(%error, "cannot refresh the list of containers");
                     }
                     Err(stopped) => return Err(stopped),
                 },
@@ -272,7 +272,7 @@ impl Ward {
         let limit = known.container.grace + STOPPING;
         let (id, instance) = (known.container.id.clone(), known.target.id.instance.clone());
         known.stopping = Some((instance, Instant::now() + limit));
-        info!(container = uid, "its engine ends it: left alone meanwhile");
+        info!(container = uid, "Docker is stopping the container; remedies suspended");
         self.stopped(uid).await?;
         // It may have caught the signal and gone on.
         let asked = self.question(id);
@@ -395,14 +395,14 @@ impl Ward {
         }
         self.told.remove(&uid);
         for complaint in &patient.complaints {
-            warn!(container = uid, %complaint, "a setting cannot be read");
+            warn!(container = uid, %complaint, "invalid setting; the container is only observed");
         }
         let mut known = known(end);
         if known.target.address.is_none() {
             info!(
                 container = uid,
-                "no /health: say at which port by the label paramedic.dev/port, give it a network \
-                 of its own, and an engine that runs as root"
+                "no health checks: the label paramedic.dev/port must name the port, and the \
+                 container needs its own network and an engine that runs as root"
             );
         }
         self.done.send(Done::Found(Box::new(known.target.clone()))).await?;

@@ -63,7 +63,7 @@ pub(super) async fn follow(watched: Watched, scans: Arc<Semaphore>, done: mpsc::
                 ended(instance).await;
                 warn!(
                     target = watched.url, %instance,
-                    "the process ended; starting it again is its supervisor's task"
+                    "the process ended; waiting for its supervisor to start it again"
                 );
                 let lost = Done::Lost { uid: watched.url.clone(), instance: instance.to_string() };
                 if done.send(lost).await.is_err() {

@@ -237,7 +237,7 @@ impl Agent {
         self.draining = true;
         self.finish_treatments().await;
         self.release_all().await;
-        info!("stopped; targets are left as they are");
+        info!("stopped; the targets keep running unchanged");
     }
 
     /// A restart that is broken off half-way may leave a service down: it is waited for.
@@ -430,7 +430,7 @@ impl Agent {
                 }
             }
             Done::Treated(treated) if !self.is_under_way(&treated) => {
-                warn!("word of a remedy came when nobody waited for it any more");
+                warn!("late result of a remedy ignored");
             }
             Done::Treated(treated) => {
                 let senses = self.senses.get_mut(&treated.index);
@@ -498,7 +498,7 @@ async fn next_wakeup(wakeups: &mut Option<Wakeups>) -> Wake {
         match ring.next().await {
             Ok(wake) => return wake,
             // The regular looks go on without it.
-            Err(error) => warn!(%error, "the kernel's wake-ups can no longer be heard"),
+            Err(error) => warn!(%error, "cannot read the kernel's wake-ups; regular samples continue"),
         }
         *wakeups = None;
     }

@@ -158,7 +158,7 @@ impl Ward {
             Ok(container) => Some(container),
             Err(error) if tries < TRIES => {
                 if tries == 0 {
-                    info!(pod = patient.pod.full_name(), %error, "looking for its container");
+                    info!(pod = patient.pod.full_name(), %error, "searching for the pod's container");
                 }
                 let pod = &patient.pod;
                 let (uid, container_id) = (pod.uid.clone(), pod.container_id.clone());
@@ -205,7 +205,7 @@ impl Ward {
             return;
         }
         for complaint in &patient.complaints {
-            warn!(pod = patient.pod.full_name(), %complaint, "a setting cannot be read");
+            warn!(pod = patient.pod.full_name(), %complaint, "invalid setting; the pod is only observed");
             self.tell(patient, "BadSetting", complaint.to_string());
         }
     }
@@ -214,8 +214,8 @@ impl Ward {
     fn leave_out(&mut self, patient: Patient) {
         if self.left_out.is_empty() {
             let pod = patient.pod.full_name();
-            warn!(pod, most = MOST, "too many pods carry the label: this one is not watched");
-            self.tell(&patient, "NotWatched", format!("the agent watches {MOST} pods at most"));
+            warn!(pod, most = MOST, "too many labelled pods: this one is not watched");
+            self.tell(&patient, "NotWatched", format!("not watched: the agent watches at most {MOST} pods"));
         }
         self.left_out.insert(patient.pod.uid.clone(), patient);
     }

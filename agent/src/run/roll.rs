@@ -99,7 +99,7 @@ impl Agent {
                     incident = id,
                     target = uid,
                     rung = rung.name(),
-                    "an intention without an outcome was found: it counts as done and is verified"
+                    "found an intention without an outcome: it counts as applied and is verified"
                 );
                 let (before, judged) = (intent.action, intent.target.instance);
                 let symptom = intent.symptom;
@@ -113,7 +113,7 @@ impl Agent {
         if let (Some(slot), Some(kernel)) = (senses.slot(), self.kernel.as_mut()) {
             self.slots.remove(&slot);
             if let Err(error) = kernel.unwatch(slot) {
-                warn!(%error, "a former instance is still counted in the kernel");
+                warn!(%error, "cannot stop counting a former instance in the kernel");
             }
         }
     }

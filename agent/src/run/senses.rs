@@ -59,7 +59,7 @@ impl Senses {
         let usage = match Usage::open(&Tree::default(), &target.cgroups, target.main) {
             Ok(usage) => Some(usage),
             Err(error) => {
-                warn!(target = target.name, %error, "its use of CPU and memory cannot be read");
+                warn!(target = target.name, %error, "cannot read its CPU and memory usage");
                 None
             }
         };

@@ -72,7 +72,7 @@ impl Treatment {
                 return Treated { index, uid, life, incident: None, result, responses: [0; 5] };
             }
             Err(reason) => {
-                warn!(reason, "a soft heal goes on without its journal entry");
+                warn!(reason, "applying a soft remedy without its journal entry");
                 None
             }
         };
@@ -109,13 +109,13 @@ impl Treatment {
             spawn_blocking(move || journal.intend(&intent_of(&target, &intent, &brain, now)));
         let Ok(written) = timeout(DISK, written).await else {
             // It may still be written; then the next life of the agent finds it and verifies it.
-            error!("the journal's disk is too slow: no hard heals until it is not");
+            error!("the journal's disk is too slow: no hard remedies until it recovers");
             return Err(format!("the intention was not on disk within {} s", DISK.as_secs()));
         };
         match written {
             Ok(Ok(incident)) => Ok(Some(incident)),
             Ok(Err(error)) => {
-                error!(%error, "the journal takes no intentions: no hard heals until it does");
+                error!(%error, "cannot write to the journal: no hard remedies until it recovers");
                 Err(format!("the intention could not be written down: {error}"))
             }
             Err(panicked) => Err(format!("the journal failed: {panicked}")),

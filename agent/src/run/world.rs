@@ -98,7 +98,7 @@ impl World for Machine {
         match App::new(address, target.tls, &target.host, target.settings.health.as_ref()) {
             Ok(app) => Some(Box::new(app)),
             Err(error) => {
-                warn!(target = target.name, %error, "the app is not polled");
+                warn!(target = target.name, %error, "no health checks: the endpoint is unusable");
                 None
             }
         }
@@ -220,7 +220,7 @@ async fn restart_container(engine: &Engine, judged: &ContainerRef) -> Remedied {
         Err(_) => false,
     };
     if is_down().await && engine.start(&judged.id).await.is_err() {
-        error!(container = judged.name, %error, "it was ended, and its engine cannot start it again");
+        error!(container = judged.name, %error, "Docker stopped the container and cannot start it again");
     }
     Remedied::Failed(error.to_string())
 }

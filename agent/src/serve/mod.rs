@@ -95,7 +95,7 @@ impl Server {
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
                 if let Err(error) = served {
-                    debug!(%error, "a client of :9100 went away");
+                    debug!(%error, "client disconnected");
                 }
                 drop(place);
             });

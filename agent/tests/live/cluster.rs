@@ -174,7 +174,7 @@ fn sigterm_waits_for_a_restart_under_way_and_the_next_life_verifies_it() {
     assert_eq!(pod.restart_once_ended().code(), Some(0));
 
     let agent = node.ready_agent(&state, &[]);
-    let taken_up = "an intention without an outcome was found: it counts as done and is verified";
+    let taken_up = "found an intention without an outcome: it counts as applied and is verified";
     agent.hears(taken_up, &[("rung", "restart")]);
     agent.hears("treatment ended", &[("rung", "restart")]);
     agent.healed_nothing();

@@ -46,7 +46,7 @@ fn a_second_agent_in_the_same_state_directory_only_observes() {
     pause(&state);
     let first = Agent::watch(&[&patient.url], &state, &[]);
     let second = Agent::watch(&[&patient.url], &state, &MAY_RESTART);
-    second.hears("another agent is at work: this one only observes", &[]);
+    second.hears("another agent holds the state directory: this one only observes", &[]);
     patient.errors(15);
     first.hears("not healed", &[("gate", "paused")]);
     second.hears("not healed", &[("gate", "mode"), ("reason", "its ceiling is observe")]);
@@ -64,7 +64,7 @@ fn a_corrupt_journal_stays_as_it_is_and_permits_no_restart() {
     fs::write(&journal, &garbage).unwrap();
     let mut patient = Server::patient();
     let agent = Agent::watch(&[&patient.url], &state, &MAY_RESTART);
-    let report = agent.hears("no journal: no hard heals", &[]);
+    let report = agent.hears("no journal: no hard remedies", &[]);
     assert!(report.text("error").contains("left untouched"), "{report:?}");
     assert_eq!(agent.metric("paramedic_journal_writable"), 0.0);
     patient.errors(8);

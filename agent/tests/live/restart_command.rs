@@ -69,7 +69,7 @@ fn a_service_that_has_ended_is_left_to_its_supervisor_and_watched_when_it_is_bac
     let mut ward = Ward::new();
     let before = ward.agent.target()["id"]["instance"].clone();
     ward.patient.dies();
-    ward.agent.hears("the process ended; starting it again is its supervisor's task", &[]);
+    ward.agent.hears("the process ended; waiting for its supervisor to start it again", &[]);
     let _successor = Server::patient_on(ward.patient.address.port());
     until("the successor is the one that is watched", || {
         (ward.agent.target()["id"]["instance"] != before).then_some(())

@@ -90,7 +90,7 @@ impl Live {
                             self.snapshot.send_replace(Arc::new(snapshot));
                         }
                         Err(error) => {
-                            debug!(%error, "no snapshot was made");
+                            debug!(%error, "cannot make a snapshot");
                             reader = None;
                         }
                     }

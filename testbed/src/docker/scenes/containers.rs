@@ -48,7 +48,7 @@ pub(super) fn engine_restart(stage: &mut Stage<'_>) -> Result<String> {
     let agent = agent(stage, state.path())?;
     watches(stage, &agent, &[("patient-app", "restart")])?;
     stage.stop_engine()?;
-    let told = "containers are watched as they were until the engine is back";
+    let told = "Docker engine lost: the known containers stay watched until it is back";
     stage.hears(&agent, told, |line| line.message() == told)?;
     stage.tell("the engine is gone, and the agent says so");
     stage.start_engine()?;
