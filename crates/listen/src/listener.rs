@@ -50,7 +50,7 @@ impl Listener {
                 Err(error) => {
                     // Most likely out of file descriptors: everything else goes on without us.
                     let port = self.address().map(|address| address.port()).ok();
-                    warn!(%error, port, "no connection can be accepted");
+                    warn!(%error, port, "cannot accept connections");
                     sleep(Duration::from_secs(1)).await;
                 }
             }

@@ -54,7 +54,7 @@ pub(super) async fn follow_all(
 ) {
     let api: Api<EndpointSlice> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().labels(&format!("{SERVICE_NAME}={service}"));
-    let unheard = "agents cannot be watched: those that are known are heard on";
+    let unheard = "cannot watch the agents; the streams of the known ones continue";
     let mut events = pin!(follow_through(api, config, unheard));
     let mut slices = Slices::default();
     let mut streams = Streams { stream, tasks: JoinSet::new(), handles: HashMap::new() };
@@ -158,7 +158,7 @@ impl Streams {
         self.handles.retain(|agent, task| {
             let stays = agents.contains(agent);
             if !stays {
-                info!(node = agent.node, address = %agent.address, "the agent is gone");
+                info!(node = agent.node, address = %agent.address, "agent removed");
                 task.abort();
             }
             stays

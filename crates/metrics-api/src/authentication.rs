@@ -25,7 +25,7 @@ pub(super) async fn watch(
     let (namespace, name) = CONFIG_MAP;
     let api: Api<ConfigMap> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let unheard = "how the API server proves itself cannot be watched: what is known stays";
+    let unheard = "cannot watch the front-proxy CA; the known one stays in use";
     let mut events = pin!(follow_through(api, config, unheard));
     let mut known = None;
     while let Some(event) = events.next().await {
@@ -36,12 +36,12 @@ pub(super) async fn watch(
         }
         match FrontProxy::parse(&data) {
             Ok(proxy) => {
-                info!("the API server's authority for requests on behalf of others is known");
+                info!("loaded the front-proxy CA of the API server");
                 out.send_replace(Some(Arc::new(proxy)));
                 readiness.met(Need::FrontProxy);
                 known = Some(data);
             }
-            Err(error) => warn!(%error, "the ConfigMap {namespace}/{name} is of no use"),
+            Err(error) => warn!(%error, "cannot use the ConfigMap {namespace}/{name}"),
         }
     }
 }

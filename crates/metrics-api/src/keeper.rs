@@ -78,7 +78,7 @@ impl Keeper {
                     sleep(PERIOD).await;
                 }
                 Err(error) => {
-                    warn!(%error, "the certificates' authority cannot be kept");
+                    warn!(%error, "cannot maintain the certificate authority");
                     sleep(RETRY).await;
                 }
             }
@@ -114,7 +114,7 @@ impl Keeper {
             let made = within(self.secrets.create(&PostParams::default(), &secret)).await;
             let made = won(made, authority).map_err(api)?;
             if made.is_some() {
-                info!(secret = self.name, "made an authority for certificates");
+                info!(secret = self.name, "created the certificate authority");
             }
             return Ok(made);
         };
@@ -128,7 +128,7 @@ impl Keeper {
             within(self.secrets.replace(&self.name, &PostParams::default(), &secret)).await;
         let replaced = won(replaced, after).map_err(api)?;
         if replaced.is_some() {
-            info!(secret = self.name, "the authority took its next step");
+            info!(secret = self.name, "advanced the rotation of the certificate authority");
         }
         Ok(replaced)
     }

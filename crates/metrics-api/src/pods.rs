@@ -22,7 +22,7 @@ use super::{
 /// Keeps the store's pods for ever.
 pub(super) async fn watch(client: Client, store: &Mutex<Store>, readiness: &Readiness) {
     let config = watcher::Config::default().labels(HEAL_LABEL);
-    let unheard = "pods cannot be watched: new ones are missing until they can";
+    let unheard = "cannot watch the pods; new ones have no metrics until it works again";
     let mut events = pin!(follow_through(Api::<ApiPod>::all(client), config, unheard));
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {

@@ -222,11 +222,11 @@ impl Registration {
         if !matches!(self.is_uninstalled().await, Ok(true)) {
             return;
         }
-        info!("the Deployment is being deleted: the APIServices go first");
+        info!("the Deployment is being deleted; removing the APIServices first");
         for version in Version::ALL {
             if let Err(error) = self.remove(version).await {
                 let name = name_of(version);
-                warn!(%error, name, "not removed: the garbage collector has it with the ClusterRole");
+                warn!(%error, name, "cannot remove the APIService; deleting the ClusterRole removes it");
             }
         }
     }
@@ -285,18 +285,18 @@ fn name_of(version: Version) -> String {
 
 fn tell(standing: &Result<Standing, impl fmt::Display>) {
     match standing {
-        Ok(Standing::Ours) => info!("the APIServices send requests here"),
-        Ok(Standing::NotYet) => info!("the APIServices are made once this can answer"),
+        Ok(Standing::Ours) => info!("the APIServices route requests to this installation"),
+        Ok(Standing::NotYet) => info!("creating the APIServices as soon as this replica is ready"),
         Ok(Standing::Behind) => {
-            info!("the APIServices are left to the replica that has a newer authority");
+            info!("a replica with a newer certificate authority maintains the APIServices");
         }
         Ok(Standing::Foreign { name, to }) => warn!(
             name,
             to,
-            "the APIService belongs to another adapter, and the group is left to it: the HPA gets \
-             nothing from here; let that adapter serve Paramedic's metrics (manifests/prometheus), or \
-             delete its APIService and ours are made"
+            "another adapter owns the APIService, so the HPA gets no metrics from Paramedic: let that \
+             adapter serve them (manifests/prometheus), or delete its APIService, and Paramedic \
+             creates its own"
         ),
-        Err(error) => warn!(%error, "the APIServices cannot be kept"),
+        Err(error) => warn!(%error, "cannot maintain the APIServices"),
     }
 }

@@ -137,8 +137,8 @@ impl MetricsApi {
         tokio::select! {
             () = shutdown => {}
             Some(ended) = parts.join_next() => match ended {
-                Ok(()) => bail!("a part of the metrics API has ended"),
-                Err(error) => bail!("a part of the metrics API has failed: {error}"),
+                Ok(()) => bail!("a task of the metrics API has ended"),
+                Err(error) => bail!("a task of the metrics API has failed: {error}"),
             },
         }
         readiness.leave();
@@ -166,7 +166,7 @@ async fn forget(store: Arc<Mutex<Store>>) {
         store.forget_the_silent(tokio::time::Instant::now());
         let (pods, agents) = store.count();
         drop(store);
-        info!(pods, agents, "what is known");
+        info!(pods, agents, "metrics in memory");
     }
 }
 
@@ -195,7 +195,7 @@ impl Signer {
                         signed = Some((known, now));
                         self.readiness.met(Need::Authority);
                     }
-                    Err(error) => warn!(%error, "no certificates can be signed"),
+                    Err(error) => warn!(%error, "cannot sign certificates"),
                 }
             }
             if let Ok(Err(_)) = timeout(CHECK, authority.changed()).await {

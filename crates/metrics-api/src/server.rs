@@ -91,7 +91,7 @@ impl Shared {
         let proxy = front_proxy.borrow_and_update().clone();
         let stream = match self.accept(stream, proxy.as_deref()).await {
             Ok(stream) => stream,
-            Err(error) => return debug!(%peer, %error, "no handshake"),
+            Err(error) => return debug!(%peer, %error, "TLS handshake failed"),
         };
         let certificates = stream.get_ref().1.peer_certificates();
         let certificate = certificates.and_then(<[_]>::first).map(|c| c.clone().into_owned());
@@ -100,7 +100,7 @@ impl Shared {
         let _place = if certificate.is_some() {
             drop(stranger);
             let Ok(place) = places.try_acquire() else {
-                return warn!(%peer, "the API server has too many connections: one more is refused");
+                return warn!(%peer, "the API server has too many connections; refused one");
             };
             Ok(place)
         } else {
@@ -121,7 +121,7 @@ impl Shared {
             }
         };
         if let Err(error) = served {
-            debug!(%peer, %error, "a client went away");
+            debug!(%peer, %error, "client disconnected");
         }
     }
 

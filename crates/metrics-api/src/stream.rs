@@ -95,7 +95,7 @@ impl Stream {
                 (failures, lost, told) = (0, Instant::now(), false);
             }
             match ended {
-                Ok(()) => debug!(node, %address, "the stream has ended and is begun anew"),
+                Ok(()) => debug!(node, %address, "agent stream ended; reconnecting"),
                 Err(Broken::NotReady) => {
                     // It is there as soon as the authority is.
                     if tls.changed().await.is_err() {
@@ -106,9 +106,9 @@ impl Stream {
                 }
                 Err(why) if !told && lost.elapsed() >= GRACE => {
                     told = true;
-                    warn!(node, %address, %why, "the agent is not heard: its pods have no values");
+                    warn!(node, %address, %why, "agent stream lost; no metrics for its pods");
                 }
-                Err(why) => debug!(node, %address, %why, "the agent is not heard"),
+                Err(why) => debug!(node, %address, %why, "agent stream lost; reconnecting"),
             }
             let backoff = BACKOFF.saturating_mul(1 << failures.min(5)).min(BACKOFF_MOST);
             failures = failures.saturating_add(1);
@@ -136,7 +136,7 @@ impl Stream {
             let frame = Frame::parse(&line)?;
             self.store.lock().hear(&agent.node, frame, Instant::now());
             if !std::mem::replace(heard, true) {
-                info!(node = agent.node, address = %agent.address, "hearing the agent");
+                info!(node = agent.node, address = %agent.address, "receiving from the agent");
             }
         }
         if *heard { Ok(()) } else { Err(Broken::Wordless) }

@@ -122,8 +122,8 @@ impl Port {
                 drop(stranger);
                 match (admitted, places.try_acquire()) {
                     (Ok(stream), Ok(_place)) => port.serve(stream, feed).await,
-                    (Ok(_), Err(_)) => warn!(%peer, "one stream too many is refused"),
-                    (Err(why), _) => debug!(%peer, %why, "not served: no metrics API"),
+                    (Ok(_), Err(_)) => warn!(%peer, "too many streams; refused one"),
+                    (Err(why), _) => debug!(%peer, %why, "refused a client that is not the metrics API"),
                 }
             });
         }
@@ -172,8 +172,8 @@ impl Port {
         // A reader that stands still does not keep its place for ever.
         match timeout(2 * LIFE, served).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "the metrics API went away"),
-            Err(_) => debug!("the metrics API does not read"),
+            Ok(Err(error)) => debug!(%error, "metrics API disconnected"),
+            Err(_) => debug!("the metrics API does not read its stream; closed"),
         }
     }
 
@@ -189,7 +189,7 @@ impl Port {
             Ok(token) => token,
             Err(error) => {
                 let path = self.credentials.token.display();
-                warn!(%error, %path, "no token for the metrics API: the manifests mount one");
+                warn!(%error, %path, "cannot read the token for the metrics API; the manifests mount one");
                 return Ok(empty(StatusCode::SERVICE_UNAVAILABLE));
             }
         };
