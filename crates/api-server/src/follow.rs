@@ -33,7 +33,7 @@ where
         loop {
             match events.next().await {
                 Some(Err(error)) if streaming && is_unsupported(&error) => {
-                    info!("the API server does not stream lists: plain lists are used");
+                    info!("the API server does not stream lists; using plain lists");
                     streaming = false;
                     events = begin(false);
                 }
@@ -64,7 +64,7 @@ where
                 Some(event)
             }
             Err(error) if is_renewal(&error) => {
-                debug!(%error, "the watch has ended and is begun anew");
+                debug!(%error, "watch ended; restarting it");
                 None
             }
             Err(error) => {

@@ -61,7 +61,7 @@ pub async fn announce(cluster: Arc<Cluster>, mut notices: mpsc::Receiver<Notice>
         if !budget.take(now, keep) {
             lost += 1;
             if now.since(told) >= LOST {
-                warn!(lost, "too much happens: not all of it is told in Events");
+                warn!(lost, "too many Events; some were dropped");
                 (lost, told) = (0, now);
             }
             continue;
@@ -78,7 +78,7 @@ pub async fn announce(cluster: Arc<Cluster>, mut notices: mpsc::Receiver<Notice>
             Ok(false) => budget.left += 1,
             Err(error) => {
                 let pod = notice.pod.full_name();
-                debug!(pod, reason = notice.reason, %error, "an Event is lost");
+                debug!(pod, reason = notice.reason, %error, "cannot write an Event; dropped");
             }
         }
     }

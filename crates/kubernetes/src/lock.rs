@@ -140,7 +140,7 @@ impl Cluster {
             if let Some(refusal) = refusal {
                 let told = self.write(&name, lease, &record, None).await;
                 if let Err(error) = told {
-                    debug!(lease = name, %error, "the number of sick pods was not written");
+                    debug!(lease = name, %error, "cannot write the number of sick pods");
                 }
                 return Err(refusal);
             }
@@ -308,7 +308,7 @@ impl Cluster {
                     }
                     Err(error) if is_conflict(&error) => {}
                     Err(error) => {
-                        warn!(lease = name, %error, "a workload's lock could not be renewed");
+                        warn!(lease = name, %error, "cannot renew a workload's lock");
                         break;
                     }
                 }
@@ -316,7 +316,7 @@ impl Cluster {
                 match self.read_lease(&name).await {
                     Ok(Some(newer)) if self.is_ours(&newer) => lease = newer,
                     Ok(_) => {
-                        warn!(lease = name, "a workload's lock was lost");
+                        warn!(lease = name, "lost a workload's lock");
                         held.lock().until = Moment::default();
                         return;
                     }
@@ -343,7 +343,7 @@ impl Cluster {
         loop {
             let Err(error) = self.try_settle(name, heal, outcome).await else { return };
             if wait > SETTLE_LAST {
-                warn!(lease = name, %error, "a lock was not given back; it will expire");
+                warn!(lease = name, %error, "cannot release a workload's lock; it will expire");
                 return;
             }
             sleep(wait).await;

@@ -157,7 +157,7 @@ impl Teller {
 
     async fn back(&mut self) -> Told {
         if std::mem::take(&mut self.away) {
-            info!("the API server is heard again");
+            info!("connected to the API server again");
             self.out.send(Change::Back).await?;
         }
         Ok(())
@@ -166,7 +166,7 @@ impl Teller {
     /// Told once, not with every attempt.
     async fn away(&mut self, error: &watcher::Error) -> Told {
         if is_renewal(error) {
-            debug!(%error, "the watch has ended and is begun anew");
+            debug!(%error, "watch ended; restarting it");
             return Ok(());
         }
         if std::mem::replace(&mut self.away, true) {
@@ -175,7 +175,7 @@ impl Teller {
         let text = error.to_string();
         warn!(
             error = text,
-            "the API server cannot be heard: watching and soft heals go on, hard heals wait"
+            "lost the API server: watching and soft remedies continue, hard remedies wait"
         );
         self.out.send(Change::Away(text)).await
     }
