@@ -154,7 +154,7 @@ fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
     let agent = node.ready_agent(&state, &["--dry-run"]);
     agent.sees_at_once(|| pod.errors(15));
     agent.hears("would heal; this is a dry run", &[("rung", "restart")]);
-    assert!(node.event("WouldHeal").starts_with("restart would be given"));
+    assert!(node.event("WouldHeal").starts_with("restart would be applied"));
     assert!(pod.is_alive());
     assert_eq!(pod.health()["error_count"], 15);
     assert!(node.fake.list(Kind::Lease).is_empty());

@@ -152,9 +152,9 @@ impl Log for TracingLog {
     fn log(&self, record: &Record<'_>) {
         let message = record.args();
         match record.level() {
-            Level::Error | Level::Warn => tracing::warn!(%message, "the kernel side reports"),
+            Level::Error | Level::Warn => tracing::warn!(%message, "message of the eBPF programs"),
             Level::Info | Level::Debug | Level::Trace => {
-                tracing::debug!(%message, "the kernel side reports");
+                tracing::debug!(%message, "message of the eBPF programs");
             }
         }
     }

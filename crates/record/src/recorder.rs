@@ -84,7 +84,7 @@ impl Recorder {
     pub fn remembered(&self) -> Vec<(String, Treatment)> {
         let Some(journal) = &self.journal else { return Vec::new() };
         journal.remembered().unwrap_or_else(|error| {
-            warn!(%error, "past treatments cannot be read: what did not help may be given again");
+            warn!(%error, "cannot read past treatments; a remedy that did not help may be repeated");
             Vec::new()
         })
     }
@@ -168,7 +168,7 @@ impl Recorder {
         if let (Some(notices), Some(pod)) = (&self.notices, target.pod()) {
             let notice = Notice { pod: Arc::clone(pod), warning, reason, note: note(), series };
             if notices.try_send(notice).is_err() {
-                debug!(target = target.name, reason, "too many Events: this one is lost");
+                debug!(target = target.name, reason, "too many Events; dropped this one");
             }
         }
     }
@@ -211,10 +211,10 @@ impl Recorder {
             Fact::Heard(word) => tell_health(target, &word),
             Fact::Blind(blind) => {
                 self.metrics.target_blind(of);
-                warn!(target, reason = %blind, "HTTP is not seen: its columns are missing, not zero");
+                warn!(target, reason = %blind, "the kernel does not see its HTTP: these columns are missing, not zero");
             }
             Fact::Undecided => {
-                warn!(target, "what was measured is not a number: nothing is decided on it");
+                warn!(target, "a measurement is not a number; sample ignored");
             }
             Fact::LeftAlone { notable, shown_by, value, confidence } => {
                 info!(
@@ -252,7 +252,7 @@ impl Recorder {
                 let confidence = rounded(confidence);
                 info!(target, rung, confidence, reasons, "would heal; this is a dry run");
                 self.announce(of, false, "WouldHeal", Some(rung), || {
-                    told_of(&intent, "would be given, but this is a dry run")
+                    told_of(&intent, "would be applied (dry run)")
                 });
             }
             Fact::Concluded { incident, rung, outcome, took, detail, exhausted, .. } => {
@@ -260,9 +260,9 @@ impl Recorder {
                 self.metrics.target_state(of, state(case));
                 tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());
                 if exhausted {
-                    error!(target, "every permitted remedy was tried and none helped: look at it");
+                    error!(target, "every permitted remedy was tried and none helped: an operator must look");
                     self.announce(of, true, "Exhausted", Some("exhausted"), || {
-                        "every permitted remedy was tried and none helped: look at it".to_owned()
+                        "every permitted remedy was tried and none helped: an operator must look".to_owned()
                     });
                 }
                 let well = matches!(outcome, Outcome::Healed | Outcome::Unverified);
@@ -308,7 +308,7 @@ impl Recorder {
         let (Some(journal), Some(incident)) = (self.journal.clone(), incident) else { return };
         spawn_blocking(move || {
             if let Err(error) = journal.conclude(incident, outcome, detail.as_deref()) {
-                error!(incident, %error, "the outcome could not be written down");
+                error!(incident, %error, "cannot write the outcome to the journal");
             }
         });
     }
@@ -372,7 +372,7 @@ fn tell_health(target: &str, word: &Word) {
         Heard::Well => info!(target, result, path, reason = %word, "health check"),
         Heard::Unreadable => warn!(
             target, result, path, reason = %word,
-            "health check: its answer cannot be read, and counts for nothing"
+            "health check: unreadable response, ignored"
         ),
         _ => warn!(target, result, path, reason = %word, "health check"),
     }

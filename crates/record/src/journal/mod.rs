@@ -135,7 +135,7 @@ impl Journal {
         // only readers and the writer then wait for each other.
         let mode = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
         let mode = db.pragma_update_and_check(None, "journal_mode", "wal", mode)?;
-        tracing::debug!(mode, "the journal is open");
+        tracing::debug!(mode, "journal opened");
         db.pragma_update(None, "synchronous", "full")?;
         // Keeps the log small: it is written back every 256 pages and cut to 1 MiB.
         db.pragma_update_and_check(None, "wal_autocheckpoint", 256, |_| Ok(()))?;
@@ -197,7 +197,7 @@ impl Journal {
             return Err(JournalError::NotOpen { id });
         }
         if let Err(error) = self.prune() {
-            tracing::warn!(%error, "cannot forget old incidents");
+            tracing::warn!(%error, "cannot delete old incidents");
         }
         Ok(())
     }

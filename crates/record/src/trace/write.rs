@@ -130,7 +130,7 @@ impl Trace {
         let Some(lines) = &self.lines else { return false };
         let (at, hour) = (line.0, line.1);
         if self.missing > 0 && lines.try_send(Line(at, hour, What::Missing(self.missing))).is_ok() {
-            warn!(lines = self.missing, "the trace lacks lines: its disk is too slow");
+            warn!(lines = self.missing, "trace lines were lost: the disk is too slow");
             self.missing = 0;
         }
         match lines.try_send(line) {
@@ -182,7 +182,7 @@ impl Writer {
 
     fn run(mut self, lines: &Receiver<Line>) {
         if let Err(error) = self.write_all(lines) {
-            error!(%error, directory = %self.place.directory.display(), "recording ends here");
+            error!(%error, directory = %self.place.directory.display(), "cannot write the trace; recording stopped");
         }
     }
 
