@@ -113,92 +113,95 @@ impl Metrics {
             targets: make.gauge("targets", "Targets that the agent watches.")?,
             looks: make.counters(
                 "looks_total",
-                "Looks at a target: every signal read, a decision made. By what triggered them: \
-                 the regular tick, a wakeup by the kernel, a verdict to confirm, a remedy to verify.",
+                "Samples of a target, each with a decision, by trigger: the regular tick, a \
+                 wake-up by the kernel, a verdict to confirm, a remedy to verify.",
                 &["trigger"],
             )?,
             look_duration: make.add(Histogram::with_opts(
                 HistogramOpts::new(
                     "paramedic_look_duration_seconds",
-                    "Time of one look at one target, from reading the signals to the verdict, in \
-                     seconds; without the poll of /health, which runs beside it.",
+                    "Duration of one sample of one target, from reading the signals to the \
+                     verdict, in seconds. The poll of /health runs in parallel and is not \
+                     included.",
                 )
                 .buckets(LOOK_BUCKETS.to_vec()),
             ))?,
             wakeups: make.counters(
                 "wakeups_total",
-                "Wake-ups by the kernel, by what it saw first. A storm of bad events is one \
-                 wake-up for each look, so this counts looks asked for, not events.",
+                "Wake-ups by the kernel, by the first bad event that caused them. The kernel \
+                 wakes the agent at most once per sample, so this counts requested samples, not \
+                 events.",
                 &["cause"],
             )?,
             health_polls: make.counters(
                 "health_polls_total",
-                "Polls of a target's health, by result: well, warns, ill, blames_dependency, not_now, or the name of \
-                 what kept an answer from being had or read.",
+                "Polls of a target's health endpoint, by result: well, warns, ill, \
+                 blames_dependency, not_now, or the name of the error that prevented a readable \
+                 response.",
                 &["result"],
             )?,
             decisions: make.counters(
                 "decisions_total",
-                "Decisions by the action they call for and by who decided. Advice only: most are \
-                 no_action, and the guard may refuse the rest.",
+                "Decisions by recommended action and by source (model or rules). They are advice: \
+                 most are no_action, and the guard may refuse the others.",
                 &["action", "source"],
             )?,
             refusals: make.counters(
                 "refusals_total",
-                "Remedies that a gate of the guard refused, by the first gate that did.",
+                "Remedies that the guard refused, by the first gate that refused.",
                 &["gate"],
             )?,
             heals: make.counters(
                 "heals_total",
-                "Remedies given, by rung of the ladder and by what became of them after \
-                 verification.",
+                "Remedies applied, by rung and by verified outcome.",
                 &["rung", "outcome"],
             )?,
             heal_duration: make.add(HistogramVec::new(
                 HistogramOpts::new(
                     "paramedic_heal_duration_seconds",
-                    "Time from the intention in the journal to the verified outcome, in seconds; \
-                     the verification window is part of it.",
+                    "Time from the intention in the journal to the verified outcome, in seconds. \
+                     It includes the verification window.",
                 )
                 .buckets(HEAL_BUCKETS.to_vec()),
                 &["rung"],
             ))?,
             probe_attached: make.gauges(
                 "probe_attached",
-                "1 if the kernel signal is read by this mechanism, 0 if it could not be attached; \
-                 `paramedic check` says why.",
+                "1 if the agent reads the kernel signal by this mechanism, 0 if it could not be \
+                 attached; `paramedic check` shows why.",
                 &["signal", "mechanism"],
             )?,
             model_info: make.gauges(
                 "model_info",
-                "Always 1; the labels name the model that decides: the engine that runs it, where \
-                 it came from, and its version. No series: the rules decide.",
+                "Always 1; the labels name the model in use: its engine, its source and its \
+                 version. No series while the rules decide.",
                 &["engine", "source", "version"],
             )?,
             rules_active: make.gauge(
                 "rules_active",
-                "1 while the built-in rules decide because there is no usable model, else 0.",
+                "1 while the built-in rules decide because no model is usable, else 0.",
             )?,
             journal_writable: make.gauge(
                 "journal_writable",
-                "1 if incidents reach the disk, else 0; without a journal nothing is healed hard.",
+                "1 if the agent can write incidents to disk, else 0. Without a journal it applies \
+                 no hard remedy.",
             )?,
             withheld: make.counters(
                 "heals_withheld_total",
-                "Remedies that every gate permitted and that were not given, since this is a dry \
-                 run.",
+                "Remedies that every gate permitted but that were not applied because of \
+                 --dry-run.",
                 &["rung"],
             )?,
             api_requests: make.counters(
                 "api_requests_total",
-                "Requests to the Kubernetes API server, by method and status; status 0 is one \
-                 that was not answered. A watch is one request.",
+                "Requests to the Kubernetes API server, by method and status; status 0 means no \
+                 response. A watch is one request.",
                 &["method", "status"],
             )?,
             api_heard: make.gauge(
                 "api_server_heard",
-                "1 while the watch of this node's pods is heard, else 0: hard heals then wait. \
-                 Stays 0 outside a cluster.",
+                "1 while the agent receives the watch of this node's pods, else 0: then it \
+                 applies no hard remedy. Always 0 outside a cluster.",
             )?,
             target: TargetMetrics::new(&make)?,
             described: make.described.into_inner(),

@@ -34,13 +34,13 @@ impl Described {
 const HEAD: &str = "\
 # Metrics
 
-What an agent serves at `:9100/metrics`, in Prometheus' text format. This page is printed by
-`paramedic metrics-reference`, from the agent's own registry; a test compares the two.
+The metrics that an agent serves at `:9100/metrics`, in the Prometheus text format. The command
+`paramedic metrics-reference` generates this page from the agent's own registry; a test compares the two.
 
-Series of a target carry `namespace` and `pod`, or outside a cluster `target`; they are the same
-number for every target and go when it goes. The columns of `paramedic_target_feature` are those of
-the model's schema. Labels are finite sets, and series whose labels are known begin at 0, so that the
-first event is already an increase. A ready dashboard and alerts are in
+Series of a target carry the labels `namespace` and `pod`, or outside a cluster `target`. Each target has
+the same number of series, which are removed with it. The columns of `paramedic_target_feature` are those
+of the model's schema. All other labels have finite sets of values. Series with known label values start
+at 0, so that the first event is already an increase. A ready dashboard and alerts are in
 [manifests/observability](../manifests/observability/README.md).
 ";
 

@@ -43,52 +43,55 @@ impl TargetMetrics {
         Ok(Self {
             responses: make.counters(
                 "target_http_responses_total",
-                "HTTP/1.x responses that the target sent, as the kernel saw them on the wire, by \
-                 class; the agent's own polls of /health are among them.",
+                "HTTP/1.x responses that the kernel saw the target send, by class. They include \
+                 the responses to the agent's own polls of /health.",
                 &[TARGET[0], TARGET[1], TARGET[2], "class"],
             )?,
             features: make.ratios(
                 "target_feature",
-                "What the model was last shown of the target: one series per column of the \
-                 feature schema, each in its column's unit (percent, seconds, per second, 0-1).",
+                "Last row that the model saw of the target: one series per column of the feature \
+                 schema, in the unit of the column (percent, seconds, per second, 0-1).",
                 &[TARGET[0], TARGET[1], TARGET[2], "feature"],
             )?,
             unhealthy: make.ratios(
                 "target_unhealthy_probability",
-                "Calibrated probability, 0 to 1, that the target needs a remedy: 1 less that of \
-                 no_action.",
+                "Calibrated probability that the target needs a remedy, 0 to 1: 1 minus the \
+                 probability of no_action.",
                 &TARGET,
             )?,
             load: [
                 make.ratios(
                     "target_http_requests_per_second",
-                    "HTTP/1.x responses per second over the last 10 s, the agent's own polls \
-                     subtracted: for autoscaling, as the metrics API serves it. No series where the \
-                     kernel understands no traffic.",
+                    "HTTP/1.x responses per second over the last 10 s without those to the \
+                     agent's own polls, as the metrics API serves them for autoscaling. No series \
+                     if the kernel cannot read the traffic.",
                     &TARGET,
                 )?,
                 make.ratios(
                     "target_http_5xx_ratio",
-                    "The share of 5xx among them, 0 to 1; 0 where there were none.",
+                    "Share of 5xx among the responses of \
+                     paramedic_target_http_requests_per_second, 0 to 1; 0 if there were no \
+                     responses.",
                     &TARGET,
                 )?,
                 make.ratios(
                     "target_cpu_throttled_ratio",
-                    "The share of the last 10 s' CPU quota periods in which the target was held back, \
-                     0 to 1.",
+                    "Share of the CPU quota periods of the last 10 s in which the kernel \
+                     throttled the target, 0 to 1.",
                     &TARGET,
                 )?,
             ],
             blind: make.gauges(
                 "target_blind",
-                "1 where the agent's own polls are answered and the kernel does not see the answers \
-                 (TLS, a socket of another cgroup): the target's HTTP series are missing, not zero.",
+                "1 if the agent's own polls are answered but the kernel does not see the \
+                 responses (TLS, a socket of another cgroup): the target's HTTP series are \
+                 missing, not zero.",
                 &TARGET,
             )?,
             states: make.gauges(
                 "target_state",
-                "1 for the state that the target is in, 0 for the others: unknown, well, sick, \
-                 healing, verifying, exhausted (left to people).",
+                "1 for the current state of the target, 0 for the others: unknown, well, sick, \
+                 healing, verifying, exhausted (every permitted remedy was tried).",
                 &[TARGET[0], TARGET[1], TARGET[2], "state"],
             )?,
         })
