@@ -4,7 +4,7 @@ import { element, write } from "./list.js";
 import { STATES, VITALS, verdict, vitalText } from "./model.js";
 import { incidentItem } from "./story.js";
 
-const PART = { absent: "Its process has ended; a successor is waited for.", exhausted: "Every permitted remedy was tried in vain: people must look." };
+const PART = { absent: "Its process has ended; waiting for a successor.", exhausted: "Every permitted remedy was tried and none helped: an operator must look." };
 
 export class Detail {
   constructor(root, close) {
@@ -28,7 +28,7 @@ export class Detail {
     });
     root.append(element("h3", "", "About"));
     this.facts = root.appendChild(element("dl"));
-    this.done = root.appendChild(element("h3", "", "What was done"));
+    this.done = root.appendChild(element("h3", "", "Incidents of this target"));
     this.incidents = root.appendChild(element("ol"));
     this.incidents.id = "own";
     addEventListener("resize", () => { this.sizes = null; });
@@ -42,7 +42,7 @@ export class Detail {
     const { decision } = view;
     const by = decision ? `${verdict(decision)}, ${Math.round(decision.confidence * 100)} % sure, by the ${decision.source}` : verdict(null);
     write(this.says, `Verdict: ${by}. ${PART[state] ?? ""}`);
-    const held = view.refused_by ? `Held back by the gate ${view.refused_by}: ${view.refused_why}` : view.left_alone ? `Left alone: ${view.left_alone}` : "";
+    const held = view.refused_by ? `Refused by the gate ${view.refused_by}: ${view.refused_why}` : view.left_alone ? `Left alone: ${view.left_alone}` : "";
     write(this.held, held);
     this.held.hidden = !held;
     const reasons = view.reasons ?? [];
@@ -55,7 +55,7 @@ export class Detail {
       const share = Math.round(Math.min(1, Math.max(0, reason.share)) * 100);
       line.children[2].firstChild.style.width = `${share}%`;
       line.children[2].setAttribute("aria-valuenow", share);
-      line.children[2].title = `share in the verdict: ${share} %`;
+      line.children[2].title = `share of the verdict: ${share} %`;
     });
     this.sizes ??= this.vitals[0].canvas.getBoundingClientRect();
     this.vitals.forEach(({ text, canvas }, i) => {
@@ -85,7 +85,7 @@ function reasonLine() {
   line.append(element("span"), element("span"));
   const meter = line.appendChild(element("div", "share"));
   meter.setAttribute("role", "meter");
-  meter.setAttribute("aria-label", "share in the verdict, in percent");
+  meter.setAttribute("aria-label", "share of the verdict, in percent");
   meter.append(element("i"));
   return line;
 }

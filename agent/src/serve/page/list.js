@@ -58,7 +58,7 @@ class Row {
     const sure = view.decision ? `${Math.round(view.decision.confidence * 100)} % sure` : "";
     write(this.why, view.refused_by ? `gate: ${view.refused_by.replaceAll("_", " ")}` : view.left_alone ? `left alone: ${view.left_alone}` : [sure, reason(view)].filter(Boolean).join(", "));
     const label = `${view.name}: ${STATES[state]}, ${verdict(view.decision)}`;
-    this.root.setAttribute("aria-label", view.refused_by ? `${label}, held back by ${view.refused_by}` : label);
+    this.root.setAttribute("aria-label", view.refused_by ? `${label}, refused by ${view.refused_by}` : label);
     this.vitals.forEach(({ text, canvas }, i) => {
       const vital = VITALS[IN_ROW[i]];
       write(text, view.decision ? vitalText(vital, view.features) : "–");

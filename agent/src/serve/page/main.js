@@ -58,14 +58,14 @@ function show() {
   if (selected) detail.show(selected, model.incidents);
   else if (list.selected) choose(null);
   page("empty").hidden = patients.length > 0;
-  write(page("empty"), model.patients.size ? "No patient fits the filter." : "Nobody is watched. On a cluster, pods consent by the label paramedic.dev/heal.");
+  write(page("empty"), model.patients.size ? "No target matches the filter." : "No targets. On a cluster, pods consent by the label paramedic.dev/heal.");
   if (model.about) about(model.about);
 }
 
 function about({ node, version, max_action, dry_run, journal }) {
   write(page("node"), node);
   document.title = `${node} · Paramedic`;
-  const parts = [`version ${version}`, dry_run ? "dry run: nothing is healed" : `heals up to ${max_action}`];
+  const parts = [`version ${version}`, dry_run ? "dry run: no remedy is applied" : `heals up to ${max_action}`];
   if (!journal) parts.push("no journal");
   write(page("agent"), parts.join(" · "));
 }

@@ -9,19 +9,19 @@ export const VITALS = [
   { key: "error_count", name: "Errors counted", most: 1, bad: 5, text: (v) => count(v) },
   { key: "tcp_reset_rate", name: "TCP resets/s", most: 1, text: (v) => count(v) },
   { key: "cpu_throttled_ratio", name: "CPU throttled", most: 1, fixed: true, text: (v) => percent(v * 100) },
-  { key: "health_latency", name: "/health takes", most: 0.05, text: (v) => `${(v * 1000).toFixed(v < 0.01 ? 1 : 0)} ms` },
-  { key: "health_failures", name: "/health failed or late", most: 3, bad: 0, text: (v) => `${v}×` },
+  { key: "health_latency", name: "/health latency", most: 0.05, text: (v) => `${(v * 1000).toFixed(v < 0.01 ? 1 : 0)} ms` },
+  { key: "health_failures", name: "/health failures", most: 3, bad: 0, text: (v) => `${v}×` },
   { key: "upstream_5xx_rate", name: "Upstream 5xx/s", most: 1, text: (v) => count(v) },
 ];
 
 /** The states, the most urgent first, in words. */
 export const STATES = {
   exhausted: "exhausted", healing: "healing", verifying: "verifying", sick: "sick",
-  unknown: "not yet seen", absent: "absent", well: "well",
+  unknown: "not sampled yet", absent: "absent", well: "well",
 };
 const URGENCY = Object.keys(STATES);
 
-const ACTIONS = { no_action: "nothing to do", reset_errors: "reset", restart_service: "restart" };
+const ACTIONS = { no_action: "no action", reset_errors: "reset", restart_service: "restart" };
 
 /** Five minutes are shown, in seconds, and kept for as long as the page is open; there are two events a second. */
 export const SPAN = 300;
