@@ -212,7 +212,7 @@ impl NodeAgent {
             }
             Runtime::Kubernetes => {
                 if self.node_name.is_empty() {
-                    mistakes.add("--node-name (or NODE_NAME) must say which node is watched");
+                    mistakes.add("--node-name (or NODE_NAME) must name the node to watch");
                 } else {
                     mistakes.name("node-name", &self.node_name);
                 }

@@ -22,12 +22,14 @@ pub(super) struct Check {
 
 fn mechanism(name: &str) -> Result<Mechanism, String> {
     let found = Mechanism::ALL.into_iter().find(|mechanism| mechanism.name() == name);
-    found.ok_or_else(|| format!("there are: {}", Mechanism::ALL.map(Mechanism::name).join(", ")))
+    found.ok_or_else(|| {
+        format!("the mechanisms are: {}", Mechanism::ALL.map(Mechanism::name).join(", "))
+    })
 }
 
-const NO_CGROUP2: &str = "no cgroup2 is mounted, so no program can be attached to a target: all are \
-                          watched through /health and their cgroups' files alone. `mount -t cgroup2 \
-                          none /sys/fs/cgroup/unified` beside the v1 hierarchies is enough";
+const NO_CGROUP2: &str = "no cgroup2 is mounted, so eBPF programs cannot be attached to targets: the \
+                          agent watches them through /health and their cgroup files alone. Mount it \
+                          beside the v1 hierarchies: `mount -t cgroup2 none /sys/fs/cgroup/unified`";
 
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {

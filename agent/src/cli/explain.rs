@@ -36,7 +36,8 @@ impl Explain {
         if self.json {
             println!("{}", String::from_utf8_lossy(&body));
         } else {
-            let view: Value = serde_json::from_slice(&body).context("the agent's answer")?;
+            let view: Value =
+                serde_json::from_slice(&body).context("cannot read the agent's response")?;
             print!("{}", story(&view));
         }
         Ok(ExitCode::SUCCESS)
@@ -46,7 +47,7 @@ impl Explain {
 /// What an agent answers to `GET path`.
 pub(super) async fn ask(agent: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Vec<u8>)> {
     let endpoint = Endpoint::new(agent, false, &agent.to_string(), path)
-        .with_context(|| format!("{path:?} cannot be asked for"))?;
+        .with_context(|| format!("{path:?} is not a valid path"))?;
     let asked = async {
         let mut connection = Connection::open(&endpoint).await?;
         let request = endpoint.request().body(http_body_util::Full::default());
@@ -54,9 +55,9 @@ pub(super) async fn ask(agent: SocketAddr, path: &str) -> anyhow::Result<(Status
         let status = answer.status();
         anyhow::Ok((status, read(answer.into_body()).await?))
     };
-    asked
-        .await
-        .with_context(|| format!("no agent answers at {agent}: is it running? --agent says where"))
+    asked.await.with_context(|| {
+        format!("no agent answers at {agent}: is it running? --agent sets the address")
+    })
 }
 
 /// The view as people read it.
@@ -67,10 +68,10 @@ fn story(view: &Value) -> String {
         format!("  instance    {}", view["id"]["instance"].as_str().unwrap_or("-")),
     ];
     if view["absent"] == true {
-        lines.push("  absent      its process has ended; a successor is waited for".to_owned());
+        lines.push("  absent      its process has ended; waiting for a successor".to_owned());
     }
     match view["decision"].as_object() {
-        None => lines.push("  verdict     none yet: it has not been looked at".to_owned()),
+        None => lines.push("  verdict     none yet: not sampled".to_owned()),
         Some(decision) => {
             let action = decision["action"].as_str().unwrap_or("-");
             let confidence = decision["confidence"].as_f64().unwrap_or_default();
@@ -91,7 +92,9 @@ fn story(view: &Value) -> String {
         lines.push(format!("  left alone  {}", text("left_alone")));
     }
     if view["exhausted"] == true {
-        lines.push("  exhausted   every permitted remedy was tried: people must look".to_owned());
+        lines.push(
+            "  exhausted   every permitted remedy was tried: an operator must look".to_owned(),
+        );
     }
     if let Some(health) = view["health"].as_object() {
         let said = |field: &str| health[field].as_str().unwrap_or("-");

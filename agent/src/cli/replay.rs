@@ -106,8 +106,8 @@ impl Replay {
                     deeds.iter().map(one).collect::<Vec<_>>().join(", ")
                 };
                 bail!(
-                    "other remedies came out than were recorded ([{}], not [{}]): was it another \
-                     version, or another model?",
+                    "the replay gave other remedies than the recording ([{}], not [{}]): it may have \
+                     been recorded with another version or model",
                     list(given),
                     list(recorded)
                 )
@@ -186,8 +186,8 @@ impl<W: Write> Printer<'_, W> {
         {
             self.warned = true;
             eprintln!(
-                "warning: {} was recorded under the model with SHA-256 {recorded}, and {present} \
-                 decides here",
+                "warning: {} was recorded with the model of SHA-256 {recorded}, but the \
+                 replay uses {present}",
                 file.display()
             );
         }
@@ -230,7 +230,7 @@ impl<W: Write> Printer<'_, W> {
             }
             Seen::LeftAlone(why) => format!("left alone: {why}"),
             Seen::Concluded(rung, outcome) => format!("{} ended: {}", rung.name(), outcome.name()),
-            Seen::Another => "it lives on in another instance, or under other settings".to_owned(),
+            Seen::Another => "continues as another instance, or with other settings".to_owned(),
             Seen::Lost => "its process ended".to_owned(),
         };
         let since = told.at.since(part.began).as_secs_f64();
@@ -302,7 +302,7 @@ fn told(summary: &Summary) -> String {
         if each.is_empty() { "none".to_owned() } else { each.join(", ") }
     };
     let mut text = format!(
-        "{} looks at {} targets, {:.1} target-minutes; remedies: {}; refusals: {}",
+        "{} samples of {} targets, {:.1} target-minutes; remedies: {}; refusals: {}",
         summary.looks,
         summary.targets,
         summary.target_minutes,
@@ -310,13 +310,13 @@ fn told(summary: &Summary) -> String {
         list(&summary.refusals)
     );
     if summary.missing > 0 {
-        text += &format!("; {} lines are missing: the disk was too slow", summary.missing);
+        text += &format!("; {} lines are missing because the disk was too slow", summary.missing);
     }
     if summary.truncated {
-        text += "; a trace breaks off: its agent was killed, or still records";
+        text += "; a trace ends early: its agent was killed or is still recording";
     }
     if summary.begins_late {
-        text += "; earlier parts are gone: what was known before is not known here";
+        text += "; earlier parts of the recording are missing";
     }
     text
 }

@@ -103,7 +103,7 @@ impl Launch {
 
 /// A recording that says under which model and policy it was made.
 fn begin_trace(place: Place, config: &Config, brain: &Brain) -> anyhow::Result<Trace> {
-    let boot = BootId::current().context("which boot this is")?;
+    let boot = BootId::current().context("cannot read the boot id")?;
     let (now, policy) = (paramedic_host::clock::now().as_nanos(), &config.policy);
     let header = Header {
         paramedic_trace: VERSION,
@@ -170,7 +170,7 @@ fn kernel(targets: usize, no_kernel: bool, metrics: &Metrics) -> Option<(Kernel,
     let capacity = u32::try_from(targets).unwrap_or(u32::MAX);
     let loaded = Kernel::load(&Options::new(capacity)).map_err(anyhow::Error::from);
     let loaded = loaded.and_then(|mut kernel| {
-        let wakeups = kernel.wakeups()?.context("the wake-ups are already taken")?;
+        let wakeups = kernel.wakeups()?.context("another reader has the kernel wake-ups")?;
         Ok((kernel, wakeups))
     });
     match loaded {

@@ -142,10 +142,11 @@ impl Watch {
         }
         let docker = self.container.as_ref().map(|name| {
             if self.restart_command.is_some() {
-                mistakes.add("--restart-command is not for a container: its engine restarts it");
+                mistakes
+                    .add("--restart-command cannot be used with a container: Docker restarts it");
             }
             if !is_container(name) {
-                mistakes.add(format!("{name:?} is no name of a container"));
+                mistakes.add(format!("{name:?} is not a container name"));
             }
             (name.clone(), self.docker.engine(&mut mistakes))
         });

@@ -57,7 +57,7 @@ impl Mistakes {
     /// A DNS subdomain (RFC 1123), as nodes, namespaces and most objects are named.
     pub fn name(&mut self, flag: &str, value: &str) {
         if !is_name(value) {
-            self.add(format!("--{flag} is no name of Kubernetes: {value:?}"));
+            self.add(format!("--{flag} is not a valid Kubernetes name: {value:?}"));
         }
     }
 

@@ -95,7 +95,7 @@ pub(super) struct Incident {
 pub(super) async fn address(url: &str) -> anyhow::Result<SocketAddr> {
     let plain = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
     if plain.contains('/') {
-        bail!("{url:?} is no agent's URL: say http://HOST:PORT");
+        bail!("{url:?} is not an agent's URL: use http://HOST:PORT");
     }
     let plain = if plain.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
         plain.to_owned()
@@ -150,7 +150,7 @@ pub(super) struct Feed {
 impl Feed {
     pub(super) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let Ok(feed) = timeout(PATIENCE, Self::ask(address)).await else {
-            bail!("it does not answer within {} s", PATIENCE.as_secs());
+            bail!("no response within {} s", PATIENCE.as_secs());
         };
         feed
     }
@@ -161,14 +161,14 @@ impl Feed {
         let request = endpoint.request().body(Full::default()).unwrap_or_default();
         let answer = connection.send(request).await?;
         let status = answer.status();
-        ensure!(status.is_success(), "it answers {status} to /events");
+        ensure!(status.is_success(), "response {status} to /events");
         Ok(Self { _connection: connection, body: answer.into_body(), heard: Vec::new() })
     }
 
     /// The next event.
     async fn next(&mut self) -> anyhow::Result<Update> {
         let Ok(update) = timeout(SILENCE, self.read()).await else {
-            bail!("it has told nothing for {} s", SILENCE.as_secs());
+            bail!("no event for {} s", SILENCE.as_secs());
         };
         update
     }
@@ -178,14 +178,14 @@ impl Feed {
             if let Some(end) = self.heard.windows(2).position(|pair| pair == b"\n\n") {
                 let event: Vec<u8> = self.heard.drain(..end + 2).collect();
                 if let Some(data) = event.strip_prefix(b"data: ") {
-                    return serde_json::from_slice(data).context("it tells something unknown");
+                    return serde_json::from_slice(data).context("unknown event");
                 }
                 // A sign of life.
                 continue;
             }
             let frame = self.body.frame().await.context("the agent has ended")??;
             self.heard.extend_from_slice(&frame.into_data().unwrap_or_default());
-            ensure!(self.heard.len() <= MOST, "it tells too much at once");
+            ensure!(self.heard.len() <= MOST, "event too large");
         }
     }
 }
@@ -233,7 +233,7 @@ pub(super) mod tests {
         assert!(told.recv().await.unwrap().unwrap().roster.is_some());
         // Only now: a clock that jumps would be faster than the first event.
         tokio::time::pause();
-        for why in ["it has told nothing for 6 s", "it does not answer within 5 s"] {
+        for why in ["no event for 6 s", "no response within 5 s"] {
             assert_eq!(told.recv().await.unwrap().unwrap_err().to_string(), why);
         }
     }
@@ -242,7 +242,7 @@ pub(super) mod tests {
     async fn a_port_that_says_nothing_is_no_agent() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let error = Feed::open(silent.local_addr().unwrap()).await.err().unwrap().to_string();
-        assert_eq!(error, "it does not answer within 5 s");
+        assert_eq!(error, "no response within 5 s");
     }
 
     #[tokio::test]

@@ -40,12 +40,12 @@ impl Top {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let address = feed::address(&self.agent).await?;
         let feed = Feed::open(address).await.with_context(|| {
-            format!("no agent answers at {}: is it running? --agent says where", self.agent)
+            format!("no agent answers at {}: is it running? --agent sets the URL", self.agent)
         })?;
         if !io::stdout().is_terminal() {
-            bail!("top needs a terminal; for scripts there is {}/api/v1/targets", self.agent);
+            bail!("top needs a terminal; scripts can read {}/api/v1/targets", self.agent);
         }
-        let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
+        let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
         let result = watch(&mut terminal, keyboard(), feed::follow(feed, address)).await;
         ratatui::restore();
         result.map(|()| ExitCode::SUCCESS)
@@ -135,6 +135,6 @@ mod tests {
         ended.unwrap();
         assert!(pressed.elapsed() < Duration::from_secs(1));
         let screen = terminal.backend().to_string();
-        assert!(screen.contains("no answer from the agent: it has told nothing"), "{screen}");
+        assert!(screen.contains("no answer from the agent: no event"), "{screen}");
     }
 }

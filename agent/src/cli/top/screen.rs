@@ -81,11 +81,11 @@ fn patients(frame: &mut Frame<'_>, area: Rect, shown: &[&Target], place: Option<
     let or_dash = |value: Option<f64>, text: fn(f64) -> String| value.map_or("-".to_owned(), text);
     let number = |text: String| Cell::from(Line::from(text).right_aligned());
     let head = Row::new(
-        ["STATE", "PATIENT"]
+        ["STATE", "TARGET"]
             .map(Cell::from)
             .into_iter()
             .chain(["REQ/S", "5XX", "CPU", "MEM", "ERRORS"].map(|name| number(name.to_owned())))
-            .chain(["VERDICT", "HELD BACK BY"].map(Cell::from)),
+            .chain(["VERDICT", "REFUSED BY"].map(Cell::from)),
     )
     .style(Modifier::DIM);
     let rows = shown.iter().map(|target| {
@@ -128,9 +128,9 @@ fn patients(frame: &mut Frame<'_>, area: Rect, shown: &[&Target], place: Option<
 }
 
 fn reasons(target: &Target) -> Paragraph<'_> {
-    let mut lines = vec![Line::from(format!("may be healed up to: {}", target.ceiling))];
+    let mut lines = vec![Line::from(format!("ceiling: {}", target.ceiling))];
     if let (Some(gate), Some(why)) = (&target.refused_by, &target.refused_why) {
-        lines.push(Line::from(format!("held back by {gate}: {why}")));
+        lines.push(Line::from(format!("refused by {gate}: {why}")));
     }
     if let Some(why) = &target.left_alone {
         lines.push(Line::from(format!("left alone: {why}")));
@@ -141,7 +141,7 @@ fn reasons(target: &Target) -> Paragraph<'_> {
             format!("{:<22}{:>10.3}  {:+.2} {bar}", reason.feature, reason.value, reason.share);
         lines.push(Line::from(line));
     }
-    let title = format!(" {}: why ", target.name);
+    let title = format!(" {}: reasons ", target.name);
     Paragraph::new(lines).wrap(Wrap { trim: false }).block(Block::bordered().title(title))
 }
 
@@ -161,7 +161,7 @@ fn footline(view: &View) -> Line<'_> {
         let cursor = if view.typing { "_" } else { "" };
         return Line::from(format!(" filter: {}{cursor}   (esc: all)", view.filter));
     }
-    Line::styled(" q quit   ↑↓ choose   enter why   / filter", Modifier::DIM)
+    Line::styled(" q quit   ↑↓ select   enter reasons   / filter", Modifier::DIM)
 }
 
 #[cfg(test)]
@@ -220,7 +220,7 @@ mod tests {
         assert!(!drawn(&view, 120, 24).contains("error_count"));
         view.press(Key::Enter);
         let screen = drawn(&view, 120, 24);
-        assert!(screen.contains("held back by cooldown: it was reset 3 s ago"), "{screen}");
+        assert!(screen.contains("refused by cooldown: it was reset 3 s ago"), "{screen}");
         assert!(screen.contains("error_count") && screen.contains("+0.40 ■■■■■■■■"), "{screen}");
     }
 
