@@ -498,7 +498,9 @@ async fn next_wakeup(wakeups: &mut Option<Wakeups>) -> Wake {
         match ring.next().await {
             Ok(wake) => return wake,
             // The regular looks go on without it.
-            Err(error) => warn!(%error, "cannot read the kernel's wake-ups; regular samples continue"),
+            Err(error) => {
+                warn!(%error, "cannot read the kernel's wake-ups; regular samples continue")
+            }
         }
         *wakeups = None;
     }

@@ -215,7 +215,11 @@ impl Ward {
         if self.left_out.is_empty() {
             let pod = patient.pod.full_name();
             warn!(pod, most = MOST, "too many labelled pods: this one is not watched");
-            self.tell(&patient, "NotWatched", format!("not watched: the agent watches at most {MOST} pods"));
+            self.tell(
+                &patient,
+                "NotWatched",
+                format!("not watched: the agent watches at most {MOST} pods"),
+            );
         }
         self.left_out.insert(patient.pod.uid.clone(), patient);
     }

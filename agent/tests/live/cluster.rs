@@ -103,7 +103,7 @@ fn while_the_api_server_is_away_soft_heals_go_on_and_hard_ones_wait() {
         let target = agent.target();
         (target["refused_by"] == "api_server").then(|| target["refused_why"].to_string())
     });
-    assert!(why.contains("the API server cannot be asked"), "{why}");
+    assert!(why.contains("the API server does not answer"), "{why}");
     agent.hears("not healed", &[("rung", "restart"), ("gate", "api_server")]);
     assert!(agent.metric("paramedic_refusals_total{gate=\"api_server\"}") > 0.0);
     assert!(pod.is_alive());

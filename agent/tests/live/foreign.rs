@@ -169,7 +169,8 @@ fn a_service_that_speaks_tls_is_heard_and_its_traffic_is_missing_and_not_zero() 
     let agent = Agent::watch(&[&url], &state, &["--max-action", "restart"]);
     let heard = agent.hears("health check", &[("result", "well")]);
     assert_eq!(heard.text("path"), "/health");
-    let blind = agent.hears("the kernel does not see its HTTP: these columns are missing, not zero", &[]);
+    let blind =
+        agent.hears("the kernel does not see its HTTP: these columns are missing, not zero", &[]);
     assert!(blind.text("reason").contains("TLS"), "{blind:?}");
     agent.reaches(
         &format!("paramedic_target_blind{{namespace=\"\",pod=\"\",target=\"{url}\"}}"),

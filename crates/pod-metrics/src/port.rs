@@ -123,7 +123,9 @@ impl Port {
                 match (admitted, places.try_acquire()) {
                     (Ok(stream), Ok(_place)) => port.serve(stream, feed).await,
                     (Ok(_), Err(_)) => warn!(%peer, "too many streams; refused one"),
-                    (Err(why), _) => debug!(%peer, %why, "refused a client that is not the metrics API"),
+                    (Err(why), _) => {
+                        debug!(%peer, %why, "refused a client that is not the metrics API")
+                    }
                 }
             });
         }

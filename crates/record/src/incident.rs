@@ -257,7 +257,7 @@ mod tests {
                 climbed_from: Some(11),
                 workload: "http://localhost:5000".into(),
                 symptom: Symptom::Errors,
-                health: Some("the app says that it is well".into()),
+                health: Some("the app reports that it is well".into()),
             },
             outcome: Some(Outcome::Healed),
             detail: Some("ready again".into()),
@@ -283,7 +283,7 @@ mod tests {
                decided  restart_service, 0.93 sure, by the model\n  \
                because  error_count = 12, share +0.41\n           \
                         http_5xx_ratio = 0.520, share -0.10\n  \
-               health   the app says that it is well\n  \
+               health   the app reports that it is well\n  \
                remedy   restart, since incident 11 did not help\n  \
                outcome  healed after 3.2 s\n           \
                         ready again"
@@ -324,7 +324,7 @@ mod tests {
                 "climbed_from": 11,
                 "workload": "http://localhost:5000",
                 "symptom": "errors",
-                "health": "the app says that it is well",
+                "health": "the app reports that it is well",
                 "outcome": "healed",
                 "detail": "ready again",
                 "concluded": 4_200_000_000_u64,

@@ -260,9 +260,13 @@ impl Recorder {
                 self.metrics.target_state(of, state(case));
                 tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());
                 if exhausted {
-                    error!(target, "every permitted remedy was tried and none helped: an operator must look");
+                    error!(
+                        target,
+                        "every permitted remedy was tried and none helped: an operator must look"
+                    );
                     self.announce(of, true, "Exhausted", Some("exhausted"), || {
-                        "every permitted remedy was tried and none helped: an operator must look".to_owned()
+                        "every permitted remedy was tried and none helped: an operator must look"
+                            .to_owned()
                     });
                 }
                 let well = matches!(outcome, Outcome::Healed | Outcome::Unverified);

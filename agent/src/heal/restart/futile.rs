@@ -58,8 +58,8 @@ pub fn would_not_help(
         let age =
             paramedic_host::clock::now().since(new_workers(tree, main, port?, well_at?)?).as_secs();
         Some(format!(
-            "its workers are new (the first was started {age} s ago, after it was seen well last) \
-             and have not been well since: a restart would start them the same way"
+            "its workers are new (the first started {age} s ago, after the service was last seen \
+             well) and have not been well since: a restart would start them the same way"
         ))
     };
     full().or_else(failed)

@@ -127,29 +127,29 @@ impl fmt::Display for Excuse {
             Self::Blames(component) => {
                 write!(
                     f,
-                    "its health check blames {:?}, which no remedy here can heal",
+                    "its health check blames {:?}, which no remedy for this target can repair",
                     component.as_str()
                 )
             }
             Self::NotNow => f.write_str(
-                "it says that it does not serve now: it starts, drains or is in maintenance",
+                "it reports that it does not serve now: it starts, drains or is in maintenance",
             ),
             Self::Vague => f.write_str(
-                "it says that it is ill, and not of what: that may be a dependency (let its health \
-                 check name what is down)",
+                "it reports that it is sick without naming the cause, which may be a dependency (let \
+                 its health check name what is down)",
             ),
             Self::UpstreamFails { received } => {
-                write!(f, "what it calls answers with 5xx ({received} within 10 s)")
+                write!(f, "its backends answer 5xx ({received} within 10 s)")
             }
             Self::CannotConnect { failed } => {
-                write!(f, "it cannot connect to what it calls ({failed} failed within 10 s)")
+                write!(f, "it cannot connect to its backends ({failed} failed within 10 s)")
             }
             Self::Unanswered { waiting } => {
-                write!(f, "what it calls does not answer ({waiting} requests wait)")
+                write!(f, "its backends do not answer ({waiting} requests wait)")
             }
             Self::Serves { good } => write!(
                 f,
-                "its health check fails, but the kernel saw it answer others well ({good} times since)"
+                "its health check fails, but it has answered other clients well ({good} times since)"
             ),
         }
     }
@@ -168,10 +168,10 @@ impl fmt::Display for Blind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotCounted => {
-                "the kernel does not see its responses, though the agent's polls are answered: its \
-                 socket was probably made in another cgroup (socket activation)"
+                "the kernel does not see its responses, although it answers the agent's polls: its \
+                 socket was probably created in another cgroup (socket activation)"
             }
-            Self::Tls => "it speaks TLS: the kernel cannot read its responses",
+            Self::Tls => "it uses TLS: the kernel cannot read its responses",
         })
     }
 }

@@ -91,17 +91,19 @@ impl fmt::Display for Notable {
         f.write_str(match self {
             Self::Throttled => "its CPU quota throttles it: it needs more CPU, not a restart",
             Self::Resets => {
-                "connections are reset, but its own responses are well: not its illness"
+                "connections are reset, but its own responses are good: the cause is elsewhere"
             }
-            Self::ResetsAlone => "connections are reset; none of its answers were seen",
+            Self::ResetsAlone => "connections are reset; the kernel saw none of its responses",
             Self::Unavailable => {
-                "it answers 502, 503 or 504: what is behind it fails, or it does not serve now"
+                "it answers 502, 503 or 504: a backend fails, or it does not serve now"
             }
-            Self::UpstreamFails => "what it calls fails: no heal of this target can clear that",
-            Self::Retransmits => "segments are retransmitted: the network's illness, not its own",
-            Self::SomeErrors => "some responses are 5xx, too few to call for a heal",
-            Self::Slow => "its last answer was slow",
-            Self::PollsFail => "polls of /health fail, not often enough yet",
+            Self::UpstreamFails => "its backends fail: no remedy for this target can repair them",
+            Self::Retransmits => {
+                "segments are retransmitted: the cause is the network, not the target"
+            }
+            Self::SomeErrors => "some responses are 5xx, too few for a remedy",
+            Self::Slow => "its last response was slow",
+            Self::PollsFail => "its health check fails, but not often enough yet",
         })
     }
 }

@@ -205,56 +205,56 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ObserveOnly => f.write_str("its ceiling is observe"),
-            Self::RulesAreSoft => {
-                f.write_str("rules alone heal softly at most (--rules-may-restart permits more)")
-            }
+            Self::RulesAreSoft => f.write_str(
+                "without a model only soft remedies are permitted (--rules-may-restart permits more)",
+            ),
             Self::NotConfident(is, must) => {
                 write!(f, "confidence {is:.2} is below {must:.2}")
             }
-            Self::TooFewLooks(agree, must) => write!(f, "{agree} of {must} looks agree so far"),
-            Self::TooShort => f.write_str("the looks that agree span less than 400 ms"),
-            Self::NoFreshPoll => f.write_str("fewer than two fresh polls support it"),
+            Self::TooFewLooks(agree, must) => write!(f, "{agree} of {must} samples agree so far"),
+            Self::TooShort => f.write_str("the agreeing samples span less than 400 ms"),
+            Self::NoFreshPoll => f.write_str("fewer than two fresh polls confirm it"),
             Self::NothingCurrent => {
-                f.write_str("only an old count supports it, nothing that happens now")
+                f.write_str("only an old count supports it, no current symptom")
             }
             Self::OnlySlow => f.write_str("only its slow health check supports it"),
             Self::NotYetReady => f.write_str("it has not answered well since it started"),
             Self::Excused(excuse) => excuse.fmt(f),
             Self::NotSilentLongEnough(is, must) => write!(
                 f,
-                "it has failed its health check for {:.1} s, and may for {} s (--patience, \
+                "it has failed its health check for {:.1} s; its patience is {} s (--patience, \
                  paramedic.dev/patience)",
                 is.as_secs_f64(),
                 must.as_secs()
             ),
             Self::Futile(rung, Futile::DidNotHelp(ago)) => write!(
                 f,
-                "{} did not help against this {} ago: people have to look",
+                "{} did not help against this symptom {} ago: an operator must look",
                 rung.name(),
                 Ago(*ago)
             ),
             Self::Futile(rung, Futile::CameBack(after)) => write!(
                 f,
-                "{} helped only for {}: the same illness came back, people have to look",
+                "{} helped only for {}: the same symptom came back, an operator must look",
                 rung.name(),
                 Ago(*after)
             ),
             Self::NeverWell => {
-                f.write_str("it has failed ever since it started, and would again after a restart")
+                f.write_str("it has failed since it started, and would fail again after a restart")
             }
             Self::HostSays(why) => f.write_str(why),
             Self::CoolingDown(left) => {
-                write!(f, "treated recently, {:.0} s to wait", left.as_secs_f64().ceil())
+                write!(f, "treated recently; the cooldown ends in {:.0} s", left.as_secs_f64().ceil())
             }
-            Self::NodeBudgetSpent(n) => write!(f, "{n} hard heals on this node within a minute"),
+            Self::NodeBudgetSpent(n) => write!(f, "{n} hard remedies on this node within a minute"),
             Self::OthersFirst => {
-                f.write_str("too many pods of this node want a hard remedy: it waits its turn")
+                f.write_str("too many pods of this node need a hard remedy: this one waits its turn")
             }
             Self::NodeFails(failing, polled) => {
-                write!(f, "{failing} of {polled} targets fail together: suspect the node")
+                write!(f, "{failing} of {polled} targets of the node fail together: suspect the node")
             }
             Self::RemediesUsedUp => {
-                f.write_str("every permitted remedy was tried; people must look")
+                f.write_str("every permitted remedy was tried; an operator must look")
             }
             Self::NoJournal => f.write_str("the journal cannot be written"),
             Self::SwitchedOff => f.write_str("healing is paused"),
@@ -262,25 +262,25 @@ impl fmt::Display for Why {
             Self::ClusterPaused(namespace) => {
                 write!(f, "healing is paused by an annotation of namespace {namespace}")
             }
-            Self::NoAnswer(error) => write!(f, "the API server cannot be asked: {error}"),
-            Self::MovedOn(how) => write!(f, "not the pod that was judged: {how}"),
+            Self::NoAnswer(error) => write!(f, "the API server does not answer: {error}"),
+            Self::MovedOn(how) => write!(f, "no longer the pod that was judged: {how}"),
             Self::Rolling(rolling) => rolling.fmt(f),
             Self::NotReadyYet(missing, all) => {
                 write!(f, "{missing} of the workload's {all} pods are not ready yet")
             }
             Self::Budget(said) => f.write_str(said),
             Self::MostAreSick(sick, all) => {
-                write!(f, "{sick} of the workload's {all} pods are sick: scale or wait")
+                write!(f, "{sick} of the workload's {all} pods are sick: scale the workload or wait")
             }
             Self::Counting => {
-                f.write_str("whether others of its workload are sick is being counted")
+                f.write_str("waiting for other nodes to report sick pods of its workload")
             }
-            Self::LockedBy(holder) => write!(f, "another of its pods is treated by {holder}"),
+            Self::LockedBy(holder) => write!(f, "{holder} is treating another pod of its workload"),
             Self::ShareSpent(heals, most) => {
-                write!(f, "{heals} hard heals of its workload in 10 min, at most {most} are due")
+                write!(f, "{heals} hard remedies for its workload in 10 min, at most {most} permitted")
             }
             Self::InVain(heals) => {
-                write!(f, "{heals} hard heals of its workload did not help; people must look")
+                write!(f, "{heals} hard remedies for its workload did not help; an operator must look")
             }
             Self::BadLease(what) => f.write_str(what),
         }

@@ -16,19 +16,19 @@ pub enum HealthError {
     #[error("redirected (HTTP {0}), which is never followed: set the path that it leads to")]
     Redirect(u16),
     /// It asks for a login (401, 403 or 407).
-    #[error("answered HTTP {0}: it asks for a login; give a path that needs none")]
+    #[error("answered HTTP {0}: it requires a login; set a path that needs none")]
     Refused(u16),
     /// It is asked too often (429).
-    #[error("answered HTTP {0}: it limits how often it is asked; exempt its health endpoint")]
+    #[error("answered HTTP {0}: it limits the rate of requests; exempt its health endpoint")]
     TooOften(u16),
     /// Any other status that says nothing of health.
-    #[error("answered HTTP {0}, which says nothing of its health: answer 2xx or 5xx")]
+    #[error("answered HTTP {0}, which says nothing about its health: answer 2xx or 5xx")]
     StatusNotOk(u16),
     /// The body is packed in a way that cannot be unpacked.
     #[error("the body cannot be unpacked: {0}")]
     Packed(#[from] Packed),
     /// The body is no JSON object, and no word either.
-    #[error("the body is no health report: {0}")]
+    #[error("the body is not a health report: {0}")]
     NotJson(#[from] NotJson),
 }
 
@@ -36,10 +36,10 @@ pub enum HealthError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Packed {
     /// Another encoding than gzip.
-    #[error("its Content-Encoding is neither gzip nor identity, which alone was asked for")]
+    #[error("its Content-Encoding is neither gzip nor identity, the only accepted ones")]
     Unknown,
     /// It says gzip and is not, or is cut short.
-    #[error("it says gzip, and is not or is cut short")]
+    #[error("it claims to be gzip, but is not or is cut short")]
     Broken,
     /// It grows too large.
     #[error("its gzip holds more than 64 KiB")]

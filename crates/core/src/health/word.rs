@@ -42,16 +42,16 @@ impl fmt::Display for Word {
             Err(error) => return error.fmt(f),
         };
         match says {
-            Says::Well => f.write_str("the app says that it is well")?,
-            Says::Warns => f.write_str("the app serves, and warns")?,
-            Says::Ill => f.write_str("the app says that it is ill")?,
+            Says::Well => f.write_str("the app reports that it is well")?,
+            Says::Warns => f.write_str("the app serves, but reports a problem")?,
+            Says::Ill => f.write_str("the app reports that it is sick")?,
             Says::Blames(component) => write!(f, "the app blames {:?}", component.as_str())?,
             Says::NotNow => {
                 f.write_str("the app does not serve now: it starts, drains or is in maintenance")?;
             }
         }
         if let Some((field, fault)) = left_out {
-            write!(f, "; its field `{}` {fault} and is left out", field.name())?;
+            write!(f, "; its field `{}` {fault} and is ignored", field.name())?;
         }
         Ok(())
     }
@@ -72,7 +72,7 @@ mod tests {
             Health { left_out: Some((Field::CpuUsage, Fault::Absurd)), ..Health::default() };
         assert_eq!(
             word(Ok(health)).to_string(),
-            "the app says that it is well; its field `cpu_usage` is absurdly large and is left out"
+            "the app reports that it is well; its field `cpu_usage` is absurdly large and is ignored"
         );
     }
 

@@ -79,22 +79,22 @@ impl Rung {
 #[serde(rename_all = "snake_case")]
 pub enum Obstacle {
     /// Nobody would start the container again.
-    #[error("its restart policy is not Always: nobody would start it again in place")]
+    #[error("its restart policy is not Always: the kubelet would not start it again")]
     RestartPolicy,
     /// A signal from outside would skip the hook.
     #[error("a restart in place would skip its preStop hook")]
     PreStopHook,
     /// Nobody would replace the pod.
-    #[error("no controller owns the pod: nobody would replace it")]
+    #[error("no controller owns the pod: nothing would replace it")]
     NoController,
     /// The kubelet runs it from a file, whatever the API server says.
     #[error("it is a static pod: evicting it changes nothing")]
     StaticPod,
     /// One machine has nowhere else to run it.
-    #[error("it is a container of this machine alone: no cluster would replace it")]
+    #[error("it runs outside a cluster: nothing would replace it")]
     NoCluster,
     /// Its manager takes the end of a task for a failure and starts another.
-    #[error("it is a task of Docker Swarm, which replaces what ends")]
+    #[error("it is a Docker Swarm task: the Swarm manager would start another task")]
     SwarmTask,
 }
 

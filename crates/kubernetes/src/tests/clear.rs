@@ -28,7 +28,7 @@ async fn a_restart_asks_everything_and_takes_the_lock_last() {
         let (refusal, _) = agent.clear(&request(&scene.first(), Rung::Restart)).await.unwrap_err();
         (refusal.gate.name(), refusal.why.to_string())
     };
-    assert_eq!((gate, why.contains("being counted")), ("overload", true), "{why}");
+    assert_eq!((gate, why.contains("waiting for other nodes")), ("overload", true), "{why}");
     let lease = ["get leases 404", "create leases 201"];
     assert_eq!(scene.asked(), [&first(5)[..], &lease].concat());
     sleep(Duration::from_secs(4)).await;

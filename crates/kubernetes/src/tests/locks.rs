@@ -208,7 +208,7 @@ async fn a_workloads_share_is_spent_for_ten_minutes_whichever_node_spent_it() {
     a.release(lock, Some(Outcome::Healed)).await;
     let (gate, why) = refused(&b, &scene.pod(&scene.pods[1])).await;
     assert_eq!(gate, "workload_lock");
-    assert!(why.contains("1 hard heals of its workload in 10 min, at most 1"), "{why}");
+    assert!(why.contains("1 hard remedies for its workload in 10 min, at most 1"), "{why}");
     seconds(595).await;
     assert_eq!(refused(&b, &scene.pod(&scene.pods[1])).await.0, "workload_lock");
     seconds(6).await;
@@ -254,7 +254,7 @@ async fn two_hard_heals_in_vain_stop_every_agent_for_an_hour() {
     }
     for agent in [&a, &b] {
         let (gate, why) = refused(agent, &scene.first()).await;
-        assert_eq!((gate, why.contains("people must look")), ("exhausted", true), "{why}");
+        assert_eq!((gate, why.contains("an operator must look")), ("exhausted", true), "{why}");
     }
     // An hour after the first of them.
     seconds(3600 - 1202).await;

@@ -23,7 +23,7 @@ async fn while_the_server_is_away_soft_heals_go_on_and_hard_ones_wait() {
     assert!(agent.clear(&request(&pod, Rung::Soft)).await.unwrap().is_none());
     let (refusal, wait) = agent.clear(&request(&pod, Rung::Restart)).await.unwrap_err();
     assert_eq!((refusal.gate, wait), (Gate::ApiServer, Duration::from_secs(5)));
-    assert!(refusal.why.to_string().starts_with("the API server cannot be asked"));
+    assert!(refusal.why.to_string().starts_with("the API server does not answer"));
     scene.fake.down(false);
     // It was asked in vain, and is not bothered again at once.
     sleep(wait).await;
