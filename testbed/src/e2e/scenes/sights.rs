@@ -66,7 +66,7 @@ const CASES: [Case; 7] = [
         patient: observed("slow"),
         illnesses: &[("slow", r#"{"milliseconds":700}"#)],
         has_traffic: false,
-        verdict: Verdict::LeftAlone("slow to answer"),
+        verdict: Verdict::LeftAlone("response was slow"),
     },
     Case {
         patient: observed("resets"),
