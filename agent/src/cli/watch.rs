@@ -161,7 +161,7 @@ impl Watch {
         let others = self.also.iter().map(|url| self.watched(url, ceiling));
         let (docker, services) = match docker {
             Some((name, engine)) => {
-                let whom = Whom::Named(name, service);
+                let whom = Whom::Named(name, Box::new(service));
                 (Some(Docker { engine, whom }), others.collect())
             }
             None => (None, std::iter::once(service).chain(others).collect()),

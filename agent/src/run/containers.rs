@@ -60,7 +60,7 @@ pub enum Whom {
     /// All whose label consents.
     Labelled,
     /// The one of this name, at this URL.
-    Named(String, Watched),
+    Named(String, Box<Watched>),
 }
 
 /// A container that was told to the loop.

@@ -499,7 +499,7 @@ async fn next_wakeup(wakeups: &mut Option<Wakeups>) -> Wake {
             Ok(wake) => return wake,
             // The regular looks go on without it.
             Err(error) => {
-                warn!(%error, "cannot read the kernel's wake-ups; regular samples continue")
+                warn!(%error, "cannot read the kernel's wake-ups; regular samples continue");
             }
         }
         *wakeups = None;

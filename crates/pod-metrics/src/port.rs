@@ -124,7 +124,7 @@ impl Port {
                     (Ok(stream), Ok(_place)) => port.serve(stream, feed).await,
                     (Ok(_), Err(_)) => warn!(%peer, "too many streams; refused one"),
                     (Err(why), _) => {
-                        debug!(%peer, %why, "refused a client that is not the metrics API")
+                        debug!(%peer, %why, "refused a client that is not the metrics API");
                     }
                 }
             });

@@ -135,7 +135,7 @@ fn flipped_bytes_never_panic() {
         let mut bytes = whole.clone();
         for _ in 0..=random.below(3) {
             let at = random.below(bytes.len());
-            bytes[at] = random.next() as u8;
+            bytes[at] = random.draw() as u8;
         }
         if random.below(10) == 0 {
             bytes.truncate(random.below(bytes.len()));

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, io::Read as _, os::unix::fs::PermissionsExt as _};
+use std::{collections::BTreeMap, io::Read as _, os::unix::fs::PermissionsExt as _, slice};
 
 use serde_json::Value;
 
@@ -176,7 +176,8 @@ fn an_ordinary_build_comes_with_its_libraries() {
     let folder = tempfile::tempdir().unwrap();
     let (sh, library) = (process::on_path("sh").unwrap(), process::on_path("ls").unwrap());
     let library = library.canonicalize().unwrap();
-    let archive = of_program(&workspace, folder.path(), Image::Agent, &sh, &[library.clone()]);
+    let archive =
+        of_program(&workspace, folder.path(), Image::Agent, &sh, slice::from_ref(&library));
     let archive = files(&fs::read(archive.unwrap()).unwrap());
     let layer = json(&archive, "manifest.json")[0]["Layers"][0].as_str().unwrap().to_owned();
     let root = files(&archive[&layer]);

@@ -233,7 +233,7 @@ fn named(name: &str) -> Whom {
         tls: false,
         settings: Settings::up_to(Rung::Soft),
     };
-    Whom::Named(name.to_owned(), watched)
+    Whom::Named(name.to_owned(), Box::new(watched))
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use crate::features::schema::{COUNT, FEATURES};
 pub struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -29,7 +29,7 @@ impl Random {
     }
 
     pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
+        (self.draw() % limit as u64) as usize
     }
 
     /// A multiple of 1/16 in 0–1, so that thresholds are hit exactly now and then.
@@ -261,7 +261,6 @@ pub fn model(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto
         initializer,
         input: vec![value("features", 1, &[COUNT])],
         output,
-        ..GraphProto::default()
     };
     let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.to_owned(), version };
     ModelProto {
@@ -269,7 +268,6 @@ pub fn model(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto
         opset_import: vec![opset("", 18), opset("ai.onnx.ml", 3)],
         graph: Some(graph),
         metadata_props: metadata(),
-        ..ModelProto::default()
     }
 }
 

@@ -202,7 +202,7 @@ fn files_that_are_no_models_are_refused() {
     }
     let mut random = Random(5);
     for _ in 0..200 {
-        let noise: Vec<_> = (0..random.below(400)).map(|_| random.next() as u8).collect();
+        let noise: Vec<_> = (0..random.below(400)).map(|_| random.draw() as u8).collect();
         assert!(Model::from_bytes(&noise, only_forests).is_err());
     }
     let mut model = columns().model();
@@ -223,7 +223,7 @@ fn flipped_bytes_never_panic() {
             let mut bytes = whole.clone();
             for _ in 0..=random.below(3) {
                 let at = random.below(bytes.len());
-                bytes[at] = random.next() as u8;
+                bytes[at] = random.draw() as u8;
             }
             if random.below(10) == 0 {
                 bytes.truncate(random.below(bytes.len()));
