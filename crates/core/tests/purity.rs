@@ -1,6 +1,7 @@
 //! The core stays pure: what it depends on is listed here, and it touches no file, socket, process,
 //! thread or clock. `clippy.toml` beside `Cargo.toml` says the same to the linter, item by item.
 #![expect(clippy::disallowed_methods, reason = "this test reads the sources")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::{fs, path::Path};
 
 /// Values in, values out: types, numbers, JSON, gzip, Protocol Buffers, a hash.
