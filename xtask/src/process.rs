@@ -4,7 +4,6 @@ use std::{
     env,
     ffi::OsStr,
     fmt::Write as _,
-    fs,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output},
@@ -97,14 +96,6 @@ fn quoted(word: &OsStr) -> String {
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
-}
-
-/// The last lines of a log.
-pub fn tail(log: &Path, lines: usize) -> String {
-    let bytes = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes).replace('\r', "");
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
 }
 
 /// Where the program is found on `PATH`.

@@ -28,7 +28,11 @@ use xtask::{
     workspace::Workspace,
 };
 
-use crate::{demo, dynamic, e2e::report::Report, stage::Interrupt, stage::Programs};
+use crate::{
+    demo, dynamic,
+    e2e::report::Report,
+    stage::{Interrupt, Programs, tail},
+};
 
 /// Test the images, Docker mode and compose.yaml on a real Docker engine.
 ///
@@ -140,7 +144,7 @@ impl Inside<'_> {
         let log = logs.join("engine.log");
         let (root, interrupt) = (self.home.join("root"), &self.interrupt);
         let engine = Engine::set_up(self.packages, root, self.cgroup, log.clone(), interrupt);
-        let engine = engine.with_context(|| process::tail(&log, 40))?;
+        let engine = engine.with_context(|| tail(&log, 40))?;
         let about = "{{.ServerVersion}}, {{.Driver}}, cgroup v{{.CgroupVersion}}";
         println!("    Docker {}", docker.text(&["info", "--format", about])?);
         let images =

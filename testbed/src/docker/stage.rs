@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use xtask::process;
 
 use super::{client::Docker, engine::Engine};
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     stage::{
         Interrupt, Programs,
         agent::{Agent, Line},
-        http,
+        http, tail,
     },
 };
 
@@ -209,7 +208,7 @@ impl<'a> Stage<'a> {
             .collect();
         logs.sort();
         for log in logs {
-            eprintln!("---- the end of {}\n{}", log.display(), process::tail(&log, 30));
+            eprintln!("---- the end of {}\n{}", log.display(), tail(&log, 30));
         }
     }
 }

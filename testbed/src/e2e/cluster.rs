@@ -204,9 +204,11 @@ fn wait_for(stage: &Stage<'_>, workspace: &Workspace, name: &str, namespace: &st
 }
 
 fn no_image(image: &str, node: &str, workspace: &Workspace) -> String {
-    let commands = image::how_to_get(workspace);
+    let files = image::archives(&workspace.target.join("images"));
+    let load = image::how_to_load(&files);
     format!(
-        "node {node} does not have the image {image}. Make the images, and load them:\n{commands}"
+        "node {node} does not have the image {image}. Make the images, and load them:\n\n  cargo \
+         xtask image\n{load}"
     )
 }
 

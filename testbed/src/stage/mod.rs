@@ -53,6 +53,14 @@ pub(crate) fn short(sum: Sha256) -> String {
     sum.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The last lines of a log.
+pub(crate) fn tail(log: &Path, lines: usize) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes).replace('\r', "");
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
 /// Set by SIGINT and SIGTERM, so that a break still clears the stage.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);

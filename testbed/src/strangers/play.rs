@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use xtask::process;
 
 use super::{
     account::{acts, happened, leave_out_broken_off, watched_as_unwatched, why},
@@ -26,7 +25,7 @@ use super::{
 use crate::stage::{
     Interrupt, Programs,
     agent::{Agent, Line},
-    boot_ns, free_port,
+    boot_ns, free_port, tail,
 };
 
 /// The clients alone: what they are given then is what they are to be given under watch.
@@ -86,7 +85,7 @@ pub(super) fn play(cast: &Cast<'_>, episode: &Episode, number: usize) -> Result<
     played.seconds = tenths(begun.elapsed().as_secs_f64());
     if let Err(error) = result {
         cast.interrupt.check()?;
-        let log = process::tail(&folder.path().join("log"), 8);
+        let log = tail(&folder.path().join("log"), 8);
         played.verdict = Verdict::Error;
         played.why = format!("{error:#}\nthe end of the service's log:\n{log}");
     }

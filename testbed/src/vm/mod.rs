@@ -28,7 +28,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use xtask::{process, workspace::Workspace};
 
-use crate::stage::Interrupt;
+use crate::stage::{Interrupt, tail};
 use judge::{Row, Verdict};
 use kernels::{Kernel, SERIES};
 use programs::Programs;
@@ -162,13 +162,13 @@ impl Matrix<'_> {
         if let Some(problem) = &problem {
             eprintln!("error: {title}: {problem}");
             for log in [&console, &said] {
-                eprintln!("---- the end of {}\n{}", log.display(), process::tail(log, 80));
+                eprintln!("---- the end of {}\n{}", log.display(), tail(log, 80));
             }
         } else {
             println!("    {title}: {} rows in {:.0} s", rows.len(), begun.elapsed().as_secs_f64());
         }
         let series = kernel.series.clone();
-        let death = death(&end, &process::tail(&console, 400));
+        let death = death(&end, &tail(&console, 400));
         let good = problem.is_none();
         Ok(Column { title, series, machine, steps, report, rows, good, death })
     }

@@ -298,19 +298,13 @@ fn created(workspace: &Workspace) -> Result<i64> {
     date.parse().with_context(|| format!("git says that the last commit is of {date:?}"))
 }
 
-/// What to type where a cluster does not have the images.
-pub fn how_to_get(workspace: &Workspace) -> String {
-    let files = archives(&workspace.target.join("images"));
-    format!("\n  cargo xtask image\n{}", how_to_load(&files))
-}
-
 /// All archives in the folder, whether they are there or not.
 pub fn archives(folder: &Path) -> [PathBuf; 3] {
     Image::ALL.map(|image| folder.join(image.file("tar")))
 }
 
 /// The commands for those who run a cluster by one of the three.
-fn how_to_load(files: &[PathBuf]) -> String {
+pub fn how_to_load(files: &[PathBuf]) -> String {
     let ways = [
         ("Docker", "docker load --input"),
         ("kind", "kind load image-archive"),
