@@ -78,7 +78,7 @@ pub enum RestartError {
     #[error("process {0} has already ended: nothing was done; look for the target again")]
     Ended(ProcessId),
     /// The patient is another than the judged one.
-    #[error("process {0} is no longer the one that was judged: nothing was done; judge it anew")]
+    #[error("process {0} is no longer the one that was judged: nothing was done; judge it again")]
     Changed(ProcessId),
     /// The patient may not be signalled, whatever is wrong with it.
     #[error("refused: process {0} is the agent itself, one of its ancestors, or the host's pid 1")]
@@ -86,7 +86,7 @@ pub enum RestartError {
     /// A restart would end another service as well.
     #[error(
         "refused: {name} (pid {pid}), which serves port {port}, would end with it: restart by \
-         --restart-command, or start each service by a supervisor of its own"
+         --restart-command, or give each service its own supervisor"
     )]
     OtherService {
         /// Its command.

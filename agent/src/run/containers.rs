@@ -370,7 +370,7 @@ impl Ward {
         }
         let watched = self.known.values().filter(|known| known.end.is_some()).count();
         if !self.known.contains_key(&uid) && watched >= MOST {
-            self.tell(&uid, &format!("the agent watches {MOST} containers at most"));
+            self.tell(&uid, &format!("the agent watches at most {MOST} containers"));
             return Ok(());
         }
         if let Some(before) = self.uid_of(id).filter(|before| *before != uid) {

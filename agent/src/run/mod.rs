@@ -479,12 +479,12 @@ impl Agent {
                 let _ = reply.send(cases.filter_map(|(_, case)| reading_of(case, now)).collect());
             }
             Query::Pending(reply) => {
-                let awaited = self.awaited.iter().map(|what| format!("{what}: not there yet"));
+                let awaited = self.awaited.iter().map(|what| format!("{what}: pending"));
                 let unseen = self
                     .engine
                     .cases()
                     .filter(|(_, case)| case.decision.is_none() && !case.absent)
-                    .map(|(_, case)| format!("{}: not yet looked at", case.target.name));
+                    .map(|(_, case)| format!("{}: not sampled yet", case.target.name));
                 let unseen = unseen.filter(|_| !self.comes_and_goes());
                 let _ = reply.send(awaited.chain(unseen).collect());
             }

@@ -86,7 +86,7 @@ impl Treatment {
             }
             (Ok(()), Rung::Restart) => self.world.restart(&self.target, self.permit).await,
             (Ok(()), Rung::Evict) => self.evict().await,
-            (Ok(()), Rung::Observe) => undone("to observe is no remedy"),
+            (Ok(()), Rung::Observe) => undone("observe is not a remedy"),
         };
         Treated { index, uid, life, incident, result, responses }
     }
@@ -96,7 +96,7 @@ impl Treatment {
         match &self.lock {
             _ if !self.permit.rung().is_hard() || self.target.pod().is_none() => Ok(()),
             Some(lock) => lock.holds(self.clock.now()),
-            None => Err("there is no lock on its workload"),
+            None => Err("the agent does not hold its workload's lock"),
         }
     }
 
@@ -116,7 +116,7 @@ impl Treatment {
             Ok(Ok(incident)) => Ok(Some(incident)),
             Ok(Err(error)) => {
                 error!(%error, "cannot write to the journal: no hard remedies until it recovers");
-                Err(format!("the intention could not be written down: {error}"))
+                Err(format!("cannot write the intention: {error}"))
             }
             Err(panicked) => Err(format!("the journal failed: {panicked}")),
         }

@@ -232,13 +232,13 @@ async fn may_restart(engine: &Engine, judged: &ContainerRef) -> Result<(), Strin
     let name = &judged.name;
     match running(&seen) {
         Ok(now) if now == *judged => {}
-        Ok(_) => return Err(format!("container {name} is not as it was when it was judged")),
+        Ok(_) => return Err(format!("container {name} has changed since it was judged")),
         Err(why) => return Err(format!("container {name}: {why}")),
     }
     match engine.guest_of(&judged.id).await {
         Ok(None) => Ok(()),
         Ok(Some(guest)) => Err(format!(
-            "container {guest} stands in the network of {name}, which ends with it: restart both"
+            "container {guest} uses the network of {name}, which ends with it: restart both"
         )),
         Err(error) => Err(error.to_string()),
     }

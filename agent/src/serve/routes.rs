@@ -23,14 +23,14 @@ const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
 const INCIDENTS: u32 = 100;
 
 const OVERVIEW: &str = "\
-Paramedic: the first responder on this node
+Paramedic: first responder for this node
 
 /                   in a browser: the status page, live
-/events             the same as server-sent events, each with what changed; `paramedic top` reads it
+/events             the same as server-sent events of the changes; `paramedic top` reads it
 /metrics            Prometheus metrics
-/livez              200 while the agent's loop turns
-/readyz             200 once everything to be watched is known; lists what is pending
-/api/v1/targets     JSON: what is watched, seen and decided; /NAMESPACE/POD for one
+/livez              200 while the agent's loop responds
+/readyz             200 once all targets are known, else 503 and a list of what is pending
+/api/v1/targets     JSON: the targets with their signals and verdicts; /NAMESPACE/POD for one
 /api/v1/incidents   JSON: the last 100 incidents, newest first
 ";
 
@@ -99,7 +99,7 @@ fn events(live: &Live) -> Answer {
         }
         None => {
             let mut answer =
-                text(StatusCode::SERVICE_UNAVAILABLE, "enough listeners; try again later\n");
+                text(StatusCode::SERVICE_UNAVAILABLE, "too many listeners; try again later\n");
             answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
             answer
         }
@@ -117,7 +117,7 @@ async fn target(sources: &Sources, name: &str) -> Answer {
     match (found.next(), found.next()) {
         (Some(only), None) => json(only),
         (Some(_), Some(_)) => {
-            text(StatusCode::CONFLICT, "several pods are called so: say NAMESPACE/POD\n")
+            text(StatusCode::CONFLICT, "several pods have this name: use NAMESPACE/POD\n")
         }
         _ => text(StatusCode::NOT_FOUND, "not watched by this agent; see /api/v1/targets\n"),
     }
@@ -143,7 +143,7 @@ async fn readyz(sources: &Sources) -> Answer {
 
 async fn incidents(sources: &Sources) -> Answer {
     let Some(state_dir) = sources.state_dir.clone() else {
-        return text(StatusCode::NOT_FOUND, "this agent keeps no journal; its log says why\n");
+        return text(StatusCode::NOT_FOUND, "this agent has no journal; its log names the cause\n");
     };
     let read = spawn_blocking(move || Journal::read_only(&state_dir)?.recent(INCIDENTS)).await;
     match read {

@@ -95,7 +95,7 @@ fn what_is_no_trace_is_refused_with_1_and_no_sense_with_2() {
     fs::write(directory.file("x.trace.gz"), "no trace").unwrap();
     let (code, told) = replay(&directory, &[]);
     assert_eq!(code, Some(1));
-    assert!(told.contains("is no trace of Paramedic"), "{told}");
+    assert!(told.contains("is not a Paramedic trace"), "{told}");
     let (code, told) = replay(&directory, &["--min-confidence", "3"]);
     assert_eq!(code, Some(2), "{told}");
     assert_eq!(run(&["replay"]).status.code(), Some(2));

@@ -37,13 +37,13 @@ pub enum ApiError {
     #[error("no answer in time")]
     TimedOut,
     /// All its answers together took so long that the first is no longer true for sure.
-    #[error("it answers too slowly for its answers to be acted on")]
+    #[error("its responses arrive too late to be acted on")]
     TooSlow,
     /// It says no, or cannot be reached.
     #[error("{}", brief(.0))]
     Refused(#[from] kube::Error),
     /// It does not tell the time, on which shares and locks rest.
-    #[error("it sends no Date header: a proxy between must be taking it away")]
+    #[error("it sends no Date header: a proxy on the way probably removes it")]
     NoClock,
 }
 

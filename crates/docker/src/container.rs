@@ -55,7 +55,7 @@ pub enum Absent {
     #[error("it is paused")]
     Paused,
     /// What the engine says of it makes no sense.
-    #[error("the engine tells no id, name or process of it")]
+    #[error("the engine reports no id, name or process for it")]
     Incomplete,
     /// Which of this machine's ports are its nobody can tell.
     #[error(

@@ -77,7 +77,7 @@ pub enum EngineError {
     #[error("the Docker engine did not answer: {0}")]
     Unanswered(String),
     /// The connection has ended, as it does when the engine stops.
-    #[error("the Docker engine has gone")]
+    #[error("the Docker engine disconnected")]
     Gone,
 }
 

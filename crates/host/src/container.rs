@@ -39,10 +39,10 @@ pub struct Container {
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
     /// No directory bears its id.
-    #[error("no cgroup bears the id {0}: is /sys/fs/cgroup of the host mounted into the agent?")]
+    #[error("no cgroup has the id {0}: is /sys/fs/cgroup of the host mounted into the agent?")]
     NoCgroup(String),
     /// Nobody is in its cgroup.
-    #[error("container {0} has no process: it has just ended, or not yet begun")]
+    #[error("container {0} has no process: it has just ended or not started yet")]
     Empty(String),
     /// The kernel shows no pid of other PID namespaces than ours.
     #[error(

@@ -31,7 +31,7 @@ impl WatchUrl {
 #[derive(Debug, thiserror::Error)]
 pub enum UrlError {
     /// It is none.
-    #[error("{url:?} is no URL ({why}): write it like http://localhost:5000")]
+    #[error("{url:?} is not a URL ({why}): write it like http://localhost:5000")]
     Malformed {
         /// As given.
         url: String,
@@ -45,7 +45,7 @@ pub enum UrlError {
     #[error("leave the user name and password out of the URL: they would end up in the logs")]
     UserInfo,
     /// A path, query or fragment.
-    #[error("{0:?} goes too far: give only scheme, host and port; --health-path sets the path")]
+    #[error("{0:?} has more than scheme, host and port; --health-path sets the path")]
     TooLong(String),
     /// The name is unknown.
     #[error("cannot resolve {host:?}: {source}")]
@@ -163,19 +163,19 @@ mod tests {
             ("unix:///run/x", "only http and https"),
             ("http://me:secret@localhost", "user name"),
             ("ftp://me:secret@x y", "user name"),
-            ("http://localhost/health", "goes too far"),
-            ("http://localhost/?a=1", "goes too far"),
-            ("http://localhost/#top", "goes too far"),
-            ("http://localhost#top", "goes too far"),
+            ("http://localhost/health", "has more than"),
+            ("http://localhost/?a=1", "has more than"),
+            ("http://localhost/#top", "has more than"),
+            ("http://localhost#top", "has more than"),
             ("http://localhost:0", "1 to 65535"),
             ("http://localhost:65536", "1 to 65535"),
             ("http://localhost:", "1 to 65535"),
-            ("http://:80", "no URL"),
-            ("http://", "no URL"),
-            ("http://loc alhost", "no URL"),
+            ("http://:80", "not a URL"),
+            ("http://", "not a URL"),
+            ("http://loc alhost", "not a URL"),
             ("http://192.0.2.1:80", "not an address of this machine"),
             ("http://224.0.0.1", "not an address of this machine"),
-            ("http://[::1", "no URL"),
+            ("http://[::1", "not a URL"),
         ] {
             let error = target_from_url(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text:?} gave {error:?}");

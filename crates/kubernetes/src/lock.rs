@@ -94,7 +94,7 @@ impl Lock {
     /// Why not: it may soon be another's, or what the cluster said is too long ago.
     pub fn holds(&self, now: Moment) -> Result<(), &'static str> {
         if self.held.lock().until.since(now) < LEAST_LEFT {
-            return Err("the workload's lock ran out");
+            return Err("the workload's lock has expired");
         }
         if now.since(self.asked) > ACT_WITHIN {
             return Err("the API server's answers are too old to be acted on");

@@ -75,11 +75,11 @@ pub(super) struct Leaf {
 pub(super) enum AuthorityError {
     #[error("it is not what was stored: {0}")]
     Malformed(#[from] serde_json::Error),
-    #[error("its certificate or key cannot be read, or is another's: {0}")]
+    #[error("its certificate or key cannot be read, or they do not match: {0}")]
     Unreadable(String),
-    #[error("a certificate cannot be made: {0}")]
+    #[error("cannot create a certificate: {0}")]
     Unmade(#[from] rcgen::Error),
-    #[error("its times make no sense")]
+    #[error("its validity times are invalid")]
     Times,
 }
 

@@ -49,7 +49,7 @@ pub(super) enum Unusable {
          --requestheader-…, --proxy-client-…)"
     )]
     Missing(&'static str),
-    #[error("its {key} is no list of names in JSON: {value:?}")]
+    #[error("its {key} is not a JSON list of names: {value:?}")]
     Malformed { key: &'static str, value: String },
     #[error("its requestheader-client-ca-file has no certificate in PEM")]
     NoCertificate,
@@ -62,7 +62,7 @@ pub(super) enum Unauthorized {
     NoCertificate,
     #[error("the client certificate is not one of the front proxy's names")]
     NotTheProxy,
-    #[error("the API server did not say on whose behalf it asks")]
+    #[error("the API server did not name the user of the request")]
     NoUser,
 }
 

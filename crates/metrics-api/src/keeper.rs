@@ -48,12 +48,12 @@ pub(super) enum KeeperError {
     #[error("{what} cannot be read or written: {source}")]
     Api { what: &'static str, source: ApiError },
     #[error(
-        "the Secret {name} holds no authority: {source}; delete it, and a new one is made at once"
+        "the Secret {name} holds no certificate authority: {source}; delete it, and a new one is created at once"
     )]
     Secret { name: String, source: AuthorityError },
-    #[error("a new authority cannot be made: {0}")]
+    #[error("cannot create a certificate authority: {0}")]
     New(AuthorityError),
-    #[error("other writers of the Secret were faster, again and again")]
+    #[error("other writers changed the Secret during every attempt")]
     Overtaken,
 }
 

@@ -63,6 +63,6 @@ impl Readiness {
         if state.leaving {
             return "stopping\n".to_owned();
         }
-        state.missing.iter().map(|need| format!("{}: not there yet\n", need.about())).collect()
+        state.missing.iter().map(|need| format!("{}: pending\n", need.about())).collect()
     }
 }

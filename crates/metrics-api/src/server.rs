@@ -206,7 +206,7 @@ impl Shared {
             Ok(Ok(())) => {}
             Ok(Err(denied)) => return refusal(StatusCode::FORBIDDEN, &denied),
             Err(error) => {
-                let why = format!("whether {:?} may read this cannot be asked: {error}", user.name);
+                let why = format!("cannot check whether {:?} may read this: {error}", user.name);
                 return refusal(StatusCode::SERVICE_UNAVAILABLE, &why);
             }
         }
@@ -252,7 +252,7 @@ fn no_series(metric: Metric) -> String {
 fn no_value(asked: &Values, name: &str) -> String {
     format!(
         "no value of {} for pod {}/{name}: it does not carry the label paramedic.dev/heal, its \
-         agent is silent, or the kernel does not tell it",
+         agent does not respond, or the kernel cannot measure it",
         asked.metric.name(),
         asked.namespace
     )

@@ -51,7 +51,7 @@ pub(super) struct Stream {
 /// Why a stream has ended.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
-    #[error("no certificate of our own yet")]
+    #[error("this server has no certificate yet")]
     NotReady,
     #[error("{0} took longer than {STEP:?}")]
     TooSlow(&'static str),
@@ -61,21 +61,21 @@ enum Broken {
     Http(#[from] hyper::Error),
     #[error("{0}")]
     Request(#[from] hyper::http::Error),
-    #[error("it answers {0}")]
+    #[error("it responds {0}")]
     Status(StatusCode),
-    #[error("it said nothing for {SILENT:?}")]
+    #[error("it sent nothing for {SILENT:?}")]
     Silent,
-    #[error("it ended before it had said anything of its pods")]
+    #[error("it ended before its first frame")]
     Wordless,
     #[error("it sends a line of more than {LINE_MOST} bytes")]
     LongLine,
-    #[error("its first line is no token: {0}")]
+    #[error("its first line is not a token: {0}")]
     NoToken(serde_json::Error),
     #[error("its token cannot be reviewed: {0}")]
     NoReview(#[from] ApiError),
-    #[error("its token is not believed: {0}")]
+    #[error("its token was rejected: {0}")]
     Impostor(String),
-    #[error("what it says is not believed: {0}")]
+    #[error("its frame was rejected: {0}")]
     Frame(#[from] FrameError),
 }
 

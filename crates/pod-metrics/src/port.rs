@@ -77,9 +77,9 @@ enum Refused {
     Verifier(#[from] rustls::server::VerifierBuilderError),
     #[error("{0}")]
     Tls(#[from] rustls::Error),
-    #[error("no handshake: {0}")]
+    #[error("TLS handshake failed: {0}")]
     Handshake(io::Error),
-    #[error("no handshake within {HANDSHAKE:?}")]
+    #[error("no TLS handshake within {HANDSHAKE:?}")]
     TooSlow,
     #[error("its certificate is not that of {CLIENT_NAME}")]
     AnotherName,

@@ -49,13 +49,13 @@ pub struct Reading {
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// Not the expected JSON.
-    #[error("it is no frame: {0}")]
+    #[error("not a frame: {0}")]
     Malformed(#[from] serde_json::Error),
     /// More pods than an agent watches.
-    #[error("it has {0} readings, and an agent watches {MAX_READINGS} pods at the most")]
+    #[error("it has {0} readings, and an agent watches at most {MAX_READINGS} pods")]
     TooMany(usize),
     /// A time that cannot be.
-    #[error("{what} of pod {uid} is {ms} ms, and {most} ms is the most that an agent tells of")]
+    #[error("{what} of pod {uid} is {ms} ms, more than the maximum of {most} ms")]
     Time {
         /// Which.
         what: &'static str,

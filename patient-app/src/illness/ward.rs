@@ -50,9 +50,9 @@ impl Illnesses {
 /// Why an illness could not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    #[error("the system gives no further thread: {0}; ask for fewer")]
+    #[error("cannot start another thread: {0}; use fewer threads")]
     Thread(#[from] io::Error),
-    #[error("so much address space cannot be reserved: {0}; ask for a smaller max_mib")]
+    #[error("cannot reserve that much address space: {0}; use a smaller max_mib")]
     Memory(#[from] TryReserveError),
 }
 

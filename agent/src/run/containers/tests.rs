@@ -402,7 +402,7 @@ async fn only_what_was_judged_is_restarted_and_nobodys_network_with_it() {
         ("/NetworkSettings/Networks/bridge/IPAddress", json!("172.17.0.8"), json!("172.17.0.9")),
     ] {
         change(place, now);
-        refused("not as it was when it was judged").await;
+        refused("has changed since it was judged").await;
         change(place, before);
     }
     change("/State/Running", json!(false));
@@ -411,7 +411,7 @@ async fn only_what_was_judged_is_restarted_and_nobodys_network_with_it() {
     fake.put(2, "guest", 102, &consents("observe"), "start");
     let network = json!({ "NetworkMode": format!("container:{}", id(1)) });
     fake.containers.lock().get_mut(&id(2)).unwrap()["HostConfig"] = network;
-    refused("container guest stands in the network of web").await;
+    refused("container guest uses the network of web").await;
     assert_eq!(fake.restarts.load(Ordering::Relaxed), 0, "nothing was done so far");
     fake.remove(2, "guest");
     assert!(matches!(

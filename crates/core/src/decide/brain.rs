@@ -34,7 +34,7 @@ pub enum Brain {
 #[derive(Debug, Error)]
 pub enum Undecided {
     /// A column holds no number: whatever measured it is broken.
-    #[error("{} is {value}, which is not a number to decide on; its source needs a look", feature.name())]
+    #[error("{} is {value}, which is not a usable number; check its source", feature.name())]
     NotFinite {
         /// The first such column.
         feature: Feature,

@@ -124,7 +124,7 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotJson {
     /// It begins like HTML or XML.
-    #[error("HTML or XML; give the path of a page for programs")]
+    #[error("HTML or XML; set the path of a machine-readable endpoint")]
     Markup,
     /// It begins like something else, or is another JSON value.
     #[error("neither a JSON object nor a word such as `ok`")]

@@ -48,7 +48,7 @@ pub enum Transport {
     #[error("the answer is larger than the agent accepts")]
     TooLarge,
     /// Not the target's doing: the agent could not open a socket, or was itself kept from running.
-    #[error("the agent itself could not ask: {0}")]
+    #[error("the agent could not send the request: {0}")]
     Agent(&'static str),
 }
 

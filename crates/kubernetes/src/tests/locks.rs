@@ -85,12 +85,12 @@ async fn who_comes_back_to_a_lock_that_was_taken_over_loses_it() {
     scene.fake.cut_off("node1", true);
     refused(&b, &scene.first()).await;
     seconds(31).await;
-    assert!(lost.holds(scene.clock.now()).unwrap_err().contains("ran out"));
+    assert!(lost.holds(scene.clock.now()).unwrap_err().contains("has expired"));
     seconds(30).await;
     let lock = clear(&b, &scene.first()).await.unwrap();
     scene.fake.cut_off("node1", false);
     seconds(25).await;
-    assert!(lost.holds(scene.clock.now()).unwrap_err().contains("ran out"));
+    assert!(lost.holds(scene.clock.now()).unwrap_err().contains("has expired"));
     assert_eq!(scene.holder(), "node2/1", "a renewal does not take it back");
     a.release(lost, Some(Outcome::NotHealed)).await;
     assert_eq!(scene.holder(), "node2/1", "nor does giving it back take it away");
@@ -122,7 +122,7 @@ async fn of_a_lease_that_was_deleted_and_taken_by_another_the_first_holder_lets_
     let _lock = clear(&b, &scene.pod(&scene.pods[1])).await.unwrap();
     seconds(25).await;
     assert_eq!(scene.holder(), "node2/1");
-    assert!(lost.holds(scene.clock.now()).unwrap_err().contains("ran out"));
+    assert!(lost.holds(scene.clock.now()).unwrap_err().contains("has expired"));
     a.release(lost, None).await;
     assert_eq!(scene.holder(), "node2/1");
 }
@@ -195,9 +195,9 @@ async fn a_renewal_that_stays_without_an_answer_lets_the_lock_run_out() {
     let lock = clear(&a, &scene.first()).await.unwrap();
     scene.fake.fail_next(usize::MAX, writes_lease, Fault::Lost);
     seconds(29).await;
-    assert!(!lock.holds(scene.clock.now()).unwrap_err().contains("ran out"));
+    assert!(!lock.holds(scene.clock.now()).unwrap_err().contains("has expired"));
     seconds(2).await;
-    assert!(lock.holds(scene.clock.now()).unwrap_err().contains("ran out"));
+    assert!(lock.holds(scene.clock.now()).unwrap_err().contains("has expired"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,7 +90,7 @@ async fn answers_that_took_longer_than_three_seconds_together_are_not_acted_on()
     scene.fake.set_latency(Duration::from_millis(700));
     let (gate, why) = refused(&agent, &scene.first()).await;
     assert_eq!(gate, "api_server");
-    assert!(why.contains("too slowly"), "{why}");
+    assert!(why.contains("too late"), "{why}");
     assert!(scene.lease().is_none());
 
     scene.fake.set_latency(Duration::from_millis(500));

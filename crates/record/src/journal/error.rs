@@ -38,7 +38,7 @@ pub enum JournalError {
     /// There is no journal to read.
     #[error(
         "there is no journal at {}: no agent has run with this --state-dir, \
-         or none has intended anything yet",
+         or none has recorded a remedy yet",
         path.display()
     )]
     Missing {

@@ -34,7 +34,7 @@ pub enum TraceError {
         source: io::Error,
     },
     /// The first line is not that of a trace.
-    #[error("{path} is no trace of Paramedic: {why}")]
+    #[error("{path} is not a Paramedic trace: {why}")]
     NoTrace {
         /// Which.
         path: PathBuf,
@@ -99,7 +99,9 @@ impl<R: BufRead> Reader<R> {
             Err(error) => return Err(error),
         }
         reader.header = serde_json::from_slice(&reader.buffer).map_err(|error| {
-            no_trace(format!("its first line is no header of a version to {VERSION} ({error})"))
+            no_trace(format!(
+                "its first line is not a header of a version up to {VERSION} ({error})"
+            ))
         })?;
         let version = reader.header.paramedic_trace;
         if !(OLDEST..=VERSION).contains(&version) {

@@ -306,12 +306,12 @@ fn refused_line(line: &str) -> String {
 fn what_is_no_trace_is_refused() {
     let no_trace = |bytes: &[u8], why: &str| {
         let error = refused(bytes);
-        assert!(error.starts_with("x is no trace of Paramedic") && error.contains(why), "{error}");
+        assert!(error.starts_with("x is not a Paramedic trace") && error.contains(why), "{error}");
     };
     no_trace(b"", "empty");
     no_trace(b"PK\x03\x04 not gzip at all", "invalid gzip header");
     no_trace(&gzip(b""), "empty");
-    no_trace(&gzip(b"{\"log\":1}\n"), "no header");
+    no_trace(&gzip(b"{\"log\":1}\n"), "not a header");
     let other = Header { paramedic_trace: 99, ..header() };
     let other = serde_json::to_string(&other).unwrap() + "\n";
     no_trace(&gzip(other.as_bytes()), "version 99");
