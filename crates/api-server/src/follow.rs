@@ -1,5 +1,5 @@
-//! A watch that is kept alive for ever, and begins with a list: streamed where the server can, since
-//! a list in one piece is thousands of objects in memory at once.
+//! A watch that restarts after every error and begins with a list. The list is streamed if the
+//! server supports it: a list in one piece holds thousands of objects in memory at once.
 use std::{fmt, pin::Pin};
 
 use futures_util::{Stream, StreamExt, future::ready, stream};
@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
 
-/// Follows the objects that `config` selects. Errors are told and waited out; the stream does not end.
+/// Watches the objects that `config` selects. The stream reports errors, backs off and never ends.
 pub fn follow<K>(
     api: Api<K>,
     config: Config,
@@ -38,15 +38,14 @@ where
                     events = begin(false);
                 }
                 Some(event) => return Some((event, (events, streaming, begin))),
-                // kube's watcher has no end of its own.
+                // kube's watcher never ends by itself.
                 None => events = begin(streaming),
             }
         }
     })
 }
 
-/// The same for those who need no other word of an outage than the log's: `unheard` says there, once
-/// for each outage, what it means.
+/// Like [`follow`], for callers that only log an outage: it logs `unheard` once for each outage.
 pub fn follow_through<K>(
     api: Api<K>,
     config: Config,
@@ -59,7 +58,7 @@ where
     follow(api, config).filter_map(move |event| {
         let heard = match event {
             Ok(event) => {
-                // That a list is begun says nothing of the server yet.
+                // The start of a list does not show that the server works.
                 away &= matches!(event, Event::Init);
                 Some(event)
             }
@@ -78,14 +77,14 @@ where
     })
 }
 
-/// A connection that breaks, or a watch that expires, is no outage: that the next attempt fails is
-/// one.
+/// A connection that breaks, or a watch that expires, is not an outage. An outage is when the next
+/// attempt fails.
 #[must_use]
 pub const fn is_renewal(error: &Error) -> bool {
     matches!(error, Error::WatchError(_) | Error::WatchFailed(_))
 }
 
-/// Whether it was the streaming of the list that the server did not like.
+/// Whether the server refused to stream the list.
 fn is_unsupported(error: &Error) -> bool {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = source {

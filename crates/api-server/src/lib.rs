@@ -1,5 +1,4 @@
-//! A client of the Kubernetes API server: time limits, one kind of error, and watches that are kept
-//! alive.
+//! A client of the Kubernetes API server: timeouts, one error type, and watches that restart.
 use std::time::Duration;
 
 use kube::Config;
@@ -9,9 +8,9 @@ mod follow;
 
 pub use follow::{follow, follow_through, is_renewal};
 
-/// No answer within this is none. Between the agent and its API server lies one network.
+/// Request timeout. One network separates the agent from its API server.
 const LIMIT: Duration = Duration::from_secs(5);
-/// A connection on which nothing comes for this long while something should is broken.
+/// A connection is broken if expected data does not arrive within this time.
 const SILENCE: Duration = Duration::from_secs(300);
 
 /// The client's configuration, from the pod's service account or from `KUBECONFIG`.
@@ -20,34 +19,35 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// If there is neither.
 pub async fn config() -> Result<Config, kube::config::InferConfigError> {
     let mut config = Config::infer().await?;
-    // A spent budget answers 429, like an overloaded server: asking again is our own decision.
+    // The server answers 429 when it is overloaded, and also when a disruption budget is spent. The
+    // caller decides whether to ask again.
     config.default_retry = false;
     config.connect_timeout = Some(LIMIT);
-    // A watch hears at least a bookmark a minute; what says nothing for longer than a watch lasts is
-    // dead.
+    // A watch receives a bookmark at least once a minute. A connection without data for longer than
+    // a watch lasts is dead.
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
     Ok(config)
 }
 
-/// What the API server could not, or would not, answer.
+/// Why the API server did not answer a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// It does not answer.
+    /// It does not respond.
     #[error("no answer in time")]
     TimedOut,
-    /// All its answers together took so long that the first is no longer true for sure.
+    /// All responses together took so long that the first may be out of date.
     #[error("its responses arrive too late to be acted on")]
     TooSlow,
-    /// It says no, or cannot be reached.
+    /// It refuses, or is unreachable.
     #[error("{}", brief(.0))]
     Refused(#[from] kube::Error),
-    /// It does not tell the time, on which shares and locks rest.
+    /// It sends no time, which shares and locks depend on.
     #[error("it sends no Date header: a proxy on the way probably removes it")]
     NoClock,
 }
 
-/// One line of what kube prints on many.
+/// One line of what kube prints on many lines.
 fn brief(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
@@ -55,10 +55,10 @@ fn brief(error: &kube::Error) -> String {
     }
 }
 
-/// The answer, if it comes in time.
+/// Applies the request timeout.
 ///
 /// # Errors
-/// The refusal, or that none came.
+/// The server refused, or did not respond in time.
 pub async fn within<T>(
     answer: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, ApiError> {

@@ -1,4 +1,4 @@
-//! Listening sockets, and connections that are cut off when their peer takes nothing.
+//! Listening sockets, and connections that are closed if the peer stops reading.
 mod listener;
 mod patience;
 

@@ -1,4 +1,4 @@
-//! A listening socket, for whichever port.
+//! A listening socket.
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -16,13 +16,13 @@ use tracing::warn;
 pub struct Listener(TcpListener);
 
 impl Listener {
-    /// Takes the address.
+    /// Binds the address.
     ///
     /// # Errors
-    /// If it cannot be had, most often because another agent runs.
+    /// If the address cannot be bound, usually because another agent runs.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = match TcpListener::bind(address).await {
-            // All addresses were meant, and this machine has no IPv6.
+            // The caller asked for all addresses, and this machine has no IPv6.
             Err(error)
                 if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
                     && address.ip() == Ipv6Addr::UNSPECIFIED =>
@@ -34,21 +34,22 @@ impl Listener {
         Ok(Self(listener))
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the socket has no address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
 
-    /// The next connection. One that cannot be accepted is waited out.
+    /// Accepts the next connection. It waits and retries if that fails.
     pub async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
             match self.0.accept().await {
                 Ok(accepted) => return accepted,
                 Err(error) => {
-                    // Most likely out of file descriptors: everything else goes on without us.
+                    // Most likely the file descriptors are used up. The rest of the program
+                    // continues.
                     let port = self.address().map(|address| address.port()).ok();
                     warn!(%error, port, "cannot accept connections");
                     sleep(Duration::from_secs(1)).await;

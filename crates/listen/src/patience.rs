@@ -1,5 +1,5 @@
-//! A connection whose peer must take what it asked for: one that reads nothing for a while is
-//! cut off, so that its place is free for others.
+//! A connection whose peer must read what it requested. If the peer reads nothing for a while, the
+//! connection is closed, which frees its slot.
 use std::{
     io,
     pin::Pin,
@@ -12,23 +12,23 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A connection that does not wait for ever to be read from.
+/// A connection with a write timeout.
 #[derive(Debug)]
 pub struct Patience<S> {
     inner: S,
     limit: Duration,
-    /// Since when nothing could be written, as the time at which that is enough.
+    /// The deadline, set when a write first blocked.
     over: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: Unpin> Patience<S> {
-    /// Cuts `inner` off once it has taken nothing for as long as `limit`.
+    /// Closes `inner` if its peer reads nothing for `limit`.
     #[must_use]
     pub const fn new(inner: S, limit: Duration) -> Self {
         Self { inner, limit, over: None }
     }
 
-    /// A write that went on ends the waiting; one that did not begins it, or is the last.
+    /// A successful write clears the deadline. A blocked write sets it, or fails if it has passed.
     fn judge<T>(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,10 +1,10 @@
-//! What the metrics API costs and how fast it answers, at the size of a large cluster: 5,000 pods on
-//! 100 nodes, whose agents push once a second through their real ports. While its CPU is counted, one
-//! query of an HPA comes each second: as many as fifteen HPAs make at the default sync of 15 s.
+//! Measures cost and latency of the metrics API at the size of a large cluster: 5,000 pods on 100
+//! nodes, whose agents push once a second through their real ports. While CPU time is counted, one
+//! HPA query comes each second: as many as fifteen HPAs make at the default sync of 15 s.
 //!
-//! The metrics API is the real program in a process of its own; here are its API server (a fake one),
-//! its agents, and who asks as the HPA's API server does. Prints one JSON object; `cargo xtask bench`
-//! runs it.
+//! The metrics API is the real program in its own process. This process holds its API server (a
+//! fake one), its agents, and the client that queries as the HPA's API server does. Prints one JSON
+//! object; `cargo xtask bench` runs it.
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -41,12 +41,12 @@ const OWN: &str = "paramedic-system";
 const NAME: &str = "paramedic-metrics-api";
 const NODES: usize = 100;
 const PODS_OF_A_NODE: usize = 50;
-/// Pods of one workload, of which the HPA asks.
+/// Pods of the queried workload.
 const WORKLOAD: usize = 50;
-/// CPU is counted over so many seconds, with one query in each.
+/// CPU time is counted over this many seconds, with one query in each.
 const SPAN: u32 = 20;
-/// Of a pod as JSON, roughly: what the API server, kubelet and a service mesh write on one adds up. The
-/// metrics API reads it all and keeps little.
+/// Approximate size of a pod as JSON, with what the API server, kubelet and a service mesh add. The
+/// metrics API reads all of it and keeps little.
 const POD_BYTES: usize = 10 * 1024;
 const QUERIES: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,7 +81,7 @@ async fn main() -> Result<()> {
     let mut seconds = interval(Duration::from_secs(1));
     for second in 0..SPAN {
         seconds.tick().await;
-        // Another workload each time: nothing is answered from what was found a moment ago.
+        // A different workload each time, so that no answer comes from a cache.
         let found = client.count(&format!("&labelSelector=app%3Dapp-{second}")).await?;
         ensure!(found == WORKLOAD, "{found} pods have values");
     }
@@ -131,7 +131,7 @@ fn cluster() -> FakeApi {
     fake
 }
 
-/// Enough of them, with variables as people write them, for a pod to have its size.
+/// Enough containers and variables for a pod to have its size.
 fn containers() -> Value {
     let container = |name: String| {
         let variable =
@@ -143,13 +143,13 @@ fn containers() -> Value {
     (0..POD_BYTES.div_ceil(size)).map(|n| container(format!("app-{n}"))).collect()
 }
 
-/// The uid that the fake gave each of a node's pods.
+/// The uids that the fake API server gave to the pods of a node.
 fn uids(node: usize) -> impl Iterator<Item = String> {
     let numbers = (0..PODS_OF_A_NODE).map(move |row| row * NODES + node);
     numbers.map(|number| format!("0a1b2c3d-0000-4000-8000-{number:012}"))
 }
 
-/// An agent's port for each node: addresses of their own, and one number for all.
+/// A port for each node's agent: different addresses, the same port number.
 async fn agents(fake: &FakeApi, home: &Path) -> Result<Vec<Feed>> {
     let (mut feeds, mut endpoints, mut number) = (Vec::new(), Vec::new(), 0);
     for node in 0..NODES {
@@ -173,7 +173,7 @@ async fn agents(fake: &FakeApi, home: &Path) -> Result<Vec<Feed>> {
     Ok(feeds)
 }
 
-/// Another value each second.
+/// A different value each second.
 async fn measure(node: usize, feed: Feed) {
     for second in 0_u32.. {
         let rate = f32::from(u16::try_from(second % 500).unwrap_or(0)) + 0.5;
@@ -190,7 +190,7 @@ async fn measure(node: usize, feed: Feed) {
     }
 }
 
-/// The program, ended when it is dropped.
+/// The program; dropping it ends the process.
 struct Program(Child);
 
 impl Drop for Program {
@@ -231,7 +231,7 @@ async fn wait<T>(look: impl Fn() -> Option<T>) -> Option<T> {
     None
 }
 
-/// The front proxy's authority in PEM, and a certificate of it with its key.
+/// The front-proxy CA in PEM, and a client certificate of it with its key.
 fn front_proxy() -> Result<(String, CertificateDer<'static>, Vec<u8>)> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -247,7 +247,7 @@ fn front_proxy() -> Result<(String, CertificateDer<'static>, Vec<u8>)> {
     Ok((authority, certificate, key.serialize_der()))
 }
 
-/// Asks as the API server does: on one connection.
+/// Queries as the API server does, on one connection.
 struct Client(http1::SendRequest<Empty<Bytes>>);
 
 impl Client {
@@ -269,7 +269,7 @@ impl Client {
         let name = ServerName::try_from(format!("{NAME}.{OWN}.svc"))?;
         let begun = Instant::now();
         let stream = loop {
-            // Until it knows the front proxy it takes our certificate for a stranger's.
+            // Until it has read the front-proxy CA, it refuses this certificate.
             let attempt = async {
                 let stream = TcpStream::connect(address).await?;
                 connector.connect(name.clone(), stream).await
@@ -313,7 +313,7 @@ impl Client {
             let begun = Instant::now();
             let (status, _) = self.get(query).await?;
             times.push(begun.elapsed().as_secs_f64() * 1000.0);
-            // A refusal is quick.
+            // A refusal would be fast.
             ensure!(status == 200, "{query:?} is answered {status}");
             sleep(Duration::from_millis(20)).await;
         }

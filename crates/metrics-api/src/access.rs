@@ -1,5 +1,5 @@
-//! Whether somebody may read a metric: the API server's authorizers say so, and are asked again
-//! every few seconds at the most.
+//! Whether a user may read a metric. The API server's authorizers decide; their answers are cached
+//! for a few seconds.
 use std::{collections::HashMap, time::Duration};
 
 use k8s_openapi::api::authorization::v1::{
@@ -17,11 +17,11 @@ use super::{
     path::{Pods, Values},
 };
 
-/// A right that is taken away is gone after this long at the latest.
+/// Maximum time until a revoked right takes effect.
 const ALLOWED: Duration = Duration::from_secs(10);
-/// One that is given is there after this long.
+/// Maximum time until a granted right takes effect.
 const DENIED: Duration = Duration::from_secs(5);
-/// Answers that are remembered.
+/// Maximum number of cached answers.
 const MOST: usize = 4096;
 
 /// Who wants to read what.
@@ -34,13 +34,13 @@ struct Question {
     metric: Metric,
 }
 
-/// What the API server said of late.
+/// The recent answers of the API server.
 pub(super) struct Access {
     reviews: Api<SubjectAccessReview>,
     known: Mutex<HashMap<Question, (Verdict, Instant)>>,
 }
 
-/// Allowed, or why not.
+/// Allowed, or the reason for the refusal.
 pub(super) type Verdict = Result<(), String>;
 
 impl Access {
@@ -73,7 +73,7 @@ impl Access {
             return Ok(verdict.clone());
         }
         let verdict = self.ask(&question).await?;
-        // From when it was asked: an answer is as old as its question.
+        // The age counts from the request, not from the response.
         let until = now + if verdict.is_ok() { ALLOWED } else { DENIED };
         let mut known = self.known.lock();
         if known.len() >= MOST {
@@ -105,7 +105,7 @@ impl Access {
     }
 }
 
-/// What is asked of the API server.
+/// The request to the API server.
 fn review(question: &Question) -> SubjectAccessReview {
     let user = &question.user;
     let of = |text: &str| Some(text.to_owned());
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!((may(&access).await, asked()), (true, 2));
     }
 
-    /// Without what is empty, which says nothing.
+    /// Removes empty fields, which carry no information.
     fn said(value: &Value) -> Value {
         let empty = |value: &Value| value.as_object().is_some_and(serde_json::Map::is_empty);
         match value {

@@ -1,4 +1,4 @@
-//! Which agents there are: the endpoints of their Service, each with a stream of its own.
+//! Tracks the agents: the endpoints of their Service, with one stream for each.
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
@@ -27,24 +27,24 @@ use super::{
     stream::Stream,
 };
 
-/// The label that says whose endpoints a slice has.
+/// The label with the name of the Service to which a slice belongs.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The name of the agents' port in their Service.
 const PORT: &str = "readings";
-/// So long the first words of all agents are waited for.
+/// How long to wait for the first frame of every agent.
 const FIRST_WORDS: Duration = Duration::from_secs(10);
 
-/// One agent, by the API server's word.
+/// One agent, as the API server reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Agent {
     pub(super) address: SocketAddr,
-    /// The uid of its pod, with which its token must agree.
+    /// The uid of its pod, which its token must match.
     pub(super) pod_uid: String,
-    /// Its node, for which alone it is believed.
+    /// Its node. Its data is accepted for this node only.
     pub(super) node: String,
 }
 
-/// Keeps one stream to each agent, for ever.
+/// Maintains one stream to each agent, forever.
 pub(super) async fn follow_all(
     client: Client,
     namespace: &str,
@@ -72,8 +72,8 @@ pub(super) async fn follow_all(
     }
 }
 
-/// A replica that has just started and answers before it has heard anybody makes a busy workload look
-/// idle. One that cannot hear them is no better for waiting.
+/// Waits for the first frames. A new replica that answers before it has received any frame would
+/// make a busy workload look idle. If the agents are unreachable, waiting longer does not help.
 async fn first_words(agents: usize, store: Arc<Mutex<Store>>, readiness: Arc<Readiness>) {
     let end = Instant::now() + FIRST_WORDS;
     while Instant::now() < end && store.lock().count().1 < agents {
@@ -90,7 +90,7 @@ struct Slices {
 }
 
 impl Slices {
-    /// Whether the agents may be others now.
+    /// Whether the set of agents may have changed.
     fn take(&mut self, event: Event<EndpointSlice>) -> bool {
         match event {
             Event::Init => {
@@ -118,8 +118,8 @@ impl Slices {
         }
     }
 
-    /// Each once: an agent may stand in two slices while one takes over from the other, and with
-    /// IPv4 and IPv6 in one of each.
+    /// Each agent once: it may be in two slices during a handover, and in one slice each for IPv4
+    /// and IPv6.
     fn agents(&self) -> HashSet<Agent> {
         let mut by_pod: HashMap<&str, &Agent> = HashMap::new();
         for agent in self.known.values().flatten() {
@@ -145,7 +145,7 @@ fn agents_of(slice: &EndpointSlice) -> Vec<Agent> {
     slice.endpoints.iter().flatten().filter_map(agent).collect()
 }
 
-/// The streams under way.
+/// The open streams.
 struct Streams {
     stream: Arc<Stream>,
     tasks: JoinSet<()>,
@@ -153,7 +153,7 @@ struct Streams {
 }
 
 impl Streams {
-    /// Begins those that are missing, and ends those whose agent is gone.
+    /// Starts missing streams, and ends those of removed agents.
     fn keep(&mut self, agents: &HashSet<Agent>) {
         self.handles.retain(|agent, task| {
             let stays = agents.contains(agent);

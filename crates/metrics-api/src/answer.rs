@@ -1,4 +1,4 @@
-//! `MetricValueList` and `Status`, as the API server and the HPA read them.
+//! Writes `MetricValueList` and `Status` for the API server and the HPA.
 use hyper::StatusCode;
 use k8s_openapi::jiff::{self, Timestamp};
 use serde::Serialize;
@@ -15,10 +15,10 @@ pub(super) enum Unwritable {
     Json(#[from] serde_json::Error),
 }
 
-/// The list of values in the version that was asked for, as JSON.
+/// The list of values in the requested version, as JSON.
 ///
 /// # Errors
-/// If a value is older than there is time; no agent's is.
+/// If the time of a value is out of range, which no agent sends.
 pub(super) fn list<'a>(
     version: Version,
     asked: &'a Values,
@@ -65,11 +65,11 @@ struct Described<'a> {
     kind: &'static str,
     namespace: &'a str,
     name: &'a str,
-    /// Group and version; the core's group has no name.
+    /// Group and version; the core group has no name.
     api_version: &'static str,
 }
 
-/// Where the versions differ.
+/// The fields whose names depend on the version.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Named {
@@ -109,7 +109,7 @@ impl<'a> Item<'a> {
                 Version::V1beta2 => Named::V1beta2 { metric: Identifier { name, selector: None } },
             },
             timestamp: seconds(now.checked_sub(value.age)?),
-            // Zero is Kubernetes' own word for what is of one instant.
+            // Kubernetes uses zero for an instantaneous value.
             window_seconds: value.window.as_secs_f64().round() as u64,
             value: quantity(value.value),
         })
@@ -132,7 +132,7 @@ fn quantity(value: f32) -> String {
     }
 }
 
-/// Why there is no answer, as Kubernetes says it.
+/// A Kubernetes `Status` for a request that failed.
 pub(super) fn status(code: StatusCode, message: &str) -> Json {
     let reason = match code {
         StatusCode::BAD_REQUEST => "BadRequest",

@@ -1,4 +1,4 @@
-//! Follows the ConfigMap that says how the API server proves itself.
+//! Watches the ConfigMap that holds the front-proxy CA of the API server.
 use std::{pin::pin, sync::Arc};
 
 use futures_util::StreamExt;
@@ -16,7 +16,8 @@ use super::{
     readiness::{Need, Readiness},
 };
 
-/// Hands on what it says, for ever. What cannot be read changes nothing: what was known stays.
+/// Publishes the content of the ConfigMap, forever. If the content is unreadable, the previous one
+/// stays in use.
 pub(super) async fn watch(
     client: Client,
     out: watch::Sender<Option<Arc<FrontProxy>>>,

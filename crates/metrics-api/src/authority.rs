@@ -1,9 +1,9 @@
-//! The authority that vouches for the metrics API: towards the API server, which is told of it in the
-//! APIService, and towards the agents, which are told of it in a ConfigMap.
+//! The certificate authority of the metrics API. The API server learns it from the APIService, and
+//! the agents learn it from a ConfigMap.
 //!
-//! It makes and replaces its certificates by itself. A new one is first made known, for longer than
-//! any reader takes to learn of it, and only then signs; the old one stays known until it ends. What
-//! it signs lives for a day and is never stored.
+//! It creates and replaces its root certificates itself. A new root is first published for longer
+//! than any reader takes to load it, and only then signs. The old root stays trusted until it
+//! expires. The leaf certificates live for a day and are never stored.
 use std::time::Duration;
 
 use rcgen::{
@@ -13,32 +13,32 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 
-/// How long a root is good for.
+/// Lifetime of a root, in seconds.
 const LIFE: i64 = 90 * DAY;
-/// So long before its end its successor is made.
+/// A root's successor is created this long before its end.
 const AHEAD: i64 = 30 * DAY;
-/// So long a root is known before it signs. A ConfigMap reaches a pod within two minutes.
+/// A root is published this long before it signs. A ConfigMap reaches a pod within two minutes.
 const KNOWN: i64 = DAY;
-/// How long what it signs is good for.
+/// Lifetime of a leaf certificate.
 const LEAF: i64 = DAY;
-/// After this long a new one is signed, in seconds.
+/// Age at which a leaf certificate is replaced, in seconds.
 pub(super) const RENEW: i64 = 12 * 3600;
-/// Clocks of nodes differ; certificates begin this much before now.
+/// Node clocks differ, so a certificate is valid from this long before it is signed.
 const SKEW: i64 = 3600;
 const DAY: i64 = 24 * 3600;
 
 /// The roots, as they are stored. Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Authority {
-    /// Signs.
+    /// The signing root.
     current: Root,
-    /// Will sign, once it is known everywhere.
+    /// The next signing root, already published.
     next: Option<Root>,
-    /// Signed once, and is still trusted.
+    /// The former signing root, still trusted.
     previous: Option<Root>,
 }
 
-/// A certificate that signs others.
+/// A root certificate.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Root {
     certificate: String,
@@ -47,30 +47,30 @@ struct Root {
     until: i64,
 }
 
-/// Keys are nobody's business.
+/// Never prints the keys.
 impl std::fmt::Debug for Root {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Root").field("since", &self.since).finish_non_exhaustive()
     }
 }
 
-/// What a certificate is good for.
+/// The role of a leaf certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Usage {
-    /// To be recognised by those who connect.
+    /// For a TLS server.
     Server,
-    /// To be recognised by those who are connected to.
+    /// For a TLS client.
     Client,
 }
 
-/// A certificate with its key.
+/// A certificate and its key.
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) certificate: CertificateDer<'static>,
     pub(super) key: PrivateKeyDer<'static>,
 }
 
-/// Roots that cannot be used.
+/// Why stored roots cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AuthorityError {
     #[error("it is not what was stored: {0}")]
@@ -84,7 +84,7 @@ pub(super) enum AuthorityError {
 }
 
 impl Authority {
-    /// A new one.
+    /// Creates an authority with one new root.
     pub(super) fn new(now: i64) -> Result<Self, AuthorityError> {
         Ok(Self { current: Root::new(now)?, next: None, previous: None })
     }
@@ -98,17 +98,18 @@ impl Authority {
         Ok(authority)
     }
 
-    /// For the Secret.
+    /// Serialises it for the Secret.
     pub(super) fn store(&self) -> Result<Vec<u8>, AuthorityError> {
         Ok(serde_json::to_vec(self)?)
     }
 
-    /// The next step, if one is due: a successor is made, takes over, or what has ended is dropped.
+    /// The next step of the rotation, if one is due: create a successor, let it sign, or drop an
+    /// expired root.
     pub(super) fn advance(&self, now: i64) -> Result<Option<Self>, AuthorityError> {
         let mut after = self.clone();
         if now >= self.current.until - SKEW {
-            // Nobody was there to do it in time. What is signed now is known to nobody, and becomes
-            // known at once.
+            // No replica ran in time. A certificate signed now is unknown to its readers until they
+            // load the new root.
             let next = after.next.take().filter(|next| now < next.until - AHEAD);
             after = Self { current: next.map_or_else(|| Root::new(now), Ok)?, ..after };
             after.previous = None;
@@ -125,7 +126,7 @@ impl Authority {
         Ok((after != *self).then_some(after))
     }
 
-    /// All certificates that are to be trusted, in PEM.
+    /// All trusted root certificates, in PEM.
     pub(super) fn bundle(&self) -> String {
         self.roots().map(|root| root.certificate.as_str()).collect()
     }
@@ -134,7 +135,7 @@ impl Authority {
         [Some(&self.current), self.next.as_ref(), self.previous.as_ref()].into_iter().flatten()
     }
 
-    /// Signs a certificate for these names.
+    /// Signs a leaf certificate for these names.
     pub(super) fn sign(
         &self,
         usage: Usage,
@@ -143,7 +144,7 @@ impl Authority {
     ) -> Result<Leaf, AuthorityError> {
         let mut params = CertificateParams::new(names)?;
         if let Some(name) = names.first() {
-            // A common name has no room for more.
+            // A common name is limited in length.
             params.distinguished_name.push(DnType::CommonName, name.get(..64).unwrap_or(name));
         }
         set_times(&mut params, now - SKEW, (now + LEAF).min(self.current.until));
@@ -169,7 +170,8 @@ impl Root {
         Ok(Self { certificate: certificate.pem(), key, since: now, until: now + LIFE })
     }
 
-    /// The same for the same time: what issued a certificate is made again from its key alone.
+    /// Certificate parameters are a function of the start time. So the root certificate can be
+    /// rebuilt from its key alone.
     fn params(since: i64) -> CertificateParams {
         let mut params = CertificateParams::default();
         let name = format!("paramedic-metrics-api authority {since}");
@@ -184,7 +186,7 @@ impl Root {
         Ok(Issuer::new(Self::params(self.since), KeyPair::from_pem(&self.key)?))
     }
 
-    /// Somebody may have edited it.
+    /// Someone may have edited the stored value.
     fn check(&self) -> Result<(), AuthorityError> {
         // The year 9999 ends at 253402300799.
         if !(0..250_000_000_000).contains(&self.since) || self.until != self.since + LIFE {
@@ -223,7 +225,7 @@ mod tests {
 
     const NOW: i64 = 1_764_000_000;
 
-    /// Whether whoever trusts `bundle` accepts the certificate.
+    /// Whether a client that trusts `bundle` accepts the certificate.
     fn accepts(bundle: &str, leaf: &Leaf, name: &str, usage: Usage, now: i64) -> bool {
         let mut roots = RootCertStore::empty();
         let certificates = CertificateDer::pem_slice_iter(bundle.as_bytes());
@@ -287,8 +289,8 @@ mod tests {
                 continue;
             }
             signed.push(sign(&authority, now));
-            // What is in use was signed now or half a day ago, and is checked by those who have
-            // just learnt whom to trust and by those who did two hours ago.
+            // Certificates in use were signed now or half a day ago. Readers loaded the bundle now
+            // or two hours ago.
             let late = bundles.iter().rev().find(|(at, _)| *at <= (now - 7200).max(NOW)).unwrap();
             for leaf in signed.iter().rev().take(2) {
                 for bundle in [&authority.bundle(), &late.1] {

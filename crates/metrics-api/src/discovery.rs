@@ -1,7 +1,7 @@
-//! Which groups, versions and resources there are, in the ways in which Kubernetes asks.
+//! Discovery: lists groups, versions and resources in the forms that Kubernetes requests.
 //!
-//! Every metric is a subresource of pods. Discovery says nothing that is secret: the API server asks
-//! for it as a user without any group, and so nobody's rights are asked for.
+//! Every metric is a subresource of pods. Discovery is public: the API server requests it as a user
+//! without groups, so no access check is made.
 use paramedic_pod_metrics::Metric;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::{GROUP, Version};
 /// The media type of aggregated discovery, without the version of its own format.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=";
 
-/// `/apis`: aggregated where `accept` asks for that; also returns its content type.
+/// `/apis`: aggregated if `accept` requests that. Also returns the content type.
 pub(super) fn groups(accept: &str) -> (String, Value) {
     for version in ["v2", "v2beta1"] {
         let kind = format!("{AGGREGATED}{version};as=APIGroupDiscoveryList");

@@ -1,8 +1,8 @@
-//! Who asks: the API server says so in headers, and proves by a client certificate that it is the API
-//! server. Its authority, the names it may bear and the headers it uses stand in a ConfigMap, which
-//! may change at any time.
+//! Authenticates requests. The API server names the user in headers and authenticates itself by a
+//! client certificate. A ConfigMap, which may change at any time, holds the CA, the permitted names
+//! and the names of the headers.
 //!
-//! Without that certificate nobody is anybody, whatever the headers say.
+//! Without that certificate a request is anonymous, whatever its headers say.
 use std::{collections::BTreeMap, sync::Arc};
 
 use hyper::HeaderMap;
@@ -19,7 +19,7 @@ use yasna::{
 /// Namespace and name of the ConfigMap.
 pub(super) const CONFIG_MAP: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
 
-/// Somebody, by the API server's word.
+/// A user, as the API server names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct User {
     pub(super) name: String,
@@ -28,11 +28,11 @@ pub(super) struct User {
     pub(super) extra: BTreeMap<String, Vec<String>>,
 }
 
-/// How the API server proves itself and names users.
+/// How the API server authenticates itself and names users.
 #[derive(Debug)]
 pub(super) struct FrontProxy {
     pub(super) roots: Arc<RootCertStore>,
-    /// Common names that its certificate may bear; any, if empty.
+    /// Permitted common names of its certificate; if empty, any.
     allowed_names: Vec<String>,
     user_headers: Vec<String>,
     uid_headers: Vec<String>,
@@ -41,7 +41,7 @@ pub(super) struct FrontProxy {
     extra_prefixes: Vec<String>,
 }
 
-/// A ConfigMap from which nothing can be learnt.
+/// Why a ConfigMap cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unusable {
     #[error(
@@ -55,7 +55,7 @@ pub(super) enum Unusable {
     NoCertificate,
 }
 
-/// Why somebody is nobody.
+/// Why a request is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unauthorized {
     #[error("no client certificate: only the API server may ask, on behalf of its users")]
@@ -67,7 +67,7 @@ pub(super) enum Unauthorized {
 }
 
 impl FrontProxy {
-    /// Reads the ConfigMap's data.
+    /// Parses the data of the ConfigMap.
     pub(super) fn parse(data: &BTreeMap<String, String>) -> Result<Self, Unusable> {
         let authority = "requestheader-client-ca-file";
         let pem = data.get(authority).ok_or(Unusable::Missing(authority))?;
@@ -84,7 +84,7 @@ impl FrontProxy {
         }
         let mut extra_prefixes = names("requestheader-extra-headers-prefix")?;
         extra_prefixes.iter_mut().for_each(|prefix| prefix.make_ascii_lowercase());
-        // An empty prefix would make every header a claim.
+        // An empty prefix would match every header.
         extra_prefixes.retain(|prefix| !prefix.is_empty());
         Ok(Self {
             roots: Arc::new(roots),
@@ -96,8 +96,8 @@ impl FrontProxy {
         })
     }
 
-    /// Who asks. The chain of `certificate` was verified against [`FrontProxy::roots`] when the
-    /// connection was made.
+    /// The user of a request. The chain of `certificate` was verified against [`FrontProxy::roots`]
+    /// when the connection was made.
     pub(super) fn identify(
         &self,
         certificate: Option<&CertificateDer<'_>>,
@@ -119,11 +119,11 @@ impl FrontProxy {
         })
     }
 
-    /// The rest of such a header's name is a key, percent-encoded since it may be anything.
+    /// The remainder of the header's name is a key, percent-encoded.
     fn extra(&self, headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
         let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for name in headers.keys() {
-            // In lower case, whatever was sent.
+            // Header names are lower-case here, whatever the client sent.
             let name = name.as_str();
             let key = self.extra_prefixes.iter().find_map(|prefix| name.strip_prefix(&**prefix));
             let Some(key) = key.filter(|key| !key.is_empty()) else { continue };
@@ -134,7 +134,7 @@ impl FrontProxy {
     }
 }
 
-/// A JSON array in a string; an absent one is empty.
+/// A JSON array in a string; missing means empty.
 fn list(data: &BTreeMap<String, String>, key: &'static str) -> Result<Vec<String>, Unusable> {
     let Some(value) = data.get(key) else { return Ok(Vec::new()) };
     let malformed = |_| Unusable::Malformed { key, value: value.chars().take(80).collect() };
@@ -146,7 +146,7 @@ fn all(headers: &HeaderMap, name: &str) -> Vec<String> {
     values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
 }
 
-/// The first of these headers that says anything.
+/// The first non-empty one of these headers.
 fn first(headers: &HeaderMap, names: &[String]) -> Option<String> {
     names.iter().flat_map(|name| all(headers, name)).find(|value| !value.is_empty())
 }
@@ -289,7 +289,7 @@ mod tests {
             let malformed = parse(&[(users, Some(bad))]);
             assert!(matches!(malformed, Some(Unusable::Malformed { .. })), "{bad}");
         }
-        // A prefix of nothing would make every header a claim.
+        // An empty prefix would match every header.
         let proxy = proxy(&[("requestheader-extra-headers-prefix", Some(r#"[""]"#))]);
         let genuine = certificate("front-proxy-client");
         let user = proxy.identify(Some(&genuine), &headers(&ADMIN)).unwrap();

@@ -1,5 +1,5 @@
-//! Keeps the [`Authority`] where all replicas find it: a Secret, of which the API server lets one
-//! writer at a time win, and a ConfigMap, from which the agents learn whom to trust.
+//! Stores the [`Authority`] for all replicas in a Secret, where the API server lets one writer at a
+//! time win, and publishes it in a ConfigMap, from which the agents learn which CA to trust.
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -22,19 +22,19 @@ use super::{
     registration::labels,
 };
 
-/// From one look at the Secret to the next.
+/// Interval between two checks of the Secret.
 const PERIOD: Duration = Duration::from_secs(60);
-/// After one that failed.
+/// Interval after a failed check.
 const RETRY: Duration = Duration::from_secs(5);
-/// Another writer was faster so often in a row: something else is wrong.
+/// Maximum number of lost write conflicts in a row. More mean that something else is wrong.
 const TRIES: u32 = 5;
 
 /// The key in the Secret.
 const STORED: &str = "authority.json";
-/// The key in the ConfigMap, and so the name of the file that agents read.
+/// The key in the ConfigMap, which is also the name of the file that agents read.
 const BUNDLE: &str = "ca.crt";
 
-/// Where the authority is kept.
+/// The store of the authority.
 pub(super) struct Keeper {
     secrets: Api<Secret>,
     maps: Api<ConfigMap>,
@@ -42,7 +42,7 @@ pub(super) struct Keeper {
     name: String,
 }
 
-/// Why there is no authority.
+/// Why no authority is available.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeeperError {
     #[error("{what} cannot be read or written: {source}")]
@@ -63,7 +63,7 @@ impl Keeper {
         Self { secrets: Api::namespaced(client, namespace), maps, name: name.to_owned() }
     }
 
-    /// Keeps it until nobody listens.
+    /// Maintains the authority until every receiver is dropped.
     pub(super) async fn run(self, out: watch::Sender<Option<Authority>>) {
         while !out.is_closed() {
             match self.round(unix_seconds()).await {
@@ -85,7 +85,7 @@ impl Keeper {
         }
     }
 
-    /// Reads it, takes the step that is due, and sees that the agents can know of it.
+    /// Reads the authority, takes the step that is due, and publishes the result for the agents.
     pub(super) async fn round(&self, now: i64) -> Result<Authority, KeeperError> {
         for _ in 0..TRIES {
             let Some(authority) = self.step(now).await? else { continue };
@@ -96,15 +96,15 @@ impl Keeper {
         Err(KeeperError::Overtaken)
     }
 
-    /// Whether the Secret holds another authority by now than the one of this bundle.
+    /// Whether the Secret now holds another authority than the one of this bundle.
     pub(super) async fn has_moved_on(&self, bundle: &str) -> Result<bool, ApiError> {
         let found = within(self.secrets.get_opt(&self.name)).await?;
-        // One that cannot be read is nobody's either.
+        // An unreadable authority belongs to no replica.
         let stored = found.and_then(|secret| Authority::parse(stored(&secret)).ok());
         Ok(stored.is_some_and(|authority| authority.bundle() != bundle))
     }
 
-    /// `None` if another replica was faster: look again.
+    /// `None` if another replica wrote first: read again.
     async fn step(&self, now: i64) -> Result<Option<Authority>, KeeperError> {
         let api = |source| KeeperError::Api { what: "the Secret of the authority", source };
         let found = within(self.secrets.get_opt(&self.name)).await.map_err(api)?;
@@ -150,7 +150,7 @@ impl Keeper {
         }
     }
 
-    /// Whether the ConfigMap tells the bundle now.
+    /// Whether the ConfigMap now has the bundle.
     async fn publish(&self, authority: &Authority) -> Result<bool, KeeperError> {
         let api = |source| KeeperError::Api { what: "the ConfigMap of the authority", source };
         let data = BTreeMap::from([(BUNDLE.to_owned(), authority.bundle())]);
@@ -171,24 +171,24 @@ impl Keeper {
     }
 }
 
-/// What the Secret holds; nothing, where it has not even the key.
+/// The content of the Secret; empty if the key is missing.
 fn stored(secret: &Secret) -> &[u8] {
     let stored = secret.data.as_ref().and_then(|data| data.get(STORED));
     stored.map_or(&[], |bytes| bytes.0.as_slice())
 }
 
-/// `None` if somebody else wrote first.
+/// `None` if another writer was first.
 fn won<T, R>(written: Result<R, ApiError>, value: T) -> Result<Option<T>, ApiError> {
     match written {
         Ok(_) => Ok(Some(value)),
         Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 409 => Ok(None),
-        // It vanished between the two requests.
+        // It was deleted between the two requests.
         Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 404 => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Certificates live in wall time.
+/// Certificates use wall-clock time.
 pub(super) fn unix_seconds() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)

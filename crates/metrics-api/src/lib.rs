@@ -1,11 +1,11 @@
-//! `paramedic metrics-api`: what the agents measure, as `custom.metrics.k8s.io`, for the HPA.
+//! `paramedic-metrics-api`: serves what the agents measure as `custom.metrics.k8s.io`, for the HPA.
 //!
-//! Every replica holds one stream to each agent (`agents`), knows which pod runs on which node and
-//! has which labels (`pods`), and joins the two when it is asked (`store`). The API server is the
-//! only one who may ask, on behalf of somebody (`front_proxy`) whose rights are asked for in turn
-//! (`access`). What is not known is missing: nothing is invented, and no average is taken.
+//! Every replica holds one stream to each agent (`agents`), knows the node and labels of each pod
+//! (`pods`), and joins the two for each request (`store`). Only the API server may connect, on
+//! behalf of a user (`front_proxy`) whose rights are checked in turn (`access`). Unknown values are
+//! missing: the metrics API neither invents nor averages values.
 //!
-//! No part here decides about healing, and no agent needs this to heal.
+//! It takes no part in healing decisions, and no agent needs it to heal.
 mod authentication;
 mod authority;
 mod keeper;
@@ -29,10 +29,10 @@ mod tests;
 
 pub use run::{Config, MetricsApi};
 
-/// The group that the HPA asks.
+/// The API group that the HPA queries.
 const GROUP: &str = "custom.metrics.k8s.io";
 
-/// The versions of the group: the same answers under two sets of names.
+/// The versions of the group: the same values under two sets of field names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     V1beta1,
@@ -40,7 +40,7 @@ enum Version {
 }
 
 impl Version {
-    /// The preferred one first.
+    /// The preferred version first.
     const ALL: [Self; 2] = [Self::V1beta2, Self::V1beta1];
 
     const fn name(self) -> &'static str {

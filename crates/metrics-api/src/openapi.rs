@@ -1,7 +1,7 @@
-//! What the API looks like, for those who generate clients or explain fields from it.
+//! OpenAPI documents, for client generators and `kubectl explain`.
 //!
-//! kube-apiserver merges these documents into its own. Definitions are named by their group and
-//! version, so that they meet nobody else's.
+//! kube-apiserver merges these documents into its own. The names of the definitions contain group
+//! and version, so that they do not collide with others.
 use paramedic_pod_metrics::Metric;
 use serde_json::{Value, json};
 
@@ -42,13 +42,13 @@ pub(super) fn v2() -> Value {
     })
 }
 
-/// `/openapi/v3`: where each version's document is.
+/// `/openapi/v3`: lists the document of each version.
 pub(super) fn v3() -> Value {
     let paths: serde_json::Map<String, Value> = Version::ALL
         .into_iter()
         .map(|version| {
             let group = format!("apis/{}", version.api_version());
-            // The document changes with the program and with nothing else.
+            // The document changes only with the program.
             let hash = env!("CARGO_PKG_VERSION");
             let url = json!({"serverRelativeURL": format!("/openapi/v3/{group}?hash={hash}")});
             (group, url)

@@ -1,5 +1,4 @@
-//! What a request is about: from its path and query to [`Asked`], or a refusal that says what there
-//! is.
+//! Parses the path and query of a request into [`Asked`], or into a refusal that lists what exists.
 use std::str::Utf8Error;
 
 use hyper::Uri;
@@ -11,10 +10,10 @@ use super::{
     selector::{self, Selector},
 };
 
-/// A request that is understood.
+/// A parsed request.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// `/apis`: every group, one of them ours.
+    /// `/apis`: all groups, one of them ours.
     Groups,
     /// `/apis/custom.metrics.k8s.io`.
     Group,
@@ -26,30 +25,30 @@ pub(super) enum Asked {
     OpenApiV3,
     /// `/openapi/v3/apis/custom.metrics.k8s.io/v1beta2`.
     OpenApiV3Of(Version),
-    /// Values.
+    /// A query for values.
     Values(Version, Box<Values>),
 }
 
-/// Values of one metric for pods of one namespace.
+/// A query for the values of one metric, for pods of one namespace.
 #[derive(Debug)]
 pub(super) struct Values {
     pub(super) namespace: String,
     pub(super) pods: Pods,
     pub(super) metric: Metric,
-    /// Of the metric's own series. They have no labels.
+    /// Selector on the metric's own series, which have no labels.
     pub(super) of_series: Selector,
 }
 
-/// Which pods.
+/// The selected pods.
 #[derive(Debug)]
 pub(super) enum Pods {
-    /// `*`, narrowed by labels.
+    /// `*`, narrowed by a label selector.
     Selected(Selector),
-    /// One, by name.
+    /// One pod by name.
     Named(String),
 }
 
-/// Why there is no answer.
+/// Why a request has no result.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Nothing {
     #[error("the server could not find the requested resource")]
@@ -73,9 +72,9 @@ fn known() -> String {
 }
 
 impl Asked {
-    /// Understands a request's target.
+    /// Parses the target of a request.
     pub(super) fn parse(uri: &Uri) -> Result<Self, Nothing> {
-        // Decoded part by part: a slash within a name is no separator.
+        // Each part is decoded separately: an encoded slash within a name does not separate.
         let path = uri.path().strip_prefix('/').ok_or(Nothing::NoSuchPath)?;
         let parts = path.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -91,8 +90,8 @@ impl Asked {
                 let values = Values::parse(namespace, pods, metric, uri.query().unwrap_or(""))?;
                 Ok(Self::Values(version(name)?, Box::new(values)))
             }
-            // `/namespaces/NAME/metrics/METRIC` is about a namespace, `/nodes/NAME/METRIC` about
-            // something that belongs to none.
+            // `/namespaces/NAME/metrics/METRIC` asks for a namespace, and `/nodes/NAME/METRIC` for
+            // an object without a namespace.
             ["apis", GROUP, name, "namespaces", _, resource, _, metric]
             | ["apis", GROUP, name, "namespaces", _, resource @ "metrics", metric]
             | ["apis", GROUP, name, resource, _, metric] => {
@@ -118,7 +117,7 @@ impl Values {
             match decode(key)?.as_str() {
                 "labelSelector" => of_pods = selector::parse(&form(value)?)?,
                 "metricLabelSelector" => of_series = selector::parse(&form(value)?)?,
-                // `timeout` and whatever is to come: it changes nothing of what there is.
+                // Ignores `timeout` and unknown parameters: they do not change the result.
                 _ => {}
             }
         }
@@ -134,7 +133,7 @@ fn decode(text: &str) -> Result<String, Utf8Error> {
     Ok(percent_decode_str(text).decode_utf8()?.into_owned())
 }
 
-/// In a query a plus is a space.
+/// In a query, a plus is a space.
 fn form(text: &str) -> Result<String, Utf8Error> {
     decode(&text.replace('+', " "))
 }
@@ -205,7 +204,7 @@ mod tests {
         assert!(matches!(bad, Err(Nothing::BadSelector(_))));
     }
 
-    /// Whatever comes, it is answered.
+    /// Every path gets an answer.
     #[test]
     fn no_path_breaks_it() {
         let pieces = [

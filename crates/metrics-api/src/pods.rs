@@ -1,7 +1,7 @@
-//! Who is who, by the API server's word: one watch of all pods that consent to be watched.
+//! Watches all pods that carry the label.
 //!
-//! Of a pod is kept what questions are asked by (name and labels) and what answers are checked by
-//! (uid and node): some hundred bytes of the ten thousand that it has.
+//! The store keeps what requests ask for (name and labels) and what frames are checked against (uid
+//! and node): some hundred bytes of the ten thousand of a pod.
 use std::{collections::HashSet, pin::pin};
 
 use futures_util::StreamExt;
@@ -19,7 +19,7 @@ use super::{
     store::{Pod, Store},
 };
 
-/// Keeps the store's pods for ever.
+/// Maintains the pods of the store, forever.
 pub(super) async fn watch(client: Client, store: &Mutex<Store>, readiness: &Readiness) {
     let config = watcher::Config::default().labels(HEAL_LABEL);
     let unheard = "cannot watch the pods; new ones have no metrics until it works again";
@@ -58,7 +58,7 @@ fn take(
 
 fn put(pod: ApiPod, store: &Mutex<Store>) {
     let Some((namespace, name, uid)) = identity(&pod) else { return };
-    // Without a node it has no agent; its next change tells.
+    // A pod without a node has no agent yet. Its next change names the node.
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     store.lock().put(namespace, name, Pod { uid: uid.to_owned(), node, labels });

@@ -1,16 +1,16 @@
-//! What has to be there before the metrics API is ready, each by name.
+//! Named conditions that must hold before the metrics API is ready.
 use parking_lot::Mutex;
 
-/// What is awaited.
+/// A condition of readiness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Need {
-    /// Certificates to serve with.
+    /// It has a certificate to serve with.
     Authority,
-    /// How the API server proves itself.
+    /// It has the front-proxy CA of the API server.
     FrontProxy,
-    /// Which pods there are.
+    /// It has listed the pods.
     Pods,
-    /// That the agents that there are were heard, or had time enough to be.
+    /// Every agent has sent a frame, or the time for it has passed.
     Agents,
 }
 
@@ -30,7 +30,7 @@ impl Need {
     }
 }
 
-/// What is still missing, or that it is the end.
+/// The pending conditions, or that it is shutting down.
 #[derive(Debug)]
 pub(super) struct Readiness(Mutex<State>);
 
@@ -47,17 +47,17 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// It is there.
+    /// Marks a condition as met.
     pub(super) fn met(&self, need: Need) {
         self.0.lock().missing.retain(|missing| *missing != need);
     }
 
-    /// Told to stop: nobody is to ask here any more.
+    /// Marks the process as shutting down: requests must go elsewhere.
     pub(super) fn leave(&self) {
         self.0.lock().leaving = true;
     }
 
-    /// What is pending, one line each; empty if it is ready.
+    /// The pending conditions, one per line; empty if ready.
     pub(super) fn pending(&self) -> String {
         let state = self.0.lock();
         if state.leaving {

@@ -1,8 +1,8 @@
-//! The APIServices that send the group's requests here.
+//! The APIServices that route the group's requests to this service.
 //!
-//! They are made here and not by a manifest: `kubectl apply` would take over one that belongs to
-//! another adapter, and the autoscaling of a whole cluster with it. They are owned by our ClusterRole,
-//! so that whoever deletes the manifests gets rid of them too.
+//! The program creates them, not a manifest: `kubectl apply` would take over an APIService of
+//! another adapter, and with it the autoscaling of the whole cluster. Their owner is our
+//! ClusterRole, so that deleting the manifests deletes them as well.
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use k8s_openapi::{
@@ -23,14 +23,14 @@ use tracing::{info, warn};
 
 use super::{GROUP, Version, authority::Authority, keeper::Keeper, readiness::Readiness};
 
-/// From one look to the next.
+/// Interval between two checks.
 const PERIOD: Duration = Duration::from_secs(30);
-/// The same until this process can answer.
+/// Interval until this process is ready.
 const UNREADY: Duration = Duration::from_millis(500);
-/// What belongs to the same release as this.
+/// The label of everything that belongs to this release.
 const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "paramedic");
 
-/// Labels of what is made here.
+/// Labels of the objects that the program creates.
 pub(super) fn labels() -> BTreeMap<String, String> {
     [
         ("app.kubernetes.io/name", "paramedic"),
@@ -52,16 +52,16 @@ pub(super) struct Registration {
     namespace: String,
 }
 
-/// What became of it.
+/// The state of the registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// As it should be.
+    /// The APIServices are ours and correct.
     Ours,
-    /// Not made yet: this process cannot answer, or is not to stay.
+    /// Not created yet: this process is not ready, or is shutting down.
     NotYet,
-    /// Another replica has begun a newer authority, of which this process does not know yet.
+    /// Another replica has a newer authority, which this process has not read yet.
     Behind,
-    /// One belongs to somebody else, so all of the group does.
+    /// One APIService belongs to another adapter, and so does the whole group.
     Foreign {
         /// The APIService.
         name: String,
@@ -82,8 +82,8 @@ impl Registration {
         }
     }
 
-    /// Keeps them as they should be, for as long as there is an authority. They are made only once
-    /// this process is ready to answer: with nobody behind them they hold up the deletion of every
+    /// Maintains the APIServices while there is an authority. It creates them only when this
+    /// process is ready to answer: an APIService without a backend blocks the deletion of every
     /// namespace.
     pub(super) async fn run(
         &self,
@@ -101,7 +101,7 @@ impl Registration {
                     told = Some(standing);
                 }
             }
-            // Nobody keeps it any more: it is the end.
+            // The keeper has ended: shutting down.
             let period = if ready { PERIOD } else { UNREADY };
             if let Ok(Err(_)) = timeout(period, authority.changed()).await {
                 return;
@@ -109,9 +109,9 @@ impl Registration {
         }
     }
 
-    /// Makes the APIServices of all versions what they should be, unless one is somebody else's: then
-    /// all are. The HPA asks in the preferred version alone, so one version of ours beside another
-    /// adapter's would take its metrics from it.
+    /// Creates or corrects the APIServices of all versions, unless one belongs to another adapter:
+    /// then it changes none. The HPA queries the preferred version only, so one of our versions
+    /// beside another adapter's would take that adapter's metrics from the HPA.
     pub(super) async fn keep(&self, bundle: &str, may_create: bool) -> Result<Standing, ApiError> {
         let mut found = Vec::new();
         for version in Version::ALL {
@@ -130,7 +130,7 @@ impl Registration {
         if missing && (!may_create || self.is_uninstalled().await?) {
             return Ok(Standing::NotYet);
         }
-        // The authority was read up to a minute ago. What was written since is not to be undone.
+        // The authority was read up to a minute ago. Do not undo what was written since.
         let differs =
             found.iter().any(|(_, found)| told(found.as_ref()) != Some(bundle.as_bytes()));
         if differs && self.keeper.has_moved_on(bundle).await? {
@@ -164,7 +164,7 @@ impl Registration {
         overtaken(within(self.services.replace(&name, &parameters, &found)).await)
     }
 
-    /// Whose it is, if not ours.
+    /// The owner, if it is not this installation.
     fn foreign(&self, found: &APIService) -> Option<String> {
         let service = found.spec.as_ref().and_then(|spec| spec.service.as_ref());
         let to = |of: Option<&String>| of.cloned().unwrap_or_default();
@@ -216,8 +216,8 @@ impl Registration {
         }
     }
 
-    /// Called at the end of this process, when nothing else here writes any more. If it is the end of
-    /// the installation too, the APIServices go first.
+    /// Called at the end of this process, after every other writer has stopped. If the installation
+    /// ends as well, it removes the APIServices.
     pub(super) async fn leave(&self) {
         if !matches!(self.is_uninstalled().await, Ok(true)) {
             return;
@@ -231,8 +231,8 @@ impl Registration {
         }
     }
 
-    /// Whether nobody is to come after this process. Who may no longer ask is being uninstalled too:
-    /// a namespace that is deleted may lose its roles before its Deployment.
+    /// Whether the installation ends with this process. A refused request counts as yes: a
+    /// namespace that is deleted may lose its roles before its Deployment.
     async fn is_uninstalled(&self) -> Result<bool, ApiError> {
         match within(self.deployments.get_opt(&self.name)).await {
             Ok(None) => Ok(true),
@@ -255,7 +255,7 @@ impl Registration {
         let preconditions = Some(Preconditions { uid, resource_version: None });
         let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
         match within(self.services.delete(&name, &parameters)).await {
-            // Another replica was faster, or somebody has made it anew.
+            // Another replica removed it first, or it was created again.
             Err(ApiError::Refused(kube::Error::Api(status)))
                 if matches!(status.code, 404 | 409) =>
             {
@@ -266,12 +266,12 @@ impl Registration {
     }
 }
 
-/// The certificates that the API server is told of.
+/// The CA bundle in the APIService.
 fn told(found: Option<&APIService>) -> Option<&[u8]> {
     Some(&found?.spec.as_ref()?.ca_bundle.as_ref()?.0)
 }
 
-/// Another replica that was faster wrote the same; what it wrote is seen at the next look.
+/// A conflict means that another replica wrote the same first. The next check reads it.
 fn overtaken(written: Result<APIService, ApiError>) -> Result<(), ApiError> {
     match written {
         Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 409 => Ok(()),

@@ -1,4 +1,4 @@
-//! The parts, put together.
+//! Wires the parts together.
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::bail;
@@ -35,18 +35,18 @@ use super::{
     stream::Stream,
 };
 
-/// From being told to stop to the end: endpoints take some time to reach the API server, which sends
-/// requests here until then.
+/// Time from the stop signal to the end. The API server sends requests here until its endpoints are
+/// updated.
 const LINGER: Duration = Duration::from_secs(5);
-/// How often it is looked whether certificates are to be renewed.
+/// Interval at which certificates are checked for renewal.
 const CHECK: Duration = Duration::from_secs(60);
 
-/// What it runs with.
+/// Settings of the metrics API.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the API server comes to.
+    /// Listen address for the API server.
     pub listen: SocketAddr,
-    /// The namespace of all that is Paramedic's.
+    /// Namespace of Paramedic's objects.
     pub namespace: String,
     /// Name of the Service, the Deployment, the ClusterRole, the Secret and the ConfigMap.
     pub name: String,
@@ -56,7 +56,7 @@ pub struct Config {
     pub agent_account: String,
 }
 
-/// The metrics API, listening.
+/// The metrics API, bound to its address.
 #[derive(Debug)]
 pub struct MetricsApi {
     listener: Listener,
@@ -66,18 +66,18 @@ pub struct MetricsApi {
 type Slot<T> = (watch::Sender<Option<Arc<T>>>, watch::Receiver<Option<Arc<T>>>);
 
 impl MetricsApi {
-    /// Takes the address; nothing is answered before [`MetricsApi::run`].
+    /// Binds the address. It answers nothing before [`MetricsApi::run`].
     ///
     /// # Errors
-    /// If the address cannot be had.
+    /// If the address cannot be bound.
     pub async fn bind(config: Config) -> io::Result<Self> {
         Ok(Self { listener: Listener::bind(config.listen).await?, config })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the socket has no address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.address()
     }
@@ -85,7 +85,7 @@ impl MetricsApi {
     /// Serves until `shutdown` resolves.
     ///
     /// # Errors
-    /// If a part of it ends that never should: whoever supervises it starts it again.
+    /// If one of its tasks ends. The supervisor of the process then restarts it.
     pub async fn run(
         self,
         client: Client,
@@ -142,7 +142,7 @@ impl MetricsApi {
             },
         }
         readiness.leave();
-        // Nothing may make anew what is removed now.
+        // Stop the maintenance first: it would create again what is removed now.
         registering.abort();
         registration.leave().await;
         sleep(LINGER).await;
@@ -151,13 +151,13 @@ impl MetricsApi {
     }
 }
 
-/// The Service's names in the cluster's DNS; the API server checks for the second.
+/// The DNS names of the Service in the cluster; the API server checks the second.
 fn names(service: &str, namespace: &str) -> Vec<String> {
     let short = format!("{service}.{namespace}");
     vec![short.clone(), format!("{short}.svc"), format!("{short}.svc.cluster.local")]
 }
 
-/// Forgets the silent, so that agents of nodes that are gone are not kept for ever.
+/// Drops the data of silent agents, so that those of removed nodes do not accumulate.
 async fn forget(store: Arc<Mutex<Store>>) {
     let mut rounds = interval(Duration::from_secs(60));
     loop {
@@ -170,7 +170,7 @@ async fn forget(store: Arc<Mutex<Store>>) {
     }
 }
 
-/// Signs our own certificates whenever the authority changes, and twice a day.
+/// Signs this server's certificates when the authority changes, and twice a day.
 struct Signer {
     names: Vec<String>,
     provider: Arc<CryptoProvider>,
@@ -185,7 +185,7 @@ impl Signer {
         loop {
             let known = authority.borrow_and_update().clone();
             let now = unix_seconds();
-            // By the wall's clock, in which certificates live, and which may be set.
+            // Certificates use wall-clock time, which may be set.
             let is_fresh = |at: i64| (0..authority::RENEW).contains(&now.saturating_sub(at));
             if let Some(known) = known
                 && !signed.as_ref().is_some_and(|(by, at)| *by == known && is_fresh(*at))
@@ -229,8 +229,8 @@ enum Unsigned {
     Tls(#[from] rustls::Error),
 }
 
-/// An agent's certificate is its own and proves nothing; its token does, on the same connection (see
-/// `stream`). That the other end has the certificate's key is verified all the same.
+/// Accepts any certificate of an agent: the agent's token on the same connection authenticates it
+/// (see `stream`). The key of the certificate is verified nevertheless.
 #[derive(Debug)]
 pub(super) struct ProvedByToken(pub(super) Arc<CryptoProvider>);
 

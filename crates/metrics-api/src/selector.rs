@@ -1,26 +1,26 @@
-//! Label selectors as they stand in a query: `app=web,tier in (a,b),!canary`.
+//! Parses label selectors of a query: `app=web,tier in (a,b),!canary`.
 //!
-//! kube knows what an expression means; it does not read their text.
+//! kube evaluates expressions but does not parse their text.
 use kube::core::{Expression, SelectorExt};
 
 pub(super) use kube::core::Selector;
 
-/// A selector that cannot be read.
+/// A selector that cannot be parsed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unable to parse requirement: {0:?} is no label selector")]
 pub(super) struct Malformed(String);
 
-/// Reads a selector; the empty one selects everything.
+/// Parses a selector; an empty one selects everything.
 pub(super) fn parse(text: &str) -> Result<Selector, Malformed> {
     terms(text).map(|term| expression(term).ok_or_else(|| Malformed(term.to_owned()))).collect()
 }
 
-/// Whether something without any labels is selected.
+/// Whether it selects an object without labels.
 pub(super) fn selects_unlabelled(selector: &Selector) -> bool {
     selector.matches(&std::collections::BTreeMap::new())
 }
 
-/// Splits at the commas that stand outside parentheses.
+/// Splits at the commas outside parentheses.
 fn terms(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     let split = move |c: char| {

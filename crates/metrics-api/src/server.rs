@@ -1,4 +1,4 @@
-//! The port to which the API server comes.
+//! The HTTPS server for the API server.
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -42,20 +42,21 @@ use super::{
     store::Store,
 };
 
-/// Connections at a time of those who have proved to be the front proxy.
+/// Maximum number of connections authenticated as the front proxy.
 const CONNECTIONS: usize = 256;
-/// And of everybody else: who has not proved anything yet, and the kubelet's probes. They are short,
-/// so that fewer strangers than this at a time do not keep the API server out. As many do, for as long
-/// as they go on: where pods are not trusted with that, a NetworkPolicy has to stop them.
+/// Maximum number of other connections: those not authenticated yet, and the kubelet's probes. They
+/// are short, so fewer strangers than this do not keep the API server out. As many as this do, for
+/// as long as they continue: if pods are not trusted, a NetworkPolicy must stop them.
 const STRANGERS: usize = 512;
-/// A handshake takes no longer, and a stranger's request neither.
+/// Timeout of a TLS handshake and of a request without a client certificate.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// A user's groups come as one header each.
+/// Each group of a user is one header.
 const HEADERS: usize = 2000;
-/// The API server keeps idle connections for 90 s; whoever ends one first, it should not be us.
+/// Idle timeout. The API server closes idle connections after 90 s, and should be the first to
+/// close them.
 const IDLE: Duration = Duration::from_secs(120);
 
-/// What answers are made from.
+/// The state that requests are answered from.
 pub(super) struct Shared {
     pub(super) store: Arc<Mutex<Store>>,
     pub(super) access: Access,
@@ -65,7 +66,7 @@ pub(super) struct Shared {
     pub(super) provider: Arc<CryptoProvider>,
 }
 
-/// Serves for ever.
+/// Serves forever.
 pub(super) async fn serve(listener: Listener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let strangers = Arc::new(Semaphore::new(STRANGERS));
@@ -85,8 +86,8 @@ impl Shared {
         stranger: OwnedSemaphorePermit,
         places: &Semaphore,
     ) {
-        // Whatever is known of the front proxy now holds for this connection; when that changes, the
-        // connection ends after the request under way.
+        // The current front-proxy CA applies to the whole connection. If the CA changes, the
+        // connection closes after the current request.
         let mut front_proxy = self.front_proxy.clone();
         let proxy = front_proxy.borrow_and_update().clone();
         let stream = match self.accept(stream, proxy.as_deref()).await {
@@ -139,8 +140,8 @@ impl Shared {
         }
     }
 
-    /// Client certificates are verified against the front proxy's authority and no other. Without
-    /// one the kubelet may ask how we are, and nobody may ask anything else.
+    /// Client certificates are verified against the front-proxy CA only. Without a certificate the
+    /// kubelet may request the health endpoints, and nothing else.
     fn config(
         &self,
         certificate: Arc<dyn ResolvesServerCert>,
@@ -282,7 +283,7 @@ fn reply(code: StatusCode, kind: &str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = code;
     let headers = answer.headers_mut();
-    // Every kind is made of ASCII.
+    // All content types are ASCII.
     if let Ok(kind) = HeaderValue::from_str(kind) {
         headers.insert(CONTENT_TYPE, kind);
     }

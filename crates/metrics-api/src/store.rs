@@ -1,5 +1,5 @@
-//! What is known of all pods: who they are, by the API server's word, and what they do, by the word
-//! of the agent on their own node and no other's.
+//! The known pods, as the API server reports them, and their values, accepted only from the agent
+//! of their own node.
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::path::Pods;
 
-/// An agent that has said nothing for so long is silent, and its pods' values are missing.
+/// An agent is silent if it sends nothing for this long. Its pods then have no values.
 pub(super) const SILENT: Duration = Duration::from_secs(10);
 
-/// A consenting pod.
+/// A pod with the label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pod {
     pub(super) uid: String,
@@ -22,7 +22,7 @@ pub(super) struct Pod {
     pub(super) labels: BTreeMap<String, String>,
 }
 
-/// One value, and when it was true.
+/// A value and its age.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Value<'a> {
     pub(super) pod: &'a str,
@@ -32,12 +32,12 @@ pub(super) struct Value<'a> {
     pub(super) window: Duration,
 }
 
-/// All of it.
+/// The pods and their values.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    /// By namespace and name, as they are asked for.
+    /// By namespace and name, as requests name them.
     pods: BTreeMap<String, BTreeMap<String, Pod>>,
-    /// What each node's agent said last.
+    /// The last frame of each node's agent.
     nodes: HashMap<String, Heard>,
 }
 
@@ -48,7 +48,7 @@ struct Heard {
 }
 
 impl Store {
-    /// A pod is there, or has changed.
+    /// Adds or changes a pod.
     pub(super) fn put(&mut self, namespace: &str, name: &str, pod: Pod) {
         match self.pods.get_mut(namespace) {
             Some(pods) => drop(pods.insert(name.to_owned(), pod)),
@@ -59,7 +59,7 @@ impl Store {
         }
     }
 
-    /// The pod of this uid is gone. Another may bear its name by now.
+    /// Removes the pod of this uid. Another pod may have its name by now.
     pub(super) fn remove(&mut self, namespace: &str, name: &str, uid: &str) {
         let Some(pods) = self.pods.get_mut(namespace) else { return };
         if pods.get(name).is_some_and(|pod| pod.uid == uid) {
@@ -70,7 +70,7 @@ impl Store {
         }
     }
 
-    /// Only these are there.
+    /// Removes all pods but these.
     pub(super) fn retain(&mut self, mut there: impl FnMut(&str) -> bool) {
         for pods in self.pods.values_mut() {
             pods.retain(|_, pod| there(&pod.uid));
@@ -78,7 +78,7 @@ impl Store {
         self.pods.retain(|_, pods| !pods.is_empty());
     }
 
-    /// The agent of a node spoke.
+    /// Takes a frame of a node's agent.
     pub(super) fn hear(&mut self, node: &str, frame: Frame, now: Instant) {
         let readings = frame.pods.into_iter().map(|reading| (reading.uid.clone(), reading));
         match self.nodes.get_mut(node) {
@@ -94,12 +94,12 @@ impl Store {
         }
     }
 
-    /// Forgets what silent agents said, and so agents that are gone.
+    /// Drops the data of silent agents, including those of removed nodes.
     pub(super) fn forget_the_silent(&mut self, now: Instant) {
         self.nodes.retain(|_, heard| now.duration_since(heard.at) <= SILENT);
     }
 
-    /// The values of a metric, by name of the pod. Who has none is not in it.
+    /// The values of a metric by pod name. Pods without a value are missing.
     pub(super) fn values<'a>(
         &'a self,
         namespace: &str,
@@ -131,12 +131,12 @@ impl Store {
         let silence = now.duration_since(heard.at);
         let reading = heard.readings.get(&pod.uid).filter(|_| silence <= SILENT)?;
         let (age, window) = (reading.age(metric).saturating_add(silence), reading.window(metric));
-        // What the agent still counted when it spoke has grown older since.
+        // The age has grown since the agent sent it.
         let value = reading.value(metric).filter(|_| age <= reading.counts_for())?;
         Some(Value { pod: name, value, age, window })
     }
 
-    /// Pods and agents that are known.
+    /// The number of known pods and agents.
     pub(super) fn count(&self) -> (usize, usize) {
         (self.pods.values().map(BTreeMap::len).sum(), self.nodes.len())
     }
@@ -263,7 +263,7 @@ mod tests {
         let (mut store, now) = two_pods();
         store.put("default", "a", pod("uid-new", "node1"));
         assert_eq!(rates(&store, &all(), now), [("b".to_owned(), 2.0)]);
-        // The end of the old one comes late.
+        // The deletion of the old pod arrives late.
         store.remove("default", "a", "uid-a");
         assert_eq!(store.count().0, 3);
         store.remove("default", "a", "uid-new");

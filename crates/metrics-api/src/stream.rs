@@ -1,8 +1,9 @@
-//! One agent's stream: connect, let it prove who it is, and hand on what it says.
+//! The stream of one agent: connects, authenticates the agent and stores its frames.
 //!
-//! The agent's certificate proves nothing and is not looked at; its token does, which it gives to
-//! nobody but us (see `autoscale::port`). The token must be the one of the very pod that the API
-//! server has at this address: an agent's token is good for its own node alone.
+//! The agent's certificate is not checked; its token authenticates it, and the agent sends the
+//! token only to the metrics API (see `paramedic_pod_metrics::Port`). The token must belong to the
+//! very pod that the API server reports at this address: a token is good for the agent's own node
+//! only.
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
@@ -28,23 +29,24 @@ use super::{
     store::{SILENT, Store},
 };
 
-/// Connecting, and every step of it.
+/// Timeout of connecting and of each further step.
 const STEP: Duration = Duration::from_secs(5);
-/// After the first failure, and doubled from there.
+/// Delay after the first failure; it doubles from there.
 const BACKOFF: Duration = Duration::from_secs(1);
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
-/// Until a new authority has reached every agent as a file, it is no news that one does not answer.
+/// A new authority needs this long to reach every agent as a file. Failures before that are not
+/// reported.
 const GRACE: Duration = Duration::from_secs(120);
-/// A longer line is none of an agent's: a thousand readings are 150 KB.
+/// Maximum length of a line. A thousand readings take 150 KB.
 const LINE_MOST: usize = 512 * 1024;
 
-/// What every stream needs.
+/// What all streams share.
 pub(super) struct Stream {
     pub(super) store: Arc<Mutex<Store>>,
     pub(super) reviews: Api<TokenReview>,
-    /// The user that agents are.
+    /// The user name in the agents' tokens.
     pub(super) agent_user: String,
-    /// How we prove who we are; changes as certificates are renewed.
+    /// The client certificate; changes on renewal.
     pub(super) tls: watch::Receiver<Option<Arc<ClientConfig>>>,
 }
 
@@ -80,7 +82,7 @@ enum Broken {
 }
 
 impl Stream {
-    /// Hears the agent for ever.
+    /// Follows the agent, forever.
     pub(super) async fn follow(&self, agent: &Agent) {
         let (node, address) = (&agent.node, agent.address);
         let mut tls = self.tls.clone();
@@ -97,7 +99,7 @@ impl Stream {
             match ended {
                 Ok(()) => debug!(node, %address, "agent stream ended; reconnecting"),
                 Err(Broken::NotReady) => {
-                    // It is there as soon as the authority is.
+                    // The certificate is available as soon as the authority is.
                     if tls.changed().await.is_err() {
                         return;
                     }
@@ -112,15 +114,15 @@ impl Stream {
             }
             let backoff = BACKOFF.saturating_mul(1 << failures.min(5)).min(BACKOFF_MOST);
             failures = failures.saturating_add(1);
-            // An end after a long life is no failure, and nothing is waited for.
+            // A stream that ends after a long life is not a failure: reconnect at once.
             if !heard || begun.elapsed() < backoff {
                 sleep(backoff.mul_f64(jitter(&agent.pod_uid))).await;
             }
         }
     }
 
-    /// One stream, to its end. `heard` becomes true with the first frame that is believed: a token
-    /// alone brings nobody any values.
+    /// One stream, to its end. Sets `heard` at the first accepted frame: a valid token alone
+    /// provides no values.
     async fn hear(
         &self,
         agent: &Agent,
@@ -142,7 +144,7 @@ impl Stream {
         if *heard { Ok(()) } else { Err(Broken::Wordless) }
     }
 
-    /// Whether the token is that of the pod to which we speak.
+    /// Whether the token belongs to the pod at this address.
     async fn review(&self, agent: &Agent, token: String) -> Result<(), Broken> {
         let spec = TokenReviewSpec { token, audiences: Some(vec![AUDIENCE.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
@@ -166,7 +168,7 @@ impl Stream {
         if !is("authentication.kubernetes.io/pod-uid", &agent.pod_uid) {
             return impostor("it is another pod's");
         }
-        // Before Kubernetes 1.32 tokens do not name the node; the pod's uid does it.
+        // Before Kubernetes 1.32 tokens do not name the node, so the pod's uid is compared.
         let named = extra.contains_key("authentication.kubernetes.io/node-name");
         if named && !is("authentication.kubernetes.io/node-name", &agent.node) {
             return impostor("it is another node's");
@@ -175,17 +177,17 @@ impl Stream {
     }
 }
 
-/// From 0.75 to 1.25, another for each agent: a cluster's agents are not all called at once.
+/// A factor from 0.75 to 1.25 that differs between agents, so that they are not all called at once.
 fn jitter(of: &str) -> f64 {
     let sum = of.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     0.75 + f64::from(sum % 1000) / 2000.0
 }
 
-/// The lines of a response, as they come.
+/// The lines of a response.
 struct Lines {
     body: Incoming,
     buffer: BytesMut,
-    /// Up to where there is no end of a line.
+    /// Up to here there is no end of line.
     searched: usize,
 }
 
@@ -196,7 +198,7 @@ impl Lines {
         let tls = TlsConnector::from(config).connect(name, stream);
         let stream = step("the handshake", tls).await??;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Ends with the stream: nobody else holds its other end.
+        // Ends with the stream, which holds the only other end.
         tokio::spawn(connection);
         let request =
             Request::get(PATH).header(HOST, "paramedic-agent").body(Empty::<Bytes>::new())?;

@@ -1,4 +1,5 @@
-//! Once a second the loop is asked for all readings, and everybody who listens gets the same line.
+//! Asks the event loop for all readings once a second, and sends the same frame to every
+//! subscriber.
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -9,10 +10,10 @@ use tokio::{
 
 use super::{Frame, Reading};
 
-/// From one frame to the next.
+/// Interval between two frames.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The latest frame, as a line. While nobody listens nobody asks the loop.
+/// The latest frame, as a line. Without subscribers the loop is not asked.
 #[derive(Clone, Debug)]
 pub struct Feed(Arc<watch::Sender<Bytes>>);
 
@@ -23,7 +24,7 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// Calls `ask` while there are subscribers; ends when it has no answer.
+    /// Calls `ask` while there are subscribers. Ends if `ask` returns nothing.
     pub async fn run(self, mut ask: impl AsyncFnMut() -> Option<Vec<Reading>>) {
         let mut ticks = interval_at(Instant::now(), PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -37,15 +38,15 @@ impl Feed {
         }
     }
 
-    /// Everybody who listens gets this frame.
+    /// Sends a frame to every subscriber.
     pub fn publish(&self, frame: &Frame) {
-        // Numbers and strings: nothing in it can fail to be JSON.
+        // A frame holds numbers and strings, which always serialise.
         let Ok(mut line) = serde_json::to_vec(frame) else { return };
         line.push(b'\n');
         self.0.send_replace(line.into());
     }
 
-    /// The frames from the next on; who is slow misses some.
+    /// Subscribes to the next frames. A slow subscriber misses some.
     pub(super) fn listen(&self) -> watch::Receiver<Bytes> {
         let mut frames = self.0.subscribe();
         frames.mark_unchanged();

@@ -1,10 +1,10 @@
-//! What autoscalers are told: four numbers for each watched pod, once a second.
+//! The values for autoscaling: four numbers for each watched pod, once a second.
 //!
-//! The agent measures them anyway, and serves them on a port of its own to the one client that
-//! proves to be Paramedic's metrics API, which answers the HPA with them. Nothing here is judged or
-//! averaged: what a number is worth for scaling is for the owner of the HPA to say.
+//! The agent measures them anyway. It serves them on a separate port to one client, the metrics
+//! API, which answers the HPA with them. This crate neither judges nor averages: the owner of the
+//! HPA decides what a number means for scaling.
 //!
-//! The types that cross the wire are all there is without the feature `server`, the agent's side.
+//! Without the feature `server` (the agent's side) the crate has only the types of the wire format.
 #[cfg(feature = "server")]
 mod feed;
 #[cfg(feature = "server")]
@@ -20,19 +20,19 @@ pub use port::{Credentials, Port};
 pub use reading::{Frame, FrameError, Hello, MAX_READINGS, Reading};
 use serde::Serialize;
 
-/// A metric that the HPA can be given, always one value per pod.
+/// A metric for the HPA, with one value per pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(usize)]
 pub enum Metric {
-    /// HTTP/1.x responses per second that the kernel saw the pod send, the agent's own polls
-    /// subtracted.
+    /// HTTP/1.x responses per second that the kernel saw the pod send, without those to the agent's
+    /// own polls.
     HttpRequestsPerSecond = 0,
-    /// The share of 5xx among them, 0–1; 0 where there were none.
+    /// The share of 5xx among them, 0–1; 0 without responses.
     Http5xxRatio = 1,
-    /// The share of its CPU quota's periods in which it was held back, 0–1; 0 without a quota.
+    /// The share of its CPU quota's periods in which it was throttled, 0–1; 0 without a quota.
     CpuThrottledRatio = 2,
-    /// One less the calibrated probability of `no_action`, 0–1.
+    /// 1 minus the calibrated probability of `no_action`, 0–1.
     UnhealthyProbability = 3,
 }
 
@@ -62,28 +62,28 @@ impl Metric {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
 
-    /// The largest value that makes sense.
+    /// The largest plausible value.
     const fn most(self) -> f32 {
         match self {
-            // No pod answers a billion times a second.
+            // No pod sends a billion responses per second.
             Self::HttpRequestsPerSecond => 1e9,
             Self::Http5xxRatio | Self::CpuThrottledRatio | Self::UnhealthyProbability => 1.0,
         }
     }
 }
 
-/// The label that a pod is watched for; its value is the ceiling of its remedies.
+/// The label that makes a pod a target; its value is the ceiling of its remedies.
 pub const HEAL_LABEL: &str = "paramedic.dev/heal";
-/// Whom the agents' tokens are for: a token for anybody else is refused.
+/// The audience of the agents' tokens. A token for another audience is refused.
 pub const AUDIENCE: &str = "paramedic-metrics-api";
-/// The name that the metrics API's certificate carries towards agents.
+/// The name in the metrics API's client certificate.
 pub const CLIENT_NAME: &str = "paramedic-metrics-api";
 /// The path of the stream.
 pub const PATH: &str = "/v1/readings";
 
-/// What is older than this no longer says anything. Looks come every 2 s, at 500 pods every 2.5.
+/// Maximum age of a value. Samples come every 2 s, at 500 pods every 2.5 s.
 pub const FRESH: Duration = Duration::from_secs(10);
 
-/// That of a pod that is being healed stays for this long: a restart in place takes a second,
-/// with the kubelet's first back-off half a minute.
+/// Maximum age of a value while its pod is being healed: a restart in place takes a second, with
+/// the kubelet's first back-off half a minute.
 pub const HELD: Duration = Duration::from_secs(60);

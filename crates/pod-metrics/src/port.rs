@@ -1,12 +1,12 @@
-//! The agent's own port for the metrics API, apart from `:9100`: what it serves is for one client.
+//! The agent's port for the metrics API, separate from `:9100` because it serves one client only.
 //!
-//! The two prove themselves in different ways, so that no private key has to be handed to agents:
+//! The two sides authenticate in different ways, so that agents need no private key from outside:
 //!
-//! - the metrics API by a client certificate of its own authority, whose certificates stand in a
-//!   ConfigMap that is mounted into the agent;
-//! - the agent by the token of its pod, which it sends as the first line of the stream, and so only
-//!   to a client that has already proved itself. Its certificate is made at start and proves nothing:
-//!   whoever stands between the two has no client certificate, and gets neither token nor readings.
+//! - The metrics API presents a client certificate of its own authority, whose certificates are in
+//!   a ConfigMap mounted into the agent.
+//! - The agent sends the token of its pod as the first line of the stream, and so only to a client
+//!   that has authenticated. Its certificate is created at start and proves nothing. A man in the
+//!   middle has no client certificate, and gets neither token nor readings.
 use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -37,26 +37,26 @@ use tracing::{debug, warn};
 
 use super::{CLIENT_NAME, Feed, Hello, PATH};
 
-/// Streams at a time: two replicas, twice over while they are replaced, and room.
+/// Maximum number of streams: two replicas, twice during an update, and room.
 const STREAMS: usize = 8;
-/// Clients at a time that have yet to prove themselves. Strangers cannot take a stream's place, and
-/// not much of the node's time.
+/// Maximum number of clients that are not authenticated yet. They cannot take the place of a
+/// stream, and cost the node little time.
 const STRANGERS: usize = 32;
-/// A client that takes longer to prove itself, or to say what it wants, is cut off.
+/// Timeout of the TLS handshake and of the request.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// A stream ends after this long and is begun anew, with tokens and certificates of that time.
+/// A stream ends after this long. The client then reconnects, with current tokens and certificates.
 const LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// What the cluster gives the agent for this port, as files that it may replace at any time.
+/// The files that the cluster provides for this port and may replace at any time.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// The certificates, in PEM, of those who may vouch for the metrics API.
+    /// The CA certificates of the metrics API, in PEM.
     pub authority: PathBuf,
     /// The agent's token for [`AUDIENCE`](super::AUDIENCE).
     pub token: PathBuf,
 }
 
-/// The port, listening.
+/// The port, bound to its address.
 #[derive(Debug)]
 pub struct Port {
     listener: Listener,
@@ -66,7 +66,7 @@ pub struct Port {
     provider: Arc<CryptoProvider>,
 }
 
-/// Why a client is not served.
+/// Why a client is refused.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("cannot read {path}: {source}; the metrics API writes it when it runs")]
@@ -86,10 +86,10 @@ enum Refused {
 }
 
 impl Port {
-    /// Takes the address; nobody is served before [`Port::run`].
+    /// Binds the address. It serves nobody before [`Port::run`].
     ///
     /// # Errors
-    /// If the address cannot be had, or no key can be made.
+    /// If the address cannot be bound, or no key can be created.
     pub async fn bind(address: SocketAddr, credentials: Credentials) -> io::Result<Self> {
         let listener = Listener::bind(address).await?;
         let made = rcgen::generate_simple_self_signed(vec!["paramedic-agent".to_owned()]);
@@ -100,15 +100,15 @@ impl Port {
         Ok(Self { listener, credentials, certificate, key, provider })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the socket has no address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.address()
     }
 
-    /// Serves for ever.
+    /// Serves forever.
     pub async fn run(self, feed: Feed) {
         let places = Arc::new(Semaphore::new(STREAMS));
         let strangers = Arc::new(Semaphore::new(STRANGERS));
@@ -131,7 +131,7 @@ impl Port {
         }
     }
 
-    /// Lets the metrics API in and nobody else.
+    /// Authenticates the client: only the metrics API is accepted.
     async fn admit(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Refused> {
         let acceptor = TlsAcceptor::from(Arc::new(self.config().await?));
         let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await;
@@ -144,7 +144,7 @@ impl Port {
         Ok(stream)
     }
 
-    /// The authority is read anew for each connection: there are few, and it changes.
+    /// Reads the CA for each connection: connections are few, and the CA changes.
     async fn config(&self) -> Result<ServerConfig, Refused> {
         let path = &self.credentials.authority;
         let pem = tokio::fs::read(path)
@@ -171,7 +171,7 @@ impl Port {
             .timer(TokioTimer::new())
             .header_read_timeout(HANDSHAKE)
             .serve_connection(TokioIo::new(stream), service);
-        // A reader that stands still does not keep its place for ever.
+        // A reader that stops reading must not keep its slot forever.
         match timeout(2 * LIFE, served).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "metrics API disconnected"),
@@ -210,7 +210,7 @@ fn empty(status: StatusCode) -> Response<Lines> {
     answer
 }
 
-/// The hello at once, then every frame as it comes, until the stream has lived long enough.
+/// The hello at once, then every frame, until the maximum lifetime of a stream.
 fn lines(token: &str, feed: &Feed) -> Lines {
     let end = Instant::now() + LIFE;
     let hello = serde_json::to_vec(&Hello { token: token.to_owned() }).map(|mut line| {

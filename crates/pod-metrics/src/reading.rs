@@ -1,29 +1,30 @@
-//! What goes over the wire: lines of JSON, one [`Hello`], then a [`Frame`] every second.
+//! The wire format: lines of JSON, one [`Hello`], then a [`Frame`] every second.
 //!
-//! Both ends check: an agent sends only what it measured, and the metrics API believes nothing that
-//! makes no sense.
+//! Both ends validate: an agent sends only what it measured, and the metrics API rejects
+//! implausible values.
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{FRESH, HELD, Metric};
 
-/// More readings than this no agent sends: it watches at most 500 pods.
+/// Maximum number of readings in a frame. An agent watches at most 500 pods.
 pub const MAX_READINGS: usize = 1000;
-/// No window is longer: it spans 10 s, and begins anew where looks were missing for 20 s.
+/// Maximum window. A window spans 10 s, and starts again after a gap of 20 s.
 const MAX_WINDOW: Duration = Duration::from_secs(60);
 
-/// The first line: who speaks.
+/// The first line: authenticates the agent.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Hello {
     /// The agent's service account token, for [`AUDIENCE`](super::AUDIENCE) only.
     pub token: String,
 }
 
-/// Every further line: all pods that this agent has measured. Who is not in it has no values now.
+/// Every further line: all pods that this agent has measured. A pod that is not in it has no values
+/// now.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
-    /// In no order.
+    /// In no particular order.
     pub pods: Vec<Reading>,
 }
 
@@ -32,20 +33,20 @@ pub struct Frame {
 pub struct Reading {
     /// The pod's uid.
     pub uid: String,
-    /// How long ago the window ended, in milliseconds: an age needs no common clock.
+    /// How long ago the window ended, in milliseconds. An age needs no common clock.
     pub age_ms: u64,
     /// Length of the window, in milliseconds.
     pub window_ms: u64,
-    /// How long ago the look was that the verdict rests on, in milliseconds: while a pod is being
-    /// healed its load is kept, and it is judged all the same.
+    /// Age of the sample behind the verdict, in milliseconds. While a pod is being healed its load
+    /// is kept, and its verdict continues.
     pub verdict_age_ms: u64,
-    /// Whether the pod is being healed: then its values count for longer.
+    /// Whether the pod is being healed: its values then stay valid for longer.
     pub healing: bool,
-    /// In the order of [`Metric::ALL`]; `null` where the kernel does not tell.
+    /// In the order of [`Metric::ALL`]; `null` if the kernel cannot measure it.
     pub values: [Option<f32>; Metric::ALL.len()],
 }
 
-/// A frame that is not believed.
+/// Why a frame is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// Not the expected JSON.
@@ -54,19 +55,19 @@ pub enum FrameError {
     /// More pods than an agent watches.
     #[error("it has {0} readings, and an agent watches at most {MAX_READINGS} pods")]
     TooMany(usize),
-    /// A time that cannot be.
+    /// An implausible time.
     #[error("{what} of pod {uid} is {ms} ms, more than the maximum of {most} ms")]
     Time {
-        /// Which.
+        /// Which time.
         what: &'static str,
         /// The pod.
         uid: String,
-        /// It, in milliseconds.
+        /// The time, in milliseconds.
         ms: u64,
         /// The bound, in milliseconds.
         most: u64,
     },
-    /// A number that cannot be.
+    /// An implausible number.
     #[error("{metric} of pod {uid} is {value}")]
     Impossible {
         /// The metric's name.
@@ -79,10 +80,10 @@ pub enum FrameError {
 }
 
 impl Frame {
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// If anything about it makes no sense; none of it is believed then.
+    /// If anything in it is implausible. The whole frame is then rejected.
     pub fn parse(line: &[u8]) -> Result<Self, FrameError> {
         let frame: Self = serde_json::from_slice(line)?;
         if frame.pods.len() > MAX_READINGS {
@@ -100,7 +101,7 @@ impl Frame {
             }
             for (metric, value) in Metric::ALL.into_iter().zip(reading.values) {
                 let Some(value) = value else { continue };
-                // Written so that NaN, which JSON cannot say but a later reader might, fails too.
+                // This form also rejects NaN, which JSON cannot hold but a later format might.
                 if !(0.0..=metric.most()).contains(&value) {
                     let (metric, uid) = (metric.name(), reading.uid.clone());
                     return Err(FrameError::Impossible { metric, uid, value });
@@ -112,7 +113,7 @@ impl Frame {
 }
 
 impl Reading {
-    /// How long ago a metric's value was true, by the agent's word.
+    /// How long ago a metric's value was true, according to the agent.
     #[must_use]
     pub const fn age(&self, metric: Metric) -> Duration {
         Duration::from_millis(match metric {
@@ -121,7 +122,7 @@ impl Reading {
         })
     }
 
-    /// Over how long a metric was measured; zero for the verdict, which is of one instant.
+    /// The window of a metric; zero for the verdict, which is instantaneous.
     #[must_use]
     pub const fn window(&self, metric: Metric) -> Duration {
         match metric {
@@ -130,13 +131,13 @@ impl Reading {
         }
     }
 
-    /// How old a value may become before it says nothing any more, the way here included.
+    /// Maximum age of the values, including transmission.
     #[must_use]
     pub const fn counts_for(&self) -> Duration {
         if self.healing { HELD } else { FRESH }
     }
 
-    /// The value of a metric, if it is known.
+    /// The value of a metric, if known.
     #[must_use]
     pub const fn value(&self, metric: Metric) -> Option<f32> {
         self.values[metric as usize]

@@ -1,22 +1,21 @@
-//! What every program of Paramedic begins with: logging, the mistakes of its user, and the signals
-//! that end it.
+//! Shared by Paramedic's programs: logging, validation of arguments, and shutdown signals.
 use std::{process::ExitCode, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
 pub mod logging;
 
-/// Arguments that are each well-formed and make no sense: the exit code for it is 2.
+/// Invalid arguments; the exit code is 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct WrongUsage(pub String);
 
-/// Runs a program on one thread and says what went wrong; 2 for what its user is to correct.
+/// Runs a program on one thread and prints its error. The exit code is 2 for wrong usage.
 pub fn run(name: &str, program: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let result = runtime.block_on(program);
-        // A task under way must not hold up the end.
+        // A running task must not delay the exit.
         runtime.shutdown_background();
         result
     });
@@ -44,24 +43,25 @@ pub fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Reads durations in seconds, and collects every mistake for one error.
+/// Validates arguments, and collects every mistake for one error.
 #[derive(Debug, Default)]
 pub struct Mistakes(Vec<String>);
 
 impl Mistakes {
-    /// Adds one.
+    /// Adds a mistake.
     pub fn add(&mut self, mistake: impl Into<String>) {
         self.0.push(mistake.into());
     }
 
-    /// A DNS subdomain (RFC 1123), as nodes, namespaces and most objects are named.
+    /// Checks a DNS subdomain (RFC 1123), the form of the names of nodes, namespaces and most
+    /// objects.
     pub fn name(&mut self, flag: &str, value: &str) {
         if !is_name(value) {
             self.add(format!("--{flag} is not a valid Kubernetes name: {value:?}"));
         }
     }
 
-    /// A length of time within bounds, both in seconds.
+    /// A duration within bounds, both in seconds.
     pub fn seconds(&mut self, name: &str, value: f64, least: f64, most: f64) -> Duration {
         if (least..=most).contains(&value) {
             return Duration::from_secs_f64(value);
@@ -70,10 +70,10 @@ impl Mistakes {
         Duration::ZERO
     }
 
-    /// Ends the collection.
+    /// Ends the validation.
     ///
     /// # Errors
-    /// All mistakes at once.
+    /// All mistakes in one error.
     pub fn none(self) -> Result<(), WrongUsage> {
         match self.0.as_slice() {
             [] => Ok(()),

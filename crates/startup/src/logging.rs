@@ -1,4 +1,4 @@
-//! Where log lines go and what they look like.
+//! Log format and destination.
 use std::io::{IsTerminal, stderr};
 
 use clap::ValueEnum;
@@ -25,7 +25,8 @@ pub fn start(format: Format) {
     };
     let registry = tracing_subscriber::registry().with(filter);
     if json {
-        // `target` is what is watched: the module's name would be a second field called so.
+        // Log lines have a field `target`, which is the watched target. The module's name would be
+        // a second one.
         let layer = fmt::layer().json().flatten_event(true).with_target(false);
         registry.with(layer.with_writer(stderr)).init();
     } else {

@@ -1,4 +1,4 @@
-//! Which agents are believed, and whom they let in.
+//! Which agents the metrics API accepts, and which clients the agents accept.
 use std::{fs, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -34,13 +34,13 @@ async fn only_the_token_of_the_very_pod_is_believed() {
     is_not_believed(&scene).await;
 }
 
-/// When the API server was asked about a token.
+/// The times of the token reviews.
 fn reviews(scene: &Scene) -> Vec<Duration> {
     let requests = scene.fake.requests().into_iter();
     requests.filter(|request| request.resource == "tokenreviews").map(|asked| asked.at).collect()
 }
 
-/// Who is believed is heard and not asked again.
+/// An accepted agent is not reviewed again.
 async fn is_not_believed(scene: &Scene) {
     scene.until("a second review", || async { reviews(scene).len() >= 2 }).await;
     assert!(scene.rates().await.is_empty());
@@ -51,7 +51,7 @@ async fn an_agent_is_believed_about_the_pods_of_its_own_node() {
     let scene = Scene::quiet().await;
     scene.give_token(1, "uid-agent-1", AUDIENCE, AGENT);
     scene.give_token(2, "uid-agent-2", AUDIENCE, AGENT);
-    // Each speaks of all pods of the cluster.
+    // Each reports values for all pods of the cluster.
     scene.measure_at(1, 10.0);
     scene.measure_at(2, 20.0);
     scene.until("the values of both nodes", || async { scene.rates().await.len() == 3 }).await;
@@ -62,7 +62,7 @@ async fn an_agent_is_believed_about_the_pods_of_its_own_node() {
     }
 }
 
-/// Its token is good, and what it says is not: it is asked less and less often, as one that is away.
+/// The token is valid but the frames are not: retries back off as for an unreachable agent.
 #[tokio::test]
 async fn an_agent_whose_word_is_never_believed_is_asked_less_and_less_often() {
     let scene = Scene::quiet().await;
@@ -70,7 +70,7 @@ async fn an_agent_whose_word_is_never_believed_is_asked_less_and_less_often() {
     scene.measure_at(1, -1.0);
     scene.until("a third review", || async { reviews(&scene).len() >= 3 }).await;
     let asked = reviews(&scene);
-    // At first a second is waited for, give or take a quarter, and twice as long each further time.
+    // The first retry comes after a second, give or take a quarter; each further delay doubles.
     assert!(asked[2] - asked[1] >= Duration::from_millis(1400), "{asked:?}");
     assert!(scene.rates().await.is_empty());
 }
@@ -84,14 +84,15 @@ async fn agents_that_come_are_heard() {
         scene.give_token(node, &format!("uid-agent-{node}"), AUDIENCE, AGENT);
     }
     scene.measure(10.0);
-    // Not ready, which is no reason not to hear it; and one at an address where nobody is.
+    // One is not ready, which must not stop the stream; the other has an address without a
+    // listener.
     let nobody = Endpoint::new("127.0.0.9", "agent-9", "uid-agent-9", "node9");
     let all = [endpoint(1), endpoint(2).unready(), nobody];
     scene.fake.set_endpoints(OWN, "paramedic-agent", port, &all);
     scene.until("values of all pods", || async { scene.rates().await.len() == 3 }).await;
 }
 
-/// A client of an agent's port that does not care whom it meets, as a thief would not.
+/// A client that verifies no server, like a thief.
 async fn intrude(scene: &Scene, certificate: Option<Certificate>) -> Result<Bytes, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -126,7 +127,7 @@ async fn an_agent_shows_itself_to_the_metrics_api_alone() {
         let shown = intrude(&scene, certificate).await;
         assert!(shown.is_err(), "{shown:?}");
     }
-    // The authority's own word, for another name and for the right one.
+    // Certificates of the real authority, for another name and for the right one.
     let file = scene.credentials.path().join("ca.crt");
     let authority = Front::new();
     fs::write(file, &authority.pem).unwrap();

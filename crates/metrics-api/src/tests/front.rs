@@ -1,4 +1,4 @@
-//! Who may ask: the API server's front proxy and nobody else.
+//! Only the front proxy of the API server may send requests.
 use std::time::Duration;
 
 use fake_apiserver::FakeApi;
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{authentication, readiness::Readiness};
 
-/// What somebody says who would like to be everybody.
+/// Headers of a client that claims to be an administrator.
 const SPOOFED: [(&str, &str); 3] = [
     ("X-Remote-User", "system:admin"),
     ("X-Remote-Group", "system:masters"),
@@ -73,7 +73,7 @@ async fn another_authority_takes_over_without_a_restart() {
 
     let next = Front::new();
     scene.fake.set_requestheader(&next.pem, &["front-proxy-client"]);
-    // Who proved itself by the old one has to prove itself again.
+    // A connection that was authenticated by the old CA must authenticate again.
     connection.await.unwrap().unwrap();
     scene
         .until("the new authority is known", || async {
@@ -85,7 +85,7 @@ async fn another_authority_takes_over_without_a_restart() {
     assert!(scene.ask(Some(old), &asked, &user).await.is_err());
 }
 
-/// On the paused clock a second passes once all that there is to do has been done.
+/// On the paused clock a second passes when all tasks are idle.
 #[tokio::test(start_paused = true)]
 async fn a_config_map_that_makes_no_sense_changes_nothing() {
     let fake = FakeApi::new();
@@ -99,7 +99,7 @@ async fn a_config_map_that_makes_no_sense_changes_nothing() {
     for (pem, names, is_news) in [
         (front.pem.as_str(), &["front-proxy-client"][..], true),
         ("nonsense", &[], false),
-        // It still listens: the nonsense was read, and passed over.
+        // It still watches: it read the invalid content and ignored it.
         (&next.pem, &["front-proxy-client"], true),
     ] {
         fake.set_requestheader(pem, names);
@@ -121,8 +121,7 @@ async fn a_user_may_be_in_hundreds_of_groups() {
     assert_eq!(answer.status, 200);
 }
 
-/// Strangers come and say nothing: while there are fewer of them than places for them, those who prove
-/// themselves get in all the same.
+/// Fewer strangers than their limit connect and send nothing. Authenticated clients still get in.
 #[tokio::test]
 async fn hundreds_of_strangers_do_not_keep_the_api_server_out() {
     let scene = Scene::new().await;
@@ -131,7 +130,7 @@ async fn hundreds_of_strangers_do_not_keep_the_api_server_out() {
         strangers.push(tokio::net::TcpStream::connect(scene.address).await.unwrap());
     }
     assert_eq!(scene.get(HPA, &path(Metric::Http5xxRatio)).await.status, 200);
-    // One without a certificate may ask once.
+    // A client without a certificate may send one request.
     let stream = scene.connect(None).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -140,7 +139,7 @@ async fn hundreds_of_strangers_do_not_keep_the_api_server_out() {
     assert!(send(&mut sender, Method::GET, "/livez", &[]).await.is_err());
 }
 
-/// However the headers are spelled, doubled or mixed.
+/// Header names in any spelling, doubled or mixed.
 #[tokio::test]
 async fn no_header_makes_anybody_of_nobody() {
     let scene = Scene::new().await;
@@ -175,7 +174,7 @@ async fn no_header_makes_anybody_of_nobody() {
         let answer = scene.ask(None, target, &headers).await.unwrap();
         assert_eq!(answer.status, 401, "{target} {headers:?}");
     }
-    // Of the right authority, and of another name.
+    // Signed by the right CA, but for another name.
     let stream = scene.connect(Some(scene.front.sign("kubelet"))).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);

@@ -1,4 +1,4 @@
-//! What the HPA is answered.
+//! What the HPA receives.
 use hyper::{Method, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -26,12 +26,12 @@ async fn every_pod_has_the_values_that_its_own_agent_measured() {
     let ratio = scene.get(HPA, &path(Metric::Http5xxRatio)).await;
     assert_eq!(ratio.body["items"][0]["value"], "250m");
     assert_eq!(ratio.body["items"][0]["windowSeconds"], 10);
-    // The kernel does not tell of throttling: missing, and no zero.
+    // The kernel does not measure throttling: the value is missing, not zero.
     let throttled = scene.get(HPA, &path(Metric::CpuThrottledRatio)).await;
     assert_eq!((throttled.status, &throttled.body["items"]), (200, &json!([])));
 }
 
-/// Agents here measured a tenth of a second ago, and judged three seconds ago.
+/// These agents measured a tenth of a second ago, and judged three seconds ago.
 #[tokio::test]
 async fn each_value_says_until_when_and_over_how_long_it_was_true() {
     let scene = Scene::new().await;
@@ -47,7 +47,8 @@ async fn each_value_says_until_when_and_over_how_long_it_was_true() {
         for item in items {
             assert_eq!(item["windowSeconds"], window, "{item}");
             let told: Timestamp = item["timestamp"].as_str().unwrap().parse().unwrap();
-            // Told in whole seconds; frames come every 50 ms, on a busy machine every few seconds.
+            // Ages are in whole seconds. Frames come every 50 ms, on a busy machine every few
+            // seconds.
             let slack = SignedDuration::from_secs(6);
             assert!(before - slack <= told && told <= after, "{before} {told} {after}");
         }
@@ -101,7 +102,7 @@ async fn nothing_is_readable_without_rights() {
     let nobody = scene.get("system:serviceaccount:default:default", &asked).await;
     assert_eq!((nobody.status, &nobody.body["reason"]), (403, &json!("Forbidden")));
     assert!(nobody.body["message"].as_str().unwrap().contains("pods/http_5xx_ratio"));
-    // Discovery is for everybody, as the API server asks for it without any group.
+    // Discovery is public, since the API server requests it without any group.
     let resources =
         scene.get("system:kube-aggregator", "/apis/custom.metrics.k8s.io/v1beta2").await;
     assert_eq!(resources.status, 200);
@@ -141,8 +142,8 @@ async fn it_is_read_only() {
     }
 }
 
-/// Hostile paths, queries and headers, on behalf of somebody who may do everything: an answer each
-/// time, and never a failure of ours.
+/// Hostile paths, queries and headers of a user with all rights: each gets an answer, and none a
+/// server error.
 #[tokio::test]
 async fn whatever_is_asked_is_answered() {
     let scene = Scene::new().await;

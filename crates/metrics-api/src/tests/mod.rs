@@ -1,4 +1,4 @@
-//! The whole metrics API, between a fake API server and real agents' ports, over real TLS.
+//! The whole metrics API between a fake API server and real agent ports, over real TLS.
 mod agents;
 mod front;
 mod hpa;

@@ -1,10 +1,10 @@
-//! Every request that a real API server, kubectl and the HPA controller sent to a backend, header for
-//! header: what made them happy is the floor.
+//! Replays every request that a real API server, kubectl and the HPA controller sent to a backend,
+//! header for header. The answers must contain at least what they received.
 use serde_json::Value;
 
 use super::Scene;
 
-/// The metric that the recorded backend had.
+/// The metric of the recorded backend.
 const THEIRS: &str = "app_queue_depth";
 const OURS: &str = "http_requests_per_second";
 
@@ -16,7 +16,7 @@ fn recorded(file: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The recorded requests, with our metric in the place of theirs.
+/// The recorded requests, with one of our metrics in place of theirs.
 fn exchanges() -> Vec<Value> {
     let mut all = recorded("backend-requests.json").as_array().unwrap().clone();
     all.push(recorded("backend-aggregated-discovery.json"));
@@ -24,24 +24,25 @@ fn exchanges() -> Vec<Value> {
     all
 }
 
-/// Where we answer otherwise, and why.
+/// Where our status differs, and why.
 fn expected_status(who: &str, path: &str, recorded: u64) -> u64 {
-    // The recorded backend answered neither; we do, which spares the API server the detour.
+    // The recorded backend did not answer these; ours does, which saves the API server a detour.
     if path == "/apis" || path.starts_with("/openapi/") {
         return 200;
     }
-    // It had a metric of Services. We have metrics of pods only.
+    // It had a metric of Services. Ours are of pods only.
     if path.contains("/services/") {
         return 404;
     }
-    // It ignored the selector. Our metrics have no labels: a value would be one that was not asked for.
+    // It ignored the selector. Our metrics have no labels, so a value would not match the selector.
     if who.ends_with("metric selector") {
         return 404;
     }
     recorded
 }
 
-/// Whether ours has all that theirs has, of the same types: objects by key, of lists the first item.
+/// Whether ours has every field of theirs, with the same types: objects by key, lists by their
+/// first item.
 fn covers(ours: &Value, theirs: &Value, at: &str) {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {
@@ -105,7 +106,7 @@ fn everything() -> fake_apiserver::Rule {
     fake_apiserver::Rule::new("custom.metrics.k8s.io", &["*"], &["get"])
 }
 
-/// What the API server makes of a legacy list is what we say in aggregated discovery.
+/// The API server's conversion of a legacy list equals our aggregated discovery.
 #[tokio::test]
 async fn aggregated_discovery_is_what_the_api_server_makes_of_a_list() {
     let scene = Scene::new().await;

@@ -1,4 +1,4 @@
-//! The registration with the API server, from its beginning to its end.
+//! Registration with the API server, from start to removal.
 use std::collections::BTreeSet;
 
 use fake_apiserver::{FakeApi, Identity, Kind, granted_by};
@@ -43,7 +43,7 @@ async fn it_registers_itself_with_its_own_certificates_and_owner() {
         let expected = (&json!("ClusterRole"), &role["metadata"]["uid"]);
         assert_eq!((&owner["kind"], &owner["uid"]), expected);
     }
-    // That its certificates are good is what every request here rests on.
+    // Every request in these tests proves that its certificates are valid.
     assert_eq!(scene.get(HPA, &path(Metric::Http5xxRatio)).await.status, 200);
 }
 
@@ -69,7 +69,7 @@ fn written(fake: &FakeApi) -> usize {
 
 #[tokio::test]
 async fn another_adapters_group_is_left_alone_whichever_versions_it_has() {
-    // Even with our label: whose it is says the Service.
+    // Even with our label: the Service decides who owns it.
     let ours = json!({"app.kubernetes.io/part-of": "paramedic"});
     for theirs in [&SERVICES[..1], &SERVICES[1..], &SERVICES[..]] {
         let fake = installed();
@@ -83,7 +83,7 @@ async fn another_adapters_group_is_left_alone_whichever_versions_it_has() {
             requests.iter().filter(|r| r.resource == "apiservices").count() >= 4
         };
         scene.until("it has looked", looked).await;
-        // Not even on the way out.
+        // Not even during shutdown.
         scene.fake.delete(Kind::Deployment, OWN, NAME).unwrap();
         scene.stop().await;
         assert_eq!(SERVICES.map(|name| service(&scene.fake, name)), before, "{theirs:?}");
@@ -102,17 +102,17 @@ async fn an_adapter_that_comes_later_gets_the_whole_group() {
     assert!(service(&fake, SERVICES[0]).is_some() && service(&fake, SERVICES[1]).is_none());
 }
 
-/// With nobody behind it an APIService holds up the deletion of every namespace.
+/// An APIService without a backend blocks the deletion of every namespace.
 #[tokio::test]
 async fn nothing_is_registered_that_cannot_be_answered() {
     let fake = installed();
     let registration = Registration::new(fake.client("a"), OWN, NAME);
     assert_eq!(registration.keep("bundle", false).await.unwrap(), Standing::NotYet);
     assert!(service(&fake, SERVICES[1]).is_none());
-    // What is there is kept up all the same.
+    // It still maintains an existing one.
     registration.keep("bundle", true).await.unwrap();
     assert_eq!(registration.keep("another", false).await.unwrap(), Standing::Ours);
-    // Nor is it made anew by a replica that has not ended yet.
+    // A replica that is still running does not create it again either.
     SERVICES.iter().for_each(|name| fake.delete(Kind::APIService, "", name).unwrap());
     put_deployment(&fake, 0);
     assert_eq!(registration.keep("bundle", true).await.unwrap(), Standing::NotYet);
@@ -125,20 +125,20 @@ async fn nothing_is_registered_that_cannot_be_answered() {
 async fn whoever_may_no_longer_ask_is_being_uninstalled() {
     let fake = installed();
     Registration::new(fake.client("a"), OWN, NAME).keep("bundle", true).await.unwrap();
-    // The namespace's roles are gone; those of the cluster are not.
+    // The namespace's roles are gone; the cluster's roles are not.
     let rules = granted_by("50-metrics-api.yaml", NAME).into_iter();
     let left = rules.filter(|rule| rule.namespace.is_none());
     fake.identity("left", Identity::service_account(OWN, NAME).may(left));
     Registration::new(fake.client("left"), OWN, NAME).leave().await;
     assert!(SERVICES.iter().all(|name| service(&fake, name).is_none()));
-    // An API server that does not answer is no reason.
+    // An API server that does not respond is no reason to remove it.
     Registration::new(fake.client("a"), OWN, NAME).keep("bundle", true).await.unwrap();
     fake.cut_off("left", true);
     Registration::new(fake.client("left"), OWN, NAME).leave().await;
     assert!(service(&fake, SERVICES[1]).is_some());
 }
 
-/// What is asked of the API server in the whole of these tests is what the manifest grants.
+/// All requests in these tests together are what the manifest grants.
 #[tokio::test]
 async fn it_asks_for_nothing_that_the_manifest_does_not_grant() {
     let mut scene = Scene::new().await;
@@ -193,7 +193,7 @@ async fn whoever_deletes_the_role_gets_rid_of_the_registration() {
 async fn two_replicas_share_one_authority() {
     let scene = Scene::new().await;
     let (bundle, secret) = (scene.bundle(), scene.fake.get(Kind::Secret, OWN, NAME));
-    // Another life in the same cluster.
+    // A later process in the same cluster.
     let again = Scene::within(scene.fake.clone()).await;
     assert_eq!((again.bundle(), again.fake.get(Kind::Secret, OWN, NAME)), (bundle, secret));
     again.until_ready().await;
@@ -205,7 +205,7 @@ async fn two_replicas_share_one_authority() {
     again.until("the other one answers", answers).await;
 }
 
-/// Through a whole rotation: the successor is made known to everybody before it signs.
+/// A whole rotation: the successor is published before it signs.
 #[tokio::test]
 async fn a_new_authority_is_made_known_everywhere_before_it_signs() {
     const DAY: i64 = 24 * 3600;
@@ -217,7 +217,7 @@ async fn a_new_authority_is_made_known_everywhere_before_it_signs() {
     for day in [0, 59, 60, 61, 62, 89, 91] {
         let authority = keeper.round(begun + day * DAY).await.unwrap();
         let bundle = authority.bundle();
-        // The other replica's round.
+        // The check of the other replica.
         assert_eq!(keeper.round(begun + day * DAY).await.unwrap().bundle(), bundle);
         registration.keep(&bundle, true).await.unwrap();
         let map = fake.get(Kind::ConfigMap, OWN, NAME).unwrap();
@@ -233,7 +233,7 @@ async fn a_new_authority_is_made_known_everywhere_before_it_signs() {
     assert_eq!(bundles, [(0, 1), (59, 1), (60, 2), (61, 2), (62, 2), (89, 2), (91, 1)]);
 }
 
-/// Whoever deletes the Secret begins anew. One replica knows of it, the other not yet.
+/// A deleted Secret starts a new authority. One replica has read it, the other has not.
 #[tokio::test]
 async fn what_a_newer_authority_wrote_is_not_undone_by_who_does_not_know_it_yet() {
     let fake = installed();
@@ -247,13 +247,13 @@ async fn what_a_newer_authority_wrote_is_not_undone_by_who_does_not_know_it_yet(
     fake.delete(Kind::Secret, OWN, NAME).unwrap();
     let new = b.0.round(unix_seconds()).await.unwrap().bundle();
     assert_ne!(new, old);
-    // Where it has not written yet, the old one is still what all know.
+    // Until it is published, readers know the old one.
     assert_eq!(a.1.keep(&old, true).await.unwrap(), Standing::Ours);
     assert_eq!(b.1.keep(&new, true).await.unwrap(), Standing::Ours);
     let before = SERVICES.map(|name| service(&fake, name));
     assert_eq!(a.1.keep(&old, true).await.unwrap(), Standing::Behind);
     assert_eq!(SERVICES.map(|name| service(&fake, name)), before);
-    // Nor is it made with the old one.
+    // The replica does not create it with the old one either.
     fake.delete(Kind::APIService, "", SERVICES[0]).unwrap();
     assert_eq!(a.1.keep(&old, true).await.unwrap(), Standing::Behind);
     assert_eq!(service(&fake, SERVICES[0]), None);

@@ -1,5 +1,5 @@
-//! What the tests play with: a cluster of two nodes with an agent each, and somebody who speaks to
-//! the metrics API as the API server does.
+//! Test environment: a cluster of two nodes with an agent each, and a client that queries the
+//! metrics API as the API server does.
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -30,17 +30,17 @@ use crate::{Config, MetricsApi};
 
 /// Paramedic's namespace.
 pub(super) const OWN: &str = "paramedic-system";
-/// The name of all that is the metrics API's.
+/// The shared name of the metrics API's objects.
 pub(super) const NAME: &str = "paramedic-metrics-api";
-/// Who asks for HPAs.
+/// The user of HPA queries.
 pub(super) const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
-/// What an agent's token says who it is.
+/// The user name in an agent's token.
 pub(super) const AGENT: &str = "system:serviceaccount:paramedic-system:paramedic-agent";
 
-/// Something is waited for no longer than this.
+/// Maximum wait for a condition.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The front proxy's authority, and what it signs.
+/// The front-proxy CA.
 pub(super) struct Front {
     issuer: Issuer<'static, KeyPair>,
     pub(super) pem: String,
@@ -60,7 +60,7 @@ impl Front {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A client certificate of this name.
+    /// Signs a client certificate for this name.
     pub(super) fn sign(&self, name: &str) -> Certificate {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -76,18 +76,18 @@ pub(super) struct Scene {
     pub(super) fake: FakeApi,
     pub(super) front: Front,
     pub(super) address: SocketAddr,
-    /// The name and uid of each pod of `app`, and of the node's agent.
+    /// Name and uid of each pod of `app`, and of the node's agent.
     pub(super) pods: Vec<(String, String)>,
-    /// What each node's agent measures.
+    /// The values that each node's agent sends.
     pub(super) feeds: Vec<Feed>,
-    /// Where each agent listens.
+    /// The address of each agent.
     pub(super) ports: Vec<SocketAddr>,
     pub(super) credentials: tempfile::TempDir,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<anyhow::Result<()>>,
 }
 
-/// A cluster with what the manifests put there, as far as it matters.
+/// A cluster with the relevant objects of the manifests.
 pub(super) fn installed() -> FakeApi {
     let fake = FakeApi::new();
     fake.add_namespace(OWN, &[], &[]);
@@ -116,7 +116,7 @@ pub(super) fn endpoint(node: usize) -> Endpoint {
 }
 
 impl Scene {
-    /// All is there, and every pod's values are served.
+    /// A ready metrics API with values for every pod.
     pub(super) async fn new() -> Self {
         let scene = Self::quiet().await;
         for node in 1..=2 {
@@ -158,7 +158,7 @@ impl Scene {
         let credentials = tempfile::tempdir().unwrap();
         let (mut feeds, mut ports) = (Vec::new(), Vec::<SocketAddr>::new());
         for node in 1..=2 {
-            // One port for all, as a Service has it.
+            // All agents share one port number, as a Service requires.
             let port = ports.first().map_or(0, SocketAddr::port);
             let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, node), port));
             let files = Credentials {
@@ -200,7 +200,7 @@ impl Scene {
         scene
     }
 
-    /// What the kubelet does: the ConfigMap becomes a file in the agents' pods.
+    /// Writes the ConfigMap to a file in the agents' pods, as the kubelet does.
     async fn mount_authority(&self) {
         self.until("the ConfigMap of the authority", || async {
             let map = self.fake.get(Kind::ConfigMap, OWN, NAME);
@@ -211,7 +211,7 @@ impl Scene {
         .await;
     }
 
-    /// Puts a token into a node's agent's pod.
+    /// Writes a token for the agent of a node.
     pub(super) fn give_token(&self, node: usize, pod_uid: &str, audience: &str, user: &str) {
         let token = format!("token-{node}-{pod_uid}-{audience}-{user}");
         let extra = [
@@ -222,14 +222,14 @@ impl Scene {
         fs::write(self.credentials.path().join(format!("token-{node}")), token).unwrap();
     }
 
-    /// Every agent says, again and again, that every pod in the cluster has this rate.
+    /// Every agent keeps reporting this rate for every pod in the cluster.
     pub(super) fn measure(&self, rate: f32) {
         for node in 1..=self.feeds.len() {
             self.measure_at(node, rate);
         }
     }
 
-    /// The agent of one node does.
+    /// The agent of one node reports it.
     pub(super) fn measure_at(&self, node: usize, rate: f32) {
         let reading = |(_, uid): &(String, String)| Reading {
             uid: uid.clone(),
@@ -257,19 +257,19 @@ impl Scene {
         }
     }
 
-    /// Told to stop, as by SIGTERM; returns when it has ended.
+    /// Stops it as SIGTERM does, and returns when it has ended.
     pub(super) async fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
         (&mut self.server).await.unwrap().unwrap();
     }
 
-    /// The certificates by which the metrics API is recognised.
+    /// The published CA bundle.
     pub(super) fn bundle(&self) -> Option<String> {
         let map = self.fake.get(Kind::ConfigMap, OWN, NAME)?;
         Some(map["data"]["ca.crt"].as_str()?.to_owned())
     }
 
-    /// The same as the API server is told of them, in the APIService.
+    /// The CA bundle in the APIService.
     pub(super) fn registered(&self) -> Option<String> {
         let service = self.fake.get(Kind::APIService, "", "v1beta2.custom.metrics.k8s.io")?;
         let bundle: ByteString =
@@ -277,7 +277,7 @@ impl Scene {
         String::from_utf8(bundle.0).ok()
     }
 
-    /// Connects as the API server does: it verifies whom it meets.
+    /// Connects as the API server does, and verifies the server.
     pub(super) async fn connect(
         &self,
         certificate: Option<Certificate>,
@@ -303,7 +303,7 @@ impl Scene {
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
-    /// One request on a connection of its own; the status and the body.
+    /// One request on its own connection; returns status and body.
     pub(super) async fn ask(
         &self,
         certificate: Option<Certificate>,
@@ -317,7 +317,7 @@ impl Scene {
         send(&mut sender, Method::GET, path, headers).await
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until it is ready.
     pub(super) async fn until_ready(&self) {
         self.until("ready", || async {
             let answer = self.ask(None, "/readyz", &[]).await;
@@ -326,13 +326,13 @@ impl Scene {
         .await;
     }
 
-    /// A request of the API server on behalf of somebody.
+    /// A request of the API server on behalf of a user.
     pub(super) async fn get(&self, user: &str, path: &str) -> Answer {
         let genuine = self.front.sign("front-proxy-client");
         self.ask(Some(genuine), path, &[("X-Remote-User", user)]).await.unwrap()
     }
 
-    /// What the HPA is told of the rates, by name of the pod.
+    /// The rates that the HPA receives, by pod name.
     pub(super) async fn rates(&self) -> Vec<(String, String)> {
         let path = path(Metric::HttpRequestsPerSecond);
         let Answer { status, body, .. } = self.get(HPA, &path).await;
@@ -355,7 +355,7 @@ pub(super) fn path(metric: Metric) -> String {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) kind: String,
-    /// `null` if it is no JSON.
+    /// `null` if it is not JSON.
     pub(super) body: Value,
 }
 
