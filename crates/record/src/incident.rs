@@ -1,9 +1,9 @@
-//! One incident: a remedy that was about to be given, why, and what became of it.
+//! One incident: an intended remedy, its reasons and its outcome.
 //!
-//! An incident is written in two parts. The [`Intent`] is on disk before the act, so that an
-//! agent that dies in the middle of it knows afterwards that the remedy may have been given, and
-//! does not give it twice. The outcome follows when it is known. What the agent decided *not* to
-//! do is no incident: refusals are counted in the metrics.
+//! An incident is written in two steps. The [`Intent`] is on disk before the act. So an agent that
+//! dies in between finds it after its restart, knows that the remedy may have been applied, and
+//! does not apply it twice. The outcome follows when it is known. A decision *not* to act is not an
+//! incident: the metrics count refusals.
 use std::{fmt, fs, io, time::Duration};
 
 use paramedic_core::{
@@ -16,30 +16,30 @@ use paramedic_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Most reasons that one incident carries: one per column of the schema.
+/// Maximum number of reasons of one incident: one per column of the schema.
 pub const MAX_REASONS: usize = COUNT;
 
-/// Longest detail of an outcome, in characters; what is longer is cut.
+/// Maximum length of an outcome's detail, in characters; the rest is cut.
 pub const MAX_DETAIL: usize = 512;
 
-/// Which life of the node: the kernel's random boot id. [`Moment`]s of different boots say
-/// nothing about each other.
+/// Identifies the boot of the node: the kernel's random boot id. [`Moment`]s of different boots
+/// cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct BootId(String);
 
 impl BootId {
-    /// The id of the present boot.
+    /// The id of the current boot.
     ///
     /// # Errors
-    /// When `/proc/sys/kernel/random/boot_id` cannot be read or holds something else.
+    /// If `/proc/sys/kernel/random/boot_id` cannot be read or holds something else.
     pub fn current() -> io::Result<Self> {
         let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         Self::parse(text.trim_end())
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a boot id"))
     }
 
-    /// `text` as a boot id, if it has the form of one: a UUID of 36 characters.
+    /// Parses a boot id, which is a UUID of 36 characters.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let valid = |(i, byte): (usize, u8)| match i {
@@ -49,83 +49,86 @@ impl BootId {
         (text.len() == 36 && text.bytes().enumerate().all(valid)).then(|| Self(text.to_owned()))
     }
 
-    /// The id's text.
+    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// One column's part in a decision, as it was at the time.
+/// The contribution of one column to a decision, as recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedReason {
-    /// The column's name in the feature schema.
+    /// Name of the column in the feature schema.
     pub feature: String,
-    /// What was measured, in the column's unit.
+    /// Measured value, in the unit of the column.
     pub value: f32,
-    /// Its share in the probability of the action; negative if it spoke against it.
+    /// Share in the probability of the action; negative if it spoke against the action.
     pub share: f32,
 }
 
-/// A remedy about to be given, and why.
+/// A remedy about to be applied, and its reasons.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Intent {
-    /// Which target, and which life of it.
+    /// The target and its instance.
     pub target: TargetId,
-    /// The target's name for people.
+    /// Readable name of the target.
     pub name: String,
-    /// The remedy.
+    /// The remedy to apply.
     pub rung: Rung,
-    /// What the decision called for; a remedy that did not help may have climbed above it.
+    /// The action of the decision. The remedy may be stronger, after a milder one did not help.
     pub action: Action,
-    /// The decision's calibrated confidence, 0–1.
+    /// Calibrated confidence of the decision, 0–1.
     pub confidence: f32,
-    /// Who decided.
+    /// Whether the model or the rules decided.
     pub source: Source,
-    /// Why, the weightiest first; at most [`MAX_REASONS`].
+    /// The reasons, strongest first; at most [`MAX_REASONS`].
     pub reasons: Vec<RecordedReason>,
-    /// When, on this boot's clock: the one to reckon with.
+    /// Time of the intention, on the clock of this boot. Use this one for calculations.
     pub intended: Moment,
-    /// When, in seconds since 1970 UTC: for people only, since anyone may set that clock.
+    /// Time of the intention in seconds since 1970 UTC. For display only, because that clock may be
+    /// set.
     pub wall_time: i64,
-    /// The incident whose remedy did not help, so that this one climbed a rung.
+    /// The incident whose remedy did not help, if this one escalates it.
     pub climbed_from: Option<i64>,
-    /// What the target's instances and replicas have in common; empty in old journals.
+    /// The owner that the target shares with its replicas; empty in old journals.
     pub workload: String,
-    /// The form of the illness.
+    /// The symptom that the remedy is for.
     pub symptom: Symptom,
-    /// What the last poll of its health came to, at most [`MAX_DETAIL`] characters.
+    /// Result of the last health poll, at most [`MAX_DETAIL`] characters.
     pub health: Option<String>,
 }
 
-/// An [`Intent`] as the journal holds it, with what became of it.
+/// An [`Intent`] in the journal, with its outcome.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Incident {
-    /// Its number in this journal; never given twice.
+    /// Its number in this journal, never reused.
     pub id: i64,
-    /// The boot that its moments belong to. Another than the present one: they say nothing now.
+    /// The boot of its moments. They have no meaning in another boot.
     pub boot: BootId,
     /// The remedy and its reasons.
     #[serde(flatten)]
     pub intent: Intent,
-    /// How it ended; `None` while nobody knows.
+    /// The outcome; `None` until it is known.
     pub outcome: Option<Outcome>,
-    /// What else is known of the outcome, at most [`MAX_DETAIL`] characters.
+    /// Details of the outcome, at most [`MAX_DETAIL`] characters.
     pub detail: Option<String>,
-    /// When the outcome was known; `None` too if that was in a later boot than the intention.
+    /// Time at which the outcome was known; `None` also if that was in a later boot than the
+    /// intention.
     pub concluded: Option<Moment>,
 }
 
 impl Incident {
-    /// From the intention to the outcome; `None` if there is no outcome, or in another boot.
+    /// Time from the intention to the outcome; `None` without an outcome, or if it came in another
+    /// boot.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         self.concluded.map(|end| end.since(self.intent.intended))
     }
 
-    /// The whole story, several lines, for people; the one-line form is [`fmt::Display`].
-    /// Control characters in what came from outside are replaced.
+    /// All details on several lines; [`fmt::Display`] writes one line. Replaces control characters
+    /// in external text.
     #[must_use]
     pub fn story(&self) -> String {
         let Intent { target, name, rung, action, confidence, source, climbed_from, .. } =
@@ -168,7 +171,7 @@ impl Incident {
     }
 }
 
-/// One line: number, time, target, remedy, ending, and the weightiest reasons.
+/// One line: number, time, target, remedy, outcome, and the strongest reasons.
 impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Intent { name, rung, action, confidence, source, wall_time, .. } = &self.intent;
@@ -189,7 +192,7 @@ impl fmt::Display for RecordedReason {
     }
 }
 
-/// The name of who decided, as in the journal, metrics and logs.
+/// The name of a source of decisions in the journal, metrics and logs.
 pub(super) const fn name_of(source: Source) -> &'static str {
     match source {
         Source::Model => "model",
@@ -197,8 +200,8 @@ pub(super) const fn name_of(source: Source) -> &'static str {
     }
 }
 
-/// Text from outside on its way to a terminal: what could move the cursor, recolour the screen or
-/// reverse the reading direction is replaced.
+/// Makes external text safe for a terminal: replaces characters that move the cursor, change
+/// colours or reverse the reading direction.
 struct Clean<'a>(&'a str);
 
 impl fmt::Display for Clean<'_> {
@@ -212,7 +215,7 @@ impl fmt::Display for Clean<'_> {
     }
 }
 
-/// Seconds since 1970 as a date and time of day.
+/// Seconds since 1970, printed as date and time of day.
 struct Utc(i64);
 
 impl fmt::Display for Utc {

@@ -1,4 +1,4 @@
-//! Stage 7: one incident, one story: journal, metrics and log.
+//! Stage 7: records each incident in the journal, metrics and log.
 pub mod incident;
 pub mod journal;
 pub mod metrics;

@@ -1,5 +1,5 @@
-//! Turns facts into log lines, metrics and journal entries. Nothing depends on what it does:
-//! were it silent, the agent would heal the same.
+//! Turns facts into log lines, metrics and journal entries. No decision depends on it: without it
+//! the agent would heal in the same way.
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use paramedic_core::{
@@ -24,26 +24,26 @@ use super::{
     metrics::TargetState, trace::Trace,
 };
 
-/// A verdict that stays the same is logged again after this long.
+/// An unchanged verdict is logged again after this time.
 const REPEAT: Duration = Duration::from_secs(30);
-/// Reasons that a log line names.
+/// Maximum number of reasons in a log line.
 const REASONS_TOLD: usize = 3;
 
-/// Where facts go.
+/// Receives facts and writes them to log, metrics, journal, Events and trace.
 #[derive(Debug)]
 pub struct Recorder {
     metrics: Arc<Metrics>,
     journal: Option<SharedJournal>,
-    /// Where Events on pods go, if there are pods.
+    /// Receives the Events for pods, if there are pods.
     notices: Option<mpsc::Sender<Notice>>,
     clock: Clock,
-    /// The last verdict told of each target, and when.
+    /// The last logged verdict of each target, and its time.
     told: HashMap<String, (Action, Moment)>,
     trace: Option<Trace>,
 }
 
 impl Recorder {
-    /// Without a journal, incidents are told and counted but not kept.
+    /// Without a journal, incidents are logged and counted but not stored.
     #[must_use]
     pub fn new(
         metrics: Arc<Metrics>,
@@ -54,33 +54,33 @@ impl Recorder {
         Self { metrics, journal, notices, clock, told: HashMap::new(), trace: None }
     }
 
-    /// Records a trace as well.
+    /// Adds a trace.
     #[must_use]
     pub fn with_trace(self, trace: Option<Trace>) -> Self {
         Self { trace, ..self }
     }
 
-    /// The engine is about to be told this, with the switches standing so.
+    /// Records an event that the engine is about to receive, with the state of the switches.
     pub fn event(&mut self, now: Moment, hour: u8, event: &Event, switches: (bool, bool)) {
         if let Some(trace) = &mut self.trace {
             trace.event(now, hour, event, switches);
         }
     }
 
-    /// The engine wants this remedy given, or, in a dry run, would have.
+    /// Records a remedy that the engine wants to apply, or in a dry run would apply.
     pub fn intends(&mut self, index: Index, intent: &Intent) {
         if let Some(trace) = &mut self.trace {
             trace.did(index, intent.rung, intent.decision.confidence);
         }
     }
 
-    /// Whether an intention could be made durable, as far as is known.
+    /// Whether the journal can probably store an intention.
     #[must_use]
     pub fn can_intend(&self) -> bool {
         self.journal.as_ref().is_some_and(SharedJournal::is_writable)
     }
 
-    /// What was done to workloads within the last day, and what came of it.
+    /// The treatments of workloads within the last day, with their outcomes.
     pub fn remembered(&self) -> Vec<(String, Treatment)> {
         let Some(journal) = &self.journal else { return Vec::new() };
         journal.remembered().unwrap_or_else(|error| {
@@ -95,7 +95,7 @@ impl Recorder {
         self.journal.clone()
     }
 
-    /// A look brought this.
+    /// Records the values of a sample.
     pub fn sampled(&self, target: &Target, sample: &Sample) {
         if let Some(poll) = &sample.poll {
             let result = match &poll.result {
@@ -110,17 +110,17 @@ impl Recorder {
         }
     }
 
-    /// A look ended, this long after it began to read.
+    /// Records the duration of a sample.
     pub fn looked(&self, trigger: Trigger, took: Duration) {
         self.metrics.look(trigger, took);
     }
 
-    /// The kernel woke the agent.
+    /// Records a wake-up by the kernel.
     pub fn woken(&self, cause: Cause) {
         self.metrics.wakeup(cause);
     }
 
-    /// A target was found, or found again in another life.
+    /// Records that a target was found, or found again as another instance.
     pub fn found(&self, target: &Target, again: bool) {
         let cgroup = target.cgroups.unified.as_ref().map(|c| c.path.display().to_string());
         info!(
@@ -134,12 +134,12 @@ impl Recorder {
         );
     }
 
-    /// So many targets are watched.
+    /// Records the number of watched targets.
     pub fn targets(&self, count: usize) {
         self.metrics.set_targets(count);
     }
 
-    /// A remedy is about to be given.
+    /// Records that a remedy is about to be applied.
     pub fn healing(&self, target: &Target, intent: &Intent) {
         let decision = &intent.decision;
         info!(
@@ -156,7 +156,7 @@ impl Recorder {
         self.announce(target, false, "Healing", None, || told_of(intent, "begins"));
     }
 
-    /// Puts an Event on the pod; a target that is none has nobody to tell.
+    /// Sends an Event for the pod. Other targets have no Events.
     fn announce(
         &self,
         target: &Target,
@@ -173,24 +173,24 @@ impl Recorder {
         }
     }
 
-    /// Whether the API server is heard.
+    /// Records whether the agent receives the watch of the API server.
     pub fn api_server(&self, heard: bool) {
         self.metrics.set_api_server_heard(heard);
     }
 
-    /// A target's process has ended: what it last did says nothing of now.
+    /// A target's process has ended: removes its values, which are out of date.
     pub fn lost(&self, target: &Target) {
         self.metrics.target_absent(target);
     }
 
-    /// A target is gone, and with it its series.
+    /// A target was removed: removes its series.
     pub fn forget(&mut self, target: &Target) {
         info!(target = target.name, "no longer watched");
         self.metrics.forget_target(target);
         self.told.remove(&target.name);
     }
 
-    /// Records one fact about a case.
+    /// Records a fact about a case.
     pub fn tell(&mut self, index: Index, case: &Case, fact: Fact) {
         let (target, of) = (case.target.name.as_str(), &case.target);
         if let Some(trace) = &mut self.trace {
@@ -238,7 +238,7 @@ impl Recorder {
                 } else {
                     debug!(target, rung, gate, reason, confidence, "not healed");
                 }
-                // Waiting for another look is no refusal that anybody would want to hear of.
+                // These gates only wait for further samples, which is not worth an Event.
                 if !matches!(refusal.gate, Gate::Evidence | Gate::WarmUp) {
                     self.announce(of, false, "HealRefused", Some(gate), || {
                         format!("{rung} refused by gate {gate}: {reason}")
@@ -307,7 +307,7 @@ impl Recorder {
         );
     }
 
-    /// Writes an outcome down.
+    /// Stores an outcome.
     pub fn conclude(&self, incident: Option<i64>, outcome: Outcome, detail: Option<String>) {
         let (Some(journal), Some(incident)) = (self.journal.clone(), incident) else { return };
         spawn_blocking(move || {
@@ -346,13 +346,12 @@ fn tell_outcome(
     }
 }
 
-/// To four decimals: more say nothing, and an `f32` widened shows digits that it does not have.
+/// Rounds to four decimals: an `f32` has no more, and widened to `f64` it would print false digits.
 fn rounded(value: f32) -> f64 {
     (f64::from(value) * 1e4).round() / 1e4
 }
 
-/// What asking the app came to, in one line, and what is known of it beside that; only an answer has a
-/// time.
+/// The result of a health check in one line, with the row's values. Only a response has a latency.
 fn health_check(word: &Word, row: &FeatureVector) -> String {
     let failed = row[Feature::HealthFailures];
     let in_a_row = if failed > 1.0 { format!(", {failed:.0} in a row") } else { String::new() };
@@ -369,7 +368,7 @@ fn health_check(word: &Word, row: &FeatureVector) -> String {
     }
 }
 
-/// Says what the health check came to, when that is news.
+/// Logs a new result of the health check.
 fn tell_health(target: &str, word: &Word) {
     let (result, path) = (word.heard.name(), &*word.path);
     match word.heard {
@@ -387,7 +386,7 @@ fn reasons(row: &FeatureVector, decision: &Decision) -> String {
     top_reasons(row, decision.action, &decision.shares, REASONS_TOLD).to_string()
 }
 
-/// A remedy and what it rests on, as an Event tells it.
+/// A remedy and its reasons, for an Event.
 fn told_of(intent: &Intent, what: &str) -> String {
     let decision = &intent.decision;
     let climbed =
@@ -402,7 +401,7 @@ fn told_of(intent: &Intent, what: &str) -> String {
     )
 }
 
-/// An outcome as an Event's reason.
+/// The reason of an Event for an outcome.
 const fn reason_of(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Healed => "Healed",
@@ -413,7 +412,7 @@ const fn reason_of(outcome: Outcome) -> &'static str {
     }
 }
 
-/// What the journal keeps of an intention: with exact shares, since it is to be acted on.
+/// The journal's record of an intention. Its shares are exact, because the intention is acted on.
 pub fn intent_of(target: &Target, intent: &Intent, brain: &Brain, now: Moment) -> Recorded {
     let shares = brain.explain(&intent.row, intent.decision.action);
     let recorded = |reason: &Reason| RecordedReason {
@@ -441,7 +440,7 @@ pub fn intent_of(target: &Target, intent: &Intent, brain: &Brain, now: Moment) -
     }
 }
 
-/// How the agent stands to a target, in one word.
+/// The state of a target in one word.
 const fn state(case: &Case) -> TargetState {
     match (&case.state, &case.decision) {
         (State::Healing { .. }, _) => TargetState::Healing,

@@ -1,4 +1,4 @@
-//! The journal as the loop and its tasks share it.
+//! The journal, shared by the event loop and its tasks.
 use std::{
     collections::HashMap,
     sync::{
@@ -18,29 +18,29 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{BootId, Incident, Intent, Journal, JournalError, StateLock};
 
-/// A journal, and whether it took the last thing that it was told. Its calls block on the disk:
-/// make them from a blocking task.
+/// A journal, and whether its last write succeeded. Its calls block on the disk: make them from a
+/// blocking task.
 #[derive(Clone, Debug)]
 pub struct SharedJournal {
     journal: Arc<Mutex<Journal>>,
-    /// When the last write failed, in nanoseconds since boot; 0 if it did not.
+    /// Time of the last failed write, in nanoseconds since boot; 0 if the last write succeeded.
     failed_at: Arc<AtomicU64>,
     clock: Clock,
     boot: BootId,
 }
 
-/// After a write that failed, the journal is tried again this much later.
+/// Delay after a failed write before the next attempt.
 const RETRY: Duration = Duration::from_secs(10);
-/// More incidents than this are not read back: the node's budget permits fewer within [`RECENT`].
+/// Maximum number of incidents to read back. The node's budget permits fewer within [`RECENT`].
 const RECENT_MOST: u32 = 1000;
-/// How far back a former life's incidents matter: the longest cooldown.
+/// How far back the incidents of an earlier agent process matter: the longest cooldown.
 const RECENT: Duration = Duration::from_secs(600);
 
 impl SharedJournal {
-    /// Opens the journal of a locked state directory; also returns the recent incidents of this
-    /// boot, oldest first, of which at most one for each target has no outcome: where several
-    /// were left open, the older ones can no longer be told apart and end `unverified`. The lock
-    /// has to outlive the journal.
+    /// Opens the journal of a locked state directory. Also returns the recent incidents of this
+    /// boot, oldest first. At most one for each target has no outcome: if several were open, all
+    /// but the newest are concluded as `unverified`, because their effects cannot be distinguished.
+    /// The lock must outlive the journal.
     ///
     /// # Errors
     /// See [`Journal::open`].
@@ -61,9 +61,8 @@ impl SharedJournal {
         Ok((Self { journal: Arc::new(Mutex::new(journal)), failed_at, clock, boot }, past))
     }
 
-    /// The treatments of the last day whose end is known, by workload, oldest first. `now` tells
-    /// their instants on this boot's clock; of an earlier boot they are as old as the wall clock
-    /// says.
+    /// The concluded treatments of the last day by workload, oldest first. Their times are on this
+    /// boot's clock; those of an earlier boot are converted by wall-clock time.
     ///
     /// # Errors
     /// See [`Journal::recent`].
@@ -86,7 +85,7 @@ impl SharedJournal {
         Ok(recent.into_iter().rev().filter_map(treatment).collect())
     }
 
-    /// Whether the last write succeeded, or failed long enough ago to try again.
+    /// Whether the last write succeeded, or failed long enough ago to retry.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         match self.failed_at.load(Ordering::Relaxed) {
@@ -122,7 +121,7 @@ impl SharedJournal {
 
     fn note(&self, error: Option<&JournalError>) {
         let at = match error {
-            // What was asked made no sense; the journal is none the worse for it.
+            // The request was invalid; the journal works.
             Some(JournalError::Invalid { .. } | JournalError::NotOpen { .. }) => return,
             Some(_) => self.clock.now().as_nanos().max(1),
             None => 0,
@@ -130,13 +129,13 @@ impl SharedJournal {
         self.failed_at.store(at, Ordering::Relaxed);
     }
 
-    /// A writer that panicked left the database to SQLite's own rollback.
+    /// If a writer panicked, SQLite has rolled its transaction back.
     fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock()
     }
 }
 
-/// Of several open intentions for one target all but the newest.
+/// Concludes all open intentions of a target but the newest.
 fn close_superseded(journal: &mut Journal, boot: &BootId, now: Moment) -> Result<(), JournalError> {
     let mut newest: HashMap<String, i64> = HashMap::new();
     for Incident { id, intent, .. } in journal.unfinished(boot)? {

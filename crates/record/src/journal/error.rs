@@ -1,4 +1,4 @@
-//! Why the journal cannot be used, and what to do about it.
+//! Errors of the journal, and what to do about them.
 use std::{
     io,
     path::{Path, PathBuf},
@@ -6,11 +6,11 @@ use std::{
 
 use rusqlite::ErrorCode;
 
-/// Why the journal could not be opened, written or read. An agent that meets one goes on without
-/// hard heals: a restart that nobody remembers may be given twice.
+/// Why the journal cannot be opened, written or read. An agent with such an error applies no hard
+/// remedies: a restart that was not recorded may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// A living agent holds the state directory; this one may only observe.
+    /// Another running agent holds the state directory; this one may only observe.
     #[error(
         "the state directory {} is in use by another agent{}; this one only observes; \
          stop the other one, or choose another directory with --state-dir",
@@ -20,10 +20,10 @@ pub enum JournalError {
     Locked {
         /// The state directory.
         dir: PathBuf,
-        /// Who holds it, if its lock file says so; a number in the holder's own PID namespace.
+        /// Process id of the holder, if its lock file names it; in the holder's own PID namespace.
         pid: Option<i32>,
     },
-    /// The state directory or a file in it cannot be made or reached.
+    /// The state directory or a file in it cannot be created or accessed.
     #[error(
         "cannot use {}: {source}; make the directory writable for this user, \
          or choose another with --state-dir",
@@ -32,7 +32,7 @@ pub enum JournalError {
     StateDir {
         /// The directory or file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// There is no journal to read.
@@ -42,10 +42,10 @@ pub enum JournalError {
         path.display()
     )]
     Missing {
-        /// Where it would be.
+        /// Its expected path.
         path: PathBuf,
     },
-    /// The file is damaged or no journal of Paramedic's. It is left as it is.
+    /// The file is damaged or is not a journal of Paramedic. It stays unchanged.
     #[error(
         "the journal {} cannot be trusted: {detail}; it was left untouched; \
          move it and its -wal and -shm files away to start a new one",
@@ -57,7 +57,7 @@ pub enum JournalError {
         /// What is wrong with it.
         detail: String,
     },
-    /// A newer version of Paramedic wrote the file. It is left as it is.
+    /// A newer version of Paramedic wrote the file. It stays unchanged.
     #[error(
         "the journal {} has format {found}, this version knows up to {known}; it was left \
          untouched; use the newer version, or choose another --state-dir",
@@ -66,9 +66,9 @@ pub enum JournalError {
     Newer {
         /// The journal.
         path: PathBuf,
-        /// The format found.
+        /// Format of the file.
         found: i64,
-        /// The newest format known here.
+        /// The newest format that this version reads.
         known: i64,
     },
     /// The file system or the file is read-only.
@@ -100,19 +100,19 @@ pub enum JournalError {
         /// The journal.
         path: PathBuf,
     },
-    /// An intention that makes no sense, and so must not be acted on.
+    /// An invalid intention, which must not be acted on.
     #[error("refused to record an intention whose {what}; this is a bug, please report it")]
     Invalid {
-        /// What makes no sense.
+        /// The invalid part.
         what: &'static str,
     },
-    /// Nothing to conclude: never intended, pruned, or concluded before.
+    /// There is no such open intention: it never existed, was pruned, or already has an outcome.
     #[error("incident {id} has no open intention; the first outcome stands")]
     NotOpen {
-        /// The incident's number.
+        /// Number of the incident.
         id: i64,
     },
-    /// Anything else that SQLite reports.
+    /// Any other error of SQLite.
     #[error(
         "the journal {} cannot be used: {source}; check the disk and the permissions of its \
          directory, or choose another with --state-dir",
@@ -121,7 +121,7 @@ pub enum JournalError {
     Sqlite {
         /// The journal.
         path: PathBuf,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
 }

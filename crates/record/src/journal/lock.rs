@@ -1,9 +1,9 @@
 //! One agent per state directory.
 //!
-//! Two agents that heal the same targets would each count only their own remedies. The lock is
-//! the kernel's (`flock`), so it ends with its holder however that ends; the process id in the
-//! file is for people. It is apart from the journal because it must hold even when the journal
-//! is broken: an agent without a journal still heals softly.
+//! Two agents that heal the same targets would each count only their own remedies. The lock is a
+//! `flock` of the kernel, so it ends with its holder, however that ends. The process id in the file
+//! is for display. The lock is separate from the journal because it must hold even if the journal
+//! is broken: an agent without a journal still applies soft remedies.
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{Read, Write},
@@ -18,10 +18,10 @@ use nix::{
 
 use super::JournalError;
 
-/// The lock file's name within the state directory.
+/// Name of the lock file in the state directory.
 pub const LOCK_FILE: &str = "agent.lock";
 
-/// The right to act from one state directory; released when dropped or when the process ends.
+/// Exclusive use of a state directory. Released when dropped or when the process ends.
 #[derive(Debug)]
 pub struct StateLock {
     dir: PathBuf,
@@ -29,11 +29,11 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Makes the directory if it is missing (mode 0700) and locks it.
+    /// Creates the directory if it is missing (mode 0700) and locks it.
     ///
     /// # Errors
-    /// [`JournalError::Locked`] while another agent lives;
-    /// [`JournalError::StateDir`] or [`JournalError::ReadOnly`] if it cannot be written.
+    /// [`JournalError::Locked`] while another agent runs; [`JournalError::StateDir`] or
+    /// [`JournalError::ReadOnly`] if it cannot be written.
     pub fn acquire(dir: &Path) -> Result<Self, JournalError> {
         DirBuilder::new()
             .recursive(true)
@@ -44,7 +44,7 @@ impl StateLock {
             .and_then(Self::lock)
     }
 
-    /// The directory, absolute and free of symbolic links.
+    /// The directory, as an absolute path without symbolic links.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -74,14 +74,14 @@ impl StateLock {
     }
 }
 
-/// Leaves this process's id in the file. A courtesy: on a full disk the lock holds without it.
+/// Writes this process's id into the file, for display: on a full disk the lock holds without it.
 fn sign(file: &mut File) {
     if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
         tracing::debug!(%error, "cannot write the process id to the lock file");
     }
 }
 
-/// The holder's process id, if that is what the file holds.
+/// The process id in the lock file, if it holds one.
 fn signature(file: File) -> Option<i32> {
     let mut text = String::new();
     file.take(16).read_to_string(&mut text).ok()?;

@@ -1,12 +1,12 @@
-//! What was intended and what became of it, on disk: SQLite in WAL mode, synced on every commit.
+//! Stores intentions and outcomes on disk: SQLite in WAL mode, synced on every commit.
 //!
-//! The intention is durable before the act, so an agent that dies in between finds it again
-//! ([`Journal::unfinished`]) and takes it as done. That is the journal's whole purpose: it forgets
-//! old incidents to stay small, but never an open one of the present boot; and where it cannot
-//! promise to remember, it says so in an error, upon which nobody should be healed hard.
+//! An intention is durable before the act. So an agent that dies in between finds it again
+//! ([`Journal::unfinished`]) and treats the remedy as applied. This is the purpose of the journal.
+//! It prunes old incidents to stay small, but never an open one of the current boot. If it cannot
+//! store an intention, it returns an error, and the caller must not apply a hard remedy.
 //!
 //! It never deletes or overwrites a file that it does not fully understand. All calls block, and
-//! the writing ones wait for the disk: call them from a thread that may.
+//! writing calls wait for the disk: call them from a thread that may block.
 mod error;
 mod lock;
 mod row;
@@ -29,19 +29,19 @@ pub use lock::{LOCK_FILE, StateLock};
 use super::incident::{BootId, Incident, Intent};
 use paramedic_core::{moment::Moment, verify::Outcome};
 
-/// The journal's file name within the state directory.
+/// Name of the journal in the state directory.
 pub const JOURNAL_FILE: &str = "journal.sqlite3";
 
-/// How many incidents are kept, and how large the file may grow.
+/// Maximum number of incidents, and maximum size of the file.
 const LIMITS: Limits = Limits { incidents: 10_000, bytes: 16 << 20 };
 
-/// A file (with its write-ahead log) larger than this was not written by an agent.
+/// A larger file (with its write-ahead log) was not written by an agent.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// How long to wait for another program's lock on the file.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Incidents that pruning may forget: all but the open ones of the present boot.
+/// Incidents that may be pruned: all but the open ones of the current boot.
 const PRUNABLE: &str = "(outcome IS NOT NULL OR boot <> ?1)";
 
 #[derive(Clone, Copy, Debug)]
@@ -50,19 +50,19 @@ struct Limits {
     bytes: i64,
 }
 
-/// The open journal: one writer, or any number of readers.
+/// An open journal: one writer, or any number of readers.
 #[derive(Debug)]
 pub struct Journal {
     db: Connection,
     path: PathBuf,
     limits: Limits,
-    /// The present boot; readers have none.
+    /// The current boot; readers have none.
     boot: Option<BootId>,
-    /// What to select, in the order in which rows are read.
+    /// The columns to select, in the order in which rows are parsed.
     columns: &'static str,
 }
 
-/// A reader of an older file finds nothing where it has no column.
+/// The columns of an older file; it lacks the newer ones.
 const fn columns(found: schema::Found) -> &'static str {
     match found {
         schema::Found::Older => row::COLUMNS_1,
@@ -71,20 +71,20 @@ const fn columns(found: schema::Found) -> &'static str {
 }
 
 impl Journal {
-    /// Opens or makes the journal in a locked state directory, to write. Keep the lock for as
-    /// long as the agent acts, also if this fails.
+    /// Opens or creates the journal in a locked state directory, for writing. Keep the lock while
+    /// the agent acts, even if this fails.
     ///
     /// # Errors
-    /// Every [`JournalError`] but `Locked`, `Missing`, `Invalid` and `NotOpen`.
+    /// Every [`JournalError`] except `Locked`, `Missing`, `Invalid` and `NotOpen`.
     pub fn open(lock: &StateLock, boot: BootId) -> Result<Self, JournalError> {
         Self::open_within(lock, boot, LIMITS)
     }
 
-    /// Opens the journal of a state directory to read, while an agent runs or not.
+    /// Opens the journal of a state directory for reading, whether an agent runs or not.
     ///
     /// # Errors
-    /// [`JournalError::Missing`] if nothing was ever written there;
-    /// `Corrupt`, `Newer`, `StateDir` or `Sqlite` as for [`Self::open`].
+    /// [`JournalError::Missing`] if it does not exist; `Corrupt`, `Newer`, `StateDir` or `Sqlite`
+    /// as for [`Self::open`].
     pub fn read_only(state_dir: &Path) -> Result<Self, JournalError> {
         let missing = |path| JournalError::Missing { path };
         let dir = match fs::canonicalize(state_dir) {
@@ -120,7 +120,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Every page of the file: some 20 ms when it is as large as it may grow.
+    /// Reads every page of the file, which takes some 20 ms at the maximum size.
     fn check_integrity(&self) -> Result<(), JournalError> {
         let verdict = self
             .db
@@ -131,13 +131,13 @@ impl Journal {
 
     fn prepare(&mut self, found: schema::Found) -> rusqlite::Result<()> {
         let db = &mut self.db;
-        // A file system without shared memory refuses WAL. What is promised holds without it too;
-        // only readers and the writer then wait for each other.
+        // A file system without shared memory refuses WAL. The guarantees hold without it; readers
+        // and the writer then block each other.
         let mode = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
         let mode = db.pragma_update_and_check(None, "journal_mode", "wal", mode)?;
         tracing::debug!(mode, "journal opened");
         db.pragma_update(None, "synchronous", "full")?;
-        // Keeps the log small: it is written back every 256 pages and cut to 1 MiB.
+        // Keeps the log small: writes it back every 256 pages and truncates it to 1 MiB.
         db.pragma_update_and_check(None, "wal_autocheckpoint", 256, |_| Ok(()))?;
         db.pragma_update_and_check(None, "journal_size_limit", 1 << 20, |_| Ok(()))?;
         let page = db.pragma_query_one::<i64>(None, "page_size")?.max(512);
@@ -152,13 +152,13 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes down a remedy about to be given, and returns its number once it is on disk. Unless
-    /// this succeeds, do not act.
+    /// Stores an intention, and returns its number once it is on disk. Do not act unless this
+    /// succeeds.
     ///
     /// # Errors
-    /// [`JournalError::Invalid`] for an intention that makes no sense (a confidence that is not a
-    /// number, a rung that is no remedy); `Full`, `ReadOnly`, `Busy`, `Corrupt` or `Sqlite` if it
-    /// cannot be written.
+    /// [`JournalError::Invalid`] for an invalid intention (a confidence that is not a number, a
+    /// rung that is not a remedy); `Full`, `ReadOnly`, `Busy`, `Corrupt` or `Sqlite` if it cannot
+    /// be written.
     pub fn intend(&mut self, intent: &Intent) -> Result<i64, JournalError> {
         let boot = self.present_boot()?;
         let values = row::values(intent, boot).map_err(|what| JournalError::Invalid { what })?;
@@ -171,13 +171,13 @@ impl Journal {
         Ok(self.db.last_insert_rowid())
     }
 
-    /// Writes down what became of an intention, once; then forgets what is too old to keep.
-    /// `detail` is cut at 512 characters; `now` is not kept if the intention is of an earlier
-    /// boot, whose clock it cannot be compared with.
+    /// Stores the outcome of an intention, once; then prunes old incidents. Cuts `detail` at 512
+    /// characters. Does not store `now` if the intention is of an earlier boot, because the clocks
+    /// cannot be compared.
     ///
     /// # Errors
-    /// [`JournalError::NotOpen`] if there is no open intention of that number; `Full`,
-    /// `ReadOnly`, `Busy`, `Corrupt` or `Sqlite` if it cannot be written.
+    /// [`JournalError::NotOpen`] if no intention of that number is open; `Full`, `ReadOnly`,
+    /// `Busy`, `Corrupt` or `Sqlite` if it cannot be written.
     pub fn conclude(
         &mut self,
         id: i64,
@@ -202,8 +202,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Concludes as `unverified` what earlier boots left open: the node went down with the
-    /// remedy, and nobody can tell any more. Returns how many.
+    /// Concludes the open intentions of earlier boots as `unverified`: the node went down with the
+    /// remedy, and its outcome cannot be known. Returns their number.
     ///
     /// # Errors
     /// As [`Self::conclude`].
@@ -215,7 +215,7 @@ impl Journal {
         )
     }
 
-    /// The intentions of one boot that have no outcome, the oldest first.
+    /// The intentions of one boot without an outcome, oldest first.
     ///
     /// # Errors
     /// `Corrupt` if a row is not an incident; `Busy` or `Sqlite` if it cannot be read. The same
@@ -224,7 +224,7 @@ impl Journal {
         self.select("WHERE outcome IS NULL AND boot = ?1 ORDER BY id", params![boot.as_str()])
     }
 
-    /// The newest incidents, the newest first, at most `limit`.
+    /// The newest incidents, newest first, at most `limit`.
     ///
     /// # Errors
     /// As [`Self::unfinished`].
@@ -232,8 +232,7 @@ impl Journal {
         self.select("ORDER BY id DESC LIMIT ?1", params![limit.min(self.limits.incidents)])
     }
 
-    /// Another number after every write by somebody else, for this connection alone: to read again
-    /// only what may have changed.
+    /// Changes after every write by another connection, and so shows whether to read again.
     ///
     /// # Errors
     /// As [`Self::unfinished`].
@@ -241,7 +240,7 @@ impl Journal {
         self.db.pragma_query_one(None, "data_version").map_err(|error| self.error(error))
     }
 
-    /// One target's incidents of one boot that were intended at `since` or later, the oldest
+    /// The incidents of one target in one boot that were intended at `since` or later, oldest
     /// first.
     ///
     /// # Errors
@@ -252,7 +251,7 @@ impl Journal {
         boot: &BootId,
         since: Moment,
     ) -> Result<Vec<Incident>, JournalError> {
-        // A moment too late for the column is later than every incident.
+        // A moment beyond the column's range is later than every incident.
         let since = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
         self.select(
             "WHERE boot = ?1 AND uid = ?2 AND intended >= ?3 ORDER BY id",
@@ -276,8 +275,7 @@ impl Journal {
         Ok(incidents)
     }
 
-    /// Runs one statement and commits it; if there is no room, forgets old incidents and tries
-    /// once more.
+    /// Runs and commits one statement. If there is no room, prunes old incidents and retries once.
     fn write(&self, sql: &str, params: impl Params + Clone) -> Result<usize, JournalError> {
         let run = || self.db.prepare_cached(sql)?.execute(params.clone());
         let result = match run() {
@@ -289,7 +287,7 @@ impl Journal {
         result.map_err(|error| self.error(error))
     }
 
-    /// Forgets the oldest incidents beyond the limits of number and size.
+    /// Deletes the oldest incidents beyond the limits of number and size.
     fn prune(&self) -> rusqlite::Result<()> {
         let Some(boot) = self.boot.as_ref().map(BootId::as_str) else { return Ok(()) };
         let Limits { incidents, bytes } = self.limits;
@@ -302,7 +300,7 @@ impl Journal {
              (SELECT id FROM incidents WHERE {PRUNABLE} ORDER BY id LIMIT ?2)"
         );
         let batch = (incidents / 64).max(1);
-        // An eighth stays free, so that an intention always finds room.
+        // An eighth of the space stays free, so that an intention always finds room.
         while self.used_bytes()? > bytes / 8 * 7 {
             if self.db.prepare_cached(&oldest)?.execute(params![boot, batch])? == 0 {
                 break;
@@ -326,8 +324,8 @@ impl Journal {
     }
 }
 
-/// Whether there is a file to open; an error if it cannot be a journal. Never opens it: closing a
-/// second descriptor would release the locks that SQLite holds on the file in this process.
+/// Whether there is a file to open; an error if it cannot be a journal. Never opens the file:
+/// closing a second descriptor would release the locks that SQLite holds on it in this process.
 fn inspect(path: &Path) -> Result<bool, JournalError> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
@@ -341,7 +339,7 @@ fn inspect(path: &Path) -> Result<bool, JournalError> {
     wal.push("-wal");
     let wal = fs::metadata(wal).map_or(0, |wal| wal.len());
     if file.len() == 0 && wal > 0 {
-        // SQLite would drop the log of an empty file, and with it what is only there.
+        // SQLite would delete the log of an empty file, with data that is only there.
         return Err(JournalError::corrupt(path, "it is empty but its write-ahead log is not"));
     }
     if file.len().saturating_add(wal) > MAX_FILE_BYTES {
@@ -350,12 +348,13 @@ fn inspect(path: &Path) -> Result<bool, JournalError> {
     Ok(true)
 }
 
-/// An empty file for SQLite to fill, readable by its owner alone, as will be the files beside it.
+/// Creates an empty file for SQLite, readable only by its owner. SQLite gives the files beside it
+/// the same mode.
 fn make_private_file(path: &Path) -> io::Result<()> {
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
-/// Opens a file and finds out what it is, without writing to it.
+/// Opens a file and checks its format, without writing to it.
 fn connect(path: &Path, access: OpenFlags) -> Result<(Connection, schema::Found), JournalError> {
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let db = Connection::open_with_flags(path, flags)

@@ -1,6 +1,6 @@
-//! An incident as a row, and a row as an incident.
+//! Conversion between incidents and rows.
 //!
-//! What comes back from the file is checked as if a stranger had written it: one may have.
+//! Every row is validated when read, because another program may have written it.
 use paramedic_core::{
     decide::Action,
     guard::Symptom,
@@ -15,30 +15,30 @@ use serde::{Deserialize, de::value::StrDeserializer};
 
 use crate::incident::{BootId, Incident, Intent, MAX_DETAIL, MAX_REASONS, RecordedReason, name_of};
 
-/// The columns in the order in which [`read`] expects and [`values`] gives them.
+/// The columns in the order of [`read`] and [`values`].
 pub(super) const COLUMNS: &str = "id, boot, uid, instance, name, rung, action, confidence, \
      source, reasons, intended, wall_time, climbed_from, outcome, detail, concluded, workload, \
      symptom, health";
 
-/// The same of a file of version 1.
+/// The columns of version 1.
 pub(super) const COLUMNS_1: &str = "id, boot, uid, instance, name, rung, action, confidence, \
      source, reasons, intended, wall_time, climbed_from, outcome, detail, concluded, NULL, NULL, \
      NULL";
 
-/// Longest identity (uid, instance), in characters. A longer one is refused: cut, it would name
-/// somebody else.
+/// Maximum length of an identity (uid, instance), in characters. A longer one is refused: cut, it
+/// would identify another target.
 const MAX_IDENTITY: usize = 1024;
 
-/// Longest name of a target, in characters; what is longer is cut.
+/// Maximum length of a target's name, in characters; the rest is cut.
 const MAX_NAME: usize = 256;
 
-/// Longest name of a column, in characters.
+/// Maximum length of a column's name, in characters.
 const MAX_FEATURE: usize = 64;
 
-/// Longest list of reasons, in bytes of JSON.
+/// Maximum length of the list of reasons, in bytes of JSON.
 const MAX_REASONS_JSON: usize = MAX_REASONS * (6 * MAX_FEATURE + 128);
 
-/// The values of a new row, from `boot` to `climbed_from`, then what it was about; else what makes no sense in `intent`.
+/// The values of a new row in column order, or what is invalid in `intent`.
 pub(super) fn values(intent: &Intent, boot: &BootId) -> Result<[Value; 15], &'static str> {
     check(intent)?;
     let reasons =
@@ -63,17 +63,17 @@ pub(super) fn values(intent: &Intent, boot: &BootId) -> Result<[Value; 15], &'st
     ])
 }
 
-/// The value of the column `detail`: at most [`MAX_DETAIL`] characters.
+/// The value of the column `detail`, cut to [`MAX_DETAIL`] characters.
 pub(super) fn detail(text: Option<&str>) -> impl ToSql {
     text.map(|text| cut(text, MAX_DETAIL))
 }
 
-/// A moment as SQLite can hold it.
+/// A moment as an SQLite integer.
 pub(super) fn nanoseconds(moment: Moment) -> Result<i64, &'static str> {
     i64::try_from(moment.as_nanos()).map_err(|_| "time is centuries after boot")
 }
 
-/// A row as an incident; else what is wrong with it.
+/// Parses a row, or says what is wrong with it.
 pub(super) fn read(row: &Row<'_>) -> Result<Incident, String> {
     let fields = Fields(row);
     let intent = Intent {
@@ -113,7 +113,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Incident, String> {
     Ok(incident)
 }
 
-/// What no intention may be, whether about to be written or just read.
+/// Validates an intention, before writing and after reading.
 fn check(intent: &Intent) -> Result<(), &'static str> {
     let too_long = |text: &str, most| text.chars().nth(most).is_some();
     let Intent { target, rung, action, confidence, reasons, .. } = intent;
@@ -151,7 +151,7 @@ fn cut(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// One row's values, each checked for its type and size before it is copied.
+/// The values of a row. Each one's type and size are checked before it is copied.
 struct Fields<'a>(&'a Row<'a>);
 
 impl<'a> Fields<'a> {
@@ -190,7 +190,7 @@ impl<'a> Fields<'a> {
         if self.is_null(column)? { Ok(None) } else { self.text(column, name, most).map(Some) }
     }
 
-    /// A value of one of the enums, by its name.
+    /// An enum value, by its name.
     fn word<T: Deserialize<'a>>(&self, column: usize, name: &str) -> Result<T, String> {
         let word = StrDeserializer::<serde::de::value::Error>::new(self.str(column, name, 64)?);
         T::deserialize(word).map_err(|error| format!("{name}: {error}"))
@@ -216,7 +216,7 @@ impl<'a> Fields<'a> {
             .map_err(|_| format!("{name} is negative"))
     }
 
-    /// It was an `f32` when written; the range is checked later.
+    /// The value was an `f32` when written; the range is checked later.
     fn real(&self, column: usize, name: &str) -> Result<f32, String> {
         match self.get(column)? {
             ValueRef::Real(value) => Ok(value as f32),

@@ -1,21 +1,21 @@
-//! The journal's tables, and how to tell that a file has exactly these.
+//! The tables of the journal, and the check that a file has exactly these.
 //!
-//! A file is adopted only if every object in it is what this version would have made: a table of
-//! another shape, a trigger or a view is somebody else's, or an attack.
+//! A file is accepted only if every object in it is one that this version would have created: a
+//! different table, a trigger or a view comes from another program, or from an attack.
 use std::path::Path;
 
 use rusqlite::{Connection, config::DbConfig};
 
 use super::JournalError;
 
-/// Format of the file (`user_version`); one that is newer is refused and left as it is.
+/// Format of the file (`user_version`). A newer file is refused and stays unchanged.
 pub(super) const VERSION: i64 = 2;
 
-/// Marks the file as Paramedic's (`application_id`): "PMED".
+/// Identifies the file as Paramedic's (`application_id`): "PMED".
 pub(super) const APPLICATION: i64 = 0x504d_4544;
 
-/// `AUTOINCREMENT`, so that the number of a pruned incident is never given again. The text is
-/// compared with what a file holds: a change of it, be it a blank, is a new [`VERSION`].
+/// `AUTOINCREMENT`, so that the number of a pruned incident is never reused. The text is compared
+/// with the schema in the file: any change of it, even a blank, needs a new [`VERSION`].
 pub(super) const TABLES: &str = "
 CREATE TABLE incidents (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -39,27 +39,27 @@ CREATE INDEX incidents_by_target ON incidents (boot, uid, intended);
 CREATE INDEX incidents_open ON incidents (boot) WHERE outcome IS NULL;
 ";
 
-/// What version 2 has beyond version 1: what the incident was about. Added to the tables of a new
-/// file, too, so that a file that was brought up to date is the same as a new one.
+/// The columns that version 2 added: what the incident was about. A new file gets them by the same
+/// statements, so that a migrated file equals a new one.
 const ADDED: &str = "
 ALTER TABLE incidents ADD COLUMN workload TEXT;
 ALTER TABLE incidents ADD COLUMN symptom TEXT;
 ALTER TABLE incidents ADD COLUMN health TEXT;
 ";
 
-/// What a file turned out to be.
+/// The state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Nothing yet.
+    /// No tables yet.
     Empty,
     /// A journal of version 1.
     Older,
-    /// A journal of this version.
+    /// A journal of the current version.
     Current,
 }
 
-/// Takes from a file's schema every power to run something, and keeps what is pending out of the
-/// main file until the file is known to be ours.
+/// Disables everything in a file's schema that could run code, and keeps pending data out of the
+/// main file until the file is recognised.
 pub(super) fn harden(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
@@ -69,7 +69,7 @@ pub(super) fn harden(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Looks at a file without writing to it.
+/// Checks a file without writing to it.
 pub(super) fn examine(db: &Connection, path: &Path) -> Result<Found, JournalError> {
     let sqlite = |error| JournalError::sqlite(path, error);
     let application = db.pragma_query_one::<i64>(None, "application_id").map_err(sqlite)?;
@@ -99,7 +99,7 @@ pub(super) fn examine(db: &Connection, path: &Path) -> Result<Found, JournalErro
     Ok(found)
 }
 
-/// Brings a file of version 1 up to date, or leaves it as it is.
+/// Migrates a file of version 1, or leaves it unchanged.
 pub(super) fn update(db: &mut Connection) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
     transaction.execute_batch(ADDED)?;
@@ -107,7 +107,7 @@ pub(super) fn update(db: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Makes the tables in an empty file, all of them or none.
+/// Creates the tables in an empty file, all or none.
 pub(super) fn create(db: &mut Connection) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
     transaction.execute_batch(TABLES)?;
@@ -117,7 +117,7 @@ pub(super) fn create(db: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Every object in a file: type, name and the statement that made it.
+/// Every object in a file: type, name and the statement that created it.
 fn objects(db: &Connection) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
     let mut query = db.prepare("SELECT type, name, sql FROM sqlite_schema ORDER BY name, type")?;
     let rows = query.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?;

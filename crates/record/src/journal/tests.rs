@@ -1,8 +1,8 @@
-//! On real files, and with real processes where another process is the point.
+//! Tests on real files, and with real processes where a second process matters.
 //!
-//! A read-only file system cannot be had here without privileges that tests should not need, and
-//! root ignores permission bits: SQLite's own `query_only` stands in for it, which fails with the
-//! same error, and /proc, where nobody can make a directory, for a directory that cannot be made.
+//! A read-only file system would need privileges, and root ignores permission bits. SQLite's
+//! `query_only` replaces the former, as it fails with the same error. /proc, where directories
+//! cannot be created, replaces a directory that cannot be created.
 use std::{
     env,
     io::{BufRead, BufReader},
@@ -24,7 +24,7 @@ use paramedic_core::{
 use super::*;
 use crate::RecordedReason;
 
-/// A directory of its own for a test, gone with it.
+/// A temporary directory, removed on drop.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -40,7 +40,7 @@ impl Dir {
         self.0.join(JOURNAL_FILE)
     }
 
-    /// A journal of one open incident, closed.
+    /// A closed journal with one open incident.
     fn with_journal() -> Self {
         let dir = Self::new();
         open(&dir.0).1.intend(&intent("web", 1)).unwrap();
@@ -97,7 +97,7 @@ fn open_error(dir: &Path) -> JournalError {
     Journal::open(&StateLock::acquire(dir).unwrap(), boot()).unwrap_err()
 }
 
-/// The same test again in a process of its own, where [`child_dir`] is set.
+/// Runs the same test again in a child process, where [`child_dir`] is set.
 fn again(test: &str, dir: &Dir) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command
@@ -138,7 +138,7 @@ fn a_directory_has_one_agent_while_it_lives() {
     if let Some(dir) = child_dir() {
         let _journal = open(&dir);
         println!("\nlocked");
-        // Until killed, or until the parent is gone and its end of the pipe with it.
+        // Until killed, or until the parent has ended and closed its end of the pipe.
         io::stdin().read_line(&mut String::new()).unwrap();
         return;
     }

@@ -1,9 +1,9 @@
-//! What the agent counts of itself and of its patients, for Prometheus.
+//! Prometheus metrics of the agent and its targets.
 //!
-//! One [`Metrics`], registered once on a registry of its own and passed down; every method is a
-//! statement of what happened, so nobody else knows a metric's name. Names carry their base unit.
-//! Labels are finite sets, but for the target: each target has the same fixed number of series,
-//! and they go when it goes ([`Metrics::forget_target`]).
+//! There is one [`Metrics`] with its own registry, registered once and passed down. Each method
+//! states what happened, so that no other module knows the name of a metric. Names carry their base
+//! unit. Labels have finite sets of values, except those of the target: each target has the same
+//! number of series, which are removed with it ([`Metrics::forget_target`]).
 mod reference;
 mod target;
 #[cfg(test)]
@@ -31,26 +31,26 @@ use super::incident::name_of;
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// Upper bounds in seconds: from a look of microseconds to one that waits for a slow `/health`.
+/// Upper bounds in seconds: from a sample of microseconds to one that waits for a slow `/health`.
 const LOOK_BUCKETS: [f64; 10] = [1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1, 0.5, 1.0];
 
-/// Upper bounds in seconds: from a soft remedy seen to help at once to a pod that starts slowly.
+/// Upper bounds in seconds: from a soft remedy that helps at once to a pod that starts slowly.
 const HEAL_BUCKETS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 300.0];
 
-/// How the agent stands to a target; exactly one holds at a time.
+/// The state of a target; it is in exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TargetState {
-    /// Too little was seen of it to judge.
+    /// Too few samples to judge it.
     Unknown,
-    /// The last decision called for nothing.
+    /// The last decision was to do nothing.
     Well,
-    /// The last decision called for a remedy that is not given, or not yet.
+    /// The last decision was a remedy, which is not or not yet applied.
     Sick,
-    /// A remedy is being given.
+    /// A remedy is being applied.
     Healing,
-    /// A remedy was given; whether it helps is being watched.
+    /// A remedy was applied and is being verified.
     Verifying,
-    /// Every permitted remedy was tried in vain; it is left to people.
+    /// Every permitted remedy was tried and none helped.
     Exhausted,
 }
 
@@ -59,7 +59,7 @@ impl TargetState {
     pub const ALL: [Self; 6] =
         [Self::Unknown, Self::Well, Self::Sick, Self::Healing, Self::Verifying, Self::Exhausted];
 
-    /// The label's value.
+    /// The value of the label.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -73,7 +73,7 @@ impl TargetState {
     }
 }
 
-/// Every metric of the agent.
+/// All metrics of the agent.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -98,11 +98,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All metrics on a registry of their own; series whose labels are known start at 0, so that
-    /// the first event is already an increase.
+    /// Registers all metrics. Series with known label values start at 0, so that the first event is
+    /// already an increase.
     ///
     /// # Errors
-    /// Only if a metric's definition is invalid or doubled: a bug.
+    /// Only if a metric's definition is invalid or duplicated: a bug.
     pub fn new(version: &str) -> Result<Self, Error> {
         let registry = Registry::new();
         let make = Maker { registry: &registry, described: RefCell::default() };
@@ -242,45 +242,45 @@ impl Metrics {
         }
     }
 
-    /// So many targets are watched now.
+    /// Sets the number of watched targets.
     pub fn set_targets(&self, count: usize) {
         self.targets.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// One look at one target ended and took this long.
+    /// Counts a sample of one target and its duration.
     pub fn look(&self, trigger: Trigger, took: Duration) {
         self.looks.with_label_values(&[trigger.name()]).inc();
         self.look_duration.observe(took.as_secs_f64());
     }
 
-    /// The kernel woke the agent.
+    /// Counts a wake-up by the kernel.
     pub fn wakeup(&self, cause: Cause) {
         self.wakeups.with_label_values(&[cause.name()]).inc();
     }
 
-    /// A poll of `/health` ended: `ok`, or the name of its error.
+    /// Counts a poll of `/health`: `ok`, or the name of its error.
     pub fn health_poll(&self, result: &'static str) {
         self.health_polls.with_label_values(&[result]).inc();
     }
 
-    /// A decision was made.
+    /// Counts a decision.
     pub fn decision(&self, action: Action, source: Source) {
         self.decisions.with_label_values(&[action.name(), name_of(source)]).inc();
     }
 
-    /// A gate of the guard refused a remedy.
+    /// Counts a refusal by a gate of the guard.
     pub fn refusal(&self, gate: Gate) {
         self.refusals.with_label_values(&[gate.name()]).inc();
     }
 
-    /// Refusals since the start, by gate, in the order in which the gates are asked.
+    /// Refusals since the start, in the order in which the gates are asked.
     #[must_use]
     pub fn refusals(&self) -> Vec<(Gate, u64)> {
         let so_far = |gate: Gate| (gate, self.refusals.with_label_values(&[gate.name()]).get());
         Gate::ALL.map(so_far).to_vec()
     }
 
-    /// A remedy came to its outcome, this long after the intention; `None` if that was in an
+    /// Counts a remedy with its outcome, and the time since the intention; `None` if that was in an
     /// earlier boot.
     pub fn heal(&self, rung: Rung, outcome: Outcome, took: Option<Duration>) {
         self.heals.with_label_values(&[rung.name(), outcome.name()]).inc();
@@ -289,45 +289,45 @@ impl Metrics {
         }
     }
 
-    /// Whether a kernel signal is read by this mechanism.
+    /// Sets whether the agent reads a kernel signal by this mechanism.
     pub fn probe(&self, signal: &'static str, mechanism: &'static str, attached: bool) {
         self.probe_attached.with_label_values(&[signal, mechanism]).set(attached.into());
     }
 
-    /// This model decides from now on: the engine that runs it, where it came from, its version.
+    /// Sets the model in use: its engine, source and version.
     pub fn model(&self, engine: &'static str, source: &'static str, version: &str) {
         self.model_info.reset();
         self.model_info.with_label_values(&[engine, source, version]).set(1);
         self.rules_active.set(0);
     }
 
-    /// The rules decide from now on.
+    /// Sets that the rules decide.
     pub fn rules(&self) {
         self.model_info.reset();
         self.rules_active.set(1);
     }
 
-    /// Whether incidents reach the disk.
+    /// Sets whether incidents can be written to disk.
     pub fn set_journal_writable(&self, writable: bool) {
         self.journal_writable.set(writable.into());
     }
 
-    /// A remedy was not given, since nothing is done for real.
+    /// Counts a remedy that the dry run did not apply.
     pub fn withheld(&self, rung: Rung) {
         self.withheld.with_label_values(&[rung.name()]).inc();
     }
 
-    /// A request to the API server ended with this status; 0 if it was not answered.
+    /// Counts a request to the API server by status; 0 means no response.
     pub fn api_request(&self, method: &str, status: u16) {
         self.api_requests.with_label_values(&[method, &status.to_string()]).inc();
     }
 
-    /// Whether the API server is heard.
+    /// Sets whether the agent receives the watch of the API server.
     pub fn set_api_server_heard(&self, heard: bool) {
         self.api_heard.set(heard.into());
     }
 
-    /// What the model was shown of a target, and what it made of it.
+    /// Sets the row that the model saw of a target, and its verdict.
     pub fn target_verdict(
         &self,
         target: &Target,
@@ -338,38 +338,38 @@ impl Metrics {
         self.target.verdict(target, row, decision, sees_traffic);
     }
 
-    /// The kernel does not see the target's HTTP.
+    /// Sets that the kernel does not see the target's HTTP.
     pub fn target_blind(&self, target: &Target) {
         self.target.blind(target);
     }
 
-    /// How much work a target does, as far as that is known.
+    /// Sets the load of a target, as far as it is known.
     pub fn target_load(&self, target: &Target, load: Option<&Load>) {
         self.target.load(target, load);
     }
 
-    /// A target is not there to be measured: its load and its verdict have no series meanwhile.
+    /// Removes the series of load and verdict of an absent target.
     pub fn target_absent(&self, target: &Target) {
         self.target.absent(target);
     }
 
-    /// All HTTP responses of a target that the kernel counted so far, by class (1xx to 5xx).
+    /// Sets the HTTP responses of a target that the kernel has counted, by class (1xx to 5xx).
     pub fn target_responses(&self, target: &Target, so_far: &[u64; 5]) {
         self.target.responses(target, so_far);
     }
 
-    /// A target is in this state and in no other.
+    /// Sets the state of a target.
     pub fn target_state(&self, target: &Target, state: TargetState) {
         self.target.state(target, state);
     }
 
-    /// The target is gone, and with it all its series. The last word: what is said of the target
-    /// afterwards makes them anew.
+    /// Removes all series of a target. Call it last: a later call for this target creates them
+    /// again.
     pub fn forget_target(&self, target: &Target) {
         self.target.forget(target);
     }
 
-    /// The text exposition format, see [`CONTENT_TYPE`].
+    /// Renders the text exposition format, see [`CONTENT_TYPE`].
     ///
     /// # Errors
     /// Only if a metric is malformed: a bug.
@@ -378,7 +378,7 @@ impl Metrics {
     }
 }
 
-/// Makes metrics of the prefix `paramedic_` and registers them.
+/// Creates metrics with the prefix `paramedic_` and registers them.
 struct Maker<'a> {
     registry: &'a Registry,
     described: RefCell<Vec<Described>>,

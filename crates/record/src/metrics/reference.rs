@@ -1,11 +1,11 @@
-//! The reference of all metrics, `docs/metrics.md`, from what the registry itself says of them.
+//! Generates `docs/metrics.md`, the reference of all metrics, from the registry.
 use std::fmt::Write as _;
 
 use prometheus::{core::Collector, proto::MetricType};
 
 use super::Metrics;
 
-/// What is known of a metric before it has a series.
+/// The description of a metric, known before it has a series.
 #[derive(Debug)]
 pub(super) struct Described {
     name: String,
@@ -76,7 +76,7 @@ mod tests {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// Every name that begins as ours do.
+    /// All metric names in a text.
     fn names(text: &str) -> BTreeSet<&str> {
         let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         text.split(|c| !is_part(c)).filter(|word| word.starts_with("paramedic_")).collect()

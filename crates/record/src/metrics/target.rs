@@ -1,4 +1,4 @@
-//! The series of one target: always the same number, made together and gone together.
+//! The series of a target: a fixed number, created and removed together.
 use paramedic_core::{
     decide::{Action, Decision},
     features::{FEATURES, Feature, FeatureVector, Load},
@@ -8,11 +8,11 @@ use prometheus::{Error, GaugeVec, IntCounterVec, IntGaugeVec};
 
 use super::{Maker, TargetState};
 
-/// The labels that say which target: a pod has a namespace and a name, anything else is a target.
-/// What does not apply is empty, which to Prometheus is as if the label were not there.
+/// The labels that identify a target: namespace and name for a pod, else `target`. An unused label
+/// is empty, which Prometheus treats like a missing label.
 const TARGET: [&str; 3] = ["namespace", "pod", "target"];
 
-/// The values of [`TARGET`], with one more label's.
+/// The values of [`TARGET`], and of one more label.
 fn labels<'a>(target: &'a Target, more: &'a str) -> [&'a str; 4] {
     let [namespace, pod, name] = identity(target);
     [namespace, pod, name, more]
@@ -107,7 +107,7 @@ impl TargetMetrics {
         for feature in Feature::ALL {
             let labels = labels(target, feature.name());
             if feature.is_http() && !sees_traffic {
-                // Zero would be an idle service.
+                // A zero would mean an idle service.
                 let _ = self.features.remove_label_values(&labels);
             } else {
                 self.features.with_label_values(&labels).set(f64::from(row[feature]));
@@ -117,7 +117,7 @@ impl TargetMetrics {
         self.unhealthy.with_label_values(&identity(target)).set((1.0 - well).clamp(0.0, 1.0));
     }
 
-    /// What is not known has no series: zero would be a load.
+    /// An unknown value has no series: a zero would be a value.
     pub(super) fn load(&self, target: &Target, load: Option<&Load>) {
         let values = load.map_or([None; 3], |load| {
             [load.responses_per_second, load.ratio_5xx, load.throttled_ratio]
@@ -130,14 +130,14 @@ impl TargetMetrics {
         }
     }
 
-    /// What autoscalers are served has no series; the row that was judged stays, for people.
+    /// Removes the series that autoscalers read. The judged row stays, for display.
     pub(super) fn absent(&self, target: &Target) {
         let _ = self.unhealthy.remove_label_values(&identity(target));
         self.load(target, None);
     }
 
-    /// The kernel counts from the moment it began to watch: a smaller count is a fresh start, and
-    /// shown as one, which Prometheus knows how to read.
+    /// The kernel counts from the start of watching. A smaller count is a fresh start, and is
+    /// exported as a counter reset, which Prometheus handles.
     pub(super) fn responses(&self, target: &Target, so_far: &[u64; 5]) {
         for (class, &so_far) in CLASSES.iter().zip(so_far) {
             let counter = self.responses.with_label_values(&labels(target, class));
@@ -159,7 +159,7 @@ impl TargetMetrics {
         }
     }
 
-    /// Removes what is there; a series that was never made is not missed.
+    /// Removes the series of a target, as far as they exist.
     pub(super) fn forget(&self, target: &Target) {
         for class in CLASSES {
             let _ = self.responses.remove_label_values(&labels(target, class));

@@ -4,7 +4,7 @@ use paramedic_core::{features::schema::COUNT, moment::Moment};
 
 use super::*;
 
-/// Samples per family, after a check of what a linter of the format checks.
+/// The samples of each family, after the checks of a format linter.
 fn lint(text: &str) -> BTreeMap<String, Vec<String>> {
     let (mut helps, mut types) = (BTreeMap::new(), BTreeMap::new());
     let mut samples = BTreeMap::<String, Vec<String>>::new();
@@ -56,7 +56,7 @@ fn decision() -> Decision {
     }
 }
 
-/// One of everything.
+/// Metrics with a value in every family.
 fn busy() -> Metrics {
     let metrics = Metrics::new("0.1.0").unwrap();
     metrics.set_targets(1);
@@ -237,7 +237,7 @@ fn a_load_that_is_not_known_has_no_series() {
     };
     metrics.target_load(&named("web"), Some(&load));
     assert_eq!(series(&metrics), 2);
-    // It was restarted, and speaks TLS now.
+    // It was restarted, and uses TLS now.
     metrics.target_load(&named("web"), Some(&Load { responses_per_second: None, ..load }));
     assert_eq!(series(&metrics), 1);
     metrics.target_load(&named("web"), None);

@@ -1,7 +1,7 @@
-//! What stands in a line: the events, and a few words about the recording itself.
+//! The lines of a trace: events, and a few notes about the recording itself.
 //!
-//! These types are the file's schema and nothing else: they change only together with [`VERSION`],
-//! while those of the engine may change at will.
+//! These types are the schema of the file and nothing else. They change only together with
+//! [`VERSION`]; the types of the engine may change at any time.
 use std::time::Duration;
 
 use paramedic_core::{
@@ -16,66 +16,66 @@ use serde::{Deserialize, Serialize};
 
 use super::{MOST_TARGETS, look::Look, who::Who};
 
-/// Version of the lines below.
+/// Version of the lines.
 pub const VERSION: u32 = 3;
-/// The oldest version that a reader takes. What 1 lacks is [`Header::model`], [`What::Said`] and
-/// [`What::Concluded`]; what 2 lacks is [`Header::patience_ns`], [`What::Remembered`], an app's own
-/// verdict and the newer counts. A reader refuses any later version, which it does not know.
+/// The oldest readable version. Version 1 lacks [`Header::model`], [`What::Said`] and
+/// [`What::Concluded`]; version 2 lacks [`Header::patience_ns`], [`What::Remembered`], an app's own
+/// verdict and the newer counts. A reader refuses later versions, which it does not know.
 pub(super) const OLDEST: u32 = 1;
 
-/// No node has been up for longer: 292 years. Times are added to it without care.
+/// Maximum time since boot: 292 years. Times are added to it without overflow checks.
 const LATEST: u64 = u64::MAX / 2;
-/// The longest span that an agent can be told to look or to wait after: an hour.
+/// Maximum interval of samples and of waiting: an hour.
 const LONGEST: u64 = 3_600_000_000_000;
 
 /// The first line of every part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// [`VERSION`] of its agent; also says what kind of file this is.
+    /// [`VERSION`] of the agent; it also identifies the file as a trace.
     pub paramedic_trace: u32,
     /// Version of the agent that wrote it.
     pub agent: String,
-    /// Which run of which boot, as `BOOT/RUN`: parts of one run belong together.
+    /// Boot and run, as `BOOT/RUN`. Parts of the same run belong together.
     pub run: String,
-    /// Which part of the run, from 0.
+    /// Number of the part in its run, from 0.
     pub part: u32,
-    /// Nanoseconds since boot, and seconds since 1970, when the part began.
+    /// Start of the part in nanoseconds since boot.
     pub boot_ns: u64,
-    /// The latter.
+    /// Start of the part in seconds since 1970.
     pub unix_s: u64,
     /// The strongest remedy that the operator permitted.
     pub max_action: Rung,
-    /// Whether nothing was done for real.
+    /// Whether it was a dry run.
     pub dry_run: bool,
-    /// Whether rules may restart.
+    /// Whether the rules may restart.
     pub rules_may_restart: bool,
-    /// Hard heals per node per minute.
+    /// Maximum hard remedies per node and minute.
     pub node_budget: u32,
-    /// Between two regular looks, in nanoseconds.
+    /// Interval of regular samples, in nanoseconds.
     pub tick_ns: u64,
-    /// From a remedy to its verdict, in nanoseconds.
+    /// Time from a remedy to its verdict, in nanoseconds.
     pub verify_window_ns: u64,
-    /// How long a target may fail to answer, and how long a new instance may take, in nanoseconds.
+    /// Patience: how long a target may fail to answer, in nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience_ns: Option<u64>,
-    /// The latter.
+    /// Warm-up: how long a new instance may take, in nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up_ns: Option<u64>,
-    /// SHA-256 of the model that decided; `None` where the rules did, and in version 1.
+    /// SHA-256 of the model; `None` if the rules decided, and in version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 }
 
 impl Header {
-    /// Which boot it is of: instants of two boots cannot be compared.
+    /// The boot of this part. Times of two boots cannot be compared.
     #[must_use]
     pub fn boot(&self) -> &str {
         self.run.split('/').next().unwrap_or_default()
     }
 
     /// # Errors
-    /// If it says what no agent writes.
+    /// If it holds values that no agent writes.
     pub(super) fn check(&self) -> Result<(), Absurd> {
         moment(self.boot_ns)?;
         let spans = [self.tick_ns, self.verify_window_ns];
@@ -88,7 +88,7 @@ impl Header {
             .try_for_each(|ns| span(ns).map(drop))
     }
 
-    /// The policy that was recorded under.
+    /// The policy of the recorded agent.
     #[must_use]
     pub fn policy(&self) -> Policy {
         let default = Policy::default();
@@ -104,81 +104,81 @@ impl Header {
     }
 }
 
-/// One line after the first: nanoseconds since boot, the hour of the day (UTC), and what was told.
+/// A line after the first: nanoseconds since boot, the hour of the day (UTC), and the event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line(pub u64, pub u8, pub What);
 
-/// What the engine was told, and a little of what the agent did.
+/// An event that the engine received, or a note about what the agent did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// A look: by far the most lines.
+    /// A sample; by far the most frequent line.
     Look(Box<Look>),
-    /// The kernel's wake-up: place, nanoseconds since boot, whether only throttling.
+    /// A wake-up by the kernel: index, nanoseconds since boot, and whether it was only throttling.
     Woken(Index, u64, bool),
     /// A target was found.
     Added(Index, Box<Who>),
-    /// The same in another life, or under other settings.
+    /// The target has another instance, or other settings.
     Changed(Index, Box<Who>),
-    /// At the beginning of a later part: a target that an earlier one told of.
+    /// At the start of a later part: a target that an earlier part added.
     Known(Index, Box<Who>),
-    /// Its process has ended.
+    /// The process of the target has ended.
     Lost(Index),
-    /// It is gone for good.
+    /// The target was removed.
     Removed(Index),
-    /// What the kubelet says of it.
+    /// Readiness according to the kubelet.
     Ready(Index, bool),
-    /// What the cluster answered: place, remedy, and the refusal if there was one.
+    /// Response of the cluster: index, remedy, and the refusal if it refused.
     Cleared(Index, Rung, Option<Refused>),
-    /// What came of a remedy: place, the journal's number, how, and a word about it.
+    /// Result of a remedy: index, number in the journal, result, and detail.
     Treated(Index, Option<i64>, Ended, String),
-    /// An intention of a former life: place, number, remedy, verdict, judged instance, and what it
-    /// was given against.
+    /// An intention of an earlier agent process: index, number, remedy, verdict, judged instance,
+    /// and symptom.
     Recovered(Index, i64, Rung, Action, String, #[serde(default)] Symptom),
-    /// What was done to a workload before: remedy, against what, how it ended, and when.
+    /// An earlier treatment of a workload: remedy, symptom, outcome, and time.
     Remembered(String, Rung, Symptom, Outcome, u64),
-    /// What a former life did: place, remedy, when, and how and when it ended.
+    /// A remedy of an earlier agent process: index, remedy, time, and outcome with its time.
     Recalled(Index, Rung, u64, Option<(Outcome, u64)>),
-    /// The pause switch, and whether the journal takes intentions: told when they change.
+    /// The pause switch, and whether the journal accepts intentions; written when they change.
     Switches(bool, bool),
-    /// For comparison: a remedy was given (or, in a dry run, would have been).
+    /// For comparison: a remedy was applied (or, in a dry run, would have been).
     Did(Index, Rung, f32),
-    /// For comparison: what the agent's model says of a target from the look before on. Told when
-    /// that changes, and at the beginning of a part.
+    /// For comparison: the verdict of the agent's model on a target, from the preceding sample on.
+    /// Written when it changes, and at the start of a part.
     Said(Index, Action),
-    /// For comparison: how a remedy ended, as the agent saw it.
+    /// For comparison: the outcome of a remedy, as the agent saw it.
     Concluded(Index, Rung, Outcome),
-    /// So many lines are missing here, because the disk did not keep up.
+    /// Number of lines that were lost here because the disk was too slow.
     Missing(u64),
-    /// The recording ended in good order, or goes on in the next part.
+    /// The recording ended in good order, or continues in the next part.
     End,
 }
 
-/// A refusal of the cluster: gate, words, nanoseconds until it is asked again.
+/// A refusal of the cluster: gate, reason, and nanoseconds until the next attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refused(Gate, String, u64);
 
-/// What came of giving a remedy.
+/// The result of a remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// It was given.
+    /// It was applied.
     Given,
-    /// It could not be given.
+    /// It could not be applied.
     Undone,
-    /// It went wrong.
+    /// It failed.
     Failed,
-    /// It was given, and ended so.
+    /// It was applied, with this outcome.
     Ended(Outcome),
 }
 
-/// A line that no agent writes.
+/// Why a line was not written by an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Absurd {
     /// Counts are sums of small numbers.
     #[error("a count or a time is absurdly large")]
     Count,
-    /// Between two looks, or from a remedy to its verdict.
+    /// The interval between two samples, or from a remedy to its verdict.
     #[error("a span of time is not from 1 ns to an hour")]
     Span,
     /// Confidence and percentages.
@@ -193,8 +193,8 @@ pub enum Absurd {
 }
 
 impl What {
-    /// What a trace keeps of an event; passing time is not kept, since whoever replays knows when
-    /// the engine wants to be told.
+    /// The recorded form of an event. Passing time is not recorded: a replay knows when the engine
+    /// is due.
     pub fn of(event: &Event) -> Option<Self> {
         Some(match event {
             Event::Added(index, target) => Self::Added(*index, Box::new(Who::of(target))),
@@ -237,10 +237,10 @@ impl What {
         })
     }
 
-    /// The event to tell an engine; `None` where the line is about the recording itself.
+    /// The event for an engine; `None` if the line is about the recording itself.
     ///
     /// # Errors
-    /// If the line holds what no agent writes.
+    /// If the line holds values that no agent writes.
     pub fn event(self) -> Result<Option<Event>, Absurd> {
         Ok(Some(match self {
             Self::Added(index, who) => Event::Added(place(index)?, Box::new(who.target()?)),
@@ -252,7 +252,7 @@ impl What {
             Self::Ready(index, ready) => Event::Ready(place(index)?, ready),
             Self::Cleared(index, rung, refused) => {
                 let answer = refused.map_or(Ok(()), |Refused(gate, why, wait)| {
-                    // The words as they were; which variant they come from does not matter.
+                    // The recorded text; the original variant does not matter.
                     let refusal = Refusal { gate, why: Why::Budget(why.into()) };
                     Err((refusal, Duration::from_nanos(wait)))
                 });
@@ -298,12 +298,12 @@ fn place(index: Index) -> Result<Index, Absurd> {
     if index < MOST_TARGETS { Ok(index) } else { Err(Absurd::Place) }
 }
 
-/// An instant that a node can tell.
+/// A plausible instant.
 pub(super) fn moment(nanoseconds: u64) -> Result<Moment, Absurd> {
     if nanoseconds <= LATEST { Ok(Moment::from_nanos(nanoseconds)) } else { Err(Absurd::Count) }
 }
 
-/// A span that an agent can be told to wait.
+/// A plausible duration.
 pub(super) fn span(nanoseconds: u64) -> Result<Duration, Absurd> {
     if nanoseconds <= LONGEST { Ok(Duration::from_nanos(nanoseconds)) } else { Err(Absurd::Span) }
 }

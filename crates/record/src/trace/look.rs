@@ -1,4 +1,4 @@
-//! A look in a line: most lines are looks, so names are short and counts stand in order.
+//! A sample as a line. Most lines are samples, so names are short and counts are positional.
 use std::{io, time::Duration};
 
 use agent_common::{Counters, Throttling};
@@ -12,27 +12,27 @@ use serde::{Deserialize, Serialize};
 
 use super::line::{Absurd, moment, nanos};
 
-/// Counts beyond this are no counts: sums of a few of them must not overflow. Some are nanoseconds of
-/// CPU time: of 36 years.
+/// Maximum of a count, so that sums of a few do not overflow. Some are nanoseconds of CPU time: 36
+/// years.
 const MOST: u64 = 1 << 60;
-/// A poll that takes longer was given up long before.
+/// Maximum duration of a poll; the agent gives up long before.
 const LONGEST_POLL: u64 = 3_600_000_000_000;
 
-/// One sample. Everything is cumulative, as it was read.
+/// One sample. All values are cumulative, as read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Look {
-    /// The target's place.
+    /// Index of the target.
     i: Index,
-    /// When the counters were read, in nanoseconds since boot.
+    /// Time at which the counters were read, in nanoseconds since boot.
     t: u64,
-    /// Why.
+    /// What triggered the sample.
     w: Cause,
     /// The kernel's counts: responses by class, requests, upstream 5xx, resets received and sent,
     /// retransmits, OOM kills; throttled periods, nanoseconds, length of a period; responses by
-    /// class that the agent drew itself, connections that it gave up; since version 3 also 502, 503
-    /// and 504, requests and responses as a client, failed connects, and the 502, 503 and 504 that
-    /// the agent drew itself.
+    /// class to the agent's own requests, connections that it gave up; since version 3 also 502,
+    /// 503 and 504, requests and responses as a client, failed connects, and the 502, 503 and 504
+    /// to the agent's own requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     k: Option<Counts>,
     /// The poll.
@@ -44,12 +44,12 @@ pub struct Look {
     u: Option<[Option<u64>; 6]>,
     /// Limits: cores, bytes.
     l: (Option<f32>, Option<u64>),
-    /// Why a restart would not help, as far as the host shows it.
+    /// Why a restart would not help, according to the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     h: Option<Box<str>>,
 }
 
-/// Counts in their order; those of older versions are fewer.
+/// Counts by position; older versions have fewer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Counts {
@@ -75,7 +75,7 @@ enum Cause {
     Verify,
 }
 
-/// A poll of `/health`: nanoseconds, responses drawn, and the reading or the name of the trouble.
+/// A poll of `/health`: nanoseconds, responses to it, and the reading or the name of the error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Asked(u64, [u32; 5], Told);
 
@@ -83,13 +83,13 @@ struct Asked(u64, [u32; 5], Told);
 #[serde(untagged)]
 enum Told {
     Trouble(Trouble),
-    /// Percent of CPU and memory, errors, seconds up, and its own verdict.
+    /// Percent of CPU and memory, errors, seconds up, and the app's own verdict.
     Said(Option<f32>, Option<f32>, Option<u32>, Option<f64>, Verdict),
-    /// The same before version 3, which did not read the verdict.
+    /// The same before version 3, without the verdict.
     Health(Option<f32>, Option<f32>, Option<u32>, Option<f64>),
 }
 
-/// What an app says of itself.
+/// The app's verdict on itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
@@ -101,7 +101,7 @@ enum Verdict {
     NotNow,
 }
 
-/// The troubles of a poll by the names that metrics give them.
+/// The errors of a poll, by their names in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Trouble {
@@ -117,9 +117,9 @@ enum Trouble {
     Redirect,
     StatusNotOk,
     NotJson,
-    /// Before version 3: one absurd field made the whole unreadable.
+    /// Before version 3: one absurd field made the whole response unreadable.
     BadField,
-    /// Any other answer that cannot be read.
+    /// Any other unreadable response.
     Unreadable,
 }
 
@@ -210,7 +210,7 @@ fn counts(kernel: &KernelReading) -> Counts {
     Counts::Now(counts)
 }
 
-/// The counts from that order; what an older version lacks is zero.
+/// The counts from that order; counts that an older version lacks are zero.
 fn reading(read: &[u64]) -> KernelReading {
     let mut counts = [0; 25];
     for (count, read) in counts.iter_mut().zip(read) {
@@ -271,7 +271,7 @@ impl Asked {
             }
         };
         let (latency, path) = (Duration::from_nanos(latency), "/health".into());
-        // It began before the counters were read, by as long as it took.
+        // The poll began before the counters were read, by its duration.
         let at = Moment::from_nanos(at.as_nanos().saturating_sub(nanos(latency)));
         Ok(Poll { at, latency, responses, unavailable: 0, hung_up: 0, path, result })
     }
@@ -330,7 +330,7 @@ impl Trouble {
         }
     }
 
-    /// An error of this name: what it is about in detail decides nothing.
+    /// An error of this name. No decision depends on its details.
     const fn error(self) -> HealthError {
         match self {
             Self::Timeout => HealthError::Transport(Transport::Timeout),

@@ -1,14 +1,14 @@
-//! Traces: everything that the engine is told, as it is told, so that it can be told again.
+//! Traces: recordings of all events that the engine received, for replay.
 //!
-//! A trace holds what `signal` delivered (cumulative counts, polls, the cgroup's readings, with
-//! their instants), who the targets are, and what became of remedies. It holds no rates or rows, and
-//! no verdict that a replay would go by: those are for `features` and `decide` to make anew, by
-//! whatever model and policy a replay is asked to try. What the agent said, did and found is noted
-//! beside it, for comparison and as the truth that training learns from.
+//! A trace holds what `signal` delivered (cumulative counts, polls and cgroup readings, with their
+//! times), the targets, and the results of remedies. It holds no rates, rows or verdicts for the
+//! replay to use: `features` and `decide` compute them again, under the model and policy of the
+//! replay. The verdicts, remedies and outcomes of the recorded agent are stored as well, for
+//! comparison and as the truth for training.
 //!
-//! One line of JSON per event, in gzip, in parts of bounded size of which the oldest is deleted.
-//! Recording never holds up the loop: a thread of its own compresses and writes; when it falls
-//! behind, lines are lost, counted, and the trace says so where they are missing.
+//! A trace has one line of JSON per event, in gzip, in parts of bounded size of which the oldest is
+//! deleted. Recording never delays the event loop: a separate thread compresses and writes. If it
+//! falls behind, lines are dropped and counted, and the trace says where they are missing.
 mod line;
 mod look;
 mod read;
@@ -26,14 +26,14 @@ pub use write::Trace;
 /// Where to record, and how much to keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The directory; made if it is missing.
+    /// The directory; created if it is missing.
     pub directory: PathBuf,
-    /// All traces in it together, in bytes.
+    /// Maximum size of all traces in it, in bytes.
     pub limit: u64,
 }
 
-/// Places in an engine that a trace may name. An agent's targets are fewer; a file that names more
-/// was not written by one.
+/// Maximum index of a target in a trace. An agent has fewer targets; a file with more was not
+/// written by one.
 pub const MOST_TARGETS: usize = 4096;
 
 #[cfg(any(test, feature = "testing"))]

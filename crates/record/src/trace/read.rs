@@ -1,4 +1,4 @@
-//! Reads a trace: a file that may be cut short, corrupt, or somebody's joke.
+//! Reads a trace, which may be truncated, corrupt or hostile.
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
@@ -9,55 +9,55 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::line::{Absurd, Header, Line, OLDEST, VERSION, What, moment};
 
-/// The longest line that an agent writes is a tenth of this.
+/// Maximum length of a line. The longest line of an agent is a tenth of this.
 const LINE_LIMIT: u64 = 64 * 1024;
 
 /// Why a trace cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// The file.
+    /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// What it holds is no gzip, or damaged.
+    /// The content is not gzip, or is damaged.
     #[error("{path} is damaged after line {line}: {source}")]
     Damaged {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// The last good line.
+        /// Number of the last good line.
         line: u64,
         /// What is wrong.
         source: io::Error,
     },
-    /// The first line is not that of a trace.
+    /// The first line is not the header of a trace.
     #[error("{path} is not a Paramedic trace: {why}")]
     NoTrace {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What its first line lacks.
+        /// What is wrong with the first line.
         why: String,
     },
-    /// A line holds something else than it should.
+    /// A line is invalid.
     #[error("{path}, line {line}: {why}")]
     Line {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// Number of the line, from 1.
         line: u64,
         /// What is wrong with it.
         why: String,
     },
 }
 
-/// The lines of one part, as they are asked for.
+/// Iterates over the lines of one part.
 pub struct Reader<R = BufReader<File>> {
     path: PathBuf,
     text: io::Take<BufReader<MultiGzDecoder<R>>>,
-    /// What the file says of itself.
+    /// The first line.
     pub header: Header,
     buffer: Vec<u8>,
     line: u64,
@@ -70,7 +70,7 @@ impl Reader {
     /// Opens a file and reads its first line.
     ///
     /// # Errors
-    /// If it cannot be read, is no trace of this version, or says of itself what no agent does.
+    /// If it cannot be read, is not a trace of this version, or its header is implausible.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
         let file = File::open(path)
             .map_err(|source| TraceError::File { path: path.to_owned(), source })?;
@@ -114,7 +114,7 @@ impl<R: BufRead> Reader<R> {
         Ok(reader)
     }
 
-    /// Whether the file ends without saying so: its agent was killed, or is still at work.
+    /// Whether the file ends without an end line: its agent was killed, or is still recording.
     #[must_use]
     pub const fn is_truncated(&self) -> bool {
         self.truncated
@@ -129,8 +129,8 @@ impl<R: BufRead> Reader<R> {
     /// The next line, or `None` at the end.
     ///
     /// # Errors
-    /// If the line is not one, or goes back in time. A line cut short by the end of the file ends
-    /// it.
+    /// If the line is invalid, or goes back in time. A line that the end of the file truncates ends
+    /// the iteration.
     pub fn next_line(&mut self) -> Result<Option<Line>, TraceError> {
         if self.ended || !self.read_line()? {
             self.truncated |= !self.ended;
@@ -154,7 +154,7 @@ impl<R: BufRead> Reader<R> {
         TraceError::Line { path: self.path.clone(), line: self.line, why: why.to_string() }
     }
 
-    /// Reads one whole line into the buffer; false where there is none, or only a part of one.
+    /// Reads one complete line into the buffer; false if there is none, or only a part of one.
     fn read_line(&mut self) -> Result<bool, TraceError> {
         self.buffer.clear();
         self.text.set_limit(LINE_LIMIT);

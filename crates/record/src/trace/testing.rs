@@ -1,9 +1,9 @@
-//! For tests: the head of a trace.
+//! Fixture for tests: the header of a trace.
 use paramedic_core::target::Rung;
 
 use super::{Header, VERSION};
 
-/// The head of a trace as an agent with its defaults writes it.
+/// The header of a trace by an agent with default settings.
 #[must_use]
 pub fn header() -> Header {
     Header {

@@ -226,7 +226,7 @@ fn a_full_part_is_followed_by_one_that_stands_alone() {
     trace.event(Moment::from_nanos(10_000), 3, &found, (true, true));
     trace.said(3, Action::ResetErrors);
     let mut dice = fastrand::Rng::with_seed(1);
-    // More than the queue takes at once: parts begin while older lines wait.
+    // More than the queue holds: parts start while older lines wait.
     for at in 10_001..=15_000 {
         trace.event(Moment::from_nanos(at), 3, &noise(&mut dice), (true, true));
     }
@@ -284,7 +284,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-/// What reading these bytes to their end fails with.
+/// The error of reading these bytes to their end.
 fn refused(bytes: &[u8]) -> String {
     let path = Path::new("x");
     let read = || -> Result<(), TraceError> {
@@ -317,7 +317,7 @@ fn what_is_no_trace_is_refused() {
     no_trace(&gzip(other.as_bytes()), "version 99");
 }
 
-/// What a trace of version 1 begins with.
+/// Reads the header of version 1.
 #[test]
 fn a_header_of_version_1_is_read() {
     let mut old = serde_json::to_value(header()).unwrap();
@@ -341,7 +341,7 @@ fn headers_that_no_agent_writes_are_refused() {
     }
 }
 
-/// A node that is up for years, and works all the time, is nothing absurd.
+/// A node that is up for years and always busy is plausible.
 #[test]
 fn years_of_uptime_are_read_back() {
     let year = 31_536_000_000_000_000;

@@ -1,4 +1,4 @@
-//! A target in a line.
+//! A target as a line.
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::{Absurd, moment, nanos, span};
 
-/// A target, as far as the engine and the reader of a replay care.
+/// The parts of a target that the engine and the reader of a replay need.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Who {
@@ -21,12 +21,12 @@ pub struct Who {
     name: String,
     ceiling: Rung,
     min_confidence: f32,
-    /// Whether it gets HTTP from the agent.
+    /// Whether the agent sends it HTTP requests.
     polled: bool,
-    /// Whether others share its cgroup.
+    /// Whether its cgroup is shared.
     shared: bool,
     started_ns: u64,
-    /// What its owner set, and what its own probe grants, in nanoseconds: how long it may fail to
+    /// Settings of its owner and grants of its probes, in nanoseconds: how long it may fail to
     /// answer, and how long it may take to start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     patience: Option<(Option<u64>, u64)>,
@@ -77,13 +77,13 @@ impl Who {
         }
     }
 
-    /// A target that can be judged, and not be asked or treated: it has no address and no process.
+    /// A target that can be judged but not polled or treated: it has no address and no process.
     pub(super) fn target(self) -> Result<Target, Absurd> {
-        // Written so that a NaN is refused.
+        // This form also refuses NaN.
         if !(0.0..=1.0).contains(&self.min_confidence) {
             return Err(Absurd::Range);
         }
-        // Which one decides nothing; that there is one does.
+        // Which restriction it is does not matter for decisions, only that there is one.
         const SOMEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         let pod = self.pod.map(|pod| PodRef {
             namespace: pod.namespace,

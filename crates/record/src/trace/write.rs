@@ -1,9 +1,8 @@
-//! Writes a trace beside the loop.
+//! Writes a trace without delaying the event loop.
 //!
-//! The loop hands lines over through a bounded channel and never waits for it. The thread behind it
-//! compresses, flushes twice a second (so a crash loses little), begins a new part when one is
-//! full, and deletes the oldest parts. Every part tells first who the targets are, so that each can
-//! be read by itself.
+//! The loop sends lines through a bounded channel and never waits. A thread compresses them,
+//! flushes twice a second (so that a crash loses little), starts a new part when one is full, and
+//! deletes the oldest parts. Every part starts with the targets, so that it can be read by itself.
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -30,36 +29,37 @@ use super::{
     who::Who,
 };
 
-/// Lines that may wait for the disk: some seconds of a busy node.
+/// Maximum number of queued lines: some seconds of a busy node.
 const QUEUE: usize = 4096;
-/// How much of the recording a crash may cost.
+/// Maximum time of recording that a crash may lose.
 const FLUSH: Duration = Duration::from_millis(500);
 /// A part is full at this share of the limit, so that deleting one leaves most of the past.
 const PARTS: u64 = 8;
-/// What a full part may still grow by: what the compressor holds back until it is ended, and the
-/// line that filled it. Room is kept for it, so that the limit holds.
+/// Reserve for what a full part may still grow by: data in the compressor, and the line that filled
+/// the part. It keeps the total below the limit.
 const HELD_BACK: u64 = 128 * 1024;
 const SUFFIX: &str = ".trace.gz";
 
-/// A recording under way. Dropped, it ends in good order.
+/// A running recording. Dropping it ends the recording in good order.
 #[derive(Debug)]
 pub struct Trace {
     lines: Option<SyncSender<Line>>,
     writer: Option<JoinHandle<()>>,
-    /// Lines lost since the last one that was not.
+    /// Number of lines lost since the last one that was written.
     missing: u64,
     switches: Option<(bool, bool)>,
-    /// When the engine was last told something: what follows from it is dated by it.
+    /// Time of the last event that the engine received. What follows from the event has the same
+    /// time.
     now: Moment,
-    /// What was last said of each target.
+    /// The last recorded verdict of each target.
     said: BTreeMap<Index, Action>,
 }
 
 impl Trace {
-    /// Begins a recording; `header` is that of its first part.
+    /// Starts a recording; `header` is that of its first part.
     ///
     /// # Errors
-    /// If the directory cannot be made, or the first part cannot be written.
+    /// If the directory cannot be created, or the first part cannot be written.
     pub fn begin(place: Place, header: Header) -> io::Result<Self> {
         fs::create_dir_all(&place.directory)?;
         let writer = Writer::begin(place, header)?;
@@ -70,7 +70,7 @@ impl Trace {
         Ok(Self::over(lines, Some(writer)))
     }
 
-    /// The engine is about to be told this.
+    /// Records an event that the engine is about to receive.
     pub fn event(&mut self, now: Moment, hour: u8, event: &Event, switches: (bool, bool)) {
         self.now = now;
         if self.switches != Some(switches) {
@@ -85,25 +85,25 @@ impl Trace {
         }
     }
 
-    /// A remedy is given, or would be.
+    /// Records a remedy that is applied, or in a dry run would be.
     pub fn did(&mut self, index: Index, rung: Rung, confidence: f32) {
         self.note(What::Did(index, rung, confidence));
     }
 
-    /// The model says this of what was just looked at.
+    /// Records the model's verdict on the last sample.
     pub fn said(&mut self, index: Index, action: Action) {
-        // One that found no room is told at the next look.
+        // A verdict that found no room is written at the next sample.
         if self.said.get(&index) != Some(&action) && self.note(What::Said(index, action)) {
             self.said.insert(index, action);
         }
     }
 
-    /// A remedy ended.
+    /// Records the outcome of a remedy.
     pub fn concluded(&mut self, index: Index, rung: Rung, outcome: Outcome) {
         self.note(What::Concluded(index, rung, outcome));
     }
 
-    /// A line about the agent itself; false if it is lost.
+    /// Writes a line about the agent itself; false if it was dropped.
     fn note(&mut self, what: What) -> bool {
         self.hand(Line(self.now.as_nanos(), 0, what))
     }
@@ -125,7 +125,7 @@ impl Trace {
         }
     }
 
-    /// False if the line is lost.
+    /// Queues a line; false if it was dropped.
     fn hand(&mut self, line: Line) -> bool {
         let Some(lines) = &self.lines else { return false };
         let (at, hour) = (line.0, line.1);
@@ -136,7 +136,7 @@ impl Trace {
         match lines.try_send(line) {
             Ok(()) => return true,
             Err(TrySendError::Full(_)) => self.missing += 1,
-            // The writer has said why it gave up.
+            // The writer has logged why it stopped.
             Err(TrySendError::Disconnected(_)) => self.lines = None,
         }
         false
@@ -153,19 +153,19 @@ impl Drop for Trace {
     }
 }
 
-/// The thread's side.
+/// The state of the thread.
 struct Writer {
     place: Place,
     header: Header,
     part: Part,
-    /// When the line that was written last was told, in nanoseconds since boot. Lines wait in a
-    /// queue: what a part says of itself is dated by what stands in it, and not by the clock, or
-    /// the lines that follow would be older than their part.
+    /// Time of the last written line, in nanoseconds since boot. Lines wait in a queue, so the time
+    /// of a part comes from its lines and not from the clock; otherwise its lines would be older
+    /// than the part.
     last: u64,
-    /// When the run began, in nanoseconds since boot and seconds since 1970: later parts are dated
-    /// by it, since their names have to sort by time even if somebody sets the node's clock.
+    /// Start of the run, in nanoseconds since boot and seconds since 1970. The times of later parts
+    /// derive from it, because their names must sort by time even if the node's clock is set.
     began: (u64, u64),
-    /// What a later part has to begin with.
+    /// What a later part has to start with.
     known: BTreeMap<Index, Box<Who>>,
     said: BTreeMap<Index, Action>,
     switches: Option<What>,
@@ -248,7 +248,7 @@ impl Writer {
     }
 }
 
-/// One file.
+/// One file of a trace.
 struct Part(GzEncoder<Counted>);
 
 impl Part {
@@ -278,7 +278,7 @@ impl Part {
         self.0.flush()
     }
 
-    /// Bytes so far; some [`HELD_BACK`] are yet to come.
+    /// Bytes so far; up to [`HELD_BACK`] more may follow.
     fn written(&self) -> u64 {
         self.0.get_ref().written
     }
@@ -290,7 +290,7 @@ impl Part {
     }
 }
 
-/// A file that knows how long it is.
+/// A file that counts its bytes.
 struct Counted {
     file: BufWriter<File>,
     written: u64,
