@@ -1,8 +1,8 @@
 //! Records that Paramedic's eBPF programs and its agent exchange through maps.
 //!
-//! Integers only, no implicit padding, sizes asserted at compile time: the two sides are built by
-//! different compilers for different targets and meet in the kernel's memory. Nothing here knows
-//! what the numbers mean for a patient; that begins in the agent's `features`.
+//! They have integers only and no implicit padding, and their sizes are asserted at compile time:
+//! different compilers build the two sides for different targets. Nothing here interprets the
+//! numbers; the module `features` does.
 #![no_std]
 
 /// Which of a target's identities in the kernel a [`Key`] names.

@@ -1,20 +1,22 @@
-//! HTTP/1.x in plaintext, seen at the edge of a watched cgroup.
+//! Counts plaintext HTTP/1.x messages at the edge of a watched cgroup.
 //!
-//! A message is known by the first bytes of the packet that it begins in. What does not begin a
-//! packet is not seen: the second of two pipelined responses in one buffer, a status line written
-//! in pieces, TLS, HTTP/2, and anything behind IPv6 extension headers. A retransmitted first packet
-//! counts twice.
+//! A message is recognised by the first bytes of the packet that it begins in. A message that does
+//! not begin a packet is not seen: the second of two pipelined responses in one buffer, a status
+//! line written in pieces, TLS, HTTP/2, and anything behind IPv6 extension headers. A retransmitted
+//! first packet counts twice.
 //!
-//! Both directions carry both kinds: a target answers what it is asked, and asks others itself.
-//! What leaves it as a response and reaches it as a request is its traffic, by its port; what
-//! leaves it as a request and reaches it as a response is its upstream's, by its cgroup alone, since
-//! a client's port is any. A target that shares its cgroup has no such key, and pays one look-up.
+//! Both directions carry requests and responses: a target answers requests, and sends its own to
+//! backends. A response that leaves the target and a request that reaches it are its own traffic,
+//! identified by its port. A request that leaves it and a response that reaches it are calls of its
+//! backends, identified by its cgroup alone, because a client's port is arbitrary. A target in a
+//! shared cgroup has no such key, and costs one look-up.
 //!
-//! A 502, 503 or 504 says "somebody behind me" or "not now": it is counted apart and wakes nobody.
-//! The periodic look tells of it early enough for the mild remedy that it may deserve at most.
+//! A 502, 503 or 504 means that a backend fails, or "not now": it is counted separately and does
+//! not wake the agent. The periodic sample sees it early enough for the soft remedy that it permits
+//! at most.
 //!
-//! Every packet passes, whatever it is, and the ordinary ones (acknowledgements, bulk) pass with
-//! one look at their head.
+//! The programs let every packet pass. Ordinary packets (acknowledgements, bulk data) pass after
+//! one read of their head.
 use core::{arch::asm, mem::MaybeUninit, ptr};
 
 use agent_common::{cause, scope};

@@ -1,7 +1,7 @@
-//! Reading the kernel's own structs, at offsets that the agent took from the running kernel's BTF.
+//! Reads the kernel's own structs at offsets that the agent took from the running kernel's BTF.
 //!
-//! The offsets are frozen read-only data, so the verifier sees constants. A program that needs an
-//! absent one is never loaded.
+//! The offsets are frozen read-only data, so the verifier sees constants. The agent never loads a
+//! program whose offset is missing.
 use core::ptr;
 
 use agent_common::Offsets;

@@ -1,8 +1,8 @@
-//! Paramedic's eBPF programs: they count per target, and wake the agent once per look.
+//! Paramedic's eBPF programs: they count per target, and wake the agent once per sample.
 //!
-//! One file per signal family. Each program is a shim over a `try_…() -> Option<()>`: what cannot
-//! be read or is nobody's business ends there, and no program ever changes what it watches.
-//! Nothing here judges; a count and a wake-up are all that leaves the kernel.
+//! There is one file per signal family. Each program is a shim over a `try_…() -> Option<()>`,
+//! which returns early if something cannot be read or belongs to no target. No program changes what
+//! it watches, and none judges: only counts and wake-ups leave the kernel.
 #![no_std]
 #![no_main]
 // BPF assembly; aya-ebpf needs the same.

@@ -1,6 +1,6 @@
-//! The maps, and the three things done with them: find a target's slot, count, wake.
+//! The maps, and their three operations: find a target's slot, count, wake.
 //!
-//! The agent sizes every map at load from the number of targets it may watch.
+//! The agent sizes every map at load by the maximum number of targets.
 use core::{arch::asm, ptr};
 
 use agent_common::{Counters, Key, Throttling, Wakeup, scope};

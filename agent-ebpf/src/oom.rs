@@ -1,7 +1,7 @@
-//! OOM kills, by the victim's own cgroup.
+//! Counts OOM kills by the victim's own cgroup.
 //!
-//! The tracepoint hands over the victim itself only on newer kernels; where it hands over a pid
-//! the agent does not load this and reads the memory controller's own count instead.
+//! Only newer kernels pass the victim itself to the tracepoint. On kernels that pass a pid, the
+//! agent does not load this program and reads the memory controller's own count instead.
 use agent_common::{cause, scope};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::info;

@@ -1,16 +1,17 @@
-//! TCP resets and retransmits, by the socket's own cgroup and local port, and connects that fail,
+//! Counts TCP resets and retransmits by the socket's own cgroup and local port, and failed connects
 //! by the cgroup alone.
 //!
-//! A reset that a socket in SYN_SENT receives refuses a connect of the target, and a segment that it
-//! sends again is a SYN that had no answer: both count as a failed connect, and as nothing else. Such
-//! a socket's port is any, so a target that takes its whole cgroup would have them among the resets
-//! and retransmits of its own connections, where they say that its *clients* are in trouble. They say
-//! that somebody whom it calls is: an excuse, never a symptom, and no reason to wake the agent.
-//! A connect that a router or a firewall refuses by ICMP is not seen.
+//! A reset that a socket in SYN_SENT receives refuses a connect of the target, and a segment that
+//! it retransmits is an unanswered SYN. Both count as a failed connect only. The port of such a
+//! socket is arbitrary, so a target that owns its whole cgroup would otherwise count them as resets
+//! and retransmits of its own connections, which indicate trouble of its *clients*. They indicate
+//! trouble of a backend: an excuse, never a symptom, and no reason to wake the agent. A connect
+//! that a router or a firewall refuses by ICMP is not seen.
 //!
-//! Never by "current": these events fire in softirq, in whoever's time. A socket that is not a
-//! full one (in TIME_WAIT, or a request not yet accepted) has no cgroup to read, and a reset sent
-//! for a closed port has no socket at all: neither is attributed.
+//! The programs never use "current", because these events fire in softirq, in the context of any
+//! process. A socket that is not a full socket (in TIME_WAIT, or a request that is not yet
+//! accepted) has no cgroup to read, and a reset for a closed port has no socket at all: neither is
+//! attributed.
 use core::ptr;
 
 use agent_common::{Counters, cause, scope};

@@ -1,8 +1,9 @@
-//! CPU throttling: snapshots of the CPU controller's own counters, by whichever door is open.
+//! CPU throttling: snapshots of the CPU controller's own counters, from whichever hook is
+//! available.
 //!
-//! All doors lead to the same `cfs_bandwidth`, so that the numbers are those of `cpu.stat`: the
-//! throttle functions themselves (rare calls, the cheap choice), else the end of every hrtimer,
-//! filtered for the one that refills a group's quota once per period.
+//! All hooks lead to the same `cfs_bandwidth`, so the numbers equal those of `cpu.stat`. The first
+//! choice is the throttle functions themselves, which are called rarely; else the end of every
+//! hrtimer, filtered for the one that refills a group's quota once per period.
 use agent_common::{Throttling, cause, scope};
 use aya_ebpf::{
     macros::{btf_tracepoint, fentry, fexit, kprobe},

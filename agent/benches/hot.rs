@@ -1,8 +1,8 @@
-//! The hot paths, measured from within: the forest against tract on the same model, the packet
-//! programs by `BPF_PROG_TEST_RUN`, and the way of a wake-up from the kernel to the loop.
+//! Benchmarks of the hot paths from within: the forest against tract on the same model, the packet
+//! programs by `BPF_PROG_TEST_RUN`, and the path of a wake-up from the kernel to the event loop.
 //!
-//! Prints one JSON object; `cargo xtask bench` runs it and puts it beside what is measured from
-//! outside. Medians over several rounds: a mean would tell of the machine's other work.
+//! Prints one JSON object; `cargo xtask bench` runs it and adds measurements from outside. The
+//! numbers are medians over several rounds, because means would include the machine's other work.
 use std::{
     fs,
     hint::black_box,

@@ -1,7 +1,6 @@
 //! The `paramedic` binary: the command line, the wiring, and the one event loop.
 //!
-//! Judgement is `paramedic_core`'s; this crate carries out what it decides and feeds back what came of
-//! it.
+//! `paramedic_core` decides; this crate carries the decisions out and reports the results back.
 
 pub mod heal;
 pub mod run;

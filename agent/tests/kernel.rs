@@ -1,6 +1,6 @@
-//! The kernel side on real cgroups, sockets and quotas.
+//! Tests of the kernel side with real cgroups, sockets and quotas.
 //!
-//! These tests need the rights to load eBPF programs and to make cgroups, and the compiled object
+//! These tests need the rights to load eBPF programs and to create cgroups, and the compiled object
 //! (`cargo xtask build-ebpf`): without them they fail and say so. They leave no cgroup or process
 //! behind.
 #[cfg(test)]

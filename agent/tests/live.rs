@@ -1,4 +1,4 @@
-//! Tests on real processes and cgroups, and of the whole agent as a user runs it. They need root,
+//! Tests with real processes and cgroups, and of the whole agent as a user runs it. They need root,
 //! and fail without it.
 // Clippy takes `cfg(test)`, not the file's place, for the sign of a test.
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which engine is meant by `--docker-socket`.
+//! The Docker engine that `--docker-socket` selects.
 use std::path::{Path, PathBuf};
 
 use clap::Args;

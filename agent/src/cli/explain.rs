@@ -1,5 +1,4 @@
-//! `paramedic explain`: what the agent sees of one target, what it makes of it, and what holds it
-//! back.
+//! `paramedic explain`: what the agent sees of one target, its verdict, and which gate refuses.
 use std::{net::SocketAddr, process::ExitCode};
 
 use anyhow::{Context, bail};

@@ -1,5 +1,5 @@
-//! What is made from the command line and the registry themselves: completions for shells, manual
-//! pages, the reference of metrics.
+//! Output generated from the command line and the registry: shell completions, manual pages, the
+//! metrics reference.
 use std::{
     io::{self, Write as _},
     path::PathBuf,

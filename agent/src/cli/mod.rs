@@ -1,4 +1,4 @@
-//! The command line: what the user typed becomes what the agent needs, all mistakes at once.
+//! The command line: turns arguments into validated settings, and reports all mistakes at once.
 mod agent;
 mod check;
 mod docker;

@@ -1,4 +1,4 @@
-//! `paramedic ready`: whether the agent has everything that it is to watch.
+//! `paramedic ready`: whether the agent has found all its targets.
 use std::{net::SocketAddr, process::ExitCode};
 
 use anyhow::bail;

@@ -1,4 +1,4 @@
-//! `--record`: a trace of what is seen, for `paramedic replay`.
+//! `--record`: records a trace for `paramedic replay`.
 use std::path::PathBuf;
 
 use clap::Args;

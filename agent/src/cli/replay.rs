@@ -1,4 +1,4 @@
-//! `paramedic replay`: a recorded trace through features, decide and guard.
+//! `paramedic replay`: runs a recorded trace through features, decide and guard.
 use std::{
     io::{BufWriter, Write},
     path::{Path, PathBuf},

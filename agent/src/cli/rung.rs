@@ -1,4 +1,4 @@
-//! A rung of the ladder as the user types it.
+//! Parses a rung.
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use paramedic_core::target::Rung;
 

@@ -1,5 +1,5 @@
-//! What every long-running command starts with: model, kernel signals, state directory, signals of
-//! its own.
+//! Starts an agent for every long-running command: model, kernel signals, state directory, shutdown
+//! signals.
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},

@@ -1,4 +1,4 @@
-//! Where the journal is kept when the user does not say.
+//! The default state directory.
 use std::{env, path::PathBuf};
 
 use nix::unistd::Uid;

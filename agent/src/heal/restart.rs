@@ -1,17 +1,17 @@
-//! Restart: end the patient so that whoever supervises it (the kubelet, systemd) starts it anew, or
-//! run the command that its owner gave for this.
+//! Restart: ends the target so that its supervisor (the kubelet, systemd) starts it again, or runs
+//! the restart command of its owner.
 //!
-//! What must never happen is that the wrong process is signalled. So: the processes are chosen
-//! from one snapshot, each is pinned by a pidfd, and only then are its start time and its cgroup
-//! compared once more. Never touched are processes outside the patient's cgroup, the agent, its
-//! ancestors, the host's pid 1, and any other life of the patient than the one that was judged.
-//! If one of the chosen serves something else ([`neighbour`]) none is signalled.
+//! The wrong process must never be signalled. So the processes are chosen from one snapshot, each
+//! is pinned by a pidfd, and only then are its start time and its cgroup compared once more. It
+//! never signals processes outside the target's cgroup, the agent, its ancestors, the host's pid 1,
+//! and any other instance than the one that was judged. If one of the chosen processes serves
+//! something else ([`neighbour`]), none is signalled.
 //!
-//! Of a container only the first process is signalled: it hands the signal on as its author meant
-//! it to, and the kernel ends the others with it.
+//! In a container only the first process is signalled: it forwards the signal as its author
+//! intended, and the kernel ends the others with it.
 //!
-//! An end by SIGTERM counts as a clean exit: under systemd that takes `Restart=always`, or a
-//! restart command.
+//! An end by SIGTERM counts as a clean exit: under systemd a restart then needs `Restart=always` or
+//! a restart command.
 mod choose;
 mod command;
 mod futile;

@@ -1,10 +1,10 @@
-//! A recorded trace, told again to the very same engine: what would have been done, when, and why.
+//! Replays a recorded trace with the same engine: what would have been done, when, and why.
 //!
-//! The engine is pure, so what it was told is all that it takes. Under the model and policy of the
-//! recording it does what it did then, and remedies end as they ended. Under others it is a dry run:
-//! a remedy is said and has no effect, the cluster objects to nothing, and looks come when they
-//! came then. That is what a recording can honestly answer: which remedy would have been first, not
-//! how the world would have gone on.
+//! The engine is pure, so its events are all that a replay needs. Under the model and policy of the
+//! recording it does what it did then, with the recorded outcomes. Under others it is a dry run: a
+//! remedy is reported and has no effect, the cluster refuses nothing, and samples come at the
+//! recorded times. A recording can only answer which remedy would have come first, not what would
+//! have happened afterwards.
 mod summary;
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -1,4 +1,4 @@
-//! What a replay came to.
+//! The summary of a replay.
 use std::{collections::BTreeMap, time::Duration};
 
 use paramedic_core::{guard::Gate, moment::Moment, target::Rung};

@@ -1,4 +1,4 @@
-//! Recordings that are a few lines long, told to the shipped model.
+//! Replays recordings of a few lines with the shipped model.
 use std::time::Duration;
 
 use paramedic_core::{

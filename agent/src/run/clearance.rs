@@ -1,4 +1,5 @@
-//! Between the loop and the cluster: asks before a heal, keeps the lock meanwhile, gives it back.
+//! Connects the event loop with the cluster: runs the pre-flight checks before a remedy, holds the
+//! lock during it, and releases it.
 use std::{sync::Arc, time::Duration};
 
 use paramedic_core::{

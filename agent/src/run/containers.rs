@@ -1,8 +1,8 @@
-//! Follows the containers of Docker's engine: what it tells of them, joined with what the machine
-//! knows of their processes.
+//! Tracks the containers of the Docker engine: what the engine reports, joined with what the
+//! machine knows of their processes.
 //!
-//! An event is only ever a reason to ask anew: what the engine then answers is what counts. One that
-//! is lost is made up for by the next list.
+//! An event is only a reason to inspect the container; the engine's answer counts. The next list
+//! makes up for a lost event.
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,

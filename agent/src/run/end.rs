@@ -1,4 +1,4 @@
-//! Waits for the end of a container's first process: the kernel tells of it before anybody else.
+//! Waits for the end of a container's first process, which the kernel reports before anything else.
 use std::sync::Arc;
 
 use paramedic_core::target::ProcessId;

@@ -1,4 +1,4 @@
-//! Follows one watched service through its lives: finds the process that listens on its port,
+//! Follows a watched service through its instances: finds the process that listens on its port,
 //! waits for its end, and finds its successor.
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
-//! The one loop: does what the [`Engine`] commands and tells it what came of it.
+//! The event loop: carries out the commands of the [`Engine`] and reports their results to it.
 //!
-//! Everything that waits (a poll, a remedy, the journal's disk) runs as a task of its own and
-//! comes back as a [`Done`]; everything that changes state happens here, on one thread, in order.
+//! Everything that waits (a poll, a remedy, the journal's disk) runs in its own task and returns as
+//! a [`Done`]. Everything that changes state happens here, on one thread, in order.
 mod clearance;
 mod containers;
 mod end;

@@ -1,5 +1,5 @@
-//! Follows the node's pods: what the API server tells of them, joined with what the node knows of
-//! their containers.
+//! Tracks the node's pods: what the API server reports, joined with what the node knows of their
+//! containers.
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use paramedic_core::{

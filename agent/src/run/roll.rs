@@ -1,5 +1,5 @@
-//! Who is watched: targets that are found, change, come back and go, and what a former life of the
-//! agent did to them.
+//! The registry of targets: targets are found, change, return and are removed. It also restores
+//! what an earlier agent process did to them.
 use std::collections::HashSet;
 
 use paramedic_core::{

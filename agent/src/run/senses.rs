@@ -1,4 +1,4 @@
-//! What the agent holds open to look at one instance of one target.
+//! The open readers that sample one instance of one target.
 use paramedic_core::{
     health::{Poll, Responses},
     moment::Moment,

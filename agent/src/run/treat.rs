@@ -1,4 +1,4 @@
-//! Gives one remedy: the intention on disk first, then the act, then word of it.
+//! Applies one remedy: writes the intention to disk, acts, and reports the result.
 use std::{sync::Arc, time::Duration};
 
 use paramedic_core::{

@@ -1,7 +1,7 @@
-//! What the loop touches beside the kernel and the API server: patients and their processes.
+//! The loop's effects besides the kernel and the API server: on apps and their processes.
 //!
-//! One seam, so that the whole loop, its guard and its heals can be played against a simulated
-//! cluster, thousands of times; [`Machine`] is the world that is there.
+//! The trait allows the whole loop, with guard and remedies, to run against a simulated cluster
+//! thousands of times. [`Machine`] is the real implementation.
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use paramedic_app::{App, Endpoint};

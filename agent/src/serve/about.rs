@@ -1,4 +1,4 @@
-//! Who this agent is, for those who look at it.
+//! Describes this agent, for the status page and `top`.
 use std::fs;
 
 use paramedic_core::target::Rung;

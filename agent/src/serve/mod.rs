@@ -1,4 +1,4 @@
-//! `:9100`: what the agent shows. Read-only: no request can change anything.
+//! The HTTP server on `:9100`. Read-only: no request can change anything.
 mod about;
 mod live;
 mod page;

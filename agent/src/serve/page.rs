@@ -1,4 +1,4 @@
-//! The status page: files that are part of the binary, and what a browser may do with them.
+//! The status page: files embedded in the binary, and the security headers for browsers.
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,

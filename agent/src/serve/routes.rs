@@ -1,4 +1,4 @@
-//! Which path shows what.
+//! Routes of the HTTP server.
 use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! The server over real sockets, with a loop that gives recorded answers.
+//! Tests of the server over real sockets, with a loop that gives recorded answers.
 use paramedic_core::{
     decide::{Action, Source},
     engine::Case,

@@ -1,4 +1,4 @@
-//! A target as machines see it, at `/api/v1/targets`.
+//! A target as JSON at `/api/v1/targets`.
 use paramedic_core::{
     decide::{Decision, Reasons, top_reasons},
     engine::Case,

@@ -1,4 +1,4 @@
-//! Cgroups for one test, on hosts of every kind, removed again whatever happens.
+//! Cgroups for one test, on hosts of every kind, removed at the end in any case.
 use std::{
     fs, io,
     os::unix::fs::MetadataExt,

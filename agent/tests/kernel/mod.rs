@@ -1,4 +1,4 @@
-//! Fixtures: a patient process in cgroups of its own, and the kernel side that watches it.
+//! Fixtures: a test process in its own cgroups, and the kernel side that watches it.
 mod cgroups;
 mod http;
 mod machine;

@@ -1,5 +1,5 @@
-//! A process of its own to be watched: this test binary again, in cgroups made for it, doing what
-//! it is told through its standard input.
+//! A separate process to watch: this test binary again, in cgroups created for it, controlled
+//! through its standard input.
 use std::{
     env,
     fs::File,

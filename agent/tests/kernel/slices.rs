@@ -1,5 +1,4 @@
-//! Containers in the cgroups that a kubelet makes for them: found by their id, watched as they are
-//! found.
+//! Containers in cgroups as a kubelet creates them: found by their id, then watched.
 use std::process;
 
 use crate::kernel::{

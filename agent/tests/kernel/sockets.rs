@@ -1,4 +1,4 @@
-//! Sockets that belong to another cgroup than the process that serves by them.
+//! Sockets that belong to another cgroup than the process that serves on them.
 use crate::kernel::{
     cgroups::TestCgroups,
     counters, eventually, load,

@@ -1,4 +1,4 @@
-//! What a target does as a client: its requests, the answers, and connects that fail.
+//! A target as a client: its requests, the responses, and failed connects.
 use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},

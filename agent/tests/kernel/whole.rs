@@ -1,5 +1,5 @@
-//! What only a cgroup v2 with every controller can show: one directory with limits of CPU and
-//! memory, whose programs, files and events tell the same story.
+//! Tests that need a cgroup v2 with every controller: one directory with limits of CPU and memory,
+//! whose programs, files and events must agree.
 use std::os::unix::process::ExitStatusExt;
 
 use crate::kernel::{cgroups::TestCgroups, counters, eventually, load, patient::Patient, target};

@@ -1,4 +1,4 @@
-//! Starts the real `paramedic` and asks it what a user can ask: its log, its pages, its exit code.
+//! Starts the real `paramedic` and checks what a user sees: its log, its pages, its exit code.
 use std::{
     env, fs,
     io::{BufRead, BufReader, Read, Write},

@@ -1,4 +1,4 @@
-//! What people and scripts meet: exit codes, JSON, pages, signals.
+//! The interface for users and scripts: exit codes, JSON, pages, signals.
 use std::{
     io::Write,
     process::{Command, Output, Stdio},

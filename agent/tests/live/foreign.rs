@@ -1,4 +1,4 @@
-//! Servers that know nothing of Paramedic: it must be of use to them, and never do harm.
+//! Servers that know nothing of Paramedic: it must help them, and never harm them.
 use std::{thread, time::Duration};
 
 use crate::{

@@ -1,4 +1,4 @@
-//! What keeps the agent from healing, or from healing hard, however ill the patient is.
+//! Conditions that keep the agent from applying remedies, or hard ones, however sick the target is.
 use std::fs;
 
 use crate::{

@@ -1,5 +1,5 @@
-//! A node of a cluster: a fake API server behind a kubeconfig, and pods that are real processes in
-//! real cgroups, named as containerd and the kubelet name them. The test is the kubelet.
+//! A cluster node: a fake API server behind a kubeconfig, and pods that are real processes in real
+//! cgroups, named as containerd and the kubelet name them. The test acts as the kubelet.
 use std::{
     fs,
     io::{BufRead, BufReader},

@@ -1,4 +1,4 @@
-//! Process mode on the real hierarchies of this machine.
+//! Process mode with the real cgroup hierarchies of this machine.
 use std::{
     fs,
     io::{BufRead, BufReader},

@@ -1,4 +1,4 @@
-//! A trace of a real patient, told again.
+//! A recorded trace of a real target, and its replay.
 use std::{fs, path::PathBuf};
 
 use crate::{

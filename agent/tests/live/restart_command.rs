@@ -1,4 +1,4 @@
-//! The owner's own way to restart a service.
+//! Restarts by the owner's restart command.
 use std::fs;
 
 use crate::{

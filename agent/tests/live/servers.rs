@@ -1,4 +1,4 @@
-//! Servers to be watched: the patient of the demo, and others that know nothing of Paramedic.
+//! Servers to watch: patient-app, and others that know nothing of Paramedic.
 use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind},

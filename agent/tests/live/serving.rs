@@ -1,5 +1,5 @@
-//! Which process is the service, what its restart signals, and whether one would help: on real
-//! families of processes.
+//! On real process families: which process is the service, which ones a restart signals, and
+//! whether a restart would help.
 use std::{
     fs,
     io::{BufRead, BufReader},

@@ -1,5 +1,5 @@
-//! A machine with the v1 controllers and no cgroup2: no program can be attached to a target, and
-//! the agent is of use all the same.
+//! A machine with the v1 controllers and without cgroup2: no program can be attached to a target,
+//! and the agent must work nevertheless.
 use crate::{
     agent::{Agent, Directory, until},
     process::Group,

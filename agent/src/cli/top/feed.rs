@@ -1,4 +1,4 @@
-//! What an agent tells at `/events`, as far as a table needs it.
+//! Reads an agent's `/events`, as far as the table needs it.
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, bail, ensure};

@@ -1,4 +1,4 @@
-//! `paramedic top`: the patients of a node as a live table in the terminal.
+//! `paramedic top`: the targets of a node as a live table in the terminal.
 mod feed;
 mod screen;
 mod view;

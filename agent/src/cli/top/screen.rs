@@ -1,4 +1,4 @@
-//! The table as it is drawn. Colours are the terminal's own, and every state is a word too.
+//! Draws the table. It uses the terminal's own colours, and every state is also a word.
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},

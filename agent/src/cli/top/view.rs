@@ -1,4 +1,4 @@
-//! What `top` knows and what is chosen in it: pure, so that a key is tested without a terminal.
+//! The state of `top`: data and selection. Pure, so that keys are tested without a terminal.
 use std::collections::{BTreeMap, HashSet};
 
 use super::feed::{About, Incident, Target, Update};

@@ -1,4 +1,4 @@
-//! Which processes a restart means.
+//! Selects the processes to restart.
 use std::{collections::BTreeSet, fs, io};
 
 use paramedic_core::target::{Cgroup, Cgroups, ProcessId};

@@ -1,4 +1,4 @@
-//! The restart command that the patient's owner gave.
+//! Runs the restart command of the target's owner.
 use std::{
     io::{self, PipeReader},
     os::fd::OwnedFd,

@@ -1,9 +1,9 @@
-//! What is visible on this machine that a restart would not change.
+//! Conditions on this machine that a restart would not change.
 //!
-//! A full file system is full for the next process too. A worker that was started after the
-//! service was last seen well, and has been ill ever since, shows what a start gives: a reload of
-//! a bad configuration is not mended by another. Both are reasons to leave the service to people.
-//! What cannot be seen is no such reason.
+//! A full file system is full for the next process too. A worker that started after the service was
+//! last seen well, and has failed since, shows the result of a start: another start does not repair
+//! a bad configuration that was just reloaded. Both are reasons to leave the service to an
+//! operator. A condition that cannot be checked is no reason.
 use std::{
     fs::File,
     os::{fd::AsFd, unix::fs::OpenOptionsExt},

@@ -1,9 +1,9 @@
-//! Whether a restart would end another service with the patient.
+//! Checks whether a restart would also end another service.
 //!
-//! A process that starts several services (a launcher, a shell script, a development server) is
-//! the parent of all of them, and with its end they end. One among those to be signalled that
-//! serves a port of its own is no part of the patient, unless the patient's family has that port
-//! in common: a worker, or the child of a worker, opens ports for metrics or for its own helpers.
+//! A process that starts several services (a launcher, a shell script, a development server) is the
+//! parent of all of them, and they end with it. A process among those to be signalled that serves
+//! its own port is not part of the target, unless the target's family shares that port: a worker,
+//! or the child of a worker, opens ports for metrics or for its own helpers.
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,

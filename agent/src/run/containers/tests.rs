@@ -1,4 +1,5 @@
-//! Containers that come and go, told by an engine that is a few lines on a real socket.
+//! Tests of the tracker with containers that come and go, on a fake engine of a few lines behind a
+//! real socket.
 use std::{
     collections::BTreeMap,
     path::Path,

@@ -1,4 +1,4 @@
-//! A pod between two lives of its container.
+//! A pod between two containers.
 use super::*;
 
 /// It is there for as long as it crashes, and what was known of its last life is not true of it.

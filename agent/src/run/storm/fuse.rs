@@ -1,5 +1,5 @@
-//! Agents that die between any two steps: every request and every touch of a patient is a step, and
-//! at the last one everything that the agent has begun stops for ever.
+//! Crash injection: agents die between any two steps. Every request and every act on a pod is a
+//! step, and at the last one everything that the agent started stops forever.
 use std::{
     future::pending,
     pin::Pin,

@@ -1,5 +1,5 @@
-//! What may never happen, whatever the storm; judged from what was really done, by counting, and
-//! with nothing of the guard's own.
+//! The oracle: what must never happen in a simulation. It counts what was really done, and uses
+//! none of the guard's code.
 use std::{collections::HashMap, time::Duration};
 
 use fake_apiserver::FakeApi;

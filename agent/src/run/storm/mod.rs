@@ -1,9 +1,9 @@
-//! Storms: a whole cluster of real agents, their guard, heals, journals and locks included, against
-//! a fake API server that is down, slow, throttled or lying, with agents that die between any two
-//! steps. Whatever comes, nobody may be healed who must not be: see [`judge`].
+//! Simulation of whole clusters of real agents, with their guard, remedies, journals and locks,
+//! against a fake API server that is down, slow, throttled or lying. Agents die between any two
+//! steps. The oracle checks that no target is healed that must not be: see [`judge`].
 //!
 //! Everything but SQLite's files runs on tokio's paused clock, so that a quarter of an hour takes a
-//! fraction of a second; a seed is a whole story, and the same one each time.
+//! fraction of a second. A seed determines the whole run.
 mod absent;
 mod fuse;
 mod judge;

@@ -1,4 +1,4 @@
-//! What RBAC grants is what the agent asks for: no more, and no less.
+//! RBAC grants exactly what the agent requests.
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use fake_apiserver::{Rule, granted_by};

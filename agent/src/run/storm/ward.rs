@@ -1,4 +1,4 @@
-//! The patients of a storm: what ails them, what cures it, and what was done to them.
+//! The simulated pods: their faults, what repairs them, and what was done to them.
 use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use fake_apiserver::{FakeApi, Kind};

@@ -1,10 +1,9 @@
-//! What happens, while it happens: `GET /events`, for the status page and for `paramedic top`.
+//! Server-sent events: `GET /events`, for the status page and `paramedic top`.
 //!
-//! One task takes a [`Snapshot`] of the node twice a second while anybody listens, and sleeps while
-//! nobody does: it asks the loop what `/api/v1/targets` asks, and makes JSON of the answer on a
-//! thread of its own. A listener is told what changed since it was last told. So nothing is queued
-//! for anybody: who reads slowly is told less often, and who does not read at all is cut off by the
-//! connection's own patience.
+//! While there are listeners, one task takes a [`Snapshot`] of the node twice a second: it queries
+//! the loop as `/api/v1/targets` does, and serialises the answer on a separate thread. Each
+//! listener receives what changed since its last event. So nothing is queued: a slow reader
+//! receives fewer events, and the write timeout of the connection cuts off a reader that stops.
 mod reader;
 mod snapshot;
 

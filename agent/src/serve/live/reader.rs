@@ -1,4 +1,4 @@
-//! The journal, while somebody listens.
+//! Reads the journal while there are listeners.
 use std::path::Path;
 
 use paramedic_record::{Incident, Journal};

@@ -1,5 +1,5 @@
-//! The node at one instant, as JSON that was made once for all listeners, and what of it is newer
-//! than what somebody knows.
+//! The node at one instant, serialised once for all listeners, and the parts that are newer than
+//! what a listener has.
 use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
