@@ -1,4 +1,4 @@
-//! Asking one app, one question at a time.
+//! Polls one app, one request at a time.
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;

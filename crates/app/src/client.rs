@@ -1,8 +1,8 @@
-//! HTTP towards one target, which may be broken, slow or hostile.
+//! HTTP client for one target, which may be broken, slow or hostile.
 //!
-//! One connection at a time and no pool: hyper's bare HTTP/1.1 over one stream, TCP or TLS, to one
-//! address that was given and is never followed elsewhere. Everything a target can make the agent
-//! keep is bounded here; the time it can take is bounded by the callers.
+//! It has one connection at a time and no pool: hyper's bare HTTP/1.1 over one stream, TCP or TLS,
+//! to one given address; it follows no redirect. Everything that a target can make the agent store
+//! is bounded here; the callers bound the time.
 use std::{error::Error as _, io, net::SocketAddr};
 
 use bytes::Bytes;

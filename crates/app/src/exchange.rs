@@ -1,9 +1,9 @@
-//! One question over one connection, which ends with it.
+//! One request over one connection, which ends with it.
 //!
-//! A connection that is kept takes a single-threaded server out of service: while it reads from us
-//! it accepts no other. So a connection is opened for a question, says `Connection: close`, and is
-//! closed as soon as the answer is read. Nothing is left unread then, on either side: to hang up on
-//! unread bytes sends a reset.
+//! An idle connection would take a single-threaded server out of service: while it reads from us it
+//! accepts no other. So each request opens a connection, says `Connection: close`, and closes it as
+//! soon as the response is read. Nothing is then left unread on either side: closing with unread
+//! bytes sends a reset.
 use std::{
     pin::pin,
     sync::{

@@ -1,5 +1,5 @@
-//! Hand-written servers for the tests: raw bytes on real sockets, because no HTTP library can be
-//! talked into being this broken.
+//! Hand-written servers for tests: raw bytes on real sockets, because no HTTP library produces
+//! output this broken.
 #![expect(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 use std::{
     net::SocketAddr,

@@ -1,4 +1,5 @@
-//! HTTP to one app, which may be broken, slow or hostile: `GET` its health check, `POST` its remedy.
+//! HTTP client for one app, which may be broken, slow or hostile: `GET` its health check, `POST`
+//! its remedy.
 mod app;
 mod client;
 mod exchange;

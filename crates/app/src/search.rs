@@ -1,9 +1,9 @@
-//! Which of the known paths an app has, where neither its owner nor its container's probe says.
+//! Finds the health path of an app, if neither its owner nor its container's probe names it.
 //!
-//! The paths are tried in turn until one answers, liveness before readiness, since readiness speaks
-//! of dependencies. A guess proves little: a path that does not answer, or fails, may be one that
-//! the app does not have. So silence counts at the first path only, and a 5xx without a report ends
-//! no search.
+//! It tries the known paths until one answers, liveness before readiness, because readiness
+//! includes dependencies. A guess proves little: a path that does not answer, or fails, may not
+//! exist. So silence counts at the first path only, and a 5xx without a report does not end the
+//! search.
 use std::time::Duration;
 
 use paramedic_core::health::{HealthError, Transport, classify::Reading};

@@ -1,9 +1,8 @@
-//! The mildest remedy: ask the app to reset itself, `POST /heal {"action":"reset_errors"}`.
+//! The soft remedy: asks the app to reset itself, `POST /heal {"action":"reset_errors"}`.
 //!
-//! Always on a fresh connection and never repeated by itself: whether to ask again is the
-//! caller's decision, with [`SoftError::is_retryable`] to help. A 2xx says that the app agreed,
-//! not that it is well: that is for verification to see, so the body of the answer is not believed
-//! and not even interpreted.
+//! It always uses a fresh connection and never retries: the caller decides that, with
+//! [`SoftError::is_retryable`]. A 2xx says that the app agreed, not that it is well: verification
+//! decides that. So the body of the response is ignored.
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,7 +1,7 @@
-//! TLS towards a target, unverified, as the kubelet's own probes are.
+//! TLS towards a target, without verification, like the kubelet's own probes.
 //!
-//! What is asked is no secret, and what is answered is believed no more than over plain HTTP. A
-//! certificate that has expired or signed itself is no reason to know nothing of an app.
+//! Requests contain no secrets, and responses are trusted no more than over plain HTTP. An expired
+//! or self-signed certificate is no reason to ignore an app.
 use std::{
     io,
     net::IpAddr,

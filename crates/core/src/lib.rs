@@ -1,9 +1,9 @@
-//! Paramedic's judgement, without its hands: values and `now` in, values out.
+//! Paramedic's decisions as pure functions: values and `now` in, values out.
 //!
-//! The modules stand in the order in which the data flows: what is watched, what is seen, what it
-//! amounts to, what it calls for, whether it may be done, and whether it helped. [`engine`] walks
-//! each target through all of them. Nothing here reads a clock, a file or a socket, or waits; the
-//! list of dependencies and `tests/purity.rs` hold it to that.
+//! The modules are in the order of the data flow: what is watched, what is seen, what it means,
+//! what it calls for, whether it is permitted, and whether it helped. [`engine`] moves each target
+//! through all of them. Nothing here reads a clock, a file or a socket, or waits; the list of
+//! dependencies and `tests/purity.rs` enforce that.
 pub mod moment;
 
 pub mod target;

@@ -1,4 +1,4 @@
-//! Time as Paramedic knows it: the node's boot clock, which no administrator can set back.
+//! Time in Paramedic: the node's boot clock, which no administrator can set back.
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What is told on a pod, for `kubectl describe pod`.
+//! Notices about a pod, shown by `kubectl describe pod`.
 use std::sync::Arc;
 
 use crate::target::PodRef;

@@ -1,8 +1,8 @@
 //! Stage 6: did the remedy help?
 //!
-//! A treatment is judged by what the target does afterwards and never by the remedy's own word.
-//! The window ends early only on bad news: renewed evidence is `not_healed` at once, while good
-//! news has to last.
+//! A treatment is judged by what the target does afterwards and never by the response to the
+//! remedy. The window ends early only on bad news: renewed evidence is `not_healed` at once, while
+//! good news must last.
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Which path is asked.
+//! Which path is polled.
 use super::*;
 use crate::search::{Search, Step};
 

@@ -1,7 +1,7 @@
-//! What decides: a model, or the rules when there is none.
+//! The classifier: a model, or the rules without one.
 //!
-//! A brain gives no answer to a row that holds anything but numbers, and none when its engine
-//! fails: what has not been decided cannot be acted on.
+//! It returns no decision for a row with a value that is not a number, nor if its engine fails:
+//! without a decision nothing is done.
 use std::fmt;
 
 use serde::Serialize;

@@ -1,9 +1,8 @@
-//! Makes confidence mean what it says.
+//! Calibrates confidence.
 //!
-//! A forest that averages its trees is under-confident about actions: where it says 0.75, it is
-//! right 85 times in 100. A fixed gate on such a number would hold back what it should let
-//! through, so each class's score passes a sigmoid that was fitted on held-out rows and that the
-//! model carries in its metadata.
+//! A forest that averages its trees is under-confident about actions: at 0.75 it is right 85 times
+//! in 100. A fixed gate on such a number would refuse what it should permit. So each class's score
+//! passes a sigmoid that was fitted on held-out rows and that the model carries in its metadata.
 use serde::Deserialize;
 
 /// Per class `k`: `p_k = 1 / (1 + exp(a_k · score_k + b_k))`, then normalised to a sum of 1.

@@ -1,9 +1,9 @@
-//! Makes a [`Forest`] of an ensemble's columns, or says what is wrong with them.
+//! Compiles the columns of an ensemble into a [`Forest`], or reports what is wrong with them.
 //!
-//! A model file is somebody else's: ids may point anywhere, trees may be rings, thresholds may be
-//! no numbers. All of it is checked here, once, so that the walk over the forest need not. Each
-//! node must be reached exactly once from its tree's root; that alone rules out rings, sharing
-//! and orphans.
+//! A model file is not trusted: ids may point anywhere, trees may contain cycles, thresholds may
+//! not be numbers. All of it is checked here once, so that the walk over the forest need not check.
+//! Each node must be reached exactly once from its tree's root; that alone excludes cycles, shared
+//! nodes and orphans.
 use super::{
     ensemble::{Ensemble, shown},
     forest::{CLASSES, Forest, Group, LANES, Node},

@@ -1,8 +1,8 @@
-//! Finds the tree ensemble in an ONNX graph and hands out its columns, as they stand in the file.
+//! Finds the tree ensemble in an ONNX graph and returns its columns as they are in the file.
 //!
-//! Nothing is believed here but the names: what the numbers mean, and whether they make trees, is
-//! for [`compile`](super::compile) to check. A graph is recognised only when the ensemble is all
-//! there is to it, since anything else around it would be left out of the flat forest in silence.
+//! Only names are interpreted here; [`compile`](super::compile) checks whether the numbers form
+//! trees. A graph is accepted only if the ensemble is its only content, because the flat forest
+//! would silently ignore anything else.
 use super::{
     forest_error::ForestError,
     onnx::{AttributeProto, GraphProto, NodeProto},

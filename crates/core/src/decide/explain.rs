@@ -1,10 +1,10 @@
-//! Which columns made the forest say so.
+//! Which columns led to the forest's decision.
 //!
-//! Two answers. *Path attribution* credits each split on the way to a leaf with the change of the
-//! mean that it brings: one more walk, so every decision has it. It favours splits near the root,
-//! however, so what is about to be acted on gets the exact answer: *path-dependent `TreeSHAP`*, the
-//! Shapley values of the columns, at some milliseconds a row. Both sum to the difference between
-//! the row's score and the training mean.
+//! There are two methods. *Path attribution* credits each split on the way to a leaf with the
+//! change of the mean that it causes. It takes one more walk, so every decision has it, but it
+//! favours splits near the root. So a decision that is about to be acted on gets the exact method:
+//! *path-dependent `TreeSHAP`*, the Shapley values of the columns, at some milliseconds a row. Both
+//! sum to the difference between the row's score and the training mean.
 use super::forest::{CLASSES, Forest, padded};
 use crate::features::schema::COUNT;
 

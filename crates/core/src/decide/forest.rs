@@ -1,13 +1,13 @@
-//! The flat forest: what a decision costs when it is asked for a hundred times a second.
+//! The flat forest, which makes hundreds of decisions a second cheap.
 //!
-//! A node is 8 bytes and its children stand side by side, so that one comparison yields the next
-//! index without a branch. A leaf leads to itself: every tree then takes the same fixed number of
-//! steps, and a group of trees walks in lockstep, which hides the latency of memory that a single
-//! walk would wait for. Nothing is allocated.
+//! A node is 8 bytes and its children are adjacent, so that one comparison yields the next index
+//! without a branch. A leaf points to itself. So every tree takes the same fixed number of steps,
+//! and a group of trees walks in lockstep, which hides the memory latency of a single walk. Nothing
+//! is allocated.
 //!
-//! A forest is made by [`compile`](super::compile) alone, which checks the file it comes from.
-//! Rows must be finite: a NaN would take the false branch everywhere and be answered in full
-//! confidence; [`Brain`](super::Brain) refuses such rows.
+//! Only [`compile`](super::compile), which checks the file, creates a forest. Rows must be finite:
+//! a NaN would take the false branch everywhere and give a confident answer;
+//! [`Brain`](super::Brain) refuses such rows.
 use crate::features::schema::COUNT;
 
 /// Number of classes.

@@ -1,4 +1,4 @@
-//! What can be wrong with a tree ensemble, and the limits that a sound one keeps.
+//! Errors of a tree ensemble, and the limits of a valid one.
 use thiserror::Error;
 
 /// Deeper trees memorise; the walk's cost is bounded by it.

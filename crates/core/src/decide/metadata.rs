@@ -1,7 +1,7 @@
-//! What a model says about itself, held against what this agent measures.
+//! Compares a model's metadata with what this agent measures.
 //!
-//! A model that was trained on other columns, or on the same in another order, answers every row
-//! with confidence and is wrong about each. So the names are compared, not only counted.
+//! A model that was trained on other columns, or on the same columns in another order, answers
+//! every row with confidence and wrongly. So the names are compared, not only counted.
 use thiserror::Error;
 
 use super::{CLASSES, calibrate::Calibration, ensemble::shown, onnx::ModelProto};

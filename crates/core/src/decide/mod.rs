@@ -1,10 +1,10 @@
-//! Stage 3: a [`FeatureVector`](crate::features::schema::FeatureVector) becomes a [`Decision`].
+//! Stage 3: turns a [`FeatureVector`](crate::features::schema::FeatureVector) into a [`Decision`].
 //!
-//! A decision is advice, never permission: whether it may be acted on is the guard's question.
-//! A model file passes `model`, `metadata`, `ensemble` and `compile`, and becomes a [`Forest`] (or,
-//! for any other classifier, whatever the program's [`LoadOther`] makes of it); a row passes the [`Brain`], which adds calibrated
-//! confidence (`calibrate`) and reasons (`explain`, `reasons`). Where there is no usable model,
-//! the [`rules`] decide.
+//! A decision is advice, never permission: the guard decides whether to act on it. A model file
+//! passes `model`, `metadata`, `ensemble` and `compile`, and becomes a [`Forest`] (or, for any
+//! other classifier, the result of the program's [`LoadOther`]). A row passes the [`Brain`], which
+//! adds calibrated confidence (`calibrate`) and reasons (`explain`, `reasons`). Without a usable
+//! model the [`rules`] decide.
 use serde::{Deserialize, Serialize};
 
 use crate::features::schema::COUNT;

@@ -1,7 +1,8 @@
-//! Makes a model of a file's contents: holds its metadata against the schema, and picks the engine.
+//! Loads a model from the content of a file: compares its metadata with the schema, and picks the
+//! engine.
 //!
-//! The file is hostile until validated: a wrong one ends in a sentence that says what to do, and the
-//! agent then goes by its [rules](super::rules).
+//! The file is hostile until validated. An invalid one gives an error that says what to do, and the
+//! agent then uses its [rules](super::rules).
 use std::{fmt, sync::Arc};
 
 use prost::Message as _;

@@ -1,8 +1,8 @@
 //! The part of the ONNX file format that a tree ensemble and its metadata need.
 //!
-//! Field numbers are those of `onnx.proto` (ONNX 1.19, `ir_version` 12). Fields that are left out
-//! are skipped by the decoder, as Protocol Buffers require. The decoder bounds nesting (100 levels)
-//! and never allocates more than the file has bytes for.
+//! Field numbers are those of `onnx.proto` (ONNX 1.19, `ir_version` 12). The decoder skips other
+//! fields, as Protocol Buffers require. It bounds nesting (100 levels) and never allocates more
+//! than the file has bytes for.
 #![expect(missing_docs, reason = "every field is documented by onnx.proto")]
 
 /// A whole file.

@@ -1,4 +1,4 @@
-//! The few columns that a human should read first.
+//! The columns that weighed most in a decision, for display.
 use std::{fmt, ops::Deref};
 
 use serde::{Serialize, Serializer};

@@ -1,4 +1,4 @@
-//! Builds ONNX models in memory, sound ones and others.
+//! Builds ONNX models in memory, valid and invalid ones.
 #![expect(missing_docs, reason = "for tests: names and types say it")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 use prost::Message as _;

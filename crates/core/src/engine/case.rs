@@ -1,4 +1,4 @@
-//! One target's case: what is known of it, and what is under way.
+//! The state of one target: what is known of it, and what is in progress.
 use std::time::Duration;
 
 use paramedic_pod_metrics::{FRESH, HELD};

@@ -1,5 +1,5 @@
-//! What the engine is told and what it answers: closed sets, so that whoever carries a message out
-//! has thought of every one.
+//! Input and output of the engine: closed enums, so that the compiler checks that every message is
+//! handled.
 use std::time::Duration;
 
 use crate::{

@@ -1,9 +1,9 @@
-//! The loop's judgement, without its hands: events and `now` in, commands out.
+//! The decision loop as a pure state machine: events and `now` in, commands out.
 //!
-//! [`Engine`] owns one [`Case`] per target and walks it through
-//! `Watching → Healing → Verifying → Watching`. It reads no clock, file or socket and never
-//! waits, so a whole incident can be played in a test in microseconds, and a recorded trace
-//! replayed. `run` does what the commands say and feeds back what came of it.
+//! [`Engine`] owns one [`Case`] per target and moves it through `Watching → Healing → Verifying →
+//! Watching`. It reads no clock, file or socket and never waits, so a test runs a whole incident in
+//! microseconds, and a recorded trace can be replayed. `run` carries out the commands and reports
+//! the results.
 mod case;
 mod message;
 mod pace;

@@ -1,4 +1,4 @@
-//! When to look next: quickly where something happens, never so often that looking is a load.
+//! Schedules samples: soon when something happens, but never so often that sampling becomes a load.
 use std::time::Duration;
 
 use super::Pace;

@@ -1,4 +1,4 @@
-//! What the HPA is told of one pod, out of its case.
+//! The values of one pod for the HPA, from its case.
 use std::time::Duration;
 
 use paramedic_pod_metrics::{HELD, Reading};

@@ -1,5 +1,5 @@
-//! Whole incidents on a clock that is only a number: the engine against a patient that is a few
-//! counters. The rules decide here, so that these tests say what the engine does and not what a
+//! Whole incidents on a clock that is only a number: the engine against a target that is a few
+//! counters. The rules decide here, so that these tests show what the engine does and not what a
 //! model was trained to do.
 use std::collections::BTreeMap;
 

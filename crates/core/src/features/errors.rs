@@ -1,7 +1,7 @@
-//! [`Rise`]: a count of errors that an app reports, as a rate.
+//! [`Rise`]: the rate of an error count that an app reports.
 //!
-//! An app counts its errors since its start, or since somebody reset it: a total says nothing of
-//! now. What counts is by how much it rose within the last minute, since the agent saw it first.
+//! An app counts its errors since its start, or since its last reset: the total says nothing about
+//! now. What matters is how much it rose within the last minute, from the agent's first sample on.
 use std::time::Duration;
 
 use crate::moment::Moment;

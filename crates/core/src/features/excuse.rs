@@ -1,8 +1,8 @@
-//! Whose fault it is: what shows that a target's errors, or its silence, are somebody else's.
+//! Excuses: signs that the cause of a target's errors, or of its silence, is outside the target.
 //!
-//! A restart cures an illness of the process itself. It cures no database, no proxy's backend and no
-//! maintenance, and takes down a service that would have been well again with them. So everything
-//! that points elsewhere is an excuse, and one excuse is enough to do nothing.
+//! A restart repairs the process itself. It repairs no database, no backend and no maintenance, and
+//! it takes down a service that would have recovered with them. So every sign of an external cause
+//! is an excuse, and one excuse is enough to do nothing.
 use std::fmt;
 
 use agent_common::Counters;

@@ -1,8 +1,8 @@
-//! [`Load`]: how much work a target does, for those who size its workload.
+//! [`Load`]: how much work a target does, for autoscaling.
 //!
-//! Rates here are divided by the time that was really watched, unlike the model's columns: a window
-//! that a remedy has just made fresh would make a busy target look idle, and be scaled down for
-//! having been healed.
+//! Rates here are divided by the observed time, unlike the model's columns. Otherwise a window that
+//! restarted after a remedy would make a busy target look idle, and a healed workload would be
+//! scaled down.
 use std::time::Duration;
 
 use crate::moment::Moment;

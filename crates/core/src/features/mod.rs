@@ -1,4 +1,4 @@
-//! Stage 2: a window of samples becomes a [`FeatureVector`] of a fixed schema.
+//! Stage 2: turns a window of samples into a [`FeatureVector`] of a fixed schema.
 mod errors;
 pub mod excuse;
 pub mod load;

@@ -1,7 +1,7 @@
-//! What stands out in a row that calls for nothing: the reasons for leaving a target alone.
+//! Symptoms that need no remedy: the reasons why a target is left alone.
 //!
-//! The forest says what to do and which columns weighed; it cannot say why resets are nobody's
-//! illness. These sentences can. They explain a verdict and never make one.
+//! The forest says what to do and which columns weighed; it cannot say why resets are not the
+//! target's fault. These sentences can. They explain a verdict and never change one.
 use std::fmt;
 
 use super::schema::{Feature, FeatureVector};

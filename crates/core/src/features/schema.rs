@@ -1,5 +1,5 @@
 //! The feature schema: the contract between what the agent measures and what a model was trained
-//! on. Order is part of it; a model's metadata carries the same names or is refused.
+//! on. The order is part of it. A model whose metadata has other names is refused.
 use std::ops::{Index, IndexMut};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};

@@ -1,7 +1,8 @@
-//! [`Service`]: whether one instance serves, as its polls and its answers to others tell.
+//! [`Service`]: whether one instance serves, according to its polls and its responses to other
+//! clients.
 //!
-//! Silence, and an app's word that it is ill, are held against it from the first poll on, by time
-//! and not by count. What cannot be read, what blames a dependency and what is meant are not.
+//! Silence, and an app's report that it is sick, count against it from the first poll on, by time
+//! and not by number. Unreadable responses, blamed dependencies and intended states do not.
 use crate::{
     health::{BUDGET, Heard, Poll},
     moment::Moment,

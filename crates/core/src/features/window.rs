@@ -1,8 +1,9 @@
-//! A sliding window over cumulative counts: where samples become rates.
+//! A sliding window over cumulative counts, which turns samples into rates.
 //!
 //! Rates are divided by the whole span even while the window is still filling. Just after a start
-//! or a heal that understates them, which is the safe side: one error in the first 100 ms is not
-//! ten errors a second. Where the window had to reach further back, they are divided by that.
+//! or a remedy that understates them, which is the safe side: one error in the first 100 ms is not
+//! ten errors a second. If the window had to reach further back, rates are divided by the longer
+//! span.
 use std::time::Duration;
 
 use super::{

@@ -1,4 +1,4 @@
-//! The last few looks at one target, and what they prove together.
+//! The last few samples of one target, and the evidence that they give together.
 use std::time::Duration;
 
 use super::Why;

@@ -1,4 +1,4 @@
-//! What was done before, to one target and on the node: the memory behind cooldowns and budgets.
+//! Earlier remedies, for one target and on the node: the state behind cooldowns and budgets.
 use std::time::Duration;
 
 use super::Policy;

@@ -1,11 +1,11 @@
-//! Would it help? What was done before to a workload, in any of its instances, and what came of it.
+//! Would it help? Earlier treatments of a workload, in any of its instances, and their outcomes.
 //!
-//! A restart that did not cure an illness does not cure it the next time, and one after which the
-//! same illness came back within minutes cured nothing but a symptom. Neither is given again: that
-//! is a bug, a bad configuration or a dependency, and people have to find it. What did help before
-//! goes first.
+//! A restart that did not help against a symptom will not help the next time, and if the symptom
+//! came back within minutes, it only hid the cause. Neither is repeated: the cause is a bug, a bad
+//! configuration or a dependency, which an operator must find. What helped before is tried first.
 //!
-//! The memory is the journal's: it is read back when the agent starts, and kept up to date since.
+//! The journal stores this memory: it is read when the agent starts, and kept up to date from then
+//! on.
 use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};

@@ -1,13 +1,12 @@
-//! Stage 4: may we? A decision becomes a [`Permit`] or a [`Refusal`] that names its gate.
+//! Stage 4: may we? Turns a decision into a [`Permit`] or a [`Refusal`] that names its gate.
 //!
-//! A fast wrong healer is worse than none, so every gate is a reason *not* to act, and any doubt
-//! (a row that is not a number, a journal that cannot be written, an instance that has not yet
-//! answered) refuses. Gates are asked in a fixed order and the first refusal counts: the order is
-//! part of what people see in metrics and logs. Everything here is pure: values and `now` in.
+//! A fast wrong healer is worse than none. So every gate is a reason *not* to act, and any doubt
+//! refuses: a row that is not a number, a journal that cannot be written, an instance that has not
+//! yet answered. Gates are asked in a fixed order and the first refusal counts; metrics and logs
+//! show that order. Everything here is pure: values and `now` in.
 //!
-//! A pod belongs to a cluster, which is asked last ([`Denial::AskCluster`]): what nobody on the
-//! node objects to may still take down a workload. What the cluster answers is judged by
-//! [`workload`], by whoever asks.
+//! A pod belongs to a cluster, which is asked last ([`Denial::AskCluster`]): a remedy that nothing
+//! on the node forbids may still take down a workload. [`workload`] judges the cluster's answers.
 mod evidence;
 mod history;
 mod manual;

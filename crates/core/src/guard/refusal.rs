@@ -1,4 +1,4 @@
-//! Why not: the gates by name, and each reason as people read it.
+//! Refusals: the names of the gates, and each reason as a sentence for users.
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Each gate alone: what it lets pass, what it refuses, and the doubt in between.
+//! Each gate alone: what it permits, what it refuses, and the doubtful cases.
 use super::*;
 use crate::{features::schema::COUNT, verify::Outcome};
 

@@ -1,8 +1,8 @@
-//! The gates of the cluster: what is true of a whole workload may forbid what is right for one of
-//! its pods.
+//! The gates of the cluster: the state of a whole workload may forbid a remedy that is right for
+//! one of its pods.
 //!
-//! Values in, a reason to refuse out; who gathers the values is not known here. *Many sick at once
-//! means scale or wait; one sick means heal.*
+//! Values in, a reason to refuse out; the callers gather the values. *Many sick at once means scale
+//! or wait; one sick means heal.*
 use std::{fmt, time::Duration};
 
 use super::{Gate, Refusal, Why};

@@ -1,4 +1,4 @@
-//! From the bytes of a body to its text.
+//! Decodes the bytes of a body into text.
 use std::io::Read;
 
 use flate2::read::GzDecoder;

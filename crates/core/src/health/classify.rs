@@ -1,8 +1,8 @@
-//! What an answer says, from its HTTP status and its body together.
+//! Classifies a response by its HTTP status and its body together.
 //!
-//! The status says who speaks: a 502 or 504 is a proxy's word, a 503 may be meant, a 4xx is about
-//! our question. The body says what about: only one that can be read can say that the app is ill
-//! where the status does not. In doubt the answer is one that leads to nothing.
+//! The status shows who speaks: a 502 or 504 comes from a proxy, a 503 may be intended, a 4xx is
+//! about our request. The body shows what it is about: only a readable one can report that the app
+//! is sick if the status does not. In doubt the result is one that leads to no remedy.
 use http::{
     StatusCode,
     header::{self, HeaderMap},

@@ -1,4 +1,4 @@
-//! Why a poll has no reading, in words that say what to do.
+//! Why a poll has no reading, with what to do about it.
 use super::parse::NotJson;
 use crate::health::Transport;
 

@@ -1,9 +1,9 @@
-//! What an app may say of itself, and the numbers in it.
+//! What an app reports about itself, and the numbers in the report.
 //!
-//! The body is written by the patient, so every field is believed or left out by itself: an unknown
-//! field is ignored, a missing one stays missing, and an absurd one is missing too and named in
-//! [`Health::left_out`]. A number that was guessed, clipped or defaulted here would be decided upon
-//! as if measured: a CPU of 135 % may be one and a third of a core, or nonsense.
+//! The target writes the body, so each field is accepted or ignored separately: an unknown field is
+//! ignored, a missing one stays missing, and an absurd one counts as missing and is named in
+//! [`Health::left_out`]. A number that was guessed, clipped or defaulted here would be used as if
+//! measured: a CPU of 135 % may mean one and a third of a core, or nonsense.
 use super::dialect::Tree;
 
 /// Percentages above 100 by less than this are rounding, not nonsense.

@@ -1,4 +1,4 @@
-//! What a call over HTTP drew from a target, and why it came to nothing.
+//! The responses of a target to an HTTP call, and the errors of a call without a response.
 use std::io;
 
 use http::StatusCode;

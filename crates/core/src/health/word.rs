@@ -1,4 +1,4 @@
-//! [`Word`]: what a poll came to, for people.
+//! [`Word`]: the result of a poll as a sentence for users.
 use std::{fmt, sync::Arc};
 
 use super::{Fault, Field, Health, HealthError, Heard, Poll, Says};

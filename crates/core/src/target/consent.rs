@@ -1,8 +1,8 @@
-//! What owners write on their pods and containers: how far healing may go, and where the defaults do
-//! not fit.
+//! Settings of owners on their pods and containers: the strongest permitted remedy, and exceptions
+//! from the defaults.
 //!
-//! A setting that cannot be read takes consent back to `observe` until it is corrected: its owner
-//! meant something else than what we would do.
+//! If a setting is invalid, the target is only observed until it is corrected: its owner wanted
+//! something else than the default.
 use std::time::Duration;
 
 use super::{Rung, Settings};

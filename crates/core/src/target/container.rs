@@ -1,4 +1,4 @@
-//! Which container of this machine's engine a target is.
+//! The Docker container of a target.
 use std::{net::IpAddr, time::Duration};
 
 /// What the engine needs to restart one.

@@ -1,8 +1,8 @@
-//! Who is watched, and how far healing may go.
+//! Targets, and how far healing may go.
 //!
-//! A target is a uid (what it is for its owner) and an instance (which life of it this is). Both
-//! are compared before an act and after it: a restarted service is the same target in another
-//! instance, and nothing judged of the old one justifies anything against the new.
+//! A target has a uid (its identity for its owner) and an instance (one run of it). Both are
+//! compared before and after a remedy: a restarted service is the same target in another instance,
+//! and no verdict on the old instance justifies anything against the new one.
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Which pod a target is a container of.
+//! The pod of a target.
 use std::time::Duration;
 
 /// Which pod, which of its containers, and which life of that.

@@ -1,4 +1,4 @@
-//! The shipped model against what scikit-learn says of the same rows.
+//! The shipped model against scikit-learn on the same rows.
 use serde::Deserialize;
 
 use super::super::{Action, Brain, Model, Source, Undecided, only_forests, rules, top_reasons};

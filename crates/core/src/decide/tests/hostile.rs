@@ -1,4 +1,4 @@
-//! Files that are wrong, by accident or on purpose: each ends in a sentence, none in a panic.
+//! Invalid model files, by accident or on purpose: each gives an error, none a panic.
 use prost::Message;
 
 use super::super::{

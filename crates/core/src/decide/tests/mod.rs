@@ -1,4 +1,4 @@
-//! Tests of the path from a model file to a decision; the smaller parts test themselves.
+//! Tests of the path from a model file to a decision; smaller parts have their own tests.
 mod explaining;
 mod golden;
 mod hostile;

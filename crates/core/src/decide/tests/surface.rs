@@ -1,5 +1,5 @@
-//! What the shipped model promises: the known decision surface, and that neither the hour nor the
-//! uptime decides.
+//! Properties of the shipped model: its decision surface, and that neither the hour nor the uptime
+//! decides.
 use super::super::{Action, Brain};
 use crate::features::schema::{Feature, FeatureVector};
 

@@ -1,4 +1,4 @@
-//! Who merely needs more CPU is never restarted: that would take away even what it has.
+//! A target that only needs more CPU is never restarted: a restart would cost it what it has.
 use super::super::{Action, Brain};
 use crate::features::schema::{Feature, FeatureVector};
 

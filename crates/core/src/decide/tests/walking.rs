@@ -1,4 +1,4 @@
-//! The flat forest against the plain way to walk a tree.
+//! The flat forest against a plain tree walk.
 use super::super::testing::{Columns, Random, Tree};
 
 #[test]

@@ -1,4 +1,4 @@
-//! Each column: where it comes from, what stands in for it, and what must not move it.
+//! Each column: its source, its fallback, and what must not change it.
 use super::*;
 use crate::{
     health::{HealthError, Poll, Transport},

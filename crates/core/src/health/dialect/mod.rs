@@ -1,12 +1,12 @@
 //! The dialects of health reports in JSON: Spring Boot Actuator (1 to 3), MicroProfile and Quarkus,
 //! ASP.NET Core, NestJS Terminus, go-healthz and hellofresh, Dropwizard, django-health-check, the
-//! IETF's draft, and the original demo's.
+//! IETF draft, and that of the original demo.
 //!
 //! They differ in names and agree in form: a word for the whole, and a word for each of its parts.
-//! So there is one rule for all. A whole that is down blames the first of its parts that is down,
-//! in the order of the document: a restart of this app does not mend its database. Parts that are
-//! the app itself (`livenessState`, `deadlock`, `heap`) make it ill itself; where parts of both
-//! kinds are down, the other one is blamed, since in doubt nothing is done.
+//! So one rule covers all. A whole that is down blames the first of its parts that is down, in the
+//! order of the document: a restart of this app does not repair its database. Parts that are the
+//! app itself (`livenessState`, `deadlock`, `heap`) make the app itself sick. If parts of both
+//! kinds are down, the other one is blamed, because in doubt nothing is done.
 use super::{Component, Health, HealthError, NotJson, Says, parse};
 
 mod parts;

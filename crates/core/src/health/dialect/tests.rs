@@ -1,4 +1,4 @@
-//! Bodies as the libraries write them, and what follows from each.
+//! Bodies as the libraries write them, and their classification.
 use super::super::classify::{self, Answer, Reading};
 use super::*;
 

@@ -1,4 +1,5 @@
-//! JSON as targets write it: in the order of the document, bounded in depth, and not always JSON.
+//! Parses JSON as targets write it: keeps the order of the document, bounds its depth, and rejects
+//! what is not JSON.
 use std::{borrow::Cow, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};

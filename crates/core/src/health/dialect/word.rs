@@ -1,4 +1,4 @@
-//! The words for how a whole or a part of it is.
+//! The words that reports use for the state of a whole or a part.
 use super::Tree;
 
 /// What a word means; the worse, the greater.

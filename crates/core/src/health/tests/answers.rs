@@ -1,5 +1,4 @@
-//! What a status and a body say together, where the body is no report in JSON or the status is one
-//! of those that speak for themselves.
+//! Status and body together, where the body is not a report in JSON or the status alone decides.
 use super::super::dialect::tests::{all_say, blames, json, plain, read};
 use super::*;
 

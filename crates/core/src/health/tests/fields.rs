@@ -1,4 +1,4 @@
-//! The numbers in a report, each believed or left out by itself.
+//! The numbers in a report, each accepted or ignored separately.
 use super::super::dialect::tests::read;
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What answers say.
+//! Tests of how responses are read.
 use super::*;
 
 mod answers;
