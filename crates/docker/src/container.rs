@@ -1,8 +1,8 @@
-//! Docker mode: what the engine's word on a container, and its owner's labels, make of it.
+//! Docker mode: turns the engine's report on a container, and its owner's labels, into a target.
 //!
 //! Consent comes by the same labels as a pod's, or from the user who names the container on the
-//! command line. An agent that was told a URL and a name heals neither unless they belong together:
-//! whoever answers there might be another.
+//! command line. If a URL and a name are given, the agent heals the container only if the URL leads
+//! into it: another service might answer there.
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},

@@ -1,9 +1,9 @@
-//! Docker's engine, through its socket: which containers there are, how they change, and the restart
-//! of one.
+//! Client of the Docker engine over its socket: lists containers, watches their changes, and
+//! restarts one.
 //!
-//! Every question opens a connection of its own, so that an engine that was restarted in between is no
-//! special case, and has a limit for the whole of its answer: engines are known to begin one and
-//! never end it.
+//! Every request opens its own connection, so that an engine that restarted in between is no
+//! special case, and has a timeout for the whole response: engines are known to start a response
+//! and never end it.
 pub mod container;
 
 use std::{

@@ -1,8 +1,8 @@
-//! Which cgroups a process stands in, and who else does.
+//! Finds the cgroups of a process, and whether other processes share them.
 //!
-//! A cgroup-wide number (CPU, memory, throttling, OOM kills) is a target's own only where no
-//! foreign process shares the cgroup. In doubt it counts as shared: a number that may be somebody
-//! else's illness must never justify an act.
+//! A cgroup-wide number (CPU, memory, throttling, OOM kills) belongs to a target only if no foreign
+//! process shares the cgroup. In doubt it counts as shared: a number that another service may have
+//! caused must never justify a remedy.
 use std::{
     collections::VecDeque,
     fs, io,

@@ -1,9 +1,9 @@
-//! What a cgroup's own files say: CPU, memory, throttling, OOM kills.
+//! Reads a cgroup's own files: CPU, memory, throttling, OOM kills.
 //!
-//! The files stay open and are read again in place, into a buffer on the stack: a look costs a
-//! system call per file and no allocation. A file that is missing (another cgroup version, a
-//! controller not enabled) leaves its value `None`; a cgroup that was removed is an error of its
-//! own, since its target has ended.
+//! The files stay open and are read again in place, into a buffer on the stack: a sample costs a
+//! system call per file and no allocation. A missing file (another cgroup version, a controller
+//! that is not enabled) leaves its value `None`. A removed cgroup is a separate error, because its
+//! target has ended.
 use std::{
     fs::{self, File},
     io,

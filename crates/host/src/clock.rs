@@ -1,4 +1,4 @@
-//! The clocks of the machine; the core is handed a [`Moment`] and reads none.
+//! The clocks of the machine. The core receives a [`Moment`] and reads no clock.
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};

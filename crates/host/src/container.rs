@@ -1,9 +1,9 @@
-//! Which cgroup a container has, and which process is its first.
+//! Finds the cgroup and the first process of a container.
 //!
-//! A container is found by its id, never by a path put together from what the kubelet usually does:
-//! drivers (cgroupfs, systemd), runtimes (containerd, CRI-O, Docker) and cgroup roots differ, the
-//! id is in the name of its directory everywhere. The directory found is the container's own: the
-//! sandbox's lies beside it, under another id, and is never touched.
+//! A container is found by its id, never by a path composed from the kubelet's conventions: drivers
+//! (cgroupfs, systemd), runtimes (containerd, CRI-O, Docker) and cgroup roots differ, but the id is
+//! always in the name of its directory. The directory found is the container's own: the sandbox's
+//! is beside it, under another id, and is never touched.
 use std::{
     collections::{HashMap, VecDeque},
     io,

@@ -1,8 +1,8 @@
-//! In which cgroup a listening socket was made, asked of the kernel by netlink (sock_diag(7)).
+//! Asks the kernel by netlink (sock_diag(7)) in which cgroup a listening socket was created.
 //!
-//! A socket belongs to the cgroup of the process that made it, and what comes by it is counted
-//! there, whichever process holds it now. A kernel before 5.8, or without cgroups for sockets, does
-//! not tell.
+//! A socket belongs to the cgroup of the process that created it, and its traffic is counted there,
+//! whichever process holds it now. A kernel before 5.8, or without cgroups for sockets, does not
+//! report it.
 use std::{
     collections::BTreeMap,
     io,

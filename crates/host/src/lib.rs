@@ -1,8 +1,8 @@
 //! Readers of one machine: processes, cgroups, sockets and clocks.
 //!
-//! They tell what the kernel's files say, and judge nothing. procfs is read by hand: its root can be
-//! moved (tests read recorded trees, the agent the host's), every file has a size limit, and a look
-//! allocates nothing.
+//! They report the content of the kernel's files and decide nothing. procfs is read by hand: its
+//! root can be moved (tests read recorded trees, the agent the host's), every file has a size
+//! limit, and a sample allocates nothing.
 pub mod cgroup;
 pub mod cgroup_files;
 pub mod clock;

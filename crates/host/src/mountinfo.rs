@@ -1,8 +1,8 @@
-//! Where the cgroup hierarchies are mounted, out of `/proc/self/mountinfo`.
+//! Finds the mount points of the cgroup hierarchies in `/proc/self/mountinfo`.
 //!
 //! A host has cgroup2 alone (`unified`), the v1 controllers alone, or both (hybrid). A mount may
-//! show only part of its hierarchy (a bind mount, a container's view): `root` says which, as seen
-//! from the reader's cgroup namespace, and may begin with `/..` where it reaches further up.
+//! show only part of its hierarchy (a bind mount, a container's view): `root` names that part, as
+//! seen from the reader's cgroup namespace, and begins with `/..` if it reaches further up.
 use std::{
     ffi::OsString,
     os::unix::ffi::OsStringExt,

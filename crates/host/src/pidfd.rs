@@ -1,7 +1,7 @@
-//! A handle on one process that can never come to mean another.
+//! A handle on one process that never refers to another.
 //!
-//! A pid is reused; a pidfd is not. Whoever opens it first and checks the process afterwards has
-//! checked the very process that the signal will reach.
+//! A pid is reused; a pidfd is not. A caller that opens it first and checks the process afterwards
+//! has checked the very process that the signal will reach.
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},

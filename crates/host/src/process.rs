@@ -1,10 +1,10 @@
 //! Process mode: the process behind a port of this machine.
 //!
-//! Its main process is the one that its workers come from: ending a worker alone would heal
-//! nothing, ending what merely started the service would end more than the service ([`family`]
-//! tells them apart: a service accepts). Where the owners of a port are not one family there is no
-//! telling whom to heal, and nothing is watched.
-//! A service in another network namespace (most containers) is out of scope here.
+//! Its main process is the one that its workers come from. Ending a worker alone would repair
+//! nothing, and ending the process that merely started the service would end more than the service
+//! ([`family`] distinguishes them: a service accepts connections). If the owners of a port are not
+//! one family, the target is ambiguous, and nothing is watched. A service in another network
+//! namespace (most containers) is out of scope here.
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,

@@ -1,7 +1,7 @@
-//! The process table as `/proc` tells it.
+//! Reads the process table from `/proc`.
 //!
-//! A pid alone names nothing for long: it is reused. A process is its pid *and* its start time,
-//! and everything that is judged or signalled here is named by both.
+//! A pid alone identifies a process only briefly, because it is reused. A process is identified by
+//! its pid *and* its start time, everywhere here.
 use std::{
     collections::BTreeMap,
     fs,

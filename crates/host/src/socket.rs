@@ -1,7 +1,7 @@
-//! Who listens on a port: `/proc/net/tcp{,6}` names the socket, `/proc/PID/fd` its owners.
+//! Finds the listeners of a port: `/proc/net/tcp{,6}` names the socket, `/proc/PID/fd` its owners.
 //!
-//! Only the agent's own network namespace is looked at: what listens inside a container's is that
-//! container's business, and found through its runtime.
+//! Only the agent's own network namespace is searched. A listener inside a container's namespace is
+//! found through its runtime.
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},

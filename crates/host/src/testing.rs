@@ -1,4 +1,4 @@
-//! For tests: real processes that hold real sockets.
+//! Fixtures for tests: real processes that hold real sockets.
 #![expect(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 use std::{
     io::Read,

@@ -1,4 +1,4 @@
-//! What `paramedic watch URL` may be given: HTTP or HTTPS on this machine.
+//! Parses the URL of `paramedic watch URL`: HTTP or HTTPS on this machine.
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket},

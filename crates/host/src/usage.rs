@@ -1,8 +1,8 @@
-//! One target's CPU and memory, from whichever source is its own.
+//! CPU and memory of one target, from the source that is its own.
 //!
-//! A cgroup's numbers where the target has it to itself; where it shares one (a shell's, the
-//! root's), the numbers of its main process, against the machine's limits: neighbours' load is
-//! not its illness.
+//! This is the cgroup if the target owns it. In a shared cgroup (a shell's, the root's) it is the
+//! main process, against the machine's limits: the load of neighbours must not count for the
+//! target.
 use std::{fs::File, io};
 
 use paramedic_core::{

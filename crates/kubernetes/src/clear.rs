@@ -1,6 +1,6 @@
-//! The questions before a heal, in order, cheapest first; the first "no" ends them.
+//! The pre-flight checks before a remedy, in order, cheapest first; the first refusal ends them.
 //!
-//! A soft heal needs only that nobody has paused the cluster. A hard one needs, besides, that the
+//! A soft remedy only requires that the cluster is not paused. A hard one also requires that the
 //! pod is still the one that was judged, that its workload is at rest, that a disruption budget
 //! would permit its eviction (a restart in place takes it out of service just the same), and the
 //! workload's lock.

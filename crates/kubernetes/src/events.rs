@@ -1,8 +1,8 @@
-//! Events on the pod, for whoever asks `kubectl describe pod`: every heal and its outcome, and, told
-//! once and then counted, what was refused and why.
+//! Events on the pod, for `kubectl describe pod`: every remedy and its outcome, and each refusal,
+//! reported once and then counted.
 //!
-//! Nothing waits for them and nothing depends on them: where there are too many of them, or the
-//! server is away, they are lost.
+//! Nothing waits for them and nothing depends on them: if there are too many, or the server is
+//! unreachable, they are dropped.
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use k8s_openapi::{

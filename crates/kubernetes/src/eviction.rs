@@ -1,8 +1,8 @@
-//! Asking for an eviction, for real and as a question.
+//! Requests an eviction, for real or as a dry run.
 //!
-//! The uid goes with it, in `deleteOptions`, and a dry run comes first: a real eviction with a uid
-//! that no longer fits is refused, and yet spends the budget for two minutes. kube's own `evict`
-//! would lose the uid (it writes `delete_options`), so the body is made here.
+//! The request carries the uid in `deleteOptions`, and a dry run comes first: a real eviction with
+//! an outdated uid is refused and yet spends the budget for two minutes. kube's own `evict` would
+//! drop the uid (it writes `delete_options`), so the body is built here.
 use k8s_openapi::{
     api::policy::v1::Eviction,
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},

@@ -1,9 +1,9 @@
-//! What a workload's Lease says: who may heal hard now, what was done lately on any node, and how
-//! many of its pods each node finds sick.
+//! The content of a workload's Lease: who may apply a hard remedy now, what was done lately on any
+//! node, and how many of its pods each node finds sick.
 //!
-//! The lock is judged by change seen here and never by remote clocks: it has expired when it did
-//! not change for 60 s on this node's boot clock. The history is dated by the API server's clock,
-//! which all agents share. Pure: values and times in, values out.
+//! The lock is judged by changes seen here and never by remote clocks: it has expired if it did not
+//! change for 60 s on this node's boot clock. The history is dated by the API server's clock, which
+//! all agents share. Pure: values and times in, values out.
 use std::collections::BTreeMap;
 
 use paramedic_core::{

@@ -1,9 +1,9 @@
-//! The API server, as one agent uses it: one watch of its own pods, and a few questions before each
-//! heal. Nothing here decides: what the answers mean for a heal is said by `guard`.
+//! The API server, as one agent uses it: one watch of its own pods, and a few requests before each
+//! remedy. Nothing here decides: `guard` judges the answers.
 //!
-//! Every request has a limit in time and is never repeated behind our back (kube's own client would
-//! take a spent budget's 429 for a reason to try again). While the server is away, questions end in
-//! the refusal `api_server`, and only soft heals, which need nothing but the pod's IP, go on.
+//! Every request has a timeout and is never retried implicitly (kube's own client would retry a
+//! 429, which here means a spent budget). While the server is unreachable, requests end in the
+//! refusal `api_server`, and only soft remedies continue, which need nothing but the pod's IP.
 mod clear;
 pub mod events;
 mod eviction;

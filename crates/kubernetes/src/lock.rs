@@ -1,9 +1,9 @@
-//! One hard heal per workload at a time, in the whole cluster: a Lease in Paramedic's own namespace,
-//! held from before the act to the end of its verification.
+//! One hard remedy per workload at a time, in the whole cluster: a Lease in Paramedic's own
+//! namespace, held from before the act to the end of its verification.
 //!
-//! All changes are compare-and-swap on the Lease's resourceVersion: of two agents that saw it free
-//! one gets it, and the other sees that it is not. Losing one to a deletion is survived too: to PUT
-//! a Lease that is gone creates it anew, but a PUT after somebody else created one is a conflict.
+//! All changes are compare-and-swap on the Lease's resourceVersion: of two agents that saw it free,
+//! one gets it, and the other sees that it is taken. A deleted Lease is no problem: a PUT creates
+//! it again, but a PUT after another agent created it is a conflict.
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{

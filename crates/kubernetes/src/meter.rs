@@ -1,7 +1,8 @@
-//! What every request passes through: it is counted, and the server's time is read from the answer.
+//! Client middleware: counts every request, and reads the server's time from the response.
 //!
-//! Agents on different nodes must agree how long ago something was, and no node's clock is to be
-//! trusted for that. The API server dates every answer; between two answers the boot clock counts.
+//! Agents on different nodes must agree how long ago something was, and node clocks cannot be
+//! trusted for that. The API server dates every response; between two responses the boot clock
+//! counts.
 use std::{
     fmt,
     sync::{

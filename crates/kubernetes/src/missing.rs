@@ -1,7 +1,7 @@
-//! How long pods of a workload have not been ready that nobody calls sick.
+//! How long pods of a workload have been unready that no agent counts as sick.
 //!
-//! Whether they start or are stuck is told by time alone, as seen here and on this node's clock:
-//! nothing more is asked for it. Pure: values and times in, values out.
+//! Only time distinguishes pods that start from pods that are stuck, as seen here and on this
+//! node's clock; it needs no further requests. Pure: values and times in, values out.
 use std::{collections::HashMap, time::Duration};
 
 use paramedic_core::moment::Moment;

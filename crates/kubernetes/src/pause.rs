@@ -1,6 +1,6 @@
-//! One switch for the whole cluster: the annotation `paramedic.dev/paused` on Paramedic's own
-//! namespace. It is read when something is about to be done, so it is obeyed at once and costs
-//! nothing while nobody is ill.
+//! The pause switch of the cluster: the annotation `paramedic.dev/paused` on Paramedic's own
+//! namespace. It is read before each remedy, so it takes effect at once and costs nothing while all
+//! targets are well.
 use std::time::Duration;
 
 use paramedic_api_server::ApiError;

@@ -1,8 +1,7 @@
-//! Node mode: what a pod's label, annotations and status make of it.
+//! Node mode: turns a pod's label, annotations and status into a target.
 //!
-//! One container of a pod is the target: the one behind the port that is polled, since it is the
-//! one that can be ill. Sidecars, init containers and ephemeral containers never are; a pod that
-//! has ended, or is ending, is nobody's patient.
+//! One container of a pod is the target: the one behind the polled port. Sidecars, init containers
+//! and ephemeral containers never are. A pod that has ended, or is ending, is not a target.
 use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::{

@@ -1,10 +1,10 @@
-//! One watch: the consenting pods of this node, and no others.
+//! One watch: the labelled pods of this node, and no others.
 //!
 //! kube's watcher keeps it alive through bookmarks, expiry, disconnects and refusals; here its
-//! events become [`Change`]s. Nothing of a pod is kept but its uid: who is watched and how is in
-//! the loop, and a pod's whole object is some 10 KiB.
+//! events become [`Change`]s. Only the uid of a pod is stored here: the loop knows the targets, and
+//! a whole pod object is some 10 KiB.
 //!
-//! The end of an outage is told by the first answer, since a quiet node has no other news for hours.
+//! The first response ends an outage, because a quiet node may have no other event for hours.
 use std::{collections::HashSet, pin::pin, sync::Arc};
 
 use futures_util::StreamExt;

@@ -1,8 +1,8 @@
-//! What a container's own probes say: where its health is asked for, and how long it may fail.
+//! Reads a container's own probes: where its health endpoint is, and how long it may fail.
 //!
-//! The owner has told the kubelet already what an answer of the app looks like and how patient to
-//! be with it. The liveness probe goes first, since it asks for the process itself; a readiness
-//! probe often includes the dependencies.
+//! The owner has already told the kubelet where to poll the app and how patient to be. The liveness
+//! probe goes first, because it checks the process itself; a readiness probe often includes
+//! dependencies.
 use std::time::Duration;
 
 use k8s_openapi::{

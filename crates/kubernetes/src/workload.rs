@@ -1,7 +1,7 @@
-//! Whose pod it is: from the pod's owner up to the Deployment, StatefulSet, DaemonSet or Job.
+//! Finds the workload of a pod: from its owner up to the Deployment, StatefulSet, DaemonSet or Job.
 //!
-//! Owners are read when a hard heal is asked for and at no other time. An owner of another kind (an
-//! operator's) is taken as it is: it names the workload, and nothing is known of its progress.
+//! Owners are read only before a hard remedy. An owner of another kind (an operator's) is used as
+//! it is: it names the workload, and its rollout state is unknown.
 use k8s_openapi::{
     Metadata, NamespaceResourceScope, Resource,
     api::{

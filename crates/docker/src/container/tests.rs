@@ -1,4 +1,4 @@
-//! Containers as an engine tells of them: one as Docker 26 does, and what may differ from it.
+//! Containers as an engine reports them: one of Docker 26, and variations of it.
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use paramedic_core::target::{

@@ -1,4 +1,4 @@
-//! Containers of every driver and runtime, in trees of directories as nodes have them.
+//! Containers of every driver and runtime, in directory trees like those of nodes.
 use std::{fs, path::PathBuf};
 
 use paramedic_core::target::Cgroup;

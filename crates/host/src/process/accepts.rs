@@ -1,11 +1,11 @@
 //! Whether a process accepts connections on a listening socket, or only holds it.
 //!
-//! `/proc` tells, without touching the process: a thread that waits in `accept` names the
-//! descriptor; an epoll instance lists what it watches; `poll` and `select` point to their lists
-//! in the process's memory; and a process with a connection of the port has accepted it. What cannot
-//! be seen (io_uring, another user's threads) may accept. A process that is seen and does none of
-//! this at that instant may still be a server that is busy: one look proves that a process
-//! accepts, never alone that it does not.
+//! `/proc` shows it without touching the process: a thread that waits in `accept` names the
+//! descriptor; an epoll instance lists what it watches; `poll` and `select` point to their lists in
+//! the process's memory; and a process with a connection of the port has accepted it. A process
+//! that cannot be inspected (io_uring, another user's threads) may accept. A process that does none
+//! of this at that instant may still be a busy server: one sample proves that a process accepts,
+//! never alone that it does not.
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},

@@ -1,14 +1,14 @@
 //! Which process of those behind a port is the service.
 //!
-//! A service is the process that accepts and its family: a pre-fork master that holds the socket
-//! for its workers, or one whose workers each open their own (`SO_REUSEPORT`). A process that
-//! merely holds the socket (`systemd --user`, a script that opened it) is no service, and what
-//! else it has started is somebody else's. What it has forked without another program is a part
-//! of itself (uWSGI's workers beside its HTTP router, nginx's cache manager). Where there is no
-//! telling, there is no main process, and nothing is watched.
+//! A service is the process that accepts connections, and its family: a pre-fork master that holds
+//! the socket for its workers, or one whose workers each open their own (`SO_REUSEPORT`). A process
+//! that merely holds the socket (`systemd --user`, a script that opened it) is not the service, and
+//! its other children do not belong to it. Children that the service forked without another program
+//! are part of it (uWSGI's workers beside its HTTP router, nginx's cache manager). If the family is
+//! ambiguous there is no main process, and nothing is watched.
 //!
-//! What a process accepts is only known for an instant: that one was seen to accept counts,
-//! that another was not decides nothing on its own.
+//! Whether a process accepts is only known for an instant: a positive result counts, a negative one
+//! alone decides nothing.
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -1,4 +1,4 @@
-//! Pods as an API server tells of them: a recorded one, and what may differ from it.
+//! Pods as an API server reports them: a recorded one, and variations of it.
 use paramedic_core::target::{
     Rung,
     consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT},

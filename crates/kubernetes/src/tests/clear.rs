@@ -1,4 +1,4 @@
-//! Each question before a heal, and what is asked before it is refused.
+//! Each pre-flight check, and the requests that are made before it refuses.
 use std::{sync::Arc, time::Duration};
 
 use fake_apiserver::{Fault, Identity as Account, Kind, Rollout};

@@ -1,4 +1,4 @@
-//! Events on pods: one for each heal, a series for what repeats itself, and never a hold-up.
+//! Events on pods: one for each remedy, a series for repetitions, and never a delay.
 use std::time::Duration;
 
 use fake_apiserver::{Fault, Kind, Timing};

@@ -1,4 +1,4 @@
-//! Evictions: asked first, with the uid, and followed to the workload's being well again.
+//! Evictions: a dry run first, with the uid, then watched until the workload is well again.
 use std::{sync::Arc, time::Duration};
 
 use fake_apiserver::{Fault, Kind, Timing};

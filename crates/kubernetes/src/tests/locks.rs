@@ -1,4 +1,4 @@
-//! One hard heal per workload at a time, whoever asks, dies, or deletes the Lease.
+//! One hard remedy per workload at a time, whichever agent asks, dies, or deletes the Lease.
 use std::time::Duration;
 
 use fake_apiserver::{Fault, Kind, Logged};

@@ -1,4 +1,4 @@
-//! The agent's side of the API server against a fake one, in process and on a paused clock.
+//! The agent's API client against a fake API server, in process and on a paused clock.
 mod clear;
 mod events;
 mod eviction;

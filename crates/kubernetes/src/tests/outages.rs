@@ -1,4 +1,5 @@
-//! A server that is away, slow or wrong: soft heals go on, hard ones wait and say why.
+//! A server that is down, slow or wrong: soft remedies continue, hard ones wait and name the
+//! reason.
 use std::{
     pin::Pin,
     task::{Context, Poll},

@@ -1,4 +1,4 @@
-//! One watch of the node's consenting pods, through everything that a watch goes through.
+//! One watch of the node's labelled pods, through everything that can happen to a watch.
 use std::time::Duration;
 
 use fake_apiserver::{Fault, Identity as Account, Rule, Timing};

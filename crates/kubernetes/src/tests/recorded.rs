@@ -1,4 +1,4 @@
-//! What a real API server said, word for word, and what is made of it.
+//! Recorded responses of a real API server, and how they are interpreted.
 use fake_apiserver::recorded::{Replay, exchange_of};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::PostParams;

@@ -1,5 +1,5 @@
-//! Healing and scaling do not fight: an HPA changes a workload's replicas, and until that has come
-//! to rest nothing of the workload is healed hard.
+//! Healing and scaling do not conflict: while an HPA changes a workload's replicas, it gets no hard
+//! remedy.
 use fake_apiserver::Timing;
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Whose pod it is, for owners of every kind: one Lease for each, named after it.
+//! The workload of a pod, for owners of every kind: one Lease for each, named after it.
 use serde_json::json;
 
 use super::*;
