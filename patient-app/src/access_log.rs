@@ -1,4 +1,4 @@
-//! Lines of JSON on standard output: the access log, and what happens to the process.
+//! Lines of JSON on standard output: the access log, and events of the process.
 use std::io::{Write, stdout};
 use std::net::SocketAddr;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! Clocks. Instants are nanoseconds since boot (`CLOCK_BOOTTIME`): the clock that Paramedic and
-//! the kernel's records use too, so that a fault here and a remedy there can be subtracted.
+//! Clocks. Instants are nanoseconds since boot (`CLOCK_BOOTTIME`), the clock that Paramedic and the
+//! kernel's records use too, so that times of faults here and remedies there can be subtracted.
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};

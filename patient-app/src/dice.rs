@@ -1,4 +1,4 @@
-//! Chance that can be repeated: SplitMix64 (Steele, Lea and Flood, 2014), whose whole state is one
+//! Repeatable random numbers: SplitMix64 (Steele, Lea and Flood, 2014), whose whole state is one
 //! counter and so needs no lock. Not for secrets.
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};

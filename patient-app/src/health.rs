@@ -1,4 +1,4 @@
-//! What `/health` says, and the rule behind its `status`. Pure.
+//! The body of `/health`, and the rule for its `status`. Pure.
 use std::time::Duration;
 
 use serde::Serialize;

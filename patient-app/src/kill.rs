@@ -1,5 +1,5 @@
-//! A minimal `kill`, after util-linux's: the patient's image holds nothing but the patient, and
-//! `kubectl exec POD -- kill 1` is how the demo ends one.
+//! A minimal `kill`, after util-linux's: the image holds nothing but this program, and the demo
+//! ends the app by `kubectl exec POD -- kill 1`.
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 

@@ -1,12 +1,12 @@
-//! The patient: the small HTTP service that Paramedic's demo, tests and measurements treat.
+//! patient-app: the small HTTP service that Paramedic's demo, tests and measurements treat.
 //!
-//! Healthy, it is an ordinary service: it answers, counts its own errors, reports its vital signs
-//! and can be reset by `POST /heal`. On request it falls ill, in the ways in which services do:
-//! failing, hanging, leaking, burning, slow, resetting connections, or lying about it all. Every
-//! illness ends on request, and `/illness` and `/clock` always tell the truth, so whoever measures
-//! a healer has something to compare with.
+//! Without an illness it is an ordinary service: it answers, counts its own errors, reports its
+//! vital signs and can be reset by `POST /heal`. On request it falls ill in the ways in which
+//! services do: failing, hanging, leaking, burning CPU, slow, resetting connections, or reporting
+//! wrong numbers. Every illness ends on request, and `/illness` and `/clock` always report the true
+//! state, so that a measurement has a reference.
 //!
-//! Modules stand in the order in which to read them.
+//! The modules are in reading order.
 mod config;
 mod clock;
 mod dice;

@@ -1,5 +1,5 @@
-//! Runs the patient: reads the command line, serves until asked to stop, drains, leaves. Under the
-//! name `kill` it is that.
+//! Runs the app: reads the command line, serves until asked to stop, drains, exits. Under the name
+//! `kill` it acts as that command.
 use std::env;
 use std::process::ExitCode;
 

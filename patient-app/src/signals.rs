@@ -1,4 +1,4 @@
-//! The signals that ask the process to leave.
+//! The signals that stop the process.
 use std::io;
 
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What the app knows while it runs: its counters, its illnesses, its vital signs.
+//! The state of the running app: its counters, illnesses and vital signs.
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

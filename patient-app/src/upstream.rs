@@ -1,7 +1,7 @@
-//! The service behind the app, where there is one: `/data` is only as good as its answer.
+//! The backend of the app, if there is one: `/data` depends on its response.
 //!
-//! Each question has a connection of its own, as from a client without a pool: what the kernel sees
-//! of it is then the same whatever the load.
+//! Each request has its own connection, as from a client without a pool: what the kernel sees is
+//! then the same at any load.
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! Just enough of BTF, the kernel's own type information, to answer "at which byte is
-//! `struct a.b.c`?" and "what does this tracepoint hand over?".
+//! Reads just enough of BTF, the kernel's own type information, to answer "at which byte is `struct
+//! a.b.c`?" and "what does this tracepoint pass?".
 //!
-//! Own code, because the crates that read BTF hold every member's name as a string of its own
-//! (85 MiB for one kernel), and aya keeps its members to itself. Nothing is trusted: every access
-//! is bounds-checked, chains of types are followed a limited number of steps, and whatever does
-//! not add up is simply not found.
+//! This is own code, because the crates that read BTF store every member's name as a separate
+//! string (85 MiB for one kernel), and aya keeps its members private. Nothing is trusted: every
+//! access is bounds-checked, chains of types are followed a limited number of steps, and
+//! inconsistent data is simply not found.
 use thiserror::Error;
 
 const MAGIC: u16 = 0xeb9f;

@@ -1,4 +1,4 @@
-//! Which of the capabilities that the kernel signals need this process holds.
+//! Which of the capabilities for kernel signals this process holds.
 use std::{fmt, fs};
 
 /// A capability that kernel signals need.

@@ -1,8 +1,8 @@
-//! Which directories to attach packet programs to, given which cgroups are watched.
+//! Chooses the directories to attach packet programs to, given the watched cgroups.
 //!
-//! A program attached to a cgroup sees the packets of everything below it too. Attached to two
-//! watched cgroups of which one contains the other, it would count the inner one's packets twice:
-//! so only the topmost of nested ones carry the programs.
+//! A program on a cgroup sees the packets of everything below it too. On two nested watched cgroups
+//! it would count the inner one's packets twice: so only the topmost of nested cgroups carry the
+//! programs.
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},

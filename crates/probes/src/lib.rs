@@ -1,25 +1,25 @@
-//! What the kernel saw of a target: HTTP by class, TCP resets and retransmits, what became of its own
-//! calls of others, CPU throttling, OOM kills, counted in the kernel by eBPF programs, and a wake-up
-//! when something bad happens.
+//! Kernel signals of a target: HTTP by class, TCP resets and retransmits, the results of its own
+//! calls, CPU throttling and OOM kills, counted in the kernel by eBPF programs, and a wake-up when
+//! something bad happens.
 //!
-//! Only watched cgroups are looked into: packet programs are attached to their directories and to
-//! no other, and the programs on kernel-wide events ignore every cgroup that is not in their map.
-//! Nothing is ever changed on the way: no packet is dropped, no process touched.
+//! Only watched cgroups are inspected: packet programs are attached to their directories and to no
+//! other, and the programs on kernel-wide events ignore every cgroup that is not in their map. The
+//! programs change nothing: they drop no packet and touch no process.
 //!
-//! Each signal is had by the best mechanism that this kernel permits ([`Kernel::probes`] tells
-//! which, and why not another); one that is not to be had leaves the others alone.
+//! Each signal uses the best mechanism that this kernel permits ([`Kernel::probes`] names it, and
+//! why another failed). A signal without a mechanism does not affect the others.
 //!
 //! **Arming.** A watched target is armed. Its first bad event sends one [`Wake`] and disarms it;
-//! whatever follows is counted and silent, so that the rate of wake-ups is bounded by the rate of
-//! looking. To look, call [`Kernel::rearm`] *first* and [`Kernel::counters`] second: in the other
-//! order an event between the two is in neither. A periodic look is still the backstop: a wake-up
-//! is a hint, the counters are the truth. What may be another's fault is counted and wakes nobody:
-//! 502, 503 and 504, which the target says of somebody behind it or of the moment, and its connects
-//! that are refused or get no answer.
+//! later events are counted silently, so that the rate of samples bounds the rate of wake-ups. To
+//! sample, call [`Kernel::rearm`] *first* and [`Kernel::counters`] second: in the other order an
+//! event between the two is lost. The periodic sample remains the backstop: a wake-up is a hint,
+//! the counters are the truth. Events that another service may have caused are counted without a
+//! wake-up: 502, 503 and 504, which point to a backend or to a temporary state, and connects that
+//! are refused or get no response.
 //!
-//! **Limits.** A cgroup is watched by its own id: sockets of cgroups *below* it are not its own, and
-//! a socket belongs to the cgroup that it was made in, wherever its process has gone since.
-//! Kernels before 5.15 offer no socket-to-cgroup link at a fixed place, so no TCP events.
+//! **Limits.** A cgroup is watched by its own id: sockets of cgroups *below* it do not belong to
+//! it, and a socket belongs to the cgroup that it was created in, wherever its process is now.
+//! Kernels before 5.15 have no socket-to-cgroup link at a fixed place, so no TCP events.
 mod attach;
 mod btf;
 mod capabilities;

@@ -1,4 +1,4 @@
-//! What the kernel side costs, by the kernel's own account: for benchmarks and metrics.
+//! The cost of the kernel side by the kernel's own statistics, for benchmarks and metrics.
 use std::{
     fs,
     os::fd::{AsFd, AsRawFd},

@@ -1,8 +1,8 @@
-//! Where the running kernel keeps the fields that the programs read.
+//! Offsets of the kernel fields that the programs read.
 //!
 //! Every kernel lays its structs out differently, so nothing is assumed: offsets and sizes come
 //! from its own BTF, record layouts from tracefs, one address from kallsyms. A field that is
-//! missing or of another size switches off the signals that need it, and nothing else.
+//! missing or of another size disables the signals that need it, and nothing else.
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},

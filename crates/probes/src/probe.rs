@@ -1,4 +1,4 @@
-//! What the kernel side offers on this machine: each signal, how it is had, and what was tried.
+//! The kernel signals of this machine: the mechanism of each, and what was tried.
 
 /// Something that the kernel may tell of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
-//! Who owns which slot of the maps, and which keys lead to it.
+//! Assigns the slots of the maps, and the keys that lead to them.
 //!
-//! Pure bookkeeping. Slots are handed out again as late as possible, and each time under a new
-//! generation, so that a wake-up that was still on its way is known to be about the past.
+//! Pure bookkeeping. A freed slot is reused as late as possible, and each time under a new
+//! generation, so that a late wake-up is recognised as one of the past.
 use std::collections::{HashMap, VecDeque};
 
 use agent_common::{Key, scope};

@@ -1,4 +1,4 @@
-//! Wake-ups: one record per armed target, on its first bad event since the last look.
+//! Wake-ups: one record per armed target, on its first bad event since the last sample.
 use std::{io, os::fd::AsRawFd};
 
 use agent_common::{Wakeup, cause};

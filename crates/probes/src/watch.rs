@@ -1,4 +1,4 @@
-//! Begins and ends the watching of one target.
+//! Starts and stops watching a target.
 use std::{
     collections::HashMap,
     fs::File,

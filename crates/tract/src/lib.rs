@@ -1,12 +1,12 @@
-//! Any ONNX classifier that is no tree ensemble, through tract.
+//! Runs ONNX classifiers that are not tree ensembles, through tract.
 //!
-//! tract reads whatever ONNX can say, and some of that must not come from a file that is not
-//! ours: its tree operators follow the file's ids without checking them, so they run only after
-//! the flat forest has accepted the same trees; loops may never end; generators of large tensors
-//! and other files' contents are no part of a classifier. What is left is a list of operators
-//! that classifiers are made of. tract's parser may still panic on nonsense, which is caught.
+//! tract accepts all of ONNX, and some of that must not come from an untrusted file: its tree
+//! operators follow the file's ids without checking them, so they run only after the flat forest
+//! has accepted the same trees; loops may never end; generators of large tensors and the content of
+//! other files are not part of a classifier. So only a list of operators is accepted that
+//! classifiers consist of. tract's parser may still panic on invalid input, which is caught.
 //!
-//! It is a crate of its own since tract is the largest dependency by far: a build without it still
+//! It is a separate crate because tract is the largest dependency by far: a build without it still
 //! runs every forest.
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

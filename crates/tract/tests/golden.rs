@@ -1,4 +1,4 @@
-//! The shipped model through tract, against what scikit-learn says of the same rows.
+//! The shipped model through tract, against scikit-learn on the same rows.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use paramedic_core::{
     decide::{Model, testing::on_a_threshold},

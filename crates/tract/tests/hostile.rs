@@ -1,4 +1,4 @@
-//! Classifiers that are no forest, and files that tract must not run.
+//! Classifiers that are not forests, and files that tract must not run.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use paramedic_core::{
     decide::{

@@ -1,4 +1,4 @@
-//! The illness `burn`: threads that do nothing, as fast as they can.
+//! The illness `burn`: threads in a busy loop.
 use std::hint::black_box;
 use std::io;
 use std::sync::Arc;

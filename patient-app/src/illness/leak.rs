@@ -1,7 +1,7 @@
-//! The illness `leak`: memory that is really touched, at a given speed up to a given size.
+//! The illness `leak`: allocates and touches memory at a given rate up to a given size.
 //!
-//! The whole is reserved at once as one mapping of its own, which costs nothing until touched, and
-//! goes back to the system when it ends; growing piece by piece on the heap would not.
+//! The whole size is reserved at once as a separate mapping, which costs nothing until touched and
+//! returns to the system at the end; growth piece by piece on the heap would not.
 use std::collections::TryReserveError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
-//! The illnesses: what each is called, what it does, and what it can be told.
+//! The illnesses: their names, effects and parameters.
 //!
-//! They touch the two routes on which the app does its work, `/data` and `/health`, and the
-//! process itself. They never touch `/illness` and `/clock`, so that every one can be seen, timed
+//! They affect the two routes on which the app does its work, `/data` and `/health`, and the
+//! process itself. They never affect `/illness` and `/clock`, so that each one can be seen, timed
 //! and ended.
 mod burn;
 mod leak;

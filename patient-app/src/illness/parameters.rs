@@ -1,5 +1,5 @@
-//! What each illness can be told. Bounds live in the types, so that a value out of bounds cannot
-//! be held, and the message names the bound.
+//! Parameters of the illnesses. The types contain the bounds, so that a value out of bounds cannot
+//! exist, and the message names the bound.
 use std::str::FromStr;
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Which illnesses are on, and the threads and memory that belong to them.
+//! The active illnesses, and the threads and memory that belong to them.
 use std::collections::TryReserveError;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! The app's work and its health: the routes that illnesses touch.
+//! The app's work and its health: the routes that illnesses affect.
 use std::time::Duration;
 
 use hyper::StatusCode;

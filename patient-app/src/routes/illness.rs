@@ -1,4 +1,4 @@
-//! `/illness`: turns illnesses on and off, and tells the truth about them.
+//! `/illness`: starts and ends illnesses, and reports their true state.
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use serde_json::{Map, Value, json};

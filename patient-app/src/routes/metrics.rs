@@ -1,4 +1,4 @@
-//! `GET /metrics`: everything counted and measured, true whatever `/health` says.
+//! `GET /metrics`: all counters and measurements, true whatever `/health` says.
 mod accept;
 mod prometheus;
 

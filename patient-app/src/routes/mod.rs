@@ -1,4 +1,4 @@
-//! The endpoints: one table that the router, the `Allow` headers and the overview share.
+//! The endpoints: one table, shared by the router, the `Allow` headers and the overview.
 mod data;
 mod heal;
 mod illness;

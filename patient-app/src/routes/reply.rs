@@ -1,4 +1,4 @@
-//! Answers, and the bodies of requests.
+//! Responses, and reading of request bodies.
 use std::fmt::Display;
 use std::time::Duration;
 

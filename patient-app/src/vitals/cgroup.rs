@@ -1,7 +1,8 @@
-//! The use of the process's own cgroup against the cgroup's own limit, on v1, v2 and both at once.
+//! The usage of the process's own cgroup against the cgroup's own limit, on v1, v2 and both at
+//! once.
 //!
-//! Only the cgroup that the process is in counts: an ancestor's limit is shared with strangers.
-//! A limit is read anew each time, since it can be changed under a running container.
+//! Only the cgroup of the process counts: an ancestor's limit is shared with others. A limit is
+//! read each time, because it can change while a container runs.
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 

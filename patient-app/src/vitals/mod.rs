@@ -1,7 +1,8 @@
-//! The vital signs: how much of its CPU and memory the app uses, measured and never invented.
+//! The vital signs: measured CPU and memory usage of the app.
 //!
-//! Where the app's own cgroup limits a resource, the cgroup's use is set against that limit; where
-//! it does not, the process's use is set against the machine. What cannot be read is left out.
+//! If the app's own cgroup limits a resource, the cgroup's usage is compared with that limit;
+//! otherwise the process's usage is compared with the machine. A value that cannot be read is left
+//! out.
 mod cgroup;
 mod process;
 

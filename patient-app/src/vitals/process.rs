@@ -1,4 +1,4 @@
-//! The process's own use, against the machine.
+//! The process's own usage, compared with the machine.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;

@@ -1,4 +1,4 @@
-//! Every endpoint of a patient that is well, and every refusal.
+//! Every endpoint of an app without illnesses, and every refusal.
 use serde_json::json;
 
 use crate::support::Patient;

@@ -1,4 +1,4 @@
-//! Every illness on and off. What it costs the process is measured in `process.rs`.
+//! Every illness on and off. `process.rs` measures what it costs the process.
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The patient over real sockets, within the test and as the real process.
+//! The app over real sockets, within the test and as the real process.
 #[cfg(test)]
 mod support;
 

@@ -1,4 +1,4 @@
-//! The real binary: its output, its signals, what illnesses cost it.
+//! The real binary: its output, its signals, the cost of illnesses.
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! A patient to talk to, and a client that shows what really came over the wire.
+//! A running app, and a client that shows what came over the wire.
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Which of its two representations of the metrics a client prefers. Pure.
+//! Which of the two representations of the metrics a client prefers. Pure.
 
 /// Whether the values of `Accept` prefer text to JSON: the greater quality wins, then the first
 /// named. Without a preference, as from curl or a browser, it is JSON.
