@@ -1,7 +1,7 @@
-//! The documented rules: what decides when there is no usable model.
+//! The documented rules, which decide if there is no usable model.
 //!
-//! They say what the shipped model was taught, with sharp edges and without its sense for
-//! mixtures, so that losing the model loses finesse and not the patient:
+//! They follow what the shipped model was trained on, with sharp thresholds and without its sense
+//! for mixtures. So an agent without a model loses precision but still treats its targets:
 //!
 //! | What | Verdict |
 //! |---|---|
@@ -11,13 +11,13 @@
 //! | more than 5 errors; cpu or memory ≥ 80 | `reset_errors` |
 //! | a fifth of the responses fail, at least one a second, whatever `/health` says | `reset_errors` |
 //!
-//! When not to act: a throttled pod's cpu does not count (it needs CPU, not a restart); errors do
-//! not count while the pod *receives* about as many (somebody else's illness), nor when they are a
-//! small share of much traffic; nothing that `/health` says counts while the kernel sees requests
-//! that are all answered well and soon; and who hangs for want of CPU would want it after a restart
-//! too. Amid traffic many errors are reset first: recorded faults look the same whether a reset
-//! clears them or only a restart. Rules know no probability; their confidence is a constant, and the
-//! guard lets them heal softly at most unless told otherwise.
+//! When not to act: a throttled pod's cpu does not count (it needs CPU, not a restart). Errors do
+//! not count while the pod *receives* about as many (the cause is elsewhere), nor when they are a
+//! small share of much traffic. Nothing that `/health` says counts while the kernel sees requests
+//! that are all answered well and soon. A target that hangs for lack of CPU would lack it after a
+//! restart too. Amid traffic many errors are reset first: recorded faults look the same whether a
+//! reset clears them or only a restart. Rules know no probability; their confidence is a constant,
+//! and the guard lets them heal softly at most unless told otherwise.
 use super::{Action, Decision, Source};
 use crate::features::schema::{COUNT, Feature, FeatureVector};
 

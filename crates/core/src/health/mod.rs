@@ -1,11 +1,11 @@
-//! The app's own word: `GET /health`, or what its owner or its container's probe names instead.
+//! The app's own report: `GET /health`, or the path that its owner or its container's probe names.
 //!
-//! A poll is one question, and waits for one second. A question without an answer by then waits on,
-//! on the same connection, and the next poll takes it up: a server that hangs sees one connection
-//! of ours and not a pile of them. No connection outlives its answer, since a server that
+//! A poll is one request, and waits for one second. A request without a response by then keeps
+//! waiting on the same connection, and the next poll continues it: a server that hangs sees one
+//! connection of ours and not many. No connection outlives its response, because a server that
 //! serves one at a time would serve no client meanwhile.
 //!
-//! What was heard is one of eight things ([`Heard`]), by status and body together:
+//! The result is one of eight ([`Heard`]), by status and body together:
 //!
 //! | Status | Body | Heard |
 //! |---|---|---|
@@ -30,8 +30,8 @@
 //! | 502, 504 | else | blames `upstream` |
 //! | 500 and other 5xx | else | ill |
 //!
-//! What is unreadable is evidence of nothing: neither of illness nor of health. Silence is a matter
-//! of time, which the caller keeps. The agent's own trouble is neither.
+//! An unreadable response is no evidence, neither for the app nor against it. Silence counts by
+//! time, which the caller measures. Trouble of the agent itself counts as neither.
 use std::{sync::Arc, time::Duration};
 
 use crate::moment::Moment;
