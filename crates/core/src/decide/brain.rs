@@ -15,10 +15,10 @@ use super::{
 };
 use crate::features::schema::{COUNT, Feature, FeatureVector, SCHEMA_VERSION};
 
-/// The model that is built in.
+/// The built-in model.
 static EMBEDDED: &[u8] = include_bytes!("../../../../model/healing_brain.onnx");
 
-/// What decides.
+/// The source of decisions.
 #[derive(Clone, Debug)]
 pub enum Brain {
     /// A model that fits this agent.
@@ -30,10 +30,10 @@ pub enum Brain {
     },
 }
 
-/// Why a row was not decided. The answer is to leave the pod alone and say so.
+/// Why a row was not decided. The agent then leaves the target alone and reports it.
 #[derive(Debug, Error)]
 pub enum Undecided {
-    /// A column holds no number: whatever measured it is broken.
+    /// A column is not a number: its source is broken.
     #[error("{} is {value}, which is not a usable number; check its source", feature.name())]
     NotFinite {
         /// The first such column.
@@ -46,7 +46,7 @@ pub enum Undecided {
     Model(#[from] ModelError),
 }
 
-/// What a brain is, for logs, metrics and the API.
+/// Description of a brain, for logs, metrics and the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Description<'a> {
     /// `forest`, `rules`, or the name of another engine.
@@ -59,7 +59,7 @@ pub struct Description<'a> {
     pub nodes: Option<usize>,
     /// Whether confidence is calibrated.
     pub calibrated: bool,
-    /// How the model came to be, as its trainer wrote it down: JSON by convention.
+    /// The origin of the model, as its trainer recorded it: JSON by convention.
     pub provenance: Option<&'a str>,
     /// Why there is no model.
     pub reason: Option<&'a str>,
@@ -84,7 +84,7 @@ impl Brain {
     /// Decides one row.
     ///
     /// # Errors
-    /// When a column is not finite; when the model is not a forest and fails on the row.
+    /// If a column is not finite; if the model is not a forest and fails on the row.
     pub fn decide(&self, row: &FeatureVector) -> Result<Decision, Undecided> {
         let unusable = Feature::ALL.into_iter().find(|&f| !row[f].is_finite());
         if let Some(feature) = unusable {
@@ -96,11 +96,11 @@ impl Brain {
         }
     }
 
-    /// Each column's share in the probability of `action`, as exactly as the brain can say it:
-    /// Shapley values from a forest (some milliseconds: for what is about to be acted on); from
-    /// another model, what changes when the column alone turns neutral; from the rules, 1 for the
-    /// columns that decided. All zero where there is nothing to explain: a row that cannot be
-    /// decided, or an action that the rules did not choose.
+    /// Each column's share in the probability of `action`, as exactly as possible. From a forest:
+    /// Shapley values (some milliseconds, for decisions that are about to be acted on). From
+    /// another model: the change when the column alone becomes neutral. From the rules: 1 for the
+    /// columns that decided. All zero if there is nothing to explain: a row that cannot be decided,
+    /// or an action that the rules did not choose.
     #[must_use]
     pub fn explain(&self, row: &FeatureVector, action: Action) -> [f32; COUNT] {
         let nothing = [0.0; COUNT];
@@ -117,7 +117,7 @@ impl Brain {
         }
     }
 
-    /// SHA-256 of the model's file, in hexadecimal digits; `None` where the rules decide.
+    /// SHA-256 of the model's file, in hexadecimal digits; `None` if the rules decide.
     #[must_use]
     pub fn sha256(&self) -> Option<&str> {
         match self {
@@ -152,7 +152,7 @@ impl Brain {
     }
 }
 
-/// The most probable class; of equals the mildest. Only a forest tells the shares along the way:
+/// The most probable class; among equals the mildest. Only a forest provides the shares at once:
 /// another model would have to run once more per column.
 fn decide(model: &Model, row: &FeatureVector) -> Result<Decision, ModelError> {
     let probabilities = model.calibrate(&model.scores(row.values())?);
@@ -170,7 +170,7 @@ fn decide(model: &Model, row: &FeatureVector) -> Result<Decision, ModelError> {
     Ok(Decision { action, confidence, probabilities, source: Source::Model, shares })
 }
 
-/// What the score of `action` loses when one column alone is set to 0, its neutral value. The
+/// The decrease of the score of `action` when one column alone is set to 0, its neutral value. The
 /// hour and the uptime have none, and keep a share of zero.
 fn occlusion(
     model: &Model,

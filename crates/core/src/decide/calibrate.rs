@@ -29,8 +29,8 @@ impl Calibration {
     }
 }
 
-/// Scales to a sum of 1. Where there is nothing to scale (no class has any probability, or one
-/// has no number) all classes are equally likely: a confidence that no gate lets through.
+/// Scales to a sum of 1. If that is impossible (no class has any probability, or one is not a
+/// number) all classes are equally likely, a confidence that no gate permits.
 pub(super) fn normalise(p: [f64; 3]) -> [f32; 3] {
     let p = p.map(|p| p.max(0.0));
     let sum: f64 = p.iter().sum();

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::features::schema::COUNT;
 
-/// Where each tree's nodes stand in the columns: `start[t]..start[t + 1]` of `order`, by node id.
+/// The position of each tree's nodes in the columns: `start[t]..start[t + 1]` of `order`, by node
+/// id.
 struct Index {
     start: Vec<usize>,
     order: Vec<usize>,
@@ -21,7 +22,7 @@ impl Forest {
     /// Compiles an ensemble.
     ///
     /// # Errors
-    /// With the first thing that is wrong with it; see [`ForestError`].
+    /// The first error in it; see [`ForestError`].
     pub(super) fn compile(ensemble: &Ensemble<'_>) -> Result<Self, ForestError> {
         check_columns(ensemble)?;
         let index = Index::of(ensemble)?;
@@ -110,7 +111,7 @@ impl Index {
         for t in 1..start.len() {
             start[t] += start[t - 1];
         }
-        // Node ids number the nodes of a tree, so each node has its place, and one place only.
+        // Node ids number the nodes of a tree, so each node has exactly one position.
         let mut order = vec![usize::MAX; nodes];
         for i in 0..nodes {
             let tree = id("nodes_treeids", e.tree_ids, i, nodes)?;
@@ -135,7 +136,7 @@ impl Index {
     }
 }
 
-/// Class scores per position in the columns; zero where the file names none.
+/// Class scores per position in the columns; zero if the file has none.
 fn leaf_scores(e: &Ensemble<'_>, index: &Index) -> Result<Vec<[f32; CLASSES]>, ForestError> {
     let mut scores = vec![[f32::NAN; CLASSES]; e.node_ids.len()];
     for i in 0..e.leaf_weights.len() {
@@ -173,20 +174,20 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn new(ensemble: &'a Ensemble<'a>, scores: Vec<[f32; CLASSES]>) -> Self {
-        // skl2onnx fills in 1.0 everywhere when it means "unknown".
+        // skl2onnx writes 1.0 everywhere when it means "unknown".
         let has_covers = ensemble.covers.iter().any(|c| c.to_bits() != 1f32.to_bits());
         let (nodes, values, covers) = (Vec::new(), Vec::new(), Vec::new());
         Self { ensemble, scores, has_covers, nodes, values, covers }
     }
 
-    /// Lays a tree out breadth first, so that children stand side by side.
+    /// Lays out a tree breadth first, so that children are adjacent.
     fn add_tree(&mut self, tree: usize, positions: &[usize]) -> Result<Tree, ForestError> {
         if positions.is_empty() {
             return Err(ForestError::Empty { tree });
         }
         let e = self.ensemble;
         let first = self.nodes.len();
-        // The node id and depth of each slot, in the order of the slots; slots to come are queued.
+        // The node id and depth of each slot, in slot order; later slots are queued.
         let mut slots = vec![(0_usize, 0_u32)];
         let mut reached = vec![false; positions.len()];
         let mut done = 0;
@@ -221,8 +222,8 @@ impl<'a> Builder<'a> {
         Ok(Tree { root: first as u32, depth: slots.last().map_or(0, |s| s.1) })
     }
 
-    /// Covers and mean scores, from the leaves up. Only the leaves' covers are taken from the
-    /// file, so that those of the branches cannot contradict them.
+    /// Covers and mean scores, from the leaves up. Only the leaves' covers come from the file, so
+    /// that those of the branches cannot contradict them.
     fn fill_values(
         &mut self,
         first: usize,
@@ -259,12 +260,12 @@ impl<'a> Builder<'a> {
     }
 
     fn finish(mut self, trees: &mut [Tree]) -> Result<Forest, ForestError> {
-        // The last group is filled up with a tree that says nothing.
+        // An empty tree fills up the last group.
         let nothing = Tree { root: self.nodes.len() as u32, depth: 0 };
         self.nodes.push(Node::leaf(self.nodes.len()));
         self.values.push([0.0; CLASSES]);
         self.covers.push(1.0);
-        // Equally deep trees walk together: no lane idles in its leaf.
+        // Equally deep trees walk together, so that no lane idles in its leaf.
         trees.sort_by_key(|t| t.depth);
         let groups: Box<[Group]> = trees.chunks(LANES).map(|t| group(t, nothing)).collect();
         let found = groups.iter().map(|g| g.depth as usize * LANES).sum::<usize>();

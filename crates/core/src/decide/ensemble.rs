@@ -8,13 +8,13 @@ use super::{
     onnx::{AttributeProto, GraphProto, NodeProto},
 };
 
-/// The operator that scikit-learn's forests become.
+/// The operator into which skl2onnx converts scikit-learn's forests.
 pub(super) const OPERATOR: &str = "TreeEnsembleClassifier";
 
-/// An ensemble and a few conversions around it; more is another kind of model.
+/// Maximum number of graph nodes: an ensemble and a few conversions. More is another kind of model.
 const MAX_GRAPH_NODES: usize = 8;
 
-/// Attributes that the forest understands; another one could change what the trees mean.
+/// Attributes that the forest understands. Another one could change the meaning of the trees.
 const KNOWN: [&str; 16] = [
     "base_values",
     "class_ids",
@@ -55,10 +55,10 @@ pub(super) struct Ensemble<'a> {
 }
 
 impl<'a> Ensemble<'a> {
-    /// The graph's ensemble; `None` where the graph has none and is another kind of classifier.
+    /// The graph's ensemble; `None` if the graph has none and is another kind of classifier.
     ///
     /// # Errors
-    /// When an ensemble is there and something beside it changes what it is given or what it says.
+    /// If there is an ensemble and something beside it changes its input or its output.
     pub(super) fn find(graph: &'a GraphProto) -> Result<Option<Self>, ForestError> {
         let Some(node) = graph.node.iter().find(|n| n.op_type == OPERATOR) else {
             return Ok(None);
@@ -98,8 +98,8 @@ impl<'a> Ensemble<'a> {
     }
 }
 
-/// Whether the ensemble's input is the graph's and its scores are an output of the graph, with
-/// nothing but names and conversions between floats in the way.
+/// Whether the ensemble's input is the graph's and its scores are an output of the graph, with only
+/// renames and conversions between floats in between.
 fn check_surroundings(graph: &GraphProto, ensemble: &NodeProto) -> Result<(), ForestError> {
     let stranger = graph.node.iter().find(|n| !std::ptr::eq(*n, ensemble) && !is_trivial(n));
     if let Some(node) = stranger {
@@ -120,7 +120,7 @@ fn is_trivial(node: &NodeProto) -> bool {
     matches!(node.op_type.as_str(), "Identity" | "Cast")
 }
 
-/// Follows a value back through what leaves it as it is.
+/// Follows a value back through operators that do not change it.
 fn source<'a>(graph: &'a GraphProto, mut name: &'a str) -> &'a str {
     for _ in 0..MAX_GRAPH_NODES {
         let through = graph.node.iter().find(|n| {
@@ -132,13 +132,13 @@ fn source<'a>(graph: &'a GraphProto, mut name: &'a str) -> &'a str {
     name
 }
 
-/// A cast to anything but a float (data types 1 and 11) would cut the values short.
+/// A cast to anything but a float (data types 1 and 11) would truncate the values.
 fn keeps_value(node: &NodeProto) -> bool {
     let to_float = || node.attribute.iter().any(|a| a.name == "to" && matches!(a.i, 1 | 11));
     node.op_type == "Identity" || (node.op_type == "Cast" && to_float())
 }
 
-/// A name from the file, fit to be printed.
+/// A name from the file, safe to print.
 pub(super) fn shown(name: &str) -> String {
     name.chars().take(40).flat_map(char::escape_debug).collect()
 }

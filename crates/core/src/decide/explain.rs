@@ -8,11 +8,11 @@
 use super::forest::{CLASSES, Forest, padded};
 use crate::features::schema::COUNT;
 
-/// The root and every column once: a column met again is taken out before it is put back.
+/// The root and every column once: a repeated column is taken out before it is put back.
 const PATH: usize = COUNT + 1;
 
 impl Forest {
-    /// The score of `class` (0–2) that the forest gives on average over its training rows.
+    /// The mean score of `class` (0–2) over the forest's training rows.
     #[must_use]
     pub fn expected(&self, class: usize) -> f64 {
         let roots = self.groups.iter().flat_map(|g| g.roots);
@@ -24,7 +24,7 @@ impl Forest {
     pub fn path_attribution(&self, row: &[f32; COUNT], class: usize) -> [f64; COUNT] {
         let row = padded(row);
         let value = |at: u32| f64::from(self.values[at as usize][class]);
-        // As wide as a row: what leaves add, always zero, falls off the end.
+        // As wide as a padded row: what leaves add is always zero and falls off the end.
         let mut shares = [0.0; 16];
         for group in &self.groups {
             let mut at = group.roots;
@@ -39,8 +39,8 @@ impl Forest {
         std::array::from_fn(|i| shares[i])
     }
 
-    /// Each column's share in the score of `class` (0–2): Shapley values where the model says how
-    /// many training rows passed each node, else path attribution.
+    /// Each column's share in the score of `class` (0–2): Shapley values if the model has the
+    /// number of training rows per node, else path attribution.
     #[must_use]
     pub fn shares(&self, row: &[f32; COUNT], class: usize) -> [f64; COUNT] {
         if self.has_covers { self.tree_shap(row, class) } else { self.path_attribution(row, class) }
@@ -93,7 +93,7 @@ impl Path {
         self.len += 1;
     }
 
-    /// Takes step `at` out, as if it had never been extended by it.
+    /// Takes step `at` out, as if the path had never been extended by it.
     fn unwind(&mut self, at: usize) {
         let last = self.len - 1;
         let Step { zero, one, .. } = self.steps[at];
@@ -116,8 +116,8 @@ impl Path {
         self.len = last;
     }
 
-    /// The sum of the weights that would be left without step `at`: what [`Path::unwind`] would
-    /// leave, without a copy of the path for each step of each leaf.
+    /// The sum of the weights that would remain without step `at`: the result of [`Path::unwind`],
+    /// without a copy of the path for each step of each leaf.
     fn weight_without(&self, at: usize) -> f64 {
         let last = self.len - 1;
         let Step { zero, one, .. } = self.steps[at];
@@ -144,7 +144,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Recursion ends: a compiled tree is at most 64 deep.
+    /// The recursion is bounded: a compiled tree is at most 64 deep.
     fn descend(&mut self, at: usize, mut path: Path) {
         let node = self.forest.nodes[at];
         if node.is_leaf() {

@@ -13,11 +13,11 @@ use crate::features::schema::COUNT;
 /// Number of classes.
 pub(super) const CLASSES: usize = 3;
 
-/// How many trees, or rows of a batch, walk in lockstep.
+/// Number of trees, or rows of a batch, that walk in lockstep.
 pub(super) const LANES: usize = 20;
 
-/// A row with room for the column that leaves look at, which holds −∞ and so never exceeds a
-/// threshold; a power of two, so that a 4-bit column needs no bounds check.
+/// A row with a place for the column that leaves read, which holds −∞ and so never exceeds a
+/// threshold. Its size is a power of two, so that a 4-bit column needs no bounds check.
 type Padded = [f32; 16];
 const LEAF_COLUMN: usize = 15;
 
@@ -30,12 +30,12 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// A branch whose children stand at `left` and `left + 1`.
+    /// A branch whose children are at `left` and `left + 1`.
     pub(super) const fn branch(column: usize, threshold: f32, left: usize) -> Self {
         Self { threshold, link: ((left as u32) << 4) | column as u32 }
     }
 
-    /// A leaf that stands at `own`.
+    /// A leaf at position `own`.
     pub(super) const fn leaf(own: usize) -> Self {
         Self::branch(LEAF_COLUMN, 0.0, own)
     }
@@ -64,9 +64,9 @@ pub(super) struct Group {
 #[derive(Clone, Debug)]
 pub struct Forest {
     pub(super) nodes: Box<[Node]>,
-    /// Per node: the class scores of a leaf; of a branch, the mean of what is below it.
+    /// Per node: the class scores of a leaf; for a branch, the mean of its leaves.
     pub(super) values: Box<[[f32; CLASSES]]>,
-    /// Per node: the weight of the training rows that came by.
+    /// Per node: the weight of the training rows that passed it.
     pub(super) covers: Box<[f32]>,
     pub(super) groups: Box<[Group]>,
     pub(super) base: [f64; CLASSES],
@@ -94,8 +94,8 @@ impl Forest {
         scores
     }
 
-    /// Raw class scores of many rows: the rows, not the trees, walk in lockstep. As many are
-    /// predicted as the shorter of the two slices holds.
+    /// Raw class scores of many rows: the rows, not the trees, walk in lockstep. Predicts as many
+    /// rows as the shorter slice holds.
     pub fn predict_batch(&self, rows: &[[f32; COUNT]], scores: &mut [[f64; CLASSES]]) {
         let (chunks, rest) = rows.as_chunks::<LANES>();
         let mut scores = scores.iter_mut();

@@ -1,17 +1,17 @@
 //! Errors of a tree ensemble, and the limits of a valid one.
 use thiserror::Error;
 
-/// Deeper trees memorise; the walk's cost is bounded by it.
+/// Maximum depth. Deeper trees memorise, and the depth bounds the cost of a walk.
 pub(super) const MAX_DEPTH: u32 = 64;
-/// About 24 MB of forest.
+/// Maximum number of nodes: about 24 MB of forest.
 pub(super) const MAX_NODES: usize = 1 << 20;
-/// Comparisons for one row, all trees: about 0.2 ms of work.
+/// Maximum number of comparisons for one row, over all trees: about 0.2 ms of work.
 pub(super) const MAX_STEPS: usize = 100_000;
 
 /// What is wrong with a tree ensemble.
 #[derive(Debug, Error, PartialEq)]
 pub enum ForestError {
-    /// Something besides the ensemble is in the graph.
+    /// The graph contains something besides the ensemble.
     #[error(
         "operator {name} stands beside the tree ensemble: export the bare classifier (skl2onnx: zipmap=False)"
     )]
@@ -19,10 +19,10 @@ pub enum ForestError {
         /// The operator.
         name: String,
     },
-    /// The ensemble does not stand between the graph's only input and one of its outputs.
+    /// The ensemble is not between the graph's only input and one of its outputs.
     #[error("the tree ensemble must read the graph's only input and its scores must be an output")]
     Wiring,
-    /// An attribute that is not understood, or is there twice.
+    /// An attribute that is unknown or duplicated.
     #[error(
         "attribute {name} is unknown or there twice; ai.onnx.ml version 3 with float values is understood"
     )]
@@ -30,7 +30,7 @@ pub enum ForestError {
         /// The attribute.
         name: String,
     },
-    /// A necessary attribute is not there.
+    /// A required attribute is missing.
     #[error("attribute {name} is missing")]
     Missing {
         /// The attribute.
@@ -57,7 +57,7 @@ pub enum ForestError {
         /// The transform.
         name: String,
     },
-    /// A kind of node that the forest cannot walk.
+    /// A node mode that the forest does not support.
     #[error("node mode {name} is not supported, only BRANCH_LEQ and LEAF")]
     Mode {
         /// The mode.
@@ -69,33 +69,33 @@ pub enum ForestError {
         /// Number of nodes.
         found: usize,
     },
-    /// A number that points nowhere.
+    /// A number that refers to nothing.
     #[error("{name}[{index}] is {found}, which is out of range or there twice")]
     Id {
         /// The attribute.
         name: &'static str,
         /// Position in it.
         index: usize,
-        /// What stands there.
+        /// Its value.
         found: i64,
     },
-    /// A value that is no number, or a training weight that is not positive.
+    /// A value that is not a number, or a training weight that is not positive.
     #[error("{name}[{index}] is {found}, which is not a usable number")]
     Value {
         /// The attribute.
         name: &'static str,
         /// Position in it.
         index: usize,
-        /// What stands there.
+        /// Its value.
         found: f32,
     },
-    /// Tree ids leave one out.
+    /// Tree ids are not consecutive.
     #[error("tree {tree} has no nodes: tree ids must count up from 0")]
     Empty {
         /// The tree.
         tree: usize,
     },
-    /// Two ways lead to one node: a ring, or a shared branch.
+    /// A node with two parents: a cycle, or a shared branch.
     #[error("tree {tree}: node {node} is reached twice")]
     Shared {
         /// The tree.
@@ -103,12 +103,12 @@ pub enum ForestError {
         /// The node's id in it.
         node: usize,
     },
-    /// Nodes that no way leads to.
+    /// Nodes that cannot be reached.
     #[error("tree {tree}: {count} nodes cannot be reached from its root, node 0")]
     Orphans {
         /// The tree.
         tree: usize,
-        /// How many.
+        /// Their number.
         count: usize,
     },
     /// A tree is too deep.

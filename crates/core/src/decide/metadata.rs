@@ -7,19 +7,19 @@ use thiserror::Error;
 use super::{CLASSES, calibrate::Calibration, ensemble::shown, onnx::ModelProto};
 use crate::features::schema::{FEATURES, SCHEMA_VERSION};
 
-/// Longest provenance that is kept, in bytes.
+/// Maximum length of the provenance, in bytes.
 const MAX_PROVENANCE: usize = 64 * 1024;
 
 /// Why a model's metadata is refused.
 #[derive(Debug, Error, PartialEq)]
 pub enum MetadataError {
-    /// A necessary entry is not there.
+    /// A required entry is missing.
     #[error("no `{key}`: write it with onnx.helper.set_model_props, as model/paramedic_model does")]
     Missing {
         /// The entry.
         key: &'static str,
     },
-    /// An entry is there twice.
+    /// An entry is duplicated.
     #[error("`{key}` is there twice")]
     Twice {
         /// The entry.
@@ -33,7 +33,7 @@ pub enum MetadataError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Another list of names than the agent's.
+    /// The list of names differs from the agent's.
     #[error("`{key}` differs from this agent's: {difference}; retrain with `cargo xtask train`")]
     Names {
         /// The entry.
@@ -51,7 +51,7 @@ pub enum MetadataError {
     },
 }
 
-/// What the agent keeps of it.
+/// The metadata that the agent keeps.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Metadata {
     pub(super) calibration: Option<Calibration>,
@@ -107,7 +107,7 @@ fn names(model: &ModelProto, key: &'static str, own: &[&str]) -> Result<(), Meta
     }
 }
 
-/// The first place where two lists differ, and their lengths.
+/// The first position where two lists differ, and their lengths.
 fn difference(found: &[String], own: &[&str]) -> Option<String> {
     let name =
         |i: usize| found.get(i).map_or("nothing".to_owned(), |n| format!("\"{}\"", shown(n)));

@@ -34,12 +34,12 @@ pub use metadata::MetadataError;
 pub use model::{Classifier, LoadOther, MAX_BYTES, Model, ModelError, check_trees, only_forests};
 pub use reasons::{Reason, Reasons, top_reasons};
 
-/// What a verdict calls for: the classes of the model, in its order.
+/// The action of a verdict: the classes of the model, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(usize)]
 pub enum Action {
-    /// Leave it alone.
+    /// Do nothing.
     NoAction = 0,
     /// Ask the app to reset itself.
     ResetErrors = 1,
@@ -61,7 +61,7 @@ impl Action {
     }
 }
 
-/// Who decided.
+/// The source of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -71,7 +71,7 @@ pub enum Source {
     Rules,
 }
 
-/// What one row of features calls for, and why.
+/// The recommended action for one row, and its reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Decision {
     /// The most probable class.
@@ -80,12 +80,12 @@ pub struct Decision {
     pub confidence: f32,
     /// Calibrated probabilities of all classes, in the order of [`CLASSES`]; they sum to 1.
     pub probabilities: [f32; 3],
-    /// Who decided.
+    /// Whether the model or the rules decided.
     pub source: Source,
     /// Each column's share in the probability of `action` (path attribution, in units of the raw
     /// class probability; they sum to the difference from the training mean). The rules give 1 to
-    /// each column that decided; a model that is no forest gives none, and has to be asked
-    /// ([`Brain::explain`]).
+    /// each column that decided. A model that is not a forest gives none; [`Brain::explain`]
+    /// computes them.
     #[serde(skip)]
     pub shares: [f32; COUNT],
 }

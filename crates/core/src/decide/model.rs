@@ -19,8 +19,8 @@ use super::{
 };
 use crate::features::schema::COUNT;
 
-/// Largest model file, some sixteen times the shipped one. What the parser makes of a hostile
-/// file can be a hundred times its size, so this is the bound on memory too.
+/// Maximum size of a model file, some sixteen times the shipped one. The parsed form of a hostile
+/// file can be a hundred times its size, so this bounds memory too.
 pub const MAX_BYTES: u64 = 16 << 20;
 
 /// Why a model is refused.
@@ -29,10 +29,10 @@ pub enum ModelError {
     /// The file is too large.
     #[error("the model file is larger than {} MiB", MAX_BYTES >> 20)]
     TooLarge,
-    /// The file is no ONNX model.
+    /// The file is not an ONNX model.
     #[error("not an ONNX model: {reason}")]
     NotOnnx {
-        /// What the parser says.
+        /// The parser's error.
         reason: String,
     },
     /// The model has no graph.
@@ -41,10 +41,10 @@ pub enum ModelError {
     /// The metadata are missing or do not fit this agent.
     #[error("model metadata: {0}")]
     Metadata(#[from] MetadataError),
-    /// The tree ensemble is not a sound forest.
+    /// The tree ensemble is not a valid forest.
     #[error("tree ensemble: {0}")]
     Forest(#[from] ForestError),
-    /// An operator that a classifier has no need of.
+    /// An operator that a classifier does not need.
     #[error(
         "operator {name} is not accepted; a classifier needs no loops, generators or nested graphs"
     )]
@@ -57,7 +57,7 @@ pub enum ModelError {
     TooManyOperators {
         /// Number of operators.
         found: usize,
-        /// How many there may be.
+        /// The maximum.
         limit: usize,
     },
     /// The model's values are in other files.
@@ -66,7 +66,7 @@ pub enum ModelError {
     /// No output can be the class scores.
     #[error("no output is a float tensor of shape [N, 3]")]
     NoScores,
-    /// A classifier that is no tree ensemble, in a build that runs nothing else.
+    /// A classifier that is not a tree ensemble, in a build that runs nothing else.
     #[error(
         "the model is no tree ensemble, and this build runs no others; \
          build the agent with its feature `tract`"
@@ -75,7 +75,7 @@ pub enum ModelError {
     /// The general engine cannot load or run the model.
     #[error("tract cannot run the model: {reason}")]
     Engine {
-        /// What it says.
+        /// Its error.
         reason: String,
     },
     /// The general engine is too slow for this model.
@@ -87,27 +87,27 @@ pub enum ModelError {
         rows: usize,
         /// Time they took.
         millis: u128,
-        /// Time they may take.
+        /// Maximum time.
         limit: u128,
     },
 }
 
-/// An engine for classifiers that are no tree ensembles.
+/// An engine for classifiers that are not tree ensembles.
 pub trait Classifier: fmt::Debug + Send + Sync {
     /// Raw class scores of one row.
     ///
     /// # Errors
-    /// When the engine fails, or when a score is not a number.
+    /// If the engine fails, or a score is not a number.
     fn scores(&self, row: &[f32; COUNT]) -> Result<[f64; 3], ModelError>;
 
     /// The engine's name, for logs and metrics.
     fn name(&self) -> &'static str;
 }
 
-/// Loads a model that is no tree ensemble from an ONNX file's contents.
+/// Loads a model that is not a tree ensemble from the content of an ONNX file.
 pub type LoadOther = fn(&[u8]) -> Result<Arc<dyn Classifier>, ModelError>;
 
-/// Refuses every model that is no tree ensemble.
+/// Refuses every model that is not a tree ensemble.
 ///
 /// # Errors
 /// Always [`ModelError::OnlyForests`].
@@ -131,11 +131,11 @@ pub struct Model {
 }
 
 impl Model {
-    /// Makes a model of an ONNX file's contents: a bare tree ensemble becomes a flat forest, any
-    /// other classifier is for `load_other`.
+    /// Loads a model from the content of an ONNX file: a bare tree ensemble becomes a flat forest,
+    /// and `load_other` loads any other classifier.
     ///
     /// # Errors
-    /// When the bytes are no ONNX model, its metadata do not fit, its trees are unsound, or
+    /// If the bytes are not an ONNX model, its metadata do not fit, its trees are invalid, or
     /// `load_other` refuses it.
     pub fn from_bytes(bytes: &[u8], load_other: LoadOther) -> Result<Self, ModelError> {
         let model = read(bytes)?;
@@ -152,7 +152,7 @@ impl Model {
     /// Raw class scores of one finite row.
     ///
     /// # Errors
-    /// Never with the flat forest; with another engine, when it fails on this row.
+    /// Never with the flat forest; with another engine, if it fails on this row.
     pub fn scores(&self, row: &[f32; COUNT]) -> Result<[f64; 3], ModelError> {
         match &self.engine {
             Engine::Forest(forest) => Ok(forest.predict(row)),
@@ -169,7 +169,7 @@ impl Model {
         }
     }
 
-    /// What runs the model: `forest` or `tract`.
+    /// The engine of the model: `forest` or `tract`.
     #[must_use]
     pub fn engine(&self) -> &'static str {
         match &self.engine {
@@ -187,13 +187,13 @@ impl Model {
         }
     }
 
-    /// How the model came to be, as its trainer wrote it down: JSON by convention.
+    /// The origin of the model, as its trainer recorded it: JSON by convention.
     #[must_use]
     pub fn provenance(&self) -> Option<&str> {
         self.metadata.provenance.as_deref()
     }
 
-    /// SHA-256 of the file, in hexadecimal digits: which model this is.
+    /// SHA-256 of the file, in hexadecimal digits, which identifies the model.
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
@@ -206,7 +206,7 @@ impl Model {
     }
 }
 
-/// Reads the ONNX container.
+/// Parses the ONNX container.
 fn read(bytes: &[u8]) -> Result<ModelProto, ModelError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(ModelError::TooLarge);
@@ -216,10 +216,10 @@ fn read(bytes: &[u8]) -> Result<ModelProto, ModelError> {
     })
 }
 
-/// Refuses trees that are unsound, wherever they stand in the graph.
+/// Refuses invalid trees, wherever they are in the graph.
 ///
 /// # Errors
-/// As [`Model::from_bytes`], but for a graph without trees.
+/// As [`Model::from_bytes`], except for a graph without trees.
 pub fn check_trees(bytes: &[u8]) -> Result<(), ModelError> {
     let model = read(bytes)?;
     let graph = model.graph.as_ref().ok_or(ModelError::NoGraph)?;

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use super::Action;
 use crate::features::schema::{COUNT, Feature, FeatureVector};
 
-/// One column that speaks for the action.
+/// A column that favours the action.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Reason {
     /// The column.
@@ -35,17 +35,17 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Reasons, strongest first. Reads as a slice; kept without an allocation.
+/// Reasons, strongest first. Dereferences to a slice; stored without an allocation.
 #[derive(Clone, Copy)]
 pub struct Reasons {
     all: [Reason; COUNT],
     len: usize,
 }
 
-/// The `n` columns with the largest shares in favour of the action, strongest first; fewer where
-/// fewer speak for it. A column that speaks against it is never among them; nor, for a remedy, one
-/// whose value is that of a healthy service: the forest weighs that too, but it is no reason that a
-/// person would understand.
+/// The `n` columns with the largest shares in favour of the action, strongest first, or fewer if
+/// fewer favour it. It never contains a column that speaks against the action nor, for a remedy,
+/// one with the value of a healthy service: the forest weighs that too, but it is not a reason that
+/// helps a reader.
 #[must_use]
 pub fn top_reasons(
     row: &FeatureVector,
@@ -59,7 +59,7 @@ pub fn top_reasons(
         value: row[feature],
         share: if counts(feature) { shares[feature as usize] } else { 0.0 },
     });
-    // Stable, so that equals stand in the order of the schema.
+    // Stable, so that equal shares keep the order of the schema.
     insertion_sort(&mut all);
     let speak = all.iter().take_while(|r| r.share > 0.0).count();
     Reasons { all, len: speak.min(n) }

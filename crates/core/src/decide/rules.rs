@@ -21,7 +21,7 @@
 use super::{Action, Decision, Source};
 use crate::features::schema::{COUNT, Feature, FeatureVector};
 
-/// What rules claim: above the default gate of 0.8, below certainty.
+/// The confidence of the rules: above the default gate of 0.8, below certainty.
 pub const CONFIDENCE: f32 = 0.9;
 
 const DEGRADED_ERRORS: f32 = 5.0;
@@ -70,7 +70,7 @@ fn verdict(row: &FeatureVector) -> (Action, &'static [Feature]) {
     let cpu = if throttled || served { 0.0 } else { row[CpuUsage] };
     let memory = if served { 0.0 } else { row[MemoryUsage] };
     let served_others = row[HttpRequestRate] - row[Http5xxRate] >= WITNESSED_RATE;
-    // A single 5xx does not make an old count a burst.
+    // A single 5xx does not turn an old count into a burst.
     let old = row[Http5xxRate] > 0.0 && row[Http5xxRate] < BURST_RATE;
     let failing =
         !is_upstream(row) && row[Http5xxRate] >= FAILING_RATE && row[Http5xxRatio] >= FAILING_RATIO;
@@ -105,7 +105,7 @@ fn verdict(row: &FeatureVector) -> (Action, &'static [Feature]) {
     }
 }
 
-/// The columns that say why errors are not this pod's illness; none if they are.
+/// The columns that show that errors have another cause than this target; empty otherwise.
 fn excuse_for_errors(row: &FeatureVector) -> &'static [Feature] {
     let much = row[Feature::HttpRequestRate] >= RARE_REQUEST_RATE;
     let single =
@@ -124,7 +124,7 @@ fn excuse_for_errors(row: &FeatureVector) -> &'static [Feature] {
     }
 }
 
-/// Whether the kernel sees requests that are all answered well, and the poll an answer in time.
+/// Whether the kernel sees requests that are all answered well, and polls are answered in time.
 fn is_served(row: &FeatureVector) -> bool {
     row[Feature::Http5xxRate] == 0.0
         && row[Feature::HttpRequestRate] >= WITNESSED_RATE

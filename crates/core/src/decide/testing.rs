@@ -42,7 +42,7 @@ impl Random {
     }
 }
 
-/// A tree as one would draw it.
+/// A readable tree.
 #[derive(Clone, Debug)]
 pub enum Tree {
     Leaf { scores: [f32; 3], cover: f32 },
@@ -68,7 +68,7 @@ impl Tree {
         Self::split(column, threshold, low, Self::random(random, depth - 1, columns))
     }
 
-    /// The plain way to evaluate it.
+    /// Evaluates it by a plain walk.
     pub fn scores(&self, row: &[f32; COUNT]) -> [f32; 3] {
         match self {
             Self::Leaf { scores, .. } => *scores,
@@ -133,7 +133,7 @@ impl Tree {
     }
 }
 
-/// The columns of an ensemble, free to be spoiled.
+/// The columns of an ensemble, for tests to corrupt.
 #[derive(Clone, Debug, Default)]
 pub struct Columns {
     pub tree_ids: Vec<i64>,
@@ -249,7 +249,7 @@ fn value(name: &str, elem_type: i32, dims: &[usize]) -> ValueInfoProto {
     ValueInfoProto { name: name.to_owned(), r#type: Some(r#type) }
 }
 
-/// A model with this agent's metadata, from `features` to `scores` (and `label`, if a node makes
+/// A model with this agent's metadata, from `features` to `scores` (and `label`, if a node produces
 /// it).
 pub fn model(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
     let mut output = vec![value("scores", 1, &[3])];
@@ -271,7 +271,7 @@ pub fn model(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto
     }
 }
 
-/// What becomes of a model that a file holds.
+/// The result of loading a model from a file.
 ///
 /// # Errors
 /// As [`Model::from_bytes`].
@@ -279,13 +279,13 @@ pub fn from_model(model: &ModelProto) -> Result<Model, ModelError> {
     Model::from_bytes(&model.encode_to_vec(), only_forests)
 }
 
-/// Whether a column of the row stands exactly on a threshold that the forest compares it with.
+/// Whether a column of the row equals a threshold that the forest compares it with.
 pub fn on_a_threshold(forest: &Forest, row: &[f32; COUNT]) -> bool {
     let mut branches = forest.nodes.iter().filter(|node| !node.is_leaf());
     branches.any(|node| row[node.column()].to_bits() == node.threshold.to_bits())
 }
 
-/// The metadata that this agent asks for.
+/// The metadata that this agent requires.
 pub fn metadata() -> Vec<StringStringEntryProto> {
     let names = serde_json::to_string(&FEATURES).expect("names");
     let classes = serde_json::to_string(&super::CLASSES).expect("classes");

@@ -24,8 +24,7 @@ fn shares_sum_to_the_difference_from_the_mean() {
     }
 }
 
-/// Shapley values by their definition: the column's mean contribution to every subset of the
-/// others.
+/// Shapley values by definition: the column's mean contribution to every subset of the others.
 fn shapley(trees: &[Tree], row: &[f32; COUNT], class: usize, columns: usize) -> Vec<f64> {
     let mean = |known| trees.iter().map(|t| t.mean(row, known, class)).sum::<f64>();
     let factorial = |n: u32| (1..=n).map(f64::from).product::<f64>();

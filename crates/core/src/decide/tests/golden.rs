@@ -37,7 +37,7 @@ fn model() -> Model {
     Model::from_bytes(MODEL, only_forests).unwrap()
 }
 
-/// Scores and, after calibration, the label are those of scikit-learn.
+/// Scores and, after calibration, the label equal those of scikit-learn.
 fn assert_same(model: &Model, scores: [f64; 3], row: &Row) {
     let off = |a: &[f64; 3], b: &[f64; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6);
     assert!(off(&scores, &row.raw), "{scores:?} {:?} {:?}", row.raw, row.features);

@@ -18,7 +18,7 @@ fn columns() -> Columns {
     Columns::of(&[Tree::split(2, 10.5, low, leaf(2)), leaf(0)])
 }
 
-/// What the forest says to columns that were spoiled.
+/// The forest's error on corrupted columns.
 fn refusal(spoil: impl FnOnce(&mut Columns)) -> ForestError {
     let mut columns = columns();
     spoil(&mut columns);
@@ -180,7 +180,7 @@ fn what_stands_around_the_ensemble_must_be_trivial() {
     assert!(text.contains("only input"), "{text}");
     let text = spoiled_node(|m| graph(m).output.retain(|o| o.name != "scores"));
     assert!(text.contains("must be an output"), "{text}");
-    // A cast to whole numbers (7) would change what the trees see.
+    // A cast to whole numbers (7) would change the input of the trees.
     let cast = |to| with_int(node("Cast", &["features"], &["cast"]), "to", to);
     let around = |m: &mut ModelProto, to| {
         graph(m).node[0].input[0] = "cast".to_owned();
@@ -213,7 +213,7 @@ fn files_that_are_no_models_are_refused() {
     assert!(text.contains("no `feature_names`"), "{text}");
 }
 
-/// A spoiled file ends in an error or in another model, which then answers with numbers.
+/// A corrupted file ends in an error or in another model, which then answers with numbers.
 #[test]
 fn flipped_bytes_never_panic() {
     let mut random = Random(6);

@@ -77,7 +77,7 @@ fn the_hour_and_the_uptime_decide_nothing() {
     }
 }
 
-/// Two witnesses: what `/health` says, and what the kernel saw of the same minutes.
+/// Two sources: what `/health` reports, and what the kernel saw in the same minutes.
 #[test]
 fn requests_that_are_answered_well_speak_against_a_bad_health() {
     let brain = Brain::embedded();

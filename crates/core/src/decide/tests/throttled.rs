@@ -2,7 +2,7 @@
 use super::super::{Action, Brain};
 use crate::features::schema::{Feature, FeatureVector};
 
-/// Whatever it does with the CPU that it gets, of so many failed polls in a row.
+/// Whatever it does with the CPU that it gets, with this many failed polls in a row.
 fn never_restarted(throttled: &[f32], failures: &[f32]) {
     let brain = Brain::embedded();
     for cpu in [20.0, 80.0, 90.0, 95.0, 100.0] {
@@ -32,8 +32,8 @@ fn what_its_quota_holds_back_is_not_restarted() {
     never_restarted(&[0.2, 0.5, 0.8, 1.0], &[0.0]);
 }
 
-/// The forest has learnt the edge at a fifth from examples: up to half a hundredth beyond it what hangs
-/// is restarted.
+/// The forest has learnt the edge at a fifth from examples: up to half a hundredth beyond it a
+/// hanging target is restarted.
 #[test]
 fn what_hangs_while_its_quota_holds_it_back_is_not_restarted() {
     never_restarted(&[0.205, 0.25, 0.5, 0.8, 1.0], &[3.0, 4.0, 5.0, 10.0]);
