@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// The rise is that of the last minute: the decision surface is in errors per minute.
+/// The rise is measured over the last minute, because the decision surface is in errors per minute.
 pub(super) const SPAN: Duration = Duration::from_secs(60);
-/// Time between two counts that are kept.
+/// Minimum time between two stored counts.
 const STEP: Duration = Duration::from_secs(5);
-/// Counts that are kept: those of the minute.
+/// Maximum number of stored counts: those of one minute.
 const KEPT: usize = 13;
 
 /// The counts of the last minute, oldest first.
@@ -28,11 +28,11 @@ impl Default for Rise {
 }
 
 impl Rise {
-    /// Takes in a count; returns whether it rose. The first one is where counting begins.
+    /// Adds a count; returns whether it rose. The first one is the base.
     pub(super) fn push(&mut self, at: Moment, count: u32) -> bool {
         let rose = self.len > 0 && count > self.last;
         if count < self.last {
-            // It was reset: what was before says nothing of now.
+            // The app reset its count: earlier counts no longer matter.
             self.len = 0;
         }
         self.last = count;
@@ -44,14 +44,14 @@ impl Rise {
             self.counts[self.len] = (at, count);
             self.len += 1;
         }
-        // Never more than the minute: one error in six seconds is ten a minute and not eleven.
+        // Never more than a minute: one error in six seconds is ten a minute and not eleven.
         while self.len > 1 && at.since(self.counts[0].0) > SPAN {
             self.forget_oldest();
         }
         rose
     }
 
-    /// Counting begins here again: after a heal.
+    /// Makes the current count the base: after a remedy.
     pub(super) fn restart(&mut self, at: Moment) {
         if self.len > 0 {
             self.counts[0] = (at, self.last);
@@ -59,7 +59,7 @@ impl Rise {
         }
     }
 
-    /// By how much the count rose within the last minute.
+    /// The rise of the count within the last minute.
     pub(super) fn within_a_minute(&self) -> u32 {
         if self.len == 0 { 0 } else { self.last.saturating_sub(self.counts[0].1) }
     }

@@ -9,14 +9,14 @@ use agent_common::Counters;
 
 use crate::health::Component;
 
-/// What a target did as a client; cumulative, or within a window.
+/// The requests that a target sent as a client; cumulative, or within a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Calls {
     pub(super) requests: u64,
     pub(super) responses: u64,
-    /// 5xx that it received.
+    /// 5xx responses received.
     pub(super) errors: u64,
-    /// Connects that failed.
+    /// Failed connects.
     pub(super) refused: u64,
 }
 
@@ -39,13 +39,13 @@ impl Calls {
         }
     }
 
-    /// Requests that got no answer yet.
+    /// Requests without a response so far.
     pub(super) const fn unanswered(&self) -> u64 {
         self.requests.saturating_sub(self.responses)
     }
 
-    /// An excuse among calls of one window, in which the target gave so many `errors` of its own, and
-    /// `waiting` requests have got no answer since it was last well.
+    /// The excuse in the calls of one window, in which the target sent `errors` of its own, and
+    /// `waiting` requests have had no response since it was last well.
     pub(super) const fn excuse(&self, errors: u64, waiting: u64) -> Option<Excuse> {
         if self.errors > 0 && self.errors * SHARE >= errors {
             return Some(Excuse::UpstreamFails { received: self.errors });
@@ -61,52 +61,53 @@ impl Calls {
         None
     }
 
-    /// Requests without an answer, where most are: what did not answer them, or whether it did in a
-    /// way that cannot be read, is in doubt.
+    /// Requests without a response, if most have none: it is uncertain why, or the responses may be
+    /// unreadable.
     const fn mostly_unanswered(&self) -> u64 {
         let unanswered = self.unanswered();
         if self.requests >= FEW && unanswered * 2 > self.requests { unanswered } else { 0 }
     }
 }
 
-/// One trouble with others excuses so many errors: an app may retry, or fail two requests for one
-/// connection that it lost.
+/// One failed call excuses this many errors: an app may retry, or fail two requests for one lost
+/// connection.
 const SHARE: u64 = 3;
 
-/// Fewer requests than this may all be on their way.
+/// Fewer requests than this may all still be in flight.
 const FEW: u64 = 3;
 
-/// So many good answers to others while polls fail, and such a share of all, are a service.
+/// The target serves if it gave at least this many good responses to other clients while polls
+/// failed, and this many per error.
 const SERVED: u64 = 3;
 const SERVED_PER_ERROR: u64 = 4;
 
-/// Why the target is not the one to be treated.
+/// Why the cause is outside the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Excuse {
-    /// Its health check blames something that it depends on.
+    /// Its health check blames a dependency.
     Blames(Component),
-    /// It says that it does not serve now: it starts, drains or is in maintenance.
+    /// It reports that it does not serve now: it starts, drains or is in maintenance.
     NotNow,
-    /// It says that it is ill, by a 503 and without a word about what ails it.
+    /// It reports that it is sick, by a 503 that names no cause.
     Vague,
-    /// What it calls answers with 5xx.
+    /// Its backends answer 5xx.
     UpstreamFails {
-        /// 5xx received as a client.
+        /// 5xx responses received as a client.
         received: u64,
     },
-    /// What it calls cannot be reached.
+    /// Its backends cannot be reached.
     CannotConnect {
-        /// Connects that failed.
+        /// Failed connects.
         failed: u64,
     },
-    /// What it calls does not answer.
+    /// Its backends do not respond.
     Unanswered {
-        /// Requests without an answer.
+        /// Requests without a response.
         waiting: u64,
     },
-    /// Its health check fails while the kernel sees it answer others well.
+    /// Its health check fails while the kernel sees it answer other clients well.
     Serves {
-        /// Good answers since then.
+        /// Good responses since then.
         good: u64,
     },
 }
@@ -158,9 +159,9 @@ impl fmt::Display for Excuse {
 /// Why the kernel does not see a target's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blind {
-    /// Its own polls were answered, and the kernel counted no response.
+    /// The agent's own polls were answered, but the kernel counted no response.
     NotCounted,
-    /// It speaks TLS.
+    /// It uses TLS.
     Tls,
 }
 

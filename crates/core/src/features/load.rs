@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// What a target did within one window. `None` is what the kernel did not tell: never a made-up
-/// zero.
+/// The work of a target within one window. `None` means that the kernel did not measure it; it is
+/// never replaced by zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Load {
     /// The end of the window.
     pub at: Moment,
     /// Its length, from [`MIN`] to a little more than the window's span.
     pub window: Duration,
-    /// HTTP responses per second, of all classes, the agent's own polls subtracted.
+    /// HTTP responses per second, of all classes, without those to the agent's own polls.
     pub responses_per_second: Option<f32>,
-    /// The share of 5xx among them, 0–1; 0 where there were none.
+    /// The share of 5xx among them, 0–1; 0 without responses.
     pub ratio_5xx: Option<f32>,
-    /// The share of the CPU quota's periods in which the target was held back, 0–1; 0 without a
+    /// The share of the CPU quota's periods in which the target was throttled, 0–1; 0 without a
     /// quota.
     pub throttled_ratio: Option<f32>,
 }
 
-/// A shorter window says too little: one request in 100 ms is not ten a second.
+/// Minimum length of a window: one request in 100 ms is not ten a second.
 pub const MIN: Duration = Duration::from_secs(2);

@@ -6,42 +6,42 @@ use std::fmt;
 
 use super::schema::{Feature, FeatureVector};
 
-/// What is known beside the row.
+/// Facts that are not in the row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sight {
-    /// 502, 503 and 504 per second, which the row leaves out.
+    /// 502, 503 and 504 responses per second, which the row excludes.
     pub unavailable_rate: f32,
-    /// Whether the kernel saw the target answer others well.
+    /// Whether the kernel saw the target answer other clients well.
     pub answers_well: bool,
-    /// Whether the last poll got an answer.
+    /// Whether the last poll got a response.
     pub answers_polls: bool,
 }
 
-/// Something that looks bad and yet calls for no heal.
+/// A symptom that needs no remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Notable {
     /// Throttled by its CPU quota.
     Throttled,
-    /// Connections are reset, while its own answers are well.
+    /// Connections are reset, but its own responses are good.
     Resets,
-    /// Connections are reset, and nothing was seen of its answers.
+    /// Connections are reset, and none of its responses was seen.
     ResetsAlone,
-    /// It answers with 502, 503 or 504.
+    /// It answers 502, 503 or 504.
     Unavailable,
-    /// What it calls answers with 5xx.
+    /// Its backends answer 5xx.
     UpstreamFails,
-    /// Segments are lost on the way.
+    /// Segments are lost in the network.
     Retransmits,
     /// Some of its responses are 5xx.
     SomeErrors,
-    /// Slow to answer.
+    /// Its responses are slow.
     Slow,
     /// Polls fail.
     PollsFail,
 }
 
 impl Notable {
-    /// The first thing that stands out, most telling first.
+    /// The first symptom in the row, most significant first.
     #[must_use]
     pub fn first(row: &FeatureVector, sight: Sight) -> Option<Self> {
         const LOOK_FOR: [(Notable, Feature, f32); 7] = [
@@ -60,13 +60,13 @@ impl Notable {
             _ if sight.unavailable_rate >= UNAVAILABLE => Some(Self::Unavailable),
             Some(Self::Resets) if !sight.answers_well => Some(Self::ResetsAlone),
             Some(Self::PollsFail) if sight.answers_polls => Some(Self::Slow),
-            // How long it did not answer is no time of an answer.
+            // Without a response, the latency is only the time waited.
             Some(Self::Slow) if !sight.answers_polls => None,
             other => other,
         }
     }
 
-    /// What shows it, and its value.
+    /// The value that shows it, with its name.
     #[must_use]
     pub fn shown(self, row: &FeatureVector, sight: Sight) -> (&'static str, f32) {
         let feature = match self {
@@ -83,7 +83,7 @@ impl Notable {
     }
 }
 
-/// 502, 503 and 504 per second from which on they are told.
+/// Rate of 502, 503 and 504 from which they are reported, per second.
 const UNAVAILABLE: f32 = 0.1;
 
 impl fmt::Display for Notable {

@@ -36,27 +36,27 @@ pub enum Feature {
     CpuUsage,
     /// Percent of the limit, 0–100; from `/health`, else from the cgroup.
     MemoryUsage,
-    /// Errors: by how much the count in `/health` rose within the last minute, else own 5xx (not 502,
-    /// 503, 504) seen by the kernel in the window.
+    /// Errors: the rise of the count in `/health` within the last minute, else own 5xx (not 502,
+    /// 503, 504) that the kernel saw in the window.
     ErrorCount,
     /// Seconds since the start.
     Uptime,
     /// 0–23, UTC.
     HourOfDay,
-    /// Responses of class 5xx per second, but for 502, 503 and 504.
+    /// 5xx responses per second, without 502, 503 and 504.
     Http5xxRate,
-    /// The same among all responses in the window, 0–1, the agent's own polls subtracted.
+    /// Their share among all responses in the window, 0–1, without those to the agent's own polls.
     Http5xxRatio,
-    /// Responses of all classes per second, the agent's own polls subtracted.
+    /// Responses of all classes per second, without those to the agent's own polls.
     HttpRequestRate,
     /// TCP resets per second, sent and received.
     TcpResetRate,
     /// TCP segments retransmitted per second.
     TcpRetransmitRate,
-    /// Throttled among elapsed bandwidth periods in the window, 0–1.
+    /// Share of throttled bandwidth periods in the window, 0–1.
     CpuThrottledRatio,
-    /// Consecutive polls of `/health` without an answer within a second (of an instance that gave one
-    /// before), or with the app's word that it is ill.
+    /// Consecutive polls of `/health` without a response within a second (of an instance that gave
+    /// one before), or in which the app reports that it is sick.
     HealthFailures,
     /// Seconds that the last poll of `/health` took.
     HealthLatency,
@@ -95,8 +95,8 @@ impl Feature {
         matches!(self, Self::Http5xxRate | Self::Http5xxRatio | Self::HttpRequestRate)
     }
 
-    /// Whether a value like this is what a healthy service shows, or merely tells how busy or old it
-    /// is: such a column is never a reason to act.
+    /// Whether a healthy service has such a value, or the column only shows how busy or old it is:
+    /// it is then never a reason to act.
     #[must_use]
     pub fn is_neutral(self, value: f32) -> bool {
         match self {
@@ -114,7 +114,7 @@ impl Feature {
         }
     }
 
-    /// Whether the kernel (and not the app or the poll) is the source of the column.
+    /// Whether the source of the column is the kernel, and not the app or the poll.
     #[must_use]
     pub const fn is_kernel(self) -> bool {
         matches!(
@@ -147,8 +147,8 @@ impl FeatureVector {
         &self.0
     }
 
-    /// Whether every value is a number. A model must never see another row: a NaN silently takes
-    /// the false branch of every comparison and yields a confident answer.
+    /// Whether every value is a number. A model must never see any other row: a NaN takes the false
+    /// branch of every comparison and yields a confident answer.
     #[must_use]
     pub fn is_finite(&self) -> bool {
         self.0.iter().all(|v| v.is_finite())

@@ -8,69 +8,71 @@ use crate::{
     moment::Moment,
 };
 
-/// So many errors at the beginning of an instance's traffic, and nothing else, are how it began.
+/// An instance fails since its start if its traffic began with at least this many errors and
+/// nothing else.
 const BEGAN: u64 = 5;
 
-/// What is known of an instance since it was watched first; a remedy makes it forget only what it
-/// is to cure.
+/// What is known of an instance since it was first watched. A remedy clears only what it is meant
+/// to repair.
 #[derive(Debug, Default)]
 pub struct Service {
     heard: Option<Heard>,
     /// Whether a poll was ever answered within [`BUDGET`], and how many in a row were not since.
     was_prompt: bool,
     late: u32,
-    /// When the first of the polls that failed in a row began.
+    /// Start of the first of the polls that failed in a row.
     failing_since: Option<Moment>,
     responded: bool,
-    /// Whether the app ever said that it is well.
+    /// Whether the app ever reported that it is well.
     spoke_well: bool,
-    /// Whether it ever answered anybody with anything but a 5xx.
+    /// Whether it ever gave any client a response other than a 5xx.
     served: bool,
-    /// Whether others than the agent ever got such an answer, and how many of its own 5xx they got
-    /// before.
+    /// Whether it ever gave a client other than the agent such a response, and how many own 5xx it
+    /// sent before.
     served_others: bool,
     first_errors: u64,
     well_at: Option<Moment>,
-    /// Requests of its own that waited for an answer when it was last seen well.
+    /// Its own requests without a response when it was last seen well.
     waiting_when_well: u64,
 }
 
-/// What an instance never did, as long as it was watched.
+/// What an instance has never done while it was watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FailsSinceStart {
-    /// It never answered anything but a 5xx, the agent included.
+    /// It never gave any response but a 5xx, not even to the agent.
     pub never_served: bool,
     /// Its traffic began with errors, and there was nothing else since.
     pub only_errors: bool,
 }
 
-/// What came to pass between two looks.
+/// The responses between two samples.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answers {
-    /// When the second look was.
+    /// Time of the second sample.
     pub(super) at: Moment,
-    /// Whether it answered the agent with anything but a 5xx.
+    /// Whether it gave the agent a response other than a 5xx.
     pub(super) to_agent: bool,
-    /// Its answers to others: good ones, and 5xx of its own.
+    /// Its responses to other clients: good ones, and own 5xx.
     pub(super) good: u64,
     pub(super) errors: u64,
-    /// Whether there was an error of its own within the window, which looks may divide finely.
+    /// Whether it sent an own error within the window, which may contain many samples.
     pub(super) recent_error: bool,
-    /// Requests of its own that wait for an answer.
+    /// Its own requests without a response.
     pub(super) waiting: u64,
 }
 
 impl Service {
-    /// Takes in one poll.
+    /// Takes one poll.
     pub(super) fn take_poll(&mut self, poll: &Poll) {
         let heard = poll.heard();
         self.heard = Some(heard);
         self.responded |= poll.responses.iter().any(|n| *n > 0);
         self.spoke_well |= self.speaks_well();
         let fails = match heard {
-            // Of an instance that never answered it is no news: it may speak another protocol.
+            // A poll is not a failure if the instance never answered one: it may use another
+            // protocol.
             Heard::Silent => self.responded,
-            // Before it ever said anything better, it may be a path that means something else.
+            // Before the path ever gave a better response, it may be one with another meaning.
             Heard::Ill => self.spoke_well,
             Heard::Well
             | Heard::Warns
@@ -87,8 +89,8 @@ impl Service {
         }
     }
 
-    /// An answer that comes late is an answer, and tells all the same: of an instance that once was
-    /// prompt. One whose health check always took long is only slow.
+    /// A late response counts as a failure only if the instance once was prompt, and its content
+    /// counts all the same. An instance whose health check was always slow is only slow.
     fn take_time(&mut self, poll: &Poll, heard: Heard, fails: bool) {
         let answered = !matches!(heard, Heard::Silent | Heard::NotAsked);
         let prompt = answered && poll.latency <= BUDGET;
@@ -97,12 +99,12 @@ impl Service {
         self.late = if fails || late { self.late.saturating_add(1) } else { 0 };
     }
 
-    /// The look brought no poll.
+    /// The sample had no poll.
     pub(super) const fn not_polled(&mut self) {
         self.heard = None;
     }
 
-    /// Takes in how it answered.
+    /// Takes the responses of a sample.
     pub(super) fn take_answers(&mut self, answers: &Answers) {
         let Answers { at, good, errors, recent_error, waiting, .. } = *answers;
         let answered = answers.to_agent || self.speaks_well();
@@ -119,28 +121,28 @@ impl Service {
         }
     }
 
-    /// Polls that failed count no more: after a remedy, and after one that did not fail.
+    /// Clears failed polls: after a remedy, and after a poll that did not fail.
     pub(super) const fn forgive(&mut self) {
         self.failing_since = None;
         self.late = 0;
     }
 
-    /// Polls in a row that failed, or were answered later than they once were.
+    /// Consecutive polls that failed, or were answered later than they once were.
     pub(super) const fn failures_or_late(&self) -> u32 {
         self.late
     }
 
-    /// When the first of the polls that failed in a row began.
+    /// Start of the first of the polls that failed in a row.
     pub(super) const fn failing_since(&self) -> Option<Moment> {
         self.failing_since
     }
 
-    /// Requests of its own that waited for an answer when it was last seen well.
+    /// Its own requests without a response when it was last seen well.
     pub(super) const fn waiting_when_well(&self) -> u64 {
         self.waiting_when_well
     }
 
-    /// What it never did.
+    /// What it has never done.
     #[must_use]
     pub const fn fails_since_start(&self) -> FailsSinceStart {
         FailsSinceStart {
@@ -155,25 +157,25 @@ impl Service {
         self.well_at
     }
 
-    /// Whether it ever answered anything but a 5xx.
+    /// Whether it ever gave a response other than a 5xx.
     #[must_use]
     pub const fn has_served(&self) -> bool {
         self.served
     }
 
-    /// Whether it ever answered a poll with anything at all, a 404 included.
+    /// Whether it ever answered a poll with any response, even a 404.
     #[must_use]
     pub const fn has_responded(&self) -> bool {
         self.responded
     }
 
-    /// Whether at the last look the app said that it is well, or at least that it serves.
+    /// Whether the app reported at the last sample that it is well, or at least that it serves.
     #[must_use]
     pub const fn speaks_well(&self) -> bool {
         matches!(self.heard, Some(Heard::Well | Heard::Warns))
     }
 
-    /// What the last poll came to.
+    /// The result of the last poll.
     #[must_use]
     pub const fn heard(&self) -> Option<Heard> {
         self.heard

@@ -22,19 +22,19 @@ use crate::{
 /// Span of the window.
 pub const SPAN: Duration = Duration::from_secs(10);
 
-/// Looks are at least 100 ms apart, so this many points span at least [`SPAN`].
+/// Samples are at least 100 ms apart, so this many points span at least [`SPAN`].
 const CAPACITY: usize = 128;
 
-/// CPU use and throttling are judged over no less than this, lest a burst, or one throttled period,
-/// in the first 100 ms of a window reads as "always".
+/// CPU usage and throttling are judged over at least this long. Otherwise a burst, or one throttled
+/// period, in the first 100 ms of a window would look permanent.
 const LEVEL_MIN: Duration = Duration::from_secs(1);
 
-/// Cumulative counts at one instant, the agent's own polls already subtracted.
+/// Cumulative counts at one instant, without those of the agent's own polls.
 #[derive(Clone, Copy, Debug, Default)]
 struct Point {
     at: Moment,
     responses: u64,
-    /// All 5xx, and those among them that were 502, 503 or 504: "somebody behind me", or "not now".
+    /// All 5xx, and those among them that were 502, 503 or 504: "a backend fails", or "not now".
     responses_5xx: u64,
     unavailable: u64,
     /// What it did as a client.
@@ -43,29 +43,30 @@ struct Point {
     retransmits: u64,
     oom_kills: u64,
     throttled_periods: u64,
-    /// `None` where it was not read: an old count under a new time would read as a burst.
+    /// `None` if it was not read: an old count with a new time would look like a burst.
     cpu_ns: Option<u64>,
 }
 
 impl Point {
-    /// The 5xx that it gave for its own reasons.
+    /// 5xx responses with a cause of its own.
     const fn own_5xx(&self) -> u64 {
         self.responses_5xx.saturating_sub(self.unavailable)
     }
 
-    /// Responses that were no 5xx.
+    /// Responses other than 5xx.
     const fn good(&self) -> u64 {
         self.responses.saturating_sub(self.responses_5xx)
     }
 }
 
-/// The recent past of one instance of one target. Fixed in size; nothing allocates after `new`.
+/// The recent past of one instance of one target. Its size is fixed; nothing allocates after `new`.
 #[derive(Debug)]
 pub struct Window {
     points: Box<[Point; CAPACITY]>,
     first: usize,
     len: usize,
-    /// The last point, kept when the window is refreshed: what a sample could not read stays.
+    /// The last point, kept when the window is refreshed: a value that a sample could not read
+    /// stays.
     latest: Point,
     period_ns: u64,
     health: Option<Health>,
@@ -75,36 +76,36 @@ pub struct Window {
     reported_errors: u32,
     last_error: Option<Moment>,
     last_oom_kill: Option<Moment>,
-    /// What the controller counted before its file was first read, beyond what the kernel side had
-    /// seen by then: old kills, and the file may be read late.
+    /// The controller's count at its first read, beyond what the kernel side had seen by then:
+    /// those kills are old, and the file may be read late.
     old_oom_kills: Option<u64>,
     /// The CPU limit, in cores; 0 if unknown.
     cpu_cores: f32,
-    /// Memory as the cgroup accounts for it, in percent of the limit.
+    /// Memory as the cgroup counts it, in percent of the limit.
     memory_percent: f32,
-    /// Whether the last look could read the kernel's counts of traffic, and there ever was any that
-    /// the kernel side understands: of TLS and HTTP/2 it counts nothing, and nothing is no load.
+    /// Whether the last sample read the kernel's counts of traffic, and the kernel side ever
+    /// understood any: it counts nothing of TLS and HTTP/2, which must not be taken for no load.
     sees_traffic: bool,
     understood: bool,
     blind: Option<Blind>,
-    /// Whether the last look could read how often the quota held it back.
+    /// Whether the last sample read how often the quota throttled the target.
     sees_throttling: bool,
 }
 
-/// Facts about the present that justify a hard heal, as opposed to an old cumulative count.
+/// Present facts that justify a hard remedy, as opposed to an old cumulative count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Causes {
     /// An error within the last 10 s: a 5xx that the kernel saw, or a count that rose.
     pub recent_error: bool,
-    /// The last poll of `/health` failed: it got no answer, or the app said that it is ill.
+    /// The last poll of `/health` failed: no response, or the app reported that it is sick.
     pub failed_poll: bool,
-    /// For how long polls have failed in a row.
+    /// Duration for which polls have failed in a row.
     pub failing_for: Duration,
-    /// Errors are so many that they are an illness by themselves, whatever polls come to.
+    /// Errors are so many that they are a fault by themselves, whatever the polls show.
     pub many_errors: bool,
-    /// The OOM killer struck within the last 10 s.
+    /// The OOM killer acted within the last 10 s.
     pub oom_kill: bool,
-    /// CPU or memory stands at 80 % of its limit or above.
+    /// CPU or memory is at 80 % of its limit or above.
     pub level: bool,
     /// Polls fail or are answered late, by an app that once was prompt.
     pub slow_polls: bool,
@@ -113,25 +114,25 @@ pub struct Causes {
 }
 
 impl Causes {
-    /// Whether something happened, as opposed to a level that merely stands.
+    /// Whether something happened, as opposed to a constant level.
     #[must_use]
     pub const fn event(self) -> bool {
         self.recent_error || self.failed_poll || self.oom_kill
     }
 
-    /// Whether it may be a pause: polls alone fail, and have not done so for longer than `patience`.
+    /// Whether it may be a pause: only polls fail, and not yet for longer than `patience`.
     #[must_use]
     pub fn is_pause(self, patience: Duration) -> bool {
         self.only_failing() && self.failing_for < patience
     }
 
-    /// Whether its health check got slow, and nothing else speaks against the target.
+    /// Whether a slow health check is the only symptom.
     #[must_use]
     pub const fn only_slow(self) -> bool {
         self.slow_polls && !self.event() && !self.level && !self.errors
     }
 
-    /// Whether polls fail, and nothing else speaks against the target.
+    /// Whether failing polls are the only symptom.
     #[must_use]
     pub const fn only_failing(self) -> bool {
         self.failed_poll && !self.many_errors && !self.oom_kill
@@ -140,13 +141,13 @@ impl Causes {
 
 /// CPU or memory at or above this, in percent of the limit, is a cause by itself.
 const LEVEL: f32 = 80.0;
-/// So many own 5xx within the window, and such a share of all responses, or so many errors reported
-/// within a minute, are an illness by themselves.
+/// This many own 5xx within the window, with this share of all responses, or this many errors
+/// reported within a minute, are a fault by themselves.
 const MANY: u64 = 5;
 const MANY_SHARE: f32 = 0.5;
-/// A request without an answer for so long waits.
+/// A request without a response for this long is waiting.
 const WAITS: Duration = Duration::from_secs(3);
-/// Polls that were answered before it is concluded that the kernel does not see the answers.
+/// The agent concludes that the kernel does not see the responses after this many answered polls.
 const KNOWN_ANSWERS: u64 = 3;
 
 impl Default for Window {
@@ -182,8 +183,8 @@ impl Window {
         }
     }
 
-    /// Forgets the past: after a heal. The next sample is the base that later ones are compared
-    /// with, so what happened before the remedy took effect is never held against it.
+    /// Clears the past: after a remedy. The next sample is the base for later ones, so that events
+    /// before the remedy took effect never count against it.
     pub fn refresh(&mut self) {
         self.len = 0;
         self.service.forgive();
@@ -192,10 +193,10 @@ impl Window {
         self.last_oom_kill = None;
     }
 
-    /// Takes in one look.
+    /// Takes one sample.
     pub fn push(&mut self, sample: &Sample) {
         if sample.at.since(self.latest.at) >= 2 * SPAN {
-            // The node slept, or the agent got no CPU: what lies before says nothing of now.
+            // The node slept, or the agent got no CPU: earlier points say nothing about now.
             self.len = 0;
         }
         let point = self.point(sample, self.latest);
@@ -217,12 +218,13 @@ impl Window {
         self.service.take_answers(&self.answers(&point, sample));
         self.cpu_cores = sample.usage.cpu_limit.unwrap_or(0.0);
         self.memory_percent = memory_percent(&sample.usage);
-        // The agent's own polls count as evidence, and so do the kubelet's probes.
+        // Responses to the agent's own polls count as evidence, and so do those to the kubelet's
+        // probes.
         let counted = |kernel: &KernelReading| kernel.counters.responses.iter().sum::<u64>();
         self.understood |= sample.kernel.as_ref().is_some_and(|kernel| counted(kernel) > 0);
         self.blind = sample.kernel.as_ref().and_then(|kernel| blind(kernel, counted(kernel)));
         self.sees_traffic = sample.kernel.is_some() && self.understood && self.blind.is_none();
-        // Where there is no cpu.stat of its own there is no quota either.
+        // A target without its own cpu.stat has no quota either.
         self.sees_throttling = sample.usage.throttled_periods.is_some() || sample.kernel.is_some();
         if self.len == CAPACITY {
             self.first = (self.first + 1) % CAPACITY;
@@ -231,7 +233,7 @@ impl Window {
         self.latest = point;
         self.points[(self.first + self.len) % CAPACITY] = point;
         self.len += 1;
-        // Keep exactly one point older than the span: the base that all differences are taken from.
+        // Keep exactly one point older than the span: the base of all differences.
         while self.len > 2 && sample.at.since(self.nth(1).at) >= SPAN {
             self.first = (self.first + 1) % CAPACITY;
             self.len -= 1;
@@ -250,7 +252,7 @@ impl Window {
         }
     }
 
-    /// What it answered since the look before.
+    /// Its responses since the previous sample.
     fn answers(&self, point: &Point, sample: &Sample) -> Answers {
         let polled = sample.poll.as_ref();
         let new = |count: fn(&Point) -> u64| count(point).saturating_sub(count(&self.latest));
@@ -264,8 +266,8 @@ impl Window {
         }
     }
 
-    /// The sample's counts. What this sample could not read stays as it was, so that a gap shows
-    /// as silence and never as a jump.
+    /// The sample's counts. Values that it could not read stay unchanged, so that a gap looks like
+    /// silence and never like a jump.
     fn point(&mut self, sample: &Sample, previous: Point) -> Point {
         let mut point = Point { at: sample.at, cpu_ns: sample.usage.cpu_usage_ns, ..previous };
         if let Some(kernel) = &sample.kernel {
@@ -338,7 +340,7 @@ impl Window {
         row
     }
 
-    /// How much work was done within the window; `None` while it is too short to tell.
+    /// The work within the window; `None` if the window is too short.
     #[must_use]
     pub fn load(&self) -> Option<Load> {
         let (base, last) = (self.base()?, self.last()?);
@@ -359,13 +361,13 @@ impl Window {
         })
     }
 
-    /// Whether the instance serves, as its polls and its answers to others tell.
+    /// Whether the instance serves, according to its polls and its responses to others.
     #[must_use]
     pub const fn service(&self) -> &Service {
         &self.service
     }
 
-    /// What of the present would justify a hard heal.
+    /// The present facts that would justify a hard remedy.
     #[must_use]
     pub fn causes(&self, row: &FeatureVector) -> Causes {
         let Some(now) = self.last().map(|p| p.at) else { return Causes::default() };
@@ -385,7 +387,7 @@ impl Window {
         }
     }
 
-    /// For how long polls have failed in a row, as of the last look.
+    /// Duration for which polls have failed in a row, as of the last sample.
     fn failing_for(&self) -> Duration {
         match (self.service.failing_since(), self.last()) {
             (Some(since), Some(last)) => last.at.since(since),
@@ -393,7 +395,7 @@ impl Window {
         }
     }
 
-    /// Whose fault it is, where something shows that it is not the target's.
+    /// The excuse, if something shows that the cause is outside the target.
     #[must_use]
     pub fn excuse(&self) -> Option<Excuse> {
         let (base, last) = (self.base()?, self.last()?);
@@ -412,8 +414,7 @@ impl Window {
             .or(vague.then_some(Excuse::Vague))
     }
 
-    /// Requests that have waited for an answer for some seconds: those that were only just sent are
-    /// the ordinary case.
+    /// Requests that have waited for a response for some seconds. Requests just sent are normal.
     fn waiting(&self) -> u64 {
         let Some(last) = self.last() else { return 0 };
         let recent = (0..self.len).rev().map(|n| self.nth(n));
@@ -421,7 +422,7 @@ impl Window {
         recent.map(|point| point.calls.unanswered()).min().unwrap_or(0)
     }
 
-    /// While polls fail, others get good answers: it is not the service that fails.
+    /// Whether other clients get good responses while polls fail: the service itself does not fail.
     fn serves(&self) -> Option<Excuse> {
         let (since, last) = (self.service.failing_since()?, self.last()?);
         let from = (0..self.len).map(|n| self.nth(n)).find(|point| point.at >= since)?;
@@ -430,7 +431,7 @@ impl Window {
         Excuse::serves(good, errors)
     }
 
-    /// 502, 503 and 504 within the window, per second.
+    /// 502, 503 and 504 responses per second within the window.
     #[must_use]
     pub fn unavailable_rate(&self) -> f32 {
         match (self.base(), self.last()) {
@@ -449,14 +450,13 @@ impl Window {
         self.blind
     }
 
-    /// Whether the kernel sees this target's HTTP; where not, its columns are not zero but missing.
+    /// Whether the kernel sees this target's HTTP; if not, its columns are missing, not zero.
     #[must_use]
     pub const fn sees_traffic(&self) -> bool {
         self.sees_traffic
     }
 
-    /// Responses and own 5xx responses since the window was last made fresh or since the span
-    /// began.
+    /// Responses and own 5xx responses since the window was last refreshed or since the span began.
     #[must_use]
     pub fn responses(&self) -> (u64, u64) {
         match (self.base(), self.last()) {
@@ -468,7 +468,7 @@ impl Window {
         }
     }
 
-    /// Responses that were no 5xx, since the same.
+    /// Responses other than 5xx in the same time.
     #[must_use]
     pub fn good_responses(&self) -> u64 {
         match (self.base(), self.last()) {
@@ -477,20 +477,20 @@ impl Window {
         }
     }
 
-    /// All errors known so far: the count that `/health` reports and the kernel's, whichever has
-    /// one, for comparing two instants.
+    /// All known errors: the count that `/health` reports, and the kernel's. For comparing two
+    /// instants.
     #[must_use]
     pub fn total_errors(&self) -> (u32, u64) {
         (self.reported_errors, self.last().map_or(0, Point::own_5xx))
     }
 
-    /// CPU use since the first point of the window that knows it, in percent of the limit.
+    /// CPU usage since the first point of the window that knows it, in percent of the limit.
     fn cpu_percent(&self) -> f32 {
         let mut known = (0..self.len).map(|n| self.nth(n)).filter_map(|p| Some((p.at, p.cpu_ns?)));
         let (Some((from, before)), Some((to, now))) = (known.next(), known.next_back()) else {
             return 0.0;
         };
-        // Two looks 100 ms apart would read a short burst as a level.
+        // Two samples 100 ms apart would make a short burst look like a level.
         let elapsed = to.since(from).max(LEVEL_MIN).as_nanos() as f64;
         let capacity = elapsed * f64::from(self.cpu_cores);
         if capacity <= 0.0 {
@@ -499,9 +499,9 @@ impl Window {
         ((now.saturating_sub(before) as f64 / capacity * 100.0) as f32).clamp(0.0, 100.0)
     }
 
-    /// Over the whole window or over its last second, whichever is more. Throttling excuses a
-    /// high CPU level, and a level shows at once: diluted over ten quiet seconds the excuse would
-    /// come too late.
+    /// Over the whole window or over its last second, whichever is more. Throttling excuses a high
+    /// CPU level, and a level shows at once: averaged over ten quiet seconds the excuse would come
+    /// too late.
     fn throttled_ratio(&self, base: &Point, last: &Point) -> f32 {
         let recent = (0..self.len)
             .rev()
@@ -530,19 +530,19 @@ impl Window {
     }
 }
 
-/// The agent's own polls are a stimulus that it knows: where they were answered and not counted, the
-/// kernel does not see this target's responses.
+/// The agent knows how many of its own polls were answered. If the kernel did not count these
+/// responses, it does not see this target's responses.
 fn blind(kernel: &KernelReading, counted: u64) -> Option<Blind> {
     let answered: u64 = kernel.own_responses.iter().sum();
     (answered >= KNOWN_ANSWERS && counted < answered / 2).then_some(Blind::NotCounted)
 }
 
-/// One count in another; 0 of nothing.
+/// The ratio of two counts; 0 if the second is 0.
 fn share(part: u64, whole: u64) -> f32 {
     if whole == 0 { 0.0 } else { part as f32 / whole as f32 }
 }
 
-/// Memory in percent of the limit; 0 where either is unknown.
+/// Memory in percent of the limit; 0 if either is unknown.
 fn memory_percent(usage: &CgroupReading) -> f32 {
     match (usage.memory_bytes, usage.memory_limit_bytes) {
         (Some(used), Some(limit)) if limit > 0 => {

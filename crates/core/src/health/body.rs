@@ -7,17 +7,17 @@ use http::header::{self, HeaderMap};
 use super::{HealthError, error::Packed, parse::NotJson};
 use crate::health::BODY_LIMIT;
 
-/// Some languages write it before everything.
+/// Some languages write it first.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// What a body is said to be.
+/// The declared type of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `text/plain`
     Plain,
     /// `application/health+json`
     Health,
-    /// Anything else, or nothing is said.
+    /// Any other type, or none.
     Other,
 }
 
@@ -36,9 +36,9 @@ impl Kind {
     }
 }
 
-/// The text, unpacked and without what stands around it.
+/// The text, decompressed and trimmed.
 pub(super) fn text(headers: &HeaderMap, body: &[u8]) -> Result<String, HealthError> {
-    // Nothing is nothing in every encoding; 204 and 304 have no body to be encoded.
+    // Empty is empty in every encoding; 204 and 304 have no body to encode.
     let unpacked =
         if is_gzip(headers)? && !body.is_empty() { unpack(body)? } else { body.to_vec() };
     let text = String::from_utf8(unpacked).map_err(|_| NotJson::NotUtf8)?;

@@ -14,23 +14,23 @@ use super::{
     dialect::{Report, Word, text},
 };
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// HTTP status.
     pub status: StatusCode,
-    /// Its headers.
+    /// HTTP headers.
     pub headers: HeaderMap,
-    /// Its body, still encoded.
+    /// Body, still encoded.
     pub body: Vec<u8>,
 }
 
-/// What an answer says.
+/// The meaning of a response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
-    /// What it says.
+    /// The report.
     pub health: Health,
-    /// A 5xx without a report: it may come from a path that the app does not have.
+    /// A 5xx without a report: its path may not exist in the app.
     pub by_status_alone: bool,
 }
 
@@ -40,13 +40,13 @@ impl From<Health> for Reading {
     }
 }
 
-/// A proxy that answers for what it could not reach.
+/// The blamed component if a proxy answers for what it could not reach.
 const UPSTREAM: &str = "upstream";
 
-/// Reads one answer.
+/// Reads one response.
 ///
 /// # Errors
-/// If it cannot be read, which is evidence of nothing: any but a [`HealthError::Transport`].
+/// If it is unreadable, which is no evidence: any error but a [`HealthError::Transport`].
 pub fn read(answer: &Answer) -> Result<Reading, HealthError> {
     match answer.status.as_u16() {
         200..=299 => accepted(answer).map(Reading::from),
@@ -62,8 +62,8 @@ pub fn read(answer: &Answer) -> Result<Reading, HealthError> {
     }
 }
 
-/// 2xx: it answered, so it serves; a report in JSON that says ill words all the same has numbers
-/// that decide.
+/// 2xx: it answered, so it serves. If a report in JSON has a bad word nevertheless, its numbers
+/// decide.
 fn accepted(answer: &Answer) -> Result<Health, HealthError> {
     let text = body::text(&answer.headers, &answer.body)?;
     match text.chars().next() {
@@ -86,8 +86,8 @@ fn accepted(answer: &Answer) -> Result<Health, HealthError> {
     }
 }
 
-/// A 4xx is about our question, unless it is a report that says fail, as the IETF's draft allows.
-/// `{"status":"error"}` alone is how many APIs refuse a question.
+/// A 4xx is about our request, unless it is a report that says fail, as the IETF's draft permits.
+/// `{"status":"error"}` alone is how many APIs refuse a request.
 fn refused(answer: &Answer) -> Option<Health> {
     let text = body::text(&answer.headers, &answer.body).ok()?;
     let report = text.starts_with('{').then(|| Report::read(&text).ok())??;
@@ -98,7 +98,7 @@ fn refused(answer: &Answer) -> Option<Health> {
     Some(Health { says: report.says(true)?, ..report.health })
 }
 
-/// 5xx: what the body says, and else what the status does.
+/// 5xx: the body decides, else the status.
 fn failed(answer: &Answer) -> Reading {
     let code = answer.status.as_u16();
     let (said, numbers, names_itself) = told(answer);
@@ -116,8 +116,8 @@ fn failed(answer: &Answer) -> Reading {
     Reading { health: Health { says, is_vague, ..numbers }, by_status_alone }
 }
 
-/// What a 5xx's body says, if it can be read and says something, the numbers in it, and whether it
-/// names a part of the app itself that is down.
+/// What the body of a 5xx says, if it is readable, with the numbers in it, and whether it names a
+/// part of the app itself that is down.
 fn told(answer: &Answer) -> (Option<Says>, Health, bool) {
     let nothing = (None, Health::default(), false);
     let Ok(text) = body::text(&answer.headers, &answer.body) else { return nothing };

@@ -2,8 +2,7 @@
 use super::parse::NotJson;
 use crate::health::Transport;
 
-/// Why a poll has no reading. None of these is evidence of anything but the first, and that only
-/// where [`HealthError::is_silence`].
+/// Why a poll has no reading. Only the first is evidence, and only if [`HealthError::is_silence`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HealthError {
     /// No complete HTTP response.
@@ -15,33 +14,33 @@ pub enum HealthError {
     /// A redirect, which is never followed.
     #[error("redirected (HTTP {0}), which is never followed: set the path that it leads to")]
     Redirect(u16),
-    /// It asks for a login (401, 403 or 407).
+    /// It requires a login (401, 403 or 407).
     #[error("answered HTTP {0}: it requires a login; set a path that needs none")]
     Refused(u16),
-    /// It is asked too often (429).
+    /// It limits the rate of requests (429).
     #[error("answered HTTP {0}: it limits the rate of requests; exempt its health endpoint")]
     TooOften(u16),
-    /// Any other status that says nothing of health.
+    /// Any other status that says nothing about health.
     #[error("answered HTTP {0}, which says nothing about its health: answer 2xx or 5xx")]
     StatusNotOk(u16),
-    /// The body is packed in a way that cannot be unpacked.
+    /// The body cannot be decompressed.
     #[error("the body cannot be unpacked: {0}")]
     Packed(#[from] Packed),
-    /// The body is no JSON object, and no word either.
+    /// The body is neither a JSON object nor a known word.
     #[error("the body is not a health report: {0}")]
     NotJson(#[from] NotJson),
 }
 
-/// Why a body cannot be unpacked.
+/// Why a body cannot be decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Packed {
     /// Another encoding than gzip.
     #[error("its Content-Encoding is neither gzip nor identity, the only accepted ones")]
     Unknown,
-    /// It says gzip and is not, or is cut short.
+    /// It claims to be gzip and is not, or is cut short.
     #[error("it claims to be gzip, but is not or is cut short")]
     Broken,
-    /// It grows too large.
+    /// It is too large when decompressed.
     #[error("its gzip holds more than 64 KiB")]
     TooLarge,
 }
@@ -62,14 +61,14 @@ impl HealthError {
         }
     }
 
-    /// Whether the target gave no answer at all, as opposed to one that cannot be read. The
-    /// agent's own trouble is neither.
+    /// Whether the target gave no response at all, as opposed to an unreadable one. Trouble of the
+    /// agent itself counts as neither.
     #[must_use]
     pub const fn is_silence(self) -> bool {
         matches!(self, Self::Transport(error) if error.is_silence())
     }
 
-    /// Whether the target gave a whole HTTP response, if one that cannot be read.
+    /// Whether the target gave a complete HTTP response, readable or not.
     #[must_use]
     pub const fn is_answer(self) -> bool {
         !matches!(self, Self::Transport(_))

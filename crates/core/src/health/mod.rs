@@ -52,26 +52,26 @@ pub use parse::{Component, Fault, Field, Health, NotJson, Says};
 pub use transport::{BODY_LIMIT, Responses, Transport, count};
 pub use word::Word;
 
-/// A poll takes this long at most, with or without an answer.
+/// Maximum duration of a poll, with or without a response.
 pub const BUDGET: Duration = Duration::from_secs(1);
-/// Connecting, asking and reading the whole answer may take this long, over several polls; then the
-/// question is given up.
+/// Maximum time for connecting, sending and reading the whole response, over several polls; then
+/// the request is given up.
 pub const WAIT_LIMIT: Duration = Duration::from_secs(3);
 
-/// What one poll of `/health` found.
+/// The result of one poll of `/health`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Poll {
-    /// When it began.
+    /// Start of the poll.
     pub at: Moment,
-    /// How long the answer took, or has been waited for, since the question was asked, which may
-    /// have been in an earlier poll; at most about [`WAIT_LIMIT`].
+    /// How long the response took, or has been awaited, since the request was sent, possibly in an
+    /// earlier poll; at most about [`WAIT_LIMIT`].
     pub latency: Duration,
-    /// The responses that it drew from the target, to be subtracted from the kernel's counts.
+    /// The responses to it, to be subtracted from the kernel's counts.
     pub responses: Responses,
     /// Those of them that were 502, 503 or 504.
     pub unavailable: u32,
-    /// Connections that the agent has dropped half-way, by this poll or since the last. For each the
-    /// target's kernel can count one reset received, which is the agent's and no illness.
+    /// Connections that the agent has dropped half-way, by this poll or since the last one. For
+    /// each, the target's kernel may count one reset received, which is the agent's and no symptom.
     pub hung_up: u32,
     /// The path that gave the result.
     pub path: Arc<str>,
@@ -79,24 +79,24 @@ pub struct Poll {
     pub result: Result<Health, HealthError>,
 }
 
-/// What a poll came to, as metrics, logs and pages call it.
+/// The result of a poll, as in metrics, logs and pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Heard {
-    /// The app says that it is well.
+    /// The app reports that it is well.
     Well,
-    /// It serves, and warns.
+    /// It serves, but reports a problem.
     Warns,
-    /// It says that it is ill itself.
+    /// It reports that it is sick itself.
     Ill,
     /// It blames a dependency.
     Blames,
     /// It starts, drains or is in maintenance.
     NotNow,
-    /// It answered something that cannot be read: no evidence of anything.
+    /// It gave an unreadable response, which is no evidence.
     Unreadable,
-    /// It did not answer.
+    /// It did not respond.
     Silent,
-    /// The agent could not ask.
+    /// The agent could not send the request.
     NotAsked,
 }
 
@@ -130,7 +130,7 @@ impl Heard {
 }
 
 impl Poll {
-    /// What it came to.
+    /// The result of the poll.
     #[must_use]
     pub const fn heard(&self) -> Heard {
         match &self.result {
@@ -147,7 +147,7 @@ impl Poll {
         }
     }
 
-    /// A poll that took no time and drew nothing, for tests.
+    /// A poll without duration and responses, for tests.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn for_tests(at: Moment, result: Result<Health, HealthError>) -> Self {

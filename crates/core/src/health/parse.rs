@@ -6,21 +6,22 @@
 //! measured: a CPU of 135 % may mean one and a third of a core, or nonsense.
 use super::dialect::Tree;
 
-/// Percentages above 100 by less than this are rounding, not nonsense.
+/// Percentages above 100 by less than this are rounding errors.
 const ROUNDING: f64 = 0.5;
 const MAX_ERRORS: f64 = 1e9;
-/// Ten years in seconds. An uptime beyond it is a clock or an epoch, not an uptime.
+/// Ten years in seconds. A greater value is a clock or an epoch, not an uptime.
 const MAX_UPTIME: f64 = 10.0 * 365.25 * 86_400.0;
 
-/// What an app says of itself. `None` is "did not say": the schema names each column's fallback.
+/// What an app reports about itself. `None` means that it did not say; the schema names each
+/// column's fallback.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Health {
     /// Its own verdict.
     pub says: Says,
-    /// Whether it says that it is ill by a 503 and names no part of itself: many apps mean a
+    /// Whether it reports by a 503 that it is sick, and names no part of itself: many apps mean a
     /// dependency by that, and hide the details.
     pub is_vague: bool,
-    /// The first field that was left out because it cannot mean what it says.
+    /// The first field that was ignored because its value is implausible.
     pub left_out: Option<(Field, Fault)>,
     /// CPU in % of the limit, 0–100.
     pub cpu_usage: Option<f32>,
@@ -32,32 +33,32 @@ pub struct Health {
     pub uptime: Option<f64>,
 }
 
-/// An app's verdict on itself, from the HTTP status and the body together.
+/// An app's verdict on itself, by HTTP status and body together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Says {
     /// It is well.
     #[default]
     Well,
-    /// It serves, and something is not as it should be (`degraded`, `warn`).
+    /// It serves, but something is wrong (`degraded`, `warn`).
     Warns,
-    /// It is ill itself.
+    /// It is sick itself.
     Ill,
-    /// Something that it depends on is ill: the first such component by name.
+    /// A dependency is down: the first such component by name.
     Blames(Component),
-    /// It does not serve now, and means it: it starts, drains, or is in maintenance (a plain 503,
+    /// It intentionally does not serve now: it starts, drains, or is in maintenance (a plain 503,
     /// `OUT_OF_SERVICE`, `shutting_down`).
     NotNow,
 }
 
 /// The name of a component that a health report blames: at most 64 printable ASCII characters,
-/// others replaced by `?`, since the target writes it and people read it.
+/// others replaced by `?`, because the target writes it and operators read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Component(Box<str>);
 
 impl Component {
     const MAX: usize = 64;
 
-    /// Takes a name as the target wrote it.
+    /// Sanitises a name from a report.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
@@ -109,30 +110,30 @@ pub enum Fault {
     /// Below zero.
     #[error("is negative")]
     Negative,
-    /// More than the quantity can be: 101 %, 10⁹ errors, ten years.
+    /// More than plausible: 101 %, 10⁹ errors, ten years.
     #[error("is absurdly large")]
     Absurd,
     /// A count with a fraction.
     #[error("is not a whole number")]
     Fraction,
-    /// Given twice: nobody can tell which is meant.
+    /// Given twice, which is ambiguous.
     #[error("is given more than once")]
     Repeated,
 }
 
-/// Why a body is no health report. Nothing of the body itself is repeated.
+/// Why a body is not a health report. It repeats nothing of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotJson {
-    /// It begins like HTML or XML.
+    /// It starts like HTML or XML.
     #[error("HTML or XML; set the path of a machine-readable endpoint")]
     Markup,
-    /// It begins like something else, or is another JSON value.
+    /// It starts like something else, or is another JSON value.
     #[error("neither a JSON object nor a word such as `ok`")]
     NotObject,
-    /// Plain text, and a lot of it.
+    /// Long plain text.
     #[error("long text; answer a JSON object, or one short line as text/plain")]
     Prose,
-    /// Bytes that are no UTF-8.
+    /// Bytes that are not UTF-8.
     #[error("not in UTF-8, as JSON must be")]
     NotUtf8,
     /// It ends before the object does.
@@ -198,7 +199,7 @@ fn percentage(value: &Tree) -> Result<f32, Fault> {
 
 fn count(value: &Tree) -> Result<u32, Fault> {
     let n = number(value, MAX_ERRORS)?;
-    // Some languages have no integers and write 5.0; none counts half an error.
+    // Some languages have no integers and write 5.0; half an error is invalid.
     if n.fract() == 0.0 { Ok(n as u32) } else { Err(Fault::Fraction) }
 }
 

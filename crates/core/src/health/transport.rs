@@ -3,13 +3,13 @@ use std::io;
 
 use http::StatusCode;
 
-/// Most bytes of a response's body.
+/// Maximum size of a response's body, in bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
-/// How many responses of each class a call drew from the target: 1xx, 2xx, 3xx, 4xx, 5xx.
+/// Number of responses of each class to a call: 1xx, 2xx, 3xx, 4xx, 5xx.
 ///
-/// For taking the agent's own calls out of what the kernel counted. A response counts once its
-/// head is complete, whatever becomes of its body; interim 1xx heads are not seen.
+/// They are subtracted from the kernel's counts. A response counts once its head is complete,
+/// whatever happens to its body; interim 1xx heads are not seen.
 pub type Responses = [u32; 5];
 
 /// Counts one response under its class.
@@ -23,13 +23,13 @@ pub fn count(responses: &mut Responses, status: StatusCode) {
 /// Why no complete response came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Transport {
-    /// Connecting, head and body together took longer than the call may.
+    /// Connecting, head and body together took longer than permitted.
     #[error("no complete answer in time")]
     Timeout,
-    /// Nobody listens there.
+    /// Nothing listens there.
     #[error("connection refused: nothing listens on the port")]
     ConnectRefused,
-    /// No connection for another reason.
+    /// Connecting failed for another reason.
     #[error("cannot connect: {0}")]
     ConnectFailed(io::ErrorKind),
     /// The target reset the connection.
@@ -38,16 +38,16 @@ pub enum Transport {
     /// The target closed the connection before the response was complete.
     #[error("the target closed the connection before its answer was complete")]
     Closed,
-    /// What came is not HTTP/1.x.
+    /// The response is not HTTP/1.x.
     #[error("the answer is not HTTP/1.x: is the port right, and does it speak TLS (https)?")]
     NotHttp,
-    /// What came is not TLS, or not a version that the agent speaks.
+    /// The response is not TLS, or not a version that the agent supports.
     #[error("no TLS 1.2 or 1.3 there: is the port right, and is it plain http?")]
     NotTls,
-    /// Head or body exceed what the agent accepts.
+    /// Head or body are larger than the agent accepts.
     #[error("the answer is larger than the agent accepts")]
     TooLarge,
-    /// Not the target's doing: the agent could not open a socket, or was itself kept from running.
+    /// Not the target's fault: the agent could not open a socket, or got no CPU itself.
     #[error("the agent could not send the request: {0}")]
     Agent(&'static str),
 }
@@ -69,15 +69,14 @@ impl Transport {
         }
     }
 
-    /// Whether the agent, which drops its connection now, hangs up on a target that may not have
-    /// finished: the target's kernel can then count one reset received, which is the agent's and
-    /// no illness.
+    /// Whether dropping the connection now hangs up on a target that may not have finished: the
+    /// target's kernel may then count one reset received, which is the agent's and no symptom.
     #[must_use]
     pub const fn hangs_up(self) -> bool {
         matches!(self, Self::Timeout | Self::NotHttp | Self::NotTls | Self::TooLarge)
     }
 
-    /// Whether the target gave no answer at all.
+    /// Whether the target gave no response at all.
     #[must_use]
     pub const fn is_silence(self) -> bool {
         matches!(

@@ -3,18 +3,18 @@ use std::{fmt, sync::Arc};
 
 use super::{Fault, Field, Health, HealthError, Heard, Poll, Says};
 
-/// What a poll came to, without its numbers.
+/// The result of a poll, without its numbers.
 #[derive(Clone, Debug)]
 pub struct Word {
-    /// In one word.
+    /// The kind of result.
     pub heard: Heard,
-    /// The path that was asked.
+    /// The polled path.
     pub path: Arc<str>,
     result: Result<(Says, Option<(Field, Fault)>), HealthError>,
 }
 
 impl Word {
-    /// That of one poll.
+    /// The result of this poll.
     #[must_use]
     pub fn of(poll: &Poll) -> Self {
         let said = |health: &Health| (health.says.clone(), health.left_out);
@@ -22,8 +22,7 @@ impl Word {
         Self { heard: poll.heard(), path: Arc::clone(&poll.path), result }
     }
 
-    /// Whether this says something else than `before` did; where in a body a mistake stands does not
-    /// matter.
+    /// Whether this differs from `before`. The position of a syntax error does not matter.
     #[must_use]
     pub fn is_news(&self, before: &Self) -> bool {
         let same = match (&self.result, &before.result) {

@@ -11,7 +11,7 @@ fn at(ms: u64) -> Moment {
     Moment::from_nanos(100_000_000_000 + ms * 1_000_000)
 }
 
-/// A sample without anything in it.
+/// An empty sample.
 fn look(ms: u64) -> Sample {
     Sample {
         at: at(ms),
@@ -45,7 +45,7 @@ fn timeout() -> HealthError {
     HealthError::Transport(Transport::Timeout)
 }
 
-/// A look at which the kernel has counted this.
+/// A sample with these counts of the kernel.
 fn counted(ms: u64, change: impl FnOnce(&mut KernelReading)) -> Sample {
     let mut kernel = KernelReading::default();
     change(&mut kernel);
@@ -315,7 +315,7 @@ fn a_load_that_the_kernel_did_not_tell_is_missing() {
     assert_eq!(load.responses_per_second, None);
     assert_eq!(load.ratio_5xx, None);
     assert_eq!(load.throttled_ratio, None);
-    // It speaks TLS, or HTTP/2: nothing was ever understood.
+    // It uses TLS, or HTTP/2: the kernel side never understood anything.
     let silent = load_after(&[look(0), look(3000)]).unwrap();
     assert_eq!((silent.responses_per_second, silent.ratio_5xx), (None, None));
     let once = |ms| counted(ms, |k| k.counters.responses = [0, 1, 0, 0, 0]);
@@ -433,7 +433,7 @@ fn an_app_that_never_said_anything_better_does_not_fail_by_saying_that_it_is_ill
     assert!(!window.service().is_failing());
 }
 
-/// Polls time out from the second look on, while the kernel counts so many good responses and 5xx.
+/// Polls time out from the second sample on, while the kernel counts these good responses and 5xx.
 fn failing_while(counts: &[(u64, u64, u64)]) -> Window {
     let mut window = Window::new();
     for (i, &(ms, good, errors)) in counts.iter().enumerate() {
@@ -541,7 +541,7 @@ fn between_two_errors_it_is_not_well() {
     assert_eq!(window.service().well_at(), Some(at(14_250)));
 }
 
-/// A poll that is answered well after so long.
+/// A poll that is answered well after this long.
 fn answered_after(ms: u64, latency_ms: u64) -> Sample {
     let mut sample = polled(ms, Ok(healthy()));
     sample.poll.as_mut().unwrap().latency = Duration::from_millis(latency_ms);

@@ -24,7 +24,7 @@ pub(super) use word::Word;
 /// A body that is a JSON object.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// Its numbers; what it says is yet to be said.
+    /// Its numbers. The verdict is set later.
     pub(super) health: Health,
     whole: Option<Word>,
     parts: Vec<Part>,
@@ -32,7 +32,7 @@ pub(super) struct Report {
 
 impl Report {
     /// # Errors
-    /// If it is no JSON object.
+    /// If it is not a JSON object.
     pub(super) fn read(text: &str) -> Result<Self, HealthError> {
         let object = tree::read(text)?;
         let (status, health) = parse::fields(&object);
@@ -41,23 +41,23 @@ impl Report {
         Ok(Self { health, whole, parts: parts::of(&object) })
     }
 
-    /// The word for the whole, if there is a known one.
+    /// The word for the whole, if it has a known one.
     pub(super) const fn whole(&self) -> Option<Word> {
         self.whole
     }
 
-    /// Whether parts are named.
+    /// Whether it names parts.
     pub(super) const fn has_parts(&self) -> bool {
         !self.parts.is_empty()
     }
 
-    /// Whether a part of the app itself is down by name.
+    /// Whether it names a part of the app itself that is down.
     pub(super) fn names_itself(&self) -> bool {
         self.parts.iter().any(|part| part.nature == Nature::Own && part.is_down())
     }
 
-    /// The verdict of the whole and its parts, if there is one; `failed`: the HTTP status says that
-    /// it is down, where no word does.
+    /// The verdict of the whole and its parts, if there is one. With `failed`, the HTTP status says
+    /// that it is down if no word does.
     pub(super) fn says(&self, failed: bool) -> Option<Says> {
         let down = || self.parts.iter().filter(|part| part.is_down());
         let is_down = match self.whole {
@@ -83,7 +83,7 @@ impl Report {
     }
 }
 
-/// `Status`, as .NET may write it, or `outcome`, as MicroProfile 1 did.
+/// `Status`, as .NET may write it, or `outcome`, as in MicroProfile 1.
 fn other_status(object: &[(String, Tree)]) -> Option<&Tree> {
     let names =
         |name: &str| name == "outcome" || (name != "status" && name.eq_ignore_ascii_case("status"));

@@ -1,7 +1,7 @@
 //! The parts that a report names.
 use super::{Tree, Word};
 
-/// One part of an app, or of what it depends on.
+/// One part of an app, or one of its dependencies.
 #[derive(Debug)]
 pub(super) struct Part {
     /// As the target wrote it.
@@ -10,19 +10,20 @@ pub(super) struct Part {
     word: Word,
 }
 
-/// Whose a part is.
+/// To what a part belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nature {
-    /// The app itself, which a restart may mend.
+    /// The app itself, which a restart may repair.
     Own,
-    /// Whether it takes traffic, which is its own decision.
+    /// Whether it takes traffic, which the app decides.
     Readiness,
-    /// Something that a restart does not mend: a database, a disk.
+    /// Something that a restart does not repair: a database, a disk.
     Foreign,
 }
 
 impl Nature {
-    /// By its name, without what stands between words and after a colon (`memory:utilization`).
+    /// The nature of a part by its name, without separators and without what follows a colon
+    /// (`memory:utilization`).
     fn of(name: &str) -> Self {
         let name = name.split(':').next().unwrap_or_default();
         let plain: String = name.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
@@ -46,7 +47,7 @@ impl Part {
     }
 }
 
-/// Where dialects keep their parts.
+/// Keys under which dialects list their parts.
 const KEPT_IN: [&str; 10] = [
     "checks",
     "components",
@@ -59,9 +60,9 @@ const KEPT_IN: [&str; 10] = [
     "results",
     "services",
 ];
-/// Of what is down alone: go-healthz, hellofresh.
+/// Key that lists only the parts that are down: go-healthz, hellofresh.
 const FAILURES: &str = "failures";
-/// What is no part, though it may be a word.
+/// Keys that are not parts, although their values may be known words.
 const NO_PARTS: [&str; 9] =
     ["detail", "error", "message", "msg", "outcome", "reason", "state", "status", "title"];
 
@@ -75,14 +76,14 @@ pub(super) fn of(object: &[(String, Tree)]) -> Vec<Part> {
         } else if KEPT_IN.iter().any(is) {
             collect(value, &mut parts);
         } else if let (Tree::Map(_), Some(word)) = (value, word(value)) {
-            // Spring Boot 1 and Dropwizard keep them nowhere.
+            // Spring Boot 1 and Dropwizard list them at the top level.
             parts.push(Part::new(name, word));
         }
     }
     if parts.is_empty() { of_strings(object) } else { parts }
 }
 
-/// django-health-check: nothing but names and how they are.
+/// django-health-check: only names with their words.
 fn of_strings(object: &[(String, Tree)]) -> Vec<Part> {
     let part = |(name, value): &(String, Tree)| match value {
         Tree::Text(text) if !NO_PARTS.iter().any(|other| name.eq_ignore_ascii_case(other)) => {
@@ -114,7 +115,7 @@ fn collect(value: &Tree, parts: &mut Vec<Part>) {
             for (name, value) in map {
                 match word(value) {
                     Some(word) => parts.push(Part::new(name, word)),
-                    // A group without a word of its own.
+                    // A group without its own word.
                     None => KEPT_IN.iter().filter_map(|key| value.get(key)).for_each(|within| {
                         collect(within, parts);
                     }),
@@ -130,7 +131,7 @@ fn collect(value: &Tree, parts: &mut Vec<Part>) {
     }
 }
 
-/// The word for one part; for several measurements of it, as the IETF's draft has them, the worst.
+/// The word for one part; for several measurements of it, as in the IETF's draft, the worst.
 fn word(value: &Tree) -> Option<Word> {
     match value {
         Tree::Map(_) => ["status", "state", "healthy", "ok"]

@@ -2,7 +2,7 @@
 use super::super::classify::{self, Answer, Reading};
 use super::*;
 
-/// What a 2xx, 4xx or 5xx with this body says.
+/// The result of a 2xx, 4xx or 5xx with this body.
 pub(in super::super) fn read(
     code: u16,
     headers: &[(&'static str, &str)],
@@ -47,7 +47,7 @@ fn spring_boot_actuator() {
         (200, r#"{"status":"UNKNOWN"}"#, Says::Well),
         (503, r#"{"status":"DOWN"}"#, Says::Ill),
         (503, r#"{"status":"OUT_OF_SERVICE"}"#, Says::NotNow),
-        // Boot 3 and 2.2, with the first of two, and without whatever its details hold.
+        // Boot 3 and 2.2: the first of two is blamed, and details are ignored.
         (
             503,
             r#"{"status":"DOWN","components":{"diskSpace":{"status":"UP","details":
@@ -68,7 +68,7 @@ fn spring_boot_actuator() {
             r#"{"status":"DOWN","diskSpace":{"status":"UP","free":9},"rabbit":{"status":"DOWN"}}"#,
             blames("rabbit"),
         ),
-        // A composite, with and without a status of its own.
+        // A composite, with and without its own status.
         (
             503,
             r#"{"status":"DOWN","components":{"stores":{"status":"DOWN","components":
@@ -111,11 +111,11 @@ fn spring_boot_actuator() {
                 "mongo":{"status":"DOWN"}}}"#,
             blames("mongo"),
         ),
-        // Served with 200, as a mapping may ask for.
+        // Served with 200, which a mapping may configure.
         (200, r#"{"status":"DOWN"}"#, Says::Warns),
         (200, r#"{"status":"DOWN","components":{"db":{"status":"DOWN"}}}"#, blames("db")),
         (200, r#"{"status":"UP","components":{"db":{"status":"DOWN"}}}"#, Says::Warns),
-        // Spring's own page for an exception is no report.
+        // Spring's own page for an exception is not a report.
         (
             500,
             r#"{"timestamp":1,"status":500,"error":"Internal Server Error","path":"/"}"#,
@@ -250,7 +250,7 @@ fn django_health_check() {
         (500, r#"{"Storage": "unexpected result: no file"}"#, blames("Storage")),
         (500, r#"{"detail": "error", "code": "x"}"#, Says::Ill),
     ]);
-    // HTML, unless it is asked for JSON.
+    // HTML, unless JSON is requested.
     let html = read(500, &[("content-type", "text/html")], "<html>DatabaseBackend</html>").unwrap();
     assert_eq!(html.health.says, Says::Ill);
     assert!(html.by_status_alone);

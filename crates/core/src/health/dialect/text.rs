@@ -3,16 +3,16 @@ use super::super::NotJson;
 use super::Word;
 use crate::health::Says;
 
-/// A health page in plain text is a line; longer text is something else.
+/// A health page in plain text is a line. Longer text is something else.
 const LONGEST: usize = 256;
 
-/// The word that the first line is.
+/// The word of the first line.
 pub(in super::super) fn word(text: &str) -> Option<Word> {
     Word::of(text.lines().next()?)
 }
 
-/// What text with a 2xx says. Where `is_plain`, words that are not known are good ones: a page that
-/// answers 2xx when it is well answers something else when it is not.
+/// What text with a 2xx means. If `is_plain`, unknown words are good: a page that answers 2xx when
+/// it is well answers something else when it is not.
 ///
 /// # Errors
 /// If it is neither a known word nor a short line.
@@ -30,7 +30,8 @@ pub(in super::super) fn says(text: &str, is_plain: bool) -> Result<Says, NotJson
     if text.len() > LONGEST {
         return Err(NotJson::Prose);
     }
-    // Such as `down for maintenance` or `Unhealthy: database`, which does not say whose fault it is.
+    // Such as `down for maintenance` or `Unhealthy: database`, which does not say where the cause
+    // is.
     let first = text.split(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | ';')).next();
     Ok(match first.and_then(Word::of) {
         Some(Word::Bad | Word::Later | Word::Warn) => Says::Warns,

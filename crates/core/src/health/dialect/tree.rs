@@ -6,13 +6,14 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::NotJson;
 
-/// Reports nest less: the whole, its parts, theirs, and their details. The rest is read over.
+/// Maximum depth. Reports nest less: the whole, its parts, theirs, and their details. Deeper values
+/// are skipped.
 const DEEPEST: usize = 6;
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq)]
 pub(in super::super) enum Tree {
-    /// `null`, or what lies too deep.
+    /// `null`, or a value that is too deep.
     Null,
     Bool(bool),
     Number(f64),
@@ -33,7 +34,7 @@ impl Tree {
     }
 }
 
-/// Reads an object.
+/// Parses an object.
 ///
 /// # Errors
 /// If it is something else.
@@ -48,9 +49,9 @@ pub(super) fn read(text: &str) -> Result<Vec<(String, Tree)>, NotJson> {
     }
 }
 
-/// Python writes `NaN` and `Infinity`, which JSON does not have, and any language a number beyond
-/// every number. The first become an empty list, which means nothing in any field, the other the
-/// greatest number: so they spoil their own field and no other.
+/// Python writes `NaN` and `Infinity`, which JSON does not have, and any language may write a
+/// number out of range. The former become an empty list, which has no meaning in any field, the
+/// latter the greatest number. So each spoils its own field only.
 fn loosened(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut loose = String::new();
@@ -66,7 +67,7 @@ fn loosened(text: &str) -> Cow<'_, str> {
             _ => (1, None),
         };
         if let Some(instead) = instead {
-            // All of these begin and end with ASCII.
+            // All of these start and end with ASCII.
             loose.push_str(&text[copied..at]);
             loose.push_str(instead);
             copied = at + length;
@@ -80,7 +81,7 @@ fn loosened(text: &str) -> Cow<'_, str> {
     loose.into()
 }
 
-/// The length of a string, with its quotation marks as far as there are any.
+/// The length of a string, with its quotation marks as far as they exist.
 fn string(bytes: &[u8]) -> usize {
     let mut at = 1;
     while let Some(byte) = bytes.get(at) {
@@ -93,7 +94,7 @@ fn string(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// The length of a number, and another one if it is beyond every number.
+/// The length of a number, and its replacement if it is out of range.
 fn number(bytes: &[u8]) -> (usize, Option<&'static str>) {
     let is_of_it = |b: &u8| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
     let length = bytes.iter().take_while(|b| is_of_it(b)).count();
@@ -106,7 +107,7 @@ fn number(bytes: &[u8]) -> (usize, Option<&'static str>) {
     (length, instead)
 }
 
-/// Reads a value that may nest so deeply.
+/// Parses a value of at most this depth.
 #[derive(Clone, Copy)]
 struct Depth(usize);
 
@@ -115,7 +116,7 @@ impl<'de> DeserializeSeed<'de> for Depth {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
         if self.0 == 0 {
-            // Read over without recursion, whatever its depth.
+            // Skipped without recursion, whatever its depth.
             return deserializer.deserialize_ignored_any(IgnoredAny).map(|_| Tree::Null);
         }
         deserializer.deserialize_any(self)

@@ -1,20 +1,20 @@
 //! The words that reports use for the state of a whole or a part.
 use super::Tree;
 
-/// What a word means; the worse, the greater.
+/// The meaning of a word; a worse one is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum Word {
     /// Well.
     Good,
-    /// It serves, and warns.
+    /// It serves, but reports a problem.
     Warn,
-    /// It does not serve now, and means it.
+    /// It intentionally does not serve now.
     Later,
     /// Down.
     Bad,
 }
 
-/// A longer text is no word.
+/// Maximum length of a word.
 const LONGEST: usize = 64;
 
 const GOOD: &[&str] = &[
@@ -87,7 +87,7 @@ const BAD: &[&str] = &[
 ];
 
 impl Word {
-    /// A word in any case, written with spaces, hyphens or underscores.
+    /// A word in any case, with spaces, hyphens or underscores.
     pub(in super::super) fn of(text: &str) -> Option<Self> {
         let text = text.trim().trim_end_matches(['.', '!']);
         if text.len() > LONGEST {
@@ -107,7 +107,7 @@ impl Word {
         }
     }
 
-    /// A word that an explanation may follow: `unavailable: connection refused`.
+    /// A word with an explanation: `unavailable: connection refused`.
     pub(super) fn before_colon(text: &str) -> Option<Self> {
         Self::of(text.split(':').next().unwrap_or_default())
     }

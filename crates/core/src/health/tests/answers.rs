@@ -81,7 +81,7 @@ fn plain_text_with_200() {
     let long = "all is well. ".repeat(30);
     assert_eq!(plain(200, &long), Err(NotJson::Prose.into()));
     assert_eq!(plain(200, "a\u{7}b"), Err(NotJson::NotObject.into()));
-    // Express, Flask and PHP call every string HTML: a word is a word all the same.
+    // Express, Flask and PHP send every string as HTML: a known word counts nevertheless.
     let html = [("content-type", "text/html; charset=utf-8")];
     let says = |body: &str| read(200, &html, body).map(|reading| reading.health.says);
     assert_eq!(says("OK"), Ok(Says::Well));
@@ -118,7 +118,7 @@ fn packed_bodies() {
     assert_eq!(read(200, &gzip, ill), Err(broken));
     for end in 1..packed.len() {
         assert_eq!(read(200, &gzip, &packed[..end]), Err(broken), "{end}");
-        // What cannot be unpacked says nothing; its status does.
+        // A body that cannot be decompressed says nothing; its status counts.
         assert_eq!(read(503, &gzip, &packed[..end]).unwrap().health.says, Says::NotNow, "{end}");
     }
     let bomb = pack(&vec![b' '; 30_000_000]);
@@ -144,7 +144,7 @@ fn marks_and_character_sets() {
     assert_eq!(read(500, &[], latin).unwrap().health.says, Says::Ill);
 }
 
-/// Spring hides the details by default, and ASP.NET says one word.
+/// Spring hides the details by default, and ASP.NET sends one word.
 #[test]
 fn an_ill_word_at_a_503_is_vague_unless_a_part_of_the_app_itself_is_named() {
     let read = |code, body: &str| {

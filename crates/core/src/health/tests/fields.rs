@@ -149,7 +149,7 @@ fn messages_repeat_nothing_of_the_body() {
     }
 }
 
-/// Mutations of answers that reach every branch: whatever comes out is an error or in bounds.
+/// Mutations of responses that reach every branch: each result is an error or in bounds.
 #[test]
 fn no_bytes_panic_or_leave_the_bounds() {
     const SEEDS: [&[u8]; 9] = [
