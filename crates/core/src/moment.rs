@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// An instant: nanoseconds since boot (`CLOCK_BOOTTIME`, which counts through suspend).
 ///
-/// The core never reads a clock: it is handed a `Moment`. Comparable only within one boot; the
-/// journal keeps the boot id beside it.
+/// The core never reads a clock: its callers pass a `Moment`. Moments are comparable only within
+/// one boot; the journal stores the boot id with them.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -3,18 +3,18 @@ use std::sync::Arc;
 
 use crate::target::PodRef;
 
-/// Something to be told on a pod.
+/// A notice about a pod.
 #[derive(Clone, Debug)]
 pub struct Notice {
     /// The pod.
     pub pod: Arc<PodRef>,
-    /// Whether somebody should look.
+    /// Whether an operator should look.
     pub warning: bool,
-    /// In CamelCase, for machines.
+    /// Reason in CamelCase, for programs.
     pub reason: &'static str,
-    /// For people.
+    /// Text for users.
     pub note: String,
-    /// Notices of one pod with the same reason and the same key are one series; `None`: each is an
-    /// Event of its own.
+    /// Notices of one pod with the same reason and the same key form a series; `None`: each is a
+    /// separate Event.
     pub series: Option<&'static str>,
 }

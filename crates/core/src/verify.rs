@@ -15,13 +15,13 @@ use crate::{decide::Action, moment::Moment, target::Rung};
 pub enum Outcome {
     /// Well again.
     Healed,
-    /// The evidence is still there, or came back within the window.
+    /// The evidence is still there, or returned within the window.
     NotHealed,
     /// Worse than before the remedy.
     Worse,
-    /// Nobody can tell: no traffic, or the successor is elsewhere. Never climbs.
+    /// The outcome cannot be known: no traffic, or the successor is elsewhere. Never escalates.
     Unverified,
-    /// The remedy itself could not be given.
+    /// The remedy itself failed.
     Failed,
 }
 
@@ -39,18 +39,18 @@ impl Outcome {
     }
 }
 
-/// New errors within the window that a healed target may still show: the tail of what was
-/// already under way. The same number that separates well from ill in the decision surface.
+/// New errors within the window that a healed target may still show, from requests already in
+/// progress. It is the same number that separates well from sick in the decision surface.
 const ERRORS_TOLERATED: u64 = 5;
 
-/// A treatment under observation.
+/// A treatment that is being verified.
 #[derive(Clone, Debug)]
 pub struct Verification {
-    /// The remedy that was given.
+    /// The applied remedy.
     pub rung: Rung,
-    /// What the decision had called for.
+    /// The action of the decision.
     pub before: Action,
-    /// When the remedy was given.
+    /// Time of the remedy.
     pub began: Moment,
     /// When the window opened: at once, but after a restart only when the instance is ready.
     opened: Option<Moment>,
@@ -58,26 +58,26 @@ pub struct Verification {
     base: (u32, u64),
 }
 
-/// What one look says about a treatment.
+/// The contribution of one sample to a verification.
 #[derive(Clone, Copy, Debug)]
 pub struct Finding {
-    /// What the present calls for.
+    /// The action that the present calls for.
     pub action: Action,
-    /// Whether enough recent looks agree that an action is called for, and something happens that
-    /// supports them. A level of CPU or memory does not fall at once, nor does an app's own count
-    /// of errors have to: they are judged at the end of the window.
+    /// Whether enough recent samples agree on an action, and something happens that supports them.
+    /// A level of CPU or memory does not fall at once, nor need an app's own count of errors: these
+    /// are judged at the end of the window.
     pub evidence: bool,
-    /// Whether an instance is there and serves; after a hard remedy, another than was judged.
+    /// Whether an instance exists and serves; after a hard remedy, another one than was judged.
     pub ready: bool,
-    /// Whether anything at all was seen of the target since the remedy: a poll answered, or a
-    /// response counted.
+    /// Whether anything was seen of the target since the remedy: an answered poll, or a counted
+    /// response.
     pub alive: bool,
-    /// All errors known: reported by the app, counted by the kernel.
+    /// All known errors: reported by the app, counted by the kernel.
     pub errors: (u32, u64),
 }
 
 impl Verification {
-    /// A remedy was given at `now`.
+    /// Starts the verification of a remedy applied at `now`.
     #[must_use]
     pub const fn new(rung: Rung, before: Action, now: Moment) -> Self {
         Self { rung, before, began: now, opened: None, base: (0, 0) }
@@ -89,7 +89,7 @@ impl Verification {
         self.opened.is_some()
     }
 
-    /// The outcome, once there is one. A successor is waited for as long as `comes_back`.
+    /// The outcome, as soon as there is one. Waits for a successor for `comes_back`.
     pub fn judge(
         &mut self,
         now: Moment,
@@ -124,8 +124,8 @@ impl Verification {
         if action > self.before { Outcome::Worse } else { otherwise }
     }
 
-    /// The target lives on in another instance. After a hard remedy that is what was meant, once;
-    /// after that, or after a soft one, somebody or something else replaced it.
+    /// The target has another instance. After a hard remedy that is intended, once. After that, or
+    /// after a soft remedy, something else replaced it.
     #[must_use]
     pub const fn succeeded(&self) -> Option<Outcome> {
         match (self.rung.is_hard(), self.opened) {
@@ -161,7 +161,7 @@ mod tests {
         Moment::from(Duration::from_secs(1000 + seconds))
     }
 
-    /// The outcome of a treatment that is looked at in these seconds, and when it came.
+    /// The outcome of a treatment that is sampled in these seconds, and when it came.
     fn outcome(rung: Rung, before: Action, looks: &[(u64, Finding)]) -> Option<(u64, Outcome)> {
         let mut verification = Verification::new(rung, before, at(0));
         looks.iter().find_map(|(seconds, finding)| {
