@@ -18,36 +18,35 @@ use crate::{
     verify::{Finding, Outcome, Verification},
 };
 
-/// From the first look that calls for an action to the second.
+/// Delay from the first sample that calls for an action to the second.
 const FIRST_CONFIRM: Duration = Duration::from_millis(100);
-/// Between later ones: four looks then span 400 ms, which a hard heal asks for.
+/// Delay between later ones: four samples then span 400 ms, which a hard remedy requires.
 const LATER_CONFIRM: Duration = Duration::from_millis(150);
 
-/// A look that takes longer than this has been lost: a poll alone takes a second at the most.
+/// A sample that takes longer is lost: a poll takes at most a second.
 pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(10);
-/// A remedy that takes longer than this has been lost: the longest permitted grace and command
-/// take 600 s.
+/// A remedy that takes longer is lost: the longest permitted grace and command take 600 s.
 pub(super) const HEAL_LIMIT: Duration = Duration::from_secs(660);
-/// A question to the cluster that takes longer than this has been lost.
+/// A cluster check that takes longer is lost.
 pub(super) const ASK_LIMIT: Duration = Duration::from_secs(30);
 
-/// What is under way.
+/// What is in progress.
 #[derive(Debug)]
 pub enum State {
     /// Nothing.
     Watching,
-    /// A remedy is being given.
+    /// A remedy is being applied.
     Healing {
-        /// Which.
+        /// The remedy.
         rung: Rung,
-        /// What the decision had called for.
+        /// The action of the decision.
         before: Action,
-        /// Since when.
+        /// Start of the remedy.
         since: Moment,
         /// The instance that was judged.
         judged: String,
     },
-    /// A remedy was given; did it help?
+    /// A remedy was applied and is being verified.
     Verifying {
         /// The treatment.
         verification: Verification,
@@ -74,70 +73,71 @@ impl State {
     }
 }
 
-/// All that the engine knows of one target.
+/// The state of one target.
 #[derive(Debug)]
 pub struct Case {
     /// The target.
     pub target: Target,
-    /// What is under way.
+    /// What is in progress.
     pub state: State,
     /// The last decision.
     pub decision: Option<Decision>,
-    /// The look that it rests on.
+    /// Time of the sample behind the decision.
     pub decided_at: Moment,
-    /// The row that it rests on.
+    /// The row of the decision.
     pub row: FeatureVector,
-    /// How much work it did, as of the last window that was long enough to tell: a remedy makes the
-    /// window fresh, and what was known before stays until there is news.
+    /// The load in the last window that was long enough. A remedy refreshes the window, and the
+    /// earlier load stays until a new one is known.
     load: Option<Load>,
-    /// What was done to it before.
+    /// Earlier remedies.
     pub history: History,
-    /// What refused last, while the verdict stands.
+    /// The last refusal, while the verdict stands.
     pub refused: Option<Refusal>,
-    /// What stands out and is left alone.
+    /// The symptom that needs no remedy.
     pub left_alone: Option<Notable>,
-    /// What the last poll came to.
+    /// Result of the last poll.
     pub health: Option<Word>,
-    /// Why the kernel does not see its traffic, as far as that was told.
+    /// Why the kernel does not see its traffic, if that was reported.
     pub blind: Option<Blind>,
-    /// What the host showed at the last look that confirmed.
+    /// Why a restart would not help, according to the last confirming sample.
     futile: Option<Box<str>>,
-    /// Whether this instance began while the agent was watching.
+    /// Whether this instance started while the agent was watching.
     watched_from_start: bool,
-    /// What the present treatment is given against.
+    /// The symptom of the present treatment.
     symptom: Symptom,
-    /// By what its past treatments are remembered.
+    /// The key of its past treatments.
     workload: String,
     pub(super) window: Window,
     pub(super) evidence: Evidence,
     pub(super) pace: TargetPace,
-    /// Whether a look is under way.
+    /// Whether a sample is in progress.
     pub(super) looking: bool,
-    /// Its process has ended and no successor was found yet. Starting it again is its
-    /// supervisor's task: it may have been stopped on purpose.
+    /// Its process has ended and no successor was found yet. Only its supervisor may start it
+    /// again: it may have been stopped on purpose.
     pub absent: bool,
     pub(super) trigger: Trigger,
     pub(super) confirms: u32,
     pub(super) climbed_from: Option<i64>,
-    /// What is verified was intended by a former life of the agent.
+    /// The verified remedy was intended by an earlier agent process.
     resumed: bool,
     pub(super) counts_as_polled: bool,
     pub(super) counts_as_failing: bool,
-    /// When a poll of this instance last failed; a remedy does not make the node forget it.
+    /// Time of the last failed poll of this instance. The node remembers it even after a remedy.
     pub(super) failed_at: Option<Moment>,
-    /// What the cluster said last, and until when a refusal of it holds.
+    /// The last response of the cluster, and how long a refusal is valid.
     clearance: Clearance,
     refused_until: Moment,
-    /// Since when the cluster is being asked.
+    /// Start of the cluster check in progress.
     asking: Option<Moment>,
-    /// Whether the kubelet calls it ready; `None` where there is no kubelet.
+    /// Whether the kubelet calls it ready; `None` without a kubelet.
     kubelet_ready: Option<bool>,
-    /// It is gone; its case is kept until what is under way has ended.
+    /// It was removed; its case is kept until what is in progress has ended.
     pub(super) leaving: bool,
 }
 
 impl Case {
-    /// A target that is watched from now on; `watched_from_start` if nothing of it was missed.
+    /// A target that is watched from now on; `watched_from_start` if the agent saw its instance
+    /// start.
     #[must_use]
     pub fn new(target: Target, watched_from_start: bool) -> Self {
         Self {
@@ -176,12 +176,12 @@ impl Case {
         }
     }
 
-    /// The same target lives on in another instance: what was seen of the old one says nothing of
-    /// the new one, what was done to the target stays. Returns a treatment that this ends.
+    /// The target has another instance: samples of the old one are cleared, and earlier remedies
+    /// stay. Returns a treatment that this ends.
     pub(super) fn succeeded_by(&mut self, target: Target) -> Option<(Verification, Outcome)> {
         self.target = target;
         self.absent = false;
-        // A look that is under way is at the old instance: its answer will be dropped.
+        // A sample in progress is of the old instance: its result will be ignored.
         self.looking = false;
         self.window = Window::new();
         self.health = None;
@@ -201,7 +201,7 @@ impl Case {
         self.kubelet_ready = Some(ready);
     }
 
-    /// Whether the cluster is being asked; an answer that takes too long has been lost.
+    /// Whether a cluster check is in progress; one that takes too long is lost.
     pub(super) fn is_asking(&self, now: Moment) -> bool {
         self.asking.is_some_and(|since| now.since(since) < ASK_LIMIT)
     }
@@ -210,7 +210,7 @@ impl Case {
         self.asking = Some(now);
     }
 
-    /// Takes in what the cluster said; returns whether that still means anything.
+    /// Takes the cluster's response; returns whether it still matters.
     pub(super) fn answered(
         &mut self,
         rung: Rung,
@@ -238,14 +238,14 @@ impl Case {
         }
     }
 
-    /// A refusal is asked for again after a while: the world moves.
+    /// A refusal expires, because the cluster changes.
     pub(super) fn forget_old_answer(&mut self, now: Moment) {
         if matches!(self.clearance, Clearance::Refused(..)) && now >= self.refused_until {
             self.clearance = Clearance::Unasked;
         }
     }
 
-    /// Gives up what the cluster granted; returns whether it has to be told.
+    /// Gives up what the cluster granted; returns whether it must be released.
     pub(super) fn give_back(&mut self) -> bool {
         let granted = matches!(self.clearance, Clearance::Given(_));
         if granted {
@@ -264,9 +264,9 @@ impl Case {
         self.evidence.clear();
     }
 
-    /// Takes in how much work it did. A life that is yet to come, or has just begun, does little:
-    /// until a hard remedy is verified, what was known before it stays, or the workload would shrink
-    /// for having been healed.
+    /// Stores its load. An instance that is yet to start, or has just started, does little. So the
+    /// earlier load stays until a hard remedy is verified; otherwise a healed workload would be
+    /// scaled down.
     pub(super) fn measure(&mut self) {
         let under_hard = match &self.state {
             State::Watching => false,
@@ -278,13 +278,13 @@ impl Case {
         }
     }
 
-    /// For how long what was measured counts.
+    /// How long a measured load stays valid.
     #[must_use]
     pub const fn counts_for(&self) -> Duration {
         if matches!(self.state, State::Watching) { FRESH } else { HELD }
     }
 
-    /// How much work it did, if that was measured not too long ago.
+    /// Its load, if it was measured recently.
     #[must_use]
     pub fn recent_load(&self, now: Moment) -> Option<Load> {
         self.load.filter(|load| now.since(load.at) <= self.counts_for())
@@ -308,14 +308,14 @@ impl Case {
         self.history.seen(well, now, policy);
     }
 
-    /// Whether the instance has shown that it serves: by answering a poll, or others as the kernel
-    /// saw, with anything but a 5xx.
+    /// Whether the instance has shown that it serves, by a response other than a 5xx to a poll or,
+    /// as the kernel saw, to others.
     pub(super) fn is_ready(&self) -> bool {
         let unheard = self.target.address.is_none() && self.kubelet_ready.is_none();
         self.window.service().has_served() || unheard || self.kubelet_ready == Some(true)
     }
 
-    /// Whether anything tells that it is well, as opposed to nothing telling that it is ill.
+    /// Whether something shows that it is well, as opposed to nothing showing that it is sick.
     fn is_alive(&self) -> bool {
         self.window.service().speaks_well() || self.window.good_responses() > 0
     }
@@ -354,13 +354,13 @@ impl Case {
         }
     }
 
-    /// The form of what is seen now.
+    /// The present symptom.
     pub(super) fn seen_symptom(&self) -> Symptom {
         Symptom::of(&self.causes(), self.window.service().heard())
     }
 
-    /// Of an instance that the agent did not see begin, errors at the beginning of what it saw say
-    /// nothing; and of one that can be neither asked nor seen, nothing says that it never served.
+    /// If the agent did not see the instance start, errors at the beginning of its traffic prove
+    /// nothing. If it can be neither polled nor seen, nothing shows that it never served.
     fn fails_since_start(&self, symptom: Symptom) -> FailsSinceStart {
         let fails = self.window.service().fails_since_start();
         let shows = matches!(symptom, Symptom::Errors | Symptom::Silence | Symptom::SaysIll);
@@ -370,15 +370,15 @@ impl Case {
         }
     }
 
-    /// Whether a look of this kind also asks the host whether a restart would help: where a remedy is
-    /// in view, and where that was refused for what the host showed.
+    /// Whether such a sample also checks on the host whether a restart would help: if a remedy may
+    /// follow, and if one was refused for that reason.
     #[must_use]
     pub fn asks_the_host(&self, trigger: Trigger) -> bool {
         let refused = self.refused.as_ref().is_some_and(|refusal| refusal.gate == Gate::Futile);
         trigger == Trigger::Confirm || refused
     }
 
-    /// Takes in what a look says of the health check; returns what is news.
+    /// Stores the health check of a sample; returns what is new.
     pub(super) fn hear(&mut self, sample: &Sample) -> (Option<Word>, Option<Blind>) {
         if self.asks_the_host(sample.trigger) {
             self.futile.clone_from(&sample.futile);
@@ -401,7 +401,7 @@ impl Case {
         self.window.service().well_at()
     }
 
-    /// What is known beside the row.
+    /// The facts that are not in the row.
     pub(super) fn sight(&self) -> Sight {
         Sight {
             unavailable_rate: self.window.unavailable_rate(),
@@ -413,7 +413,7 @@ impl Case {
         }
     }
 
-    /// Whether the kernel sees its HTTP; where not, its columns are missing and not zero.
+    /// Whether the kernel sees its HTTP; if not, its columns are missing and not zero.
     #[must_use]
     pub const fn sees_traffic(&self) -> bool {
         self.window.sees_traffic()
@@ -421,7 +421,7 @@ impl Case {
 
     fn causes(&self) -> Causes {
         let mut causes = self.window.causes(&self.row);
-        // In a shared cgroup the OOM killer may have struck somebody else.
+        // In a shared cgroup the OOM killer may have killed another process.
         causes.oom_kill &= !self.target.cgroups.shared;
         causes
     }
@@ -435,7 +435,7 @@ impl Case {
     ) -> Finding {
         let meant = !rung.is_hard() || self.target.id.instance != judged;
         let causes = self.causes();
-        // A pause of a few seconds is no more an illness after a remedy than before it.
+        // A pause of a few seconds is no more a fault after a remedy than before it.
         let pauses = causes.is_pause(self.target.settings.patience.or(policy.patience));
         Finding {
             action,
@@ -457,7 +457,7 @@ impl Case {
         self.clearance = Clearance::Unasked;
     }
 
-    /// Nothing is done for real: it is as if the remedy had been given and had not mattered.
+    /// Dry run: the case continues as if the remedy had been applied without effect.
     pub(super) fn withhold(&mut self, rung: Rung, now: Moment) {
         self.history.treated(rung, now);
         self.evidence.clear();
@@ -466,9 +466,9 @@ impl Case {
         self.clearance = Clearance::Unasked;
     }
 
-    /// The remedy was given: watch what comes of it, from a fresh window; one that has `ended` was
-    /// watched while it was given. Also returns whether the instance that a soft remedy was given to
-    /// is still the present one.
+    /// The remedy was applied: verifies it in a fresh window. One that has `ended` was verified
+    /// while it was applied. Also returns whether the instance that a soft remedy was applied to is
+    /// still the present one.
     pub(super) fn begin_verifying(
         &mut self,
         incident: Option<i64>,
@@ -484,7 +484,7 @@ impl Case {
         Some((self.start_window(verification, judged, incident), same))
     }
 
-    /// A former life of the agent intended a remedy and died: it counts as given.
+    /// An earlier agent process intended a remedy and died: it counts as applied.
     pub(super) fn resume(
         &mut self,
         incident: i64,
@@ -507,8 +507,8 @@ impl Case {
         incident: Option<i64>,
     ) -> Verification {
         if verification.rung.is_hard() && self.target.id.instance == judged {
-            // The instance that is to come has not answered yet; polls that fail until it does
-            // are expected and count for nothing.
+            // The next instance has not answered yet. Polls that fail until it does are expected
+            // and do not count.
             self.window = Window::new();
         } else {
             self.window.refresh();
@@ -524,9 +524,9 @@ impl Case {
         }
     }
 
-    /// A successor that never came proves the remedy wrong only where nothing else may have kept it:
-    /// not the kubelet's back-off or a slow start, and not a remedy that was, after all, not given
-    /// (a former life of the agent may have died before it).
+    /// A missing successor proves that the remedy was wrong only if nothing else may have delayed
+    /// it: neither the kubelet's back-off nor a slow start, and if the remedy was really applied
+    /// (an earlier agent process may have died before it).
     pub(super) fn as_far_as_known(&self, outcome: Outcome, of: &Verification) -> Outcome {
         let State::Verifying { judged, .. } = &self.state else { return outcome };
         let perhaps_never_given =
@@ -542,7 +542,7 @@ impl Case {
         }
     }
 
-    /// Back to watching. Returns the journal's number of the incident.
+    /// Returns to watching. Returns the journal's number of the incident.
     pub(super) fn end_treatment(
         &mut self,
         rung: Rung,
@@ -552,7 +552,7 @@ impl Case {
     ) -> Option<i64> {
         self.history.concluded(rung, outcome, ceiling, now);
         let before = std::mem::replace(&mut self.state, State::Watching);
-        // What was held back meanwhile counts now.
+        // What was withheld meanwhile counts now.
         self.measure();
         let State::Verifying { incident, .. } = before else { return None };
         self.climbed_from = match outcome {
@@ -562,8 +562,8 @@ impl Case {
         incident
     }
 
-    /// What has waited too long: a remedy that nobody reports of, or a restarted target that does
-    /// not come back. Also gives up on a look that nobody answers.
+    /// Ends what has taken too long: a remedy without a result, or a restarted target that does not
+    /// return. Also gives up a lost sample.
     pub(super) fn overdue(&mut self, now: Moment) -> Option<(Verification, Outcome, &'static str)> {
         self.looking = false;
         match &self.state {
@@ -582,12 +582,12 @@ impl Case {
         }
     }
 
-    /// What the treatment that just ended was given against.
+    /// The symptom of the treatment that just ended.
     pub(super) const fn treated_symptom(&self) -> Symptom {
         self.symptom
     }
 
-    /// By what its past treatments are remembered.
+    /// The key of its past treatments.
     pub(super) fn workload(&self) -> &str {
         &self.workload
     }
@@ -596,7 +596,7 @@ impl Case {
         self.confirms > 0
     }
 
-    /// The next look confirms the last one, or does not.
+    /// The next sample confirms or refutes the last one.
     pub(super) const fn confirm_delay(&mut self) -> Duration {
         self.confirms = self.confirms.saturating_add(1);
         if self.confirms == 1 { FIRST_CONFIRM } else { LATER_CONFIRM }

@@ -13,176 +13,176 @@ use crate::{
     verify::Outcome,
 };
 
-/// A target's place in the engine: small, dense, reused after removal.
+/// Index of a target in the engine: small, dense, reused after removal.
 pub type Index = usize;
 
-/// All that can happen.
+/// Every possible input.
 #[derive(Debug)]
 pub enum Event {
-    /// A target was found. Its place is the one that [`Engine::vacant`](super::Engine::vacant) named.
+    /// A target was found. Its index is the one that [`Engine::vacant`](super::Engine::vacant)
+    /// returned.
     Added(Index, Box<Target>),
-    /// The same target in another life.
+    /// The target has another instance, or other settings.
     Changed(Index, Box<Target>),
     /// The target's process has ended, and no successor was found yet.
     Lost(Index),
-    /// The target is gone for good. Its place is kept until [`Command::Forget`].
+    /// The target was removed. Its index stays in use until [`Command::Forget`].
     Removed(Index),
     /// The kubelet calls the target's container ready, or no longer.
     Ready(Index, bool),
-    /// The cluster answered what it was asked.
+    /// The cluster answered a check.
     Cleared {
-        /// Which target.
+        /// The target.
         index: Index,
-        /// For which remedy.
+        /// The remedy that the check was for.
         rung: Rung,
-        /// Nothing against it, or the first refusal, and when to ask again.
+        /// No objection, or the first refusal, and when to ask again.
         answer: Result<(), (Refusal, Duration)>,
     },
-    /// The kernel reported the first bad event since the target was last read.
+    /// The kernel reported the first bad event since the target was last sampled.
     Woken {
-        /// Which target.
+        /// The target.
         index: Index,
-        /// When the event happened.
+        /// Time of the event.
         at: Moment,
         /// Whether only throttling was reported.
         throttled: bool,
     },
-    /// A look came back.
+    /// A sample is complete.
     Looked(Index, Box<Sample>),
-    /// A remedy was given, or could not be.
+    /// A remedy was applied, or could not be.
     Treated {
-        /// Which target.
+        /// The target.
         index: Index,
         /// The journal's number of the incident, if it has one.
         incident: Option<i64>,
-        /// What came of it.
+        /// Its result.
         result: Remedied,
     },
     /// An intention without an outcome, found in the journal of this boot.
     Recovered {
-        /// Which target.
+        /// The target.
         index: Index,
         /// The journal's number of the incident.
         incident: i64,
-        /// The remedy that was intended, and counts as given.
+        /// The intended remedy, which counts as applied.
         rung: Rung,
-        /// What the decision had called for.
+        /// The action of the decision.
         before: Action,
         /// The instance that was judged.
         judged: String,
-        /// What it was given against.
+        /// The symptom that it was for.
         symptom: Symptom,
     },
-    /// What was done to a target before, in this boot, by a former life of the agent: its
-    /// cooldowns outlive that too.
+    /// An earlier remedy for a target, in this boot, by an earlier agent process: its cooldowns
+    /// still hold.
     Recalled {
-        /// Which target.
+        /// The target.
         index: Index,
         /// The remedy.
         rung: Rung,
-        /// When it was given.
+        /// Time of the remedy.
         treated: Moment,
-        /// How it ended, and when, if that is known.
+        /// Its outcome and when it came, if known.
         ended: Option<(Outcome, Moment)>,
     },
-    /// What was done to a workload before, in this or an earlier life of the agent, and what came of
-    /// it.
+    /// An earlier treatment of a workload, by this or an earlier agent process, and its outcome.
     Remembered {
         /// The workload, by [`Target::workload`].
         workload: String,
-        /// What was done.
+        /// The treatment.
         treatment: Treatment,
     },
     /// Time passed.
     Tick,
 }
 
-/// What came of giving a remedy.
+/// The result of a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedied {
-    /// It was given; whether it helps is to be seen.
+    /// It was applied; verification shows whether it helps.
     Given,
-    /// It could not be given, and nothing was done.
+    /// It was not applied, and nothing was done.
     Undone(String),
-    /// It went wrong, half-way or so that nobody knows.
+    /// It failed, half-way or in an unknown state.
     Failed(String),
-    /// It was given, and its end is known: an evicted pod is not there to be looked at.
+    /// It was applied, and its outcome is known: an evicted pod cannot be sampled.
     Ended(Outcome, String),
 }
 
-/// What is to be done or told.
+/// Every possible output.
 #[derive(Debug)]
 pub enum Command {
-    /// Look at a target and report back.
+    /// Sample a target and report back.
     Look(Index, Trigger),
-    /// Ask the cluster whether this remedy may be given, and report back.
+    /// Ask the cluster whether this remedy is permitted, and report back.
     Ask(Index, Rung),
-    /// What the cluster granted is not used: give it back.
+    /// The cluster's grant is not used: release it.
     Release(Index),
-    /// The target is gone, and nothing is under way any more: free its place.
+    /// The target was removed, and nothing is in progress any more: free its index.
     Forget(Index),
-    /// Write the intention down, then give the remedy, then report back.
+    /// Write the intention, then apply the remedy, then report back.
     Heal(Index, Permit, Intent),
-    /// For the record: nothing depends on it.
+    /// For the record; no behaviour depends on it.
     Tell(Index, Fact),
 }
 
-/// A remedy about to be given, and what it rests on.
+/// A remedy about to be applied, and its reasons.
 #[derive(Clone, Debug)]
 pub struct Intent {
     /// The remedy.
     pub rung: Rung,
     /// The decision.
     pub decision: Decision,
-    /// The row that was decided on.
+    /// The row of the decision.
     pub row: FeatureVector,
-    /// The incident whose remedy did not help, if this one climbs from it.
+    /// The incident whose remedy did not help, if this one escalates it.
     pub climbed_from: Option<i64>,
-    /// The form of the illness.
+    /// The symptom.
     pub symptom: Symptom,
-    /// What the last poll of its health came to.
+    /// Result of the last health poll.
     pub health: Option<Word>,
 }
 
-/// Something worth recording.
+/// A fact worth recording.
 #[derive(Clone, Debug)]
 pub enum Fact {
-    /// A look was decided on.
+    /// A sample was decided on.
     Decided {
         /// The decision.
         decision: Decision,
         /// The row.
         row: FeatureVector,
     },
-    /// A row was not a number: nothing is decided on it.
+    /// A row was not a number: no decision.
     Undecided,
-    /// The health check came to something else than before.
+    /// The health check has another result than before.
     Heard(Word),
-    /// The kernel does not see the target's traffic. Told once an instance.
+    /// The kernel does not see the target's traffic. Reported once per instance.
     Blind(Blind),
-    /// Something stands out, and calls for no heal. Told once until it changes.
+    /// A symptom that needs no remedy. Reported once until it changes.
     LeftAlone {
-        /// What stands out.
+        /// The symptom.
         notable: Notable,
-        /// What shows it.
+        /// The value that shows it, by name.
         shown_by: &'static str,
         /// Its value.
         value: f32,
         /// Confidence in `no_action`.
         confidence: f32,
     },
-    /// A gate refused. Told once until it changes; `news` is false for repetitions.
+    /// A gate refused. Reported once until it changes; `news` is false for repetitions.
     Refused {
-        /// The remedy that was wanted.
+        /// The refused remedy.
         rung: Rung,
-        /// Which gate, and why.
+        /// The gate, and why.
         refusal: Refusal,
         /// The decision that was not acted on.
         decision: Decision,
-        /// Whether this differs from the refusal before.
+        /// Whether this differs from the last refusal.
         news: bool,
     },
-    /// Every gate permitted a remedy, and it is not given, since nothing is to be done for real.
+    /// Every gate permitted a remedy, which the dry run does not apply.
     Withheld(Intent),
     /// A treatment ended.
     Concluded {
@@ -190,17 +190,17 @@ pub enum Fact {
         incident: Option<i64>,
         /// The remedy.
         rung: Rung,
-        /// What it was given against.
+        /// The symptom that it was for.
         symptom: Symptom,
-        /// How it ended.
+        /// Its outcome.
         outcome: Outcome,
-        /// Time since the remedy was given.
+        /// Time since the remedy was applied.
         took: Duration,
-        /// What went wrong, if something did.
+        /// The error, if there was one.
         detail: Option<String>,
-        /// Whether anything was, or may have been, done.
+        /// Whether anything was done, or may have been.
         done: bool,
-        /// Whether the target's remedies are now used up.
+        /// Whether the target's remedies are now exhausted.
         exhausted: bool,
     },
 }

@@ -26,12 +26,12 @@ use crate::{
     verify::{Outcome, Verification},
 };
 
-/// How often to look.
+/// Intervals of the engine.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// Between two regular looks at one target, jittered by a tenth.
+    /// Interval between two regular samples of a target, jittered by a tenth.
     pub tick: Duration,
-    /// From a remedy to its verdict.
+    /// Time from a remedy to its verdict.
     pub verify_window: Duration,
 }
 
@@ -41,25 +41,26 @@ impl Default for Pace {
     }
 }
 
-/// All targets, and what is going on with each.
+/// All targets and their states.
 #[derive(Debug)]
 pub struct Engine {
     brain: Arc<Brain>,
     policy: Policy,
     pace: Pace,
     node: NodeState,
-    /// What was done before to the workloads, and whether it helped.
+    /// Earlier treatments of the workloads, with their outcomes.
     memories: Memories,
-    /// When the first event came: what began later was watched from its beginning.
+    /// Time of the first event. The agent saw instances start that began later.
     began: Option<Moment>,
     looks: NodePace,
     asks: AskPace,
-    /// Where the next round of looks begins, so that a spent budget is not always the last ones'.
+    /// Where the next round of samples starts, so that a spent budget does not always affect the
+    /// same targets.
     round: Index,
-    /// Until when the node's budget of looks is spent.
+    /// End of the wait for the node's budget of samples.
     spent_until: Option<Moment>,
     cases: Vec<Option<Case>>,
-    /// When each case is next to be looked at; apart from the cases, to be scanned quickly.
+    /// Time of each case's next sample; separate from the cases for fast scans.
     due: Vec<Option<Moment>>,
 }
 
@@ -83,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// Where the next target goes.
+    /// The index for the next target.
     #[must_use]
     pub fn vacant(&self) -> Index {
         self.cases.iter().position(Option::is_none).unwrap_or(self.cases.len())
@@ -107,23 +108,23 @@ impl Engine {
         Some(self.spent_until.map_or(due, |until| due.max(until)))
     }
 
-    /// Switches healing off or on; looking goes on.
+    /// Pauses or resumes healing; sampling continues.
     pub const fn set_paused(&mut self, paused: bool) {
         self.node.paused = paused;
     }
 
-    /// Whether the journal takes intentions; without it nothing hard is done.
+    /// Sets whether the journal accepts intentions; without it no hard remedy is applied.
     pub const fn set_journal_writable(&mut self, writable: bool) {
         self.node.journal_writable = writable;
     }
 
-    /// Whether healing is switched off, and whether the journal takes intentions.
+    /// Whether healing is paused, and whether the journal accepts intentions.
     #[must_use]
     pub const fn switches(&self) -> (bool, bool) {
         (self.node.paused, self.node.journal_writable)
     }
 
-    /// Takes in one event. `hour` is the hour of the day, UTC. Commands are appended to `out`.
+    /// Handles one event. `hour` is the hour of the day, UTC. Appends commands to `out`.
     pub fn handle(&mut self, now: Moment, hour: u8, event: Event, out: &mut Vec<Command>) {
         self.began.get_or_insert(now);
         let from = out.len();
@@ -156,7 +157,7 @@ impl Engine {
         self.remember(&out[from..], now);
     }
 
-    /// What came of the treatments that have just ended.
+    /// Remembers the outcomes of treatments that have just ended.
     fn remember(&mut self, told: &[Command], now: Moment) {
         for command in told {
             let Command::Tell(index, Fact::Concluded { rung, symptom, outcome, .. }) = command
@@ -182,7 +183,7 @@ impl Engine {
     fn changed(&mut self, index: Index, target: Target, now: Moment, out: &mut Vec<Command>) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         if target.id == case.target.id && !case.absent {
-            // The same life under other settings: what was seen of it stays.
+            // The same instance with other settings: its samples stay.
             case.target = target;
             return;
         }
@@ -200,7 +201,7 @@ impl Engine {
         give_back(index, case, out);
         case.lost();
         count_for_node(case, &mut self.node, now);
-        // Nothing to look at; but a treatment does not wait for a successor for ever.
+        // There is nothing to sample; but a treatment does not wait for a successor forever.
         let waits = matches!(case.state, State::Verifying { .. });
         let comes_back = self.policy.comes_back(case.target.is_of_runtime());
         self.due[index] = waits.then_some(now + comes_back);
@@ -211,7 +212,7 @@ impl Engine {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         case.leaving = true;
         match &case.state {
-            // An eviction removes its patient; what came of it is yet to be told.
+            // An eviction removes its target; the result of the remedy comes later.
             State::Healing { since, .. } => self.due[index] = Some(*since + case::HEAL_LIMIT),
             State::Verifying { verification, .. } => {
                 let (verification, detail) = (verification.clone(), Some(GONE.to_owned()));
@@ -223,7 +224,7 @@ impl Engine {
         }
     }
 
-    /// Frees the place of a target that is gone; see [`Command::Forget`].
+    /// Frees the index of a removed target; see [`Command::Forget`].
     pub fn forget(&mut self, index: Index) {
         if let Some(case) = self.cases.get_mut(index) {
             *case = None;
@@ -247,14 +248,14 @@ impl Engine {
         }
         let case = self.cases.get_mut(index).and_then(Option::as_mut);
         match case.map(|case| case.answered(rung, answer, now)) {
-            // What the node's gates say may have changed meanwhile: they are asked again.
+            // The node's gates may have changed meanwhile: ask them again.
             Some(true) => self.schedule(index, now, pace::GAP),
             _ if granted => out.push(Command::Release(index)),
             _ => {}
         }
     }
 
-    /// A hundred sick pods of one workload are one question.
+    /// Applies a refusal to all pods of the workload: a hundred sick pods make one request.
     fn refuse_siblings(&mut self, index: Index, rung: Rung, refusal: &Refusal, until: Moment) {
         let owner = |case: &Case| Some(case.target.pod()?.owner.as_ref()?.uid.clone());
         let Some(owner_of_asker) = self.case(index).and_then(owner) else { return };
@@ -282,7 +283,7 @@ impl Engine {
         }
     }
 
-    /// Sends out looks that are due, as many as the node's budget permits; the others stay due.
+    /// Starts due samples, as many as the node's budget permits; the others stay due.
     fn look_where_due(&mut self, now: Moment, out: &mut Vec<Command>) {
         self.spent_until = None;
         let n = self.due.len();
@@ -313,7 +314,7 @@ impl Engine {
                 self.spent_until = Some(now + pace::NODE_REFILL);
                 return;
             }
-            // Should the answer never come, it is asked again.
+            // If the response is lost, the cluster is asked again.
             self.due[index] = Some(now + case::LOOK_LIMIT);
             case.looking = true;
             out.push(Command::Look(index, case.trigger));
@@ -331,7 +332,7 @@ impl Engine {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         case.looking = false;
         if case.absent {
-            // A look that was under way when its process ended says nothing of what comes.
+            // A sample in progress at the end of its process says nothing about the successor.
             return;
         }
         case.pace.looked(sample.at);
@@ -357,7 +358,7 @@ impl Engine {
         self.schedule(index, now, delay);
     }
 
-    /// What follows from a decision; returns how long to wait before the next look.
+    /// Acts on a decision; returns the delay until the next sample.
     fn act_on(
         &mut self,
         index: Index,
@@ -389,7 +390,7 @@ impl Engine {
         }
     }
 
-    /// Nothing is under way: is a remedy called for, and may we?
+    /// Nothing is in progress: is a remedy called for, and is it permitted?
     fn consider(
         &mut self,
         index: Index,
@@ -443,7 +444,7 @@ impl Engine {
             }
             Err(Denial::AskCluster) => {
                 give_back(index, case, out);
-                // Looking goes on meanwhile; the answer brings the next look forward.
+                // Sampling continues meanwhile; the response brings the next sample forward.
                 case.begin_asking(now);
                 out.push(Command::Ask(index, rung));
                 self.pace.tick
@@ -502,7 +503,7 @@ impl Engine {
         }
     }
 
-    /// After a remedy: a look at once, or, while nobody is there, the wait for a successor.
+    /// After a remedy: samples at once or, without an instance, waits for a successor.
     fn look_soon_or_wait(&mut self, index: Index, now: Moment, out: &mut Vec<Command>) {
         match &self.cases[index] {
             Some(case) if case.absent => self.lost(index, now, out),
@@ -563,10 +564,10 @@ impl Engine {
     }
 }
 
-/// How a treatment ends whose patient is gone.
+/// Detail of a treatment that ends because its target was removed.
 const GONE: &str = "it is gone";
 
-/// A refusal is news where another gate refused before.
+/// A refusal is news if another gate refused before.
 fn refuse(
     index: Index,
     case: &mut Case,
@@ -579,14 +580,14 @@ fn refuse(
     Command::Tell(index, Fact::Refused { rung, refusal, decision: *decision, news })
 }
 
-/// What the cluster granted and is not used goes back to it at once: others may wait for it.
+/// Releases an unused grant of the cluster at once: other agents may wait for it.
 fn give_back(index: Index, case: &mut Case, out: &mut Vec<Command>) {
     if case.give_back() {
         out.push(Command::Release(index));
     }
 }
 
-/// Ends a treatment: back to watching, remembered in the target's history.
+/// Ends a treatment: back to watching, stored in the target's history.
 fn conclude(
     index: Index,
     case: &mut Case,
@@ -612,7 +613,7 @@ fn conclude(
     Command::Tell(index, fact)
 }
 
-/// Says once why a target that looks bad is left alone.
+/// Reports once why a target with a symptom is left alone.
 fn tell_if_left_alone(index: Index, case: &mut Case, decision: &Decision, out: &mut Vec<Command>) {
     let sight = case.sight();
     let notable = Notable::first(&case.row, sight);
@@ -626,11 +627,11 @@ fn tell_if_left_alone(index: Index, case: &mut Case, decision: &Decision, out: &
     case.left_alone = notable;
 }
 
-/// Targets that failed within this time fail together. Where there is too little for all of them, they
-/// take turns: one is answered late while the other hangs, or has just been reset.
+/// Targets that failed within this time fail together. If a resource is scarce, they fail in turns:
+/// one is answered late while the other hangs or has just been reset.
 const TOGETHER: Duration = Duration::from_secs(20);
 
-/// Keeps the node's tally of polled and failing targets.
+/// Updates the node's numbers of polled and failing targets.
 fn count_for_node(case: &mut Case, node: &mut NodeState, now: Moment) {
     let polled = case.window.service().has_responded();
     if case.window.service().is_failing() {

@@ -4,27 +4,27 @@ use std::time::Duration;
 use super::Pace;
 use crate::{decide::Action, moment::Moment};
 
-/// Least time between two looks at one target.
+/// Minimum time between two samples of a target.
 pub(super) const GAP: Duration = Duration::from_millis(100);
-/// Least time between two looks when only throttling woke us: it reports every period.
+/// Minimum time between two samples if only throttling woke the agent: it reports every period.
 const THROTTLED_GAP: Duration = Duration::from_secs(1);
-/// After a failed poll: soon, since three in a row are an illness.
+/// Delay after a failed poll: short, because three in a row are a fault.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
-/// During verification.
+/// Interval during verification.
 const VERIFYING: Duration = Duration::from_secs(1);
-/// Looks that wake-ups may cause in a row before they are slowed down, and how fast the
-/// allowance refills. A target whose every response is a 5xx wakes us after every look; without
-/// this bound it would be polled ten times a second for as long as it is ill.
+/// Samples that wake-ups may cause in a row before they slow down, and how fast the allowance
+/// refills. A target whose every response is a 5xx wakes the agent after every sample; without this
+/// bound it would be polled ten times a second while it is sick.
 const WAKE_BURST: f32 = 10.0;
 const WAKE_REFILL_PER_S: f32 = 2.0;
-/// Looks per second on one node, and the size of a burst.
+/// Samples per second on one node, and the size of a burst.
 const NODE_PER_S: f32 = 200.0;
 const NODE_BURST: f32 = 50.0;
-/// Questions to the cluster about hard remedies: so many at once, and then one in so long. Each is
-/// half a dozen requests, and where a whole cluster is sick every node asks.
+/// Cluster checks for hard remedies: burst, and interval after it. Each takes half a dozen
+/// requests, and if a whole cluster is sick every node asks.
 const ASK_BURST: f32 = 6.0;
 const ASK_PER_S: f32 = 0.1;
-/// How long until the node's budget has a look to spare again.
+/// Time until the node's budget permits another sample.
 pub(super) const NODE_REFILL: Duration = Duration::from_millis(5);
 
 /// A token bucket.
@@ -47,7 +47,7 @@ impl Bucket {
         self.at = now;
     }
 
-    /// Time until there is a token; zero if one was taken.
+    /// Time until there is a token; zero if it took one.
     fn take_or_wait(&mut self, now: Moment) -> Duration {
         self.refill(now);
         if self.tokens >= 1.0 {
@@ -58,7 +58,7 @@ impl Bucket {
     }
 }
 
-/// The node's budget of looks.
+/// The node's budget of samples.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NodePace(Bucket);
 
@@ -69,13 +69,13 @@ impl Default for NodePace {
 }
 
 impl NodePace {
-    /// Takes one look from the budget, if there is one.
+    /// Takes one sample from the budget, if there is one.
     pub(super) fn take(&mut self, now: Moment) -> bool {
         self.0.take_or_wait(now).is_zero()
     }
 }
 
-/// The node's budget of questions about hard remedies.
+/// The node's budget of cluster checks for hard remedies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AskPace(Bucket);
 
@@ -86,18 +86,18 @@ impl Default for AskPace {
 }
 
 impl AskPace {
-    /// Takes one question from the budget, if there is one.
+    /// Takes one check from the budget, if there is one.
     pub(super) fn take(&mut self, now: Moment) -> bool {
         self.0.take_or_wait(now).is_zero()
     }
 }
 
-/// When one target was and will be looked at.
+/// The sampling schedule of one target.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TargetPace {
-    /// When the counters were last read, and the target re-armed just before.
+    /// Time at which the counters were last read; the target was re-armed just before.
     last_read: Option<Moment>,
-    /// A wake-up that came while a look was under way: when its event happened, and when to look.
+    /// A wake-up that came during a sample: the time of its event, and when to sample.
     owed: Option<(Moment, Moment)>,
     wakes: Bucket,
 }
@@ -109,14 +109,14 @@ impl Default for TargetPace {
 }
 
 impl TargetPace {
-    /// The counters were read at `at`: what happened before is known by now.
+    /// The counters were read at `at`: earlier events are known by now.
     pub(super) fn looked(&mut self, at: Moment) {
         self.last_read = Some(at);
         self.owed = self.owed.filter(|(event, _)| *event > at);
     }
 
-    /// When a wake-up of an event at `at` calls for a look; `None` if the last look already saw
-    /// that event.
+    /// Time of the sample that a wake-up of an event at `at` requests; `None` if the last sample
+    /// already saw that event.
     pub(super) fn woken(&mut self, at: Moment, throttled: bool, now: Moment) -> Option<Moment> {
         let gap = if throttled { THROTTLED_GAP } else { GAP };
         let earliest = match self.last_read {
@@ -128,50 +128,50 @@ impl TargetPace {
         Some(earliest.max(now + wait))
     }
 
-    /// Remembers a wake-up for when the look under way is back.
+    /// Stores a wake-up until the sample in progress is complete.
     pub(super) const fn owe(&mut self, event: Moment, when: Moment) {
         self.owed = Some((event, when));
     }
 
-    /// The look that a wake-up is owed, if it comes before the regular one.
+    /// The sample for a stored wake-up, if it comes before the regular one.
     pub(super) fn settle(&mut self, regular: Moment) -> Option<Moment> {
         let (_, when) = self.owed.take()?;
         let earliest = self.last_read.map_or(when, |read| when.max(read + GAP));
         (earliest < regular).then_some(earliest)
     }
 
-    /// With nothing under way.
+    /// With nothing in progress.
     pub(super) fn at_rest(&self, pace: &Pace, failing: bool) -> Duration {
         if failing { AFTER_FAILURE.min(pace.tick) } else { pace.tick }
     }
 
-    /// While a treatment is under observation.
+    /// During a verification.
     pub(super) fn verifying(&self, action: Action) -> Duration {
         if action == Action::NoAction { VERIFYING } else { GAP }
     }
 }
 
-/// Spreads regular looks by up to a tenth, so that targets found together are not looked at
+/// Spreads regular samples by up to a tenth, so that targets found together are not sampled
 /// together.
 pub(super) fn jitter(delay: Duration, index: usize) -> Duration {
     delay - share(delay / 10, index)
 }
 
-/// When the first look at a target is due: those that are found together are spread over a tick,
-/// and a single one is looked at at once.
+/// Time of the first sample: targets that are found together are spread over a tick, and a single
+/// one is sampled at once.
 pub(super) fn first(tick: Duration, index: usize) -> Duration {
     share(tick, index)
 }
 
-/// Regular looks meet on a grid, so that one wake-up of the agent serves several: on an idle node
-/// waking up costs more than looking.
+/// Aligns regular samples on a grid, so that one wake-up of the agent serves several: on an idle
+/// node waking up costs more than sampling.
 pub(super) const fn on_grid(at: Moment) -> Moment {
     const GRID_NS: u64 = GAP.as_nanos() as u64;
     Moment::from_nanos(at.as_nanos().div_ceil(GRID_NS).saturating_mul(GRID_NS))
 }
 
-/// A share of `whole` that differs between targets, by Fibonacci hashing: consecutive indices land
-/// far apart.
+/// A share of `whole` that differs between targets, by Fibonacci hashing: consecutive indices get
+/// distant values.
 fn share(whole: Duration, index: usize) -> Duration {
     let share = (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
     whole * u32::try_from(share).unwrap_or(0) / 256

@@ -6,10 +6,10 @@ use paramedic_pod_metrics::{HELD, Reading};
 use super::{Case, State};
 use crate::{decide::Action, moment::Moment};
 
-/// What is known of a case now; `None` if it is no pod, or nothing recent is known.
+/// The present reading of a case; `None` if it is not a pod, or nothing recent is known.
 #[must_use]
 pub fn reading_of(case: &Case, now: Moment) -> Option<Reading> {
-    // A pod that is being healed keeps its metric: to go missing would look like idleness.
+    // A pod that is being healed keeps its metric: without one it would look idle.
     let (pod, load) = (case.target.pod()?, case.recent_load(now)?);
     let decision = case.decision?;
     let verdict_age = now.since(case.decided_at);

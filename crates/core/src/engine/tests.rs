@@ -15,7 +15,7 @@ use crate::{
 
 const URL: &str = "http://localhost:5000";
 
-/// A patient as the agent sees it: its counters, and how it takes remedies.
+/// A target as the agent sees it: its counters, and how it reacts to remedies.
 #[derive(Clone, Debug, Default)]
 struct Patient {
     errors: u32,
@@ -75,25 +75,25 @@ fn target(instance: u32) -> Box<Target> {
     Box::new(Target::for_tests(URL, instance))
 }
 
-/// Plays the engine against patients, millisecond by millisecond.
+/// Runs the engine against simulated targets, millisecond by millisecond.
 struct Stage {
     engine: Engine,
     now: Moment,
     patients: Vec<Patient>,
-    /// What happens when, in milliseconds since the beginning.
+    /// Events by time, in milliseconds since the start.
     script: BTreeMap<u64, Vec<fn(&mut Patient)>>,
     heals: Vec<(u64, Index, Rung)>,
     outcomes: Vec<(u64, Rung, Outcome)>,
     refusals: Vec<(u64, Gate)>,
     left_alone: Vec<Notable>,
     looks: u64,
-    /// Whether a remedy's end is ever reported, and what went wrong with it.
+    /// Whether the end of a remedy is ever reported, and its error.
     reports: bool,
     fails: Option<&'static str>,
-    /// Whether a restarted patient comes back, and whether a look ever does.
+    /// Whether a restarted target returns, and whether a sample ever does.
     comes_back: bool,
     answers: bool,
-    /// What the cluster answers, what it was asked, and how often a grant was given back.
+    /// The cluster's response, the checks it received, and the number of released grants.
     cluster: Option<Result<(), (Refusal, Duration)>>,
     asked: Vec<(u64, Rung)>,
     released: u32,
@@ -136,7 +136,7 @@ impl Stage {
         self.script.entry(ms).or_default().push(what);
     }
 
-    /// Plays until `end`, in milliseconds. Whatever the script does wakes the engine.
+    /// Runs until `end`, in milliseconds. Each event of the script wakes the engine.
     fn play(&mut self, end: u64) {
         let begun = self.now;
         for ms in 0..end {
@@ -164,7 +164,7 @@ impl Stage {
                 match command {
                     Command::Look(index, trigger) => {
                         self.looks += 1;
-                        // Counters are read a moment after the look begins.
+                        // Counters are read a moment after the sample starts.
                         let at = self.now + Duration::from_micros(300);
                         let sample = self.patients[index].sample(at, trigger);
                         if self.answers {
@@ -231,7 +231,7 @@ impl Stage {
         }
     }
 
-    /// A former life of the agent restarted target 0 when it was the instance `judged`.
+    /// An earlier agent process restarted target 0 when it was the instance `judged`.
     fn recover(&mut self, judged: &str) {
         let (index, rung, treated) = (0, Rung::Restart, self.now);
         self.handle(0, Event::Recalled { index, rung, treated, ended: None });
@@ -295,7 +295,7 @@ fn errors_that_a_reset_does_not_clear_climb_one_rung() {
         p.stubborn = true;
         (0..8).for_each(|_| p.fail());
     });
-    // Something current must support the restart.
+    // A current cause must support the restart.
     for n in 0..20 {
         stage.at(4000 + n * 500, Patient::fail);
     }
@@ -308,7 +308,7 @@ fn an_old_count_is_no_reason_to_act() {
     let mut stage = Stage::new(1);
     stage.patients[0].errors = 400;
     stage.patients[0].stubborn = true;
-    // Its first look finds them there.
+    // Its first sample finds them.
     stage.handle(0, Event::Changed(0, target(2)));
     stage.play(120_000);
     assert_eq!(stage.rungs(), []);
@@ -359,7 +359,7 @@ fn what_a_restart_did_is_remembered_of_its_workload() {
     stage.at(5000, |p| p.stuck = true);
     stage.play(60_000);
     assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
-    // It comes back after five minutes, and stays after the cooldown has passed.
+    // It returns after five minutes, and is still sick when the cooldown has passed.
     stage.at(300_000, |p| p.stuck = true);
     stage.play(1_000_000);
     assert_eq!(stage.rungs(), [Rung::Restart]);
@@ -401,7 +401,7 @@ fn an_intention_of_a_former_life_is_verified_and_never_repeated() {
     stage.play(30_000);
     assert_eq!(stage.rungs(), []);
     assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
-    // Its cooldown stands too.
+    // Its cooldown holds too.
     stage.at(0, |p| (0..15).for_each(|_| p.fail()));
     stage.play(5000);
     assert_eq!(stage.rungs(), []);
@@ -437,7 +437,8 @@ fn targets_that_fail_together_are_not_restarted() {
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::NodeNetwork));
 }
 
-/// What lacks CPU is answered in turns: that some are answered just now does not make the others ill.
+/// Targets that lack CPU are answered in turns: that some were answered just now does not make the
+/// others sick.
 #[test]
 fn those_who_failed_together_a_moment_ago_are_not_restarted_one_by_one() {
     let mut stage = Stage::new(4);
@@ -448,7 +449,7 @@ fn those_who_failed_together_a_moment_ago_are_not_restarted_one_by_one() {
     }
     stage.play(15_000);
     assert_eq!(stage.rungs(), []);
-    // Long after that two are left, and nobody else shares their fate.
+    // Long after that two remain, and no other fails with them.
     stage.play(15_000);
     assert_eq!(stage.rungs(), [Rung::Restart; 2]);
 }
@@ -623,7 +624,7 @@ fn every_target_of_a_full_node_is_looked_at() {
     assert!(stage.looks <= 2100, "{} looks in 10 s", stage.looks);
 }
 
-/// A stage whose one target is a pod that may be evicted.
+/// A stage whose only target is a pod that may be evicted.
 fn ward() -> Stage {
     let mut stage = Stage::new(1);
     stage.handle(0, Event::Removed(0));
@@ -642,7 +643,7 @@ fn refusal(gate: Gate) -> Refusal {
     Refusal { gate, why: Why::SwitchedOff }
 }
 
-/// Enough for a restart, at once and again and again.
+/// Fails enough for a restart, again and again.
 fn fails_for_ever(stage: &mut Stage) {
     stage.at(3000, |p| p.stubborn = true);
     for ms in (3000..100_000).step_by(100) {
@@ -688,7 +689,7 @@ fn a_grant_that_is_not_used_is_given_back() {
     stage.play(6000);
     assert_eq!(stage.asked.len(), 1);
     let rung = stage.asked[0].1;
-    // Meanwhile it has died and come back: nothing was judged of the new life.
+    // Meanwhile it has died and returned: nothing was judged of the new instance.
     let changed =
         Target { settings: Settings::up_to(Rung::Evict), ..Target::pod_for_tests("web", 2) };
     stage.handle(0, Event::Changed(0, Box::new(changed)));
@@ -846,7 +847,7 @@ fn where_all_pods_are_sick_the_cluster_is_not_asked_about_all_of_them() {
     assert!((6..=13).contains(&hard), "{hard} in a minute");
 }
 
-/// To go missing would look like idleness, and a workload must not shrink for being healed.
+/// Without a metric it would look idle, and a workload must not shrink for being healed.
 #[test]
 fn a_pod_that_is_being_healed_keeps_its_metric() {
     let mut stage = ward();
@@ -870,8 +871,8 @@ fn a_pod_that_is_being_healed_keeps_its_metric() {
     assert!(rates.iter().all(|rate| (6.0..12.5).contains(rate)), "{rates:?}");
 }
 
-/// The new life begins with nothing: neither that nor the little that it answers at first is what
-/// its workload has to do.
+/// The new instance starts without a load: neither that nor its first few responses are the load of
+/// its workload.
 #[test]
 fn a_pod_that_is_being_restarted_keeps_its_metric() {
     let mut stage = Stage::new(1);
@@ -900,7 +901,7 @@ fn a_pod_that_is_being_restarted_keeps_its_metric() {
         }
     }
     assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
-    // In the last second its treatment ended, and what it does now is what counts.
+    // In the last second its treatment ended, and its present load counts.
     let now = rates.pop().unwrap();
     assert!(now.is_some_and(|rate| (0.5..2.0).contains(&rate)), "{now:?}");
     assert!(rates.len() > 24, "{rates:?}");
