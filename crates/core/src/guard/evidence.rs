@@ -4,53 +4,54 @@ use std::time::Duration;
 use super::Why;
 use crate::{decide::Action, moment::Moment};
 
-/// The verdict of one look.
+/// The verdict of one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Look {
-    /// When.
+    /// Time of the sample.
     pub at: Moment,
-    /// What the decision called for.
+    /// The action of the decision.
     pub action: Action,
-    /// Whether this look polled `/health` itself, with whatever result.
+    /// Whether this sample polled `/health` itself, with any result.
     pub polled: bool,
 }
 
-/// Looks that a hard heal rests on, at the most.
+/// Maximum number of samples behind a hard remedy.
 const KEPT: usize = 4;
-/// Of the last three looks, this many must call for an action before a soft heal.
+/// Of the last three samples, this many must call for an action before a soft remedy.
 const SOFT_AGREE: u8 = 2;
 const SOFT_OF: usize = 3;
 /// Of the last four, this many before a hard one.
 const HARD_AGREE: u8 = 3;
-/// Least time from the first to the last look that agrees, for a hard heal.
+/// Minimum time from the first to the last agreeing sample, for a hard remedy.
 const HARD_SPAN: Duration = Duration::from_millis(400);
-/// Fresh polls among the looks that agree, for a hard heal.
+/// Fresh polls among the agreeing samples, for a hard remedy.
 const HARD_POLLS: u8 = 2;
 
-/// The last four looks, oldest first.
+/// The last four samples, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     looks: [Option<Look>; KEPT],
 }
 
 impl Evidence {
-    /// Takes in one look.
+    /// Adds one sample.
     pub fn push(&mut self, look: Look) {
         self.looks.rotate_left(1);
         self.looks[KEPT - 1] = Some(look);
     }
 
-    /// Forgets all looks: after a heal, and for a new instance.
+    /// Clears all samples: after a remedy, and for a new instance.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Looks, newest first.
+    /// The samples, newest first.
     fn newest(&self) -> impl Iterator<Item = &Look> {
         self.looks.iter().rev().flatten()
     }
 
-    /// `None` if a soft heal is supported: two of the last three looks call for an action.
+    /// `None` if the evidence suffices for a soft remedy: two of the last three samples call for an
+    /// action.
     #[must_use]
     pub fn soft(&self) -> Option<Why> {
         let agree = self
@@ -61,8 +62,8 @@ impl Evidence {
         (agree < SOFT_AGREE).then_some(Why::TooFewLooks(agree, SOFT_AGREE))
     }
 
-    /// `None` if a hard heal is supported: three of the last four looks call for `least` or more,
-    /// span at least 400 ms and bring at least two fresh polls.
+    /// `None` if the evidence suffices for a hard remedy: three of the last four samples call for
+    /// `least` or more, span at least 400 ms and have at least two fresh polls.
     #[must_use]
     pub fn hard(&self, least: Action) -> Option<Why> {
         let mut agree = 0;

@@ -4,32 +4,31 @@ use std::time::Duration;
 use super::Policy;
 use crate::{moment::Moment, target::Rung, verify::Outcome};
 
-/// How long a remedy that did not help keeps the next one in view.
+/// How long a remedy that did not help permits the next one.
 const CLIMB_VALID: Duration = Duration::from_secs(120);
-/// The same for an eviction, which has to wait until its workload is due another hard heal: 10 min
-/// after the restart that did not help.
+/// The same for an eviction, which must wait until its workload may have another hard remedy: 10
+/// min after the restart that did not help.
 const CLIMB_TO_EVICT_VALID: Duration = Duration::from_secs(1200);
 
-/// The treatments of one target, whatever its instance: it outlives restarts on purpose, since a
-/// restart must not wash away its own cooldown.
+/// The treatments of one target over all its instances: a restart must not clear its own cooldown.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     last_soft: Option<Moment>,
     soft_failed: bool,
     last_restart: Option<Moment>,
     last_evict: Option<Moment>,
-    /// The last hard remedy that came to nothing, and how many in a row did.
+    /// The last hard remedy that was not applied, and how many in a row were not.
     last_undone: Option<Moment>,
     undone: u32,
     climbed: Option<(Rung, Moment)>,
     exhausted: bool,
     well_since: Option<Moment>,
-    /// Since when it has been ill, short moments of being well included.
+    /// Start of the sickness, short well periods included.
     ill_since: Option<Moment>,
 }
 
 impl History {
-    /// A remedy was given at `at`.
+    /// A remedy was applied at `at`.
     pub fn treated(&mut self, rung: Rung, at: Moment) {
         match rung {
             Rung::Observe => {}
@@ -43,8 +42,8 @@ impl History {
         self.well_since = None;
     }
 
-    /// A hard remedy came to nothing, for reasons that lay elsewhere: its cooldown is not earned, but
-    /// it is not tried again at once.
+    /// A hard remedy was not applied, for external reasons: its cooldown does not start, but it is
+    /// not retried at once.
     pub fn undone(&mut self, rung: Rung, now: Moment) {
         match rung {
             Rung::Observe | Rung::Soft => return,
@@ -55,15 +54,15 @@ impl History {
         self.undone = self.undone.saturating_add(1);
     }
 
-    /// What keeps coming to nothing is tried ever more seldom.
+    /// The retry delay grows while the remedy keeps failing to be applied.
     fn hard_retry(&self, policy: &Policy) -> Duration {
         let doublings = self.undone.saturating_sub(1).min(10);
         (policy.hard_retry * 2_u32.pow(doublings)).min(policy.restart_cooldown)
     }
 
-    /// A treatment ended. One that did not help climbs a rung, within `ceiling`; beyond it the
-    /// remedies are used up. One that could not even be given proves nothing, and so licenses
-    /// nothing stronger: it is tried again, but not soon.
+    /// A treatment ended. One that did not help escalates by a rung, up to `ceiling`; beyond it the
+    /// remedies are exhausted. One that could not be applied proves nothing, and so permits nothing
+    /// stronger: it is retried, but not soon.
     pub fn concluded(&mut self, rung: Rung, outcome: Outcome, ceiling: Rung, now: Moment) {
         if rung.is_hard() && outcome != Outcome::Failed {
             self.undone = 0;
@@ -85,7 +84,7 @@ impl History {
         }
     }
 
-    /// A look found it well, or not. Well for long enough, everything is forgiven.
+    /// A sample found it well, or not. After a long enough well period the history is cleared.
     pub fn seen(&mut self, well: bool, now: Moment, policy: &Policy) {
         if !well {
             self.well_since = None;
@@ -100,13 +99,13 @@ impl History {
         }
     }
 
-    /// Since when it has been ill.
+    /// Start of the sickness.
     #[must_use]
     pub const fn ill_since(&self) -> Option<Moment> {
         self.ill_since
     }
 
-    /// The rung that failed remedies have led to, while that is recent.
+    /// The rung to which failed remedies have escalated, while that is recent.
     #[must_use]
     pub fn climbed_to(&self, now: Moment) -> Option<Rung> {
         let (rung, at) = self.climbed?;
@@ -114,13 +113,13 @@ impl History {
         (now.since(at) < valid).then_some(rung)
     }
 
-    /// Whether every permitted remedy was tried in vain.
+    /// Whether every permitted remedy was tried and none helped.
     #[must_use]
     pub const fn is_exhausted(&self) -> bool {
         self.exhausted
     }
 
-    /// Time to wait before `rung` may be given again.
+    /// Time until `rung` may be applied again.
     #[must_use]
     pub fn cooldown(&self, rung: Rung, now: Moment, policy: &Policy) -> Duration {
         let left = |last: Option<Moment>, wait: Duration| {
@@ -138,20 +137,20 @@ impl History {
     }
 }
 
-/// When the last hard heals of this node were.
+/// Times of the last hard remedies on this node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeHistory {
     hard: [Option<Moment>; 16],
 }
 
 impl NodeHistory {
-    /// A hard heal begins.
+    /// A hard remedy starts.
     pub fn hard_heal(&mut self, at: Moment) {
         self.hard.rotate_left(1);
         self.hard[15] = Some(at);
     }
 
-    /// Hard heals within the minute before `now`.
+    /// Number of hard remedies within the minute before `now`.
     #[must_use]
     pub fn within_a_minute(&self, now: Moment) -> u32 {
         self.hard

@@ -12,28 +12,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{features::Causes, health::Heard, moment::Moment, target::Rung, verify::Outcome};
 
-/// An illness that comes back sooner than this after a restart was not cured by it.
+/// A symptom that returns sooner than this after a restart was not cured by it.
 pub const COMES_BACK: Duration = Duration::from_secs(600);
-/// What was done longer ago is forgotten: the program, or what it depends on, is another by then.
+/// Older treatments are dropped: the program, or its dependencies, have changed by then.
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
-/// Treatments remembered of one workload, and workloads remembered.
+/// Maximum number of treatments per workload, and of workloads.
 const TREATMENTS: usize = 16;
 const WORKLOADS: usize = 1024;
 
-/// The form of an illness, coarse on purpose: what a person would call the same trouble again.
+/// The symptom of a fault, coarse on purpose: what an operator would call the same problem again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Symptom {
-    /// It does not answer.
+    /// It does not respond.
     Silence,
-    /// It says that it is ill.
+    /// It reports that it is sick.
     SaysIll,
-    /// The OOM killer struck.
+    /// The OOM killer killed one of its processes.
     OomKill,
     /// It answers with errors, or reports them.
     #[default]
     Errors,
-    /// CPU or memory stands near its limit.
+    /// CPU or memory is near its limit.
     Level,
 }
 
@@ -50,7 +50,7 @@ impl Symptom {
         }
     }
 
-    /// The form of what is seen now.
+    /// The present symptom.
     #[must_use]
     pub fn of(causes: &Causes, heard: Option<Heard>) -> Self {
         match heard {
@@ -63,16 +63,16 @@ impl Symptom {
     }
 }
 
-/// One treatment that has ended.
+/// A treatment that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Treatment {
-    /// What was given.
+    /// The applied remedy.
     pub rung: Rung,
-    /// Against what.
+    /// The symptom.
     pub symptom: Symptom,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// When that was known.
+    /// Time of the outcome.
     pub at: Moment,
 }
 
@@ -85,9 +85,9 @@ pub struct Memory {
 /// Why a remedy would not help again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Futile {
-    /// It did not help the last time, so long ago.
+    /// It did not help the last time, this long ago.
     DidNotHelp(Duration),
-    /// It seemed to help, and the illness was back so soon after it.
+    /// It seemed to help, but the symptom returned this long after it.
     CameBack(Duration),
 }
 
@@ -99,7 +99,7 @@ impl Memory {
         self.treatments.push(treatment);
     }
 
-    /// The last one of this kind that tells anything.
+    /// The last conclusive treatment of this kind.
     fn last(&self, rung: Rung, symptom: Symptom, now: Moment) -> Option<&Treatment> {
         self.treatments.iter().rev().find(|treatment| {
             let tells =
@@ -109,8 +109,7 @@ impl Memory {
         })
     }
 
-    /// Why this remedy would be given in vain to an illness that began at `since`, as far as the
-    /// past tells.
+    /// Why this remedy would not help against a symptom since `since`, according to the past.
     #[must_use]
     pub fn futile(
         &self,
@@ -129,8 +128,8 @@ impl Memory {
         }
     }
 
-    /// The remedy that cured this before, if a milder one did not: it goes first against an illness
-    /// that began at `since`. What was back within minutes was not cured.
+    /// The remedy that cured this symptom before, if a milder one did not: it goes first against
+    /// one since `since`. If the symptom was back within minutes, it was not cured.
     #[must_use]
     pub fn helped(&self, symptom: Symptom, since: Moment, now: Moment) -> Option<Rung> {
         let healed = |rung| {
@@ -145,7 +144,7 @@ impl Memory {
     }
 }
 
-/// What is remembered of all workloads; bounded.
+/// The memories of all workloads; bounded.
 #[derive(Debug, Default)]
 pub struct Memories {
     workloads: HashMap<Box<str>, Memory>,
@@ -165,7 +164,7 @@ impl Memories {
         self.workloads.insert(workload.into(), memory);
     }
 
-    /// What is remembered of one.
+    /// The memory of one workload.
     #[must_use]
     pub fn of(&self, workload: &str) -> Option<&Memory> {
         self.workloads.get(workload)

@@ -28,7 +28,7 @@ use crate::{
     target::{Obstacle, Rung},
 };
 
-/// Leave to give one remedy, once, now. Only the guard makes one, and every remedy consumes one.
+/// Permission to apply one remedy, once, now. Only the guard creates one.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Permit {
@@ -36,7 +36,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// The remedy that is permitted.
+    /// The permitted remedy.
     #[must_use]
     pub const fn rung(&self) -> Rung {
         self.rung
@@ -54,48 +54,48 @@ impl Permit {
 pub enum Denial {
     /// A gate refused.
     Refused(Refusal),
-    /// Nobody on the node objects; now the cluster has to be asked.
+    /// The node permits it; now the cluster must be asked.
     AskCluster,
 }
 
-/// What the cluster said to one remedy for one pod.
+/// The cluster's answer about one remedy for one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Clearance {
-    /// Nothing yet, or too long ago.
+    /// None yet, or too long ago.
     Unasked,
-    /// No, to this remedy, and so to any stronger one.
+    /// It refuses this remedy, and so any stronger one.
     Refused(Rung, Refusal),
-    /// Nothing against it, just now.
+    /// It has no objection, at this moment.
     Given(Rung),
 }
 
-/// What the operator permits and how patient the guard is.
+/// The operator's limits, and the guard's patience.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The strongest remedy on this node, whatever a target's own ceiling.
     pub max_action: Rung,
-    /// Whether rules, deciding without a model, may restart.
+    /// Whether the rules, without a model, may restart.
     pub rules_may_restart: bool,
-    /// Between two soft heals of one target.
+    /// Minimum time between two soft remedies for a target.
     pub soft_cooldown: Duration,
-    /// After a soft heal that could not be given: there may be none to give.
+    /// Delay after a soft remedy that could not be applied: the app may not offer one.
     pub soft_retry: Duration,
-    /// Between two restarts of one target, and between two evictions.
+    /// Minimum time between two restarts of a target, and between two evictions.
     pub restart_cooldown: Duration,
-    /// After a hard remedy that came to nothing.
+    /// Delay after a hard remedy that was not applied.
     pub hard_retry: Duration,
-    /// Hard heals per node per minute.
+    /// Maximum number of hard remedies per node and minute.
     pub node_budget: u32,
-    /// How long a target may fail to answer before that is held against it.
+    /// How long a target may fail to answer before that counts.
     pub patience: Duration,
     /// How long a new instance may take to answer well before it counts as failing.
     pub warm_up: Duration,
-    /// How long a container, restarted, may take to be there and ready: the kubelet backs off
-    /// for up to five minutes. A process is given [`Self::warm_up`].
+    /// How long a restarted container may take to be ready: the kubelet backs off for up to five
+    /// minutes. A process has [`Self::warm_up`].
     pub container_comes_back: Duration,
-    /// How long a target must be well before used-up remedies are forgotten.
+    /// How long a target must be well before its exhausted remedies are cleared.
     pub forgive_after: Duration,
-    /// Nothing is done; what would have been is told.
+    /// Apply nothing, but report what would have been done.
     pub dry_run: bool,
 }
 
@@ -136,73 +136,73 @@ impl Default for Policy {
     }
 }
 
-/// One question to the guard: all that is known of one target at one instant.
+/// The guard's input: all facts about one target at one instant.
 #[derive(Debug)]
 pub struct Question<'a> {
     /// The instant.
     pub now: Moment,
     /// The decision to be acted on.
     pub decision: &'a Decision,
-    /// What of the present would justify a hard heal.
+    /// Present facts that would justify a hard remedy.
     pub causes: Causes,
     /// The target's own ceiling.
     pub ceiling: Rung,
-    /// Why it cannot be restarted in place, if it cannot.
+    /// Why it cannot be restarted in place, if so.
     pub no_restart: Option<Obstacle>,
-    /// Why it cannot be evicted, if it cannot.
+    /// Why it cannot be evicted, if so.
     pub no_evict: Option<Obstacle>,
-    /// What the cluster said; `None` for a target that belongs to none.
+    /// The cluster's answer; `None` for a target outside a cluster.
     pub clearance: Option<&'a Clearance>,
-    /// The confidence it asks for.
+    /// The required confidence.
     pub min_confidence: f32,
-    /// When the instance started, and whether it has answered since.
+    /// When the instance started.
     pub started: Moment,
-    /// Whether the instance has answered well, or cannot be asked.
+    /// Whether the instance has answered well, or cannot be polled.
     pub ready: bool,
-    /// How long it may fail to answer, and how long a new instance may take.
+    /// How long it may fail to answer.
     pub patience: Duration,
-    /// The latter.
+    /// How long a new instance may take.
     pub warm_up: Duration,
-    /// Whose fault it is instead of the target's.
+    /// The excuse: the cause is outside the target.
     pub excuse: Option<Excuse>,
-    /// The form of what is seen now, and since when it has been ill.
+    /// The present symptom.
     pub symptom: Symptom,
-    /// The latter.
+    /// Start of the sickness.
     pub ill_since: Moment,
-    /// What is remembered of its workload.
+    /// The memory of its workload.
     pub memory: Option<&'a Memory>,
-    /// What this instance never did since it began, if it was watched from there on.
+    /// What this instance has never done since its start, if the agent saw it start.
     pub fails_since_start: FailsSinceStart,
-    /// Why the host shows that a restart would not help.
+    /// Why a restart would not help, according to the host.
     pub futile: Option<&'a str>,
-    /// The recent looks at it.
+    /// Its recent samples.
     pub evidence: &'a Evidence,
-    /// What was done to it before.
+    /// Its earlier remedies.
     pub history: &'a History,
     /// The node as a whole.
     pub node: &'a NodeState,
 }
 
-/// What is true of the node as a whole.
+/// The state of the node as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct NodeState {
-    /// Hard heals of the last minute.
+    /// Hard remedies of the last minute.
     pub history: NodeHistory,
-    /// Targets of which a poll failed lately.
+    /// Number of targets with a recent failed poll.
     pub failing: u32,
-    /// Targets that are polled and have answered before.
+    /// Number of targets that are polled and have answered before.
     pub polled: u32,
-    /// Whether healing is switched off.
+    /// Whether healing is paused.
     pub paused: bool,
-    /// Whether the journal takes intentions.
+    /// Whether the journal accepts intentions.
     pub journal_writable: bool,
 }
 
-/// The remedy that a decision asks for, before any gate: the mildest that fits the verdict and
-/// what was already tried, within the ceiling. `None`: nothing.
+/// The remedy that a decision asks for, before any gate: the mildest that fits the verdict and what
+/// was already tried, within the ceiling. `None`: nothing.
 ///
-/// A verdict that only an old count supports asks for the soft remedy, whatever its class: a
-/// count that is not current never justifies a hard heal.
+/// A verdict that only an old count supports asks for the soft remedy, whatever its class: a count
+/// that is not current never justifies a hard remedy.
 #[must_use]
 pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Rung> {
     let verdict = match q.decision.action {
@@ -211,7 +211,7 @@ pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Rung> {
         Action::RestartService => Rung::Restart,
     };
     let climbed = q.history.climbed_to(q.now).unwrap_or(Rung::Soft);
-    // What helped this workload against this before goes first, unless it was just tried.
+    // What helped this workload against this symptom before goes first, unless it was just tried.
     let helped = q.memory.and_then(|memory| memory.helped(q.symptom, q.ill_since, q.now));
     let verdict = match helped {
         Some(helped) if helped.is_hard() || q.history.climbed_to(q.now).is_none() => helped,
@@ -219,22 +219,22 @@ pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Rung> {
     };
     let wanted = if is_current(q) { verdict.max(climbed) } else { climbed };
     let wanted = wanted.min(ceiling(q, policy)).max(Rung::Soft);
-    // Where a restart in place is out of the question, the next rung has to do, if it may.
+    // If a restart in place is impossible, the next rung takes its place, if permitted.
     let skip = wanted == Rung::Restart && q.no_restart.is_some() && q.no_evict.is_none();
     Some(if skip && ceiling(q, policy) >= Rung::Evict { Rung::Evict } else { wanted })
 }
 
-/// Whether something that happens now supports a hard heal. A level of CPU or memory does only
-/// where the verdict itself is to restart: a busy target is not restarted because a reset, which
-/// cannot make it less busy, did not.
+/// Whether something that happens now supports a hard remedy. A level of CPU or memory does so only
+/// if the verdict itself is to restart: a busy target is not restarted because a reset, which
+/// cannot make it less busy, did not help.
 const fn is_current(q: &Question<'_>) -> bool {
     q.causes.event() || (q.causes.level && matches!(q.decision.action, Action::RestartService))
 }
 
-/// Asks every gate of the node in order, then looks at what the cluster said.
+/// Asks every gate of the node in order, then checks the cluster's answer.
 ///
 /// # Errors
-/// The first refusal, or that the cluster has to be asked. A decision for `no_action` is none: ask
+/// The first refusal, or that the cluster must be asked. For a decision of `no_action`, ask
 /// [`wanted`] first.
 pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, Denial> {
     type Check = fn(&Question<'_>, Rung, &Policy) -> Option<Why>;
@@ -268,7 +268,7 @@ pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, D
     }
 }
 
-/// The strongest remedy that owner, operator and source of the decision agree on.
+/// The strongest remedy that owner, operator and source of the decision permit.
 fn ceiling(q: &Question<'_>, policy: &Policy) -> Rung {
     policy.ceiling(q.ceiling, q.decision.source)
 }
@@ -290,7 +290,7 @@ fn mode(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
 
 fn confidence(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
     let is = q.decision.confidence;
-    // Written so that a NaN refuses.
+    // This form also refuses NaN.
     let enough = is >= q.min_confidence;
     (!enough).then_some(Why::NotConfident(is, q.min_confidence))
 }
@@ -312,9 +312,9 @@ fn warm_up(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
     (young && !q.ready).then_some(Why::NotYetReady)
 }
 
-/// What the app says of others, and what the kernel saw of its calls, excuses errors and failing
-/// polls. It excuses no level of CPU or memory, and no OOM kill: those are its own. An app that does
-/// not serve on purpose is not treated at all.
+/// The app's report about others, and the kernel's counts of its calls, excuse errors and failing
+/// polls. They excuse no level of CPU or memory, and no OOM kill: those are its own. An app that
+/// intentionally does not serve is not treated at all.
 fn excused(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
     let excuse = q.excuse.as_ref()?;
     let applies = match excuse {
@@ -344,7 +344,7 @@ fn node_budget(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
     (rung.is_hard() && spent >= policy.node_budget).then_some(Why::NodeBudgetSpent(spent))
 }
 
-/// A majority, and at least three, of all polled targets: two that fail together may be one pair.
+/// A majority, and at least three, of all polled targets: two that fail together may be a pair.
 fn node_network(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
     let NodeState { failing, polled, .. } = *q.node;
     let together = failing >= 3 && failing * 2 > polled;

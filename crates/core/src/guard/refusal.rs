@@ -14,44 +14,44 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
-    /// The target's ceiling, the node's, or deciding by rules alone.
+    /// The ceiling of the target or the node, or the limit of the rules.
     Mode,
     /// The decision is not confident enough.
     Confidence,
-    /// Too few looks agree, or nothing current supports a hard heal.
+    /// Too few samples agree, or nothing current supports a hard remedy.
     Evidence,
     /// The instance is new and has not yet answered well.
     WarmUp,
-    /// What is seen has another cause than the target: a dependency, maintenance, or a health check
-    /// that fails while the service serves.
+    /// The cause is outside the target: a dependency, maintenance, or a health check that fails
+    /// while the service serves.
     Excused,
     /// It has not failed to answer for long enough.
     Patience,
-    /// A remedy was given too recently.
+    /// A remedy was applied too recently.
     Cooldown,
-    /// Too many hard heals on this node within the last minute.
+    /// Too many hard remedies on this node within the last minute.
     NodeBudget,
-    /// Most targets of the node fail together: the node is the patient.
+    /// Most targets of the node fail together: the cause is the node.
     NodeNetwork,
-    /// The remedies are used up; people have to look.
+    /// All permitted remedies were tried and none helped; an operator must look.
     Exhausted,
     /// A hard remedy would not help: it did not the last time, or the host shows why.
     Futile,
-    /// The intention could not be made durable.
+    /// The intention cannot be written to disk.
     Journal,
-    /// Healing is switched off, on this node or in the whole cluster.
+    /// Healing is paused, on this node or in the whole cluster.
     Paused,
-    /// The API server does not answer, and what it would say matters.
+    /// The API server does not answer, and its answer is required.
     ApiServer,
     /// The pod is no longer the one that was judged.
     Identity,
-    /// The workload is rolling out or being scaled, or some of its pods are yet to start.
+    /// The workload is rolling out or being scaled, or some of its pods are still starting.
     Rollout,
     /// A PodDisruptionBudget does not permit it.
     DisruptionBudget,
     /// Most pods of the workload are sick: scale or wait, never restart.
     Overload,
-    /// Another pod of the workload is being treated, or its share of hard heals is spent.
+    /// Another pod of the workload is being treated, or its share of hard remedies is spent.
     WorkloadLock,
 }
 
@@ -79,7 +79,7 @@ impl Gate {
         Self::WorkloadLock,
     ];
 
-    /// Whether what it refuses to one pod it refuses to all of its workload.
+    /// Whether a refusal to one pod holds for all pods of its workload.
     #[must_use]
     pub const fn is_of_workload(self) -> bool {
         matches!(
@@ -120,75 +120,76 @@ impl Gate {
 pub enum Why {
     /// The ceiling is `observe`.
     ObserveOnly,
-    /// The remedy cannot be given to this target.
+    /// The remedy is impossible for this target.
     Impossible(Rung, Obstacle),
-    /// Rules alone may not do more than reset.
+    /// The rules may apply soft remedies only.
     RulesAreSoft,
-    /// Confidence and what was asked for.
+    /// The confidence, and the required one.
     NotConfident(f32, f32),
-    /// Looks that agree, and how many must.
+    /// Number of agreeing samples, and the required number.
     TooFewLooks(u8, u8),
-    /// The agreeing looks lie too close together.
+    /// The agreeing samples are too close together.
     TooShort,
-    /// Too few of the agreeing looks brought a fresh poll.
+    /// Too few of the agreeing samples have a fresh poll.
     NoFreshPoll,
-    /// The count is old: nothing happening now supports a hard heal.
+    /// The count is old: nothing happening now supports a hard remedy.
     NothingCurrent,
-    /// The health check got slow, and that is all.
+    /// A slow health check is the only symptom.
     OnlySlow,
     /// The instance has not answered since it started.
     NotYetReady,
-    /// Whose fault it is instead.
+    /// The excuse.
     Excused(Excuse),
-    /// For how long it has failed to answer, and for how long it may.
+    /// How long it has failed to answer, and its patience.
     NotSilentLongEnough(Duration, Duration),
-    /// The same remedy to the same workload did not help before.
+    /// The same remedy did not help the same workload before.
     Futile(Rung, Futile),
-    /// The instance has given nothing but errors since it started.
+    /// The instance has only failed since it started.
     NeverWell,
-    /// What the host shows.
+    /// Why a restart would not help, according to the host.
     HostSays(Arc<str>),
     /// Time until the cooldown ends.
     CoolingDown(Duration),
-    /// Hard heals within the last minute.
+    /// Number of hard remedies within the last minute.
     NodeBudgetSpent(u32),
-    /// The cluster was asked for so many others that this one has to wait its turn.
+    /// The cluster is being asked for so many others that this one must wait.
     OthersFirst,
-    /// Targets failing, of all polled.
+    /// Number of failing targets, of all polled.
     NodeFails(u32, u32),
     /// All permitted remedies were tried and did not help.
     RemediesUsedUp,
     /// The journal cannot be written.
     NoJournal,
-    /// Healing is switched off on this node.
+    /// Healing is paused on this node.
     SwitchedOff,
-    /// Healing is switched off in the cluster, by this namespace's annotation.
+    /// Healing is paused in the cluster, by the annotation of this namespace.
     ClusterPaused(Arc<str>),
-    /// What the API server, or the way to it, said.
+    /// The error of the API server, or of the way to it.
     NoAnswer(Arc<str>),
     /// How the pod differs from the one that was judged.
     MovedOn(Arc<str>),
-    /// What the workload is in the middle of.
+    /// How the workload is changing.
     Rolling(Rolling),
-    /// Pods that are not ready though nobody calls them sick, of all that the workload should have.
+    /// Number of pods that are not ready though no agent counts them as sick, of all that the
+    /// workload should have.
     NotReadyYet(u32, u32),
-    /// What the API server said of the budget, which names it.
+    /// The API server's refusal, which names the budget.
     Budget(Arc<str>),
-    /// Sick pods, of all that the workload has.
+    /// Number of sick pods, of all that the workload has.
     MostAreSick(u32, u32),
-    /// Other nodes are given time to say that their pods are sick too.
+    /// Other nodes have time to report that their pods are sick too.
     Counting,
-    /// Who holds the workload's lock.
+    /// The holder of the workload's lock.
     LockedBy(Arc<str>),
-    /// Hard heals within ten minutes, and how many the workload may have.
+    /// Number of hard remedies within ten minutes, and the workload's maximum.
     ShareSpent(u32, u32),
-    /// Hard heals in a row that did not help, on whichever node.
+    /// Number of consecutive hard remedies that did not help, on any node.
     InVain(u32),
     /// What is wrong with the workload's Lease.
     BadLease(Arc<str>),
 }
 
-/// A span as people say it.
+/// A rounded duration.
 struct Ago(Duration);
 
 impl fmt::Display for Ago {
@@ -287,11 +288,11 @@ impl fmt::Display for Why {
     }
 }
 
-/// A gate said no.
+/// The refusal of a gate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
-    /// Which gate.
+    /// The gate.
     pub gate: Gate,
-    /// Why.
+    /// The reason.
     pub why: Why,
 }

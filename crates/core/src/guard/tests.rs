@@ -381,7 +381,7 @@ fn a_hard_remedy_that_came_to_nothing_earns_no_cooldown_but_a_pause() {
     assert_eq!(scene.ask(), Ok(Rung::Restart));
 }
 
-/// A target whose polls have failed for so many seconds, and nothing else.
+/// A target whose only symptom is that its polls have failed for this many seconds.
 fn silent_for(seconds: u64) -> Scene {
     let mut scene = Scene::new(Action::RestartService);
     let failing_for = Duration::from_secs(seconds);

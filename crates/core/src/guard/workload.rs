@@ -7,27 +7,27 @@ use std::{fmt, time::Duration};
 
 use super::{Gate, Refusal, Why};
 
-/// Hard heals of one workload are counted over this time.
+/// Period over which the hard remedies of a workload are counted.
 pub const SHARE_SPAN: Duration = Duration::from_secs(600);
-/// Hard heals in vain stop every agent for this long, or until one has helped.
+/// Hard remedies that did not help stop every agent for this long, or until one has helped.
 pub const IN_VAIN_SPAN: Duration = Duration::from_secs(3600);
-/// This many hard heals in vain, in a row, do.
+/// Number of consecutive hard remedies without success that stop every agent.
 const IN_VAIN: u32 = 2;
-/// One in so many pods may be healed hard within [`SHARE_SPAN`], and one in any case.
+/// One in this many pods may have a hard remedy within [`SHARE_SPAN`], and at least one.
 const SHARE: u32 = 10;
-/// A pod that is not ready after this long is stuck and no longer starts.
+/// A pod that is not ready after this long is stuck and no longer starting.
 const STARTS_WITHIN: Duration = Duration::from_secs(600);
 
-/// What a workload is in the middle of: its pods come and go for that reason, and are not judged.
+/// How a workload is changing. Its pods come and go for that reason, and are not judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rolling {
-    /// Its newest specification has not been taken up yet.
+    /// Its controller has not observed the newest specification yet.
     Unobserved,
     /// Pods of an older specification are being replaced.
     Updating,
-    /// It has another number of pods than it should.
+    /// Its number of pods differs from the wanted one.
     Scaling,
-    /// It is paused, or has been told to have no pods.
+    /// It is paused, or scaled to zero.
     Stopped,
 }
 
@@ -42,29 +42,29 @@ impl fmt::Display for Rolling {
     }
 }
 
-/// Nothing hard while a workload changes by itself.
+/// No hard remedy while a workload is changing.
 #[must_use]
 pub fn rollout(rolling: Option<Rolling>) -> Option<Refusal> {
     rolling.map(|rolling| Refusal { gate: Gate::Rollout, why: Why::Rolling(rolling) })
 }
 
-/// A majority of at least two sick pods is no pod's own illness.
+/// A majority of at least two sick pods has a common cause.
 #[must_use]
 pub fn overload(sick: u32, replicas: u32) -> Option<Refusal> {
     let overload = sick >= 2 && sick.saturating_mul(2) > replicas;
     overload.then_some(Refusal { gate: Gate::Overload, why: Why::MostAreSick(sick, replicas) })
 }
 
-/// How many of the workload's pods are not ready without being sick. A sick pod that is asked about
-/// and is `ready` explains none of those that are not.
+/// How many of the workload's pods are unready but not sick. If the sick pod in question is
+/// `ready`, it is not one of the unready ones.
 #[must_use]
 pub const fn missing(replicas: u32, ready: u32, sick: u32, is_ready: bool) -> u32 {
     let ill = sick.saturating_sub(is_ready as u32);
     replicas.saturating_sub(ready).saturating_sub(ill)
 }
 
-/// Nothing hard while pods start that nobody calls sick: created is not yet there. One that has not
-/// come in time is stuck, and must not keep the others from being healed for ever.
+/// No hard remedy while pods are starting that no agent counts as sick. A pod that is not ready in
+/// time is stuck, and must not keep the others from being healed forever.
 #[must_use]
 pub fn starting(missing: u32, replicas: u32, waited: Duration) -> Option<Refusal> {
     let starting = missing > 0 && waited < STARTS_WITHIN;
@@ -72,14 +72,14 @@ pub fn starting(missing: u32, replicas: u32, waited: Duration) -> Option<Refusal
     starting.then_some(Refusal { gate: Gate::Rollout, why })
 }
 
-/// How many hard heals a workload of so many pods may have within [`SHARE_SPAN`].
+/// Maximum number of hard remedies within [`SHARE_SPAN`] for a workload of this many pods.
 #[must_use]
 pub const fn share(replicas: u32) -> u32 {
     let share = replicas / SHARE;
     if share > 1 { share } else { 1 }
 }
 
-/// At most a share of the workload is healed hard within ten minutes, on whichever nodes.
+/// Limits the share of a workload with a hard remedy within ten minutes, over all nodes.
 #[must_use]
 pub fn share_spent(recent: u32, replicas: u32) -> Option<Refusal> {
     let most = share(replicas);
@@ -87,7 +87,7 @@ pub fn share_spent(recent: u32, replicas: u32) -> Option<Refusal> {
     (recent >= most).then_some(Refusal { gate: Gate::WorkloadLock, why })
 }
 
-/// What did not help twice is left to people, on every node.
+/// After two remedies that did not help, every node leaves the workload to an operator.
 #[must_use]
 pub fn in_vain(in_a_row: u32) -> Option<Refusal> {
     let why = Why::InVain(in_a_row);
@@ -116,7 +116,7 @@ mod tests {
     fn who_is_not_ready_and_not_sick_is_starting() {
         for (replicas, ready, sick, is_ready, expected) in [
             (3, 3, 1, true, 0),
-            // The sick pod is the one that is not ready.
+            // The sick pod is the unready one.
             (3, 2, 1, false, 0),
             // It is ready: another one is not.
             (3, 2, 1, true, 1),
