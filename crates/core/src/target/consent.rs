@@ -9,23 +9,23 @@ use super::{Rung, Settings};
 
 pub use paramedic_pod_metrics::HEAL_LABEL;
 
-/// The key of the port of the target.
+/// Key of the target's port.
 pub const PORT: &str = "paramedic.dev/port";
-/// The key of the path of its health check.
+/// Key of the health check's path.
 pub const HEALTH_PATH: &str = "paramedic.dev/health-path";
-/// The key of the path of its soft remedy.
+/// Key of the soft remedy's path.
 pub const HEAL_PATH: &str = "paramedic.dev/heal-path";
-/// The key of the least confidence to act on.
+/// Key of the minimum confidence.
 pub const MIN_CONFIDENCE: &str = "paramedic.dev/min-confidence";
-/// The key of how long it may fail to answer.
+/// Key of the patience: how long it may fail to answer.
 pub const PATIENCE: &str = "paramedic.dev/patience";
-/// The key of how long a new instance may take before it answers well.
+/// Key of the warm-up: how long a new instance may take before it answers well.
 pub const WARM_UP: &str = "paramedic.dev/warm-up";
 
-/// The longest patience or warm-up that an owner may set.
+/// Maximum patience or warm-up.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// A label or annotation that cannot be read.
+/// An invalid label or annotation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {value:?} is {why}; until it is corrected it is only observed")]
 pub struct Complaint {
@@ -33,11 +33,11 @@ pub struct Complaint {
     pub key: &'static str,
     /// Its value, at most 80 characters.
     pub value: String,
-    /// What is expected instead.
+    /// What is wrong with it.
     pub why: &'static str,
 }
 
-/// A port as its owner names it.
+/// A port, as its owner specifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Port {
     /// Its number.
@@ -46,15 +46,15 @@ pub enum Port {
     Name(String),
 }
 
-/// Reads settings by their keys, and collects what makes no sense.
+/// Reads settings by their keys, and collects the invalid ones.
 pub struct SettingsReader<F> {
     find: F,
-    /// What could not be read.
+    /// The invalid settings.
     pub complaints: Vec<Complaint>,
 }
 
 impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
-    /// A reader of the values that `find` has for keys.
+    /// A reader of the values that `find` returns.
     #[must_use]
     pub const fn new(find: F) -> Self {
         Self { find, complaints: Vec::new() }
@@ -65,7 +65,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         self.complaints.push(Complaint { key, value, why });
     }
 
-    /// The ceiling that the consent names; [`Rung::Observe`] where it names none.
+    /// The ceiling in the consent label; [`Rung::Observe`] if it is invalid.
     pub fn rung(&mut self, consent: &str) -> Rung {
         Rung::from_name(consent).unwrap_or_else(|| {
             self.complain(HEAL_LABEL, consent, "none of observe, soft, restart, evict");
@@ -73,7 +73,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         })
     }
 
-    /// The port, by number or by a name that is among those known.
+    /// The port, by number or by one of the known names.
     pub fn port(&mut self, is_name: impl Fn(&str) -> bool) -> Option<Port> {
         let text = (self.find)(PORT)?;
         if text.bytes().all(|b| b.is_ascii_digit()) {
@@ -138,7 +138,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         span
     }
 
-    /// The least calibrated confidence to act on, 0.5–1.
+    /// The minimum calibrated confidence, 0.5–1.
     pub fn min_confidence(&mut self) -> f32 {
         let Some(text) = (self.find)(MIN_CONFIDENCE) else { return Settings::MIN_CONFIDENCE };
         match text.parse() {

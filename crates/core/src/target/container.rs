@@ -1,21 +1,21 @@
 //! The Docker container of a target.
 use std::{net::IpAddr, time::Duration};
 
-/// What the engine needs to restart one.
+/// What the engine needs to restart a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerRef {
     /// 64 hexadecimal digits.
     pub id: String,
     /// Without the engine's leading slash.
     pub name: String,
-    /// Its first process, as the engine counts: in the host's PID namespace.
+    /// Its first process, in the host's PID namespace.
     pub pid: i32,
-    /// When that was started, as the engine tells it.
+    /// When it was started, as the engine reports it.
     pub started: String,
-    /// From the stop signal to SIGKILL.
+    /// Time from the stop signal to SIGKILL.
     pub grace: Duration,
-    /// The signal that asks it to end.
+    /// The signal that stops it.
     pub stop_signal: i32,
-    /// Its own address, on the first of its networks; none that is this machine's.
+    /// Its own address, on the first of its networks; `None` if it has none.
     pub ip: Option<IpAddr>,
 }

@@ -20,8 +20,8 @@ pub use pod::{Owner, PodRef};
 pub use process_id::{NotAProcessId, ProcessId};
 pub use settings::{Allowance, HealthProbe, Settings};
 
-/// The ladder of remedies, mildest first. As a target's ceiling it is its owner's consent; as an
-/// intention it is the remedy about to be given.
+/// A remedy in the order of strength. As a target's ceiling it is its owner's consent; as an
+/// intention it is the remedy about to be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rung {
@@ -74,23 +74,23 @@ impl Rung {
     }
 }
 
-/// Why a remedy that the ceiling permits cannot be given to a target.
+/// Why a remedy that the ceiling permits is impossible for a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Obstacle {
-    /// Nobody would start the container again.
+    /// Nothing would start the container again.
     #[error("its restart policy is not Always: the kubelet would not start it again")]
     RestartPolicy,
     /// A signal from outside would skip the hook.
     #[error("a restart in place would skip its preStop hook")]
     PreStopHook,
-    /// Nobody would replace the pod.
+    /// Nothing would replace the pod.
     #[error("no controller owns the pod: nothing would replace it")]
     NoController,
     /// The kubelet runs it from a file, whatever the API server says.
     #[error("it is a static pod: evicting it changes nothing")]
     StaticPod,
-    /// One machine has nowhere else to run it.
+    /// Nothing would start it elsewhere.
     #[error("it runs outside a cluster: nothing would replace it")]
     NoCluster,
     /// Its manager takes the end of a task for a failure and starts another.
@@ -98,7 +98,7 @@ pub enum Obstacle {
     SwarmTask,
 }
 
-/// Which target, and which life of it.
+/// Identity of a target and of its instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TargetId {
     /// Survives restarts: a pod's uid and container name, a container's name, a watched URL.
@@ -116,16 +116,16 @@ pub struct Cgroup {
     pub id: u64,
 }
 
-/// Where a target stands in each hierarchy that matters; the same directory thrice on a host
+/// The cgroups of a target in each relevant hierarchy; three times the same directory on a host
 /// with cgroup v2 alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cgroups {
-    /// cgroup2, which eBPF programs attach to and sockets belong to.
+    /// cgroup2, to which eBPF programs are attached and sockets belong.
     pub unified: Option<Cgroup>,
-    /// The cgroup2 directory of the listening socket, where that is another than `unified`: a socket
-    /// belongs to the cgroup that it was made in, and what it accepts belongs there too, wherever
-    /// the process has gone since (a service manager's socket, a worker moved by its master). Others
-    /// may live there, so it counts only for a target that is narrowed to a port.
+    /// The cgroup2 directory of the listening socket, if it differs from `unified`: a socket
+    /// belongs to the cgroup in which it was created, and so do the connections that it accepts,
+    /// wherever the process is now (a service manager's socket, a worker moved by its master).
+    /// Other processes may be there, so it counts only for a target with a port.
     pub traffic: Option<Cgroup>,
     /// The hierarchy of the CPU controller.
     pub cpu: Option<Cgroup>,
@@ -133,20 +133,21 @@ pub struct Cgroups {
     pub cpuacct: Option<Cgroup>,
     /// The hierarchy of the memory controller.
     pub memory: Option<Cgroup>,
-    /// Whether processes that are not the target's own share its cgroup, so that cgroup-wide
-    /// signals (CPU, memory, throttling, OOM kills) are not its alone.
+    /// Whether other processes share its cgroup, so that cgroup-wide signals (CPU, memory,
+    /// throttling, OOM kills) do not belong to it alone.
     pub shared: bool,
 }
 
 impl Cgroups {
-    /// One in which a container's processes can be found.
+    /// A cgroup in which a container's processes can be found.
     #[must_use]
     pub fn any(&self) -> Option<&Cgroup> {
         self.unified.as_ref().or(self.memory.as_ref()).or(self.cpu.as_ref())
     }
 }
 
-/// A longer grace would hold the loop's memory of a remedy for too long.
+/// Maximum grace. A longer one would exceed the time after which the loop gives a remedy up for
+/// lost.
 pub const MAX_GRACE: Duration = Duration::from_secs(600);
 
 /// What a target is, and so what restarts it.
@@ -160,12 +161,12 @@ pub enum Kind {
     Container(Arc<ContainerRef>),
 }
 
-/// Everything the agent knows of one target before it looks.
+/// What the agent knows of a target before it samples it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// Identity.
     pub id: TargetId,
-    /// For people: `namespace/pod`, a container's name, a URL.
+    /// Readable name: `namespace/pod`, a container's name, a URL.
     pub name: String,
     /// What it is.
     pub kind: Kind,
@@ -173,9 +174,9 @@ pub struct Target {
     pub settings: Settings,
     /// Where its HTTP server listens; `None`: no HTTP from the agent, ever.
     pub address: Option<SocketAddr>,
-    /// Whether it speaks TLS there.
+    /// Whether that server uses TLS.
     pub tls: bool,
-    /// The `Host` header that it is asked with.
+    /// The `Host` header of requests to it.
     pub host: String,
     /// Where it stands in the cgroup tree.
     pub cgroups: Cgroups,
@@ -187,13 +188,13 @@ pub struct Target {
     pub main: Option<ProcessId>,
     /// Why it cannot be restarted in place, if it cannot.
     pub no_restart: Option<Obstacle>,
-    /// Why it cannot be evicted, if it cannot.
+    /// Why it cannot be evicted, if so.
     pub no_evict: Option<Obstacle>,
 }
 
 impl Target {
-    /// Whether a runtime starts it again, which may take its time: the kubelet backs off, an app in a
-    /// container may begin with migrations.
+    /// Whether a runtime restarts it, which may take time: the kubelet backs off, an app in a
+    /// container may start with migrations.
     #[must_use]
     pub const fn is_of_runtime(&self) -> bool {
         matches!(self.kind, Kind::Pod(_) | Kind::Container(_))
@@ -208,8 +209,8 @@ impl Target {
         }
     }
 
-    /// What all its instances and replicas have in common, by which past treatments are remembered:
-    /// the owner and the container of a pod, else the target itself.
+    /// The key under which its past treatments are remembered, shared by its instances and
+    /// replicas: the owner and the container of a pod, else the target itself.
     #[must_use]
     pub fn workload(&self) -> String {
         match self.pod() {
@@ -221,7 +222,7 @@ impl Target {
         }
     }
 
-    /// The strongest remedy up to `ceiling` that can be given at all.
+    /// The strongest possible remedy up to `ceiling`.
     #[must_use]
     pub fn reachable(&self, ceiling: Rung) -> Rung {
         match ceiling {
@@ -234,7 +235,7 @@ impl Target {
 
 #[cfg(any(test, feature = "testing"))]
 impl Target {
-    /// A target for tests: polled, up to a restart, known by its name and the number of its life.
+    /// A target for tests: polled, up to a restart, identified by its name and instance number.
     pub fn for_tests(name: &str, life: u32) -> Self {
         Self {
             id: TargetId { uid: name.to_owned(), instance: format!("{life}@1") },

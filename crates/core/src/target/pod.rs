@@ -1,7 +1,7 @@
 //! The pod of a target.
 use std::time::Duration;
 
-/// Which pod, which of its containers, and which life of that.
+/// A pod, one of its containers, and the instance of that container.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodRef {
     /// The pod's namespace.
@@ -14,14 +14,14 @@ pub struct PodRef {
     pub container: String,
     /// The container's id, without the runtime's scheme: 64 hexadecimal digits.
     pub container_id: String,
-    /// Who made the pod and would replace it.
+    /// The controller that created the pod and would replace it.
     pub owner: Option<Owner>,
-    /// From SIGTERM to SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     pub grace: Duration,
 }
 
 impl PodRef {
-    /// What survives a restart in place: the pod's uid and the container's name.
+    /// The identity that survives a restart in place: the pod's uid and the container's name.
     #[must_use]
     pub fn target_uid(&self) -> String {
         format!("{}/{}", self.uid, self.container)

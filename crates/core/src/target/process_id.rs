@@ -1,7 +1,7 @@
 //! One process, by pid and start time: a pid alone is reused.
 use std::{fmt, str::FromStr};
 
-/// One life of one process: written `pid@start`, the start in clock ticks since boot.
+/// Identity of a process: written `pid@start`, the start in clock ticks since boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessId {
     /// The process id in the agent's PID namespace.
@@ -16,7 +16,7 @@ impl fmt::Display for ProcessId {
     }
 }
 
-/// The text is not a process's `pid@start`.
+/// The text is not of the form `pid@start`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} does not name a process: expected pid@start, such as 4242@1234567")]
 pub struct NotAProcessId(String);
