@@ -17,21 +17,22 @@ use paramedic_core::target::{
 };
 use paramedic_host::container::is_id;
 
-/// Set by cri-dockerd: such a container is the kubelet's, and its pod an agent's of the cluster.
+/// Label set by cri-dockerd: the kubelet owns such a container, and the cluster's agent watches its
+/// pod.
 const POD: &str = "io.kubernetes.pod.uid";
-/// Set by Swarm on its tasks.
+/// Label set by Swarm on its tasks.
 const SWARM: &str = "com.docker.swarm.service.id";
-/// From SIGTERM to SIGKILL where the container says nothing: the engine's own default.
+/// Time from SIGTERM to SIGKILL if the container sets none: the engine's own default.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
-/// A consenting container that runs.
+/// A running container that consents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patient {
-    /// Which.
+    /// The container.
     pub container: ContainerRef,
     /// Why it cannot be restarted, if it cannot.
     pub no_restart: Option<Obstacle>,
-    /// Where its HTTP server listens; `None`: no HTTP from the agent.
+    /// Address of its HTTP server; `None`: no HTTP from the agent.
     pub address: Option<SocketAddr>,
     /// How it is to be treated.
     pub settings: Settings,
@@ -39,13 +40,13 @@ pub struct Patient {
     pub complaints: Vec<Complaint>,
 }
 
-/// Why a container is not watched, at present.
+/// Why a container is not watched at present.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Absent {
-    /// No label, no consent.
+    /// It has no label, and so no consent.
     #[error("it does not carry the label paramedic.dev/heal")]
     NoConsent,
-    /// The kubelet's, not its owner's.
+    /// The kubelet owns it.
     #[error("it belongs to a pod: the agent of the cluster watches that")]
     OfPod,
     /// It has not started, has ended, or is being started again.
@@ -54,21 +55,21 @@ pub enum Absent {
     /// Its processes are frozen.
     #[error("it is paused")]
     Paused,
-    /// What the engine says of it makes no sense.
+    /// The engine's report on it is incomplete.
     #[error("the engine reports no id, name or process for it")]
     Incomplete,
-    /// Which of this machine's ports are its nobody can tell.
+    /// The agent cannot tell which of the host's ports belong to it.
     #[error(
         "it is on the host's network: watch it without its name, as a process \
          (--restart-command 'docker restart NAME')"
     )]
     HostNetwork,
-    /// The URL leads elsewhere.
+    /// The URL does not lead into it.
     #[error("the URL's port {port} does not lead into it: {}", published(.others))]
     OtherPort {
         /// The port of the URL.
         port: u16,
-        /// Those that it does publish.
+        /// The ports that it publishes.
         others: Vec<u16>,
     },
 }
@@ -83,10 +84,10 @@ fn published(ports: &[u16]) -> String {
     }
 }
 
-/// Reads one that consents by its labels. It is talked to at its own address.
+/// Reads a container that consents by its labels. The agent uses its own address.
 ///
 /// # Errors
-/// Why it is nobody's patient, or not yet.
+/// Why it is not a target, or not yet.
 pub fn by_labels(seen: &ContainerInspectResponse) -> Result<Patient, Absent> {
     let consent = label(seen, HEAL_LABEL).ok_or(Absent::NoConsent)?;
     if label(seen, POD).is_some() {
@@ -118,8 +119,8 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<Patient, Absent> {
     })
 }
 
-/// Reads one that the user named together with a port of this machine, and addresses of it in the
-/// order of preference: the consent is the user's. Also tells at which of them it is to be talked to.
+/// Reads a container that the user named together with a port of this machine, and addresses of it
+/// in the order of preference: naming it is the consent. Also returns the address to use.
 ///
 /// # Errors
 /// Why it is not watched, or not yet.
@@ -137,7 +138,7 @@ pub fn by_name(
     let ip = addresses.iter().find(leads_in);
     let Some(&ip) = ip else {
         let mut others: Vec<u16> = bindings.iter().map(|binding| binding.port).collect();
-        // Once for each family of addresses.
+        // Once for each address family.
         others.sort_unstable();
         others.dedup();
         return Err(Absent::OtherPort { port, others });
@@ -149,7 +150,7 @@ fn label<'a>(seen: &'a ContainerInspectResponse, key: &str) -> Option<&'a str> {
     seen.config.as_ref()?.labels.as_ref()?.get(key).map(String::as_str)
 }
 
-/// Without the slash that the engine puts before it.
+/// The name without the leading slash of the engine.
 #[must_use]
 pub fn plain(name: &str) -> &str {
     name.strip_prefix('/').unwrap_or(name)
@@ -160,10 +161,10 @@ fn name(seen: &ContainerInspectResponse) -> Option<&str> {
     (!name.is_empty() && name.len() <= 255).then_some(name)
 }
 
-/// Which life of which container runs, and where.
+/// The running instance of a container.
 ///
 /// # Errors
-/// Why it is not one to be treated.
+/// Why it is not a target at present.
 pub fn running(seen: &ContainerInspectResponse) -> Result<ContainerRef, Absent> {
     let Some(state) = &seen.state else { return Err(Absent::Incomplete) };
     let is = |of: fn(&ContainerState) -> Option<bool>| of(state) == Some(true);
@@ -189,20 +190,20 @@ pub fn running(seen: &ContainerInspectResponse) -> Result<ContainerRef, Absent> 
 fn grace(seen: &ContainerInspectResponse) -> Duration {
     let seconds = seen.config.as_ref().and_then(|config| config.stop_timeout);
     match seconds {
-        // Less than none: the engine waits for ever.
+        // A negative value means that the engine waits forever.
         Some(seconds) => u64::try_from(seconds).map_or(MAX_GRACE, Duration::from_secs),
         None => DEFAULT_GRACE,
     }
     .min(MAX_GRACE)
 }
 
-/// As in `STOPSIGNAL` of a Dockerfile; SIGTERM where it says nothing, or nothing that we know.
+/// As in `STOPSIGNAL` of a Dockerfile; SIGTERM if it is missing or unknown.
 fn stop_signal(seen: &ContainerInspectResponse) -> i32 {
     let given = seen.config.as_ref().and_then(|config| config.stop_signal.as_deref());
     given.and_then(signal).unwrap_or(libc::SIGTERM)
 }
 
-/// A signal by its number or its name, with `SIG` before it or without.
+/// A signal by its number or its name, with or without `SIG`.
 #[must_use]
 pub fn signal(text: &str) -> Option<i32> {
     let name = || format!("SIG{}", text.strip_prefix("SIG").unwrap_or(text));
@@ -218,7 +219,7 @@ fn of_host_network(seen: &ContainerInspectResponse) -> bool {
     mode == Some("host")
 }
 
-/// The one TCP port that the image exposes; of several nobody can tell which is meant.
+/// The TCP port that the image exposes; `None` if it exposes several, which is ambiguous.
 fn only_port(seen: &ContainerInspectResponse) -> Option<u16> {
     let exposed = seen.config.as_ref()?.exposed_ports.as_ref()?;
     let mut ports = exposed.iter().filter_map(|port| tcp(port));
@@ -226,7 +227,7 @@ fn only_port(seen: &ContainerInspectResponse) -> Option<u16> {
     ports.next().is_none().then_some(first)
 }
 
-/// `5000/tcp` as a number.
+/// Parses `5000/tcp`.
 fn tcp(port: &str) -> Option<u16> {
     port.strip_suffix("/tcp")?.parse().ok().filter(|&port| port > 0)
 }
@@ -256,7 +257,7 @@ fn bindings(seen: &ContainerInspectResponse) -> Vec<Binding> {
     all.flat_map(|(_, bindings)| bindings.iter().flatten()).filter_map(read).collect()
 }
 
-/// Its address on the first of its networks, by name; none that is this machine's.
+/// Its address on the first of its networks, by name; `None` if it has none.
 fn own_address(seen: &ContainerInspectResponse) -> Option<IpAddr> {
     let networks = seen.network_settings.as_ref()?.networks.as_ref()?;
     let networks: BTreeMap<&String, &EndpointSettings> = networks.iter().collect();

@@ -26,16 +26,16 @@ use tokio::time::timeout;
 
 use crate::container::plain;
 
-/// Where Docker listens unless told otherwise.
+/// Docker's default socket.
 pub const SOCKET: &str = "/var/run/docker.sock";
 
-/// For an answer; an engine that is busy with images can be slow.
+/// Timeout of a response; an engine that is busy with images can be slow.
 const ANSWER: Duration = Duration::from_secs(10);
-/// What a restart may take beside the container's own time to end.
+/// Timeout of a restart, in addition to the container's own time to end.
 const RESTART: Duration = Duration::from_secs(25);
-/// What changes whether a container runs or is about to end, under which name, and where it is to be
-/// talked to (`remove` is Podman's `destroy`). Among the others are those of the health checks, which
-/// come every few seconds.
+/// Events that change whether a container runs or is about to end, its name, or its address
+/// (`remove` is Podman's `destroy`). The others include those of health checks, which come every
+/// few seconds.
 const TELLING: [&str; 10] = [
     "start",
     "die",
@@ -55,13 +55,13 @@ pub struct Engine {
     socket: PathBuf,
 }
 
-/// Why the engine did not do what it was asked.
+/// Why the engine did not do what was requested.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// Nobody listens there.
+    /// Nothing listens on the socket.
     #[error("no Docker engine listens at {0}: start it, or name its socket with --docker-socket")]
     Absent(PathBuf),
-    /// The socket belongs to others.
+    /// The socket belongs to other users.
     #[error(
         "no permission to use the Docker engine at {0}: run as root, or as a member of the \
          socket's group (docker)"
@@ -70,10 +70,10 @@ pub enum EngineError {
     /// There is no such container.
     #[error("the Docker engine has no container {0:?}; `docker ps --all` lists those that it has")]
     NoContainer(String),
-    /// The engine said no.
+    /// The engine refused.
     #[error("the Docker engine refused: {0}")]
     Refused(String),
-    /// No answer, or none that can be read.
+    /// No response, or an unreadable one.
     #[error("the Docker engine did not answer: {0}")]
     Unanswered(String),
     /// The connection has ended, as it does when the engine stops.
@@ -82,7 +82,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Whether there is no engine to be asked anything else.
+    /// Whether the engine is unavailable for any request.
     #[must_use]
     pub const fn is_of_engine(&self) -> bool {
         matches!(self, Self::Absent(_) | Self::Denied(_) | Self::Gone)
@@ -90,7 +90,7 @@ impl EngineError {
 }
 
 impl Engine {
-    /// The engine that listens at this socket; it is not asked yet.
+    /// The engine that listens at this socket. Makes no request yet.
     #[must_use]
     pub const fn at(socket: PathBuf) -> Self {
         Self { socket }
@@ -102,7 +102,7 @@ impl Engine {
         &self.socket
     }
 
-    /// Whether there is an engine that answers.
+    /// Checks that the engine answers.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -111,8 +111,8 @@ impl Engine {
         self.answer("", ANSWER, docker.ping()).await.map(drop)
     }
 
-    /// Whether the engine runs without root: then the addresses of its containers are not this
-    /// machine's to talk to.
+    /// Whether the engine runs without root: then this machine cannot reach the addresses of its
+    /// containers.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -125,13 +125,13 @@ impl Engine {
     /// A container by its name or id.
     ///
     /// # Errors
-    /// [`EngineError::NoContainer`] if there is none; and see the others.
+    /// [`EngineError::NoContainer`] if it does not exist, and the others.
     pub async fn inspect(&self, name: &str) -> Result<ContainerInspectResponse, EngineError> {
         let docker = self.client(ANSWER)?;
         self.answer(name, ANSWER, docker.inspect_container(name, None)).await
     }
 
-    /// All containers that carry the label, whether they run or not: id and name.
+    /// All containers that carry the label, running or not: id and name.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -144,7 +144,7 @@ impl Engine {
         Ok(list.into_iter().filter_map(named).collect())
     }
 
-    /// The name of a container that stands in this one's network, if there is any.
+    /// The name of a container that shares this one's network, if there is one.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -159,8 +159,8 @@ impl Engine {
         Ok(guest.map(|guest| name(guest).unwrap_or_default().to_owned()))
     }
 
-    /// What changes from now on, and has changed within the last second. The engine is asked when the
-    /// stream is first polled; it ends with the connection.
+    /// Changes from now on, and within the last second. The request is sent when the stream is
+    /// first polled; the stream ends with the connection.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -187,10 +187,10 @@ impl Engine {
         Ok(Box::pin(changes))
     }
 
-    /// Restarts a container: its stop signal, after `grace` SIGKILL, and a new start.
+    /// Restarts a container: its stop signal, SIGKILL after `grace`, and a new start.
     ///
     /// # Errors
-    /// See [`EngineError`]; but for `Absent` and `Denied`, something may have been done.
+    /// See [`EngineError`]. Except for `Absent` and `Denied`, something may have been done.
     pub async fn restart(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
         let limit = grace + RESTART;
         let docker = self.client(limit)?;
@@ -208,14 +208,14 @@ impl Engine {
         self.answer(id, RESTART, docker.start_container(id, None)).await
     }
 
-    /// Paths without a version, as bollard asks for them, mean the newest that the engine knows.
+    /// Paths without a version, which bollard uses, mean the newest version that the engine knows.
     fn client(&self, limit: Duration) -> Result<Docker, EngineError> {
         let path = self.socket.to_string_lossy();
         Docker::connect_with_unix(&path, limit.as_secs(), API_DEFAULT_VERSION)
             .map_err(|error| self.error(error, ""))
     }
 
-    /// `asked` is the container that it is asked about.
+    /// `asked` is the container of the request.
     async fn answer<T>(
         &self,
         asked: &str,
@@ -249,7 +249,7 @@ impl Engine {
         }
     }
 
-    /// bollard takes a socket in a folder that may not be entered for one that is not there.
+    /// bollard reports a socket in a directory that may not be entered as missing.
     fn unreachable(&self) -> EngineError {
         match self.socket.metadata() {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -264,7 +264,7 @@ fn name(container: &ContainerSummary) -> Option<&str> {
     container.names.as_ref()?.first().map(|name| plain(name))
 }
 
-/// What the system said, below what the libraries made of it.
+/// The system's error below those of the libraries.
 fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
     let mut deeper = Some(error);
     while let Some(error) = deeper {
@@ -276,16 +276,16 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
     None
 }
 
-/// Something happened to a container.
+/// An event of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed {
     /// Its id.
     pub id: String,
-    /// Its name by now, where that was told.
+    /// Its present name, if the event has it.
     pub name: Option<String>,
-    /// The keys of its labels, among other attributes; none where none were told.
+    /// The keys of its labels, among other attributes; empty if the event has none.
     pub labels: Vec<String>,
-    /// The signal that somebody has the engine send it, by number or by name.
+    /// The signal that the engine was asked to send it, by number or by name.
     pub signal: Option<String>,
 }
 

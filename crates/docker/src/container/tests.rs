@@ -11,7 +11,7 @@ use super::*;
 
 const ID: &str = "4f1c8597baaf07228e316624c14139b2ea14fca9e334c667c767709d9bcbdc81";
 
-/// What `GET /containers/patient-app/json` answers, without what nobody reads.
+/// The response to `GET /containers/patient-app/json`, without unused fields.
 fn recorded() -> Value {
     json!({
         "Id": ID,
@@ -44,7 +44,7 @@ fn recorded() -> Value {
     })
 }
 
-/// The recorded container with changes at these places (JSON pointers to what is there).
+/// The recorded container with changes at these JSON pointers.
 fn with(changes: &[(&str, Value)]) -> ContainerInspectResponse {
     let mut container = recorded();
     for (place, value) in changes {
@@ -150,7 +150,7 @@ fn swarm_restarts_its_tasks_by_itself() {
     assert_eq!(task.no_restart, Some(Obstacle::SwarmTask));
 }
 
-/// What `localhost` stands for.
+/// The addresses of `localhost`.
 const LOCAL: [IpAddr; 2] = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
 
 #[test]
