@@ -18,29 +18,29 @@ use tokio::time::sleep;
 use super::{Cluster, Lock, eviction::Answer, lock::ACT_WITHIN, pause::no_answer};
 use crate::pod::patient;
 
-/// What is to be done, to which pod.
+/// The remedy to check, and its pod.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The pod, as it was judged.
     pub pod: Arc<PodRef>,
     /// The remedy.
     pub rung: Rung,
-    /// How many pods of its workload are sick on this node, itself among them.
+    /// Number of sick pods of its workload on this node, including itself.
     pub sick: u32,
-    /// Nothing will be done: no lock is taken.
+    /// A dry run takes no lock.
     pub dry_run: bool,
 }
 
-/// Between two looks at an evicted pod's owner.
+/// Interval of the checks of an evicted pod's owner.
 const FOLLOW: Duration = Duration::from_secs(3);
 /// How long a successor may take to be ready.
 const SUCCESSOR: Duration = Duration::from_secs(180);
 
 impl Cluster {
-    /// Whether the cluster has nothing against it; for a hard remedy with the workload's lock.
+    /// Whether the cluster permits the remedy; takes the workload's lock for a hard one.
     ///
     /// # Errors
-    /// The refusal, and how long it is pointless to ask again.
+    /// The refusal, and how long to wait before asking again.
     pub async fn clear(
         self: &Arc<Self>,
         request: &Request,
@@ -73,8 +73,8 @@ impl Cluster {
         self.lock(&of, pod, *rung, *sick, (asked, is_ready, *dry_run)).await
     }
 
-    /// Whether the pod is the one that was judged, by the API server's freshest word, and its owner
-    /// still consents; also whether it is ready.
+    /// Whether the pod is still the one that was judged and its owner still consents, according to
+    /// a fresh read of the API server; also whether it is ready.
     async fn still_judged(&self, pod: &PodRef, rung: Rung) -> Result<bool, Refusal> {
         let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
         let found = found.map_err(|error| no_answer(&error))?;
@@ -93,11 +93,11 @@ impl Cluster {
         Ok(now.ready)
     }
 
-    /// Evicts the pod if the lock still holds. Whether it may was asked a moment ago, with its uid: a
-    /// real eviction with a uid that no longer fits would spend the budget.
+    /// Evicts the pod if the lock still holds. A dry run with its uid has just been permitted; a
+    /// real eviction with an outdated uid would spend the budget.
     ///
     /// # Errors
-    /// That it came to nothing, and why; or that nobody knows.
+    /// That it was not done, and why; or that the result is unknown.
     pub async fn evict(&self, pod: &PodRef, lock: &Lock, permit: Permit) -> Result<(), Remedied> {
         if permit.rung() != Rung::Evict {
             return Err(Remedied::Undone("another remedy was permitted".to_owned()));
@@ -113,8 +113,8 @@ impl Cluster {
         }
     }
 
-    /// What became of an evicted pod's workload: well when the pod is gone and the workload has had
-    /// as many ready pods as it should for `window`.
+    /// The outcome for an evicted pod's workload: well if the pod is gone and the workload has had
+    /// its full number of ready pods for `window`.
     pub async fn replaced(&self, pod: &PodRef, lock: &Lock, window: Duration) -> (Outcome, String) {
         let Some(goal) = lock.goal() else {
             return (Outcome::Unverified, "its owner tells of no ready pods".to_owned());
@@ -152,7 +152,7 @@ impl Cluster {
         }
     }
 
-    /// Whether this very pod is no longer there.
+    /// Whether this very pod no longer exists.
     async fn is_gone(&self, pod: &PodRef) -> bool {
         let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
         found.is_ok_and(|found| {
@@ -161,10 +161,10 @@ impl Cluster {
     }
 }
 
-/// How long it is pointless to ask again.
+/// How long to wait before asking again.
 const fn wait(refusal: &Refusal) -> Duration {
     if matches!(refusal.why, Why::Counting) {
-        // Counted in whole seconds by another clock: a little more than is asked for.
+        // Another clock counts whole seconds, so wait a little longer.
         return Duration::from_secs(4);
     }
     Duration::from_secs(match refusal.gate {

@@ -25,23 +25,23 @@ use tracing::{debug, warn};
 
 use super::Cluster;
 
-/// The longest note that the API server takes, in bytes.
+/// Maximum length of a note that the API server accepts, in bytes.
 const NOTE: usize = 1024;
-/// A repetition is added to its Event at most this often.
+/// Minimum time between two updates of a series.
 const REPEAT: Duration = Duration::from_secs(60);
-/// An Event that was last added to so long ago has been forgotten by the server (1 h by default).
+/// The server deletes an Event that was not updated for this long (1 h by default).
 const SERIES: Duration = Duration::from_secs(1800);
-/// So many requests at once, and then one in so long: where a whole cluster is sick, every node has
-/// much to tell.
+/// Request budget: burst, and interval after it. If a whole cluster is sick, every node has many
+/// Events.
 const BURST: u32 = 25;
 const PACE: Duration = Duration::from_secs(2);
-/// Of these, refusals leave so many for heals and warnings.
+/// Part of the burst that refusals leave to remedies and warnings.
 const KEPT_FOR_HEALS: u32 = 10;
-/// How often it is told that something was left out.
+/// Minimum time between two log lines about dropped Events.
 const LOST: Duration = Duration::from_secs(60);
-/// Series that are remembered.
+/// Maximum number of stored series.
 const MOST_SERIES: usize = 2048;
-/// Notices that may wait.
+/// Maximum number of queued notices.
 pub const QUEUE: usize = 256;
 
 struct Series {
@@ -50,7 +50,7 @@ struct Series {
     sent: Moment,
 }
 
-/// Sends notices until nobody makes any.
+/// Sends notices until the channel closes.
 pub async fn announce(cluster: Arc<Cluster>, mut notices: mpsc::Receiver<Notice>) {
     let mut known: HashMap<(String, &'static str, &'static str), Series> = HashMap::new();
     let mut budget = Budget { left: BURST, earned: cluster.clock.now() };
@@ -84,15 +84,15 @@ pub async fn announce(cluster: Arc<Cluster>, mut notices: mpsc::Receiver<Notice>
     }
 }
 
-/// Requests that may be made.
+/// The request budget.
 struct Budget {
     left: u32,
-    /// When the last one was earned.
+    /// When the budget was last refilled.
     earned: Moment,
 }
 
 impl Budget {
-    /// Takes one, but for the last `keep`.
+    /// Takes one request, but leaves `keep`.
     fn take(&mut self, now: Moment, keep: u32) -> bool {
         let earned = now.since(self.earned).as_secs() / PACE.as_secs();
         self.earned = self.earned + PACE * u32::try_from(earned).unwrap_or(u32::MAX);
@@ -105,7 +105,7 @@ impl Budget {
 }
 
 impl Cluster {
-    /// Whether anything was sent: most repetitions are only counted.
+    /// Returns whether a request was sent: most repetitions are only counted.
     async fn add_to_series(
         &self,
         notice: &Notice,
@@ -140,7 +140,7 @@ impl Cluster {
     async fn create_event(&self, notice: &Notice) -> Result<String, ApiError> {
         let now = Timestamp::now();
         let pod = &notice.pod;
-        // Unlike any other of this pod, as kubectl's own recorder makes them.
+        // A unique name among the Events of this pod, in the form of kubectl's own recorder.
         let name = format!("{}.{:x}", pod.name, now.as_nanosecond());
         let event = Event {
             metadata: ObjectMeta {
@@ -172,7 +172,7 @@ impl Cluster {
     }
 
     async fn patch_series(&self, notice: &Notice, name: &str, count: i32) -> Result<(), ApiError> {
-        // The note stays as it was first told: of an Event only the series may change.
+        // The note stays unchanged: only the series of an Event may change.
         let series = EventSeries { count, last_observed_time: MicroTime(Timestamp::now()) };
         let patch = Patch::Merge(json!({ "series": series }));
         let events: Api<Event> = Api::namespaced(self.client.clone(), &notice.pod.namespace);
@@ -180,7 +180,7 @@ impl Cluster {
     }
 }
 
-/// At most [`NOTE`] bytes, whole characters.
+/// Cuts to at most [`NOTE`] bytes, at a character boundary.
 fn cut(note: &str) -> String {
     let mut end = note.len().min(NOTE);
     while !note.is_char_boundary(end) {

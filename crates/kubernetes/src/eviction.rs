@@ -19,23 +19,23 @@ use paramedic_core::{
 
 use super::Cluster;
 
-/// What the API server said to an eviction.
+/// The API server's response to an eviction.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// It is allowed; for real, it has begun.
+    /// It is permitted; if it was not a dry run, it has begun.
     Allowed,
     /// A PodDisruptionBudget does not permit it now.
     Budget(String),
     /// The pod is gone, or another has its name.
     MovedOn(String),
-    /// It will never be allowed as things are: several budgets, a policy.
+    /// It cannot be permitted in this configuration: several budgets, a policy.
     Never(String),
-    /// Nobody knows.
+    /// The result is unknown.
     Unknown(ApiError),
 }
 
 impl Cluster {
-    /// Asks for the eviction of exactly this pod; with `dry_run` nothing happens but the answer.
+    /// Requests the eviction of exactly this pod; `dry_run` only asks.
     pub(super) async fn ask_eviction(&self, pod: &PodRef, dry_run: bool) -> Answer {
         let eviction = Eviction {
             metadata: ObjectMeta {
@@ -69,11 +69,11 @@ fn answer(result: Result<Status, ApiError>) -> Answer {
     let of_budget = status.details.iter().flat_map(|details| &details.causes);
     let of_budget = of_budget.filter(|cause| cause.reason == "DisruptionBudget");
     let budgets: Vec<_> = of_budget.map(|cause| cause.message.as_str()).collect();
-    // Both a spent budget and an overloaded server answer 429: the cause tells them apart.
+    // A spent budget and an overloaded server both answer 429; the cause distinguishes them.
     match status.code {
         429 if !budgets.is_empty() => Answer::Budget(budgets.join("; ")),
         404 | 409 => Answer::MovedOn(status.message),
-        // Several budgets select it: a 500 without a reason, which no waiting mends.
+        // Several budgets select it: a 500 without a reason, which waiting does not resolve.
         500 if status.message.contains("more than one PodDisruptionBudget") => {
             Answer::Never(status.message)
         }
@@ -83,7 +83,7 @@ fn answer(result: Result<Status, ApiError>) -> Answer {
 }
 
 impl Answer {
-    /// The refusal, if it is one.
+    /// The refusal, if it was refused.
     pub(super) fn refusal(self) -> Option<Refusal> {
         let (gate, why) = match self {
             Self::Allowed => return None,

@@ -13,64 +13,64 @@ use paramedic_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The annotation that holds the record, as JSON.
+/// The annotation with the record, as JSON.
 pub const RECORD: &str = "paramedic.dev/record";
 
-/// A node's word on its sick pods counts for so many seconds.
+/// How long a node's report of sick pods is valid, in seconds.
 const SICK_FOR: i64 = 180;
-/// For so long others are given time to say that theirs are sick too, before the first is healed.
+/// How long other nodes have time to report sick pods before the first is healed, in seconds.
 const COUNTING: i64 = 3;
-/// Heals that are kept, at most.
+/// Maximum number of stored remedies.
 const KEPT: usize = 200;
 
-/// What is written on a workload's Lease beside the lock.
+/// The record on a workload's Lease, besides the lock.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Hard heals, oldest first.
+    /// Hard remedies, oldest first.
     #[serde(default)]
     pub heals: Vec<Heal>,
-    /// What each node last said of the workload's pods.
+    /// The last report of each node on the workload's pods.
     #[serde(default)]
     pub sick: BTreeMap<String, Sick>,
 }
 
-/// One hard heal of one of the workload's pods.
+/// A hard remedy for one of the workload's pods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heal {
-    /// When the right to it was taken: seconds since 1970 by the API server's clock.
+    /// When its lock was taken: seconds since 1970 by the API server's clock.
     pub at: i64,
-    /// By which life of which node's agent.
+    /// The agent process, with its node.
     pub by: String,
     /// The pod.
     pub pod: String,
     /// The remedy.
     pub rung: Rung,
-    /// How it ended, if that is known.
+    /// Its outcome, if known.
     pub outcome: Option<Outcome>,
 }
 
-/// How many pods of the workload a node finds sick.
+/// A node's number of sick pods of the workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sick {
-    /// Since when it has been saying so: seconds since 1970 by the API server's clock.
+    /// Start of its reports: seconds since 1970 by the API server's clock.
     #[serde(default)]
     pub since: i64,
-    /// When it said so last.
+    /// Time of its last report.
     pub at: i64,
-    /// So many.
+    /// The number.
     pub pods: u32,
 }
 
 impl Record {
-    /// Reads the annotation; none is an empty record.
+    /// Parses the annotation; a missing one is an empty record.
     ///
     /// # Errors
-    /// If it is no record. Nobody knows then what was done, so nothing more may be.
+    /// If it is not a record. Then it is unknown what was done, and no hard remedy is permitted.
     pub fn parse(annotation: Option<&str>) -> Result<Self, serde_json::Error> {
         annotation.map_or_else(|| Ok(Self::default()), serde_json::from_str)
     }
 
-    /// Forgets what no longer matters.
+    /// Drops outdated entries.
     pub fn prune(&mut self, now: i64) {
         let keep = i64::try_from(IN_VAIN_SPAN.as_secs()).unwrap_or(i64::MAX);
         self.heals.retain(|heal| now.saturating_sub(heal.at) < keep);
@@ -79,15 +79,15 @@ impl Record {
         self.sick.retain(|_, sick| now.saturating_sub(sick.at) < SICK_FOR && sick.pods > 0);
     }
 
-    /// Hard heals within the span over which the workload has a share. One that lies in the future
-    /// counts: a clock was set back, and how long ago it was nobody knows.
+    /// Hard remedies within the period of the workload's share. One in the future counts: a clock
+    /// was set back, and its age is unknown.
     #[must_use]
     pub fn recent(&self, now: i64) -> u32 {
         let span = i64::try_from(SHARE_SPAN.as_secs()).unwrap_or(i64::MAX);
         self.count(|heal| now.saturating_sub(heal.at) < span)
     }
 
-    /// Hard heals in vain since the last one that helped, within an hour.
+    /// Hard remedies without success since the last success, within an hour.
     #[must_use]
     pub fn in_vain(&self, now: i64) -> u32 {
         let span = i64::try_from(IN_VAIN_SPAN.as_secs()).unwrap_or(i64::MAX);
@@ -103,20 +103,20 @@ impl Record {
         u32::try_from(self.heals.iter().filter(|heal| counts(heal)).count()).unwrap_or(u32::MAX)
     }
 
-    /// This node's count, now; what it began with is kept, so that the time since then is known.
+    /// Sets this node's number now, and keeps the start of its reports.
     pub fn report(&mut self, node: &str, now: i64, pods: u32) {
         let since = self.sick.get(node).filter(|sick| now.saturating_sub(sick.at) < SICK_FOR);
         let since = since.map_or(now, |sick| sick.since);
         self.sick.insert(node.to_owned(), Sick { since, at: now, pods });
     }
 
-    /// Whether this node has only just begun to say that it has sick pods.
+    /// Whether this node has only just started to report sick pods.
     #[must_use]
     pub fn is_counting(&self, node: &str, now: i64) -> bool {
         self.sick.get(node).is_none_or(|sick| now.saturating_sub(sick.since) < COUNTING)
     }
 
-    /// Sick pods on all nodes that said so lately.
+    /// Sick pods on all nodes with a recent report.
     #[must_use]
     pub fn sick(&self, now: i64) -> u32 {
         let fresh = self.sick.values().filter(|sick| now.saturating_sub(sick.at) < SICK_FOR);
@@ -124,19 +124,19 @@ impl Record {
     }
 }
 
-/// The name of a workload's Lease: readable, and within 253 characters also where the workload's
-/// own name takes them all.
+/// The name of a workload's Lease: readable, and within 253 characters even if the workload's own
+/// name has that length.
 #[must_use]
 pub fn name(kind: &str, namespace: &str, workload: &str) -> String {
     const MOST: usize = 253;
     const HASH: usize = 17;
-    // The kind comes from whoever made the pod, and goes into a path.
+    // The creator of the pod chooses the kind, and it becomes part of a path.
     let kind: String = kind.chars().filter(char::is_ascii_alphanumeric).take(63).collect();
     let name = format!("{}.{namespace}.{workload}", kind.to_ascii_lowercase());
     if name.len() <= MOST {
         return name;
     }
-    // FNV-1a, 64 bits: names this long that differ only in their end stay apart.
+    // FNV-1a, 64 bits: distinguishes names of this length that differ only at their end.
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

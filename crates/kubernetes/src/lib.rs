@@ -36,14 +36,14 @@ use lock::Seen;
 use missing::Missing;
 use pause::Pause;
 
-/// Who this agent is to the cluster.
+/// This agent's identity in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The node it runs on.
+    /// Its node.
     pub node: String,
-    /// The namespace it runs in: its Leases are there, and the switch that pauses everything.
+    /// Its namespace, which holds its Leases and the pause annotation.
     pub namespace: String,
-    /// This life of the agent, in Leases: no other agent, and no other life, has the same.
+    /// This agent process, in Leases: no other agent, and no other process of it, has the same.
     pub holder: String,
 }
 
@@ -56,11 +56,11 @@ pub struct Cluster {
     leases: Api<Lease>,
     namespaces: Api<Namespace>,
     pause: Mutex<Pause>,
-    /// One question about it at a time, however many are sick.
+    /// Serialises requests about it, however many targets are sick.
     asking_pause: tokio::sync::Mutex<()>,
-    /// What each Lease looked like when it last changed, and when that was seen.
+    /// The state of each Lease at its last change, and when that was seen.
     seen: Mutex<HashMap<String, Seen>>,
-    /// Since when pods of each workload have not been ready that nobody calls sick.
+    /// Since when pods of each workload have been unready that no agent counts as sick.
     missing: Mutex<Missing>,
 }
 
@@ -71,7 +71,7 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// Asks nothing yet.
+    /// Creates a client. Makes no request yet.
     #[must_use]
     pub fn new(client: Client, identity: Identity, clock: Clock, requests: Requests) -> Self {
         let server_clock = ServerClock::default();
@@ -90,13 +90,13 @@ impl Cluster {
         }
     }
 
-    /// The client: every request is counted, and the server's time read from every answer.
+    /// The client: counts every request, and reads the server's time from every response.
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// Who this agent is.
+    /// This agent's identity.
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
@@ -106,7 +106,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Seconds since 1970 by the API server's clock: the one clock that all agents share.
+    /// Seconds since 1970 by the API server's clock, the one clock that all agents share.
     fn server_now(&self) -> Result<i64, ApiError> {
         self.server_clock.now(self.clock.now()).ok_or(ApiError::NoClock)
     }

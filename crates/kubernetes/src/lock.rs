@@ -29,31 +29,31 @@ use super::{
     workload::Workload,
 };
 
-/// A lock that does not change for this long is nobody's.
+/// A lock that does not change for this long has expired.
 const DURATION: Duration = Duration::from_secs(60);
-/// A holder renews this often.
+/// Interval at which a holder renews.
 const RENEW: Duration = Duration::from_secs(20);
-/// Nothing is done under a lock with less than this left.
+/// No remedy is applied under a lock with less time left.
 const LEAST_LEFT: Duration = Duration::from_secs(30);
-/// Nothing is done this long after the first question: its answer may no longer be true.
+/// No remedy is applied this long after the first check: its answer may be outdated.
 pub(super) const ACT_WITHIN: Duration = Duration::from_secs(3);
-/// Conflicts that are tried again: somebody else was faster each time.
+/// Maximum number of retries after write conflicts.
 const TRIES: u32 = 4;
-/// A lock is given back at once, and where that fails again and again after up to this long.
+/// First and longest delay between attempts to release a lock.
 const SETTLE_FIRST: Duration = Duration::from_millis(200);
 const SETTLE_LAST: Duration = Duration::from_secs(30);
-/// Leases that are remembered; each is one workload with a sick pod on this node.
+/// Maximum number of stored Leases; each is a workload with a sick pod on this node.
 const MOST_SEEN: usize = 4096;
 
-/// A Lease as it looked when it last changed.
+/// A Lease at its last change.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     mark: Mark,
     since: Moment,
 }
 
-/// What changes when a holder acquires or renews. The resourceVersion is not it: others write their
-/// sick counts.
+/// The fields that change when a holder acquires or renews. The resourceVersion is not among them,
+/// because other agents write their numbers of sick pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mark {
     holder: String,
@@ -61,16 +61,16 @@ struct Mark {
     transitions: i32,
 }
 
-/// The right to one hard heal. Renewed in the background until it is released; dropped without
-/// that, it expires by itself.
+/// The right to one hard remedy. It is renewed in the background until it is released; if dropped
+/// without that, it expires.
 #[derive(Debug)]
 pub struct Lock {
     held: Arc<Mutex<Held>>,
     heal: Heal,
     name: String,
-    /// When the first question was asked whose answer led to this lock.
+    /// When the first check for this lock was sent.
     asked: Moment,
-    /// How many pods of the workload should be ready once the pod has a successor, if that is known.
+    /// Number of pods of the workload that should be ready once the pod has a successor, if known.
     goal: Option<u32>,
     renewal: JoinHandle<()>,
 }
@@ -79,7 +79,7 @@ pub struct Lock {
 struct Held {
     /// The Lease as last written.
     lease: Lease,
-    /// Until when it is ours for sure: counted from before the request that wrote it.
+    /// End of its guaranteed validity, counted from before the request that wrote it.
     until: Moment,
 }
 
@@ -88,10 +88,10 @@ impl Lock {
         self.goal
     }
 
-    /// Whether it may be acted on.
+    /// Whether it permits to act.
     ///
     /// # Errors
-    /// Why not: it may soon be another's, or what the cluster said is too long ago.
+    /// Why not: it is about to expire, or the cluster's answers are too old.
     pub fn holds(&self, now: Moment) -> Result<(), &'static str> {
         if self.held.lock().until.since(now) < LEAST_LEFT {
             return Err("the workload's lock has expired");
@@ -110,9 +110,9 @@ impl Drop for Lock {
 }
 
 impl Cluster {
-    /// Takes the workload's lock for one remedy, unless somebody has it, most of its pods are sick,
-    /// its share is spent, or some of its pods are yet to start. Says in any case how many of its
-    /// pods are sick here. With `dry_run` nothing is written and no lock taken.
+    /// Takes the workload's lock for one remedy, unless another agent has it, most of its pods are
+    /// sick, its share is spent, or some of its pods are still starting. Always reports its number
+    /// of sick pods on this node. With `dry_run` it writes nothing and takes no lock.
     pub(super) async fn lock(
         self: &Arc<Self>,
         of: &Workload,
@@ -131,7 +131,7 @@ impl Cluster {
             record.report(&self.identity.node, now, sick);
             let starting = self.starting(&name, of, record.sick(now), is_ready);
             let refusal = self.judge(&name, of, lease.as_ref(), &record, (now, dry_run));
-            // Last: until all nodes have counted, a sick pod elsewhere looks like one that starts.
+            // Last: until all nodes have reported, a sick pod elsewhere looks like a starting one.
             let refusal = refusal.or(starting);
             if dry_run {
                 return refusal.map_or(Ok(None), Err);
@@ -156,7 +156,7 @@ impl Cluster {
                 Ok(lease) => return Ok(Some(self.hold(name, lease, heal, (asked, goal, before)))),
                 Err(error) if is_conflict(&error) => {}
                 Err(error) => {
-                    // It may have been taken all the same: what nobody holds is given back.
+                    // It may have been taken nevertheless: release it.
                     let cluster = Arc::clone(self);
                     tokio::spawn(async move { cluster.settle(&name, &heal, None).await });
                     return Err(super::pause::no_answer(&error));
@@ -192,8 +192,8 @@ impl Cluster {
             .or_else(counting)
     }
 
-    /// Whether pods are yet to start. Asked whatever else refuses: for how long they have been
-    /// missing is known only from asking.
+    /// Whether pods are still starting. Checked whatever else refuses, because only checks show how
+    /// long they have been missing.
     fn starting(&self, name: &str, of: &Workload, sick: u32, is_ready: bool) -> Option<Refusal> {
         let missing = workload::missing(of.replicas, of.ready?, sick, is_ready);
         if missing == 0 {
@@ -203,7 +203,7 @@ impl Cluster {
         workload::starting(missing, of.replicas, waited)
     }
 
-    /// Who holds it, unless it has not changed for so long that its holder must be gone.
+    /// Its holder, unless it has not changed for so long that the holder must be gone.
     fn other_holder(&self, name: &str, lease: &Lease) -> Option<String> {
         let spec = lease.spec.as_ref()?;
         let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty())?;
@@ -215,7 +215,7 @@ impl Cluster {
         let now = self.clock.now();
         let mut seen = self.seen.lock();
         if seen.len() >= MOST_SEEN {
-            // Whoever is forgotten here is waited for once more.
+            // A dropped entry only means that the wait starts again.
             seen.clear();
         }
         let seen = seen.entry(name.to_owned()).or_insert(Seen { mark: mark.clone(), since: now });
@@ -229,7 +229,7 @@ impl Cluster {
         within(self.leases.get_opt(name)).await
     }
 
-    /// Writes the record; with a holder also the lock. Nothing is written if the Lease has changed
+    /// Writes the record, and with a holder also the lock. Writes nothing if the Lease has changed
     /// since it was read.
     async fn write(
         &self,
@@ -270,8 +270,8 @@ impl Cluster {
         spec.renew_time = Some(self.stamp());
     }
 
-    /// For people who read Leases, and for a renewal to be seen as a change: the server's seconds,
-    /// and the boot clock's microseconds.
+    /// For readers of Leases, and to make a renewal a visible change: the server's seconds, and the
+    /// boot clock's microseconds.
     fn stamp(&self) -> MicroTime {
         let now = self.clock.now();
         let micros = i32::try_from(now.as_nanos() / 1000 % 1_000_000).unwrap_or(0) * 1000;
@@ -291,7 +291,7 @@ impl Cluster {
         Lock { held, heal, name, asked, goal, renewal }
     }
 
-    /// Renews until it is aborted, or the lock is another's.
+    /// Renews until it is aborted or another agent has the lock.
     async fn renew(self: Arc<Self>, name: String, held: Arc<Mutex<Held>>) {
         loop {
             sleep(RENEW).await;
@@ -312,7 +312,7 @@ impl Cluster {
                         break;
                     }
                 }
-                // Somebody wrote a sick count, or took it after it had expired.
+                // Another agent wrote a number of sick pods, or took the lock after it had expired.
                 match self.read_lease(&name).await {
                     Ok(Some(newer)) if self.is_ours(&newer) => lease = newer,
                     Ok(_) => {
@@ -331,8 +331,8 @@ impl Cluster {
         holder == Some(self.identity.holder.as_str())
     }
 
-    /// Gives the lock back and writes down how the heal ended; one that was not even begun
-    /// (`None`) never was. Others count on that outcome, so it is tried for a while.
+    /// Releases the lock and stores the outcome of the remedy; `None` means that it was never
+    /// applied. Other agents rely on the outcome, so failed attempts are repeated for a while.
     pub async fn release(&self, lock: Lock, outcome: Option<Outcome>) {
         lock.renewal.abort();
         self.settle(&lock.name, &lock.heal, outcome).await;
@@ -370,7 +370,7 @@ impl Cluster {
             known = true;
         }
         if !known {
-            // Whatever lock this life holds by now, it is not this heal's.
+            // A lock that this process holds by now belongs to another remedy.
             return Ok(());
         }
         let held = self.is_ours(&lease);

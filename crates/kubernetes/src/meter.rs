@@ -20,11 +20,11 @@ use paramedic_host::clock::Clock;
 use tokio::time::timeout;
 use tower_service::Service;
 
-/// The API server's clock, as far as its answers tell; clones share it.
+/// The API server's clock according to its responses; clones share it.
 #[derive(Clone, Debug)]
 pub struct ServerClock(Arc<AtomicI64>);
 
-/// No answer has been dated yet.
+/// No response has had a date yet.
 const UNKNOWN: i64 = i64::MIN;
 
 impl Default for ServerClock {
@@ -34,7 +34,7 @@ impl Default for ServerClock {
 }
 
 impl ServerClock {
-    /// Seconds since 1970, if any answer told.
+    /// Seconds since 1970, if any response had a date.
     #[must_use]
     pub fn now(&self, now: Moment) -> Option<i64> {
         let offset = self.0.load(Ordering::Relaxed);
@@ -50,19 +50,19 @@ fn seconds(now: Moment) -> i64 {
     i64::try_from(now.since(Moment::default()).as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Told of every request when it ends: its method, and the status of its answer (0: none).
+/// Receives the method and the status of every finished request (0: no response).
 #[derive(Clone)]
 pub struct Requests(Arc<Count>);
 
 type Count = dyn Fn(&str, u16) + Send + Sync;
 
 impl Requests {
-    /// Calls `count` with each.
+    /// Calls `count` for each request.
     pub fn new(count: impl Fn(&str, u16) + Send + Sync + 'static) -> Self {
         Self(Arc::new(count))
     }
 
-    /// Nobody counts.
+    /// Counts nothing.
     #[must_use]
     pub fn uncounted() -> Self {
         Self::new(|_, _| {})
@@ -86,7 +86,7 @@ pub(super) fn metered(
     Client::new(Meter { client, clock, server, requests }, namespace)
 }
 
-/// An answer begins within this, or never: a watch that nobody answers would be waited for for ever.
+/// A response must start within this time: a watch without a response would be awaited forever.
 const BEGINS: Duration = Duration::from_secs(30);
 
 struct Meter {
@@ -102,7 +102,7 @@ impl Service<Request<Body>> for Meter {
     type Future = std::pin::Pin<Box<dyn Future<Output = kube::Result<Response<Body>>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<kube::Result<()>> {
-        // The client inside queues for itself.
+        // The inner client has its own queue.
         Poll::Ready(Ok(()))
     }
 
@@ -124,7 +124,7 @@ impl Service<Request<Body>> for Meter {
     }
 }
 
-/// `Sun, 22 Nov 2026 21:10:04 GMT` (RFC 9110, section 5.6.7) as seconds since 1970.
+/// Parses `Sun, 22 Nov 2026 21:10:04 GMT` (RFC 9110, section 5.6.7) as seconds since 1970.
 fn parse(date: &str) -> Option<i64> {
     let time = k8s_openapi::jiff::fmt::rfc2822::parse(date).ok()?;
     Some(time.timestamp().as_second())

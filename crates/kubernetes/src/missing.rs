@@ -6,12 +6,12 @@ use std::{collections::HashMap, time::Duration};
 
 use paramedic_core::moment::Moment;
 
-/// Where none were seen for this long, the next ones are others.
+/// After this long without missing pods, the next ones count from the start.
 const FORGET: Duration = Duration::from_secs(180);
-/// Workloads that are remembered; each has a sick pod on this node.
+/// Maximum number of stored workloads; each has a sick pod on this node.
 const MOST: usize = 4096;
 
-/// Since when, by the name of the workload's Lease.
+/// Start of the absence, by the name of the workload's Lease.
 #[derive(Debug, Default)]
 pub(super) struct Missing(HashMap<String, Seen>);
 
@@ -19,15 +19,15 @@ pub(super) struct Missing(HashMap<String, Seen>);
 struct Seen {
     since: Moment,
     last: Moment,
-    /// Of another size it is another matter: it was scaled.
+    /// A changed size starts the count again: the workload was scaled.
     replicas: u32,
 }
 
 impl Missing {
-    /// Some are missing now, of so many. How long that has been so.
+    /// Pods are missing now. Returns for how long.
     pub(super) fn see(&mut self, name: &str, replicas: u32, now: Moment) -> Duration {
         if self.0.len() >= MOST {
-            // Whoever is forgotten here is waited for once more.
+            // A dropped entry only means that the wait starts again.
             self.0.clear();
         }
         let anew = Seen { since: now, last: now, replicas };

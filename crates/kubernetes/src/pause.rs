@@ -16,28 +16,28 @@ use super::Cluster;
 /// The annotation. Any value but `false` pauses: in doubt do nothing.
 pub(super) const PAUSED: &str = "paramedic.dev/paused";
 
-/// An answer is as old as its question. It is used for this long, and one that takes longer is none:
-/// whoever pauses the cluster is obeyed within five seconds, the act itself included.
+/// Maximum age of an answer, counted from its request. A slower response is not used: a pause takes
+/// effect within five seconds, including the act itself.
 const FRESH: Duration = Duration::from_secs(2);
-/// Where no answer came, none is waited for again for this long.
+/// After a request without a response, wait this long before the next one.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
-/// The switch as it was last seen.
+/// The switch as it was last read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pause {
     paused: bool,
-    /// When the question was asked that told so.
+    /// When the request of that answer was sent.
     asked: Option<Moment>,
-    /// When a question was asked in vain.
+    /// When a request remained without a response.
     in_vain: Option<Moment>,
 }
 
 impl Cluster {
-    /// Whether healing is paused in the whole cluster.
+    /// Whether healing is not paused in the cluster.
     ///
     /// # Errors
-    /// The refusal, if it is; or if that cannot be known, for a hard remedy. A soft one goes by
-    /// what was last known.
+    /// The refusal, if it is paused; or for a hard remedy, if that is unknown. A soft remedy uses
+    /// the last known state.
     pub(super) async fn not_paused(&self, rung: Rung) -> Result<(), Refusal> {
         let may_guess = !rung.is_hard();
         let _one_at_a_time = self.asking_pause.lock().await;

@@ -15,24 +15,24 @@ use paramedic_core::target::{
 
 use crate::probes;
 
-/// kubectl's own, for pods whose ports do not tell which container matters.
+/// kubectl's annotation, for pods whose ports do not identify the container.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
-/// Set by the kubelet on the API server's image of a static pod.
+/// Set by the kubelet on the API server's copy of a static pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Kubernetes' own default.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
-/// A consenting pod whose container runs.
+/// A labelled pod whose container runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patient {
-    /// Which.
+    /// The pod.
     pub pod: PodRef,
     /// Why it cannot be restarted in place, if it cannot.
     pub no_restart: Option<Obstacle>,
-    /// Why it cannot be evicted, if it cannot.
+    /// Why it cannot be evicted, if so.
     pub no_evict: Option<Obstacle>,
-    /// Where its HTTP server listens; `None`: no HTTP from the agent.
+    /// Address of its HTTP server; `None`: no HTTP from the agent.
     pub address: Option<(IpAddr, u16)>,
     /// How it is to be treated.
     pub settings: Settings,
@@ -42,10 +42,10 @@ pub struct Patient {
     pub complaints: Vec<Complaint>,
 }
 
-/// Why a pod is not watched, at present.
+/// Why a pod is not watched at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Absent {
-    /// No label, no consent.
+    /// It has no label, and so no consent.
     #[error("it does not carry the label paramedic.dev/heal")]
     NoConsent,
     /// All its containers have ended for good.
@@ -57,7 +57,7 @@ pub enum Absent {
     /// The container has not started, or waits to be started again.
     #[error("its container is not running")]
     NotRunning,
-    /// What the API server says of it makes no sense.
+    /// The API server's object is incomplete.
     #[error("its name, uid or containers are missing")]
     Incomplete,
 }
@@ -65,7 +65,7 @@ pub enum Absent {
 /// Reads one pod.
 ///
 /// # Errors
-/// Why it is nobody's patient, or not yet.
+/// Why it is not a target, or not yet.
 pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
     let consent = label(pod, HEAL_LABEL).ok_or(Absent::NoConsent)?;
     if pod.metadata.deletion_timestamp.is_some() {
@@ -127,7 +127,7 @@ fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-/// The part of a reference that the agent goes by.
+/// The part of an owner reference that the agent uses.
 fn owner(reference: &OwnerReference) -> Owner {
     Owner {
         api_version: reference.api_version.clone(),
@@ -156,8 +156,8 @@ fn has_port(container: &Container, name: &str) -> bool {
     container.ports.iter().flatten().any(|port| port.name.as_deref() == Some(name))
 }
 
-/// The container that the port belongs to; else the one with a port called `http`, else the one
-/// that kubectl would choose, else the first with any port, else the first.
+/// The container of the port; else the one with a port called `http`, else kubectl's default
+/// container, else the first with any port, else the first.
 fn container<'a>(pod: &'a Pod, port: Option<&Port>) -> Option<&'a Container> {
     let with = |fits: &dyn Fn(i32, Option<&str>) -> bool| {
         containers(pod).find(|container| {
@@ -186,7 +186,7 @@ fn running<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
     Some(status)
 }
 
-/// Only the pod's own IP is ever talked to; one that is the node's belongs to others too.
+/// The agent connects only to the pod's own IP; other pods share the node's IP.
 fn address(pod: &Pod, container: &Container, port: Option<&Port>) -> Option<(IpAddr, u16)> {
     let host_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
     if host_network {
@@ -207,8 +207,8 @@ fn address(pod: &Pod, container: &Container, port: Option<&Port>) -> Option<(IpA
     Some((ip, number))
 }
 
-/// The kubelet starts a container again only where the policy says so, and a signal from outside
-/// would skip a preStop hook that its owner relies on.
+/// The kubelet restarts a container only if the policy says so, and a signal from outside would
+/// skip a preStop hook that its owner relies on.
 fn no_restart(pod: &Pod, container: &Container) -> Option<Obstacle> {
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
     let policy = container.restart_policy.as_deref().or(of_pod).unwrap_or("Always");

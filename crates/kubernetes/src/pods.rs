@@ -25,12 +25,12 @@ use tracing::{debug, info, warn};
 use super::{Requests, ServerClock, meter::metered};
 use crate::pod::{Absent, Patient, patient};
 
-/// What the watch brought.
+/// A change of the watched pods.
 #[derive(Debug)]
 pub enum Change {
     /// The pod's container runs and may be watched.
     Patient(Box<Patient>),
-    /// The pod is there, and is nobody's patient now.
+    /// The pod exists, but is not a target now.
     Absent {
         /// The pod's uid.
         uid: String,
@@ -39,20 +39,20 @@ pub enum Change {
         /// Why.
         why: Absent,
     },
-    /// The pod is gone, or no longer consents.
+    /// The pod was deleted, or no longer consents.
     Gone {
         /// The pod's uid.
         uid: String,
     },
-    /// All pods of the node have been told; these are there, by uid.
+    /// The list of the node's pods is complete; these exist, by uid.
     Synced(HashSet<String>),
-    /// The API server cannot be heard. What was known stays.
+    /// The API server is unreachable. The known pods stay.
     Away(String),
-    /// It is heard again.
+    /// It is reachable again.
     Back,
 }
 
-/// Follows the node's pods until nobody listens.
+/// Watches the node's pods until the receiver is dropped.
 pub async fn changes(client: Client, node: String, out: mpsc::Sender<Change>) {
     let answered = Arc::new(Notify::new());
     let api: Api<Pod> = Api::all(heard(client, Arc::clone(&answered)));
@@ -81,7 +81,7 @@ pub async fn changes(client: Client, node: String, out: mpsc::Sender<Change>) {
     }
 }
 
-/// The same client, which says when a request has been answered well.
+/// The same client, which reports when a request has succeeded.
 fn heard(client: Client, answered: Arc<Notify>) -> Client {
     let requests = Requests::new(move |_, status| {
         if status == 200 {
@@ -93,14 +93,14 @@ fn heard(client: Client, answered: Arc<Notify>) -> Client {
 
 struct Teller {
     out: mpsc::Sender<Change>,
-    /// The uids that were told of.
+    /// The reported uids.
     known: HashSet<String>,
-    /// Those among them that the list under way has named.
+    /// Those of them that are in the present list.
     listed: HashSet<String>,
     away: bool,
 }
 
-/// Nobody listens any more.
+/// Fails if the receiver was dropped.
 type Told = Result<(), mpsc::error::SendError<Change>>;
 
 impl Teller {
@@ -126,7 +126,7 @@ impl Teller {
                 self.out.send(Change::Synced(self.known.clone())).await
             }
             Event::Apply(pod) => self.seen(&pod).await,
-            // Deleted, or its label was taken away: either way nobody consents any more.
+            // Deleted, or its label was removed: in both cases it no longer consents.
             Event::Delete(pod) => match pod.metadata.uid {
                 Some(uid) => self.gone(uid).await,
                 None => Ok(()),
@@ -163,7 +163,7 @@ impl Teller {
         Ok(())
     }
 
-    /// Told once, not with every attempt.
+    /// Reported once, not for every attempt.
     async fn away(&mut self, error: &watcher::Error) -> Told {
         if is_renewal(error) {
             debug!(%error, "watch ended; restarting it");

@@ -14,10 +14,10 @@ use paramedic_core::target::HealthProbe;
 /// Kubernetes' own defaults.
 const PERIOD_S: i32 = 10;
 const FAILURES: i32 = 3;
-/// A longer span than this is not believed: `i32` seconds times `i32` failures.
+/// Maximum: a probe can specify `i32` seconds times `i32` failures.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Where the kubelet asks over HTTP. A probe that names another host asks somebody else.
+/// The endpoint of an HTTP probe. A probe with another host polls something else.
 pub(super) fn health(container: &Container) -> Option<HealthProbe> {
     let probes = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
     let asks = |probe: &Option<Probe>| http(container, probe.as_ref()?.http_get.as_ref()?);
@@ -48,7 +48,7 @@ fn named(container: &Container, name: &str) -> Option<i32> {
     name.parse().ok()
 }
 
-/// For how long the liveness probe may fail before the kubelet restarts the container.
+/// How long the liveness probe may fail before the kubelet restarts the container.
 pub(super) fn patience(container: &Container) -> Duration {
     container.liveness_probe.as_ref().map_or(Duration::ZERO, span)
 }

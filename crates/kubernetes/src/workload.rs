@@ -20,20 +20,20 @@ use super::Cluster;
 /// A workload at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Workload {
-    /// `Deployment`, …; `Pod` for one that nobody owns.
+    /// `Deployment`, …; `Pod` for one without an owner.
     pub(super) kind: String,
     pub(super) namespace: String,
     pub(super) name: String,
-    /// How many pods it should have.
+    /// Number of pods that it should have.
     pub(super) replicas: u32,
-    /// How many of them are ready; `None` where its kind does not tell us.
+    /// How many of them are ready; `None` if its kind does not report that.
     pub(super) ready: Option<u32>,
-    /// What it is in the middle of.
+    /// How it is changing.
     pub(super) rolling: Option<Rolling>,
 }
 
 impl Cluster {
-    /// The workload that the pod belongs to.
+    /// The workload of a pod.
     pub(super) async fn workload(&self, pod: &PodRef) -> Result<Workload, ApiError> {
         let namespace = pod.namespace.as_str();
         let Some(owner) = &pod.owner else {
@@ -41,7 +41,7 @@ impl Cluster {
         };
         let name = owner.name.as_str();
         if !is_name(name) {
-            // Whoever may make pods may claim any owner: what is no name leads nowhere.
+            // The creator of a pod may claim any owner: an invalid name leads to no request.
             return Ok(of_one("Pod", namespace, &pod.name));
         }
         Ok(match (group(&owner.api_version), owner.kind.as_str()) {
@@ -86,7 +86,7 @@ impl Cluster {
     }
 }
 
-/// A DNS subdomain (RFC 1123), as the API server demands of workloads' names.
+/// Checks a DNS subdomain (RFC 1123), as the API server requires for names of workloads.
 fn is_name(text: &str) -> bool {
     let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
     !text.is_empty() && text.len() <= 253 && text.bytes().all(plain)
@@ -108,7 +108,7 @@ fn of_one(kind: &str, namespace: &str, name: &str) -> Workload {
     }
 }
 
-/// What every kind tells of itself, in the order in which it matters.
+/// The fields that every kind reports, in the order in which they matter.
 struct Progress {
     observed: bool,
     wanted: i32,
@@ -141,7 +141,7 @@ impl Progress {
     }
 }
 
-/// Whether the controller has seen the newest specification.
+/// Whether the controller has observed the newest specification.
 fn is_observed(metadata: &ObjectMeta, observed: Option<i64>) -> bool {
     metadata.generation.is_none_or(|newest| observed.is_some_and(|seen| seen >= newest))
 }
@@ -167,7 +167,7 @@ fn replica_set(namespace: &str, of: &ReplicaSet) -> Workload {
     Progress {
         observed: is_observed(&of.metadata, status.and_then(|s| s.observed_generation)),
         wanted,
-        // It does not update what it has.
+        // It does not update its existing pods.
         updated: present,
         present,
         ready: status.and_then(|s| s.ready_replicas).unwrap_or(0),
@@ -184,7 +184,7 @@ fn stateful_set(namespace: &str, of: &StatefulSet) -> Workload {
         .and_then(|strategy| strategy.rolling_update.as_ref())
         .and_then(|rolling| rolling.partition)
         .unwrap_or(0);
-    // Where pods are updated by hand, or up to a partition, old ones stay on purpose.
+    // If pods are updated by hand, or up to a partition, old ones stay on purpose.
     let by_itself = partition == 0
         && strategy.is_none_or(|strategy| strategy.type_.as_deref() != Some("OnDelete"));
     let updates = status.is_some_and(|s| s.current_revision != s.update_revision);
@@ -215,7 +215,7 @@ fn daemon_set(namespace: &str, of: &DaemonSet) -> Workload {
     .workload("DaemonSet", namespace, &of.metadata)
 }
 
-/// A Job's pods come and go by themselves: only its being stopped is told.
+/// A Job's pods come and go by themselves: it only reports whether it is stopped.
 fn job(namespace: &str, of: &Job) -> Workload {
     let active = of.status.as_ref().and_then(|status| status.active).unwrap_or(0);
     let stopped = of.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true));

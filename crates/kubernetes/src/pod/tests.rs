@@ -9,7 +9,7 @@ use super::*;
 
 const ID: &str = "fc88597baaf07228e316624c14139b2ea14fca9e334c667c767709d9bcbdc81a";
 
-/// A pod as the fixtures have it: one container `web`, port 8080 called `http`.
+/// A pod as in the fixtures: one container `web`, port 8080 called `http`.
 fn recorded() -> Value {
     json!({
         "metadata": {
@@ -41,7 +41,7 @@ fn running(name: &str, id: &str) -> Value {
     })
 }
 
-/// The recorded pod with changes at these places (JSON pointers).
+/// The recorded pod with changes at these JSON pointers.
 fn with(changes: &[(&str, Value)]) -> Result<Patient, Absent> {
     let mut pod = recorded();
     for (place, value) in changes {

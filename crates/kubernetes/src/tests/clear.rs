@@ -14,7 +14,7 @@ const SET: &str = "get replicasets 200";
 const DEPLOYMENT: &str = "get deployments 200";
 const BUDGET: &str = "create pods/eviction dry 201";
 
-/// So many of the questions that every hard heal asks, in order.
+/// The first of the requests before a hard remedy, in order.
 fn first(questions: usize) -> Vec<&'static str> {
     [PAUSE, POD, SET, DEPLOYMENT, BUDGET][..questions].to_vec()
 }
@@ -23,7 +23,7 @@ fn first(questions: usize) -> Vec<&'static str> {
 async fn a_restart_asks_everything_and_takes_the_lock_last() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
-    // The first time it only says that it has a sick pod, and lets others say so too.
+    // The first time it only reports a sick pod, and gives other nodes time to report theirs.
     let (gate, why) = {
         let (refusal, _) = agent.clear(&request(&scene.first(), Rung::Restart)).await.unwrap_err();
         (refusal.gate.name(), refusal.why.to_string())
@@ -41,7 +41,7 @@ async fn a_restart_asks_everything_and_takes_the_lock_last() {
     assert_eq!(scene.asked(), ["get leases 200", "update leases 200"]);
 
     let lock = clear(&agent, &scene.first()).await.unwrap();
-    // The pause was asked about within two seconds, and the Lease is there now.
+    // The pause switch was read less than two seconds ago, and the Lease exists now.
     let lease = ["get leases 200", "update leases 200"];
     assert_eq!(scene.asked(), [&first(5)[1..], &lease].concat());
     drop(lock);
@@ -66,7 +66,7 @@ async fn whoever_pauses_the_cluster_is_obeyed_by_every_remedy() {
     let agent = scene.agent("node1");
     for (value, paused) in [("true", true), ("", true), ("no", true), ("false", false)] {
         scene.fake.add_namespace(OWN, &[], &[("paramedic.dev/paused", value)]);
-        // An older answer is used for no longer than this.
+        // An answer is not used for longer than this.
         sleep(Duration::from_secs(2)).await;
         for rung in [Rung::Soft, Rung::Restart, Rung::Evict] {
             let request = Request { dry_run: true, ..request(&scene.first(), rung) };

@@ -11,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::events::{QUEUE, announce};
 
-/// An agent that announces.
+/// An agent that sends Events.
 struct Stage {
     scene: Scene,
     notices: Sender<Notice>,
@@ -30,7 +30,7 @@ impl Stage {
         Notice { pod, warning: false, reason: "HealRefused", note: note.into(), series }
     }
 
-    /// Says something and waits until it has been sent.
+    /// Sends a notice and waits until it was written.
     async fn say(&self, note: &str, series: Option<&'static str>) {
         self.notices.send(self.notice(note, series)).await.unwrap();
         sleep(Duration::from_secs(1)).await;
@@ -175,7 +175,7 @@ async fn a_server_that_hangs_lets_so_many_wait_and_no_more() {
     let taken =
         (0..2 * QUEUE).filter(|_| stage.notices.try_send(stage.notice("more", None)).is_ok());
     assert_eq!(taken.count(), QUEUE);
-    // Once the first is given up, as many as may come at once; the others are lost.
+    // When the first is given up, a burst follows; the others are dropped.
     sleep(Duration::from_secs(60)).await;
     let sent = stage.events().len();
     assert!((20..30).contains(&sent), "{sent}");

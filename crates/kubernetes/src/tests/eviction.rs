@@ -20,7 +20,7 @@ fn evictions(scene: &Scene) -> Vec<String> {
     asked.into_iter().filter(|asked| asked.contains("eviction")).collect()
 }
 
-/// Why an eviction came to nothing.
+/// Why an eviction was not done.
 async fn undone(agent: &Cluster, pod: &PodRef, lock: &Lock) -> String {
     match agent.evict(pod, lock, permit()).await {
         Err(Remedied::Undone(why)) => why,
@@ -140,7 +140,7 @@ async fn an_unready_pod_is_expected_to_have_a_ready_successor() {
 async fn other_pods_that_were_unready_before_are_not_held_against_it() {
     let scene = Scene::new(4);
     scene.fake.set_ready("default", &scene.pods[1], false).unwrap();
-    // It is sick, and does not merely start.
+    // It is sick, and not merely starting.
     counted(&scene.agent("node2"), &scene.pod(&scene.pods[1])).await;
     let (agent, pod, lock) = evicted(&scene).await;
     assert_eq!(lock.goal(), Some(3));

@@ -8,7 +8,7 @@ use tokio::{join, time::sleep};
 
 use super::*;
 
-/// So many pods that their workload's share is two hard heals in ten minutes.
+/// A number of pods for which their workload's share is two hard remedies in ten minutes.
 const MANY: u32 = 20;
 
 fn seconds(seconds: u64) -> impl Future<Output = ()> {
@@ -62,7 +62,7 @@ async fn a_lock_whose_holder_died_is_taken_over_after_a_minute_without_change() 
     let scene = Scene::new(MANY);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
     drop(clear(&a, &scene.first()).await.unwrap());
-    // Nobody has seen yet since when it has not changed.
+    // No agent has seen yet since when it has not changed.
     seconds(120).await;
     for _ in 0..2 {
         assert_eq!(refused(&b, &scene.first()).await.0, "workload_lock");
@@ -238,7 +238,7 @@ async fn sick_pods_of_several_nodes_add_up_to_an_overload() {
     assert!(refusal.why.to_string().contains("3 of the workload's 5 pods"), "{}", refusal.why);
     assert_eq!(wait, Duration::from_secs(30));
     a.release(lock, None).await;
-    // What a node said counts for three minutes.
+    // A node's report is valid for three minutes.
     seconds(181).await;
     assert!(ask(&b, &sick(&scene.pods[1], 1)).await.is_ok());
 }

@@ -25,7 +25,7 @@ use crate::pod::patient;
 
 const OWN: &str = "paramedic-system";
 
-/// A cluster of two nodes, and one Deployment `web` whose pods consent to everything.
+/// A cluster of two nodes, and one Deployment `web` whose pods permit every remedy.
 struct Scene {
     fake: FakeApi,
     clock: Clock,
@@ -48,7 +48,7 @@ impl Scene {
         Self { fake, clock: Clock::Tokio(Instant::now()), pods }
     }
 
-    /// One life of a node's agent. What it asks is in the log under the name of its node.
+    /// One process of a node's agent. The log lists its requests under the name of its node.
     fn agent(&self, node: &str) -> Arc<Cluster> {
         let identity =
             Identity { node: node.into(), namespace: OWN.into(), holder: format!("{node}/1") };
@@ -56,7 +56,7 @@ impl Scene {
         Arc::new(Cluster::new(client, identity, self.clock, Requests::uncounted()))
     }
 
-    /// The pod as it is now.
+    /// The present state of the pod.
     fn pod(&self, name: &str) -> Arc<PodRef> {
         let pod = self.fake.get(Kind::Pod, "default", name).unwrap();
         Arc::new(patient(&from_value(pod).unwrap()).unwrap().pod)
@@ -67,14 +67,14 @@ impl Scene {
         self.pod(&self.pods[0])
     }
 
-    /// What was asked since the last question, in order, as `verb resource status`.
+    /// The requests since the last call, in order, as `verb resource status`.
     fn asked(&self) -> Vec<String> {
         let asked = self.fake.requests().iter().map(brief).collect();
         self.fake.clear_requests();
         asked
     }
 
-    /// The workload's Lease, if there is one.
+    /// The workload's Lease, if it exists.
     fn lease(&self) -> Option<Value> {
         self.fake.get(Kind::Lease, OWN, "deployment.default.web")
     }
@@ -101,7 +101,7 @@ fn request(pod: &Arc<PodRef>, rung: Rung) -> Request {
     Request { pod: Arc::clone(pod), rung, sick: 1, dry_run: false }
 }
 
-/// Asks, and asks again once the sick pods of other nodes have been counted.
+/// Asks, and asks again after the other nodes have had time to report sick pods.
 async fn ask(agent: &Arc<Cluster>, request: &Request) -> Result<Option<Lock>, (Refusal, Duration)> {
     match agent.clear(request).await {
         Err((Refusal { why: Why::Counting, .. }, wait)) => {
@@ -112,20 +112,20 @@ async fn ask(agent: &Arc<Cluster>, request: &Request) -> Result<Option<Lock>, (R
     }
 }
 
-/// Lets the agent say that the pod is sick, long enough ago for it to be healed.
+/// Lets the agent report that the pod is sick, long enough ago for it to be healed.
 async fn counted(agent: &Arc<Cluster>, pod: &Arc<PodRef>) {
     let (refusal, wait) = agent.clear(&request(pod, Rung::Restart)).await.unwrap_err();
     assert_eq!(refusal.why, Why::Counting);
     sleep(wait).await;
 }
 
-/// Asks for a restart.
+/// Checks a restart.
 async fn clear(agent: &Arc<Cluster>, pod: &Arc<PodRef>) -> Result<Lock, Refusal> {
     let cleared = ask(agent, &request(pod, Rung::Restart)).await;
     cleared.map(|lock| lock.expect("a restart without a lock")).map_err(|(refusal, _)| refusal)
 }
 
-/// Asks for a restart, in vain: the gate, and why in words.
+/// Checks a restart that is refused: the gate, and the reason in words.
 async fn refused(agent: &Arc<Cluster>, pod: &Arc<PodRef>) -> (&'static str, String) {
     let Err(refusal) = clear(agent, pod).await else { panic!("it was not refused") };
     (refusal.gate.name(), refusal.why.to_string())

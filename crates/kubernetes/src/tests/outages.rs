@@ -26,7 +26,7 @@ async fn while_the_server_is_away_soft_heals_go_on_and_hard_ones_wait() {
     assert_eq!((refusal.gate, wait), (Gate::ApiServer, Duration::from_secs(5)));
     assert!(refusal.why.to_string().starts_with("the API server does not answer"));
     scene.fake.down(false);
-    // It was asked in vain, and is not bothered again at once.
+    // A request had no response, so none follows at once.
     sleep(wait).await;
     assert!(clear(&agent, &pod).await.is_ok());
 }
@@ -100,7 +100,7 @@ async fn answers_that_took_longer_than_three_seconds_together_are_not_acted_on()
     assert!(why.contains("too old to be acted on"), "the lock itself came too late: {why}");
 }
 
-/// A way to the server that loses its dates.
+/// A proxy that removes the server's dates.
 struct Undated(Caller);
 
 impl Service<HttpRequest<Body>> for Undated {

@@ -18,7 +18,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Four pods of a Deployment on two nodes, and two that are none of the agent's business.
+    /// Four pods of a Deployment on two nodes, and two that the agent must ignore.
     async fn begin(streaming: bool) -> (Scene, Self) {
         let scene = Scene::of(4, &PodTemplate::new().grace(3));
         scene.fake.set_watch_lists(streaming);
@@ -38,7 +38,7 @@ impl Watch {
         Self { fake: scene.fake.clone(), heard }
     }
 
-    /// What comes next, in words; nothing within ten minutes is `silence`.
+    /// The next change in words; `silence` after ten minutes without one.
     async fn next(&mut self) -> String {
         let next = timeout(Duration::from_secs(600), self.heard.recv()).await;
         assert!(self.fake.open_watches() <= 1, "several watches at a time");
@@ -57,7 +57,7 @@ impl Watch {
         all
     }
 
-    /// All that comes within so many seconds.
+    /// All changes within this many seconds.
     async fn within(&mut self, seconds: u64) -> Vec<String> {
         sleep(Duration::from_secs(seconds)).await;
         let mut all = Vec::new();
@@ -80,14 +80,14 @@ impl Watch {
         }
     }
 
-    /// The name of a pod that is there; one that is gone is `?`.
+    /// The name of an existing pod; `?` for one that is gone.
     fn name_of(&self, uid: &str) -> String {
         let pods = self.fake.list(Kind::Pod);
         let pod = pods.into_iter().find(|pod| pod["metadata"]["uid"] == uid);
         pod.map_or_else(|| "?".to_owned(), |pod| pod["metadata"]["name"].as_str().unwrap().into())
     }
 
-    /// Never a list of all pods, or of all nodes' pods.
+    /// It never lists all pods, or the pods of all nodes.
     fn asked_only_for_its_own(&self) {
         let asked = self.fake.requests();
         assert!(!asked.is_empty());
@@ -99,7 +99,7 @@ impl Watch {
     }
 }
 
-/// The pods of the scene on `node1`.
+/// The pods on `node1`.
 fn own(scene: &Scene) -> Vec<String> {
     let on_node1 = |name: &&String| {
         scene.fake.get(Kind::Pod, "default", name).unwrap()["spec"]["nodeName"] == "node1"
@@ -109,7 +109,7 @@ fn own(scene: &Scene) -> Vec<String> {
     own
 }
 
-/// A watch that has told of its two pods.
+/// A watch that has reported its two pods.
 async fn begun() -> (Scene, Watch, Vec<String>) {
     let (scene, mut watch) = Watch::begin(true).await;
     let own = own(&scene);
@@ -121,7 +121,7 @@ fn ready(pod: &str) -> String {
     format!("{pod} ready")
 }
 
-/// Something that the agent does not watch changes.
+/// An object changes that the agent does not watch.
 fn others_change(fake: &FakeApi) {
     fake.add_namespace("elsewhere", &[], &[("at", &fake.version().to_string())]);
 }
@@ -146,7 +146,7 @@ async fn where_the_server_cannot_stream_a_plain_list_does() {
     assert_eq!(watch.within(5).await, [""; 0]);
     watch.asked_only_for_its_own();
     assert_eq!(scene.asked(), ["watch pods 422", "list pods 200", "watch pods 200"]);
-    // It has learnt: it does not try again.
+    // It remembers that, and does not try again.
     scene.fake.expire_watches();
     scene.fake.break_watches();
     watch.within(60).await;

@@ -8,7 +8,7 @@ use paramedic_core::guard::Gate;
 use super::*;
 use crate::{eviction::Answer, lock::is_conflict};
 
-/// An agent that gets recorded answers.
+/// An agent that receives recorded responses.
 fn agent(recordings: &[&str], node: &str, namespace: &str) -> Arc<Cluster> {
     let replay = Replay::of(recordings).unwrap();
     let identity = Identity {
@@ -20,7 +20,7 @@ fn agent(recordings: &[&str], node: &str, namespace: &str) -> Arc<Cluster> {
     Arc::new(Cluster::new(replay.client(), identity, clock, Requests::uncounted()))
 }
 
-/// The pod that the recorded request is about, and whether it was a dry run.
+/// The pod of the recorded request, and whether it was a dry run.
 fn subject(recording: &str) -> (PodRef, bool) {
     let exchange = exchange_of(recording).unwrap().unwrap();
     let part = |n| exchange.path.split('/').nth(n).unwrap().to_owned();
@@ -37,7 +37,7 @@ fn subject(recording: &str) -> (PodRef, bool) {
     (pod, exchange.path.contains("dryRun=All"))
 }
 
-/// What an answer was taken for, and what a refusal for that reason would say.
+/// The interpretation of a response, and the refusal for that reason.
 async fn understood(recording: &str) -> (&'static str, Option<(Gate, String)>) {
     let (pod, dry_run) = subject(recording);
     let answer = agent(&[recording], "node1", OWN).ask_eviction(&pod, dry_run).await;

@@ -5,19 +5,19 @@ use serde_json::json;
 
 use super::*;
 
-/// What an HPA does to a workload, and how the workload shows it.
+/// Scales a workload as an HPA does.
 fn hpa_wants(scene: &Scene, replicas: u32) {
     scene.fake.scale(Kind::Deployment, "default", "web", replicas).unwrap();
 }
 
-/// New pods take their time to start, and until they are there the workload is being scaled. (The
-/// other way there is nothing to wait for: pods that end no longer count.)
+/// New pods take time to start, and until then the workload is being scaled. (Scaling down has no
+/// such wait: pods that end no longer count.)
 fn slow_to_start(scene: &Scene) {
     let start = Duration::from_secs(20);
     scene.fake.set_timing(Timing { start, ..Timing::default() });
 }
 
-/// Asks for both hard remedies: they are refused while pods start.
+/// Requests both hard remedies: they are refused while pods start.
 async fn nothing_hard(agent: &Arc<Cluster>, pod: &Arc<PodRef>, when: &str) {
     for rung in [Rung::Restart, Rung::Evict] {
         let (refusal, _) = ask(agent, &request(pod, rung)).await.unwrap_err();
@@ -29,19 +29,19 @@ async fn nothing_hard(agent: &Arc<Cluster>, pod: &Arc<PodRef>, when: &str) {
 async fn while_the_hpa_scales_nothing_is_healed_hard() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
-    // Others of the workload are counted already: from here on the new pods alone hold it back.
+    // Other pods of the workload are counted already: from here on only the new pods refuse.
     counted(&agent, &scene.first()).await;
     slow_to_start(&scene);
     hpa_wants(&scene, 5);
     nothing_hard(&agent, &scene.first(), "before there are pods").await;
-    // From here on they are created, and all numbers but the ready ones agree.
+    // From here on they exist, and all numbers but the ready ones agree.
     sleep(Duration::from_secs(1)).await;
     nothing_hard(&agent, &scene.first(), "after 1 s").await;
     let (gate, why) = refused(&agent, &scene.first()).await;
     assert_eq!((gate, why.contains("2 of the workload's 5 pods")), ("rollout", true), "{why}");
     sleep(Duration::from_secs(14)).await;
     nothing_hard(&agent, &scene.first(), "after 15 s").await;
-    // A soft heal interrupts nobody.
+    // A soft remedy interrupts no service.
     assert!(agent.clear(&request(&scene.first(), Rung::Soft)).await.is_ok());
     sleep(Duration::from_secs(45)).await;
     let lock = clear(&agent, &scene.first()).await;
@@ -60,7 +60,7 @@ async fn what_starts_holds_back_a_dry_run_too() {
     assert!(scene.lease().is_none());
 }
 
-/// No node takes new pods: those that are created stay Pending.
+/// No node accepts new pods: created ones stay Pending.
 fn no_room(scene: &Scene) {
     for node in ["node1", "node2"] {
         let full = json!({ "spec": { "unschedulable": true } });
@@ -104,12 +104,12 @@ async fn sick_pods_of_other_nodes_that_are_not_ready_are_none_that_start() {
     for pod in &scene.pods[..2] {
         scene.fake.set_ready("default", pod, false).unwrap();
     }
-    // Both say so at once, and neither takes the other's for one that starts.
+    // Both report at once, and neither takes the other's pod for a starting one.
     counted(&a, &scene.first()).await;
     counted(&b, &scene.pod(&scene.pods[1])).await;
     let lock = clear(&a, &scene.first()).await.unwrap();
     a.release(lock, None).await;
-    // A third that nobody calls sick is one.
+    // A third that no agent counts as sick is one.
     scene.fake.set_ready("default", &scene.pods[2], false).unwrap();
     let (gate, why) = refused(&a, &scene.first()).await;
     assert_eq!((gate, why.contains("1 of the workload's 5 pods")), ("rollout", true), "{why}");

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 
-/// Pods of owners of every kind, by the name of the Lease that their heals need.
+/// Pods of owners of every kind, by the name of the Lease that their remedies need.
 fn of_every_kind(scene: &Scene) -> Vec<(Arc<PodRef>, &'static str)> {
     let fake = &scene.fake;
     let template = PodTemplate::new().label("paramedic.dev/heal", "evict");
