@@ -25,22 +25,22 @@ use crate::{
     search::{KNOWN_PATHS, Search, Step},
 };
 
-/// A time-out noticed later than this says that the agent did not run, not that the target hung.
+/// A timeout noticed later than this shows that the agent did not run, not that the target hung.
 const LATE: Duration = Duration::from_millis(250);
-/// A server that gives whatever comes first gives JSON; one that has no JSON may give text.
+/// A server with several formats sends JSON first; one without JSON may send text.
 const ACCEPT: HeaderValue = HeaderValue::from_static(
     "application/json, application/health+json;q=0.9, text/plain;q=0.8, */*;q=0.1",
 );
 
-/// One target's app, as a client of it. It holds no connection but that of a question which waits
-/// for its answer.
+/// A client of one target's app. Its only connection is that of a request without a response so
+/// far.
 #[derive(Debug)]
 pub struct App {
     routes: Vec<Route>,
     search: Search,
-    /// What the first path gave in the search that is under way.
+    /// The result of the first path in the present search.
     first: Option<Said>,
-    /// Asked in an earlier poll, and not answered within it.
+    /// A request of an earlier poll without a response so far.
     waiting: Option<Question>,
 }
 
@@ -50,13 +50,13 @@ struct Route {
     endpoint: Endpoint,
 }
 
-/// A question on its way. Dropped, it drops its connection.
+/// A request in flight. Dropping it closes its connection.
 #[derive(Debug)]
 struct Question {
     route: usize,
     since: Instant,
     head: Head,
-    /// On a task of its own: the connection ends with the answer and not with the next poll.
+    /// A separate task, so that the connection closes with the response and not with the next poll.
     task: JoinHandle<Outcome>,
 }
 
@@ -66,7 +66,7 @@ impl Drop for Question {
     }
 }
 
-/// What one path gave.
+/// The result of one path.
 #[derive(Clone, Debug)]
 struct Said {
     path: Arc<str>,
@@ -74,7 +74,7 @@ struct Said {
     result: Result<Health, HealthError>,
 }
 
-/// What one poll drew from the target.
+/// The responses of the target to one poll.
 #[derive(Default)]
 struct Drawn {
     responses: Responses,
@@ -83,11 +83,11 @@ struct Drawn {
 }
 
 impl App {
-    /// A client that has not connected yet: of `probe` and of nothing else, or of the first of
-    /// [`KNOWN_PATHS`] that answers at `address`.
+    /// A client that has not connected yet: for `probe` only, or for the first of [`KNOWN_PATHS`]
+    /// that answers at `address`.
     ///
     /// # Errors
-    /// If the host or the path cannot stand in an HTTP request.
+    /// If the host or the path is invalid in an HTTP request.
     pub fn new(
         address: SocketAddr,
         tls: bool,
@@ -112,8 +112,8 @@ impl App {
         Ok(Self { search: Search::new(routes.len()), routes, first: None, waiting: None })
     }
 
-    /// Asks the app how it is, `now`, or goes on waiting for the answer to an earlier question.
-    /// May be dropped at any await, and what waits is dropped with it.
+    /// Polls the app, or keeps waiting for the response to an earlier request. Cancel-safe:
+    /// dropping it drops the waiting request.
     pub async fn poll(&mut self, now: Moment) -> Poll {
         let mut drawn = Drawn::default();
         let said = self.hear(&mut drawn).await;
@@ -157,7 +157,7 @@ impl App {
                 hung_up: false,
             });
             drawn.hung_up += u32::from(outcome.hung_up);
-            // Its silence was told, and what came of it says nothing of now.
+            // Its silence was reported, and its late result says nothing about now.
             if is_old && outcome.result.is_err() && !self.search.is_guessing() {
                 continue;
             }
@@ -218,7 +218,7 @@ fn request(endpoint: &Endpoint) -> Option<Request<Full<Bytes>>> {
     request.body(Full::default()).ok()
 }
 
-/// The `Host` header of the same host at another port.
+/// The `Host` header of the same host with another port.
 fn host_at(host: &str, port: u16, there: u16) -> String {
     match host.strip_suffix(&format!(":{port}")) {
         Some(name) if port != there => format!("{name}:{there}"),
@@ -226,7 +226,7 @@ fn host_at(host: &str, port: u16, there: u16) -> String {
     }
 }
 
-/// Why there is no answer after `elapsed`, where it was to be noticed after `limit`.
+/// The error of a missing response after `elapsed`, which should have been noticed after `limit`.
 pub(crate) fn overdue(elapsed: Duration, limit: Duration) -> Transport {
     if elapsed > limit + LATE {
         Transport::Agent("it did not run for a while: does it lack CPU?")

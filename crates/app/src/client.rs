@@ -24,38 +24,37 @@ use tokio::{
 
 use crate::tls::{self, Name};
 
-/// Most bytes of a response's head; hyper's own default allows 100 headers in it.
+/// Maximum size of a response's head; hyper's own default permits 100 headers in it.
 pub(crate) const HEAD_LIMIT: usize = 16 * 1024;
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("paramedic/", env!("CARGO_PKG_VERSION")));
 
-/// One URL of a target: where to connect, what to ask for, and under which name.
+/// One URL of a target: its address, path and host name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     address: SocketAddr,
-    /// Over TLS, under this name.
+    /// The TLS server name, if it uses TLS.
     tls: Option<Name>,
     host: HeaderValue,
     path: Uri,
 }
 
-/// What an owner wrote cannot be asked for over HTTP.
+/// Why the owner's URL is invalid for HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEndpoint {
-    /// The host is no header value.
+    /// The host is not a valid header value.
     #[error("the host is empty or holds characters that no Host header may: correct the URL")]
     Host,
-    /// The path is no path.
+    /// The path is invalid.
     #[error("the path must begin with `/` and be a plain URL path: correct the annotation or flag")]
     Path,
 }
 
 impl Endpoint {
-    /// `path` (with an optional query) at `address`, asked for under the name `host`, over TLS or
-    /// plainly.
+    /// `path` (with an optional query) at `address` with the host name `host`, with or without TLS.
     ///
     /// # Errors
-    /// If `host` or `path` cannot stand in an HTTP request.
+    /// If `host` or `path` is invalid in an HTTP request.
     pub fn new(
         address: SocketAddr,
         tls: bool,
@@ -74,7 +73,7 @@ impl Endpoint {
         Ok(Self { address, tls, host, path })
     }
 
-    /// A request for it, without its method and body.
+    /// A request to it, without method and body.
     #[must_use]
     pub fn request(&self) -> request::Builder {
         Request::builder()
@@ -95,7 +94,7 @@ impl Endpoint {
         Ok(stream)
     }
 
-    /// What requests go over once there is a connection.
+    /// Wraps a connection in TLS, if required.
     pub(crate) async fn secure(&self, stream: TcpStream) -> Result<Box<dyn Stream>, Transport> {
         match &self.tls {
             None => Ok(Box::new(stream)),
@@ -109,7 +108,7 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Why there is no connection.
+/// The error of a failed connect.
 fn connecting(error: &io::Error) -> Transport {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED) => Transport::ConnectRefused,
@@ -125,19 +124,19 @@ fn connecting(error: &io::Error) -> Transport {
     }
 }
 
-/// An error of a connection that stood.
+/// The error of an established connection.
 pub(crate) const fn broken(kind: io::ErrorKind) -> Transport {
     match kind {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => Transport::Reset,
-        // hyper's words for chunks that are none.
+        // hyper's error message for invalid chunks.
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Transport::NotHttp,
         _ => Transport::Closed,
     }
 }
 
-/// What hyper says of a connection that stood.
+/// Converts hyper's error of an established connection.
 pub(crate) fn failed(error: &hyper::Error) -> Transport {
     if error.is_parse_too_large() {
         return Transport::TooLarge;
@@ -149,16 +148,15 @@ pub(crate) fn failed(error: &hyper::Error) -> Transport {
     cause.map_or(Transport::Closed, |cause| broken(cause.kind()))
 }
 
-/// One open connection. hyper closes it as soon as this, or a body that is still unread, is
-/// dropped.
+/// An open connection. hyper closes it as soon as this, or an unread body, is dropped.
 #[derive(Debug)]
 pub struct Connection(http1::SendRequest<Full<Bytes>>);
 
 impl Connection {
-    /// Opens one.
+    /// Connects.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why that failed.
     pub async fn open(to: &Endpoint) -> Result<Self, Transport> {
         let stream = to.secure(to.connect().await?).await?;
         let (requests, connection) = http1::Builder::new()
@@ -167,8 +165,8 @@ impl Connection {
             .await
             .map_err(|error| failed(&error))?;
         tokio::spawn(async move {
-            // Whoever waits for a response is told of the error; with nobody waiting, the peer
-            // merely ended an idle connection.
+            // A caller that waits for a response receives the error; otherwise the peer merely
+            // closed an idle connection.
             let _ = connection.await;
         });
         Ok(Self(requests))

@@ -25,24 +25,24 @@ use tokio::{
 
 use crate::client::{Endpoint, HEAD_LIMIT, Stream, failed, read};
 
-/// After the answer, the target has this long to close its side: a server that was asked to close
+/// How long the target has to close its side after the response: a server that was asked to close
 /// does so at once.
 const FAREWELL: Duration = Duration::from_millis(100);
-/// Over TLS it has this long before us: the end of our side is a message, which one that closes at
-/// once would leave unread.
+/// Over TLS, how long it may close before us: the end of our side is a message, which a server that
+/// closes at once would leave unread.
 const FIRST: Duration = Duration::from_millis(50);
 
-/// What became of one question.
+/// The result of one request.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) result: Result<Answer, Transport>,
-    /// From the first step of connecting to the last byte of the answer.
+    /// From the start of connecting to the last byte of the response.
     pub(crate) latency: Duration,
-    /// The agent dropped the connection with the exchange unfinished.
+    /// The agent closed the connection before the exchange was complete.
     pub(crate) hung_up: bool,
 }
 
-/// The status of a response whose body is still awaited, to be taken once.
+/// The status of a response whose body is still awaited. It can be taken once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Head(Arc<AtomicU16>);
 
@@ -51,14 +51,14 @@ impl Head {
         self.0.store(status.as_u16(), Ordering::Release);
     }
 
-    /// The status, once there is one, and only the first time.
+    /// The status, as soon as it is known, and only the first time.
     pub(crate) fn take(&self) -> Option<StatusCode> {
         StatusCode::from_u16(self.0.swap(0, Ordering::AcqRel)).ok()
     }
 }
 
-/// Connects, asks, reads the answer and closes, all of it within `limit`. Dropped at any await, it
-/// drops the connection.
+/// Connects, sends, reads the response and closes, all within `limit`. Dropping it drops the
+/// connection.
 pub(crate) async fn exchange(
     to: &Endpoint,
     request: Request<Full<Bytes>>,
@@ -101,7 +101,7 @@ async fn converse(
         .await
         .map_err(|error| failed(&error))?;
     let mut connection = pin!(async move {
-        // The error, if any, reaches what waits for the response. The end is `part`'s.
+        // Any error reaches the receiver of the response. `part` handles the end.
         let _ = connection.without_shutdown().await;
     });
     let mut asked = pin!(async move {
@@ -117,18 +117,18 @@ async fn converse(
     }
 }
 
-/// Closes a connection whose answer was read. Whether nothing was left.
+/// Closes a connection after its response was read. Returns whether nothing was left unread.
 async fn part(mut stream: Box<dyn Stream>, is_tls: bool) -> bool {
     if is_tls && let Ok(is_empty) = timeout(FIRST, drain(&mut *stream)).await {
         return is_empty;
     }
-    // One that the target has closed already cannot be closed again.
+    // A connection that the target has already closed cannot be closed again.
     let _ = timeout(FAREWELL, stream.shutdown()).await;
-    // A target that keeps its side open gets an orderly end all the same: nothing was unread.
+    // A target that keeps its side open gets an orderly close nevertheless: nothing was unread.
     timeout(FAREWELL, drain(&mut *stream)).await.unwrap_or(true)
 }
 
-/// Reads to the end; not for ever, should there be none.
+/// Reads to the end, but not forever.
 async fn drain(stream: &mut dyn Stream) -> bool {
     let mut left = [0; 1024];
     for _ in 0..BODY_LIMIT / left.len() {

@@ -16,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// A server on the loopback that stops when dropped.
+/// A server on the loopback interface that stops when dropped.
 #[derive(Debug)]
 pub struct Server {
     pub address: SocketAddr,
@@ -52,7 +52,7 @@ impl Peer {
         Some(request)
     }
 
-    /// Writes what can still be written; the client may have hung up.
+    /// Writes as far as possible; the client may have hung up.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
@@ -72,7 +72,7 @@ fn complete(request: &[u8]) -> bool {
 }
 
 impl Server {
-    /// Runs `script` for every connection, each on a task of its own.
+    /// Runs `script` for every connection, each in its own task.
     pub async fn scripted<F>(script: impl Fn(Peer) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -110,7 +110,7 @@ impl Server {
         Self::scripted(|mut peer| async move { peer.hung_up().await }).await
     }
 
-    /// How many connections there were.
+    /// Number of accepted connections.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }

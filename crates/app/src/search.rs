@@ -21,13 +21,13 @@ pub const KNOWN_PATHS: [&str; 8] = [
     "/live",
 ];
 
-/// Where none answers, all are asked again at most this often.
+/// If none answers, minimum time before all are tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Where a search stands.
+/// The state of a search.
 #[derive(Debug)]
 pub(crate) struct Search {
-    /// How many paths there are.
+    /// Number of paths.
     paths: usize,
     stage: Stage,
 }
@@ -42,33 +42,33 @@ enum Stage {
     },
     /// This one answers.
     Found(usize),
-    /// None answers: the first is asked alone.
+    /// None answers: only the first is polled.
     Alone {
         since: Instant,
-        /// It gave a 5xx when all were asked, as an app that starts does everywhere.
+        /// It gave a 5xx when all were tried, as a starting app does everywhere.
         failed: bool,
     },
 }
 
-/// What follows from an answer.
+/// What to do with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// It is the poll's result.
+    /// Use it as the result of the poll.
     Take,
-    /// Another path is next.
+    /// Try the next path.
     Next,
-    /// None answers: what the first path gave is the poll's result.
+    /// None answers: use the result of the first path.
     GiveUp,
 }
 
 impl Search {
-    /// Among so many paths; a single one is not searched for.
+    /// A search among this many paths; a single one needs no search.
     pub(crate) const fn new(paths: usize) -> Self {
         let first = Stage::Trying { at: 0, failed: false };
         Self { paths, stage: if paths == 1 { Stage::Found(0) } else { first } }
     }
 
-    /// The path to ask now.
+    /// The path to poll now.
     pub(crate) fn next(&mut self, now: Instant) -> usize {
         match self.stage {
             Stage::Found(at) | Stage::Trying { at, .. } => at,
@@ -81,12 +81,12 @@ impl Search {
         }
     }
 
-    /// Whether the next path is one of those after the first, whose silence says nothing.
+    /// Whether the next path is one after the first, whose silence says nothing.
     pub(crate) const fn is_guessing(&self) -> bool {
         matches!(self.stage, Stage::Trying { at: 1.., .. })
     }
 
-    /// Takes in what the path that was asked gave.
+    /// Takes the result of the polled path.
     pub(crate) fn heard(&mut self, result: &Result<Reading, HealthError>, now: Instant) -> Step {
         let (at, failed) = match self.stage {
             Stage::Found(_) => return Step::Take,
@@ -114,7 +114,7 @@ impl Search {
                 self.stage = Stage::Trying { at: at + 1, failed };
                 Step::Next
             }
-            // It has started, or its maintenance is over: now a path that it has can be found.
+            // It has started, or its maintenance is over: an existing path can be found now.
             (Stage::Alone { failed: true, .. }, Err(error)) if error.is_answer() => {
                 self.stage = Stage::Trying { at: 1, failed: false };
                 Step::Next
@@ -124,7 +124,7 @@ impl Search {
     }
 }
 
-/// Whether the other paths would fare no better.
+/// Whether other paths would fail in the same way.
 const fn ends_search(error: Transport) -> bool {
     !matches!(error, Transport::TooLarge)
 }

@@ -16,25 +16,25 @@ use tokio::time::{Instant, timeout};
 
 use crate::client::{Connection, Endpoint, read};
 
-/// The whole exchange may take this long.
+/// Timeout of the whole exchange.
 pub const BUDGET: Duration = Duration::from_secs(3);
 const BODY: &[u8] = br#"{"action":"reset_errors"}"#;
 
-/// What became of one request to reset.
+/// The result of one reset request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reset {
     /// Whether the app agreed.
     pub result: Result<(), SoftError>,
-    /// How long it took, failed or not.
+    /// Its duration, even if it failed.
     pub latency: Duration,
-    /// The responses that it drew from the target, to be subtracted from the kernel's counts.
+    /// The target's responses to it, to be subtracted from the kernel's counts.
     pub responses: Responses,
 }
 
 /// Why the app did not agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SoftError {
-    /// No HTTP response. The app may have acted all the same.
+    /// No HTTP response. The app may have acted nevertheless.
     #[error(transparent)]
     Transport(#[from] Transport),
     /// The app has no such endpoint (404, 405 or 501).
@@ -45,10 +45,10 @@ pub enum SoftError {
     /// A redirect, which is never followed.
     #[error("redirected (HTTP {0}), which is never followed: set the heal path that it leads to")]
     Redirect(u16),
-    /// The app understood and said no.
+    /// The app understood and refused.
     #[error("the app refused to reset (HTTP {0}): does it know the action `reset_errors`?")]
     Refused(u16),
-    /// The app failed, or asks to come back later.
+    /// The app failed, or asks to retry later.
     #[error("the app failed to reset (HTTP {0})")]
     Failed(u16),
 }
@@ -66,8 +66,8 @@ impl SoftError {
         }
     }
 
-    /// Whether the same request may fare better a moment later. A reset is harmless to repeat, so
-    /// not knowing whether the first one arrived is no obstacle.
+    /// Whether a retry may succeed a moment later. A reset is safe to repeat, so it does not matter
+    /// whether the first one arrived.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         match self {
@@ -80,7 +80,7 @@ impl SoftError {
     }
 }
 
-/// Asks the app behind `heal` to reset its errors. May be dropped at any await.
+/// Asks the app behind `heal` to reset its errors. Cancel-safe.
 pub async fn reset_errors(heal: &Endpoint) -> Reset {
     let begun = Instant::now();
     let mut status = None;
@@ -88,7 +88,7 @@ pub async fn reset_errors(heal: &Endpoint) -> Reset {
     let latency = begun.elapsed();
     let mut responses = Responses::default();
     let result = match (status, exchange) {
-        // The head is the answer, even if its body never ends.
+        // The head is the response, even if its body never ends.
         (Some(status), _) => {
             count(&mut responses, status);
             judge(status)
@@ -99,7 +99,7 @@ pub async fn reset_errors(heal: &Endpoint) -> Reset {
     Reset { result, latency, responses }
 }
 
-/// Sends the request; `status` is set as soon as the head of the answer is there.
+/// Sends the request; `status` is set as soon as the head of the response is there.
 async fn post(heal: &Endpoint, status: &mut Option<StatusCode>) -> Result<(), Transport> {
     let request = heal
         .request()
@@ -111,7 +111,7 @@ async fn post(heal: &Endpoint, status: &mut Option<StatusCode>) -> Result<(), Tr
     let mut connection = Connection::open(heal).await?;
     let response = connection.send(request).await?;
     *status = Some(response.status());
-    // Read only so that hanging up does not send the target a reset.
+    // Read only so that closing does not send the target a reset.
     read(response.into_body()).await.map(drop)
 }
 

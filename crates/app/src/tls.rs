@@ -23,12 +23,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::client::broken;
 
-/// Under which name a target is asked for: told to it (SNI) only if it is a DNS name.
+/// The server name of a target; sent to it (SNI) only if it is a DNS name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Name(ServerName<'static>);
 
 impl Name {
-    /// From a `Host` header; a name that is not one of DNS is not told.
+    /// From a `Host` header; a name that is not a DNS name is not sent.
     pub(crate) fn new(host: &str, ip: IpAddr) -> Self {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -39,7 +39,7 @@ impl Name {
     }
 }
 
-/// The same for all: there is nothing in it of any target.
+/// Shared by all targets: it contains nothing of any target.
 static CONFIG: LazyLock<Result<Arc<ClientConfig>, rustls::Error>> = LazyLock::new(|| {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -52,7 +52,7 @@ static CONFIG: LazyLock<Result<Arc<ClientConfig>, rustls::Error>> = LazyLock::ne
     Ok(Arc::new(config))
 });
 
-/// Speaks TLS over a connection.
+/// Starts TLS on a connection.
 pub(crate) async fn connect(
     name: &Name,
     stream: TcpStream,
@@ -60,14 +60,14 @@ pub(crate) async fn connect(
     let Ok(config) = &*CONFIG else { return Err(Transport::Agent("it cannot speak TLS")) };
     let connector = TlsConnector::from(Arc::clone(config));
     connector.connect(name.0.clone(), stream).await.map_err(|error| match error.kind() {
-        // rustls's words for what is no TLS, and for an alert.
+        // rustls's errors for a peer without TLS, and for an alert.
         io::ErrorKind::InvalidData => Transport::NotTls,
         kind => broken(kind),
     })
 }
 
-/// Accepts every certificate, also those that no library would parse; so a signature by its key
-/// would prove nothing.
+/// Accepts every certificate, even one that no library can parse; so a signature by its key would
+/// prove nothing.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

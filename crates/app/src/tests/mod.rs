@@ -34,8 +34,8 @@ async fn poll(server: &Server) -> Poll {
     app(server.address).poll(NOW).await
 }
 
-/// A poll that takes too long. One in which this machine stalled says nothing of the server, and is
-/// repeated.
+/// A poll that takes too long. If this machine stalled, the poll says nothing about the server and
+/// is repeated.
 async fn slow_poll(app: &mut App) -> Poll {
     let mut poll = app.poll(NOW).await;
     for _ in 0..3 {
@@ -83,14 +83,14 @@ async fn a_poll_is_a_plain_request_with_a_reading() {
     assert!(request.contains(concat!("user-agent: paramedic/", env!("CARGO_PKG_VERSION"))));
 }
 
-/// Answers every request on every connection, and keeps them all.
+/// Answers every request on every connection, and keeps all of them open.
 async fn keeps_alive(mut peer: Peer) {
     while peer.request().await.is_some() {
         peer.write(GOOD).await;
     }
 }
 
-/// A server that would keep it open sees the end at once: no reset, and nothing is left open.
+/// A server that would keep it open sees the end at once: no reset, and nothing stays open.
 #[tokio::test]
 async fn every_answer_ends_its_connection_in_order() {
     for answer in [
@@ -108,7 +108,7 @@ async fn every_answer_ends_its_connection_in_order() {
                 peer.write(answer).await;
                 let left = peer.stream.read(&mut [0; 16]).await;
                 ended.send(left.map_err(|error| error.kind())).unwrap();
-                // Not closed by the server before the poll is over.
+                // The server has not closed it before the poll is over.
                 sleep(Duration::from_secs(30)).await;
             }
         })
@@ -139,7 +139,7 @@ async fn a_fresh_connection_that_dies_is_a_failure_and_not_retried() {
     assert_eq!(server.accepted(), 1);
 }
 
-/// A poll that its caller drops leaves nothing behind: neither an open connection nor an answer
+/// A poll that its caller drops leaves nothing behind: neither an open connection nor a response
 /// that a later poll could take for its own.
 #[tokio::test]
 async fn a_dropped_poll_takes_its_connection_along() {
@@ -253,7 +253,7 @@ async fn a_slow_body_is_a_counted_response_without_a_reading() {
     fails(&poll, Transport::Timeout, [0, 1, 0, 0, 0]);
 }
 
-/// Polls until the question is given up; the results, and all that they drew.
+/// Polls until the request is given up; returns the results, and all responses to it.
 async fn until_given_up(app: &mut App) -> (Vec<HealthError>, Responses, u32) {
     let (mut errors, mut responses, mut hung_up) = (Vec::new(), Responses::default(), 0);
     while hung_up == 0 {
@@ -293,7 +293,7 @@ async fn gives_up(head: &'static str, drip: &'static str, responses: Responses) 
     timeout(deadline, closed.recv()).await.expect("the connection is still open");
 }
 
-/// What the agent gives up on, it also closes: a target cannot make it collect connections.
+/// The agent closes what it gives up on: a target cannot make it collect connections.
 #[tokio::test]
 async fn giving_up_is_hanging_up() {
     tokio::join!(
@@ -331,7 +331,7 @@ async fn sizes_are_bounded() {
         .await;
         let poll = poll(&server).await;
         assert_eq!(poll.responses, [0, 1, 0, 0, 0]);
-        // hyper has a limit of its own for the extensions of chunks.
+        // hyper has its own limit for chunk extensions.
         let error = poll.result.unwrap_err().name();
         assert!(matches!(error, "too_large" | "not_http"), "{endless}: {error}");
     }

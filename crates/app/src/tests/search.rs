@@ -10,7 +10,7 @@ fn empty(status: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n")
 }
 
-/// Answers as the function says for every path, after so long.
+/// Answers every path as the function says, after this delay.
 async fn site<F>(after: Duration, answer: F) -> Server
 where
     F: Fn(&str) -> String + Send + Sync + 'static,
@@ -82,7 +82,7 @@ async fn where_none_answers_the_first_is_asked_alone() {
     assert_eq!(server.accepted(), 11);
 }
 
-/// Many apps fail at paths that they do not have.
+/// Many apps answer 5xx at paths that they do not have.
 #[tokio::test]
 async fn a_5xx_at_guessed_paths_says_nothing() {
     let server = site(Duration::ZERO, |path| match path {
@@ -100,7 +100,7 @@ async fn a_5xx_at_guessed_paths_says_nothing() {
     }
 }
 
-/// While an app starts, or behind a proxy that is up before it, every path is 503.
+/// While an app starts, or behind a proxy that starts before it, every path answers 503.
 #[tokio::test]
 async fn a_5xx_at_every_path_settles_nothing() {
     let up = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -163,7 +163,7 @@ async fn silence_at_the_first_path_is_silence() {
     }
 }
 
-/// A path that was only guessed may well be one that waits, or that nothing answers for.
+/// A guessed path may be one that waits, or that has no handler.
 #[tokio::test]
 async fn silence_at_a_guessed_path_says_nothing() {
     for hangs in [true, false] {

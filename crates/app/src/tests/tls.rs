@@ -10,8 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// What a server saw of one connection: the name that it was asked for, the request, and how it
-/// ended.
+/// What a server saw of one connection: the requested name, the request, and how it ended.
 type Seen = (Option<String>, String, std::io::Result<usize>);
 
 struct Secure {
@@ -26,7 +25,7 @@ impl Drop for Secure {
     }
 }
 
-/// Of these versions alone, under a certificate that was never valid for anything.
+/// With these versions only, and a certificate that was never valid.
 fn acceptor(versions: &[&'static SupportedProtocolVersion]) -> TlsAcceptor {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["nobody.invalid".to_owned()]).unwrap();

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 
-/// A server as Python's `http.server.HTTPServer` with HTTP/1.1: while one connection is open, it
+/// A server like Python's `http.server.HTTPServer` with HTTP/1.1: while one connection is open, it
 /// serves no other.
 struct Single {
     address: SocketAddr,
@@ -24,7 +24,7 @@ impl Drop for Single {
 }
 
 impl Single {
-    /// Takes so long for an answer, and closes a connection where it is asked to if `polite`.
+    /// Takes this long for a response, and closes a connection on request if `polite`.
     async fn new(takes: Duration, polite: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -52,10 +52,10 @@ async fn read_head(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8(head).unwrap().to_ascii_lowercase())
 }
 
-/// Longer than this machine may stall, and nothing to a server that waits for us: it would wait on.
+/// Longer than this machine may stall, but short against a server that waits for us.
 const PROMPT: Duration = Duration::from_secs(5);
 
-/// A client on a connection of its own, which it closes; how long it took.
+/// A client on its own connection, which it closes; returns the duration.
 async fn visit(address: SocketAddr) -> Duration {
     let begun = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -107,7 +107,7 @@ async fn a_late_answer_is_an_answer() {
     assert_eq!((first.hung_up, second.hung_up), (0, 0));
 }
 
-/// It is read, and its connection closed, when it comes and not when the next poll does.
+/// It is read, and its connection closed, when it arrives and not at the next poll.
 #[tokio::test]
 async fn an_answer_between_two_polls_ends_its_connection() {
     let (ended, mut end) = mpsc::unbounded_channel();
@@ -131,7 +131,7 @@ async fn an_answer_between_two_polls_ends_its_connection() {
     assert_eq!(server.accepted(), 1);
 }
 
-/// How many connections there are now, and were at most.
+/// The number of open connections, and its maximum.
 #[derive(Clone, Default)]
 struct Open(Arc<(AtomicUsize, AtomicUsize)>);
 
@@ -167,7 +167,7 @@ async fn a_hung_server_sees_one_connection_that_waits() {
         hung_up += poll.hung_up;
     }
     assert_eq!(open.most(), 1);
-    // Two where this machine did not stall.
+    // Two if this machine did not stall.
     assert!((1..=2).contains(&hung_up), "{hung_up}");
     assert!(server.accepted() <= hung_up as usize + 1);
 }
