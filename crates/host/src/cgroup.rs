@@ -18,7 +18,7 @@ use crate::{
     procfs::{Table, Tree, read_text},
 };
 
-/// More directories below one target's cgroup than this are not walked.
+/// Maximum number of directories to walk below one target's cgroup.
 const MAX_DIRECTORIES: usize = 4096;
 
 /// The paths in one `/proc/PID/cgroup`, as the kernel writes them.
@@ -31,7 +31,7 @@ struct Paths<'a> {
 }
 
 impl<'a> Paths<'a> {
-    /// Lines of `id:controllers:path`; cgroup2 is number 0 and names no controller.
+    /// Parses lines of `id:controllers:path`; cgroup2 is number 0 and names no controller.
     fn parse(text: &'a str) -> Self {
         let mut paths = Self::default();
         for line in text.lines() {
@@ -58,7 +58,7 @@ impl<'a> Paths<'a> {
 }
 
 impl Tree {
-    /// Where the hierarchies are mounted, as this process sees them.
+    /// The mount points of the hierarchies, as this process sees them.
     ///
     /// # Errors
     /// If `/proc/self/mountinfo` cannot be read.
@@ -70,8 +70,8 @@ impl Tree {
         Ok(found)
     }
 
-    /// Finds the agent's own namespace root in a mount that begins above it: the directory, as
-    /// many levels down as the mount begins up, that holds the agent.
+    /// Finds the agent's own namespace root in a mount that starts above it: the directory that
+    /// contains the agent, as many levels down as the mount starts up.
     fn namespace_root(&self, mount: &Mount) -> Option<PathBuf> {
         let own = i32::try_from(std::process::id()).ok()?;
         let top = self.below_root(&mount.point);
@@ -83,8 +83,8 @@ impl Tree {
         level.into_iter().find(|dir| holds_us(dir))?.strip_prefix(&top).ok().map(Into::into)
     }
 
-    /// The cgroups of a process; `shared` is left for [`claim`] to find out, and true until then.
-    /// A hierarchy that is not mounted, or does not show the cgroup, is `None`.
+    /// The cgroups of a process. `shared` is true until [`claim`] decides it. A hierarchy that is
+    /// not mounted, or does not show the cgroup, is `None`.
     ///
     /// # Errors
     /// `NotFound` if the process has ended.
@@ -95,7 +95,7 @@ impl Tree {
             self.cgroup(&mount.as_ref()?.directory(path?)?)
         };
         let unified = find(&hierarchies.unified, paths.unified);
-        // Where v1 does not mount a controller, cgroup2 has it.
+        // A controller that v1 does not mount is in cgroup2.
         let v1_or_unified = |mount: &Option<Mount>, path| match mount {
             Some(_) => find(mount, path),
             None => unified.clone(),
@@ -110,8 +110,8 @@ impl Tree {
         })
     }
 
-    /// The cgroup2 directory with this id, below the root: programs there would see the whole
-    /// machine's packets. `None` if no mount shows it, or it lies too deep among too many.
+    /// The cgroup2 directory with this id, below the root: programs at the root would see the whole
+    /// machine's packets. `None` if no mount shows it, or it is too deep among too many.
     pub fn cgroup_of_id(&self, hierarchies: &Hierarchies, id: u64) -> Option<Cgroup> {
         let mount = hierarchies.unified.as_ref()?;
         let mut pending = VecDeque::from([self.below_root(&mount.point)]);
@@ -140,22 +140,22 @@ impl Tree {
     }
 }
 
-/// The cgroup of this directory, if it is one.
+/// Opens this directory, if it is a cgroup.
 pub fn open(path: &Path) -> Option<Cgroup> {
     let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
     Some(Cgroup { path: path.to_owned(), id: metadata.ino() })
 }
 
-/// Decides what of `cgroups` is `main`'s own: `shared` is set where the unified hierarchy's or
-/// the CPU's directory holds (or may hold) anybody but `main` and its descendants, and CPU
-/// accounting and memory are dropped where only they are shared.
+/// Decides which of `cgroups` belong to `main` alone. Sets `shared` if the directory of the unified
+/// hierarchy or of the CPU contains (or may contain) other processes than `main` and its
+/// descendants. Drops CPU accounting and memory if only these are shared.
 pub fn claim(tree: &Tree, cgroups: &mut Cgroups, table: &Table, main: i32) {
     let ours = |pid| {
-        // A pid newer than the table is known by its parent; one that has ended is nobody's.
+        // A pid newer than the table is known by its parent; one that has ended does not count.
         let newer = || tree.stat(pid).map_or(true, |s| table.descends(s.parent, main));
         table.descends(pid, main) || (!table.0.contains_key(&pid) && newer())
     };
-    // 0 is a process of a PID namespace that we cannot see.
+    // 0 is a process of a PID namespace that is not visible here.
     let foreign = |group: &Cgroup| {
         let visit = |pid| match pid != 0 && ours(pid) {
             true => ControlFlow::Continue(()),
@@ -176,7 +176,7 @@ pub fn claim(tree: &Tree, cgroups: &mut Cgroups, table: &Table, main: i32) {
 /// The processes in a cgroup and below it.
 ///
 /// # Errors
-/// If a directory cannot be read, or there are absurdly many.
+/// If a directory cannot be read, or there are too many.
 pub fn members(group: &Cgroup) -> io::Result<Vec<i32>> {
     let mut pids = Vec::new();
     let _ = walk(&group.path, |pid| {
@@ -199,7 +199,7 @@ fn walk(
             return Err(io::Error::other("too many cgroups below the target's"));
         }
         let pids = match procs(&dir) {
-            // A child that went away meanwhile holds nobody.
+            // A child directory that was removed meanwhile contains no process.
             Err(error) if seen > 1 && gone(&error) => continue,
             pids => pids?,
         };
@@ -213,7 +213,7 @@ fn walk(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Whether the error says that the cgroup was removed, before or after the file was opened.
+/// Whether the error means that the cgroup was removed, before or after the file was opened.
 pub fn gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }

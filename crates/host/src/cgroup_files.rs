@@ -27,25 +27,25 @@ const UNLIMITED: u64 = 1 << 62;
 /// Why a cgroup cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
-    /// It was removed, or another stands in its place.
+    /// It was removed, or replaced by another.
     #[error("the cgroup {0} is gone, its target has ended: look for the target again")]
     Vanished(PathBuf),
-    /// A file is there but cannot be opened.
+    /// A file exists but cannot be opened.
     #[error("cannot open {path}: {source}; the agent needs /sys/fs/cgroup readable")]
     Open {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// One target's cgroup files, open.
+/// The open cgroup files of one target.
 #[derive(Debug)]
 pub struct CgroupFiles {
-    /// For errors: the directory of the target.
+    /// The target's directory, for errors.
     path: PathBuf,
-    /// v1: cpuacct.usage; v2: cpu.stat, where accounting has a directory of its own.
+    /// v1: cpuacct.usage; v2: cpu.stat, if accounting has a separate directory.
     usage: Option<File>,
     cpu_stat: Option<File>,
     /// v2: cpu.max.
@@ -61,11 +61,10 @@ pub struct CgroupFiles {
 }
 
 impl CgroupFiles {
-    /// Opens whatever files there are.
+    /// Opens the files that exist.
     ///
     /// # Errors
-    /// If one of the directories is gone or is no longer the one that was found, or a file that
-    /// exists cannot be opened.
+    /// If a directory is gone or was replaced, or an existing file cannot be opened.
     pub fn open(cgroups: &Cgroups) -> Result<Self, CgroupError> {
         let cpu = Directory::of(cgroups.cpu.as_ref())?;
         let cpuacct = Directory::of(cgroups.cpuacct.as_ref())?;
@@ -89,7 +88,7 @@ impl CgroupFiles {
         })
     }
 
-    /// Reads all files anew.
+    /// Reads all files again.
     ///
     /// # Errors
     /// [`CgroupError::Vanished`] if the cgroup was removed.
@@ -115,7 +114,7 @@ impl CgroupFiles {
         let v2 = with_text(self.cpu_max.as_ref(), cpu_max)?;
         let (quota, period) = match v2 {
             Some(max) => max,
-            // A quota of -1, no limit, is no number.
+            // A quota of -1 means no limit, and does not parse as a number.
             None => (
                 with_text(self.quota.as_ref(), number)?.flatten(),
                 with_text(self.period.as_ref(), number)?.flatten(),
@@ -128,11 +127,11 @@ impl CgroupFiles {
 
     fn read_memory(&self, to: &mut CgroupReading) -> Result<(), Gone> {
         let used = with_text(self.memory.as_ref(), number)?.flatten();
-        // v1 counts the cgroup alone in `inactive_file`, and all below it in the total.
+        // In v1, `inactive_file` counts the cgroup alone, and the total includes its children.
         let cache =
             |text: &str| keyed(text, "total_inactive_file").or(keyed(text, "inactive_file"));
         let cache = with_text(self.memory_stat.as_ref(), cache)?.flatten();
-        // Without the cache's share the use would look higher than it is: better not told.
+        // Without the cache's share the usage would look too high, so it is left out.
         to.memory_bytes = used.zip(cache).map(|(used, cache)| used.saturating_sub(cache));
         let limit = with_text(self.memory_limit.as_ref(), number)?.flatten();
         to.memory_limit_bytes = limit.filter(|&bytes| bytes < UNLIMITED);
@@ -142,7 +141,7 @@ impl CgroupFiles {
     }
 }
 
-/// A directory of which files may be opened; none, if the hierarchy is not there.
+/// A directory whose files may be opened; `None` if the hierarchy does not exist.
 struct Directory<'a>(Option<&'a Path>);
 
 impl<'a> Directory<'a> {
@@ -172,7 +171,7 @@ impl<'a> Directory<'a> {
 /// The cgroup was removed while its files were open.
 struct Gone;
 
-/// Hands the file's text to `read`; `None` if there is no file, or it cannot be read.
+/// Passes the file's text to `read`; `None` if there is no file, or it cannot be read.
 fn with_text<T>(file: Option<&File>, read: impl FnOnce(&str) -> T) -> Result<Option<T>, Gone> {
     let Some(file) = file else { return Ok(None) };
     let mut buffer = [0; BUFFER];
@@ -183,7 +182,7 @@ fn with_text<T>(file: Option<&File>, read: impl FnOnce(&str) -> T) -> Result<Opt
     }
 }
 
-/// The file's text from its beginning; what does not fit is cut off behind the last whole line.
+/// The file's text from its start, cut after the last complete line that fits.
 pub(super) fn read_from_start<'b>(
     file: &File,
     buffer: &'b mut [u8],
@@ -207,7 +206,7 @@ fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// The number behind `key` in lines of `key number`.
+/// The number after `key` in lines of `key number`.
 fn keyed(text: &str, key: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.find(|&(name, _)| name == key).and_then(|(_, value)| number(value))

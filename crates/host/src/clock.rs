@@ -4,27 +4,27 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::time::{ClockId, clock_gettime};
 use paramedic_core::moment::Moment;
 
-/// The present, by the node's boot clock.
+/// The present time on the node's boot clock.
 #[must_use]
 pub fn now() -> Moment {
-    // CLOCK_BOOTTIME exists on every kernel that runs eBPF; were it to fail, time stands
-    // still and every gate that waits for time refuses: the safe side.
+    // CLOCK_BOOTTIME exists on every kernel that runs eBPF. If it failed, time would stand still
+    // and every gate that waits for time would refuse, which is safe.
     clock_gettime(ClockId::CLOCK_BOOTTIME)
         .map_or(Moment::default(), |t| Moment::from(Duration::from(t)))
 }
 
-/// Where the edges of the program get the present from.
+/// The source of the present time at the edges of the program.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Clock {
     /// The node's boot clock.
     #[default]
     Boot,
-    /// tokio's clock since an instant of its own, which tests pause and turn.
+    /// tokio's clock since an instant of its own, which tests can pause and advance.
     Tokio(tokio::time::Instant),
 }
 
 impl Clock {
-    /// The present.
+    /// The present time.
     #[must_use]
     pub fn now(self) -> Moment {
         match self {
@@ -34,8 +34,8 @@ impl Clock {
     }
 }
 
-/// Seconds since 1970, UTC, by the node's clock: for people and the hour of the day only, since an
-/// administrator may set it.
+/// Seconds since 1970, UTC, on the node's clock: only for display and for the hour of the day,
+/// because an administrator may set it.
 #[must_use]
 pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()

@@ -21,42 +21,42 @@ use crate::{
     procfs::{Stat, Tree, started},
 };
 
-/// More directories than this are not looked at: a node has a few for each pod.
+/// Maximum number of directories to search: a node has a few for each pod.
 const MAX_DIRECTORIES: usize = 50_000;
 
 /// A running container, as the node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// Its cgroups; nobody shares them.
+    /// Its cgroups, which it does not share.
     pub cgroups: Cgroups,
     /// Its first process.
     pub main: ProcessId,
-    /// When that started.
+    /// When that process started.
     pub started: Moment,
 }
 
 /// Why a container was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
-    /// No directory bears its id.
+    /// No directory has its id.
     #[error("no cgroup has the id {0}: is /sys/fs/cgroup of the host mounted into the agent?")]
     NoCgroup(String),
-    /// Nobody is in its cgroup.
+    /// Its cgroup contains no process.
     #[error("container {0} has no process: it has just ended or not started yet")]
     Empty(String),
-    /// The kernel shows no pid of other PID namespaces than ours.
+    /// The kernel does not show the pids of other PID namespaces.
     #[error(
         "container {0} has processes that cannot be seen from here: give the agent the host's PID \
          namespace (docker run --pid host; hostPID in a pod)"
     )]
     Hidden(String),
-    /// The machine did not answer.
+    /// Reading failed.
     #[error("cannot look for containers: {0}")]
     Io(#[from] io::Error),
 }
 
 impl Container {
-    /// Whether this process is one of its.
+    /// Whether this agent is one of its processes.
     #[must_use]
     pub fn is_own(&self) -> bool {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
@@ -64,15 +64,15 @@ impl Container {
     }
 }
 
-/// Whether the text is a container's id: 64 hexadecimal digits in every runtime.
+/// Whether the text is a container id: 64 hexadecimal digits in every runtime.
 #[must_use]
 pub fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The container whose cgroup has this directory name: the id alone (cgroupfs), or as in
-/// `cri-containerd-ID.scope`, `crio-ID.scope`, `docker-ID.scope` (systemd). CRI-O's and Podman's
-/// `…-conmon-ID.scope` holds the container's monitor, which is not the container.
+/// `cri-containerd-ID.scope`, `crio-ID.scope`, `docker-ID.scope` (systemd). `…-conmon-ID.scope` of
+/// CRI-O and Podman contains the container's monitor, which is not the container.
 fn id_of_directory(name: &str) -> Option<&str> {
     let name = name.strip_suffix(".scope").unwrap_or(name);
     let (runtime, id) = name.rsplit_once('-').unwrap_or(("", name));
@@ -87,7 +87,7 @@ pub struct Containers {
 }
 
 impl Containers {
-    /// Looks for a container, and searches the node anew if it is not known yet.
+    /// Finds a container, and searches the node again if it is not known yet.
     ///
     /// # Errors
     /// See [`ContainerError`].
@@ -104,7 +104,7 @@ impl Containers {
     }
 }
 
-/// Walks the hierarchy that surely has every container: cgroup2, or else memory's or CPU's.
+/// Walks a hierarchy that surely contains every container: cgroup2, or else memory's or CPU's.
 fn search(tree: &Tree, hierarchies: &Hierarchies) -> HashMap<String, PathBuf> {
     let mount = hierarchies.unified.as_ref().or(hierarchies.memory.as_ref());
     let Some(mount) = mount.or(hierarchies.cpu.as_ref()) else { return HashMap::new() };
@@ -112,7 +112,7 @@ fn search(tree: &Tree, hierarchies: &Hierarchies) -> HashMap<String, PathBuf> {
     let mut found = HashMap::new();
     let mut pending = VecDeque::from([top.clone()]);
     let mut seen = 0;
-    // The shallowest first: below a container's own cgroup somebody else may choose the names.
+    // The shallowest first: below a container's own cgroup, its processes may choose the names.
     while let Some(directory) = pending.pop_front() {
         seen += 1;
         if seen > MAX_DIRECTORIES {
@@ -124,7 +124,7 @@ fn search(tree: &Tree, hierarchies: &Hierarchies) -> HashMap<String, PathBuf> {
         {
             found.entry(id.to_owned()).or_insert_with(|| relative.to_owned());
         }
-        // A node that is itself a container (kind) has its pods below a container's cgroup.
+        // On a node that is itself a container (kind), the pods are below a container's cgroup.
         pending.extend(children(&directory));
     }
     found
@@ -147,13 +147,13 @@ fn open(
     };
     let (cpu, cpuacct) = (v1(&hierarchies.cpu), v1(&hierarchies.cpuacct));
     let memory = v1(&hierarchies.memory);
-    // Traffic belongs to the cgroup that its process stands in, which may be a child of the
-    // container's; limits and throttling are the container's own.
+    // Traffic belongs to the cgroup of its process, which may be a child of the container's; limits
+    // and throttling are the container's own.
     let unified = unified.and_then(|(_, home)| cgroup::open(&home));
     let cgroups = Cgroups { unified, traffic: None, cpu, cpuacct, memory, shared: false };
     let any = cgroups.any().ok_or_else(|| ContainerError::NoCgroup(id.to_owned()))?;
     let pids = members(any)?;
-    // See cgroup(7), on namespaces: the pid of a process that is not visible reads 0.
+    // See cgroup(7), on namespaces: an invisible process has the pid 0.
     if !pids.is_empty() && pids.iter().all(|&pid| pid == 0) {
         return Err(ContainerError::Hidden(id.to_owned()));
     }
@@ -163,8 +163,8 @@ fn open(
     Ok(Container { main: main.instance(), started: started(main.start_time), cgroups })
 }
 
-/// Where the container's processes stand: its directory, or (with crun) the only child of one that
-/// is empty itself.
+/// The directory of the container's processes: the container's own, or (with crun) the only child
+/// of one that is empty itself.
 fn home(directory: &Path) -> PathBuf {
     let mut home = directory.to_owned();
     for _ in 0..4 {
@@ -178,8 +178,8 @@ fn home(directory: &Path) -> PathBuf {
     home
 }
 
-/// The container's first process: pid 1 of its PID namespace, or (where the pod shares one) the
-/// oldest that was started from outside. `kubectl exec` puts others into the same cgroup later.
+/// The container's first process: pid 1 of its PID namespace, or (if the pod shares one) the oldest
+/// that was started from outside. `kubectl exec` later adds others to the same cgroup.
 fn first(stats: &[Stat], is_first: impl Fn(i32) -> bool) -> Option<&Stat> {
     let runs = || stats.iter().filter(|stat| stat.runs());
     let inside = |pid: i32| stats.iter().any(|stat| stat.pid == pid);

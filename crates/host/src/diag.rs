@@ -30,7 +30,7 @@ const MESSAGE: usize = 72;
 /// The inode is its last field.
 const INODE: usize = MESSAGE - 4;
 
-/// More answers than this are not read.
+/// Maximum number of datagrams to read.
 const MAX_READS: usize = 256;
 
 /// The cgroup ids of the sockets that listen on `port`, by inode.
@@ -46,7 +46,7 @@ fn list(family: u8, port: u16, found: &mut BTreeMap<u64, u64>) -> io::Result<()>
     let protocol = SockProtocol::NetlinkSockDiag;
     let flags = SockFlag::SOCK_CLOEXEC;
     let kernel: OwnedFd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
-    // The kernel answers at once; were it not to, the look for a target must not stop.
+    // The kernel answers at once; if it did not, the search for a target must not stop.
     setsockopt(&kernel, ReceiveTimeout, &TimeVal::new(1, 0))?;
     send(kernel.as_raw_fd(), &request(family, port), MsgFlags::empty())?;
     let mut buffer = vec![0; 32 << 10];
@@ -59,7 +59,7 @@ fn list(family: u8, port: u16, found: &mut BTreeMap<u64, u64>) -> io::Result<()>
     Err(io::Error::other("the kernel lists too many sockets"))
 }
 
-/// `struct nlmsghdr` and `struct inet_diag_req_v2`, all zero but for what is set here.
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`, all zero except for the values set here.
 fn request(family: u8, port: u16) -> [u8; HEADER + REQUEST] {
     let mut request = [0; HEADER + REQUEST];
     let mut put = |at: usize, bytes: &[u8]| {
@@ -76,7 +76,7 @@ fn request(family: u8, port: u16) -> [u8; HEADER + REQUEST] {
     request
 }
 
-/// Takes what one datagram tells; true at the end of the list.
+/// Reads the messages of one datagram; true at the end of the list.
 fn messages(mut datagram: &[u8], found: &mut BTreeMap<u64, u64>) -> io::Result<bool> {
     while let (Some(length), Some(kind)) = (u32_at(datagram, 0), u16_at(datagram, 4)) {
         let length = length as usize;
@@ -98,7 +98,7 @@ fn messages(mut datagram: &[u8], found: &mut BTreeMap<u64, u64>) -> io::Result<b
     Ok(false)
 }
 
-/// The attribute that names the cgroup.
+/// The attribute with the cgroup.
 fn cgroup(message: &[u8]) -> Option<u64> {
     let mut attributes = message.get(MESSAGE..)?;
     loop {
@@ -111,7 +111,7 @@ fn cgroup(message: &[u8]) -> Option<u64> {
     }
 }
 
-/// Messages and attributes begin at multiples of four.
+/// Messages and attributes start at multiples of four.
 const fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)
 }

@@ -12,25 +12,25 @@ use std::{
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Where it is mounted.
+    /// The mount point.
     pub point: PathBuf,
-    /// The cgroup that appears at the mount point: `/`, or another where the mount shows a part.
+    /// The cgroup that appears at the mount point: `/`, or another if the mount shows a part.
     pub root: PathBuf,
-    /// The reader's namespace root below the mount point, where it is known; needed only when
-    /// `root` lies above it.
+    /// The reader's namespace root below the mount point, if known; needed only if `root` is above
+    /// it.
     pub namespace: Option<PathBuf>,
 }
 
 impl Mount {
-    /// The directory of a cgroup named as in `/proc/PID/cgroup`; `None` if the mount does not
-    /// show it.
+    /// The directory of a cgroup named as in `/proc/PID/cgroup`; `None` if the mount does not show
+    /// it.
     #[must_use]
     pub fn directory(&self, cgroup: &str) -> Option<PathBuf> {
         let below = Path::new(cgroup).strip_prefix(&self.root).ok().and_then(plain);
         Some(self.point.join(below.or_else(|| self.through_namespace(cgroup))?))
     }
 
-    /// The cgroup's name begins at the namespace's root, which itself lies below the mount's.
+    /// The cgroup's name starts at the namespace's root, which is below the mount's.
     fn through_namespace(&self, cgroup: &str) -> Option<PathBuf> {
         let mut path = self.namespace.clone()?;
         for part in Path::new(cgroup).components() {
@@ -43,25 +43,25 @@ impl Mount {
         Some(path)
     }
 
-    /// How far above the reader's namespace the mount begins: the number of leading `..`.
+    /// How far above the reader's namespace the mount starts: the number of leading `..`.
     pub fn above(&self) -> usize {
         self.root.components().filter(|c| matches!(c, Component::ParentDir)).count()
     }
 
-    /// A mount that begins further up shows more.
+    /// A mount that starts further up shows more.
     fn shows_more_than(&self, other: &Self) -> bool {
         let depth = |m: &Self| m.root.components().count() - m.above();
         (self.above(), depth(other)) > (other.above(), depth(self))
     }
 }
 
-/// The path, if no `..` is in it.
+/// The path, if it contains no `..`.
 fn plain(path: &Path) -> Option<PathBuf> {
     path.components().all(|c| matches!(c, Component::Normal(_))).then(|| path.to_owned())
 }
 
-/// The mounts that matter. The v1 controllers are `None` on a host with cgroup2 alone, `unified`
-/// is `None` on one with v1 alone, and a hybrid has both.
+/// The relevant mounts. The v1 controllers are `None` on a host with cgroup2 alone, `unified` is
+/// `None` on one with v1 alone, and a hybrid has both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hierarchies {
     /// cgroup2.
@@ -75,8 +75,8 @@ pub struct Hierarchies {
 }
 
 impl Hierarchies {
-    /// Reads the text of mountinfo. Lines that make no sense, and other file systems, are passed
-    /// over; of several mounts of one hierarchy the one that shows most is taken.
+    /// Parses the text of mountinfo. Skips invalid lines and other file systems. Of several mounts
+    /// of one hierarchy, takes the one that shows most.
     #[must_use]
     pub fn parse(mountinfo: &str) -> Self {
         let mut found = Self::default();
@@ -127,16 +127,16 @@ fn line(line: &str) -> Option<(Mount, &str, &str)> {
 /// A file system that a process sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place<'a> {
-    /// Where it is mounted.
+    /// The mount point.
     pub point: PathBuf,
     /// Its type, such as `ext4`.
     pub kind: &'a str,
-    /// Whether nothing can be written to it.
+    /// Whether it is read-only.
     pub read_only: bool,
 }
 
 /// All file systems in the text of a process's mountinfo, in the order of mounting: a later one
-/// hides an earlier one at the same point. Lines that make no sense are passed over.
+/// hides an earlier one at the same point. Skips invalid lines.
 pub fn places(mountinfo: &str) -> impl Iterator<Item = Place<'_>> {
     mountinfo.lines().filter_map(|line| {
         let mut fields = line.split(' ');
@@ -150,7 +150,7 @@ pub fn places(mountinfo: &str) -> impl Iterator<Item = Place<'_>> {
     })
 }
 
-/// Undoes the kernel's `\040`: three octal digits for space, tab, line feed, `\` and `#`.
+/// Decodes the kernel's `\040`: three octal digits for space, tab, line feed, `\` and `#`.
 fn unescape(field: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();

@@ -10,12 +10,12 @@ use std::{
 use nix::sys::signal::Signal;
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// One process, pinned.
+/// A pinned process.
 #[derive(Debug)]
 pub struct PidFd(OwnedFd);
 
 impl PidFd {
-    /// Pins whatever process has this pid now.
+    /// Pins the process that has this pid now.
     pub fn open(pid: i32) -> io::Result<Self> {
         // SAFETY: pidfd_open takes two integers and touches no memory of ours.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -25,7 +25,7 @@ impl PidFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Sends a signal. A process that has ended is `ESRCH`.
+    /// Sends a signal. Returns `ESRCH` for a process that has ended.
     pub fn send(&self, signal: Signal) -> io::Result<()> {
         let none = std::ptr::null::<libc::siginfo_t>();
         let fd = self.0.as_raw_fd();
@@ -36,7 +36,7 @@ impl PidFd {
         if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Waits until the process has ended, as a zombie or for good.
+    /// Waits until the process has ended, as a zombie or completely.
     pub async fn ended(&self) -> io::Result<()> {
         // SAFETY: the descriptor is borrowed from `self` until the AsyncFd is dropped, so it stays
         // open and the same.

@@ -31,18 +31,18 @@ mod family;
 /// A service found by its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// The main process; written as text it is a target's `instance`.
+    /// The main process; as text it is a target's `instance`.
     pub instance: ProcessId,
     /// When the main process started.
     pub started: Moment,
     /// The main process's command, at most 15 bytes.
     pub name: String,
-    /// Where to talk to it.
+    /// The address to use.
     pub address: SocketAddr,
-    /// All processes that hold the socket. The main one may not be among them, and one that merely
+    /// All processes that hold the socket. The main one may not be among them; one that merely
     /// holds it is.
     pub owners: Vec<i32>,
-    /// Where it stands; `shared` says whether with others.
+    /// Its cgroups, with whether they are shared.
     pub cgroups: Cgroups,
 }
 
@@ -55,27 +55,27 @@ pub enum DiscoverError {
          (a service inside a container has its own network: name the container)"
     )]
     NotListening(u16),
-    /// Something listens on the port, at another address.
+    /// Something listens on the port at another address.
     #[error("nothing listens on port {port} at that address, only at {found}: use that address")]
     OtherAddress {
         /// The port.
         port: u16,
-        /// The addresses that do listen.
+        /// The listening addresses.
         found: String,
     },
-    /// The owner is somebody else's process.
+    /// The owner is another user's process.
     #[error(
         "cannot see which process listens on port {0}: run as root (or with CAP_SYS_PTRACE) to \
          watch another user's service"
     )]
     Denied(u16),
-    /// The socket has no owner that can be seen at all.
+    /// No owner of the socket is visible.
     #[error(
         "no process of this PID namespace listens on port {0}: run outside the container, or \
          with the host's PID namespace"
     )]
     NoOwner(u16),
-    /// Several processes without a main one that runs nothing else.
+    /// Several processes, without a main process that runs nothing else.
     #[error(
         "port {port} belongs to unrelated processes ({owners}): give each its own port, or start \
          them by a master that runs nothing else"
@@ -86,13 +86,13 @@ pub enum DiscoverError {
         /// Names and pids.
         owners: String,
     },
-    /// Docker's helper hands the port's connections on.
+    /// Docker's helper forwards the port's connections.
     #[error(
         "port {0} leads into a container: name that as well, as in \
          `paramedic watch http://localhost:{0} CONTAINER`"
     )]
     Published(u16),
-    /// It ended while it was looked at.
+    /// It ended during the search.
     #[error("the process behind port {0} ended while it was looked at: try again")]
     Ended(u16),
     /// `/proc` could not be read.
@@ -100,12 +100,12 @@ pub enum DiscoverError {
     Proc(#[from] io::Error),
 }
 
-/// Who listens in place of a container: for Docker as root and without, and for Podman.
+/// Programs that listen in place of a container: for Docker with and without root, and for Podman.
 const PROXIES: [&str; 7] =
     ["docker-proxy", "rootlesskit", "rootlessport", "conmon", "slirp4netns", "pasta", "pasta.avx2"];
 
-/// Finds the service that listens on `port` of this machine, at one of `addresses` (in the order
-/// of preference) or at any if there are none. Blocks while it reads `/proc`.
+/// Finds the service that listens on `port` of this machine, at one of `addresses` (in the order of
+/// preference) or at any if there are none. Blocks while it reads `/proc`.
 ///
 /// # Errors
 /// See [`DiscoverError`]; each says what to do.
@@ -145,7 +145,7 @@ pub fn discover(tree: &Tree, port: u16, addresses: &[IpAddr]) -> Result<Listener
     })
 }
 
-/// The inodes of the sockets that are meant, and the address to reach them by.
+/// The inodes of the matching sockets, and the address to reach them.
 fn reachable(
     sockets: Vec<Listening>,
     port: u16,
@@ -165,8 +165,9 @@ fn reachable(
     Ok((sockets.iter().filter(meant).map(|s| s.inode).collect(), address))
 }
 
-/// Where the service's sockets were made, if not where its main process stands: a socket belongs
-/// to the cgroup of the process that made it, even in another's hands (socket activation).
+/// The cgroup in which the service's sockets were created, if it differs from its main process's: a
+/// socket belongs to the cgroup of the process that created it, even if another holds it (socket
+/// activation).
 fn made_elsewhere(
     tree: &Tree,
     hierarchies: &Hierarchies,
@@ -174,7 +175,7 @@ fn made_elsewhere(
     port: u16,
     sockets: &BTreeSet<u64>,
 ) -> Option<Cgroup> {
-    // A kernel that does not tell is one more that counts by the process's own.
+    // A kernel that does not report it counts by the process's own cgroup.
     let made = diag::cgroups(port).ok()?;
     let mut ids = sockets.iter().map(|inode| made.get(inode).copied());
     let id = ids.next()??;

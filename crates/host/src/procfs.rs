@@ -12,12 +12,12 @@ use std::{
 
 use paramedic_core::{moment::Moment, target::ProcessId};
 
-/// What no text of `/proc` reaches on a real node (mountinfo is the longest, at 100 to 300 bytes
-/// for each mount).
+/// Maximum size of a text in `/proc`. No text on a real node reaches it (mountinfo is the longest,
+/// at 100 to 300 bytes for each mount).
 const LIMIT: u64 = 16 << 20;
 
-/// Where the kernel's files are found: `/proc`, and the prefix before the mount points that it
-/// names. Tests point it at recorded trees.
+/// Root of the kernel's files: `/proc`, and the prefix before the mount points that it names. Tests
+/// use recorded trees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
     /// The mount point of procfs.
@@ -33,12 +33,12 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// One process's file.
+    /// The path of a process's file.
     pub fn of(&self, pid: i32, file: &str) -> PathBuf {
         self.proc.join(pid.to_string()).join(file)
     }
 
-    /// All of `/proc/PID/FILE`, at most 16 MiB of it.
+    /// Reads `/proc/PID/FILE`, at most 16 MiB of it.
     pub fn read(&self, pid: i32, file: &str) -> io::Result<String> {
         read_text(&self.of(pid, file))
     }
@@ -49,15 +49,15 @@ impl Tree {
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
     }
 
-    /// What `/proc/PID/stat` says of one process.
+    /// Reads `/proc/PID/stat` of a process.
     ///
     /// # Errors
-    /// `NotFound` if there is no such process; `InvalidData` if the line makes no sense.
+    /// `NotFound` if there is no such process; `InvalidData` if the line is invalid.
     pub fn stat(&self, pid: i32) -> io::Result<Stat> {
         Stat::parse(&self.read(pid, "stat")?).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// Whether the very process `instance` still runs; a zombie does not.
+    /// Whether exactly the process `instance` still runs; a zombie does not.
     #[must_use]
     pub fn still_alive(&self, instance: ProcessId) -> bool {
         self.stat(instance.pid).is_ok_and(|s| s.runs() && s.instance() == instance)
@@ -68,26 +68,26 @@ impl Tree {
         leads_namespace(&self.read(pid, "status").unwrap_or_default())
     }
 
-    /// A snapshot of all processes. Those that end meanwhile are left out.
+    /// A snapshot of all processes, without those that end meanwhile.
     pub fn table(&self) -> io::Result<Table> {
         Ok(Table(self.pids()?.filter_map(|pid| Some((pid, self.stat(pid).ok()?))).collect()))
     }
 }
 
-/// The same, of the text of `/proc/PID/status`: the innermost of its pids is 1.
+/// The same for the text of `/proc/PID/status`: the innermost of its pids is 1.
 pub fn leads_namespace(status: &str) -> bool {
     let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     pids.and_then(|pids| pids.split_ascii_whitespace().last()) == Some("1")
 }
 
-/// A whole text, at most [`LIMIT`] bytes; what is not UTF-8 is replaced.
+/// Reads a text of at most [`LIMIT`] bytes; replaces invalid UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What is used of one `/proc/PID/stat`.
+/// The used fields of a `/proc/PID/stat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// The process id.
@@ -98,7 +98,7 @@ pub struct Stat {
     pub state: char,
     /// The parent.
     pub parent: i32,
-    /// The process group, as a shell makes one for each of its jobs.
+    /// The process group; a shell creates one for each of its jobs.
     pub group: i32,
     /// CPU time in user and kernel mode, in clock ticks.
     pub cpu_ticks: u64,
@@ -107,7 +107,7 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Reads one line; the name stands in parentheses and may hold some itself.
+    /// Parses one line; the name is in parentheses and may contain some itself.
     pub fn parse(line: &str) -> Option<Self> {
         let (pid, rest) = line.split_once(" (")?;
         let (name, rest) = rest.rsplit_once(") ")?;
@@ -124,20 +124,20 @@ impl Stat {
         })
     }
 
-    /// Which life of which process this is.
+    /// The identity of this process.
     #[must_use]
     pub const fn instance(&self) -> ProcessId {
         ProcessId { pid: self.pid, start_time: self.start_time }
     }
 
-    /// Whether it runs: a zombie has ended, it only waits to be noticed.
+    /// Whether it runs: a zombie has ended, but its parent has not noticed.
     #[must_use]
     pub const fn runs(&self) -> bool {
         !matches!(self.state, 'Z' | 'X' | 'x')
     }
 }
 
-/// The fields after the name: all that a repeated reading needs, without an allocation.
+/// The fields after the name: all that a repeated read needs, without an allocation.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbers {
     /// `R`, `S`, `D`, `Z` and so on.
@@ -151,7 +151,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// `after_name` begins with the state, field 3 of proc(5).
+    /// `after_name` starts with the state, field 3 of proc(5).
     pub fn parse(after_name: &str) -> Option<Self> {
         let mut fields = after_name.split_ascii_whitespace();
         // `nth` counts from the field after the last one taken.
@@ -170,7 +170,7 @@ impl Numbers {
 pub struct Table(pub BTreeMap<i32, Stat>);
 
 impl Table {
-    /// `pid` and its ancestors, nearest first. Ends even if the snapshot caught a loop.
+    /// `pid` and its ancestors, nearest first. Ends even if the snapshot contains a cycle.
     pub fn line(&self, pid: i32) -> impl Iterator<Item = i32> {
         let parent = |&pid: &i32| self.0.get(&pid).map(|s| s.parent).filter(|&p| p > 0);
         std::iter::successors(Some(pid), parent).take(self.0.len() + 1)
@@ -182,10 +182,10 @@ impl Table {
     }
 }
 
-/// What the machine has to give: the limit of whoever has none of his own.
+/// The resources of the machine: the limit of a target without its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Machine {
-    /// CPUs that are online.
+    /// Number of online CPUs.
     pub cpus: f32,
     /// Physical memory, in bytes; 0 if unknown.
     pub memory_bytes: u64,
@@ -206,13 +206,13 @@ pub fn page_bytes() -> u64 {
     sysconf(libc::_SC_PAGESIZE).unwrap_or(4096)
 }
 
-/// The time that `ticks` clock ticks take.
+/// The duration of `ticks` clock ticks.
 pub fn ticks(ticks: u64) -> Duration {
     let per_second = sysconf(libc::_SC_CLK_TCK).unwrap_or(100);
     Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / per_second))
 }
 
-/// The instant at which a process with this start time began.
+/// The instant at which a process with this start time started.
 pub fn started(start_time: u64) -> Moment {
     Moment::from(ticks(start_time))
 }

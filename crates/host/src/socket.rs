@@ -11,10 +11,10 @@ use std::{
 
 use crate::procfs::Tree;
 
-/// More of a socket table than this is not read: over a million sockets.
+/// Maximum size of a socket table: over a million sockets.
 const LIMIT: u64 = 256 << 20;
 
-/// A socket that waits for connections.
+/// A listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listening {
     /// The address and port.
@@ -39,7 +39,7 @@ enum State {
 }
 
 impl Line {
-    /// `sl local remote state … inode`
+    /// Parses `sl local remote state … inode`.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split_ascii_whitespace();
         let (address, port) = fields.nth(1)?.split_once(':')?;
@@ -60,7 +60,7 @@ impl Listening {
         Some(Self { address: line.address, inode: line.inode })
     }
 
-    /// Whether a connection to `ip` arrives here.
+    /// Whether a connection to `ip` arrives at this socket.
     pub fn accepts(&self, ip: IpAddr) -> bool {
         match self.address.ip() {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => true,
@@ -69,7 +69,7 @@ impl Listening {
         }
     }
 
-    /// An address to reach it by, where none was asked for.
+    /// An address to reach it, if the caller has no preference.
     pub fn reachable(&self) -> SocketAddr {
         let ip = match self.address.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -80,8 +80,8 @@ impl Listening {
     }
 }
 
-/// Hexadecimal words of 32 bits, each printed as the machine's own integer of bytes that stand in
-/// network order.
+/// Hexadecimal words of 32 bits, each printed as the machine's own integer of bytes in network
+/// order.
 fn ip(hex: &str) -> Option<IpAddr> {
     let word = |at: usize| {
         let digits = hex.get(at * 8..at * 8 + 8)?;
@@ -100,7 +100,7 @@ fn ip(hex: &str) -> Option<IpAddr> {
     }
 }
 
-/// All sockets that listen.
+/// All listening sockets.
 pub fn all_listening(tree: &Tree) -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
     tables(tree, |line| found.extend(Listening::parse(line)))?;
@@ -117,7 +117,7 @@ pub fn listening(tree: &Tree, port: u16) -> io::Result<Vec<Listening>> {
 }
 
 /// The inodes of the connections whose local port is `port`: a process that holds one has accepted
-/// it. One that still waits to be accepted has no inode.
+/// it. A connection that is not yet accepted has no inode.
 pub fn connected(tree: &Tree, port: u16) -> io::Result<BTreeSet<u64>> {
     let mut found = BTreeSet::new();
     tables(tree, |line| {
@@ -128,7 +128,7 @@ pub fn connected(tree: &Tree, port: u16) -> io::Result<BTreeSet<u64>> {
     Ok(found)
 }
 
-/// Goes through both tables. A machine without IPv6 has no tcp6.
+/// Reads both tables. A machine without IPv6 has no tcp6.
 fn tables(tree: &Tree, mut each: impl FnMut(&str)) -> io::Result<()> {
     for file in ["self/net/tcp", "self/net/tcp6"] {
         let table = match File::open(tree.proc.join(file)) {
@@ -142,21 +142,21 @@ fn tables(tree: &Tree, mut each: impl FnMut(&str)) -> io::Result<()> {
     Ok(())
 }
 
-/// Who holds which of some sockets.
+/// The processes that hold some sockets.
 #[derive(Debug, Default)]
 pub struct Owners {
     /// The inodes of the sockets that each process holds.
     pub held: BTreeMap<i32, BTreeSet<u64>>,
-    /// Whether some process would not let us look.
+    /// Whether a process could not be inspected for lack of permission.
     pub denied: bool,
 }
 
-/// Looks through all processes' open files for the sockets with these inodes.
+/// Searches all processes' open files for the sockets with these inodes.
 pub fn owners(tree: &Tree, inodes: &BTreeSet<u64>) -> io::Result<Owners> {
     Ok(owners_among(tree, tree.pids()?, inodes))
 }
 
-/// The same, through the files of these processes alone.
+/// The same, in the files of these processes only.
 pub fn owners_among(
     tree: &Tree,
     pids: impl IntoIterator<Item = i32>,
@@ -181,7 +181,7 @@ pub fn owners_among(
     owners
 }
 
-/// The inode that a link of `/proc/PID/fd` names, if it leads to a socket.
+/// The inode that a link in `/proc/PID/fd` names, if it is a socket.
 pub fn inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }

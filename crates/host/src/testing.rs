@@ -15,8 +15,8 @@ use crate::{procfs::Tree, socket};
 pub struct Service(pub Child);
 
 impl Service {
-    /// Starts a program; returns when it and its children alone hold the socket (another test's
-    /// child holds all our files between its fork and its exec).
+    /// Starts a program. Returns when only it and its children hold the socket (another test's
+    /// child holds all files of this process between its fork and its exec).
     pub fn start(socket: TcpListener, program: &[&str]) -> Self {
         let (name, arguments) = program.split_first().unwrap();
         let inode = nix::sys::stat::fstat(&socket).unwrap().st_ino;
@@ -37,7 +37,7 @@ impl Service {
         }
     }
 
-    /// Waits for a line that the program prints.
+    /// Waits for a line in the program's output.
     pub fn says(&mut self, line: &str) {
         let mut said = String::new();
         let stdout = self.0.stdout.as_mut().unwrap();

@@ -6,21 +6,21 @@ use std::{
 
 use hyper::Uri;
 
-/// A service of this machine, by where it listens.
+/// A service of this machine, by its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchUrl {
-    /// The URL in its plainest form, such as `http://localhost:5000`.
+    /// The URL in its shortest form, such as `http://localhost:5000`.
     pub url: String,
-    /// Whether it speaks TLS.
+    /// Whether it uses TLS.
     pub tls: bool,
     /// The port.
     pub port: u16,
-    /// The local addresses that the host's name stands for; at least one.
+    /// The local addresses of the host name; at least one.
     pub addresses: Vec<IpAddr>,
 }
 
 impl WatchUrl {
-    /// Host and port, as a `Host` header has them.
+    /// Host and port, as in a `Host` header.
     #[must_use]
     pub fn host(&self) -> &str {
         self.url.split_once("://").map_or(self.url.as_str(), |(_, host)| host)
@@ -30,12 +30,12 @@ impl WatchUrl {
 /// Why a URL cannot be watched.
 #[derive(Debug, thiserror::Error)]
 pub enum UrlError {
-    /// It is none.
+    /// It is not a URL.
     #[error("{url:?} is not a URL ({why}): write it like http://localhost:5000")]
     Malformed {
-        /// As given.
+        /// The given text.
         url: String,
-        /// What is wrong.
+        /// What is wrong with it.
         why: String,
     },
     /// Another scheme.
@@ -44,24 +44,23 @@ pub enum UrlError {
     /// User and password.
     #[error("leave the user name and password out of the URL: they would end up in the logs")]
     UserInfo,
-    /// A path, query or fragment.
+    /// More than scheme, host and port.
     #[error("{0:?} has more than scheme, host and port; --health-path sets the path")]
     TooLong(String),
-    /// The name is unknown.
+    /// The name cannot be resolved.
     #[error("cannot resolve {host:?}: {source}")]
     Unresolved {
         /// The host.
         host: String,
-        /// Why.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// Another machine.
+    /// An address of another machine.
     #[error("{0:?} is not an address of this machine: run paramedic on the machine it runs on")]
     Elsewhere(String),
 }
 
-/// Reads a URL and finds out which addresses of this machine it means. Blocks while the name is
-/// looked up.
+/// Parses a URL and resolves its addresses on this machine. Blocks while the name is resolved.
 ///
 /// # Errors
 /// See [`UrlError`].
@@ -83,10 +82,10 @@ pub fn target_from_url(text: &str) -> Result<WatchUrl, UrlError> {
     Ok(WatchUrl { url: format!("{scheme}://{host}:{port}"), tls, port, addresses })
 }
 
-/// Whether TLS is spoken, host and port; the default port is the scheme's.
+/// Whether it uses TLS, host and port; the default port is the scheme's.
 fn parse(text: &str) -> Result<(bool, String, u16), UrlError> {
     let malformed = |why: &str| UrlError::Malformed { url: text.to_owned(), why: why.to_owned() };
-    // First of all, so that no other error repeats a password.
+    // First, so that no other error message repeats a password.
     if text.contains('@') {
         return Err(UrlError::UserInfo);
     }
@@ -119,7 +118,7 @@ fn parse(text: &str) -> Result<(bool, String, u16), UrlError> {
     }
 }
 
-/// `http://0.0.0.0` is commonly said where any address of this machine is meant.
+/// Users write `http://0.0.0.0` for any address of this machine.
 fn loopback_if_any(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -128,7 +127,7 @@ fn loopback_if_any(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// The kernel lets a socket be bound to this machine's own addresses only; nothing is sent.
+/// The kernel binds a socket to this machine's own addresses only; nothing is sent.
 fn is_local(ip: IpAddr) -> bool {
     !ip.is_multicast() && (ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok())
 }

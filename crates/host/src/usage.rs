@@ -15,19 +15,19 @@ use crate::{
     procfs::{Numbers, Tree, page_bytes, ticks},
 };
 
-/// One process's own numbers. Those of its children are not in it.
+/// The numbers of one process, without its children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessReading {
-    /// CPU time since it started, in nanoseconds, to the kernel's clock tick (10 ms).
+    /// CPU time since it started, in nanoseconds, with the resolution of a clock tick (10 ms).
     pub cpu_ns: u64,
     /// Resident memory, in bytes.
     pub rss_bytes: u64,
 }
 
-/// Why a target's use cannot be read.
+/// Why a target's usage cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
-    /// The cgroup.
+    /// The cgroup cannot be read.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
     /// The process has ended.
@@ -36,19 +36,19 @@ pub enum UsageError {
     /// `/proc` cannot be read.
     #[error("cannot read the state of process {instance}: {source}")]
     Process {
-        /// Whose.
+        /// The process.
         instance: ProcessId,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// One process's files, open: they belong to this life of the pid and no other.
+/// The open files of a process: they belong to this process and never to a later one with its pid.
 #[derive(Debug)]
 struct ProcessFiles {
     instance: ProcessId,
     stat: File,
-    /// Memory is not taken from `stat`, whose number may be off by some hundred pages a CPU.
+    /// Memory is not taken from `stat`, whose number may be off by some hundred pages per CPU.
     statm: File,
     page: u64,
 }
@@ -62,7 +62,7 @@ impl ProcessFiles {
     }
 
     fn read(&self) -> Result<ProcessReading, UsageError> {
-        // The name stands in parentheses and may hold some itself.
+        // The name is in parentheses and may contain some itself.
         let numbers = |line: &str| Numbers::parse(line.rsplit_once(") ")?.1);
         let numbers = self.parse(&self.stat, numbers)?;
         let successor = numbers.start_time != self.instance.start_time;
@@ -89,7 +89,7 @@ fn failed(instance: ProcessId, source: io::Error) -> UsageError {
     if ended { UsageError::Ended(instance) } else { UsageError::Process { instance, source } }
 }
 
-/// Reads one target's use again and again.
+/// Reads one target's usage repeatedly.
 #[derive(Debug)]
 pub struct Usage {
     cgroup: CgroupFiles,
@@ -98,7 +98,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Opens the target's cgroup files and, where its main process is known, that process's.
+    /// Opens the target's cgroup files and, if its main process is known, that process's.
     ///
     /// # Errors
     /// If the cgroup or the process is gone, or its files cannot be opened.
@@ -111,7 +111,7 @@ impl Usage {
         Ok(Self { cgroup: CgroupFiles::open(cgroups)?, process, shared: cgroups.shared })
     }
 
-    /// One reading. A limit that is `None` is the machine's.
+    /// Reads the usage. A limit of `None` is replaced by the machine's.
     ///
     /// # Errors
     /// If the cgroup was removed or the process has ended.
@@ -121,9 +121,9 @@ impl Usage {
     }
 }
 
-/// Of a shared cgroup only throttling and OOM kills are kept (whoever shows them says that they
-/// are shared); use comes from the process, and no limit is its alone. Of an exclusive cgroup
-/// everything is kept, and the process tells what the cgroup does not.
+/// Of a shared cgroup, only throttling and OOM kills are kept (the output marks them as shared);
+/// usage comes from the process, and no limit is its own. Of an exclusive cgroup everything is
+/// kept, and the process fills the gaps.
 #[must_use]
 pub fn pick(shared: bool, cgroup: CgroupReading, process: Option<ProcessReading>) -> CgroupReading {
     let cpu_ns = process.map(|p| p.cpu_ns);

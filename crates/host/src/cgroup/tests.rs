@@ -88,7 +88,7 @@ fn lines_that_make_no_sense_are_passed_over() {
     assert_eq!(Paths::parse(text), paths);
 }
 
-/// A directory that is removed in the end.
+/// A temporary directory, removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {

@@ -44,7 +44,7 @@ fn no_limit_is_none() {
     }
 }
 
-/// A directory that is removed in the end.
+/// A temporary directory, removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {

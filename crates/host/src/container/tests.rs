@@ -5,7 +5,7 @@ use paramedic_core::target::Cgroup;
 
 use super::*;
 
-/// A tree below a temporary directory, gone with the test.
+/// A tree below a temporary directory, removed with the test.
 struct Node {
     _directory: tempfile::TempDir,
     tree: Tree,
@@ -59,7 +59,7 @@ fn id(digit: char) -> String {
     digit.to_string().repeat(64)
 }
 
-/// The pod of the container `id`, as each driver and runtime names its directory.
+/// The pod directory of the container `id`, as each driver and runtime names it.
 fn directories(id: &str) -> [(&'static str, String); 9] {
     let burstable = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podU_V.slice";
     [

@@ -17,13 +17,13 @@ use libc::c_long;
 
 use crate::{procfs::Tree, socket};
 
-/// More threads of one process than this are not looked at.
+/// Maximum number of threads to inspect per process.
 const MAX_THREADS: usize = 4096;
 
-/// More epoll instances of one process than this are not looked at.
+/// Maximum number of epoll instances to inspect per process.
 const MAX_EPOLLS: usize = 256;
 
-/// Longer lists of `poll` and `select` are not read: they may hold anything.
+/// Maximum length of the lists of `poll` and `select`; longer ones may contain anything.
 const MAX_WAITED: usize = 4096;
 
 const ACCEPTS: [c_long; 2] = [libc::SYS_accept, libc::SYS_accept4];
@@ -36,18 +36,18 @@ const SELECTS: [c_long; 2] = [libc::SYS_select, libc::SYS_pselect6];
 #[cfg(not(target_arch = "x86_64"))]
 const SELECTS: [c_long; 1] = [libc::SYS_pselect6];
 
-/// What was seen of a holder.
+/// Whether a holder accepts connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Accepts {
-    /// Nothing says so.
+    /// Nothing shows that it does.
     No,
-    /// It cannot be told.
+    /// It cannot be determined.
     Maybe,
     /// It does.
     Yes,
 }
 
-/// Looks at each of the processes that hold some of the sockets, which listen on `port`.
+/// Inspects each of the processes that hold some of the sockets, which listen on `port`.
 pub fn look(
     tree: &Tree,
     port: u16,
@@ -55,7 +55,7 @@ pub fn look(
 ) -> io::Result<BTreeMap<i32, Accepts>> {
     let connected = socket::connected(tree, port)?;
     let look = |(&pid, sockets): (&i32, &BTreeSet<u64>)| {
-        // One that cannot be looked at any more has ended, or is somebody else's.
+        // A process that can no longer be inspected has ended, or belongs to another user.
         let seen = accepts(tree, pid, sockets, &connected);
         (pid, seen.unwrap_or(Accepts::Maybe))
     };
@@ -76,7 +76,7 @@ fn accepts(
     Ok(seen.max(threads(tree, pid, &files.listening)?))
 }
 
-/// Those of a process's open files that matter.
+/// The relevant open files of a process.
 #[derive(Debug, Default)]
 struct Files {
     listening: BTreeSet<i32>,
@@ -119,8 +119,8 @@ fn watches(tree: &Tree, pid: i32, fd: i32, sockets: &BTreeSet<u64>) -> bool {
     text.lines().filter_map(watched).any(|inode| sockets.contains(&inode))
 }
 
-/// `tfd: 5 events: 19 data: 5 pos:0 ino:755d sdev:9`: the inode, if the instance waits for
-/// something to read. One that has fired once waits for its owner to arm it.
+/// Parses `tfd: 5 events: 19 data: 5 pos:0 ino:755d sdev:9`: returns the inode, if the instance
+/// waits for input. One that has fired once waits for its owner to arm it.
 fn watched(line: &str) -> Option<u64> {
     let mut fields = line.strip_prefix("tfd:")?.split_ascii_whitespace();
     let events = u32::from_str_radix(fields.nth(2)?, 16).ok()?;
@@ -129,7 +129,7 @@ fn watched(line: &str) -> Option<u64> {
     (events & for_input != 0).then(|| u64::from_str_radix(inode, 16).ok())?
 }
 
-/// What the threads wait for.
+/// The calls in which the threads wait.
 fn threads(tree: &Tree, pid: i32, listening: &BTreeSet<i32>) -> io::Result<Accepts> {
     let (mut seen, mut read) = (Accepts::No, false);
     for entry in fs::read_dir(tree.of(pid, "task"))?.flatten().take(MAX_THREADS) {
@@ -140,7 +140,7 @@ fn threads(tree: &Tree, pid: i32, listening: &BTreeSet<i32>) -> io::Result<Accep
                     call.accepts(|at, buffer| peek(tree, pid, at, buffer), listening)
                 }));
             }
-            // Where a file is there and may not be read, nothing is known of this thread.
+            // If the file exists but may not be read, nothing is known of this thread.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 seen = seen.max(Accepts::Maybe);
             }
@@ -153,12 +153,12 @@ fn threads(tree: &Tree, pid: i32, listening: &BTreeSet<i32>) -> io::Result<Accep
     Ok(if read { seen } else { seen.max(Accepts::Maybe) })
 }
 
-/// A part of a process's memory.
+/// Reads a part of a process's memory.
 fn peek(tree: &Tree, pid: i32, at: u64, buffer: &mut [u8]) -> bool {
     File::open(tree.of(pid, "mem")).and_then(|memory| memory.read_exact_at(buffer, at)).is_ok()
 }
 
-/// A system call that a thread is blocked in.
+/// A system call in which a thread is blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Call {
     number: c_long,
@@ -167,7 +167,7 @@ struct Call {
 }
 
 impl Call {
-    /// `288 0x3 0x7ffc… …`; a thread that runs, or is in no call, has no arguments.
+    /// Parses `288 0x3 0x7ffc… …`; a thread that runs, or is in no call, has no arguments.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split_ascii_whitespace();
         let number = fields.next()?.parse().ok().filter(|&number| number >= 0)?;
@@ -176,7 +176,7 @@ impl Call {
     }
 
     fn accepts(self, peek: impl Fn(u64, &mut [u8]) -> bool, listening: &BTreeSet<i32>) -> Accepts {
-        // The kernel takes the lower half of the register for an int.
+        // The kernel reads the lower half of the register as an int.
         let int = |register: u64| (register as u32).cast_signed();
         let yes = |yes: bool| if yes { Accepts::Yes } else { Accepts::No };
         if ACCEPTS.contains(&self.number) {

@@ -18,26 +18,26 @@ use std::{
 use super::accepts::Accepts;
 use crate::procfs::{Table, Tree};
 
-/// What is asked of processes beside the table; `None` is "not known".
+/// Facts about processes besides the table; `None` means "not known".
 pub(super) trait Facts {
-    /// Whether it accepts.
+    /// Whether it accepts connections.
     fn accepts(&self, pid: i32) -> Accepts;
     /// The file that it executes, by device and inode.
     fn program(&self, pid: i32) -> Option<(u64, u64)>;
-    /// Whether it is a fork of the other that has started no program since.
+    /// Whether it is a fork of the other that has not started another program since.
     fn is_fork(&self, pid: i32, of: i32) -> bool;
-    /// Whether it is a helper of its parent's language, and no service.
+    /// Whether it is a helper process of its parent's language runtime, and not a service.
     fn is_helper(&self, pid: i32) -> bool;
-    /// Where it stands in the cgroup tree.
+    /// Its cgroup.
     fn place(&self, pid: i32) -> Option<String>;
     /// Whether it is the agent or one of its ancestors.
     fn protected(&self, pid: i32) -> bool;
 }
 
-/// What Python's multiprocessing starts beside its workers.
+/// Helpers that Python's multiprocessing starts beside its workers.
 const HELPERS: [&str; 2] = ["multiprocessing.resource_tracker", "multiprocessing.forkserver"];
 
-/// The facts of this machine.
+/// The facts from this machine.
 pub(super) struct Known<'a> {
     pub(super) tree: &'a Tree,
     pub(super) table: &'a Table,
@@ -74,8 +74,8 @@ impl Facts for Known<'_> {
     }
 }
 
-/// Where the stack began (field 28 of proc(5)): a program that is started gets another, at random,
-/// and a fork keeps it. 0 is "not told".
+/// Start of the stack (field 28 of proc(5)): exec sets a random one, and a fork keeps it. 0 means
+/// "not reported".
 fn first_stack(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     fields.split_ascii_whitespace().nth(25)?.parse().ok().filter(|&address| address > 1)
@@ -114,8 +114,8 @@ impl<F: Facts> Family<'_, F> {
         }
     }
 
-    /// The master of the only holder, of the same program, which holds nothing itself and has nothing
-    /// else to do (`haproxy -W`).
+    /// The master of the only holder: the same program, holds nothing itself and has no other
+    /// children (`haproxy -W`).
     fn master_of(&self, only: i32) -> Option<i32> {
         let master = self.table.0.get(&only)?.parent;
         let part = |&child: &i32| {
@@ -169,7 +169,7 @@ impl<F: Facts> Family<'_, F> {
         }
     }
 
-    /// Several holders, and none from which the others descend.
+    /// Several holders, none of which is the ancestor of the others.
     fn without_holder(&self, holders: &[i32]) -> Option<i32> {
         if let Some(master) = self.ancestor(holders).filter(|&pid| self.is_master(pid, holders)) {
             return Some(master);
@@ -178,7 +178,7 @@ impl<F: Facts> Family<'_, F> {
         if !accepting.is_empty() && accepting.len() < holders.len() {
             return self.main(&accepting);
         }
-        // All inherited one socket from a process that has let go of it: the oldest.
+        // All inherited one socket from a process that has closed it: take the oldest.
         let held = holders.iter().filter_map(|pid| self.held.get(pid).cloned());
         let inherited = held.reduce(|a, b| &a & &b).is_some_and(|common| !common.is_empty());
         let age = |pid: &i32| self.table.0.get(pid).map_or(u64::MAX, |stat| stat.start_time);
@@ -186,8 +186,8 @@ impl<F: Facts> Family<'_, F> {
     }
 
     /// Whether a process that holds no socket is the master of those that do, and not a shell or a
-    /// supervisor with more to do: those give each service a process group or a cgroup of its own,
-    /// run another program, or have other children.
+    /// supervisor of more: those give each service its own process group or cgroup, run another
+    /// program, or have other children.
     fn is_master(&self, master: i32, holders: &[i32]) -> bool {
         if master <= 1 || self.facts.protected(master) {
             return false;

@@ -58,7 +58,7 @@ fn strangers_on_one_port_are_listed_and_refused() {
     assert_eq!(found.instance.pid, one.pid());
 }
 
-/// As its process table has it: Docker's helper is known by its name.
+/// In the process table, Docker's helper is recognised by its name.
 #[test]
 fn a_port_that_leads_into_a_container_is_not_its_helpers() {
     let folder = tempfile::tempdir().unwrap();

@@ -62,7 +62,7 @@ fn an_epoll_instance_lists_what_it_watches() {
     assert_eq!(watched(&line.replace("755d", "x")), None);
 }
 
-/// A process of a tree made for the test, with these files.
+/// A process in a tree created for the test, with these files.
 fn seen(files: &[(&str, &str)], connected: &[u64]) -> Accepts {
     let folder = tempfile::tempdir().unwrap();
     let tree = Tree { proc: folder.path().to_owned(), ..Tree::default() };

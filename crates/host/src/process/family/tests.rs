@@ -1,7 +1,7 @@
 use super::*;
 use crate::procfs::Stat;
 
-/// A process table with what is known of each: processes `(pid, parent, program)`.
+/// A process table with the facts about each process: `(pid, parent, program)`.
 #[derive(Default)]
 struct Told {
     table: Table,
@@ -40,7 +40,7 @@ impl Facts for Told {
     }
 }
 
-/// All in one process group, and as old as their pid is high.
+/// All in one process group, with ages in the order of their pids.
 fn told(processes: &[(i32, i32, &'static str)]) -> Told {
     let stat = |&(pid, parent, _): &(i32, i32, &str)| {
         let (name, start_time) = ("x".to_owned(), u64::from(pid.unsigned_abs()));
@@ -136,7 +136,7 @@ fn the_beginning_of_the_stack_tells_a_fork() {
     let stack = |pid| first_stack(&tree.read(pid, "stat").unwrap());
     let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
     let pid = child.id().cast_signed();
-    // Until it has become another program, its stack is a copy of this one's.
+    // Until it executes another program, its stack is a copy of this one's.
     let begun = std::time::Instant::now();
     let mut other = stack(pid);
     while (other.is_none() || other == stack(own)) && begun.elapsed().as_secs() < 20 {
