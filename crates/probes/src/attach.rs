@@ -12,7 +12,7 @@ use super::{
     probe::{Mechanism, Probe, Signal, Status},
 };
 
-/// Attaches all, without the mechanisms in `without`, and tells how it went.
+/// Attaches all signals, without the mechanisms in `without`, and reports the results.
 pub(super) fn all(ebpf: &mut Ebpf, layout: &Layout, without: &[Mechanism]) -> Vec<Probe> {
     let btf = Btf::from_sys_fs().map_err(|error| format!("no kernel BTF: {error}"));
     let mut attach = Attach { ebpf, layout, btf: &btf, without };
@@ -30,7 +30,7 @@ pub(super) fn all(ebpf: &mut Ebpf, layout: &Layout, without: &[Mechanism]) -> Ve
 struct Attach<'a> {
     ebpf: &'a mut Ebpf,
     layout: &'a Layout,
-    /// aya's own reading of the kernel's types, which loading BTF programs takes.
+    /// aya's own parsed types of the kernel, which loading BTF programs requires.
     btf: &'a Result<Btf, String>,
     without: &'a [Mechanism],
 }
@@ -139,7 +139,7 @@ impl<'a> Attach<'a> {
             .try_for_each(|(function, program)| attach(self, program, function));
         if result.is_err() {
             for program in programs {
-                // One that was never loaded says so, which is as good.
+                // A program that was never loaded reports that, which is equivalent.
                 let _ = self.with(program, unload);
             }
         }
@@ -157,7 +157,7 @@ impl<'a> Attach<'a> {
     }
 }
 
-/// What no program delivers is read from the cgroup's own files by whoever wants it.
+/// A signal without a program is read from the cgroup's own files by its users.
 fn or_polled(mut probe: Probe) -> Probe {
     if let Status::Unavailable { reason } = probe.status {
         probe.tried.push((probe.mechanism, reason));
@@ -213,7 +213,7 @@ fn unload(program: &mut Program) -> Result<(), ProgramError> {
     }
 }
 
-/// An error in one line: the verifier's log ends in what it objects to and a line of statistics.
+/// An error in one line: the verifier's log ends in its objection and a line of statistics.
 fn explain(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];

@@ -11,18 +11,19 @@ const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
 const STRUCT: u32 = 4;
 const TYPEDEF: u32 = 8;
-/// Bytes of a type before what its kind adds.
+/// Size of a type without the data of its kind, in bytes.
 const TYPE: usize = 12;
-/// Bytes of a member of a struct or union.
+/// Size of a member of a struct or union, in bytes.
 const MEMBER: usize = 12;
-/// Bytes of a parameter of a function.
+/// Size of a parameter of a function, in bytes.
 const PARAMETER: usize = 8;
-/// Typedefs, qualifiers and anonymous members within one another: real kernels need four.
+/// Maximum nesting of typedefs, qualifiers and anonymous members: real kernels need four.
 const DEPTH: usize = 16;
-/// Members looked at for one name: the largest structs of real kernels have some hundreds.
+/// Maximum number of members to inspect for one name: the largest structs of real kernels have some
+/// hundreds.
 const STEPS: usize = 20_000;
 
-/// Why type information could not be read at all.
+/// Why type information cannot be read at all.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum BtfError {
     #[error("not BTF of this machine's byte order")]
@@ -33,17 +34,17 @@ pub(super) enum BtfError {
     Kind { kind: u32, at: usize },
 }
 
-/// Parsed type information: the raw bytes and where in them each type begins.
+/// Parsed type information: the raw bytes and the offset of each type.
 pub(super) struct Btf<'a> {
     bytes: &'a [u8],
     /// Offset of each type by id; id 0 is `void` and has none.
     types: Vec<usize>,
-    /// Ids of structs and typedefs, the only ones that are looked for by name: a fifth of all.
+    /// Ids of structs and typedefs, a fifth of all types; only these are searched by name.
     named: Vec<u32>,
     strings: &'a [u8],
 }
 
-/// A member of a struct: where it is and what it is.
+/// Offset and size of a struct member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Member {
     /// Offset in bytes from the outermost struct.
@@ -79,7 +80,7 @@ struct Type {
 }
 
 impl<'a> Btf<'a> {
-    /// Finds the types in `bytes`, the contents of `/sys/kernel/btf/vmlinux`.
+    /// Finds the types in `bytes`, the content of `/sys/kernel/btf/vmlinux`.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         let word = |at: usize| word(bytes, at).ok_or(BtfError::Truncated(at));
         let magic = bytes.first_chunk::<2>().map(|magic| u16::from_ne_bytes(*magic));
@@ -101,8 +102,8 @@ impl<'a> Btf<'a> {
         Ok(Self { bytes, types, named, strings })
     }
 
-    /// Where `path` leads to from its first component, the name of a struct: `a.b.c` is member
-    /// `c` of member `b` of `struct a`. Looks into anonymous members, never through pointers.
+    /// Resolves `path`, whose first component names a struct: `a.b.c` is member `c` of member `b`
+    /// of `struct a`. Searches anonymous members, never through pointers.
     pub(super) fn member(&self, path: &str) -> Option<Member> {
         if path.split('.').any(str::is_empty) {
             return None;
@@ -119,7 +120,7 @@ impl<'a> Btf<'a> {
         bits.is_multiple_of(8).then(|| Member { offset: bits / 8, size: self.size(id) })
     }
 
-    /// The struct that the `index`th argument of a tracepoint points to. `None` if there is no
+    /// The struct to which the `index`th argument of a tracepoint points. `None` if there is no
     /// such tracepoint or argument, or if it is something else.
     pub(super) fn tracepoint_argument(&self, tracepoint: &str, index: usize) -> Option<&'a str> {
         let typedef =
@@ -163,7 +164,7 @@ impl<'a> Btf<'a> {
         None
     }
 
-    /// Bit offset and type id of a member, looking into anonymous ones.
+    /// Bit offset and type id of a member, also in anonymous members.
     fn member_of(
         &self,
         id: u32,
@@ -240,9 +241,9 @@ impl Type {
     }
 }
 
-/// The place of each type, and the ids of those that are looked for by name.
+/// The offset of each type, and the ids of those that are searched by name.
 fn find_types(bytes: &[u8], start: usize, end: usize) -> Result<(Vec<usize>, Vec<u32>), BtfError> {
-    // `void` has no place; one beyond the end is found nowhere.
+    // `void` has no offset; one beyond the end is never found.
     let mut types = vec![usize::MAX / 2];
     let mut named = Vec::new();
     let mut at = start;
@@ -260,7 +261,7 @@ fn find_types(bytes: &[u8], start: usize, end: usize) -> Result<(Vec<usize>, Vec
     if at == end { Ok((types, named)) } else { Err(BtfError::Truncated(at)) }
 }
 
-/// What a kind adds to a type's first 12 bytes.
+/// The size that a kind adds to a type's first 12 bytes.
 fn extra_bytes(kind: u32, length: usize) -> Option<usize> {
     Some(match kind {
         1 | 14 | 17 => 4,

@@ -1,10 +1,10 @@
 //! Which of the capabilities for kernel signals this process holds.
 use std::{fmt, fs};
 
-/// A capability that kernel signals need.
+/// A capability for kernel signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
-    /// Loads programs and creates maps.
+    /// Loading programs and creating maps.
     Bpf,
     /// Programs that read kernel memory.
     Perfmon,
@@ -15,7 +15,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// Every one, in the order of a table.
+    /// All capabilities, in the order of the table.
     pub const ALL: [Self; 4] = [Self::Bpf, Self::Perfmon, Self::NetAdmin, Self::Syslog];
 
     /// Its name, as in `capabilities(7)`.
@@ -45,7 +45,7 @@ impl Capability {
     }
 }
 
-/// What includes all of them but CAP_NET_ADMIN.
+/// Includes all of them but CAP_NET_ADMIN.
 const SYS_ADMIN: u64 = 1 << 21;
 
 /// The effective capabilities of this process.
@@ -53,33 +53,33 @@ const SYS_ADMIN: u64 = 1 << 21;
 pub struct Capabilities(u64);
 
 impl Capabilities {
-    /// Reads them; none if `/proc` does not tell.
+    /// Reads them; none if `/proc` does not show them.
     #[must_use]
     pub fn read() -> Self {
         fs::read_to_string("/proc/self/status").map(|text| Self::parse(&text)).unwrap_or_default()
     }
 
-    /// Takes them from the text of `/proc/self/status`.
+    /// Parses the text of `/proc/self/status`.
     fn parse(status: &str) -> Self {
         let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         Self(line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0))
     }
 
-    /// Whether the capability, or what includes it, is held.
+    /// Whether the capability, or one that includes it, is held.
     #[must_use]
     pub const fn has(self, capability: Capability) -> bool {
         let implied = !matches!(capability, Capability::NetAdmin) && self.0 & SYS_ADMIN != 0;
         self.0 & capability.bit() != 0 || implied
     }
 
-    /// Those without which no kernel signal works and which are not held.
+    /// The required capabilities that are not held.
     #[must_use]
     pub fn missing(self) -> Missing {
         Missing(Capability::ALL.into_iter().filter(|c| c.is_required() && !self.has(*c)).collect())
     }
 }
 
-/// Required capabilities that are not held; displays as a list of their names.
+/// Required capabilities that are not held; displayed as a list of their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing(Vec<Capability>);
 

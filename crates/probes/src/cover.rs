@@ -8,13 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Watched directories, each with the number of targets that stand in it.
+/// Watched directories, each with its number of targets.
 #[derive(Debug, Default)]
 pub(super) struct Cover {
     watched: BTreeMap<PathBuf, usize>,
 }
 
-/// What has to change for every watched directory to be covered exactly once.
+/// The changes after which every watched directory is covered exactly once.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) attach: Vec<PathBuf>,
@@ -22,12 +22,12 @@ pub(super) struct Plan {
 }
 
 impl Cover {
-    /// Adds one target's directory.
+    /// Adds the directory of a target.
     pub(super) fn add(&mut self, path: &Path) -> Plan {
         self.change(|watched| *watched.entry(path.to_owned()).or_default() += 1)
     }
 
-    /// Takes one target's directory away.
+    /// Removes the directory of a target.
     pub(super) fn remove(&mut self, path: &Path) -> Plan {
         self.change(|watched| {
             if let Some(count) = watched.get_mut(path) {
@@ -51,7 +51,7 @@ impl Cover {
 
     fn topmost(&self) -> BTreeSet<PathBuf> {
         let mut topmost: BTreeSet<PathBuf> = BTreeSet::new();
-        // In the order of a path's components a directory is followed by what is below it.
+        // In the order of path components, a directory is followed by those below it.
         for path in self.watched.keys() {
             if !topmost.last().is_some_and(|top| path.starts_with(top)) {
                 topmost.insert(path.clone());

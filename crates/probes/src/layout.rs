@@ -8,7 +8,7 @@ use super::{
     offsets::{address_of, of_event_socket, of_structs, read_limited},
 };
 
-/// BTF tracepoints that are used, and the struct that each must hand over first.
+/// The BTF tracepoints, and the struct that each must pass first.
 pub(super) const TRACEPOINTS: [(&str, &str); 5] = [
     ("tcp_receive_reset", "sock"),
     ("tcp_send_reset", "sock"),
@@ -17,15 +17,15 @@ pub(super) const TRACEPOINTS: [(&str, &str); 5] = [
     ("mark_victim", "task_struct"),
 ];
 
-/// The running kernel's layout; what could not be learnt says why.
+/// The layout of the running kernel, with errors for what is unknown.
 pub(super) struct Layout {
-    /// Handed to the programs.
+    /// Passed to the programs.
     pub(super) offsets: Offsets,
-    /// Handed to the programs: the address of `sched_cfs_period_timer`.
+    /// Passed to the programs: the address of `sched_cfs_period_timer`.
     pub(super) period_timer: Result<u64, String>,
     /// Why a classic TCP tracepoint cannot be used, by name.
     pub(super) events: [(&'static str, Result<(), String>); 3],
-    /// Of [`TRACEPOINTS`], those that hand over what they must; or why none is known to.
+    /// Those of [`TRACEPOINTS`] that pass the required struct; or why that is unknown.
     usable: Result<Vec<&'static str>, String>,
 }
 
@@ -59,7 +59,7 @@ impl Layout {
         }
     }
 
-    /// Whether a BTF tracepoint exists and hands over what the program takes.
+    /// Whether a BTF tracepoint exists and passes what the program takes.
     pub(super) fn tracepoint(&self, name: &str) -> Result<(), String> {
         if self.usable.as_ref().map_err(Clone::clone)?.contains(&name) {
             return Ok(());
@@ -69,7 +69,7 @@ impl Layout {
         Err(format!("this kernel has no tracepoint {name} that hands over a {structure}"))
     }
 
-    /// Whether a classic TCP tracepoint exists and its record names the socket.
+    /// Whether a classic TCP tracepoint exists and its record contains the socket.
     pub(super) fn event(&self, name: &str) -> Result<(), String> {
         self.events
             .iter()

@@ -54,17 +54,17 @@ use slots::Slots;
 use wake::TracingLog;
 use watch::Watched;
 
-/// How to load the kernel side.
+/// Options for loading the kernel side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How many targets can be watched at a time; every map is sized from it. At least 1.
+    /// Maximum number of watched targets, which determines the size of every map. At least 1.
     pub capacity: u32,
-    /// Mechanisms not to try, as if this kernel refused them.
+    /// Mechanisms to skip, as if this kernel refused them.
     pub without: Vec<Mechanism>,
 }
 
 impl Options {
-    /// Room for `capacity` targets, every mechanism allowed.
+    /// Capacity for this many targets, with every mechanism permitted.
     #[must_use]
     pub const fn new(capacity: u32) -> Self {
         Self { capacity, without: Vec::new() }
@@ -74,10 +74,10 @@ impl Options {
 /// Why there are no kernel signals at all.
 #[derive(Debug, Error)]
 pub enum KernelError {
-    /// Built without the eBPF object.
+    /// The build does not contain the eBPF object.
     #[error("no kernel signals in this build: run `cargo xtask build-ebpf`")]
     NoObject,
-    /// Not allowed to load eBPF programs.
+    /// The rights to load eBPF programs are missing.
     #[error("eBPF needs {0}: run as root, or grant the capabilities")]
     Rights(Missing),
     /// The kernel refused the object's maps or type information.
@@ -91,7 +91,7 @@ pub enum KernelError {
     NoMap(&'static str),
 }
 
-/// Why a slot's counters could not be read or armed.
+/// Why a slot's counters cannot be read or armed.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The slot was freed.
@@ -105,7 +105,7 @@ pub enum ReadError {
 /// The loaded programs and their maps. Dropping it detaches and unloads everything.
 pub struct Kernel {
     maps: Maps,
-    /// What [`Kernel::wakeups`] hands out, once.
+    /// The rings of [`Kernel::wakeups`], which takes them once.
     rings: Option<(RingBuf<MapData>, Option<EbpfLogger<TracingLog>>)>,
     probes: Vec<Probe>,
     map_bytes: u64,
@@ -123,12 +123,12 @@ struct Maps {
 }
 
 impl Kernel {
-    /// Loads the programs, sized for `options.capacity` targets, and attaches those on
-    /// kernel-wide events. Takes some 100 ms; blocks.
+    /// Loads the programs, sized for `options.capacity` targets, and attaches those on kernel-wide
+    /// events. Takes some 100 ms; blocks.
     ///
     /// # Errors
     /// No object in this build, missing capabilities, or a kernel that refuses the maps. A single
-    /// program that is refused is no error: see [`Kernel::probes`].
+    /// refused program is not an error: see [`Kernel::probes`].
     pub fn load(options: &Options) -> Result<Self, KernelError> {
         let object = object::bytes()?;
         let missing = Capabilities::read().missing();
@@ -161,13 +161,13 @@ impl Kernel {
         })
     }
 
-    /// Every signal, how it is had, and what was tried.
+    /// Every signal, its mechanism, and what was tried.
     #[must_use]
     pub fn probes(&self) -> &[Probe] {
         &self.probes
     }
 
-    /// Whether throttling and OOM kills are counted by programs; else the cgroup's files tell.
+    /// Whether programs count throttling and OOM kills; else they are in the cgroup's files.
     #[must_use]
     pub fn tells_of_resources(&self) -> bool {
         [Signal::CpuThrottling, Signal::OomKills].iter().all(|signal| {
@@ -175,15 +175,15 @@ impl Kernel {
         })
     }
 
-    /// Bytes of kernel memory that the maps take, by the kernel's own account.
+    /// Kernel memory of the maps in bytes, by the kernel's own statistics.
     #[must_use]
     pub const fn map_bytes(&self) -> u64 {
         self.map_bytes
     }
 
-    /// What the target's counters stand at since it was watched, summed over CPUs; and its CPU
-    /// controller's counters, `None` until the kernel showed them (throttling is polled, or no
-    /// bandwidth period has ended). Those count from the cgroup's creation, as `cpu.stat` does.
+    /// The target's counters since it was watched, summed over CPUs; and its CPU controller's
+    /// counters, `None` until the kernel showed them (throttling is polled, or no bandwidth period
+    /// has ended). Those count from the cgroup's creation, as `cpu.stat` does.
     ///
     /// # Errors
     /// The slot was freed, or the kernel refuses.
@@ -195,8 +195,8 @@ impl Kernel {
         Ok((sum, (throttling.period_ns != 0).then_some(throttling)))
     }
 
-    /// Lets the target's next bad event wake the agent again. To be called *before* reading the
-    /// counters, at each look.
+    /// Arms the target again: its next bad event wakes the agent. Call it *before* reading the
+    /// counters, at each sample.
     ///
     /// # Errors
     /// The slot was freed, or the kernel refuses.
@@ -211,7 +211,7 @@ impl Kernel {
 }
 
 /// Reading the kernel's types leaves some 15 MiB of free heap behind, for the whole life of a
-/// process whose own needs are smaller.
+/// process that needs less itself.
 fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer and may be called at any time.

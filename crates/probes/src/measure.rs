@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::Kernel;
 
-/// Why a program could not be measured.
+/// Why a program cannot be measured.
 #[derive(Debug, Error)]
 pub enum MeasureError {
     /// There is no such packet program.
@@ -26,9 +26,9 @@ pub enum MeasureError {
 }
 
 impl Kernel {
-    /// Runs a packet program `repeat` times over one packet (an Ethernet frame) and returns the
-    /// mean time of a run. The packet reaches nobody; it is counted if its socket's cgroup, that
-    /// of the caller, is watched.
+    /// Runs a packet program `repeat` times on one packet (an Ethernet frame) and returns the mean
+    /// time of a run. The packet is not sent; it is counted if its socket's cgroup, that of the
+    /// caller, is watched.
     ///
     /// # Errors
     /// The program is unknown or not loaded, or the kernel refuses the run.
@@ -49,7 +49,7 @@ impl Kernel {
     }
 }
 
-/// Kernel memory of all maps in bytes; those of unknown kinds count nothing.
+/// Kernel memory of all maps in bytes; maps of unknown kinds count as zero.
 pub(super) fn map_bytes(ebpf: &Ebpf) -> u64 {
     ebpf.maps().filter_map(|(_, map)| bytes_of(map)).sum()
 }

@@ -3,7 +3,7 @@ use super::KernelError;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/paramedic-ebpf"));
 
-/// The object file; a build without it works in every other way and says so here.
+/// The object file; a build without it works in every other way and returns an error here.
 pub(super) fn bytes() -> Result<&'static [u8], KernelError> {
     if OBJECT.is_empty() { Err(KernelError::NoObject) } else { Ok(OBJECT) }
 }

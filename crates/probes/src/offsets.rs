@@ -13,7 +13,7 @@ use agent_common::{ABSENT, Offsets};
 
 use super::btf::Btf;
 
-/// One field: its path, the size it must have (0: any), and its place among the offsets.
+/// One field: its path, its required size (0: any), and its position among the offsets.
 pub(super) struct Field {
     path: &'static str,
     size: u32,
@@ -67,7 +67,7 @@ fields! {
     }
 }
 
-/// The offsets within the kernel's structs; [`ABSENT`] for what is not there or not as expected.
+/// The offsets within the kernel's structs; [`ABSENT`] for a field that is missing or unexpected.
 pub(super) fn of_structs(btf: &Btf<'_>) -> Offsets {
     let mut offsets = Offsets::NONE;
     for field in ALL.iter().copied().flatten() {
@@ -97,7 +97,7 @@ pub(super) fn require(offsets: &Offsets, needed: &[&[Field]]) -> Result<(), Stri
 /// The offset of the socket's address in the record of a classic TCP tracepoint.
 ///
 /// # Errors
-/// A sentence that says why it is unknown.
+/// Why it is unknown.
 pub(super) fn of_event_socket(event: &str) -> Result<u32, String> {
     let roots = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
     let Some(root) = roots.iter().find(|root| Path::new(root).join("events").is_dir()) else {
@@ -123,10 +123,10 @@ fn pointer_field(format: &str, name: &str) -> Option<u32> {
     })
 }
 
-/// The address of a function of the kernel itself.
+/// The address of a kernel function.
 ///
 /// # Errors
-/// A sentence that says why it is unknown.
+/// Why it is unknown.
 pub(super) fn address_of(symbol: &str) -> Result<u64, String> {
     let file = File::open("/proc/kallsyms")
         .map_err(|error| format!("cannot read /proc/kallsyms: {error}"))?;
@@ -152,9 +152,9 @@ fn find_symbol(mut kallsyms: impl BufRead, symbol: &str) -> Option<u64> {
     None
 }
 
-/// The contents of a file, which must not be larger than `limit` bytes.
+/// The content of a file of at most `limit` bytes.
 pub(super) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    // No size in advance: files of the kernel have none, or one of their own.
+    // The size is not known in advance: files of the kernel report none, or a wrong one.
     let mut bytes = Vec::new();
     let length = File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     if length as u64 > limit {

@@ -1,19 +1,19 @@
 //! The kernel signals of this machine: the mechanism of each, and what was tried.
 
-/// Something that the kernel may tell of a target.
+/// A kernel signal of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
-    /// Responses that the target sends, and the requests that it sends as a client.
+    /// Responses that the target sends, and requests that it sends as a client.
     HttpResponses,
-    /// Requests that reach it, and the responses that it receives as a client.
+    /// Requests that it receives, and responses that it receives as a client.
     HttpRequests,
-    /// TCP resets from its peers, and connects of its own that are refused.
+    /// TCP resets from its peers, and refused connects of its own.
     TcpResetsReceived,
     /// TCP resets to its peers.
     TcpResetsSent,
-    /// Segments sent again, and SYNs sent again for connects of its own.
+    /// Retransmitted segments, and retransmitted SYNs of its own connects.
     TcpRetransmits,
-    /// Bandwidth periods in which its CPU quota ran out.
+    /// Bandwidth periods in which its CPU quota was used up.
     CpuThrottling,
     /// Kills by the OOM killer.
     OomKills,
@@ -35,14 +35,14 @@ impl Signal {
     }
 }
 
-/// A way to have a signal.
+/// A way to get a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mechanism {
     /// Programs at the edge of each watched cgroup.
     CgroupSkb,
     /// A BTF tracepoint.
     TpBtf,
-    /// A classic tracepoint, whose record's layout comes from tracefs.
+    /// A classic tracepoint, whose record layout comes from tracefs.
     Tracepoint,
     /// The entry and exit of kernel functions, through BTF.
     Fentry,
@@ -55,7 +55,7 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// Those that a kernel may refuse.
+    /// The mechanisms that a kernel may refuse.
     pub const ALL: [Self; 6] =
         [Self::CgroupSkb, Self::TpBtf, Self::Tracepoint, Self::Fentry, Self::Kprobe, Self::Hrtimer];
 
@@ -74,18 +74,18 @@ impl Mechanism {
     }
 }
 
-/// Whether a signal is to be had.
+/// Whether a signal is available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// A program counts it.
     Attached,
     /// A program is loaded and will be attached to each watched cgroup.
     Ready,
-    /// No program: whoever wants it reads the cgroup's files.
+    /// No program: its users read the cgroup's files.
     Polled,
-    /// Not on this machine.
+    /// Not available on this machine.
     Unavailable {
-        /// Why, and what to do about it where something can be done.
+        /// Why, and what to do about it if possible.
         reason: String,
     },
 }
@@ -106,18 +106,18 @@ impl Status {
 /// One signal's row in the table of `paramedic check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// What it tells.
+    /// The signal.
     pub signal: Signal,
-    /// How it is had, or was last tried.
+    /// Its mechanism, or the last one tried.
     pub mechanism: Mechanism,
-    /// Whether it is had.
+    /// Whether it is available.
     pub status: Status,
     /// What was tried before `mechanism`, best first, and why it was refused.
     pub tried: Vec<(Mechanism, String)>,
 }
 
 impl Probe {
-    /// Whether the kernel side delivers the signal by itself.
+    /// Whether the kernel side provides the signal.
     #[must_use]
     pub const fn is_live(&self) -> bool {
         matches!(self.status, Status::Attached | Status::Ready)

@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use agent_common::{Key, scope};
 use paramedic_core::target::{Cgroup, Target};
 
-/// A watched target's place in the kernel's maps. Of another target, or of the same one watched
-/// again, it is never equal.
+/// A watched target's slot in the kernel's maps. It never equals the slot of another target, or of
+/// the same one watched again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
     pub(super) index: u32,
@@ -25,10 +25,10 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) struct Slots {
     free: VecDeque<u32>,
-    /// By index: the generation in use, or the last one that was.
+    /// By index: the generation in use, or the last one.
     generations: Vec<u32>,
     taken: HashMap<u32, Vec<Key>>,
-    /// Who wants each key, in the order of asking: the first has it.
+    /// The slots that claim each key, in order: the first has it.
     claims: HashMap<Key, Vec<u32>>,
 }
 
@@ -42,12 +42,12 @@ impl Slots {
         }
     }
 
-    /// Whether some target has this key.
+    /// Whether a target has this key.
     pub(super) fn is_claimed(&self, key: &Key) -> bool {
         self.claims.contains_key(key)
     }
 
-    /// Takes a slot; `None` if there is none left.
+    /// Takes a slot; `None` if none is free.
     pub(super) fn take(&mut self) -> Option<Slot> {
         let index = self.free.pop_front()?;
         let generation = self.generations.get_mut(index as usize)?;
@@ -57,13 +57,13 @@ impl Slots {
         Some(Slot { index, generation: *generation })
     }
 
-    /// Whether the slot is still its owner's.
+    /// Whether the slot still belongs to its owner.
     pub(super) fn is_current(&self, slot: Slot) -> bool {
         self.taken.contains_key(&slot.index)
             && self.generations.get(slot.index as usize) == Some(&slot.generation)
     }
 
-    /// Claims keys for a slot. Those that another has already remain its own until it leaves.
+    /// Claims keys for a slot. A key that another slot has stays there until that slot is freed.
     pub(super) fn claim(&mut self, slot: Slot, keys: &[Key]) -> Vec<Change> {
         let mut changes = Vec::new();
         for key in keys {
@@ -77,8 +77,8 @@ impl Slots {
         changes
     }
 
-    /// Frees a slot; each of its keys goes to the next who claimed it. Nothing if it is not
-    /// current.
+    /// Frees a slot; each of its keys goes to the next claimant. Does nothing if the slot is
+    /// outdated.
     pub(super) fn release(&mut self, slot: Slot) -> Vec<Change> {
         if !self.is_current(slot) {
             return Vec::new();
@@ -102,10 +102,10 @@ impl Slots {
     }
 }
 
-/// The cgroup that a target's traffic goes by: its listening socket's own, where that is known to
-/// be another than the process's. Other services may have sockets there too (a service manager
-/// makes them for many), so without a port to tell them apart it is not looked into: another's
-/// errors would be taken for the target's.
+/// The cgroup of a target's traffic: its listening socket's own, if it is known to differ from the
+/// process's. Other services may have sockets there too (a service manager creates them for many).
+/// So without a port to distinguish them it is not watched: another service's errors would count
+/// for the target.
 pub(super) fn traffic_cgroup(target: &Target) -> Option<&Cgroup> {
     let sockets = target.cgroups.traffic.as_ref().filter(|_| target.port.is_some());
     sockets.or(target.cgroups.unified.as_ref())
@@ -117,9 +117,9 @@ pub(super) fn traffic_key(target: &Target) -> Option<Key> {
     Some(Key::new(cgroup.id, target.port.unwrap_or(0), scope::TRAFFIC))
 }
 
-/// The keys of signals that belong to a whole cgroup, always the process's own: there it is killed,
-/// and there it makes the sockets with which it calls others. What it does as a client cannot be
-/// narrowed to its port, so it is left out where other processes share the cgroup.
+/// The keys of signals of a whole cgroup, which is always the process's own: its processes are
+/// killed there, and create their client sockets there. Its calls as a client cannot be narrowed to
+/// its port, so they are left out if other processes share the cgroup.
 pub(super) fn cgroup_keys(target: &Target) -> Vec<Key> {
     let cgroups = &target.cgroups;
     let mut keys = Vec::with_capacity(3);

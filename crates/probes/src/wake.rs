@@ -13,14 +13,14 @@ use tokio::{
 
 use super::{Kernel, Slot};
 
-/// Why a target woke the agent.
+/// The event that woke the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// It sent an HTTP 5xx other than 502, 503 and 504.
     Http5xx,
     /// It sent or received a TCP reset.
     Reset,
-    /// Its CPU quota ran out.
+    /// Its CPU quota was used up.
     Throttled,
     /// The OOM killer chose one of its processes.
     OomKill,
@@ -49,26 +49,26 @@ impl Cause {
     }
 }
 
-/// An armed target had its first bad event since the last look.
+/// The first bad event of an armed target since the last sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wake {
-    /// Whose. It may have been freed meanwhile, and then equals no slot in use.
+    /// Its slot. It may have been freed meanwhile, and then equals no slot in use.
     pub slot: Slot,
-    /// Why.
+    /// The event.
     pub cause: Cause,
-    /// When.
+    /// Time of the event.
     pub at: Moment,
 }
 
-/// The receiving end of the wake-ups, apart from [`Kernel`] so that a loop can wait for one while
-/// it keeps the other at hand.
+/// The receiver of the wake-ups, separate from [`Kernel`] so that a loop can wait for one while it
+/// uses the other.
 pub struct Wakeups {
     ring: AsyncFd<Ring>,
     log: Option<EbpfLogger<TracingLog>>,
 }
 
 impl Kernel {
-    /// The wake-ups' receiving end, the first time; `None` after that.
+    /// The receiver of the wake-ups, the first time; `None` after that.
     ///
     /// # Errors
     /// Outside a tokio runtime, or the runtime refuses to wait for the ring.
@@ -85,7 +85,7 @@ impl Kernel {
 }
 
 impl Wakeups {
-    /// Waits for the next wake-up. May be dropped and called again at any time: none is lost.
+    /// Waits for the next wake-up. Cancel-safe: none is lost.
     ///
     /// # Errors
     /// The runtime is shutting down.
@@ -98,7 +98,7 @@ impl Wakeups {
             if let Some(wake) = ready.get_inner_mut().pop() {
                 return Ok(wake);
             }
-            // Empty: what comes from here on makes it readable anew.
+            // Empty: the next record makes it readable again.
             ready.clear_ready();
             if let Some(log) = &mut self.log {
                 log.flush();
@@ -116,7 +116,7 @@ impl AsRawFd for Ring {
 }
 
 impl Ring {
-    /// The next record that makes sense, if there is one.
+    /// The next valid record, if there is one.
     fn pop(&mut self) -> Option<Wake> {
         while let Some(record) = self.0.next() {
             if let Some(wake) = parse(&record) {
@@ -140,7 +140,7 @@ fn parse(record: &[u8]) -> Option<Wake> {
     })
 }
 
-/// Passes what the programs log (rare things only) on to tracing.
+/// Forwards log messages of the programs (rare events only) to tracing.
 #[derive(Debug)]
 pub(super) struct TracingLog;
 

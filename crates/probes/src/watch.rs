@@ -26,18 +26,18 @@ use super::{
 /// Why a target cannot be watched.
 #[derive(Debug, Error)]
 pub enum WatchError {
-    /// Its place in cgroup2 is unknown.
+    /// Its cgroup2 directory is unknown.
     #[error("no cgroup2 directory: mount cgroup2 where the agent can see it")]
     NoUnified,
     /// The directory is gone or not readable.
     #[error("cannot open the cgroup {}", path.display())]
     Open {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// The directory is another one now.
+    /// The directory was replaced by another one.
     #[error("the cgroup {} was replaced by another: look the target up again", .0.display())]
     Replaced(PathBuf),
     /// Another target has the same cgroup and port.
@@ -52,9 +52,9 @@ pub enum WatchError {
     /// The kernel refused to attach a program.
     #[error("cannot attach to the cgroup {}", path.display())]
     Attach {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Why.
+        /// The kernel's error.
         source: ProgramError,
     },
     /// The kernel refused to change a map.
@@ -65,7 +65,7 @@ pub enum WatchError {
     Cpus(#[source] io::Error),
 }
 
-/// The packet programs on one directory; dropping them detaches.
+/// The packet programs on one directory; dropping them detaches the programs.
 #[derive(Debug)]
 #[expect(dead_code, reason = "held for their drop")]
 pub(super) struct Links {
@@ -73,8 +73,8 @@ pub(super) struct Links {
     ingress: Option<CgroupSkbLink>,
 }
 
-/// Where the programs are attached, and where each slot's target stands: in one directory, or in
-/// its process's and its sockets', of which one may be above the other.
+/// Where the programs are attached, and the directories of each slot's target: one, or its
+/// process's and its sockets', of which one may contain the other.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     links: HashMap<PathBuf, Links>,
@@ -82,11 +82,12 @@ pub(super) struct Watched {
 }
 
 impl Kernel {
-    /// Begins to count for a target, from zero, and arms it.
+    /// Starts to count for a target, from zero, and arms it.
     ///
-    /// Signals of a whole cgroup (throttling, OOM kills, what it does as a client) go to one target
-    /// per cgroup: the first, and when it leaves the next. Traffic goes by the listening socket's
-    /// own cgroup, where the target names another ([`Cgroups::traffic`]) and is narrowed to a port.
+    /// Signals of a whole cgroup (throttling, OOM kills, its calls as a client) go to one target
+    /// per cgroup: the first, and when it is unwatched the next. Traffic goes by the listening
+    /// socket's own cgroup, if the target names another ([`Cgroups::traffic`]) and is narrowed to a
+    /// port.
     ///
     /// [`Cgroups::traffic`]: paramedic_core::target::Cgroups::traffic
     ///
@@ -108,13 +109,13 @@ impl Kernel {
         let places = [Some(unified), sockets].into_iter().flatten().map(|cgroup| &cgroup.path);
         let installed = self.install(slot, places.cloned().collect(), &keys);
         if installed.is_err() {
-            // The first error is the one to tell.
+            // The first error is the one to report.
             let _ = self.unwatch(slot);
         }
         installed.map(|()| slot)
     }
 
-    /// Ends it: no program stays attached for this target, no key, no count.
+    /// Stops watching: no program stays attached for this target, no key, no count.
     ///
     /// # Errors
     /// The slot was freed before; or the kernel refuses a part of it, and the rest is done.
@@ -127,7 +128,7 @@ impl Kernel {
         let changed =
             changes.into_iter().map(|change| self.maps.apply(change)).fold(Ok(()), Result::and);
         let places = self.watched.places.remove(&slot.index).unwrap_or_default();
-        // All of them, and what is below first: it is not to get programs of its own for a moment.
+        // All of them, the lower ones first: these must not get their own programs for a moment.
         let detached = places.iter().rev().map(|path| self.leave(path)).fold(Ok(()), Result::and);
         disarmed.and(changed.map_err(WatchError::from)).and(detached)
     }
@@ -139,7 +140,7 @@ impl Kernel {
         keys: &[agent_common::Key],
     ) -> Result<(), WatchError> {
         self.maps.clear(slot.index)?;
-        // In this order what is above comes before what is below.
+        // In this order a directory comes before those below it.
         places.sort();
         for path in places {
             let plan = self.cover.add(&path);
@@ -180,7 +181,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `None` if this kernel refused the program itself, which [`Kernel::probes`] tells.
+    /// `None` if this kernel refused the program itself, which [`Kernel::probes`] reports.
     fn link(
         &mut self,
         program: &str,
@@ -192,7 +193,7 @@ impl Kernel {
         if program.fd().is_err() {
             return Ok(None);
         }
-        // Links are always additive; the flag that says so is refused.
+        // Links are always additive; the flag for that is refused.
         let id = program.attach(directory, attach_type, CgroupAttachMode::Single)?;
         program.take_link(id).map(Some)
     }
@@ -203,7 +204,7 @@ impl Maps {
         match change {
             Change::Insert(key, slot) => self.targets.insert(key, slot, 0),
             Change::Remove(key) => match self.targets.remove(&key) {
-                // Was never inserted: the watching failed before.
+                // It was never inserted: watching failed before.
                 Err(MapError::KeyNotFound) => Ok(()),
                 other => other,
             },
@@ -219,7 +220,7 @@ impl Maps {
     }
 }
 
-/// A directory removed and made again is another cgroup, and its name no proof.
+/// A directory that was removed and created again is another cgroup; its name proves nothing.
 fn check(cgroup: &Cgroup) -> Result<(), WatchError> {
     let found = cgroup
         .path

@@ -1,7 +1,7 @@
 use super::*;
 
 /// A small BTF image: `struct outer { u32 a; struct { union { u16 b; }; }; inner_t c; }`, with
-/// `typedef const struct inner inner_t`, and a tracepoint that hands over a `struct inner *`.
+/// `typedef const struct inner inner_t`, and a tracepoint that passes a `struct inner *`.
 struct Image {
     types: Vec<u8>,
     strings: Vec<u8>,
