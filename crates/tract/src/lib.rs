@@ -23,14 +23,14 @@ use tract_onnx::{
     prelude::*,
 };
 
-/// What a full node's pods may take, all together, in one round of looks.
+/// Maximum time for all pods of a full node in one round of samples.
 const BUDGET: Duration = Duration::from_millis(100);
 const BUDGET_ROWS: usize = 110;
 
-/// Graphs are walked recursively, and a stack that overflows cannot be caught.
+/// Graphs are walked recursively, and a stack overflow cannot be caught.
 const MAX_OPERATORS: usize = 500;
 
-/// Operators that classifiers are made of.
+/// The accepted operators, which classifiers consist of.
 const OPERATORS: &str = " Abs Add And ArgMax ArgMin ArrayFeatureExtractor BatchNormalization Cast \
     Ceil Celu Clip Concat Constant Div Dropout Elu Equal Erf Exp Flatten Floor Gather Gelu Gemm \
     Greater GreaterOrEqual HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Less \
@@ -49,10 +49,10 @@ pub struct Tract {
     scores: usize,
 }
 
-/// Loads a classifier that can keep up with a full node.
+/// Loads a classifier that is fast enough for a full node.
 ///
 /// # Errors
-/// When it uses operators that are not accepted, cannot be run, or is too slow.
+/// If it uses operators that are not accepted, cannot be run, or is too slow.
 pub fn load(bytes: &[u8]) -> Result<Arc<dyn Classifier>, ModelError> {
     let tract = Tract::from_bytes(bytes)?;
     tract.check_speed()?;
@@ -60,7 +60,7 @@ pub fn load(bytes: &[u8]) -> Result<Arc<dyn Classifier>, ModelError> {
 }
 
 impl Tract {
-    /// Loads any model that the agent accepts, the shipped forest included, without a look at its
+    /// Loads any model that the agent accepts, including the shipped forest, without a check of its
     /// speed: for comparison.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Tract {
     /// Raw class scores of one row.
     ///
     /// # Errors
-    /// When tract fails, or when a score is not a number.
+    /// If tract fails, or a score is not a number.
     pub fn predict(&self, row: &[f32; COUNT]) -> Result<[f64; 3], ModelError> {
         let scores = guarded(|| {
             let input = tract_ndarray::Array2::from_shape_fn((1, COUNT), |(_, i)| row[i]);
@@ -95,8 +95,8 @@ impl Tract {
         }
     }
 
-    /// Refuses a model that cannot keep up with a full node. The best of three rounds counts, so
-    /// that a busy moment of the machine is not held against the model.
+    /// Refuses a model that is too slow for a full node. The best of three rounds counts, so that a
+    /// busy moment of the machine does not count against the model.
     fn check_speed(&self) -> Result<(), ModelError> {
         let mut best = Duration::MAX;
         for _ in 0..3 {
@@ -132,7 +132,7 @@ impl Classifier for Tract {
     }
 }
 
-/// Reads the ONNX container, through tract's own types.
+/// Parses the ONNX container with tract's own types.
 fn read(bytes: &[u8]) -> Result<ModelProto, ModelError> {
     let mut bytes = bytes;
     guarded(|| onnx().proto_model_for_read(&mut bytes)).map_err(|error| match error {
@@ -141,8 +141,8 @@ fn read(bytes: &[u8]) -> Result<ModelProto, ModelError> {
     })
 }
 
-/// Runs what is tract's, turning its errors and its panics into ours: its parser takes a file
-/// that nobody vouches for, and indexes and unwraps on the way.
+/// Runs tract's code, and converts its errors and panics: its parser indexes and unwraps while it
+/// reads an untrusted file.
 fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, ModelError> {
     let reason = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => return Ok(value),
@@ -165,7 +165,7 @@ fn plan(model: &ModelProto) -> TractResult<Arc<TypedRunnableModel>> {
         .into_runnable()
 }
 
-/// The first output of shape [1, 3] that holds floats.
+/// The first output of shape [1, 3] with floats.
 fn scores_output(plan: &TypedRunnableModel) -> Option<usize> {
     (0..plan.model().outputs.len()).find(|&i| {
         let fact = plan.model().output_fact(i);

@@ -9,8 +9,8 @@ use paramedic_tract::{Tract, load};
 static MODEL: &[u8] = include_bytes!("../../../model/healing_brain.onnx");
 static GOLDEN: &str = include_str!("../../../model/golden.json");
 
-/// tract takes tens of milliseconds for a row, so it sees one row in thirteen: ordinary ones and
-/// ones on thresholds, where the flat forest of the same file tells the same.
+/// tract takes tens of milliseconds for a row, so it gets one row in thirteen: ordinary ones and
+/// ones on thresholds, for which the flat forest of the same file gives the same result.
 #[test]
 fn tract_says_what_scikit_learn_says() {
     let golden: serde_json::Value = serde_json::from_str(GOLDEN).unwrap();

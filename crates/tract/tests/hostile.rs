@@ -19,7 +19,7 @@ fn graph(model: &mut ModelProto) -> &mut GraphProto {
     model.graph.as_mut().unwrap()
 }
 
-/// A classifier that is no forest: softmax over weighted columns.
+/// A classifier that is not a forest: softmax over weighted columns.
 fn linear() -> ModelProto {
     let mut weights = vec![0.0; COUNT * 3];
     weights[Feature::ErrorCount as usize * 3 + 1] = 1.0;
@@ -91,7 +91,7 @@ fn models_that_tract_cannot_run_are_refused() {
     assert!(text.contains("tract cannot run the model"), "{text}");
     let text = tract_refusal(|m| graph(m).initializer[0].dims = vec![-1, i64::MAX]);
     assert!(text.contains("tract cannot run the model"), "{text}");
-    // tract's parser panics on an output that no node makes.
+    // tract's parser panics on an output that no node produces.
     let text = tract_refusal(|m| graph(m).output[0].name = "nobody".to_owned());
     assert!(text.contains("tract cannot run the model"), "{text}");
     let text = tract_refusal(|m| graph(m).input.clear());
@@ -125,7 +125,7 @@ fn a_classifier_that_cannot_keep_up_is_refused() {
     assert!(matches!(error, ModelError::TooSlow { rows: 110, limit: 100, .. }), "{error}");
 }
 
-/// A spoiled file ends in an error or in another model, which then answers with numbers.
+/// A corrupted file ends in an error or in another model, which then answers with numbers.
 #[test]
 fn flipped_bytes_never_panic() {
     let mut random = Random(6);
