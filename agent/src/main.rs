@@ -8,6 +8,6 @@ use paramedic_startup::logging;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(cli.log);
-    // One thread: the agent is one loop, and must not become the load that it looks for.
+    // One thread: the agent is one loop, and must not cause the load that it watches for.
     paramedic_startup::run("paramedic", cli.run())
 }

@@ -186,7 +186,7 @@ impl NodeAgent {
         }
     }
 
-    /// This life of the agent: its node, and when it began.
+    /// The identity of this agent process: its node, and when it started.
     fn identity(&self) -> Identity {
         let born = paramedic_host::clock::now().as_nanos();
         Identity {
@@ -196,7 +196,7 @@ impl NodeAgent {
         }
     }
 
-    /// What the user typed as what the agent needs; all mistakes at once.
+    /// Turns the arguments into validated settings; reports all mistakes at once.
     fn config(&self) -> Result<Config, WrongUsage> {
         let mut mistakes = Mistakes::default();
         let pace = Pace {

@@ -14,9 +14,9 @@ pub(super) struct DockerSocket {
 }
 
 impl DockerSocket {
-    /// The engine, which is not asked yet.
+    /// The engine; no request is made yet.
     pub(super) fn engine(&self, mistakes: &mut Mistakes) -> Engine {
-        // Docker's own command takes an empty DOCKER_HOST for none.
+        // Docker's own command treats an empty DOCKER_HOST as unset.
         let given = if self.docker_socket.is_empty() { SOCKET } else { &self.docker_socket };
         let path = Path::new(given.strip_prefix("unix://").unwrap_or(given));
         if !path.is_absolute() {

@@ -43,7 +43,7 @@ impl Explain {
     }
 }
 
-/// What an agent answers to `GET path`.
+/// Sends `GET path` to an agent.
 pub(super) async fn ask(agent: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Vec<u8>)> {
     let endpoint = Endpoint::new(agent, false, &agent.to_string(), path)
         .with_context(|| format!("{path:?} is not a valid path"))?;
@@ -59,7 +59,7 @@ pub(super) async fn ask(agent: SocketAddr, path: &str) -> anyhow::Result<(Status
     })
 }
 
-/// The view as people read it.
+/// Formats the view as text.
 fn story(view: &Value) -> String {
     let text = |field: &str| view[field].as_str().unwrap_or("-").to_owned();
     let mut lines = vec![

@@ -59,10 +59,11 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what was asked.
+    /// Runs the command.
     ///
     /// # Errors
-    /// What went wrong, with what to do about it; [`WrongUsage`](paramedic_startup::WrongUsage) if it is the user's to correct.
+    /// What went wrong, with what to do about it; [`WrongUsage`](paramedic_startup::WrongUsage) for
+    /// invalid arguments.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Watch(watch) => watch.run().await,

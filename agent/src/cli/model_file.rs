@@ -7,7 +7,7 @@ use std::{
 
 use paramedic_core::decide::{LoadOther, MAX_BYTES, Model, ModelError};
 
-/// What runs models that are no tree ensembles.
+/// Loads models that are not tree ensembles.
 #[cfg(feature = "tract")]
 const OTHERS: LoadOther = paramedic_tract::load;
 #[cfg(not(feature = "tract"))]
@@ -21,10 +21,10 @@ pub(super) enum ModelFileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What went wrong.
+        /// The system's error.
         source: io::Error,
     },
-    /// It holds no model that fits this agent.
+    /// It does not contain a model that fits this agent.
     #[error(transparent)]
     Model(#[from] ModelError),
 }
@@ -32,15 +32,15 @@ pub(super) enum ModelFileError {
 /// Loads a model file of at most 16 MiB.
 ///
 /// # Errors
-/// When it cannot be read, or holds no model that fits this agent.
+/// If it cannot be read, or does not contain a model that fits this agent.
 pub(super) fn load(path: &Path) -> Result<Model, ModelFileError> {
     let bytes =
         read(path).map_err(|source| ModelFileError::Io { path: path.to_owned(), source })?;
     Ok(Model::from_bytes(&bytes, OTHERS)?)
 }
 
-/// Reads one byte more than a model may have: that tells a file that is too large, whatever its
-/// length says. Only a regular file is opened: opening a pipe waits for a writer.
+/// Reads one byte more than the maximum, which detects a file that is too large whatever its
+/// reported length. Opens regular files only: opening a pipe waits for a writer.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     if !path.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));

@@ -6,7 +6,7 @@ use paramedic_record::trace::Place;
 
 use paramedic_startup::Mistakes;
 
-/// Whether to record, for the commands that watch.
+/// Options for recording, shared by the commands that watch.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Record {
     /// Record raw counts, polls and readings into this directory, for `paramedic replay`. Recording
@@ -24,7 +24,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Adds what is wrong with it.
+    /// Validates the options.
     pub(super) fn check(&self, mistakes: &mut Mistakes) {
         if !(1..=1_048_576).contains(&self.limit_mib) {
             let given = self.limit_mib;
@@ -32,7 +32,7 @@ impl Record {
         }
     }
 
-    /// Where, if at all.
+    /// The directory and limit, if recording is on.
     pub(super) fn place(&self) -> Option<Place> {
         let limit = self.limit_mib.saturating_mul(1 << 20);
         self.directory.clone().map(|directory| Place { directory, limit })

@@ -86,7 +86,7 @@ impl Replay {
         };
         let printed = out.all(&self.files, &mut player, form);
         let flushed = out.out.flush();
-        // Who reads may have seen enough.
+        // The reader of the output may have closed it.
         let closed = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
         match printed {
             Err(error) if error.downcast_ref().is_some_and(closed) => return Ok(ExitCode::SUCCESS),
@@ -135,7 +135,7 @@ enum Form {
     Json,
 }
 
-/// What is said of a part with each line of it.
+/// Printed with each line of a part.
 struct Part {
     began: Moment,
     boot: String,
@@ -144,7 +144,7 @@ struct Part {
 struct Printer<'a, W: Write> {
     out: W,
     brain: &'a Brain,
-    /// Whether it is known that another model decides than did.
+    /// Whether the warning about another model was printed.
     warned: bool,
 }
 
@@ -178,7 +178,7 @@ impl<W: Write> Printer<'_, W> {
         Ok(())
     }
 
-    /// Said once: it is the same for all parts, or one of the next to be asked about.
+    /// Warns once: it is the same for all parts.
     fn warn_of_another_model(&mut self, file: &Path, header: &Header) {
         if !self.warned
             && let Some(recorded) = &header.model
@@ -218,7 +218,7 @@ impl<W: Write> Printer<'_, W> {
 
     fn story(&mut self, told: &Told<'_>, part: &Part) -> std::io::Result<()> {
         let text = match &told.what {
-            // What was recorded is the story itself, unless something else is tried.
+            // Recorded facts are the story itself, unless something else is tried.
             Seen::Row { news: false, .. } | Seen::Recorded(_) => return Ok(()),
             Seen::Row { row, decision, .. } => {
                 let reasons = top_reasons(row, decision.action, &decision.shares, 3);
@@ -237,7 +237,7 @@ impl<W: Write> Printer<'_, W> {
         writeln!(self.out, "{since:>10.3} s  {}  {text}", told.target.name)
     }
 
-    /// A remedy, with the exact reasons.
+    /// A remedy with its exact reasons.
     fn remedy(&self, intent: &Intent) -> String {
         let shares = self.brain.explain(&intent.row, intent.decision.action);
         let reasons = top_reasons(&intent.row, intent.decision.action, &shares, 3);
@@ -287,7 +287,7 @@ fn verdict(decision: &Decision) -> String {
     format!("{} at {:.2}", decision.action.name(), decision.confidence)
 }
 
-/// As a field of CSV; names are the owners' to choose.
+/// Quotes a CSV field; owners choose the names.
 fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))

@@ -2,9 +2,9 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use paramedic_core::target::Rung;
 
-/// Takes the names of the rungs up to `most`.
+/// Accepts the names of the rungs up to `most`.
 pub(super) fn up_to(most: Rung) -> impl TypedValueParser<Value = Rung> {
     let names = Rung::ALL.into_iter().filter(move |rung| *rung <= most).map(Rung::name);
-    // What the names let through has one.
+    // Every accepted name has a rung.
     PossibleValuesParser::new(names).map(|name| Rung::from_name(&name).unwrap_or(Rung::Observe))
 }

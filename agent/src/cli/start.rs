@@ -30,22 +30,22 @@ use crate::{
     serve::{About, Query, Server, Sources},
 };
 
-/// What every agent needs beside its [`Config`].
+/// Settings of every agent besides its [`Config`].
 pub(super) struct Launch {
     pub(super) listen: SocketAddr,
-    /// Where the metrics API comes to, if it may, and how it proves itself.
+    /// Listen address and credentials of the port for the metrics API, if it is enabled.
     pub(super) readings: Option<(SocketAddr, Credentials)>,
     pub(super) model: Option<PathBuf>,
     pub(super) state_dir: PathBuf,
-    /// How many targets the kernel side has room for.
+    /// Maximum number of targets on the kernel side.
     pub(super) targets: usize,
     pub(super) no_kernel: bool,
-    /// Where a trace is recorded, if one is.
+    /// Where to record a trace, if at all.
     pub(super) record: Option<Place>,
 }
 
 impl Launch {
-    /// Runs the agent until it is told to stop; in node mode with its cluster.
+    /// Runs the agent until it is stopped; in node mode with its cluster.
     pub(super) async fn run(
         self,
         mut config: Config,
@@ -101,7 +101,7 @@ impl Launch {
     }
 }
 
-/// A recording that says under which model and policy it was made.
+/// Starts a recording whose header has the model and policy.
 fn begin_trace(place: Place, config: &Config, brain: &Brain) -> anyhow::Result<Trace> {
     let boot = BootId::current().context("cannot read the boot id")?;
     let (now, policy) = (paramedic_host::clock::now().as_nanos(), &config.policy);
@@ -139,7 +139,7 @@ fn node(client: Client, identity: Identity, metrics: &Arc<Metrics>) -> Node {
     Node { cluster, notices }
 }
 
-/// The model that was asked for, or the built-in one; the rules where it is refused.
+/// The given or the built-in model; the rules if it is refused.
 fn brain(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &Metrics) -> Brain {
     let brain = match model {
         Some(path) => model_file::load(path).into(),
@@ -161,7 +161,7 @@ fn brain(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &Metrics) ->
     brain
 }
 
-/// Kernel signals, as far as they can be had, for so many targets.
+/// Loads the available kernel signals, for this many targets.
 fn kernel(targets: usize, no_kernel: bool, metrics: &Metrics) -> Option<(Kernel, Wakeups)> {
     if no_kernel {
         warn!("watching without kernel signals, as configured");
@@ -189,7 +189,7 @@ fn kernel(targets: usize, no_kernel: bool, metrics: &Metrics) -> Option<(Kernel,
     }
 }
 
-/// One line per kernel signal.
+/// Logs one line per kernel signal.
 fn tell(probe: &Probe) {
     let (signal, mechanism) = (probe.signal.name(), probe.mechanism.name());
     match &probe.status {
@@ -198,17 +198,18 @@ fn tell(probe: &Probe) {
     }
 }
 
-/// What the state directory gives: the right to act, the journal, and what a former life of the
-/// agent did.
+/// What the state directory provides: the right to act, the journal, and the incidents of earlier
+/// agent processes.
 struct State {
-    /// Held for as long as the agent acts, with a journal or without.
+    /// Held while the agent acts, with or without a journal.
     lock: Option<StateLock>,
     journal: Option<SharedJournal>,
     past: Vec<Incident>,
 }
 
 impl State {
-    /// Without a journal nothing hard is done; where another agent holds the directory, nothing.
+    /// Without a journal no hard remedy is applied; if another agent holds the directory, none at
+    /// all.
     fn open(state_dir: &Path, policy: &mut Policy) -> Self {
         let lock = match StateLock::acquire(state_dir) {
             Ok(lock) => Some(lock),
@@ -236,7 +237,7 @@ impl State {
     }
 }
 
-/// Every target needs some ten files; what the soft limit permits may be too few for many.
+/// Every target needs some ten files; the soft limit may be too low for many targets.
 fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

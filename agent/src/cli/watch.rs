@@ -116,7 +116,7 @@ impl Watch {
         launch.run(config, None).await
     }
 
-    /// What the user typed as what the agent needs; all mistakes at once.
+    /// Turns the arguments into validated settings; reports all mistakes at once.
     fn config(&self, state_dir: &Path) -> Result<Config, WrongUsage> {
         let mut mistakes = Mistakes::default();
         let pace = Pace {
@@ -205,7 +205,7 @@ impl Watch {
     }
 }
 
-/// Names and ids as Docker permits them: nothing that would lead elsewhere in a request's path.
+/// Checks a name or id as Docker permits them: nothing that changes the path of a request.
 fn is_container(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     name.len() <= 255

@@ -12,21 +12,21 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// An event that is longer is none of an agent: 500 targets make less than one.
+/// Maximum size of an event: 500 targets need less than one.
 const MOST: usize = 8 << 20;
-/// An agent answers within this.
+/// Timeout of a response.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// And then tells something twice a second. One whose loop hangs sends signs of life all the same:
-/// they are no news.
+/// Maximum time between two events, which come twice a second. An agent whose loop hangs still
+/// sends keep-alive comments, which do not count.
 const SILENCE: Duration = Duration::from_secs(6);
-/// After an agent went away or fell silent, it is asked again after this long.
+/// Delay before reconnecting after an agent closed the stream or fell silent.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What changed.
+/// A server-sent event.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Update {
     pub(super) about: Option<About>,
-    /// The uids of all targets, if one came or went.
+    /// The uids of all targets, if a target was added or removed.
     pub(super) roster: Option<Vec<String>>,
     pub(super) targets: Vec<Target>,
     pub(super) incidents: Option<Vec<Incident>>,
@@ -91,7 +91,7 @@ pub(super) struct Incident {
     pub(super) wall_time: u64,
 }
 
-/// `http://HOST:PORT` or `HOST:PORT` as an address.
+/// Parses `http://HOST:PORT` or `HOST:PORT`.
 pub(super) async fn address(url: &str) -> anyhow::Result<SocketAddr> {
     let plain = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
     if plain.contains('/') {
@@ -106,8 +106,8 @@ pub(super) async fn address(url: &str) -> anyhow::Result<SocketAddr> {
     found.next().with_context(|| format!("{plain} has no address"))
 }
 
-/// What the agent tells from now on, or why it tells nothing: then it is asked again, for as long as
-/// somebody wants to know. It has a task of its own, so that no key waits for it.
+/// Forwards the agent's events, or the error if there are none; then it reconnects, while the
+/// receiver exists. It is a separate task, so that no key waits for it.
 pub(super) fn follow(
     mut feed: Feed,
     address: SocketAddr,
@@ -139,7 +139,7 @@ pub(super) fn follow(
     told
 }
 
-/// An agent that is listened to.
+/// A connection to an agent's events.
 pub(super) struct Feed {
     /// Closed when dropped.
     _connection: Connection,
@@ -180,7 +180,7 @@ impl Feed {
                 if let Some(data) = event.strip_prefix(b"data: ") {
                     return serde_json::from_slice(data).context("unknown event");
                 }
-                // A sign of life.
+                // A keep-alive comment.
                 continue;
             }
             let frame = self.body.frame().await.context("the agent has ended")??;
@@ -199,8 +199,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// An agent that says `words` to the first who comes and signs of life from then on, and nothing
-    /// to anybody else.
+    /// An agent that sends `words` to its first client and keep-alive comments from then on, and
+    /// nothing to any other client.
     pub(in super::super) async fn says(words: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -213,7 +213,7 @@ pub(super) mod tests {
                 tokio::select! {
                     other = listener.accept() => others.push(other),
                     () = sleep(Duration::from_secs(2)) => {
-                        // The other side may have left.
+                        // The client may have left.
                         let _ = stream.write_all(b": nothing new\n\n").await;
                     }
                 }
@@ -222,7 +222,7 @@ pub(super) mod tests {
         address
     }
 
-    /// An answer with one event.
+    /// A response with one event.
     pub(in super::super) const EVENT: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\
         data: {\"at\":1,\"roster\":[],\"targets\":[]}\n\n";
 
@@ -231,7 +231,7 @@ pub(super) mod tests {
         let address = says(EVENT).await;
         let mut told = follow(Feed::open(address).await.unwrap(), address);
         assert!(told.recv().await.unwrap().unwrap().roster.is_some());
-        // Only now: a clock that jumps would be faster than the first event.
+        // Only now: a paused clock that jumps would be faster than the first event.
         tokio::time::pause();
         for why in ["no event for 6 s", "no response within 5 s"] {
             assert_eq!(told.recv().await.unwrap().unwrap_err().to_string(), why);

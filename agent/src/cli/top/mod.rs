@@ -70,15 +70,15 @@ async fn watch<B: Backend<Error: Send + Sync + 'static>>(
             },
             Some(update) = told.recv() => match update {
                 Ok(update) => view.take(update),
-                // Until it is back, its last word stays on the screen.
+                // Until it is back, its last data stays on the screen.
                 Err(error) => view.lost(format!("{error:#}")),
             },
         }
     }
 }
 
-/// What is pressed; `None` for what only asks for another drawing, as a resize does. Reading blocks,
-/// so it has a thread, which ends with the process.
+/// Reads keys; `None` only asks for another drawing, as after a resize. Reading blocks, so it has a
+/// thread, which ends with the process.
 fn keyboard() -> mpsc::Receiver<Option<Key>> {
     let (send, receive) = mpsc::channel(16);
     thread::spawn(move || {
@@ -126,7 +126,7 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(80, 8)).unwrap();
         let (press, keys) = mpsc::channel(1);
         let presses = async {
-            // While it is asked again.
+            // While it reconnects.
             sleep(Duration::from_secs(8)).await;
             press.send(Some(Key::Char('q'))).await.unwrap();
             tokio::time::Instant::now()

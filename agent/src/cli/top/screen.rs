@@ -12,7 +12,7 @@ use super::{
     view::{Standing, View},
 };
 
-/// Incidents that are shown.
+/// Number of incidents on the screen.
 const INCIDENTS: usize = 3;
 
 pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
@@ -77,7 +77,7 @@ const fn style(standing: Standing) -> Style {
 }
 
 fn patients(frame: &mut Frame<'_>, area: Rect, shown: &[&Target], place: Option<usize>) {
-    // What is not seen is no zero.
+    // A missing value is not zero.
     let or_dash = |value: Option<f64>, text: fn(f64) -> String| value.map_or("-".to_owned(), text);
     let number = |text: String| Cell::from(Line::from(text).right_aligned());
     let head = Row::new(
@@ -175,7 +175,7 @@ mod tests {
         tests::{target, update},
     };
 
-    /// What a terminal of this size shows.
+    /// The screen of a terminal of this size.
     fn drawn(view: &View, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, view)).unwrap();

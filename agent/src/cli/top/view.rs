@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::feed::{About, Incident, Target, Update};
 
-/// What may be pressed.
+/// Keys with a meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Char(char),
@@ -15,10 +15,10 @@ pub(super) enum Key {
     Quit,
 }
 
-/// Longest filter: no name is longer.
+/// Maximum length of the filter: no name is longer.
 const FILTER: usize = 253;
 
-/// How a target stands, the most urgent first.
+/// The state of a target, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
     Exhausted,
@@ -63,13 +63,13 @@ pub(super) struct View {
     /// By uid.
     targets: BTreeMap<String, Target>,
     pub(super) filter: String,
-    /// Whether what is typed goes into the filter.
+    /// Whether keys go into the filter.
     pub(super) typing: bool,
-    /// The uid of the chosen one.
+    /// The uid of the selected target.
     chosen: Option<String>,
     /// Whether its reasons are shown.
     pub(super) open: bool,
-    /// Why nothing is heard, if so.
+    /// Why no events arrive, if so.
     pub(super) lost: Option<String>,
 }
 
@@ -95,12 +95,12 @@ impl View {
         self.lost = Some(why);
     }
 
-    /// All that are known, whatever the filter.
+    /// All known targets, whatever the filter.
     pub(super) fn all(&self) -> impl Iterator<Item = &Target> {
         self.targets.values()
     }
 
-    /// Those that fit the filter, the most urgent first.
+    /// The targets that match the filter, most urgent first.
     pub(super) fn shown(&self) -> Vec<&Target> {
         let wanted = self.filter.to_lowercase();
         let mut shown: Vec<&Target> = self
@@ -112,7 +112,7 @@ impl View {
         shown
     }
 
-    /// The place of the chosen one among those shown; the first, if it is not there.
+    /// The position of the selected target among those shown; the first, if it is not shown.
     pub(super) fn place(&self, shown: &[&Target]) -> Option<usize> {
         let at = shown.iter().position(|target| Some(&target.id.uid) == self.chosen.as_ref());
         at.or((!shown.is_empty()).then_some(0))
@@ -147,12 +147,12 @@ impl View {
         }
     }
 
-    /// Whether the key ends it.
+    /// Whether the key quits.
     pub(super) fn ends_with(&self, key: Key) -> bool {
         key == Key::Quit || (key == Key::Char('q') && !self.typing)
     }
 
-    /// Chooses another, by so many places; the chosen one stays it wherever it moves.
+    /// Moves the selection by this many rows. The selection follows its target.
     fn step(&mut self, by: isize) {
         let shown = self.shown();
         let Some(place) = self.place(&shown) else { return };
