@@ -33,17 +33,18 @@ use tokio::{
 use choose::{Patient, Pinned};
 pub use futile::would_not_help;
 
-/// SIGKILL takes effect at once, but for a process stuck in the kernel or in a frozen cgroup.
+/// SIGKILL takes effect at once, except for a process that is stuck in the kernel or in a frozen
+/// cgroup.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How to restart a process.
+/// Settings of a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restart {
-    /// Given to `sh -c` in place of any signal.
+    /// Command for `sh -c`, which replaces any signal.
     pub command: Option<String>,
     /// Time between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// Time for the command; whatever it started in its process group is then killed.
+    /// Time limit of the command. Its process group is then killed.
     pub command_timeout: Duration,
 }
 
@@ -57,15 +58,15 @@ impl Default for Restart {
     }
 }
 
-/// What was done.
+/// The result of a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// When the first signal was sent, or the command started.
+    /// Time of the first signal, or start of the command.
     pub at: Moment,
-    /// The processes that were sent a signal, the main one first; none after a command.
+    /// The signalled processes, the main one first; empty after a command.
     pub signalled: Vec<i32>,
-    /// Those among them that got SIGKILL: they outlived the grace period, or are a container's
-    /// pid 1 that catches no SIGTERM.
+    /// Those of them that got SIGKILL: they outlived the grace period, or are a container's pid 1
+    /// that does not catch SIGTERM.
     pub forced: Vec<i32>,
     /// The end of the command's output, at most 4 KiB.
     pub output: Option<String>,
@@ -74,13 +75,13 @@ pub struct Account {
 /// Why there was no restart, or only half of one.
 #[derive(Debug, thiserror::Error)]
 pub enum RestartError {
-    /// The patient ended by itself.
+    /// The target ended by itself.
     #[error("process {0} has already ended: nothing was done; look for the target again")]
     Ended(ProcessId),
-    /// The patient is another than the judged one.
+    /// The target is another instance than the judged one.
     #[error("process {0} is no longer the one that was judged: nothing was done; judge it again")]
     Changed(ProcessId),
-    /// The patient may not be signalled, whatever is wrong with it.
+    /// The target must never be signalled.
     #[error("refused: process {0} is the agent itself, one of its ancestors, or the host's pid 1")]
     Protected(ProcessId),
     /// A restart would end another service as well.
@@ -96,7 +97,7 @@ pub enum RestartError {
         /// The port that it serves.
         port: u16,
     },
-    /// Not allowed by the kernel.
+    /// The kernel does not permit it.
     #[error("not permitted to signal process {0}: run as its user, or with CAP_KILL")]
     Denied(ProcessId),
     /// A kernel without pidfds.
@@ -119,12 +120,12 @@ pub enum RestartError {
              {output:?}"
     )]
     CommandTimeout {
-        /// Its time.
+        /// Its time limit.
         limit: Duration,
         /// The end of its output, at most 4 KiB.
         output: String,
     },
-    /// The machine did not do what was asked.
+    /// An operation failed.
     #[error("cannot restart the process: {0}")]
     Io(#[from] io::Error),
 }
@@ -149,12 +150,12 @@ impl RestartError {
 }
 
 impl Restart {
-    /// Restarts the instance that was judged, which stands in `cgroups`, and returns when it has
-    /// ended (or the command has). Dropped halfway it has sent SIGTERM, or nothing. Where it is
-    /// known by its `port`, a process that serves another one is not ended with it.
+    /// Restarts the judged instance, whose cgroups are `cgroups`, and returns when it has ended (or
+    /// the command has). If dropped half-way, it has sent SIGTERM or nothing. If it is known by its
+    /// `port`, a process that serves another port is not ended with it.
     ///
-    /// What has ended by itself is left to its supervisor: a command would also undo a stop that
-    /// somebody meant.
+    /// An instance that has ended by itself is left to its supervisor: a command would also undo an
+    /// intended stop.
     ///
     /// # Errors
     /// See [`RestartError`]. Only after `StillRunning`, `Io` and a failed command may something
@@ -185,8 +186,8 @@ impl Restart {
 
         let mut left = wait(pinned, self.grace).await?;
         if !left.is_empty() {
-            // Children that the main process had meanwhile end with it. Once it has ended there
-            // is no telling them from its successor's.
+            // Children that the main process had meanwhile end with it. Once it has ended they
+            // cannot be distinguished from its successor's.
             let newer = pin(&patient).await.unwrap_or_default();
             left.extend(newer.into_iter().filter(|n| !signalled.contains(&n.instance.pid)));
             send(&mut left, patient.main, |_| SIGKILL)?;
@@ -204,14 +205,14 @@ impl Restart {
     }
 }
 
-/// Reads `/proc`, which may take milliseconds, off the agent's one thread.
+/// Reads `/proc`, which may take milliseconds, outside the agent's one thread.
 async fn pin(patient: &Arc<Patient>) -> Result<Vec<Pinned>, RestartError> {
     let patient = Arc::clone(patient);
     spawn_blocking(move || patient.pin()).await.map_err(io::Error::other)?
 }
 
-/// Signals each; those that we may not signal, or that have ended, are let go. The main process
-/// comes first, so that where it may not be signalled nothing is.
+/// Signals each process, and drops those that may not be signalled or have ended. The main process
+/// comes first, so that nothing is signalled if it may not be.
 fn send(
     pinned: &mut Vec<Pinned>,
     main: ProcessId,
@@ -223,7 +224,8 @@ fn send(
         match process.fd.send(signal) {
             Ok(()) => {
                 if signal == SIGTERM {
-                    // A stopped process takes it only when it goes on; another takes no notice.
+                    // A stopped process takes SIGTERM only when it continues; others ignore
+                    // SIGCONT.
                     let _ = process.fd.send(SIGCONT);
                 }
                 reached.push(process);
@@ -238,7 +240,7 @@ fn send(
     Ok(())
 }
 
-/// Waits for all to end; those that have not when the time is up are handed back.
+/// Waits for all to end, and returns those that have not when the time is up.
 async fn wait(pinned: Vec<Pinned>, limit: Duration) -> io::Result<Vec<Pinned>> {
     let deadline = Instant::now() + limit;
     let mut left = Vec::new();

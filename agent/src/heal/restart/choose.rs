@@ -11,20 +11,20 @@ use paramedic_host::{
 
 use super::{RestartError, neighbour};
 
-/// The inode of the PID namespace that the kernel boots with (`PROC_PID_INIT_INO`).
+/// The inode of the kernel's initial PID namespace (`PROC_PID_INIT_INO`).
 const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Whom to restart.
+/// The instance to restart.
 #[derive(Debug)]
 pub(super) struct Patient {
     pub(super) tree: Tree,
     pub(super) main: ProcessId,
     pub(super) cgroups: Cgroups,
-    /// The port that it is known by, if it is no container.
+    /// The port that identifies it, if it is not a container.
     pub(super) port: Option<u16>,
 }
 
-/// A process that is sure to be one of the patient's.
+/// A pinned process of the target.
 #[derive(Debug)]
 pub(super) struct Pinned {
     pub(super) instance: ProcessId,
@@ -34,7 +34,7 @@ pub(super) struct Pinned {
 }
 
 impl Patient {
-    /// Whether the judged instance is there.
+    /// Checks that the judged instance exists.
     pub(super) fn present(&self) -> Result<(), RestartError> {
         let stat = self.tree.stat(self.main.pid).map_err(|_| RestartError::Ended(self.main))?;
         if stat.instance() != self.main {
@@ -43,14 +43,14 @@ impl Patient {
         if stat.runs() { Ok(()) } else { Err(RestartError::Ended(self.main)) }
     }
 
-    /// Chooses the patient's processes and pins them, the main one first. Others that end
-    /// meanwhile, or turn out to stand in another cgroup, are left out.
+    /// Chooses the target's processes and pins them, the main one first. Skips others that end
+    /// meanwhile, or are in another cgroup.
     pub(super) fn pin(&self) -> Result<Vec<Pinned>, RestartError> {
         self.present()?;
         let home = self.cgroups.unified.as_ref().or(self.cgroups.cpu.as_ref());
         let alone = self.tree.leads_namespace(self.main.pid);
         let members = match home {
-            // With the first of its PID namespace the others end.
+            // The others end with the first process of their PID namespace.
             _ if alone => Some(vec![self.main.pid]),
             Some(home) if !self.cgroups.shared => Some(cgroup::members(home)?),
             _ => None,
@@ -83,8 +83,8 @@ impl Patient {
             Err(_) if is_main => return Err(RestartError::Ended(instance)),
             Err(_) => return Ok(None),
         };
-        // In this order: it lived before the pidfd was opened, and it is still the same now, so
-        // it is the one that the pidfd means.
+        // In this order: it lived before the pidfd was opened, and it is still the same now, so the
+        // pidfd refers to it.
         let status = self.tree.read(instance.pid, "status").unwrap_or_default();
         let theirs = self.tree.cgroups(hierarchies, instance.pid);
         let at_home = theirs.is_ok_and(|theirs| stands_in(&theirs, &self.cgroups));
@@ -108,14 +108,14 @@ impl Patient {
     }
 }
 
-/// Nobody's patient: the agent, its ancestors, the host's first process.
+/// Processes that are never signalled: the agent, its ancestors, the host's first process.
 fn protected(table: &Table, own: i32, host: bool) -> BTreeSet<i32> {
     table.line(own).chain(host.then_some(1)).collect()
 }
 
-/// The main process and, where the cgroup is the patient's alone (`members`), everything in it;
-/// else its descendants. If anybody protected has got into the cgroup it is not the patient's
-/// alone any more.
+/// The main process and, if the cgroup belongs to the target alone (`members`), everything in it;
+/// else its descendants. If a protected process is in the cgroup, it no longer belongs to the
+/// target alone.
 fn choose(
     table: &Table,
     main: ProcessId,
@@ -139,8 +139,7 @@ fn choose(
     Ok(std::iter::once(main).chain(others.map(Stat::instance)).collect())
 }
 
-/// Whether a process stands where the patient does: in the same cgroups, or below them where they
-/// are the patient's alone.
+/// Whether a process is in the target's cgroups, or below them if they belong to the target alone.
 fn stands_in(theirs: &Cgroups, ours: &Cgroups) -> bool {
     let same = |theirs: &Option<Cgroup>, home: &Option<Cgroup>| match (theirs, home) {
         (_, None) => true,
@@ -154,8 +153,9 @@ fn stands_in(theirs: &Cgroups, ours: &Cgroups) -> bool {
         && same(&theirs.memory, &ours.memory)
 }
 
-/// The first process of a PID namespace is sent no signal that it does not catch, but SIGKILL
-/// from outside. One that it blocks is kept for it: that is how a small init (tini) takes them.
+/// Whether SIGTERM has no effect: the kernel delivers to the first process of a PID namespace only
+/// signals that it catches, and SIGKILL from outside. A blocked signal is kept pending: a small
+/// init (tini) receives them in that way.
 fn deaf_to_term(status: &str) -> bool {
     let mask = |name| {
         let mask = status.lines().find_map(|line| line.strip_prefix(name));

@@ -18,14 +18,14 @@ use tokio::{
 
 use super::RestartError;
 
-/// As much of the output as is kept.
+/// Number of output bytes that are kept.
 const TAIL: usize = 4096;
 
-/// How long the last words may take to arrive. A service that the command left running may hold
-/// the pipe open for ever.
+/// How long to wait for the last output. A service that the command left running may hold the pipe
+/// open forever.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Runs `sh -c command` in a process group of its own and returns the end of its output.
+/// Runs `sh -c command` in its own process group and returns the end of its output.
 pub(super) async fn run(command: &str, limit: Duration) -> Result<String, RestartError> {
     let (reader, writer) = io::pipe()?;
     let mut child = Command::new("sh")
@@ -49,7 +49,7 @@ pub(super) async fn run(command: &str, limit: Duration) -> Result<String, Restar
             }
         }
         Err(_) => {
-            // Not yet reaped, so the group's number is still its own.
+            // Not yet reaped, so the number of the group is still its own.
             if let Some(group) = group {
                 killpg(Pid::from_raw(group), Signal::SIGKILL).map_err(io::Error::from)?;
             }
@@ -59,8 +59,8 @@ pub(super) async fn run(command: &str, limit: Duration) -> Result<String, Restar
     }
 }
 
-/// The end of a stream. It is read on for as long as anybody writes: a service that the command
-/// started must not die of a closed pipe.
+/// The end of a stream. It is read as long as there is a writer: a service that the command started
+/// must not die of a closed pipe.
 struct Tail {
     kept: Arc<Mutex<Vec<u8>>>,
     reading: JoinHandle<()>,
@@ -84,7 +84,7 @@ impl Tail {
     }
 
     async fn text(mut self) -> String {
-        // Either it has ended, or what there is must do.
+        // Either the stream has ended, or its present content must do.
         let _ = timeout(LAST_WORDS, &mut self.reading).await;
         let kept = self.kept.lock();
         String::from_utf8_lossy(&kept).into_owned()

@@ -23,23 +23,22 @@ use paramedic_host::{
     socket,
 };
 
-/// More file systems of one process than this are not looked at.
+/// Maximum number of file systems to check per process.
 const MAX_PLACES: usize = 200;
 
-/// Kept on this machine: to ask one of another (or of a user's program) how full it is may take
-/// for ever.
+/// Local file systems: a remote one (or one of a user's program) may take forever to answer.
 const LOCAL: [&str; 11] =
     ["ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "f2fs", "bcachefs", "jfs"];
 
-/// Full on purpose, or of no concern to a service.
+/// Full on purpose, or irrelevant for a service.
 const LEFT_OUT: [&str; 3] = ["/boot", "/dev/shm", "/run/lock"];
 
-/// A worker that was there this much before the service was seen well last may have had no part
-/// in it: an old one ends after the new one has begun, and looks are seconds apart.
+/// A worker that existed this long before the service was last seen well may not have contributed:
+/// an old one ends after the new one has started, and samples are seconds apart.
 const OVERLAP: Duration = Duration::from_secs(5);
 
-/// Why a restart of the process would change nothing, if that can be seen; `well_at` is when it was
-/// seen well last. Without a `port` its workers are not known. Blocks while it reads `/proc`.
+/// Why a restart of the process would change nothing, if that is visible; `well_at` is when it was
+/// last seen well. Without a `port` its workers are unknown. Blocks while it reads `/proc`.
 #[must_use]
 pub fn would_not_help(
     tree: &Tree,
@@ -65,7 +64,7 @@ pub fn would_not_help(
     full().or_else(failed)
 }
 
-/// The first file system of the process that has no room.
+/// The first full file system of the process.
 fn full(tree: &Tree, pid: i32) -> Option<PathBuf> {
     let mountinfo = tree.read(pid, "mountinfo").ok()?;
     let mut root = File::options();
@@ -75,11 +74,11 @@ fn full(tree: &Tree, pid: i32) -> Option<PathBuf> {
     writable(&mountinfo).into_iter().find(|point| is_full(point))
 }
 
-/// The mount points that are asked, in their order.
+/// The mount points to check, in order.
 fn writable(mountinfo: &str) -> Vec<PathBuf> {
     let all: Vec<Place<'_>> = places(mountinfo).collect();
     let is_local = |place: &Place<'_>| LOCAL.contains(&place.kind);
-    // A later mount hides an earlier one, and the way through a dead one ends there.
+    // A later mount hides an earlier one, and a path through a hidden one ends there.
     let behind = |place: &Place<'_>| {
         let hides = |other: &&Place<'_>| place.point.starts_with(&other.point);
         let distant = |other: &Place<'_>| is_distant(other.kind);
@@ -99,14 +98,14 @@ fn writable(mountinfo: &str) -> Vec<PathBuf> {
     points
 }
 
-/// Whether a file system's answer waits for somebody else.
+/// Whether the file system may wait for another machine or program.
 fn is_distant(kind: &str) -> bool {
     kind.starts_with("nfs")
         || kind.starts_with("fuse")
         || ["cifs", "smb3", "9p", "ceph", "afs", "autofs", "glusterfs", "lustre"].contains(&kind)
 }
 
-/// The path is the process's: nothing in it may lead out of what the process sees.
+/// Opens a path of the process: nothing in it may lead outside of what the process sees.
 fn look(root: &File, point: &Path) -> Option<Statvfs> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
@@ -115,7 +114,7 @@ fn look(root: &File, point: &Path) -> Option<Statvfs> {
     fstatvfs(&directory).ok()
 }
 
-/// As `df` shows it: what is kept for root alone is no room.
+/// As `df` shows it: space that is reserved for root does not count.
 fn has_no_room(stat: &Statvfs) -> bool {
     let writable = !stat.flags().contains(FsFlags::ST_RDONLY);
     let no_blocks = stat.blocks() > 0 && stat.blocks_available() == 0;
@@ -123,8 +122,8 @@ fn has_no_room(stat: &Statvfs) -> bool {
     writable && (no_blocks || no_files)
 }
 
-/// When the first of the service's workers was started, if all of them are newer than the last
-/// time that it was seen well, and they alone serve.
+/// Start of the service's first worker, if all workers are newer than the last time that it was
+/// seen well, and they alone serve.
 fn new_workers(tree: &Tree, main: ProcessId, port: u16, well_at: Moment) -> Option<Moment> {
     let sockets = socket::listening(tree, port).ok()?;
     let inodes = sockets.iter().map(|socket| socket.inode).collect();

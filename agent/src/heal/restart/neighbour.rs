@@ -15,7 +15,7 @@ use paramedic_host::{
     socket::{self, Listening},
 };
 
-/// A process that serves something else.
+/// A process that serves another port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Neighbour {
     pub(super) pid: i32,
@@ -23,8 +23,8 @@ pub(super) struct Neighbour {
     pub(super) port: u16,
 }
 
-/// The first among `chosen` that serves another port than the patient's. A process whose files
-/// are hidden from the agent is one that the agent may not signal either.
+/// The first among `chosen` that serves another port than the target's. The agent cannot signal a
+/// process whose files it cannot see.
 pub(super) fn find(
     tree: &Tree,
     table: &Table,
@@ -59,7 +59,7 @@ fn judge(
     };
     held.keys().filter(|&&pid| pid != main).find_map(|&pid| {
         let inode = of(pid).find(foreign)?;
-        // What has left the family's tree has no ancestor in it.
+        // A process that has left the family's tree has no ancestor in it.
         let line: Vec<i32> = match table.descends(pid, main) {
             true => table.line(pid).take_while(|&one| one != main).collect(),
             false => vec![pid],
@@ -83,7 +83,7 @@ mod tests {
             (pid, Stat { pid, name, state, parent, group, cpu_ticks: 0, start_time: 1 })
         };
         let table = Table(family.into_iter().map(stat).collect());
-        // The inode tells the port.
+        // In this test the inode encodes the port.
         let listening: Vec<Listening> = [5000_u16, 9100, 8080]
             .map(|port| Listening { address: ([0; 4], port).into(), inode: port.into() })
             .into();

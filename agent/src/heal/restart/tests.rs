@@ -9,7 +9,7 @@ use paramedic_host::{
 
 use super::*;
 
-/// More than any test takes: where it runs out the restart hangs.
+/// Longer than any test takes: a restart that takes this long hangs.
 const LONG: Duration = Duration::from_secs(600);
 
 fn gentle() -> Restart {
@@ -38,7 +38,7 @@ fn alive(instance: ProcessId) -> bool {
     Tree::default().still_alive(instance)
 }
 
-/// What the one signal was that ended the child.
+/// The signal that ended the child.
 fn ended_by(mut service: Service) -> Option<i32> {
     service.0.wait().unwrap().signal()
 }
@@ -160,7 +160,7 @@ fn the_agent_and_its_ancestors_are_nobodys_patients() {
     assert!(line.len() > 1);
     for stat in line {
         let cgroups = tree.cgroups(&hierarchies, stat.pid).unwrap();
-        // Pinned, and no more: were the guard broken, a signal would end the test's own session.
+        // Only pinned: if the guard were broken, a signal would end the test's own session.
         let patient = Patient { tree: tree.clone(), main: stat.instance(), cgroups, port: None };
         let error = patient.pin().unwrap_err();
         assert!(matches!(error, RestartError::Protected(_)), "{stat:?}: {error}");
@@ -196,7 +196,7 @@ async fn a_command_that_hangs_is_killed_with_its_children() {
     let error = run(&hanging, &found).await.unwrap_err();
     let RestartError::CommandTimeout { output, .. } = error else { panic!("{error}") };
     let child: i32 = output.trim().parse().unwrap();
-    // Its number is free, or it ends; another's would outlive the test.
+    // Its number is free, or it ends; another process would outlive the test.
     if let Ok(child) = PidFd::open(child) {
         tokio::time::timeout(Duration::from_secs(20), child.ended()).await.unwrap().unwrap();
     }
