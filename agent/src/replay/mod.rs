@@ -23,14 +23,14 @@ use paramedic_core::{
 };
 use paramedic_record::trace::{Header, Line, TraceError, What};
 
-/// What to try on a recording instead of what it was made with.
+/// What to change against the recording.
 #[derive(Clone, Debug, Default)]
 pub struct Trial {
     /// Another model decides.
     pub other_model: bool,
-    /// Owners and operator permit up to this.
+    /// Owners and operator permit remedies up to this one.
     pub max_action: Option<Rung>,
-    /// Every target asks for this confidence.
+    /// Every target requires this confidence.
     pub min_confidence: Option<f32>,
 }
 
@@ -53,80 +53,80 @@ impl Trial {
     }
 }
 
-/// One thing worth telling, of one target.
+/// An event of a replay, for one target.
 #[derive(Debug)]
 pub struct Told<'a> {
-    /// When, by the recording's clock.
+    /// Time on the recording's clock.
     pub at: Moment,
-    /// Of whom.
+    /// The target.
     pub target: &'a Target,
-    /// What.
+    /// The event.
     pub what: Seen<'a>,
 }
 
-/// What was seen.
+/// The kind of event.
 #[derive(Debug)]
 pub enum Seen<'a> {
-    /// A look, decided.
+    /// A decided sample.
     Row {
-        /// Why it was looked.
+        /// What triggered the sample.
         trigger: Trigger,
         /// The row.
         row: &'a FeatureVector,
-        /// What it calls for.
+        /// Its decision.
         decision: &'a Decision,
-        /// Whether the verdict is another than before.
+        /// Whether the verdict has changed.
         news: bool,
     },
-    /// A remedy was, or would have been, given.
+    /// A remedy was applied, or would have been.
     Remedy(&'a Intent),
-    /// A gate refused, and another one refused before.
+    /// A gate refused; the last refusal was another.
     Refused(Rung, &'a Refusal, &'a Decision),
-    /// Something stands out and is left alone: why, in words.
+    /// A symptom that needs no remedy, in words.
     LeftAlone(String),
     /// A treatment ended.
     Concluded(Rung, Outcome),
-    /// It is another instance now.
+    /// It has another instance.
     Another,
     /// Its process ended.
     Lost,
-    /// The recorded agent itself: what it said, did and found, whatever is tried here.
+    /// The recorded agent: what it decided, did and found, whatever is tried here.
     Recorded(Recorded),
 }
 
-/// What a trace notes of its agent.
+/// A trace's notes about its agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
-    /// What its model said from this look on.
+    /// The verdict of its model from this sample on.
     Verdict(Action),
-    /// A remedy that it gave, or in a dry run would have given.
+    /// A remedy that it applied, or in a dry run would have applied.
     Remedy(Rung),
-    /// How a remedy ended.
+    /// The outcome of a remedy.
     Outcome(Rung, Outcome),
 }
 
-/// Ticks between two lines of a recording; a gap that needs more is jumped.
+/// Maximum number of ticks between two lines of a recording; a longer gap is skipped.
 const MOST_TICKS: usize = 1000;
 
-/// Tells a recording to an engine.
+/// Feeds a recording to an engine.
 #[derive(Debug)]
 pub struct Player {
     brain: Arc<Brain>,
     trial: Trial,
     engine: Engine,
-    /// Who was at a place last, of those that the engine has forgotten: word of how an eviction
-    /// ended comes when its patient is gone.
+    /// The last target at an index that the engine has freed: the outcome of an eviction comes
+    /// after its target is gone.
     gone: BTreeMap<Index, Target>,
     run: Option<(String, u32)>,
     now: Moment,
-    /// When the recording began.
+    /// Start of the recording.
     began: Moment,
     commands: Vec<Command>,
     summary: Summary,
 }
 
 impl Player {
-    /// A player that has heard nothing yet.
+    /// A player before its first line.
     #[must_use]
     pub fn new(brain: Arc<Brain>, trial: Trial) -> Self {
         let engine = Engine::new(Arc::clone(&brain), Policy::default(), Pace::default());
@@ -143,7 +143,7 @@ impl Player {
         }
     }
 
-    /// A part begins: the next one of the same run, or of another, which starts afresh.
+    /// Starts a part: the next one of the same run, or of another, which starts from scratch.
     pub fn part(&mut self, header: &Header) {
         let goes_on = self.run.as_ref().is_some_and(|(run, part)| {
             *run == header.run && part.checked_add(1) == Some(header.part)
@@ -164,27 +164,27 @@ impl Player {
         self.now = self.began;
     }
 
-    /// When the recording that is being told began.
+    /// Start of the present recording.
     #[must_use]
     pub const fn began(&self) -> Moment {
         self.began
     }
 
-    /// What it all came to.
+    /// The summary so far.
     #[must_use]
     pub fn summary(&self) -> &Summary {
         &self.summary
     }
 
-    /// A part ended, in good order or not.
+    /// Ends a part, complete or truncated.
     pub const fn ended(&mut self, truncated: bool) {
         self.summary.truncated |= truncated;
     }
 
-    /// Tells one line, and hands on what comes of it.
+    /// Feeds one line, and reports the resulting events.
     ///
     /// # Errors
-    /// If the line holds what no agent writes.
+    /// If the line holds values that no agent writes.
     pub fn take(
         &mut self,
         line: Line,
@@ -223,7 +223,7 @@ impl Player {
 
     fn hear(&mut self, event: Event, known: bool, hour: u8, tell: &mut dyn FnMut(Told<'_>)) {
         match event {
-            // A part that is read by itself tells first whom earlier ones told of.
+            // A part that is read alone starts with the targets of earlier ones.
             Event::Changed(index, mut target) if known => {
                 self.trial.apply(&mut target);
                 if self.engine.case(index).is_none() {
@@ -258,7 +258,7 @@ impl Player {
                 let look = Some((index, trigger, before));
                 self.step(Event::Looked(index, sample), hour, look, tell);
             }
-            // The recorded agent's remedies are not this one's.
+            // The recorded agent's remedies are not those of this replay.
             Event::Treated { .. } if self.trial.is_another() => {}
             event => self.handle(event, hour, tell),
         }

@@ -5,38 +5,38 @@ use paramedic_core::{guard::Gate, moment::Moment, target::Rung};
 use paramedic_record::trace::Header;
 use serde::Serialize;
 
-/// A longer gap between two looks was not watched.
+/// A longer gap between two samples does not count as watched.
 const GAP: Duration = Duration::from_secs(10);
 
-/// A remedy, given or not.
+/// A remedy, applied or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Deed {
-    /// To whom.
+    /// The target.
     pub target: String,
-    /// Which.
+    /// The remedy.
     pub rung: Rung,
 }
 
-/// Counts over all that was told.
+/// Counts over the whole replay.
 #[derive(Debug, Default, Serialize)]
 pub struct Summary {
     /// Files read.
     pub parts: u32,
-    /// Looks.
+    /// Number of samples.
     pub looks: u64,
-    /// Targets.
+    /// Number of targets.
     pub targets: usize,
     /// Time watched, over all targets, in minutes.
     pub target_minutes: f64,
-    /// Remedies that were, or would have been, given, by name.
+    /// Remedies that were, or would have been, applied, by name.
     pub remedies: BTreeMap<&'static str, u64>,
-    /// Refusals that were news, by gate.
+    /// Refusals by gate, repetitions not counted.
     pub refusals: BTreeMap<&'static str, u64>,
-    /// Lines that the recording lacks.
+    /// Number of missing lines.
     pub missing: u64,
-    /// Whether the recording breaks off.
+    /// Whether the recording is truncated.
     pub truncated: bool,
-    /// Whether parts before the first one read are gone.
+    /// Whether earlier parts are missing.
     pub begins_late: bool,
     #[serde(skip)]
     seen: BTreeMap<String, Moment>,
@@ -85,7 +85,7 @@ impl Summary {
         self.recorded.push(deed);
     }
 
-    /// The remedies of the replay and those of the recorded agent, in order, where they differ.
+    /// The remedies of the replay and those of the recorded agent, in order, if they differ.
     #[must_use]
     pub fn difference(&self) -> Option<(&[Deed], &[Deed])> {
         (self.given != self.recorded).then_some((&self.given, &self.recorded))

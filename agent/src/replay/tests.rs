@@ -13,7 +13,7 @@ use super::*;
 
 const MS: u64 = 1_000_000;
 
-/// A patient with so many errors, looked at so many milliseconds after the beginning.
+/// A sample with this many errors, this many milliseconds after the start.
 fn look(ms: u64, errors: u32) -> Line {
     let at = Moment::from_nanos(1_000 + ms * MS);
     let mut kernel = KernelReading::default();
@@ -114,13 +114,14 @@ fn an_agent_that_only_observed_can_be_asked_what_it_would_have_done() {
     let permitted = Trial { max_action: Some(Rung::Restart), ..Trial::default() };
     let heard = play(eight_errors(Rung::Observe), permitted.clone());
     assert_eq!(heard.remedies, [(2100, Rung::Soft)]);
-    // It had no effect, so the cooldown passes and it would be given again.
+    // It had no effect, so the cooldown passes and it would be applied again.
     let mut lines = eight_errors(Rung::Observe);
     lines.extend([look(13_000, 9), look(13_100, 9)]);
     assert_eq!(play(lines, permitted).remedies, [(2100, Rung::Soft), (13_000, Rung::Soft)]);
 }
 
-/// Whatever is tried, a trace tells what its agent said, did and found, of those who are gone too.
+/// Whatever is tried, a trace reports what its agent decided, did and found, for removed targets
+/// too.
 #[test]
 fn what_the_recorded_agent_did_is_told_beside_another_trial() {
     let mut lines = eight_errors(Rung::Observe);

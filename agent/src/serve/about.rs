@@ -4,10 +4,10 @@ use std::fs;
 use paramedic_core::target::Rung;
 use serde::Serialize;
 
-/// What stays the same while the agent runs.
+/// Facts that do not change while the agent runs.
 #[derive(Clone, Debug, Serialize)]
 pub struct About {
-    /// The node's name; outside a cluster the machine's.
+    /// Name of the node; outside a cluster, of the machine.
     pub node: String,
     /// The agent's version.
     pub version: &'static str,

@@ -20,61 +20,61 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::debug;
 pub use view::TargetView;
 
-/// A question to the loop, which alone knows the answer.
+/// A query to the event loop, which owns the state.
 #[derive(Debug)]
 pub enum Query {
-    /// Every target as it stands.
+    /// The state of every target.
     Targets(oneshot::Sender<Vec<TargetView>>),
-    /// What autoscalers are told of every pod.
+    /// The readings of every pod for autoscaling.
     Readings(oneshot::Sender<Vec<Reading>>),
-    /// What is still pending before the agent is ready, by name.
+    /// What is pending before the agent is ready, by name.
     Pending(oneshot::Sender<Vec<String>>),
 }
 
-/// What the pages are made from.
+/// The data sources of the server.
 #[derive(Clone, Debug)]
 pub struct Sources {
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// The loop.
+    /// Queries to the loop.
     pub queries: mpsc::Sender<Query>,
-    /// Where the journal is, if there is one.
+    /// Directory of the journal, if there is one.
     pub state_dir: Option<PathBuf>,
-    /// Who this agent is.
+    /// Facts about this agent.
     pub about: About,
 }
 
-/// A listening server.
+/// A bound server.
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
 }
 
-/// Connections served at a time; more wait in the kernel's queue.
+/// Maximum number of connections; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
-/// A client that takes longer than this to send its request is cut off.
+/// Timeout of a client's request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// And one that takes nothing of its answer for so long.
+/// Write timeout: a client that reads nothing for this long is cut off.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Server {
-    /// Takes the address; nothing is answered before [`Server::run`].
+    /// Binds the address. It answers nothing before [`Server::run`].
     ///
     /// # Errors
-    /// If the address cannot be had, most often because another agent runs.
+    /// If the address cannot be bound, usually because another agent runs.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         Ok(Self { listener: Listener::bind(address).await? })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the socket has no address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.address()
     }
 
-    /// Answers for ever.
+    /// Serves forever.
     pub async fn run(self, sources: Sources) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let live = Live::new(&sources);

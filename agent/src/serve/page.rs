@@ -4,19 +4,19 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 
-/// One file.
+/// An embedded file.
 pub(super) struct File {
     pub(super) kind: &'static str,
     pub(super) text: &'static str,
 }
 
-/// The page itself.
+/// The page.
 pub(super) const HTML: File =
     File { kind: "text/html; charset=utf-8", text: include_str!("page/index.html") };
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// What the page consists of besides.
+/// The other files of the page.
 pub(super) fn file(path: &str) -> Option<File> {
     let (kind, text) = match path {
         "/page/style.css" => ("text/css; charset=utf-8", include_str!("page/style.css")),
@@ -32,12 +32,12 @@ pub(super) fn file(path: &str) -> Option<File> {
     Some(File { kind, text })
 }
 
-/// Only what this agent serves itself, in no frame and with no form: names and health texts come
-/// from pods, and should one ever be taken for markup, it can do nothing.
+/// Permits only what this agent serves itself, without frames and forms: names and health texts
+/// come from pods, and even if one were interpreted as markup, it could do nothing.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What every answer says to a browser.
+/// Adds the security headers for browsers.
 pub(super) fn protect(headers: &mut HeaderMap) {
     for (name, value) in [
         (CACHE_CONTROL, "no-store"),

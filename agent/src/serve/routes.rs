@@ -17,9 +17,9 @@ use super::{Query, Sources, TargetView, live::Live, page};
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// The loop answers within this, or it is not alive.
+/// If the loop does not answer within this time, it is not alive.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Incidents that one request shows.
+/// Maximum number of incidents per request.
 const INCIDENTS: u32 = 100;
 
 const OVERVIEW: &str = "\
@@ -83,7 +83,7 @@ async fn route(request: &Request<Incoming>, sources: &Sources, live: &Live) -> A
     }
 }
 
-/// A browser says so; curl and Prometheus take anything, and get the overview.
+/// A browser asks for HTML; curl and Prometheus accept anything, and get the overview.
 fn wants_html(headers: &HeaderMap) -> bool {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains("text/html"))
@@ -106,7 +106,7 @@ fn events(live: &Live) -> Answer {
     }
 }
 
-/// One target, by its full name, or by the pod's alone where only one is called so.
+/// One target by its full name, or by the pod's name if it is unique.
 async fn target(sources: &Sources, name: &str) -> Answer {
     let Some(targets) = ask(sources, Query::Targets).await else { return no_loop() };
     if let Some(exact) = targets.iter().find(|target| target.name == name) {

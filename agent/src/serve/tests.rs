@@ -17,13 +17,13 @@ use tokio::{
 
 use super::*;
 
-/// Generous: only what hangs takes this long.
+/// Generous: only a hanging request takes this long.
 const LIMIT: Duration = Duration::from_secs(20);
 
 struct Page {
     address: SocketAddr,
     metrics: Arc<Metrics>,
-    /// How often the loop was asked for its targets.
+    /// Number of queries for the targets.
     asked: Arc<std::sync::atomic::AtomicUsize>,
 }
 
@@ -69,7 +69,7 @@ impl Page {
         stream
     }
 
-    /// The whole answer.
+    /// The complete response.
     async fn ask(&self, method: &str, path: &str, headers: &str) -> String {
         let mut stream = self.send(method, path, &format!("{headers}Connection: close\r\n")).await;
         let mut answer = String::new();
@@ -85,8 +85,8 @@ impl Page {
         self.asked.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Until the loop is not asked for a while: the server notices at its next word that a listener
-    /// has gone.
+    /// Waits until there are no queries for a while: the server notices a closed listener at its
+    /// next write.
     async fn quiet(&self) {
         let quiet = async {
             let mut before = self.asked();
@@ -102,14 +102,14 @@ impl Page {
     }
 }
 
-/// Somebody who listens.
+/// A listener.
 struct Events {
     stream: TcpStream,
     heard: String,
 }
 
 impl Events {
-    /// The next event, without HTTP's chunks around it.
+    /// The next event, without HTTP's chunk framing.
     async fn next(&mut self) -> Value {
         let mut part = [0; 4096];
         loop {
@@ -157,12 +157,12 @@ async fn the_page_consists_of_what_is_served_and_of_nothing_else() {
                 wanted.push(file);
             }
         }
-        // The scheme alone is looked for in names.
+        // Only the scheme is searched for in names.
         let elsewhere = |text: &&str| {
             text.contains("://") && !text.contains("www.w3.org/2000/svg") && text.len() > 8
         };
         assert_eq!(body(&answer).split('"').find(elsewhere), None, "{path}");
-        // What the policy would refuse anyway.
+        // What the policy would refuse in any case.
         for inline in ["<style", " style=", "onclick=", "innerHTML", "eval("] {
             assert!(!body(&answer).contains(inline), "{path} has {inline}");
         }

@@ -9,15 +9,15 @@ use paramedic_core::{
 };
 use serde::{Serialize, Serializer};
 
-/// Reasons that are shown.
+/// Maximum number of reasons.
 const REASONS: usize = 5;
 
-/// One target: what is seen, what is decided, what is under way.
+/// One target: its signals, decision and state.
 #[derive(Clone, Debug, Serialize)]
 pub struct TargetView {
     /// Identity.
     pub id: TargetId,
-    /// For people.
+    /// Readable name.
     pub name: String,
     /// The strongest remedy permitted.
     pub ceiling: Rung,
@@ -25,32 +25,32 @@ pub struct TargetView {
     pub state: &'static str,
     /// Whether foreign processes share its cgroup.
     pub shared: bool,
-    /// The last row of features, by name; `null` for those that the kernel cannot see of it.
+    /// The last row of features, by name; `null` for those that the kernel cannot see.
     pub features: Seen,
-    /// What the last poll of its health came to; `null` where it is not polled.
+    /// The result of the last health poll; `null` if it is not polled.
     pub health: Option<HealthView>,
-    /// Why the kernel does not see its HTTP traffic, if it does not.
+    /// Why the kernel does not see its HTTP traffic, if so.
     pub blind: Option<String>,
-    /// The last decision; `null` before the first look.
+    /// The last decision; `null` before the first sample.
     pub decision: Option<Decision>,
     /// Its strongest reasons.
     pub reasons: Option<Reasons>,
-    /// Whether its process has ended and none has taken its place yet.
+    /// Whether its process has ended and no successor was found yet.
     pub absent: bool,
     /// The gate that refuses at present.
     pub refused_by: Option<Gate>,
-    /// And why it does.
+    /// The reason of that refusal.
     pub refused_why: Option<String>,
-    /// What stands out and is left alone, and why.
+    /// The symptom that needs no remedy.
     pub left_alone: Option<String>,
-    /// Whether every permitted remedy was tried in vain.
+    /// Whether every permitted remedy was tried and none helped.
     pub exhausted: bool,
 }
 
-/// A row of features as people see it: what is missing is no zero.
+/// A row of features for display: a missing value is not zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Seen {
-    /// The row that was judged, in which what is missing has its neutral value.
+    /// The judged row, in which missing values are neutral.
     pub row: FeatureVector,
     /// Whether the kernel sees the target's HTTP.
     pub sees_traffic: bool,
@@ -65,15 +65,15 @@ impl Serialize for Seen {
     }
 }
 
-/// What a poll came to.
+/// The result of a poll.
 #[derive(Clone, Debug, Serialize)]
 pub struct HealthView {
     /// `well`, `warns`, `ill`, `blames_dependency`, `not_now`, `unreadable`, `silent` or
     /// `not_asked`.
     pub result: &'static str,
-    /// Why, for people.
+    /// The reason, in words.
     pub reason: String,
-    /// The path that was asked.
+    /// The polled path.
     pub path: String,
 }
 

@@ -24,17 +24,16 @@ use tracing::debug;
 
 use super::{Query, Sources, routes};
 
-/// Listeners at a time.
+/// Maximum number of listeners.
 const LISTENERS: usize = 16;
-/// Between two snapshots.
+/// Interval between two snapshots.
 const PERIOD: Duration = Duration::from_millis(500);
-/// A listener that has nothing to be told is sent a sign of life, so that both sides notice when
-/// the other is gone.
+/// An idle listener receives a keep-alive comment, so that both sides notice a lost connection.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
-/// Incidents that are told of, the newest first.
+/// Maximum number of incidents, newest first.
 const INCIDENTS: u32 = 50;
 
-/// Where listeners and the task that takes snapshots meet.
+/// Shared by the listeners and the task that takes snapshots.
 #[derive(Debug)]
 pub(super) struct Live {
     snapshot: watch::Sender<Arc<Snapshot>>,
@@ -53,7 +52,7 @@ impl Live {
         })
     }
 
-    /// The body of one more answer to `GET /events`; `None` while there are enough.
+    /// The body of another response to `GET /events`; `None` if there are too many listeners.
     pub(super) fn listen(&self) -> Option<UnsyncBoxBody<Bytes, Infallible>> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let news = self.snapshot.subscribe();
@@ -66,11 +65,11 @@ impl Live {
         Some(StreamBody::new(events).boxed_unsync())
     }
 
-    /// Takes snapshots for as long as the agent runs.
+    /// Takes snapshots while the agent runs.
     pub(super) async fn publish(self: Arc<Self>, sources: Sources) {
         loop {
             self.joined.notified().await;
-            // Kept open only while somebody listens.
+            // Open only while there are listeners.
             let mut reader = None;
             while self.snapshot.receiver_count() > 0 {
                 if let Some(targets) = routes::ask(&sources, Query::Targets).await {
@@ -100,10 +99,10 @@ impl Live {
     }
 }
 
-/// Somebody who listens.
+/// A listener.
 struct Listener {
     news: watch::Receiver<Arc<Snapshot>>,
-    /// The version that it knows.
+    /// The version that it has.
     told: Option<u64>,
     about: String,
     _place: OwnedSemaphorePermit,

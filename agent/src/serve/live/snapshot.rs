@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::serve::TargetView;
 
-/// A part of the snapshot: its JSON, and the version that it came with.
+/// A part of the snapshot: its JSON, and the version in which it changed.
 #[derive(Clone, Debug, Default)]
 struct Part {
     json: Arc<str>,
@@ -18,9 +18,9 @@ struct Part {
 }
 
 impl Part {
-    /// What is the same as before keeps its version.
+    /// An unchanged part keeps its version.
     fn after(before: Option<&Self>, value: &impl Serialize, version: u64) -> Self {
-        // These types are plain: only a map with keys that are no strings could fail.
+        // These types are plain: only a map with keys that are not strings could fail.
         let json = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
         match before {
             Some(before) if *before.json == *json => before.clone(),
@@ -29,7 +29,7 @@ impl Part {
     }
 }
 
-/// What a snapshot is made of.
+/// The input of a snapshot.
 pub(super) struct News {
     pub(super) targets: Vec<TargetView>,
     /// Refusals since the start, by gate.
@@ -44,14 +44,14 @@ pub(super) struct Snapshot {
     version: u64,
     at: u64,
     targets: Vec<(String, Part)>,
-    /// The uids of all targets, in their order.
+    /// The uids of all targets, in order.
     roster: Part,
     refusals: Part,
     incidents: Part,
 }
 
 impl Snapshot {
-    /// The next one.
+    /// The next snapshot.
     pub(super) fn after(before: &Self, news: News) -> Self {
         let version = before.version + 1;
         let known: HashMap<&str, &Part> =
@@ -82,7 +82,7 @@ impl Snapshot {
         self.version
     }
 
-    /// One server-sent event: all that came after version `told`.
+    /// One server-sent event: everything that changed after version `told`.
     pub(super) fn event(&self, told: u64, about: Option<&str>) -> Bytes {
         let mut event = format!("data: {{\"at\":{}", self.at);
         let mut member = |name: &str, json: &str| {
