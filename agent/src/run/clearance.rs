@@ -17,7 +17,7 @@ use super::{
 };
 
 impl Agent {
-    /// Asks the cluster, and reports what it said.
+    /// Asks the cluster, and reports its answer.
     pub(super) fn ask(&self, index: Index, rung: Rung) {
         let (Some(node), Some(case)) = (&self.node, self.engine.case(index)) else { return };
         let Some(pod) = case.target.pod().cloned() else { return };
@@ -32,7 +32,7 @@ impl Agent {
         });
     }
 
-    /// Sick pods of the same owner on this node, this one among them.
+    /// Number of sick pods of the same owner on this node, including this one.
     fn sick_siblings(&self, case: &Case) -> u32 {
         let owner = |case: &Case| {
             let pod = case.target.pod()?;
@@ -46,7 +46,7 @@ impl Agent {
         u32::try_from(sick.count()).unwrap_or(u32::MAX).max(1)
     }
 
-    /// The cluster answered; a lock that nobody waits for any more goes back at once.
+    /// The cluster answered. A lock that is no longer needed is released at once.
     pub(super) fn cleared(
         &mut self,
         index: Index,
@@ -62,8 +62,8 @@ impl Agent {
         self.handle(Event::Cleared { index, rung, answer });
     }
 
-    /// Gives the lock that is held for a target back, with how the heal ended; one that was not
-    /// begun has no end.
+    /// Releases the lock that is held for a target, with the outcome of the remedy; a remedy that
+    /// was not applied has none.
     pub(super) fn release_of(&mut self, index: Index, outcome: Option<Outcome>) {
         let lock = self.locks.remove(&index);
         self.release(lock, outcome);
@@ -73,15 +73,16 @@ impl Agent {
         let (Some(node), Some(lock)) = (&self.node, lock) else { return };
         let cluster = Arc::clone(&node.cluster);
         tokio::spawn(async move {
-            // Only a treatment under way holds it as well, and that has ended.
+            // Only a treatment in progress holds it as well, and that has ended.
             if let Some(lock) = Arc::into_inner(lock) {
                 cluster.release(lock, outcome).await;
             }
         });
     }
 
-    /// Locks that are still held would hold up other agents for a minute. What is under way keeps
-    /// its lock: it expires by itself if the next life of the agent does not come back in time.
+    /// Releases all locks, which would otherwise block other agents for a minute. A treatment in
+    /// progress keeps its lock, which expires if the next agent process does not take it over in
+    /// time.
     pub(super) async fn release_all(&mut self) {
         let Some(Node { cluster, .. }) = &self.node else { return };
         let unused = self.locks.extract_if(|index, _| {

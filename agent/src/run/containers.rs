@@ -27,92 +27,92 @@ use tracing::{info, warn};
 
 use super::{Done, MOST_PODS as MOST, Watched, end::Wait, world::World};
 
-/// To a container that the engine could not tell of, or that is not yet where it should be; doubles
-/// with each try, up to [`RETRY_DOUBLINGS`] times.
+/// Delay before asking again about a container that the engine could not report on, or that is not
+/// ready to be watched; doubles with each try, up to [`RETRY_DOUBLINGS`] times.
 const RETRY: Duration = Duration::from_millis(200);
 const RETRY_DOUBLINGS: u32 = 7;
-/// What still fails after so many tries is told.
+/// Failures are reported after this many tries.
 const TRIES: u32 = 4;
-/// Between two tries to reach the engine; doubles up to [`AWAY_MAX`].
+/// Delay between two attempts to reach the engine; doubles up to [`AWAY_MAX`].
 const AWAY_MIN: Duration = Duration::from_millis(250);
 const AWAY_MAX: Duration = Duration::from_secs(5);
-/// Between two lists of all containers.
+/// Interval of the list of all containers.
 const RELIST: Duration = Duration::from_secs(60);
-/// Containers that are asked about at a time: one that the engine cannot tell of holds up no other.
+/// Maximum number of concurrent requests about containers: one slow request delays no other.
 const ASKED: usize = 4;
-/// Changes that may wait.
+/// Maximum number of queued changes.
 const QUEUE: usize = 64;
-/// How long after its grace a container that was asked to end is taken for one that will not.
+/// How long after its grace a container that was asked to stop counts as stopping.
 const STOPPING: Duration = Duration::from_secs(30);
 
-/// Docker, for an agent that watches containers.
+/// Settings of an agent that watches containers.
 #[derive(Clone, Debug)]
 pub struct Docker {
     /// The engine of this machine.
     pub engine: Engine,
-    /// Which containers.
+    /// The selection of containers.
     pub whom: Whom,
 }
 
-/// Which containers are watched.
+/// Which containers to watch.
 #[derive(Clone, Debug)]
 pub enum Whom {
-    /// All whose label consents.
+    /// All with a label that consents.
     Labelled,
     /// The one of this name, at this URL.
     Named(String, Box<Watched>),
 }
 
-/// A container that was told to the loop.
+/// A container that was reported to the loop.
 struct Known {
     container: ContainerRef,
-    /// What was told; another means other settings.
+    /// The reported target; a difference means other settings.
     target: Target,
-    /// `None` once it has ended, as far as the engine has said.
+    /// `None` once it has ended, according to the engine.
     end: Option<Wait>,
-    /// The life that somebody has asked to end, until when that counts.
+    /// The instance that was asked to stop, and how long that counts.
     stopping: Option<(String, Instant)>,
 }
 
-/// What the engine, and the machine, said of one container.
+/// The engine's and the machine's facts about one container.
 struct Answer {
-    /// What was asked about: an id, or the name.
+    /// The id or name of the request.
     asked: String,
     tries: u32,
     said: Result<Said, EngineError>,
 }
 
 struct Said {
-    /// As it is known here.
+    /// Its name in this tracker.
     name: String,
     patient: Result<(Patient, Result<Container, ContainerError>), Absent>,
 }
 
-/// Joins both sides and tells the loop.
+/// Joins both sides and reports to the loop.
 struct Ward {
     docker: Arc<Docker>,
     world: Arc<dyn World>,
     done: mpsc::Sender<Done>,
-    /// By uid, which is the name: others may get it.
+    /// By uid, which is the name: another container may get it.
     known: HashMap<String, Known>,
-    /// What was said last of those that are not watched, so that it is said once.
+    /// The last reported reason of each container that is not watched, so that it is reported once.
     told: HashMap<String, String>,
-    /// What is being asked about, and whether it has changed meanwhile.
+    /// The requests in flight, and whether the container has changed meanwhile.
     asking: HashMap<String, bool>,
     answers: JoinSet<Answer>,
     permits: Arc<Semaphore>,
-    /// What is asked about again, after a while.
+    /// The containers to ask about again after a delay.
     waiting: HashSet<String>,
     retries: JoinSet<(String, u32)>,
     is_rootless: bool,
-    /// Whether the engine was said to be followed.
+    /// Whether the connection to the engine was reported.
     follows: bool,
 }
 
-/// Why the engine is no longer followed.
+/// Why the tracker no longer follows the engine.
 enum Stopped {
     Engine(EngineError),
-    /// The loop is gone.
+    /// The loop has ended.
     Loop,
 }
 
@@ -128,7 +128,7 @@ impl From<mpsc::error::SendError<Done>> for Stopped {
     }
 }
 
-/// Runs until the loop is gone, through as many lives of the engine as there are.
+/// Runs until the loop ends, and reconnects whenever the engine returns.
 pub(super) async fn follow(docker: Docker, world: Arc<dyn World>, done: mpsc::Sender<Done>) {
     let mut ward = Ward {
         docker: Arc::new(docker),
@@ -148,7 +148,7 @@ pub(super) async fn follow(docker: Docker, world: Arc<dyn World>, done: mpsc::Se
     loop {
         let begun = Instant::now();
         let Err(Stopped::Engine(error)) = ward.attend().await else { return };
-        // One that answers and goes at once is no better than none.
+        // An engine that answers and disconnects at once is no better than none.
         if begun.elapsed() >= AWAY_MAX {
             (pause, away) = (AWAY_MIN, false);
         }
@@ -165,13 +165,13 @@ pub(super) async fn follow(docker: Docker, world: Arc<dyn World>, done: mpsc::Se
 }
 
 impl Ward {
-    /// Follows one life of the engine.
+    /// Follows the engine until it disconnects.
     async fn attend(&mut self) -> Result<(), Stopped> {
-        // What was asked of a former life nobody answers.
+        // Requests to an earlier connection get no response.
         (self.answers, self.retries) = (JoinSet::new(), JoinSet::new());
         self.asking.clear();
         self.waiting.clear();
-        // Before the list, so that nothing falls between.
+        // Subscribe before the list, so that no change is missed.
         let mut changes = self.docker.engine.changes()?;
         let (tell, mut told) = mpsc::channel(QUEUE);
         let mut hearing = JoinSet::new();
@@ -214,7 +214,7 @@ impl Ward {
         }
     }
 
-    /// Asks about all containers that may be patients; returns their names.
+    /// Asks about all containers that may be targets; returns their names.
     async fn list(&mut self) -> Result<HashSet<String>, Stopped> {
         if let Whom::Named(name, _) = &self.docker.whom {
             let name = name.clone();
@@ -251,8 +251,8 @@ impl Ward {
         Ok(())
     }
 
-    /// What the engine is asked about when a container is meant: the user's word goes by its name,
-    /// whichever container has that.
+    /// The id or name to ask about: a container that the user named is identified by its name,
+    /// whichever container has it.
     fn question(&self, id: String) -> String {
         match &self.docker.whom {
             Whom::Labelled => id,
@@ -260,8 +260,8 @@ impl Ward {
         }
     }
 
-    /// Somebody has the engine signal it. If that is to end it, it is not ill, whatever it answers
-    /// from now on.
+    /// The engine was asked to signal a container. If that is to stop it, it is not sick, whatever
+    /// it answers from now on.
     async fn signalled(&mut self, uid: &str, sent: &str) -> Result<(), Stopped> {
         let Some(known) = self.known.get_mut(uid) else { return Ok(()) };
         let ends = signal(sent)
@@ -274,7 +274,7 @@ impl Ward {
         known.stopping = Some((instance, Instant::now() + limit));
         info!(container = uid, "Docker is stopping the container; remedies suspended");
         self.stopped(uid).await?;
-        // It may have caught the signal and gone on.
+        // It may have caught the signal and continued.
         let asked = self.question(id);
         self.retries.spawn(async move {
             sleep(limit).await;
@@ -283,8 +283,7 @@ impl Ward {
         Ok(())
     }
 
-    /// Asks the engine about a container, unless it is being asked already: then once more after
-    /// that.
+    /// Asks the engine about a container. If a request is in flight, another one follows it.
     fn ask(&mut self, asked: String, tries: u32) {
         if let Some(changed) = self.asking.get_mut(&asked) {
             *changed = true;
@@ -337,7 +336,7 @@ impl Ward {
             Ok((patient, Ok(container))) if container.main.pid == patient.container.pid => {
                 self.patient(&patient, &container).await
             }
-            // Of its former life, or of its next.
+            // Of its last instance, or of its next.
             Ok((_, found)) => {
                 if tries >= TRIES {
                     match found {
@@ -428,9 +427,9 @@ impl Ward {
         Ok(())
     }
 
-    /// What was asked about is no patient any more.
+    /// The container is no longer a target.
     async fn gone(&mut self, asked: &str) -> Result<(), Stopped> {
-        // One that was named stays a patient, whatever container has its name next.
+        // A named container stays a target, whichever container has its name next.
         if let Whom::Named(name, _) = &self.docker.whom {
             let name = name.clone();
             return self.stopped(&name).await;
@@ -442,7 +441,7 @@ impl Ward {
         Ok(())
     }
 
-    /// Says why a container is not watched, unless that was said before.
+    /// Reports why a container is not watched, unless that was reported before.
     fn tell(&mut self, name: &str, why: &dyn ToString) {
         let why = why.to_string();
         if self.told.get(name) != Some(&why) {
@@ -464,7 +463,7 @@ impl Ward {
             Whom::Named(name, watched) => (name.clone(), patient.address, watched.host.clone()),
         };
         Target {
-            // The engine's id outlives a restart.
+            // The engine's id survives a restart.
             id: TargetId { uid: uid.clone(), instance: container.main.to_string() },
             name: uid,
             kind: Kind::Container(Arc::new(patient.container.clone())),
@@ -473,7 +472,7 @@ impl Ward {
             tls: false,
             host,
             cgroups: container.cgroups.clone(),
-            // The container is what is healed, whichever of its ports is ill.
+            // The remedy is for the container, whichever of its ports is sick.
             port: None,
             started: container.started,
             main: Some(container.main),
@@ -483,7 +482,7 @@ impl Ward {
     }
 }
 
-/// What the engine's word on a container amounts to.
+/// Interprets the engine's report on a container.
 async fn said(whom: &Whom, world: &dyn World, seen: &ContainerInspectResponse) -> Said {
     let name = match whom {
         Whom::Labelled => plain(seen.name.as_deref().unwrap_or_default()),
@@ -508,7 +507,7 @@ async fn said(whom: &Whom, world: &dyn World, seen: &ContainerInspectResponse) -
     Said { name, patient }
 }
 
-/// A container that the user named, at the URL that the user gave.
+/// The target of a container that the user named, at the URL that the user gave.
 fn named(
     watched: &Watched,
     container: ContainerRef,

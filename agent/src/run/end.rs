@@ -6,7 +6,7 @@ use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::{Done, world::World};
 
-/// A wait that ends with whoever keeps it.
+/// A wait that is cancelled when dropped.
 pub(super) struct Wait(AbortHandle);
 
 impl Drop for Wait {
@@ -16,7 +16,8 @@ impl Drop for Wait {
 }
 
 impl Wait {
-    /// Tells the loop when `main`, the first process of this instance of the target, has ended.
+    /// Reports to the loop when `main`, the first process of this instance of the target, has
+    /// ended.
     pub(super) fn begin(
         world: &Arc<dyn World>,
         done: &mpsc::Sender<Done>,

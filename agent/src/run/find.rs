@@ -17,14 +17,14 @@ use tracing::{error, info, warn};
 
 use super::Done;
 
-/// A service on this machine that is to be watched.
+/// A service on this machine to watch.
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// The URL as the user gave it: the target's name and uid.
     pub url: String,
     /// The port that it listens on.
     pub port: u16,
-    /// The addresses of this machine that it may listen at, in the order of preference.
+    /// The addresses of this machine at which it may listen, in the order of preference.
     pub addresses: Vec<IpAddr>,
     /// The `Host` header.
     pub host: String,
@@ -34,15 +34,15 @@ pub struct Watched {
     pub settings: Settings,
 }
 
-/// Between two looks for a process that is not there; doubles up to [`SEARCH_MAX`].
+/// Delay between two searches for a missing process; doubles up to [`SEARCH_MAX`].
 const SEARCH_MIN: Duration = Duration::from_millis(100);
 const SEARCH_MAX: Duration = Duration::from_secs(2);
-/// Where the kernel cannot tell of a process's end: between two looks whether it still lives.
+/// If the kernel cannot report the end of a process: interval of the checks.
 const ALIVE_CHECK: Duration = Duration::from_secs(1);
-/// Scans of the process table at a time: each reads every process's files.
+/// Maximum number of concurrent scans of the process table: each reads every process's files.
 pub(super) const SCANS: usize = 2;
 
-/// Runs until the loop is gone.
+/// Runs until the loop ends.
 pub(super) async fn follow(watched: Watched, scans: Arc<Semaphore>, done: mpsc::Sender<Done>) {
     let mut told = false;
     let mut pause = SEARCH_MIN;
@@ -87,7 +87,7 @@ pub(super) async fn follow(watched: Watched, scans: Arc<Semaphore>, done: mpsc::
 pub(super) async fn ended(instance: ProcessId) {
     let tree = Tree::default();
     let pinned = PidFd::open(instance.pid);
-    // In this order: what is pinned now is the process that lives now.
+    // In this order: the pinned process is the one that is alive now.
     while tree.still_alive(instance) {
         match &pinned {
             Ok(pinned) if pinned.ended().await.is_ok() => return,

@@ -49,22 +49,22 @@ use paramedic_kubernetes::{Cluster, Lock};
 use paramedic_probes::{Cause, Kernel, Slot, Wake, Wakeups};
 use paramedic_record::{Incident, Recorder};
 
-/// What the agent runs with; validated before it is made.
+/// Validated settings of the agent.
 #[derive(Debug)]
 pub struct Config {
     /// The services to watch, in process mode.
     pub watched: Vec<Watched>,
     /// The containers to watch.
     pub docker: Option<Docker>,
-    /// What the guard permits.
+    /// The operator's limits.
     pub policy: Policy,
-    /// How often to look.
+    /// Intervals of the engine.
     pub pace: Pace,
     /// Restarts a process-mode target; without it SIGTERM does, and a supervisor.
     pub restart_command: Option<String>,
-    /// From SIGTERM to SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     pub grace: Duration,
-    /// While this file exists, nothing is healed.
+    /// While this file exists, no remedy is applied.
     pub pause_file: Option<PathBuf>,
 }
 
@@ -72,26 +72,26 @@ pub struct Config {
 pub struct Node {
     /// The API server.
     pub cluster: Arc<Cluster>,
-    /// Where Events on pods go.
+    /// Receiver of the Events on pods.
     pub notices: mpsc::Sender<Notice>,
 }
 
-/// What came back from a task.
+/// The result of a task.
 #[derive(Debug)]
 enum Done {
-    /// A target was found, or found again in another life or under other settings.
+    /// A target was found, or found again with another instance or other settings.
     Found(Box<Target>),
-    /// This life of it has ended.
+    /// This instance has ended.
     Lost { uid: String, instance: String },
-    /// It is gone for good, or its owner no longer consents.
+    /// The target was removed, or its owner no longer consents.
     Gone(String),
     /// The kubelet calls it ready, or not.
     Ready(String, bool),
-    /// All pods of the node have been told; these are there, by uid.
+    /// The list of the node's pods is complete; these exist, by uid.
     Synced(HashSet<String>),
-    /// All consenting containers have been told; these are there, by uid.
+    /// The list of labelled containers is complete; these exist, by uid.
     Listed(HashSet<String>),
-    /// The API server cannot be heard, and why; or again.
+    /// The API server is unreachable, with the error; or reachable again.
     Away(Option<String>),
     /// The cluster answered.
     Cleared {
@@ -109,11 +109,11 @@ enum Done {
         futile: Option<Box<str>>,
         app: Box<dyn Poller>,
     },
-    /// A remedy was given, or could not be.
+    /// A remedy was applied, or could not be.
     Treated(Treated),
 }
 
-/// The agent: everything that the loop owns.
+/// The agent: the state of the event loop.
 pub struct Agent {
     engine: Engine,
     brain: Arc<Brain>,
@@ -126,11 +126,11 @@ pub struct Agent {
     node: Option<Node>,
     senses: HashMap<Index, Senses>,
     slots: HashMap<Slot, Index>,
-    /// Which place each target has, by its uid.
+    /// The index of each target, by its uid.
     places: HashMap<String, Index>,
-    /// Workloads' locks that are held for a target.
+    /// Workload locks that are held for a target.
     locks: HashMap<Index, Arc<Lock>>,
-    /// What has to be told before the agent is ready.
+    /// The conditions that are pending before the agent is ready.
     awaited: BTreeSet<String>,
     past: Vec<Incident>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
@@ -139,25 +139,25 @@ pub struct Agent {
     commands: Vec<Command>,
     lives: u64,
     pause_checked: Moment,
-    /// Told to stop: what is under way ends, and nothing begins.
+    /// Shutting down: treatments in progress end, and nothing new starts.
     draining: bool,
 }
 
-/// Results that may wait for the loop; a task that finds the queue full waits, nothing is lost.
+/// Maximum number of queued results; a task that finds the queue full waits, so nothing is lost.
 const QUEUE: usize = 64;
-/// How long a remedy under way may hold up the end. Kubernetes gives 30 s by default.
+/// How long a remedy in progress may delay the shutdown. Kubernetes grants 30 s by default.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
-/// How often the pause file is looked for.
+/// Interval at which the pause file is checked.
 const PAUSE_CHECK: Duration = Duration::from_secs(1);
 
-/// What is awaited in node mode before the agent is ready.
+/// Condition of readiness in node mode.
 const FIRST_LIST: &str = "the first list of this node's pods from the API server";
-/// And in Docker mode.
+/// Condition of readiness in Docker mode.
 const CONTAINERS: &str = "the first list of containers from Docker's engine";
 
 impl Agent {
-    /// An agent that has not begun to watch. `past` are the recent incidents of this boot, oldest
-    /// first: their cooldowns still hold, and those without an outcome are taken up.
+    /// An agent before its start. `past` are the recent incidents of this boot, oldest first: their
+    /// cooldowns still hold, and those without an outcome are verified.
     #[must_use]
     pub fn new(
         config: Config,
@@ -204,8 +204,8 @@ impl Agent {
         }
     }
 
-    /// Watches until `shutdown` resolves. Targets are left as they are: an intention under way is
-    /// in the journal and is taken up by the next life of the agent.
+    /// Watches until `shutdown` resolves. The targets keep running: an intention in progress is in
+    /// the journal, and the next agent process verifies it.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let scans = Arc::new(Semaphore::new(find::SCANS));
         for watched in &self.config.watched {
@@ -240,7 +240,7 @@ impl Agent {
         info!("stopped; the targets keep running unchanged");
     }
 
-    /// A restart that is broken off half-way may leave a service down: it is waited for.
+    /// Waits for a restart in progress: one that is cut off half-way may leave a service down.
     async fn finish_treatments(&mut self) {
         let limit = sleep(SHUTDOWN_LIMIT);
         tokio::pin!(limit);
@@ -255,7 +255,7 @@ impl Agent {
         }
     }
 
-    /// One event, and all that follows from it at once.
+    /// Handles one event and its immediate consequences.
     fn handle(&mut self, event: Event) {
         self.pending.push_back(event);
         while let Some(event) = self.pending.pop_front() {
@@ -337,7 +337,7 @@ impl Agent {
         }
     }
 
-    /// Polls the target, if it is polled at all; the rest is read when the poll is back.
+    /// Polls the target, if it is polled at all; the rest is read after the poll.
     fn look(&mut self, index: Index, trigger: Trigger) {
         let Some(senses) = self.senses.get_mut(&index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
@@ -348,7 +348,7 @@ impl Agent {
         };
         let (life, now) = (senses.life(), self.clock.now());
         let done = self.done.0.clone();
-        // Only where a remedy is in view: what the host shows takes some files to read.
+        // Only if a remedy may follow: checking the host reads some files.
         let doubt = self
             .engine
             .case(index)
@@ -365,7 +365,7 @@ impl Agent {
         });
     }
 
-    /// Everything but the poll, which came first.
+    /// Reads everything but the poll, which came first.
     fn read(
         &mut self,
         index: Index,
@@ -391,7 +391,7 @@ impl Agent {
                     let case = self.engine.case(*index);
                     case.is_some_and(|case| case.target.id.instance == instance && !case.absent)
                 };
-                // Of an earlier life the end is no news.
+                // The end of an earlier instance is outdated.
                 if let Some(index) = index.filter(is_present) {
                     self.handle(Event::Lost(index));
                     if let Some(case) = self.engine.case(index) {
@@ -421,7 +421,7 @@ impl Agent {
             Done::Polled { index, life, trigger, poll, futile, app } => {
                 let Some(senses) = self.senses.get_mut(&index) else { return };
                 if senses.life() != life {
-                    // The poll of a former instance says nothing of this one.
+                    // The poll of an earlier instance says nothing about this one.
                     return;
                 }
                 senses.return_app(app);
@@ -446,13 +446,14 @@ impl Agent {
         }
     }
 
-    /// Whether others decide who is watched, so that somebody new is always not yet looked at.
+    /// Whether the set of targets can change, so that a new target may always be unsampled.
     fn comes_and_goes(&self) -> bool {
         let whom = self.config.docker.as_ref().map(|docker| &docker.whom);
         self.node.is_some() || matches!(whom, Some(Whom::Labelled))
     }
 
-    /// Whether the place still has the patient that was treated, and waits for word of it.
+    /// Whether the index still belongs to the target that was treated, and that waits for the
+    /// result.
     fn is_under_way(&self, treated: &Treated) -> bool {
         let case = self.engine.case(treated.index);
         case.is_some_and(|case| case.target.id.uid == treated.uid)
@@ -470,7 +471,7 @@ impl Agent {
         match query {
             Query::Targets(reply) => {
                 let views = self.engine.cases().map(|(_, case)| TargetView::of(case)).collect();
-                // Who asked may have hung up.
+                // The client may have disconnected.
                 let _ = reply.send(views);
             }
             Query::Readings(reply) => {
@@ -497,7 +498,7 @@ async fn next_wakeup(wakeups: &mut Option<Wakeups>) -> Wake {
     if let Some(ring) = wakeups {
         match ring.next().await {
             Ok(wake) => return wake,
-            // The regular looks go on without it.
+            // Regular samples continue without it.
             Err(error) => {
                 warn!(%error, "cannot read the kernel's wake-ups; regular samples continue");
             }

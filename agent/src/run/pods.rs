@@ -16,46 +16,46 @@ use tracing::{info, warn};
 
 use super::{Done, end::Wait, world::World};
 
-/// Pods watched on one node at most; Kubernetes' own limit is 110 unless raised.
+/// Maximum number of pods watched on one node; Kubernetes' own limit is 110 unless raised.
 pub const MOST: usize = 500;
 
-/// From the API server's word that a container runs to its cgroup being there.
+/// Delay between the API server's report of a running container and the next search for its cgroup.
 const RETRY: Duration = Duration::from_millis(500);
-/// A container not found within this many tries is given up until the API server tells of it again.
+/// After this many tries a missing container is given up, until the API server reports a change.
 const TRIES: u32 = 10;
-/// Changes that may wait.
+/// Maximum number of queued changes.
 const QUEUE: usize = 64;
 
-/// A pod that was told to the loop.
+/// A pod that was reported to the loop.
 struct Known {
     patient: Patient,
     container: Option<Container>,
     end: Option<Wait>,
 }
 
-/// A container to look for again: the pod's uid, the container's id, and how often it was tried.
+/// A container to search again: the pod's uid, the container's id, and the number of tries.
 struct Again {
     uid: String,
     container_id: String,
     tries: u32,
 }
 
-/// Joins both sides and tells the loop.
+/// Joins both sides and reports to the loop.
 struct Ward {
     world: Arc<dyn World>,
     done: mpsc::Sender<Done>,
     notices: mpsc::Sender<Notice>,
     /// By the pod's uid.
     known: HashMap<String, Known>,
-    /// Those for whom there was no room, by uid, as they last were.
+    /// Pods beyond the maximum, by uid, in their last state.
     left_out: HashMap<String, Patient>,
     again: mpsc::Sender<Again>,
 }
 
-/// The loop is gone.
+/// Fails if the loop has ended.
 type Told = Result<(), mpsc::error::SendError<Done>>;
 
-/// Runs until the loop is gone.
+/// Runs until the loop ends.
 pub(super) async fn follow(
     cluster: Arc<Cluster>,
     world: Arc<dyn World>,
@@ -100,7 +100,7 @@ impl Ward {
         }
     }
 
-    /// With what is known of the pod by now: its owner may have thought otherwise meanwhile.
+    /// Uses the pod's present state: its owner may have changed it meanwhile.
     async fn retry(&mut self, again: Again) -> Told {
         let Some(known) = self.known.get(&again.uid) else { return Ok(()) };
         let waits =
@@ -123,7 +123,7 @@ impl Ward {
         if let Some(before) = &before
             && before.patient.pod.container != patient.pod.container
         {
-            // Another container is the target now: the pod's port was named anew.
+            // Another container is the target now: the pod's port was renamed.
             self.done.send(Done::Gone(before.patient.pod.target_uid())).await?;
         }
         let (container, mut end) = match before.filter(|_| same_life) {
@@ -165,7 +165,7 @@ impl Ward {
                 let again = self.again.clone();
                 tokio::spawn(async move {
                     sleep(RETRY).await;
-                    // Where as many wait as are watched, the next change tells anew.
+                    // If the queue is full, the pod's next change tries again.
                     let _ = again.try_send(Again { uid, container_id, tries: tries + 1 });
                 });
                 None
@@ -210,7 +210,7 @@ impl Ward {
         }
     }
 
-    /// There is no room for it. Told of the first, and not of each.
+    /// The maximum is reached. Reports the first such pod, and not each.
     fn leave_out(&mut self, patient: Patient) {
         if self.left_out.is_empty() {
             let pod = patient.pod.full_name();
@@ -227,7 +227,7 @@ impl Ward {
     fn tell(&self, patient: &Patient, reason: &'static str, note: String) {
         let pod = Arc::new(patient.pod.clone());
         let notice = Notice { pod, warning: true, reason, note, series: Some(reason) };
-        // What does not fit is lost; the log has it.
+        // If the queue is full the Event is dropped; it is in the log.
         let _ = self.notices.try_send(notice);
     }
 }
@@ -244,7 +244,7 @@ fn target_of(patient: &Patient, container: &Container) -> Target {
         tls: false,
         host: address.map(|address| address.to_string()).unwrap_or_default(),
         cgroups: container.cgroups.clone(),
-        // The container is what is healed, whichever of its ports is ill.
+        // The remedy is for the container, whichever of its ports is sick.
         port: None,
         started: container.started,
         main: Some(container.main),
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(noted.try_recv().unwrap().reason, "NotWatched");
         assert!(noted.try_recv().is_err(), "each of them is told");
 
-        // One of those who wait ends meanwhile: nobody is taken in its place.
+        // A waiting pod ends meanwhile: no other is taken in its place.
         ward.take(Change::Gone { uid: uid(500) }).await.unwrap();
         assert_eq!(found(), [""; 0]);
         ward.take(Change::Gone { uid: uid(7) }).await.unwrap();

@@ -16,7 +16,7 @@ use super::{
 };
 
 impl Agent {
-    /// A target was found: a new one, another life of a known one, or other settings.
+    /// A target was found: a new one, another instance of a known one, or other settings.
     pub(super) fn found(&mut self, target: Target) {
         let known = self.places.get(&target.id.uid).copied();
         let place = known.unwrap_or_else(|| self.engine.vacant());
@@ -70,8 +70,8 @@ impl Agent {
         self.engine.forget(index);
     }
 
-    /// All pods of the node are known: what became of others that a former life treated nobody can
-    /// tell. One that is there and does not run yet is still waited for.
+    /// All pods of the node are known: the outcome of treatments of other pods by an earlier agent
+    /// process cannot be known. A pod that exists and does not run yet is still awaited.
     pub(super) fn give_up_the_past(&mut self, pods: &HashSet<String>) {
         let gone = |incident: &mut Incident| {
             let pod = incident.intent.target.uid.split('/').next().unwrap_or_default();
@@ -85,8 +85,8 @@ impl Agent {
         }
     }
 
-    /// What a former life of the agent did to this target. Its cooldowns hold; an intention
-    /// without an outcome counts as done, is verified and never repeated.
+    /// Restores what an earlier agent process did to this target. Its cooldowns hold; an intention
+    /// without an outcome counts as applied, is verified and never repeated.
     fn recall(&mut self, index: Index, uid: &str) {
         let of_target = |incident: &mut Incident| incident.intent.target.uid == uid;
         let past: Vec<_> = self.past.extract_if(.., of_target).collect();

@@ -14,25 +14,26 @@ use tracing::warn;
 
 use super::world::{Poller, World};
 
-/// Tells the instances of one place apart, so that a late answer is not taken for a new one's.
+/// Generation of an instance at an index, so that a late result is not attributed to a newer
+/// instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Life(pub(super) u64);
 
-/// One instance's connection, counters and files.
+/// Connection, counters and files of one instance.
 #[derive(Debug)]
 pub(super) struct Senses {
     life: Life,
-    /// Taken for the length of a poll.
+    /// Taken for the duration of a poll.
     app: Option<Box<dyn Poller>>,
-    /// The app is to be asked otherwise than the client that is under way does.
+    /// The endpoint has changed since the client in use was created.
     renewed: bool,
     slot: Option<Slot>,
     usage: Option<Usage>,
-    /// Whether the files were read once: their counts are older than the kernel side's, which
-    /// without them would begin with a jump.
+    /// Whether the files were read once: their counts start before the kernel side's, which would
+    /// otherwise start with a jump.
     has_base: bool,
     machine: Machine,
-    /// Responses that the agent itself drew, by class.
+    /// Responses to the agent's own requests, by class.
     own_responses: [u64; 5],
     /// Those of them that were 502, 503 or 504.
     own_unavailable: u64,
@@ -41,7 +42,7 @@ pub(super) struct Senses {
 }
 
 impl Senses {
-    /// Opens what can be opened. What cannot is told once and missing from then on.
+    /// Opens what can be opened. A failure is logged once, and its values are missing from then on.
     pub(super) fn open(
         target: &Target,
         life: Life,
@@ -86,7 +87,7 @@ impl Senses {
         self.slot
     }
 
-    /// The app's client, for the length of a poll. One that never came back is made anew.
+    /// The app's client, for the duration of a poll. A client that never returned is replaced.
     pub(super) fn take_app(
         &mut self,
         target: &Target,
@@ -101,12 +102,12 @@ impl Senses {
         }
     }
 
-    /// The target is to be asked at another path from now on.
+    /// The target has another health path from now on.
     pub(super) fn renew_app(&mut self) {
         self.renewed = self.app.take().is_none();
     }
 
-    /// The agent drew these responses from the target: they are not its traffic.
+    /// Counts responses to the agent's own requests: they are not the target's traffic.
     pub(super) fn drew(&mut self, responses: Responses) {
         for (own, drawn) in self.own_responses.iter_mut().zip(responses) {
             *own += u64::from(drawn);
@@ -130,7 +131,7 @@ impl Senses {
         }
         let usage = self.read_usage(kernel.as_deref(), poll.as_ref());
         let kernel = kernel.zip(self.slot).and_then(|(kernel, slot)| {
-            // Should arming fail, the regular looks still come.
+            // If arming fails, regular samples continue.
             let _ = kernel.rearm(slot);
             let (counters, throttling) = kernel.counters(slot).ok()?;
             Some(KernelReading {
@@ -144,9 +145,9 @@ impl Senses {
         Sample { at, trigger, kernel, poll, usage, futile }
     }
 
-    /// What the cgroup or the process uses, where nobody else tells: some ten files, which cost
-    /// more than the rest of a look together. Nothing where they are gone, since a successor is
-    /// being looked for.
+    /// CPU and memory of the cgroup or the process, if no other source has them: some ten files,
+    /// which cost more than the rest of a sample. Nothing if they are gone: the search for a
+    /// successor is running.
     fn read_usage(&mut self, kernel: Option<&Kernel>, poll: Option<&Poll>) -> CgroupReading {
         let app_tells = poll
             .and_then(|poll| poll.result.as_ref().ok())

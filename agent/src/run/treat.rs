@@ -16,10 +16,10 @@ use tracing::{error, warn};
 
 use super::{Done, senses::Life, world::World};
 
-/// An intention that is not on disk by then comes too late.
+/// Timeout of writing the intention to disk.
 const DISK: Duration = Duration::from_secs(3);
 
-/// What is to be done, to whom, and why.
+/// A remedy with its target and reasons.
 pub(super) struct Treatment {
     pub(super) index: Index,
     pub(super) life: Option<Life>,
@@ -36,24 +36,24 @@ pub(super) struct Treatment {
     pub(super) clock: Clock,
 }
 
-/// What came of it.
+/// The result of a treatment.
 #[derive(Debug)]
 pub(super) struct Treated {
     pub(super) index: Index,
-    /// The target that was treated.
+    /// The treated target.
     pub(super) uid: String,
-    /// The instance that was treated.
+    /// The treated instance.
     pub(super) life: Option<Life>,
     pub(super) incident: Option<i64>,
     pub(super) result: Remedied,
-    /// Responses that the remedy drew from the target.
+    /// The target's responses to the remedy.
     pub(super) responses: Responses,
 }
 
-/// Treats, and reports to the loop.
+/// Applies the remedy, and reports to the loop.
 pub(super) async fn treat(treatment: Treatment, done: mpsc::Sender<Done>) {
     let treated = Box::pin(treatment.give()).await;
-    // The loop is gone only when the agent stops; the journal holds what matters.
+    // The loop is gone only when the agent stops; the journal has what matters.
     let _ = done.send(Done::Treated(treated)).await;
 }
 
@@ -91,7 +91,7 @@ impl Treatment {
         Treated { index, uid, life, incident, result, responses }
     }
 
-    /// The journal's disk may have been slow: a lock that others may take soon is none.
+    /// Writing to the journal may have been slow: refuses if the lock is about to expire.
     fn lock_holds(&self) -> Result<(), &'static str> {
         match &self.lock {
             _ if !self.permit.rung().is_hard() || self.target.pod().is_none() => Ok(()),
@@ -100,7 +100,7 @@ impl Treatment {
         }
     }
 
-    /// The intention, durable on disk before anything is done; its number in the journal.
+    /// Writes the intention to disk before anything is done; returns its number in the journal.
     async fn write_down(&self) -> Result<Option<i64>, String> {
         let Some(journal) = self.journal.clone() else { return Ok(None) };
         let (target, intent) = (self.target.clone(), self.intent.clone());
@@ -108,7 +108,7 @@ impl Treatment {
         let written =
             spawn_blocking(move || journal.intend(&intent_of(&target, &intent, &brain, now)));
         let Ok(written) = timeout(DISK, written).await else {
-            // It may still be written; then the next life of the agent finds it and verifies it.
+            // It may still be written; then the next agent process finds and verifies it.
             error!("the journal's disk is too slow: no hard remedies until it recovers");
             return Err(format!("the intention was not on disk within {} s", DISK.as_secs()));
         };
@@ -122,7 +122,7 @@ impl Treatment {
         }
     }
 
-    /// Evicts, and waits for what becomes of the workload: the pod itself cannot be looked at.
+    /// Evicts, and waits for the state of the workload: the pod itself cannot be sampled.
     async fn evict(self) -> Remedied {
         let (Some(cluster), Some(pod), Some(lock)) = (&self.cluster, self.target.pod(), &self.lock)
         else {

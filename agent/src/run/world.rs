@@ -29,12 +29,12 @@ use super::find;
 use crate::heal::restart;
 use paramedic_app::soft;
 
-/// What comes later.
+/// A boxed future.
 pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A connection to one patient's app.
+/// A client of one target's app.
 pub(crate) trait Poller: Send + fmt::Debug {
-    /// Asks it how it is.
+    /// Polls its health.
     fn poll(&mut self, now: Moment) -> Later<'_, Poll>;
 }
 
@@ -44,14 +44,14 @@ impl Poller for App {
     }
 }
 
-/// Patients and their processes.
+/// The effects on targets and their processes.
 pub(crate) trait World: Send + Sync {
     /// A client of the target's app; `None` for a target that gets no HTTP.
     fn poller(&self, target: &Target) -> Option<Box<dyn Poller>>;
-    /// The container of this id, if it runs here.
+    /// The container of this id, if it runs on this machine.
     fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>>;
-    /// Why a restart would not help, as far as the host shows it; `well_at` is when the target was
-    /// last seen well. A simulated host shows nothing.
+    /// Why a restart would not help, according to the host; `well_at` is when the target was last
+    /// seen well. A simulated host never objects.
     fn would_not_help<'a>(
         &'a self,
         _: &'a Target,
@@ -61,7 +61,7 @@ pub(crate) trait World: Send + Sync {
     }
     /// Waits for the end of a process.
     fn ended(&self, instance: ProcessId) -> Later<'_, ()>;
-    /// Asks the app to reset itself; also the responses that it drew.
+    /// Asks the app to reset itself; also returns its responses.
     fn reset<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, (Remedied, Responses)>;
     /// Restarts the target.
     fn restart<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, Remedied>;
@@ -75,7 +75,7 @@ const NOT_PERMITTED: &str = "another remedy was permitted";
 pub(crate) struct Machine {
     /// Restarts a process-mode target; without it SIGTERM does, and a supervisor.
     pub(crate) restart_command: Option<String>,
-    /// From SIGTERM to SIGKILL, where no pod says otherwise.
+    /// Time from SIGTERM to SIGKILL, unless a pod sets its own.
     pub(crate) grace: Duration,
     /// Restarts containers.
     pub(crate) engine: Option<Engine>,
@@ -130,7 +130,7 @@ impl World for Machine {
             let shown = spawn_blocking(move || {
                 restart::would_not_help(&Tree::default(), main, port, well_at)
             });
-            // A panic there shows nothing.
+            // A panic there counts as no objection.
             shown.await.ok().flatten().map(String::into_boxed_str)
         })
     }
@@ -185,7 +185,7 @@ impl World for Machine {
                 grace,
                 ..restart::Restart::default()
             };
-            // A container's port is in a network of its own, and its first process alone is signalled.
+            // A container's port is in its own network, and only its first process is signalled.
             let port = target.port.filter(|_| matches!(target.kind, Kind::Process));
             match restart.run(&Tree::default(), main, &target.cgroups, port).await {
                 Ok(_) => Remedied::Given,
@@ -196,11 +196,12 @@ impl World for Machine {
     }
 }
 
-/// For all that is asked of the engine before the act: what was judged is not to grow old meanwhile.
+/// Timeout of all checks with the engine before the act, so that the verdict does not become
+/// outdated.
 const BEFORE: Duration = Duration::from_secs(3);
 
-/// By its engine: to that, a container whose process was ended by a signal has failed, or stopped
-/// for good.
+/// Restarts through the engine: if a signal ended a container's process, the engine would count
+/// that as a failure, or as a stop for good.
 async fn restart_container(engine: &Engine, judged: &ContainerRef) -> Remedied {
     match timeout(BEFORE, may_restart(engine, judged)).await {
         Ok(Ok(())) => {}
@@ -214,7 +215,7 @@ async fn restart_container(engine: &Engine, judged: &ContainerRef) -> Remedied {
         }
         Err(error) => error,
     };
-    // Ended and not started again would be worse than ill.
+    // A container that was stopped and not started again is worse off than a sick one.
     let is_down = async || match engine.inspect(&judged.id).await {
         Ok(seen) => running(&seen) == Err(Absent::NotRunning),
         Err(_) => false,
@@ -225,8 +226,8 @@ async fn restart_container(engine: &Engine, judged: &ContainerRef) -> Remedied {
     Remedied::Failed(error.to_string())
 }
 
-/// Whether it still lives the life that was judged, where it was looked at, and nobody's network
-/// but its own ends with it.
+/// Checks that it is still the judged instance, at the judged address, and that no other container
+/// uses its network.
 async fn may_restart(engine: &Engine, judged: &ContainerRef) -> Result<(), String> {
     let seen = engine.inspect(&judged.id).await.map_err(|error| error.to_string())?;
     let name = &judged.name;
@@ -245,7 +246,7 @@ async fn may_restart(engine: &Engine, judged: &ContainerRef) -> Result<(), Strin
 }
 
 /// Whether the judged instance still owns the port. In a graceful handover the old process drains
-/// while the new one serves, and what was seen is the new one's.
+/// while the new one serves, and the samples are the new one's.
 async fn still_serves(target: &Target) -> Result<(), String> {
     let Some(address) = target.address else { return Ok(()) };
     let found = spawn_blocking(move || {
@@ -262,7 +263,8 @@ async fn still_serves(target: &Target) -> Result<(), String> {
     Err(format!("process {} serves there now", listener.instance))
 }
 
-/// For tests: a machine on which every container runs for ever; the function tells its first process.
+/// For tests: a machine on which every container runs forever; the function returns its first
+/// process.
 #[cfg(test)]
 pub(super) struct Still<F>(pub(super) F);
 

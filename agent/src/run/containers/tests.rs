@@ -25,12 +25,12 @@ use tokio::{
 use super::*;
 use crate::run::world::{self, Still};
 
-/// What the engine knows, and tells.
+/// The state and events of a fake engine.
 #[derive(Clone)]
 struct Fake {
     containers: Arc<Mutex<BTreeMap<String, Value>>>,
     events: broadcast::Sender<String>,
-    /// How often it restarted one.
+    /// Number of restarts.
     restarts: Arc<AtomicU32>,
 }
 
@@ -43,7 +43,7 @@ impl Fake {
         }
     }
 
-    /// Puts a container there, in the state that it has by now, and says that it `action`ed.
+    /// Adds a container in its present state, and sends the event `action`.
     fn put(&self, number: u8, name: &str, pid: i32, labels: &Value, action: &str) {
         let id = id(number);
         let container = json!({
@@ -71,7 +71,7 @@ impl Fake {
     fn send(&self, number: u8, action: &str, attributes: Value) {
         let actor = json!({ "ID": id(number), "Attributes": attributes });
         let event = json!({ "Type": "container", "Action": action, "Actor": actor });
-        // Nobody may listen yet.
+        // There may be no listener yet.
         let _ = self.events.send(event.to_string());
     }
 
@@ -79,7 +79,7 @@ impl Fake {
         let listener = UnixListener::bind(socket).unwrap();
         let fake = self.clone();
         tokio::spawn(async move {
-            // Ends with this task, as an engine's connections do with the engine.
+            // Ends with this task, as an engine's connections end with the engine.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 connections.spawn(fake.clone().answer(stream));
@@ -145,7 +145,7 @@ impl Fake {
         labelled.map(summary).collect()
     }
 
-    /// By its name, its id or what that begins with.
+    /// By its name, its id or a prefix of that.
     fn find(&self, asked: &str) -> Option<Value> {
         let containers = self.containers.lock();
         let has_id = |one: &Value| one["Id"].as_str().is_some_and(|id| id.starts_with(asked));
@@ -158,7 +158,7 @@ fn id(number: u8) -> String {
     format!("{number:02x}").repeat(32)
 }
 
-/// A machine on which a container's first process is the one that the engine tells.
+/// A machine on which a container's first process is the one that the engine reports.
 fn machine(fake: Fake) -> Arc<dyn World> {
     Arc::new(Still(move |id: &str| {
         let pid = fake.find(id).and_then(|one| one["State"]["Pid"].as_i64()).unwrap_or(0);
@@ -166,7 +166,7 @@ fn machine(fake: Fake) -> Arc<dyn World> {
     }))
 }
 
-/// A follower, and what it tells.
+/// A tracker, and its output.
 struct Scene {
     fake: Fake,
     folder: tempfile::TempDir,
@@ -183,8 +183,8 @@ impl Scene {
         let (done, told) = mpsc::channel(64);
         tokio::spawn(follow(docker, machine(fake.clone()), done));
         let scene = Self { fake, folder, engine, told };
-        // A change that is told while nobody listens yet is lost on this engine, which knows no
-        // `since`; on a real one it is not.
+        // This engine loses a change without a listener, because it does not support `since`; a
+        // real one does not.
         timeout(Duration::from_secs(5), async {
             while scene.fake.events.receiver_count() == 0 {
                 tokio::task::yield_now().await;
@@ -224,7 +224,7 @@ fn consents(rung: &str) -> Value {
     json!({ HEAL_LABEL: rung })
 }
 
-/// The user's word for a container.
+/// A container that the user named.
 fn named(name: &str) -> Whom {
     let watched = Watched {
         url: "http://localhost:5000".to_owned(),
@@ -293,7 +293,7 @@ async fn one_that_is_being_stopped_is_left_alone() {
     scene.fake.send(1, "kill", json!({ "name": "web", "signal": "1" }));
     scene.fake.send(1, "kill", json!({ "name": "web", "signal": "15" }));
     assert_eq!(scene.next().await, "lost web 101@1", "by the second: SIGHUP ends nothing");
-    // It drains, and something else of it changes.
+    // It drains, and another of its properties changes.
     scene.fake.put(1, "web", 101, &consents("soft"), "unpause");
     scene.fake.put(2, "other", 102, &consents("soft"), "start");
     assert_eq!(scene.next().await, "found other 102@1 soft", "nothing of one that drains");
@@ -307,7 +307,7 @@ async fn a_name_that_passes_to_another_container_stays_its() {
     fake.put(1, "web", 101, &consents("restart"), "start");
     let mut scene = Scene::begin(fake, Whom::Labelled).await;
     scene.expect(&["listed web", "found web 101@1 restart"]).await;
-    // As compose does: the new one gets the name before word of the old one's end is heard.
+    // As compose does: the new one gets the name before the end of the old one is reported.
     scene.fake.containers.lock().remove(&id(1));
     scene.fake.put(2, "web", 102, &consents("restart"), "rename");
     assert_eq!(scene.next().await, "found web 102@1 restart");
