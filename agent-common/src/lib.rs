@@ -5,10 +5,10 @@
 //! numbers; the module `features` does.
 #![no_std]
 
-/// Which of a target's identities in the kernel a [`Key`] names.
+/// The kinds of identity that a [`Key`] can name.
 ///
-/// One target is found by up to four keys, because traffic may be narrowed to a port while the
-/// CPU controller's cgroup may live in another hierarchy (cgroup v1) with an id of its own.
+/// One target has up to four keys, because traffic may be narrowed to a port, and the CPU
+/// controller's cgroup may be in another hierarchy (cgroup v1) with its own id.
 pub mod scope {
     /// HTTP responses and requests, resets, retransmits: cgroup2 id and local port (0: any).
     pub const TRAFFIC: u16 = 0;
@@ -20,7 +20,7 @@ pub mod scope {
     pub const MEMORY: u16 = 3;
 }
 
-/// Names one watched thing in the kernel: a cgroup, narrowed to a local TCP port or not.
+/// Identifies one watched cgroup in the kernel, optionally narrowed to a local TCP port.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -43,7 +43,7 @@ impl Key {
     }
 }
 
-/// What the kernel counted for one target since it was watched; one copy per CPU.
+/// The kernel's counts for one target since it was watched; one copy per CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -53,23 +53,22 @@ pub struct Counters {
     pub requests: u64,
     /// HTTP/1.x 5xx responses that the target received as a client.
     pub upstream_5xx: u64,
-    /// TCP resets received on the target's connections; one that refuses a connect is none.
+    /// TCP resets received on the target's connections, without those that refuse a connect.
     pub resets_received: u64,
     /// TCP resets sent from the target's sockets.
     pub resets_sent: u64,
-    /// TCP segments retransmitted; a repeated SYN is none.
+    /// TCP segments retransmitted, without SYNs.
     pub retransmits: u64,
     /// Processes killed by the OOM killer.
     pub oom_kills: u64,
-    /// Those of the target's 5xx responses that were 502, 503 or 504: "somebody behind me", or "not
-    /// now". Answers to the agent's own polls are among them, as among `responses`.
+    /// Those of the target's 5xx responses that were 502, 503 or 504: "a backend fails", or "not
+    /// now". Like `responses`, they include responses to the agent's own polls.
     pub unavailable: u64,
     /// HTTP/1.x requests that the target sent as a client.
     pub upstream_requests: u64,
     /// HTTP/1.x responses of any class but 1xx that the target received as a client.
     pub upstream_responses: u64,
-    /// Attempts of the target to connect to others that were refused, and repeated SYNs of such
-    /// attempts.
+    /// Refused connects of the target, and retransmitted SYNs of its connects.
     pub connects_failed: u64,
 }
 
@@ -94,7 +93,7 @@ impl Counters {
     }
 }
 
-/// The CPU controller's own counters of one cgroup, as the kernel last showed them.
+/// The CPU controller's own counters of one cgroup, in the last snapshot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Throttling {
@@ -118,7 +117,7 @@ pub mod cause {
     pub const OOM_KILL: u32 = 4;
 }
 
-/// One ring-buffer record: an armed target had its first bad event since the last look.
+/// One ring-buffer record: the first bad event of an armed target since the last sample.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wakeup {
@@ -126,7 +125,7 @@ pub struct Wakeup {
     pub at_ns: u64,
     /// The target's slot.
     pub slot: u32,
-    /// What the slot was armed with: which of its successive owners this is about.
+    /// The generation with which the slot was armed, which identifies its owner.
     pub generation: u32,
     /// One of [`cause`].
     pub cause: u32,
@@ -137,8 +136,9 @@ pub struct Wakeup {
 /// Marks a kernel offset that the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
-/// Byte offsets within kernel structs, read from the running kernel's BTF by the agent and handed
-/// over as read-only data, so that the verifier sees constants. [`ABSENT`] where there is none.
+/// Byte offsets within kernel structs. The agent reads them from the running kernel's BTF and
+/// passes them as read-only data, so that the verifier sees constants. [`ABSENT`] for a missing
+/// one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offsets {
@@ -181,7 +181,7 @@ pub struct Offsets {
 }
 
 impl Offsets {
-    /// Nothing known yet.
+    /// No offset known.
     pub const NONE: Self = Self {
         sock_cgroup: ABSENT,
         sock_state: ABSENT,

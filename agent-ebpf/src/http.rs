@@ -32,9 +32,9 @@ use crate::maps;
 
 const PASS: i32 = 1;
 const TCP: u8 = 6;
-/// What an IPv4 fragment header says of anything but the first fragment.
+/// The bits of an IPv4 fragment header that are non-zero in all but the first fragment.
 const FRAGMENT_OFFSET: u16 = 0x1fff;
-/// Enough of a message to tell what it is: `HTTP/1.1 200`.
+/// Bytes that identify a message: `HTTP/1.1 200`.
 const HEAD: u32 = 12;
 /// The class of 5xx.
 const SERVER_ERROR: usize = 4;
@@ -91,7 +91,7 @@ fn try_ingress(packet: Packet) -> Option<()> {
         maps::count(slot, |counters| unsafe { &raw mut (*counters).requests });
         return Some(());
     }
-    // A 1xx is no answer yet.
+    // A 1xx is not the final response.
     let class = segment.head.response_class().filter(|class| *class > 0)?;
     let counters = maps::counters(maps::slot(packet.cgroup(), scope::UPSTREAM)?)?;
     // SAFETY: only addresses are taken.
@@ -133,7 +133,7 @@ impl Head {
         known.then_some(class as usize)
     }
 
-    /// Of a response whose class is 5xx: whether it is a 502, 503 or 504.
+    /// For a response of class 5xx: whether it is a 502, 503 or 504.
     #[inline(always)]
     fn is_unavailable(&self) -> bool {
         let [_, _, tens, ones] = self.rest.to_be_bytes();
@@ -142,7 +142,7 @@ impl Head {
 
     #[inline(always)]
     fn is_request(&self) -> bool {
-        // Most packets that are no request leave at the first letter.
+        // Most packets that are not requests leave at the first letter.
         match (self.first >> 56) as u8 {
             b'G' => self.begins(b"GET "),
             b'P' => self.begins(b"POST ") || self.begins(b"PUT ") || self.begins(b"PATCH "),
@@ -191,7 +191,7 @@ impl Packet {
         unsafe { bpf_skb_cgroup_id(self.skb) }
     }
 
-    /// The segment, if this is TCP with enough payload to tell.
+    /// The segment, if this is TCP with enough payload to classify.
     #[inline(always)]
     fn segment(self) -> Option<Segment> {
         // SAFETY: fields of the program's own context, which the verifier turns into the bounds of
@@ -219,7 +219,7 @@ impl Packet {
         Some(Segment { source: half(at), destination: half(at + 2), head })
     }
 
-    /// The same by copies: for IPv4 options, and headers outside the linear part.
+    /// The same with copies: for IPv4 options, and headers outside the linear part.
     #[inline(always)]
     fn unusual(self) -> Option<Segment> {
         let version: u8 = self.load(0)?;
@@ -243,8 +243,8 @@ impl Packet {
         Some(Segment { source: u16::from_be(source), destination: u16::from_be(destination), head })
     }
 
-    /// The first bytes of the payload, wherever they are: on the way out they usually lie in page
-    /// fragments, outside the linear part.
+    /// The first bytes of the payload, wherever they are: of outgoing packets they are usually in
+    /// page fragments, outside the linear part.
     #[inline(always)]
     fn head(self, payload: u32) -> Option<Head> {
         // SAFETY: a field of the program's own context.
@@ -259,8 +259,7 @@ impl Packet {
         })
     }
 
-    /// Copies integers from anywhere in the packet; a constant length leaves the verifier nothing
-    /// to doubt.
+    /// Copies integers from anywhere in the packet. The constant length satisfies the verifier.
     #[inline(always)]
     fn load<T: Copy>(self, offset: u32) -> Option<T> {
         let mut bytes = MaybeUninit::<T>::uninit();

@@ -15,7 +15,8 @@ pub static OFFSETS: Offsets = Offsets::NONE;
 #[unsafe(no_mangle)]
 static PERIOD_TIMER: u64 = 0;
 
-/// The value of a field of [`OFFSETS`]. Volatile, or the compiler would fold what it sees here.
+/// The value of a field of [`OFFSETS`]. Volatile, because the compiler would otherwise fold the
+/// value that it sees here.
 #[inline(always)]
 pub fn offset(field: &'static u32) -> usize {
     // SAFETY: a reference is readable.
@@ -29,7 +30,7 @@ pub fn period_timer() -> u64 {
     unsafe { ptr::read_volatile(&raw const PERIOD_TIMER) }
 }
 
-/// How a program may look behind a kernel pointer.
+/// A way to read behind a kernel pointer.
 pub trait Memory {
     /// Reads a `T` at `offset` bytes from `base`.
     fn read<T: Copy>(base: *const u8, offset: usize) -> Option<T>;
@@ -42,7 +43,7 @@ pub trait Memory {
 }
 
 /// Plain loads, for pointers whose type the verifier knows from BTF: arguments of BTF tracepoints,
-/// of fentry and fexit programs, and what they lead to.
+/// of fentry and fexit programs, and pointers reached from them.
 pub struct Typed;
 
 impl Memory for Typed {

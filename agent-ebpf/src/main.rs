@@ -15,15 +15,15 @@ mod oom;
 mod tcp;
 mod throttle;
 
-/// Never reached: the verifier admits no program that could panic.
+/// Never reached: the verifier accepts no program that could panic.
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {}
 }
 
-/// The helpers that read kernel memory are for GPL programs: this crate is under either license,
-/// its object in the kernel under this one.
+/// The helpers that read kernel memory require a GPL program: this crate has either licence, its
+/// object in the kernel has this one.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 4] = *b"GPL\0";

@@ -28,8 +28,8 @@ pub fn slot(cgroup: u64, scope: u16) -> Option<u32> {
     lookup(Key::new(cgroup, 0, scope))
 }
 
-/// The slot that traffic on a local port belongs to: the target narrowed to the port, else the
-/// one that takes the whole cgroup.
+/// The slot of traffic on a local port: the target narrowed to the port, else the one of the whole
+/// cgroup.
 #[inline(always)]
 pub fn traffic_slot(cgroup: u64, port: u16) -> Option<u32> {
     match lookup(Key::new(cgroup, port, scope::TRAFFIC)) {
@@ -51,7 +51,7 @@ pub fn counters(slot: u32) -> Option<*mut Counters> {
     COUNTERS.get_ptr_mut(slot)
 }
 
-/// Adds one to the counter of `slot` that `field` picks.
+/// Adds one to the counter of `slot` that `field` selects.
 #[inline(always)]
 pub fn count(slot: u32, field: impl FnOnce(*mut Counters) -> *mut u64) {
     if let Some(counters) = counters(slot) {
@@ -59,11 +59,11 @@ pub fn count(slot: u32, field: impl FnOnce(*mut Counters) -> *mut u64) {
     }
 }
 
-/// Adds one to a counter, a field of what [`counters`] found.
+/// Adds one to a counter, a field of the result of [`counters`].
 ///
-/// An atomic add although the copy is this CPU's own: a program may be interrupted, or preempted,
-/// by another one that counts for the same target on the same CPU. (On x86 it also orders the
-/// count before the look at `ARMED` in [`wake`].)
+/// The add is atomic although the copy belongs to this CPU: another program that counts for the
+/// same target may interrupt or preempt this one on the same CPU. (On x86 it also orders the count
+/// before the read of `ARMED` in [`wake`].)
 #[inline(always)]
 pub fn add(field: *mut u64) {
     // SAFETY: `field` points into the map value, which outlives the program run. In assembly,
@@ -71,11 +71,11 @@ pub fn add(field: *mut u64) {
     unsafe { asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) field, one = in(reg) 1u64) };
 }
 
-/// Wakes the agent, if the slot is armed, and disarms it: the storm behind the first event is
-/// only counted. When the ring is full the slot stays armed, and a later event wakes.
+/// Wakes the agent, if the slot is armed, and disarms it: events after the first are only counted.
+/// If the ring is full the slot stays armed, and a later event wakes the agent.
 ///
-/// A plain read and write, not an exchange: two CPUs that race here send two records, and one
-/// look too many is harmless. (The exchange would need a newer kernel on some machines.)
+/// This is a plain read and write, not an exchange: two CPUs that race here send two records, and
+/// an extra sample is harmless. (The exchange would need a newer kernel on some machines.)
 #[inline(always)]
 pub fn wake(slot: u32, cause: u32) {
     let Some(armed) = ARMED.get_ptr_mut(slot) else { return };
@@ -98,7 +98,7 @@ pub fn wake(slot: u32, cause: u32) {
     }
 }
 
-/// Stores the CPU controller's counters; true if throttled periods were added since the last.
+/// Stores the CPU controller's counters; true if throttled periods were added since the last call.
 #[inline(always)]
 pub fn store_throttling(slot: u32, now: Throttling) -> bool {
     let Some(last) = THROTTLING.get_ptr_mut(slot) else { return false };

@@ -81,13 +81,13 @@ fn try_classic(ctx: &TracePointContext, skaddr: usize, event: Event) -> Option<(
 
 #[inline(always)]
 fn try_event<M: Memory>(socket: *const u8, event: Event) -> Option<()> {
-    // Newer verifiers demand it.
+    // Newer verifiers require it.
     if socket.is_null() {
         return None;
     }
-    // Older ones believe that a tracepoint's argument is never null, and drop the comparison above
-    // as needless: on kernels that show the resets of closed ports (6.10 on) without knowing
-    // better, a plain load would fault. A checked copy does not, and ends it here.
+    // Older ones assume that a tracepoint's argument is never null, and remove the comparison
+    // above. On kernels that report resets for closed ports (6.10 and later) but do not mark the
+    // argument, a plain load would fault. A checked copy does not, and ends the program here.
     let state: u8 = Probed::read(socket, offset(&OFFSETS.sock_state))?;
     if state == TIME_WAIT || state == NEW_SYN_RECV {
         return None;
@@ -99,7 +99,8 @@ fn try_event<M: Memory>(socket: *const u8, event: Event) -> Option<()> {
         maps::count(slot, |counters| unsafe { &raw mut (*counters).connects_failed });
         return Some(());
     }
-    // Beyond `struct sock`, which is all that the verifier knows of the pointer: a checked copy.
+    // This is beyond `struct sock`, which is all that the verifier knows of the pointer: a checked
+    // copy.
     let port: u16 = Probed::read(socket, offset(&OFFSETS.inet_sport))?;
     let slot = maps::traffic_slot(cgroup, u16::from_be(port))?;
     maps::count(slot, |counters| field(counters, event));

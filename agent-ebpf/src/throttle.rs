@@ -34,8 +34,8 @@ pub fn throttle_kprobe(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// On entry (a return probe has lost the argument): throttled time lags by the interval that ends
-/// here, until the next throttling.
+/// On entry, because a return probe has lost the argument: throttled time lags by the interval that
+/// ends here, until the next throttling.
 #[kprobe(function = "unthrottle_cfs_rq")]
 pub fn unthrot_kprobe(ctx: ProbeContext) -> u32 {
     let _ = ctx.arg(0).and_then(try_runqueue::<Probed>);
@@ -53,7 +53,7 @@ fn try_timer(timer: *const u8) -> Option<()> {
     if Typed::read::<u64>(timer, offset(&OFFSETS.hrtimer_function))? != period_timer() {
         return None;
     }
-    // From the timer back to what contains it, which a typed pointer does not permit: checked
+    // From the timer to the struct that contains it, which a typed pointer does not permit: checked
     // copies from here on.
     let bandwidth = timer.wrapping_sub(offset(&OFFSETS.bandwidth_timer));
     try_group::<Probed>(bandwidth.wrapping_sub(offset(&OFFSETS.tg_bandwidth)))
