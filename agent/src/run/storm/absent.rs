@@ -1,7 +1,7 @@
 //! A pod between two containers.
 use super::*;
 
-/// It is there for as long as it crashes, and what was known of its last life is not true of it.
+/// It exists while it crashes, but values of its last container do not describe it.
 #[tokio::test(start_paused = true)]
 async fn a_pod_whose_container_waits_to_be_restarted_has_no_series_for_autoscalers() {
     let storm = Arc::new(rbac::hospital());
@@ -22,7 +22,7 @@ async fn a_pod_whose_container_waits_to_be_restarted_has_no_series_for_autoscale
     };
     sleep(Duration::from_secs(30)).await;
     assert!(has_verdict());
-    // The second time it is backed off for ten seconds.
+    // The second back-off takes ten seconds.
     for _ in 0..2 {
         storm.fake.restart_container("default", &pod, "app", 1).unwrap();
         sleep(Duration::from_secs(8)).await;

@@ -16,38 +16,38 @@ use kube::{Client, client::Body};
 use tokio::sync::Notify;
 use tower_service::Service;
 
-/// Shared by all that one life of an agent does.
+/// Shared by all tasks of one agent process.
 #[derive(Clone, Debug)]
 pub(super) struct Fuse(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     left: AtomicU32,
-    /// Remedies that are still given, before the one that is the last step.
+    /// Number of remedies before the last step.
     remedies: AtomicU32,
     /// Whether the last step still takes effect.
     applied: bool,
     burnt: Notify,
 }
 
-/// What becomes of one step.
+/// What happens to one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Lives,
-    /// It takes effect, and nobody learns of it.
+    /// It takes effect, but its result is lost.
     Last,
     Dead,
 }
 
 impl Fuse {
-    /// Burns through at this step, at this remedy, or never.
+    /// Crashes at this step, at this remedy, or never.
     pub(super) fn new(steps: Option<u32>, remedies: Option<u32>, applied: bool) -> Self {
         let number = |number: Option<u32>| AtomicU32::new(number.unwrap_or(u32::MAX));
         let (left, remedies) = (number(steps), number(remedies));
         Self(Arc::new(Inner { left, remedies, applied, burnt: Notify::new() }))
     }
 
-    /// One request.
+    /// Counts a request.
     pub(super) fn step(&self) -> Step {
         let before = self.0.left.load(Ordering::Relaxed);
         if before != u32::MAX {
@@ -60,7 +60,7 @@ impl Fuse {
         }
     }
 
-    /// One remedy, which is a step too.
+    /// Counts a remedy, which is a step too.
     pub(super) fn remedy(&self) -> Step {
         let step = self.step();
         let before = self.0.remedies.load(Ordering::Relaxed);
@@ -81,7 +81,7 @@ impl Fuse {
         self.0.burnt.notified().await;
     }
 
-    /// A client of the fake that dies with the agent.
+    /// A client of the fake API server that dies with the agent.
     pub(super) fn client(&self, caller: Caller) -> Client {
         Client::new(Fused { fuse: self.clone(), caller }, "default")
     }

@@ -7,7 +7,7 @@ use paramedic_core::target::Rung;
 
 use super::ward::{Given, Ward};
 
-/// What did happen.
+/// What happened in a simulation.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) soft: usize,
@@ -23,16 +23,16 @@ impl Tally {
     }
 }
 
-/// The span of a workload's share, less what a clock of whole seconds may be off.
+/// The period of a workload's share, minus the error of a clock with whole seconds.
 const SHARE_SPAN: Duration = Duration::from_secs(598);
-/// A hard heal holds its workload's lock at least this long: a restarted container is back after
-/// 0.9 s at the earliest, and only then can it be seen that it did not help.
+/// Minimum time that a hard remedy holds its workload's lock: a restarted container is back after
+/// 0.9 s at the earliest, and only then can it turn out that it did not help.
 const ONE_AT_A_TIME: Duration = Duration::from_millis(900);
-/// A pause is obeyed within this.
+/// Maximum time until a pause takes effect.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// # Errors
-/// The first wrong.
+/// The first violation.
 pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
     if let Some(violation) = fake.violations().first() {
         return Err(format!("an eviction past a budget: {violation:?}"));
@@ -43,8 +43,8 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         if one.node != one.by {
             return Err(format!("a pod of another node was touched: {one:?}"));
         }
-        // A soft heal goes by what the watch told, which may be late or have been cut off; for a
-        // hard one the label is read from the API server.
+        // A soft remedy relies on the watch, which may be late or cut off; for a hard one the label
+        // is read from the API server.
         let ceiling = one.label.unwrap_or(Rung::Observe);
         if one.rung.is_hard() && one.rung > ceiling {
             return Err(format!("above its ceiling: {one:?}"));
@@ -77,7 +77,7 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         if let Some(span) = times.windows(due + 1).find(|t| t[due].0 - t[0].0 < SHARE_SPAN) {
             return Err(format!("{workload} was healed hard too often within 10 min: {span:?}"));
         }
-        // The same pod may climb as soon as a remedy is seen not to have helped.
+        // The same pod may escalate as soon as a remedy turns out not to have helped.
         let together = |pair: &&[(Duration, String)]| {
             pair[0].1 != pair[1].1 && pair[1].0 - pair[0].0 < ONE_AT_A_TIME
         };
@@ -93,7 +93,7 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
     })
 }
 
-/// No life of a container is restarted twice, and no pod again within its cooldown, whoever died in
+/// No instance is restarted twice, and no pod again within its cooldown, whichever agent died in
 /// between.
 fn once_each(given: &[Given]) -> Result<(), String> {
     let mut lives: HashMap<&str, &Given> = HashMap::new();

@@ -31,18 +31,18 @@ use ward::{Illness, Ward};
 const OWN: &str = "paramedic-system";
 const LENGTH: Duration = Duration::from_secs(16 * 60);
 
-/// Metrics that nobody reads.
+/// Metrics without a reader.
 fn untold() -> Arc<Metrics> {
     Arc::new(Metrics::new("storm").unwrap())
 }
 
-/// One workload of a storm.
+/// One workload of a simulation.
 struct Workload {
     name: String,
     kind: Kind,
 }
 
-/// A cluster, its agents and its ill.
+/// A cluster, its agents and its sick pods.
 struct Storm {
     rng: Rng,
     fake: FakeApi,
@@ -67,7 +67,7 @@ impl Storm {
         }
         let clock = Clock::Tokio(Instant::now());
         let ward = Arc::new(Ward::new(fake.clone(), clock));
-        // In memory where that can be had: a thousand journals are synced to disk.
+        // In memory if possible: a thousand journals are synced to disk.
         let memory = Path::new("/dev/shm");
         let state =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -83,7 +83,7 @@ impl Storm {
         let rng = &mut self.rng;
         let name = format!("app{number}");
         let rung = Rung::ALL[rng.usize(0..Rung::ALL.len())];
-        // A large one is due two hard heals in ten minutes: only the lock keeps them apart.
+        // A large one may have two hard remedies in ten minutes: only the lock keeps them apart.
         let large = number == 0 && rng.u8(0..5) == 0;
         let replicas = if large { rng.u32(20..=23) } else { rng.u32(1..=4) };
         let mut template = PodTemplate::new().label("paramedic.dev/heal", rung.name());
@@ -116,7 +116,7 @@ impl Storm {
         self.workloads.push(Workload { name, kind });
     }
 
-    /// One life of the agent of one node; ends when its fuse burns through, or with the storm.
+    /// One process of a node's agent; ends when its fuse blows, or with the simulation.
     async fn live(&self, node: String, lock: &StateLock, fuse: Fuse, metrics: Arc<Metrics>) {
         let journal = SharedJournal::open(lock, self.clock);
         let Ok((journal, past)) = journal else { panic!("no journal: {journal:?}") };
@@ -160,13 +160,13 @@ impl Storm {
         announcing.abort();
     }
 
-    /// The agent of one node, through its lives.
+    /// The agent of one node, through its restarts.
     async fn agent(self: Arc<Self>, node: String, seed: u64) {
         let mut rng = Rng::with_seed(seed);
         let directory = self.state.path().join(&node);
         let lock = StateLock::acquire(&directory).unwrap();
         loop {
-            // Most lives end early: at any step, or just when a remedy was, or was not, given.
+            // Most processes end early: at any step, or just when a remedy was applied, or was not.
             let (steps, remedies) = match rng.u8(0..3) {
                 0 => (None, None),
                 1 => (Some(rng.u32(1..400)), None),
@@ -174,13 +174,13 @@ impl Storm {
             };
             let fuse = Fuse::new(steps, remedies, rng.bool());
             self.live(node.clone(), &lock, fuse, untold()).await;
-            // What the dead one had spawned must not act on: its fuse has burnt through.
+            // Tasks of the dead process must not act on: its fuse has blown.
             let away = if rng.bool() { rng.u64(0..2) } else { rng.u64(2..90) };
             sleep(Duration::from_secs(away)).await;
         }
     }
 
-    /// What happens in the cluster, until the storm is over.
+    /// The events in the cluster, until the simulation ends.
     async fn rage(&self, mut rng: Rng) {
         let end = self.clock.now() + LENGTH;
         while self.clock.now() < end {
@@ -271,7 +271,7 @@ impl Storm {
     async fn pause(&self, rng: &mut Rng) {
         let annotation = |value: serde_json::Value| json!({"metadata": {"annotations": {"paramedic.dev/paused": value}}});
         let set = |value| self.fake.patch(Kind::Namespace, "", OWN, &annotation(value)).unwrap();
-        // Who cannot hear of the pause cannot obey it.
+        // An agent that cannot read the pause cannot obey it.
         self.fake.set_latency(Duration::ZERO);
         self.fake.forget_faults();
         set(json!("true"));
@@ -298,14 +298,14 @@ async fn storm(seed: u64) -> judge::Tally {
         agent.abort();
     }
     for asked in storm.fake.requests() {
-        // The fence may know better than the watch what a label says by now.
+        // The fence may know a newer label than the watch.
         let denied = asked.status == Some(403) && !asked.is_eviction();
         assert!(!denied, "seed {seed}: RBAC does not grant {asked:?}");
     }
     judge::judge(&storm.ward, &storm.fake).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"))
 }
 
-/// Plays seeds, and demands that something happened in them.
+/// Runs seeds, and requires that something happened in them.
 fn storms(seeds: std::ops::Range<u64>) {
     let mut total = judge::Tally::default();
     for seed in seeds {
@@ -336,7 +336,7 @@ macro_rules! storms {
     };
 }
 
-// In parts, so that they run beside each other.
+// In parts, so that they run in parallel.
 storms! {
     storms_a: 0, storms_b: 1_000_000, storms_c: 2_000_000, storms_d: 3_000_000,
     storms_e: 4_000_000, storms_f: 5_000_000, storms_g: 6_000_000, storms_h: 7_000_000,

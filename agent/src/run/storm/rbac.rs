@@ -5,28 +5,27 @@ use fake_apiserver::{Rule, granted_by};
 
 use super::*;
 
-/// The rules of `manifests/10-rbac.yaml`, as its bindings give them to the agent.
+/// The rules of `manifests/10-rbac.yaml` that its bindings grant to the agent.
 pub(super) fn granted() -> Vec<Rule> {
     static GRANTED: LazyLock<Vec<Rule>> =
         LazyLock::new(|| granted_by("10-rbac.yaml", "paramedic-agent"));
     GRANTED.clone()
 }
 
-/// A node with a workload of every kind, each with a pod that is about to need all that the agent
-/// can do.
+/// A node with a workload of every kind, each with a pod that is about to need every remedy.
 pub(super) fn hospital() -> Storm {
     let fake = FakeApi::new();
     fake.add_namespace(OWN, &[], &[]);
     fake.add_node("node1");
     fake.fence(Some("system:serviceaccount:paramedic-system:paramedic-agent"));
-    // Where lists cannot be streamed the agent lists.
+    // The agent lists if lists cannot be streamed.
     fake.set_watch_lists(false);
     let pods = |rung| PodTemplate::new().label("paramedic.dev/heal", rung);
     fake.add_deployment("default", "shop", 3, &pods("restart"), &[]);
     fake.add_statefulset("default", "db", 3, &pods("evict"), &[]);
     fake.add_daemonset("default", "log", &pods("restart"), &["node1"]);
     fake.add_job("default", "batch", 3, &pods("evict"), &[]);
-    // Its budget is spent for ever, so that the refusal is told again and again.
+    // Its budget is spent forever, so that the refusal repeats.
     fake.add_deployment("default", "full", 2, &pods("restart"), &[]);
     fake.add_pdb("default", "full", "full", &json!({ "minAvailable": 2 }));
     let clock = Clock::Tokio(Instant::now());

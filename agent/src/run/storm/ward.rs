@@ -20,18 +20,18 @@ use serde_json::Value;
 use super::super::world::{Later, Poller, World};
 use super::fuse::{Fuse, Step};
 
-/// What ails a pod: it errs at a rate, from a moment on, until the remedy that cures it.
+/// The fault of a pod: errors at a rate, from a time on, until the remedy that repairs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Illness {
-    /// Errors a second.
+    /// Errors per second.
     rate: f64,
-    /// `Observe`: nothing cures it but time.
+    /// `Observe`: only time repairs it.
     cure: Rung,
     lasts: Duration,
 }
 
 impl Illness {
-    /// One that calls for the hardest remedy, and lasts until it gets this one.
+    /// A fault that calls for the hardest remedy, and lasts until it gets this one.
     pub(super) fn grave(cure: Rung) -> Self {
         Self { rate: 20.0, cure, lasts: Duration::from_secs(3600) }
     }
@@ -45,13 +45,13 @@ impl Illness {
     }
 }
 
-/// One remedy as it was really given.
+/// A remedy that was really applied.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
-    /// Since the fake was made.
+    /// Time since the fake was created.
     pub(super) at: Duration,
     pub(super) rung: Rung,
-    /// The node whose agent gave it, and the one that the pod was on.
+    /// The node of the agent, and the node of the pod.
     pub(super) by: String,
     pub(super) node: String,
     pub(super) uid: String,
@@ -59,24 +59,24 @@ pub(super) struct Given {
     /// The label at that moment or in the seconds before, if the pod had one.
     pub(super) label: Option<Rung>,
     pub(super) container_id: String,
-    /// For how long healing had been paused by then.
+    /// How long healing had been paused by then.
     pub(super) paused_for: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// By pod uid: the illness, since when, the container that had it, and when it was reset.
+    /// By pod uid: the fault, its start, its container, and when it was reset.
     ill: HashMap<String, (Illness, Moment, String, Moment)>,
     given: Vec<Given>,
     paused_since: Option<Moment>,
-    /// By pod uid: the label before the last change, and when that was.
+    /// By pod uid: the label before the last change, and the time of the change.
     labels: HashMap<String, (Option<Rung>, Moment)>,
 }
 
-/// A consent that is taken back is obeyed within this.
+/// Maximum time until a revoked consent takes effect.
 const CONSENT: Duration = Duration::from_secs(5);
 
-/// All pods of the storm.
+/// All pods of the simulation.
 #[derive(Debug)]
 pub(super) struct Ward {
     fake: FakeApi,
@@ -84,7 +84,7 @@ pub(super) struct Ward {
     state: Mutex<State>,
 }
 
-/// What is used of a pod as it is now.
+/// The used fields of a pod in its present state.
 struct Pod {
     name: String,
     uid: String,
@@ -156,7 +156,7 @@ impl Ward {
         self.state().given.clone()
     }
 
-    /// What the pod's app says of itself, if this container still runs.
+    /// What the pod's app reports, if this container still runs.
     fn asked(&self, name: &str, container_id: &str) -> Option<u32> {
         let pod = self.pod(name)?;
         if !pod.runs || pod.container_id != container_id {
@@ -209,7 +209,7 @@ impl Ward {
         Ok(())
     }
 
-    /// The world as one life of one node's agent touches it.
+    /// The effects of one process of one node's agent.
     pub(super) fn world(self: &Arc<Self>, node: &str, fuse: Fuse) -> Touch {
         Touch { ward: Arc::clone(self), node: node.to_owned(), fuse }
     }
@@ -270,7 +270,7 @@ impl World for Touch {
     }
 
     fn ended(&self, _: ProcessId) -> Later<'_, ()> {
-        // The API server's word has to do.
+        // The API server's report must suffice.
         Box::pin(pending())
     }
 
