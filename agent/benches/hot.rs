@@ -23,10 +23,10 @@ use paramedic_probes::{Kernel, Options};
 use paramedic_tract::Tract;
 use serde_json::{Value, json};
 
-/// Batch sizes: one target, a small node, a full node, the most that are watched.
+/// Batch sizes: one target, a small node, a full node, the maximum.
 const BATCHES: [usize; 4] = [1, 30, 110, 500];
 const ROUNDS: usize = 15;
-/// Map sizes are told for these numbers of targets.
+/// Map sizes are reported for these numbers of targets.
 const CAPACITIES: [u32; 3] = [1, 110, 500];
 const WAKEUPS: usize = 300;
 
@@ -69,7 +69,7 @@ fn median_ns(rows: usize, mut round: impl FnMut()) -> f64 {
     times[ROUNDS / 2]
 }
 
-/// Rows spread over what is measured in the field, from a fixed xorshift sequence.
+/// Rows over the range of real measurements, from a fixed xorshift sequence.
 fn rows(n: usize) -> Vec<[f32; COUNT]> {
     const MOST: [f32; COUNT] =
         [100.0, 100.0, 20.0, 1e6, 23.0, 20.0, 1.0, 500.0, 20.0, 20.0, 1.0, 5.0, 1.0, 10.0];
@@ -181,7 +181,7 @@ fn measure_programs() -> Result<Value> {
     Ok(Value::Object(measured))
 }
 
-/// A server that answers 500 to everything, in this very process and cgroup, watched by its port.
+/// A server that answers 500 to everything, in this process and cgroup, watched by its port.
 async fn measure_wakeups() -> Result<Value> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;

@@ -1,19 +1,19 @@
 //! Tests with real processes and cgroups, and of the whole agent as a user runs it. They need root,
 //! and fail without it.
-// Clippy takes `cfg(test)`, not the file's place, for the sign of a test.
+// Clippy recognises tests by `cfg(test)`, not by the file's place.
 #[cfg(test)]
 #[path = "live/process.rs"]
 mod process;
 
-/// The `paramedic` command, and what tests ask it.
+/// The `paramedic` command, and queries of it.
 #[cfg(test)]
 #[path = "live/agent.rs"]
 mod agent;
-/// Whom it watches.
+/// The watched servers.
 #[cfg(test)]
 #[path = "live/servers.rs"]
 mod servers;
-/// Where it runs in a cluster.
+/// The environment of a cluster node.
 #[cfg(test)]
 #[path = "live/node.rs"]
 mod node;

@@ -14,12 +14,12 @@ use nix::{
 };
 use paramedic_core::target::{Cgroup, Cgroups};
 
-/// A directory in each hierarchy that matters; the same one on a host with cgroup v2 alone.
+/// A directory in each relevant hierarchy; the same one on a host with cgroup v2 alone.
 pub(super) struct TestCgroups {
     unified: PathBuf,
     cpu: PathBuf,
     memory: PathBuf,
-    /// Those made for this one, the outermost last.
+    /// Parents created for this one, the outermost last.
     above: Vec<TestCgroups>,
 }
 
@@ -30,14 +30,14 @@ impl TestCgroups {
         Self::named(&format!("paramedic-test-{}-{number}", process::id()))
     }
 
-    /// One below this one.
+    /// A child of this one.
     pub(super) fn below(&self) -> Self {
         let name = self.unified.file_name().unwrap().to_str().unwrap();
         Self::named(&format!("{name}/below"))
     }
 
-    /// One below directories that nobody lives in, such as systemd's slices. Those that are not
-    /// there are made for it, and are gone with it: who shares them must go before.
+    /// A cgroup below directories without processes, such as systemd's slices. Missing directories
+    /// are created, and removed with it: other users of them must be dropped before.
     pub(super) fn nested(above: &[&str], name: &str) -> Self {
         let mut path = PathBuf::new();
         let mut made = Vec::new();
@@ -152,8 +152,8 @@ fn cgroup(path: &Path) -> Cgroup {
     Cgroup { path: path.to_owned(), id: path.metadata().unwrap().ino() }
 }
 
-/// Kills what lives in a cgroup and below, and removes it. Says so on failure rather than panic in a
-/// drop.
+/// Kills the processes in a cgroup and below, and removes it. Prints a failure instead of panicking
+/// in a drop.
 fn remove(path: &Path) {
     let start = Instant::now();
     while let Err(error) = fs::remove_dir(path) {
@@ -177,7 +177,8 @@ fn remove(path: &Path) {
     }
 }
 
-/// Where a controller's hierarchy is mounted; without one, or if no v1 hierarchy has it, cgroup2.
+/// The mount point of a controller's hierarchy; without a controller, or if no v1 hierarchy has it,
+/// cgroup2.
 fn hierarchy(controller: Option<&str>) -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let find = |kind: &str, option: Option<&str>| {

@@ -102,7 +102,7 @@ fn traffic_is_narrowed_to_the_port_in_a_shared_cgroup() {
     let counted = counters(&kernel, slot);
     assert_eq!((counted.responses[4], counted.requests), (3, 3));
 
-    // Beside it, what takes the rest of the cgroup takes only the rest.
+    // Beside it, the target of the whole cgroup gets only the rest.
     let rest = kernel.watch(&target(shared, None)).unwrap();
     for address in [own, other] {
         Client::connect(address).get("/500");

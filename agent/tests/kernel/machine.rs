@@ -45,7 +45,7 @@ fn packets_can_be_measured() {
     for program in ["http_egress", "http_ingress"] {
         for payload in [&b""[..], b"HTTP/1.1 200 OK\r\n\r\n", &[b'x'; 1400]] {
             let mean = kernel.measure(program, &frame(payload), 1000).unwrap();
-            // Far beyond what it takes, emulated and interrupted: it is no time at all.
+            // Far more than it takes even when emulated and interrupted.
             assert!(mean < Duration::from_millis(100), "{program}: {mean:?}");
         }
     }

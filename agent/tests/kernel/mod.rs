@@ -55,7 +55,7 @@ fn target(cgroups: Cgroups, port: Option<u16>) -> Target {
     }
 }
 
-/// The kernel side with one patient that serves at an address and is watched.
+/// The kernel side, watching one process that serves at an address.
 fn one_patient(listen: &str) -> (Kernel, Patient, SocketAddr, Slot) {
     let mut kernel = load(2);
     let mut patient = Patient::start();
@@ -68,7 +68,7 @@ fn counters(kernel: &Kernel, slot: Slot) -> Counters {
     kernel.counters(slot).unwrap().0
 }
 
-/// Looks again until what the kernel does in its own time is done.
+/// Repeats until the kernel has done what it does asynchronously.
 fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

@@ -22,7 +22,7 @@ pub(super) struct Patient {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    // Last: removed when the process is gone.
+    // Last: removed after the process has ended.
     pub(super) home: TestCgroups,
 }
 
@@ -39,7 +39,7 @@ impl Patient {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // Before it makes a socket: a socket belongs to the cgroup it was made in.
+        // Before it creates a socket: a socket belongs to the cgroup in which it was created.
         home.add(child.id());
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -54,19 +54,19 @@ impl Patient {
         self.home.cgroups()
     }
 
-    /// Has it serve at an address.
+    /// Tells it to serve at an address.
     pub(super) fn listen(&mut self, at: &str) -> SocketAddr {
         self.ask(&format!("listen {at}")).parse().unwrap()
     }
 
-    /// Tells it to do something and waits for its answer.
+    /// Sends it a command and waits for its reply.
     pub(super) fn ask(&mut self, command: &str) -> String {
         self.tell(command);
         let mut line = String::new();
         loop {
             line.clear();
             assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the patient died");
-            // The test harness writes to the same output, now and then into the same line.
+            // The test harness writes to the same output, sometimes on the same line.
             if let Some((_, answer)) = line.trim_end().split_once('@') {
                 return answer.to_owned();
             }
@@ -102,7 +102,7 @@ impl Client {
         self.0.get_mut().write_all(format!("{method} {path} HTTP/1.1\r\n\r\n").as_bytes())
     }
 
-    /// Sends a request and returns the status once the whole response is here.
+    /// Sends a request and returns the status of the complete response.
     pub(super) fn send(&mut self, method: &str, path: &str) -> io::Result<u16> {
         self.ask(method, path)?;
         let mut line = String::new();
@@ -126,7 +126,7 @@ impl Client {
         self.send("GET", path).unwrap()
     }
 
-    /// Has the kernel drop whatever comes from the peer from now on.
+    /// Makes the kernel drop everything from the peer from now on.
     pub(super) fn deaf(&self) {
         let mut nothing = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 };
         let filter = libc::sock_fprog { len: 1, filter: &raw mut nothing };
@@ -151,7 +151,7 @@ fn reset(stream: &TcpStream) {
     setsockopt(stream, sockopt::Linger, &at_once).unwrap();
 }
 
-/// What the patient process does; as a test of this binary it does nothing.
+/// The commands of the process; as a test of this binary it does nothing.
 #[test]
 fn role() {
     match env::var(ROLE).as_deref() {
@@ -227,8 +227,8 @@ fn accept(listener: &TcpListener) {
     }
 }
 
-/// Serves one connection: `/503` answers 503, `/reset` resets it, `/vector` and `/file` send a
-/// head and a large body in one call, and from a file.
+/// Serves one connection: `/503` answers 503, `/reset` resets it, `/vector` and `/file` send a head
+/// and a large body in one call, and from a file.
 fn serve(stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);

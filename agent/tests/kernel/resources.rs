@@ -19,7 +19,7 @@ fn woken_by(kernel: &mut Kernel, cause: Cause) {
     });
 }
 
-/// Has a patient throttled, and compares what the programs show with what `cpu.stat` says.
+/// Throttles a process, and compares the programs' counts with `cpu.stat`.
 fn throttling_agrees_with_cpu_stat(mut kernel: Kernel, mechanism: Option<Mechanism>) {
     let live = probe(&kernel, Signal::CpuThrottling);
     assert!(live.is_live(), "no program shows throttling on this kernel: {live:?}");
@@ -30,13 +30,13 @@ fn throttling_agrees_with_cpu_stat(mut kernel: Kernel, mechanism: Option<Mechani
     assert_eq!(kernel.counters(slot).unwrap().1, None, "nothing seen yet");
     patient.ask("burn 600");
     woken_by(&mut kernel, Cause::Throttled);
-    // A kprobe sees a throttling end before its time is added: that is one interval late, which a
-    // period bounds, and a timer that is late itself stretches.
+    // A kprobe sees the end of throttling before its time is added: it lags by one interval, which
+    // a period bounds, and a late timer extends.
     let late = if live.mechanism == Mechanism::Kprobe { 2 * 50_000_000 } else { 0 };
     let seen = eventually("the numbers of cpu.stat", || {
         let (periods, nanoseconds) = patient.home.cpu_stat();
         let seen = kernel.counters(slot).unwrap().1?;
-        // Where cpu.stat counts microseconds, so far and no further.
+        // cpu.stat counts microseconds, so the comparison ends there.
         let agree = seen.nanoseconds.abs_diff(nanoseconds) < 1000
             || seen.nanoseconds > 0
                 && (1..late).contains(&nanoseconds.saturating_sub(seen.nanoseconds));
@@ -121,7 +121,7 @@ fn oom_kills_are_counted_and_wake() {
         (files.read().unwrap().oom_kills == Some(1)).then_some(())
     });
     if !oom.is_live() {
-        // Kernels whose tracepoint hands over no task: the agent reads the controller's count.
+        // Kernels whose tracepoint passes no task: the agent reads the controller's count.
         assert_eq!(oom.status, Status::Polled, "{oom:?}");
         return;
     }

@@ -16,7 +16,7 @@ fn id(number: u32) -> String {
 }
 
 fn is_found_and_watched(slices: &[&str], [container, sandbox]: [&str; 2], id: &str) {
-    // What other runs leave behind is not in the way.
+    // Leftovers of other runs do not conflict.
     let top = format!("paramedic-test-{}-{}", process::id(), slices[0]);
     let slices = [&[top.as_str()], &slices[1..]].concat();
     let _pause = Patient::start_in(TestCgroups::nested(&slices, sandbox));

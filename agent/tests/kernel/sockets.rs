@@ -9,10 +9,10 @@ use agent_common::Counters;
 use paramedic_core::target::Target;
 use paramedic_probes::WatchError;
 
-/// A worker in a cgroup of its own that accepts from its master's socket.
+/// A worker in its own cgroup that accepts from its master's socket.
 struct Lent {
     master: Patient,
-    /// Stands in the worker's cgroup too.
+    /// In the worker's cgroup too.
     peer: Patient,
     address: std::net::SocketAddr,
 }
@@ -27,12 +27,12 @@ impl Lent {
         Self { master, peer, address: address.parse().unwrap() }
     }
 
-    /// The worker, as its process stands.
+    /// The worker, with the cgroup of its process.
     fn worker(&self) -> Target {
         target(self.peer.cgroups(), Some(self.address.port()))
     }
 
-    /// The worker, with what its socket says.
+    /// The worker, with the cgroup of its socket.
     fn told(&self) -> Target {
         let mut told = self.worker();
         told.cgroups.traffic = self.master.cgroups().unified;
@@ -47,7 +47,7 @@ impl Lent {
     }
 }
 
-/// What one [`Lent::ask`] comes to.
+/// The counts of one [`Lent::ask`].
 fn asked() -> Counters {
     Counters { requests: 4, responses: [0, 1, 0, 1, 2], unavailable: 1, ..Counters::default() }
 }
@@ -68,7 +68,7 @@ fn is_counted_by_the_sockets_cgroup(mut lent: Lent) {
     client.reset();
     eventually("a reset", || (counters(&kernel, slot).resets_received == 1).then_some(()));
 
-    // Sockets of the process's own are its cgroup's still, and of the others there it knows nothing.
+    // The process's own sockets still belong to its cgroup, and it does not count others there.
     let before = counters(&kernel, slot);
     let upstream = lent.master.listen("127.0.0.1:0");
     lent.peer.ask(&format!("get {upstream} /500 3"));
@@ -78,7 +78,7 @@ fn is_counted_by_the_sockets_cgroup(mut lent: Lent) {
     lent.master.ask(&format!("get {} /200 3", lent.peer.listen("127.0.0.1:0")));
     assert_eq!(counters(&kernel, slot), before.plus(&calls));
 
-    // What is left behind would count twice.
+    // A leftover would count twice.
     kernel.unwatch(slot).unwrap();
     let [socket, process] = [&lent.master, &lent.peer].map(|p| target(p.cgroups(), None));
     let [socket, process] = [socket, process].map(|target| kernel.watch(&target).unwrap());
@@ -131,7 +131,8 @@ fn a_sockets_cgroup_that_was_replaced_or_is_gone_leaves_nothing_behind() {
     gone.cgroups.traffic.as_mut().unwrap().path.push("gone");
     assert!(matches!(kernel.watch(&gone), Err(WatchError::Open { .. })));
 
-    // A directory, but no cgroup: the process's has its programs by then, and loses them again.
+    // A directory, but not a cgroup: the process's cgroup has its programs by then, and loses them
+    // again.
     let mut plain = lent.told();
     let root = plain.cgroups.traffic.as_mut().unwrap();
     root.path = "/proc".into();

@@ -39,7 +39,7 @@ fn resets_are_narrowed_to_the_port() {
         client.get("/200");
         client.reset();
     }
-    // The other port's came first: when these are here, those would be.
+    // Those of the other port came first: when these are counted, those would be too.
     eventually("one reset each way", || {
         let counted = counters(&kernel, slot);
         (counted.resets_sent >= 1 && counted.resets_received >= 1).then_some(())
@@ -56,7 +56,7 @@ fn segments_sent_again_are_counted() {
 }
 
 fn are_counted(kernel: &Kernel, address: SocketAddr, slot: Slot) {
-    // The answer finds the client deaf, and is repeated.
+    // The response finds the client deaf, and is retransmitted.
     let mut client = Client::connect(address);
     assert_eq!(client.get("/200"), 200);
     assert_eq!(counters(kernel, slot).retransmits, 0);

@@ -14,7 +14,7 @@ use agent_common::Counters;
 use nix::sys::socket::{Backlog, listen};
 use paramedic_probes::{Kernel, Slot};
 
-/// Serves one connection with the same answer always.
+/// Serves one connection, always with the same response.
 fn answers(at: &str, answer: &'static str) -> (SocketAddr, JoinHandle<()>) {
     let upstream = TcpListener::bind(at).unwrap();
     let address = upstream.local_addr().unwrap();
@@ -66,8 +66,8 @@ fn a_target_that_calls_itself_is_its_own_client() {
     assert_eq!(counters(&kernel, slot), Counters::plus(own, &as_client(7, 7, 7)));
 }
 
-/// The reset that refuses a connection is sent without a socket. Newer kernels show that as well,
-/// and a program that takes the socket for granted would be the end of the machine.
+/// The reset that refuses a connection is sent without a socket. Newer kernels report it as well,
+/// and a program that assumes a socket would crash the machine.
 #[test]
 fn a_refused_connect_of_anothers_is_blamed_on_nobody() {
     let (kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
@@ -103,8 +103,8 @@ fn refused_connects_are_counted_and_are_no_resets() {
 }
 
 pub(super) fn syns_sent_again_are_counted(kernel: &Kernel, patient: &mut Patient, slot: Slot) {
-    // Nobody accepts: with its queue full the listener ignores further requests to connect, and
-    // they are repeated after a second.
+    // Nothing accepts: with its queue full the listener ignores further requests to connect, and
+    // they are retransmitted after a second.
     let full = TcpListener::bind("127.0.0.1:0").unwrap();
     listen(&full, Backlog::new(0).unwrap()).unwrap();
     let address = full.local_addr().unwrap();
@@ -137,7 +137,7 @@ fn nothing_done_as_a_client_is_counted_in_a_shared_cgroup_or_for_a_neighbour() {
     patient.ask(&format!("get {address} /any 7"));
     server.join().unwrap();
     assert_eq!(patient.ask(&format!("refused {} 5", closed("127.0.0.1:0"))), "5");
-    // Its own traffic comes after all that, and is the first that is counted.
+    // Its own traffic comes after all that, and is counted first.
     assert_eq!(Client::connect(own).get("/200"), 200);
     let only = Counters { requests: 1, responses: [0, 1, 0, 0, 0], ..Counters::default() };
     assert_eq!(counters(&kernel, slot), only);

@@ -12,7 +12,7 @@ async fn next(wakeups: &mut Wakeups) -> Wake {
     timeout(DEADLINE, wakeups.next()).await.expect("no wake-up").unwrap()
 }
 
-/// What is there already.
+/// Discards queued wake-ups.
 async fn drain(wakeups: &mut Wakeups) -> Vec<Wake> {
     let mut found = Vec::new();
     loop {
@@ -38,7 +38,7 @@ fn a_storm_is_counted_exactly_and_wakes_once_per_look() {
         }
         let first = next(&mut wakeups).await;
         assert_eq!((first.slot, first.cause), (slot, Cause::Http5xx));
-        // CPUs may race for the first; nothing like one per event.
+        // CPUs may race for the first; never one per event.
         assert!(drain(&mut wakeups).await.len() < 8);
         assert_eq!(counters(&kernel, slot).responses, [0, 1, 0, 0, 2000]);
 
@@ -89,7 +89,7 @@ fn a_waiting_reader_is_woken() {
             let traffic = tokio::task::spawn_blocking(move || Client::connect(address).get("/500"));
             assert_eq!(next(&mut wakeups).await.slot, slot);
             traffic.await.unwrap();
-            // At once a late second record of the same event could still come: only look.
+            // A late second record of the same event could still arrive: only sample.
             drain(&mut wakeups).await;
             kernel.rearm(slot).unwrap();
         }
@@ -158,6 +158,6 @@ fn a_late_wakeup_belongs_to_nobody() {
 fn outside_a_runtime_it_is_an_error() {
     let mut kernel = load(1);
     assert!(kernel.wakeups().is_err());
-    // And nothing is lost by it.
+    // No count is lost by it.
     eventually("a runtime", || runtime().block_on(async { kernel.wakeups().unwrap() }));
 }

@@ -17,7 +17,7 @@ fn nothing_is_counted_after_unwatch_and_all_is_counted_once_after_watching_again
     assert!(matches!(kernel.rearm(slot), Err(ReadError::Stale)));
     assert!(matches!(kernel.unwatch(slot), Err(WatchError::Stale)));
 
-    // Programs left behind would count twice, and old counts would show.
+    // Leftover programs would count twice, and old counts would show.
     for round in 0..5 {
         let again = kernel.watch(&target(patient.cgroups(), None)).unwrap();
         assert_ne!(again, slot);
@@ -45,7 +45,7 @@ fn nested_cgroups_are_counted_once_each() {
     let inside = kernel.watch(&target(inner.cgroups(), None)).unwrap();
     let outside = kernel.watch(&target(outer.cgroups(), None)).unwrap();
     once_each(&kernel, [outside, inside], 1);
-    // Without the outer one the inner one has programs of its own again.
+    // Without the outer one the inner one has its own programs again.
     kernel.unwatch(outside).unwrap();
     Client::connect(addresses[1]).get("/500");
     assert_eq!(counters(&kernel, inside).responses[4], 2);
@@ -67,7 +67,7 @@ fn a_target_that_cannot_be_watched_says_why_and_leaves_nothing_behind() {
     gone.cgroups.unified.as_mut().unwrap().path.push("gone");
     assert!(matches!(kernel.watch(&gone), Err(WatchError::Open { .. })));
 
-    // A directory, but no cgroup.
+    // A directory, but not a cgroup.
     let mut plain = target(patient.cgroups(), None);
     let root = plain.cgroups.unified.as_mut().unwrap();
     root.path = "/proc".into();

@@ -24,7 +24,7 @@ pub(crate) const PARAMEDIC: &str = env!("CARGO_BIN_EXE_paramedic");
 /// Generous: only what hangs takes this long.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Looks again and again until there is something to be seen.
+/// Repeats until there is a value.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -36,7 +36,7 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// An empty directory, gone with the test.
+/// An empty directory, removed with the test.
 pub(crate) struct Directory(PathBuf);
 
 impl Directory {
@@ -86,12 +86,12 @@ pub(crate) struct Agent {
     child: Child,
     log: Log,
     reader: Option<JoinHandle<()>>,
-    /// Where it serves its pages.
+    /// The address of its pages.
     pub(crate) address: SocketAddr,
 }
 
 impl Agent {
-    /// Watches `urls` at a quick pace, and has looked at each when this returns.
+    /// Watches `urls` at a quick pace, and returns when each was sampled.
     pub(crate) fn watch(urls: &[&str], state: &Directory, arguments: &[&str]) -> Self {
         let mut command = Command::new(PARAMEDIC);
         command.args(["--log", "json", "watch", urls[0]]);
@@ -110,7 +110,7 @@ impl Agent {
         agent
     }
 
-    /// Runs the command; returns once it has said where it serves its pages.
+    /// Runs the command; returns when it has logged the address of its pages.
     pub(crate) fn start(mut command: Command) -> Self {
         command.env_remove("RUST_LOG").stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -132,8 +132,7 @@ impl Agent {
         agent
     }
 
-    /// The first line of the log, from the beginning or yet to come, with this message and these
-    /// fields.
+    /// The first log line, past or future, with this message and these fields.
     pub(crate) fn hears(&self, message: &str, fields: &[(&str, &str)]) -> Line {
         let deadline = Instant::now() + DEADLINE;
         let mut lines = self.log.0.lock().unwrap();
@@ -147,12 +146,12 @@ impl Agent {
         }
     }
 
-    /// How many lines so far have this message and these fields.
+    /// Number of lines so far with this message and these fields.
     pub(crate) fn said(&self, message: &str, fields: &[(&str, &str)]) -> usize {
         self.log.0.lock().unwrap().iter().filter(|line| line.is(message, fields)).count()
     }
 
-    /// Nothing was healed, nor tried to.
+    /// It applied no remedy, and did not try to.
     #[track_caller]
     pub(crate) fn healed_nothing(&self) {
         assert_eq!(self.said("healing", &[]), 0, "{:#?}", self.log.0.lock().unwrap());
@@ -169,7 +168,7 @@ impl Agent {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// All targets, as `/api/v1/targets` shows them.
+    /// All targets at `/api/v1/targets`.
     pub(crate) fn targets(&self) -> Vec<Value> {
         self.json("/api/v1/targets").as_array().unwrap().clone()
     }
@@ -184,12 +183,12 @@ impl Agent {
         self.target()["features"][name].as_f64().unwrap()
     }
 
-    /// The incidents, the newest first.
+    /// The incidents, newest first.
     pub(crate) fn incidents(&self) -> Vec<Value> {
         self.json("/api/v1/incidents").as_array().unwrap().clone()
     }
 
-    /// A series of `/metrics`, as it is written there; 0 if it is not there (yet).
+    /// A series of `/metrics`, by its text; 0 if it does not exist (yet).
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let page = self.get("/metrics").1;
         let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -205,8 +204,8 @@ impl Agent {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// What happens meanwhile it sees all at once: on a busy machine it could else look at an illness
-    /// that has only begun, and rightly treat it more mildly.
+    /// The agent sees everything that `happens` at once: on a busy machine it could otherwise see a
+    /// fault that has only begun, and rightly treat it more mildly.
     pub(crate) fn sees_at_once(&self, happens: impl FnOnce()) {
         self.signal(Signal::SIGSTOP);
         happens();
@@ -217,7 +216,7 @@ impl Agent {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
-    /// Asks it to end, as systemd and Kubernetes do.
+    /// Stops it as systemd and Kubernetes do.
     pub(crate) fn terminate(mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         until("the agent ends after SIGTERM", || self.child.try_wait().unwrap())
@@ -239,7 +238,7 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     Command::new(PARAMEDIC).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// `GET`, on a connection of its own: status and body.
+/// `GET`, on its own connection: status and body.
 pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(DEADLINE))?;

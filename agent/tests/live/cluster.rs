@@ -95,7 +95,7 @@ fn while_the_api_server_is_away_soft_heals_go_on_and_hard_ones_wait() {
     agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
     assert_eq!(agent.get("/readyz").0, 200, "the kubelet has no reason to restart it");
 
-    // Each error is news: an old count never justifies a restart.
+    // Each error is current: an old count never justifies a restart.
     agent.sees_at_once(|| pod.errors(15));
     let why = until("the restart is refused", || {
         pod.errors(1);

@@ -15,7 +15,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// A patient that was healed softly, once.
+/// A server that was healed softly, once.
 fn healed(state: &Directory) -> (Server, Agent) {
     let patient = Server::patient();
     let agent = Agent::watch(&[&patient.url], state, &[]);
@@ -126,8 +126,8 @@ fn the_metrics_pass_prometheus_own_linter() {
     assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
-/// What the agent may take to end, whatever it waits for: a remedy under way has 25 s, and nothing
-/// here is one.
+/// How long the agent may take to stop, whatever it waits for: a remedy in progress has 25 s, and
+/// there is none here.
 const END: Duration = Duration::from_secs(15);
 
 #[track_caller]

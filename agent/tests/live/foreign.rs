@@ -15,15 +15,15 @@ fn is_watched_through_the_kernel_alone(server: &mut Server) {
     let state = Directory::new();
     let mut agent = Agent::watch(&[&server.url], &state, &["--max-action", "restart"]);
     server.ask("/", REQUESTS);
-    // All of them and not one of the agent's own.
+    // All of them, and none of the agent's own.
     let mut most = 0.0_f64;
     until("all requests are counted", || {
         most = most.max(agent.feature("http_request_rate"));
         (most >= RATE).then_some(())
     });
-    // A poll that this machine's stall made late is counted as somebody's: one in ten seconds.
+    // A poll that this machine's stall delayed counts as another client's: one in ten seconds.
     assert!((RATE..RATE + 0.3).contains(&most), "{most}");
-    // The metric counts what is on the wire, the agent's polls among it.
+    // The metric counts what is on the wire, including the agent's polls.
     let on_the_wire = |class| {
         let labels = format!("class=\"{class}\",namespace=\"\",pod=\"\",target=\"{}\"", server.url);
         agent.metric(&format!("paramedic_target_http_responses_total{{{labels}}}"))
@@ -58,7 +58,7 @@ fn nginx_is_watched_through_the_kernel_alone() {
     is_watched_through_the_kernel_alone(&mut Server::nginx(&root));
 }
 
-/// Fails most requests. `/health` is unknown to it (404), and so is POST (501).
+/// Fails most requests. It does not know `/health` (404) nor POST (501).
 const FAILING: &str = r#"
 import http.server
 class Failing(http.server.BaseHTTPRequestHandler):
@@ -85,7 +85,7 @@ fn a_failing_server_without_a_remedy_is_left_to_people() {
     assert_eq!(incident["rung"], "soft");
     assert_eq!(incident["outcome"], "failed");
     assert!(incident["detail"].as_str().unwrap().contains("HTTP 501"), "{incident}");
-    // What could not be given is not tried again soon, and licenses nothing stronger.
+    // A remedy that could not be applied is not retried soon, and permits nothing stronger.
     until("it is left alone", || {
         fails();
         thread::sleep(Duration::from_millis(100));
@@ -123,7 +123,7 @@ fn hostile_health_is_counted_survived_and_no_reason_to_heal_hard() {
         ("closed", "pass"),
         ("timeout", "time.sleep(3600)"),
     ];
-    // An agent for each: of three that fail together it would suspect the node.
+    // One agent for each: of three that fail together it would suspect the node.
     let start = |(result, answer)| {
         let (server, state) =
             (Server::python(&HOSTILE.replace("ANSWER", answer)), Directory::new());
@@ -139,7 +139,7 @@ fn hostile_health_is_counted_survived_and_no_reason_to_heal_hard() {
     }
 }
 
-/// Speaks TLS under the certificate in FOLDER, and answers everything well.
+/// Uses TLS with the certificate in FOLDER, and answers everything well.
 const SECURE: &str = r#"
 import http.server, ssl
 class Well(http.server.BaseHTTPRequestHandler):

@@ -81,7 +81,7 @@ fn a_corrupt_journal_stays_as_it_is_and_permits_no_restart() {
     assert_eq!(left, ["agent.lock", "journal.sqlite3"]);
 }
 
-/// Watches a patient with a model that is none, and shows it fifteen errors.
+/// Watches a server with an unusable model, and causes fifteen errors.
 fn without_a_model(state: &Directory, arguments: &[&str]) -> (Server, Agent) {
     let model = state.file("model.onnx");
     fs::write(&model, b"\x08\x07garbage".repeat(1000)).unwrap();

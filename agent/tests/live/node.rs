@@ -23,10 +23,10 @@ use paramedic_host::procfs::Tree;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, runtime::Builder, sync::oneshot};
 
-/// Where all pods of these tests listen: an address of this machine that nobody else uses.
+/// Listen address of all pods of these tests: an otherwise unused address of this machine.
 const POD_IP: &str = "127.0.0.7";
 
-/// The API server, and what one agent needs to reach it.
+/// The API server, and what an agent needs to reach it.
 pub(crate) struct Node {
     pub(crate) fake: FakeApi,
     directory: Directory,
@@ -106,8 +106,8 @@ fn kubeconfig(server: &str) -> Value {
     })
 }
 
-/// The only pod of a StatefulSet: a patient in a container's cgroup, and its sandbox beside it.
-/// Gone with the test.
+/// The only pod of a StatefulSet: patient-app in a container's cgroup, and its sandbox beside it.
+/// Removed with the test.
 pub(crate) struct Pod {
     fake: FakeApi,
     pub(crate) name: String,
@@ -125,7 +125,7 @@ impl Pod {
         Self::start_with(node, set, rung, &[])
     }
 
-    /// The same, with more arguments for the patient.
+    /// The same, with more arguments for patient-app.
     pub(crate) fn start_with(
         node: &Node,
         set: &str,
@@ -152,7 +152,7 @@ impl Pod {
         pod
     }
 
-    /// Tells the API server, as the kubelet does.
+    /// Updates the API server, as the kubelet does.
     fn tell(&mut self, running: bool) {
         let now = json!("2026-11-22T21:00:00Z");
         let state = if running {
@@ -175,7 +175,8 @@ impl Pod {
         self.fake.patch(Kind::Pod, "default", &self.name, &patch).unwrap();
     }
 
-    /// Waits for the end of the container and starts it again, as the kubelet does; how it ended.
+    /// Waits for the end of the container and starts it again, as the kubelet does; returns how it
+    /// ended.
     pub(crate) fn restart_once_ended(&mut self) -> ExitStatus {
         let status = self.ended();
         self.tell(false);
@@ -189,7 +190,7 @@ impl Pod {
         until("the container ends", || child.try_wait().unwrap())
     }
 
-    /// Another life of the container, on the same port.
+    /// Another instance of the container, on the same port.
     pub(crate) fn start_again(&mut self) {
         let port = self.address.port();
         (self.container, self.address) = Container::patient(&self.cgroup, port, &self.arguments);
@@ -201,16 +202,16 @@ impl Pod {
         self.container.child.try_wait().unwrap().is_none()
     }
 
-    /// So many errors, one after the other: from the sixth on the patient is ill, from the
-    /// eleventh very much so.
+    /// This many errors, one after the other: from the sixth on the app is sick, from the eleventh
+    /// critically.
     pub(crate) fn errors(&self, times: usize) {
         for _ in 0..times {
-            // It may be in the middle of its end.
+            // It may be about to end.
             let _ = get(self.address, "/simulate-error");
         }
     }
 
-    /// What the patient says of itself.
+    /// The app's own health report.
     pub(crate) fn health(&self) -> Value {
         serde_json::from_str(&get(self.address, "/health").unwrap().1).unwrap()
     }
@@ -221,14 +222,14 @@ impl Pod {
     }
 }
 
-/// A process in a cgroup that has a container's name in every hierarchy that matters.
+/// A process in a cgroup with a container's name in every relevant hierarchy.
 pub(crate) struct Container {
     id: String,
     directories: Vec<(PathBuf, PathBuf)>,
     child: Child,
 }
 
-/// Goes into each directory given before `--`, then becomes what comes after it.
+/// Enters each directory before `--`, then executes what comes after it.
 const ENTER: &str = "while [ \"$1\" != -- ]; do echo $$ > \"$1/cgroup.procs\" || exit 1; shift; \
                      done; shift; exec \"$@\"";
 
@@ -254,7 +255,7 @@ impl Container {
         Self { id, directories, child: command.spawn().unwrap() }
     }
 
-    /// The patient, and where it listens.
+    /// patient-app, and its address.
     fn patient(pod: &Path, port: u16, arguments: &[String]) -> (Self, SocketAddr) {
         let (program, port) = (patient_program(), port.to_string());
         let mut all = vec!["--address", POD_IP, "--log", "off", "--port", &port];

@@ -25,10 +25,10 @@ use paramedic_host::{
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Goes through the directories given as arguments, enters each, and says so.
+/// Enters each of the directories given as arguments, and prints that.
 pub(crate) const ENTER: &str = "for d; do echo $$ > $d/cgroup.procs || exit 1; done; echo ready; ";
 
-/// A cgroup in each hierarchy that matters but memory's, gone with the test.
+/// A cgroup in each relevant hierarchy but memory's, removed with the test.
 pub(crate) struct Group(Vec<PathBuf>);
 
 impl Group {
@@ -120,8 +120,8 @@ impl Service {
         self.child.id().cast_signed()
     }
 
-    /// Waits until the service alone holds the socket: another test's child holds all our files
-    /// between its fork and its exec.
+    /// Waits until only the service holds the socket: another test's child holds all files of this
+    /// process between its fork and its exec.
     fn found(&self) -> Listener {
         until(
             || discover(&Tree::default(), self.port, &[]).ok(),
@@ -145,7 +145,7 @@ fn alive(pid: i32) -> bool {
     Tree::default().stat(pid).is_ok_and(|stat| stat.runs())
 }
 
-/// Looks again and again until what it sees is as it should be.
+/// Repeats until the condition holds.
 fn until<T>(mut look: impl FnMut() -> Option<T>, right: impl Fn(&T) -> bool) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {

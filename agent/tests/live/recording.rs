@@ -22,7 +22,7 @@ fn events(told: &str, event: &str) -> Vec<Value> {
     all.filter(|line| line["event"] == event).collect()
 }
 
-/// A patient that is healed softly, and then restarted, while a trace is recorded.
+/// A server that is healed softly, and then restarted, while a trace is recorded.
 fn recorded(state: &Directory, trace: &Directory) -> (Server, Agent) {
     let mut patient = Server::patient();
     let arguments = ["--record", trace.path().to_str().unwrap(), "--max-action", "restart"];
@@ -56,7 +56,7 @@ fn a_recorded_incident_is_decided_again_as_it_was() {
         assert_eq!(remedy["target"], patient.url.as_str());
     }
     assert_eq!((before.len(), remedies.len()), (2, 2), "{told}");
-    // What is noted of the agent is what came out again.
+    // The replay repeats what the trace notes of the agent.
     let rungs = |events: &[Value]| events.iter().map(|e| e["rung"].clone()).collect::<Vec<_>>();
     assert_eq!(rungs(&events(&told, "recorded_remedy")), rungs(&remedies));
     let outcomes = events(&told, "recorded_outcome");

@@ -7,7 +7,7 @@ use crate::{
 };
 
 struct Ward {
-    // Dropped in this order: the agent must not see its patients vanish.
+    // Dropped in this order: the agent must not see its targets vanish.
     agent: Agent,
     patient: Server,
     successor: Successor,
@@ -15,8 +15,8 @@ struct Ward {
 }
 
 impl Ward {
-    /// A patient, and an agent with a command that notes its every run, ends the patient if that
-    /// is still to be done, and starts another.
+    /// A server, and an agent with a command that records each run, ends the server if it still
+    /// runs, and starts another.
     fn new() -> Self {
         let state = Directory::new();
         let patient = Server::patient();
@@ -38,7 +38,7 @@ impl Ward {
 
     fn is_healed_by_the_command(&mut self) {
         self.agent.hears("healing", &[("rung", "restart")]);
-        // Its parent is this test, so it is not gone before we have taken leave of it.
+        // This test is its parent, so it is not gone before it is reaped here.
         self.patient.ended();
         self.agent.hears("treatment ended", &[("rung", "restart"), ("outcome", "healed")]);
         assert_eq!(fs::read_to_string(self.state.file("runs")).unwrap(), "run\n");

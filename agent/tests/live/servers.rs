@@ -14,7 +14,7 @@ use nix::{
 };
 use paramedic_host::procfs::Tree;
 
-/// A process, with all that it starts in its process group; killed when dropped.
+/// A process, with everything in its process group; killed when dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -46,12 +46,12 @@ impl Server {
         self.url = format!("http://{}", self.address);
     }
 
-    /// The patient, which answers every request well unless told otherwise.
+    /// patient-app, which answers every request well unless told otherwise.
     pub(crate) fn patient() -> Self {
         Self::patient_on(0)
     }
 
-    /// A patient on a port that was another's.
+    /// patient-app on a port that was another's.
     pub(crate) fn patient_on(port: u16) -> Self {
         Self::start(patient_at(port).args(["--data-failure-ratio", "0"]), |line| {
             let said: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -66,7 +66,7 @@ impl Server {
         })
     }
 
-    /// What everybody uses: `python3 -m http.server`.
+    /// The common server: `python3 -m http.server`.
     pub(crate) fn python_http_server(root: &Directory) -> Self {
         let mut command = Command::new("python3");
         command.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0", "--directory"]);
@@ -76,7 +76,7 @@ impl Server {
         })
     }
 
-    /// nginx with one worker, logs nowhere, and everything else below `root`.
+    /// nginx with one worker, without logs, and with everything else below `root`.
     pub(crate) fn nginx(root: &Directory) -> Self {
         let program = [Path::new("/usr/sbin/nginx"), Path::new("/usr/bin/nginx")];
         let program = program
@@ -97,15 +97,15 @@ impl Server {
         server
     }
 
-    /// Sends it so many requests, one after the other.
+    /// Sends it this many requests, one after the other.
     pub(crate) fn ask(&self, path: &str, times: usize) {
         for _ in 0..times {
             get(self.address, path).unwrap();
         }
     }
 
-    /// So many errors, one after the other: from the sixth on the patient is ill, from the
-    /// eleventh very much so.
+    /// This many errors, one after the other: from the sixth on the app is sick, from the eleventh
+    /// critically.
     pub(crate) fn errors(&self, times: usize) {
         self.ask("/simulate-error", times);
     }
@@ -114,22 +114,22 @@ impl Server {
         self.child.id().cast_signed()
     }
 
-    /// Whether it still runs: this process, not a successor.
+    /// Whether this very process still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits until it has ended, by itself or by another's hand.
+    /// Waits until it has ended, for any reason.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         until("the server ends", || self.child.try_wait().unwrap())
     }
 
-    /// Takes connections and answers none of them, for ever.
+    /// Accepts connections and answers none of them.
     pub(crate) fn hangs(&self) {
         kill(Pid::from_raw(self.pid()), Signal::SIGSTOP).unwrap();
     }
 
-    /// Dies at once, as of a bug.
+    /// Dies at once, as if by a bug.
     pub(crate) fn dies(&mut self) {
         self.child.kill().unwrap();
         self.ended();
@@ -143,7 +143,8 @@ impl Drop for Server {
     }
 }
 
-/// A process that somebody else starts, and whose id they leave in a file; killed when dropped.
+/// A process that the restart command starts, and whose id it writes to a file; killed when
+/// dropped.
 pub(crate) struct Successor(pub(crate) PathBuf);
 
 impl Successor {
@@ -166,7 +167,7 @@ impl Drop for Successor {
     }
 }
 
-/// The patient's program, built beside paramedic.
+/// The program patient-app, built beside paramedic.
 pub(crate) fn patient_program() -> PathBuf {
     let program = Path::new(PARAMEDIC).with_file_name("patient-app");
     assert!(

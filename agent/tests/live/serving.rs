@@ -21,7 +21,7 @@ use paramedic_host::{
     procfs::Tree,
 };
 
-/// What the scripts have in common.
+/// Shared by the scripts.
 const PRELUDE: &str = r#"
 import os, select, signal, socket, subprocess, sys, time
 
@@ -69,7 +69,7 @@ def idle():
         signal.pause()
 "#;
 
-/// A script, in the group; all that it started ends with the group.
+/// A script in the group; everything that it started ends with the group.
 struct Family {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -102,7 +102,7 @@ impl Family {
         self.line().split(' ').map(|word| word.parse().unwrap()).collect()
     }
 
-    /// The port that it says, and processes of its own.
+    /// Its port and processes, as it prints them.
     fn told(&mut self) -> (u16, Vec<i32>) {
         let numbers: Vec<i32> = self.numbers();
         (numbers[0].try_into().unwrap(), numbers[1..].to_vec())
@@ -121,7 +121,7 @@ impl Drop for Family {
 }
 
 fn found(port: u16) -> Result<Listener, DiscoverError> {
-    // A process that has said that it is ready may not wait yet.
+    // A process that has printed that it is ready may not wait yet.
     sleep(Duration::from_millis(200));
     discover(&Tree::default(), port, &[])
 }
@@ -272,9 +272,9 @@ async fn the_master_of_workers_with_a_socket_each_is_the_service() {
     assert!(pids.into_iter().all(|pid| !alive(pid)));
 }
 
-/// Several servers on one port, started by a shell with this as well.
+/// Several servers on one port, started by a shell that runs this as well.
 fn servers_of_a_shell(group: &Group, as_well: &str) -> (Family, u16) {
-    // Bound, and not listening: it keeps the port for them.
+    // Bound, but not listening: it keeps the port for them.
     let place = tokio::net::TcpSocket::new_v4().unwrap();
     place.set_reuseport(true).unwrap();
     place.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -401,7 +401,7 @@ fn workers_that_are_newer_than_the_last_good_sight_are_told() {
     let main = found(port).unwrap().instance;
     assert_eq!(main.pid, family.pid());
     let told = |well_at| would_not_help(&Tree::default(), main, Some(port), well_at);
-    // A worker that is only just older may have had no part in it.
+    // A worker that is only slightly older may not have contributed.
     sleep(Duration::from_millis(5500));
     let well_at = Some(paramedic_host::clock::now());
     assert_eq!(told(well_at), None, "it was there when all was well");
