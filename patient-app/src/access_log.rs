@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::clock;
 
-/// Prints one JSON object as a line. An output that nobody reads any more is no reason to fail.
+/// Prints one JSON object as a line. A closed output is no reason to fail.
 pub fn announce(line: &impl Serialize) {
     if let Ok(mut text) = serde_json::to_vec(line) {
         text.push(b'\n');
@@ -17,8 +17,8 @@ pub fn announce(line: &impl Serialize) {
     }
 }
 
-/// One request's line, printed when dropped: so a request that its client gave up is logged too,
-/// with no status.
+/// The log line of one request, printed when dropped. So a request that its client gave up is
+/// logged too, without a status.
 #[derive(Debug)]
 pub(crate) struct Entry {
     started: Instant,
@@ -32,11 +32,11 @@ struct Line {
     remote: SocketAddr,
     method: String,
     path: String,
-    /// Missing where the connection ended without an answer.
+    /// Missing if the connection ended without a response.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     duration_ms: f64,
-    /// Size of the body of the answer.
+    /// Size of the response's body.
     bytes: u64,
 }
 

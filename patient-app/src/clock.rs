@@ -19,7 +19,7 @@ pub(crate) fn thread_cpu() -> Option<Duration> {
     read(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// Milliseconds since 1970, for people and logs only.
+/// Milliseconds since 1970, for display and logs only.
 pub(crate) fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

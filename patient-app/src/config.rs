@@ -54,21 +54,21 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether this is a health check, and no service.
+    /// Whether to run a health check instead of the service.
     #[must_use]
     pub const fn is_check(&self) -> bool {
         self.check
     }
 
-    /// Whether the one that serves here answers.
+    /// Whether the service on this port answers.
     pub async fn is_alive(&self) -> bool {
-        // One that listens everywhere listens here too.
+        // A service that listens on all addresses also listens here.
         let own = self.address.filter(|address| !address.is_unspecified());
         let address = own.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         upstream::succeeds((address, self.port).into(), "/healthz").await
     }
 
-    /// How long the drain may take.
+    /// Time limit of the drain.
     pub(crate) const fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)
     }
@@ -98,7 +98,7 @@ fn parse_illness(text: &str) -> Result<Illness, String> {
     Illness::parse(name, parameters.as_bytes()).map_err(|e| e.to_string())
 }
 
-/// What `--help` says after the options: how to try it, and every illness with its parameters.
+/// The text after the options in `--help`: examples, and every illness with its parameters.
 fn teaching() -> String {
     let mut text = String::from(
         "Try it:

@@ -8,21 +8,21 @@ use crate::illness::Ratio;
 /// The golden ratio in 64 bits: SplitMix64's increment.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A source of chances.
+/// A source of random numbers.
 #[derive(Debug)]
 pub(crate) struct Dice(AtomicU64);
 
 impl Dice {
-    /// Dice that repeat for a given seed, and differ from run to run without one.
+    /// Repeatable with a seed; different in each run without one.
     pub(crate) fn new(seed: Option<u64>) -> Self {
         Self(AtomicU64::new(
             seed.unwrap_or_else(|| RandomState::new().hash_one(std::process::id())),
         ))
     }
 
-    /// Whether something with this probability happens now: never at 0, always at 1.
+    /// True with this probability: never at 0, always at 1.
     pub(crate) fn happens(&self, ratio: Ratio) -> bool {
-        // 53 bits are what an f64 holds exactly: uniform over [0, 1).
+        // An f64 holds 53 bits exactly: uniform over [0, 1).
         let fraction = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
         fraction < ratio.get()
     }

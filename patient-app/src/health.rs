@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::illness::Disguise;
 use crate::vitals::{Vitals, percent};
 
-/// How the app says it is.
+/// The reported status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
@@ -15,7 +15,7 @@ pub(crate) enum Status {
     Critical,
 }
 
-/// The body of `/health`. A figure that cannot be measured is left out.
+/// The body of `/health`, without values that cannot be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Health {
     pub(crate) status: Status,
@@ -32,7 +32,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// The truth.
+    /// The measured state.
     pub(crate) fn measured(vitals: &Vitals, error_count: u64, uptime: Duration) -> Self {
         let cpu_usage = vitals.cpu_ratio.map(percent);
         let memory_usage = vitals.memory_ratio().map(percent);
@@ -45,7 +45,7 @@ impl Health {
         }
     }
 
-    /// A lie, but for the uptime.
+    /// An invented state, except for the uptime.
     pub(crate) const fn invented(disguise: Disguise, uptime: Duration) -> Self {
         let (status, percent, error_count) = match disguise {
             Disguise::Healthy => (Status::Healthy, 0, 0),
@@ -57,8 +57,8 @@ impl Health {
     }
 }
 
-/// Up to 5 errors healthy, up to 10 degraded, above critical; likewise one of CPU and memory at
-/// 80 % degraded, both at 90 % critical. The worse counts.
+/// Up to 5 errors healthy, up to 10 degraded, above critical; likewise CPU or memory at 80 %
+/// degraded, both at 90 % critical. The worse counts.
 const fn status(errors: u64, cpu: u8, memory: u8) -> Status {
     if errors > 10 || (cpu >= 90 && memory >= 90) {
         Status::Critical

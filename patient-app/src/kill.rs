@@ -9,12 +9,12 @@ use nix::unistd::Pid;
 
 const USAGE: &str = "usage: kill [-SIGNAL | -s SIGNAL] [--] PID...";
 
-/// Exit codes, as util-linux gives them.
+/// Exit codes of util-linux.
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const PARTLY: u8 = 64;
 
-/// What was asked for; no signal is signal 0, which only asks whether the process is there.
+/// A request; without a signal it is signal 0, which only checks whether the process exists.
 #[derive(Debug, PartialEq, Eq)]
 struct Request {
     signal: Option<Signal>,
@@ -39,8 +39,8 @@ pub fn is_called_by(name: &OsStr) -> bool {
     Path::new(name).file_name() == Some(OsStr::new("kill"))
 }
 
-/// Sends the signal that the arguments ask for and returns the exit code: 0 where all of the
-/// processes got it, 1 where none did, 64 where some did.
+/// Sends the requested signal and returns the exit code: 0 if all of the processes got it, 1 if
+/// none did, 64 if some did.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     let arguments = arguments.map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>();
     match Request::parse(&arguments) {
@@ -99,7 +99,7 @@ fn signal(text: &str) -> Result<Option<Signal>, Misuse> {
     format!("SIG{name}").parse().map(Some).map_err(|_| unknown())
 }
 
-/// A process, or with a minus its group; -1 is everything, as in kill(2).
+/// A process, or with a minus its group; -1 is every process, as in kill(2).
 fn pid(text: &str) -> Result<Pid, Misuse> {
     text.parse().map(Pid::from_raw).map_err(|_| Misuse::Process(text.to_owned()))
 }
@@ -146,7 +146,7 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         assert_eq!(parse(""), Err(Misuse::NoProcess));
         assert_eq!(parse("--"), Err(Misuse::NoProcess));
-        // util-linux reads it as signal 1, too: nobody is killed by a slip.
+        // util-linux also reads it as signal 1, so that a slip kills no process.
         assert_eq!(parse("-1"), Err(Misuse::NoProcess));
         assert_eq!(parse("-s"), Err(Misuse::NoSignal));
         assert_eq!(parse("-FOO 1"), Err(Misuse::Signal("FOO".into())));
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn the_exit_code_tells_how_many_were_reached() {
         let own = std::process::id().to_string();
-        // Beyond the largest pid that Linux gives.
+        // Beyond the largest pid of Linux.
         let nobody = "4194305";
         let code = |pids: &[&str]| run(["-0"].iter().chain(pids).map(OsString::from));
         assert_eq!(code(&[&own]), DONE);

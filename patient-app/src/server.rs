@@ -24,35 +24,35 @@ use crate::illness::{Name, StartError};
 use crate::routes::{self, Outcome, ResetConnection};
 use crate::state::App;
 
-/// Connections that the kernel keeps ready; the kernel caps it at its own limit.
+/// Length of the kernel's accept queue, which the kernel caps at its own limit.
 const BACKLOG: u32 = 1024;
 
-/// All of a request's head fits, or it is refused with 431.
+/// Maximum size of a request's head; a larger one is refused with 431.
 const HEAD_LIMIT: usize = 16 * 1024;
 
-/// How long a client may take to send a head, and a connection may idle between two.
+/// Timeout of a request's head, and of an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The pause after an accept that failed for lack of file descriptors or memory.
+/// Delay after an accept that failed for lack of file descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Why the app could not start.
+/// Why the app cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The address is taken or not ours.
+    /// The address is in use or not local.
     #[error("cannot listen on {address}: {cause}; choose another --port or --address")]
     Listen {
-        /// What was asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
-    /// An illness named on the command line could not begin.
+    /// An illness of the command line cannot start.
     #[error("cannot start the illness {name}: {cause}")]
     Illness {
         /// Its name.
         name: &'static str,
-        /// What the system said.
+        /// The system's error.
         cause: String,
     },
 }
@@ -76,15 +76,15 @@ pub struct Bound {
 /// Starts to listen; within a Tokio runtime with I/O and time.
 ///
 /// # Errors
-/// Where the address is not to be had, or an illness named by the configuration cannot begin.
+/// If the address is not available, or an illness of the configuration cannot start.
 pub fn bind(config: &Config) -> Result<Bound, BindError> {
     let (address, listener) = listen(config.address, config.port)?;
     let app = App::new(config).map_err(|(illness, e)| BindError::from((illness.name(), e)))?;
     Ok(Bound { address, listener, app: Arc::new(app), logs: config.logs(), grace: config.grace() })
 }
 
-/// Listens on the address asked for; by default on IPv6 and IPv4 in one socket, or on IPv4 alone
-/// where the machine has no IPv6.
+/// Listens on the requested address; by default on IPv6 and IPv4 in one socket, or on IPv4 alone if
+/// the machine has no IPv6.
 fn listen(asked: Option<IpAddr>, port: u16) -> Result<(SocketAddr, TcpListener), BindError> {
     let attempt = |ip: IpAddr| {
         let address = SocketAddr::new(ip, port);
@@ -117,16 +117,17 @@ fn listen_on(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
 }
 
 impl Bound {
-    /// Where it listens, with the port that the system chose.
+    /// The address on which it listens, with the port that the system chose.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `shutdown` is ready, then accepts no more and lets open requests finish
-    /// within the grace period. Returns whether all did.
+    /// Serves until `shutdown` is ready, then accepts no more and lets open requests finish within
+    /// the grace period. Returns whether all did.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> bool {
-        // Every connection holds a receiver: it learns of the end, and is counted until it ends.
+        // Every connection holds a receiver: it learns of the shutdown, and is counted until it
+        // ends.
         let (stop, stopping) = watch::channel(());
         let mut shutdown = pin!(shutdown);
         loop {
@@ -161,7 +162,7 @@ struct Visit {
 
 impl Visit {
     async fn serve(self, stream: TcpStream, mut stopping: watch::Receiver<()>) {
-        // Without it an answer may wait for the client's delayed acknowledgement.
+        // Without it a response may wait for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let service = service_fn(|request| self.clone().answer(request));
         let mut connection = http1::Builder::new()
@@ -170,7 +171,7 @@ impl Visit {
             .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);
         let ended = tokio::select! {
-            // A request that has arrived already is answered, even now.
+            // A request that has already arrived is answered, even now.
             biased;
             ended = &mut connection => Some(ended),
             _ = stopping.changed() => None,
@@ -182,10 +183,10 @@ impl Visit {
                 (&mut connection).await
             }
         };
-        // Any other error is the client's doing: it left, or sent what is no HTTP.
+        // Any other error is the client's fault: it left, or sent invalid HTTP.
         if ended.is_err_and(|error| is_reset(&error)) {
             let stream = connection.into_parts().io.into_inner();
-            // Closing is then a RST in place of a FIN.
+            // Closing then sends a RST instead of a FIN.
             let _ = stream.set_zero_linger();
         }
     }

@@ -18,7 +18,7 @@ impl Signals {
     /// Catches both signals; within a Tokio runtime with I/O.
     ///
     /// # Errors
-    /// Where the handlers cannot be installed.
+    /// If the handlers cannot be installed.
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -26,8 +26,8 @@ impl Signals {
         })
     }
 
-    /// Returns on the first signal, after a line that says when it came, in nanoseconds since
-    /// boot. The second one ends the process at once, with 128 + its number, as a shell would.
+    /// Returns on the first signal, after printing a line with its time in nanoseconds since boot.
+    /// The second one ends the process at once, with 128 + its number, as in a shell.
     pub async fn requested(mut self) {
         self.next().await;
         tokio::spawn(async move {

@@ -18,11 +18,11 @@ use crate::vitals::{Monitor, Vitals};
 pub(crate) struct App {
     pub(crate) ward: Ward,
     pub(crate) dice: Dice,
-    /// Share of `/data` that fails while nothing is wrong.
+    /// Share of `/data` that fails without an illness.
     pub(crate) data_failure_ratio: Ratio,
     /// CPU time of one `/data`.
     pub(crate) work: Duration,
-    /// The service behind it.
+    /// The backend.
     pub(crate) upstream: Option<SocketAddr>,
     pub(crate) tally: Tally,
     pub(crate) started_at_boot_ns: u64,
@@ -31,10 +31,10 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// A fresh app, ill from the start with what the configuration names.
+    /// A new app with the illnesses of the configuration.
     ///
     /// # Errors
-    /// Where the threads or the memory of an illness cannot be had.
+    /// If the threads or the memory of an illness are not available.
     pub(crate) fn new(config: &Config) -> Result<Self, (Illness, StartError)> {
         let app = Self {
             ward: Ward::default(),
@@ -58,14 +58,14 @@ impl App {
         self.started.elapsed()
     }
 
-    /// The app's true health, and the measurement that it rests on.
+    /// The app's true health, and the measurement behind it.
     pub(crate) fn health(&self) -> (Health, Vitals) {
         let vitals = self.monitor.vitals(Instant::now());
         let errors = self.tally.errors_since_reset.get();
         (Health::measured(&vitals, errors, self.started.elapsed()), vitals)
     }
 
-    /// What `/health` says: the truth, or what the illness `lie` makes of it.
+    /// The report of `/health`: the true one, or that of the illness `lie`.
     pub(crate) fn told_health(&self) -> Health {
         match self.ward.illnesses().lie() {
             Some(lie) => Health::invented(lie.disguise, self.started.elapsed()),
@@ -73,7 +73,7 @@ impl App {
         }
     }
 
-    /// Takes a soft heal; returns the errors counted before it.
+    /// Handles a soft remedy; returns the errors counted before it.
     pub(crate) fn take_soft_heal(&self) -> u64 {
         self.tally.heals.add();
         if self.ward.take_soft_heal() {
@@ -84,7 +84,7 @@ impl App {
     }
 }
 
-/// A number that others may change meanwhile.
+/// An atomic counter.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -98,7 +98,7 @@ impl Counter {
     }
 }
 
-/// The instant at which something happened last, in nanoseconds since boot.
+/// The time of the last event of a kind, in nanoseconds since boot.
 #[derive(Debug, Default)]
 pub(crate) struct Stamp(AtomicU64);
 
@@ -107,13 +107,13 @@ impl Stamp {
         self.0.store(nanos, Ordering::Relaxed);
     }
 
-    /// `None` where it never happened.
+    /// `None` if it never happened.
     pub(crate) fn get(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|nanos| *nanos > 0)
     }
 }
 
-/// Everything counted.
+/// All counters.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) errors_since_reset: Counter,

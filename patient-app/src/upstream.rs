@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Whether the service at this address gives its data.
+/// Whether the service at this address answers `/data` well.
 pub(crate) async fn answers(address: SocketAddr) -> bool {
     succeeds(address, "/data").await
 }
@@ -33,7 +33,7 @@ async fn ask(address: SocketAddr, path: &str) -> Option<bool> {
     let request = Request::get(path).header(HOST, "upstream").body(Empty::<Bytes>::new());
     let answer = sender.send_request(request.ok()?).await.ok()?;
     let good = answer.status().is_success();
-    // Read to the end, since closing on unread bytes would be a reset.
+    // Read to the end, because closing on unread bytes would send a reset.
     let read = answer.into_body().collect().await;
     drop(sender);
     let _ = driver.await;

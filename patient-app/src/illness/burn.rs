@@ -19,7 +19,7 @@ impl Burning {
     /// Starts the threads.
     ///
     /// # Errors
-    /// Where the system permits no further thread; those already started stop.
+    /// If the system permits no further thread; those already started stop.
     pub(crate) fn start(parameters: Burn) -> io::Result<Self> {
         let mut burning = Self { stop: Arc::default(), threads: Vec::new() };
         for _ in 0..parameters.threads.get() {
@@ -51,14 +51,14 @@ fn spin(stop: &AtomicBool, percent: u64) {
     while !stop.load(Ordering::Relaxed) {
         let begun = Instant::now();
         while begun.elapsed() < share && !stop.load(Ordering::Relaxed) {
-            // Long enough to be all computation, short enough (a few µs) to keep to its share.
+            // Long enough to be all computation, short enough (a few µs) to keep its share.
             for _ in 0..5_000 {
                 x = black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
             }
         }
         if percent < 100 {
-            // By the clock, so that waking up late does not make the periods longer; but what a busy
-            // machine withheld for long is not caught up with.
+            // By the clock, so that a late wake-up does not lengthen the periods. Time that a busy
+            // machine withheld for long is not made up for.
             due = (due + PERIOD).max(begun);
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }

@@ -14,15 +14,15 @@ use super::ward::StartError;
 
 const MIB: usize = 1 << 20;
 
-/// From this size on, glibc's malloc always makes a mapping (its threshold grows to 32 MiB).
+/// From this size on, glibc's malloc always creates a mapping (its threshold grows to 32 MiB).
 const ALWAYS_MAPPED: usize = 64 * MIB;
 
-/// Pages touched between two looks at whether to stop.
+/// Bytes touched between two checks whether to stop.
 const STEP: usize = 4 * MIB;
 
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Memory that grows; all of it is released when this is dropped.
+/// Growing memory; all of it is released when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Leaking {
     held: Arc<AtomicUsize>,
@@ -34,7 +34,7 @@ impl Leaking {
     /// Starts to grow.
     ///
     /// # Errors
-    /// Where the address space cannot be had, or no thread.
+    /// If the address space or a thread is not available.
     pub(crate) fn start(parameters: Leak) -> Result<Self, StartError> {
         let max = usize::try_from(parameters.max_mib.get()).unwrap_or(usize::MAX / MIB) * MIB;
         let bytes_per_second = parameters.mib_per_second.get() as f64 * MIB as f64;
@@ -69,7 +69,7 @@ fn reserve(max: usize) -> Result<Vec<u8>, TryReserveError> {
     Ok(hoard)
 }
 
-/// Grows `hoard` within what it has reserved, so that it never moves, until the channel closes.
+/// Grows `hoard` within its reservation, so that it never moves, until the channel closes.
 fn grow(
     mut hoard: Vec<u8>,
     max: usize,
@@ -88,6 +88,6 @@ fn grow(
             return;
         }
     }
-    // Full: hold it until the other end goes.
+    // Full: hold it until the other end is dropped.
     let _ = stopped.recv();
 }

@@ -18,7 +18,7 @@ pub(crate) use parameters::{
 };
 pub(crate) use ward::{StartError, Ward};
 
-/// The name of an illness, as it stands in paths and on the command line.
+/// The name of an illness in paths and on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Name {
@@ -49,7 +49,7 @@ impl Name {
         }
     }
 
-    /// What it does, in one line.
+    /// Its effect, in one line.
     pub(crate) const fn summary(self) -> &'static str {
         match self {
             Self::Errors => "a share of /data answers 500, in place of --data-failure-ratio",
@@ -128,7 +128,7 @@ pub(crate) enum Illness {
     Lie(Lie),
 }
 
-/// Parameters that are not what the illness expects.
+/// The parameters are invalid for the illness.
 #[derive(Debug, thiserror::Error)]
 #[error("bad parameters for {}: {cause}", name.as_str())]
 pub(crate) struct BadParameters {
@@ -137,18 +137,18 @@ pub(crate) struct BadParameters {
 }
 
 impl Illness {
-    /// Reads parameters: a JSON object, or nothing for the defaults.
+    /// Parses parameters: a JSON object, or nothing for the defaults.
     ///
     /// # Errors
-    /// Where it is not a JSON object, names a parameter that the illness does not have, or gives
-    /// one of the wrong type or out of bounds.
+    /// If it is not a JSON object, names a parameter that the illness does not have, or gives one
+    /// of the wrong type or out of bounds.
     pub(crate) fn parse(name: Name, json: &[u8]) -> Result<Self, BadParameters> {
         let json = if json.trim_ascii().is_empty() { b"{}" } else { json };
         Self::read(name, json).map_err(|cause| BadParameters { name, cause })
     }
 
     fn read(name: Name, json: &[u8]) -> serde_json::Result<Self> {
-        // By way of a map: a derived struct would take a bare array as well.
+        // Parsed into a map first, because a derived struct would also accept an array.
         let map: Map<String, Value> = serde_json::from_slice(json)?;
         let object = Value::Object(map);
         Ok(match name {

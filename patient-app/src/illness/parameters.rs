@@ -20,7 +20,7 @@ impl TryFrom<f64> for Ratio {
     type Error = String;
 
     fn try_from(share: f64) -> Result<Self, String> {
-        // NaN is in no range.
+        // No range contains NaN.
         let valid = (0.0..=1.0).contains(&share);
         valid.then_some(Self(share)).ok_or_else(|| format!("{share} is not from 0 to 1"))
     }
@@ -54,23 +54,23 @@ impl<const MIN: u64, const MAX: u64> TryFrom<u64> for Bounded<MIN, MAX> {
     }
 }
 
-/// What ends an illness, beside its DELETE.
+/// What ends an illness besides its DELETE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ClearedBy {
     /// `POST /heal`.
     ResetErrors,
-    /// Nothing but a new process: `POST /heal` says that it worked, and changes nothing of it.
+    /// Only a new process: `POST /heal` reports success, and changes nothing.
     Restart,
 }
 
-/// What the illness `lie` makes `/health` look like.
+/// What `/health` reports under the illness `lie`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Disguise {
-    /// All is well.
+    /// All values good.
     Healthy,
-    /// All is lost.
+    /// All values bad.
     Critical,
 }
 
@@ -79,7 +79,7 @@ pub(crate) enum Disguise {
 pub(crate) struct Errors {
     pub(crate) ratio: Ratio,
     pub(crate) cleared_by: ClearedBy,
-    /// Comes and goes: so long each, if not 0.
+    /// If not 0, the illness is active and inactive in turns of this length.
     pub(crate) spell_ms: Bounded<0, 600_000>,
 }
 
@@ -91,7 +91,7 @@ impl Default for Errors {
 }
 
 impl Errors {
-    /// Whether they are there now, so long after the app's start: there, gone, there, in spells.
+    /// Whether the errors are active now, this long after the app's start: on, off, on, in turns.
     pub(crate) const fn are_there(self, uptime: Duration) -> bool {
         let spell = self.spell_ms.get() as u128;
         spell == 0 || (uptime.as_millis() / spell).is_multiple_of(2)

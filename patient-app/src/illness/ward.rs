@@ -10,12 +10,12 @@ use super::burn::Burning;
 use super::leak::Leaking;
 use super::{ClearedBy, Errors, Illness, Lie, Name, Ratio, Resets, Slow, Stuck};
 
-/// The illnesses that are on at one instant.
+/// The active illnesses at one instant.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Illnesses([Option<Illness>; Name::COUNT]);
 
 impl Illnesses {
-    /// The parameters of one, where it is on.
+    /// The parameters of an illness, if it is active.
     pub(crate) const fn get(&self, name: Name) -> Option<Illness> {
         self.0[name as usize]
     }
@@ -40,14 +40,14 @@ impl Illnesses {
         if let Some(Illness::Lie(lie)) = self.get(Name::Lie) { Some(lie) } else { None }
     }
 
-    /// The share of `/data` that fails, given the share that fails while nothing is wrong.
+    /// The share of `/data` that fails, given the share without an illness.
     pub(crate) fn failure_ratio(&self, ordinary: Ratio, uptime: Duration) -> Ratio {
         let errors = self.errors().filter(|errors| errors.are_there(uptime));
         errors.map_or(ordinary, |errors| errors.ratio)
     }
 }
 
-/// Why an illness could not start.
+/// Why an illness cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error("cannot start another thread: {0}; use fewer threads")]
@@ -62,7 +62,7 @@ struct Effects {
     burning: Option<Burning>,
 }
 
-/// Where illnesses begin and end.
+/// Starts and ends illnesses.
 #[derive(Debug, Default)]
 pub(crate) struct Ward {
     illnesses: watch::Sender<Illnesses>,
@@ -70,7 +70,7 @@ pub(crate) struct Ward {
 }
 
 impl Ward {
-    /// What is on now.
+    /// The active illnesses.
     pub(crate) fn illnesses(&self) -> Illnesses {
         *self.illnesses.borrow()
     }
@@ -80,10 +80,10 @@ impl Ward {
         self.effects().leaking.as_ref().map_or(0, Leaking::held_mib)
     }
 
-    /// Turns one on; one that is on already starts anew with the new parameters.
+    /// Starts an illness; an active one restarts with the new parameters.
     ///
     /// # Errors
-    /// Where its threads or memory cannot be had: it is then off.
+    /// If its threads or memory are not available: it is then inactive.
     pub(crate) fn start(&self, illness: Illness) -> Result<(), StartError> {
         self.end(illness.name());
         match illness {
@@ -95,7 +95,7 @@ impl Ward {
         Ok(())
     }
 
-    /// Ends one; its threads are gone and its memory is released when this returns.
+    /// Ends an illness; its threads have ended and its memory is released when this returns.
     pub(crate) fn end(&self, name: Name) {
         match name {
             Name::Leak => self.effects().leaking = None,
@@ -105,7 +105,8 @@ impl Ward {
         self.set(name, None);
     }
 
-    /// Takes a soft heal. Whether the error count may be reset: not by a stubborn patient.
+    /// Handles a soft remedy. Returns whether the error count may be reset: not while an illness
+    /// needs a restart.
     pub(crate) fn take_soft_heal(&self) -> bool {
         let all = self.illnesses();
         for name in Name::ALL {
@@ -116,9 +117,9 @@ impl Ward {
         !matches!(all.errors(), Some(Errors { cleared_by: ClearedBy::Restart, .. }))
     }
 
-    /// Returns once `holds_up` is true of no illness that is on.
+    /// Returns once `holds_up` is false for every active illness.
     pub(crate) async fn wait_until_not(&self, holds_up: impl Fn(&Illnesses) -> bool) {
-        // The only error is a sender that is gone, and the sender is ours.
+        // The only error is a dropped sender, and the sender lives here.
         let _ = self.illnesses.subscribe().wait_for(|now| !holds_up(now)).await;
     }
 

@@ -50,7 +50,7 @@ pub(super) fn simulate_error(app: &App) -> Reply {
     error(app, "a simulated error")
 }
 
-/// What a worker goes through before it answers: hanging while stuck, taking long while slow.
+/// The delay of a worker before it answers: hanging while stuck, slow while slow.
 async fn work(app: &App) {
     app.ward.wait_until_not(|now| now.stuck().is_some()).await;
     if let Some(slow) = app.ward.illnesses().slow() {
@@ -58,8 +58,8 @@ async fn work(app: &App) {
     }
 }
 
-/// Uses so much CPU time, as computing an answer would: other requests wait meanwhile, and where the
-/// CPU is withheld it takes longer.
+/// Uses this much CPU time, as computing a response would: other requests wait meanwhile, and with
+/// less CPU it takes longer.
 fn toil(work: Duration) {
     let Some(begun) = thread_cpu() else { return };
     while thread_cpu().is_some_and(|now| now.saturating_sub(begun) < work) {

@@ -8,7 +8,7 @@ use crate::clock::boot_nanos;
 use crate::state::App;
 
 pub(super) async fn post(app: &App, body: Incoming) -> Reply {
-    // When it was received, not when it was read: whoever heals is timed by this.
+    // The time of receipt, not of reading: remedies are timed by this.
     app.tally.last_heal.set(boot_nanos());
     let body = match read(body).await {
         Ok(body) => body,
@@ -23,7 +23,7 @@ pub(super) async fn post(app: &App, body: Incoming) -> Reply {
     }
 }
 
-/// Checks that the body asks for the one action that there is.
+/// Checks that the body asks for the only action.
 fn action(body: &[u8]) -> Result<(), String> {
     let request: Map<String, Value> =
         serde_json::from_slice(body).map_err(|e| format!("the body is not a JSON object: {e}"))?;
@@ -34,7 +34,8 @@ fn action(body: &[u8]) -> Result<(), String> {
     }
 }
 
-/// A stubborn patient says this too, but its error count and status stay what they are.
+/// Under an illness that needs a restart the response is the same, but error count and status do
+/// not change.
 fn healed(app: &App) -> Reply {
     let previous_error_count = app.take_soft_heal();
     json(

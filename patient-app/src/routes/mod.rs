@@ -16,10 +16,10 @@ use crate::state::App;
 pub(crate) use reply::{Reply, ResetConnection};
 use reply::{failure, json};
 
-/// What comes of a request: an answer, or a connection to be reset.
+/// The outcome of a request: a response, or a connection to reset.
 pub(crate) type Outcome = Result<Reply, ResetConnection>;
 
-/// An endpoint as the overview lists it.
+/// An endpoint, as in the overview.
 struct Endpoint {
     route: Route,
     path: &'static str,

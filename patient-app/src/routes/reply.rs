@@ -10,24 +10,24 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-/// An answer.
+/// A response.
 pub(crate) type Reply = Response<Full<Bytes>>;
 
-/// The connection is to be closed by a TCP reset, without an answer.
+/// The connection must be closed by a TCP reset, without a response.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is reset, as the illness demands")]
 pub(crate) struct ResetConnection;
 
-/// The longest body that is read; the largest that makes sense has some 60 bytes.
+/// Maximum length of a body; the largest useful one has some 60 bytes.
 const BODY_LIMIT: usize = 4096;
 
-/// A longer body is read and thrown away up to here, so that its sender gets to see the answer;
-/// beyond it the connection is closed on it.
+/// A longer body is read and discarded up to here, so that its sender gets the response; beyond it
+/// the connection is closed.
 const DISCARD_LIMIT: u64 = 1 << 20;
 
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A JSON answer.
+/// A JSON response.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
     // Only maps with keys that are not strings can fail, and there are none.
     let mut text = serde_json::to_vec(body).unwrap_or_default();
@@ -35,12 +35,12 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
     with_type(status, "application/json", text)
 }
 
-/// A JSON answer that says what went wrong.
+/// A JSON response with an error.
 pub(super) fn failure(status: StatusCode, error: &impl Display) -> Reply {
     json(status, &json!({ "error": error.to_string() }))
 }
 
-/// An answer of the given media type.
+/// A response of the given media type.
 pub(super) fn with_type(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Reply {
     let mut reply = Response::new(Full::new(body.into()));
     *reply.status_mut() = status;
@@ -48,7 +48,7 @@ pub(super) fn with_type(status: StatusCode, media_type: &'static str, body: Vec<
     reply
 }
 
-/// The whole body of a request, or the answer that refuses it.
+/// The whole body of a request, or the response that refuses it.
 pub(super) async fn read(body: Incoming) -> Result<Vec<u8>, Box<Reply>> {
     let late =
         |_| Box::new(failure(StatusCode::REQUEST_TIMEOUT, &"the body did not arrive in 5 s"));

@@ -17,8 +17,8 @@ pub(super) struct Cgroup {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Cpu {
-    /// The accounting hierarchy counts only where it has the same group as the quota's: a group
-    /// that is wider would lay a stranger's use at this one's door.
+    /// The accounting hierarchy counts only if it has the same group as the quota's: a wider group
+    /// would include the usage of others.
     V1 {
         cpu: PathBuf,
         cpuacct: Option<PathBuf>,
@@ -33,8 +33,8 @@ enum Memory {
 }
 
 impl Cgroup {
-    /// The cgroup of this process below `root`. A controller that is not found, or not visible
-    /// from here, is one that measures nothing.
+    /// The cgroup of this process below `root`. A controller that is not found or not visible
+    /// measures nothing.
     pub(super) fn discover(root: &Path) -> Self {
         let read = |file| fs::read_to_string(root.join(file)).unwrap_or_default();
         let (memberships, mounts) = (read("proc/self/cgroup"), read("proc/self/mountinfo"));
@@ -55,7 +55,7 @@ impl Cgroup {
     pub(super) fn cpu(&self) -> Option<Reading> {
         let (used, limit) = match self.cpu.as_ref()? {
             Cpu::V1 { cpu, cpuacct } => {
-                // A quota of -1, which is none, is no unsigned number.
+                // A quota of -1, no limit, does not parse as an unsigned number.
                 let quota = number(&cpu.join("cpu.cfs_quota_us"))?;
                 let cores = quota / number(&cpu.join("cpu.cfs_period_us"))?;
                 let used = match cpuacct {
@@ -66,7 +66,7 @@ impl Cgroup {
             }
             Cpu::V2(dir) => {
                 let max = fs::read_to_string(dir.join("cpu.max")).ok()?;
-                // A quota of "max", which is none, is no number.
+                // A quota of "max", no limit, does not parse as a number.
                 let (quota, period) = max.trim().split_once(' ')?;
                 let cores = parse(quota)? / parse(period)?;
                 (field(&dir.join("cpu.stat"), "usage_usec")? / 1e6, cores)
@@ -81,7 +81,7 @@ impl Cgroup {
         let (used, limit, inactive) = match self.memory.as_ref()? {
             Memory::V1(dir) => (
                 number(&dir.join("memory.usage_in_bytes"))?,
-                // No limit reads as the largest number of whole pages: exbibytes.
+                // Without a limit it reads as the largest number of whole pages: exbibytes.
                 number(&dir.join("memory.limit_in_bytes")).filter(|bytes| *bytes < 1e18)?,
                 field(&dir.join("memory.stat"), "total_inactive_file"),
             ),
@@ -95,7 +95,7 @@ impl Cgroup {
     }
 }
 
-/// The reading, where the limit is one that something can be a share of.
+/// The reading, if the limit is positive.
 fn reading(used: f64, limit: f64) -> Option<Reading> {
     (limit.is_finite() && limit > 0.0).then_some(Reading { used, limit, scope: Scope::Cgroup })
 }
@@ -105,8 +105,8 @@ fn reading(used: f64, limit: f64) -> Option<Reading> {
 fn directory(root: &Path, memberships: &str, mounts: &str, controller: &str) -> Option<PathBuf> {
     let own = memberships.lines().find_map(|line| membership(line, controller))?;
     let (top, mount_point) = mounts.lines().find_map(|line| mount(line, controller))?;
-    // Without a cgroup namespace, a container sees its path from the host's root, and a mount
-    // whose top is that very path.
+    // Without a cgroup namespace, a container sees its path from the host's root, and a mount whose
+    // root is that very path.
     let below = Path::new(own).strip_prefix(top).ok()?;
     let visible = below.components().all(|c| matches!(c, Component::Normal(_)));
     let mount_point = Path::new(mount_point).strip_prefix("/").ok()?;
@@ -120,7 +120,7 @@ fn membership<'a>(line: &'a str, controller: &str) -> Option<&'a str> {
     controllers.split(',').any(|c| c == controller).then_some(path)
 }
 
-/// Top and mount point in a line of `/proc/self/mountinfo`, if the controller is mounted there.
+/// Root and mount point in a line of `/proc/self/mountinfo`, if the controller is mounted there.
 fn mount<'a>(line: &'a str, controller: &str) -> Option<(&'a str, &'a str)> {
     let (before, after) = line.split_once(" - ")?;
     let mut before = before.split(' ').skip(3);

@@ -15,10 +15,10 @@ use serde::Serialize;
 use cgroup::Cgroup;
 use process::Process;
 
-/// The shortest interval over which CPU use is averaged, and how long a measurement is reused.
+/// Minimum interval over which CPU usage is averaged, and how long a measurement is reused.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// What a figure was measured on.
+/// The basis of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Scope {
@@ -28,8 +28,8 @@ pub(crate) enum Scope {
     Process,
 }
 
-/// Use of a resource and how much of it there is: CPU in seconds so far and in cores, memory in
-/// bytes and in bytes.
+/// Usage of a resource and its limit: CPU in seconds so far and in cores, memory in bytes and in
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Reading {
     pub(crate) used: f64,
@@ -42,7 +42,7 @@ pub(crate) struct Reading {
 pub(crate) struct Vitals {
     pub(crate) cpu: Option<Reading>,
     pub(crate) memory: Option<Reading>,
-    /// Share of the CPU limit used since the measurement before, 0 to 1.
+    /// Share of the CPU limit used since the last measurement, 0 to 1.
     pub(crate) cpu_ratio: Option<f64>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn percent(ratio: f64) -> u8 {
     (ratio * 100.0).round().clamp(0.0, 100.0) as u8
 }
 
-/// Measures when asked, at most once per [`INTERVAL`].
+/// Measures on demand, at most once per [`INTERVAL`].
 #[derive(Debug)]
 pub(crate) struct Monitor {
     root: PathBuf,
@@ -69,10 +69,10 @@ pub(crate) struct Monitor {
 #[derive(Debug)]
 struct Latest {
     vitals: Vitals,
-    /// Found anew each time: a process can be moved to another cgroup.
+    /// Searched each time: a process can be moved to another cgroup.
     cgroup: Cgroup,
     at: Instant,
-    /// Whether `vitals` is more than the starting point of the first interval.
+    /// Whether `vitals` is more than the start of the first interval.
     complete: bool,
 }
 
@@ -112,11 +112,11 @@ fn read(cgroup: &Cgroup, process: &Process) -> Vitals {
     }
 }
 
-/// CPU used between two measurements as a share of what could have been.
+/// CPU usage between two measurements as a share of the maximum.
 ///
-/// A young process is measured over a whole interval, of which it spent the first part not yet
-/// running: otherwise its start alone would look like a CPU on fire. Where the scope changed in
-/// between (a limit was set or lifted), the share of before stands.
+/// A young process is measured over a whole interval, part of which it did not run yet: otherwise
+/// its start alone would look like full load. If the scope changed in between (a limit was set or
+/// removed), the previous share stays.
 fn cpu_ratio(before: &Vitals, after: &Vitals, elapsed: Duration) -> Option<f64> {
     let (from, to) = (before.cpu?, after.cpu?);
     if from.scope != to.scope {

@@ -211,7 +211,7 @@ async fn metrics_are_json_unless_text_is_preferred() {
     assert!(text.body.contains("patient_illness{name=\"leak\"} 0\n"));
 }
 
-/// What `promtool check metrics` demands: each family has HELP and TYPE before its samples, once;
+/// What `promtool check metrics` requires: each family has HELP and TYPE before its samples, once;
 /// counters and only they end in `_total`; every value is a number.
 fn assert_valid_exposition(text: &str) {
     let mut families = std::collections::BTreeSet::new();
@@ -265,6 +265,6 @@ async fn connections_are_kept_alive() {
         let n = stream.read(&mut answer).await.unwrap();
         assert!(answer[..n].starts_with(b"HTTP/1.1 200 "));
     }
-    // Idle, it does not hold up the end.
+    // An idle connection does not delay the end.
     assert!(patient.leave().await);
 }

@@ -111,7 +111,7 @@ async fn stuck_may_take_healthz_along() {
     let patient = Patient::start();
     patient.client.post("/illness/stuck", r#"{"healthz":true}"#).await;
     assert!(patient.client.hangs("/healthz").await);
-    // Replaced by milder parameters, it lets go.
+    // Milder parameters replace it, and release what it held.
     patient.client.post("/illness/stuck", "{}").await;
     assert_eq!(patient.client.get("/healthz").await.status, 200);
     assert!(patient.client.hangs("/health").await);

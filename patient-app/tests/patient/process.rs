@@ -62,7 +62,7 @@ impl Process {
         threads.trim().parse().unwrap()
     }
 
-    /// Waits until what it says of itself at `path` meets the condition.
+    /// Waits until its response at `path` meets the condition.
     async fn until_told(&self, what: &str, path: &str, condition: impl Fn(&Value) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !condition(&self.client.get(path).await.json()) {
@@ -122,7 +122,7 @@ async fn a_health_check_asks_the_one_that_serves() {
     assert_eq!(check(port).await, Some(0));
     process.client.post("/illness/stuck", r#"{"healthz":true}"#).await;
     assert_eq!(check(port).await, Some(1), "it is stuck");
-    // Nobody may listen there.
+    // There may be no listener.
     assert_eq!(check(1).await, Some(1), "nobody is there");
 }
 
@@ -133,7 +133,7 @@ async fn a_request_under_way_is_finished_after_sigterm() {
         Process::start(&["--log", "off", "--data-failure-ratio", "0", "--illness", slow]).await;
     let mut stream = process.client.connect().await;
     stream.write_all(b"GET /data HTTP/1.1\r\nHost: p\r\n\r\n").await.unwrap();
-    // A connection that never says anything, and an idle one, hold up nothing.
+    // A silent connection and an idle one delay nothing.
     let silent = process.client.connect().await;
     assert_eq!(process.client.get("/healthz").await.status, 200);
 
@@ -250,7 +250,7 @@ async fn more_memory_than_there_can_be_is_refused() {
     assert_eq!(process.client.get("/illness/leak").await.json()["active"], false);
 }
 
-/// Limits what the process may map, from outside, by util-linux's prlimit.
+/// Limits from outside what the process may map, with util-linux's prlimit.
 fn limit_address_space(process: &Process, bytes: u64) -> bool {
     let pid = process.child.id().unwrap();
     let limit = std::process::Command::new("prlimit")
@@ -308,7 +308,7 @@ async fn work_is_cpu_time() {
     let used = |metrics: &Value| metrics["cpu"]["used_seconds"].as_f64().unwrap();
     let before = used(&process.client.get("/metrics").await.json());
     assert_eq!(process.client.data(5).await, [200; 5]);
-    // Its vital signs are taken now and then.
+    // Its vital signs are measured at intervals.
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let after = used(&process.client.get("/metrics").await.json());

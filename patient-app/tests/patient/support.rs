@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Far beyond what anything here takes; only a hang gets there.
+/// Far longer than anything here takes; only a hang reaches it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A patient within the test's own process.
+/// An app within the test's own process.
 pub(crate) struct Patient {
     pub(crate) client: Client,
     stop: oneshot::Sender<()>,
@@ -22,7 +22,7 @@ pub(crate) struct Patient {
 }
 
 impl Patient {
-    /// A patient whose `/data` never fails by itself.
+    /// An app whose `/data` never fails by itself.
     pub(crate) fn start() -> Self {
         Self::start_with(&["--data-failure-ratio", "0"])
     }
@@ -39,7 +39,7 @@ impl Patient {
         Self { client, stop, serving }
     }
 
-    /// Asks it to leave; whether every request was finished.
+    /// Stops it; returns whether every request was finished.
     pub(crate) async fn leave(self) -> bool {
         self.stop.send(()).unwrap();
         within(self.serving).await.unwrap()
@@ -51,7 +51,7 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(DEADLINE, future).await.expect("this takes longer than it may")
 }
 
-/// One HTTP client, a fresh connection for each request.
+/// An HTTP client with a fresh connection for each request.
 #[derive(Clone, Copy)]
 pub(crate) struct Client(SocketAddr);
 
@@ -91,7 +91,7 @@ impl Client {
         within(TcpStream::connect(self.0)).await.unwrap()
     }
 
-    /// Sends raw text and returns all that comes back until the connection closes.
+    /// Sends raw text and returns everything until the connection closes.
     pub(crate) async fn raw(&self, request: &[u8]) -> io::Result<String> {
         let mut stream = within(TcpStream::connect(self.0)).await?;
         stream.write_all(request).await?;
@@ -137,8 +137,7 @@ impl Client {
         self.send("DELETE", path, "").await
     }
 
-    /// Whether a request is still without an answer after a moment that suffices by far when
-    /// nothing is wrong.
+    /// Whether a request is still without a response after far more time than it normally needs.
     pub(crate) async fn hangs(&self, path: &str) -> bool {
         tokio::time::timeout(Duration::from_millis(300), self.get(path)).await.is_err()
     }
