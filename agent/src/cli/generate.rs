@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn clap_accepts_the_command_line() {
         Cli::command().debug_assert();
     }
 
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_a_page() {
+    fn man_writes_a_page_for_every_command() {
         let folder = tempfile::tempdir().unwrap();
         Man { into: Some(folder.path().to_path_buf()) }.run().unwrap();
         for page in ["paramedic.1", "paramedic-watch.1", "paramedic-top.1"] {

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_too_large_is_not_read_to_its_end() {
+    fn an_oversized_file_is_refused_without_reading_it_all() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("huge.onnx");
         File::create(&path).unwrap().set_len(MAX_BYTES + 1).unwrap();
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_regular_file_is_read() {
+    fn a_pipe_and_a_directory_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let pipe = directory.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_exit_code_tells_and_what_is_pending_is_named() {
+    async fn ready_is_success_and_pending_is_an_error_with_its_list() {
         let ready = told("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n").await;
         assert_eq!(ready, Ok(ExitCode::SUCCESS));
         let pending = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 8\r\n\r\none\ntwo\n";

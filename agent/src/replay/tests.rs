@@ -80,7 +80,7 @@ fn play(lines: Vec<Line>, trial: Trial) -> Heard {
 }
 
 #[test]
-fn what_was_done_is_done_again() {
+fn a_replay_repeats_the_recorded_remedies() {
     let mut lines = eight_errors(Rung::Soft);
     lines.insert(4, Line(1_000 + 2100 * MS, 0, What::Did(0, Rung::Soft, 0.9)));
     let treated = Event::Treated {
@@ -98,7 +98,7 @@ fn what_was_done_is_done_again() {
 }
 
 #[test]
-fn another_deed_than_the_recorded_one_is_told() {
+fn a_remedy_that_differs_from_the_recorded_one_is_reported() {
     let mut lines = eight_errors(Rung::Soft);
     lines.push(Line(1_000 + 2300 * MS, 0, What::Did(0, Rung::Restart, 0.9)));
     let heard = play(lines, Trial::default());
@@ -107,7 +107,7 @@ fn another_deed_than_the_recorded_one_is_told() {
 }
 
 #[test]
-fn an_agent_that_only_observed_can_be_asked_what_it_would_have_done() {
+fn a_higher_ceiling_shows_what_an_observing_agent_would_have_done() {
     let heard = play(eight_errors(Rung::Observe), Trial::default());
     assert_eq!(heard.remedies, []);
     assert_eq!(heard.refusals, ["mode"]);
@@ -123,7 +123,7 @@ fn an_agent_that_only_observed_can_be_asked_what_it_would_have_done() {
 /// Whatever is tried, a trace reports what its agent decided, did and found, for removed targets
 /// too.
 #[test]
-fn what_the_recorded_agent_did_is_told_beside_another_trial() {
+fn a_trial_also_reports_what_the_recorded_agent_did() {
     let mut lines = eight_errors(Rung::Observe);
     let at = 1_000 + 2300 * MS;
     lines.extend([
@@ -161,7 +161,7 @@ fn wrong(why: &dyn std::fmt::Display) -> TraceError {
 }
 
 #[test]
-fn another_confidence_is_another_policy() {
+fn a_changed_confidence_is_a_trial() {
     let trial = Trial { min_confidence: Some(1.0), ..Trial::default() };
     let heard = play(eight_errors(Rung::Soft), trial);
     assert_eq!(heard.remedies, []);
@@ -169,7 +169,7 @@ fn another_confidence_is_another_policy() {
 }
 
 #[test]
-fn a_later_part_goes_on_and_can_stand_alone() {
+fn a_later_part_continues_a_run_and_can_be_read_alone() {
     let Line(.., What::Added(0, who)) = added(Rung::Soft) else { panic!("not added") };
     let known = Line(1_000 + 2050 * MS, 0, What::Known(0, who));
     let later = Header { part: 1, ..header() };
@@ -194,7 +194,7 @@ fn a_later_part_goes_on_and_can_stand_alone() {
 }
 
 #[test]
-fn a_gap_of_years_is_jumped() {
+fn a_gap_of_years_is_skipped() {
     let mut lines = eight_errors(Rung::Soft);
     let Line(.., what) = look(0, 8);
     lines.push(Line(u64::MAX / 2, 12, what));
@@ -202,7 +202,7 @@ fn a_gap_of_years_is_jumped() {
 }
 
 #[test]
-fn numbers_at_their_ends_are_counted_and_do_not_wrap() {
+fn extreme_numbers_do_not_overflow() {
     let missing = Line(1_000, 0, What::Missing(u64::MAX));
     let mut heard = play(vec![missing.clone(), missing], Trial::default());
     assert_eq!(heard.player.summary().missing, u64::MAX);
@@ -212,7 +212,7 @@ fn numbers_at_their_ends_are_counted_and_do_not_wrap() {
 }
 
 #[test]
-fn an_absurd_line_is_the_callers_to_name() {
+fn an_absurd_line_is_an_error_of_the_caller() {
     let mut player = Player::new(Arc::new(Brain::embedded()), Trial::default());
     player.part(&header());
     let error = player.take(Line(2_000, 0, What::Lost(1 << 40)), wrong, &mut |_| ()).unwrap_err();

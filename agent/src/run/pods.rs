@@ -263,7 +263,7 @@ mod tests {
     use paramedic_kubernetes::pod;
 
     #[tokio::test]
-    async fn who_was_left_out_for_want_of_room_is_taken_when_there_is_some() {
+    async fn a_pod_beyond_the_maximum_is_watched_when_there_is_room() {
         let fake = FakeApi::new();
         fake.add_node("node1");
         let template = PodTemplate::new().label("paramedic.dev/heal", "soft");

@@ -132,7 +132,7 @@ fn body(answer: &str) -> &str {
 }
 
 #[tokio::test]
-async fn a_browser_gets_the_page_and_everybody_else_text() {
+async fn a_browser_gets_html_and_other_clients_get_text() {
     let page = page().await;
     let html = page.ask("GET", "/", "Accept: text/html,*/*;q=0.8\r\n").await;
     assert!(html.starts_with("HTTP/1.1 200") && body(&html).starts_with("<!doctype html>"));
@@ -141,7 +141,7 @@ async fn a_browser_gets_the_page_and_everybody_else_text() {
 }
 
 #[tokio::test]
-async fn the_page_consists_of_what_is_served_and_of_nothing_else() {
+async fn the_page_refers_only_to_files_that_are_served() {
     let page = page().await;
     let mut wanted = vec!["/".to_owned()];
     let mut seen = Vec::new();
@@ -171,7 +171,7 @@ async fn the_page_consists_of_what_is_served_and_of_nothing_else() {
 }
 
 #[tokio::test]
-async fn every_answer_is_protected() {
+async fn every_response_has_the_security_headers() {
     let page = page().await;
     for path in ["/", "/metrics", "/page/main.js", "/no/such/page", "/api/v1/targets"] {
         let answer = page.ask("GET", path, "Accept: text/html\r\n").await.to_ascii_lowercase();
@@ -188,7 +188,7 @@ async fn every_answer_is_protected() {
 }
 
 #[tokio::test]
-async fn nothing_can_be_changed() {
+async fn methods_other_than_get_and_head_are_refused() {
     let page = page().await;
     for path in ["/", "/events", "/api/v1/targets", "/page/main.js"] {
         for method in ["POST", "PUT", "DELETE", "PATCH"] {
@@ -217,7 +217,7 @@ async fn events_tell_everything_first_and_then_what_changed() {
 }
 
 #[tokio::test]
-async fn the_loop_is_asked_only_while_somebody_listens() {
+async fn the_loop_is_queried_only_while_there_are_listeners() {
     let page = page().await;
     page.ask("GET", "/", "").await;
     assert_eq!(page.asked(), 0);
@@ -229,7 +229,7 @@ async fn the_loop_is_asked_only_while_somebody_listens() {
 }
 
 #[tokio::test]
-async fn what_happened_while_nobody_listened_is_told() {
+async fn a_new_listener_gets_incidents_from_before_it_connected() {
     let folder = tempfile::tempdir().unwrap();
     let lock = StateLock::acquire(folder.path()).unwrap();
     let mut journal = Journal::open(&lock, BootId::current().unwrap()).unwrap();
@@ -264,7 +264,7 @@ async fn what_happened_while_nobody_listened_is_told() {
 }
 
 #[tokio::test]
-async fn there_are_only_so_many_listeners() {
+async fn too_many_listeners_are_refused() {
     let page = page().await;
     let mut listeners = Vec::new();
     for _ in 0..16 {

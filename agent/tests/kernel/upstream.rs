@@ -36,7 +36,7 @@ fn as_client(requests: u64, responses: u64, upstream_5xx: u64) -> Counters {
 }
 
 #[test]
-fn answers_to_a_client_are_counted_but_interim_ones_and_its_errors_apart() {
+fn client_responses_are_counted_without_interim_ones_and_5xx_apart() {
     let (kernel, mut patient, _, slot) = one_patient("127.0.0.1:0");
     let mut expected = Counters::default();
     for (answer, responses, upstream_5xx) in [
@@ -69,7 +69,7 @@ fn a_target_that_calls_itself_is_its_own_client() {
 /// The reset that refuses a connection is sent without a socket. Newer kernels report it as well,
 /// and a program that assumes a socket would crash the machine.
 #[test]
-fn a_refused_connect_of_anothers_is_blamed_on_nobody() {
+fn a_refused_connect_of_an_unwatched_cgroup_is_not_counted() {
     let (kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
     for _ in 0..3 {
         assert!(TcpStream::connect(closed("127.0.0.1:0")).is_err());
@@ -97,7 +97,7 @@ pub(super) fn refused_connects_are_counted(kernel: &Kernel, patient: &mut Patien
 }
 
 #[test]
-fn refused_connects_are_counted_and_are_no_resets() {
+fn refused_connects_count_as_failed_connects_not_as_resets() {
     let (kernel, mut patient, _, slot) = one_patient("127.0.0.1:0");
     refused_connects_are_counted(&kernel, &mut patient, slot);
 }
@@ -120,13 +120,13 @@ pub(super) fn syns_sent_again_are_counted(kernel: &Kernel, patient: &mut Patient
 }
 
 #[test]
-fn syns_sent_again_are_counted_and_are_no_retransmits() {
+fn retransmitted_syns_count_as_failed_connects_not_as_retransmits() {
     let (kernel, mut patient, _, slot) = one_patient("127.0.0.1:0");
     syns_sent_again_are_counted(&kernel, &mut patient, slot);
 }
 
 #[test]
-fn nothing_done_as_a_client_is_counted_in_a_shared_cgroup_or_for_a_neighbour() {
+fn client_calls_are_not_counted_in_a_shared_or_neighbouring_cgroup() {
     let (mut kernel, _quiet, _, quiet) = one_patient("127.0.0.1:0");
     let mut patient = Patient::start();
     let own = patient.listen("127.0.0.1:0");
@@ -145,7 +145,7 @@ fn nothing_done_as_a_client_is_counted_in_a_shared_cgroup_or_for_a_neighbour() {
 }
 
 #[test]
-fn of_two_ports_in_one_cgroup_the_first_counts_and_the_next_inherits() {
+fn client_calls_of_two_ports_in_one_cgroup_go_to_the_first_then_the_next() {
     let mut kernel = load(2);
     let mut patient = Patient::start();
     let first = kernel.watch(&target(patient.cgroups(), Some(1))).unwrap();

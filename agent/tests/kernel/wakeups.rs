@@ -52,7 +52,7 @@ fn a_storm_is_counted_exactly_and_wakes_once_per_look() {
 }
 
 #[test]
-fn only_an_error_of_its_own_wakes() {
+fn only_an_own_error_wakes_the_agent() {
     let (mut kernel, mut patient, address, slot) = one_patient("127.0.0.1:0");
     runtime().block_on(async {
         let mut wakeups = kernel.wakeups().unwrap().unwrap();
@@ -134,7 +134,7 @@ fn a_full_ring_leaves_the_target_armed() {
 }
 
 #[test]
-fn a_late_wakeup_belongs_to_nobody() {
+fn a_wakeup_of_a_freed_slot_matches_no_target() {
     let mut kernel = load(1);
     let mut patient = super::Patient::start();
     let address = patient.listen("127.0.0.1:0");
@@ -155,7 +155,7 @@ fn a_late_wakeup_belongs_to_nobody() {
 }
 
 #[test]
-fn outside_a_runtime_it_is_an_error() {
+fn wakeups_outside_a_runtime_are_an_error() {
     let mut kernel = load(1);
     assert!(kernel.wakeups().is_err());
     // No count is lost by it.

@@ -50,7 +50,7 @@ fn limits_throttling_and_oom_kills_of_one_directory() {
 
 #[test]
 #[ignore = "takes a cgroup2 with every controller: cargo xtask vm"]
-fn a_neighbour_in_the_same_slice_is_not_blamed() {
+fn a_neighbour_in_the_same_slice_is_not_counted() {
     let mut kernel = load(1);
     let watched = in_slice("watched.scope");
     let slot = kernel.watch(&target(watched.cgroups(), None)).unwrap();

@@ -11,7 +11,7 @@ use serde_json::Value;
 const FIRST_LIST: &str = "the first list of this node's pods from the API server";
 
 #[test]
-fn errors_are_healed_softly_and_the_pod_tells_of_it() {
+fn errors_get_a_soft_remedy_and_an_event() {
     let (node, state) = (Node::new(), Directory::new());
     let mut pod = Pod::start(&node, "web", Some("soft"));
     let agent = node.ready_agent(&state, &[]);
@@ -32,7 +32,7 @@ fn errors_are_healed_softly_and_the_pod_tells_of_it() {
 }
 
 #[test]
-fn a_grave_illness_ends_the_container_and_its_successor_is_verified() {
+fn critical_errors_restart_the_container_and_the_successor_is_verified() {
     let (node, state) = (Node::new(), Directory::new());
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let agent = node.ready_agent(&state, &[]);
@@ -59,7 +59,7 @@ fn a_grave_illness_ends_the_container_and_its_successor_is_verified() {
 }
 
 #[test]
-fn a_pod_without_the_label_is_not_even_looked_at() {
+fn a_pod_without_the_label_is_not_watched() {
     let (node, state) = (Node::new(), Directory::new());
     let mut silent = Pod::start(&node, "silent", None);
     let pod = Pod::start(&node, "web", Some("soft"));
@@ -84,7 +84,7 @@ fn a_pod_without_the_label_is_not_even_looked_at() {
 }
 
 #[test]
-fn while_the_api_server_is_away_soft_heals_go_on_and_hard_ones_wait() {
+fn without_the_api_server_soft_remedies_continue_and_hard_ones_wait() {
     let (node, state) = (Node::new(), Directory::new());
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let agent = node.ready_agent(&state, &[]);
@@ -119,7 +119,7 @@ fn while_the_api_server_is_away_soft_heals_go_on_and_hard_ones_wait() {
 }
 
 #[test]
-fn explain_tells_of_a_pod_what_is_seen_decided_and_refused() {
+fn explain_shows_signals_verdict_and_refusal_of_a_pod() {
     let (node, state) = (Node::new(), Directory::new());
     let pod = Pod::start(&node, "web", Some("observe"));
     let agent = node.ready_agent(&state, &[]);
@@ -148,7 +148,7 @@ fn explain_tells_of_a_pod_what_is_seen_decided_and_refused() {
 }
 
 #[test]
-fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
+fn a_dry_run_reports_the_remedy_and_applies_none() {
     let (node, state) = (Node::new(), Directory::new());
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let agent = node.ready_agent(&state, &["--dry-run"]);
@@ -162,7 +162,7 @@ fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
 }
 
 #[test]
-fn sigterm_waits_for_a_restart_under_way_and_the_next_life_verifies_it() {
+fn sigterm_waits_for_a_restart_and_the_next_process_verifies_it() {
     let (node, state) = (Node::new(), Directory::new());
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let agent = node.ready_agent(&state, &[]);
@@ -187,7 +187,7 @@ fn sigterm_waits_for_a_restart_under_way_and_the_next_life_verifies_it() {
 }
 
 #[test]
-fn sigterm_at_rest_ends_the_agent_and_leaves_all_pods_alone() {
+fn sigterm_at_rest_ends_only_the_agent() {
     let (node, state) = (Node::new(), Directory::new());
     let mut pod = Pod::start(&node, "web", Some("evict"));
     let agent = node.ready_agent(&state, &[]);
@@ -198,7 +198,7 @@ fn sigterm_at_rest_ends_the_agent_and_leaves_all_pods_alone() {
 }
 
 #[test]
-fn until_the_first_list_is_there_the_agent_is_not_ready_and_says_so() {
+fn before_the_first_list_the_agent_is_not_ready_and_names_it() {
     let (node, state) = (Node::new(), Directory::new());
     let pod = Pod::start(&node, "web", Some("soft"));
     node.fake.down(true);
@@ -213,7 +213,7 @@ fn until_the_first_list_is_there_the_agent_is_not_ready_and_says_so() {
 }
 
 #[test]
-fn a_setting_that_cannot_be_read_is_told_on_the_pod_and_takes_consent_back() {
+fn an_invalid_annotation_is_reported_and_lowers_the_ceiling_to_observe() {
     let (node, state) = (Node::new(), Directory::new());
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let bad = serde_json::json!({
@@ -230,7 +230,7 @@ fn a_setting_that_cannot_be_read_is_told_on_the_pod_and_takes_consent_back() {
 }
 
 #[test]
-fn all_mistakes_on_the_command_line_are_told_at_once() {
+fn all_invalid_arguments_are_reported_at_once() {
     let output = run(&[
         "agent",
         "--node-name=Not_A_Name",

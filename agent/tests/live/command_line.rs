@@ -27,7 +27,7 @@ fn healed(state: &Directory) -> (Server, Agent) {
 }
 
 #[test]
-fn incidents_are_told_while_the_agent_runs_and_after() {
+fn incidents_are_listed_while_the_agent_runs_and_after_it_ended() {
     let state = Directory::new();
     let directory = state.path().to_str().unwrap();
     let told = |form: &[&str]| {
@@ -74,7 +74,7 @@ fn check_names_the_mechanism_of_every_signal() {
 }
 
 #[test]
-fn wrong_usage_is_2_and_says_what_is_wrong() {
+fn wrong_usage_exits_with_2_and_a_reason() {
     for (arguments, why) in [
         (&["watch"][..], "URL"),
         (&["watch", "http://192.0.2.1:80"], "not an address of this machine"),
@@ -95,7 +95,7 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_1_and_names_the_flag() {
+fn an_address_in_use_exits_with_1_and_names_the_flag() {
     let (state, other) = (Directory::new(), Directory::new());
     let patient = Server::patient();
     let agent = Agent::watch(&[&patient.url], &state, &[]);
@@ -138,7 +138,7 @@ fn ends_at_once(agent: Agent) {
 }
 
 #[test]
-fn sigterm_ends_the_agent_and_leaves_the_patient_alone() {
+fn sigterm_ends_the_agent_and_not_the_target() {
     let state = Directory::new();
     let (mut patient, agent) = healed(&state);
     ends_at_once(agent);

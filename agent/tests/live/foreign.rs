@@ -70,7 +70,7 @@ server.serve_forever()
 "#;
 
 #[test]
-fn a_failing_server_without_a_remedy_is_left_to_people() {
+fn a_failing_server_without_heal_gets_no_stronger_remedy() {
     let state = Directory::new();
     let mut server = Server::python(FAILING);
     let agent = Agent::watch(&[&server.url], &state, &[]);
@@ -114,7 +114,7 @@ while True:
 "#;
 
 #[test]
-fn hostile_health_is_counted_survived_and_no_reason_to_heal_hard() {
+fn hostile_health_responses_cause_no_hard_remedy() {
     let answers = [
         ("too_large", "c.sendall(OK + bytes(10_000_000))"),
         ("too_large", r#"c.sendall(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1_000_000)"#),
@@ -157,7 +157,7 @@ server.serve_forever()
 "#;
 
 #[test]
-fn a_service_that_speaks_tls_is_heard_and_its_traffic_is_missing_and_not_zero() {
+fn a_tls_service_is_polled_and_its_traffic_is_missing_not_zero() {
     let (state, folder) = (Directory::new(), Directory::new());
     let key = rcgen::KeyPair::generate().unwrap();
     let names = vec!["localhost".to_owned()];

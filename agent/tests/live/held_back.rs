@@ -24,7 +24,7 @@ fn healed_softly(agent: &Agent, patient: &mut Server) {
 }
 
 #[test]
-fn while_paused_nothing_is_healed() {
+fn while_paused_no_remedy_is_applied() {
     let state = Directory::new();
     let mut patient = Server::patient();
     pause(&state);
@@ -58,7 +58,7 @@ fn a_second_agent_in_the_same_state_directory_only_observes() {
 }
 
 #[test]
-fn a_corrupt_journal_stays_as_it_is_and_permits_no_restart() {
+fn a_corrupt_journal_is_left_unchanged_and_permits_no_restart() {
     let state = Directory::new();
     let (journal, garbage) = (state.file("journal.sqlite3"), b"not a database\n".repeat(1000));
     fs::write(&journal, &garbage).unwrap();
@@ -111,7 +111,7 @@ fn rules_heal_softly_at_most() {
 }
 
 #[test]
-fn rules_restart_where_they_may() {
+fn rules_restart_if_permitted() {
     let state = Directory::new();
     let (mut patient, agent) = without_a_model(&state, &["--rules-may-restart"]);
     agent.hears("healing", &[("rung", "restart"), ("source", "rules")]);

@@ -170,7 +170,7 @@ fn same_directory(group: &Group, path: &Path) -> bool {
 }
 
 #[test]
-fn a_cgroup_of_its_own_is_exclusive_until_a_stranger_comes() {
+fn an_own_cgroup_is_exclusive_until_another_process_joins() {
     let group = Group::new();
     let service = Service::start(&group, "sleep 600 & wait");
     let found = service.found();
@@ -185,7 +185,7 @@ fn a_cgroup_of_its_own_is_exclusive_until_a_stranger_comes() {
 }
 
 #[test]
-fn a_throttled_cgroup_says_so() {
+fn throttling_of_a_cgroup_is_read() {
     let group = Group::new();
     group.limit_to_a_tenth();
     let service = Service::start(&group, "while :; do :; done");
@@ -217,7 +217,7 @@ fn this_tests_own_memory_is_read() {
 }
 
 #[test]
-fn a_removed_cgroup_is_told_from_a_missing_file() {
+fn a_removed_cgroup_is_distinguished_from_a_missing_file() {
     let group = Group::new();
     let service = Service::start(&group, "exec sleep 600");
     let files = CgroupFiles::open(&service.found().cgroups).unwrap();
@@ -228,7 +228,7 @@ fn a_removed_cgroup_is_told_from_a_missing_file() {
 }
 
 #[tokio::test]
-async fn a_restart_ends_all_in_its_cgroup_and_nobody_elsewhere() {
+async fn a_restart_ends_all_processes_in_its_cgroup_and_no_others() {
     let (group, other) = (Group::new(), Group::new());
     let mut service =
         Service::start(&group, "sleep 600 & echo $!; (exec sleep 600) & echo $!; wait");
@@ -244,7 +244,7 @@ async fn a_restart_ends_all_in_its_cgroup_and_nobody_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_child_in_another_cgroup_is_another_patient() {
+async fn a_child_in_another_cgroup_is_not_restarted() {
     for shared in [false, true] {
         let (group, other) = (Group::new(), Group::new());
         let mut service = Service::start(&group, "sleep 600 & echo $!; wait");

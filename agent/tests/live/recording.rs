@@ -36,7 +36,7 @@ fn recorded(state: &Directory, trace: &Directory) -> (Server, Agent) {
 }
 
 #[test]
-fn a_recorded_incident_is_decided_again_as_it_was() {
+fn a_replay_of_an_incident_gives_the_same_remedies() {
     let (state, trace) = (Directory::new(), Directory::new());
     let (patient, agent) = recorded(&state, &trace);
     let before = agent.incidents();
@@ -90,7 +90,7 @@ fn a_killed_agent_leaves_a_trace_that_says_so() {
 }
 
 #[test]
-fn what_is_no_trace_is_refused_with_1_and_no_sense_with_2() {
+fn an_invalid_trace_exits_with_1_and_wrong_usage_with_2() {
     let directory = Directory::new();
     fs::write(directory.file("x.trace.gz"), "no trace").unwrap();
     let (code, told) = replay(&directory, &[]);

@@ -65,7 +65,7 @@ fn a_sick_service_is_restarted_by_the_command() {
 }
 
 #[test]
-fn a_service_that_has_ended_is_left_to_its_supervisor_and_watched_when_it_is_back() {
+fn an_ended_service_is_not_restarted_and_is_watched_when_it_returns() {
     let mut ward = Ward::new();
     let before = ward.agent.target()["id"]["instance"].clone();
     ward.patient.dies();

@@ -164,7 +164,7 @@ fn launcher(serve: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_holder_that_never_accepts_and_its_other_child_live_on() {
+async fn a_holder_that_never_accepts_and_its_other_child_are_not_restarted() {
     let group = Group::new();
     let mut family = Family::start(&group, &launcher("s.accept()"));
     let (port, pids) = family.told();
@@ -177,7 +177,7 @@ async fn a_holder_that_never_accepts_and_its_other_child_live_on() {
 }
 
 #[test]
-fn however_it_waits_for_connections_it_is_the_service() {
+fn the_accepting_process_is_found_however_it_waits() {
     let ways = [
         "select.select([s], [], [])",
         "p = select.poll(); p.register(s, select.POLLIN); p.poll()",
@@ -196,7 +196,7 @@ fn however_it_waits_for_connections_it_is_the_service() {
 }
 
 #[test]
-fn a_busy_service_is_known_by_its_connection() {
+fn a_busy_service_is_found_by_its_connection() {
     let group = Group::new();
     let mut family = Family::start(&group, &launcher("c = s.accept(); time.sleep(600)"));
     let (port, pids) = family.told();
@@ -207,7 +207,7 @@ fn a_busy_service_is_known_by_its_connection() {
 }
 
 #[test]
-fn where_no_process_is_seen_to_accept_the_parent_is_the_service() {
+fn without_an_accepting_process_the_parent_is_the_service() {
     let group = Group::new();
     let mut family = Family::start(&group, &launcher("time.sleep(600)"));
     let (port, _) = family.told();
@@ -215,7 +215,7 @@ fn where_no_process_is_seen_to_accept_the_parent_is_the_service() {
 }
 
 #[test]
-fn what_the_holder_forked_beside_the_one_that_accepts_is_a_part_of_it() {
+fn forks_of_the_holder_belong_to_the_service() {
     let group = Group::new();
     let script = "s = listen()\n\
                   router = fork(serve(s))\n\
@@ -288,7 +288,7 @@ fn servers_of_a_shell(group: &Group, as_well: &str) -> (Family, u16) {
 }
 
 #[test]
-fn a_shell_that_does_more_is_no_master_of_servers_on_one_port() {
+fn a_shell_with_other_children_is_not_the_master_of_the_servers() {
     let group = Group::new();
     let (_family, port) = servers_of_a_shell(&group, "sleep 600 &");
     let error = found(port).unwrap_err();
@@ -324,7 +324,7 @@ async fn another_service_of_the_same_parent_refuses_the_restart() {
 }
 
 #[tokio::test]
-async fn a_services_own_other_ports_refuse_no_restart() {
+async fn other_ports_of_the_same_service_do_not_refuse_the_restart() {
     let group = Group::new();
     let script = "s, admin = listen(), listen()\n\
                   def work(ready):\n\
@@ -340,7 +340,7 @@ async fn a_services_own_other_ports_refuse_no_restart() {
 }
 
 #[test]
-fn a_socket_is_counted_where_it_was_made() {
+fn traffic_is_counted_in_the_cgroup_that_created_the_socket() {
     let (maker, server) = (Group::new(), Group::new());
     let script = "s = listen()\n\
                   service = fork(serve(s))\n\
@@ -358,7 +358,7 @@ fn a_socket_is_counted_where_it_was_made() {
 }
 
 #[test]
-fn a_full_file_system_is_told_until_there_is_room() {
+fn a_full_file_system_makes_a_restart_futile_until_there_is_room() {
     let group = Group::new();
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().display();
@@ -387,7 +387,7 @@ fn a_full_file_system_is_told_until_there_is_room() {
 }
 
 #[test]
-fn workers_that_are_newer_than_the_last_good_sight_are_told() {
+fn workers_started_after_the_service_was_well_make_a_restart_futile() {
     let group = Group::new();
     let script = "s = listen()\n\
                   def again(*_):\n\

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_app_is_asked_in_its_own_words() {
+    async fn the_request_is_post_heal_with_reset_errors() {
         let mut server = Server::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
         let reset = reset_errors(&heal(&server)).await;
         assert_eq!(reset.result, Ok(()));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_status_decides_whether_to_ask_again() {
+    async fn the_status_decides_whether_to_retry() {
         for (answer, error, retry, class) in [
             ("HTTP/1.1 400 B\r\ncontent-length: 0\r\n\r\n", SoftError::Refused(400), false, 3),
             ("HTTP/1.1 404 N\r\ncontent-length: 0\r\n\r\n", SoftError::Unsupported(404), false, 3),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agreement_counts_whatever_follows_it() {
+    async fn a_2xx_head_is_agreement_whatever_follows() {
         for answer in [
             "HTTP/1.1 204 No Content\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n",
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_answer_is_an_error_and_is_asked_for_once() {
+    async fn a_missing_response_is_an_error_and_not_retried() {
         let server = Server::answering("").await;
         let reset = reset_errors(&heal(&server)).await;
         assert_eq!(reset.result, Err(SoftError::Transport(Transport::Closed)));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_ends_with_the_budget() {
+    async fn a_silent_app_times_out() {
         let server = Server::silent().await;
         let reset = reset_errors(&heal(&server)).await;
         assert_eq!(reset.result, Err(SoftError::Transport(Transport::Timeout)));

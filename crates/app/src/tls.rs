@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_dns_name_is_told() {
+    fn only_a_dns_name_is_sent_as_sni() {
         let ip = IpAddr::from([10, 0, 0, 1]);
         for (host, dns) in [
             ("patient:5000", Some("patient")),

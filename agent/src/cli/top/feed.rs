@@ -227,7 +227,7 @@ pub(super) mod tests {
         data: {\"at\":1,\"roster\":[],\"targets\":[]}\n\n";
 
     #[tokio::test]
-    async fn an_agent_that_falls_silent_is_lost_and_asked_again() {
+    async fn a_silent_agent_is_reported_and_reconnected() {
         let address = says(EVENT).await;
         let mut told = follow(Feed::open(address).await.unwrap(), address);
         assert!(told.recv().await.unwrap().unwrap().roster.is_some());
@@ -239,14 +239,14 @@ pub(super) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_port_that_says_nothing_is_no_agent() {
+    async fn a_silent_port_times_out() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let error = Feed::open(silent.local_addr().unwrap()).await.err().unwrap().to_string();
         assert_eq!(error, "no response within 5 s");
     }
 
     #[tokio::test]
-    async fn an_agent_may_be_named_in_several_ways() {
+    async fn address_accepts_urls_and_host_and_port() {
         let is = |address: SocketAddr| address.to_string();
         for (url, meant) in [
             ("http://127.0.0.1:9100", "127.0.0.1:9100"),

@@ -119,7 +119,7 @@ mod tests {
     use crate::cli::top::feed::tests::{EVENT, says};
 
     #[tokio::test]
-    async fn an_agent_that_hangs_is_told_of_and_keeps_no_key_waiting() {
+    async fn a_hanging_agent_is_reported_and_delays_no_key() {
         let address = says(EVENT).await;
         let told = feed::follow(Feed::open(address).await.unwrap(), address);
         tokio::time::pause();

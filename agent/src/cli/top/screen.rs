@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_says_who_how_and_why_not() {
+    fn a_row_has_state_values_verdict_and_gate() {
         let screen = drawn(&two(), 120, 12);
         let row = screen.lines().find(|line| line.contains("shop/web")).unwrap();
         for part in ["sick", "12.0", "25%", "42%", "61%", "7", "reset_errors 0.93", "cooldown"] {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_does_not_see_is_no_zero() {
+    fn unseen_http_is_a_dash_and_not_zero() {
         let mut blind = target("shop/web", "no_action");
         for feature in ["http_request_rate", "http_5xx_ratio"] {
             blind["features"][feature] = serde_json::Value::Null;
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn incidents_stand_below_with_their_outcome() {
+    fn incidents_are_listed_with_their_outcome() {
         let mut view = two();
         let incident =
             json!({ "name": "shop/web", "rung": "soft", "outcome": "healed", "wall_time": 3661 });
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_steer_the_terminal() {
+    fn control_characters_in_a_name_are_removed() {
         let mut view = View::default();
         view.take(update(&[target("a\u{1b}[2J\u{7}b", "no_action")]));
         let screen = drawn(&view, 100, 8);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tiny_terminal_is_no_panic() {
+    fn drawing_on_a_tiny_terminal_does_not_panic() {
         let mut view = two();
         view.press(Key::Enter);
         for (width, height) in [(1, 1), (10, 3), (40, 5)] {
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_answer_is_told_of() {
+    fn a_lost_agent_is_reported_in_the_footer() {
         let mut view = two();
         view.lost("the agent has ended".to_owned());
         assert!(drawn(&view, 100, 8).contains("no answer from the agent: the agent has ended"));

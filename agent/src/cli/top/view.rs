@@ -204,7 +204,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_most_urgent_come_first() {
+    fn targets_are_sorted_by_urgency() {
         let mut view = three();
         assert_eq!(names(&view), ["b", "a", "c"]);
         let mut exhausted = target("c", "restart_service");
@@ -217,14 +217,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn who_is_no_longer_on_the_roster_is_gone() {
+    fn a_target_missing_from_the_roster_is_removed() {
         let mut view = three();
         view.take(update(&[target("a", "no_action")]));
         assert_eq!(names(&view), ["a"]);
     }
 
     #[test]
-    fn the_chosen_one_stays_chosen_when_it_moves() {
+    fn the_selection_follows_a_target_that_moves() {
         let mut view = three();
         view.press(Key::Down);
         view.press(Key::Down);
@@ -246,7 +246,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_filter_is_typed_and_q_is_a_letter_in_it() {
+    fn q_is_a_letter_while_the_filter_is_typed() {
         let mut view = three();
         assert!(view.ends_with(Key::Char('q')));
         view.press(Key::Char('/'));

@@ -193,26 +193,26 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_cgroup_means_the_main_process_and_its_descendants() {
+    fn in_a_shared_cgroup_the_main_process_and_its_descendants_are_chosen() {
         assert_eq!(chosen(None), [30, 31, 32]);
     }
 
     #[test]
-    fn an_exclusive_cgroup_means_all_in_it_the_main_process_first() {
+    fn in_an_exclusive_cgroup_all_members_are_chosen_main_first() {
         assert_eq!(chosen(Some(&[40, 20, 31, 30])), [30, 20, 31, 40]);
         assert_eq!(chosen(Some(&[30, 33, 99, 0])), [30], "zombies, the ended, the unseen");
         assert_eq!(chosen(Some(&[])), [30]);
     }
 
     #[test]
-    fn with_the_agent_in_it_a_cgroup_is_not_exclusive() {
+    fn a_cgroup_with_the_agent_in_it_is_not_exclusive() {
         assert_eq!(chosen(Some(&[30, 31, 40, 11])), [30, 31, 32]);
         assert_eq!(chosen(Some(&[30, 40, 10])), [30, 31, 32]);
         assert_eq!(chosen(Some(&[30, 40, 1])), [30, 31, 32]);
     }
 
     #[test]
-    fn the_protected_the_ended_and_the_changed_are_refused() {
+    fn protected_ended_and_changed_processes_are_refused() {
         let table = table();
         let guard = protected(&table, 11, true);
         let choose = |pid, start_time| choose(&table, ProcessId { pid, start_time }, None, &guard);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn only_in_the_patients_own_cgroup() {
+    fn a_process_outside_the_targets_cgroup_is_not_chosen() {
         let stands =
             |path, id, shared| stands_in(&home(path, id, true), &home("/c/app", 7, shared));
         assert!(stands("/c/app", 7, false) && stands("/c/app", 7, true));

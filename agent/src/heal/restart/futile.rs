@@ -155,7 +155,7 @@ mod tests {
     };
 
     #[test]
-    fn only_local_places_that_can_be_written_and_reached_are_asked() {
+    fn only_local_writable_reachable_file_systems_are_checked() {
         let text = "1 0 8:1 / / rw - ext4 /dev/a rw\n\
                     2 1 0:2 / /proc rw - proc proc rw\n\
                     3 1 0:3 / /dev/shm rw - tmpfs t rw\n\
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_newer_than_the_last_good_sight_count_if_all_are() {
+    fn workers_count_as_new_if_all_started_after_the_service_was_well() {
         let second = |second| Some(Moment::from(Duration::from_secs(second)));
         assert_eq!(workers(&[100, 101], 90), second(100));
         assert_eq!(workers(&[100], 105), second(100), "both were there for a moment");
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_main_process_that_serves_itself_has_no_new_workers() {
+    fn a_main_process_that_serves_has_no_new_workers() {
         // The worker ends with its parent (PR_SET_PDEATHSIG), and so with the test.
         let script = "import ctypes, os, socket\n\
                       s = socket.socket(fileno=0)\n\

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_services_own_other_ports_are_its_own() {
+    fn other_ports_of_the_same_service_are_no_neighbour() {
         assert_eq!(neighbour(&[(30, 5000), (31, 5000)]), None);
         assert_eq!(neighbour(&[(30, 5000), (30, 9100)]), None, "main's");
         assert_eq!(neighbour(&[(30, 5000), (30, 9100), (32, 9100)]), None, "inherited from main");

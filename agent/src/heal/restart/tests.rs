@@ -44,7 +44,7 @@ fn ended_by(mut service: Service) -> Option<i32> {
 }
 
 #[tokio::test]
-async fn sigterm_ends_the_process_and_no_other() {
+async fn sigterm_ends_only_the_target() {
     let (service, found) = serve(&["sleep", "600"]);
     let (_bystander, other) = serve(&["sleep", "600"]);
     let before = paramedic_host::clock::now();
@@ -57,7 +57,7 @@ async fn sigterm_ends_the_process_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_shared_cgroup_costs_only_the_listeners_own_tree() {
+async fn in_a_shared_cgroup_only_the_listeners_tree_is_signalled() {
     let script = "sleep 600 & exec 3<&0; sleep 600 <&3 & echo ready; wait";
     let (mut service, found) = serve(&["sh", "-c", script]);
     service.says("ready");
@@ -75,7 +75,7 @@ async fn a_shared_cgroup_costs_only_the_listeners_own_tree() {
 }
 
 #[tokio::test]
-async fn who_ignores_sigterm_is_killed_after_the_grace_period() {
+async fn a_process_that_ignores_sigterm_is_killed_after_the_grace_period() {
     let script = "trap '' TERM; echo ready; exec sleep 600";
     let (mut service, found) = serve(&["sh", "-c", script]);
     service.says("ready");
@@ -88,7 +88,7 @@ async fn who_ignores_sigterm_is_killed_after_the_grace_period() {
 }
 
 #[tokio::test]
-async fn a_stopped_process_goes_on_to_end_by_sigterm() {
+async fn a_stopped_process_is_continued_and_ends_by_sigterm() {
     let (service, found) = serve(&["sleep", "600"]);
     let pid = nix::unistd::Pid::from_raw(service.pid());
     nix::sys::signal::kill(pid, Signal::SIGSTOP).unwrap();
@@ -98,7 +98,7 @@ async fn a_stopped_process_goes_on_to_end_by_sigterm() {
 }
 
 #[tokio::test]
-async fn another_life_of_the_pid_is_refused() {
+async fn a_reused_pid_is_refused() {
     let (_service, found) = serve(&["sleep", "600"]);
     let other = ProcessId { start_time: found.instance.start_time - 1, ..found.instance };
     for restart in [gentle(), command("exit 0")] {
@@ -112,7 +112,7 @@ async fn another_life_of_the_pid_is_refused() {
 }
 
 #[tokio::test]
-async fn who_has_ended_is_left_alone() {
+async fn an_ended_process_is_not_restarted() {
     let (mut service, found) = serve(&["sleep", "600"]);
     service.0.kill().unwrap();
     let cgroups = found.cgroups.clone();
@@ -138,7 +138,7 @@ async fn a_pinned_process_may_end_before_the_signal() {
 }
 
 #[tokio::test]
-async fn in_another_cgroup_than_the_judged_it_is_another() {
+async fn a_process_in_another_cgroup_counts_as_changed() {
     let (_service, mut found) = serve(&["sleep", "600"]);
     let moved = |cgroups: &mut Cgroups| {
         let home = cgroups.unified.as_mut().or(cgroups.cpu.as_mut()).unwrap();
@@ -151,7 +151,7 @@ async fn in_another_cgroup_than_the_judged_it_is_another() {
 }
 
 #[test]
-fn the_agent_and_its_ancestors_are_nobodys_patients() {
+fn the_agent_and_its_ancestors_are_refused() {
     let tree = Tree::default();
     let table = tree.table().unwrap();
     let own = std::process::id().cast_signed();
@@ -177,7 +177,7 @@ async fn a_command_replaces_the_signals() {
 }
 
 #[tokio::test]
-async fn a_failed_command_says_what_it_said_last() {
+async fn a_failed_command_returns_the_end_of_its_output() {
     let (_service, found) = serve(&["sleep", "600"]);
     let long = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; \
                 echo no such unit >&2; exit 5";

@@ -262,7 +262,7 @@ async fn labelled_containers_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_restart_of_the_engine_is_survived() {
+async fn the_tracker_reconnects_after_an_engine_restart() {
     let fake = Fake::new();
     fake.put(1, "web", 101, &consents("restart"), "start");
     fake.put(2, "other", 102, &consents("soft"), "start");
@@ -285,7 +285,7 @@ async fn a_restart_of_the_engine_is_survived() {
 }
 
 #[tokio::test]
-async fn one_that_is_being_stopped_is_left_alone() {
+async fn a_container_that_is_being_stopped_is_suspended() {
     let fake = Fake::new();
     fake.put(1, "web", 101, &consents("restart"), "start");
     let mut scene = Scene::begin(fake, Whom::Labelled).await;
@@ -302,7 +302,7 @@ async fn one_that_is_being_stopped_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_name_that_passes_to_another_container_stays_its() {
+async fn a_container_with_a_reused_name_is_the_same_target() {
     let fake = Fake::new();
     fake.put(1, "web", 101, &consents("restart"), "start");
     let mut scene = Scene::begin(fake, Whom::Labelled).await;
@@ -317,7 +317,7 @@ async fn a_name_that_passes_to_another_container_stays_its() {
 }
 
 #[tokio::test]
-async fn one_that_the_engine_cannot_tell_of_holds_up_no_other() {
+async fn an_inspect_that_fails_delays_no_other_container() {
     let fake = Fake::new();
     fake.put(1, "web", 101, &consents("restart"), "start");
     fake.put(2, "stuck", 102, &consents("restart"), "start");
@@ -331,7 +331,7 @@ async fn one_that_the_engine_cannot_tell_of_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_named_container_stays_a_patient_whatever_container_has_its_name() {
+async fn a_named_container_stays_a_target_when_it_is_replaced() {
     let mut scene = Scene::begin(Fake::new(), named("web")).await;
     scene.fake.put(9, "stranger", 109, &consents("restart"), "start");
     scene.fake.put(1, "web", 101, &json!({}), "start");
@@ -343,7 +343,7 @@ async fn a_named_container_stays_a_patient_whatever_container_has_its_name() {
 }
 
 #[tokio::test]
-async fn one_that_was_named_by_its_id_is_left_alone_while_it_is_paused() {
+async fn a_container_named_by_id_is_absent_while_it_is_paused() {
     for word in [&id(1)[..12], &id(1)] {
         let fake = Fake::new();
         fake.put(1, "web", 101, &json!({}), "start");
@@ -363,7 +363,7 @@ async fn one_that_was_named_by_its_id_is_left_alone_while_it_is_paused() {
 }
 
 #[tokio::test]
-async fn an_engine_that_cannot_be_asked_says_what_to_do() {
+async fn an_unreachable_engine_is_an_error_that_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("docker.sock");
     let ping = || async { Engine::at(socket.clone()).ping().await.unwrap_err().to_string() };
@@ -381,7 +381,7 @@ async fn an_engine_that_cannot_be_asked_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn only_what_was_judged_is_restarted_and_nobodys_network_with_it() {
+async fn a_changed_container_or_a_shared_network_refuses_the_restart() {
     let fake = Fake::new();
     fake.put(1, "web", 101, &consents("restart"), "start");
     let mut scene = Scene::begin(fake.clone(), Whom::Labelled).await;
@@ -423,7 +423,7 @@ async fn only_what_was_judged_is_restarted_and_nobodys_network_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_begun_and_never_ended_has_a_limit() {
+async fn a_response_that_never_ends_times_out() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("docker.sock");
     let listener = UnixListener::bind(&socket).unwrap();

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_told_what_it_does_not_know() {
+    fn an_event_has_only_what_changed_since_the_listeners_version() {
         let first = after(&Snapshot::default(), vec![view("a", 0.0), view("b", 0.0)], 0);
         let all = read(&first.event(0, Some("{\"node\":\"n\"}")));
         assert_eq!(names(&all), ["a", "b"]);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn who_missed_a_snapshot_is_told_of_both() {
+    fn a_listener_that_missed_a_snapshot_gets_both_changes() {
         let first = after(&Snapshot::default(), vec![view("a", 0.0), view("b", 0.0)], 0);
         let second = after(&first, vec![view("a", 1.0), view("b", 0.0)], 1);
         let third = after(&second, vec![view("a", 1.0), view("b", 1.0)], 1);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_is_missing_from_the_roster() {
+    fn a_removed_target_is_not_in_the_roster() {
         let first = after(&Snapshot::default(), vec![view("a", 0.0), view("b", 0.0)], 0);
         let second = after(&first, vec![view("b", 0.0)], 0);
         let event = read(&second.event(first.version(), None));

@@ -92,7 +92,7 @@ async fn keeps_alive(mut peer: Peer) {
 
 /// A server that would keep it open sees the end at once: no reset, and nothing stays open.
 #[tokio::test]
-async fn every_answer_ends_its_connection_in_order() {
+async fn every_response_closes_its_connection_without_a_reset() {
     for answer in [
         GOOD,
         "HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nnot found",
@@ -142,7 +142,7 @@ async fn a_fresh_connection_that_dies_is_a_failure_and_not_retried() {
 /// A poll that its caller drops leaves nothing behind: neither an open connection nor a response
 /// that a later poll could take for its own.
 #[tokio::test]
-async fn a_dropped_poll_takes_its_connection_along() {
+async fn a_dropped_poll_closes_its_connection() {
     let (gone, mut closed) = mpsc::unbounded_channel();
     let asked = Arc::new(Notify::new());
     let announce = Arc::clone(&asked);
@@ -173,7 +173,7 @@ async fn a_dropped_poll_takes_its_connection_along() {
 }
 
 #[tokio::test]
-async fn nobody_at_home() {
+async fn a_refused_connect_is_named() {
     let poll = app(free_address().await).poll(NOW).await;
     fails(&poll, Transport::ConnectRefused, [0; 5]);
 }
@@ -218,7 +218,7 @@ async fn statuses_have_names() {
 }
 
 #[tokio::test]
-async fn a_slow_head_is_no_answer() {
+async fn a_slow_head_times_out() {
     let server = Server::scripted(|mut peer| async move {
         peer.request().await;
         for byte in GOOD.as_bytes() {
@@ -295,7 +295,7 @@ async fn gives_up(head: &'static str, drip: &'static str, responses: Responses) 
 
 /// The agent closes what it gives up on: a target cannot make it collect connections.
 #[tokio::test]
-async fn giving_up_is_hanging_up() {
+async fn giving_up_closes_the_connection() {
     tokio::join!(
         gives_up("", "", [0; 5]),
         gives_up("HTTP/1.1 200 OK\r\ncontent-len", "", [0; 5]),
@@ -355,7 +355,7 @@ async fn a_flood_of_headers_is_cut_off() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_named() {
+async fn a_response_that_is_not_http_is_named() {
     for garbage in [
         "SSH-2.0-OpenSSH_9.9\r\n",
         "\u{15}\u{3}\u{1}\0\u{2}\u{2}\u{28}",
@@ -374,7 +374,7 @@ async fn what_is_not_http_is_named() {
 }
 
 #[tokio::test]
-async fn a_body_cut_short_is_no_reading() {
+async fn a_truncated_body_has_no_reading() {
     fails(&answered(body(17, "{}")).await, Transport::Closed, [0, 1, 0, 0, 0]);
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n";
     fails(&answered(chunked).await, Transport::Closed, [0, 1, 0, 0, 0]);
@@ -394,7 +394,7 @@ async fn a_reset_in_the_body_is_named() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_report() {
+async fn bodies_that_are_not_reports_are_unreadable() {
     let html = answered(body(15, "<html>up</html>")).await;
     fails(&html, NotJson::Markup, [0, 1, 0, 0, 0]);
     assert_eq!(html.heard(), Heard::Unreadable);
@@ -417,13 +417,13 @@ async fn a_body_is_read_at_every_status() {
 }
 
 #[tokio::test]
-async fn interim_responses_are_passed_over() {
+async fn interim_responses_are_skipped() {
     let interim = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
     healthy(&answered(format!("{interim}{interim}{GOOD}")).await);
 }
 
 #[tokio::test]
-async fn an_answer_nobody_asked_for_is_not_taken_for_the_next() {
+async fn an_unrequested_response_is_not_taken_for_the_next() {
     let server = Server::scripted(|mut peer| async move {
         while peer.request().await.is_some() {
             peer.write(format!("{GOOD}{}", body(18, "{\"error_count\":99}"))).await;
@@ -438,7 +438,7 @@ async fn an_answer_nobody_asked_for_is_not_taken_for_the_next() {
 }
 
 #[test]
-fn what_an_owner_writes_is_checked() {
+fn invalid_hosts_and_paths_are_refused() {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     for host in ["", "a b", "a\r\nx: y", "a\0"] {
         let result = Endpoint::new(address, true, host, "/health");
@@ -452,7 +452,7 @@ fn what_an_owner_writes_is_checked() {
 }
 
 #[test]
-fn an_agent_that_did_not_run_blames_nobody() {
+fn a_late_timeout_is_not_the_targets_fault() {
     assert_eq!(overdue(BUDGET, BUDGET), Transport::Timeout);
     let late = HealthError::from(overdue(BUDGET * 2, BUDGET));
     assert_eq!(late.name(), "agent");

@@ -50,7 +50,7 @@ async fn the_first_path_that_answers_is_kept() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_passed_over() {
+async fn unreadable_paths_are_skipped() {
     let server = site(Duration::ZERO, |path| match path {
         "/health" => empty("302 Found"),
         "/healthz" => empty("401 Unauthorized"),
@@ -68,7 +68,7 @@ async fn what_cannot_be_read_is_passed_over() {
 }
 
 #[tokio::test]
-async fn where_none_answers_the_first_is_asked_alone() {
+async fn if_no_path_answers_only_the_first_is_polled() {
     let server = site(Duration::ZERO, |_| empty("404 Not Found")).await;
     let mut app = searching(server.address);
     let poll = app.poll(NOW).await;
@@ -84,7 +84,7 @@ async fn where_none_answers_the_first_is_asked_alone() {
 
 /// Many apps answer 5xx at paths that they do not have.
 #[tokio::test]
-async fn a_5xx_at_guessed_paths_says_nothing() {
+async fn a_5xx_at_a_guessed_path_is_ignored() {
     let server = site(Duration::ZERO, |path| match path {
         "/health" => empty("404 Not Found"),
         _ => empty("500 Oops"),
@@ -102,7 +102,7 @@ async fn a_5xx_at_guessed_paths_says_nothing() {
 
 /// While an app starts, or behind a proxy that starts before it, every path answers 503.
 #[tokio::test]
-async fn a_5xx_at_every_path_settles_nothing() {
+async fn a_5xx_at_every_path_does_not_end_the_search() {
     let up = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let is_up = Arc::clone(&up);
     let server = site(Duration::ZERO, move |path| {
@@ -127,7 +127,7 @@ async fn a_5xx_at_every_path_settles_nothing() {
 }
 
 #[tokio::test]
-async fn a_slow_search_goes_on_in_the_next_poll() {
+async fn a_slow_search_continues_in_the_next_poll() {
     let server = site(Duration::from_millis(300), |path| {
         if path == "/live" { GOOD.to_owned() } else { empty("404 Not Found") }
     })
@@ -165,7 +165,7 @@ async fn silence_at_the_first_path_is_silence() {
 
 /// A guessed path may be one that waits, or that has no handler.
 #[tokio::test]
-async fn silence_at_a_guessed_path_says_nothing() {
+async fn silence_at_a_guessed_path_is_ignored() {
     for hangs in [true, false] {
         let server = Server::scripted(move |mut peer| async move {
             let Some(request) = peer.request().await else { return };
@@ -192,7 +192,7 @@ async fn silence_at_a_guessed_path_says_nothing() {
 }
 
 #[test]
-fn all_paths_are_asked_again_after_a_minute() {
+fn all_paths_are_tried_again_after_a_minute() {
     let begun = tokio::time::Instant::now();
     let mut search = Search::new(3);
     let gone = || Err(HealthError::NotFound(404));
@@ -208,7 +208,7 @@ fn all_paths_are_asked_again_after_a_minute() {
 }
 
 #[tokio::test]
-async fn a_probe_is_asked_at_its_own_port_and_path_alone() {
+async fn with_a_probe_only_its_port_and_path_are_polled() {
     let mut server = Server::answering(empty("404 Not Found")).await;
     let elsewhere = free_address().await;
     let probe =

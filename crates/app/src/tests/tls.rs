@@ -66,7 +66,7 @@ async fn secure(versions: &[&'static SupportedProtocolVersion]) -> Secure {
 }
 
 #[tokio::test]
-async fn a_certificate_without_an_authority_is_accepted() {
+async fn a_self_signed_certificate_is_accepted() {
     for version in [&TLS12, &TLS13] {
         let mut server = secure(&[version]).await;
         let mut app = probing(server.address, true, "/health");
@@ -85,7 +85,7 @@ async fn a_certificate_without_an_authority_is_accepted() {
 /// A server that closes at once reads no more: an end of TLS that it leaves unread would make its
 /// kernel send a reset, which would count as one of its own.
 #[tokio::test]
-async fn a_server_that_closes_first_is_told_nothing_more() {
+async fn a_server_that_closes_first_gets_no_close_notify() {
     let acceptor = acceptor(&[&TLS12, &TLS13]);
     let (left, mut unread) = mpsc::unbounded_channel();
     let server = Server::scripted(move |peer| {
@@ -108,7 +108,7 @@ async fn a_server_that_closes_first_is_told_nothing_more() {
 }
 
 #[tokio::test]
-async fn an_address_is_no_name_to_ask_for() {
+async fn an_ip_address_is_not_sent_as_sni() {
     let mut server = secure(&[&TLS13]).await;
     let host = server.address.to_string();
     let poll = App::new(server.address, true, &host, None).unwrap().poll(NOW).await;

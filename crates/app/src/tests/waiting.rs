@@ -95,7 +95,7 @@ async fn clients_are_served_while_polls_are_under_way() {
 }
 
 #[tokio::test]
-async fn a_late_answer_is_an_answer() {
+async fn a_late_response_counts() {
     let server = Single::new(Duration::from_millis(1400), true).await;
     let mut app = app(server.address);
     let first = slow_poll(&mut app).await;
@@ -173,7 +173,7 @@ async fn a_hung_server_sees_one_connection_that_waits() {
 }
 
 #[tokio::test]
-async fn what_was_given_up_between_two_polls_is_asked_again() {
+async fn a_request_given_up_between_two_polls_is_sent_again() {
     let server = Server::scripted(|mut peer| async move {
         if peer.number == 0 {
             return peer.hung_up().await;
@@ -192,7 +192,7 @@ async fn what_was_given_up_between_two_polls_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_dropped_client_takes_what_waits_along() {
+async fn a_dropped_client_closes_its_waiting_request() {
     let (gone, mut closed) = mpsc::unbounded_channel();
     let server = Server::scripted(move |mut peer| {
         let gone = gone.clone();
