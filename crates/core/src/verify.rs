@@ -175,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn good_news_has_to_last() {
+    fn a_target_must_stay_well_for_the_window() {
         let looks = [(0, WELL), (14, WELL), (15, WELL)];
         assert_eq!(soft(&looks), Some((15, Outcome::Healed)));
         assert_eq!(soft(&looks[..2]), None);
     }
 
     #[test]
-    fn renewed_evidence_ends_it_at_once() {
+    fn renewed_evidence_ends_the_window_at_once() {
         let ill = Finding { action: Action::ResetErrors, evidence: true, ..WELL };
         assert_eq!(soft(&[(0, WELL), (3, ill)]), Some((3, Outcome::NotHealed)));
         let worse = Finding { action: Action::RestartService, ..ill };
@@ -190,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn a_single_bad_look_is_no_evidence_but_the_last_one_must_be_good() {
+    fn a_single_bad_sample_is_no_evidence_unless_it_is_the_last() {
         let doubtful = Finding { action: Action::ResetErrors, ..WELL };
         assert_eq!(soft(&[(0, WELL), (3, doubtful), (15, WELL)]), Some((15, Outcome::Healed)));
         assert_eq!(soft(&[(0, WELL), (15, doubtful)]), Some((15, Outcome::NotHealed)));
     }
 
     #[test]
-    fn five_new_errors_are_the_tail_of_what_was_under_way_and_six_are_not() {
+    fn five_new_errors_are_tolerated_and_six_are_not() {
         let errors = |reported, counted| Finding { errors: (reported, counted), ..WELL };
         let ends = |finding| soft(&[(0, errors(2, 40)), (15, finding)]).map(|(_, outcome)| outcome);
         assert_eq!(ends(errors(7, 45)), Some(Outcome::Healed));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_tell_of_a_target_that_is_not_heard_of() {
+    fn a_target_without_signals_is_unverified() {
         let silent = Finding { alive: false, ..WELL };
         assert_eq!(soft(&[(0, silent), (15, silent)]), Some((15, Outcome::Unverified)));
     }

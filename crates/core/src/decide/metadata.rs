@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn another_list_of_columns_is_refused_with_the_difference() {
+    fn a_different_list_of_columns_is_refused_with_the_difference() {
         let mut names = FEATURES.to_vec();
         names.swap(2, 3);
         let text = refusal("feature_names", Some(&serde_json::to_string(&names).unwrap()));

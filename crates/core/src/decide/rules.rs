@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lying_health_is_seen_through() {
+    fn a_health_report_that_contradicts_the_kernel_is_ignored() {
         let lie = [(Http5xxRate, 1.0), (Http5xxRatio, 0.5), (HttpRequestRate, 2.0)];
         check(&lie, ResetErrors, &[Http5xxRate, Http5xxRatio]);
         check(&[lie[0], (Http5xxRatio, 0.1)], NoAction, &[]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_pods_illness_is_left_alone() {
+    fn errors_with_an_external_cause_get_no_remedy() {
         check(&[(CpuUsage, 100.0), (CpuThrottledRatio, 0.6)], NoAction, &[CpuThrottledRatio]);
         let upstream = [(Upstream5xxRate, 2.0), (Http5xxRate, 2.0), (Http5xxRatio, 0.9)];
         check(&upstream, NoAction, &[]);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_serves_is_left_alone_whatever_its_health_says() {
+    fn a_service_that_serves_gets_no_remedy_whatever_health_reports() {
         let says = [(ErrorCount, 25.0), (CpuUsage, 97.0), (MemoryUsage, 97.0)];
         check(&says, RestartService, &[ErrorCount]);
         let serves =
@@ -231,14 +231,14 @@ mod tests {
     }
 
     #[test]
-    fn who_hangs_for_want_of_cpu_is_not_restarted() {
+    fn a_throttled_service_that_hangs_is_not_restarted() {
         let hangs = (HealthFailures, 4.0);
         check(&[hangs, (CpuThrottledRatio, 0.9)], NoAction, &[CpuThrottledRatio]);
         check(&[hangs, (CpuThrottledRatio, 0.1)], RestartService, &[HealthFailures]);
     }
 
     #[test]
-    fn excuses_do_not_hide_other_troubles() {
+    fn an_excuse_does_not_hide_other_symptoms() {
         check(&[(ErrorCount, 8.0), (CpuThrottledRatio, 0.5)], ResetErrors, &[ErrorCount]);
         check(&[(HealthFailures, 4.0), (Upstream5xxRate, 9.0)], RestartService, &[HealthFailures]);
         check(&[(MemoryUsage, 95.0), (CpuThrottledRatio, 0.5)], ResetErrors, &[MemoryUsage]);

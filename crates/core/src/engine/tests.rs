@@ -304,7 +304,7 @@ fn errors_that_a_reset_does_not_clear_climb_one_rung() {
 }
 
 #[test]
-fn an_old_count_is_no_reason_to_act() {
+fn an_old_count_causes_no_remedy() {
     let mut stage = Stage::new(1);
     stage.patients[0].errors = 400;
     stage.patients[0].stubborn = true;
@@ -338,7 +338,7 @@ fn a_pause_shorter_than_the_patience_is_left_alone() {
 }
 
 #[test]
-fn a_restart_that_did_not_help_is_not_given_to_the_next_instance_either() {
+fn a_restart_that_did_not_help_is_not_repeated_for_the_next_instance() {
     let mut stage = Stage::new(1);
     let treatment = Treatment {
         rung: Rung::Restart,
@@ -354,7 +354,7 @@ fn a_restart_that_did_not_help_is_not_given_to_the_next_instance_either() {
 }
 
 #[test]
-fn what_a_restart_did_is_remembered_of_its_workload() {
+fn the_outcome_of_a_restart_is_remembered_for_its_workload() {
     let mut stage = Stage::new(1);
     stage.at(5000, |p| p.stuck = true);
     stage.play(60_000);
@@ -395,7 +395,7 @@ fn throttling_excuses_a_high_cpu_level_and_is_told_once() {
 }
 
 #[test]
-fn an_intention_of_a_former_life_is_verified_and_never_repeated() {
+fn an_intention_of_an_earlier_process_is_verified_and_not_repeated() {
     let mut stage = Stage::new(1);
     stage.recover("0@1");
     stage.play(30_000);
@@ -440,7 +440,7 @@ fn targets_that_fail_together_are_not_restarted() {
 /// Targets that lack CPU are answered in turns: that some were answered just now does not make the
 /// others sick.
 #[test]
-fn those_who_failed_together_a_moment_ago_are_not_restarted_one_by_one() {
+fn targets_that_just_failed_together_are_not_restarted_one_by_one() {
     let mut stage = Stage::new(4);
     stage.at(5000, |p| p.stuck = true);
     stage.play(8000);
@@ -455,7 +455,7 @@ fn those_who_failed_together_a_moment_ago_are_not_restarted_one_by_one() {
 }
 
 #[test]
-fn a_storm_is_looked_at_quickly_at_first_and_then_at_a_bounded_rate() {
+fn a_storm_of_errors_is_sampled_quickly_then_at_a_bounded_rate() {
     let mut stage = Stage::new(1);
     stage.engine.set_paused(true);
     for ms in 3000..33_000 {
@@ -467,7 +467,7 @@ fn a_storm_is_looked_at_quickly_at_first_and_then_at_a_bounded_rate() {
 }
 
 #[test]
-fn looks_on_one_node_are_bounded_whatever_the_storm() {
+fn samples_on_one_node_are_bounded_in_any_storm() {
     let mut stage = Stage::new(300);
     stage.play(3000);
     let before = stage.looks;
@@ -480,7 +480,7 @@ fn looks_on_one_node_are_bounded_whatever_the_storm() {
 }
 
 #[test]
-fn a_target_that_is_gone_leaves_nothing_behind() {
+fn a_removed_target_leaves_no_state() {
     let mut stage = Stage::new(3);
     stage.at(3000, |p| p.stuck = true);
     stage.play(3500);
@@ -495,7 +495,7 @@ fn a_target_that_is_gone_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_target_that_is_replaced_during_a_look_is_looked_at_again() {
+fn a_target_replaced_during_a_sample_is_sampled_again() {
     let mut stage = Stage::new(1);
     stage.answers = false;
     stage.play(3000);
@@ -507,7 +507,7 @@ fn a_target_that_is_replaced_during_a_look_is_looked_at_again() {
 }
 
 #[test]
-fn a_look_that_is_never_answered_is_asked_again() {
+fn a_lost_sample_is_repeated() {
     let mut stage = Stage::new(1);
     stage.answers = false;
     stage.play(3000);
@@ -517,7 +517,7 @@ fn a_look_that_is_never_answered_is_asked_again() {
 }
 
 #[test]
-fn nobody_is_healed_who_is_not_there() {
+fn an_absent_target_gets_no_remedy() {
     let mut stage = Stage::new(1);
     stage.play(5000);
     stage.patients[0].stuck = true;
@@ -544,7 +544,7 @@ fn a_busy_target_is_not_restarted_because_a_reset_did_not_make_it_idle() {
 }
 
 #[test]
-fn an_app_without_the_soft_remedy_is_not_restarted_for_that() {
+fn an_app_without_the_soft_remedy_is_not_restarted_because_of_it() {
     let mut stage = Stage::new(1);
     stage.fails = Some("HTTP 404");
     for n in 0..200 {
@@ -559,7 +559,7 @@ fn an_app_without_the_soft_remedy_is_not_restarted_for_that() {
 }
 
 #[test]
-fn a_restarted_target_that_does_not_come_back_is_left_to_people() {
+fn a_restarted_target_that_does_not_return_gets_no_further_remedy() {
     let mut stage = Stage::new(1);
     stage.comes_back = false;
     stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
@@ -604,7 +604,7 @@ fn a_recovered_restart_is_not_verified_on_the_instance_that_was_judged() {
 }
 
 #[test]
-fn the_cooldowns_of_a_former_life_hold() {
+fn the_cooldowns_of_an_earlier_process_hold() {
     let mut stage = Stage::new(1);
     let ended = Some((Outcome::Healed, stage.now));
     let (rung, treated) = (Rung::Restart, stage.now);
@@ -616,7 +616,7 @@ fn the_cooldowns_of_a_former_life_hold() {
 }
 
 #[test]
-fn every_target_of_a_full_node_is_looked_at() {
+fn every_target_of_a_full_node_is_sampled() {
     let mut stage = Stage::new(500);
     stage.play(10_000);
     let unseen = stage.engine.cases().filter(|(_, case)| case.decision.is_none()).count();
@@ -652,7 +652,7 @@ fn fails_for_ever(stage: &mut Stage) {
 }
 
 #[test]
-fn a_pod_is_healed_only_once_the_cluster_has_agreed() {
+fn a_pod_gets_a_hard_remedy_only_after_the_cluster_permits_it() {
     let mut stage = ward();
     stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
     stage.play(6000);
@@ -671,7 +671,7 @@ fn a_pod_is_healed_only_once_the_cluster_has_agreed() {
 }
 
 #[test]
-fn what_the_cluster_refuses_is_told_once_and_asked_again_after_a_while() {
+fn a_refusal_of_the_cluster_is_reported_once_and_asked_again_later() {
     let mut stage = ward();
     stage.cluster = Some(Err((refusal(Gate::Rollout), Duration::from_secs(15))));
     fails_for_ever(&mut stage);
@@ -683,7 +683,7 @@ fn what_the_cluster_refuses_is_told_once_and_asked_again_after_a_while() {
 }
 
 #[test]
-fn a_grant_that_is_not_used_is_given_back() {
+fn an_unused_grant_is_released() {
     let mut stage = ward();
     fails_for_ever(&mut stage);
     stage.play(6000);
@@ -700,7 +700,7 @@ fn a_grant_that_is_not_used_is_given_back() {
 }
 
 #[test]
-fn a_grant_is_given_back_when_the_patient_is_well_by_then() {
+fn a_grant_is_released_if_the_target_is_well_by_then() {
     let mut stage = ward();
     stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
     stage.at(3500, |p| p.errors = 0);
@@ -713,7 +713,7 @@ fn a_grant_is_given_back_when_the_patient_is_well_by_then() {
 }
 
 #[test]
-fn an_evicted_pod_leaves_when_its_end_is_known() {
+fn an_evicted_pod_is_removed_when_its_outcome_is_known() {
     let mut stage = ward();
     let pod = Target {
         settings: Settings::up_to(Rung::Evict),
@@ -749,7 +749,7 @@ fn a_pod_deleted_under_verification_ends_unverified() {
 }
 
 #[test]
-fn other_settings_of_the_same_life_change_nothing_of_what_was_seen() {
+fn changed_settings_of_an_instance_keep_its_samples() {
     let mut stage = ward();
     stage.cluster = Some(Ok(()));
     stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
@@ -763,7 +763,7 @@ fn other_settings_of_the_same_life_change_nothing_of_what_was_seen() {
 }
 
 #[test]
-fn a_dry_run_does_nothing_and_says_what_it_would() {
+fn a_dry_run_applies_nothing_and_reports_the_remedy() {
     let mut stage = ward();
     stage.engine.policy.dry_run = true;
     stage.cluster = Some(Ok(()));
@@ -793,7 +793,7 @@ fn a_container_that_is_not_ready_is_warming_up() {
 }
 
 #[test]
-fn a_look_that_was_under_way_when_the_process_ended_does_not_cut_the_wait_short() {
+fn a_sample_in_progress_at_the_end_of_a_process_does_not_shorten_the_wait() {
     let mut stage = Stage::new(1);
     stage.comes_back = false;
     stage.at(3000, |p| p.stuck = true);
@@ -809,7 +809,7 @@ fn a_look_that_was_under_way_when_the_process_ended_does_not_cut_the_wait_short(
 }
 
 #[test]
-fn what_came_to_nothing_is_told_apart_from_what_went_wrong() {
+fn an_unapplied_remedy_is_distinguished_from_a_failed_one() {
     for (result, counts) in [
         (Remedied::Undone("the lock ran out".to_owned()), false),
         (Remedied::Failed("stuck in the kernel".to_owned()), true),
@@ -831,7 +831,7 @@ fn what_came_to_nothing_is_told_apart_from_what_went_wrong() {
 }
 
 #[test]
-fn where_all_pods_are_sick_the_cluster_is_not_asked_about_all_of_them() {
+fn if_all_pods_are_sick_the_cluster_checks_are_bounded() {
     let mut stage = Stage::new(20);
     for index in 0..20 {
         stage.handle(0, Event::Removed(index));
@@ -911,7 +911,7 @@ fn a_pod_that_is_being_restarted_keeps_its_metric() {
 }
 
 #[test]
-fn a_pod_that_is_not_measured_any_more_goes_missing_and_one_under_a_remedy_later() {
+fn a_pod_without_samples_loses_its_metric_and_during_a_remedy_later() {
     for (healing, missing_after) in [(false, 10), (true, 60)] {
         let mut stage = ward();
         stage.reports = !healing;
@@ -931,7 +931,7 @@ fn a_pod_that_is_not_measured_any_more_goes_missing_and_one_under_a_remedy_later
 }
 
 #[test]
-fn what_the_host_shows_holds_a_restart_back_for_as_long_as_it_shows_it() {
+fn a_futile_restart_is_refused_while_the_host_shows_the_reason() {
     let mut stage = Stage::new(1);
     stage.patients[0].futile = Some("the disk is full");
     stage.at(5000, |p| p.stuck = true);

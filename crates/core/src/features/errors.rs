@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_stands_is_no_rise_whatever_it_stands_at() {
+    fn a_constant_count_is_no_rise() {
         let mut rise = Rise::default();
         assert!(!rise.push(at(10), 1200));
         assert!(!rise.push(at(12), 1200));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn one_error_in_six_seconds_is_about_ten_a_minute_for_ever() {
+    fn one_error_in_six_seconds_is_about_ten_a_minute() {
         let mut rise = Rise::default();
         for second in 0..600_u32 {
             rise.push(at(second.into()), 1200 + second / 6);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_heal_only_news_count() {
+    fn after_a_remedy_only_new_errors_count() {
         let mut rise = Rise::default();
         rise.restart(at(0));
         rise.push(at(0), 2);

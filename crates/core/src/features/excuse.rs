@@ -194,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn refused_connects_and_missing_answers_are_excuses() {
+    fn refused_connects_and_missing_responses_are_excuses() {
         assert_eq!(calls(0, 0, 0, 2).excuse(6, 0), Some(Excuse::CannotConnect { failed: 2 }));
         assert_eq!(calls(0, 0, 0, 2).excuse(7, 0), None, "one lost connection excuses no outage");
         assert_eq!(calls(0, 0, 0, 0).excuse(0, 4), Some(Excuse::Unanswered { waiting: 4 }));
     }
 
     #[test]
-    fn where_most_requests_got_no_answer_that_can_be_read_there_is_doubt() {
+    fn mostly_unanswered_requests_are_an_excuse() {
         assert_eq!(calls(3, 0, 0, 0).excuse(9, 0), Some(Excuse::Unanswered { waiting: 3 }));
         assert_eq!(calls(2, 0, 0, 0).excuse(2, 0), None, "they may be on their way");
         assert_eq!(calls(10, 5, 0, 0).excuse(5, 0), None, "half of them were answered");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_answers_mostly_well() {
+    fn three_good_responses_and_four_per_error_are_a_service() {
         assert_eq!(Excuse::serves(2, 0), None, "too few to tell");
         assert_eq!(Excuse::serves(3, 0), Some(Excuse::Serves { good: 3 }));
         assert_eq!(Excuse::serves(8, 2), Some(Excuse::Serves { good: 8 }));

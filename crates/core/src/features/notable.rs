@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resets_are_said_to_be_harmless_only_where_good_answers_were_seen() {
+    fn resets_are_called_external_only_if_good_responses_were_seen() {
         let mut row = FeatureVector::default();
         row[Feature::TcpResetRate] = 3.0;
         let sight = |answers_well| Sight { answers_well, ..Sight::default() };
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_never_came_is_not_called_slow() {
+    fn a_missing_response_is_not_called_slow() {
         let mut row = FeatureVector::default();
         row[Feature::HealthLatency] = 1.0;
         let sight = |answers_polls| Sight { answers_polls, ..Sight::default() };
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_row_leaves_out_is_told() {
+    fn a_rate_outside_the_row_is_reported() {
         let sight = Sight { unavailable_rate: 4.0, ..Sight::default() };
         let row = FeatureVector::default();
         let notable = Notable::first(&row, sight).unwrap();

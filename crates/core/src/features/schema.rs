@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_in_the_order_of_their_names() {
+    fn columns_are_in_the_order_of_their_names() {
         for (i, feature) in Feature::ALL.into_iter().enumerate() {
             assert_eq!(feature as usize, i);
         }

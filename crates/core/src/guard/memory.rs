@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_illness_that_is_back_within_ten_minutes_was_not_cured() {
+    fn a_symptom_that_returns_within_ten_minutes_was_not_cured() {
         let memory = memory(&[(Rung::Restart, ILL, Outcome::Healed, 0)]);
         let futile = |since, now| memory.futile(Rung::Restart, ILL, at(since), at(now));
         assert_eq!(futile(9, 40), Some(Futile::CameBack(Duration::from_secs(540))));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn another_form_another_remedy_and_an_unknown_end_say_nothing() {
+    fn another_symptom_remedy_or_unknown_outcome_is_ignored() {
         let memory = memory(&[
             (Rung::Restart, ILL, Outcome::NotHealed, 0),
             (Rung::Evict, Symptom::Silence, Outcome::Unverified, 1),

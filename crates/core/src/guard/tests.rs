@@ -101,13 +101,13 @@ impl Scene {
 }
 
 #[test]
-fn what_everything_speaks_for_is_permitted() {
+fn a_fully_supported_remedy_is_permitted() {
     assert_eq!(Scene::new(Action::ResetErrors).ask(), Ok(Rung::Soft));
     assert_eq!(Scene::new(Action::RestartService).ask(), Ok(Rung::Restart));
 }
 
 #[test]
-fn mode_keeps_to_the_mildest_ceiling() {
+fn mode_applies_the_lowest_ceiling() {
     let mut scene = Scene::new(Action::RestartService);
     scene.ceiling = Rung::Soft;
     assert_eq!(scene.ask(), Ok(Rung::Soft));
@@ -139,7 +139,7 @@ fn confidence_must_reach_the_bound_and_be_a_number() {
 }
 
 #[test]
-fn a_soft_heal_needs_two_of_three_looks() {
+fn a_soft_remedy_needs_two_of_three_samples() {
     let mut scene = Scene::new(Action::ResetErrors);
     for (looks, answer) in [
         (vec![Action::ResetErrors], Err(Gate::Evidence)),
@@ -158,7 +158,7 @@ fn a_soft_heal_needs_two_of_three_looks() {
 }
 
 #[test]
-fn a_hard_heal_needs_three_of_four_looks_400_ms_apart_with_two_polls() {
+fn a_hard_remedy_needs_three_of_four_samples_over_400_ms_with_two_polls() {
     let restart = Action::RestartService;
     let look = |ms, action, polled| Look { at: at(ms), action, polled };
     let too_short = [(0, restart, true), (100, restart, true), (250, restart, true)];
@@ -189,7 +189,7 @@ fn a_hard_heal_needs_three_of_four_looks_400_ms_apart_with_two_polls() {
 }
 
 #[test]
-fn an_old_count_never_justifies_a_hard_heal() {
+fn an_old_count_never_justifies_a_hard_remedy() {
     let mut scene = Scene::new(Action::RestartService);
     scene.causes = Causes::default();
     assert_eq!(scene.ask(), Ok(Rung::Soft), "the mildest remedy may be tried");
@@ -198,7 +198,7 @@ fn an_old_count_never_justifies_a_hard_heal() {
 }
 
 #[test]
-fn a_remedy_that_did_not_help_climbs_while_that_is_recent() {
+fn a_remedy_that_did_not_help_escalates_while_that_is_recent() {
     let mut scene = Scene::new(Action::ResetErrors);
     scene.history.treated(Rung::Soft, scene.now);
     assert_eq!(scene.ask(), Err(Gate::Cooldown));
@@ -209,7 +209,7 @@ fn a_remedy_that_did_not_help_climbs_while_that_is_recent() {
 }
 
 #[test]
-fn a_new_instance_is_given_time_to_answer() {
+fn a_new_instance_has_time_to_answer() {
     let mut scene = Scene::new(Action::RestartService);
     scene.ready = false;
     scene.started = scene.now;
@@ -219,7 +219,7 @@ fn a_new_instance_is_given_time_to_answer() {
 }
 
 #[test]
-fn cooldowns_outlive_what_they_were_earned_by() {
+fn a_cooldown_outlives_its_instance() {
     let mut scene = Scene::new(Action::ResetErrors);
     scene.history.treated(Rung::Soft, scene.now);
     scene.now = scene.now + Duration::from_millis(9_999);
@@ -236,7 +236,7 @@ fn cooldowns_outlive_what_they_were_earned_by() {
 }
 
 #[test]
-fn the_node_has_a_budget_of_hard_heals() {
+fn the_node_budget_limits_hard_remedies() {
     let mut scene = Scene::new(Action::RestartService);
     for _ in 0..scene.policy.node_budget {
         scene.node.history.hard_heal(scene.now);
@@ -251,7 +251,7 @@ fn the_node_has_a_budget_of_hard_heals() {
 }
 
 #[test]
-fn targets_that_fail_together_make_the_node_the_patient() {
+fn if_most_targets_fail_together_the_node_is_suspected() {
     let mut scene = Scene::new(Action::RestartService);
     let failing_for = Duration::from_secs(60);
     scene.causes = Causes { failed_poll: true, failing_for, ..Causes::default() };
@@ -268,7 +268,7 @@ fn targets_that_fail_together_make_the_node_the_patient() {
 }
 
 #[test]
-fn used_up_remedies_stay_so_until_it_was_well_for_a_while() {
+fn exhausted_remedies_stay_so_until_the_target_was_well_for_a_while() {
     let mut scene = Scene::new(Action::ResetErrors);
     scene.history.concluded(Rung::Restart, Outcome::NotHealed, Rung::Restart, scene.now);
     assert_eq!(scene.ask(), Err(Gate::Exhausted));
@@ -282,7 +282,7 @@ fn used_up_remedies_stay_so_until_it_was_well_for_a_while() {
 }
 
 #[test]
-fn nothing_hard_without_a_journal_and_nothing_at_all_while_paused() {
+fn without_a_journal_no_hard_remedy_and_while_paused_none_at_all() {
     let mut scene = Scene::new(Action::RestartService);
     scene.node.journal_writable = false;
     assert_eq!(scene.ask(), Err(Gate::Journal));
@@ -293,7 +293,7 @@ fn nothing_hard_without_a_journal_and_nothing_at_all_while_paused() {
 }
 
 #[test]
-fn a_level_of_cpu_or_memory_alone_never_climbs_to_a_restart() {
+fn a_level_of_cpu_or_memory_alone_never_escalates_to_a_restart() {
     let mut scene = Scene::new(Action::ResetErrors);
     scene.causes = Causes { level: true, ..Causes::default() };
     assert_eq!(scene.ask(), Ok(Rung::Soft));
@@ -305,7 +305,7 @@ fn a_level_of_cpu_or_memory_alone_never_climbs_to_a_restart() {
 }
 
 #[test]
-fn a_reset_that_could_not_be_given_licenses_nothing_stronger() {
+fn an_unapplied_reset_permits_nothing_stronger() {
     let mut scene = Scene::new(Action::ResetErrors);
     scene.history.treated(Rung::Soft, scene.now);
     scene.history.concluded(Rung::Soft, Outcome::Failed, Rung::Restart, scene.now);
@@ -316,14 +316,14 @@ fn a_reset_that_could_not_be_given_licenses_nothing_stronger() {
 }
 
 #[test]
-fn an_outcome_nobody_can_tell_never_climbs() {
+fn an_unverified_outcome_never_escalates() {
     let mut scene = Scene::new(Action::ResetErrors);
     scene.history.concluded(Rung::Soft, Outcome::Unverified, Rung::Restart, scene.now);
     assert_eq!(scene.ask(), Ok(Rung::Soft));
 }
 
 #[test]
-fn the_cluster_is_asked_last_and_its_word_counts_for_one_remedy() {
+fn the_cluster_is_asked_last_and_its_answer_counts_for_one_remedy() {
     let mut scene = Scene::new(Action::RestartService);
     let refusal = Refusal { gate: Gate::Rollout, why: Why::SwitchedOff };
     for (clearance, answer) in [
@@ -343,7 +343,7 @@ fn the_cluster_is_asked_last_and_its_word_counts_for_one_remedy() {
 }
 
 #[test]
-fn where_a_restart_is_impossible_the_next_rung_has_to_do_if_it_may() {
+fn if_a_restart_is_impossible_the_next_permitted_rung_is_used() {
     let mut scene = Scene::new(Action::RestartService);
     scene.no_restart = Some(Obstacle::PreStopHook);
     assert_eq!(scene.ask(), Err(Gate::Mode), "its owner does not consent to an eviction");
@@ -359,7 +359,7 @@ fn where_a_restart_is_impossible_the_next_rung_has_to_do_if_it_may() {
 }
 
 #[test]
-fn an_eviction_follows_a_restart_in_vain_when_the_workload_is_due_another() {
+fn an_eviction_follows_a_failed_restart_when_the_share_permits_it() {
     let mut scene = Scene::new(Action::RestartService);
     scene.ceiling = Rung::Evict;
     scene.history.treated(Rung::Restart, scene.now);
@@ -372,7 +372,7 @@ fn an_eviction_follows_a_restart_in_vain_when_the_workload_is_due_another() {
 }
 
 #[test]
-fn a_hard_remedy_that_came_to_nothing_earns_no_cooldown_but_a_pause() {
+fn an_unapplied_hard_remedy_starts_a_retry_delay_and_no_cooldown() {
     let mut scene = Scene::new(Action::RestartService);
     scene.history.treated(Rung::Restart, scene.now);
     scene.history.undone(Rung::Restart, scene.now);
@@ -391,7 +391,7 @@ fn silent_for(seconds: u64) -> Scene {
 }
 
 #[test]
-fn silence_is_held_against_a_target_only_after_its_patience() {
+fn silence_counts_only_after_the_patience() {
     assert_eq!(silent_for(9).ask(), Err(Gate::Patience));
     assert_eq!(silent_for(10).ask(), Ok(Rung::Restart));
     let mut patient = silent_for(29);
@@ -416,7 +416,7 @@ fn many_errors_or_an_oom_kill_need_no_patience() {
 }
 
 #[test]
-fn while_others_are_served_a_failing_health_check_is_excused() {
+fn a_failing_health_check_is_excused_while_others_are_served() {
     let mut serves = silent_for(600);
     serves.excuse = Some(Excuse::Serves { good: 40 });
     assert_eq!(serves.ask(), Err(Gate::Excused));
@@ -425,7 +425,7 @@ fn while_others_are_served_a_failing_health_check_is_excused() {
 }
 
 #[test]
-fn what_others_do_excuses_errors_and_silence_and_no_level() {
+fn an_external_cause_excuses_errors_and_silence_but_no_level() {
     for excuse in [
         Excuse::UpstreamFails { received: 9 },
         Excuse::CannotConnect { failed: 9 },
@@ -447,7 +447,7 @@ fn what_others_do_excuses_errors_and_silence_and_no_level() {
 }
 
 #[test]
-fn an_app_that_blames_a_dependency_or_does_not_serve_on_purpose_is_left_alone() {
+fn a_blamed_dependency_or_an_intended_pause_refuses_every_remedy() {
     use crate::health::Component;
     for excuse in [Excuse::NotNow, Excuse::Blames(Component::new("db"))] {
         for action in [Action::ResetErrors, Action::RestartService] {
@@ -467,7 +467,7 @@ fn remembered(rung: Rung, outcome: Outcome, seconds_ago: u64) -> Memory {
 }
 
 #[test]
-fn a_restart_that_did_not_help_is_left_to_people() {
+fn a_restart_that_did_not_help_is_not_repeated() {
     let mut scene = Scene::new(Action::RestartService);
     scene.memory = remembered(Rung::Restart, Outcome::NotHealed, 900);
     assert_eq!(scene.ask(), Err(Gate::Futile));
@@ -476,7 +476,7 @@ fn a_restart_that_did_not_help_is_left_to_people() {
 }
 
 #[test]
-fn an_illness_that_came_back_within_ten_minutes_is_left_to_people() {
+fn a_symptom_that_came_back_within_ten_minutes_refuses_the_remedy() {
     let mut scene = Scene::new(Action::RestartService);
     scene.memory = remembered(Rung::Restart, Outcome::Healed, 599);
     assert_eq!(scene.ask(), Err(Gate::Futile));
@@ -510,7 +510,7 @@ fn an_instance_that_was_never_well_is_not_restarted() {
 }
 
 #[test]
-fn what_the_host_shows_refuses_hard_remedies_alone() {
+fn a_futile_restart_refuses_hard_remedies_only() {
     let mut scene = Scene::new(Action::RestartService);
     scene.futile = Some("the filesystem at /data is full");
     let Err(Denial::Refused(refusal)) = scene.answer() else { panic!("{:?}", scene.answer()) };
@@ -523,7 +523,7 @@ fn what_the_host_shows_refuses_hard_remedies_alone() {
 }
 
 #[test]
-fn an_app_that_is_ill_and_says_not_of_what_is_reset_at_most() {
+fn a_vague_503_permits_only_the_soft_remedy() {
     let mut scene = silent_for(60);
     scene.symptom = Symptom::SaysIll;
     scene.excuse = Some(Excuse::Vague);
@@ -533,7 +533,7 @@ fn an_app_that_is_ill_and_says_not_of_what_is_reset_at_most() {
 }
 
 #[test]
-fn a_health_check_that_got_slow_supports_nothing_by_itself() {
+fn a_slow_health_check_alone_supports_no_remedy() {
     let slow = Causes { slow_polls: true, ..Causes::default() };
     for action in [Action::ResetErrors, Action::RestartService] {
         let mut scene = Scene::new(action);

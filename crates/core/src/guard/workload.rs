@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_ready_and_not_sick_is_starting() {
+    fn an_unready_pod_that_is_not_sick_is_missing() {
         for (replicas, ready, sick, is_ready, expected) in [
             (3, 3, 1, true, 0),
             // The sick pod is the unready one.
@@ -132,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn what_starts_refuses_and_what_is_stuck_does_not() {
+    fn a_starting_pod_refuses_and_a_stuck_one_does_not() {
         let after = |missing, seconds| gate(starting(missing, 5, Duration::from_secs(seconds)));
         assert_eq!([after(1, 0), after(5, 599)], [Some(Gate::Rollout); 2]);
         assert_eq!([after(0, 0), after(1, 600)], [None; 2]);
     }
 
     #[test]
-    fn one_pod_in_ten_and_one_in_any_case() {
+    fn the_share_is_one_pod_in_ten_and_at_least_one() {
         for (replicas, most) in [(0, 1), (1, 1), (19, 1), (20, 2), (99, 9), (u32::MAX, 429_496_729)]
         {
             assert_eq!(share(replicas), most);
@@ -149,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn the_second_in_vain_stops_everybody() {
+    fn the_second_remedy_without_success_refuses() {
         assert_eq!(gate(in_vain(1)), None);
         assert_eq!(gate(in_vain(2)), Some(Gate::Exhausted));
     }
 
     #[test]
-    fn whatever_a_workload_is_in_the_middle_of_refuses() {
+    fn every_change_of_a_workload_refuses() {
         assert_eq!(gate(rollout(None)), None);
         for rolling in [Rolling::Unobserved, Rolling::Updating, Rolling::Scaling, Rolling::Stopped]
         {

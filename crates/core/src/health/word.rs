@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_left_out_is_named() {
+    fn an_ignored_field_is_named() {
         let health =
             Health { left_out: Some((Field::CpuUsage, Fault::Absurd)), ..Health::default() };
         assert_eq!(
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_person_would_call_another_answer_is_news() {
+    fn changed_numbers_are_not_news_and_changed_verdicts_are() {
         let well = word(Ok(Health::default()));
         let busy = word(Ok(Health { cpu_usage: Some(90.0), ..Health::default() }));
         assert!(!busy.is_news(&well));

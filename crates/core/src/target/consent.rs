@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_beyond_an_hour_is_complained_of() {
+    fn a_patience_beyond_an_hour_is_invalid() {
         let mut settings = SettingsReader::new(|key| (key == PATIENCE).then_some("2h"));
         assert_eq!(settings.patience(), None);
         assert_eq!(settings.complaints.len(), 1);

@@ -42,7 +42,7 @@ fn shapley(trees: &[Tree], row: &[f32; COUNT], class: usize, columns: usize) -> 
 }
 
 #[test]
-fn tree_shap_is_what_shapley_defined() {
+fn tree_shap_equals_shapley_values_by_definition() {
     for (trees, row) in forests() {
         let forest = Columns::of(&trees).compile().unwrap();
         for class in 0..3 {

@@ -50,7 +50,7 @@ fn label(p: &[f64; 3]) -> usize {
 }
 
 #[test]
-fn the_flat_forest_says_what_scikit_learn_says() {
+fn the_flat_forest_equals_scikit_learn() {
     let (golden, model) = (golden(), model());
     assert_eq!(model.engine(), "forest");
     assert!(golden.rows.len() >= 100);
@@ -85,7 +85,7 @@ fn scenarios_end_as_documented() {
 }
 
 #[test]
-fn a_lie_is_told_by_kernel_columns_first() {
+fn a_false_health_report_is_explained_by_kernel_columns() {
     let brain = Brain::embedded();
     let lies: Vec<_> =
         golden().scenarios.into_iter().filter(|s| s.name.contains("lying")).collect();
@@ -130,7 +130,7 @@ fn the_embedded_model_describes_itself() {
 }
 
 #[test]
-fn a_row_with_anything_but_numbers_is_refused() {
+fn a_row_with_nan_or_infinity_is_refused() {
     for brain in [Brain::embedded(), Brain::Rules { reason: "none".to_owned() }] {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut row = FeatureVector::default();

@@ -39,14 +39,14 @@ fn is_value(error: &ForestError, column: &str) -> bool {
 }
 
 #[test]
-fn the_unspoiled_model_is_accepted() {
+fn the_unmodified_model_is_accepted() {
     let model = Model::from_bytes(&columns().model().encode_to_vec(), only_forests).unwrap();
     assert_eq!(model.engine(), "forest");
     assert_eq!(model.scores(&[0.0; COUNT]).unwrap(), [2.0, 0.0, 0.0]);
 }
 
 #[test]
-fn ids_that_point_nowhere_are_refused() {
+fn ids_out_of_range_are_refused() {
     for far in [-1, 5, 1 << 20, i64::MAX, i64::MIN] {
         assert!(is_id(&refusal(|c| c.node_ids[1] = far), "nodes_nodeids"));
         assert!(is_id(&refusal(|c| c.true_ids[0] = far), "nodes_truenodeids"));
@@ -63,7 +63,7 @@ fn ids_that_point_nowhere_are_refused() {
 }
 
 #[test]
-fn ids_that_are_there_twice_are_refused() {
+fn duplicate_ids_are_refused() {
     assert!(is_id(&refusal(|c| c.node_ids[1] = 0), "nodes_nodeids"));
     // A leaf with two scores for one class; scores on a branch.
     assert!(is_id(&refusal(|c| c.leaf_class_ids[1] = 0), "class_nodeids"));
@@ -71,7 +71,7 @@ fn ids_that_are_there_twice_are_refused() {
 }
 
 #[test]
-fn trees_that_are_none_are_refused() {
+fn cycles_shared_nodes_and_orphans_are_refused() {
     assert_eq!(refusal(|c| c.true_ids[1] = 0), ForestError::Shared { tree: 0, node: 0 });
     assert_eq!(refusal(|c| c.true_ids[0] = 0), ForestError::Shared { tree: 0, node: 0 });
     assert_eq!(refusal(|c| c.true_ids[1] = 3), ForestError::Shared { tree: 0, node: 3 });
@@ -85,7 +85,7 @@ fn trees_that_are_none_are_refused() {
 }
 
 #[test]
-fn values_that_are_no_numbers_are_refused() {
+fn values_that_are_not_numbers_are_refused() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert!(is_value(&refusal(|c| c.thresholds[0] = bad), "nodes_values"));
         assert!(is_value(&refusal(|c| c.leaf_weights[0] = bad), "class_weights"));
@@ -110,7 +110,7 @@ fn columns_of_different_lengths_are_refused() {
 }
 
 #[test]
-fn kinds_of_nodes_that_are_not_walked_are_refused_by_name() {
+fn unsupported_node_modes_are_refused_by_name() {
     for mode in ["BRANCH_LT", "BRANCH_GTE", "BRANCH_EQ", "BRANCH_MEMBER", "", "leaf"] {
         let error = refusal(|c| c.modes[0] = mode.into());
         assert_eq!(error, ForestError::Mode { name: mode.to_owned() });
@@ -120,7 +120,7 @@ fn kinds_of_nodes_that_are_not_walked_are_refused_by_name() {
 }
 
 #[test]
-fn trees_without_end_are_refused() {
+fn too_deep_trees_are_refused() {
     let chain = |depth: usize| {
         let leaf = || Tree::leaf([1.0, 0.0, 0.0], 1.0);
         (0..depth).fold(leaf(), |tree, _| Tree::split(0, 0.5, leaf(), tree))
@@ -134,7 +134,7 @@ fn trees_without_end_are_refused() {
 }
 
 #[test]
-fn a_forest_without_end_is_refused() {
+fn a_too_large_forest_is_refused() {
     let found = (1 << 20) + 1;
     assert_eq!(refusal(|c| c.node_ids = vec![0; found]), ForestError::Size { found });
 }
@@ -168,7 +168,7 @@ fn attributes_that_change_the_meaning_are_refused() {
 }
 
 #[test]
-fn what_stands_around_the_ensemble_must_be_trivial() {
+fn operators_that_change_values_around_the_ensemble_are_refused() {
     let text = spoiled_node(|m| graph(m).node.push(node("ZipMap", &["scores"], &["maps"])));
     assert!(text.contains("operator ZipMap stands beside"), "{text}");
     let text = spoiled_node(|m| {
@@ -194,7 +194,7 @@ fn what_stands_around_the_ensemble_must_be_trivial() {
 }
 
 #[test]
-fn files_that_are_no_models_are_refused() {
+fn files_that_are_not_models_are_refused() {
     let whole = columns().model().encode_to_vec();
     for bytes in [&[][..], b"\0", b"<html>not here</html>", &whole[..whole.len() / 2]] {
         let text = Model::from_bytes(bytes, only_forests).unwrap_err().to_string();
@@ -244,7 +244,7 @@ fn flipped_bytes_never_panic() {
 }
 
 #[test]
-fn another_classifier_is_refused_where_nothing_runs_it() {
+fn another_classifier_is_refused_without_an_engine_for_it() {
     let other = model(vec![node("Relu", &["features"], &["scores"])], Vec::new());
     let text = from_model(&other).unwrap_err().to_string();
     assert!(text.contains("build the agent with its feature `tract`"), "{text}");

@@ -79,7 +79,7 @@ fn the_hour_and_the_uptime_decide_nothing() {
 
 /// Two sources: what `/health` reports, and what the kernel saw in the same minutes.
 #[test]
-fn requests_that_are_answered_well_speak_against_a_bad_health() {
+fn good_responses_outweigh_a_bad_health_report() {
     let brain = Brain::embedded();
     let bad =
         [(Feature::ErrorCount, 25.0), (Feature::CpuUsage, 97.0), (Feature::MemoryUsage, 97.0)];

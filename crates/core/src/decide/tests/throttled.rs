@@ -28,13 +28,13 @@ fn never_restarted(throttled: &[f32], failures: &[f32]) {
 }
 
 #[test]
-fn what_its_quota_holds_back_is_not_restarted() {
+fn a_throttled_target_is_not_restarted() {
     never_restarted(&[0.2, 0.5, 0.8, 1.0], &[0.0]);
 }
 
 /// The forest has learnt the edge at a fifth from examples: up to half a hundredth beyond it a
 /// hanging target is restarted.
 #[test]
-fn what_hangs_while_its_quota_holds_it_back_is_not_restarted() {
+fn a_throttled_target_that_hangs_is_not_restarted() {
     never_restarted(&[0.205, 0.25, 0.5, 0.8, 1.0], &[3.0, 4.0, 5.0, 10.0]);
 }

@@ -2,7 +2,7 @@
 use super::super::testing::{Columns, Random, Tree};
 
 #[test]
-fn random_forests_are_walked_like_the_trees_that_they_are() {
+fn random_forests_give_the_scores_of_their_trees() {
     let mut random = Random(1);
     for count in [1, 2, 19, 20, 21, 60] {
         let trees: Vec<_> = (0..count).map(|_| Tree::random(&mut random, 7, 14)).collect();
@@ -26,7 +26,7 @@ fn random_forests_are_walked_like_the_trees_that_they_are() {
 }
 
 #[test]
-fn a_value_on_the_threshold_goes_low() {
+fn a_value_equal_to_the_threshold_takes_the_true_branch() {
     let low = Tree::leaf([1.0, 0.0, 0.0], 1.0);
     let forest = Columns::of(&[Tree::split(2, 5.5, low, Tree::leaf([0.0, 0.0, 1.0], 1.0))]);
     let forest = forest.compile().unwrap();
@@ -64,7 +64,7 @@ fn the_order_of_the_columns_does_not_matter() {
 }
 
 #[test]
-fn a_batch_of_another_length_fills_what_it_can() {
+fn a_batch_fills_the_shorter_of_rows_and_scores() {
     let forest = Columns::of(&[Tree::leaf([0.2, 0.3, 0.5], 1.0)]).compile().unwrap();
     let mut scores = [[0.0; 3]; 5];
     forest.predict_batch(&[[0.0; 14]; 3], &mut scores);

@@ -64,7 +64,7 @@ fn an_empty_window_is_a_row_of_zeros() {
 }
 
 #[test]
-fn health_is_believed_where_it_speaks() {
+fn values_in_health_are_used() {
     let row = row_after(&[polled(0, Ok(healthy()))]);
     assert_eq!(row[Feature::CpuUsage], 40.0);
     assert_eq!(row[Feature::MemoryUsage], 50.0);
@@ -75,7 +75,7 @@ fn health_is_believed_where_it_speaks() {
 }
 
 #[test]
-fn what_health_leaves_out_comes_from_kernel_and_cgroup() {
+fn values_missing_in_health_come_from_kernel_and_cgroup() {
     let silent = Health {
         cpu_usage: None,
         memory_usage: None,
@@ -103,7 +103,7 @@ fn what_health_leaves_out_comes_from_kernel_and_cgroup() {
 }
 
 #[test]
-fn cpu_that_was_not_read_for_a_while_is_no_burst() {
+fn a_gap_in_cpu_readings_is_not_a_burst() {
     let with_cpu = |ms, cpu_usage_ns| Sample {
         usage: CgroupReading { cpu_usage_ns, cpu_limit: Some(1.0), ..CgroupReading::default() },
         ..look(ms)
@@ -119,7 +119,7 @@ fn cpu_that_was_not_read_for_a_while_is_no_burst() {
 }
 
 #[test]
-fn the_error_count_of_the_kernel_is_the_windows_and_never_for_ever() {
+fn the_kernels_error_count_covers_the_window_only() {
     let mut samples = vec![look(0)];
     samples.extend((1..=20).map(|n| counted(n * 1000, |k| k.counters.responses[4] = n)));
     let row = row_after(&samples);
@@ -136,7 +136,7 @@ fn rates_are_over_the_whole_span_even_while_it_fills() {
 }
 
 #[test]
-fn the_agents_own_polls_are_no_traffic() {
+fn the_agents_own_polls_do_not_count_as_traffic() {
     let poll = |n: u64| {
         move |k: &mut KernelReading| {
             k.counters.responses = [0, 0, 0, n, n];
@@ -204,7 +204,7 @@ fn throttling_shows_within_a_second_and_lasts_the_window() {
 }
 
 #[test]
-fn cpu_stat_stands_in_for_the_kernel_side() {
+fn without_the_kernel_side_cpu_stat_is_used() {
     let polled = |ms, periods| Sample {
         usage: CgroupReading {
             throttled_periods: Some(periods),
@@ -252,7 +252,7 @@ fn only_what_happens_now_is_a_cause() {
 }
 
 #[test]
-fn a_refreshed_window_holds_nothing_against_the_healed() {
+fn a_refreshed_window_forgets_earlier_errors() {
     let errors = |ms, n| counted(ms, |k| k.counters.responses[4] = n);
     let mut window = Window::new();
     [errors(0, 0), errors(1000, 50)].iter().for_each(|sample| window.push(sample));
@@ -266,7 +266,7 @@ fn a_refreshed_window_holds_nothing_against_the_healed() {
 }
 
 #[test]
-fn what_could_not_be_read_shows_as_silence_and_never_as_a_jump() {
+fn an_unread_value_looks_like_silence_and_never_like_a_jump() {
     let count = |ms, n| counted(ms, |k| k.counters.responses[4] = n);
     let blind = Sample { kernel: None, ..look(2000) };
     let row = row_after(&[count(0, 70), blind, count(4000, 71)]);
@@ -274,7 +274,7 @@ fn what_could_not_be_read_shows_as_silence_and_never_as_a_jump() {
 }
 
 #[test]
-fn more_looks_than_the_window_holds_still_end_at_the_present() {
+fn more_samples_than_the_window_holds_keep_the_latest() {
     let mut window = Window::new();
     for n in 0..1000 {
         window.push(&counted(n * 10, |k| k.counters.responses[1] = n));
@@ -302,14 +302,14 @@ fn a_load_is_divided_by_the_time_that_was_watched() {
 }
 
 #[test]
-fn too_short_a_window_is_no_load() {
+fn a_too_short_window_has_no_load() {
     assert_eq!(load_after(&[]), None);
     assert_eq!(load_after(&[look(0), look(1999)]), None);
     assert!(load_after(&[look(0), look(2000)]).is_some());
 }
 
 #[test]
-fn a_load_that_the_kernel_did_not_tell_is_missing() {
+fn without_kernel_counts_the_load_is_missing() {
     let blind = |ms| Sample { kernel: None, ..look(ms) };
     let load = load_after(&[blind(0), blind(3000)]).unwrap();
     assert_eq!(load.responses_per_second, None);
@@ -336,7 +336,7 @@ fn throttling_is_a_share_of_the_window() {
 }
 
 #[test]
-fn gateway_statuses_are_load_and_no_errors_of_its_own() {
+fn gateway_statuses_count_as_load_and_not_as_own_errors() {
     let unavailable = |ms, n| {
         counted(ms, |k| {
             k.counters.responses[4] = n;
@@ -382,7 +382,7 @@ fn silence_is_measured_from_the_first_poll_that_failed() {
 }
 
 #[test]
-fn silence_of_an_instance_that_never_answered_anything_is_no_failure() {
+fn silence_of_an_instance_that_never_answered_is_not_a_failure() {
     let mut window = Window::new();
     window.push(&polled(0, Err(timeout())));
     assert!(!window.service().is_failing());
@@ -394,7 +394,7 @@ fn silence_of_an_instance_that_never_answered_anything_is_no_failure() {
 }
 
 #[test]
-fn what_cannot_be_read_counts_for_nothing_and_ends_a_silence() {
+fn an_unreadable_response_is_no_evidence_and_ends_a_silence() {
     let mut window = Window::new();
     window.push(&polled(0, Ok(healthy())));
     window.push(&polled(1000, Err(timeout())));
@@ -406,7 +406,7 @@ fn what_cannot_be_read_counts_for_nothing_and_ends_a_silence() {
 }
 
 #[test]
-fn an_app_that_says_it_is_ill_fails_and_one_that_blames_another_does_not() {
+fn an_app_that_reports_sick_fails_and_one_that_blames_another_does_not() {
     let says = |says| polled(1000, Ok(Health { says, ..Health::default() }));
     let heard = |sample: Sample| {
         let mut window = Window::new();
@@ -425,7 +425,7 @@ fn an_app_that_says_it_is_ill_fails_and_one_that_blames_another_does_not() {
 }
 
 #[test]
-fn an_app_that_never_said_anything_better_does_not_fail_by_saying_that_it_is_ill() {
+fn an_app_that_never_reported_better_does_not_fail_by_reporting_sick() {
     let mut window = Window::new();
     for ms in [0, 2000, 4000] {
         window.push(&polled(ms, Ok(Health { says: Says::Ill, ..Health::default() })));
@@ -460,7 +460,7 @@ fn a_health_check_that_fails_while_others_are_served_is_excused() {
 }
 
 #[test]
-fn requests_without_an_answer_excuse_after_some_seconds() {
+fn requests_without_a_response_are_an_excuse_after_some_seconds() {
     let waits = |ms, requests, responses, errors| {
         counted(ms, |k| {
             k.counters.upstream_requests = requests;
@@ -549,7 +549,7 @@ fn answered_after(ms: u64, latency_ms: u64) -> Sample {
 }
 
 #[test]
-fn late_answers_of_an_app_that_was_prompt_stand_in_the_row_and_are_no_failure() {
+fn late_responses_of_a_prompt_app_are_in_the_row_and_not_a_failure() {
     let mut window = Window::new();
     window.push(&answered_after(0, 20));
     window.push(&polled(1000, Err(timeout())));
@@ -564,7 +564,7 @@ fn late_answers_of_an_app_that_was_prompt_stand_in_the_row_and_are_no_failure() 
 }
 
 #[test]
-fn a_health_check_that_always_took_long_is_not_late() {
+fn a_health_check_that_was_always_slow_is_not_late() {
     let mut window = Window::new();
     for ms in [0, 2000, 4000] {
         window.push(&answered_after(ms, 1900));

@@ -226,7 +226,7 @@ fn go_libraries() {
 }
 
 #[test]
-fn lightship_says_it_in_a_word() {
+fn lightship_answers_one_word() {
     for (code, body, says) in [
         (200, "SERVER_IS_READY", Says::Well),
         (200, "SERVER_IS_NOT_SHUTTING_DOWN", Says::Well),
@@ -297,7 +297,7 @@ fn the_draft_of_the_ietf() {
 }
 
 #[test]
-fn the_original_demo_answers_200_whatever_it_says() {
+fn the_original_demo_always_answers_200() {
     all_say(&[
         (200, r#"{"status":"healthy","error_count":0}"#, Says::Well),
         (200, r#"{"status":"degraded","error_count":6}"#, Says::Warns),
@@ -326,7 +326,7 @@ fn names_of_parts_are_made_printable_and_short() {
 }
 
 #[test]
-fn depth_and_width_do_no_harm() {
+fn deep_and_wide_reports_are_read() {
     let deep = format!("{}{}", "[".repeat(7_000), "]".repeat(7_000));
     let body = format!(
         r#"{{"x":{deep},"status":"DOWN","checks":{{"a":{deep}}},"components":{{"db":
@@ -341,7 +341,7 @@ fn depth_and_width_do_no_harm() {
 }
 
 #[test]
-fn parts_of_a_wrong_type_say_nothing() {
+fn parts_of_a_wrong_type_are_ignored() {
     for parts in
         ["1", "null", "[]", "[1,\"a\",null,[]]", "{\"db\":1}", "{\"db\":null}", "\"db\"", "[[{}]]"]
     {
@@ -358,7 +358,7 @@ fn parts_of_a_wrong_type_say_nothing() {
 }
 
 #[test]
-fn a_status_that_is_no_word_is_left_out() {
+fn a_status_that_is_not_a_word_is_ignored() {
     for (status, fault) in [
         ("1", parse::Fault::WrongType),
         ("{}", parse::Fault::WrongType),

@@ -3,7 +3,7 @@ use super::super::dialect::tests::{all_say, blames, json, plain, read};
 use super::*;
 
 #[test]
-fn a_4xx_is_about_the_question() {
+fn a_4xx_without_a_failing_report_is_unreadable() {
     for body in [
         "",
         "error",
@@ -18,7 +18,7 @@ fn a_4xx_is_about_the_question() {
 }
 
 #[test]
-fn a_5xx_without_a_report_says_who_speaks() {
+fn a_5xx_without_a_report_is_judged_by_its_status() {
     for body in
         ["", "Service Unavailable", "<html>busy</html>", "{", "[1]", r#"{"state":"running"}"#]
     {
@@ -39,7 +39,7 @@ fn a_5xx_without_a_report_says_who_speaks() {
 }
 
 #[test]
-fn a_503_that_says_when_to_come_back_is_not_now() {
+fn a_503_with_retry_after_is_not_now() {
     let headers = [("retry-after", "120")];
     for body in ["", "down", r#"{"status":"DOWN"}"#] {
         assert_eq!(read(503, &headers, body).unwrap().health.says, Says::NotNow, "{body}");
@@ -48,7 +48,7 @@ fn a_503_that_says_when_to_come_back_is_not_now() {
 }
 
 #[test]
-fn a_report_that_its_status_contradicts_is_doubtful() {
+fn a_good_report_with_a_5xx_is_a_warning() {
     all_say(&[
         (500, r#"{"status":"UP"}"#, Says::Warns),
         (502, r#"{"status":"UP"}"#, Says::Warns),
@@ -92,7 +92,7 @@ fn plain_text_with_200() {
 }
 
 #[test]
-fn packed_bodies() {
+fn gzip_bodies_are_unpacked_and_other_encodings_refused() {
     use std::io::Write;
     let pack = |bytes: &[u8]| {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -133,7 +133,7 @@ fn packed_bodies() {
 }
 
 #[test]
-fn marks_and_character_sets() {
+fn byte_order_marks_and_other_character_sets() {
     assert_eq!(json(200, "\u{feff}{\"status\":\"warn\"}"), Ok(Says::Warns));
     assert_eq!(plain(200, "\u{feff}DOWN"), Ok(Says::Ill));
     assert_eq!(json(200, "\u{feff}"), Ok(Says::Well));
@@ -146,7 +146,7 @@ fn marks_and_character_sets() {
 
 /// Spring hides the details by default, and ASP.NET sends one word.
 #[test]
-fn an_ill_word_at_a_503_is_vague_unless_a_part_of_the_app_itself_is_named() {
+fn a_bad_word_with_a_503_is_vague_unless_an_own_part_is_named() {
     let read = |code, body: &str| {
         let health = read(code, &[], body).unwrap().health;
         assert_eq!(health.says, Says::Ill, "{code} {body}");

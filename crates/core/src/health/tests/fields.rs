@@ -23,7 +23,7 @@ fn a_full_body_is_read() {
 }
 
 #[test]
-fn what_is_not_said_stays_unsaid() {
+fn missing_fields_stay_missing() {
     assert_eq!(parse(b"{}"), Ok(Health::default()));
     assert_eq!(parse(br#"{"cpu_usage":null,"status":null}"#), Ok(Health::default()));
     assert_eq!(parse(br#"{"CPU_USAGE":3}"#), Ok(Health::default()));
@@ -108,7 +108,7 @@ fn numbers_that_json_does_not_have_spoil_their_own_field_alone() {
 }
 
 #[test]
-fn what_is_no_report_is_named() {
+fn a_body_that_is_not_a_report_is_named() {
     for (body, expected) in [
         ("<!DOCTYPE html><html></html>", NotJson::Markup),
         ("<?xml version=\"1.0\"?><a/>", NotJson::Markup),
@@ -135,14 +135,14 @@ fn what_is_no_report_is_named() {
 }
 
 #[test]
-fn depth_in_an_unknown_field_does_no_harm() {
+fn a_deep_unknown_field_is_ignored() {
     let depth = 30_000;
     let body = format!(r#"{{"x":{}{},"uptime":1}}"#, "[".repeat(depth), "]".repeat(depth));
     assert_eq!(parse(&body).unwrap().uptime, Some(1.0));
 }
 
 #[test]
-fn messages_repeat_nothing_of_the_body() {
+fn error_messages_do_not_repeat_the_body() {
     for body in ["{\"\u{1b}[31m\":EVIL}", "\"EVIL\"", "EVIL", r#"{"EVIL":1"#] {
         let message = parse(body).unwrap_err().to_string();
         assert!(!message.contains("EVIL") && !message.contains('\u{1b}'), "{message}");
@@ -151,7 +151,7 @@ fn messages_repeat_nothing_of_the_body() {
 
 /// Mutations of responses that reach every branch: each result is an error or in bounds.
 #[test]
-fn no_bytes_panic_or_leave_the_bounds() {
+fn mutated_responses_neither_panic_nor_exceed_bounds() {
     const SEEDS: [&[u8]; 9] = [
         br#"{"status":"healthy","cpu_usage":12.5,"memory_usage":99,"error_count":3,"uptime":1e3}"#,
         br#"{"uptime":-1,"error_count":1000000000,"cpu_usage":100.49,"memory_usage":null}"#,
