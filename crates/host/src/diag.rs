@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn senseless_lengths_end_the_reading() {
+    fn invalid_lengths_end_the_parsing() {
         for length in [0_u32, 3, 15, u32::MAX] {
             let mut bad = message(SOCK_DIAG_BY_FAMILY, 5, &[]);
             bad[..4].copy_from_slice(&length.to_ne_bytes());
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_made_here_belongs_to_this_tests_cgroup() {
+    fn a_socket_belongs_to_the_cgroup_of_its_creator() {
         let tree = Tree::default();
         let own = std::process::id().cast_signed();
         let home = tree.cgroups(&tree.hierarchies().unwrap(), own).unwrap().unified.unwrap();

@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn senseless_lines_are_passed_over() {
+    fn invalid_lines_are_skipped() {
         let text = "\n \n36\n36 31 0:34 / /a rw\n36 31 0:34 / /a rw - cgroup2\n\
                     36 31 0:34 x y rw - cgroup2 a rw\n36 31 0:34 / /a rw shared:1 cgroup2 c rw\n";
         assert_eq!(Hierarchies::parse(text), Hierarchies::default());
     }
 
     #[test]
-    fn places_name_their_type_and_whether_they_can_be_written() {
+    fn places_have_their_type_and_whether_they_are_read_only() {
         let text = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/a rw\n\
                     23 22 0:5 / /a\\040b ro,nosuid - tmpfs t rw\n\
                     24 22 0:6 / /c rw - xfs /dev/c ro,attr2\n\

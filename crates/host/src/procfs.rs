@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_or_senseless_line_is_no_process() {
+    fn a_truncated_or_invalid_stat_line_is_refused() {
         for cut in 0..LINE.find("987654").unwrap() {
             assert_eq!(Stat::parse(&LINE[..cut]), None, "{:?}", &LINE[..cut]);
         }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_in_the_table_ends() {
+    fn ancestors_end_at_a_cycle_in_the_table() {
         let stat = |pid, parent| {
             (pid, Stat::parse(&LINE.replace("S 17", &format!("S {parent}"))).unwrap())
         };
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_alive_and_its_successor_is_not() {
+    fn this_process_is_alive_and_another_start_time_is_not() {
         let tree = Tree::default();
         let own = tree.stat(std::process::id().cast_signed()).unwrap().instance();
         assert!(tree.still_alive(own));

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused_and_says_why() {
+    fn other_urls_are_refused_with_the_reason() {
         for (text, why) in [
             ("", "no http://"),
             ("localhost:5000", "no http://"),

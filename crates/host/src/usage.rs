@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exclusive_cgroup_speaks_for_its_target() {
+    fn an_exclusive_cgroup_gives_usage_and_limits() {
         assert_eq!(pick(false, full(), Some(PROCESS)), full());
         let blind = CgroupReading { cpu_usage_ns: None, memory_bytes: None, ..full() };
         let expected = CgroupReading { cpu_usage_ns: Some(5), memory_bytes: Some(6), ..full() };
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_cgroups_use_and_limits_are_nobodys() {
+    fn usage_and_limits_of_a_shared_cgroup_are_not_used() {
         let expected = CgroupReading {
             cpu_usage_ns: Some(5),
             cpu_limit: None,
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn another_life_of_the_pid_is_refused() {
+    fn a_reused_pid_is_refused() {
         let tree = Tree::default();
         let own = tree.stat(std::process::id().cast_signed()).unwrap().instance();
         let other = ProcessId { start_time: own.start_time + 1, ..own };

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_vain_is_forgotten_after_an_hour_or_once_one_helped() {
+    fn remedies_without_success_count_for_an_hour_or_until_one_helped() {
         let vain = Some(Outcome::NotHealed);
         let mut record =
             Record { heals: vec![heal(0, vain), heal(700, vain)], ..Record::default() };
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nodes_word_on_its_sick_pods_ages() {
+    fn a_nodes_report_of_sick_pods_expires() {
         let sick = [("a", 0, 2), ("b", 50, 1)];
         let sick = sick.map(|(node, at, pods)| (node.to_owned(), Sick { since: at, at, pods }));
         let mut record = Record { sick: sick.into(), ..Record::default() };
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_given_time_to_count_before_the_first_is_healed() {
+    fn the_first_remedy_waits_for_the_reports_of_other_nodes() {
         let mut record = Record::default();
         assert!(record.is_counting("a", 100));
         record.report("a", 100, 1);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_refused_and_what_is_missing_is_empty() {
+    fn an_invalid_record_is_refused_and_a_missing_one_is_empty() {
         assert_eq!(Record::parse(None).unwrap(), Record::default());
         assert_eq!(Record::parse(Some("{}")).unwrap(), Record::default());
         for bad in ["", "7", "{\"heals\":3}", "{\"heals\":[{}]}", "{\"sick\":{\"a\":{}}}"] {

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_time_goes_on_between_its_answers() {
+    fn the_servers_time_advances_between_responses() {
         let server = ServerClock::default();
         let at = |s| Moment::from(Duration::from_secs(s));
         assert_eq!(server.now(at(5)), None);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_read_as_http_writes_them() {
+    fn http_dates_are_parsed() {
         assert_eq!(parse("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         for bad in ["", "yesterday", "Sun, 06 Nov 1994", "1994-11-06T08:49:37Z"] {
             assert_eq!(parse(bad), None, "{bad}");

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn time_runs_while_they_are_asked_about_and_the_workload_keeps_its_size() {
+    fn time_runs_while_pods_are_missing_and_the_size_is_unchanged() {
         let mut missing = Missing::default();
         let mut see = |replicas, now| missing.see("web", replicas, at(now)).as_secs();
         assert_eq!([see(5, 100), see(5, 115), see(5, 294)], [0, 15, 194]);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn workloads_are_told_apart_and_only_so_many_are_remembered() {
+    fn workloads_are_distinguished_and_their_number_is_bounded() {
         let mut missing = Missing::default();
         missing.see("web", 3, at(0));
         assert_eq!(missing.see("db", 3, at(10)), Duration::ZERO);

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_at_rest_is_not_rolling_however_ill_its_pods_are() {
+    fn a_deployment_at_rest_is_not_rolling_even_if_its_pods_are_sick() {
         let status = json!({
             "observedGeneration": 3, "replicas": 4, "updatedReplicas": 4, "readyReplicas": 1,
         });
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_updated_by_hand_is_not_rolling_out() {
+    fn a_workload_updated_by_hand_is_not_rolling_out() {
         let set = |strategy: Value, updated: i32| {
             let object = json!({
                 "metadata": { "name": "db", "generation": 1 },

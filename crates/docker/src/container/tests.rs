@@ -62,7 +62,7 @@ fn labelled(more: &[(&str, &str)]) -> Result<Patient, Absent> {
 }
 
 #[test]
-fn a_labelled_container_is_a_patient() {
+fn a_labelled_container_is_a_target() {
     let patient = labelled(&[]).unwrap();
     let grace = Duration::from_secs(7);
     let container = ContainerRef {
@@ -85,7 +85,7 @@ fn a_labelled_container_is_a_patient() {
 }
 
 #[test]
-fn without_the_label_nobody_is_touched() {
+fn a_container_without_the_label_is_not_a_target() {
     let refused = |labels: Value| by_labels(&with(&[("/Config/Labels", labels)])).unwrap_err();
     assert_eq!(refused(json!({})), Absent::NoConsent);
     assert_eq!(refused(json!(null)), Absent::NoConsent);
@@ -93,7 +93,7 @@ fn without_the_label_nobody_is_touched() {
 }
 
 #[test]
-fn what_does_not_run_is_not_watched() {
+fn a_container_that_does_not_run_is_not_watched() {
     for (place, value, why) in [
         ("/State/Running", json!(false), Absent::NotRunning),
         ("/State/Restarting", json!(true), Absent::NotRunning),
@@ -111,7 +111,7 @@ fn what_does_not_run_is_not_watched() {
 }
 
 #[test]
-fn a_port_is_named_or_the_only_one() {
+fn the_port_is_the_labelled_or_the_only_one() {
     let at = |patient: Patient| patient.address.map(|address| address.port());
     let exposing = |ports: Value| by_labels(&with(&[("/Config/ExposedPorts", ports)])).unwrap();
     assert_eq!(at(exposing(json!({ "5000/tcp": {}, "53/udp": {} }))), Some(5000));
@@ -126,7 +126,7 @@ fn a_port_is_named_or_the_only_one() {
 }
 
 #[test]
-fn a_setting_that_cannot_be_read_takes_consent_back() {
+fn an_invalid_setting_lowers_the_ceiling_to_observe() {
     for (key, bad) in [
         (HEAL_LABEL, "yes"),
         (PORT, "http"),

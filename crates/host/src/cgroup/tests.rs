@@ -64,7 +64,7 @@ fn a_hybrid_has_both() {
 }
 
 #[test]
-fn a_service_has_its_cgroup_to_itself_and_a_shells_child_has_not() {
+fn a_services_cgroup_is_exclusive_and_a_shells_child_shares_one() {
     for kind in ["v1", "v2", "hybrid"] {
         for pid in [1001, 2001, 3001] {
             assert!(!cgroups_of(kind, pid).shared, "{kind} {pid}");
@@ -75,14 +75,14 @@ fn a_service_has_its_cgroup_to_itself_and_a_shells_child_has_not() {
 }
 
 #[test]
-fn an_ended_process_has_none() {
+fn an_ended_process_has_no_cgroups() {
     let tree = fixture("v2");
     let error = tree.cgroups(&tree.hierarchies().unwrap(), 77).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
 
 #[test]
-fn lines_that_make_no_sense_are_passed_over() {
+fn invalid_lines_are_skipped() {
     let text = "\n0\n0:\n3:cpu\n0::/a:b\n4:cpuset:/x\n2:cpu,cpuacct:/c\n9:name=cpu:/no\n";
     let paths = Paths { unified: Some("/a:b"), cpu: Some("/c"), cpuacct: Some("/c"), memory: None };
     assert_eq!(Paths::parse(text), paths);

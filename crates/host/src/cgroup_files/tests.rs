@@ -21,7 +21,7 @@ const LIMITED: CgroupReading = CgroupReading {
 };
 
 #[test]
-fn all_kinds_of_host_tell_the_same_story() {
+fn v1_v2_and_hybrid_hosts_give_the_same_reading() {
     for kind in ["v1", "v2", "hybrid"] {
         for pid in [1001, 2001, 3001] {
             let files = CgroupFiles::open(&fixture(kind, pid)).unwrap();
@@ -95,7 +95,7 @@ fn missing_files_and_hierarchies_are_none() {
 }
 
 #[test]
-fn senseless_numbers_are_none() {
+fn invalid_numbers_are_none() {
     let huge = "99999999999999999999999\n";
     let absurd = Scratch::new().read(&[
         ("cpu.stat", "usage_usec 18446744073709551615\nnr_throttled -1\nthrottled_usec x\n"),
@@ -114,13 +114,13 @@ fn senseless_numbers_are_none() {
 }
 
 #[test]
-fn more_cache_than_use_is_no_use() {
+fn more_cache_than_usage_is_zero_usage() {
     let files = [("memory.current", "5\n"), ("memory.stat", "inactive_file 9\n")];
     assert_eq!(Scratch::new().read(&files).memory_bytes, Some(0));
 }
 
 #[test]
-fn a_number_cut_off_by_the_buffer_is_not_told() {
+fn a_number_cut_off_by_the_buffer_is_none() {
     let padding = "x 1\n".repeat(BUFFER / 4 - 4);
     let fits = format!("{padding}inactive_file 3\n");
     let cut = format!("{padding}xyz\ninactive_file 345678\n");
@@ -144,7 +144,7 @@ fn open_files_follow_the_kernels_changes() {
 }
 
 #[test]
-fn another_directory_in_its_place_is_not_it() {
+fn a_replaced_directory_is_an_error() {
     let dir = Scratch::new();
     let mut cgroups = dir.cgroups();
     cgroups.memory.as_mut().unwrap().id += 1;

@@ -121,7 +121,7 @@ fn a_containers_monitor_is_not_the_container() {
 }
 
 #[test]
-fn where_the_runtime_nests_the_processes_stand_in_the_child() {
+fn if_the_runtime_nests_cgroups_the_child_is_used() {
     let node = Node::new(V2);
     let scope = format!("kubepods.slice/crio-{}.scope", id('a'));
     node.cgroup(&["."], &scope, &[]);
@@ -133,7 +133,7 @@ fn where_the_runtime_nests_the_processes_stand_in_the_child() {
 }
 
 #[test]
-fn the_first_process_is_told_from_what_was_executed_into_it() {
+fn the_first_process_is_distinguished_from_exec_processes() {
     let node = Node::new(V2);
     node.cgroup(&["."], &format!("kubepods/podU/{}", id('a')), &[60, 50, 40, 41]);
     node.process(40, 7, 100, "40\t1");
@@ -144,7 +144,7 @@ fn the_first_process_is_told_from_what_was_executed_into_it() {
 }
 
 #[test]
-fn in_a_shared_pid_namespace_it_is_the_oldest_from_outside() {
+fn in_a_shared_pid_namespace_the_first_process_is_the_oldest_from_outside() {
     let node = Node::new(V2);
     node.cgroup(&["."], &format!("kubepods/podU/{}", id('a')), &[60, 40, 41]);
     node.process(40, 7, 100, "40\t9");

@@ -28,7 +28,7 @@ fn the_process_behind_a_port_is_found() {
 }
 
 #[test]
-fn the_wrong_address_names_the_right_one() {
+fn a_wrong_address_is_an_error_with_the_right_one() {
     let (socket, port) = listen("127.0.0.2");
     let _service = Service::start(socket, &["sleep", "600"]);
     let error = discover(&Tree::default(), port, &[local()]).unwrap_err();
@@ -36,7 +36,7 @@ fn the_wrong_address_names_the_right_one() {
 }
 
 #[test]
-fn a_wildcard_is_reached_by_the_address_asked_for() {
+fn a_wildcard_listener_is_reached_by_the_requested_address() {
     let (socket, port) = listen("0.0.0.0");
     let _service = Service::start(socket, &["sleep", "600"]);
     let asked = ["::1".parse().unwrap(), local()];
@@ -45,7 +45,7 @@ fn a_wildcard_is_reached_by_the_address_asked_for() {
 }
 
 #[test]
-fn strangers_on_one_port_are_listed_and_refused() {
+fn unrelated_processes_on_one_port_are_listed_and_refused() {
     let (socket, port) = listen("127.0.0.1");
     let socket2 = TcpListener::bind(("127.0.0.2", port)).unwrap();
     let one = Service::start(socket, &["sleep", "600"]);
@@ -60,7 +60,7 @@ fn strangers_on_one_port_are_listed_and_refused() {
 
 /// In the process table, Docker's helper is recognised by its name.
 #[test]
-fn a_port_that_leads_into_a_container_is_not_its_helpers() {
+fn a_port_of_a_container_proxy_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let helper = folder.path().join("docker-proxy");
     std::fs::copy("/bin/sleep", &helper).unwrap();

@@ -61,7 +61,7 @@ fn annotated(key: &str, value: &str) -> Patient {
 }
 
 #[test]
-fn a_recorded_pod_is_a_patient() {
+fn a_recorded_pod_is_a_target() {
     let web = with(&[]).unwrap();
     assert_eq!(web.pod.full_name(), "default/web");
     assert_eq!(web.pod.target_uid(), "b273b0a9/web");
@@ -76,7 +76,7 @@ fn a_recorded_pod_is_a_patient() {
 }
 
 #[test]
-fn who_is_nobodys_patient() {
+fn unlabelled_ended_and_waiting_pods_are_not_targets() {
     let terminated = json!({ "terminated": { "exitCode": 0 } });
     let waiting = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
     for (place, value, why) in [
@@ -117,7 +117,7 @@ fn a_pod_on_the_nodes_network_or_without_an_address_gets_no_http() {
 }
 
 #[test]
-fn a_setting_that_cannot_be_read_takes_consent_back() {
+fn an_invalid_setting_lowers_the_ceiling_to_observe() {
     for (key, bad) in [
         (PORT, "0"),
         (PORT, "65536"),
@@ -147,7 +147,7 @@ fn a_setting_that_cannot_be_read_takes_consent_back() {
 }
 
 #[test]
-fn settings_that_can_be_read_are_obeyed() {
+fn valid_settings_are_applied() {
     assert_eq!(annotated(PORT, "9000").address.unwrap().1, 9000);
     assert_eq!(annotated(PORT, "http").address.unwrap().1, 8080);
     let asked = annotated(HEALTH_PATH, "/status?deep=1").settings.health.unwrap();
@@ -214,7 +214,7 @@ fn sidecars_and_init_containers_are_never_the_target() {
 }
 
 #[test]
-fn what_stands_in_the_way_of_a_hard_remedy() {
+fn obstacles_to_a_hard_remedy() {
     let never = with(&[("/spec/restartPolicy", json!("OnFailure"))]).unwrap();
     assert_eq!(never.no_restart, Some(Obstacle::RestartPolicy));
     let own = with(&[("/spec/containers/0/restartPolicy", json!("Never"))]).unwrap();

@@ -20,7 +20,7 @@ fn first(questions: usize) -> Vec<&'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_asks_everything_and_takes_the_lock_last() {
+async fn a_restart_makes_every_check_and_takes_the_lock_last() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     // The first time it only reports a sick pod, and gives other nodes time to report theirs.
@@ -48,7 +48,7 @@ async fn a_restart_asks_everything_and_takes_the_lock_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_soft_heal_asks_only_whether_all_is_paused() {
+async fn a_soft_remedy_checks_only_the_pause_switch() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     for _ in 0..3 {
@@ -61,7 +61,7 @@ async fn a_soft_heal_asks_only_whether_all_is_paused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_pauses_the_cluster_is_obeyed_by_every_remedy() {
+async fn a_paused_cluster_refuses_every_remedy() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     for (value, paused) in [("true", true), ("", true), ("no", true), ("false", false)] {
@@ -88,7 +88,7 @@ async fn whoever_pauses_the_cluster_is_obeyed_by_every_remedy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_is_no_longer_the_judged_one_is_left_alone() {
+async fn a_pod_that_is_no_longer_the_judged_one_is_refused() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     let judged = scene.first();
@@ -116,7 +116,7 @@ async fn a_pod_that_is_no_longer_the_judged_one_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_label_that_was_lowered_a_moment_ago_is_obeyed() {
+async fn a_label_that_was_just_lowered_is_applied() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     let pod = scene.first();
@@ -136,7 +136,7 @@ async fn a_label_that_was_lowered_a_moment_ago_is_obeyed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_hard_is_done_while_the_workload_changes_by_itself() {
+async fn a_changing_workload_refuses_hard_remedies() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     let set = |rollout| {
@@ -169,7 +169,7 @@ async fn a_spent_budget_forbids_a_restart_too_and_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_budgets_over_one_pod_are_told_and_not_taken_for_an_outage() {
+async fn two_budgets_over_one_pod_are_named_and_not_taken_for_an_outage() {
     let scene = Scene::new(3);
     for name in ["one", "two"] {
         scene.fake.add_pdb("default", name, "web", &json!({ "minAvailable": 1 }));
@@ -191,7 +191,7 @@ async fn throttling_is_no_budget_although_it_has_the_same_status() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_fence_around_the_node_is_understood() {
+async fn a_refusal_by_the_fence_is_named() {
     let scene = Scene::new(4);
     let account = Account::service_account(OWN, "paramedic-agent");
     scene.fake.fence(Some(&account.username));
@@ -216,7 +216,7 @@ async fn the_fence_around_the_node_is_understood() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dry_run_asks_the_same_and_writes_nothing() {
+async fn a_dry_run_makes_the_same_checks_and_writes_nothing() {
     let scene = Scene::new(4);
     let agent = scene.agent("node1");
     let dry = Request { dry_run: true, ..request(&scene.first(), Rung::Evict) };
@@ -234,7 +234,7 @@ async fn a_dry_run_asks_the_same_and_writes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_refused_before_the_lock_has_written_nothing() {
+async fn a_refusal_before_the_lock_writes_nothing() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     scene.fake.add_pdb("default", "web", "web", &json!({ "minAvailable": 3 }));

@@ -48,7 +48,7 @@ fn has_six_decimals(time: &Value) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_has_all_that_the_recorded_one_has() {
+async fn an_event_has_every_field_of_the_recorded_one() {
     let stage = Stage::new();
     stage.say("soft begins: reset_errors", None).await;
     let events = stage.events();
@@ -72,7 +72,7 @@ async fn an_event_has_all_that_the_recorded_one_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_heal_has_an_event_of_its_own() {
+async fn each_remedy_has_its_own_event() {
     let stage = Stage::new();
     for _ in 0..3 {
         stage.say("soft: healed after 3 s", None).await;
@@ -81,7 +81,7 @@ async fn each_heal_has_an_event_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_note_that_is_too_long_is_cut_so_that_the_server_takes_it() {
+async fn a_note_that_is_too_long_is_cut_to_the_servers_limit() {
     let stage = Stage::new();
     for note in ["x".repeat(5000), "é".repeat(800), "€".repeat(400)] {
         stage.say(&note, None).await;
@@ -95,7 +95,7 @@ async fn a_note_that_is_too_long_is_cut_so_that_the_server_takes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_repeats_itself_is_counted_in_one_event_at_most_once_a_minute() {
+async fn repetitions_are_counted_in_one_event_at_most_once_a_minute() {
     let stage = Stage::new();
     for _ in 0..300 {
         stage.say("restart refused by gate disruption_budget", Some("disruption_budget")).await;
@@ -112,7 +112,7 @@ async fn what_repeats_itself_is_counted_in_one_event_at_most_once_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_and_gates_have_series_of_their_own() {
+async fn each_pod_and_gate_has_its_own_series() {
     let stage = Stage::new();
     let other = stage.scene.pod(&stage.scene.pods[1]);
     for _ in 0..3 {
@@ -126,7 +126,7 @@ async fn pods_and_gates_have_series_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_series_goes_on_although_its_words_change() {
+async fn a_series_continues_when_its_note_changes() {
     let stage = Stage::new();
     for sick in 2..5 {
         stage.say(&format!("{sick} of the workload's 5 pods are sick"), Some("overload")).await;
@@ -139,7 +139,7 @@ async fn a_series_goes_on_although_its_words_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_series_that_the_server_has_forgotten_begins_anew() {
+async fn a_series_that_the_server_deleted_starts_again() {
     let stage = Stage::new();
     let ttl = Duration::from_secs(120);
     stage.scene.fake.set_timing(Timing { event_ttl: ttl, ..Timing::default() });
@@ -153,7 +153,7 @@ async fn a_series_that_the_server_has_forgotten_begins_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_server_is_away_events_are_lost_and_nothing_else() {
+async fn while_the_server_is_down_only_events_are_lost() {
     let stage = Stage::new();
     stage.scene.fake.down(true);
     for _ in 0..10 {
@@ -168,7 +168,7 @@ async fn while_the_server_is_away_events_are_lost_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_hangs_lets_so_many_wait_and_no_more() {
+async fn a_hanging_server_bounds_the_queue() {
     let stage = Stage::new();
     stage.scene.fake.fail_next(1, |_| true, Fault::Hang { applied: false });
     stage.say("first", None).await;
@@ -186,7 +186,7 @@ async fn a_server_that_hangs_lets_so_many_wait_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_much_happens_a_node_tells_an_event_in_two_seconds() {
+async fn a_busy_node_sends_one_event_in_two_seconds() {
     let stage = Stage::new();
     for _ in 0..600 {
         stage.say("soft begins", None).await;

@@ -29,7 +29,7 @@ async fn undone(agent: &Cluster, pod: &PodRef, lock: &Lock) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_eviction_is_asked_about_before_it_is_done() {
+async fn a_dry_run_precedes_an_eviction() {
     let scene = Scene::new(3);
     scene.fake.add_pdb("default", "web", "web", &json!({ "maxUnavailable": 1 }));
     let agent = scene.agent("node1");
@@ -48,7 +48,7 @@ async fn an_eviction_is_asked_about_before_it_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_is_another_by_now_costs_no_budget() {
+async fn a_replaced_pod_spends_no_budget() {
     let scene = Scene::new(3);
     scene.fake.add_pdb("default", "web", "web", &json!({ "maxUnavailable": 1 }));
     let agent = scene.agent("node1");
@@ -81,7 +81,7 @@ async fn a_budget_that_was_spent_meanwhile_is_named_and_nothing_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_lock_that_holds_nothing_is_even_asked() {
+async fn without_a_valid_lock_no_request_is_sent() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     let pod = scene.first();
@@ -137,7 +137,7 @@ async fn an_unready_pod_is_expected_to_have_a_ready_successor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_pods_that_were_unready_before_are_not_held_against_it() {
+async fn pods_that_were_unready_before_do_not_count_against_the_eviction() {
     let scene = Scene::new(4);
     scene.fake.set_ready("default", &scene.pods[1], false).unwrap();
     // It is sick, and not merely starting.
@@ -148,7 +148,7 @@ async fn other_pods_that_were_unready_before_are_not_held_against_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_eviction_whose_successor_never_gets_ready_did_not_help() {
+async fn an_eviction_without_a_ready_successor_did_not_help() {
     let scene = Scene::new(3);
     let never = Duration::from_secs(100_000);
     scene.fake.set_timing(Timing { ready: never, ..Timing::default() });
@@ -158,7 +158,7 @@ async fn an_eviction_whose_successor_never_gets_ready_did_not_help() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_successor_that_falls_ill_within_the_window_starts_it_anew() {
+async fn a_successor_that_becomes_unready_restarts_the_window() {
     let scene = Scene::new(3);
     let (agent, pod, lock) = evicted(&scene).await;
     let begun = Instant::now();
@@ -172,7 +172,7 @@ async fn a_successor_that_falls_ill_within_the_window_starts_it_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_that_was_made_smaller_meanwhile_is_well_with_fewer() {
+async fn a_workload_that_was_scaled_down_is_well_with_fewer_pods() {
     let scene = Scene::new(3);
     let (agent, pod, lock) = evicted(&scene).await;
     scene.fake.scale(Kind::Deployment, "default", "web", 2).unwrap();
@@ -181,7 +181,7 @@ async fn a_workload_that_was_made_smaller_meanwhile_is_well_with_fewer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_eviction_that_nobody_can_tell_of_is_unverified() {
+async fn an_eviction_without_an_observable_outcome_is_unverified() {
     let scene = Scene::new(3);
     let (agent, pod, lock) = evicted(&scene).await;
     scene.fake.down(true);

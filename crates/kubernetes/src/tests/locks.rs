@@ -78,7 +78,7 @@ async fn a_lock_whose_holder_died_is_taken_over_after_a_minute_without_change() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_to_a_lock_that_was_taken_over_loses_it() {
+async fn a_holder_that_returns_after_a_takeover_loses_the_lock() {
     let scene = Scene::new(MANY);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
     let lost = clear(&a, &scene.first()).await.unwrap();
@@ -101,7 +101,7 @@ async fn who_comes_back_to_a_lock_that_was_taken_over_loses_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_somebody_deletes_is_made_anew_by_its_holder() {
+async fn the_holder_creates_a_deleted_lease_again() {
     let scene = Scene::new(MANY);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
     let lock = clear(&a, &scene.first()).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_lease_that_somebody_deletes_is_made_anew_by_its_holder() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_lease_that_was_deleted_and_taken_by_another_the_first_holder_lets_go() {
+async fn the_holder_of_a_deleted_lease_yields_to_a_new_holder() {
     let scene = Scene::new(MANY);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
     let lost = clear(&a, &scene.first()).await.unwrap();
@@ -128,7 +128,7 @@ async fn of_a_lease_that_was_deleted_and_taken_by_another_the_first_holder_lets_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_given_back_after_its_lease_was_deleted_leaves_none_behind() {
+async fn releasing_a_lock_of_a_deleted_lease_creates_none() {
     let scene = Scene::new(MANY);
     let a = scene.agent("node1");
     let lock = clear(&a, &scene.first()).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_lock_given_back_after_its_lease_was_deleted_leaves_none_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sick_count_that_others_write_does_not_cost_the_lock() {
+async fn a_sick_count_of_another_agent_does_not_cost_the_lock() {
     let scene = Scene::new(MANY);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
     let lock = clear(&a, &scene.first()).await.unwrap();
@@ -156,7 +156,7 @@ async fn a_sick_count_that_others_write_does_not_cost_the_lock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_given_back_is_nobodys_and_says_how_it_ended() {
+async fn a_released_lock_is_free_and_records_the_outcome() {
     let scene = Scene::new(MANY);
     let a = scene.agent("node1");
     let lock = clear(&a, &scene.first()).await.unwrap();
@@ -174,7 +174,7 @@ async fn a_lock_given_back_is_nobodys_and_says_how_it_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_whose_answer_was_lost_is_not_used_and_given_back() {
+async fn a_lock_whose_response_was_lost_is_released_unused() {
     for fault in [Fault::Lost, Fault::Hang { applied: true }] {
         let scene = Scene::new(MANY);
         let a = scene.agent("node1");
@@ -189,7 +189,7 @@ async fn a_lock_whose_answer_was_lost_is_not_used_and_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_stays_without_an_answer_lets_the_lock_run_out() {
+async fn a_renewal_without_a_response_lets_the_lock_expire() {
     let scene = Scene::new(MANY);
     let a = scene.agent("node1");
     let lock = clear(&a, &scene.first()).await.unwrap();
@@ -216,7 +216,7 @@ async fn a_workloads_share_is_spent_for_ten_minutes_whichever_node_spent_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenth_of_a_large_workload_may_be_healed_hard_in_ten_minutes() {
+async fn a_tenth_of_a_large_workload_may_get_a_hard_remedy_in_ten_minutes() {
     let scene = Scene::new(MANY);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
     for agent in [&a, &b] {
@@ -244,7 +244,7 @@ async fn sick_pods_of_several_nodes_add_up_to_an_overload() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_hard_heals_in_vain_stop_every_agent_for_an_hour() {
+async fn two_hard_remedies_without_success_stop_every_agent_for_an_hour() {
     let scene = Scene::new(4);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
     for agent in [&a, &b] {
@@ -262,7 +262,7 @@ async fn two_hard_heals_in_vain_stop_every_agent_for_an_hour() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_nobody_can_read_forbids_everything_and_stays_as_it_is() {
+async fn an_unreadable_record_refuses_and_is_left_unchanged() {
     let scene = Scene::new(3);
     let a = scene.agent("node1");
     let lock = clear(&a, &scene.first()).await.unwrap();
@@ -281,7 +281,7 @@ async fn a_record_that_nobody_can_read_forbids_everything_and_stays_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_that_others_take_faster_each_time_is_given_up_without_harm() {
+async fn after_repeated_conflicts_the_lock_is_given_up() {
     let scene = Scene::new(MANY);
     let a = scene.agent("node1");
     counted(&a, &scene.first()).await;

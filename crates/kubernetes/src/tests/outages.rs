@@ -16,7 +16,7 @@ use tower_service::Service;
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn while_the_server_is_away_soft_heals_go_on_and_hard_ones_wait() {
+async fn while_the_server_is_down_soft_remedies_continue_and_hard_ones_wait() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     let pod = scene.first();
@@ -32,7 +32,7 @@ async fn while_the_server_is_away_soft_heals_go_on_and_hard_ones_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_was_seen_holds_for_soft_heals_while_the_server_is_away() {
+async fn a_known_pause_holds_for_soft_remedies_while_the_server_is_down() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     scene.fake.add_namespace(OWN, &[], &[("paramedic.dev/paused", "true")]);
@@ -44,7 +44,7 @@ async fn a_pause_that_was_seen_holds_for_soft_heals_while_the_server_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_soft_heal_waits_two_seconds_for_an_answer_and_then_not_again_for_five() {
+async fn a_soft_remedy_waits_two_seconds_for_the_server_at_most_every_five() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     let soft = request(&scene.first(), Rung::Soft);
@@ -60,7 +60,7 @@ async fn a_soft_heal_waits_two_seconds_for_an_answer_and_then_not_again_for_five
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_question_that_stays_without_an_answer_refuses() {
+async fn each_check_without_a_response_refuses() {
     for question in ["namespaces", "pods", "replicasets", "deployments", "eviction", "leases"] {
         for fault in [
             Fault::Dropped,
@@ -85,7 +85,7 @@ async fn each_question_that_stays_without_an_answer_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_took_longer_than_three_seconds_together_are_not_acted_on() {
+async fn responses_that_took_more_than_three_seconds_together_refuse() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     scene.fake.set_latency(Duration::from_millis(700));
@@ -123,7 +123,7 @@ impl Service<HttpRequest<Body>> for Undated {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_tell_the_time_grants_no_lock() {
+async fn without_a_date_from_the_server_no_lock_is_taken() {
     let scene = Scene::new(3);
     let client = Client::new(Undated(scene.fake.caller("node1")), "default");
     let agent = Arc::new(Cluster::new(

@@ -131,7 +131,7 @@ fn label(value: &Value) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_list_is_streamed_where_the_server_can() {
+async fn the_first_list_is_streamed_if_the_server_supports_it() {
     let (scene, watch, _) = begun().await;
     watch.asked_only_for_its_own();
     assert_eq!(scene.asked(), ["watch pods 200"]);
@@ -139,7 +139,7 @@ async fn the_first_list_is_streamed_where_the_server_can() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_server_cannot_stream_a_plain_list_does() {
+async fn a_server_that_cannot_stream_is_listed() {
     let (scene, mut watch) = Watch::begin(false).await;
     let own = own(&scene);
     assert_eq!(watch.next_few(3).await, [ready(&own[0]), ready(&own[1]), "synced 2".into()]);
@@ -155,7 +155,7 @@ async fn where_the_server_cannot_stream_a_plain_list_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_rest_it_costs_less_than_a_request_a_minute_and_tells_nothing() {
+async fn at_rest_it_needs_less_than_a_request_a_minute_and_reports_nothing() {
     let (scene, mut watch, _) = begun().await;
     for _ in 0..60 {
         scene.asked();
@@ -166,7 +166,7 @@ async fn at_rest_it_costs_less_than_a_request_a_minute_and_tells_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_label_that_is_taken_away_takes_the_pod_away_and_one_that_is_given_gives_it() {
+async fn removing_the_label_removes_the_pod_and_adding_it_adds_the_pod() {
     let (scene, mut watch, own) = begun().await;
     let set = |pod: &str, value| scene.fake.set_labels("default", pod, &label(&value)).unwrap();
     set(&own[0], json!(null));
@@ -189,7 +189,7 @@ async fn a_pod_that_is_deleted_is_absent_while_it_ends_and_then_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_restarts_is_absent_and_then_another_patient() {
+async fn a_container_that_restarts_is_absent_and_then_another_instance() {
     let (scene, mut watch, own) = begun().await;
     let before = scene.pod(&own[0]);
     scene.fake.restart_container("default", &own[0], "app", 1).unwrap();
@@ -202,7 +202,7 @@ async fn a_container_that_restarts_is_absent_and_then_another_patient() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_is_told_as_it_changes() {
+async fn changes_of_readiness_are_reported() {
     let (scene, mut watch, own) = begun().await;
     scene.fake.set_ready("default", &own[1], false).unwrap();
     assert_eq!(watch.next().await, format!("{} unready", own[1]));
@@ -243,7 +243,7 @@ async fn after_an_expiry_pods_that_vanished_meanwhile_are_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_down_is_told_once_and_so_is_its_return() {
+async fn an_outage_is_reported_once_and_so_is_its_end() {
     let (scene, mut watch, own) = begun().await;
     scene.fake.down(true);
     assert_eq!(watch.within(3600).await, ["away"]);
@@ -255,7 +255,7 @@ async fn a_server_that_is_down_is_told_once_and_so_is_its_return() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_quiet_node_too_the_servers_return_is_told() {
+async fn the_end_of_an_outage_is_reported_on_a_quiet_node() {
     for streaming in [true, false] {
         let (scene, mut watch) = Watch::begin(streaming).await;
         watch.next_few(3).await;
@@ -267,7 +267,7 @@ async fn on_a_quiet_node_too_the_servers_return_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_breaks_and_is_made_anew_is_no_outage() {
+async fn a_reconnect_is_not_an_outage() {
     let (scene, mut watch, own) = begun().await;
     for _ in 0..5 {
         scene.fake.break_watches();
@@ -281,7 +281,7 @@ async fn a_connection_that_breaks_and_is_made_anew_is_no_outage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_down_from_the_start_is_told_and_then_lists() {
+async fn an_outage_at_the_start_is_reported_and_then_lists() {
     let scene = Scene::new(2);
     scene.fake.down(true);
     let mut watch = Watch::of(&scene);
@@ -305,7 +305,7 @@ async fn a_server_that_never_answers_is_an_outage_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_right_that_is_taken_away_is_an_outage_until_it_is_given_back() {
+async fn a_revoked_right_is_an_outage_until_it_is_granted_again() {
     let (scene, mut watch, own) = begun().await;
     let account = Account::new("node1");
     scene.fake.identity("node1", account.clone().may([Rule::new("", &["pods"], &["get"])]));
@@ -334,7 +334,7 @@ async fn a_watch_that_is_cut_in_the_middle_of_a_line_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_stops_when_nobody_listens_any_more() {
+async fn it_stops_when_the_receiver_is_dropped() {
     let (scene, watch, own) = begun().await;
     drop(watch);
     scene.fake.set_ready("default", &own[0], false).unwrap();
@@ -343,7 +343,7 @@ async fn it_stops_when_nobody_listens_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_is_told_as_it_starts() {
+async fn a_pod_is_reported_as_it_starts() {
     let scene = Scene::new(2);
     let timing = Timing {
         start: Duration::from_secs(5),

@@ -87,7 +87,7 @@ async fn every_recorded_answer_to_an_eviction_is_understood() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn recorded_conflicts_of_leases_are_conflicts_and_nothing_else_is() {
+async fn only_recorded_conflicts_of_leases_are_conflicts() {
     for (recording, conflict) in [
         ("leases/409-already-exists.json", true),
         ("leases/409-conflict.json", true),

@@ -26,7 +26,7 @@ async fn nothing_hard(agent: &Arc<Cluster>, pod: &Arc<PodRef>, when: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_hpa_scales_nothing_is_healed_hard() {
+async fn while_the_hpa_scales_no_hard_remedy_is_permitted() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     // Other pods of the workload are counted already: from here on only the new pods refuse.
@@ -49,7 +49,7 @@ async fn while_the_hpa_scales_nothing_is_healed_hard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_starts_holds_back_a_dry_run_too() {
+async fn a_starting_pod_refuses_a_dry_run_too() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     slow_to_start(&scene);
@@ -69,7 +69,7 @@ fn no_room(scene: &Scene) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_never_comes_holds_healing_back_for_ten_minutes() {
+async fn a_replica_that_never_starts_refuses_for_ten_minutes() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     counted(&agent, &scene.first()).await;
@@ -90,7 +90,7 @@ async fn a_replica_that_never_comes_holds_healing_back_for_ten_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sick_pod_that_is_itself_not_ready_is_none_that_starts() {
+async fn a_sick_unready_pod_does_not_count_as_starting() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     scene.fake.set_ready("default", &scene.pods[0], false).unwrap();
@@ -98,7 +98,7 @@ async fn a_sick_pod_that_is_itself_not_ready_is_none_that_starts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sick_pods_of_other_nodes_that_are_not_ready_are_none_that_start() {
+async fn sick_unready_pods_of_other_nodes_do_not_count_as_starting() {
     let scene = Scene::new(5);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
     for pod in &scene.pods[..2] {
@@ -116,7 +116,7 @@ async fn sick_pods_of_other_nodes_that_are_not_ready_are_none_that_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_hpa_that_scales_between_the_question_and_the_next_is_obeyed_by_the_next() {
+async fn a_scale_between_two_checks_refuses_the_second() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     let lock = clear(&agent, &scene.first()).await.unwrap();
@@ -127,7 +127,7 @@ async fn an_hpa_that_scales_between_the_question_and_the_next_is_obeyed_by_the_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_most_are_sick_nobody_is_healed_hard_however_small_the_workload() {
+async fn if_most_pods_are_sick_even_a_small_workload_refuses() {
     for (replicas, sick, refused_by) in [(2, 2, true), (3, 2, true), (5, 2, false), (5, 3, true)] {
         let scene = Scene::new(replicas);
         let agent = scene.agent("node1");

@@ -37,7 +37,7 @@ fn of_every_kind(scene: &Scene) -> Vec<(Arc<PodRef>, &'static str)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_kind_of_owner_has_a_lock_of_its_own() {
+async fn every_kind_of_owner_has_its_own_lock() {
     let scene = Scene::new(1);
     let agent = scene.agent("node1");
     for (pod, lease) in of_every_kind(&scene) {

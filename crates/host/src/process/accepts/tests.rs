@@ -21,7 +21,7 @@ fn a_thread_in_accept_names_the_descriptor() {
 }
 
 #[test]
-fn what_poll_and_select_wait_for_is_read_from_memory() {
+fn the_lists_of_poll_and_select_are_read_from_memory() {
     let listening = BTreeSet::from([70]);
     let with = |number: c_long, first: u64, second: u64, memory: Vec<u8>| {
         let peek = |at: u64, buffer: &mut [u8]| {

@@ -79,7 +79,7 @@ impl Told {
 }
 
 #[test]
-fn where_nothing_is_told_the_one_that_the_others_come_from() {
+fn without_facts_the_common_ancestor_is_the_service() {
     let family = [(1, 0, ""), (20, 1, ""), (10, 20, ""), (11, 20, ""), (12, 10, ""), (30, 20, "")];
     let family = told(&family);
     assert_eq!(family.main(&[(10, 5), (11, 5), (20, 5)]), Some(20), "master, workers");
@@ -120,7 +120,7 @@ fn a_holder_that_never_accepts_is_not_the_service() {
 }
 
 #[test]
-fn what_a_holder_forked_and_its_languages_helpers_are_a_part_of_it() {
+fn forks_and_language_helpers_belong_to_the_service() {
     let held = [(20, 5), (30, 5)];
     let family = || with_stranger(launcher()).accepting(&[30]);
     assert_eq!(family().main(&held), Some(30));
@@ -130,7 +130,7 @@ fn what_a_holder_forked_and_its_languages_helpers_are_a_part_of_it() {
 }
 
 #[test]
-fn the_beginning_of_the_stack_tells_a_fork() {
+fn a_fork_keeps_the_start_of_the_stack() {
     let tree = Tree::default();
     let own = std::process::id().cast_signed();
     let stack = |pid| first_stack(&tree.read(pid, "stat").unwrap());
@@ -153,7 +153,7 @@ fn the_beginning_of_the_stack_tells_a_fork() {
 }
 
 #[test]
-fn in_another_cgroup_than_its_holder_is_the_service() {
+fn a_child_in_another_cgroup_than_the_holder_is_the_service() {
     let family = launcher().accepting(&[30]).at("/app", &[30, 31, 32]);
     assert_eq!(family.main(&[(20, 5), (30, 5)]), Some(30));
 }
@@ -173,7 +173,7 @@ fn a_pre_fork_master_is_the_service_though_it_never_accepts() {
 }
 
 #[test]
-fn workers_with_a_socket_each_are_their_masters() {
+fn the_master_of_workers_with_a_socket_each_is_the_service() {
     let family = || told(&[(1, 0, ""), (20, 1, "app"), (30, 20, "app"), (31, 20, "app")]);
     let held = [(30, 5), (31, 6)];
     assert_eq!(family().accepting(&[30, 31]).main(&held), Some(20));
@@ -185,7 +185,7 @@ fn workers_with_a_socket_each_are_their_masters() {
 }
 
 #[test]
-fn a_shell_or_supervisor_is_no_master() {
+fn a_shell_or_supervisor_is_not_a_master() {
     let held = [(30, 5), (31, 6)];
     let family = || told(&[(1, 0, ""), (20, 1, "app"), (30, 20, "app"), (31, 20, "app")]);
     assert_eq!(family().group(30, &[30]).group(31, &[31]).main(&held), None, "jobs of a shell");
@@ -196,7 +196,7 @@ fn a_shell_or_supervisor_is_no_master() {
 }
 
 #[test]
-fn of_orphans_those_that_accept() {
+fn of_orphans_the_accepting_ones_are_the_service() {
     let orphans = || told(&[(1, 0, ""), (30, 1, "app"), (31, 1, "app"), (32, 31, "app")]);
     let held = [(30, 5), (31, 5), (32, 5)];
     assert_eq!(orphans().main(&held), Some(30), "the oldest");
