@@ -134,12 +134,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn clap_accepts_the_command_line() {
         Config::command().debug_assert();
     }
 
     #[test]
-    fn illnesses_come_with_and_without_parameters() {
+    fn illnesses_parse_with_and_without_parameters() {
         let config = Config::try_parse_from([
             "patient-app",
             "--illness",
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_arguments_are_refused() {
         for bad in [
             ["--illness", "plague"],
             ["--illness", "errors={\"ratio\":2}"],

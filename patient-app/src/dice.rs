@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn never_and_always_are_certain() {
+    fn a_ratio_of_0_never_and_of_1_always_happens() {
         let dice = Dice::new(None);
         assert!((0..1000).all(|_| !dice.happens(ratio("0"))));
         assert!((0..1000).all(|_| dice.happens(ratio("1"))));

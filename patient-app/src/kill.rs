@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_by_its_name() {
+    fn the_name_kill_selects_the_command() {
         for name in ["kill", "/bin/kill", "./kill"] {
             assert!(is_called_by(OsStr::new(name)), "{name}");
         }
@@ -137,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn a_minus_after_the_signal_is_a_group() {
+    fn a_negative_pid_is_a_group() {
         assert_eq!(parse("-- -7"), request(Signal::SIGTERM, &[-7]));
         assert_eq!(parse("-HUP -7"), request(Signal::SIGHUP, &[-7]));
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_arguments_are_refused() {
         assert_eq!(parse(""), Err(Misuse::NoProcess));
         assert_eq!(parse("--"), Err(Misuse::NoProcess));
         // util-linux also reads it as signal 1, so that a slip kills no process.

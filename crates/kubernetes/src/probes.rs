@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_of_other_hosts_and_kinds_are_ignored() {
+    fn invalid_probes_and_probes_of_other_hosts_are_ignored() {
         assert_eq!(asked(json!({ "port": 8080, "host": "example.com" })), None);
         assert_eq!(asked(json!({ "port": "nowhere" })), None);
         assert_eq!(asked(json!({ "port": 0 })), None);

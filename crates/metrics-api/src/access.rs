@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_allowance_is_asked_for_again_after_ten_seconds() {
+    async fn an_allowed_answer_is_cached_for_ten_seconds() {
         let fake = FakeApi::new();
         granting(&fake);
         let access = Access::new(fake.client("a"));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_denial_is_asked_about_again_after_five() {
+    async fn a_denied_answer_is_cached_for_five_seconds() {
         let fake = FakeApi::new();
         let access = Access::new(fake.client("a"));
         let asked = || fake.requests().len();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_is_what_was_recorded() {
+    fn the_review_equals_the_recorded_one() {
         let question = Question {
             user: user(HPA),
             version: Version::V1beta2.name(),

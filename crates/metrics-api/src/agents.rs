@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_followed_once_however_often_it_is_told() {
+    fn an_agent_in_several_slices_is_followed_once() {
         let mut slices = Slices::default();
         assert!(!slices.take(Event::Init));
         assert!(!slices.take(Event::InitApply(slice("a", &[("10.0.0.1", "u1")]))));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_replaces_what_was_known() {
+    fn a_list_replaces_the_known_slices() {
         let mut slices = Slices::default();
         slices.take(Event::Apply(slice("a", &[("10.0.0.1", "u1")])));
         slices.take(Event::Init);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_that_say_too_little_are_left_out() {
+    fn incomplete_endpoints_are_ignored() {
         let mut slice = slice("a", &[("10.0.0.1", "u1"), ("nonsense", "u2")]);
         assert_eq!(agents_of(&slice).len(), 1);
         slice.ports = None;

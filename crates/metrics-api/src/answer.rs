@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_versions_differ_in_the_names() {
+    fn the_versions_differ_only_in_field_names() {
         let asked = Values {
             namespace: "default".to_owned(),
             pods: Pods::Selected(Selector::default()),

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_signs_is_accepted_for_its_use_its_names_and_its_day() {
+    fn a_leaf_is_accepted_for_its_usage_names_and_day_only() {
         let authority = Authority::new(NOW).unwrap();
         let (bundle, leaf) = (authority.bundle(), sign(&authority, NOW));
         let good = |name, usage, now| accepts(&bundle, &leaf, name, usage, now);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_same_after_it_was_stored() {
+    fn a_stored_authority_parses_to_the_same() {
         let authority = Authority::new(NOW).unwrap();
         let again = Authority::parse(&authority.store().unwrap()).unwrap();
         assert_eq!(again, authority);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn through_a_year_everything_signed_is_accepted_by_everybody_who_trusts_it() {
+    fn over_a_year_of_rotations_every_leaf_is_accepted() {
         let mut authority = Authority::new(NOW).unwrap();
         let mut bundles = vec![(NOW, authority.bundle())];
         let mut signed: Vec<Leaf> = Vec::new();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_long_absence_it_begins_anew() {
+    fn after_a_long_absence_a_new_root_signs_at_once() {
         let authority = Authority::new(NOW).unwrap();
         let later = NOW + 400 * DAY;
         let after = authority.advance(later).unwrap().unwrap();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_edited_is_refused() {
+    fn an_edited_authority_is_refused() {
         let authority = Authority::new(NOW).unwrap();
         let (good, other) = (authority.store().unwrap(), Authority::new(NOW + 1).unwrap());
         let edited = |edit: &dyn Fn(&mut serde_json::Value)| {

@@ -230,7 +230,7 @@ mod tests {
     const ADMIN: [(&str, &str); 1] = [("X-Remote-User", "admin")];
 
     #[test]
-    fn the_api_server_says_who_asks() {
+    fn the_user_is_read_from_the_headers() {
         let asked = headers(&[
             ("X-Remote-User", "system:serviceaccount:a:b"),
             ("X-Remote-Uid", "854e84e6"),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_believed() {
+    fn other_certificates_are_refused() {
         let proxy = proxy(&[]);
         let spoofed = headers(&ADMIN);
         assert_eq!(proxy.identify(None, &spoofed), Err(Unauthorized::NoCertificate));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn without_allowed_names_every_certificate_of_the_authority_will_do() {
+    fn without_allowed_names_every_certificate_of_the_ca_is_accepted() {
         for none in [None, Some("[]")] {
             let proxy = proxy(&[("requestheader-allowed-names", none)]);
             assert!(proxy.identify(Some(&certificate("x")), &headers(&ADMIN)).is_ok());
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn other_headers_may_be_configured() {
+    fn configured_header_names_are_used() {
         let proxy = proxy(&[("requestheader-username-headers", Some(r#"["X-Who", "X-Else"]"#))]);
         let genuine = certificate("front-proxy-client");
         let asked = headers(&[("X-Remote-User", "root"), ("X-Else", "eve")]);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_map_that_says_nothing_is_no_licence() {
+    fn an_incomplete_config_map_is_refused() {
         let parse = |changes: &[_]| FrontProxy::parse(&data(changes)).err();
         let (authority, users) = ("requestheader-client-ca-file", "requestheader-username-headers");
         assert_eq!(parse(&[(authority, None)]), Some(Unusable::Missing(authority)));

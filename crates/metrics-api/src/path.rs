@@ -149,7 +149,7 @@ mod tests {
     const PODS: &str = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/pods";
 
     #[test]
-    fn stars_arrive_percent_encoded() {
+    fn a_percent_encoded_star_selects_pods() {
         for star in ["*", "%2A", "%2a"] {
             let asked =
                 parse(&format!("{PODS}/{star}/http_5xx_ratio?labelSelector=app%3Da%2Ctier%21%3Db"));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_not_is_told_with_what_there_is() {
+    fn an_unknown_metric_or_resource_lists_the_known_metrics() {
         let unknown = parse(&format!("{PODS}/%2A/cpu")).unwrap_err().to_string();
         assert!(unknown.contains("http_requests_per_second, http_5xx_ratio"), "{unknown}");
         let base = "/apis/custom.metrics.k8s.io/v1beta2";
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_lead_nowhere() {
+    fn other_paths_are_not_found() {
         for path in [
             "/",
             "//",
@@ -206,7 +206,7 @@ mod tests {
 
     /// Every path gets an answer.
     #[test]
-    fn no_path_breaks_it() {
+    fn no_path_causes_a_panic() {
         let pieces = [
             "/",
             "%",

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn selectors_mean_what_they_mean_to_kubernetes() {
+    fn selectors_match_like_kubernetes() {
         let web = [("app", "web"), ("tier", "a"), ("x.io/y", "")];
         for yes in [
             "",
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn invalid_selectors_are_refused() {
         for bad in [
             "=",
             "a=b=c",

@@ -197,21 +197,21 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_believed_about_its_own_node_only() {
+    fn values_of_pods_on_other_nodes_are_ignored() {
         let (mut store, now) = two_pods();
         store.hear("node1", frame(&[("uid-a", 1.0), ("uid-b", 1000.0)]), now);
         assert_eq!(rates(&store, &all(), now)[1], ("b".to_owned(), 2.0));
     }
 
     #[test]
-    fn what_an_agent_no_longer_says_is_missing() {
+    fn a_pod_missing_in_the_last_frame_has_no_value() {
         let (mut store, now) = two_pods();
         store.hear("node1", frame(&[]), now);
         assert_eq!(rates(&store, &all(), now), [("b".to_owned(), 2.0)]);
     }
 
     #[test]
-    fn a_silent_agents_pods_go_missing() {
+    fn pods_of_a_silent_agent_have_no_values() {
         let (mut store, now) = two_pods();
         let later = now + SILENT + Duration::from_millis(1);
         for (node, uid, rate) in [("node1", "uid-a", 1.0), ("node2", "uid-b", 2.0)] {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_agents_silence_counts_towards_the_age() {
+    fn the_age_grows_while_the_agent_is_silent() {
         let (mut store, now) = two_pods();
         for (healing, age_ms, seconds) in [(false, 4000, 6), (true, 52_000, 8)] {
             let mut frame = frame(&[("uid-b", 2.0)]);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_known_is_missing_and_no_zero() {
+    fn an_unknown_value_is_missing_and_not_zero() {
         let (store, now) = two_pods();
         assert_eq!(store.values("default", &all(), Metric::CpuThrottledRatio, now).count(), 0);
     }

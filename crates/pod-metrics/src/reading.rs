@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_what_is_read() {
+    fn a_serialised_frame_parses_to_the_same() {
         let sent = Frame { pods: vec![reading()] };
         let line = serde_json::to_vec(&sent).unwrap();
         assert_eq!(Frame::parse(&line).unwrap(), sent);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_makes_no_sense_is_believed() {
+    fn implausible_values_are_rejected() {
         assert!(frame("1,0,0,0").is_ok());
         for values in ["-1,0,0,0", "1e12,0,0,0", "1,1.5,0,0", "1,0,0,-0.1", "1e999,0,0,0"] {
             assert!(frame(values).is_err(), "{values}");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_is_longer_than_an_agent_tells_of() {
+    fn times_beyond_their_bounds_are_rejected() {
         let parse = |change: fn(&mut Reading)| {
             let mut reading = reading();
             change(&mut reading);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_verdict_has_a_time_of_its_own() {
+    fn the_verdict_has_its_own_age() {
         let (load, verdict) = (Metric::Http5xxRatio, Metric::UnhealthyProbability);
         let reading = reading();
         assert_eq!(reading.age(load), Duration::from_millis(120));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn no_agent_watches_so_many() {
+    fn too_many_readings_are_rejected() {
         let reading = serde_json::to_string(&reading()).unwrap();
         let line = |n: usize| format!(r#"{{"pods":[{}]}}"#, vec![reading.as_str(); n].join(","));
         assert!(Frame::parse(line(MAX_READINGS).as_bytes()).is_ok());

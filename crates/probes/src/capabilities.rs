@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_missing_are_named() {
+    fn missing_capabilities_are_named() {
         assert_eq!(held(1 << 39).missing().to_string(), "CAP_PERFMON, CAP_NET_ADMIN");
         assert!(held(1 << 39 | 1 << 38 | 1 << 12).missing().is_empty());
     }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_none() {
+    fn an_invalid_status_means_no_capabilities() {
         for text in ["", "CapEff:", "CapEff:\tzz\n", "CapEff:\t1ffffffffffffffffff\n"] {
             assert_eq!(Capabilities::parse(text), Capabilities::default(), "{text:?}");
         }

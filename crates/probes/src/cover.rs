@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_above_takes_over_and_gives_back() {
+    fn a_parent_directory_takes_over_and_returns_coverage() {
         let mut cover = Cover::default();
         cover.add(Path::new("/c/a/1"));
         cover.add(Path::new("/c/a/2"));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_only_begins_alike_is_not_below() {
+    fn a_common_name_prefix_is_not_a_parent() {
         let mut cover = Cover::default();
         cover.add(Path::new("/c/a"));
         assert_eq!(cover.add(Path::new("/c/a-b")), plan(&["/c/a-b"], &[]));

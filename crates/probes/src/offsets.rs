@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn symbols_are_found_by_their_whole_name() {
+    fn symbols_match_by_their_full_name() {
         let text = "ffffffff81 t sched_cfs_period_timer.cold\nffffffff82 t sched_cfs_period_timer\n\
                     ffffffff83 t other\t[module]\n";
         let find = |name| find_symbol(text.as_bytes(), name);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn each_place_belongs_to_one_field() {
+    fn each_offset_belongs_to_one_field() {
         let mut offsets = Offsets::NONE;
         for (index, field) in ALL.iter().copied().flatten().enumerate() {
             let place = (field.place)(&mut offsets);

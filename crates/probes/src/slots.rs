@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_to_ask_has_the_key_and_the_next_inherits_it() {
+    fn the_first_claimant_has_the_key_and_the_next_inherits_it() {
         let mut slots = Slots::new(3);
         let [a, b, c] = [(); 3].map(|()| slots.take().unwrap());
         assert_eq!(slots.claim(a, &[KEY]), [Change::Insert(KEY, a.index)]);

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn records_that_make_no_sense_are_dropped() {
+    fn invalid_records_are_dropped() {
         assert_eq!(parse(&record(99)), None);
         assert_eq!(parse(&record(cause::RESET)[..23]), None);
         assert_eq!(parse(&[]), None);

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_says_what_was_done_and_why() {
+    fn the_display_form_is_one_line_with_remedy_and_reasons() {
         assert_eq!(
             incident().to_string(),
             "#12 2026-01-02T03:04:05Z http://localhost:5000 restart: healed after 3.2 s \
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_play_tricks_on_the_terminal() {
+    fn control_characters_in_names_are_replaced() {
         let mut incident = incident();
         incident.intent.name = "web\x1b[2J\n\u{202e}bad".into();
         incident.detail = Some("\x07\rrung the bell".into());
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_right_and_no_clock_is_too_absurd() {
+    fn dates_are_right_for_any_clock() {
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00Z"),
             (-1, "1969-12-31T23:59:59Z"),

@@ -12,7 +12,7 @@ static GOLDEN: &str = include_str!("../../../model/golden.json");
 /// tract takes tens of milliseconds for a row, so it gets one row in thirteen: ordinary ones and
 /// ones on thresholds, for which the flat forest of the same file gives the same result.
 #[test]
-fn tract_says_what_scikit_learn_says() {
+fn tract_equals_scikit_learn() {
     let golden: serde_json::Value = serde_json::from_str(GOLDEN).unwrap();
     let (model, tract) =
         (Model::from_bytes(MODEL, load).unwrap(), Tract::from_bytes(MODEL).unwrap());

@@ -107,7 +107,7 @@ fn models_that_tract_cannot_run_are_refused() {
 }
 
 #[test]
-fn a_classifier_that_cannot_keep_up_is_refused() {
+fn a_too_slow_classifier_is_refused() {
     // 110 rows are 4 billion multiplications here, and 15 GB to read.
     let (wide, layers) = (768, 60);
     let mut nodes = vec![node("MatMul", &["features", "first"], &["x0"])];

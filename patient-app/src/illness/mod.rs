@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_read_back_and_stand_in_order() {
+    fn names_parse_back_and_are_in_order() {
         for (i, name) in Name::ALL.into_iter().enumerate() {
             assert_eq!(name as usize, i);
             assert_eq!(name.as_str().parse::<Name>().unwrap(), name);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_that_are_told() {
+    fn the_defaults_equal_the_documented_ones() {
         for name in Name::ALL {
             let illness = Illness::parse(name, b"").unwrap();
             assert_eq!(illness.name(), name);

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_with_a_quota_and_no_accounting_of_its_own_counts_the_process_alone() {
+    fn v1_with_a_quota_but_a_wider_accounting_group_counts_the_process_alone() {
         let reading = fixture("v1-cpu-alone").cpu().unwrap();
         assert_eq!((reading.limit, reading.scope), (0.25, Scope::Cgroup));
         assert!(reading.used < 1e6, "{} is the whole machine's", reading.used);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_outside_is_not_guessed() {
+    fn an_invisible_cgroup_measures_nothing() {
         let mounts = "30 1 0:5 /docker/a /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         let find = |own: &str| directory(Path::new("/"), own, mounts, "");
         assert_eq!(find("0::/docker/a\n"), Some(PathBuf::from("/sys/fs/cgroup/")));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_in_limits_is_no_limit() {
+    fn an_invalid_limit_is_no_limit() {
         for (used, limit) in [(1.0, 0.0), (1.0, f64::NAN), (1.0, f64::INFINITY)] {
             assert_eq!(reading(used, limit), None);
         }

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_without_anything_yields_nothing_invented() {
+    fn an_empty_tree_yields_no_values() {
         let empty = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nothing-here");
         let monitor = Monitor::new(&empty);
         assert_eq!(monitor.vitals(Instant::now()).memory, None);

@@ -87,7 +87,7 @@ async fn errors_count_until_healed() {
 }
 
 #[tokio::test]
-async fn heal_refuses_what_it_does_not_understand() {
+async fn heal_refuses_unknown_actions_and_bodies() {
     let patient = Patient::start();
     patient.client.get("/simulate-error").await;
     for body in [
@@ -130,7 +130,7 @@ async fn bodies_too_large_are_refused() {
 }
 
 #[tokio::test]
-async fn wrong_methods_are_told_the_right_ones() {
+async fn wrong_methods_get_405_with_allow() {
     let patient = Patient::start();
     for (method, path, allow) in [
         ("GET", "/heal", "POST"),
@@ -155,7 +155,7 @@ async fn unknown_paths_are_not_found() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_refused_and_the_next_client_served() {
+async fn invalid_http_is_refused_and_the_next_client_is_served() {
     let patient = Patient::start();
     let nonsense = patient.client.raw(b"\x16\x03\x01 what\r\n\r\n").await.unwrap();
     assert!(nonsense.starts_with("HTTP/1.1 400 "), "{nonsense}");
@@ -235,7 +235,7 @@ fn assert_valid_exposition(text: &str) {
 }
 
 #[tokio::test]
-async fn the_clock_tells_when_things_happened() {
+async fn the_clock_reports_the_times_of_events() {
     let patient = Patient::start();
     let fresh = patient.client.get("/clock").await.json();
     assert!(fresh["last_error_at_boot_ns"].is_null() && fresh["last_heal_at_boot_ns"].is_null());

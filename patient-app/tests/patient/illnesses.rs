@@ -32,7 +32,7 @@ async fn all_are_listed_with_state_and_parameters() {
 }
 
 #[tokio::test]
-async fn bad_parameters_are_told_the_good_ones() {
+async fn bad_parameters_get_400_with_the_expected_ones() {
     let patient = Patient::start();
     for (name, body) in [
         ("errors", r#"{"ratio":1.5}"#),
@@ -73,7 +73,7 @@ async fn half_of_the_requests_fail_by_default() {
 }
 
 #[tokio::test]
-async fn stubborn_errors_outlast_a_heal() {
+async fn errors_that_need_a_restart_outlast_a_heal() {
     let patient = Patient::start();
     patient.client.post("/illness/errors", r#"{"ratio":1,"cleared_by":"restart"}"#).await;
     patient.client.data(11).await;
@@ -107,7 +107,7 @@ async fn stuck_requests_are_answered_once_it_ends() {
 }
 
 #[tokio::test]
-async fn stuck_may_take_healthz_along() {
+async fn stuck_can_include_healthz() {
     let patient = Patient::start();
     patient.client.post("/illness/stuck", r#"{"healthz":true}"#).await;
     assert!(patient.client.hangs("/healthz").await);
@@ -217,7 +217,7 @@ async fn a_stuck_request_holds_up_the_end_only_for_the_grace_period() {
 }
 
 #[tokio::test]
-async fn a_heal_ends_what_it_clears_and_nothing_else() {
+async fn a_heal_ends_only_illnesses_that_it_clears() {
     let patient = Patient::start();
     let cleared = r#"{"cleared_by":"reset_errors","percent":1,"threads":1}"#;
     patient.client.post("/illness/burn", cleared).await;
@@ -227,7 +227,7 @@ async fn a_heal_ends_what_it_clears_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn errors_in_spells_come_and_go() {
+async fn errors_in_spells_alternate() {
     let patient = Patient::start();
     patient.client.post("/illness/errors", r#"{"ratio":1,"spell_ms":200}"#).await;
     for expected in [500, 200, 500] {
@@ -241,7 +241,7 @@ async fn errors_in_spells_come_and_go() {
 }
 
 #[tokio::test]
-async fn an_app_is_as_good_as_what_is_behind_it() {
+async fn data_fails_if_the_upstream_fails() {
     let behind = Patient::start();
     let address = format!("127.0.0.1:{}", behind.client.port());
     let patient = Patient::start_with(&["--data-failure-ratio", "0", "--upstream", &address]);

@@ -111,7 +111,7 @@ async fn every_request_is_one_line_of_json() {
 }
 
 #[tokio::test]
-async fn a_health_check_asks_the_one_that_serves() {
+async fn check_polls_the_service_on_the_port() {
     let process = Process::start(&["--log", "off"]).await;
     let check = async |port: u16| {
         let mut check = Command::new(env!("CARGO_BIN_EXE_patient-app"));
@@ -182,7 +182,7 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
-async fn under_the_name_kill_it_is_that() {
+async fn under_the_name_kill_it_sends_signals() {
     let kill = async |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_patient-app"));
         within(command.arg0("/bin/kill").args(arguments).output()).await.unwrap()
@@ -200,7 +200,7 @@ async fn under_the_name_kill_it_is_that() {
 }
 
 #[tokio::test]
-async fn it_is_gone_from_its_port_while_it_drains() {
+async fn the_port_is_closed_while_it_drains() {
     let mut process = Process::start(&["--log", "off", "--illness", "stuck"]).await;
     let mut stream = process.client.connect().await;
     stream.write_all(b"GET /data HTTP/1.1\r\nHost: p\r\n\r\n").await.unwrap();
@@ -241,7 +241,7 @@ async fn a_leak_grows_at_its_pace() {
 }
 
 #[tokio::test]
-async fn more_memory_than_there_can_be_is_refused() {
+async fn a_leak_beyond_the_address_space_is_refused() {
     let process = Process::start(&["--log", "off"]).await;
     let limit = limit_address_space(&process, 1 << 30);
     assert!(limit, "the address space of the child could not be limited");
@@ -275,7 +275,7 @@ async fn a_burn_spins_and_stops() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_an_error_that_says_so() {
+async fn a_port_in_use_is_an_error_that_says_so() {
     let process = Process::start(&["--log", "off"]).await;
     let port = process.client.port().to_string();
     let second = Command::new(env!("CARGO_BIN_EXE_patient-app"))
@@ -289,7 +289,7 @@ async fn a_port_that_is_taken_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn it_listens_where_it_is_told() {
+async fn it_listens_on_the_given_address_and_port() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_patient-app"))
         .env("PORT", "0")
         .env("ADDRESS", "127.0.0.1")

@@ -85,7 +85,7 @@ async fn a_self_signed_certificate_is_accepted() {
 /// A server that closes at once reads no more: an end of TLS that it leaves unread would make its
 /// kernel send a reset, which would count as one of its own.
 #[tokio::test]
-async fn a_server_that_closes_first_gets_no_close_notify() {
+async fn a_server_that_closes_first_gets_no_further_data() {
     let acceptor = acceptor(&[&TLS12, &TLS13]);
     let (left, mut unread) = mpsc::unbounded_channel();
     let server = Server::scripted(move |peer| {

@@ -17,7 +17,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn only_the_token_of_the_very_pod_is_believed() {
+async fn only_the_token_of_the_agents_own_pod_is_accepted() {
     for (uid, audience, user) in [
         ("uid-agent-2", AUDIENCE, AGENT),
         ("uid-agent-1", "https://kubernetes.default.svc.cluster.local", AGENT),
@@ -47,7 +47,7 @@ async fn is_not_believed(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn an_agent_is_believed_about_the_pods_of_its_own_node() {
+async fn an_agents_values_are_accepted_for_pods_of_its_own_node_only() {
     let scene = Scene::quiet().await;
     scene.give_token(1, "uid-agent-1", AUDIENCE, AGENT);
     scene.give_token(2, "uid-agent-2", AUDIENCE, AGENT);
@@ -64,7 +64,7 @@ async fn an_agent_is_believed_about_the_pods_of_its_own_node() {
 
 /// The token is valid but the frames are not: retries back off as for an unreachable agent.
 #[tokio::test]
-async fn an_agent_whose_word_is_never_believed_is_asked_less_and_less_often() {
+async fn an_agent_with_invalid_frames_is_retried_with_back_off() {
     let scene = Scene::quiet().await;
     scene.give_token(1, "uid-agent-1", AUDIENCE, AGENT);
     scene.measure_at(1, -1.0);
@@ -76,7 +76,7 @@ async fn an_agent_whose_word_is_never_believed_is_asked_less_and_less_often() {
 }
 
 #[tokio::test]
-async fn agents_that_come_are_heard() {
+async fn new_agents_are_followed() {
     let scene = Scene::quiet().await;
     let port = ("readings", scene.ports[0].port());
     scene.fake.set_endpoints(OWN, "paramedic-agent", port, &[]);
@@ -119,7 +119,7 @@ async fn intrude(scene: &Scene, certificate: Option<Certificate>) -> Result<Byte
 }
 
 #[tokio::test]
-async fn an_agent_shows_itself_to_the_metrics_api_alone() {
+async fn an_agent_sends_its_token_to_the_metrics_api_only() {
     let scene = Scene::new().await;
     let stranger = Front::new();
     for certificate in [None, Some(stranger.sign(CLIENT_NAME)), Some(scene.front.sign(CLIENT_NAME))]
@@ -137,7 +137,7 @@ async fn an_agent_shows_itself_to_the_metrics_api_alone() {
 }
 
 #[tokio::test]
-async fn without_an_authority_an_agent_shows_itself_to_nobody() {
+async fn without_a_ca_an_agent_refuses_every_client() {
     let scene = Scene::new().await;
     let authority = Front::new();
     for nothing in ["", "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n"] {

@@ -45,7 +45,7 @@ async fn without_the_front_proxys_certificate_everything_is_401() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_another_authority_does_not_even_connect() {
+async fn a_certificate_of_another_ca_fails_the_handshake() {
     let scene = Scene::new().await;
     let another = Front::new().sign("front-proxy-client");
     let refused = scene.ask(Some(another), &path(Metric::Http5xxRatio), &SPOOFED).await;
@@ -53,7 +53,7 @@ async fn a_certificate_of_another_authority_does_not_even_connect() {
 }
 
 #[tokio::test]
-async fn the_kubelet_asks_how_we_are_without_a_certificate() {
+async fn probes_of_the_kubelet_need_no_certificate() {
     let scene = Scene::new().await;
     scene.until_ready().await;
     for path in ["/livez", "/readyz", "/healthz"] {
@@ -62,7 +62,7 @@ async fn the_kubelet_asks_how_we_are_without_a_certificate() {
 }
 
 #[tokio::test]
-async fn another_authority_takes_over_without_a_restart() {
+async fn a_new_front_proxy_ca_is_used_without_a_restart() {
     let scene = Scene::new().await;
     let old = scene.connect(Some(scene.front.sign("front-proxy-client"))).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(old)).await.unwrap();
@@ -87,7 +87,7 @@ async fn another_authority_takes_over_without_a_restart() {
 
 /// On the paused clock a second passes when all tasks are idle.
 #[tokio::test(start_paused = true)]
-async fn a_config_map_that_makes_no_sense_changes_nothing() {
+async fn an_invalid_config_map_is_ignored() {
     let fake = FakeApi::new();
     let (front, next) = (Front::new(), Front::new());
     let (out, mut known) = watch::channel(None);
@@ -141,7 +141,7 @@ async fn hundreds_of_strangers_do_not_keep_the_api_server_out() {
 
 /// Header names in any spelling, doubled or mixed.
 #[tokio::test]
-async fn no_header_makes_anybody_of_nobody() {
+async fn headers_without_a_certificate_are_ignored() {
     let scene = Scene::new().await;
     let mut random = fastrand::Rng::with_seed(5);
     let names = [

@@ -33,7 +33,7 @@ async fn every_pod_has_the_values_that_its_own_agent_measured() {
 
 /// These agents measured a tenth of a second ago, and judged three seconds ago.
 #[tokio::test]
-async fn each_value_says_until_when_and_over_how_long_it_was_true() {
+async fn each_value_has_its_timestamp_and_window() {
     let scene = Scene::new().await;
     for (metric, age_ms, window) in
         [(Metric::HttpRequestsPerSecond, 100, 10), (Metric::UnhealthyProbability, 3000, 0)]
@@ -56,7 +56,7 @@ async fn each_value_says_until_when_and_over_how_long_it_was_true() {
 }
 
 #[tokio::test]
-async fn one_pod_can_be_asked_for_and_labels_select() {
+async fn pods_are_selected_by_name_and_by_labels() {
     let scene = Scene::new().await;
     let (name, _) = &scene.pods[0];
     let one = scene.get(HPA, &format!("{V1}/{name}/unhealthy_probability")).await;
@@ -76,7 +76,7 @@ async fn one_pod_can_be_asked_for_and_labels_select() {
 }
 
 #[tokio::test]
-async fn what_there_is_not_is_a_404_that_names_what_there_is() {
+async fn an_unknown_metric_is_a_404_that_lists_the_known_ones() {
     let scene = Scene::new().await;
     for path in [
         format!("{V2}/%2A/app_queue_depth"),
@@ -109,7 +109,7 @@ async fn nothing_is_readable_without_rights() {
 }
 
 #[tokio::test]
-async fn rights_are_remembered_for_some_seconds_and_asked_for_as_recorded() {
+async fn access_reviews_are_cached_and_equal_the_recorded_ones() {
     let scene = Scene::new().await;
     let asked = || {
         let reviews = scene.fake.requests().into_iter();
@@ -145,7 +145,7 @@ async fn it_is_read_only() {
 /// Hostile paths, queries and headers of a user with all rights: each gets an answer, and none a
 /// server error.
 #[tokio::test]
-async fn whatever_is_asked_is_answered() {
+async fn hostile_requests_get_no_server_error() {
     let scene = Scene::new().await;
     let stream = scene.connect(Some(scene.front.sign("front-proxy-client"))).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();

@@ -66,7 +66,7 @@ fn covers(ours: &Value, theirs: &Value, at: &str) {
 }
 
 #[tokio::test]
-async fn every_recorded_request_is_answered_as_well() {
+async fn every_recorded_request_gets_an_equivalent_answer() {
     let scene = Scene::new().await;
     scene.fake.grant("system:serviceaccount:kube-system:paramedic", everything());
     scene.fake.grant("admin", everything());
@@ -108,7 +108,7 @@ fn everything() -> fake_apiserver::Rule {
 
 /// The API server's conversion of a legacy list equals our aggregated discovery.
 #[tokio::test]
-async fn aggregated_discovery_is_what_the_api_server_makes_of_a_list() {
+async fn aggregated_discovery_equals_the_converted_legacy_list() {
     let scene = Scene::new().await;
     let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
     let genuine = scene.front.sign("front-proxy-client");

@@ -68,7 +68,7 @@ fn written(fake: &FakeApi) -> usize {
 }
 
 #[tokio::test]
-async fn another_adapters_group_is_left_alone_whichever_versions_it_has() {
+async fn an_api_service_of_another_adapter_prevents_registration() {
     // Even with our label: the Service decides who owns it.
     let ours = json!({"app.kubernetes.io/part-of": "paramedic"});
     for theirs in [&SERVICES[..1], &SERVICES[1..], &SERVICES[..]] {
@@ -92,7 +92,7 @@ async fn another_adapters_group_is_left_alone_whichever_versions_it_has() {
 }
 
 #[tokio::test]
-async fn an_adapter_that_comes_later_gets_the_whole_group() {
+async fn a_later_adapter_gets_the_whole_group() {
     let fake = installed();
     let registration = Registration::new(fake.client("a"), OWN, NAME);
     assert_eq!(registration.keep("bundle", true).await.unwrap(), Standing::Ours);
@@ -104,7 +104,7 @@ async fn an_adapter_that_comes_later_gets_the_whole_group() {
 
 /// An APIService without a backend blocks the deletion of every namespace.
 #[tokio::test]
-async fn nothing_is_registered_that_cannot_be_answered() {
+async fn an_unready_replica_registers_nothing() {
     let fake = installed();
     let registration = Registration::new(fake.client("a"), OWN, NAME);
     assert_eq!(registration.keep("bundle", false).await.unwrap(), Standing::NotYet);
@@ -122,7 +122,7 @@ async fn nothing_is_registered_that_cannot_be_answered() {
 }
 
 #[tokio::test]
-async fn whoever_may_no_longer_ask_is_being_uninstalled() {
+async fn a_forbidden_request_counts_as_uninstalled() {
     let fake = installed();
     Registration::new(fake.client("a"), OWN, NAME).keep("bundle", true).await.unwrap();
     // The namespace's roles are gone; the cluster's roles are not.
@@ -140,7 +140,7 @@ async fn whoever_may_no_longer_ask_is_being_uninstalled() {
 
 /// All requests in these tests together are what the manifest grants.
 #[tokio::test]
-async fn it_asks_for_nothing_that_the_manifest_does_not_grant() {
+async fn all_requests_are_granted_by_the_manifest() {
     let mut scene = Scene::new().await;
     scene.until_registered().await;
     scene.get(HPA, &path(Metric::Http5xxRatio)).await;
@@ -164,7 +164,7 @@ async fn it_asks_for_nothing_that_the_manifest_does_not_grant() {
 }
 
 #[tokio::test]
-async fn on_the_way_out_the_registration_goes_first_unless_somebody_comes_after() {
+async fn shutdown_removes_the_registration_only_on_uninstall() {
     type End = fn(&FakeApi);
     let ends: [(End, bool); 3] = [
         (|_| (), true),
@@ -181,7 +181,7 @@ async fn on_the_way_out_the_registration_goes_first_unless_somebody_comes_after(
 }
 
 #[tokio::test]
-async fn whoever_deletes_the_role_gets_rid_of_the_registration() {
+async fn deleting_the_cluster_role_removes_the_registration() {
     let scene = Scene::new().await;
     scene.until_registered().await;
     scene.fake.delete(Kind::ClusterRole, "", NAME).unwrap();
@@ -207,7 +207,7 @@ async fn two_replicas_share_one_authority() {
 
 /// A whole rotation: the successor is published before it signs.
 #[tokio::test]
-async fn a_new_authority_is_made_known_everywhere_before_it_signs() {
+async fn a_new_root_is_published_before_it_signs() {
     const DAY: i64 = 24 * 3600;
     let fake = installed();
     let keeper = Keeper::new(fake.client("a"), OWN, NAME);
@@ -235,7 +235,7 @@ async fn a_new_authority_is_made_known_everywhere_before_it_signs() {
 
 /// A deleted Secret starts a new authority. One replica has read it, the other has not.
 #[tokio::test]
-async fn what_a_newer_authority_wrote_is_not_undone_by_who_does_not_know_it_yet() {
+async fn a_replica_with_an_older_authority_does_not_undo_the_newer_one() {
     let fake = installed();
     let replica = |name: &str| {
         let registration = Registration::new(fake.client(name), OWN, NAME);
@@ -263,7 +263,7 @@ async fn what_a_newer_authority_wrote_is_not_undone_by_who_does_not_know_it_yet(
 }
 
 #[tokio::test]
-async fn a_secret_that_was_edited_is_named_and_not_overwritten() {
+async fn an_edited_secret_is_reported_and_not_overwritten() {
     let fake = FakeApi::new();
     fake.add_namespace(OWN, &[], &[]);
     let metadata = json!({"name": NAME, "namespace": OWN});

@@ -75,7 +75,7 @@ fn members_are_found_through_anonymous_ones_and_typedefs() {
 }
 
 #[test]
-fn what_is_not_there_is_not_found() {
+fn missing_members_are_not_found() {
     let bytes = sample();
     for path in ["outer.z", "nothing.a", "outer.a.b", "u32.a", "", "outer..a", "out.a", "outer.c.b"]
     {
@@ -95,7 +95,7 @@ fn tracepoint_arguments_are_named_by_their_struct() {
 }
 
 #[test]
-fn a_cut_file_is_an_error_at_every_length() {
+fn a_truncated_file_is_an_error_at_every_length() {
     let bytes = sample();
     for length in 0..bytes.len() {
         assert!(Btf::parse(&bytes[..length]).is_err(), "{length} bytes");
@@ -111,7 +111,7 @@ fn an_unknown_kind_is_named() {
 }
 
 #[test]
-fn circles_end() {
+fn cyclic_types_end() {
     let mut image = Image::new();
     let x = image.name("x");
     image.push("ring", 8, 0, 1, &[]); // 1: typedef of itself

@@ -173,7 +173,7 @@ fn the_lock_ends_with_its_holder_and_needs_no_signature() {
 }
 
 #[test]
-fn what_is_made_is_private() {
+fn created_files_are_private() {
     let dir = Dir::new();
     let state = dir.0.join("a/b");
     let (_lock, mut journal) = open(&state);
@@ -247,7 +247,7 @@ fn times_of_an_earlier_boot_are_not_compared() {
 }
 
 #[test]
-fn an_intention_that_makes_no_sense_is_refused() {
+fn an_invalid_intention_is_refused() {
     let dir = Dir::new();
     let (_lock, mut journal) = open(&dir.0);
     let spoil: [fn(&mut Intent); 9] = [
@@ -285,7 +285,7 @@ fn the_largest_intention_comes_back() {
 }
 
 #[test]
-fn a_damaged_file_is_reported_and_left_as_it_is() {
+fn a_damaged_file_is_reported_and_left_unchanged() {
     let page = |n: usize, bytes: &[u8]| {
         let mut bytes = bytes.to_vec();
         bytes[n * 4096..(n + 1) * 4096].fill(0xa5);
@@ -326,7 +326,7 @@ fn an_empty_file_is_a_new_journal_unless_its_log_is_not_empty() {
 }
 
 #[test]
-fn what_is_no_file_of_ours_is_refused() {
+fn a_file_that_is_not_a_journal_is_refused() {
     let dir = Dir::new();
     fs::create_dir(dir.file()).unwrap();
     assert!(matches!(open_error(&dir.0), JournalError::Corrupt { .. }));
@@ -353,7 +353,7 @@ fn what_is_no_file_of_ours_is_refused() {
 }
 
 #[test]
-fn a_newer_or_foreign_database_is_left_as_it_is() {
+fn a_newer_or_foreign_database_is_left_unchanged() {
     let change = |sql: &str| {
         let dir = Dir::with_journal();
         Connection::open(dir.file()).unwrap().execute_batch(sql).unwrap();
@@ -460,7 +460,7 @@ fn a_hostile_row_is_an_error_that_names_it() {
 }
 
 #[test]
-fn who_cannot_write_says_so() {
+fn an_unwritable_journal_is_an_error() {
     let dir = Dir::with_journal();
     let mut reader = Journal::read_only(&dir.0).unwrap();
     assert!(matches!(reader.intend(&intent("x", 1)), Err(JournalError::ReadOnly { .. })));
@@ -483,7 +483,7 @@ fn who_cannot_write_says_so() {
 }
 
 #[test]
-fn the_oldest_are_forgotten_but_never_an_open_one() {
+fn pruning_deletes_the_oldest_but_never_an_open_one() {
     let dir = Dir::new();
     let lock = StateLock::acquire(&dir.0).unwrap();
     let limits = Limits { incidents: 20, bytes: 16 << 20 };
@@ -504,7 +504,7 @@ fn the_oldest_are_forgotten_but_never_an_open_one() {
 }
 
 #[test]
-fn the_file_stays_small_and_what_is_open_fills_it_up() {
+fn the_file_stays_small_until_open_incidents_fill_it() {
     let dir = Dir::new();
     let lock = StateLock::acquire(&dir.0).unwrap();
     let limits = Limits { incidents: 10_000, bytes: 256 << 10 };

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_as_the_registry_says() {
+    fn the_committed_page_equals_the_generated_one() {
         let reference = Metrics::new("0").unwrap().reference();
         assert!(
             read("docs/metrics.md") == reference,
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn dashboard_and_alerts_ask_for_what_is_there() {
+    fn dashboard_and_alerts_use_existing_metrics() {
         let metrics = Metrics::new("0").unwrap();
         let there: BTreeSet<&str> = metrics.described.iter().map(|m| m.name.as_str()).collect();
         let histogram = |name: &str| {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn every_panel_asks_something_of_the_chosen_datasource() {
+    fn every_panel_has_a_query_on_the_selected_datasource() {
         let dashboard: serde_json::Value =
             serde_json::from_str(&read("manifests/observability/dashboard.json")).unwrap();
         let panels = dashboard["panels"].as_array().unwrap();

@@ -155,7 +155,7 @@ fn load() -> Load {
 }
 
 #[test]
-fn a_target_takes_its_series_with_it() {
+fn a_removed_target_has_no_series() {
     let metrics = busy();
     for target in ["gone", "unseen"] {
         metrics.target_verdict(&named("gone"), &FeatureVector::default(), &decision(), true);
@@ -186,7 +186,7 @@ fn a_target_whose_process_has_ended_has_no_load_and_no_verdict() {
 }
 
 #[test]
-fn a_name_from_outside_cannot_forge_a_series() {
+fn a_hostile_name_cannot_forge_a_series() {
     let metrics = Metrics::new("0.1.0").unwrap();
     metrics.target_state(&named("a\"} 1\nparamedic_targets 99\\"), TargetState::Well);
     let samples = lint(&metrics.render().unwrap());
@@ -195,7 +195,7 @@ fn a_name_from_outside_cannot_forge_a_series() {
 }
 
 #[test]
-fn responses_follow_the_kernels_count_and_its_fresh_starts() {
+fn responses_follow_the_kernels_count_and_its_resets() {
     let metrics = Metrics::new("0.1.0").unwrap();
     for (so_far, shown) in [(4, 4), (4, 4), (9, 9), (2, 2), (3, 3)] {
         metrics.target_responses(&named("web"), &[0, 0, 0, 0, so_far]);
@@ -207,7 +207,7 @@ fn responses_follow_the_kernels_count_and_its_fresh_starts() {
 }
 
 #[test]
-fn one_model_or_the_rules() {
+fn either_one_model_or_the_rules_are_active() {
     let metrics = busy();
     metrics.model("tract", "file", "2");
     assert_eq!(lint(&metrics.render().unwrap())["paramedic_model_info"].len(), 1);
@@ -218,7 +218,7 @@ fn one_model_or_the_rules() {
 }
 
 #[test]
-fn a_load_that_is_not_known_has_no_series() {
+fn an_unknown_load_has_no_series() {
     let metrics = Metrics::new("1").unwrap();
     let load = Load {
         at: Moment::default(),

@@ -175,7 +175,7 @@ fn a_recording_is_read_back_whole() {
 }
 
 #[test]
-fn what_a_killed_agent_left_is_read_as_far_as_it_goes() {
+fn a_trace_of_a_killed_agent_is_read_up_to_its_end() {
     let directory = tempdir().unwrap();
     record(1 << 20, directory.path(), 40);
     let path = &parts(directory.path())[0];
@@ -217,7 +217,7 @@ fn noise(dice: &mut fastrand::Rng) -> Event {
 }
 
 #[test]
-fn a_full_part_is_followed_by_one_that_stands_alone() {
+fn a_full_part_is_followed_by_one_that_can_be_read_alone() {
     const LIMIT: u64 = 1 << 20;
     let directory = tempdir().unwrap();
     let place = Place { directory: directory.path().to_owned(), limit: LIMIT };
@@ -264,7 +264,7 @@ fn a_full_part_is_followed_by_one_that_stands_alone() {
 }
 
 #[test]
-fn lines_that_find_no_room_are_counted_and_told() {
+fn dropped_lines_are_counted_and_recorded() {
     let (lines, handed) = sync_channel(2);
     let mut trace = Trace::for_tests(lines);
     let lost = |trace: &mut Trace| {
@@ -303,7 +303,7 @@ fn refused_line(line: &str) -> String {
 }
 
 #[test]
-fn what_is_no_trace_is_refused() {
+fn a_file_that_is_not_a_trace_is_refused() {
     let no_trace = |bytes: &[u8], why: &str| {
         let error = refused(bytes);
         assert!(error.starts_with("x is not a Paramedic trace") && error.contains(why), "{error}");
@@ -388,7 +388,7 @@ fn lines_that_no_agent_writes_are_refused_by_number() {
 }
 
 #[test]
-fn damage_is_told_from_an_end() {
+fn damage_is_distinguished_from_truncation() {
     let head = serde_json::to_string(&header()).unwrap();
     let many = r#"[2000,1,{"woken":[0,1,false]}]"#.to_owned() + "\n";
     let mut bytes = gzip(format!("{head}\n{}", many.repeat(20_000)).as_bytes());
