@@ -86,7 +86,7 @@ fn a_killed_agent_leaves_a_trace_that_says_so() {
     });
     drop(agent);
     let (_, told) = replay(&trace, &[]);
-    assert!(told.contains("a trace breaks off"), "{told}");
+    assert!(told.contains("a trace ends early"), "{told}");
 }
 
 #[test]
