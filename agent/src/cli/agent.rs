@@ -16,7 +16,7 @@ use paramedic_startup::{Mistakes, WrongUsage};
 use tracing::info;
 
 use super::{docker::DockerSocket, record::Record, rung, start::Launch};
-use crate::run::{Config, Docker, MOST_PODS, Whom};
+use crate::run::{Config, Docker, MOST_PODS, Selection};
 
 /// Watch this node's pods, or this machine's containers, and heal those that consent.
 ///
@@ -208,7 +208,7 @@ impl NodeAgent {
         let docker = match self.runtime {
             Runtime::Docker => {
                 let engine = self.docker.engine(&mut mistakes);
-                Some(Docker { engine, whom: Whom::Labelled })
+                Some(Docker { engine, selection: Selection::Labelled })
             }
             Runtime::Kubernetes => {
                 if self.node_name.is_empty() {

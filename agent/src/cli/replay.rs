@@ -9,10 +9,10 @@ use std::{
 use anyhow::bail;
 use clap::Args;
 use paramedic_core::{
-    decide::{Brain, CLASSES, Decision, top_reasons},
+    boot_time::BootTime,
+    decide::{CLASSES, Classifier, Decision, top_reasons},
     engine::Intent,
     features::FEATURES,
-    moment::Moment,
     target::Rung,
 };
 use paramedic_record::trace::{Header, Reader};
@@ -75,10 +75,10 @@ impl Replay {
             min_confidence: self.min_confidence,
         };
         let tried = trial.is_another();
-        let brain = Arc::new(self.brain()?);
-        let mut player = Player::new(Arc::clone(&brain), trial);
+        let classifier = Arc::new(self.classifier()?);
+        let mut player = Player::new(Arc::clone(&classifier), trial);
         let out = BufWriter::new(std::io::stdout().lock());
-        let mut out = Printer { out, brain: &brain, warned: self.model.is_some() };
+        let mut out = Printer { out, classifier: &classifier, warned: self.model.is_some() };
         let form = match (self.rows, self.json) {
             (true, _) => Form::Rows,
             (_, true) => Form::Json,
@@ -116,13 +116,13 @@ impl Replay {
         }
     }
 
-    fn brain(&self) -> anyhow::Result<Brain> {
-        let brain = match &self.model {
+    fn classifier(&self) -> anyhow::Result<Classifier> {
+        let classifier = match &self.model {
             Some(path) => model_file::load(path).into(),
-            None => Brain::embedded(),
+            None => Classifier::embedded(),
         };
-        match brain {
-            Brain::Rules { reason } => bail!("the model cannot be used: {reason}"),
+        match classifier {
+            Classifier::Rules { reason } => bail!("the model cannot be used: {reason}"),
             model => Ok(model),
         }
     }
@@ -137,13 +137,13 @@ enum Form {
 
 /// Printed with each line of a part.
 struct Part {
-    began: Moment,
+    began: BootTime,
     boot: String,
 }
 
 struct Printer<'a, W: Write> {
     out: W,
-    brain: &'a Brain,
+    classifier: &'a Classifier,
     /// Whether the warning about another model was printed.
     warned: bool,
 }
@@ -182,7 +182,7 @@ impl<W: Write> Printer<'_, W> {
     fn warn_of_another_model(&mut self, file: &Path, header: &Header) {
         if !self.warned
             && let Some(recorded) = &header.model
-            && let Some(present) = self.brain.sha256().filter(|present| present != recorded)
+            && let Some(present) = self.classifier.sha256().filter(|present| present != recorded)
         {
             self.warned = true;
             eprintln!(
@@ -239,7 +239,7 @@ impl<W: Write> Printer<'_, W> {
 
     /// A remedy with its exact reasons.
     fn remedy(&self, intent: &Intent) -> String {
-        let shares = self.brain.explain(&intent.row, intent.decision.action);
+        let shares = self.classifier.explain(&intent.row, intent.decision.action);
         let reasons = top_reasons(&intent.row, intent.decision.action, &shares, 3);
         format!("{} ({}): {reasons}", intent.rung.name(), verdict(&intent.decision))
     }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use kube::Client;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use paramedic_core::{decide::Brain, guard::Policy, target::Rung};
+use paramedic_core::{decide::Classifier, guard::Policy, target::Rung};
 use paramedic_host::clock::{Clock, unix_seconds};
 use paramedic_kubernetes::{Cluster, Identity, Requests, events};
 use paramedic_pod_metrics::{Credentials, Feed, Port};
@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 use super::model_file;
 use crate::{
     run::{Agent, Config, Node},
-    serve::{About, Query, Server, Sources},
+    serve::{BuildInfo, Query, Server, Sources},
 };
 
 /// Settings of every agent besides its [`Config`].
@@ -59,12 +59,12 @@ impl Launch {
         })?;
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
         let may_restart = config.policy.rules_may_restart;
-        let brain = Arc::new(brain(self.model.as_ref(), may_restart, &metrics));
+        let classifier = Arc::new(classifier(self.model.as_ref(), may_restart, &metrics));
         raise_file_limit();
         let State { lock, journal, past } = State::open(&self.state_dir, &mut config.policy);
         let kernel = kernel(self.targets, self.no_kernel, &metrics);
-        let about = About {
-            node: cluster.as_ref().map_or_else(About::this_machine, |(_, id)| id.node.clone()),
+        let about = BuildInfo {
+            node: cluster.as_ref().map_or_else(BuildInfo::this_machine, |(_, id)| id.node.clone()),
             version: env!("CARGO_PKG_VERSION"),
             max_action: config.policy.max_action,
             dry_run: config.policy.dry_run,
@@ -72,7 +72,8 @@ impl Launch {
         };
         let node = cluster.map(|(client, identity)| node(client, identity, &metrics));
         let notices = node.as_ref().map(|node| node.notices.clone());
-        let trace = self.record.map(|place| begin_trace(place, &config, &brain)).transpose()?;
+        let trace =
+            self.record.map(|place| begin_trace(place, &config, &classifier)).transpose()?;
         let recorder =
             Recorder::new(Arc::clone(&metrics), journal.clone(), notices, Clock::default());
         let recorder = recorder.with_trace(trace);
@@ -94,7 +95,7 @@ impl Launch {
             tokio::spawn(port.run(feed));
         }
         tokio::spawn(server.run(Sources { metrics, queries, state_dir, about }));
-        let agent = Agent::new(config, brain, kernel, recorder, past, asked, node);
+        let agent = Agent::new(config, classifier, kernel, recorder, past, asked, node);
         agent.run(shutdown()?).await;
         drop(lock);
         Ok(ExitCode::SUCCESS)
@@ -102,7 +103,7 @@ impl Launch {
 }
 
 /// Starts a recording whose header has the model and policy.
-fn begin_trace(place: Place, config: &Config, brain: &Brain) -> anyhow::Result<Trace> {
+fn begin_trace(place: Place, config: &Config, classifier: &Classifier) -> anyhow::Result<Trace> {
     let boot = BootId::current().context("cannot read the boot id")?;
     let (now, policy) = (paramedic_host::clock::now().as_nanos(), &config.policy);
     let header = Header {
@@ -120,7 +121,7 @@ fn begin_trace(place: Place, config: &Config, brain: &Brain) -> anyhow::Result<T
         patience_ns: Some(nanos(policy.patience)),
         warm_up_ns: Some(nanos(policy.warm_up)),
         verify_window_ns: nanos(config.pace.verify_window),
-        model: brain.sha256().map(str::to_owned),
+        model: classifier.sha256().map(str::to_owned),
     };
     let directory = place.directory.display().to_string();
     Trace::begin(place, header).with_context(|| format!("cannot record into {directory}"))
@@ -140,25 +141,25 @@ fn node(client: Client, identity: Identity, metrics: &Arc<Metrics>) -> Node {
 }
 
 /// The given or the built-in model; the rules if it is refused.
-fn brain(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &Metrics) -> Brain {
-    let brain = match model {
+fn classifier(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &Metrics) -> Classifier {
+    let classifier = match model {
         Some(path) => model_file::load(path).into(),
-        None => Brain::embedded(),
+        None => Classifier::embedded(),
     };
-    match &brain {
-        Brain::Rules { reason } => {
+    match &classifier {
+        Classifier::Rules { reason } => {
             metrics.rules();
             let may_restart = rules_may_restart;
             warn!(reason, may_restart, "no usable model: the documented rules decide");
         }
-        Brain::Model(_) => {
-            let about = brain.describe();
+        Classifier::Model(_) => {
+            let about = classifier.describe();
             let source = if model.is_some() { "file" } else { "built_in" };
             metrics.model(about.engine, source, &about.schema_version.to_string());
             info!(engine = about.engine, trees = about.trees, source, "model loaded");
         }
     }
-    brain
+    classifier
 }
 
 /// Loads the available kernel signals, for this many targets.

@@ -15,7 +15,7 @@ use paramedic_host::url::{WatchUrl, target_from_url};
 use paramedic_startup::{Mistakes, WrongUsage};
 
 use super::{docker::DockerSocket, record::Record, rung, start::Launch, state_dir};
-use crate::run::{Config, Docker, Watched, Whom};
+use crate::run::{Config, Docker, Selection, Watched};
 
 /// Watch services on this machine and heal them.
 ///
@@ -161,8 +161,8 @@ impl Watch {
         let others = self.also.iter().map(|url| self.watched(url, ceiling));
         let (docker, services) = match docker {
             Some((name, engine)) => {
-                let whom = Whom::Named(name, Box::new(service));
-                (Some(Docker { engine, whom }), others.collect())
+                let selection = Selection::Named(name, Box::new(service));
+                (Some(Docker { engine, selection }), others.collect())
             }
             None => (None, std::iter::once(service).chain(others).collect()),
         };

@@ -12,7 +12,7 @@
 //!
 //! An end by SIGTERM counts as a clean exit: under systemd a restart then needs `Restart=always` or
 //! a restart command.
-mod choose;
+mod selection;
 mod command;
 mod futile;
 mod neighbour;
@@ -21,7 +21,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal::{self, SIGCONT, SIGKILL, SIGTERM};
 use paramedic_core::{
-    moment::Moment,
+    boot_time::BootTime,
     target::{Cgroups, ProcessId},
 };
 use paramedic_host::procfs::Tree;
@@ -30,8 +30,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use choose::{Patient, Pinned};
 pub use futile::would_not_help;
+use selection::{Candidate, Pinned};
 
 /// SIGKILL takes effect at once, except for a process that is stuck in the kernel or in a frozen
 /// cgroup.
@@ -60,9 +60,9 @@ impl Default for Restart {
 
 /// The result of a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
+pub struct RestartReport {
     /// Time of the first signal, or start of the command.
-    pub at: Moment,
+    pub at: BootTime,
     /// The signalled processes, the main one first; empty after a command.
     pub signalled: Vec<i32>,
     /// Those of them that got SIGKILL: they outlived the grace period, or are a container's pid 1
@@ -133,7 +133,7 @@ pub enum RestartError {
 impl RestartError {
     /// Whether nothing was done at all.
     #[must_use]
-    pub const fn is_undone(&self) -> bool {
+    pub const fn is_not_performed(&self) -> bool {
         match self {
             Self::Ended(_)
             | Self::Changed(_)
@@ -166,18 +166,18 @@ impl Restart {
         main: ProcessId,
         cgroups: &Cgroups,
         port: Option<u16>,
-    ) -> Result<Account, RestartError> {
-        let patient = Patient { tree: tree.clone(), main, cgroups: cgroups.clone(), port };
+    ) -> Result<RestartReport, RestartError> {
+        let patient = Candidate { tree: tree.clone(), main, cgroups: cgroups.clone(), port };
         let Some(command) = &self.command else {
             return self.signal(Arc::new(patient)).await;
         };
         patient.present()?;
         let at = paramedic_host::clock::now();
         let output = command::run(command, self.command_timeout).await?;
-        Ok(Account { at, signalled: Vec::new(), forced: Vec::new(), output: Some(output) })
+        Ok(RestartReport { at, signalled: Vec::new(), forced: Vec::new(), output: Some(output) })
     }
 
-    async fn signal(&self, patient: Arc<Patient>) -> Result<Account, RestartError> {
+    async fn signal(&self, patient: Arc<Candidate>) -> Result<RestartReport, RestartError> {
         let mut pinned = pin(&patient).await?;
         let at = paramedic_host::clock::now();
         send(&mut pinned, patient.main, |p| if p.at_once { SIGKILL } else { SIGTERM })?;
@@ -198,7 +198,7 @@ impl Restart {
             left = wait(left, KILL_TIMEOUT).await?;
         }
         if left.is_empty() {
-            Ok(Account { at, signalled, forced, output: None })
+            Ok(RestartReport { at, signalled, forced, output: None })
         } else {
             Err(RestartError::StillRunning(pids(&left)))
         }
@@ -206,7 +206,7 @@ impl Restart {
 }
 
 /// Reads `/proc`, which may take milliseconds, outside the agent's one thread.
-async fn pin(patient: &Arc<Patient>) -> Result<Vec<Pinned>, RestartError> {
+async fn pin(patient: &Arc<Candidate>) -> Result<Vec<Pinned>, RestartError> {
     let patient = Arc::clone(patient);
     spawn_blocking(move || patient.pin()).await.map_err(io::Error::other)?
 }

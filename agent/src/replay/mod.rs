@@ -12,11 +12,11 @@ use std::{collections::BTreeMap, sync::Arc};
 pub use summary::{Deed, Summary};
 
 use paramedic_core::{
-    decide::{Action, Brain, Decision},
+    boot_time::BootTime,
+    decide::{Action, Classifier, Decision},
     engine::{Command, Engine, Event, Fact, Index, Intent, Pace},
     features::FeatureVector,
     guard::{Policy, Refusal},
-    moment::Moment,
     signal::Trigger,
     target::{Rung, Target},
     verify::Outcome,
@@ -57,7 +57,7 @@ impl Trial {
 #[derive(Debug)]
 pub struct Told<'a> {
     /// Time on the recording's clock.
-    pub at: Moment,
+    pub at: BootTime,
     /// The target.
     pub target: &'a Target,
     /// The event.
@@ -111,16 +111,16 @@ const MOST_TICKS: usize = 1000;
 /// Feeds a recording to an engine.
 #[derive(Debug)]
 pub struct Player {
-    brain: Arc<Brain>,
+    classifier: Arc<Classifier>,
     trial: Trial,
     engine: Engine,
     /// The last target at an index that the engine has freed: the outcome of an eviction comes
     /// after its target is gone.
     gone: BTreeMap<Index, Target>,
     run: Option<(String, u32)>,
-    now: Moment,
+    now: BootTime,
     /// Start of the recording.
-    began: Moment,
+    began: BootTime,
     commands: Vec<Command>,
     summary: Summary,
 }
@@ -128,16 +128,16 @@ pub struct Player {
 impl Player {
     /// A player before its first line.
     #[must_use]
-    pub fn new(brain: Arc<Brain>, trial: Trial) -> Self {
-        let engine = Engine::new(Arc::clone(&brain), Policy::default(), Pace::default());
+    pub fn new(classifier: Arc<Classifier>, trial: Trial) -> Self {
+        let engine = Engine::new(Arc::clone(&classifier), Policy::default(), Pace::default());
         Self {
-            brain,
+            classifier,
             trial,
             engine,
             gone: BTreeMap::new(),
             run: None,
-            now: Moment::default(),
-            began: Moment::default(),
+            now: BootTime::default(),
+            began: BootTime::default(),
             commands: Vec::new(),
             summary: Summary::default(),
         }
@@ -158,15 +158,15 @@ impl Player {
             verify_window: std::time::Duration::from_nanos(header.verify_window_ns),
         };
         let policy = self.trial.policy(header.policy());
-        self.engine = Engine::new(Arc::clone(&self.brain), policy, pace);
+        self.engine = Engine::new(Arc::clone(&self.classifier), policy, pace);
         self.gone.clear();
-        self.began = Moment::from_nanos(header.boot_ns);
+        self.began = BootTime::from_nanos(header.boot_ns);
         self.now = self.began;
     }
 
     /// Start of the present recording.
     #[must_use]
-    pub const fn began(&self) -> Moment {
+    pub const fn began(&self) -> BootTime {
         self.began
     }
 
@@ -192,7 +192,7 @@ impl Player {
         tell: &mut dyn FnMut(Told<'_>),
     ) -> Result<(), TraceError> {
         let Line(at, hour, what) = line;
-        self.tick_until(Moment::from_nanos(at), hour, tell);
+        self.tick_until(BootTime::from_nanos(at), hour, tell);
         match &what {
             What::Missing(lines) => {
                 self.summary.missing = self.summary.missing.saturating_add(*lines);
@@ -264,7 +264,7 @@ impl Player {
         }
     }
 
-    fn tick_until(&mut self, at: Moment, hour: u8, tell: &mut dyn FnMut(Told<'_>)) {
+    fn tick_until(&mut self, at: BootTime, hour: u8, tell: &mut dyn FnMut(Told<'_>)) {
         for _ in 0..MOST_TICKS {
             match self.engine.next_due() {
                 Some(due) if due <= at => self.now = self.now.max(due),
@@ -292,7 +292,7 @@ impl Player {
         for command in commands.drain(..) {
             match command {
                 Command::Heal(index, _, intent) => self.remedy(index, &intent, tell),
-                Command::Tell(index, Fact::Withheld(intent)) => {
+                Command::Tell(index, Fact::DryRun(intent)) => {
                     self.remedy(index, &intent, tell);
                 }
                 Command::Tell(index, Fact::Decided { decision, row }) => {

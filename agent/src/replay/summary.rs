@@ -1,7 +1,7 @@
 //! The summary of a replay.
 use std::{collections::BTreeMap, time::Duration};
 
-use paramedic_core::{guard::Gate, moment::Moment, target::Rung};
+use paramedic_core::{boot_time::BootTime, guard::Gate, target::Rung};
 use paramedic_record::trace::Header;
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ pub struct Summary {
     /// Whether earlier parts are missing.
     pub begins_late: bool,
     #[serde(skip)]
-    seen: BTreeMap<String, Moment>,
+    seen: BTreeMap<String, BootTime>,
     #[serde(skip)]
     given: Vec<Deed>,
     #[serde(skip)]
@@ -55,7 +55,7 @@ impl Summary {
         }
     }
 
-    pub(super) fn looked(&mut self, target: &str, at: Moment) {
+    pub(super) fn looked(&mut self, target: &str, at: BootTime) {
         self.looks += 1;
         match self.seen.get_mut(target) {
             Some(last) => {

@@ -15,7 +15,7 @@ const MS: u64 = 1_000_000;
 
 /// A sample with this many errors, this many milliseconds after the start.
 fn look(ms: u64, errors: u32) -> Line {
-    let at = Moment::from_nanos(1_000 + ms * MS);
+    let at = BootTime::from_nanos(1_000 + ms * MS);
     let mut kernel = KernelReading::default();
     kernel.counters.responses[4] = errors.into();
     let health = Health {
@@ -60,7 +60,7 @@ struct Heard {
 }
 
 fn play(lines: Vec<Line>, trial: Trial) -> Heard {
-    let mut player = Player::new(Arc::new(Brain::embedded()), trial);
+    let mut player = Player::new(Arc::new(Classifier::embedded()), trial);
     player.part(&header());
     let mut heard = Heard { player, remedies: Vec::new(), refusals: Vec::new(), rows: 0 };
     let (mut remedies, mut refusals, mut rows) = (Vec::new(), Vec::new(), 0);
@@ -133,7 +133,7 @@ fn a_trial_also_reports_what_the_recorded_agent_did() {
         Line(at, 0, What::Concluded(0, Rung::Evict, Outcome::Healed)),
     ]);
     let mut told = Vec::new();
-    let mut player = Player::new(Arc::new(Brain::embedded()), other_model());
+    let mut player = Player::new(Arc::new(Classifier::embedded()), other_model());
     player.part(&header());
     for line in lines {
         let mut tell = |seen: Told<'_>| {
@@ -184,7 +184,7 @@ fn a_later_part_continues_a_run_and_can_be_read_alone() {
     assert_eq!(remedies, 1, "the look before, in the first part, counts");
     assert!(!both.player.summary().begins_late);
 
-    let mut alone = Player::new(Arc::new(Brain::embedded()), Trial::default());
+    let mut alone = Player::new(Arc::new(Classifier::embedded()), Trial::default());
     alone.part(&later);
     for line in [known, look(2100, 8)] {
         alone.take(line, wrong, &mut |_| ()).unwrap();
@@ -213,7 +213,7 @@ fn extreme_numbers_do_not_overflow() {
 
 #[test]
 fn an_absurd_line_is_an_error_of_the_caller() {
-    let mut player = Player::new(Arc::new(Brain::embedded()), Trial::default());
+    let mut player = Player::new(Arc::new(Classifier::embedded()), Trial::default());
     player.part(&header());
     let error = player.take(Line(2_000, 0, What::Lost(1 << 40)), wrong, &mut |_| ()).unwrap_err();
     assert!(error.to_string().ends_with(&Absurd::Place.to_string()), "{error}");

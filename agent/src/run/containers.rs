@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use paramedic_core::target::{ContainerRef, Kind, Obstacle, Target, TargetId, consent::HEAL_LABEL};
 use paramedic_docker::{
     Changed, Engine, EngineError,
-    container::{Absent, Patient, by_labels, by_name, plain, signal},
+    container::{NotWatchable, WatchedContainer, by_labels, by_name, plain, signal},
 };
 use paramedic_host::container::{Container, ContainerError};
 use tokio::{
@@ -25,7 +25,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Done, MOST_PODS as MOST, Watched, end::Wait, world::World};
+use super::{MOST_PODS as MOST, TaskResult, Watched, effects::Effects, end::Wait};
 
 /// Delay before asking again about a container that the engine could not report on, or that is not
 /// ready to be watched; doubles with each try, up to [`RETRY_DOUBLINGS`] times.
@@ -51,12 +51,12 @@ pub struct Docker {
     /// The engine of this machine.
     pub engine: Engine,
     /// The selection of containers.
-    pub whom: Whom,
+    pub selection: Selection,
 }
 
 /// Which containers to watch.
 #[derive(Clone, Debug)]
-pub enum Whom {
+pub enum Selection {
     /// All with a label that consents.
     Labelled,
     /// The one of this name, at this URL.
@@ -85,14 +85,14 @@ struct Answer {
 struct Said {
     /// Its name in this tracker.
     name: String,
-    patient: Result<(Patient, Result<Container, ContainerError>), Absent>,
+    watched_container: Result<(WatchedContainer, Result<Container, ContainerError>), NotWatchable>,
 }
 
 /// Joins both sides and reports to the loop.
-struct Ward {
+struct ContainerTracker {
     docker: Arc<Docker>,
-    world: Arc<dyn World>,
-    done: mpsc::Sender<Done>,
+    effects: Arc<dyn Effects>,
+    done: mpsc::Sender<TaskResult>,
     /// By uid, which is the name: another container may get it.
     known: HashMap<String, Known>,
     /// The last reported reason of each container that is not watched, so that it is reported once.
@@ -122,17 +122,21 @@ impl From<EngineError> for Stopped {
     }
 }
 
-impl From<mpsc::error::SendError<Done>> for Stopped {
-    fn from(_: mpsc::error::SendError<Done>) -> Self {
+impl From<mpsc::error::SendError<TaskResult>> for Stopped {
+    fn from(_: mpsc::error::SendError<TaskResult>) -> Self {
         Self::Loop
     }
 }
 
 /// Runs until the loop ends, and reconnects whenever the engine returns.
-pub(super) async fn follow(docker: Docker, world: Arc<dyn World>, done: mpsc::Sender<Done>) {
-    let mut ward = Ward {
+pub(super) async fn follow(
+    docker: Docker,
+    effects: Arc<dyn Effects>,
+    done: mpsc::Sender<TaskResult>,
+) {
+    let mut ward = ContainerTracker {
         docker: Arc::new(docker),
-        world,
+        effects,
         done,
         known: HashMap::new(),
         told: HashMap::new(),
@@ -164,7 +168,7 @@ pub(super) async fn follow(docker: Docker, world: Arc<dyn World>, done: mpsc::Se
     }
 }
 
-impl Ward {
+impl ContainerTracker {
     /// Follows the engine until it disconnects.
     async fn attend(&mut self) -> Result<(), Stopped> {
         // Requests to an earlier connection get no response.
@@ -187,8 +191,8 @@ impl Ward {
         if !std::mem::replace(&mut self.follows, true) {
             info!(socket = %self.docker.engine.socket().display(), "connected to the Docker engine");
         }
-        if let Whom::Labelled = self.docker.whom {
-            self.done.send(Done::Listed(names)).await?;
+        if let Selection::Labelled = self.docker.selection {
+            self.done.send(TaskResult::Listed(names)).await?;
         }
         let mut relist = interval_at(Instant::now() + RELIST, RELIST);
         relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -216,7 +220,7 @@ impl Ward {
 
     /// Asks about all containers that may be targets; returns their names.
     async fn list(&mut self) -> Result<HashSet<String>, Stopped> {
-        if let Whom::Named(name, _) = &self.docker.whom {
+        if let Selection::Named(name, _) = &self.docker.selection {
             let name = name.clone();
             self.ask(name.clone(), 0);
             return Ok(HashSet::from([name]));
@@ -239,9 +243,9 @@ impl Ward {
         if let (Some(uid), Some(sent)) = (&uid, &changed.signal) {
             return self.signalled(uid, sent).await;
         }
-        let concerns = match &self.docker.whom {
-            Whom::Labelled => changed.labels.iter().any(|label| label == HEAL_LABEL),
-            Whom::Named(name, _) => {
+        let concerns = match &self.docker.selection {
+            Selection::Labelled => changed.labels.iter().any(|label| label == HEAL_LABEL),
+            Selection::Named(name, _) => {
                 changed.name.as_ref() == Some(name) || changed.id.starts_with(name)
             }
         };
@@ -254,9 +258,9 @@ impl Ward {
     /// The id or name to ask about: a container that the user named is identified by its name,
     /// whichever container has it.
     fn question(&self, id: String) -> String {
-        match &self.docker.whom {
-            Whom::Labelled => id,
-            Whom::Named(name, _) => name.clone(),
+        match &self.docker.selection {
+            Selection::Labelled => id,
+            Selection::Named(name, _) => name.clone(),
         }
     }
 
@@ -290,12 +294,12 @@ impl Ward {
             return;
         }
         self.asking.insert(asked.clone(), false);
-        let (docker, world) = (Arc::clone(&self.docker), Arc::clone(&self.world));
+        let (docker, effects) = (Arc::clone(&self.docker), Arc::clone(&self.effects));
         let permits = Arc::clone(&self.permits);
         self.answers.spawn(async move {
             let _permit = permits.acquire().await;
             let said = match docker.engine.inspect(&asked).await {
-                Ok(seen) => Ok(said(&docker.whom, &*world, &seen).await),
+                Ok(seen) => Ok(said(&docker.selection, &*effects, &seen).await),
                 Err(error) => Err(error),
             };
             Answer { asked, tries, said }
@@ -320,7 +324,7 @@ impl Ward {
         let said = match said {
             Ok(said) => said,
             Err(error @ EngineError::NoContainer(_)) => {
-                if let Whom::Named(..) = self.docker.whom {
+                if let Selection::Named(..) = self.docker.selection {
                     self.tell(&asked, &error);
                 }
                 return self.gone(&asked).await;
@@ -332,9 +336,11 @@ impl Ward {
                 return Ok(());
             }
         };
-        match said.patient {
-            Ok((patient, Ok(container))) if container.main.pid == patient.container.pid => {
-                self.patient(&patient, &container).await
+        match said.watched_container {
+            Ok((watched_container, Ok(container)))
+                if container.main.pid == watched_container.container.pid =>
+            {
+                self.watched_container(&watched_container, &container).await
             }
             // Of its last instance, or of its next.
             Ok((_, found)) => {
@@ -347,12 +353,12 @@ impl Ward {
                 self.retry(asked, tries);
                 Ok(())
             }
-            Err(why @ (Absent::NotRunning | Absent::Paused)) => {
+            Err(why @ (NotWatchable::NotRunning | NotWatchable::Paused)) => {
                 self.tell(&said.name, &why);
                 let uid = self.uid_of(&asked);
                 self.stopped(&uid.unwrap_or(said.name)).await
             }
-            Err(Absent::NoConsent) => self.gone(&asked).await,
+            Err(NotWatchable::NoConsent) => self.gone(&asked).await,
             Err(why) => {
                 self.tell(&said.name, &why);
                 self.gone(&asked).await
@@ -360,9 +366,13 @@ impl Ward {
         }
     }
 
-    async fn patient(&mut self, patient: &Patient, container: &Container) -> Result<(), Stopped> {
-        let target = self.target_of(patient, container);
-        let (uid, id) = (target.id.uid.clone(), &patient.container.id);
+    async fn watched_container(
+        &mut self,
+        watched_container: &WatchedContainer,
+        container: &Container,
+    ) -> Result<(), Stopped> {
+        let target = self.target_of(watched_container, container);
+        let (uid, id) = (target.id.uid.clone(), &watched_container.container.id);
         if container.is_own() {
             self.tell(&uid, &"it is the agent's own");
             return Ok(());
@@ -375,7 +385,7 @@ impl Ward {
         if let Some(before) = self.uid_of(id).filter(|before| *before != uid) {
             // It was renamed.
             self.known.remove(&before);
-            self.done.send(Done::Gone(before)).await?;
+            self.done.send(TaskResult::Gone(before)).await?;
         }
         let before = self.known.remove(&uid);
         let stopping = before.as_ref().and_then(|before| before.stopping.clone());
@@ -387,14 +397,15 @@ impl Ward {
             .is_some_and(|before| before.target.id == target.id && before.end.is_some());
         let is_news = before.as_ref().is_none_or(|before| before.target != target) || !same_life;
         let end = before.and_then(|before| before.end).filter(|_| same_life);
-        let known = |end| Known { container: patient.container.clone(), target, end, stopping };
+        let known =
+            |end| Known { container: watched_container.container.clone(), target, end, stopping };
         if is_stopping || !is_news {
             self.known.insert(uid, known(end));
             return Ok(());
         }
         self.told.remove(&uid);
-        for complaint in &patient.complaints {
-            warn!(container = uid, %complaint, "invalid setting; the container is only observed");
+        for invalid in &watched_container.invalid_settings {
+            warn!(container = uid, %invalid, "invalid setting; the container is only observed");
         }
         let mut known = known(end);
         if known.target.address.is_none() {
@@ -404,10 +415,10 @@ impl Ward {
                  container needs its own network and an engine that runs as root"
             );
         }
-        self.done.send(Done::Found(Box::new(known.target.clone()))).await?;
+        self.done.send(TaskResult::Found(Box::new(known.target.clone()))).await?;
         known.end.get_or_insert_with(|| {
             let instance = known.target.id.instance.clone();
-            Wait::begin(&self.world, &self.done, container.main, uid.clone(), instance)
+            Wait::begin(&self.effects, &self.done, container.main, uid.clone(), instance)
         });
         self.known.insert(uid, known);
         Ok(())
@@ -422,7 +433,7 @@ impl Ward {
         let Some(known) = self.known.get_mut(uid) else { return Ok(()) };
         if known.end.take().is_some() {
             let (uid, instance) = (uid.to_owned(), known.target.id.instance.clone());
-            self.done.send(Done::Lost { uid, instance }).await?;
+            self.done.send(TaskResult::Lost { uid, instance }).await?;
         }
         Ok(())
     }
@@ -430,14 +441,14 @@ impl Ward {
     /// The container is no longer a target.
     async fn gone(&mut self, asked: &str) -> Result<(), Stopped> {
         // A named container stays a target, whichever container has its name next.
-        if let Whom::Named(name, _) = &self.docker.whom {
+        if let Selection::Named(name, _) = &self.docker.selection {
             let name = name.clone();
             return self.stopped(&name).await;
         }
         let Some(uid) = self.uid_of(asked) else { return Ok(()) };
         self.known.remove(&uid);
         self.told.remove(&uid);
-        self.done.send(Done::Gone(uid)).await?;
+        self.done.send(TaskResult::Gone(uid)).await?;
         Ok(())
     }
 
@@ -453,21 +464,23 @@ impl Ward {
         }
     }
 
-    fn target_of(&self, patient: &Patient, container: &Container) -> Target {
-        let (uid, address, host) = match &self.docker.whom {
-            Whom::Labelled => {
-                let address = patient.address.filter(|_| !self.is_rootless);
+    fn target_of(&self, watched_container: &WatchedContainer, container: &Container) -> Target {
+        let (uid, address, host) = match &self.docker.selection {
+            Selection::Labelled => {
+                let address = watched_container.address.filter(|_| !self.is_rootless);
                 let host = address.map(|address| address.to_string()).unwrap_or_default();
-                (patient.container.name.clone(), address, host)
+                (watched_container.container.name.clone(), address, host)
             }
-            Whom::Named(name, watched) => (name.clone(), patient.address, watched.host.clone()),
+            Selection::Named(name, watched) => {
+                (name.clone(), watched_container.address, watched.host.clone())
+            }
         };
         Target {
             // The engine's id survives a restart.
             id: TargetId { uid: uid.clone(), instance: container.main.to_string() },
             name: uid,
-            kind: Kind::Container(Arc::new(patient.container.clone())),
-            settings: patient.settings.clone(),
+            kind: Kind::Container(Arc::new(watched_container.container.clone())),
+            settings: watched_container.settings.clone(),
             address,
             tls: false,
             host,
@@ -476,35 +489,39 @@ impl Ward {
             port: None,
             started: container.started,
             main: Some(container.main),
-            no_restart: patient.no_restart,
+            no_restart: watched_container.no_restart,
             no_evict: Some(Obstacle::NoCluster),
         }
     }
 }
 
 /// Interprets the engine's report on a container.
-async fn said(whom: &Whom, world: &dyn World, seen: &ContainerInspectResponse) -> Said {
-    let name = match whom {
-        Whom::Labelled => plain(seen.name.as_deref().unwrap_or_default()),
+async fn said(
+    selection: &Selection,
+    effects: &dyn Effects,
+    seen: &ContainerInspectResponse,
+) -> Said {
+    let name = match selection {
+        Selection::Labelled => plain(seen.name.as_deref().unwrap_or_default()),
         // It may be its id, or the beginning of it.
-        Whom::Named(name, _) => name,
+        Selection::Named(name, _) => name,
     };
     let name = name.to_owned();
-    let patient = match whom {
-        Whom::Labelled => by_labels(seen),
-        Whom::Named(_, watched) => {
+    let watched_container = match selection {
+        Selection::Labelled => by_labels(seen),
+        Selection::Named(_, watched) => {
             let found = by_name(seen, watched.port, &watched.addresses);
             found.map(|(one, address, obstacle)| named(watched, one, address, obstacle))
         }
     };
-    let patient = match patient {
-        Ok(patient) => {
-            let container = world.container(&patient.container.id).await;
-            Ok((patient, container))
+    let watched_container = match watched_container {
+        Ok(watched_container) => {
+            let container = effects.container(&watched_container.container.id).await;
+            Ok((watched_container, container))
         }
         Err(why) => Err(why),
     };
-    Said { name, patient }
+    Said { name, watched_container }
 }
 
 /// The target of a container that the user named, at the URL that the user gave.
@@ -513,13 +530,13 @@ fn named(
     container: ContainerRef,
     address: SocketAddr,
     no_restart: Option<Obstacle>,
-) -> Patient {
-    Patient {
+) -> WatchedContainer {
+    WatchedContainer {
         container,
         settings: watched.settings.clone(),
         no_restart,
         address: Some(address),
-        complaints: Vec::new(),
+        invalid_settings: Vec::new(),
     }
 }
 

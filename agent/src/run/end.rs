@@ -4,7 +4,7 @@ use std::sync::Arc;
 use paramedic_core::target::ProcessId;
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use super::{Done, world::World};
+use super::{TaskResult, effects::Effects};
 
 /// A wait that is cancelled when dropped.
 pub(super) struct Wait(AbortHandle);
@@ -19,18 +19,18 @@ impl Wait {
     /// Reports to the loop when `main`, the first process of this instance of the target, has
     /// ended.
     pub(super) fn begin(
-        world: &Arc<dyn World>,
-        done: &mpsc::Sender<Done>,
+        effects: &Arc<dyn Effects>,
+        done: &mpsc::Sender<TaskResult>,
         main: ProcessId,
         uid: String,
         instance: String,
     ) -> Self {
-        let (world, done) = (Arc::clone(world), done.clone());
+        let (effects, done) = (Arc::clone(effects), done.clone());
         let task = tokio::spawn(async move {
             tokio::select! {
-                () = world.ended(main) => {
+                () = effects.ended(main) => {
                     // The loop is gone only when the agent stops.
-                    let _ = done.send(Done::Lost { uid, instance }).await;
+                    let _ = done.send(TaskResult::Lost { uid, instance }).await;
                 }
                 () = done.closed() => {}
             }

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::Done;
+use super::TaskResult;
 
 /// A service on this machine to watch.
 #[derive(Clone, Debug)]
@@ -43,7 +43,11 @@ const ALIVE_CHECK: Duration = Duration::from_secs(1);
 pub(super) const SCANS: usize = 2;
 
 /// Runs until the loop ends.
-pub(super) async fn follow(watched: Watched, scans: Arc<Semaphore>, done: mpsc::Sender<Done>) {
+pub(super) async fn follow(
+    watched: Watched,
+    scans: Arc<Semaphore>,
+    done: mpsc::Sender<TaskResult>,
+) {
     let mut told = false;
     let mut pause = SEARCH_MIN;
     while !done.is_closed() {
@@ -56,7 +60,7 @@ pub(super) async fn follow(watched: Watched, scans: Arc<Semaphore>, done: mpsc::
             Ok(Ok(listener)) => {
                 let instance = listener.instance;
                 let target = target_of(&watched, listener);
-                if done.send(Done::Found(Box::new(target))).await.is_err() {
+                if done.send(TaskResult::Found(Box::new(target))).await.is_err() {
                     return;
                 }
                 (told, pause) = (false, SEARCH_MIN);
@@ -65,7 +69,8 @@ pub(super) async fn follow(watched: Watched, scans: Arc<Semaphore>, done: mpsc::
                     target = watched.url, %instance,
                     "the process ended; waiting for its supervisor to start it again"
                 );
-                let lost = Done::Lost { uid: watched.url.clone(), instance: instance.to_string() };
+                let lost =
+                    TaskResult::Lost { uid: watched.url.clone(), instance: instance.to_string() };
                 if done.send(lost).await.is_err() {
                     return;
                 }

@@ -1,18 +1,18 @@
 //! The event loop: carries out the commands of the [`Engine`] and reports their results to it.
 //!
 //! Everything that waits (a poll, a remedy, the journal's disk) runs in its own task and returns as
-//! a [`Done`]. Everything that changes state happens here, on one thread, in order.
-mod clearance;
+//! a [`TaskResult`]. Everything that changes state happens here, on one thread, in order.
+mod preflight;
 mod containers;
 mod end;
 mod find;
 mod pods;
 mod roll;
-mod senses;
+mod sampler;
 #[cfg(test)]
 mod storm;
 mod treat;
-mod world;
+mod effects;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -21,26 +21,26 @@ use std::{
     time::Duration,
 };
 
-pub use containers::{Docker, Whom};
+pub use containers::{Docker, Selection};
+use effects::{Effects, HostEffects, Poller};
 pub use find::Watched;
 pub use pods::MOST as MOST_PODS;
-use senses::{Life, Senses};
+use sampler::{Generation, Sampler};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::sleep,
 };
 use tracing::{error, info, warn};
 use treat::Treated;
-use world::{Machine, Poller, World};
 
 use crate::serve::{Query, TargetView};
 use paramedic_core::notice::Notice;
 use paramedic_core::{
-    decide::Brain,
-    engine::{Command, Engine, Event, Fact, Index, Pace, State, reading_of},
+    boot_time::BootTime,
+    decide::Classifier,
+    engine::{Command, Engine, Event, Fact, Index, Pace, State, pod_metrics_of},
     guard::{Policy, Refusal},
     health::Poll,
-    moment::Moment,
     signal::Trigger,
     target::{Rung, Target},
 };
@@ -78,7 +78,7 @@ pub struct Node {
 
 /// The result of a task.
 #[derive(Debug)]
-enum Done {
+enum TaskResult {
     /// A target was found, or found again with another instance or other settings.
     Found(Box<Target>),
     /// This instance has ended.
@@ -92,18 +92,18 @@ enum Done {
     /// The list of labelled containers is complete; these exist, by uid.
     Listed(HashSet<String>),
     /// The API server is unreachable, with the error; or reachable again.
-    Away(Option<String>),
+    Disconnected(Option<String>),
     /// The cluster answered.
     Cleared {
         index: Index,
-        life: Option<Life>,
+        life: Option<Generation>,
         rung: Rung,
         answer: Result<Option<Lock>, (Refusal, Duration)>,
     },
     /// A poll ended.
     Polled {
         index: Index,
-        life: Life,
+        life: Generation,
         trigger: Trigger,
         poll: Poll,
         futile: Option<Box<str>>,
@@ -116,15 +116,15 @@ enum Done {
 /// The agent: the state of the event loop.
 pub struct Agent {
     engine: Engine,
-    brain: Arc<Brain>,
+    classifier: Arc<Classifier>,
     kernel: Option<Kernel>,
     wakeups: Option<Wakeups>,
     recorder: Recorder,
     config: Arc<Config>,
     clock: Clock,
-    world: Arc<dyn World>,
+    effects: Arc<dyn Effects>,
     node: Option<Node>,
-    senses: HashMap<Index, Senses>,
+    samplers: HashMap<Index, Sampler>,
     slots: HashMap<Slot, Index>,
     /// The index of each target, by its uid.
     places: HashMap<String, Index>,
@@ -133,12 +133,12 @@ pub struct Agent {
     /// The conditions that are pending before the agent is ready.
     awaited: BTreeSet<String>,
     past: Vec<Incident>,
-    done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
+    done: (mpsc::Sender<TaskResult>, mpsc::Receiver<TaskResult>),
     queries: mpsc::Receiver<Query>,
     pending: VecDeque<Event>,
     commands: Vec<Command>,
     lives: u64,
-    pause_checked: Moment,
+    pause_checked: BootTime,
     /// Shutting down: treatments in progress end, and nothing new starts.
     draining: bool,
 }
@@ -161,7 +161,7 @@ impl Agent {
     #[must_use]
     pub fn new(
         config: Config,
-        brain: Arc<Brain>,
+        classifier: Arc<Classifier>,
         kernel: Option<(Kernel, Wakeups)>,
         recorder: Recorder,
         past: Vec<Incident>,
@@ -169,26 +169,30 @@ impl Agent {
         node: Option<Node>,
     ) -> Self {
         let engine = config.docker.as_ref().map(|docker| docker.engine.clone());
-        let machine = Machine::new(config.restart_command.clone(), config.grace, engine);
+        let machine = HostEffects::new(config.restart_command.clone(), config.grace, engine);
         let (kernel, wakeups) = kernel.unzip();
         let mut awaited: BTreeSet<_> =
             config.watched.iter().map(|watched| watched.url.clone()).collect();
         awaited.extend(node.as_ref().map(|_| FIRST_LIST.to_owned()));
-        awaited.extend(config.docker.as_ref().map(|docker| match &docker.whom {
-            Whom::Labelled => CONTAINERS.to_owned(),
-            Whom::Named(name, _) => name.clone(),
+        awaited.extend(config.docker.as_ref().map(|docker| match &docker.selection {
+            Selection::Labelled => CONTAINERS.to_owned(),
+            Selection::Named(name, _) => name.clone(),
         }));
         Self {
-            engine: Engine::new(Arc::clone(&brain), config.policy.clone(), config.pace.clone()),
-            brain,
+            engine: Engine::new(
+                Arc::clone(&classifier),
+                config.policy.clone(),
+                config.pace.clone(),
+            ),
+            classifier,
             kernel,
             wakeups,
             recorder,
             config: Arc::new(config),
             clock: Clock::Boot,
-            world: Arc::new(machine),
+            effects: Arc::new(machine),
             node,
-            senses: HashMap::new(),
+            samplers: HashMap::new(),
             slots: HashMap::new(),
             places: HashMap::new(),
             locks: HashMap::new(),
@@ -199,7 +203,7 @@ impl Agent {
             pending: VecDeque::new(),
             commands: Vec::new(),
             lives: 0,
-            pause_checked: Moment::default(),
+            pause_checked: BootTime::default(),
             draining: false,
         }
     }
@@ -213,12 +217,12 @@ impl Agent {
             tokio::spawn(find::follow(watched.clone(), scans, done));
         }
         if let Some(docker) = self.config.docker.clone() {
-            let (world, done) = (Arc::clone(&self.world), self.done.0.clone());
-            tokio::spawn(containers::follow(docker, world, done));
+            let (effects, done) = (Arc::clone(&self.effects), self.done.0.clone());
+            tokio::spawn(containers::follow(docker, effects, done));
         }
         if let Some(Node { cluster, notices }) = &self.node {
-            let (cluster, world) = (Arc::clone(cluster), Arc::clone(&self.world));
-            tokio::spawn(pods::follow(cluster, world, self.done.0.clone(), notices.clone()));
+            let (cluster, effects) = (Arc::clone(cluster), Arc::clone(&self.effects));
+            tokio::spawn(pods::follow(cluster, effects, self.done.0.clone(), notices.clone()));
         }
         for (workload, treatment) in self.recorder.remembered() {
             self.handle(Event::Remembered { workload, treatment });
@@ -304,12 +308,12 @@ impl Agent {
                 self.recorder.intends(index, &intent);
                 let treatment = treat::Treatment {
                     index,
-                    life: self.senses.get(&index).map(Senses::life),
+                    life: self.samplers.get(&index).map(Sampler::life),
                     target: case.target.clone(),
                     permit,
                     intent,
-                    brain: Arc::clone(&self.brain),
-                    world: Arc::clone(&self.world),
+                    classifier: Arc::clone(&self.classifier),
+                    effects: Arc::clone(&self.effects),
                     cluster: self.node.as_ref().map(|node| Arc::clone(&node.cluster)),
                     lock: self.locks.get(&index).cloned(),
                     journal: self.recorder.journal(),
@@ -324,7 +328,7 @@ impl Agent {
                     Fact::Concluded { outcome, done, .. } => Some(done.then_some(*outcome)),
                     _ => None,
                 };
-                if let Fact::Withheld(intent) = &fact {
+                if let Fact::DryRun(intent) = &fact {
                     self.recorder.intends(index, intent);
                 }
                 if let Some(case) = self.engine.case(index) {
@@ -339,29 +343,30 @@ impl Agent {
 
     /// Polls the target, if it is polled at all; the rest is read after the poll.
     fn look(&mut self, index: Index, trigger: Trigger) {
-        let Some(senses) = self.senses.get_mut(&index) else { return };
+        let Some(samplers) = self.samplers.get_mut(&index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
-        let Some(mut app) = target.and_then(|target| senses.take_app(target, &*self.world)) else {
+        let Some(mut app) = target.and_then(|target| samplers.take_app(target, &*self.effects))
+        else {
             let looked = self.read(index, trigger, None, None);
             self.pending.extend(looked);
             return;
         };
-        let (life, now) = (senses.life(), self.clock.now());
+        let (life, now) = (samplers.life(), self.clock.now());
         let done = self.done.0.clone();
         // Only if a remedy may follow: checking the host reads some files.
         let doubt = self
             .engine
             .case(index)
             .filter(|case| case.asks_the_host(trigger))
-            .map(|case| (Arc::clone(&self.world), case.target.clone(), case.well_at()));
+            .map(|case| (Arc::clone(&self.effects), case.target.clone(), case.well_at()));
         tokio::spawn(async move {
             let poll = app.poll(now).await;
             let futile = match doubt {
-                Some((world, target, well_at)) => world.would_not_help(&target, well_at).await,
+                Some((effects, target, well_at)) => effects.would_not_help(&target, well_at).await,
                 None => None,
             };
             // The loop is gone only when the agent stops: then nobody needs this.
-            let _ = done.send(Done::Polled { index, life, trigger, poll, futile, app }).await;
+            let _ = done.send(TaskResult::Polled { index, life, trigger, poll, futile, app }).await;
         });
     }
 
@@ -373,19 +378,19 @@ impl Agent {
         poll: Option<Poll>,
         futile: Option<Box<str>>,
     ) -> Option<Event> {
-        let senses = self.senses.get_mut(&index)?;
+        let samplers = self.samplers.get_mut(&index)?;
         let now = self.clock.now();
-        let sample = senses.sample(self.kernel.as_mut(), trigger, poll, futile, now);
+        let sample = samplers.sample(self.kernel.as_mut(), trigger, poll, futile, now);
         if let Some(case) = self.engine.case(index) {
             self.recorder.sampled(&case.target, &sample);
         }
         Some(Event::Looked(index, Box::new(sample)))
     }
 
-    fn take(&mut self, done: Done) {
+    fn take(&mut self, done: TaskResult) {
         match done {
-            Done::Found(target) => self.found(*target),
-            Done::Lost { uid, instance } => {
+            TaskResult::Found(target) => self.found(*target),
+            TaskResult::Lost { uid, instance } => {
                 let index = self.places.get(&uid).copied();
                 let is_present = |index: &Index| {
                     let case = self.engine.case(*index);
@@ -399,43 +404,43 @@ impl Agent {
                     }
                 }
             }
-            Done::Gone(uid) => self.gone(&uid),
-            Done::Ready(uid, ready) => {
+            TaskResult::Gone(uid) => self.gone(&uid),
+            TaskResult::Ready(uid, ready) => {
                 if let Some(index) = self.places.get(&uid).copied() {
                     self.handle(Event::Ready(index, ready));
                 }
             }
-            Done::Synced(pods) => {
+            TaskResult::Synced(pods) => {
                 self.awaited.remove(FIRST_LIST);
                 self.recorder.api_server(true);
                 self.give_up_the_past(&pods);
             }
-            Done::Listed(containers) => {
+            TaskResult::Listed(containers) => {
                 self.awaited.remove(CONTAINERS);
                 self.give_up_the_past(&containers);
             }
-            Done::Away(why) => self.recorder.api_server(why.is_none()),
-            Done::Cleared { index, life, rung, answer } => {
+            TaskResult::Disconnected(why) => self.recorder.api_server(why.is_none()),
+            TaskResult::Cleared { index, life, rung, answer } => {
                 self.cleared(index, life, rung, answer);
             }
-            Done::Polled { index, life, trigger, poll, futile, app } => {
-                let Some(senses) = self.senses.get_mut(&index) else { return };
-                if senses.life() != life {
+            TaskResult::Polled { index, life, trigger, poll, futile, app } => {
+                let Some(samplers) = self.samplers.get_mut(&index) else { return };
+                if samplers.life() != life {
                     // The poll of an earlier instance says nothing about this one.
                     return;
                 }
-                senses.return_app(app);
+                samplers.return_app(app);
                 if let Some(looked) = self.read(index, trigger, Some(poll), futile) {
                     self.handle(looked);
                 }
             }
-            Done::Treated(treated) if !self.is_under_way(&treated) => {
+            TaskResult::Treated(treated) if !self.is_under_way(&treated) => {
                 warn!("late result of a remedy ignored");
             }
-            Done::Treated(treated) => {
-                let senses = self.senses.get_mut(&treated.index);
-                if let Some(senses) = senses.filter(|s| Some(s.life()) == treated.life) {
-                    senses.drew(treated.responses);
+            TaskResult::Treated(treated) => {
+                let samplers = self.samplers.get_mut(&treated.index);
+                if let Some(samplers) = samplers.filter(|s| Some(s.life()) == treated.life) {
+                    samplers.drew(treated.responses);
                 }
                 self.handle(Event::Treated {
                     index: treated.index,
@@ -448,8 +453,8 @@ impl Agent {
 
     /// Whether the set of targets can change, so that a new target may always be unsampled.
     fn comes_and_goes(&self) -> bool {
-        let whom = self.config.docker.as_ref().map(|docker| &docker.whom);
-        self.node.is_some() || matches!(whom, Some(Whom::Labelled))
+        let selection = self.config.docker.as_ref().map(|docker| &docker.selection);
+        self.node.is_some() || matches!(selection, Some(Selection::Labelled))
     }
 
     /// Whether the index still belongs to the target that was treated, and that waits for the
@@ -477,7 +482,8 @@ impl Agent {
             Query::Readings(reply) => {
                 let now = self.clock.now();
                 let cases = self.engine.cases();
-                let _ = reply.send(cases.filter_map(|(_, case)| reading_of(case, now)).collect());
+                let _ =
+                    reply.send(cases.filter_map(|(_, case)| pod_metrics_of(case, now)).collect());
             }
             Query::Pending(reply) => {
                 let awaited = self.awaited.iter().map(|what| format!("{what}: pending"));
@@ -508,7 +514,7 @@ async fn next_wakeup(wakeups: &mut Option<Wakeups>) -> Wake {
     std::future::pending().await
 }
 
-async fn until(due: Option<Moment>, clock: Clock) {
+async fn until(due: Option<BootTime>, clock: Clock) {
     match due {
         Some(due) => sleep(due.since(clock.now())).await,
         None => std::future::pending().await,

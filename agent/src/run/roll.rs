@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::{
     Agent,
-    senses::{Life, Senses},
+    sampler::{Generation, Sampler},
 };
 
 impl Agent {
@@ -25,23 +25,23 @@ impl Agent {
             let same_app = before.target.address == target.address
                 && before.target.tls == target.tls
                 && before.target.settings.health == target.settings.health;
-            if let Some(senses) = self.senses.get_mut(&place).filter(|_| !same_app) {
-                senses.renew_app();
+            if let Some(samplers) = self.samplers.get_mut(&place).filter(|_| !same_app) {
+                samplers.renew_app();
             }
             self.handle(Event::Changed(place, Box::new(target)));
             return;
         }
-        if let Some(before) = self.senses.remove(&place) {
+        if let Some(before) = self.samplers.remove(&place) {
             self.let_go(before);
         }
         self.recorder.found(&target, known.is_some());
         self.lives += 1;
-        let life = Life(self.lives);
-        let senses = Senses::open(&target, life, self.kernel.as_mut(), &*self.world);
-        if let Some(slot) = senses.slot() {
+        let life = Generation(self.lives);
+        let samplers = Sampler::open(&target, life, self.kernel.as_mut(), &*self.effects);
+        if let Some(slot) = samplers.slot() {
             self.slots.insert(slot, place);
         }
-        self.senses.insert(place, senses);
+        self.samplers.insert(place, samplers);
         self.awaited.remove(&target.id.uid);
         let uid = target.id.uid.clone();
         self.places.insert(uid.clone(), place);
@@ -56,7 +56,7 @@ impl Agent {
 
     pub(super) fn gone(&mut self, uid: &str) {
         let Some(index) = self.places.remove(uid) else { return };
-        if let Some(before) = self.senses.remove(&index) {
+        if let Some(before) = self.samplers.remove(&index) {
             self.let_go(before);
         }
         self.recorder.targets(self.places.len());
@@ -109,8 +109,8 @@ impl Agent {
         }
     }
 
-    fn let_go(&mut self, senses: Senses) {
-        if let (Some(slot), Some(kernel)) = (senses.slot(), self.kernel.as_mut()) {
+    fn let_go(&mut self, samplers: Sampler) {
+        if let (Some(slot), Some(kernel)) = (samplers.slot(), self.kernel.as_mut()) {
             self.slots.remove(&slot);
             if let Err(error) = kernel.unwatch(slot) {
                 warn!(%error, "cannot stop counting a former instance in the kernel");

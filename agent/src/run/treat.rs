@@ -2,7 +2,7 @@
 use std::{sync::Arc, time::Duration};
 
 use paramedic_core::{
-    decide::Brain,
+    decide::Classifier,
     engine::{Index, Intent, Remedied},
     guard::Permit,
     health::Responses,
@@ -14,7 +14,7 @@ use paramedic_record::{SharedJournal, intent_of};
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tracing::{error, warn};
 
-use super::{Done, senses::Life, world::World};
+use super::{TaskResult, effects::Effects, sampler::Generation};
 
 /// Timeout of writing the intention to disk.
 const DISK: Duration = Duration::from_secs(3);
@@ -22,12 +22,12 @@ const DISK: Duration = Duration::from_secs(3);
 /// A remedy with its target and reasons.
 pub(super) struct Treatment {
     pub(super) index: Index,
-    pub(super) life: Option<Life>,
+    pub(super) life: Option<Generation>,
     pub(super) target: Target,
     pub(super) permit: Permit,
     pub(super) intent: Intent,
-    pub(super) brain: Arc<Brain>,
-    pub(super) world: Arc<dyn World>,
+    pub(super) classifier: Arc<Classifier>,
+    pub(super) effects: Arc<dyn Effects>,
     pub(super) cluster: Option<Arc<Cluster>>,
     /// The workload's lock, for a hard remedy to a pod.
     pub(super) lock: Option<Arc<Lock>>,
@@ -43,7 +43,7 @@ pub(super) struct Treated {
     /// The treated target.
     pub(super) uid: String,
     /// The treated instance.
-    pub(super) life: Option<Life>,
+    pub(super) life: Option<Generation>,
     pub(super) incident: Option<i64>,
     pub(super) result: Remedied,
     /// The target's responses to the remedy.
@@ -51,14 +51,14 @@ pub(super) struct Treated {
 }
 
 /// Applies the remedy, and reports to the loop.
-pub(super) async fn treat(treatment: Treatment, done: mpsc::Sender<Done>) {
+pub(super) async fn treat(treatment: Treatment, done: mpsc::Sender<TaskResult>) {
     let treated = Box::pin(treatment.give()).await;
     // The loop is gone only when the agent stops; the journal has what matters.
-    let _ = done.send(Done::Treated(treated)).await;
+    let _ = done.send(TaskResult::Treated(treated)).await;
 }
 
-fn undone(reason: impl Into<String>) -> Remedied {
-    Remedied::Undone(reason.into())
+fn not_performed(reason: impl Into<String>) -> Remedied {
+    Remedied::NotPerformed(reason.into())
 }
 
 impl Treatment {
@@ -68,7 +68,7 @@ impl Treatment {
         let incident = match self.write_down().await {
             Ok(incident) => incident,
             Err(reason) if rung.is_hard() => {
-                let result = undone(reason);
+                let result = not_performed(reason);
                 return Treated { index, uid, life, incident: None, result, responses: [0; 5] };
             }
             Err(reason) => {
@@ -78,15 +78,15 @@ impl Treatment {
         };
         let mut responses = [0; 5];
         let result = match (self.lock_holds(), rung) {
-            (Err(reason), _) => undone(reason),
+            (Err(reason), _) => not_performed(reason),
             (Ok(()), Rung::Soft) => {
-                let (result, drawn) = self.world.reset(&self.target, self.permit).await;
+                let (result, drawn) = self.effects.reset(&self.target, self.permit).await;
                 responses = drawn;
                 result
             }
-            (Ok(()), Rung::Restart) => self.world.restart(&self.target, self.permit).await,
+            (Ok(()), Rung::Restart) => self.effects.restart(&self.target, self.permit).await,
             (Ok(()), Rung::Evict) => self.evict().await,
-            (Ok(()), Rung::Observe) => undone("observe is not a remedy"),
+            (Ok(()), Rung::Observe) => not_performed("observe is not a remedy"),
         };
         Treated { index, uid, life, incident, result, responses }
     }
@@ -104,9 +104,9 @@ impl Treatment {
     async fn write_down(&self) -> Result<Option<i64>, String> {
         let Some(journal) = self.journal.clone() else { return Ok(None) };
         let (target, intent) = (self.target.clone(), self.intent.clone());
-        let (brain, now) = (Arc::clone(&self.brain), self.clock.now());
+        let (classifier, now) = (Arc::clone(&self.classifier), self.clock.now());
         let written =
-            spawn_blocking(move || journal.intend(&intent_of(&target, &intent, &brain, now)));
+            spawn_blocking(move || journal.intend(&intent_of(&target, &intent, &classifier, now)));
         let Ok(written) = timeout(DISK, written).await else {
             // It may still be written; then the next agent process finds and verifies it.
             error!("the journal's disk is too slow: no hard remedies until it recovers");
@@ -126,7 +126,7 @@ impl Treatment {
     async fn evict(self) -> Remedied {
         let (Some(cluster), Some(pod), Some(lock)) = (&self.cluster, self.target.pod(), &self.lock)
         else {
-            return undone("only a pod of a cluster can be evicted");
+            return not_performed("only a pod of a cluster can be evicted");
         };
         if let Err(result) = cluster.evict(pod, lock, self.permit).await {
             return result;

@@ -1,5 +1,5 @@
 //! The HTTP server on `:9100`. Read-only: no request can change anything.
-mod about;
+mod build_info;
 mod live;
 mod page;
 mod routes;
@@ -9,12 +9,12 @@ mod view;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-pub use about::About;
+pub use build_info::BuildInfo;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use live::Live;
-use paramedic_listen::{Listener, Patience};
-use paramedic_pod_metrics::Reading;
+use paramedic_listen::{Listener, WriteTimeout};
+use paramedic_pod_metrics::PodMetrics;
 use paramedic_record::metrics::Metrics;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::debug;
@@ -26,7 +26,7 @@ pub enum Query {
     /// The state of every target.
     Targets(oneshot::Sender<Vec<TargetView>>),
     /// The readings of every pod for autoscaling.
-    Readings(oneshot::Sender<Vec<Reading>>),
+    Readings(oneshot::Sender<Vec<PodMetrics>>),
     /// What is pending before the agent is ready, by name.
     Pending(oneshot::Sender<Vec<String>>),
 }
@@ -41,7 +41,7 @@ pub struct Sources {
     /// Directory of the journal, if there is one.
     pub state_dir: Option<PathBuf>,
     /// Facts about this agent.
-    pub about: About,
+    pub about: BuildInfo,
 }
 
 /// A bound server.
@@ -88,7 +88,7 @@ impl Server {
                     let (sources, live) = (sources.clone(), Arc::clone(&live));
                     async move { routes::answer(request, &sources, &live).await }
                 });
-                let stream = Patience::new(stream, PATIENCE);
+                let stream = WriteTimeout::new(stream, PATIENCE);
                 let served = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADER_TIMEOUT)

@@ -1,9 +1,9 @@
 //! Tests of the server over real sockets, with a loop that gives recorded answers.
 use paramedic_core::{
+    boot_time::BootTime,
     decide::{Action, Source},
     engine::Case,
     guard::Gate,
-    moment::Moment,
     target::{Rung, Target, TargetId},
     verify::Outcome,
 };
@@ -36,7 +36,7 @@ async fn page_of(state_dir: Option<PathBuf>) -> Page {
     let address = server.address().unwrap();
     let metrics = Arc::new(Metrics::new("0").unwrap());
     let (queries, mut asked) = mpsc::channel(8);
-    let about = About {
+    let about = BuildInfo {
         node: "node1".to_owned(),
         version: "0",
         max_action: Rung::Evict,
@@ -242,7 +242,7 @@ async fn a_new_listener_gets_incidents_from_before_it_connected() {
             confidence: 0.9,
             source: Source::Model,
             reasons: Vec::new(),
-            intended: Moment::from_nanos(1),
+            intended: BootTime::from_nanos(1),
             wall_time: 1,
             climbed_from: None,
             workload: "web".to_owned(),
@@ -250,7 +250,7 @@ async fn a_new_listener_gets_incidents_from_before_it_connected() {
             health: None,
         };
         let id = journal.intend(&intent).unwrap();
-        journal.conclude(id, Outcome::Healed, None, Moment::from_nanos(2)).unwrap();
+        journal.conclude(id, Outcome::Healed, None, BootTime::from_nanos(2)).unwrap();
     };
     let page = page_of(Some(folder.path().to_path_buf())).await;
     for healed in 0..2 {

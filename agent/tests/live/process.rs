@@ -157,7 +157,7 @@ fn until<T>(mut look: impl FnMut() -> Option<T>, right: impl Fn(&T) -> bool) -> 
     }
 }
 
-async fn restart(found: &Listener, grace: Duration) -> paramedic::heal::restart::Account {
+async fn restart(found: &Listener, grace: Duration) -> paramedic::heal::restart::RestartReport {
     let restart = Restart { grace, ..Restart::default() };
     restart
         .run(&Tree::default(), found.instance, &found.cgroups, Some(found.address.port()))

@@ -12,7 +12,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use paramedic::heal::restart::{Account, Restart, RestartError, would_not_help};
+use paramedic::heal::restart::{Restart, RestartError, RestartReport, would_not_help};
 
 use crate::process::{ENTER, Group};
 use paramedic_core::target::ProcessId;
@@ -130,7 +130,7 @@ fn main_of(port: u16) -> i32 {
     found(port).unwrap().instance.pid
 }
 
-async fn restart(found: &Listener, command: Option<&str>) -> Result<Account, RestartError> {
+async fn restart(found: &Listener, command: Option<&str>) -> Result<RestartReport, RestartError> {
     let command = command.map(str::to_owned);
     let restart = Restart { command, grace: Duration::from_secs(30), ..Restart::default() };
     restart.run(&Tree::default(), found.instance, &found.cgroups, Some(found.address.port())).await
@@ -314,7 +314,7 @@ async fn another_service_of_the_same_parent_refuses_the_restart() {
     let found = found(port).unwrap();
     assert_eq!(found.instance.pid, family.pid());
     let error = restart(&found, None).await.unwrap_err();
-    assert!(error.is_undone());
+    assert!(error.is_not_performed());
     let RestartError::OtherService { pid, port: other, .. } = &error else { panic!("{error}") };
     assert_eq!(*pid, pids[0]);
     assert_ne!(*other, port);

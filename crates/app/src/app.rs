@@ -8,10 +8,10 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use paramedic_core::{
+    boot_time::BootTime,
     health::{
         BUDGET, Health, HealthError, Poll, Responses, Transport, WAIT_LIMIT, classify, count,
     },
-    moment::Moment,
     target::HealthProbe,
 };
 use tokio::{
@@ -114,7 +114,7 @@ impl App {
 
     /// Polls the app, or keeps waiting for the response to an earlier request. Cancel-safe:
     /// dropping it drops the waiting request.
-    pub async fn poll(&mut self, now: Moment) -> Poll {
+    pub async fn poll(&mut self, now: BootTime) -> Poll {
         let mut drawn = Drawn::default();
         let said = self.hear(&mut drawn).await;
         Poll {

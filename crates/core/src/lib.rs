@@ -4,7 +4,7 @@
 //! what it calls for, whether it is permitted, and whether it helped. [`engine`] moves each target
 //! through all of them. Nothing here reads a clock, a file or a socket, or waits; the list of
 //! dependencies and `tests/purity.rs` enforce that.
-pub mod moment;
+pub mod boot_time;
 
 pub mod target;
 pub mod signal;

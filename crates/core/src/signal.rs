@@ -1,7 +1,7 @@
 //! [`Sample`]: everything seen of one target at one instant.
 use agent_common::{Counters, Throttling};
 
-use crate::{health::Poll, moment::Moment};
+use crate::{boot_time::BootTime, health::Poll};
 
 /// What triggered a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,7 +38,7 @@ impl Trigger {
 pub struct Sample {
     /// Time at which the kernel's counters were read: after the poll, so that they contain its
     /// responses.
-    pub at: Moment,
+    pub at: BootTime,
     /// What triggered the sample.
     pub trigger: Trigger,
     /// The kernel's counts; `None` without kernel signals.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{decide::Action, moment::Moment, target::Rung};
+use crate::{boot_time::BootTime, decide::Action, target::Rung};
 
 /// How a treatment ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,9 +51,9 @@ pub struct Verification {
     /// The action of the decision.
     pub before: Action,
     /// Time of the remedy.
-    pub began: Moment,
+    pub began: BootTime,
     /// When the window opened: at once, but after a restart only when the instance is ready.
-    opened: Option<Moment>,
+    opened: Option<BootTime>,
     /// Errors known when the window opened: reported by the app, counted by the kernel.
     base: (u32, u64),
 }
@@ -79,7 +79,7 @@ pub struct Finding {
 impl Verification {
     /// Starts the verification of a remedy applied at `now`.
     #[must_use]
-    pub const fn new(rung: Rung, before: Action, now: Moment) -> Self {
+    pub const fn new(rung: Rung, before: Action, now: BootTime) -> Self {
         Self { rung, before, began: now, opened: None, base: (0, 0) }
     }
 
@@ -92,7 +92,7 @@ impl Verification {
     /// The outcome, as soon as there is one. Waits for a successor for `comes_back`.
     pub fn judge(
         &mut self,
-        now: Moment,
+        now: BootTime,
         finding: &Finding,
         window: Duration,
         comes_back: Duration,
@@ -127,7 +127,7 @@ impl Verification {
     /// The target has another instance. After a hard remedy that is intended, once. After that, or
     /// after a soft remedy, something else replaced it.
     #[must_use]
-    pub const fn succeeded(&self) -> Option<Outcome> {
+    pub const fn replaced(&self) -> Option<Outcome> {
         match (self.rung.is_hard(), self.opened) {
             (true, None) => None,
             (true, Some(_)) => Some(Outcome::NotHealed),
@@ -157,8 +157,8 @@ mod tests {
         errors: (0, 0),
     };
 
-    fn at(seconds: u64) -> Moment {
-        Moment::from(Duration::from_secs(1000 + seconds))
+    fn at(seconds: u64) -> BootTime {
+        BootTime::from(Duration::from_secs(1000 + seconds))
     }
 
     /// The outcome of a treatment that is sampled in these seconds, and when it came.

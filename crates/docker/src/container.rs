@@ -13,7 +13,7 @@ use bollard::models::{ContainerInspectResponse, ContainerState, EndpointSettings
 use nix::sys::signal::Signal;
 use paramedic_core::target::{
     Allowance, ContainerRef, HealthProbe, MAX_GRACE, Obstacle, Settings,
-    consent::{Complaint, HEAL_LABEL, Port, SettingsReader},
+    consent::{HEAL_LABEL, InvalidSetting, Port, SettingsReader},
 };
 use paramedic_host::container::is_id;
 
@@ -27,7 +27,7 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 /// A running container that consents.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Patient {
+pub struct WatchedContainer {
     /// The container.
     pub container: ContainerRef,
     /// Why it cannot be restarted, if it cannot.
@@ -37,12 +37,12 @@ pub struct Patient {
     /// How it is to be treated.
     pub settings: Settings,
     /// Settings that could not be read.
-    pub complaints: Vec<Complaint>,
+    pub invalid_settings: Vec<InvalidSetting>,
 }
 
 /// Why a container is not watched at present.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Absent {
+pub enum NotWatchable {
     /// It has no label, and so no consent.
     #[error("it does not carry the label paramedic.dev/heal")]
     NoConsent,
@@ -88,10 +88,10 @@ fn published(ports: &[u16]) -> String {
 ///
 /// # Errors
 /// Why it is not a target, or not yet.
-pub fn by_labels(seen: &ContainerInspectResponse) -> Result<Patient, Absent> {
-    let consent = label(seen, HEAL_LABEL).ok_or(Absent::NoConsent)?;
+pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, NotWatchable> {
+    let consent = label(seen, HEAL_LABEL).ok_or(NotWatchable::NoConsent)?;
     if label(seen, POD).is_some() {
-        return Err(Absent::OfPod);
+        return Err(NotWatchable::OfPod);
     }
     let container = running(seen)?;
     let mut reader = SettingsReader::new(|key| label(seen, key));
@@ -110,12 +110,12 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<Patient, Absent> {
         patience: Allowance { set: reader.patience(), ..Allowance::default() },
         warm_up: Allowance { set: reader.warm_up(), ..Allowance::default() },
     };
-    Ok(Patient {
+    Ok(WatchedContainer {
         settings: reader.capped(settings),
         no_restart: no_restart(seen),
         address: container.ip.zip(port).map(SocketAddr::from),
         container,
-        complaints: reader.complaints,
+        invalid_settings: reader.invalid_settings,
     })
 }
 
@@ -128,10 +128,10 @@ pub fn by_name(
     seen: &ContainerInspectResponse,
     port: u16,
     addresses: &[IpAddr],
-) -> Result<(ContainerRef, SocketAddr, Option<Obstacle>), Absent> {
+) -> Result<(ContainerRef, SocketAddr, Option<Obstacle>), NotWatchable> {
     let container = running(seen)?;
     if of_host_network(seen) {
-        return Err(Absent::HostNetwork);
+        return Err(NotWatchable::HostNetwork);
     }
     let bindings = bindings(seen);
     let leads_in = |ip: &&IpAddr| bindings.iter().any(|binding| binding.accepts(**ip, port));
@@ -141,7 +141,7 @@ pub fn by_name(
         // Once for each address family.
         others.sort_unstable();
         others.dedup();
-        return Err(Absent::OtherPort { port, others });
+        return Err(NotWatchable::OtherPort { port, others });
     };
     Ok((container, (ip, port).into(), no_restart(seen)))
 }
@@ -165,22 +165,22 @@ fn name(seen: &ContainerInspectResponse) -> Option<&str> {
 ///
 /// # Errors
 /// Why it is not a target at present.
-pub fn running(seen: &ContainerInspectResponse) -> Result<ContainerRef, Absent> {
-    let Some(state) = &seen.state else { return Err(Absent::Incomplete) };
+pub fn running(seen: &ContainerInspectResponse) -> Result<ContainerRef, NotWatchable> {
+    let Some(state) = &seen.state else { return Err(NotWatchable::Incomplete) };
     let is = |of: fn(&ContainerState) -> Option<bool>| of(state) == Some(true);
     if is(|state| state.paused) {
-        return Err(Absent::Paused);
+        return Err(NotWatchable::Paused);
     }
     if !is(|state| state.running) || is(|state| state.restarting) {
-        return Err(Absent::NotRunning);
+        return Err(NotWatchable::NotRunning);
     }
-    let id = seen.id.as_deref().filter(|id| is_id(id)).ok_or(Absent::Incomplete)?;
+    let id = seen.id.as_deref().filter(|id| is_id(id)).ok_or(NotWatchable::Incomplete)?;
     let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|&pid| pid > 0);
     Ok(ContainerRef {
         id: id.to_owned(),
-        name: name(seen).ok_or(Absent::Incomplete)?.to_owned(),
-        pid: pid.ok_or(Absent::Incomplete)?,
-        started: state.started_at.clone().ok_or(Absent::Incomplete)?,
+        name: name(seen).ok_or(NotWatchable::Incomplete)?.to_owned(),
+        pid: pid.ok_or(NotWatchable::Incomplete)?,
+        started: state.started_at.clone().ok_or(NotWatchable::Incomplete)?,
         grace: grace(seen),
         stop_signal: stop_signal(seen),
         ip: own_address(seen),

@@ -1,16 +1,16 @@
-//! The clocks of the machine. The core receives a [`Moment`] and reads no clock.
+//! The clocks of the machine. The core receives a [`BootTime`] and reads no clock.
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
-use paramedic_core::moment::Moment;
+use paramedic_core::boot_time::BootTime;
 
 /// The present time on the node's boot clock.
 #[must_use]
-pub fn now() -> Moment {
+pub fn now() -> BootTime {
     // CLOCK_BOOTTIME exists on every kernel that runs eBPF. If it failed, time would stand still
     // and every gate that waits for time would refuse, which is safe.
     clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map_or(Moment::default(), |t| Moment::from(Duration::from(t)))
+        .map_or(BootTime::default(), |t| BootTime::from(Duration::from(t)))
 }
 
 /// The source of the present time at the edges of the program.
@@ -26,10 +26,10 @@ pub enum Clock {
 impl Clock {
     /// The present time.
     #[must_use]
-    pub fn now(self) -> Moment {
+    pub fn now(self) -> BootTime {
         match self {
             Self::Boot => now(),
-            Self::Tokio(since) => Moment::from(since.elapsed()),
+            Self::Tokio(since) => BootTime::from(since.elapsed()),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use paramedic_core::{
-    moment::Moment,
+    boot_time::BootTime,
     target::{Cgroups, ProcessId},
 };
 
@@ -32,7 +32,7 @@ pub struct Container {
     /// Its first process.
     pub main: ProcessId,
     /// When that process started.
-    pub started: Moment,
+    pub started: BootTime,
 }
 
 /// Why a container was not found.

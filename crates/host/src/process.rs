@@ -13,7 +13,7 @@ use std::{
 };
 
 use paramedic_core::{
-    moment::Moment,
+    boot_time::BootTime,
     target::{Cgroup, Cgroups, ProcessId},
 };
 
@@ -34,7 +34,7 @@ pub struct Listener {
     /// The main process; as text it is a target's `instance`.
     pub instance: ProcessId,
     /// When the main process started.
-    pub started: Moment,
+    pub started: BootTime,
     /// The main process's command, at most 15 bytes.
     pub name: String,
     /// The address to use.

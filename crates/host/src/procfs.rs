@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use paramedic_core::{moment::Moment, target::ProcessId};
+use paramedic_core::{boot_time::BootTime, target::ProcessId};
 
 /// Maximum size of a text in `/proc`. No text on a real node reaches it (mountinfo is the longest,
 /// at 100 to 300 bytes for each mount).
@@ -213,8 +213,8 @@ pub fn ticks(ticks: u64) -> Duration {
 }
 
 /// The instant at which a process with this start time started.
-pub fn started(start_time: u64) -> Moment {
-    Moment::from(ticks(start_time))
+pub fn started(start_time: u64) -> BootTime {
+    BootTime::from(ticks(start_time))
 }
 
 fn sysconf(name: libc::c_int) -> Option<u64> {

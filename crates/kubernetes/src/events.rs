@@ -18,7 +18,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use paramedic_api_server::{ApiError, within};
-use paramedic_core::{moment::Moment, notice::Notice};
+use paramedic_core::{boot_time::BootTime, notice::Notice};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -47,7 +47,7 @@ pub const QUEUE: usize = 256;
 struct Series {
     name: String,
     count: i32,
-    sent: Moment,
+    sent: BootTime,
 }
 
 /// Sends notices until the channel closes.
@@ -88,12 +88,12 @@ pub async fn announce(cluster: Arc<Cluster>, mut notices: mpsc::Receiver<Notice>
 struct Budget {
     left: u32,
     /// When the budget was last refilled.
-    earned: Moment,
+    earned: BootTime,
 }
 
 impl Budget {
     /// Takes one request, but leaves `keep`.
-    fn take(&mut self, now: Moment, keep: u32) -> bool {
+    fn take(&mut self, now: BootTime, keep: u32) -> bool {
         let earned = now.since(self.earned).as_secs() / PACE.as_secs();
         self.earned = self.earned + PACE * u32::try_from(earned).unwrap_or(u32::MAX);
         let earned = u32::try_from(earned).unwrap_or(u32::MAX);

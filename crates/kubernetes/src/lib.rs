@@ -4,13 +4,13 @@
 //! Every request has a timeout and is never retried implicitly (kube's own client would retry a
 //! 429, which here means a spent budget). While the server is unreachable, requests end in the
 //! refusal `api_server`, and only soft remedies continue, which need nothing but the pod's IP.
-mod clear;
+mod preflight;
 pub mod events;
 mod eviction;
 pub mod lease;
 mod lock;
-mod meter;
-mod missing;
+mod middleware;
+mod unready;
 mod pause;
 pub mod pod;
 mod pods;
@@ -19,22 +19,22 @@ mod workload;
 
 use std::{collections::HashMap, fmt};
 
-pub use clear::Request;
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{Namespace, Pod},
 };
 use kube::{Api, Client};
 pub use lock::Lock;
-pub use meter::{Requests, ServerClock};
+pub use middleware::{Requests, ServerClock};
 use paramedic_api_server::ApiError;
 use paramedic_host::clock::Clock;
 use parking_lot::Mutex;
 pub use pods::{Change, changes};
+pub use preflight::Request;
 
 use lock::Seen;
-use missing::Missing;
 use pause::Pause;
+use unready::Unready;
 
 /// This agent's identity in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct Cluster {
     /// The state of each Lease at its last change, and when that was seen.
     seen: Mutex<HashMap<String, Seen>>,
     /// Since when pods of each workload have been unready that no agent counts as sick.
-    missing: Mutex<Missing>,
+    missing: Mutex<Unready>,
 }
 
 impl fmt::Debug for Cluster {
@@ -75,7 +75,7 @@ impl Cluster {
     #[must_use]
     pub fn new(client: Client, identity: Identity, clock: Clock, requests: Requests) -> Self {
         let server_clock = ServerClock::default();
-        let client = meter::metered(client, clock, server_clock.clone(), requests);
+        let client = middleware::metered(client, clock, server_clock.clone(), requests);
         Self {
             leases: Api::namespaced(client.clone(), &identity.namespace),
             namespaces: Api::all(client.clone()),

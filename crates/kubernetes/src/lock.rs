@@ -14,8 +14,8 @@ use k8s_openapi::{
 use kube::api::PostParams;
 use paramedic_api_server::{ApiError, within};
 use paramedic_core::{
+    boot_time::BootTime,
     guard::{Gate, Refusal, Why, workload},
-    moment::Moment,
     target::{PodRef, Rung},
     verify::Outcome,
 };
@@ -49,7 +49,7 @@ const MOST_SEEN: usize = 4096;
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     mark: Mark,
-    since: Moment,
+    since: BootTime,
 }
 
 /// The fields that change when a holder acquires or renews. The resourceVersion is not among them,
@@ -69,7 +69,7 @@ pub struct Lock {
     heal: Heal,
     name: String,
     /// When the first check for this lock was sent.
-    asked: Moment,
+    asked: BootTime,
     /// Number of pods of the workload that should be ready once the pod has a successor, if known.
     goal: Option<u32>,
     renewal: JoinHandle<()>,
@@ -80,7 +80,7 @@ struct Held {
     /// The Lease as last written.
     lease: Lease,
     /// End of its guaranteed validity, counted from before the request that wrote it.
-    until: Moment,
+    until: BootTime,
 }
 
 impl Lock {
@@ -92,7 +92,7 @@ impl Lock {
     ///
     /// # Errors
     /// Why not: it is about to expire, or the cluster's answers are too old.
-    pub fn holds(&self, now: Moment) -> Result<(), &'static str> {
+    pub fn holds(&self, now: BootTime) -> Result<(), &'static str> {
         if self.held.lock().until.since(now) < LEAST_LEFT {
             return Err("the workload's lock has expired");
         }
@@ -119,7 +119,7 @@ impl Cluster {
         pod: &PodRef,
         rung: Rung,
         sick: u32,
-        (asked, is_ready, dry_run): (Moment, bool, bool),
+        (asked, is_ready, dry_run): (BootTime, bool, bool),
     ) -> Result<Option<Lock>, Refusal> {
         let name = lease::name(&of.kind, &of.namespace, &of.name);
         let goal = of.ready.map(|ready| ready + u32::from(!is_ready));
@@ -284,7 +284,7 @@ impl Cluster {
         name: String,
         lease: Lease,
         heal: Heal,
-        (asked, goal, before): (Moment, Option<u32>, Moment),
+        (asked, goal, before): (BootTime, Option<u32>, BootTime),
     ) -> Lock {
         let held = Arc::new(Mutex::new(Held { lease, until: before + DURATION }));
         let renewal = tokio::spawn(Arc::clone(self).renew(name.clone(), Arc::clone(&held)));
@@ -317,7 +317,7 @@ impl Cluster {
                     Ok(Some(newer)) if self.is_ours(&newer) => lease = newer,
                     Ok(_) => {
                         warn!(lease = name, "lost a workload's lock");
-                        held.lock().until = Moment::default();
+                        held.lock().until = BootTime::default();
                         return;
                     }
                     Err(_) => break,

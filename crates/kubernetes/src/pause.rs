@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use paramedic_api_server::ApiError;
 use paramedic_core::{
+    boot_time::BootTime,
     guard::{Gate, Refusal, Why},
-    moment::Moment,
     target::Rung,
 };
 use tokio::time::timeout;
@@ -27,9 +27,9 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 pub(super) struct Pause {
     paused: bool,
     /// When the request of that answer was sent.
-    asked: Option<Moment>,
+    asked: Option<BootTime>,
     /// When a request remained without a response.
-    in_vain: Option<Moment>,
+    in_vain: Option<BootTime>,
 }
 
 impl Cluster {
@@ -43,7 +43,7 @@ impl Cluster {
         let _one_at_a_time = self.asking_pause.lock().await;
         let known = *self.pause.lock();
         let now = self.clock.now();
-        let within = |at: Option<Moment>, span| at.is_some_and(|at| now.since(at) < span);
+        let within = |at: Option<BootTime>, span| at.is_some_and(|at| now.since(at) < span);
         let in_vain = within(known.in_vain, GIVE_UP);
         if in_vain && !may_guess {
             return Err(no_answer(&ApiError::TimedOut));
@@ -61,7 +61,7 @@ impl Cluster {
         if paused { Err(Refusal { gate: Gate::Paused, why: why() }) } else { Ok(()) }
     }
 
-    async fn read_switch(&self, asked: Moment) -> Result<bool, ApiError> {
+    async fn read_switch(&self, asked: BootTime) -> Result<bool, ApiError> {
         let answer = timeout(FRESH, self.namespaces.get(&self.identity.namespace)).await;
         let answer = answer.map_err(|_| ApiError::TimedOut).and_then(|answer| Ok(answer?));
         let mut known = self.pause.lock();

@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 use paramedic_core::target::{
     Allowance, HealthProbe, MAX_GRACE, Obstacle, Owner, PodRef, Settings,
-    consent::{Complaint, HEAL_LABEL, Port, SettingsReader},
+    consent::{HEAL_LABEL, InvalidSetting, Port, SettingsReader},
 };
 
 use crate::probes;
@@ -25,7 +25,7 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
 /// A labelled pod whose container runs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Patient {
+pub struct WatchedPod {
     /// The pod.
     pub pod: PodRef,
     /// Why it cannot be restarted in place, if it cannot.
@@ -39,12 +39,12 @@ pub struct Patient {
     /// Whether the kubelet calls the container ready.
     pub ready: bool,
     /// Settings that could not be read.
-    pub complaints: Vec<Complaint>,
+    pub invalid_settings: Vec<InvalidSetting>,
 }
 
 /// Why a pod is not watched at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Absent {
+pub enum NotWatchable {
     /// It has no label, and so no consent.
     #[error("it does not carry the label paramedic.dev/heal")]
     NoConsent,
@@ -66,21 +66,22 @@ pub enum Absent {
 ///
 /// # Errors
 /// Why it is not a target, or not yet.
-pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
-    let consent = label(pod, HEAL_LABEL).ok_or(Absent::NoConsent)?;
+pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
+    let consent = label(pod, HEAL_LABEL).ok_or(NotWatchable::NoConsent)?;
     if pod.metadata.deletion_timestamp.is_some() {
-        return Err(Absent::Terminating);
+        return Err(NotWatchable::Terminating);
     }
-    let status = pod.status.as_ref().ok_or(Absent::NotRunning)?;
+    let status = pod.status.as_ref().ok_or(NotWatchable::NotRunning)?;
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
-        return Err(Absent::Completed);
+        return Err(NotWatchable::Completed);
     }
     let mut reader = SettingsReader::new(|key| annotation(pod, key));
     let ceiling = reader.rung(consent);
     let port = reader.port(|name| containers(pod).any(|container| has_port(container, name)));
-    let container = container(pod, port.as_ref()).ok_or(Absent::Incomplete)?;
-    let running = running(pod, &container.name).ok_or(Absent::NotRunning)?;
-    let container_id = running.container_id.as_deref().and_then(id).ok_or(Absent::NotRunning)?;
+    let container = container(pod, port.as_ref()).ok_or(NotWatchable::Incomplete)?;
+    let running = running(pod, &container.name).ok_or(NotWatchable::NotRunning)?;
+    let container_id =
+        running.container_id.as_deref().and_then(id).ok_or(NotWatchable::NotRunning)?;
     let address = address(pod, container, port.as_ref());
     let health = match (reader.health_path(), address) {
         (Some(path), Some((_, port))) => Some(HealthProbe { port, tls: false, path }),
@@ -94,11 +95,11 @@ pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
         patience: Allowance { set: reader.patience(), granted: probes::patience(container) },
         warm_up: Allowance { set: reader.warm_up(), granted: probes::warm_up(container) },
     };
-    Ok(Patient {
+    Ok(WatchedPod {
         pod: PodRef {
-            namespace: pod.metadata.namespace.clone().ok_or(Absent::Incomplete)?,
-            name: pod.metadata.name.clone().ok_or(Absent::Incomplete)?,
-            uid: pod.metadata.uid.clone().ok_or(Absent::Incomplete)?,
+            namespace: pod.metadata.namespace.clone().ok_or(NotWatchable::Incomplete)?,
+            name: pod.metadata.name.clone().ok_or(NotWatchable::Incomplete)?,
+            uid: pod.metadata.uid.clone().ok_or(NotWatchable::Incomplete)?,
             container: container.name.clone(),
             container_id: container_id.to_owned(),
             owner: controller(pod).map(owner),
@@ -109,7 +110,7 @@ pub fn patient(pod: &Pod) -> Result<Patient, Absent> {
         no_evict: no_evict(pod),
         address,
         ready: running.ready,
-        complaints: reader.complaints,
+        invalid_settings: reader.invalid_settings,
     })
 }
 

@@ -22,22 +22,22 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Requests, ServerClock, meter::metered};
-use crate::pod::{Absent, Patient, patient};
+use super::{Requests, ServerClock, middleware::metered};
+use crate::pod::{NotWatchable, WatchedPod, watched_pod};
 
 /// A change of the watched pods.
 #[derive(Debug)]
 pub enum Change {
     /// The pod's container runs and may be watched.
-    Patient(Box<Patient>),
+    WatchedPod(Box<WatchedPod>),
     /// The pod exists, but is not a target now.
-    Absent {
+    NotWatchable {
         /// The pod's uid.
         uid: String,
         /// `namespace/name`.
         name: String,
         /// Why.
-        why: Absent,
+        why: NotWatchable,
     },
     /// The pod was deleted, or no longer consents.
     Gone {
@@ -47,9 +47,9 @@ pub enum Change {
     /// The list of the node's pods is complete; these exist, by uid.
     Synced(HashSet<String>),
     /// The API server is unreachable. The known pods stay.
-    Away(String),
+    Disconnected(String),
     /// It is reachable again.
-    Back,
+    Reconnected,
 }
 
 /// Watches the node's pods until the receiver is dropped.
@@ -137,12 +137,12 @@ impl Teller {
     async fn seen(&mut self, pod: &Pod) -> Told {
         let Some(uid) = pod.metadata.uid.clone() else { return Ok(()) };
         self.known.insert(uid.clone());
-        let change = match patient(pod) {
-            Ok(patient) => Change::Patient(Box::new(patient)),
+        let change = match watched_pod(pod) {
+            Ok(watched) => Change::WatchedPod(Box::new(watched)),
             Err(why) => {
                 let of = |text: &Option<String>| text.clone().unwrap_or_default();
                 let name = format!("{}/{}", of(&pod.metadata.namespace), of(&pod.metadata.name));
-                Change::Absent { uid, name, why }
+                Change::NotWatchable { uid, name, why }
             }
         };
         self.out.send(change).await
@@ -158,7 +158,7 @@ impl Teller {
     async fn back(&mut self) -> Told {
         if std::mem::take(&mut self.away) {
             info!("connected to the API server again");
-            self.out.send(Change::Back).await?;
+            self.out.send(Change::Reconnected).await?;
         }
         Ok(())
     }
@@ -177,6 +177,6 @@ impl Teller {
             error = text,
             "lost the API server: watching and soft remedies continue, hard remedies wait"
         );
-        self.out.send(Change::Away(text)).await
+        self.out.send(Change::Disconnected(text)).await
     }
 }

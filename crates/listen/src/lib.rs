@@ -1,6 +1,6 @@
 //! Listening sockets, and connections that are closed if the peer stops reading.
 mod listener;
-mod patience;
+mod write_timeout;
 
 pub use listener::Listener;
-pub use patience::Patience;
+pub use write_timeout::WriteTimeout;

@@ -21,7 +21,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use nix::unistd::{SysconfVar, sysconf};
-use paramedic_pod_metrics::{AUDIENCE, Credentials, Feed, Frame, Port, Reading};
+use paramedic_pod_metrics::{AUDIENCE, Credentials, Feed, Frame, PodMetrics, Port};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -177,7 +177,7 @@ async fn agents(fake: &FakeApi, home: &Path) -> Result<Vec<Feed>> {
 async fn measure(node: usize, feed: Feed) {
     for second in 0_u32.. {
         let rate = f32::from(u16::try_from(second % 500).unwrap_or(0)) + 0.5;
-        let reading = |uid| Reading {
+        let reading = |uid| PodMetrics {
             uid,
             age_ms: 700,
             window_ms: 10_100,

@@ -29,7 +29,7 @@ const DAY: i64 = 24 * 3600;
 
 /// The roots, as they are stored. Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Authority {
+pub(super) struct CertificateAuthority {
     /// The signing root.
     current: Root,
     /// The next signing root, already published.
@@ -83,13 +83,13 @@ pub(super) enum AuthorityError {
     Times,
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// Creates an authority with one new root.
     pub(super) fn new(now: i64) -> Result<Self, AuthorityError> {
         Ok(Self { current: Root::new(now)?, next: None, previous: None })
     }
 
-    /// Reads what [`Authority::store`] wrote.
+    /// Reads what [`CertificateAuthority::store`] wrote.
     pub(super) fn parse(stored: &[u8]) -> Result<Self, AuthorityError> {
         let authority: Self = serde_json::from_slice(stored)?;
         for root in authority.roots() {
@@ -244,13 +244,13 @@ mod tests {
         chain && certificate.verify_is_valid_for_subject_name(&name).is_ok()
     }
 
-    fn sign(authority: &Authority, now: i64) -> Leaf {
+    fn sign(authority: &CertificateAuthority, now: i64) -> Leaf {
         authority.sign(Usage::Server, &["api.ns.svc".to_owned()], now).unwrap()
     }
 
     #[test]
     fn a_leaf_is_accepted_for_its_usage_names_and_day_only() {
-        let authority = Authority::new(NOW).unwrap();
+        let authority = CertificateAuthority::new(NOW).unwrap();
         let (bundle, leaf) = (authority.bundle(), sign(&authority, NOW));
         let good = |name, usage, now| accepts(&bundle, &leaf, name, usage, now);
         assert!(good("api.ns.svc", Usage::Server, NOW));
@@ -258,14 +258,14 @@ mod tests {
         assert!(!good("api.ns.svc", Usage::Client, NOW));
         assert!(!good("other.ns.svc", Usage::Server, NOW));
         assert!(!good("api.ns.svc", Usage::Server, NOW + LEAF + 1));
-        let other = Authority::new(NOW).unwrap();
+        let other = CertificateAuthority::new(NOW).unwrap();
         assert!(!accepts(&other.bundle(), &leaf, "api.ns.svc", Usage::Server, NOW));
     }
 
     #[test]
     fn a_stored_authority_parses_to_the_same() {
-        let authority = Authority::new(NOW).unwrap();
-        let again = Authority::parse(&authority.store().unwrap()).unwrap();
+        let authority = CertificateAuthority::new(NOW).unwrap();
+        let again = CertificateAuthority::parse(&authority.store().unwrap()).unwrap();
         assert_eq!(again, authority);
         let leaf = sign(&again, NOW);
         assert!(accepts(&authority.bundle(), &leaf, "api.ns.svc", Usage::Server, NOW));
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn over_a_year_of_rotations_every_leaf_is_accepted() {
-        let mut authority = Authority::new(NOW).unwrap();
+        let mut authority = CertificateAuthority::new(NOW).unwrap();
         let mut bundles = vec![(NOW, authority.bundle())];
         let mut signed: Vec<Leaf> = Vec::new();
         let mut roots = 1;
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn after_a_long_absence_a_new_root_signs_at_once() {
-        let authority = Authority::new(NOW).unwrap();
+        let authority = CertificateAuthority::new(NOW).unwrap();
         let later = NOW + 400 * DAY;
         let after = authority.advance(later).unwrap().unwrap();
         assert_eq!((after.next.as_ref(), after.previous.as_ref()), (None, None));
@@ -313,12 +313,13 @@ mod tests {
 
     #[test]
     fn an_edited_authority_is_refused() {
-        let authority = Authority::new(NOW).unwrap();
-        let (good, other) = (authority.store().unwrap(), Authority::new(NOW + 1).unwrap());
+        let authority = CertificateAuthority::new(NOW).unwrap();
+        let (good, other) =
+            (authority.store().unwrap(), CertificateAuthority::new(NOW + 1).unwrap());
         let edited = |edit: &dyn Fn(&mut serde_json::Value)| {
             let mut value: serde_json::Value = serde_json::from_slice(&good).unwrap();
             edit(&mut value);
-            Authority::parse(value.to_string().as_bytes())
+            CertificateAuthority::parse(value.to_string().as_bytes())
         };
         assert!(edited(&|_| ()).is_ok());
         let anothers = edited(&|v| v["current"]["key"] = other.current.key.clone().into());
@@ -330,7 +331,7 @@ mod tests {
             assert!(edited(&|v| v["current"]["since"] = since.into()).is_err(), "{since}");
         }
         for bad in [&b""[..], b"{}", b"[]", &good[..good.len() / 2]] {
-            assert!(Authority::parse(bad).is_err());
+            assert!(CertificateAuthority::parse(bad).is_err());
         }
     }
 }

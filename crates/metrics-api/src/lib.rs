@@ -8,7 +8,7 @@
 //! It takes no part in healing decisions, and no agent needs it to heal.
 mod authentication;
 mod authority;
-mod keeper;
+mod ca_store;
 mod registration;
 mod front_proxy;
 mod access;

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Need {
     /// It has a certificate to serve with.
-    Authority,
+    CertificateAuthority,
     /// It has the front-proxy CA of the API server.
     FrontProxy,
     /// It has listed the pods.
@@ -15,11 +15,11 @@ pub(super) enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 4] = [Self::Authority, Self::FrontProxy, Self::Pods, Self::Agents];
+    const ALL: [Self; 4] = [Self::CertificateAuthority, Self::FrontProxy, Self::Pods, Self::Agents];
 
     const fn about(self) -> &'static str {
         match self {
-            Self::Authority => "the authority's certificates, from a Secret",
+            Self::CertificateAuthority => "the authority's certificates, from a Secret",
             Self::FrontProxy => {
                 "how the API server proves itself, from the ConfigMap \
                  kube-system/extension-apiserver-authentication"

@@ -21,7 +21,9 @@ use paramedic_api_server::{ApiError, within};
 use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
-use super::{GROUP, Version, authority::Authority, keeper::Keeper, readiness::Readiness};
+use super::{
+    GROUP, Version, authority::CertificateAuthority, ca_store::CaStore, readiness::Readiness,
+};
 
 /// Interval between two checks.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -46,7 +48,7 @@ pub(super) struct Registration {
     services: Api<APIService>,
     roles: Api<ClusterRole>,
     deployments: Api<Deployment>,
-    keeper: Keeper,
+    ca_store: CaStore,
     /// The name of the Service, the ClusterRole and the Deployment.
     name: String,
     namespace: String,
@@ -76,7 +78,7 @@ impl Registration {
             services: Api::all(client.clone()),
             roles: Api::all(client.clone()),
             deployments: Api::namespaced(client.clone(), namespace),
-            keeper: Keeper::new(client, namespace, name),
+            ca_store: CaStore::new(client, namespace, name),
             name: name.to_owned(),
             namespace: namespace.to_owned(),
         }
@@ -87,13 +89,13 @@ impl Registration {
     /// namespace.
     pub(super) async fn run(
         &self,
-        mut authority: watch::Receiver<Option<Authority>>,
+        mut authority: watch::Receiver<Option<CertificateAuthority>>,
         readiness: &Readiness,
     ) {
         let mut told = None;
         loop {
             let ready = readiness.pending().is_empty();
-            let bundle = authority.borrow_and_update().as_ref().map(Authority::bundle);
+            let bundle = authority.borrow_and_update().as_ref().map(CertificateAuthority::bundle);
             if let Some(bundle) = bundle {
                 let standing = self.keep(&bundle, ready).await.map_err(|error| error.to_string());
                 if told.as_ref() != Some(&standing) {
@@ -101,7 +103,7 @@ impl Registration {
                     told = Some(standing);
                 }
             }
-            // The keeper has ended: shutting down.
+            // The CA store has ended: shutting down.
             let period = if ready { PERIOD } else { UNREADY };
             if let Ok(Err(_)) = timeout(period, authority.changed()).await {
                 return;
@@ -133,7 +135,7 @@ impl Registration {
         // The authority was read up to a minute ago. Do not undo what was written since.
         let differs =
             found.iter().any(|(_, found)| told(found.as_ref()) != Some(bundle.as_bytes()));
-        if differs && self.keeper.has_moved_on(bundle).await? {
+        if differs && self.ca_store.has_moved_on(bundle).await? {
             return Ok(Standing::Behind);
         }
         let owner = self.owner().await?;

@@ -24,9 +24,9 @@ use tracing::{info, warn};
 use super::{
     access::Access,
     agents, authentication,
-    authority::{self, Authority, AuthorityError, Leaf, Usage},
+    authority::{self, AuthorityError, CertificateAuthority, Leaf, Usage},
+    ca_store::{CaStore, unix_seconds},
     front_proxy::FrontProxy,
-    keeper::{Keeper, unix_seconds},
     pods,
     readiness::{Need, Readiness},
     registration::Registration,
@@ -95,15 +95,15 @@ impl MetricsApi {
         let provider = Arc::new(ring::default_provider());
         let store = Arc::new(Mutex::new(Store::default()));
         let readiness = Arc::new(Readiness::default());
-        let (authority_in, authority) = watch::channel::<Option<Authority>>(None);
+        let (authority_in, authority) = watch::channel::<Option<CertificateAuthority>>(None);
         let (proxy_in, front_proxy): Slot<FrontProxy> = watch::channel(None);
         let (certificate_in, certificate) = watch::channel(None);
         let (tls_in, tls): Slot<ClientConfig> = watch::channel(None);
         let registration = Arc::new(Registration::new(client.clone(), &namespace, &name));
 
         let mut parts = JoinSet::new();
-        let keeper = Keeper::new(client.clone(), &namespace, &name);
-        parts.spawn(async move { keeper.run(authority_in).await });
+        let ca_store = CaStore::new(client.clone(), &namespace, &name);
+        parts.spawn(async move { ca_store.run(authority_in).await });
         let signer = Signer {
             names: names(&name, &namespace),
             provider: Arc::clone(&provider),
@@ -180,8 +180,8 @@ struct Signer {
 }
 
 impl Signer {
-    async fn run(self, mut authority: watch::Receiver<Option<Authority>>) {
-        let mut signed: Option<(Authority, i64)> = None;
+    async fn run(self, mut authority: watch::Receiver<Option<CertificateAuthority>>) {
+        let mut signed: Option<(CertificateAuthority, i64)> = None;
         loop {
             let known = authority.borrow_and_update().clone();
             let now = unix_seconds();
@@ -193,7 +193,7 @@ impl Signer {
                 match self.sign(&known, now) {
                     Ok(()) => {
                         signed = Some((known, now));
-                        self.readiness.met(Need::Authority);
+                        self.readiness.met(Need::CertificateAuthority);
                     }
                     Err(error) => warn!(%error, "cannot sign certificates"),
                 }
@@ -204,7 +204,7 @@ impl Signer {
         }
     }
 
-    fn sign(&self, authority: &Authority, now: i64) -> Result<(), Unsigned> {
+    fn sign(&self, authority: &CertificateAuthority, now: i64) -> Result<(), Unsigned> {
         let Leaf { certificate, key } = authority.sign(Usage::Server, &self.names, now)?;
         let key = self.provider.key_provider.load_private_key(key)?;
         let server = SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key));
@@ -224,7 +224,7 @@ impl Signer {
 #[derive(Debug, thiserror::Error)]
 enum Unsigned {
     #[error("{0}")]
-    Authority(#[from] AuthorityError),
+    CertificateAuthority(#[from] AuthorityError),
     #[error("{0}")]
     Tls(#[from] rustls::Error),
 }

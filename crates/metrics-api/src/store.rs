@@ -6,7 +6,7 @@ use std::{
 };
 
 use kube::core::SelectorExt;
-use paramedic_pod_metrics::{Frame, Metric, Reading};
+use paramedic_pod_metrics::{Frame, Metric, PodMetrics};
 use tokio::time::Instant;
 
 use super::path::Pods;
@@ -44,7 +44,7 @@ pub(super) struct Store {
 #[derive(Debug)]
 struct Heard {
     at: Instant,
-    readings: HashMap<String, Reading>,
+    readings: HashMap<String, PodMetrics>,
 }
 
 impl Store {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn frame(pods: &[(&str, f32)]) -> Frame {
-        let reading = |&(uid, rate): &(&str, f32)| Reading {
+        let reading = |&(uid, rate): &(&str, f32)| PodMetrics {
             uid: uid.to_owned(),
             age_ms: 500,
             window_ms: 10_000,

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::{Frame, Reading};
+use super::{Frame, PodMetrics};
 
 /// Interval between two frames.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ impl Default for Feed {
 
 impl Feed {
     /// Calls `ask` while there are subscribers. Ends if `ask` returns nothing.
-    pub async fn run(self, mut ask: impl AsyncFnMut() -> Option<Vec<Reading>>) {
+    pub async fn run(self, mut ask: impl AsyncFnMut() -> Option<Vec<PodMetrics>>) {
         let mut ticks = interval_at(Instant::now(), PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

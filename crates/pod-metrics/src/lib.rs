@@ -9,15 +9,15 @@
 mod feed;
 #[cfg(feature = "server")]
 mod port;
-mod reading;
+mod pod_metrics;
 
 use std::time::Duration;
 
 #[cfg(feature = "server")]
 pub use feed::Feed;
+pub use pod_metrics::{Frame, FrameError, Hello, MAX_READINGS, PodMetrics};
 #[cfg(feature = "server")]
 pub use port::{Credentials, Port};
-pub use reading::{Frame, FrameError, Hello, MAX_READINGS, Reading};
 use serde::Serialize;
 
 /// A metric for the HPA, with one value per pod.

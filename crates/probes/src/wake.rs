@@ -5,7 +5,7 @@ use agent_common::{Wakeup, cause};
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use log::{Level, Log, Metadata, Record};
-use paramedic_core::moment::Moment;
+use paramedic_core::boot_time::BootTime;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime::Handle,
@@ -57,7 +57,7 @@ pub struct Wake {
     /// The event.
     pub cause: Cause,
     /// Time of the event.
-    pub at: Moment,
+    pub at: BootTime,
 }
 
 /// The receiver of the wake-ups, separate from [`Kernel`] so that a loop can wait for one while it
@@ -136,7 +136,7 @@ fn parse(record: &[u8]) -> Option<Wake> {
     Some(Wake {
         slot: Slot { index: word(8)?, generation: word(12)? },
         cause: Cause::from_record(word(16)?)?,
-        at: Moment::from_nanos(at),
+        at: BootTime::from_nanos(at),
     })
 }
 
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn records_are_read_as_they_were_written() {
         let slot = Slot { index: 7, generation: 3 };
-        let expected = Wake { slot, cause: Cause::Reset, at: Moment::from_nanos(5) };
+        let expected = Wake { slot, cause: Cause::Reset, at: BootTime::from_nanos(5) };
         assert_eq!(parse(&record(cause::RESET)), Some(expected));
     }
 

@@ -7,10 +7,10 @@
 use std::{fmt, fs, io, time::Duration};
 
 use paramedic_core::{
+    boot_time::BootTime,
     decide::{Action, Source},
     features::schema::COUNT,
     guard::Symptom,
-    moment::Moment,
     target::{Rung, TargetId},
     verify::Outcome,
 };
@@ -22,7 +22,7 @@ pub const MAX_REASONS: usize = COUNT;
 /// Maximum length of an outcome's detail, in characters; the rest is cut.
 pub const MAX_DETAIL: usize = 512;
 
-/// Identifies the boot of the node: the kernel's random boot id. [`Moment`]s of different boots
+/// Identifies the boot of the node: the kernel's random boot id. [`BootTime`]s of different boots
 /// cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
@@ -86,7 +86,7 @@ pub struct Intent {
     /// The reasons, strongest first; at most [`MAX_REASONS`].
     pub reasons: Vec<RecordedReason>,
     /// Time of the intention, on the clock of this boot. Use this one for calculations.
-    pub intended: Moment,
+    pub intended: BootTime,
     /// Time of the intention in seconds since 1970 UTC. For display only, because that clock may be
     /// set.
     pub wall_time: i64,
@@ -116,7 +116,7 @@ pub struct Incident {
     pub detail: Option<String>,
     /// Time at which the outcome was known; `None` also if that was in a later boot than the
     /// intention.
-    pub concluded: Option<Moment>,
+    pub concluded: Option<BootTime>,
 }
 
 impl Incident {
@@ -255,7 +255,7 @@ mod tests {
                     RecordedReason { feature: "error_count".into(), value: 12.0, share: 0.41 },
                     RecordedReason { feature: "http_5xx_ratio".into(), value: 0.52, share: -0.1 },
                 ],
-                intended: Moment::from_nanos(1_000_000_000),
+                intended: BootTime::from_nanos(1_000_000_000),
                 wall_time: 1_767_323_045,
                 climbed_from: Some(11),
                 workload: "http://localhost:5000".into(),
@@ -264,7 +264,7 @@ mod tests {
             },
             outcome: Some(Outcome::Healed),
             detail: Some("ready again".into()),
-            concluded: Some(Moment::from_nanos(4_200_000_000)),
+            concluded: Some(BootTime::from_nanos(4_200_000_000)),
         }
     }
 

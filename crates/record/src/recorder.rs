@@ -3,12 +3,12 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use paramedic_core::{
-    decide::{Action, Brain, Decision, Reason, top_reasons},
+    boot_time::BootTime,
+    decide::{Action, Classifier, Decision, Reason, top_reasons},
     engine::{Case, Event, Fact, Index, Intent, State},
     features::{Feature, FeatureVector},
     guard::{Gate, Treatment},
     health::{Heard, Word},
-    moment::Moment,
     notice::Notice,
     signal::{Sample, Trigger},
     target::Target,
@@ -38,7 +38,7 @@ pub struct Recorder {
     notices: Option<mpsc::Sender<Notice>>,
     clock: Clock,
     /// The last logged verdict of each target, and its time.
-    told: HashMap<String, (Action, Moment)>,
+    told: HashMap<String, (Action, BootTime)>,
     trace: Option<Trace>,
 }
 
@@ -61,7 +61,7 @@ impl Recorder {
     }
 
     /// Records an event that the engine is about to receive, with the state of the switches.
-    pub fn event(&mut self, now: Moment, hour: u8, event: &Event, switches: (bool, bool)) {
+    pub fn event(&mut self, now: BootTime, hour: u8, event: &Event, switches: (bool, bool)) {
         if let Some(trace) = &mut self.trace {
             trace.event(now, hour, event, switches);
         }
@@ -245,7 +245,7 @@ impl Recorder {
                     });
                 }
             }
-            Fact::Withheld(intent) => {
+            Fact::DryRun(intent) => {
                 let (rung, confidence) = (intent.rung.name(), intent.decision.confidence);
                 self.metrics.withheld(intent.rung);
                 let reasons = reasons(&intent.row, &intent.decision);
@@ -413,8 +413,13 @@ const fn reason_of(outcome: Outcome) -> &'static str {
 }
 
 /// The journal's record of an intention. Its shares are exact, because the intention is acted on.
-pub fn intent_of(target: &Target, intent: &Intent, brain: &Brain, now: Moment) -> Recorded {
-    let shares = brain.explain(&intent.row, intent.decision.action);
+pub fn intent_of(
+    target: &Target,
+    intent: &Intent,
+    classifier: &Classifier,
+    now: BootTime,
+) -> Recorded {
+    let shares = classifier.explain(&intent.row, intent.decision.action);
     let recorded = |reason: &Reason| RecordedReason {
         feature: reason.feature.name().to_owned(),
         value: reason.value,

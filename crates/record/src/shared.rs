@@ -9,8 +9,8 @@ use std::{
 };
 
 use paramedic_core::{
+    boot_time::BootTime,
     guard::{Treatment, memory},
-    moment::Moment,
     verify::Outcome,
 };
 use paramedic_host::clock::{Clock, unix_seconds};
@@ -77,7 +77,7 @@ impl SharedJournal {
             let at =
                 incident.concluded.filter(|_| incident.boot == self.boot).unwrap_or_else(|| {
                     let age = Duration::from_secs(age.unsigned_abs());
-                    Moment::from(Duration::from_nanos(now.as_nanos()).saturating_sub(age))
+                    BootTime::from(Duration::from_nanos(now.as_nanos()).saturating_sub(age))
                 });
             let outcome = incident.outcome.filter(|_| known)?;
             Some((workload, Treatment { rung, symptom, outcome, at }))
@@ -90,7 +90,7 @@ impl SharedJournal {
     pub fn is_writable(&self) -> bool {
         match self.failed_at.load(Ordering::Relaxed) {
             0 => true,
-            at => self.clock.now().since(Moment::from_nanos(at)) >= RETRY,
+            at => self.clock.now().since(BootTime::from_nanos(at)) >= RETRY,
         }
     }
 
@@ -136,7 +136,11 @@ impl SharedJournal {
 }
 
 /// Concludes all open intentions of a target but the newest.
-fn close_superseded(journal: &mut Journal, boot: &BootId, now: Moment) -> Result<(), JournalError> {
+fn close_superseded(
+    journal: &mut Journal,
+    boot: &BootId,
+    now: BootTime,
+) -> Result<(), JournalError> {
     let mut newest: HashMap<String, i64> = HashMap::new();
     for Incident { id, intent, .. } in journal.unfinished(boot)? {
         if let Some(older) = newest.insert(intent.target.uid, id) {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use paramedic_core::{
-    decide::{Classifier, ModelError, check_trees},
+    decide::{ModelError, ScoreEngine, check_trees},
     features::schema::COUNT,
 };
 use tract_onnx::{
@@ -53,7 +53,7 @@ pub struct Tract {
 ///
 /// # Errors
 /// If it uses operators that are not accepted, cannot be run, or is too slow.
-pub fn load(bytes: &[u8]) -> Result<Arc<dyn Classifier>, ModelError> {
+pub fn load(bytes: &[u8]) -> Result<Arc<dyn ScoreEngine>, ModelError> {
     let tract = Tract::from_bytes(bytes)?;
     tract.check_speed()?;
     Ok(Arc::new(tract))
@@ -122,7 +122,7 @@ impl Tract {
     }
 }
 
-impl Classifier for Tract {
+impl ScoreEngine for Tract {
     fn scores(&self, row: &[f32; COUNT]) -> Result<[f64; 3], ModelError> {
         self.predict(row)
     }

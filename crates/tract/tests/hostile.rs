@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use paramedic_core::{
     decide::{
-        Action, Brain, Model, ModelError, Source,
+        Action, Classifier, Model, ModelError, Source,
         onnx::{GraphProto, ModelProto},
         testing::{Columns, Random, Tree, floats, model, node, set, with_int},
     },
@@ -39,18 +39,18 @@ fn another_classifier_runs_through_tract() {
     let model = Model::from_bytes(&linear().encode_to_vec(), load).unwrap();
     assert_eq!((model.engine(), model.is_calibrated()), ("tract", false));
     assert!(model.forest().is_none());
-    let brain = Brain::from(Ok::<_, ModelError>(model));
+    let classifier = Classifier::from(Ok::<_, ModelError>(model));
     let mut row = FeatureVector::default();
-    assert_eq!(brain.decide(&row).unwrap().action, Action::NoAction);
+    assert_eq!(classifier.decide(&row).unwrap().action, Action::NoAction);
     row[Feature::ErrorCount] = 8.0;
-    let decision = brain.decide(&row).unwrap();
+    let decision = classifier.decide(&row).unwrap();
     assert_eq!((decision.action, decision.source), (Action::ResetErrors, Source::Model));
     // softmax of 3, 8, -9
     assert!((decision.confidence - 0.993_307).abs() < 1e-5, "{}", decision.confidence);
-    let shares = brain.explain(&row, Action::ResetErrors);
+    let shares = classifier.explain(&row, Action::ResetErrors);
     assert!(shares[Feature::ErrorCount as usize] > 0.9);
     assert_eq!(shares.iter().filter(|s| **s != 0.0).count(), 1);
-    assert_eq!(brain.describe().engine, "tract");
+    assert_eq!(classifier.describe().engine, "tract");
 }
 
 fn tract_refusal(spoil: impl FnOnce(&mut ModelProto)) -> String {
@@ -140,12 +140,12 @@ fn flipped_bytes_never_panic() {
         if random.below(10) == 0 {
             bytes.truncate(random.below(bytes.len()));
         }
-        match Brain::from(Model::from_bytes(&bytes, load)) {
-            Brain::Rules { .. } => refused += 1,
-            brain => {
+        match Classifier::from(Model::from_bytes(&bytes, load)) {
+            Classifier::Rules { .. } => refused += 1,
+            classifier => {
                 accepted += 1;
                 let row = FeatureVector::new(random.row());
-                if let Ok(decision) = brain.decide(&row) {
+                if let Ok(decision) = classifier.decide(&row) {
                     assert!(decision.probabilities.iter().all(|p| (0.0..=1.0).contains(p)));
                 }
             }

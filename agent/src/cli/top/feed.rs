@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A server-sent event.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Update {
-    pub(super) about: Option<About>,
+    pub(super) about: Option<BuildInfo>,
     /// The uids of all targets, if a target was added or removed.
     pub(super) roster: Option<Vec<String>>,
     pub(super) targets: Vec<Target>,
@@ -33,7 +33,7 @@ pub(super) struct Update {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct About {
+pub(super) struct BuildInfo {
     pub(super) node: String,
     pub(super) version: String,
     pub(super) dry_run: bool,

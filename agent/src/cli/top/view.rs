@@ -1,7 +1,7 @@
 //! The state of `top`: data and selection. Pure, so that keys are tested without a terminal.
 use std::collections::{BTreeMap, HashSet};
 
-use super::feed::{About, Incident, Target, Update};
+use super::feed::{BuildInfo, Incident, Target, Update};
 
 /// Keys with a meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Standing {
 
 #[derive(Debug, Default)]
 pub(super) struct View {
-    pub(super) about: Option<About>,
+    pub(super) about: Option<BuildInfo>,
     pub(super) incidents: Vec<Incident>,
     /// By uid.
     targets: BTreeMap<String, Target>,

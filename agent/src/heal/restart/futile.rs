@@ -15,7 +15,7 @@ use nix::{
     fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
     sys::statvfs::{FsFlags, Statvfs, fstatvfs},
 };
-use paramedic_core::{moment::Moment, target::ProcessId};
+use paramedic_core::{boot_time::BootTime, target::ProcessId};
 use paramedic_host::{
     mountinfo::{Place, places},
     process::accepts::{self, Accepts},
@@ -44,7 +44,7 @@ pub fn would_not_help(
     tree: &Tree,
     main: ProcessId,
     port: Option<u16>,
-    well_at: Option<Moment>,
+    well_at: Option<BootTime>,
 ) -> Option<String> {
     if !tree.still_alive(main) {
         return None;
@@ -124,7 +124,7 @@ fn has_no_room(stat: &Statvfs) -> bool {
 
 /// Start of the service's first worker, if all workers are newer than the last time that it was
 /// seen well, and they alone serve.
-fn new_workers(tree: &Tree, main: ProcessId, port: u16, well_at: Moment) -> Option<Moment> {
+fn new_workers(tree: &Tree, main: ProcessId, port: u16, well_at: BootTime) -> Option<BootTime> {
     let sockets = socket::listening(tree, port).ok()?;
     let inodes = sockets.iter().map(|socket| socket.inode).collect();
     let table = tree.table().ok()?;
@@ -139,9 +139,13 @@ fn new_workers(tree: &Tree, main: ProcessId, port: u16, well_at: Moment) -> Opti
     newest(&table, held.keys().copied(), well_at)
 }
 
-fn newest(table: &Table, workers: impl Iterator<Item = i32>, well_at: Moment) -> Option<Moment> {
+fn newest(
+    table: &Table,
+    workers: impl Iterator<Item = i32>,
+    well_at: BootTime,
+) -> Option<BootTime> {
     let begun = |pid| table.0.get(&pid).map(|stat| started(stat.start_time));
-    let first = workers.map(begun).collect::<Option<Vec<Moment>>>()?.into_iter().min()?;
+    let first = workers.map(begun).collect::<Option<Vec<BootTime>>>()?.into_iter().min()?;
     (first + OVERLAP >= well_at).then_some(first)
 }
 
@@ -176,19 +180,19 @@ mod tests {
         assert!(writable("").is_empty());
     }
 
-    fn workers(started: &[u64], well_at: u64) -> Option<Moment> {
+    fn workers(started: &[u64], well_at: u64) -> Option<BootTime> {
         let ticks = |seconds: u64| seconds * 100;
         let stat = |(pid, start): (i32, u64)| {
             let (name, state, start_time) = ("x".to_owned(), 'S', ticks(start));
             (pid, Stat { pid, name, state, parent: 1, group: 1, cpu_ticks: 0, start_time })
         };
         let table = Table((1..).zip(started.iter().copied()).map(stat).collect());
-        newest(&table, table.0.keys().copied(), Moment::from(Duration::from_secs(well_at)))
+        newest(&table, table.0.keys().copied(), BootTime::from(Duration::from_secs(well_at)))
     }
 
     #[test]
     fn workers_count_as_new_if_all_started_after_the_service_was_well() {
-        let second = |second| Some(Moment::from(Duration::from_secs(second)));
+        let second = |second| Some(BootTime::from(Duration::from_secs(second)));
         assert_eq!(workers(&[100, 101], 90), second(100));
         assert_eq!(workers(&[100], 105), second(100), "both were there for a moment");
         assert_eq!(workers(&[100, 101], 106), None);
@@ -210,8 +214,8 @@ mod tests {
         let tree = Tree::default();
         let main = discover(&tree, port, &[]).unwrap().instance;
         assert_eq!(main.pid, service.pid());
-        assert_eq!(new_workers(&tree, main, port, Moment::from_nanos(1)), None);
-        let room = would_not_help(&tree, main, Some(port), Some(Moment::from_nanos(1)));
+        assert_eq!(new_workers(&tree, main, port, BootTime::from_nanos(1)), None);
+        let room = would_not_help(&tree, main, Some(port), Some(BootTime::from_nanos(1)));
         assert_eq!(room, None, "and there is room on this machine's disks");
     }
 }

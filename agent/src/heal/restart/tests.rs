@@ -30,7 +30,7 @@ fn serve(program: &[&str]) -> (Service, Listener) {
     (service, found)
 }
 
-async fn run(restart: &Restart, found: &Listener) -> Result<Account, RestartError> {
+async fn run(restart: &Restart, found: &Listener) -> Result<RestartReport, RestartError> {
     restart.run(&Tree::default(), found.instance, &found.cgroups, Some(found.address.port())).await
 }
 
@@ -106,7 +106,7 @@ async fn a_reused_pid_is_refused() {
         let result = restart.run(&tree, other, &found.cgroups, None).await;
         let error = result.unwrap_err();
         assert!(matches!(error, RestartError::Changed(i) if i == other), "{error}");
-        assert!(error.is_undone());
+        assert!(error.is_not_performed());
     }
     assert!(alive(found.instance));
 }
@@ -116,12 +116,12 @@ async fn an_ended_process_is_not_restarted() {
     let (mut service, found) = serve(&["sleep", "600"]);
     service.0.kill().unwrap();
     let cgroups = found.cgroups.clone();
-    let patient = Patient { tree: Tree::default(), main: found.instance, cgroups, port: None };
+    let patient = Candidate { tree: Tree::default(), main: found.instance, cgroups, port: None };
     service.0.wait().unwrap();
     assert!(matches!(patient.pin(), Err(RestartError::Ended(_))));
     for restart in [gentle(), command("exit 0")] {
         let error = run(&restart, &found).await.unwrap_err();
-        assert!(matches!(error, RestartError::Ended(_)) && error.is_undone(), "{error}");
+        assert!(matches!(error, RestartError::Ended(_)) && error.is_not_performed(), "{error}");
     }
 }
 
@@ -129,7 +129,7 @@ async fn an_ended_process_is_not_restarted() {
 async fn a_pinned_process_may_end_before_the_signal() {
     let (mut service, found) = serve(&["sleep", "600"]);
     let (tree, cgroups) = (Tree::default(), found.cgroups.clone());
-    let patient = Patient { tree, main: found.instance, cgroups, port: None };
+    let patient = Candidate { tree, main: found.instance, cgroups, port: None };
     let mut pinned = patient.pin().unwrap();
     service.0.kill().unwrap();
     service.0.wait().unwrap();
@@ -161,7 +161,7 @@ fn the_agent_and_its_ancestors_are_refused() {
     for stat in line {
         let cgroups = tree.cgroups(&hierarchies, stat.pid).unwrap();
         // Only pinned: if the guard were broken, a signal would end the test's own session.
-        let patient = Patient { tree: tree.clone(), main: stat.instance(), cgroups, port: None };
+        let patient = Candidate { tree: tree.clone(), main: stat.instance(), cgroups, port: None };
         let error = patient.pin().unwrap_err();
         assert!(matches!(error, RestartError::Protected(_)), "{stat:?}: {error}");
     }
@@ -182,7 +182,7 @@ async fn a_failed_command_returns_the_end_of_its_output() {
     let long = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; \
                 echo no such unit >&2; exit 5";
     let error = run(&command(long), &found).await.unwrap_err();
-    assert!(!error.is_undone());
+    assert!(!error.is_not_performed());
     let RestartError::Command { status, output } = error else { panic!("{error}") };
     assert_eq!(status.code(), Some(5));
     assert!(output.len() <= 4096 && output.ends_with("line 2999\nno such unit\n"), "{output}");

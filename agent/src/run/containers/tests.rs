@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::run::world::{self, Still};
+use crate::run::effects::{self, Still};
 
 /// The state and events of a fake engine.
 #[derive(Clone)]
@@ -159,7 +159,7 @@ fn id(number: u8) -> String {
 }
 
 /// A machine on which a container's first process is the one that the engine reports.
-fn machine(fake: Fake) -> Arc<dyn World> {
+fn machine(fake: Fake) -> Arc<dyn Effects> {
     Arc::new(Still(move |id: &str| {
         let pid = fake.find(id).and_then(|one| one["State"]["Pid"].as_i64()).unwrap_or(0);
         i32::try_from(pid).unwrap()
@@ -171,15 +171,15 @@ struct Scene {
     fake: Fake,
     folder: tempfile::TempDir,
     engine: JoinHandle<()>,
-    told: mpsc::Receiver<Done>,
+    told: mpsc::Receiver<TaskResult>,
 }
 
 impl Scene {
-    async fn begin(fake: Fake, whom: Whom) -> Self {
+    async fn begin(fake: Fake, selection: Selection) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("docker.sock");
         let engine = fake.serve(&socket);
-        let docker = Docker { engine: Engine::at(socket), whom };
+        let docker = Docker { engine: Engine::at(socket), selection };
         let (done, told) = mpsc::channel(64);
         tokio::spawn(follow(docker, machine(fake.clone()), done));
         let scene = Self { fake, folder, engine, told };
@@ -204,13 +204,13 @@ impl Scene {
     async fn next(&mut self) -> String {
         let told = timeout(Duration::from_secs(10), self.told.recv()).await;
         match told.expect("nothing is told").unwrap() {
-            Done::Found(target) => {
+            TaskResult::Found(target) => {
                 let (name, ceiling) = (&target.name, target.settings.ceiling.name());
                 format!("found {name} {} {ceiling}", target.id.instance)
             }
-            Done::Lost { uid, instance } => format!("lost {uid} {instance}"),
-            Done::Gone(uid) => format!("gone {uid}"),
-            Done::Listed(names) => {
+            TaskResult::Lost { uid, instance } => format!("lost {uid} {instance}"),
+            TaskResult::Gone(uid) => format!("gone {uid}"),
+            TaskResult::Listed(names) => {
                 let mut names: Vec<_> = names.into_iter().collect();
                 names.sort();
                 format!("listed {}", names.join(" "))
@@ -225,7 +225,7 @@ fn consents(rung: &str) -> Value {
 }
 
 /// A container that the user named.
-fn named(name: &str) -> Whom {
+fn named(name: &str) -> Selection {
     let watched = Watched {
         url: "http://localhost:5000".to_owned(),
         port: 5000,
@@ -234,7 +234,7 @@ fn named(name: &str) -> Whom {
         tls: false,
         settings: Settings::up_to(Rung::Soft),
     };
-    Whom::Named(name.to_owned(), Box::new(watched))
+    Selection::Named(name.to_owned(), Box::new(watched))
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn labelled_containers_come_and_go() {
     fake.put(1, "web", 101, &consents("restart"), "start");
     fake.put(2, "stranger", 102, &json!({}), "start");
     fake.put(3, "asleep", 0, &consents("soft"), "die");
-    let mut scene = Scene::begin(fake, Whom::Labelled).await;
+    let mut scene = Scene::begin(fake, Selection::Labelled).await;
     assert_eq!(scene.next().await, "listed asleep web", "one that does not run is there too");
     assert_eq!(scene.next().await, "found web 101@1 restart");
 
@@ -266,7 +266,7 @@ async fn the_tracker_reconnects_after_an_engine_restart() {
     let fake = Fake::new();
     fake.put(1, "web", 101, &consents("restart"), "start");
     fake.put(2, "other", 102, &consents("soft"), "start");
-    let mut scene = Scene::begin(fake, Whom::Labelled).await;
+    let mut scene = Scene::begin(fake, Selection::Labelled).await;
     assert_eq!(scene.next().await, "listed other web");
     let mut begin = [scene.next().await, scene.next().await];
     begin.sort();
@@ -288,7 +288,7 @@ async fn the_tracker_reconnects_after_an_engine_restart() {
 async fn a_container_that_is_being_stopped_is_suspended() {
     let fake = Fake::new();
     fake.put(1, "web", 101, &consents("restart"), "start");
-    let mut scene = Scene::begin(fake, Whom::Labelled).await;
+    let mut scene = Scene::begin(fake, Selection::Labelled).await;
     scene.expect(&["listed web", "found web 101@1 restart"]).await;
     scene.fake.send(1, "kill", json!({ "name": "web", "signal": "1" }));
     scene.fake.send(1, "kill", json!({ "name": "web", "signal": "15" }));
@@ -305,7 +305,7 @@ async fn a_container_that_is_being_stopped_is_suspended() {
 async fn a_container_with_a_reused_name_is_the_same_target() {
     let fake = Fake::new();
     fake.put(1, "web", 101, &consents("restart"), "start");
-    let mut scene = Scene::begin(fake, Whom::Labelled).await;
+    let mut scene = Scene::begin(fake, Selection::Labelled).await;
     scene.expect(&["listed web", "found web 101@1 restart"]).await;
     // As compose does: the new one gets the name before the end of the old one is reported.
     scene.fake.containers.lock().remove(&id(1));
@@ -322,7 +322,7 @@ async fn an_inspect_that_fails_delays_no_other_container() {
     fake.put(1, "web", 101, &consents("restart"), "start");
     fake.put(2, "stuck", 102, &consents("restart"), "start");
     fake.containers.lock().get_mut(&id(2)).unwrap()["stuck"] = json!(true);
-    let mut scene = Scene::begin(fake, Whom::Labelled).await;
+    let mut scene = Scene::begin(fake, Selection::Labelled).await;
     scene.expect(&["listed stuck web", "found web 101@1 restart"]).await;
     scene.fake.put(3, "other", 103, &consents("soft"), "start");
     assert_eq!(scene.next().await, "found other 103@1 soft");
@@ -384,14 +384,14 @@ async fn an_unreachable_engine_is_an_error_that_says_what_to_do() {
 async fn a_changed_container_or_a_shared_network_refuses_the_restart() {
     let fake = Fake::new();
     fake.put(1, "web", 101, &consents("restart"), "start");
-    let mut scene = Scene::begin(fake.clone(), Whom::Labelled).await;
+    let mut scene = Scene::begin(fake.clone(), Selection::Labelled).await;
     assert_eq!(scene.next().await, "listed web");
-    let Some(Done::Found(target)) = scene.told.recv().await else { panic!("not found") };
+    let Some(TaskResult::Found(target)) = scene.told.recv().await else { panic!("not found") };
     let engine = Engine::at(scene.folder.path().join("docker.sock"));
-    let world = world::Machine::new(None, Duration::from_secs(10), Some(engine));
+    let effects = effects::HostEffects::new(None, Duration::from_secs(10), Some(engine));
     let refused =
-        async |why: &str| match world.restart(&target, Permit::for_tests(Rung::Restart)).await {
-            Remedied::Undone(said) => assert!(said.contains(why), "{said}"),
+        async |why: &str| match effects.restart(&target, Permit::for_tests(Rung::Restart)).await {
+            Remedied::NotPerformed(said) => assert!(said.contains(why), "{said}"),
             other => panic!("{why}: {other:?}"),
         };
     let change = |place: &str, value: Value| {
@@ -416,7 +416,7 @@ async fn a_changed_container_or_a_shared_network_refuses_the_restart() {
     assert_eq!(fake.restarts.load(Ordering::Relaxed), 0, "nothing was done so far");
     fake.remove(2, "guest");
     assert!(matches!(
-        world.restart(&target, Permit::for_tests(Rung::Restart)).await,
+        effects.restart(&target, Permit::for_tests(Rung::Restart)).await,
         Remedied::Given
     ));
     assert_eq!(fake.restarts.load(Ordering::Relaxed), 1);

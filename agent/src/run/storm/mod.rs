@@ -14,7 +14,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use fake_apiserver::{FakeApi, Fault, Identity, Kind, PodTemplate, Rollout, Timing};
 use fastrand::Rng;
-use paramedic_core::{decide::Brain, engine::Pace, guard::Policy, target::Rung};
+use paramedic_core::{decide::Classifier, engine::Pace, guard::Policy, target::Rung};
 use paramedic_host::clock::Clock;
 use paramedic_kubernetes::{Cluster, Identity as Holder, Requests, events};
 use paramedic_record::{Metrics, Recorder, SharedJournal, StateLock};
@@ -142,13 +142,14 @@ impl Storm {
             grace: Duration::from_secs(30),
             pause_file: None,
         };
-        let brain = Arc::new(Brain::Rules { reason: "storms are decided by the rules".into() });
+        let classifier =
+            Arc::new(Classifier::Rules { reason: "storms are decided by the rules".into() });
         let (_queries, asked) = mpsc::channel(1);
         let announcing = tokio::spawn(events::announce(Arc::clone(&cluster), announced));
         let node_of = Some(Node { cluster, notices });
-        let agent = Agent::new(config, brain, None, recorder, past, asked, node_of);
-        let world = Arc::new(self.ward.world(&node, fuse.clone()));
-        let agent = Agent { clock: self.clock, world, ..agent };
+        let agent = Agent::new(config, classifier, None, recorder, past, asked, node_of);
+        let effects = Arc::new(self.ward.effects(&node, fuse.clone()));
+        let agent = Agent { clock: self.clock, effects, ..agent };
         let (_stop, stopped) = oneshot::channel::<()>();
         let agent = agent.run(async move {
             let _ = stopped.await;

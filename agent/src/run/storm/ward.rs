@@ -4,10 +4,10 @@ use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 use fake_apiserver::{FakeApi, Kind};
 use fastrand::Rng;
 use paramedic_core::{
+    boot_time::BootTime,
     engine::Remedied,
     guard::Permit,
     health::{Health, HealthError, Poll, Responses, Says, Transport},
-    moment::Moment,
     target::{Cgroups, ProcessId, Rung, Target},
 };
 use paramedic_host::{
@@ -17,7 +17,7 @@ use paramedic_host::{
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
-use super::super::world::{Later, Poller, World};
+use super::super::effects::{Effects, Later, Poller};
 use super::fuse::{Fuse, Step};
 
 /// The fault of a pod: errors at a rate, from a time on, until the remedy that repairs it.
@@ -66,11 +66,11 @@ pub(super) struct Given {
 #[derive(Debug, Default)]
 struct State {
     /// By pod uid: the fault, its start, its container, and when it was reset.
-    ill: HashMap<String, (Illness, Moment, String, Moment)>,
+    ill: HashMap<String, (Illness, BootTime, String, BootTime)>,
     given: Vec<Given>,
-    paused_since: Option<Moment>,
+    paused_since: Option<BootTime>,
     /// By pod uid: the label before the last change, and the time of the change.
-    labels: HashMap<String, (Option<Rung>, Moment)>,
+    labels: HashMap<String, (Option<Rung>, BootTime)>,
 }
 
 /// Maximum time until a revoked consent takes effect.
@@ -210,7 +210,7 @@ impl Ward {
     }
 
     /// The effects of one process of one node's agent.
-    pub(super) fn world(self: &Arc<Self>, node: &str, fuse: Fuse) -> Touch {
+    pub(super) fn effects(self: &Arc<Self>, node: &str, fuse: Fuse) -> Touch {
         Touch { ward: Arc::clone(self), node: node.to_owned(), fuse }
     }
 }
@@ -230,7 +230,7 @@ struct App {
 }
 
 impl Poller for App {
-    fn poll(&mut self, now: Moment) -> Later<'_, Poll> {
+    fn poll(&mut self, now: BootTime) -> Later<'_, Poll> {
         let errors = self.ward.asked(&self.pod, &self.container_id);
         let result = errors.map_or(Err(HealthError::Transport(Transport::Timeout)), |errors| {
             Ok(Health {
@@ -247,7 +247,7 @@ impl Poller for App {
     }
 }
 
-impl World for Touch {
+impl Effects for Touch {
     fn poller(&self, target: &Target) -> Option<Box<dyn Poller>> {
         let pod = target.pod()?.name.clone();
         let container_id = target.id.instance.clone();
@@ -293,6 +293,6 @@ impl Touch {
         if step == Step::Last {
             return pending().await;
         }
-        given.map_or_else(Remedied::Undone, |()| Remedied::Given)
+        given.map_or_else(Remedied::NotPerformed, |()| Remedied::Given)
     }
 }

@@ -1,7 +1,7 @@
 //! Polls against servers that misbehave, on real sockets.
 use std::{net::SocketAddr, sync::Arc};
 
-use paramedic_core::{health::*, moment::Moment, target::HealthProbe};
+use paramedic_core::{boot_time::BootTime, health::*, target::HealthProbe};
 use tokio::{
     io::AsyncReadExt,
     sync::{Notify, mpsc},
@@ -18,7 +18,7 @@ mod search;
 mod tls;
 mod waiting;
 
-const NOW: Moment = Moment::from_nanos(7);
+const NOW: BootTime = BootTime::from_nanos(7);
 const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{\"error_count\":4}";
 
 fn app(address: SocketAddr) -> App {

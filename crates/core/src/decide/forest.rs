@@ -7,7 +7,7 @@
 //!
 //! Only [`compile`](super::compile), which checks the file, creates a forest. Rows must be finite:
 //! a NaN would take the false branch everywhere and give a confident answer;
-//! [`Brain`](super::Brain) refuses such rows.
+//! [`Classifier`](super::Classifier) refuses such rows.
 use crate::features::schema::COUNT;
 
 /// Number of classes.

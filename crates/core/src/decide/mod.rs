@@ -2,7 +2,7 @@
 //!
 //! A decision is advice, never permission: the guard decides whether to act on it. A model file
 //! passes `model`, `metadata`, `ensemble` and `compile`, and becomes a [`Forest`] (or, for any
-//! other classifier, the result of the program's [`LoadOther`]). A row passes the [`Brain`], which
+//! other classifier, the result of the program's [`LoadOther`]). A row passes the [`Classifier`], which
 //! adds calibrated confidence (`calibrate`) and reasons (`explain`, `reasons`). Without a usable
 //! model the [`rules`] decide.
 use serde::{Deserialize, Serialize};
@@ -20,18 +20,18 @@ mod calibrate;
 mod explain;
 mod reasons;
 pub mod rules;
-mod brain;
+mod classifier;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use brain::{Brain, Description, Undecided};
+pub use classifier::{Classifier, Description, Undecided};
 pub use forest::Forest;
 pub use forest_error::ForestError;
 pub use metadata::MetadataError;
-pub use model::{Classifier, LoadOther, MAX_BYTES, Model, ModelError, check_trees, only_forests};
+pub use model::{LoadOther, MAX_BYTES, Model, ModelError, ScoreEngine, check_trees, only_forests};
 pub use reasons::{Reason, Reasons, top_reasons};
 
 /// The action of a verdict: the classes of the model, in its order.
@@ -84,7 +84,7 @@ pub struct Decision {
     pub source: Source,
     /// Each column's share in the probability of `action` (path attribution, in units of the raw
     /// class probability; they sum to the difference from the training mean). The rules give 1 to
-    /// each column that decided. A model that is not a forest gives none; [`Brain::explain`]
+    /// each column that decided. A model that is not a forest gives none; [`Classifier::explain`]
     /// computes them.
     #[serde(skip)]
     pub shares: [f32; COUNT],

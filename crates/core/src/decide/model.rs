@@ -93,7 +93,7 @@ pub enum ModelError {
 }
 
 /// An engine for classifiers that are not tree ensembles.
-pub trait Classifier: fmt::Debug + Send + Sync {
+pub trait ScoreEngine: fmt::Debug + Send + Sync {
     /// Raw class scores of one row.
     ///
     /// # Errors
@@ -105,20 +105,20 @@ pub trait Classifier: fmt::Debug + Send + Sync {
 }
 
 /// Loads a model that is not a tree ensemble from the content of an ONNX file.
-pub type LoadOther = fn(&[u8]) -> Result<Arc<dyn Classifier>, ModelError>;
+pub type LoadOther = fn(&[u8]) -> Result<Arc<dyn ScoreEngine>, ModelError>;
 
 /// Refuses every model that is not a tree ensemble.
 ///
 /// # Errors
 /// Always [`ModelError::OnlyForests`].
-pub fn only_forests(_: &[u8]) -> Result<Arc<dyn Classifier>, ModelError> {
+pub fn only_forests(_: &[u8]) -> Result<Arc<dyn ScoreEngine>, ModelError> {
     Err(ModelError::OnlyForests)
 }
 
 #[derive(Clone, Debug)]
 enum Engine {
     Forest(Forest),
-    Other(Arc<dyn Classifier>),
+    Other(Arc<dyn ScoreEngine>),
 }
 
 /// A classifier that fits this agent: same columns, same classes, same schema version.

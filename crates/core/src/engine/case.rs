@@ -5,14 +5,14 @@ use paramedic_pod_metrics::{FRESH, HELD};
 
 use super::pace::TargetPace;
 use crate::{
+    boot_time::BootTime,
     decide::{Action, Decision},
     features::{Blind, Causes, FailsSinceStart, FeatureVector, Load, Notable, Sight, Window},
     guard::{
-        Clearance, Evidence, Gate, History, Look, Memories, NodeState, Policy, Question, Refusal,
+        Evidence, Gate, History, Look, Memories, NodeState, Policy, Preflight, Question, Refusal,
         Symptom,
     },
     health::{Heard, Word},
-    moment::Moment,
     signal::{Sample, Trigger},
     target::{Rung, Target},
     verify::{Finding, Outcome, Verification},
@@ -42,7 +42,7 @@ pub enum State {
         /// The action of the decision.
         before: Action,
         /// Start of the remedy.
-        since: Moment,
+        since: BootTime,
         /// The instance that was judged.
         judged: String,
     },
@@ -83,7 +83,7 @@ pub struct Case {
     /// The last decision.
     pub decision: Option<Decision>,
     /// Time of the sample behind the decision.
-    pub decided_at: Moment,
+    pub decided_at: BootTime,
     /// The row of the decision.
     pub row: FeatureVector,
     /// The load in the last window that was long enough. A remedy refreshes the window, and the
@@ -123,12 +123,12 @@ pub struct Case {
     pub(super) counts_as_polled: bool,
     pub(super) counts_as_failing: bool,
     /// Time of the last failed poll of this instance. The node remembers it even after a remedy.
-    pub(super) failed_at: Option<Moment>,
+    pub(super) failed_at: Option<BootTime>,
     /// The last response of the cluster, and how long a refusal is valid.
-    clearance: Clearance,
-    refused_until: Moment,
+    preflight: Preflight,
+    refused_until: BootTime,
     /// Start of the cluster check in progress.
-    asking: Option<Moment>,
+    asking: Option<BootTime>,
     /// Whether the kubelet calls it ready; `None` without a kubelet.
     kubelet_ready: Option<bool>,
     /// It was removed; its case is kept until what is in progress has ended.
@@ -145,7 +145,7 @@ impl Case {
             target,
             state: State::Watching,
             decision: None,
-            decided_at: Moment::default(),
+            decided_at: BootTime::default(),
             row: FeatureVector::default(),
             load: None,
             history: History::default(),
@@ -168,8 +168,8 @@ impl Case {
             counts_as_polled: false,
             counts_as_failing: false,
             failed_at: None,
-            clearance: Clearance::Unasked,
-            refused_until: Moment::default(),
+            preflight: Preflight::Unasked,
+            refused_until: BootTime::default(),
             asking: None,
             kubelet_ready: None,
             leaving: false,
@@ -194,7 +194,7 @@ impl Case {
         self.asking = None;
         self.kubelet_ready = self.kubelet_ready.map(|_| false);
         let State::Verifying { verification, .. } = &self.state else { return None };
-        Some((verification.clone(), verification.succeeded()?))
+        Some((verification.clone(), verification.replaced()?))
     }
 
     pub(super) const fn kubelet_says(&mut self, ready: bool) {
@@ -202,11 +202,11 @@ impl Case {
     }
 
     /// Whether a cluster check is in progress; one that takes too long is lost.
-    pub(super) fn is_asking(&self, now: Moment) -> bool {
+    pub(super) fn is_asking(&self, now: BootTime) -> bool {
         self.asking.is_some_and(|since| now.since(since) < ASK_LIMIT)
     }
 
-    pub(super) const fn begin_asking(&mut self, now: Moment) {
+    pub(super) const fn begin_asking(&mut self, now: BootTime) {
         self.asking = Some(now);
     }
 
@@ -215,15 +215,15 @@ impl Case {
         &mut self,
         rung: Rung,
         answer: Result<(), (Refusal, Duration)>,
-        now: Moment,
+        now: BootTime,
     ) -> bool {
         let expected = self.asking.take().is_some() && matches!(self.state, State::Watching);
         if expected {
-            self.clearance = match answer {
-                Ok(()) => Clearance::Given(rung),
+            self.preflight = match answer {
+                Ok(()) => Preflight::Given(rung),
                 Err((refusal, wait)) => {
                     self.refused_until = now + wait;
-                    Clearance::Refused(rung, refusal)
+                    Preflight::Refused(rung, refusal)
                 }
             };
         }
@@ -231,25 +231,25 @@ impl Case {
     }
 
     /// What the cluster refused to another pod of its workload, it refuses to this one too.
-    pub(super) fn refused_with(&mut self, rung: Rung, refusal: &Refusal, until: Moment) {
-        if matches!(self.clearance, Clearance::Unasked) {
-            self.clearance = Clearance::Refused(rung, refusal.clone());
+    pub(super) fn refused_with(&mut self, rung: Rung, refusal: &Refusal, until: BootTime) {
+        if matches!(self.preflight, Preflight::Unasked) {
+            self.preflight = Preflight::Refused(rung, refusal.clone());
             self.refused_until = until;
         }
     }
 
     /// A refusal expires, because the cluster changes.
-    pub(super) fn forget_old_answer(&mut self, now: Moment) {
-        if matches!(self.clearance, Clearance::Refused(..)) && now >= self.refused_until {
-            self.clearance = Clearance::Unasked;
+    pub(super) fn forget_old_answer(&mut self, now: BootTime) {
+        if matches!(self.preflight, Preflight::Refused(..)) && now >= self.refused_until {
+            self.preflight = Preflight::Unasked;
         }
     }
 
     /// Gives up what the cluster granted; returns whether it must be released.
     pub(super) fn give_back(&mut self) -> bool {
-        let granted = matches!(self.clearance, Clearance::Given(_));
+        let granted = matches!(self.preflight, Preflight::Given(_));
         if granted {
-            self.clearance = Clearance::Unasked;
+            self.preflight = Preflight::Unasked;
         }
         granted
     }
@@ -286,7 +286,7 @@ impl Case {
 
     /// Its load, if it was measured recently.
     #[must_use]
-    pub fn recent_load(&self, now: Moment) -> Option<Load> {
+    pub fn recent_load(&self, now: BootTime) -> Option<Load> {
         self.load.filter(|load| now.since(load.at) <= self.counts_for())
     }
 
@@ -295,7 +295,7 @@ impl Case {
         decision: Decision,
         sample: &Sample,
         policy: &Policy,
-        now: Moment,
+        now: BootTime,
     ) {
         self.decision = Some(decision);
         self.decided_at = sample.at;
@@ -326,7 +326,7 @@ impl Case {
         node: &'a NodeState,
         memories: &'a Memories,
         policy: &Policy,
-        now: Moment,
+        now: BootTime,
     ) -> Question<'a> {
         let symptom = self.seen_symptom();
         Question {
@@ -336,7 +336,7 @@ impl Case {
             ceiling: self.target.settings.ceiling,
             no_restart: self.target.no_restart,
             no_evict: self.target.no_evict,
-            clearance: self.target.pod().is_some().then_some(&self.clearance),
+            preflight: self.target.pod().is_some().then_some(&self.preflight),
             min_confidence: self.target.settings.min_confidence,
             started: self.target.started,
             ready: self.is_ready(),
@@ -397,7 +397,7 @@ impl Case {
 
     /// When it was last seen well.
     #[must_use]
-    pub const fn well_at(&self) -> Option<Moment> {
+    pub const fn well_at(&self) -> Option<BootTime> {
         self.window.service().well_at()
     }
 
@@ -446,7 +446,7 @@ impl Case {
         }
     }
 
-    pub(super) fn begin_healing(&mut self, rung: Rung, before: Action, now: Moment) {
+    pub(super) fn begin_healing(&mut self, rung: Rung, before: Action, now: BootTime) {
         let judged = self.target.id.instance.clone();
         self.symptom = self.seen_symptom();
         self.state = State::Healing { rung, before, since: now, judged };
@@ -454,16 +454,16 @@ impl Case {
         self.evidence.clear();
         self.confirms = 0;
         self.refused = None;
-        self.clearance = Clearance::Unasked;
+        self.preflight = Preflight::Unasked;
     }
 
     /// Dry run: the case continues as if the remedy had been applied without effect.
-    pub(super) fn withhold(&mut self, rung: Rung, now: Moment) {
+    pub(super) fn withhold(&mut self, rung: Rung, now: BootTime) {
         self.history.treated(rung, now);
         self.evidence.clear();
         self.confirms = 0;
         self.refused = None;
-        self.clearance = Clearance::Unasked;
+        self.preflight = Preflight::Unasked;
     }
 
     /// The remedy was applied: verifies it in a fresh window. One that has `ended` was verified
@@ -473,7 +473,7 @@ impl Case {
         &mut self,
         incident: Option<i64>,
         ended: bool,
-        now: Moment,
+        now: BootTime,
     ) -> Option<(Verification, bool)> {
         let State::Healing { rung, before, judged, since } = &self.state else { return None };
         let (rung, before, judged, since) = (*rung, *before, judged.clone(), *since);
@@ -492,7 +492,7 @@ impl Case {
         before: Action,
         judged: String,
         symptom: Symptom,
-        now: Moment,
+        now: BootTime,
     ) -> (Verification, bool) {
         self.resumed = true;
         self.symptom = symptom;
@@ -548,7 +548,7 @@ impl Case {
         rung: Rung,
         outcome: Outcome,
         ceiling: Rung,
-        now: Moment,
+        now: BootTime,
     ) -> Option<i64> {
         self.history.concluded(rung, outcome, ceiling, now);
         let before = std::mem::replace(&mut self.state, State::Watching);
@@ -564,7 +564,10 @@ impl Case {
 
     /// Ends what has taken too long: a remedy without a result, or a restarted target that does not
     /// return. Also gives up a lost sample.
-    pub(super) fn overdue(&mut self, now: Moment) -> Option<(Verification, Outcome, &'static str)> {
+    pub(super) fn overdue(
+        &mut self,
+        now: BootTime,
+    ) -> Option<(Verification, Outcome, &'static str)> {
         self.looking = false;
         match &self.state {
             State::Healing { rung, before, since, .. } if now.since(*since) >= HEAL_LIMIT => {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::{
+    boot_time::BootTime,
     decide::{Action, Decision},
     features::{Blind, FeatureVector, Notable},
     guard::{Permit, Refusal, Symptom, Treatment},
     health::Word,
-    moment::Moment,
     signal::{Sample, Trigger},
     target::{Rung, Target},
     verify::Outcome,
@@ -44,7 +44,7 @@ pub enum Event {
         /// The target.
         index: Index,
         /// Time of the event.
-        at: Moment,
+        at: BootTime,
         /// Whether only throttling was reported.
         throttled: bool,
     },
@@ -82,9 +82,9 @@ pub enum Event {
         /// The remedy.
         rung: Rung,
         /// Time of the remedy.
-        treated: Moment,
+        treated: BootTime,
         /// Its outcome and when it came, if known.
-        ended: Option<(Outcome, Moment)>,
+        ended: Option<(Outcome, BootTime)>,
     },
     /// An earlier treatment of a workload, by this or an earlier agent process, and its outcome.
     Remembered {
@@ -103,7 +103,7 @@ pub enum Remedied {
     /// It was applied; verification shows whether it helps.
     Given,
     /// It was not applied, and nothing was done.
-    Undone(String),
+    NotPerformed(String),
     /// It failed, half-way or in an unknown state.
     Failed(String),
     /// It was applied, and its outcome is known: an evicted pod cannot be sampled.
@@ -183,7 +183,7 @@ pub enum Fact {
         news: bool,
     },
     /// Every gate permitted a remedy, which the dry run does not apply.
-    Withheld(Intent),
+    DryRun(Intent),
     /// A treatment ended.
     Concluded {
         /// The journal's number of the incident, if it has one.

@@ -7,20 +7,20 @@
 mod case;
 mod message;
 mod pace;
-mod reading;
+mod pod_metrics;
 
 use std::{sync::Arc, time::Duration};
 
 pub use case::{Case, State};
 pub use message::{Command, Event, Fact, Index, Intent, Remedied};
 use pace::{AskPace, NodePace};
-pub use reading::reading_of;
+pub use pod_metrics::pod_metrics_of;
 
 use crate::{
-    decide::{Action, Brain, Decision, Source},
+    boot_time::BootTime,
+    decide::{Action, Classifier, Decision, Source},
     features::Notable,
     guard::{self, Denial, Gate, Memories, NodeState, Policy, Refusal, Symptom, Treatment, Why},
-    moment::Moment,
     signal::{Sample, Trigger},
     target::{Rung, Target},
     verify::{Outcome, Verification},
@@ -44,32 +44,32 @@ impl Default for Pace {
 /// All targets and their states.
 #[derive(Debug)]
 pub struct Engine {
-    brain: Arc<Brain>,
+    classifier: Arc<Classifier>,
     policy: Policy,
     pace: Pace,
     node: NodeState,
     /// Earlier treatments of the workloads, with their outcomes.
     memories: Memories,
     /// Time of the first event. The agent saw instances start that began later.
-    began: Option<Moment>,
+    began: Option<BootTime>,
     looks: NodePace,
     asks: AskPace,
     /// Where the next round of samples starts, so that a spent budget does not always affect the
     /// same targets.
     round: Index,
     /// End of the wait for the node's budget of samples.
-    spent_until: Option<Moment>,
+    spent_until: Option<BootTime>,
     cases: Vec<Option<Case>>,
     /// Time of each case's next sample; separate from the cases for fast scans.
-    due: Vec<Option<Moment>>,
+    due: Vec<Option<BootTime>>,
 }
 
 impl Engine {
     /// An engine without targets.
     #[must_use]
-    pub fn new(brain: Arc<Brain>, policy: Policy, pace: Pace) -> Self {
+    pub fn new(classifier: Arc<Classifier>, policy: Policy, pace: Pace) -> Self {
         Self {
-            brain,
+            classifier,
             policy,
             pace,
             node: NodeState { journal_writable: true, ..NodeState::default() },
@@ -103,7 +103,7 @@ impl Engine {
 
     /// When [`Event::Tick`] is next needed.
     #[must_use]
-    pub fn next_due(&self) -> Option<Moment> {
+    pub fn next_due(&self) -> Option<BootTime> {
         let due = self.due.iter().flatten().min().copied()?;
         Some(self.spent_until.map_or(due, |until| due.max(until)))
     }
@@ -125,7 +125,7 @@ impl Engine {
     }
 
     /// Handles one event. `hour` is the hour of the day, UTC. Appends commands to `out`.
-    pub fn handle(&mut self, now: Moment, hour: u8, event: Event, out: &mut Vec<Command>) {
+    pub fn handle(&mut self, now: BootTime, hour: u8, event: Event, out: &mut Vec<Command>) {
         self.began.get_or_insert(now);
         let from = out.len();
         match event {
@@ -158,7 +158,7 @@ impl Engine {
     }
 
     /// Remembers the outcomes of treatments that have just ended.
-    fn remember(&mut self, told: &[Command], now: Moment) {
+    fn remember(&mut self, told: &[Command], now: BootTime) {
         for command in told {
             let Command::Tell(index, Fact::Concluded { rung, symptom, outcome, .. }) = command
             else {
@@ -170,7 +170,7 @@ impl Engine {
         }
     }
 
-    fn added(&mut self, index: Index, target: Target, now: Moment) {
+    fn added(&mut self, index: Index, target: Target, now: BootTime) {
         while self.cases.len() <= index {
             self.cases.push(None);
             self.due.push(None);
@@ -180,7 +180,7 @@ impl Engine {
         self.due[index] = Some(now + pace::first(self.pace.tick, index));
     }
 
-    fn changed(&mut self, index: Index, target: Target, now: Moment, out: &mut Vec<Command>) {
+    fn changed(&mut self, index: Index, target: Target, now: BootTime, out: &mut Vec<Command>) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         if target.id == case.target.id && !case.absent {
             // The same instance with other settings: its samples stay.
@@ -196,7 +196,7 @@ impl Engine {
         self.due[index] = Some(now);
     }
 
-    fn lost(&mut self, index: Index, now: Moment, out: &mut Vec<Command>) {
+    fn lost(&mut self, index: Index, now: BootTime, out: &mut Vec<Command>) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         give_back(index, case, out);
         case.lost();
@@ -207,7 +207,7 @@ impl Engine {
         self.due[index] = waits.then_some(now + comes_back);
     }
 
-    fn removed(&mut self, index: Index, now: Moment, out: &mut Vec<Command>) {
+    fn removed(&mut self, index: Index, now: BootTime, out: &mut Vec<Command>) {
         self.lost(index, now, out);
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         case.leaving = true;
@@ -237,7 +237,7 @@ impl Engine {
         index: Index,
         rung: Rung,
         answer: Result<(), (Refusal, Duration)>,
-        now: Moment,
+        now: BootTime,
         out: &mut Vec<Command>,
     ) {
         let granted = answer.is_ok();
@@ -256,7 +256,7 @@ impl Engine {
     }
 
     /// Applies a refusal to all pods of the workload: a hundred sick pods make one request.
-    fn refuse_siblings(&mut self, index: Index, rung: Rung, refusal: &Refusal, until: Moment) {
+    fn refuse_siblings(&mut self, index: Index, rung: Rung, refusal: &Refusal, until: BootTime) {
         let owner = |case: &Case| Some(case.target.pod()?.owner.as_ref()?.uid.clone());
         let Some(owner_of_asker) = self.case(index).and_then(owner) else { return };
         for case in self.cases.iter_mut().flatten() {
@@ -266,7 +266,7 @@ impl Engine {
         }
     }
 
-    fn woken(&mut self, index: Index, at: Moment, throttled: bool, now: Moment) {
+    fn woken(&mut self, index: Index, at: BootTime, throttled: bool, now: BootTime) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         if let Some(when) = case.pace.woken(at, throttled, now)
             && !case.is_confirming()
@@ -284,7 +284,7 @@ impl Engine {
     }
 
     /// Starts due samples, as many as the node's budget permits; the others stay due.
-    fn look_where_due(&mut self, now: Moment, out: &mut Vec<Command>) {
+    fn look_where_due(&mut self, now: BootTime, out: &mut Vec<Command>) {
         self.spent_until = None;
         let n = self.due.len();
         for index in (0..n).map(|i| (self.round + i) % n) {
@@ -325,7 +325,7 @@ impl Engine {
         &mut self,
         index: Index,
         sample: &Sample,
-        now: Moment,
+        now: BootTime,
         hour: u8,
         out: &mut Vec<Command>,
     ) {
@@ -344,7 +344,7 @@ impl Engine {
         let row = case.window.features(hour, case.target.started);
         case.row = row;
         case.measure();
-        let delay = match self.brain.decide(&row) {
+        let delay = match self.classifier.decide(&row) {
             Err(_) => {
                 out.push(Command::Tell(index, Fact::Undecided));
                 self.pace.tick
@@ -363,7 +363,7 @@ impl Engine {
         &mut self,
         index: Index,
         decision: Decision,
-        now: Moment,
+        now: BootTime,
         out: &mut Vec<Command>,
     ) -> Duration {
         let Some(case) = self.cases[index].as_mut() else { return self.pace.tick };
@@ -395,7 +395,7 @@ impl Engine {
         &mut self,
         index: Index,
         decision: &Decision,
-        now: Moment,
+        now: BootTime,
         out: &mut Vec<Command>,
     ) -> Duration {
         let Some(case) = self.cases[index].as_mut() else { return self.pace.tick };
@@ -427,7 +427,7 @@ impl Engine {
                 if self.policy.dry_run {
                     give_back(index, case, out);
                     case.withhold(rung, now);
-                    out.push(Command::Tell(index, Fact::Withheld(intent)));
+                    out.push(Command::Tell(index, Fact::DryRun(intent)));
                 } else {
                     case.begin_healing(rung, decision.action, now);
                     out.push(Command::Heal(index, permit, intent));
@@ -468,18 +468,20 @@ impl Engine {
         index: Index,
         incident: Option<i64>,
         result: Remedied,
-        now: Moment,
+        now: BootTime,
         out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         let ended = matches!(result, Remedied::Ended(..));
         let Some((verification, same)) = case.begin_verifying(incident, ended, now) else { return };
-        let undone = matches!(result, Remedied::Undone(_));
+        let undone = matches!(result, Remedied::NotPerformed(_));
         if undone {
-            case.history.undone(verification.rung, now);
+            case.history.not_performed(verification.rung, now);
         }
         let ended = match result {
-            Remedied::Failed(detail) | Remedied::Undone(detail) => Some((Outcome::Failed, detail)),
+            Remedied::Failed(detail) | Remedied::NotPerformed(detail) => {
+                Some((Outcome::Failed, detail))
+            }
             Remedied::Ended(outcome, detail) => Some((outcome, detail)),
             Remedied::Given if case.leaving => Some((Outcome::Unverified, GONE.to_owned())),
             Remedied::Given if !same => {
@@ -504,7 +506,7 @@ impl Engine {
     }
 
     /// After a remedy: samples at once or, without an instance, waits for a successor.
-    fn look_soon_or_wait(&mut self, index: Index, now: Moment, out: &mut Vec<Command>) {
+    fn look_soon_or_wait(&mut self, index: Index, now: BootTime, out: &mut Vec<Command>) {
         match &self.cases[index] {
             Some(case) if case.absent => self.lost(index, now, out),
             _ => self.schedule(index, now, Duration::ZERO),
@@ -515,7 +517,7 @@ impl Engine {
         &mut self,
         index: Index,
         (incident, rung, before, judged, symptom): (i64, Rung, Action, String, Symptom),
-        now: Moment,
+        now: BootTime,
         out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
@@ -536,8 +538,8 @@ impl Engine {
         &mut self,
         index: Index,
         rung: Rung,
-        treated: Moment,
-        ended: Option<(Outcome, Moment)>,
+        treated: BootTime,
+        ended: Option<(Outcome, BootTime)>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         case.history.treated(rung, treated);
@@ -551,7 +553,7 @@ impl Engine {
         }
     }
 
-    fn schedule(&mut self, index: Index, now: Moment, delay: Duration) {
+    fn schedule(&mut self, index: Index, now: BootTime, delay: Duration) {
         let Some(case) = self.cases[index].as_mut() else { return };
         let regular = if delay == self.pace.tick {
             pace::on_grid(now + pace::jitter(delay, index))
@@ -595,7 +597,7 @@ fn conclude(
     verification: &Verification,
     outcome: Outcome,
     detail: Option<String>,
-    now: Moment,
+    now: BootTime,
 ) -> Command {
     let source = case.decision.map_or(Source::Model, |decision| decision.source);
     let ceiling = case.target.reachable(policy.ceiling(case.target.settings.ceiling, source));
@@ -632,7 +634,7 @@ fn tell_if_left_alone(index: Index, case: &mut Case, decision: &Decision, out: &
 const TOGETHER: Duration = Duration::from_secs(20);
 
 /// Updates the node's numbers of polled and failing targets.
-fn count_for_node(case: &mut Case, node: &mut NodeState, now: Moment) {
+fn count_for_node(case: &mut Case, node: &mut NodeState, now: BootTime) {
     let polled = case.window.service().has_responded();
     if case.window.service().is_failing() {
         case.failed_at = Some(now);

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::Pace;
-use crate::{decide::Action, moment::Moment};
+use crate::{boot_time::BootTime, decide::Action};
 
 /// Minimum time between two samples of a target.
 pub(super) const GAP: Duration = Duration::from_millis(100);
@@ -33,22 +33,22 @@ struct Bucket {
     tokens: f32,
     burst: f32,
     per_s: f32,
-    at: Moment,
+    at: BootTime,
 }
 
 impl Bucket {
     fn new(burst: f32, per_s: f32) -> Self {
-        Self { tokens: burst, burst, per_s, at: Moment::default() }
+        Self { tokens: burst, burst, per_s, at: BootTime::default() }
     }
 
-    fn refill(&mut self, now: Moment) {
+    fn refill(&mut self, now: BootTime) {
         let earned = now.since(self.at).as_secs_f32() * self.per_s;
         self.tokens = (self.tokens + earned).min(self.burst);
         self.at = now;
     }
 
     /// Time until there is a token; zero if it took one.
-    fn take_or_wait(&mut self, now: Moment) -> Duration {
+    fn take_or_wait(&mut self, now: BootTime) -> Duration {
         self.refill(now);
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
@@ -70,7 +70,7 @@ impl Default for NodePace {
 
 impl NodePace {
     /// Takes one sample from the budget, if there is one.
-    pub(super) fn take(&mut self, now: Moment) -> bool {
+    pub(super) fn take(&mut self, now: BootTime) -> bool {
         self.0.take_or_wait(now).is_zero()
     }
 }
@@ -87,7 +87,7 @@ impl Default for AskPace {
 
 impl AskPace {
     /// Takes one check from the budget, if there is one.
-    pub(super) fn take(&mut self, now: Moment) -> bool {
+    pub(super) fn take(&mut self, now: BootTime) -> bool {
         self.0.take_or_wait(now).is_zero()
     }
 }
@@ -96,9 +96,9 @@ impl AskPace {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TargetPace {
     /// Time at which the counters were last read; the target was re-armed just before.
-    last_read: Option<Moment>,
+    last_read: Option<BootTime>,
     /// A wake-up that came during a sample: the time of its event, and when to sample.
-    owed: Option<(Moment, Moment)>,
+    owed: Option<(BootTime, BootTime)>,
     wakes: Bucket,
 }
 
@@ -110,14 +110,19 @@ impl Default for TargetPace {
 
 impl TargetPace {
     /// The counters were read at `at`: earlier events are known by now.
-    pub(super) fn looked(&mut self, at: Moment) {
+    pub(super) fn looked(&mut self, at: BootTime) {
         self.last_read = Some(at);
         self.owed = self.owed.filter(|(event, _)| *event > at);
     }
 
     /// Time of the sample that a wake-up of an event at `at` requests; `None` if the last sample
     /// already saw that event.
-    pub(super) fn woken(&mut self, at: Moment, throttled: bool, now: Moment) -> Option<Moment> {
+    pub(super) fn woken(
+        &mut self,
+        at: BootTime,
+        throttled: bool,
+        now: BootTime,
+    ) -> Option<BootTime> {
         let gap = if throttled { THROTTLED_GAP } else { GAP };
         let earliest = match self.last_read {
             Some(read) if at <= read => return None,
@@ -129,12 +134,12 @@ impl TargetPace {
     }
 
     /// Stores a wake-up until the sample in progress is complete.
-    pub(super) const fn owe(&mut self, event: Moment, when: Moment) {
+    pub(super) const fn owe(&mut self, event: BootTime, when: BootTime) {
         self.owed = Some((event, when));
     }
 
     /// The sample for a stored wake-up, if it comes before the regular one.
-    pub(super) fn settle(&mut self, regular: Moment) -> Option<Moment> {
+    pub(super) fn settle(&mut self, regular: BootTime) -> Option<BootTime> {
         let (_, when) = self.owed.take()?;
         let earliest = self.last_read.map_or(when, |read| when.max(read + GAP));
         (earliest < regular).then_some(earliest)
@@ -165,9 +170,9 @@ pub(super) fn first(tick: Duration, index: usize) -> Duration {
 
 /// Aligns regular samples on a grid, so that one wake-up of the agent serves several: on an idle
 /// node waking up costs more than sampling.
-pub(super) const fn on_grid(at: Moment) -> Moment {
+pub(super) const fn on_grid(at: BootTime) -> BootTime {
     const GRID_NS: u64 = GAP.as_nanos() as u64;
-    Moment::from_nanos(at.as_nanos().div_ceil(GRID_NS).saturating_mul(GRID_NS))
+    BootTime::from_nanos(at.as_nanos().div_ceil(GRID_NS).saturating_mul(GRID_NS))
 }
 
 /// A share of `whole` that differs between targets, by Fibonacci hashing: consecutive indices get

@@ -35,7 +35,7 @@ impl Patient {
         self.counters.responses[4] += 1;
     }
 
-    fn sample(&self, at: Moment, trigger: Trigger) -> Sample {
+    fn sample(&self, at: BootTime, trigger: Trigger) -> Sample {
         let health = Health {
             says: Says::Well,
             cpu_usage: Some(self.cpu),
@@ -78,7 +78,7 @@ fn target(instance: u32) -> Box<Target> {
 /// Runs the engine against simulated targets, millisecond by millisecond.
 struct Stage {
     engine: Engine,
-    now: Moment,
+    now: BootTime,
     patients: Vec<Patient>,
     /// Events by time, in milliseconds since the start.
     script: BTreeMap<u64, Vec<fn(&mut Patient)>>,
@@ -105,10 +105,10 @@ struct Stage {
 impl Stage {
     fn new(patients: usize) -> Self {
         let policy = Policy { rules_may_restart: true, ..Policy::default() };
-        let brain = Brain::Rules { reason: "tests".to_owned() };
+        let classifier = Classifier::Rules { reason: "tests".to_owned() };
         let mut stage = Self {
-            engine: Engine::new(Arc::new(brain), policy, Pace::default()),
-            now: Moment::from_nanos(3_600_000_000_000),
+            engine: Engine::new(Arc::new(classifier), policy, Pace::default()),
+            now: BootTime::from_nanos(3_600_000_000_000),
             patients: vec![Patient { lives: 1, ..Patient::default() }; patients],
             script: BTreeMap::new(),
             heals: Vec::new(),
@@ -226,7 +226,7 @@ impl Stage {
             }
             Fact::Refused { refusal, news: true, .. } => self.refusals.push((ms, refusal.gate)),
             Fact::LeftAlone { notable, .. } => self.left_alone.push(notable),
-            Fact::Withheld(intent) => self.withheld.push((ms, intent.rung)),
+            Fact::DryRun(intent) => self.withheld.push((ms, intent.rung)),
             _ => {}
         }
     }
@@ -811,7 +811,7 @@ fn a_sample_in_progress_at_the_end_of_a_process_does_not_shorten_the_wait() {
 #[test]
 fn an_unapplied_remedy_is_distinguished_from_a_failed_one() {
     for (result, counts) in [
-        (Remedied::Undone("the lock ran out".to_owned()), false),
+        (Remedied::NotPerformed("the lock ran out".to_owned()), false),
         (Remedied::Failed("stuck in the kernel".to_owned()), true),
     ] {
         let mut stage = Stage::new(1);
@@ -861,7 +861,7 @@ fn a_pod_that_is_being_healed_keeps_its_metric() {
                 stage.at(500, |p| (0..8).for_each(|_| p.fail()));
             }
             stage.play(1000);
-            let reading = reading_of(stage.engine.case(0).unwrap(), stage.now)?;
+            let reading = pod_metrics_of(stage.engine.case(0).unwrap(), stage.now)?;
             assert!(reading.window_ms >= 2000 && reading.age_ms < 5000, "{reading:?}");
             reading.value(Metric::HttpRequestsPerSecond)
         })
@@ -894,7 +894,7 @@ fn a_pod_that_is_being_restarted_keeps_its_metric() {
             stage.at(0, |p| p.counters.responses[1] += u64::from(p.lives == 2));
         }
         stage.play(1000);
-        let reading = reading_of(stage.engine.case(0).unwrap(), stage.now);
+        let reading = pod_metrics_of(stage.engine.case(0).unwrap(), stage.now);
         rates.push(reading.and_then(|r| r.value(Metric::HttpRequestsPerSecond)));
         if !stage.ends().is_empty() {
             break;
@@ -924,7 +924,7 @@ fn a_pod_without_samples_loses_its_metric_and_during_a_remedy_later() {
         }
         let last = stage.now;
         let case = stage.engine.case(0).unwrap();
-        let at = |seconds| reading_of(case, last + Duration::from_secs(seconds));
+        let at = |seconds| pod_metrics_of(case, last + Duration::from_secs(seconds));
         assert!(at(missing_after - 3).is_some(), "healing: {healing}");
         assert_eq!(at(missing_after + 1), None, "healing: {healing}");
     }

@@ -4,7 +4,7 @@
 //! now. What matters is how much it rose within the last minute, from the agent's first sample on.
 use std::time::Duration;
 
-use crate::moment::Moment;
+use crate::boot_time::BootTime;
 
 /// The rise is measured over the last minute, because the decision surface is in errors per minute.
 pub(super) const SPAN: Duration = Duration::from_secs(60);
@@ -16,20 +16,20 @@ const KEPT: usize = 13;
 /// The counts of the last minute, oldest first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rise {
-    counts: [(Moment, u32); KEPT],
+    counts: [(BootTime, u32); KEPT],
     len: usize,
     last: u32,
 }
 
 impl Default for Rise {
     fn default() -> Self {
-        Self { counts: [(Moment::from_nanos(0), 0); KEPT], len: 0, last: 0 }
+        Self { counts: [(BootTime::from_nanos(0), 0); KEPT], len: 0, last: 0 }
     }
 }
 
 impl Rise {
     /// Adds a count; returns whether it rose. The first one is the base.
-    pub(super) fn push(&mut self, at: Moment, count: u32) -> bool {
+    pub(super) fn push(&mut self, at: BootTime, count: u32) -> bool {
         let rose = self.len > 0 && count > self.last;
         if count < self.last {
             // The app reset its count: earlier counts no longer matter.
@@ -52,7 +52,7 @@ impl Rise {
     }
 
     /// Makes the current count the base: after a remedy.
-    pub(super) fn restart(&mut self, at: Moment) {
+    pub(super) fn restart(&mut self, at: BootTime) {
         if self.len > 0 {
             self.counts[0] = (at, self.last);
             self.len = 1;
@@ -74,8 +74,8 @@ impl Rise {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Moment {
-        Moment::from(Duration::from_secs(seconds))
+    fn at(seconds: u64) -> BootTime {
+        BootTime::from(Duration::from_secs(seconds))
     }
 
     #[test]

@@ -5,14 +5,14 @@
 //! scaled down.
 use std::time::Duration;
 
-use crate::moment::Moment;
+use crate::boot_time::BootTime;
 
 /// The work of a target within one window. `None` means that the kernel did not measure it; it is
 /// never replaced by zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Load {
     /// The end of the window.
-    pub at: Moment,
+    pub at: BootTime,
     /// Its length, from [`MIN`] to a little more than the window's span.
     pub window: Duration,
     /// HTTP responses per second, of all classes, without those to the agent's own polls.

@@ -4,8 +4,8 @@
 //! Silence, and an app's report that it is sick, count against it from the first poll on, by time
 //! and not by number. Unreadable responses, blamed dependencies and intended states do not.
 use crate::{
+    boot_time::BootTime,
     health::{BUDGET, Heard, Poll},
-    moment::Moment,
 };
 
 /// An instance fails since its start if its traffic began with at least this many errors and
@@ -21,7 +21,7 @@ pub struct Service {
     was_prompt: bool,
     late: u32,
     /// Start of the first of the polls that failed in a row.
-    failing_since: Option<Moment>,
+    failing_since: Option<BootTime>,
     responded: bool,
     /// Whether the app ever reported that it is well.
     spoke_well: bool,
@@ -31,7 +31,7 @@ pub struct Service {
     /// sent before.
     served_others: bool,
     first_errors: u64,
-    well_at: Option<Moment>,
+    well_at: Option<BootTime>,
     /// Its own requests without a response when it was last seen well.
     waiting_when_well: u64,
 }
@@ -49,7 +49,7 @@ pub struct FailsSinceStart {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answers {
     /// Time of the second sample.
-    pub(super) at: Moment,
+    pub(super) at: BootTime,
     /// Whether it gave the agent a response other than a 5xx.
     pub(super) to_agent: bool,
     /// Its responses to other clients: good ones, and own 5xx.
@@ -133,7 +133,7 @@ impl Service {
     }
 
     /// Start of the first of the polls that failed in a row.
-    pub(super) const fn failing_since(&self) -> Option<Moment> {
+    pub(super) const fn failing_since(&self) -> Option<BootTime> {
         self.failing_since
     }
 
@@ -153,7 +153,7 @@ impl Service {
 
     /// When it was last seen well.
     #[must_use]
-    pub const fn well_at(&self) -> Option<Moment> {
+    pub const fn well_at(&self) -> Option<BootTime> {
         self.well_at
     }
 

@@ -14,8 +14,8 @@ use super::{
     service::{Answers, Service},
 };
 use crate::{
+    boot_time::BootTime,
     health::{Health, Poll, Says},
-    moment::Moment,
     signal::{CgroupReading, KernelReading, Sample},
 };
 
@@ -32,7 +32,7 @@ const LEVEL_MIN: Duration = Duration::from_secs(1);
 /// Cumulative counts at one instant, without those of the agent's own polls.
 #[derive(Clone, Copy, Debug, Default)]
 struct Point {
-    at: Moment,
+    at: BootTime,
     responses: u64,
     /// All 5xx, and those among them that were 502, 503 or 504: "a backend fails", or "not now".
     responses_5xx: u64,
@@ -74,8 +74,8 @@ pub struct Window {
     service: Service,
     rise: Rise,
     reported_errors: u32,
-    last_error: Option<Moment>,
-    last_oom_kill: Option<Moment>,
+    last_error: Option<BootTime>,
+    last_oom_kill: Option<BootTime>,
     /// The controller's count at its first read, beyond what the kernel side had seen by then:
     /// those kills are old, and the file may be read late.
     old_oom_kills: Option<u64>,
@@ -240,7 +240,7 @@ impl Window {
         }
     }
 
-    fn take_poll(&mut self, poll: &Poll, at: Moment) {
+    fn take_poll(&mut self, poll: &Poll, at: BootTime) {
         self.latency = poll.latency;
         self.health = poll.result.as_ref().ok().cloned();
         self.service.take_poll(poll);
@@ -304,7 +304,7 @@ impl Window {
     /// The row that the model sees. `hour` is the hour of the day, UTC; `started` is when the
     /// instance started.
     #[must_use]
-    pub fn features(&self, hour: u8, started: Moment) -> FeatureVector {
+    pub fn features(&self, hour: u8, started: BootTime) -> FeatureVector {
         let mut row = FeatureVector::default();
         let (Some(base), Some(last)) = (self.base(), self.last()) else {
             return row;
@@ -371,7 +371,7 @@ impl Window {
     #[must_use]
     pub fn causes(&self, row: &FeatureVector) -> Causes {
         let Some(now) = self.last().map(|p| p.at) else { return Causes::default() };
-        let recent = |at: Option<Moment>| at.is_some_and(|at| now.since(at) < SPAN);
+        let recent = |at: Option<BootTime>| at.is_some_and(|at| now.since(at) < SPAN);
         let recent_error = recent(self.last_error);
         let (responses, errors) = self.responses();
         let many = errors >= MANY && share(errors, responses) >= MANY_SHARE;

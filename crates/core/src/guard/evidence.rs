@@ -2,13 +2,13 @@
 use std::time::Duration;
 
 use super::Why;
-use crate::{decide::Action, moment::Moment};
+use crate::{boot_time::BootTime, decide::Action};
 
 /// The verdict of one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Look {
     /// Time of the sample.
-    pub at: Moment,
+    pub at: BootTime,
     /// The action of the decision.
     pub action: Action,
     /// Whether this sample polled `/health` itself, with any result.
@@ -68,7 +68,7 @@ impl Evidence {
     pub fn hard(&self, least: Action) -> Option<Why> {
         let mut agree = 0;
         let mut polls = 0;
-        let mut span: Option<(Moment, Moment)> = None;
+        let mut span: Option<(BootTime, BootTime)> = None;
         for look in self.newest().filter(|look| look.action >= least) {
             agree += 1;
             polls += u8::from(look.polled);

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::Policy;
-use crate::{moment::Moment, target::Rung, verify::Outcome};
+use crate::{boot_time::BootTime, target::Rung, verify::Outcome};
 
 /// How long a remedy that did not help permits the next one.
 const CLIMB_VALID: Duration = Duration::from_secs(120);
@@ -13,23 +13,23 @@ const CLIMB_TO_EVICT_VALID: Duration = Duration::from_secs(1200);
 /// The treatments of one target over all its instances: a restart must not clear its own cooldown.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    last_soft: Option<Moment>,
+    last_soft: Option<BootTime>,
     soft_failed: bool,
-    last_restart: Option<Moment>,
-    last_evict: Option<Moment>,
+    last_restart: Option<BootTime>,
+    last_evict: Option<BootTime>,
     /// The last hard remedy that was not applied, and how many in a row were not.
-    last_undone: Option<Moment>,
+    last_undone: Option<BootTime>,
     undone: u32,
-    climbed: Option<(Rung, Moment)>,
+    climbed: Option<(Rung, BootTime)>,
     exhausted: bool,
-    well_since: Option<Moment>,
+    well_since: Option<BootTime>,
     /// Start of the sickness, short well periods included.
-    ill_since: Option<Moment>,
+    ill_since: Option<BootTime>,
 }
 
 impl History {
     /// A remedy was applied at `at`.
-    pub fn treated(&mut self, rung: Rung, at: Moment) {
+    pub fn treated(&mut self, rung: Rung, at: BootTime) {
         match rung {
             Rung::Observe => {}
             Rung::Soft => {
@@ -44,7 +44,7 @@ impl History {
 
     /// A hard remedy was not applied, for external reasons: its cooldown does not start, but it is
     /// not retried at once.
-    pub fn undone(&mut self, rung: Rung, now: Moment) {
+    pub fn not_performed(&mut self, rung: Rung, now: BootTime) {
         match rung {
             Rung::Observe | Rung::Soft => return,
             Rung::Restart => self.last_restart = None,
@@ -63,7 +63,7 @@ impl History {
     /// A treatment ended. One that did not help escalates by a rung, up to `ceiling`; beyond it the
     /// remedies are exhausted. One that could not be applied proves nothing, and so permits nothing
     /// stronger: it is retried, but not soon.
-    pub fn concluded(&mut self, rung: Rung, outcome: Outcome, ceiling: Rung, now: Moment) {
+    pub fn concluded(&mut self, rung: Rung, outcome: Outcome, ceiling: Rung, now: BootTime) {
         if rung.is_hard() && outcome != Outcome::Failed {
             self.undone = 0;
         }
@@ -85,7 +85,7 @@ impl History {
     }
 
     /// A sample found it well, or not. After a long enough well period the history is cleared.
-    pub fn seen(&mut self, well: bool, now: Moment, policy: &Policy) {
+    pub fn seen(&mut self, well: bool, now: BootTime, policy: &Policy) {
         if !well {
             self.well_since = None;
             self.ill_since.get_or_insert(now);
@@ -101,13 +101,13 @@ impl History {
 
     /// Start of the sickness.
     #[must_use]
-    pub const fn ill_since(&self) -> Option<Moment> {
+    pub const fn ill_since(&self) -> Option<BootTime> {
         self.ill_since
     }
 
     /// The rung to which failed remedies have escalated, while that is recent.
     #[must_use]
-    pub fn climbed_to(&self, now: Moment) -> Option<Rung> {
+    pub fn climbed_to(&self, now: BootTime) -> Option<Rung> {
         let (rung, at) = self.climbed?;
         let valid = if rung == Rung::Evict { CLIMB_TO_EVICT_VALID } else { CLIMB_VALID };
         (now.since(at) < valid).then_some(rung)
@@ -121,8 +121,8 @@ impl History {
 
     /// Time until `rung` may be applied again.
     #[must_use]
-    pub fn cooldown(&self, rung: Rung, now: Moment, policy: &Policy) -> Duration {
-        let left = |last: Option<Moment>, wait: Duration| {
+    pub fn cooldown(&self, rung: Rung, now: BootTime, policy: &Policy) -> Duration {
+        let left = |last: Option<BootTime>, wait: Duration| {
             last.map_or(Duration::ZERO, |at| wait.saturating_sub(now.since(at)))
         };
         match rung {
@@ -140,19 +140,19 @@ impl History {
 /// Times of the last hard remedies on this node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeHistory {
-    hard: [Option<Moment>; 16],
+    hard: [Option<BootTime>; 16],
 }
 
 impl NodeHistory {
     /// A hard remedy starts.
-    pub fn hard_heal(&mut self, at: Moment) {
+    pub fn hard_heal(&mut self, at: BootTime) {
         self.hard.rotate_left(1);
         self.hard[15] = Some(at);
     }
 
     /// Number of hard remedies within the minute before `now`.
     #[must_use]
-    pub fn within_a_minute(&self, now: Moment) -> u32 {
+    pub fn within_a_minute(&self, now: BootTime) -> u32 {
         self.hard
             .iter()
             .flatten()

@@ -10,7 +10,7 @@ use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{features::Causes, health::Heard, moment::Moment, target::Rung, verify::Outcome};
+use crate::{boot_time::BootTime, features::Causes, health::Heard, target::Rung, verify::Outcome};
 
 /// A symptom that returns sooner than this after a restart was not cured by it.
 pub const COMES_BACK: Duration = Duration::from_secs(600);
@@ -73,7 +73,7 @@ pub struct Treatment {
     /// Its outcome.
     pub outcome: Outcome,
     /// Time of the outcome.
-    pub at: Moment,
+    pub at: BootTime,
 }
 
 /// The last treatments of one workload, oldest first.
@@ -100,7 +100,7 @@ impl Memory {
     }
 
     /// The last conclusive treatment of this kind.
-    fn last(&self, rung: Rung, symptom: Symptom, now: Moment) -> Option<&Treatment> {
+    fn last(&self, rung: Rung, symptom: Symptom, now: BootTime) -> Option<&Treatment> {
         self.treatments.iter().rev().find(|treatment| {
             let tells =
                 matches!(treatment.outcome, Outcome::Healed | Outcome::NotHealed | Outcome::Worse);
@@ -115,8 +115,8 @@ impl Memory {
         &self,
         rung: Rung,
         symptom: Symptom,
-        since: Moment,
-        now: Moment,
+        since: BootTime,
+        now: BootTime,
     ) -> Option<Futile> {
         let last = self.last(rung, symptom, now)?;
         match last.outcome {
@@ -131,7 +131,7 @@ impl Memory {
     /// The remedy that cured this symptom before, if a milder one did not: it goes first against
     /// one since `since`. If the symptom was back within minutes, it was not cured.
     #[must_use]
-    pub fn helped(&self, symptom: Symptom, since: Moment, now: Moment) -> Option<Rung> {
+    pub fn helped(&self, symptom: Symptom, since: BootTime, now: BootTime) -> Option<Rung> {
         let healed = |rung| {
             self.last(rung, symptom, now)
                 .map(|last| last.outcome == Outcome::Healed && since.since(last.at) >= COMES_BACK)
@@ -186,8 +186,8 @@ mod tests {
 
     const ILL: Symptom = Symptom::Errors;
 
-    fn at(minutes: u64) -> Moment {
-        Moment::from(Duration::from_secs(60 * (10_000 + minutes)))
+    fn at(minutes: u64) -> BootTime {
+        BootTime::from(Duration::from_secs(60 * (10_000 + minutes)))
     }
 
     fn memory(treatments: &[(Rung, Symptom, Outcome, u64)]) -> Memory {

@@ -22,9 +22,9 @@ pub use memory::{Memories, Memory, Symptom, Treatment};
 pub use refusal::{Gate, Refusal, Why};
 
 use crate::{
+    boot_time::BootTime,
     decide::{Action, Decision, Source},
     features::{Causes, Excuse, FailsSinceStart},
-    moment::Moment,
     target::{Obstacle, Rung},
 };
 
@@ -60,7 +60,7 @@ pub enum Denial {
 
 /// The cluster's answer about one remedy for one pod.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Clearance {
+pub enum Preflight {
     /// None yet, or too long ago.
     Unasked,
     /// It refuses this remedy, and so any stronger one.
@@ -140,7 +140,7 @@ impl Default for Policy {
 #[derive(Debug)]
 pub struct Question<'a> {
     /// The instant.
-    pub now: Moment,
+    pub now: BootTime,
     /// The decision to be acted on.
     pub decision: &'a Decision,
     /// Present facts that would justify a hard remedy.
@@ -152,11 +152,11 @@ pub struct Question<'a> {
     /// Why it cannot be evicted, if so.
     pub no_evict: Option<Obstacle>,
     /// The cluster's answer; `None` for a target outside a cluster.
-    pub clearance: Option<&'a Clearance>,
+    pub preflight: Option<&'a Preflight>,
     /// The required confidence.
     pub min_confidence: f32,
     /// When the instance started.
-    pub started: Moment,
+    pub started: BootTime,
     /// Whether the instance has answered well, or cannot be polled.
     pub ready: bool,
     /// How long it may fail to answer.
@@ -168,7 +168,7 @@ pub struct Question<'a> {
     /// The present symptom.
     pub symptom: Symptom,
     /// Start of the sickness.
-    pub ill_since: Moment,
+    pub ill_since: BootTime,
     /// The memory of its workload.
     pub memory: Option<&'a Memory>,
     /// What this instance has never done since its start, if the agent saw it start.
@@ -258,10 +258,10 @@ pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, D
             return Err(Denial::Refused(Refusal { gate, why }));
         }
     }
-    match q.clearance {
+    match q.preflight {
         None => Ok(Permit { rung }),
-        Some(Clearance::Given(given)) if *given == rung => Ok(Permit { rung }),
-        Some(Clearance::Refused(refused, refusal)) if *refused <= rung => {
+        Some(Preflight::Given(given)) if *given == rung => Ok(Permit { rung }),
+        Some(Preflight::Refused(refused, refusal)) if *refused <= rung => {
             Err(Denial::Refused(refusal.clone()))
         }
         Some(_) => Err(Denial::AskCluster),

@@ -2,24 +2,24 @@
 use super::*;
 use crate::{features::schema::COUNT, verify::Outcome};
 
-fn at(ms: u64) -> Moment {
-    Moment::from_nanos(1_000_000_000_000 + ms * 1_000_000)
+fn at(ms: u64) -> BootTime {
+    BootTime::from_nanos(1_000_000_000_000 + ms * 1_000_000)
 }
 
 /// A target for which everything speaks for a remedy.
 struct Scene {
-    now: Moment,
+    now: BootTime,
     decision: Decision,
     causes: Causes,
     ceiling: Rung,
     no_restart: Option<Obstacle>,
     no_evict: Option<Obstacle>,
-    clearance: Option<Clearance>,
-    started: Moment,
+    preflight: Option<Preflight>,
+    started: BootTime,
     ready: bool,
     excuse: Option<Excuse>,
     symptom: Symptom,
-    ill_since: Moment,
+    ill_since: BootTime,
     memory: Memory,
     fails_since_start: FailsSinceStart,
     futile: Option<&'static str>,
@@ -48,8 +48,8 @@ impl Scene {
             ceiling: Rung::Restart,
             no_restart: None,
             no_evict: None,
-            clearance: None,
-            started: Moment::default(),
+            preflight: None,
+            started: BootTime::default(),
             ready: true,
             excuse: None,
             symptom: Symptom::Errors,
@@ -79,7 +79,7 @@ impl Scene {
             ceiling: self.ceiling,
             no_restart: self.no_restart,
             no_evict: self.no_evict,
-            clearance: self.clearance.as_ref(),
+            preflight: self.preflight.as_ref(),
             min_confidence: 0.8,
             started: self.started,
             ready: self.ready,
@@ -326,18 +326,18 @@ fn an_unverified_outcome_never_escalates() {
 fn the_cluster_is_asked_last_and_its_answer_counts_for_one_remedy() {
     let mut scene = Scene::new(Action::RestartService);
     let refusal = Refusal { gate: Gate::Rollout, why: Why::SwitchedOff };
-    for (clearance, answer) in [
-        (Clearance::Unasked, Err(Denial::AskCluster)),
-        (Clearance::Given(Rung::Soft), Err(Denial::AskCluster)),
-        (Clearance::Given(Rung::Restart), Ok(Rung::Restart)),
-        (Clearance::Refused(Rung::Restart, refusal.clone()), Err(Denial::Refused(refusal.clone()))),
-        (Clearance::Refused(Rung::Soft, refusal.clone()), Err(Denial::Refused(refusal.clone()))),
-        (Clearance::Refused(Rung::Evict, refusal.clone()), Err(Denial::AskCluster)),
+    for (preflight, answer) in [
+        (Preflight::Unasked, Err(Denial::AskCluster)),
+        (Preflight::Given(Rung::Soft), Err(Denial::AskCluster)),
+        (Preflight::Given(Rung::Restart), Ok(Rung::Restart)),
+        (Preflight::Refused(Rung::Restart, refusal.clone()), Err(Denial::Refused(refusal.clone()))),
+        (Preflight::Refused(Rung::Soft, refusal.clone()), Err(Denial::Refused(refusal.clone()))),
+        (Preflight::Refused(Rung::Evict, refusal.clone()), Err(Denial::AskCluster)),
     ] {
-        scene.clearance = Some(clearance);
+        scene.preflight = Some(preflight);
         assert_eq!(scene.answer(), answer);
     }
-    scene.clearance = Some(Clearance::Unasked);
+    scene.preflight = Some(Preflight::Unasked);
     scene.node.paused = true;
     assert_eq!(scene.ask(), Err(Gate::Paused), "nobody is asked about what the node refuses");
 }
@@ -375,7 +375,7 @@ fn an_eviction_follows_a_failed_restart_when_the_share_permits_it() {
 fn an_unapplied_hard_remedy_starts_a_retry_delay_and_no_cooldown() {
     let mut scene = Scene::new(Action::RestartService);
     scene.history.treated(Rung::Restart, scene.now);
-    scene.history.undone(Rung::Restart, scene.now);
+    scene.history.not_performed(Rung::Restart, scene.now);
     assert_eq!(scene.ask(), Err(Gate::Cooldown));
     scene.now = scene.now + scene.policy.hard_retry;
     assert_eq!(scene.ask(), Ok(Rung::Restart));
@@ -461,7 +461,7 @@ fn a_blamed_dependency_or_an_intended_pause_refuses_every_remedy() {
 
 fn remembered(rung: Rung, outcome: Outcome, seconds_ago: u64) -> Memory {
     let mut memories = Memories::default();
-    let at = Moment::from_nanos(at(0).as_nanos() - seconds_ago * 1_000_000_000);
+    let at = BootTime::from_nanos(at(0).as_nanos() - seconds_ago * 1_000_000_000);
     memories.push("w", Treatment { rung, symptom: Symptom::Errors, outcome, at });
     memories.of("w").unwrap().clone()
 }

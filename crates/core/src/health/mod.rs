@@ -34,7 +34,7 @@
 //! time, which the caller measures. Trouble of the agent itself counts as neither.
 use std::{sync::Arc, time::Duration};
 
-use crate::moment::Moment;
+use crate::boot_time::BootTime;
 
 pub mod classify;
 mod body;
@@ -62,7 +62,7 @@ pub const WAIT_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Poll {
     /// Start of the poll.
-    pub at: Moment,
+    pub at: BootTime,
     /// How long the response took, or has been awaited, since the request was sent, possibly in an
     /// earlier poll; at most about [`WAIT_LIMIT`].
     pub latency: Duration,
@@ -150,7 +150,7 @@ impl Poll {
     /// A poll without duration and responses, for tests.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
-    pub fn for_tests(at: Moment, result: Result<Health, HealthError>) -> Self {
+    pub fn for_tests(at: BootTime, result: Result<Health, HealthError>) -> Self {
         let path = "/health".into();
         Self {
             at,

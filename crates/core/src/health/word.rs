@@ -59,10 +59,10 @@ impl fmt::Display for Word {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moment::Moment;
+    use crate::boot_time::BootTime;
 
     fn word(result: Result<Health, HealthError>) -> Word {
-        Word::of(&Poll::for_tests(Moment::default(), result))
+        Word::of(&Poll::for_tests(BootTime::default(), result))
     }
 
     #[test]

@@ -28,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// An invalid label or annotation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {value:?} is {why}; until it is corrected it is only observed")]
-pub struct Complaint {
+pub struct InvalidSetting {
     /// Its key.
     pub key: &'static str,
     /// Its value, at most 80 characters.
@@ -50,19 +50,19 @@ pub enum Port {
 pub struct SettingsReader<F> {
     find: F,
     /// The invalid settings.
-    pub complaints: Vec<Complaint>,
+    pub invalid_settings: Vec<InvalidSetting>,
 }
 
 impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
     /// A reader of the values that `find` returns.
     #[must_use]
     pub const fn new(find: F) -> Self {
-        Self { find, complaints: Vec::new() }
+        Self { find, invalid_settings: Vec::new() }
     }
 
     fn complain(&mut self, key: &'static str, value: &str, why: &'static str) {
         let value = value.chars().take(80).collect();
-        self.complaints.push(Complaint { key, value, why });
+        self.invalid_settings.push(InvalidSetting { key, value, why });
     }
 
     /// The ceiling in the consent label; [`Rung::Observe`] if it is invalid.
@@ -93,7 +93,8 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
     /// The settings, with no more than `observe` where something could not be read.
     #[must_use]
     pub fn capped(&self, settings: Settings) -> Settings {
-        let ceiling = if self.complaints.is_empty() { settings.ceiling } else { Rung::Observe };
+        let ceiling =
+            if self.invalid_settings.is_empty() { settings.ceiling } else { Rung::Observe };
         Settings { ceiling, ..settings }
     }
 
@@ -187,8 +188,8 @@ mod tests {
     fn a_patience_beyond_an_hour_is_invalid() {
         let mut settings = SettingsReader::new(|key| (key == PATIENCE).then_some("2h"));
         assert_eq!(settings.patience(), None);
-        assert_eq!(settings.complaints.len(), 1);
+        assert_eq!(settings.invalid_settings.len(), 1);
         assert_eq!(settings.warm_up(), None);
-        assert_eq!(settings.complaints.len(), 1, "what is not set is no mistake");
+        assert_eq!(settings.invalid_settings.len(), 1, "what is not set is no mistake");
     }
 }

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::moment::Moment;
+use crate::boot_time::BootTime;
 
 pub mod consent;
 mod container;
@@ -183,7 +183,7 @@ pub struct Target {
     /// Narrows traffic signals to this local port; `None`: all ports of the cgroup.
     pub port: Option<u16>,
     /// When this instance started.
-    pub started: Moment,
+    pub started: BootTime,
     /// The main process; `None` if it is not known.
     pub main: Option<ProcessId>,
     /// Why it cannot be restarted in place, if it cannot.
@@ -247,7 +247,7 @@ impl Target {
             host: "localhost:5000".to_owned(),
             cgroups: Cgroups::default(),
             port: Some(5000),
-            started: Moment::default(),
+            started: BootTime::default(),
             main: None,
             no_restart: None,
             no_evict: None,

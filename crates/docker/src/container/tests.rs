@@ -53,7 +53,7 @@ fn with(changes: &[(&str, Value)]) -> ContainerInspectResponse {
     from_value(container).unwrap()
 }
 
-fn labelled(more: &[(&str, &str)]) -> Result<Patient, Absent> {
+fn labelled(more: &[(&str, &str)]) -> Result<WatchedContainer, NotWatchable> {
     let mut labels = json!({ "paramedic.dev/heal": "restart" });
     for (key, value) in more {
         labels[*key] = json!(value);
@@ -63,7 +63,7 @@ fn labelled(more: &[(&str, &str)]) -> Result<Patient, Absent> {
 
 #[test]
 fn a_labelled_container_is_a_target() {
-    let patient = labelled(&[]).unwrap();
+    let watched_container = labelled(&[]).unwrap();
     let grace = Duration::from_secs(7);
     let container = ContainerRef {
         id: ID.to_owned(),
@@ -74,35 +74,42 @@ fn a_labelled_container_is_a_target() {
         stop_signal: libc::SIGTERM,
         ip: Some([172, 17, 0, 2].into()),
     };
-    assert_eq!(patient.container, container);
-    assert_eq!(patient.settings.ceiling, Rung::Restart);
-    assert_eq!(patient.address, Some("172.17.0.2:5000".parse().unwrap()), "the first by name");
+    assert_eq!(watched_container.container, container);
+    assert_eq!(watched_container.settings.ceiling, Rung::Restart);
     assert_eq!(
-        (patient.settings.health.clone(), patient.settings.heal_path.as_str()),
+        watched_container.address,
+        Some("172.17.0.2:5000".parse().unwrap()),
+        "the first by name"
+    );
+    assert_eq!(
+        (watched_container.settings.health.clone(), watched_container.settings.heal_path.as_str()),
         (None, "/heal")
     );
-    assert_eq!((patient.no_restart, patient.complaints), (None, Vec::new()));
+    assert_eq!(
+        (watched_container.no_restart, watched_container.invalid_settings),
+        (None, Vec::new())
+    );
 }
 
 #[test]
 fn a_container_without_the_label_is_not_a_target() {
     let refused = |labels: Value| by_labels(&with(&[("/Config/Labels", labels)])).unwrap_err();
-    assert_eq!(refused(json!({})), Absent::NoConsent);
-    assert_eq!(refused(json!(null)), Absent::NoConsent);
-    assert_eq!(labelled(&[(POD, "b273b0a9")]).unwrap_err(), Absent::OfPod);
+    assert_eq!(refused(json!({})), NotWatchable::NoConsent);
+    assert_eq!(refused(json!(null)), NotWatchable::NoConsent);
+    assert_eq!(labelled(&[(POD, "b273b0a9")]).unwrap_err(), NotWatchable::OfPod);
 }
 
 #[test]
 fn a_container_that_does_not_run_is_not_watched() {
     for (place, value, why) in [
-        ("/State/Running", json!(false), Absent::NotRunning),
-        ("/State/Restarting", json!(true), Absent::NotRunning),
-        ("/State/Paused", json!(true), Absent::Paused),
-        ("/State", json!(null), Absent::Incomplete),
-        ("/State/Pid", json!(0), Absent::Incomplete),
-        ("/State/Pid", json!(1_i64 << 40), Absent::Incomplete),
-        ("/Id", json!("../../etc"), Absent::Incomplete),
-        ("/Name", json!("/"), Absent::Incomplete),
+        ("/State/Running", json!(false), NotWatchable::NotRunning),
+        ("/State/Restarting", json!(true), NotWatchable::NotRunning),
+        ("/State/Paused", json!(true), NotWatchable::Paused),
+        ("/State", json!(null), NotWatchable::Incomplete),
+        ("/State/Pid", json!(0), NotWatchable::Incomplete),
+        ("/State/Pid", json!(1_i64 << 40), NotWatchable::Incomplete),
+        ("/Id", json!("../../etc"), NotWatchable::Incomplete),
+        ("/Name", json!("/"), NotWatchable::Incomplete),
     ] {
         let changes = [(place, value)];
         assert_eq!(by_labels(&with(&changes)).unwrap_err(), why, "{place}");
@@ -112,7 +119,9 @@ fn a_container_that_does_not_run_is_not_watched() {
 
 #[test]
 fn the_port_is_the_labelled_or_the_only_one() {
-    let at = |patient: Patient| patient.address.map(|address| address.port());
+    let at = |watched_container: WatchedContainer| {
+        watched_container.address.map(|address| address.port())
+    };
     let exposing = |ports: Value| by_labels(&with(&[("/Config/ExposedPorts", ports)])).unwrap();
     assert_eq!(at(exposing(json!({ "5000/tcp": {}, "53/udp": {} }))), Some(5000));
     assert_eq!(at(exposing(json!({ "5000/tcp": {}, "9000/tcp": {} }))), None, "which?");
@@ -135,9 +144,9 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
         (HEAL_PATH, "/a b"),
         (MIN_CONFIDENCE, "0.1"),
     ] {
-        let patient = labelled(&[(key, bad)]).unwrap();
+        let watched_container = labelled(&[(key, bad)]).unwrap();
         assert_eq!(
-            (patient.settings.ceiling, patient.complaints.len()),
+            (watched_container.settings.ceiling, watched_container.invalid_settings.len()),
             (Rung::Observe, 1),
             "{key}={bad}"
         );
@@ -176,7 +185,7 @@ fn a_named_container_must_own_the_port() {
     assert!(at("192.0.2.1").is_err() && at("nowhere").is_err(), "another address than the URL's");
     let host = with(&[("/HostConfig/NetworkMode", json!("host"))]);
     let why = by_name(&host, 5001, &LOCAL).unwrap_err();
-    assert_eq!(why, Absent::HostNetwork, "whose is the port?");
+    assert_eq!(why, NotWatchable::HostNetwork, "whose is the port?");
 }
 
 #[test]

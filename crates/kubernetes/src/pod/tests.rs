@@ -42,7 +42,7 @@ fn running(name: &str, id: &str) -> Value {
 }
 
 /// The recorded pod with changes at these JSON pointers.
-fn with(changes: &[(&str, Value)]) -> Result<Patient, Absent> {
+fn with(changes: &[(&str, Value)]) -> Result<WatchedPod, NotWatchable> {
     let mut pod = recorded();
     for (place, value) in changes {
         let (parent, key) = place.rsplit_once('/').unwrap();
@@ -52,10 +52,10 @@ fn with(changes: &[(&str, Value)]) -> Result<Patient, Absent> {
             parent => parent[key.replace("~1", "/")] = value.clone(),
         }
     }
-    patient(&from_value(pod).unwrap())
+    watched_pod(&from_value(pod).unwrap())
 }
 
-fn annotated(key: &str, value: &str) -> Patient {
+fn annotated(key: &str, value: &str) -> WatchedPod {
     let place = format!("/metadata/annotations/{}", key.replace('/', "~1"));
     with(&[(&place, json!(value))]).unwrap()
 }
@@ -72,7 +72,7 @@ fn a_recorded_pod_is_a_target() {
     assert_eq!(web.address, Some(([10, 88, 0, 2].into(), 8080)));
     assert_eq!((web.no_restart, web.no_evict), (None, None));
     assert_eq!((web.settings.health.clone(), web.settings.heal_path.as_str()), (None, "/heal"));
-    assert_eq!(web.complaints, []);
+    assert_eq!(web.invalid_settings, []);
 }
 
 #[test]
@@ -80,17 +80,21 @@ fn unlabelled_ended_and_waiting_pods_are_not_targets() {
     let terminated = json!({ "terminated": { "exitCode": 0 } });
     let waiting = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
     for (place, value, why) in [
-        ("/metadata/labels", json!({ "app": "web" }), Absent::NoConsent),
-        ("/metadata/deletionTimestamp", json!("2026-11-22T21:03:15Z"), Absent::Terminating),
-        ("/status/phase", json!("Succeeded"), Absent::Completed),
-        ("/status/phase", json!("Failed"), Absent::Completed),
-        ("/status", json!(null), Absent::NotRunning),
-        ("/status/containerStatuses", json!([]), Absent::NotRunning),
-        ("/status/containerStatuses/0/state", terminated, Absent::NotRunning),
-        ("/status/containerStatuses/0/state", waiting, Absent::NotRunning),
-        ("/status/containerStatuses/0/containerID", json!("containerd://x"), Absent::NotRunning),
-        ("/metadata/uid", json!(null), Absent::Incomplete),
-        ("/spec/containers", json!([]), Absent::Incomplete),
+        ("/metadata/labels", json!({ "app": "web" }), NotWatchable::NoConsent),
+        ("/metadata/deletionTimestamp", json!("2026-11-22T21:03:15Z"), NotWatchable::Terminating),
+        ("/status/phase", json!("Succeeded"), NotWatchable::Completed),
+        ("/status/phase", json!("Failed"), NotWatchable::Completed),
+        ("/status", json!(null), NotWatchable::NotRunning),
+        ("/status/containerStatuses", json!([]), NotWatchable::NotRunning),
+        ("/status/containerStatuses/0/state", terminated, NotWatchable::NotRunning),
+        ("/status/containerStatuses/0/state", waiting, NotWatchable::NotRunning),
+        (
+            "/status/containerStatuses/0/containerID",
+            json!("containerd://x"),
+            NotWatchable::NotRunning,
+        ),
+        ("/metadata/uid", json!(null), NotWatchable::Incomplete),
+        ("/spec/containers", json!([]), NotWatchable::Incomplete),
     ] {
         assert_eq!(with(&[(place, value)]), Err(why), "{place}");
     }
@@ -134,15 +138,16 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
     ] {
         let web = annotated(key, bad);
         assert_eq!(web.settings.ceiling, Rung::Observe, "{key}={bad}");
-        assert_eq!(web.complaints.len(), 1, "{key}={bad}");
-        let text = web.complaints[0].to_string();
+        assert_eq!(web.invalid_settings.len(), 1, "{key}={bad}");
+        let text = web.invalid_settings[0].to_string();
         assert!(text.contains(key) && text.contains("only observed"), "{text}");
         assert_eq!((web.settings.health.clone(), web.settings.min_confidence), (None, 0.8));
     }
     let mistyped = with(&[("/metadata/labels/paramedic.dev~1heal", json!("restrat"))]).unwrap();
-    assert_eq!((mistyped.settings.ceiling, mistyped.complaints.len()), (Rung::Observe, 1));
+    assert_eq!((mistyped.settings.ceiling, mistyped.invalid_settings.len()), (Rung::Observe, 1));
     let long = "x".repeat(5000);
-    let text = with(&[("/metadata/labels/paramedic.dev~1heal", json!(long))]).unwrap().complaints;
+    let text =
+        with(&[("/metadata/labels/paramedic.dev~1heal", json!(long))]).unwrap().invalid_settings;
     assert!(text[0].value.len() <= 80);
 }
 
@@ -210,7 +215,7 @@ fn sidecars_and_init_containers_are_never_the_target() {
         ),
         ("/status/initContainerStatuses", json!([running("sidecar", &"c".repeat(64))])),
     ]);
-    assert_eq!(starting, Err(Absent::NotRunning));
+    assert_eq!(starting, Err(NotWatchable::NotRunning));
 }
 
 #[test]

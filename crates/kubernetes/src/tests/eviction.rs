@@ -21,9 +21,9 @@ fn evictions(scene: &Scene) -> Vec<String> {
 }
 
 /// Why an eviction was not done.
-async fn undone(agent: &Cluster, pod: &PodRef, lock: &Lock) -> String {
+async fn not_performed(agent: &Cluster, pod: &PodRef, lock: &Lock) -> String {
     match agent.evict(pod, lock, permit()).await {
-        Err(Remedied::Undone(why)) => why,
+        Err(Remedied::NotPerformed(why)) => why,
         other => panic!("it did not come to nothing: {other:?}"),
     }
 }
@@ -74,7 +74,7 @@ async fn a_budget_that_was_spent_meanwhile_is_named_and_nothing_is_done() {
     let lock = ask(&agent, &request(&pod, Rung::Evict)).await.unwrap().unwrap();
     scene.fake.set_ready("default", &scene.pods[1], false).unwrap();
     evictions(&scene);
-    let why = undone(&agent, &pod, &lock).await;
+    let why = not_performed(&agent, &pod, &lock).await;
     assert!(why.contains("web-budget"), "{why}");
     assert_eq!(evictions(&scene), ["create pods/eviction 429"]);
     assert!(scene.fake.evictions().is_empty());
@@ -88,7 +88,7 @@ async fn without_a_valid_lock_no_request_is_sent() {
     let lock = ask(&agent, &request(&pod, Rung::Evict)).await.unwrap().unwrap();
     sleep(Duration::from_secs(4)).await;
     scene.asked();
-    let why = undone(&agent, &pod, &lock).await;
+    let why = not_performed(&agent, &pod, &lock).await;
     assert!(why.contains("too old"), "{why}");
     assert!(scene.asked().is_empty());
 }

@@ -1,5 +1,5 @@
 //! The agent's API client against a fake API server, in process and on a paused clock.
-mod clear;
+mod preflight;
 mod events;
 mod eviction;
 mod locks;
@@ -21,7 +21,7 @@ use serde_json::{Value, from_value};
 use tokio::time::{Instant, sleep};
 
 use super::{Cluster, Identity, Lock, Request, Requests, lease::Record};
-use crate::pod::patient;
+use crate::pod::watched_pod;
 
 const OWN: &str = "paramedic-system";
 
@@ -59,7 +59,7 @@ impl Scene {
     /// The present state of the pod.
     fn pod(&self, name: &str) -> Arc<PodRef> {
         let pod = self.fake.get(Kind::Pod, "default", name).unwrap();
-        Arc::new(patient(&from_value(pod).unwrap()).unwrap().pod)
+        Arc::new(watched_pod(&from_value(pod).unwrap()).unwrap().pod)
     }
 
     /// The first of its pods.

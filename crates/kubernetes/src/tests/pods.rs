@@ -69,14 +69,14 @@ impl Watch {
 
     fn told(&self, change: Change) -> String {
         match change {
-            Change::Patient(patient) => {
-                format!("{} {}", patient.pod.name, if patient.ready { "ready" } else { "unready" })
+            Change::WatchedPod(watched) => {
+                format!("{} {}", watched.pod.name, if watched.ready { "ready" } else { "unready" })
             }
-            Change::Absent { name, why, .. } => format!("{name}: {why}"),
+            Change::NotWatchable { name, why, .. } => format!("{name}: {why}"),
             Change::Gone { uid } => format!("gone {}", self.name_of(&uid)),
             Change::Synced(pods) => format!("synced {}", pods.len()),
-            Change::Away(_) => "away".to_owned(),
-            Change::Back => "back".to_owned(),
+            Change::Disconnected(_) => "away".to_owned(),
+            Change::Reconnected => "back".to_owned(),
         }
     }
 

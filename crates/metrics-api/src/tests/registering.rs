@@ -11,7 +11,7 @@ use super::{
     scene::{NAME, installed, path, put_deployment},
 };
 use crate::{
-    keeper::{Keeper, unix_seconds},
+    ca_store::{CaStore, unix_seconds},
     registration::{Registration, Standing},
 };
 
@@ -210,15 +210,15 @@ async fn two_replicas_share_one_authority() {
 async fn a_new_root_is_published_before_it_signs() {
     const DAY: i64 = 24 * 3600;
     let fake = installed();
-    let keeper = Keeper::new(fake.client("a"), OWN, NAME);
+    let ca_store = CaStore::new(fake.client("a"), OWN, NAME);
     let registration = Registration::new(fake.client("a"), OWN, NAME);
     let begun = unix_seconds();
     let mut bundles = Vec::new();
     for day in [0, 59, 60, 61, 62, 89, 91] {
-        let authority = keeper.round(begun + day * DAY).await.unwrap();
+        let authority = ca_store.round(begun + day * DAY).await.unwrap();
         let bundle = authority.bundle();
         // The check of the other replica.
-        assert_eq!(keeper.round(begun + day * DAY).await.unwrap().bundle(), bundle);
+        assert_eq!(ca_store.round(begun + day * DAY).await.unwrap().bundle(), bundle);
         registration.keep(&bundle, true).await.unwrap();
         let map = fake.get(Kind::ConfigMap, OWN, NAME).unwrap();
         assert_eq!(map["data"]["ca.crt"], json!(bundle));
@@ -239,7 +239,7 @@ async fn a_replica_with_an_older_authority_does_not_undo_the_newer_one() {
     let fake = installed();
     let replica = |name: &str| {
         let registration = Registration::new(fake.client(name), OWN, NAME);
-        (Keeper::new(fake.client(name), OWN, NAME), registration)
+        (CaStore::new(fake.client(name), OWN, NAME), registration)
     };
     let (a, b) = (replica("a"), replica("b"));
     let old = a.0.round(unix_seconds()).await.unwrap().bundle();
@@ -269,8 +269,8 @@ async fn an_edited_secret_is_reported_and_not_overwritten() {
     let metadata = json!({"name": NAME, "namespace": OWN});
     let secret = json!({"metadata": metadata, "data": {"authority.json": "eA=="}});
     fake.put(Kind::Secret, secret.clone());
-    let keeper = Keeper::new(fake.client("a"), OWN, NAME);
-    let error = keeper.round(unix_seconds()).await.unwrap_err().to_string();
+    let ca_store = CaStore::new(fake.client("a"), OWN, NAME);
+    let error = ca_store.round(unix_seconds()).await.unwrap_err().to_string();
     assert!(error.contains(NAME) && error.contains("delete it"), "{error}");
     let after = fake.get(Kind::Secret, OWN, NAME).unwrap();
     assert_eq!(after["data"], secret["data"]);

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Method, Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::ByteString;
-use paramedic_pod_metrics::{AUDIENCE, Credentials, Feed, Frame, Metric, Port, Reading};
+use paramedic_pod_metrics::{AUDIENCE, Credentials, Feed, Frame, Metric, PodMetrics, Port};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -231,7 +231,7 @@ impl Scene {
 
     /// The agent of one node reports it.
     pub(super) fn measure_at(&self, node: usize, rate: f32) {
-        let reading = |(_, uid): &(String, String)| Reading {
+        let reading = |(_, uid): &(String, String)| PodMetrics {
             uid: uid.clone(),
             age_ms: 100,
             window_ms: 10_000,

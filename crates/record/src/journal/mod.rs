@@ -27,7 +27,7 @@ pub use error::JournalError;
 pub use lock::{LOCK_FILE, StateLock};
 
 use super::incident::{BootId, Incident, Intent};
-use paramedic_core::{moment::Moment, verify::Outcome};
+use paramedic_core::{boot_time::BootTime, verify::Outcome};
 
 /// Name of the journal in the state directory.
 pub const JOURNAL_FILE: &str = "journal.sqlite3";
@@ -183,7 +183,7 @@ impl Journal {
         id: i64,
         outcome: Outcome,
         detail: Option<&str>,
-        now: Moment,
+        now: BootTime,
     ) -> Result<(), JournalError> {
         let boot = self.present_boot()?.as_str();
         let now = row::nanoseconds(now).map_err(|what| JournalError::Invalid { what })?;
@@ -249,7 +249,7 @@ impl Journal {
         &self,
         uid: &str,
         boot: &BootId,
-        since: Moment,
+        since: BootTime,
     ) -> Result<Vec<Incident>, JournalError> {
         // A moment beyond the column's range is later than every incident.
         let since = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);

@@ -2,9 +2,9 @@
 //!
 //! Every row is validated when read, because another program may have written it.
 use paramedic_core::{
+    boot_time::BootTime,
     decide::Action,
     guard::Symptom,
-    moment::Moment,
     target::{Rung, TargetId},
 };
 use rusqlite::{
@@ -69,7 +69,7 @@ pub(super) fn detail(text: Option<&str>) -> impl ToSql {
 }
 
 /// A moment as an SQLite integer.
-pub(super) fn nanoseconds(moment: Moment) -> Result<i64, &'static str> {
+pub(super) fn nanoseconds(moment: BootTime) -> Result<i64, &'static str> {
     i64::try_from(moment.as_nanos()).map_err(|_| "time is centuries after boot")
 }
 
@@ -209,9 +209,9 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn moment(&self, column: usize, name: &str) -> Result<Option<Moment>, String> {
+    fn moment(&self, column: usize, name: &str) -> Result<Option<BootTime>, String> {
         self.integer(column, name)?
-            .map(|value| u64::try_from(value).map(Moment::from_nanos))
+            .map(|value| u64::try_from(value).map(BootTime::from_nanos))
             .transpose()
             .map_err(|_| format!("{name} is negative"))
     }

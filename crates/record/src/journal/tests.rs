@@ -62,8 +62,8 @@ fn earlier_boot() -> BootId {
     BootId::parse("00000000-0000-4000-8000-000000000000").unwrap()
 }
 
-fn at(seconds: u64) -> Moment {
-    Moment::from_nanos(seconds * 1_000_000_000)
+fn at(seconds: u64) -> BootTime {
+    BootTime::from_nanos(seconds * 1_000_000_000)
 }
 
 fn intent(uid: &str, seconds: u64) -> Intent {
@@ -242,7 +242,7 @@ fn times_of_an_earlier_boot_are_not_compared() {
     };
     assert_eq!(ids(boot(), at(7)), [3]);
     assert_eq!(ids(boot(), at(8)), [0; 0]);
-    assert_eq!(ids(boot(), Moment::from_nanos(u64::MAX)), [0; 0]);
+    assert_eq!(ids(boot(), BootTime::from_nanos(u64::MAX)), [0; 0]);
     assert_eq!(ids(earlier_boot(), at(101)), [2]);
 }
 
@@ -259,7 +259,7 @@ fn an_invalid_intention_is_refused() {
         |i| i.target.instance = "x".repeat(1025),
         |i| i.reasons[0].value = f32::INFINITY,
         |i| i.reasons = vec![i.reasons[0].clone(); 15],
-        |i| i.intended = Moment::from_nanos(u64::MAX),
+        |i| i.intended = BootTime::from_nanos(u64::MAX),
     ];
     for spoil in spoil {
         let mut intent = intent("web", 1);

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use paramedic_core::{features::schema::COUNT, moment::Moment};
+use paramedic_core::{boot_time::BootTime, features::schema::COUNT};
 
 use super::*;
 
@@ -146,7 +146,7 @@ fn the_exposition_is_clean_and_complete() {
 
 fn load() -> Load {
     Load {
-        at: Moment::default(),
+        at: BootTime::default(),
         window: Duration::from_secs(10),
         responses_per_second: Some(3.0),
         ratio_5xx: Some(0.5),
@@ -221,7 +221,7 @@ fn either_one_model_or_the_rules_are_active() {
 fn an_unknown_load_has_no_series() {
     let metrics = Metrics::new("1").unwrap();
     let load = Load {
-        at: Moment::default(),
+        at: BootTime::default(),
         window: Duration::from_secs(10),
         responses_per_second: Some(12.5),
         ratio_5xx: Some(0.0),

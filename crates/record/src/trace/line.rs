@@ -5,16 +5,16 @@
 use std::time::Duration;
 
 use paramedic_core::{
+    boot_time::BootTime,
     decide::Action,
     engine::{Event, Index, Remedied},
     guard::{Gate, Policy, Refusal, Symptom, Treatment, Why},
-    moment::Moment,
     target::Rung,
     verify::Outcome,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_TARGETS, look::Look, who::Who};
+use super::{MOST_TARGETS, look::Look, target_record::TargetRecord};
 
 /// Version of the lines.
 pub const VERSION: u32 = 3;
@@ -117,11 +117,11 @@ pub enum What {
     /// A wake-up by the kernel: index, nanoseconds since boot, and whether it was only throttling.
     Woken(Index, u64, bool),
     /// A target was found.
-    Added(Index, Box<Who>),
+    Added(Index, Box<TargetRecord>),
     /// The target has another instance, or other settings.
-    Changed(Index, Box<Who>),
+    Changed(Index, Box<TargetRecord>),
     /// At the start of a later part: a target that an earlier part added.
-    Known(Index, Box<Who>),
+    Known(Index, Box<TargetRecord>),
     /// The process of the target has ended.
     Lost(Index),
     /// The target was removed.
@@ -165,7 +165,7 @@ pub enum Ended {
     /// It was applied.
     Given,
     /// It could not be applied.
-    Undone,
+    NotPerformed,
     /// It failed.
     Failed,
     /// It was applied, with this outcome.
@@ -197,8 +197,10 @@ impl What {
     /// is due.
     pub fn of(event: &Event) -> Option<Self> {
         Some(match event {
-            Event::Added(index, target) => Self::Added(*index, Box::new(Who::of(target))),
-            Event::Changed(index, target) => Self::Changed(*index, Box::new(Who::of(target))),
+            Event::Added(index, target) => Self::Added(*index, Box::new(TargetRecord::of(target))),
+            Event::Changed(index, target) => {
+                Self::Changed(*index, Box::new(TargetRecord::of(target)))
+            }
             Event::Lost(index) => Self::Lost(*index),
             Event::Removed(index) => Self::Removed(*index),
             Event::Ready(index, ready) => Self::Ready(*index, *ready),
@@ -213,7 +215,7 @@ impl What {
             Event::Treated { index, incident, result } => {
                 let (ended, detail) = match result {
                     Remedied::Given => (Ended::Given, String::new()),
-                    Remedied::Undone(why) => (Ended::Undone, why.clone()),
+                    Remedied::NotPerformed(why) => (Ended::NotPerformed, why.clone()),
                     Remedied::Failed(why) => (Ended::Failed, why.clone()),
                     Remedied::Ended(outcome, text) => (Ended::Ended(*outcome), text.clone()),
                 };
@@ -265,7 +267,7 @@ impl What {
             Self::Treated(index, incident, ended, detail) => {
                 let result = match ended {
                     Ended::Given => Remedied::Given,
-                    Ended::Undone => Remedied::Undone(detail),
+                    Ended::NotPerformed => Remedied::NotPerformed(detail),
                     Ended::Failed => Remedied::Failed(detail),
                     Ended::Ended(outcome) => Remedied::Ended(outcome, detail),
                 };
@@ -299,8 +301,8 @@ fn place(index: Index) -> Result<Index, Absurd> {
 }
 
 /// A plausible instant.
-pub(super) fn moment(nanoseconds: u64) -> Result<Moment, Absurd> {
-    if nanoseconds <= LATEST { Ok(Moment::from_nanos(nanoseconds)) } else { Err(Absurd::Count) }
+pub(super) fn moment(nanoseconds: u64) -> Result<BootTime, Absurd> {
+    if nanoseconds <= LATEST { Ok(BootTime::from_nanos(nanoseconds)) } else { Err(Absurd::Count) }
 }
 
 /// A plausible duration.

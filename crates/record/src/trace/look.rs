@@ -3,9 +3,9 @@ use std::{io, time::Duration};
 
 use agent_common::{Counters, Throttling};
 use paramedic_core::{
+    boot_time::BootTime,
     engine::Index,
     health::{Component, Health, HealthError, NotJson, Poll, Says, Transport},
-    moment::Moment,
     signal::{CgroupReading, KernelReading, Sample, Trigger},
 };
 use serde::{Deserialize, Serialize};
@@ -254,7 +254,7 @@ impl Asked {
         Self(nanos(poll.latency), poll.responses, told)
     }
 
-    fn poll(self, at: Moment) -> Result<Poll, Absurd> {
+    fn poll(self, at: BootTime) -> Result<Poll, Absurd> {
         let Self(latency, responses, told) = self;
         if latency > LONGEST_POLL {
             return Err(Absurd::Count);
@@ -272,7 +272,7 @@ impl Asked {
         };
         let (latency, path) = (Duration::from_nanos(latency), "/health".into());
         // The poll began before the counters were read, by its duration.
-        let at = Moment::from_nanos(at.as_nanos().saturating_sub(nanos(latency)));
+        let at = BootTime::from_nanos(at.as_nanos().saturating_sub(nanos(latency)));
         Ok(Poll { at, latency, responses, unavailable: 0, hung_up: 0, path, result })
     }
 }

@@ -12,7 +12,7 @@
 mod line;
 mod look;
 mod read;
-mod who;
+mod target_record;
 mod write;
 
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 pub use line::{Absurd, Ended, Header, Line, Refused, VERSION, What};
 pub use look::Look;
 pub use read::{Reader, TraceError};
-pub use who::Who;
+pub use target_record::TargetRecord;
 pub use write::Trace;
 
 /// Where to record, and how much to keep.

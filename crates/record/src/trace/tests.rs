@@ -3,11 +3,11 @@ use std::{fs, io::Write as _, path::Path, sync::mpsc::sync_channel, time::Durati
 
 use flate2::{Compression, write::GzEncoder};
 use paramedic_core::{
+    boot_time::BootTime,
     decide::Action,
     engine::{Event, Remedied},
     guard::{Gate, Refusal, Symptom, Treatment, Why},
     health::{Health, HealthError, Poll, Says, Transport},
-    moment::Moment,
     signal::{CgroupReading, KernelReading, Sample, Trigger},
     target::{Rung, Target},
     verify::Outcome,
@@ -26,11 +26,11 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
     kernel.counters.connects_failed = 9;
     kernel.own_unavailable = 1;
     Box::new(Sample {
-        at: Moment::from_nanos(5_000),
+        at: BootTime::from_nanos(5_000),
         trigger: Trigger::Confirm,
         kernel: Some(kernel),
         poll: Some(Poll {
-            at: Moment::from_nanos(5_000),
+            at: BootTime::from_nanos(5_000),
             latency: Duration::from_micros(1234),
             responses: [0, 1, 0, 0, 0],
             unavailable: 0,
@@ -69,7 +69,7 @@ fn events() -> Vec<Event> {
         ),
         Event::Looked(0, sample(Err(HealthError::Transport(Transport::Timeout)))),
         Event::Looked(0, sample(Err(HealthError::NotFound(405)))),
-        Event::Woken { index: 0, at: Moment::from_nanos(9), throttled: true },
+        Event::Woken { index: 0, at: BootTime::from_nanos(9), throttled: true },
         Event::Lost(0),
         Event::Removed(0),
         Event::Ready(0, true),
@@ -99,14 +99,14 @@ fn events() -> Vec<Event> {
                 rung: Rung::Restart,
                 symptom: Symptom::Errors,
                 outcome: Outcome::NotHealed,
-                at: Moment::from_nanos(2),
+                at: BootTime::from_nanos(2),
             },
         },
         Event::Recalled {
             index: 0,
             rung: Rung::Soft,
-            treated: Moment::from_nanos(3),
-            ended: Some((Outcome::Worse, Moment::from_nanos(4))),
+            treated: BootTime::from_nanos(3),
+            ended: Some((Outcome::Worse, BootTime::from_nanos(4))),
         },
     ]
 }
@@ -129,7 +129,7 @@ fn record(limit: u64, directory: &Path, rounds: u64) {
     let mut trace = Trace::begin(place, header()).unwrap();
     for round in 0..rounds {
         for event in events() {
-            trace.event(Moment::from_nanos(10_000 + round), 3, &event, (false, true));
+            trace.event(BootTime::from_nanos(10_000 + round), 3, &event, (false, true));
         }
     }
     trace.said(0, Action::ResetErrors);
@@ -223,12 +223,12 @@ fn a_full_part_is_followed_by_one_that_can_be_read_alone() {
     let place = Place { directory: directory.path().to_owned(), limit: LIMIT };
     let mut trace = Trace::begin(place, header()).unwrap();
     let found = Event::Added(3, Box::new(Target::for_tests("a", 1)));
-    trace.event(Moment::from_nanos(10_000), 3, &found, (true, true));
+    trace.event(BootTime::from_nanos(10_000), 3, &found, (true, true));
     trace.said(3, Action::ResetErrors);
     let mut dice = fastrand::Rng::with_seed(1);
     // More than the queue holds: parts start while older lines wait.
     for at in 10_001..=15_000 {
-        trace.event(Moment::from_nanos(at), 3, &noise(&mut dice), (true, true));
+        trace.event(BootTime::from_nanos(at), 3, &noise(&mut dice), (true, true));
     }
     drop(trace);
     let parts = parts(directory.path());
@@ -268,7 +268,7 @@ fn dropped_lines_are_counted_and_recorded() {
     let (lines, handed) = sync_channel(2);
     let mut trace = Trace::for_tests(lines);
     let lost = |trace: &mut Trace| {
-        trace.event(Moment::from_nanos(1), 0, &Event::Lost(0), (false, true));
+        trace.event(BootTime::from_nanos(1), 0, &Event::Lost(0), (false, true));
     };
     (0..5).for_each(|_| lost(&mut trace));
     assert_eq!(handed.recv().unwrap().2, What::Switches(false, true));
@@ -346,7 +346,7 @@ fn headers_that_no_agent_writes_are_refused() {
 fn years_of_uptime_are_read_back() {
     let year = 31_536_000_000_000_000;
     let Event::Looked(_, mut look) = events().swap_remove(2) else { panic!("no look") };
-    look.at = Moment::from_nanos(3 * year);
+    look.at = BootTime::from_nanos(3 * year);
     look.poll = None;
     look.usage.cpu_usage_ns = Some(12 * year);
     let what = What::of(&Event::Looked(0, look)).unwrap();

@@ -15,9 +15,9 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 use paramedic_core::{
+    boot_time::BootTime,
     decide::Action,
     engine::{Event, Index},
-    moment::Moment,
     target::Rung,
     verify::Outcome,
 };
@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 use super::{
     Place,
     line::{Header, Line, What},
-    who::Who,
+    target_record::TargetRecord,
 };
 
 /// Maximum number of queued lines: some seconds of a busy node.
@@ -50,7 +50,7 @@ pub struct Trace {
     switches: Option<(bool, bool)>,
     /// Time of the last event that the engine received. What follows from the event has the same
     /// time.
-    now: Moment,
+    now: BootTime,
     /// The last recorded verdict of each target.
     said: BTreeMap<Index, Action>,
 }
@@ -71,7 +71,7 @@ impl Trace {
     }
 
     /// Records an event that the engine is about to receive.
-    pub fn event(&mut self, now: Moment, hour: u8, event: &Event, switches: (bool, bool)) {
+    pub fn event(&mut self, now: BootTime, hour: u8, event: &Event, switches: (bool, bool)) {
         self.now = now;
         if self.switches != Some(switches) {
             self.switches = Some(switches);
@@ -120,7 +120,7 @@ impl Trace {
             writer,
             missing: 0,
             switches: None,
-            now: Moment::default(),
+            now: BootTime::default(),
             said: BTreeMap::new(),
         }
     }
@@ -166,7 +166,7 @@ struct Writer {
     /// derive from it, because their names must sort by time even if the node's clock is set.
     began: (u64, u64),
     /// What a later part has to start with.
-    known: BTreeMap<Index, Box<Who>>,
+    known: BTreeMap<Index, Box<TargetRecord>>,
     said: BTreeMap<Index, Action>,
     switches: Option<What>,
 }

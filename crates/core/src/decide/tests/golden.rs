@@ -1,7 +1,9 @@
 //! The shipped model against scikit-learn on the same rows.
 use serde::Deserialize;
 
-use super::super::{Action, Brain, Model, Source, Undecided, only_forests, rules, top_reasons};
+use super::super::{
+    Action, Classifier, Model, Source, Undecided, only_forests, rules, top_reasons,
+};
 use crate::features::schema::{COUNT, Feature, FeatureVector};
 
 static MODEL: &[u8] = include_bytes!("../../../../../model/healing_brain.onnx");
@@ -69,12 +71,12 @@ fn the_flat_forest_equals_scikit_learn() {
 
 #[test]
 fn scenarios_end_as_documented() {
-    let brain = Brain::embedded();
+    let classifier = Classifier::embedded();
     let scenarios = golden().scenarios;
     assert!(scenarios.len() >= 10);
     for Scenario { name, row, action, min_confidence } in scenarios {
         let row = FeatureVector::new(row);
-        let decision = brain.decide(&row).unwrap();
+        let decision = classifier.decide(&row).unwrap();
         assert_eq!(decision.action, action, "{name}");
         assert!(decision.confidence >= min_confidence, "{name}: {}", decision.confidence);
         assert_eq!(decision.source, Source::Model);
@@ -86,14 +88,14 @@ fn scenarios_end_as_documented() {
 
 #[test]
 fn a_false_health_report_is_explained_by_kernel_columns() {
-    let brain = Brain::embedded();
+    let classifier = Classifier::embedded();
     let lies: Vec<_> =
         golden().scenarios.into_iter().filter(|s| s.name.contains("lying")).collect();
     assert!(!lies.is_empty());
     for Scenario { name, row, action, .. } in lies {
         let row = FeatureVector::new(row);
-        let decision = brain.decide(&row).unwrap();
-        for shares in [decision.shares, brain.explain(&row, action)] {
+        let decision = classifier.decide(&row).unwrap();
+        for shares in [decision.shares, classifier.explain(&row, action)] {
             let first = top_reasons(&row, action, &shares, 1)[0];
             let kernel = first.feature.is_kernel() || first.feature == Feature::HealthFailures;
             assert!(kernel, "{name}: {first}");
@@ -103,14 +105,14 @@ fn a_false_health_report_is_explained_by_kernel_columns() {
 
 #[test]
 fn shares_sum_to_the_difference_from_the_training_mean() {
-    let (golden, brain, model) = (golden(), Brain::embedded(), model());
+    let (golden, classifier, model) = (golden(), Classifier::embedded(), model());
     for row in golden.rows.iter().step_by(25).map(|r| &r.features) {
         let vector = FeatureVector::new(*row);
-        let decision = brain.decide(&vector).unwrap();
+        let decision = classifier.decide(&vector).unwrap();
         let class = decision.action as usize;
         let forest = model.forest().unwrap();
         let difference = (forest.predict(row)[class] - forest.expected(class)) as f32;
-        for shares in [decision.shares, brain.explain(&vector, decision.action)] {
+        for shares in [decision.shares, classifier.explain(&vector, decision.action)] {
             let sum: f32 = shares.iter().sum();
             assert!((sum - difference).abs() < 1e-5, "{sum} {difference}");
         }
@@ -119,45 +121,48 @@ fn shares_sum_to_the_difference_from_the_training_mean() {
 
 #[test]
 fn the_embedded_model_describes_itself() {
-    let brain = Brain::embedded();
-    let description = brain.describe();
+    let classifier = Classifier::embedded();
+    let description = classifier.describe();
     assert_eq!((description.engine, description.schema_version), ("forest", 1));
     assert_eq!(description.trees, Some(80));
     assert!(description.calibrated && description.reason.is_none());
-    assert_eq!(brain.sha256(), Some(golden().model_sha256.as_str()));
+    assert_eq!(classifier.sha256(), Some(golden().model_sha256.as_str()));
     let provenance = description.provenance.unwrap();
     serde_json::from_str::<serde_json::Value>(provenance).unwrap();
 }
 
 #[test]
 fn a_row_with_nan_or_infinity_is_refused() {
-    for brain in [Brain::embedded(), Brain::Rules { reason: "none".to_owned() }] {
+    for classifier in [Classifier::embedded(), Classifier::Rules { reason: "none".to_owned() }] {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut row = FeatureVector::default();
             row[Feature::HealthLatency] = value;
-            let refused = brain.decide(&row).unwrap_err();
+            let refused = classifier.decide(&row).unwrap_err();
             assert!(matches!(
                 refused,
                 Undecided::NotFinite { feature: Feature::HealthLatency, .. }
             ));
             assert!(refused.to_string().starts_with("health_latency is "));
-            assert_eq!(brain.explain(&row, Action::NoAction), [0.0; COUNT]);
+            assert_eq!(classifier.explain(&row, Action::NoAction), [0.0; COUNT]);
         }
     }
 }
 
 #[test]
 fn without_a_model_the_rules_decide_and_say_why() {
-    let brain = Brain::from(Model::from_bytes(b"no model", only_forests));
-    let Brain::Rules { reason } = &brain else { panic!("{brain:?}") };
+    let classifier = Classifier::from(Model::from_bytes(b"no model", only_forests));
+    let Classifier::Rules { reason } = &classifier else { panic!("{classifier:?}") };
     assert!(reason.starts_with("not an ONNX model: "), "{reason}");
-    assert_eq!((brain.describe().engine, brain.describe().reason), ("rules", Some(&**reason)));
+    assert_eq!(
+        (classifier.describe().engine, classifier.describe().reason),
+        ("rules", Some(&**reason))
+    );
     let mut row = FeatureVector::default();
     row[Feature::ErrorCount] = 8.0;
-    let decision = brain.decide(&row).unwrap();
+    let decision = classifier.decide(&row).unwrap();
     assert_eq!((decision.action, decision.source), (Action::ResetErrors, Source::Rules));
-    assert_eq!(brain.explain(&row, Action::ResetErrors), decision.shares);
-    assert_eq!(brain.explain(&row, Action::NoAction), [0.0; COUNT]);
+    assert_eq!(classifier.explain(&row, Action::ResetErrors), decision.shares);
+    assert_eq!(classifier.explain(&row, Action::NoAction), [0.0; COUNT]);
     let reasons = top_reasons(&row, decision.action, &decision.shares, 3).to_string();
     assert_eq!(reasons, "error_count=8 (+1.00)");
 }

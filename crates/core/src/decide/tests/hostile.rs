@@ -2,7 +2,7 @@
 use prost::Message;
 
 use super::super::{
-    Brain, ForestError, MAX_BYTES, Model, ModelError, check_trees, only_forests,
+    Classifier, ForestError, MAX_BYTES, Model, ModelError, check_trees, only_forests,
     onnx::{AttributeProto, GraphProto, ModelProto},
     testing::{Columns, Random, Tree, from_model, model, node, set, with_int},
 };
@@ -228,12 +228,12 @@ fn flipped_bytes_never_panic() {
             if random.below(10) == 0 {
                 bytes.truncate(random.below(bytes.len()));
             }
-            match Brain::from(Model::from_bytes(&bytes, only_forests)) {
-                Brain::Rules { .. } => refused += 1,
-                brain => {
+            match Classifier::from(Model::from_bytes(&bytes, only_forests)) {
+                Classifier::Rules { .. } => refused += 1,
+                classifier => {
                     accepted += 1;
                     let row = FeatureVector::new(random.row());
-                    if let Ok(decision) = brain.decide(&row) {
+                    if let Ok(decision) = classifier.decide(&row) {
                         assert!(decision.probabilities.iter().all(|p| (0.0..=1.0).contains(p)));
                     }
                 }

@@ -1,6 +1,6 @@
 //! Properties of the shipped model: its decision surface, and that neither the hour nor the uptime
 //! decides.
-use super::super::{Action, Brain};
+use super::super::{Action, Classifier};
 use crate::features::schema::{Feature, FeatureVector};
 
 fn row(values: &[(Feature, f32)]) -> FeatureVector {
@@ -27,7 +27,7 @@ const fn rules(cpu: u16, memory: u16, errors: u16) -> Action {
 
 #[test]
 fn the_known_decision_surface_holds_where_the_kernel_saw_nothing() {
-    let brain = Brain::embedded();
+    let classifier = Classifier::embedded();
     let percents = [0, 13, 40, 60, 78, 79, 80, 81, 85, 88, 89, 90, 91, 97, 100];
     for cpu in percents {
         for memory in percents {
@@ -37,7 +37,7 @@ fn the_known_decision_surface_holds_where_the_kernel_saw_nothing() {
                     (Feature::MemoryUsage, memory.into()),
                     (Feature::ErrorCount, errors.into()),
                 ]);
-                let said = brain.decide(&row).unwrap();
+                let said = classifier.decide(&row).unwrap();
                 let case = format!("cpu {cpu}, memory {memory}, {errors} errors: {said:?}");
                 assert_eq!(said.action, rules(cpu, memory, errors), "{case}");
             }
@@ -47,7 +47,7 @@ fn the_known_decision_surface_holds_where_the_kernel_saw_nothing() {
 
 #[test]
 fn the_hour_and_the_uptime_decide_nothing() {
-    let brain = Brain::embedded();
+    let classifier = Classifier::embedded();
     let situations: [&[(Feature, f32)]; 6] = [
         &[],
         &[(Feature::ErrorCount, 6.0)],
@@ -61,13 +61,13 @@ fn the_hour_and_the_uptime_decide_nothing() {
         &[(Feature::CpuUsage, 79.5), (Feature::MemoryUsage, 89.5), (Feature::ErrorCount, 5.5)],
     ];
     for situation in situations {
-        let said = brain.decide(&row(situation)).unwrap();
+        let said = classifier.decide(&row(situation)).unwrap();
         for hour in 0..24_u8 {
             for uptime in [0.0, 60.0, 3600.0, 86_400.0, 30.0 * 86_400.0, 90.0 * 86_400.0] {
                 let mut moved = row(situation);
                 moved[Feature::HourOfDay] = hour.into();
                 moved[Feature::Uptime] = uptime;
-                let again = brain.decide(&moved).unwrap();
+                let again = classifier.decide(&moved).unwrap();
                 assert_eq!(
                     again.probabilities, said.probabilities,
                     "{situation:?} {hour} {uptime}"
@@ -80,10 +80,10 @@ fn the_hour_and_the_uptime_decide_nothing() {
 /// Two sources: what `/health` reports, and what the kernel saw in the same minutes.
 #[test]
 fn good_responses_outweigh_a_bad_health_report() {
-    let brain = Brain::embedded();
+    let classifier = Classifier::embedded();
     let bad =
         [(Feature::ErrorCount, 25.0), (Feature::CpuUsage, 97.0), (Feature::MemoryUsage, 97.0)];
-    assert_eq!(brain.decide(&row(&bad)).unwrap().action, Action::RestartService);
+    assert_eq!(classifier.decide(&row(&bad)).unwrap().action, Action::RestartService);
     let served = [&bad[..], &[(Feature::HttpRequestRate, 20.0)]].concat();
-    assert_eq!(brain.decide(&row(&served)).unwrap().action, Action::NoAction);
+    assert_eq!(classifier.decide(&row(&served)).unwrap().action, Action::NoAction);
 }

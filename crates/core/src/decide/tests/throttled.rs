@@ -1,10 +1,10 @@
 //! A target that only needs more CPU is never restarted: a restart would cost it what it has.
-use super::super::{Action, Brain};
+use super::super::{Action, Classifier};
 use crate::features::schema::{Feature, FeatureVector};
 
 /// Whatever it does with the CPU that it gets, with this many failed polls in a row.
 fn never_restarted(throttled: &[f32], failures: &[f32]) {
-    let brain = Brain::embedded();
+    let classifier = Classifier::embedded();
     for cpu in [20.0, 80.0, 90.0, 95.0, 100.0] {
         for memory in [10.0, 40.0, 75.0] {
             for rate in [0.0, 0.5, 20.0, 400.0] {
@@ -18,7 +18,7 @@ fn never_restarted(throttled: &[f32], failures: &[f32]) {
                         row[Feature::HealthFailures] = failures;
                         row[Feature::HealthLatency] = f32::from(failures > 0.0);
                         row[Feature::Uptime] = 3600.0;
-                        let action = brain.decide(&row).unwrap().action;
+                        let action = classifier.decide(&row).unwrap().action;
                         assert_ne!(action, Action::RestartService, "{row:?}");
                     }
                 }

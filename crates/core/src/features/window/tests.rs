@@ -5,10 +5,10 @@ use crate::{
     signal::{KernelReading, Trigger},
 };
 
-const STARTED: Moment = Moment::from_nanos(1_000_000_000);
+const STARTED: BootTime = BootTime::from_nanos(1_000_000_000);
 
-fn at(ms: u64) -> Moment {
-    Moment::from_nanos(100_000_000_000 + ms * 1_000_000)
+fn at(ms: u64) -> BootTime {
+    BootTime::from_nanos(100_000_000_000 + ms * 1_000_000)
 }
 
 /// An empty sample.

@@ -20,7 +20,7 @@ static EMBEDDED: &[u8] = include_bytes!("../../../../model/healing_brain.onnx");
 
 /// The source of decisions.
 #[derive(Clone, Debug)]
-pub enum Brain {
+pub enum Classifier {
     /// A model that fits this agent.
     Model(Box<Model>),
     /// The documented rules.
@@ -46,7 +46,7 @@ pub enum Undecided {
     Model(#[from] ModelError),
 }
 
-/// Description of a brain, for logs, metrics and the API.
+/// Description of a classifier, for logs, metrics and the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Description<'a> {
     /// `forest`, `rules`, or the name of another engine.
@@ -65,7 +65,7 @@ pub struct Description<'a> {
     pub reason: Option<&'a str>,
 }
 
-impl<E: fmt::Display> From<Result<Model, E>> for Brain {
+impl<E: fmt::Display> From<Result<Model, E>> for Classifier {
     fn from(model: Result<Model, E>) -> Self {
         match model {
             Ok(model) => Self::Model(Box::new(model)),
@@ -74,7 +74,7 @@ impl<E: fmt::Display> From<Result<Model, E>> for Brain {
     }
 }
 
-impl Brain {
+impl Classifier {
     /// The model that is built into the agent.
     #[must_use]
     pub fn embedded() -> Self {
@@ -126,7 +126,7 @@ impl Brain {
         }
     }
 
-    /// What this brain is.
+    /// What this classifier is.
     #[must_use]
     pub fn describe(&self) -> Description<'_> {
         let rules = Description {

@@ -16,7 +16,7 @@ use paramedic_core::{
 use tokio::time::sleep;
 
 use super::{Cluster, Lock, eviction::Answer, lock::ACT_WITHIN, pause::no_answer};
-use crate::pod::patient;
+use crate::pod::watched_pod;
 
 /// The remedy to check, and its pod.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ impl Cluster {
         let found = found.map_err(|error| no_answer(&error))?;
         let moved_on = |how: &str| Refusal { gate: Gate::Identity, why: Why::MovedOn(how.into()) };
         let found = found.ok_or_else(|| moved_on("it is gone"))?;
-        let now = patient(&found).map_err(|absent| moved_on(&absent.to_string()))?;
+        let now = watched_pod(&found).map_err(|absent| moved_on(&absent.to_string()))?;
         if now.pod.uid != pod.uid {
             return Err(moved_on("another pod has its name"));
         }
@@ -100,16 +100,16 @@ impl Cluster {
     /// That it was not done, and why; or that the result is unknown.
     pub async fn evict(&self, pod: &PodRef, lock: &Lock, permit: Permit) -> Result<(), Remedied> {
         if permit.rung() != Rung::Evict {
-            return Err(Remedied::Undone("another remedy was permitted".to_owned()));
+            return Err(Remedied::NotPerformed("another remedy was permitted".to_owned()));
         }
-        lock.holds(self.clock.now()).map_err(|why| Remedied::Undone(why.to_owned()))?;
+        lock.holds(self.clock.now()).map_err(|why| Remedied::NotPerformed(why.to_owned()))?;
         let answer = self.ask_eviction(pod, false).await;
         let unknown = matches!(answer, Answer::Unknown(_));
         let why = |refusal: Refusal| refusal.why.to_string();
         match answer.refusal().map(why) {
             None => Ok(()),
             Some(why) if unknown => Err(Remedied::Failed(why)),
-            Some(why) => Err(Remedied::Undone(why)),
+            Some(why) => Err(Remedied::NotPerformed(why)),
         }
     }
 

@@ -15,7 +15,7 @@ use super::line::{Absurd, moment, nanos, span};
 /// The parts of a target that the engine and the reader of a replay need.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Who {
+pub struct TargetRecord {
     uid: String,
     instance: String,
     name: String,
@@ -51,7 +51,7 @@ struct Pod {
     owner: Option<String>,
 }
 
-impl Who {
+impl TargetRecord {
     pub(super) fn of(target: &Target) -> Self {
         Self {
             uid: target.id.uid.clone(),

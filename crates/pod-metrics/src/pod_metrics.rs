@@ -25,12 +25,12 @@ pub struct Hello {
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
     /// In no particular order.
-    pub pods: Vec<Reading>,
+    pub pods: Vec<PodMetrics>,
 }
 
 /// The values of one pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reading {
+pub struct PodMetrics {
     /// The pod's uid.
     pub uid: String,
     /// How long ago the window ended, in milliseconds. An age needs no common clock.
@@ -112,7 +112,7 @@ impl Frame {
     }
 }
 
-impl Reading {
+impl PodMetrics {
     /// How long ago a metric's value was true, according to the agent.
     #[must_use]
     pub const fn age(&self, metric: Metric) -> Duration {
@@ -159,8 +159,8 @@ mod tests {
         Frame::parse(line.as_bytes())
     }
 
-    fn reading() -> Reading {
-        Reading {
+    fn reading() -> PodMetrics {
+        PodMetrics {
             uid: "a".to_owned(),
             age_ms: 120,
             window_ms: 10_000,
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn times_beyond_their_bounds_are_rejected() {
-        let parse = |change: fn(&mut Reading)| {
+        let parse = |change: fn(&mut PodMetrics)| {
             let mut reading = reading();
             change(&mut reading);
             let frame = Frame { pods: vec![reading] };
@@ -204,7 +204,7 @@ mod tests {
             parse(|r| (r.age_ms, r.verdict_age_ms, r.window_ms) = (60_000, 60_000, 60_000));
         assert!(longest.is_ok());
         for (change, what) in [
-            ((|r| r.age_ms = 60_001) as fn(&mut Reading), "the age of pod a is 60001 ms"),
+            ((|r| r.age_ms = 60_001) as fn(&mut PodMetrics), "the age of pod a is 60001 ms"),
             (|r| r.verdict_age_ms = u64::MAX, "the verdict's age of pod a is 18446744073709551615"),
             (|r| r.window_ms = u64::MAX, "the window of pod a is 18446744073709551615 ms"),
         ] {

@@ -4,7 +4,7 @@
 //! node's clock; it needs no further requests. Pure: values and times in, values out.
 use std::{collections::HashMap, time::Duration};
 
-use paramedic_core::moment::Moment;
+use paramedic_core::boot_time::BootTime;
 
 /// After this long without missing pods, the next ones count from the start.
 const FORGET: Duration = Duration::from_secs(180);
@@ -13,19 +13,19 @@ const MOST: usize = 4096;
 
 /// Start of the absence, by the name of the workload's Lease.
 #[derive(Debug, Default)]
-pub(super) struct Missing(HashMap<String, Seen>);
+pub(super) struct Unready(HashMap<String, Seen>);
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    since: Moment,
-    last: Moment,
+    since: BootTime,
+    last: BootTime,
     /// A changed size starts the count again: the workload was scaled.
     replicas: u32,
 }
 
-impl Missing {
+impl Unready {
     /// Pods are missing now. Returns for how long.
-    pub(super) fn see(&mut self, name: &str, replicas: u32, now: Moment) -> Duration {
+    pub(super) fn see(&mut self, name: &str, replicas: u32, now: BootTime) -> Duration {
         if self.0.len() >= MOST {
             // A dropped entry only means that the wait starts again.
             self.0.clear();
@@ -44,13 +44,13 @@ impl Missing {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Moment {
-        Moment::default() + Duration::from_secs(seconds)
+    fn at(seconds: u64) -> BootTime {
+        BootTime::default() + Duration::from_secs(seconds)
     }
 
     #[test]
     fn time_runs_while_pods_are_missing_and_the_size_is_unchanged() {
-        let mut missing = Missing::default();
+        let mut missing = Unready::default();
         let mut see = |replicas, now| missing.see("web", replicas, at(now)).as_secs();
         assert_eq!([see(5, 100), see(5, 115), see(5, 294)], [0, 15, 194]);
         assert_eq!([see(6, 300), see(6, 400)], [0, 100], "scaled");
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn workloads_are_distinguished_and_their_number_is_bounded() {
-        let mut missing = Missing::default();
+        let mut missing = Unready::default();
         missing.see("web", 3, at(0));
         assert_eq!(missing.see("db", 3, at(10)), Duration::ZERO);
         assert_eq!(missing.see("web", 3, at(10)), Duration::from_secs(10));

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// Facts that do not change while the agent runs.
 #[derive(Clone, Debug, Serialize)]
-pub struct About {
+pub struct BuildInfo {
     /// Name of the node; outside a cluster, of the machine.
     pub node: String,
     /// The agent's version.
@@ -19,7 +19,7 @@ pub struct About {
     pub journal: bool,
 }
 
-impl About {
+impl BuildInfo {
     /// The machine's name.
     #[must_use]
     pub fn this_machine() -> String {

@@ -16,7 +16,7 @@ const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// The instance to restart.
 #[derive(Debug)]
-pub(super) struct Patient {
+pub(super) struct Candidate {
     pub(super) tree: Tree,
     pub(super) main: ProcessId,
     pub(super) cgroups: Cgroups,
@@ -33,7 +33,7 @@ pub(super) struct Pinned {
     pub(super) at_once: bool,
 }
 
-impl Patient {
+impl Candidate {
     /// Checks that the judged instance exists.
     pub(super) fn present(&self) -> Result<(), RestartError> {
         let stat = self.tree.stat(self.main.pid).map_err(|_| RestartError::Ended(self.main))?;

@@ -1,4 +1,4 @@
-//! Stores the [`Authority`] for all replicas in a Secret, where the API server lets one writer at a
+//! Stores the [`CertificateAuthority`] for all replicas in a Secret, where the API server lets one writer at a
 //! time win, and publishes it in a ConfigMap, from which the agents learn which CA to trust.
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
 use super::{
-    authority::{Authority, AuthorityError},
+    authority::{AuthorityError, CertificateAuthority},
     registration::labels,
 };
 
@@ -35,7 +35,7 @@ const STORED: &str = "authority.json";
 const BUNDLE: &str = "ca.crt";
 
 /// The store of the authority.
-pub(super) struct Keeper {
+pub(super) struct CaStore {
     secrets: Api<Secret>,
     maps: Api<ConfigMap>,
     /// Name of both objects.
@@ -57,14 +57,14 @@ pub(super) enum KeeperError {
     Overtaken,
 }
 
-impl Keeper {
+impl CaStore {
     pub(super) fn new(client: Client, namespace: &str, name: &str) -> Self {
         let maps = Api::namespaced(client.clone(), namespace);
         Self { secrets: Api::namespaced(client, namespace), maps, name: name.to_owned() }
     }
 
     /// Maintains the authority until every receiver is dropped.
-    pub(super) async fn run(self, out: watch::Sender<Option<Authority>>) {
+    pub(super) async fn run(self, out: watch::Sender<Option<CertificateAuthority>>) {
         while !out.is_closed() {
             match self.round(unix_seconds()).await {
                 Ok(authority) => {
@@ -86,7 +86,7 @@ impl Keeper {
     }
 
     /// Reads the authority, takes the step that is due, and publishes the result for the agents.
-    pub(super) async fn round(&self, now: i64) -> Result<Authority, KeeperError> {
+    pub(super) async fn round(&self, now: i64) -> Result<CertificateAuthority, KeeperError> {
         for _ in 0..TRIES {
             let Some(authority) = self.step(now).await? else { continue };
             if self.publish(&authority).await? {
@@ -100,16 +100,16 @@ impl Keeper {
     pub(super) async fn has_moved_on(&self, bundle: &str) -> Result<bool, ApiError> {
         let found = within(self.secrets.get_opt(&self.name)).await?;
         // An unreadable authority belongs to no replica.
-        let stored = found.and_then(|secret| Authority::parse(stored(&secret)).ok());
+        let stored = found.and_then(|secret| CertificateAuthority::parse(stored(&secret)).ok());
         Ok(stored.is_some_and(|authority| authority.bundle() != bundle))
     }
 
     /// `None` if another replica wrote first: read again.
-    async fn step(&self, now: i64) -> Result<Option<Authority>, KeeperError> {
+    async fn step(&self, now: i64) -> Result<Option<CertificateAuthority>, KeeperError> {
         let api = |source| KeeperError::Api { what: "the Secret of the authority", source };
         let found = within(self.secrets.get_opt(&self.name)).await.map_err(api)?;
         let Some(mut secret) = found else {
-            let authority = Authority::new(now).map_err(KeeperError::New)?;
+            let authority = CertificateAuthority::new(now).map_err(KeeperError::New)?;
             let secret = self.secret(&authority)?;
             let made = within(self.secrets.create(&PostParams::default(), &secret)).await;
             let made = won(made, authority).map_err(api)?;
@@ -119,7 +119,7 @@ impl Keeper {
             return Ok(made);
         };
         let of_secret = |source| KeeperError::Secret { name: self.name.clone(), source };
-        let authority = Authority::parse(stored(&secret)).map_err(of_secret)?;
+        let authority = CertificateAuthority::parse(stored(&secret)).map_err(of_secret)?;
         let Some(after) = authority.advance(now).map_err(KeeperError::New)? else {
             return Ok(Some(authority));
         };
@@ -133,7 +133,7 @@ impl Keeper {
         Ok(replaced)
     }
 
-    fn secret(&self, authority: &Authority) -> Result<Secret, KeeperError> {
+    fn secret(&self, authority: &CertificateAuthority) -> Result<Secret, KeeperError> {
         let stored = ByteString(authority.store().map_err(KeeperError::New)?);
         Ok(Secret {
             metadata: self.metadata(),
@@ -151,7 +151,7 @@ impl Keeper {
     }
 
     /// Whether the ConfigMap now has the bundle.
-    async fn publish(&self, authority: &Authority) -> Result<bool, KeeperError> {
+    async fn publish(&self, authority: &CertificateAuthority) -> Result<bool, KeeperError> {
         let api = |source| KeeperError::Api { what: "the ConfigMap of the authority", source };
         let data = BTreeMap::from([(BUNDLE.to_owned(), authority.bundle())]);
         let found = within(self.maps.get_opt(&self.name)).await.map_err(api)?;

@@ -15,7 +15,7 @@ use std::{
 
 use hyper::http::{Request, Response, header::DATE};
 use kube::{Client, client::Body};
-use paramedic_core::moment::Moment;
+use paramedic_core::boot_time::BootTime;
 use paramedic_host::clock::Clock;
 use tokio::time::timeout;
 use tower_service::Service;
@@ -36,18 +36,18 @@ impl Default for ServerClock {
 impl ServerClock {
     /// Seconds since 1970, if any response had a date.
     #[must_use]
-    pub fn now(&self, now: Moment) -> Option<i64> {
+    pub fn now(&self, now: BootTime) -> Option<i64> {
         let offset = self.0.load(Ordering::Relaxed);
         (offset != UNKNOWN).then(|| offset.saturating_add(seconds(now)))
     }
 
-    fn dated(&self, unix: i64, now: Moment) {
+    fn dated(&self, unix: i64, now: BootTime) {
         self.0.store(unix.saturating_sub(seconds(now)), Ordering::Relaxed);
     }
 }
 
-fn seconds(now: Moment) -> i64 {
-    i64::try_from(now.since(Moment::default()).as_secs()).unwrap_or(i64::MAX)
+fn seconds(now: BootTime) -> i64 {
+    i64::try_from(now.since(BootTime::default()).as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Receives the method and the status of every finished request (0: no response).
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn the_servers_time_advances_between_responses() {
         let server = ServerClock::default();
-        let at = |s| Moment::from(Duration::from_secs(s));
+        let at = |s| BootTime::from(Duration::from_secs(s));
         assert_eq!(server.now(at(5)), None);
         server.dated(1_000_000, at(5));
         assert_eq!(server.now(at(5)), Some(1_000_000));

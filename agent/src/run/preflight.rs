@@ -12,8 +12,8 @@ use paramedic_core::{
 use paramedic_kubernetes::{Lock, Request};
 
 use super::{
-    Agent, Done, Node,
-    senses::{Life, Senses},
+    Agent, Node, TaskResult,
+    sampler::{Generation, Sampler},
 };
 
 impl Agent {
@@ -24,11 +24,11 @@ impl Agent {
         let sick = self.sick_siblings(case);
         let request = Request { pod, rung, sick, dry_run: self.config.policy.dry_run };
         let (cluster, done) = (Arc::clone(&node.cluster), self.done.0.clone());
-        let life = self.senses.get(&index).map(Senses::life);
+        let life = self.samplers.get(&index).map(Sampler::life);
         tokio::spawn(async move {
             let answer = cluster.clear(&request).await;
             // The loop is gone only when the agent stops; a lock then expires by itself.
-            let _ = done.send(Done::Cleared { index, life, rung, answer }).await;
+            let _ = done.send(TaskResult::Cleared { index, life, rung, answer }).await;
         });
     }
 
@@ -50,11 +50,11 @@ impl Agent {
     pub(super) fn cleared(
         &mut self,
         index: Index,
-        life: Option<Life>,
+        life: Option<Generation>,
         rung: Rung,
         answer: Result<Option<Lock>, (Refusal, Duration)>,
     ) {
-        if self.senses.get(&index).map(Senses::life) != life {
+        if self.samplers.get(&index).map(Sampler::life) != life {
             self.release(answer.ok().flatten().map(Arc::new), None);
             return;
         }

@@ -14,14 +14,14 @@ use tokio::{
 
 /// A connection with a write timeout.
 #[derive(Debug)]
-pub struct Patience<S> {
+pub struct WriteTimeout<S> {
     inner: S,
     limit: Duration,
     /// The deadline, set when a write first blocked.
     over: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S: Unpin> Patience<S> {
+impl<S: Unpin> WriteTimeout<S> {
     /// Closes `inner` if its peer reads nothing for `limit`.
     #[must_use]
     pub const fn new(inner: S, limit: Duration) -> Self {
@@ -44,7 +44,7 @@ impl<S: Unpin> Patience<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -54,7 +54,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -99,7 +99,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_is_cut_off() {
         let (ours, _theirs) = tokio::io::duplex(16);
-        let mut ours = Patience::new(ours, LIMIT);
+        let mut ours = WriteTimeout::new(ours, LIMIT);
         let begun = tokio::time::Instant::now();
         let error = ours.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -109,7 +109,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_slowly_is_not() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let mut ours = Patience::new(ours, LIMIT);
+        let mut ours = WriteTimeout::new(ours, LIMIT);
         let reader = tokio::spawn(async move {
             let (mut buf, mut read) = ([0; 8], 0);
             while read < 64 {

@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 
 /// An instant: nanoseconds since boot (`CLOCK_BOOTTIME`, which counts through suspend).
 ///
-/// The core never reads a clock: its callers pass a `Moment`. Moments are comparable only within
+/// The core never reads a clock: its callers pass a `BootTime`. Moments are comparable only within
 /// one boot; the journal stores the boot id with them.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
-pub struct Moment(u64);
+pub struct BootTime(u64);
 
-impl Moment {
+impl BootTime {
     /// The instant `nanoseconds` after boot.
     #[must_use]
     pub const fn from_nanos(nanoseconds: u64) -> Self {
@@ -33,13 +33,13 @@ impl Moment {
     }
 }
 
-impl From<Duration> for Moment {
+impl From<Duration> for BootTime {
     fn from(since_boot: Duration) -> Self {
         Self(u64::try_from(since_boot.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
-impl std::ops::Add<Duration> for Moment {
+impl std::ops::Add<Duration> for BootTime {
     type Output = Self;
 
     fn add(self, rhs: Duration) -> Self {

@@ -1,20 +1,20 @@
 //! The loop's effects besides the kernel and the API server: on apps and their processes.
 //!
 //! The trait allows the whole loop, with guard and remedies, to run against a simulated cluster
-//! thousands of times. [`Machine`] is the real implementation.
+//! thousands of times. [`HostEffects`] is the real implementation.
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use paramedic_app::{App, Endpoint};
 use paramedic_core::{
+    boot_time::BootTime,
     engine::Remedied,
     guard::Permit,
     health::{Poll, Responses},
-    moment::Moment,
     target::{ContainerRef, Kind, ProcessId, Rung, Target},
 };
 use paramedic_docker::{
     Engine, EngineError,
-    container::{Absent, running},
+    container::{NotWatchable, running},
 };
 use paramedic_host::{
     container::{Container, ContainerError, Containers},
@@ -35,17 +35,17 @@ pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A client of one target's app.
 pub(crate) trait Poller: Send + fmt::Debug {
     /// Polls its health.
-    fn poll(&mut self, now: Moment) -> Later<'_, Poll>;
+    fn poll(&mut self, now: BootTime) -> Later<'_, Poll>;
 }
 
 impl Poller for App {
-    fn poll(&mut self, now: Moment) -> Later<'_, Poll> {
+    fn poll(&mut self, now: BootTime) -> Later<'_, Poll> {
         Box::pin(Self::poll(self, now))
     }
 }
 
 /// The effects on targets and their processes.
-pub(crate) trait World: Send + Sync {
+pub(crate) trait Effects: Send + Sync {
     /// A client of the target's app; `None` for a target that gets no HTTP.
     fn poller(&self, target: &Target) -> Option<Box<dyn Poller>>;
     /// The container of this id, if it runs on this machine.
@@ -55,7 +55,7 @@ pub(crate) trait World: Send + Sync {
     fn would_not_help<'a>(
         &'a self,
         _: &'a Target,
-        _well_at: Option<Moment>,
+        _well_at: Option<BootTime>,
     ) -> Later<'a, Option<Box<str>>> {
         Box::pin(async { None })
     }
@@ -72,7 +72,7 @@ const NOT_PERMITTED: &str = "another remedy was permitted";
 
 /// This machine.
 #[derive(Debug, Default)]
-pub(crate) struct Machine {
+pub(crate) struct HostEffects {
     /// Restarts a process-mode target; without it SIGTERM does, and a supervisor.
     pub(crate) restart_command: Option<String>,
     /// Time from SIGTERM to SIGKILL, unless a pod sets its own.
@@ -82,7 +82,7 @@ pub(crate) struct Machine {
     containers: Arc<Mutex<Containers>>,
 }
 
-impl Machine {
+impl HostEffects {
     pub(crate) fn new(
         restart_command: Option<String>,
         grace: Duration,
@@ -92,7 +92,7 @@ impl Machine {
     }
 }
 
-impl World for Machine {
+impl Effects for HostEffects {
     fn poller(&self, target: &Target) -> Option<Box<dyn Poller>> {
         let address = target.address?;
         match App::new(address, target.tls, &target.host, target.settings.health.as_ref()) {
@@ -122,7 +122,7 @@ impl World for Machine {
     fn would_not_help<'a>(
         &'a self,
         target: &'a Target,
-        well_at: Option<Moment>,
+        well_at: Option<BootTime>,
     ) -> Later<'a, Option<Box<str>>> {
         Box::pin(async move {
             let main = target.main?;
@@ -142,11 +142,11 @@ impl World for Machine {
     fn reset<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, (Remedied, Responses)> {
         Box::pin(async move {
             if permit.rung() != Rung::Soft {
-                return (Remedied::Undone(NOT_PERMITTED.to_owned()), [0; 5]);
+                return (Remedied::NotPerformed(NOT_PERMITTED.to_owned()), [0; 5]);
             }
-            let undone = |why: String| (Remedied::Undone(why), [0; 5]);
+            let not_performed = |why: String| (Remedied::NotPerformed(why), [0; 5]);
             let Some(address) = target.address else {
-                return undone("it gets no HTTP from the agent".to_owned());
+                return not_performed("it gets no HTTP from the agent".to_owned());
             };
             match Endpoint::new(address, target.tls, &target.host, &target.settings.heal_path) {
                 Ok(endpoint) => {
@@ -154,7 +154,7 @@ impl World for Machine {
                     let failed = |error: soft::SoftError| Remedied::Failed(error.to_string());
                     (reset.result.err().map_or(Remedied::Given, failed), reset.responses)
                 }
-                Err(error) => undone(error.to_string()),
+                Err(error) => not_performed(error.to_string()),
             }
         })
     }
@@ -162,23 +162,23 @@ impl World for Machine {
     fn restart<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, Remedied> {
         Box::pin(async move {
             if permit.rung() != Rung::Restart {
-                return Remedied::Undone(NOT_PERMITTED.to_owned());
+                return Remedied::NotPerformed(NOT_PERMITTED.to_owned());
             }
             let grace = match &target.kind {
                 Kind::Container(container) => {
                     let Some(engine) = &self.engine else {
-                        return Remedied::Undone("the agent has no Docker engine".to_owned());
+                        return Remedied::NotPerformed("the agent has no Docker engine".to_owned());
                     };
                     return restart_container(engine, container).await;
                 }
                 Kind::Pod(pod) => pod.grace,
                 Kind::Process => match still_serves(target).await {
                     Ok(()) => self.grace,
-                    Err(error) => return Remedied::Undone(error),
+                    Err(error) => return Remedied::NotPerformed(error),
                 },
             };
             let Some(main) = target.main else {
-                return Remedied::Undone("its process is not known".to_owned());
+                return Remedied::NotPerformed("its process is not known".to_owned());
             };
             let restart = restart::Restart {
                 command: self.restart_command.clone(),
@@ -189,7 +189,7 @@ impl World for Machine {
             let port = target.port.filter(|_| matches!(target.kind, Kind::Process));
             match restart.run(&Tree::default(), main, &target.cgroups, port).await {
                 Ok(_) => Remedied::Given,
-                Err(error) if error.is_undone() => Remedied::Undone(error.to_string()),
+                Err(error) if error.is_not_performed() => Remedied::NotPerformed(error.to_string()),
                 Err(error) => Remedied::Failed(error.to_string()),
             }
         })
@@ -205,19 +205,19 @@ const BEFORE: Duration = Duration::from_secs(3);
 async fn restart_container(engine: &Engine, judged: &ContainerRef) -> Remedied {
     match timeout(BEFORE, may_restart(engine, judged)).await {
         Ok(Ok(())) => {}
-        Ok(Err(why)) => return Remedied::Undone(why),
-        Err(_) => return Remedied::Undone("the Docker engine is too slow".to_owned()),
+        Ok(Err(why)) => return Remedied::NotPerformed(why),
+        Err(_) => return Remedied::NotPerformed("the Docker engine is too slow".to_owned()),
     }
     let error = match engine.restart(&judged.id, judged.grace).await {
         Ok(()) => return Remedied::Given,
         Err(error @ (EngineError::Absent(_) | EngineError::Denied(_))) => {
-            return Remedied::Undone(error.to_string());
+            return Remedied::NotPerformed(error.to_string());
         }
         Err(error) => error,
     };
     // A container that was stopped and not started again is worse off than a sick one.
     let is_down = async || match engine.inspect(&judged.id).await {
-        Ok(seen) => running(&seen) == Err(Absent::NotRunning),
+        Ok(seen) => running(&seen) == Err(NotWatchable::NotRunning),
         Err(_) => false,
     };
     if is_down().await && engine.start(&judged.id).await.is_err() {
@@ -269,7 +269,7 @@ async fn still_serves(target: &Target) -> Result<(), String> {
 pub(super) struct Still<F>(pub(super) F);
 
 #[cfg(test)]
-impl<F: Fn(&str) -> i32 + Send + Sync> World for Still<F> {
+impl<F: Fn(&str) -> i32 + Send + Sync> Effects for Still<F> {
     fn poller(&self, _: &Target) -> Option<Box<dyn Poller>> {
         None
     }
@@ -278,7 +278,7 @@ impl<F: Fn(&str) -> i32 + Send + Sync> World for Still<F> {
         let found = Container {
             cgroups: paramedic_core::target::Cgroups::default(),
             main: ProcessId { pid: self.0(id), start_time: 1 },
-            started: Moment::default(),
+            started: BootTime::default(),
         };
         Box::pin(async { Ok(found) })
     }

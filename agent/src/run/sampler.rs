@@ -1,7 +1,7 @@
 //! The open readers that sample one instance of one target.
 use paramedic_core::{
+    boot_time::BootTime,
     health::{Poll, Responses},
-    moment::Moment,
     signal::{CgroupReading, KernelReading, Sample, Trigger},
     target::Target,
 };
@@ -12,17 +12,17 @@ use paramedic_host::{
 use paramedic_probes::{Kernel, Slot};
 use tracing::warn;
 
-use super::world::{Poller, World};
+use super::effects::{Effects, Poller};
 
 /// Generation of an instance at an index, so that a late result is not attributed to a newer
 /// instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Life(pub(super) u64);
+pub(super) struct Generation(pub(super) u64);
 
 /// Connection, counters and files of one instance.
 #[derive(Debug)]
-pub(super) struct Senses {
-    life: Life,
+pub(super) struct Sampler {
+    life: Generation,
     /// Taken for the duration of a poll.
     app: Option<Box<dyn Poller>>,
     /// The endpoint has changed since the client in use was created.
@@ -41,13 +41,13 @@ pub(super) struct Senses {
     own_resets: u64,
 }
 
-impl Senses {
+impl Sampler {
     /// Opens what can be opened. A failure is logged once, and its values are missing from then on.
     pub(super) fn open(
         target: &Target,
-        life: Life,
+        life: Generation,
         kernel: Option<&mut Kernel>,
-        world: &dyn World,
+        effects: &dyn Effects,
     ) -> Self {
         let slot = kernel.and_then(|kernel| match kernel.watch(target) {
             Ok(slot) => Some(slot),
@@ -56,7 +56,7 @@ impl Senses {
                 None
             }
         });
-        let app = world.poller(target);
+        let app = effects.poller(target);
         let usage = match Usage::open(&Tree::default(), &target.cgroups, target.main) {
             Ok(usage) => Some(usage),
             Err(error) => {
@@ -79,7 +79,7 @@ impl Senses {
         }
     }
 
-    pub(super) const fn life(&self) -> Life {
+    pub(super) const fn life(&self) -> Generation {
         self.life
     }
 
@@ -91,9 +91,9 @@ impl Senses {
     pub(super) fn take_app(
         &mut self,
         target: &Target,
-        world: &dyn World,
+        effects: &dyn Effects,
     ) -> Option<Box<dyn Poller>> {
-        self.app.take().or_else(|| world.poller(target))
+        self.app.take().or_else(|| effects.poller(target))
     }
 
     pub(super) fn return_app(&mut self, app: Box<dyn Poller>) {
@@ -122,7 +122,7 @@ impl Senses {
         trigger: Trigger,
         poll: Option<Poll>,
         futile: Option<Box<str>>,
-        at: Moment,
+        at: BootTime,
     ) -> Sample {
         if let Some(poll) = &poll {
             self.drew(poll.responses);
