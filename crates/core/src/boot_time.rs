@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// An instant: nanoseconds since boot (`CLOCK_BOOTTIME`, which counts through suspend).
 ///
-/// The core never reads a clock: its callers pass a `BootTime`. Moments are comparable only within
+/// The core never reads a clock: its callers pass a `BootTime`. Boot times are comparable only within
 /// one boot; the journal stores the boot id with them.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
