@@ -1,6 +1,7 @@
 //! Starts an agent for every long-running command: model, kernel signals, state directory, shutdown
 //! signals.
 use std::{
+    future::pending,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use kube::Client;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use paramedic_core::{decide::Classifier, guard::Policy, target::Rung};
@@ -21,7 +22,10 @@ use paramedic_record::{
     trace::{Header, Place, Trace, VERSION},
 };
 use paramedic_startup::shutdown;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tracing::{error, info, warn};
 
 use super::model_file;
@@ -70,7 +74,8 @@ impl Launch {
             dry_run: config.policy.dry_run,
             journal: journal.is_some(),
         };
-        let node = cluster.map(|(client, identity)| node(client, identity, &metrics));
+        let mut parts = Parts::default();
+        let node = cluster.map(|(client, identity)| node(client, identity, &metrics, &mut parts));
         let notices = node.as_ref().map(|node| node.notices.clone());
         let trace =
             self.record.map(|place| begin_trace(place, &config, &classifier)).transpose()?;
@@ -87,18 +92,56 @@ impl Launch {
             info!(address = %port.address()?, "serving pod metrics to the metrics API");
             let feed = Feed::default();
             let queries = queries.clone();
-            tokio::spawn(feed.clone().run(async move || {
-                let (reply, answer) = oneshot::channel();
-                queries.send(Query::Readings(reply)).await.ok()?;
-                answer.await.ok()
-            }));
-            tokio::spawn(port.run(feed));
+            parts.add(
+                "the feed of pod metrics",
+                feed.clone().run(async move || {
+                    let (reply, answer) = oneshot::channel();
+                    queries.send(Query::Readings(reply)).await.ok()?;
+                    answer.await.ok()
+                }),
+            );
+            parts.add("the port for pod metrics", port.run(feed));
         }
-        tokio::spawn(server.run(Sources { metrics, queries, state_dir, about }));
+        let sources = Sources { metrics, queries, state_dir, about };
+        parts.add("the server for metrics and status", server.run(sources));
         let agent = Agent::new(config, classifier, kernel, recorder, past, asked, node);
-        agent.run(shutdown()?).await;
+        let (shutdown, mut ended) = (shutdown()?, None);
+        let watched = agent
+            .run(async {
+                tokio::select! {
+                    () = shutdown => {}
+                    name = parts.ended() => ended = Some(name),
+                }
+            })
+            .await;
         drop(lock);
+        if let Some(name) = ended {
+            bail!("{name} has ended: this is a bug, please report it with the log");
+        }
+        watched.context("a task that follows targets has failed")?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The tasks beside the loop, which end with it. None of them ends before.
+#[derive(Debug, Default)]
+struct Parts(JoinSet<&'static str>);
+
+impl Parts {
+    fn add(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(async move {
+            part.await;
+            name
+        });
+    }
+
+    /// The name of the first that ends, by itself or by a panic.
+    async fn ended(&mut self) -> &'static str {
+        match self.0.join_next().await {
+            Some(Ok(name)) => name,
+            Some(Err(_)) => "a task, by a panic,",
+            None => pending().await,
+        }
     }
 }
 
@@ -131,12 +174,12 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn node(client: Client, identity: Identity, metrics: &Arc<Metrics>) -> Node {
+fn node(client: Client, identity: Identity, metrics: &Arc<Metrics>, parts: &mut Parts) -> Node {
     let metrics = Arc::clone(metrics);
     let requests = Requests::new(move |method, status| metrics.api_request(method, status));
     let cluster = Arc::new(Cluster::new(client, identity, Clock::default(), requests));
     let (notices, announced) = mpsc::channel(events::QUEUE);
-    tokio::spawn(events::announce(Arc::clone(&cluster), announced));
+    parts.add("the sender of Events", events::announce(Arc::clone(&cluster), announced));
     Node { cluster, notices }
 }
 

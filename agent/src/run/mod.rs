@@ -28,6 +28,7 @@ pub use pods::MOST as MOST_PODS;
 use sampler::{Generation, Sampler};
 use tokio::{
     sync::{Semaphore, mpsc},
+    task::{JoinError, JoinSet},
     time::sleep,
 };
 use tracing::{error, info, warn};
@@ -210,24 +211,30 @@ impl Agent {
 
     /// Watches until `shutdown` resolves. The targets keep running: an intention in progress is in
     /// the journal, and the next agent process verifies it.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// If a task that follows targets has failed: then their changes would be missed.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), JoinError> {
+        // Ends with the loop.
+        let mut followers = JoinSet::new();
         let scans = Arc::new(Semaphore::new(find::SCANS));
         for watched in &self.config.watched {
             let (scans, done) = (Arc::clone(&scans), self.done.0.clone());
-            tokio::spawn(find::follow(watched.clone(), scans, done));
+            followers.spawn(find::follow(watched.clone(), scans, done));
         }
         if let Some(docker) = self.config.docker.clone() {
             let (effects, done) = (Arc::clone(&self.effects), self.done.0.clone());
-            tokio::spawn(containers::follow(docker, effects, done));
+            followers.spawn(containers::follow(docker, effects, done));
         }
         if let Some(Node { cluster, notices }) = &self.node {
             let (cluster, effects) = (Arc::clone(cluster), Arc::clone(&self.effects));
-            tokio::spawn(pods::follow(cluster, effects, self.done.0.clone(), notices.clone()));
+            followers.spawn(pods::follow(cluster, effects, self.done.0.clone(), notices.clone()));
         }
         for (workload, treatment) in self.recorder.remembered() {
             self.handle(Event::Remembered { workload, treatment });
         }
         tokio::pin!(shutdown);
+        let mut failed = Ok(());
         loop {
             let due = self.engine.next_due();
             tokio::select! {
@@ -236,12 +243,18 @@ impl Agent {
                 Some(done) = self.done.1.recv() => self.take(done),
                 woken = next_wakeup(&mut self.wakeups) => self.woken(woken),
                 () = until(due, self.clock) => self.handle(Event::Tick),
+                // One whose work is done ends without an error.
+                Some(Err(error)) = followers.join_next() => {
+                    failed = Err(error);
+                    break;
+                }
             }
         }
         self.draining = true;
         self.finish_treatments().await;
         self.release_all().await;
         info!("stopped; the targets keep running unchanged");
+        failed
     }
 
     /// Waits for a restart in progress: one that is cut off half-way may leave a service down.

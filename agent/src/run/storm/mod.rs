@@ -155,7 +155,7 @@ impl Storm {
             let _ = stopped.await;
         });
         tokio::select! {
-            () = agent => {}
+            ended = agent => ended.unwrap(),
             () = fuse.burnt() => {}
         }
         announcing.abort();
