@@ -346,7 +346,10 @@ impl ContainerTracker {
             Ok((_, found)) => {
                 if tries >= TRIES {
                     match found {
-                        Ok(_) => self.tell(&said.name, &"its first process is not the engine's"),
+                        Ok(_) => self.tell(
+                            &said.name,
+                            &"its first process differs from the engine's report",
+                        ),
                         Err(error) => self.tell(&said.name, &error),
                     }
                 }
@@ -374,7 +377,7 @@ impl ContainerTracker {
         let target = self.target_of(watched_container, container);
         let (uid, id) = (target.id.uid.clone(), &watched_container.container.id);
         if container.is_own() {
-            self.tell(&uid, &"it is the agent's own");
+            self.tell(&uid, &"it is the agent's own container");
             return Ok(());
         }
         let watched = self.known.values().filter(|known| known.end.is_some()).count();

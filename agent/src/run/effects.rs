@@ -260,7 +260,7 @@ async fn still_serves(target: &Target) -> Result<(), String> {
     if listener.instance.to_string() == target.id.instance {
         return Ok(());
     }
-    Err(format!("process {} serves there now", listener.instance))
+    Err(format!("process {} has its port now", listener.instance))
 }
 
 /// For tests: a machine on which every container runs forever; the function returns its first

@@ -154,7 +154,7 @@ const PAUSE_CHECK: Duration = Duration::from_secs(1);
 /// Condition of readiness in node mode.
 const FIRST_LIST: &str = "the first list of this node's pods from the API server";
 /// Condition of readiness in Docker mode.
-const CONTAINERS: &str = "the first list of containers from Docker's engine";
+const CONTAINERS: &str = "the first list of containers from the Docker engine";
 
 impl Agent {
     /// An agent before its start. `past` are the recent incidents of this boot, oldest first: their

@@ -79,7 +79,7 @@ impl Agent {
         };
         for incident in self.past.extract_if(.., gone) {
             if incident.outcome.is_none() {
-                let detail = "it was gone when the agent came back".to_owned();
+                let detail = "it was removed while the agent was down".to_owned();
                 self.recorder.conclude(Some(incident.id), Outcome::Unverified, Some(detail));
             }
         }

@@ -53,7 +53,7 @@ fn critical_errors_restart_the_container_and_the_successor_is_verified() {
     });
     assert_eq!(agent.said("healing", &[]), 1);
     assert!(pod.is_alive());
-    assert!(pod.sandbox.is_alive(), "the sandbox is none of the agent's business");
+    assert!(pod.sandbox.is_alive(), "the sandbox is not touched");
     let evicted = node.fake.requests().iter().any(|asked| asked.is_eviction() && !asked.dry_run);
     assert!(!evicted);
 }

@@ -115,6 +115,6 @@ fn rules_restart_if_permitted() {
     let state = Directory::new();
     let (mut patient, agent) = without_a_model(&state, &["--rules-may-restart"]);
     agent.hears("healing", &[("rung", "restart"), ("source", "rules")]);
-    assert_eq!(patient.ended().code(), Some(0), "it was not asked to end, but killed");
+    assert_eq!(patient.ended().code(), Some(0), "it was killed instead of being asked to end");
     assert_eq!(agent.said("healing", &[]), 1);
 }

@@ -113,7 +113,7 @@ fn parse(text: &str) -> Result<(bool, String, u16), UrlError> {
     };
     match (host, port) {
         ("" | "[]", _) => Err(malformed("it has no host")),
-        (_, 0) => Err(malformed("the port is none of 1 to 65535")),
+        (_, 0) => Err(malformed("the port is not from 1 to 65535")),
         _ => Ok((tls, host.to_ascii_lowercase(), port)),
     }
 }

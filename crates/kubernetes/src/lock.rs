@@ -97,7 +97,7 @@ impl Lock {
             return Err("the workload's lock has expired");
         }
         if now.since(self.asked) > ACT_WITHIN {
-            return Err("the API server's answers are too old to be acted on");
+            return Err("the API server's responses are too old to be acted on");
         }
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Cluster {
                 }
             }
         }
-        let why = Why::LockedBy("others, who were faster".into());
+        let why = Why::LockedBy("another agent".into());
         Err(Refusal { gate: Gate::WorkloadLock, why })
     }
 

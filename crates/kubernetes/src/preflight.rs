@@ -79,13 +79,13 @@ impl Cluster {
         let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
         let found = found.map_err(|error| no_answer(&error))?;
         let moved_on = |how: &str| Refusal { gate: Gate::Identity, why: Why::MovedOn(how.into()) };
-        let found = found.ok_or_else(|| moved_on("it is gone"))?;
+        let found = found.ok_or_else(|| moved_on("it was deleted"))?;
         let now = watched_pod(&found).map_err(|absent| moved_on(&absent.to_string()))?;
         if now.pod.uid != pod.uid {
             return Err(moved_on("another pod has its name"));
         }
         if now.pod.container_id != pod.container_id {
-            return Err(moved_on("its container has been started anew"));
+            return Err(moved_on("its container was restarted"));
         }
         if now.settings.ceiling < rung {
             return Err(Refusal { gate: Gate::Mode, why: Why::ObserveOnly });
@@ -117,7 +117,7 @@ impl Cluster {
     /// its full number of ready pods for `window`.
     pub async fn replaced(&self, pod: &PodRef, lock: &Lock, window: Duration) -> (Outcome, String) {
         let Some(goal) = lock.goal() else {
-            return (Outcome::Unverified, "its owner tells of no ready pods".to_owned());
+            return (Outcome::Unverified, "its owner does not report ready pods".to_owned());
         };
         let begun = self.clock.now();
         let mut since = None;
@@ -146,7 +146,9 @@ impl Cluster {
                         let text = format!("only {ready} of {replicas} pods are ready");
                         (Outcome::NotHealed, text)
                     }
-                    None => (Outcome::Unverified, "nobody tells of its successor".to_owned()),
+                    None => {
+                        (Outcome::Unverified, "the state of its successor is unknown".to_owned())
+                    }
                 };
             }
         }

@@ -93,9 +93,9 @@ pub(super) fn v3_of(version: Version) -> Value {
 
 const PARAMETERS: [(&str, &str, &str); 4] = [
     ("path", "namespace", "The pods' namespace."),
-    ("path", "name", "A pod's name, or * for all that labelSelector selects."),
-    ("query", "labelSelector", "Which pods, where the name is *."),
-    ("query", "metricLabelSelector", "Which series of the metric: they have no labels."),
+    ("path", "name", "A pod's name, or * for all pods that labelSelector selects."),
+    ("query", "labelSelector", "Selects pods if the name is *."),
+    ("query", "metricLabelSelector", "Selects series of the metric, which have no labels."),
 ];
 
 fn info() -> Value {
@@ -112,7 +112,7 @@ fn about(metric: Metric) -> &'static str {
         Metric::HttpRequestsPerSecond => "HTTP responses per second that the kernel saw pods send",
         Metric::Http5xxRatio => "share of 5xx among the HTTP responses of pods, 0 to 1",
         Metric::CpuThrottledRatio => {
-            "share of periods in which the CPU quota held pods back, 0 to 1"
+            "share of periods in which the CPU quota throttled pods, 0 to 1"
         }
         Metric::UnhealthyProbability => "probability that pods need a remedy, 0 to 1",
     }
@@ -155,7 +155,7 @@ fn schemas(version: Version, base: &str) -> [(String, Value); 2] {
                         "description": "Length of the window, in seconds."});
     let mut fields = json!({
         "describedObject": described,
-        "timestamp": text("The end of the window that the value was measured in, RFC 3339."),
+        "timestamp": text("End of the window in which the value was measured, RFC 3339."),
         "windowSeconds": window,
         "value": text("A quantity."),
     });
@@ -170,7 +170,7 @@ fn schemas(version: Version, base: &str) -> [(String, Value); 2] {
         "metadata": {"type": "object"},
         "items": items,
     }));
-    whole["description"] = json!("One value for each pod whose value is known.");
+    whole["description"] = json!("One value for each pod with a known value.");
     whole["required"] = json!(["items"]);
     let kind = json!({"group": GROUP, "version": version.name(), "kind": "MetricValueList"});
     whole["x-kubernetes-group-version-kind"] = json!([kind]);

@@ -21,11 +21,11 @@ impl Need {
         match self {
             Self::CertificateAuthority => "the authority's certificates, from a Secret",
             Self::FrontProxy => {
-                "how the API server proves itself, from the ConfigMap \
+                "the front-proxy CA, from the ConfigMap \
                  kube-system/extension-apiserver-authentication"
             }
             Self::Pods => "the first list of pods",
-            Self::Agents => "the first words of the agents",
+            Self::Agents => "the first frames of the agents",
         }
     }
 }

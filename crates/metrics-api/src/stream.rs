@@ -155,23 +155,23 @@ impl Stream {
             return impostor(status.error.as_deref().unwrap_or("the API server does not know it"));
         }
         if !status.audiences.iter().flatten().any(|audience| audience == AUDIENCE) {
-            return impostor("it is meant for somebody else");
+            return impostor("it has another audience");
         }
         let user = status.user.unwrap_or_default();
         if user.username.as_deref() != Some(&self.agent_user) {
-            return impostor("it is no agent's");
+            return impostor("it does not belong to an agent");
         }
         let extra = user.extra.unwrap_or_default();
         let is = |key: &str, expected: &str| {
             extra.get(key).is_some_and(|values| values.len() == 1 && values[0] == expected)
         };
         if !is("authentication.kubernetes.io/pod-uid", &agent.pod_uid) {
-            return impostor("it is another pod's");
+            return impostor("it belongs to another pod");
         }
         // Before Kubernetes 1.32 tokens do not name the node, so the pod's uid is compared.
         let named = extra.contains_key("authentication.kubernetes.io/node-name");
         if named && !is("authentication.kubernetes.io/node-name", &agent.node) {
-            return impostor("it is another node's");
+            return impostor("it belongs to another node");
         }
         Ok(())
     }

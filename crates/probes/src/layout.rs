@@ -65,8 +65,8 @@ impl Layout {
             return Ok(());
         }
         let wanted = TRACEPOINTS.iter().find(|(tracepoint, _)| *tracepoint == name);
-        let structure = wanted.map_or("what it should", |(_, structure)| structure);
-        Err(format!("this kernel has no tracepoint {name} that hands over a {structure}"))
+        let structure = wanted.map_or("required struct", |(_, structure)| structure);
+        Err(format!("this kernel has no tracepoint {name} that passes a {structure}"))
     }
 
     /// Whether a classic TCP tracepoint exists and its record contains the socket.

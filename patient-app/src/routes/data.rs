@@ -26,7 +26,7 @@ pub(super) async fn get(app: &App) -> Outcome {
         && !upstream::answers(upstream).await
     {
         let error_count = app.tally.error();
-        let body = json!({ "error": "the service behind fails", "error_count": error_count });
+        let body = json!({ "error": "the upstream service fails", "error_count": error_count });
         return Ok(json(StatusCode::BAD_GATEWAY, &body));
     }
     let body = json!({ "message": "data retrieved", "data": [1, 2, 3, 4, 5] });

@@ -238,9 +238,9 @@ mod tests {
         let stands =
             |path, id, shared| stands_in(&home(path, id, true), &home("/c/app", 7, shared));
         assert!(stands("/c/app", 7, false) && stands("/c/app", 7, true));
-        assert!(!stands("/c/app", 8, false), "made anew under the same name");
-        assert!(stands("/c/app/worker", 8, false), "below it, and it is the patient's alone");
-        assert!(!stands("/c/app/worker", 8, true), "below it may be anybody's");
+        assert!(!stands("/c/app", 8, false), "created again under the same name");
+        assert!(stands("/c/app/worker", 8, false), "below it, and it belongs to the target alone");
+        assert!(!stands("/c/app/worker", 8, true), "below it, but it is shared");
         assert!(!stands("/c/app2", 7, false) && !stands("/c", 7, false));
         assert!(!stands_in(&Cgroups::default(), &home("/c/app", 7, false)));
         let elsewhere = Cgroups { memory: home("/d", 9, true).memory, ..home("/c/app", 7, true) };

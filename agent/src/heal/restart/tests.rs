@@ -134,7 +134,7 @@ async fn a_pinned_process_may_end_before_the_signal() {
     service.0.kill().unwrap();
     service.0.wait().unwrap();
     send(&mut pinned, found.instance, |_| SIGTERM).unwrap();
-    assert!(pinned.is_empty(), "nobody was signalled");
+    assert!(pinned.is_empty(), "no process was signalled");
 }
 
 #[tokio::test]

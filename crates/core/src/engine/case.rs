@@ -572,14 +572,14 @@ impl Case {
         match &self.state {
             State::Healing { rung, before, since, .. } if now.since(*since) >= HEAL_LIMIT => {
                 let verification = Verification::new(*rung, *before, *since);
-                Some((verification, Outcome::Failed, "nobody reported of the remedy"))
+                Some((verification, Outcome::Failed, "no result of the remedy"))
             }
             State::Verifying { verification, .. } if self.absent => {
                 let outcome = match verification.rung.is_hard() {
                     true => self.as_far_as_known(Outcome::NotHealed, verification),
                     false => Outcome::Unverified,
                 };
-                Some((verification.clone(), outcome, "its process ended and none took its place"))
+                Some((verification.clone(), outcome, "its process ended and no successor came"))
             }
             _ => None,
         }

@@ -189,7 +189,7 @@ impl Engine {
         }
         give_back(index, case, out);
         if let Some((verification, outcome)) = case.succeeded_by(target) {
-            let detail = Some("it lives on in another instance".to_owned());
+            let detail = Some("it has another instance now".to_owned());
             out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
         }
         count_for_node(case, &mut self.node, now);
@@ -485,7 +485,7 @@ impl Engine {
             Remedied::Ended(outcome, detail) => Some((outcome, detail)),
             Remedied::Given if case.leaving => Some((Outcome::Unverified, GONE.to_owned())),
             Remedied::Given if !same => {
-                Some((Outcome::Unverified, "it was replaced meanwhile".to_owned()))
+                Some((Outcome::Unverified, "it was replaced during the remedy".to_owned()))
             }
             Remedied::Given => None,
         };
@@ -524,8 +524,8 @@ impl Engine {
         let (verification, same) = case.resume(incident, rung, before, judged, symptom, now);
         if !same || rung == Rung::Evict {
             let detail = match rung {
-                Rung::Evict => "it was to be evicted, and is still there",
-                _ => "it was replaced while the agent was away",
+                Rung::Evict => "its eviction was intended, but it still exists",
+                _ => "it was replaced while the agent was down",
             };
             let detail = Some(detail.to_owned());
             let (policy, outcome) = (&self.policy, Outcome::Unverified);
@@ -567,7 +567,7 @@ impl Engine {
 }
 
 /// Detail of a treatment that ends because its target was removed.
-const GONE: &str = "it is gone";
+const GONE: &str = "it was removed";
 
 /// A refusal is news if another gate refused before.
 fn refuse(

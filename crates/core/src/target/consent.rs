@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// An invalid label or annotation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {value:?} is {why}; until it is corrected it is only observed")]
+#[error("{key}: {value:?} is {why}; the target is only observed until it is corrected")]
 pub struct InvalidSetting {
     /// Its key.
     pub key: &'static str,
@@ -68,7 +68,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
     /// The ceiling in the consent label; [`Rung::Observe`] if it is invalid.
     pub fn rung(&mut self, consent: &str) -> Rung {
         Rung::from_name(consent).unwrap_or_else(|| {
-            self.complain(HEAL_LABEL, consent, "none of observe, soft, restart, evict");
+            self.complain(HEAL_LABEL, consent, "not one of observe, soft, restart, evict");
             Rung::Observe
         })
     }
@@ -79,7 +79,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         if text.bytes().all(|b| b.is_ascii_digit()) {
             match text.parse() {
                 Ok(number) if number > 0 => return Some(Port::Number(number)),
-                _ => self.complain(PORT, text, "no port from 1 to 65535"),
+                _ => self.complain(PORT, text, "not a port from 1 to 65535"),
             }
             return None;
         }
@@ -116,7 +116,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         if fits {
             return Some(path.to_owned());
         }
-        self.complain(key, path, "no path: it must begin with / and hold no spaces");
+        self.complain(key, path, "not a path: it must begin with / and contain no spaces");
         None
     }
 
@@ -134,7 +134,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         let text = (self.find)(key)?;
         let span = span(text).filter(|span| *span <= LONGEST);
         if span.is_none() {
-            self.complain(key, text, "no time from 0s to 1h, such as 30s or 2m");
+            self.complain(key, text, "not a time from 0s to 1h, such as 30s or 2m");
         }
         span
     }
@@ -145,7 +145,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         match text.parse() {
             Ok(p) if (0.5..=1.0).contains(&p) => p,
             _ => {
-                self.complain(MIN_CONFIDENCE, text, "no number from 0.5 to 1");
+                self.complain(MIN_CONFIDENCE, text, "not a number from 0.5 to 1");
                 Settings::MIN_CONFIDENCE
             }
         }

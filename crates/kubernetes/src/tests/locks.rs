@@ -288,6 +288,6 @@ async fn after_repeated_conflicts_the_lock_is_given_up() {
     let conflict = Fault::Status { code: 409, retry_after: None };
     scene.fake.fail_next(4, writes_lease, conflict);
     let (gate, why) = refused(&a, &scene.first()).await;
-    assert_eq!((gate, why.contains("who were faster")), ("workload_lock", true), "{why}");
+    assert_eq!((gate, why.contains("another agent")), ("workload_lock", true), "{why}");
     assert_eq!((scene.holder(), scene.record().heals.len()), (String::new(), 0));
 }

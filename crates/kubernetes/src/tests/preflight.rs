@@ -103,7 +103,7 @@ async fn a_pod_that_is_no_longer_the_judged_one_is_refused() {
     assert_eq!((gate, why.contains("is not running")), ("identity", true), "{why}");
     sleep(Duration::from_secs(2)).await;
     let (gate, why) = refused(&agent, &judged).await;
-    assert_eq!((gate, why.contains("started anew")), ("identity", true), "{why}");
+    assert_eq!((gate, why.contains("was restarted")), ("identity", true), "{why}");
 
     let judged = scene.pod(&judged.name);
     scene.fake.delete_pod("default", &judged.name).unwrap();
@@ -111,7 +111,7 @@ async fn a_pod_that_is_no_longer_the_judged_one_is_refused() {
     assert_eq!((gate, why.contains("is being deleted")), ("identity", true), "{why}");
     sleep(Duration::from_secs(31)).await;
     let (gate, why) = refused(&agent, &judged).await;
-    assert_eq!((gate, why.contains("it is gone")), ("identity", true), "{why}");
+    assert_eq!((gate, why.contains("it was deleted")), ("identity", true), "{why}");
     assert!(scene.lease().is_none());
 }
 

@@ -108,7 +108,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Incident, String> {
         concluded: fields.moment(15, "concluded")?,
     };
     if incident.outcome.is_none() && incident.concluded.is_some() {
-        return Err("it is concluded without an outcome".to_owned());
+        return Err("it has a conclusion without an outcome".to_owned());
     }
     Ok(incident)
 }
@@ -118,7 +118,7 @@ fn check(intent: &Intent) -> Result<(), &'static str> {
     let too_long = |text: &str, most| text.chars().nth(most).is_some();
     let Intent { target, rung, action, confidence, reasons, .. } = intent;
     if *rung == Rung::Observe {
-        return Err("rung is no remedy");
+        return Err("rung is not a remedy");
     }
     if *action == Action::NoAction {
         return Err("action calls for no remedy");

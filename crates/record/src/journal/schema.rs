@@ -79,7 +79,7 @@ pub(super) fn examine(db: &Connection, path: &Path) -> Result<Found, JournalErro
         return Ok(Found::Empty);
     }
     if application != APPLICATION {
-        return Err(JournalError::corrupt(path, "it is a database of another program"));
+        return Err(JournalError::corrupt(path, "it belongs to another program"));
     }
     if version > VERSION {
         return Err(JournalError::Newer { path: path.to_owned(), found: version, known: VERSION });

@@ -416,7 +416,7 @@ fn a_hostile_row_is_an_error_that_names_it() {
     let (_lock, mut journal) = open(&dir.0);
     journal.db.execute_batch("UPDATE incidents SET concluded = 7").unwrap();
     let error = journal.recent(1).unwrap_err();
-    assert!(error.to_string().contains("concluded without an outcome"), "{error}");
+    assert!(error.to_string().contains("conclusion without an outcome"), "{error}");
     journal.conclude(1, Outcome::Healed, None, at(2)).unwrap();
     journal.recent(1).unwrap();
 

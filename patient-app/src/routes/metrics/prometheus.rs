@@ -22,11 +22,11 @@ pub(super) fn text(app: &App) -> String {
         "Errors of the app since the last reset: error_count of /health.",
         health.error_count as f64,
     );
-    page.single("heals_total", "counter", "Soft heals taken.", tally.heals.get() as f64);
+    page.single("heals_total", "counter", "Soft remedies received.", tally.heals.get() as f64);
     page.single(
         "connection_resets_total",
         "counter",
-        "Connections reset in place of an answer.",
+        "Connections reset instead of a response.",
         tally.resets.get() as f64,
     );
     page.single("uptime_seconds", "gauge", "Time since the start.", health.uptime as f64);
@@ -41,7 +41,7 @@ pub(super) fn text(app: &App) -> String {
         page.single("memory_usage_bytes", "gauge", "Memory in use.", memory.used);
         page.single("memory_limit_bytes", "gauge", "Memory that may be used.", memory.limit);
     }
-    page.family("illness", "gauge", "Whether an injected illness is on.");
+    page.family("illness", "gauge", "Whether an injected illness is active.");
     for name in Name::ALL {
         let on = if illnesses.get(name).is_some() { 1.0 } else { 0.0 };
         page.sample("illness", &format!("{{name=\"{}\"}}", name.as_str()), on);
