@@ -15,8 +15,8 @@ function colours() {
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { inks = undefined; });
 
-/** Draws vital sign number `vital` of a patient's history. Sizes are given, for reading them from
-    the page would lay it out again for every chart. */
+/** Draws vital sign number `vital` of a target's history. The caller passes the sizes, because reading
+    them from the page would cause a layout for every chart. */
 export function draw(canvas, history, vital, width, height) {
   const scale = devicePixelRatio;
   const [w, h] = [Math.round(width * scale), Math.round(height * scale)];
@@ -27,7 +27,7 @@ export function draw(canvas, history, vital, width, height) {
   const { line, bad, base } = colours();
   const sign = VITALS[vital];
   const end = Date.now() / 1000;
-  // What is known is stretched over the chart, until five minutes are.
+  // The known history fills the chart, until it spans five minutes.
   const span = Math.min(SPAN, Math.max(60, end - history.first()));
   let [most, last] = [sign.most, 0];
   history.each(vital, (time, value) => { if (!sign.fixed && end - time <= span) most = Math.max(most, value); last = value; });

@@ -1,4 +1,4 @@
-// One patient: the verdict with its reasons, what holds it back, and every vital sign.
+// One target: its verdict with reasons, its refusal, and every vital sign.
 import { draw } from "./chart.js";
 import { element, write } from "./list.js";
 import { STATES, VITALS, verdict, vitalText } from "./model.js";

@@ -1,8 +1,8 @@
-// The list of patients. Only the rows that can be seen exist: with 500 patients as with five.
+// The list of targets. Only visible rows exist, whether there are five targets or 500.
 import { draw } from "./chart.js";
 import { STATES, VITALS, verdict, vitalText } from "./model.js";
 
-/** An element with a class and a text; text is never markup. */
+/** Creates an element with a class and a text, which is never markup. */
 export function element(tag, name, text) {
   const made = document.createElement(tag);
   if (name) made.className = name;
@@ -10,7 +10,7 @@ export function element(tag, name, text) {
   return made;
 }
 
-/** Writes only what changes, so that the page is laid out only where it does. */
+/** Writes a text only if it changes, which avoids layouts. */
 export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -45,7 +45,7 @@ class Row {
       this.root.setAttribute("aria-posinset", index + 1);
       this.root.setAttribute("aria-setsize", of);
     }
-    // Scrolling brings nothing new of those who stay in sight.
+    // Scrolling does not change rows that stay visible.
     if (this.view === view && this.sizes === sizes) return;
     [this.view, this.sizes] = [view, sizes];
     this.state.dataset.state = state;
@@ -67,7 +67,7 @@ class Row {
   }
 }
 
-/** The strongest reason of a verdict that calls for something. */
+/** The strongest reason of a verdict that calls for a remedy. */
 function reason(view) {
   const first = view.decision && view.decision.action !== "no_action" ? view.reasons?.[0] : null;
   return first ? first.feature.replaceAll("_", " ") : "";
@@ -100,7 +100,7 @@ export class List {
     this.later();
   }
 
-  /** Renders once before the next frame, however much has changed. */
+  /** Renders once before the next frame, for any number of changes. */
   later() {
     this.frame ??= requestAnimationFrame(() => { this.frame = null; this.render(); });
   }
@@ -148,7 +148,7 @@ export class List {
     this.sizes ??= this.measure();
     let active = null;
     this.rows.forEach((row, i) => {
-      // The same patient keeps its row while others scroll in and out.
+      // A target keeps its row while others scroll in and out.
       const index = first + ((i - first) % this.rows.length + this.rows.length) % this.rows.length;
       row.root.hidden = index >= last;
       if (index >= last) { row.uid = null; return; }
@@ -166,7 +166,7 @@ export class List {
   measure() {
     const row = this.rows[0];
     if (!row) return null;
-    // One that rests has none; whether it goes on resting is seen to next.
+    // A hidden row has no size. The next render hides it again if needed.
     row.root.hidden = false;
     const box = row.vitals[0].canvas.getBoundingClientRect();
     return { chart: box.width, height: box.height };

@@ -1,4 +1,4 @@
-// The status page: listens, and shows what it hears. Nothing here can change anything on the node.
+// The status page: shows the agent's events. It cannot change anything on the node.
 import { Detail } from "./detail.js";
 import { List, element, write } from "./list.js";
 import { Model, STATES } from "./model.js";
@@ -11,15 +11,15 @@ const detail = new Detail(page("detail"), () => choose(null));
 const list = new List(page("list"), choose);
 // As in style.css.
 const phone = matchMedia("(max-width: 880px)");
-/** There are two events a second; an agent that hangs keeps the connection, and only their absence tells. In milliseconds. */
+/** Maximum time between two events, which come twice a second, in milliseconds. A hanging agent keeps the connection, so only their absence shows it. */
 const SILENCE = 6000;
-/** From a loss to the next try, in milliseconds. */
+/** Delay before reconnecting, in milliseconds. */
 const RETRY = 3000;
 let state = null;
 let source = null;
-/** Ends the patience with the source, or the pause before the next one. */
+/** The timeout of the source, or the delay before the next one. */
 let timer = null;
-/** When the last event came, or the page was turned to. */
+/** Time of the last event, or when the page became visible. */
 let heard = new Date();
 
 function choose(uid, focus = true) {
@@ -35,13 +35,13 @@ function choose(uid, focus = true) {
       detail.close.focus({ preventScroll: true });
     }
   } else if (inside) {
-    // Whoever is elsewhere, typing perhaps, stays there.
+    // A focus elsewhere, perhaps in the filter, stays.
     page("list").focus({ preventScroll: true });
   }
   list.later();
 }
 
-/** On a phone the detail covers all else, which cannot be reached meanwhile. */
+/** On a phone the detail covers the other parts, which are inert meanwhile. */
 function cover() {
   const covers = phone.matches && !page("detail").hidden;
   for (const part of document.querySelectorAll("body > header, #patients, aside > :not(#detail)")) part.inert = covers;
@@ -70,7 +70,7 @@ function about({ node, version, max_action, dry_run, journal }) {
   write(page("agent"), parts.join(" · "));
 }
 
-/** A button for each state that somebody is in, and one for all. */
+/** A button for each state with targets, and one for all. */
 function states() {
   const counts = model.counts();
   if (state && !counts[state]) state = null;
@@ -88,7 +88,7 @@ function states() {
 
 function listen() {
   hush();
-  // A page that nobody sees costs the agent nothing.
+  // A hidden page must not cost the agent anything.
   if (document.hidden) return;
   source = new EventSource("events");
   source.onmessage = ({ data }) => {
@@ -96,7 +96,7 @@ function listen() {
     clearTimeout(timer);
     timer = setTimeout(lose, SILENCE);
     const news = model.take(JSON.parse(data));
-    // The last three, as they happened.
+    // The last three, in chronological order.
     if (news.length) write(page("news"), news.slice(0, 3).reverse().map(told).join(". "));
     show();
     connection(true);
@@ -111,7 +111,7 @@ function hush() {
   clearTimeout(timer);
 }
 
-/** Says that nothing comes any more, and tries again after a while. */
+/** Shows that events are missing, and reconnects after a delay. */
 function lose() {
   hush();
   connection(false);

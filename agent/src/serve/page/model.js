@@ -1,6 +1,6 @@
-// What is known of the node: every event brings what changed, and the model keeps the rest.
+// The state of the node: events contain the changes, and the model keeps the rest.
 
-/** The vital signs, in the order of the columns, and how each is written. */
+/** The vital signs in column order, with their formats. */
 export const VITALS = [
   { key: "http_request_rate", name: "Requests/s", short: "Req/s", most: 1, text: (v) => count(v) },
   { key: "http_5xx_ratio", name: "5xx", most: 1, fixed: true, bad: 0, text: (v) => percent(v * 100) },
@@ -14,7 +14,7 @@ export const VITALS = [
   { key: "upstream_5xx_rate", name: "Upstream 5xx/s", most: 1, text: (v) => count(v) },
 ];
 
-/** The states, the most urgent first, in words. */
+/** The states in words, most urgent first. */
 export const STATES = {
   exhausted: "exhausted", healing: "healing", verifying: "verifying", sick: "sick",
   unknown: "not sampled yet", absent: "absent", well: "well",
@@ -23,7 +23,7 @@ const URGENCY = Object.keys(STATES);
 
 const ACTIONS = { no_action: "no action", reset_errors: "reset", restart_service: "restart" };
 
-/** Five minutes are shown, in seconds, and kept for as long as the page is open; there are two events a second. */
+/** Length of the charts: five minutes, in seconds. There are two events a second. */
 export const SPAN = 300;
 const KEPT = 2 * SPAN;
 
@@ -35,13 +35,13 @@ export function percent(v) {
   return `${v > 0 && v < 1 ? v.toFixed(1) : v.toFixed(0)} %`;
 }
 
-/** A vital sign in words; one that the kernel cannot see has no value. */
+/** A vital sign as text; one that the kernel cannot see has no value. */
 export function vitalText(vital, features) {
   const value = features[vital.key];
   return value === null || value === undefined ? "not seen" : vital.text(value);
 }
 
-/** Of a decision, in a few words. */
+/** A decision in a few words. */
 export function verdict(decision) {
   return decision ? ACTIONS[decision.action] ?? decision.action : "none yet";
 }
@@ -54,7 +54,7 @@ export function stateOf(view) {
   return view.decision.action === "no_action" ? "well" : "sick";
 }
 
-/** The last minutes of one patient: a ring of instants and of each vital sign at them. */
+/** The last minutes of one target: a ring buffer of times and vital signs. */
 class History {
   constructor() {
     this.times = new Float64Array(KEPT);
@@ -70,17 +70,17 @@ class History {
     this.length = Math.min(this.length + 1, KEPT);
   }
 
-  /** The oldest instant that is kept. */
+  /** The oldest stored time. */
   first() {
     return this.times[(this.next - this.length + KEPT) % KEPT];
   }
 
-  /** Calls `point` with each instant and value, the oldest first. */
+  /** Calls `point` with each time and value, oldest first. */
   each(vital, point) {
     for (let i = 0; i < this.length; i += 1) {
       const at = (this.next - this.length + i + KEPT) % KEPT;
       const value = this.values[vital][at];
-      // What was not seen leaves a gap in time and not a zero.
+      // A missing value is a gap and not a zero.
       if (!Number.isNaN(value)) point(this.times[at], value);
     }
   }
@@ -92,7 +92,7 @@ export class Model {
   refusals = {};
   about = null;
 
-  /** Takes one event in; returns what of it is new to people: incidents that began or ended. */
+  /** Applies an event; returns the incidents that began or ended. */
   take(event) {
     const now = Date.now() / 1000;
     for (const view of event.targets) {
@@ -107,7 +107,7 @@ export class Model {
       const present = new Set(event.roster);
       for (const uid of this.patients.keys()) if (!present.has(uid)) this.patients.delete(uid);
     }
-    // What the first event tells has happened before.
+    // Incidents in the first event happened before.
     const last = this.incidents[0]?.id ?? (this.about ? 0 : Infinity);
     const known = new Map(this.incidents.map(({ id, outcome }) => [id, outcome]));
     this.about = event.about ?? this.about;
@@ -116,7 +116,7 @@ export class Model {
     return this.incidents.filter(({ id, outcome }) => known.has(id) ? known.get(id) !== outcome : id > last);
   }
 
-  /** Those to be shown, the most urgent first. */
+  /** The visible targets, most urgent first. */
   shown(state, text) {
     const wanted = text.trim().toLowerCase();
     const fits = (p) => (!state || p.state === state) && p.view.name.toLowerCase().includes(wanted);
@@ -124,14 +124,14 @@ export class Model {
     return [...this.patients.values()].filter(fits).sort(order);
   }
 
-  /** How many are in each state. */
+  /** Number of targets in each state. */
   counts() {
     const counts = {};
     for (const patient of this.patients.values()) counts[patient.state] = (counts[patient.state] ?? 0) + 1;
     return counts;
   }
 
-  /** How many patients each gate holds back at present. */
+  /** Number of targets that each gate refuses now. */
   heldBack() {
     const held = {};
     for (const { view } of this.patients.values()) {

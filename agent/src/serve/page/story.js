@@ -1,4 +1,4 @@
-// Incidents and refusals: what was done, and what was not.
+// Incidents and refusals.
 import { element, write } from "./list.js";
 
 const OUTCOMES = {
@@ -6,12 +6,12 @@ const OUTCOMES = {
 };
 const RUNGS = { soft: "soft heal", restart: "restart", evict: "eviction" };
 
-/** From the intention to the outcome; both are nanoseconds since the node's start. */
+/** Time from the intention to the outcome; both are in nanoseconds since boot. */
 function took(incident) {
   return incident.concluded === null ? "" : ` in ${((incident.concluded - incident.intended) / 1e9).toFixed(1)} s`;
 }
 
-/** One incident in a sentence, for those who listen. */
+/** One incident in a sentence, for screen readers. */
 export function told(incident) {
   const rung = RUNGS[incident.rung] ?? incident.rung;
   return `${incident.name}: ${rung}, ${incident.outcome ? OUTCOMES[incident.outcome] : "under way"}`;
