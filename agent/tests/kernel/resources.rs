@@ -71,7 +71,7 @@ fn throttling_by_the_period_timer_agrees_with_cpu_stat() {
 }
 
 #[test]
-fn throttling_of_another_cgroup_is_not_counted() {
+fn throttling_of_others_is_not_counted() {
     let mut kernel = load(1);
     let watched = Patient::start();
     let slot = kernel.watch(&target(watched.cgroups(), None)).unwrap();
