@@ -1,7 +1,7 @@
-//! Embeds the eBPF object: the one that `cargo xtask build-ebpf` made, else the committed one.
+//! Embeds the eBPF object: the one of `cargo xtask build-ebpf`, else the committed one.
 //!
-//! A build without either is complete in every other way and says so at run time; nothing here
-//! builds or fetches anything.
+//! A build without either is otherwise complete and says so at run time; nothing here builds or
+//! fetches anything.
 use std::{env, fs, io, path::PathBuf};
 
 fn main() -> io::Result<()> {

@@ -74,7 +74,7 @@ impl GatesReference {
     }
 }
 
-/// A reader that has seen enough, such as `head`, is no failure.
+/// A reader that closes early, such as `head`, is not a failure.
 fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
     match io::stdout().write_all(bytes) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),

@@ -67,10 +67,10 @@ pub(crate) trait Effects: Send + Sync {
     fn restart<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, Remedied>;
 }
 
-/// A permit is for one remedy.
+/// The permit is for another remedy.
 const NOT_PERMITTED: &str = "another remedy was permitted";
 
-/// This machine.
+/// The real machine.
 #[derive(Debug, Default)]
 pub(crate) struct HostEffects {
     /// Restarts a process-mode target; without it SIGTERM does, and a supervisor.

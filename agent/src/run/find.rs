@@ -30,7 +30,7 @@ pub struct Watched {
     pub host: String,
     /// Whether it speaks TLS.
     pub tls: bool,
-    /// How it is to be treated.
+    /// Its settings.
     pub settings: Settings,
 }
 

@@ -1,10 +1,10 @@
-//! The core stays pure: what it depends on is listed here, and it touches no file, socket, process,
-//! thread or clock. `clippy.toml` beside `Cargo.toml` says the same to the linter, item by item.
+//! The core is pure: this test lists its dependencies, and checks that it uses no file, socket,
+//! process, thread or clock. `clippy.toml` beside `Cargo.toml` lists the same items for the linter.
 #![expect(clippy::disallowed_methods, reason = "this test reads the sources")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::{fs, path::Path};
 
-/// Values in, values out: types, numbers, JSON, gzip, Protocol Buffers, a hash.
+/// Pure libraries: types, numbers, JSON, gzip, Protocol Buffers, a hash.
 const DEPENDENCIES: [&str; 9] = [
     "agent-common",
     "flate2",
@@ -17,7 +17,7 @@ const DEPENDENCIES: [&str; 9] = [
     "thiserror",
 ];
 
-/// Names that belong to the world outside.
+/// Names of I/O, threads and clocks.
 const FORBIDDEN: [&str; 12] = [
     "std::env",
     "std::fs",
@@ -38,7 +38,7 @@ fn root() -> &'static Path {
 }
 
 #[test]
-fn it_depends_on_nothing_that_waits_or_touches_the_machine() {
+fn it_depends_only_on_pure_crates() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap();
     let (dependencies, _) = rest.split_once("\n[").unwrap();
@@ -50,7 +50,7 @@ fn it_depends_on_nothing_that_waits_or_touches_the_machine() {
 }
 
 #[test]
-fn it_names_nothing_of_the_world_outside() {
+fn it_uses_no_io_threads_or_clocks() {
     let mut files = 0;
     check(&root().join("src"), &mut files);
     assert!(files > 50, "{files} files");

@@ -30,13 +30,13 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 pub struct WatchedContainer {
     /// The container.
     pub container: ContainerRef,
-    /// Why it cannot be restarted, if it cannot.
+    /// Why it cannot be restarted, if so.
     pub no_restart: Option<Obstacle>,
     /// Address of its HTTP server; `None`: no HTTP from the agent.
     pub address: Option<SocketAddr>,
-    /// How it is to be treated.
+    /// Its settings.
     pub settings: Settings,
-    /// Settings that could not be read.
+    /// Invalid settings.
     pub invalid_settings: Vec<InvalidSetting>,
 }
 

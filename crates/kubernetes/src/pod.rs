@@ -28,17 +28,17 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 pub struct WatchedPod {
     /// The pod.
     pub pod: PodRef,
-    /// Why it cannot be restarted in place, if it cannot.
+    /// Why it cannot be restarted in place, if so.
     pub no_restart: Option<Obstacle>,
     /// Why it cannot be evicted, if so.
     pub no_evict: Option<Obstacle>,
     /// Address of its HTTP server; `None`: no HTTP from the agent.
     pub address: Option<(IpAddr, u16)>,
-    /// How it is to be treated.
+    /// Its settings.
     pub settings: Settings,
     /// Whether the kubelet calls the container ready.
     pub ready: bool,
-    /// Settings that could not be read.
+    /// Invalid settings.
     pub invalid_settings: Vec<InvalidSetting>,
 }
 

@@ -1,10 +1,10 @@
-//! What each gate means for the people who operate the agent: the table in `docs/operations.md`.
+//! The meaning of each gate for operators: the table in `docs/operations.md`.
 use std::fmt::Write as _;
 
 use super::Gate;
 
 impl Gate {
-    /// When the gate refuses, in Markdown.
+    /// The condition for a refusal, in Markdown.
     #[must_use]
     pub const fn refuses_when(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ impl Gate {
         }
     }
 
-    /// What to do about it, in Markdown.
+    /// What to do about a refusal, in Markdown.
     #[must_use]
     pub const fn advice(self) -> &'static str {
         match self {

@@ -42,7 +42,7 @@ impl Permit {
         self.rung
     }
 
-    /// A permit that no guard gave, for tests of the remedies.
+    /// A permit without a guard, for tests of the remedies.
     #[cfg(any(test, feature = "testing"))]
     pub const fn for_tests(rung: Rung) -> Self {
         Self { rung }

@@ -90,7 +90,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         None
     }
 
-    /// The settings, with no more than `observe` where something could not be read.
+    /// The settings, with the ceiling `observe` if any of them is invalid.
     #[must_use]
     pub fn capped(&self, settings: Settings) -> Settings {
         let ceiling =

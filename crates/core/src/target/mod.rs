@@ -150,14 +150,14 @@ impl Cgroups {
 /// lost.
 pub const MAX_GRACE: Duration = Duration::from_secs(600);
 
-/// What a target is, and so what restarts it.
+/// The kind of target, which determines what restarts it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
-    /// A process of this machine: a supervisor, or the user's own command.
+    /// A process of this machine; its supervisor or the restart command restarts it.
     Process,
-    /// A container of a pod: the kubelet.
+    /// A container of a pod; the kubelet restarts it.
     Pod(Arc<PodRef>),
-    /// A container of this machine's engine: the engine.
+    /// A container of the Docker engine, which restarts it.
     Container(Arc<ContainerRef>),
 }
 
@@ -168,17 +168,17 @@ pub struct Target {
     pub id: TargetId,
     /// Readable name: `namespace/pod`, a container's name, a URL.
     pub name: String,
-    /// What it is.
+    /// The kind of target.
     pub kind: Kind,
-    /// How it is to be treated.
+    /// Its settings.
     pub settings: Settings,
-    /// Where its HTTP server listens; `None`: no HTTP from the agent, ever.
+    /// Address of its HTTP server; `None`: the agent never sends it HTTP.
     pub address: Option<SocketAddr>,
     /// Whether that server uses TLS.
     pub tls: bool,
     /// The `Host` header of requests to it.
     pub host: String,
-    /// Where it stands in the cgroup tree.
+    /// Its cgroups.
     pub cgroups: Cgroups,
     /// Narrows traffic signals to this local port; `None`: all ports of the cgroup.
     pub port: Option<u16>,
@@ -186,7 +186,7 @@ pub struct Target {
     pub started: BootTime,
     /// The main process; `None` if it is not known.
     pub main: Option<ProcessId>,
-    /// Why it cannot be restarted in place, if it cannot.
+    /// Why it cannot be restarted in place, if so.
     pub no_restart: Option<Obstacle>,
     /// Why it cannot be evicted, if so.
     pub no_evict: Option<Obstacle>,
@@ -200,7 +200,7 @@ impl Target {
         matches!(self.kind, Kind::Pod(_) | Kind::Container(_))
     }
 
-    /// The pod, if it is one's container.
+    /// The pod, if it is a container of one.
     #[must_use]
     pub const fn pod(&self) -> Option<&Arc<PodRef>> {
         match &self.kind {
