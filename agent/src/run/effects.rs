@@ -146,7 +146,7 @@ impl Effects for HostEffects {
             }
             let not_performed = |why: String| (Remedied::NotPerformed(why), [0; 5]);
             let Some(address) = target.address else {
-                return not_performed("it gets no HTTP from the agent".to_owned());
+                return not_performed("the agent has no address for its HTTP requests".to_owned());
             };
             match Endpoint::new(address, target.tls, &target.host, &target.settings.heal_path) {
                 Ok(endpoint) => {
@@ -178,7 +178,7 @@ impl Effects for HostEffects {
                 },
             };
             let Some(main) = target.main else {
-                return Remedied::NotPerformed("its process is not known".to_owned());
+                return Remedied::NotPerformed("its process is unknown".to_owned());
             };
             let restart = restart::Restart {
                 command: self.restart_command.clone(),

@@ -19,7 +19,7 @@ impl Need {
 
     const fn about(self) -> &'static str {
         match self {
-            Self::CertificateAuthority => "the authority's certificates, from a Secret",
+            Self::CertificateAuthority => "the certificate authority, from a Secret",
             Self::FrontProxy => {
                 "the front-proxy CA, from the ConfigMap \
                  kube-system/extension-apiserver-authentication"
