@@ -224,7 +224,7 @@ fn an_invalid_annotation_is_reported_and_lowers_the_ceiling_to_observe() {
     agent.sees_at_once(|| pod.errors(15));
     agent.hears("not healed", &[("gate", "mode"), ("reason", "its ceiling is observe")]);
     let note = node.event("BadSetting");
-    assert!(note.contains("paramedic.dev/min-confidence: \"very\" is no number"), "{note}");
+    assert!(note.contains("paramedic.dev/min-confidence: \"very\" is not a number"), "{note}");
     assert!(pod.is_alive());
     agent.healed_nothing();
 }
