@@ -1,8 +1,8 @@
-//! The test bed: the tasks of `cargo xtask` that play, measure and test. Each is told to `cargo
-//! xtask`, which passes on whatever was typed.
+//! The test bed: the tasks of `cargo xtask` that play, measure and test. `cargo xtask` starts this
+//! program for them and passes on what was typed.
 //!
-//! One subcommand per module. As for every task, what is made lies below the target directory, and
-//! nothing is installed into the system.
+//! Each task is a module. It keeps whatever it makes below the target directory, and installs nothing
+//! into the system.
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,8 +10,8 @@ use xtask::workspace::Workspace;
 
 mod bench;
 mod demo;
-mod dynamic;
 mod docker;
+mod dynamic;
 mod e2e;
 mod field;
 mod guide;

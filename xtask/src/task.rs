@@ -42,7 +42,7 @@ pub enum Task {
     Vm(Passed),
 }
 
-/// Whatever follows the name of a task of the test bed, which reads it itself.
+/// What follows the name of a task of the test bed. The test bed reads it.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub struct Passed {
@@ -51,7 +51,7 @@ pub struct Passed {
 }
 
 impl Task {
-    /// Does what the words of a command line ask for, the first of which is this program.
+    /// Runs the task that a command line names. The first word is this program.
     pub fn run(words: impl IntoIterator<Item = OsString>) -> Result<()> {
         let words = of_task(words.into_iter().collect());
         let task = Self::parse_from(&words);
@@ -72,7 +72,7 @@ impl Task {
     }
 }
 
-/// `help TASK` as `TASK --help`: the task itself has the whole of it.
+/// Turns `help TASK` into `TASK --help`, since a task of the test bed has its help there.
 fn of_task(mut words: Vec<OsString>) -> Vec<OsString> {
     if let [_, help, task] = words.as_mut_slice()
         && help == "help"

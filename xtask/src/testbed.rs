@@ -1,12 +1,12 @@
-//! The test bed (`testbed/`): a program of its own, which is compiled only when one of its tasks is
-//! asked for.
+//! Starts the test bed (`testbed/`), another program: cargo compiles it only when someone asks for one
+//! of its tasks.
 use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::{Context, Result};
 
 use crate::{process, workspace::Workspace};
 
-/// The test bed where the caller is; its arguments are still to come.
+/// Runs the test bed in the caller's folder. The caller adds the arguments.
 pub(crate) fn command(workspace: &Workspace) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.args(["run", "--quiet", "--package", "testbed", "--manifest-path"]);
@@ -14,7 +14,7 @@ pub(crate) fn command(workspace: &Workspace) -> Command {
     cargo
 }
 
-/// Puts the test bed in the place of this process: signals, output and exit code are its own.
+/// Replaces this process by the test bed, which thus gets the signals and returns the exit code.
 pub(crate) fn become_it(workspace: &Workspace, words: &[OsString]) -> Result<()> {
     let mut command = command(workspace);
     let error = command.args(words).exec();
