@@ -9,14 +9,19 @@ use std::{
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use kube::Client;
-use paramedic_core::{engine::Pace, guard::Policy, target::Rung};
+use paramedic_core::{
+    engine::Pace,
+    guard::Policy,
+    target::{MAX_TARGETS, Rung},
+};
+use paramedic_docker::{Containers, Selection};
 use paramedic_kubernetes::{self, Identity};
 use paramedic_pod_metrics::Credentials;
 use paramedic_startup::{Mistakes, WrongUsage};
 use tracing::info;
 
 use super::{docker::DockerSocket, record::Record, rung, start::Launch};
-use crate::run::{Config, Docker, MOST_PODS, Selection};
+use crate::run::Config;
 
 /// Watch this node's pods, or this machine's containers, and heal those that consent.
 ///
@@ -152,7 +157,7 @@ const PORT: u16 = 9100;
 impl NodeAgent {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.config()?;
-        if config.docker.is_some() {
+        if config.containers.is_some() {
             return self.launch(None).run(config, None).await;
         }
         let client = paramedic_api_server::config().await.context(
@@ -180,7 +185,7 @@ impl NodeAgent {
             readings,
             model: self.model,
             state_dir: self.state_dir,
-            targets: MOST_PODS,
+            targets: MAX_TARGETS,
             no_kernel: self.no_kernel,
             record: self.record.place(),
         }
@@ -205,10 +210,10 @@ impl NodeAgent {
         };
         let patience = mistakes.seconds("patience", self.patience, 1.0, 3600.0);
         let warm_up = mistakes.seconds("warm-up", self.warm_up, 0.0, 3600.0);
-        let docker = match self.runtime {
+        let containers = match self.runtime {
             Runtime::Docker => {
                 let engine = self.docker.engine(&mut mistakes);
-                Some(Docker { engine, selection: Selection::Labelled })
+                Some(Containers { engine, selection: Selection::Labelled })
             }
             Runtime::Kubernetes => {
                 if self.node_name.is_empty() {
@@ -231,8 +236,8 @@ impl NodeAgent {
         self.record.check(&mut mistakes);
         mistakes.none()?;
         Ok(Config {
-            watched: Vec::new(),
-            docker,
+            services: Vec::new(),
+            containers,
             policy: Policy {
                 max_action: self.max_action,
                 rules_may_restart: self.rules_may_restart,

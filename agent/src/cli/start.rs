@@ -55,7 +55,7 @@ impl Launch {
         mut config: Config,
         cluster: Option<(Client, Identity)>,
     ) -> anyhow::Result<ExitCode> {
-        if let Some(docker) = &config.docker {
+        if let Some(docker) = &config.containers {
             docker.engine.ping().await?;
         }
         let server = Server::bind(self.listen).await.with_context(|| {

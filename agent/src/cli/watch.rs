@@ -9,13 +9,14 @@ use clap::Args;
 use paramedic_core::{
     engine::Pace,
     guard::Policy,
-    target::{HealthProbe, Rung, Settings},
+    target::{HealthProbe, Rung, Settings, WatchedService},
 };
+use paramedic_docker::{Containers, Selection};
 use paramedic_host::url::{WatchUrl, target_from_url};
 use paramedic_startup::{Mistakes, WrongUsage};
 
 use super::{docker::DockerSocket, record::Record, rung, start::Launch, state_dir};
-use crate::run::{Config, Docker, Selection, Watched};
+use crate::run::Config;
 
 /// Watch services on this machine and heal them.
 ///
@@ -109,7 +110,7 @@ impl Watch {
             readings: None,
             model: self.model,
             state_dir,
-            targets: config.watched.len() + usize::from(config.docker.is_some()),
+            targets: config.services.len() + usize::from(config.containers.is_some()),
             no_kernel: self.no_kernel,
             record,
         };
@@ -140,7 +141,7 @@ impl Watch {
         if self.restart_command.is_some() && !self.also.is_empty() {
             mistakes.add("--restart-command restarts one service; leave out --also");
         }
-        let docker = self.container.as_ref().map(|name| {
+        let container = self.container.as_ref().map(|name| {
             if self.restart_command.is_some() {
                 mistakes
                     .add("--restart-command cannot be used with a container: Docker restarts it");
@@ -157,18 +158,18 @@ impl Watch {
             None => Rung::Soft,
         };
         let ceiling = self.max_action.unwrap_or(default);
-        let service = self.watched(&self.url, ceiling);
-        let others = self.also.iter().map(|url| self.watched(url, ceiling));
-        let (docker, services) = match docker {
+        let service = self.service(&self.url, ceiling);
+        let others = self.also.iter().map(|url| self.service(url, ceiling));
+        let (containers, services) = match container {
             Some((name, engine)) => {
                 let selection = Selection::Named(name, Box::new(service));
-                (Some(Docker { engine, selection }), others.collect())
+                (Some(Containers { engine, selection }), others.collect())
             }
             None => (None, std::iter::once(service).chain(others).collect()),
         };
         Ok(Config {
-            watched: services,
-            docker,
+            services,
+            containers,
             policy: Policy {
                 max_action: ceiling,
                 rules_may_restart: self.rules_may_restart,
@@ -184,8 +185,8 @@ impl Watch {
         })
     }
 
-    fn watched(&self, url: &WatchUrl, ceiling: Rung) -> Watched {
-        Watched {
+    fn service(&self, url: &WatchUrl, ceiling: Rung) -> WatchedService {
+        WatchedService {
             url: url.url.clone(),
             port: url.port,
             addresses: url.addresses.clone(),

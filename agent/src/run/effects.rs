@@ -2,35 +2,27 @@
 //!
 //! The trait allows the whole loop, with guard and remedies, to run against a simulated cluster
 //! thousands of times. [`HostEffects`] is the real implementation.
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
-use paramedic_app::{App, Endpoint};
+use paramedic_app::{App, Endpoint, soft};
 use paramedic_core::{
     boot_time::BootTime,
     engine::Remedied,
     guard::Permit,
     health::{Poll, Responses},
-    target::{ContainerRef, Kind, ProcessId, Rung, Target},
+    target::{Kind, ProcessId, Rung, Target},
 };
-use paramedic_docker::{
-    Engine, EngineError,
-    container::{NotWatchable, running},
-};
+use paramedic_docker::{Engine, RestartError};
 use paramedic_host::{
-    container::{Container, ContainerError, Containers},
+    container::{Container, ContainerError},
+    instances::{Instances, Later, LocalInstances},
     process,
     procfs::Tree,
 };
-use parking_lot::Mutex;
-use tokio::{task::spawn_blocking, time::timeout};
-use tracing::{error, warn};
+use tokio::task::spawn_blocking;
+use tracing::warn;
 
-use super::find;
 use crate::heal::restart;
-use paramedic_app::soft;
-
-/// A boxed future.
-pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A client of one target's app.
 pub(crate) trait Poller: Send + fmt::Debug {
@@ -45,11 +37,9 @@ impl Poller for App {
 }
 
 /// The effects on targets and their processes.
-pub(crate) trait Effects: Send + Sync {
+pub(crate) trait Effects: Instances {
     /// A client of the target's app; `None` for a target that gets no HTTP.
     fn poller(&self, target: &Target) -> Option<Box<dyn Poller>>;
-    /// The container of this id, if it runs on this machine.
-    fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>>;
     /// Why a restart would not help, according to the host; `well_at` is when the target was last
     /// seen well. A simulated host never objects.
     fn would_not_help<'a>(
@@ -59,8 +49,6 @@ pub(crate) trait Effects: Send + Sync {
     ) -> Later<'a, Option<Box<str>>> {
         Box::pin(async { None })
     }
-    /// Waits for the end of a process.
-    fn ended(&self, instance: ProcessId) -> Later<'_, ()>;
     /// Asks the app to reset itself; also returns its responses.
     fn reset<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, (Remedied, Responses)>;
     /// Restarts the target.
@@ -79,7 +67,7 @@ pub(crate) struct HostEffects {
     pub(crate) grace: Duration,
     /// Restarts containers.
     pub(crate) engine: Option<Engine>,
-    containers: Arc<Mutex<Containers>>,
+    instances: LocalInstances,
 }
 
 impl HostEffects {
@@ -88,7 +76,17 @@ impl HostEffects {
         grace: Duration,
         engine: Option<Engine>,
     ) -> Self {
-        Self { restart_command, grace, engine, containers: Arc::default() }
+        Self { restart_command, grace, engine, instances: LocalInstances::default() }
+    }
+}
+
+impl Instances for HostEffects {
+    fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
+        self.instances.container(id)
+    }
+
+    fn ended(&self, instance: ProcessId) -> Later<'_, ()> {
+        self.instances.ended(instance)
     }
 }
 
@@ -102,21 +100,6 @@ impl Effects for HostEffects {
                 None
             }
         }
-    }
-
-    fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
-        let id = id.to_owned();
-        let containers = Arc::clone(&self.containers);
-        Box::pin(async move {
-            let find = move || {
-                let mut known = containers.lock();
-                known.find(&Tree::default(), &id)
-            };
-            match spawn_blocking(find).await {
-                Ok(found) => found,
-                Err(panicked) => Err(std::io::Error::other(panicked).into()),
-            }
-        })
     }
 
     fn would_not_help<'a>(
@@ -133,10 +116,6 @@ impl Effects for HostEffects {
             // A panic there counts as no objection.
             shown.await.ok().flatten().map(String::into_boxed_str)
         })
-    }
-
-    fn ended(&self, instance: ProcessId) -> Later<'_, ()> {
-        Box::pin(find::ended(instance))
     }
 
     fn reset<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, (Remedied, Responses)> {
@@ -169,7 +148,11 @@ impl Effects for HostEffects {
                     let Some(engine) = &self.engine else {
                         return Remedied::NotPerformed("the agent has no Docker engine".to_owned());
                     };
-                    return restart_container(engine, container).await;
+                    return match paramedic_docker::restart(engine, container).await {
+                        Ok(()) => Remedied::Given,
+                        Err(RestartError::NotPerformed(why)) => Remedied::NotPerformed(why),
+                        Err(RestartError::Failed(why)) => Remedied::Failed(why),
+                    };
                 }
                 Kind::Pod(pod) => pod.grace,
                 Kind::Process => match still_serves(target).await {
@@ -196,55 +179,6 @@ impl Effects for HostEffects {
     }
 }
 
-/// Timeout of all checks with the engine before the act, so that the verdict does not become
-/// outdated.
-const BEFORE: Duration = Duration::from_secs(3);
-
-/// Restarts through the engine: if a signal ended a container's process, the engine would count
-/// that as a failure, or as a stop for good.
-async fn restart_container(engine: &Engine, judged: &ContainerRef) -> Remedied {
-    match timeout(BEFORE, may_restart(engine, judged)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(why)) => return Remedied::NotPerformed(why),
-        Err(_) => return Remedied::NotPerformed("the Docker engine is too slow".to_owned()),
-    }
-    let error = match engine.restart(&judged.id, judged.grace).await {
-        Ok(()) => return Remedied::Given,
-        Err(error @ (EngineError::Absent(_) | EngineError::Denied(_))) => {
-            return Remedied::NotPerformed(error.to_string());
-        }
-        Err(error) => error,
-    };
-    // A container that was stopped and not started again is worse off than a sick one.
-    let is_down = async || match engine.inspect(&judged.id).await {
-        Ok(seen) => running(&seen) == Err(NotWatchable::NotRunning),
-        Err(_) => false,
-    };
-    if is_down().await && engine.start(&judged.id).await.is_err() {
-        error!(container = judged.name, %error, "Docker stopped the container and cannot start it again");
-    }
-    Remedied::Failed(error.to_string())
-}
-
-/// Checks that it is still the judged instance, at the judged address, and that no other container
-/// uses its network.
-async fn may_restart(engine: &Engine, judged: &ContainerRef) -> Result<(), String> {
-    let seen = engine.inspect(&judged.id).await.map_err(|error| error.to_string())?;
-    let name = &judged.name;
-    match running(&seen) {
-        Ok(now) if now == *judged => {}
-        Ok(_) => return Err(format!("container {name} has changed since it was judged")),
-        Err(why) => return Err(format!("container {name}: {why}")),
-    }
-    match engine.guest_of(&judged.id).await {
-        Ok(None) => Ok(()),
-        Ok(Some(guest)) => Err(format!(
-            "container {guest} uses the network of {name}, which ends with it: restart both"
-        )),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 /// Whether the judged instance still owns the port. In a graceful handover the old process drains
 /// while the new one serves, and the samples are the new one's.
 async fn still_serves(target: &Target) -> Result<(), String> {
@@ -261,37 +195,4 @@ async fn still_serves(target: &Target) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("process {} has its port now", listener.instance))
-}
-
-/// For tests: a machine on which every container runs forever; the function returns its first
-/// process.
-#[cfg(test)]
-pub(super) struct Still<F>(pub(super) F);
-
-#[cfg(test)]
-impl<F: Fn(&str) -> i32 + Send + Sync> Effects for Still<F> {
-    fn poller(&self, _: &Target) -> Option<Box<dyn Poller>> {
-        None
-    }
-
-    fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
-        let found = Container {
-            cgroups: paramedic_core::target::Cgroups::default(),
-            main: ProcessId { pid: self.0(id), start_time: 1 },
-            started: BootTime::default(),
-        };
-        Box::pin(async { Ok(found) })
-    }
-
-    fn ended(&self, _: ProcessId) -> Later<'_, ()> {
-        Box::pin(std::future::pending())
-    }
-
-    fn reset<'a>(&'a self, _: &'a Target, _: Permit) -> Later<'a, (Remedied, Responses)> {
-        Box::pin(async { (Remedied::Given, [0; 5]) })
-    }
-
-    fn restart<'a>(&'a self, _: &'a Target, _: Permit) -> Later<'a, Remedied> {
-        Box::pin(async { Remedied::Given })
-    }
 }

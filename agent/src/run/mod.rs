@@ -2,29 +2,24 @@
 //!
 //! Everything that waits (a poll, a remedy, the journal's disk) runs in its own task and returns as
 //! a [`TaskResult`]. Everything that changes state happens here, on one thread, in order.
+mod effects;
 mod preflight;
-mod containers;
-mod end;
-mod find;
-mod pods;
-mod roll;
+mod process_watcher;
+mod registry;
 mod sampler;
 #[cfg(test)]
 mod storm;
 mod treat;
-mod effects;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-pub use containers::{Docker, Selection};
 use effects::{Effects, HostEffects, Poller};
-pub use find::Watched;
-pub use pods::MOST as MOST_PODS;
+use registry::Registry;
 use sampler::{Generation, Sampler};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -34,29 +29,32 @@ use tokio::{
 use tracing::{error, info, warn};
 use treat::Treated;
 
-use crate::serve::{Query, TargetView};
-use paramedic_core::notice::Notice;
 use paramedic_core::{
     boot_time::BootTime,
     decide::Classifier,
     engine::{Command, Engine, Event, Fact, Index, Pace, State, pod_metrics_of},
     guard::{Policy, Refusal},
     health::Poll,
+    notice::Notice,
     signal::Trigger,
-    target::{Rung, Target},
+    target::{Change, Rung, WatchedService},
 };
+use paramedic_docker::{Containers, Selection, track_containers};
 use paramedic_host::clock::{Clock, unix_seconds};
-use paramedic_kubernetes::{Cluster, Lock};
-use paramedic_probes::{Cause, Kernel, Slot, Wake, Wakeups};
+use paramedic_host::instances::Instances;
+use paramedic_kubernetes::{Cluster, Lock, track_pods};
+use paramedic_probes::{Cause, Kernel, Wake, Wakeups};
 use paramedic_record::{Incident, Recorder};
+
+use crate::serve::{Query, TargetView};
 
 /// Validated settings of the agent.
 #[derive(Debug)]
 pub struct Config {
     /// The services to watch, in process mode.
-    pub watched: Vec<Watched>,
-    /// The containers to watch.
-    pub docker: Option<Docker>,
+    pub services: Vec<WatchedService>,
+    /// The containers to watch, in Docker mode.
+    pub containers: Option<Containers>,
     /// The operator's limits.
     pub policy: Policy,
     /// Intervals of the engine.
@@ -80,20 +78,6 @@ pub struct Node {
 /// The result of a task.
 #[derive(Debug)]
 enum TaskResult {
-    /// A target was found, or found again with another instance or other settings.
-    Found(Box<Target>),
-    /// This instance has ended.
-    Lost { uid: String, instance: String },
-    /// The target was removed, or its owner no longer consents.
-    Gone(String),
-    /// The kubelet calls it ready, or not.
-    Ready(String, bool),
-    /// The list of the node's pods is complete; these exist, by uid.
-    Synced(HashSet<String>),
-    /// The list of labelled containers is complete; these exist, by uid.
-    Listed(HashSet<String>),
-    /// The API server is unreachable, with the error; or reachable again.
-    Disconnected(Option<String>),
     /// The cluster answered.
     Cleared {
         index: Index,
@@ -125,20 +109,19 @@ pub struct Agent {
     clock: Clock,
     effects: Arc<dyn Effects>,
     node: Option<Node>,
-    samplers: HashMap<Index, Sampler>,
-    slots: HashMap<Slot, Index>,
-    /// The index of each target, by its uid.
-    places: HashMap<String, Index>,
+    registry: Registry,
     /// Workload locks that are held for a target.
     locks: HashMap<Index, Arc<Lock>>,
     /// The conditions that are pending before the agent is ready.
     awaited: BTreeSet<String>,
     past: Vec<Incident>,
+    /// From the trackers.
+    changes: (mpsc::Sender<Change>, mpsc::Receiver<Change>),
+    /// From the tasks.
     done: (mpsc::Sender<TaskResult>, mpsc::Receiver<TaskResult>),
     queries: mpsc::Receiver<Query>,
     pending: VecDeque<Event>,
     commands: Vec<Command>,
-    lives: u64,
     pause_checked: BootTime,
     /// Shutting down: treatments in progress end, and nothing new starts.
     draining: bool,
@@ -152,9 +135,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
 const PAUSE_CHECK: Duration = Duration::from_secs(1);
 
 /// Condition of readiness in node mode.
-const FIRST_LIST: &str = "the first list of this node's pods from the API server";
+const POD_LIST: &str = "the first list of this node's pods from the API server";
 /// Condition of readiness in Docker mode.
-const CONTAINERS: &str = "the first list of containers from the Docker engine";
+const CONTAINER_LIST: &str = "the first list of containers from the Docker engine";
 
 impl Agent {
     /// An agent before its start. `past` are the recent incidents of this boot, oldest first: their
@@ -169,14 +152,14 @@ impl Agent {
         queries: mpsc::Receiver<Query>,
         node: Option<Node>,
     ) -> Self {
-        let engine = config.docker.as_ref().map(|docker| docker.engine.clone());
+        let engine = config.containers.as_ref().map(|containers| containers.engine.clone());
         let machine = HostEffects::new(config.restart_command.clone(), config.grace, engine);
         let (kernel, wakeups) = kernel.unzip();
         let mut awaited: BTreeSet<_> =
-            config.watched.iter().map(|watched| watched.url.clone()).collect();
-        awaited.extend(node.as_ref().map(|_| FIRST_LIST.to_owned()));
-        awaited.extend(config.docker.as_ref().map(|docker| match &docker.selection {
-            Selection::Labelled => CONTAINERS.to_owned(),
+            config.services.iter().map(|service| service.url.clone()).collect();
+        awaited.extend(node.as_ref().map(|_| POD_LIST.to_owned()));
+        awaited.extend(config.containers.as_ref().map(|containers| match &containers.selection {
+            Selection::Labelled => CONTAINER_LIST.to_owned(),
             Selection::Named(name, _) => name.clone(),
         }));
         Self {
@@ -193,17 +176,15 @@ impl Agent {
             clock: Clock::Boot,
             effects: Arc::new(machine),
             node,
-            samplers: HashMap::new(),
-            slots: HashMap::new(),
-            places: HashMap::new(),
+            registry: Registry::default(),
             locks: HashMap::new(),
             awaited,
             past,
+            changes: mpsc::channel(QUEUE),
             done: mpsc::channel(QUEUE),
             queries,
             pending: VecDeque::new(),
             commands: Vec::new(),
-            lives: 0,
             pause_checked: BootTime::default(),
             draining: false,
         }
@@ -215,21 +196,8 @@ impl Agent {
     /// # Errors
     /// If a task that follows targets has failed: then their changes would be missed.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), JoinError> {
-        // Ends with the loop.
-        let mut followers = JoinSet::new();
-        let scans = Arc::new(Semaphore::new(find::SCANS));
-        for watched in &self.config.watched {
-            let (scans, done) = (Arc::clone(&scans), self.done.0.clone());
-            followers.spawn(find::follow(watched.clone(), scans, done));
-        }
-        if let Some(docker) = self.config.docker.clone() {
-            let (effects, done) = (Arc::clone(&self.effects), self.done.0.clone());
-            followers.spawn(containers::follow(docker, effects, done));
-        }
-        if let Some(Node { cluster, notices }) = &self.node {
-            let (cluster, effects) = (Arc::clone(cluster), Arc::clone(&self.effects));
-            followers.spawn(pods::follow(cluster, effects, self.done.0.clone(), notices.clone()));
-        }
+        // They end with the loop.
+        let mut trackers = self.start_trackers();
         for (workload, treatment) in self.recorder.remembered() {
             self.handle(Event::Remembered { workload, treatment });
         }
@@ -240,11 +208,12 @@ impl Agent {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(query) = self.queries.recv() => self.answer(query),
+                Some(change) = self.changes.1.recv() => self.changed(change),
                 Some(done) = self.done.1.recv() => self.take(done),
                 woken = next_wakeup(&mut self.wakeups) => self.woken(woken),
                 () = until(due, self.clock) => self.handle(Event::Tick),
                 // One whose work is done ends without an error.
-                Some(Err(error)) = followers.join_next() => {
+                Some(Err(error)) = trackers.join_next() => {
                     failed = Err(error);
                     break;
                 }
@@ -257,6 +226,25 @@ impl Agent {
         failed
     }
 
+    fn start_trackers(&self) -> JoinSet<()> {
+        let mut trackers = JoinSet::new();
+        let changes = || self.changes.0.clone();
+        let instances = || Arc::clone(&self.effects) as Arc<dyn Instances>;
+        let scans = Arc::new(Semaphore::new(process_watcher::MAX_SCANS));
+        for service in &self.config.services {
+            let scans = Arc::clone(&scans);
+            trackers.spawn(process_watcher::track_service(service.clone(), scans, changes()));
+        }
+        if let Some(containers) = &self.config.containers {
+            trackers.spawn(track_containers(containers.clone(), instances(), changes()));
+        }
+        if let Some(Node { cluster, notices }) = &self.node {
+            let (cluster, notices) = (Arc::clone(cluster), notices.clone());
+            trackers.spawn(track_pods(cluster, instances(), changes(), notices));
+        }
+        trackers
+    }
+
     /// Waits for a restart in progress: one that is cut off half-way may leave a service down.
     async fn finish_treatments(&mut self) {
         let limit = sleep(SHUTDOWN_LIMIT);
@@ -267,6 +255,7 @@ impl Agent {
                     error!("a remedy is still under way; the next start verifies it");
                     return;
                 }
+                Some(change) = self.changes.1.recv() => self.changed(change),
                 Some(done) = self.done.1.recv() => self.take(done),
             }
         }
@@ -321,7 +310,7 @@ impl Agent {
                 self.recorder.intends(index, &intent);
                 let treatment = treat::Treatment {
                     index,
-                    life: self.samplers.get(&index).map(Sampler::life),
+                    life: self.registry.sampler(index).map(Sampler::life),
                     target: case.target.clone(),
                     permit,
                     intent,
@@ -356,15 +345,15 @@ impl Agent {
 
     /// Polls the target, if it is polled at all; the rest is read after the poll.
     fn look(&mut self, index: Index, trigger: Trigger) {
-        let Some(samplers) = self.samplers.get_mut(&index) else { return };
+        let Some(sampler) = self.registry.sampler_mut(index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
-        let Some(mut app) = target.and_then(|target| samplers.take_app(target, &*self.effects))
+        let Some(mut app) = target.and_then(|target| sampler.take_app(target, &*self.effects))
         else {
             let looked = self.read(index, trigger, None, None);
             self.pending.extend(looked);
             return;
         };
-        let (life, now) = (samplers.life(), self.clock.now());
+        let (life, now) = (sampler.life(), self.clock.now());
         let done = self.done.0.clone();
         // Only if a remedy may follow: checking the host reads some files.
         let doubt = self
@@ -378,7 +367,7 @@ impl Agent {
                 Some((effects, target, well_at)) => effects.would_not_help(&target, well_at).await,
                 None => None,
             };
-            // The loop is gone only when the agent stops: then nobody needs this.
+            // The loop is gone only when the agent stops.
             let _ = done.send(TaskResult::Polled { index, life, trigger, poll, futile, app }).await;
         });
     }
@@ -391,9 +380,9 @@ impl Agent {
         poll: Option<Poll>,
         futile: Option<Box<str>>,
     ) -> Option<Event> {
-        let samplers = self.samplers.get_mut(&index)?;
+        let sampler = self.registry.sampler_mut(index)?;
         let now = self.clock.now();
-        let sample = samplers.sample(self.kernel.as_mut(), trigger, poll, futile, now);
+        let sample = sampler.sample(self.kernel.as_mut(), trigger, poll, futile, now);
         if let Some(case) = self.engine.case(index) {
             self.recorder.sampled(&case.target, &sample);
         }
@@ -402,47 +391,13 @@ impl Agent {
 
     fn take(&mut self, done: TaskResult) {
         match done {
-            TaskResult::Found(target) => self.found(*target),
-            TaskResult::Lost { uid, instance } => {
-                let index = self.places.get(&uid).copied();
-                let is_present = |index: &Index| {
-                    let case = self.engine.case(*index);
-                    case.is_some_and(|case| case.target.id.instance == instance && !case.absent)
-                };
-                // The end of an earlier instance is outdated.
-                if let Some(index) = index.filter(is_present) {
-                    self.handle(Event::Lost(index));
-                    if let Some(case) = self.engine.case(index) {
-                        self.recorder.lost(&case.target);
-                    }
-                }
-            }
-            TaskResult::Gone(uid) => self.gone(&uid),
-            TaskResult::Ready(uid, ready) => {
-                if let Some(index) = self.places.get(&uid).copied() {
-                    self.handle(Event::Ready(index, ready));
-                }
-            }
-            TaskResult::Synced(pods) => {
-                self.awaited.remove(FIRST_LIST);
-                self.recorder.api_server(true);
-                self.give_up_the_past(&pods);
-            }
-            TaskResult::Listed(containers) => {
-                self.awaited.remove(CONTAINERS);
-                self.give_up_the_past(&containers);
-            }
-            TaskResult::Disconnected(why) => self.recorder.api_server(why.is_none()),
             TaskResult::Cleared { index, life, rung, answer } => {
                 self.cleared(index, life, rung, answer);
             }
             TaskResult::Polled { index, life, trigger, poll, futile, app } => {
-                let Some(samplers) = self.samplers.get_mut(&index) else { return };
-                if samplers.life() != life {
-                    // The poll of an earlier instance says nothing about this one.
-                    return;
-                }
-                samplers.return_app(app);
+                // The poll of an earlier instance says nothing about this one.
+                let Some(sampler) = self.registry.sampler_of(index, life) else { return };
+                sampler.return_app(app);
                 if let Some(looked) = self.read(index, trigger, Some(poll), futile) {
                     self.handle(looked);
                 }
@@ -451,9 +406,10 @@ impl Agent {
                 warn!("late result of a remedy ignored");
             }
             TaskResult::Treated(treated) => {
-                let samplers = self.samplers.get_mut(&treated.index);
-                if let Some(samplers) = samplers.filter(|s| Some(s.life()) == treated.life) {
-                    samplers.drew(treated.responses);
+                let sampler =
+                    treated.life.and_then(|life| self.registry.sampler_of(treated.index, life));
+                if let Some(sampler) = sampler {
+                    sampler.drew(treated.responses);
                 }
                 self.handle(Event::Treated {
                     index: treated.index,
@@ -466,7 +422,8 @@ impl Agent {
 
     /// Whether the set of targets can change, so that a new target may always be unsampled.
     fn comes_and_goes(&self) -> bool {
-        let selection = self.config.docker.as_ref().map(|docker| &docker.selection);
+        let containers = self.config.containers.as_ref();
+        let selection = containers.map(|containers| &containers.selection);
         self.node.is_some() || matches!(selection, Some(Selection::Labelled))
     }
 
@@ -479,9 +436,9 @@ impl Agent {
 
     fn woken(&mut self, wake: Wake) {
         self.recorder.woken(wake.cause);
-        if let Some(index) = self.slots.get(&wake.slot) {
+        if let Some(index) = self.registry.index_of_slot(wake.slot) {
             let throttled = wake.cause == Cause::Throttled;
-            self.handle(Event::Woken { index: *index, at: wake.at, throttled });
+            self.handle(Event::Woken { index, at: wake.at, throttled });
         }
     }
 

@@ -24,7 +24,7 @@ impl Agent {
         let sick = self.sick_siblings(case);
         let request = Request { pod, rung, sick, dry_run: self.config.policy.dry_run };
         let (cluster, done) = (Arc::clone(&node.cluster), self.done.0.clone());
-        let life = self.samplers.get(&index).map(Sampler::life);
+        let life = self.registry.sampler(index).map(Sampler::life);
         tokio::spawn(async move {
             let answer = cluster.clear(&request).await;
             // The loop is gone only when the agent stops; a lock then expires by itself.
@@ -54,7 +54,7 @@ impl Agent {
         rung: Rung,
         answer: Result<Option<Lock>, (Refusal, Duration)>,
     ) {
-        if self.samplers.get(&index).map(Sampler::life) != life {
+        if self.registry.sampler(index).map(Sampler::life) != life {
             self.release(answer.ok().flatten().map(Arc::new), None);
             return;
         }

@@ -5,6 +5,8 @@
 //! special case, and has a timeout for the whole response: engines are known to start a response
 //! and never end it.
 pub mod container;
+mod restart;
+mod tracker;
 
 use std::{
     collections::HashMap,
@@ -22,7 +24,9 @@ use bollard::{
 };
 use futures_util::{Stream, StreamExt};
 use paramedic_host::clock::unix_seconds;
+pub use restart::{RestartError, restart};
 use tokio::time::timeout;
+pub use tracker::{Containers, Selection, track_containers};
 
 use crate::container::plain;
 

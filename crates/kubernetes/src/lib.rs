@@ -29,7 +29,7 @@ pub use middleware::{Requests, ServerClock};
 use paramedic_api_server::ApiError;
 use paramedic_host::clock::Clock;
 use parking_lot::Mutex;
-pub use pods::{Change, changes};
+pub use pods::track_pods;
 pub use preflight::Request;
 
 use lock::Seen;

@@ -134,8 +134,8 @@ impl Storm {
         let (notices, announced) = mpsc::channel(events::QUEUE);
         let recorder = Recorder::new(metrics, Some(journal), Some(notices.clone()), self.clock);
         let config = Config {
-            watched: Vec::new(),
-            docker: None,
+            services: Vec::new(),
+            containers: None,
             policy: Policy { rules_may_restart: true, ..Policy::default() },
             pace: Pace { tick: Duration::from_secs(5), verify_window: Duration::from_secs(15) },
             restart_command: None,

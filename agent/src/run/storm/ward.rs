@@ -13,11 +13,12 @@ use paramedic_core::{
 use paramedic_host::{
     clock::Clock,
     container::{Container, ContainerError},
+    instances::{Instances, Later},
 };
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
-use super::super::effects::{Effects, Later, Poller};
+use super::super::effects::{Effects, Poller};
 use super::fuse::{Fuse, Step};
 
 /// The fault of a pod: errors at a rate, from a time on, until the remedy that repairs it.
@@ -247,13 +248,7 @@ impl Poller for App {
     }
 }
 
-impl Effects for Touch {
-    fn poller(&self, target: &Target) -> Option<Box<dyn Poller>> {
-        let pod = target.pod()?.name.clone();
-        let container_id = target.id.instance.clone();
-        Some(Box::new(App { ward: Arc::clone(&self.ward), pod, container_id }))
-    }
-
+impl Instances for Touch {
     fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
         let pods = self.ward.fake.list(Kind::Pod);
         let here = pods
@@ -272,6 +267,14 @@ impl Effects for Touch {
     fn ended(&self, _: ProcessId) -> Later<'_, ()> {
         // The API server's report must suffice.
         Box::pin(pending())
+    }
+}
+
+impl Effects for Touch {
+    fn poller(&self, target: &Target) -> Option<Box<dyn Poller>> {
+        let pod = target.pod()?.name.clone();
+        let container_id = target.id.instance.clone();
+        Some(Box::new(App { ward: Arc::clone(&self.ward), pod, container_id }))
     }
 
     fn reset<'a>(&'a self, target: &'a Target, _: Permit) -> Later<'a, (Remedied, Responses)> {

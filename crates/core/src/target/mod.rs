@@ -9,15 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot_time::BootTime;
 
+mod change;
 pub mod consent;
 mod container;
 mod pod;
 mod process_id;
+mod service;
 mod settings;
 
+pub use change::Change;
 pub use container::ContainerRef;
 pub use pod::{Owner, PodRef};
 pub use process_id::{NotAProcessId, ProcessId};
+pub use service::WatchedService;
 pub use settings::{Allowance, HealthProbe, Settings};
 
 /// A remedy in the order of strength. As a target's ceiling it is its owner's consent; as an
@@ -145,6 +149,9 @@ impl Cgroups {
         self.unified.as_ref().or(self.memory.as_ref()).or(self.cpu.as_ref())
     }
 }
+
+/// Maximum number of targets of one agent. Kubernetes' own limit is 110 pods a node unless raised.
+pub const MAX_TARGETS: usize = 500;
 
 /// Maximum grace. A longer one would exceed the time after which the loop gives a remedy up for
 /// lost.

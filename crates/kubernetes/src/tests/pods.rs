@@ -2,14 +2,18 @@
 use std::time::Duration;
 
 use fake_apiserver::{Fault, Identity as Account, Rule, Timing};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher::Event;
+use paramedic_core::target::{Change, MAX_TARGETS};
+use paramedic_host::instances::{Instances, Unchanging};
 use serde_json::json;
 use tokio::{
-    sync::mpsc::Receiver,
+    sync::mpsc::{self, Receiver},
     time::{Instant, sleep, timeout},
 };
 
 use super::*;
-use crate::{Change, changes};
+use crate::{pods::PodTracker, track_pods};
 
 /// An agent of `node1` that watches.
 struct Watch {
@@ -32,20 +36,24 @@ impl Watch {
     }
 
     fn of(scene: &Scene) -> Self {
-        let (told, heard) = tokio::sync::mpsc::channel(64);
-        let agent = scene.agent("node1");
-        tokio::spawn(changes(agent.client(), "node1".to_owned(), told));
+        let (changes, heard) = mpsc::channel(64);
+        let (notices, _) = mpsc::channel(8);
+        tokio::spawn(track_pods(scene.agent("node1"), machine(), changes, notices));
         Self { fake: scene.fake.clone(), heard }
     }
 
     /// The next change in words; `silence` after ten minutes without one.
     async fn next(&mut self) -> String {
-        let next = timeout(Duration::from_secs(600), self.heard.recv()).await;
-        assert!(self.fake.open_watches() <= 1, "several watches at a time");
-        match next {
-            Ok(Some(change)) => self.told(change),
-            Ok(None) => "the end".to_owned(),
-            Err(_) => "silence".to_owned(),
+        loop {
+            let next = timeout(Duration::from_secs(600), self.heard.recv()).await;
+            assert!(self.fake.open_watches() <= 1, "several watches at a time");
+            match next {
+                // Its readiness follows.
+                Ok(Some(Change::Found(_))) => {}
+                Ok(Some(change)) => return self.told(change),
+                Ok(None) => return "the end".to_owned(),
+                Err(_) => return "silence".to_owned(),
+            }
         }
     }
 
@@ -62,26 +70,30 @@ impl Watch {
         sleep(Duration::from_secs(seconds)).await;
         let mut all = Vec::new();
         while let Ok(change) = self.heard.try_recv() {
-            all.push(self.told(change));
+            if !matches!(change, Change::Found(_)) {
+                all.push(self.told(change));
+            }
         }
         all
     }
 
     fn told(&self, change: Change) -> String {
         match change {
-            Change::WatchedPod(watched) => {
-                format!("{} {}", watched.pod.name, if watched.ready { "ready" } else { "unready" })
+            Change::Found(target) => format!("found {}", target.name),
+            Change::Ready { uid, ready } => {
+                format!("{} {}", self.name_of(&uid), if ready { "ready" } else { "unready" })
             }
-            Change::NotWatchable { name, why, .. } => format!("{name}: {why}"),
-            Change::Gone { uid } => format!("gone {}", self.name_of(&uid)),
-            Change::Synced(pods) => format!("synced {}", pods.len()),
-            Change::Disconnected(_) => "away".to_owned(),
-            Change::Reconnected => "back".to_owned(),
+            Change::Lost { uid, .. } => format!("lost {}", self.name_of(&uid)),
+            Change::Gone(uid) => format!("gone {}", self.name_of(&uid)),
+            Change::Listed(pods) => format!("listed {}", pods.len()),
+            Change::Connected(false) => "away".to_owned(),
+            Change::Connected(true) => "back".to_owned(),
         }
     }
 
     /// The name of an existing pod; `?` for one that is gone.
     fn name_of(&self, uid: &str) -> String {
+        let uid = uid.split('/').next().unwrap();
         let pods = self.fake.list(Kind::Pod);
         let pod = pods.into_iter().find(|pod| pod["metadata"]["uid"] == uid);
         pod.map_or_else(|| "?".to_owned(), |pod| pod["metadata"]["name"].as_str().unwrap().into())
@@ -99,6 +111,11 @@ impl Watch {
     }
 }
 
+/// A machine on which every container runs.
+fn machine() -> Arc<dyn Instances> {
+    Arc::new(Unchanging(|_: &str| 1))
+}
+
 /// The pods on `node1`.
 fn own(scene: &Scene) -> Vec<String> {
     let on_node1 = |name: &&String| {
@@ -113,7 +130,7 @@ fn own(scene: &Scene) -> Vec<String> {
 async fn begun() -> (Scene, Watch, Vec<String>) {
     let (scene, mut watch) = Watch::begin(true).await;
     let own = own(&scene);
-    assert_eq!(watch.next_few(3).await, [ready(&own[0]), ready(&own[1]), "synced 2".into()]);
+    assert_eq!(watch.next_few(3).await, [ready(&own[0]), ready(&own[1]), "listed 2".into()]);
     (scene, watch, own)
 }
 
@@ -142,7 +159,7 @@ async fn the_first_list_is_streamed_if_the_server_supports_it() {
 async fn a_server_that_cannot_stream_is_listed() {
     let (scene, mut watch) = Watch::begin(false).await;
     let own = own(&scene);
-    assert_eq!(watch.next_few(3).await, [ready(&own[0]), ready(&own[1]), "synced 2".into()]);
+    assert_eq!(watch.next_few(3).await, [ready(&own[0]), ready(&own[1]), "listed 2".into()]);
     assert_eq!(watch.within(5).await, [""; 0]);
     watch.asked_only_for_its_own();
     assert_eq!(scene.asked(), ["watch pods 422", "list pods 200", "watch pods 200"]);
@@ -178,22 +195,22 @@ async fn removing_the_label_removes_the_pod_and_adding_it_adds_the_pod() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_is_deleted_is_absent_while_it_ends_and_then_gone() {
+async fn a_pod_that_is_being_deleted_is_gone() {
     let (scene, mut watch, own) = begun().await;
     scene.fake.delete_pod("default", &own[0]).unwrap();
     let mut told = watch.within(10).await;
     // Its successor may be on this node too.
     told.retain(|told| told.contains(&own[0]) || told.starts_with("gone"));
     told.dedup();
-    assert_eq!(told, [format!("default/{}: it is being deleted", own[0]), "gone ?".into()]);
+    assert_eq!(told, ["gone ?"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_restarts_is_absent_and_then_another_instance() {
+async fn a_container_that_restarts_is_lost_and_then_another_instance() {
     let (scene, mut watch, own) = begun().await;
     let before = scene.pod(&own[0]);
     scene.fake.restart_container("default", &own[0], "app", 1).unwrap();
-    let absent = format!("default/{}: its container is not running", own[0]);
+    let absent = format!("lost {}", own[0]);
     let told = watch.within(10).await;
     assert_eq!(told, [absent, format!("{} unready", own[0]), ready(&own[0])]);
     let after = scene.pod(&own[0]);
@@ -237,7 +254,7 @@ async fn after_an_expiry_pods_that_vanished_meanwhile_are_gone() {
         let gone = format!("gone {}", own[0]);
         let new = "silent ready".to_owned();
         let told: Vec<_> = told.into_iter().filter(|told| *told != ready(&own[1])).collect();
-        assert_eq!(told, ["back".to_owned(), new, gone, "synced 2".to_owned()]);
+        assert_eq!(told, ["back".to_owned(), new, gone, "listed 2".to_owned()]);
         watch.asked_only_for_its_own();
     }
 }
@@ -276,7 +293,7 @@ async fn a_reconnect_is_not_an_outage() {
     others_change(&scene.fake);
     scene.fake.expire_watches();
     scene.fake.break_watches();
-    let all = [ready(&own[0]), ready(&own[1]), "synced 2".into()];
+    let all = [ready(&own[0]), ready(&own[1]), "listed 2".into()];
     assert_eq!(watch.within(120).await, all, "nor is an expiry");
 }
 
@@ -288,7 +305,7 @@ async fn an_outage_at_the_start_is_reported_and_then_lists() {
     assert_eq!(watch.within(300).await, ["away"]);
     scene.fake.down(false);
     let own = own(&scene);
-    assert_eq!(watch.within(120).await, ["back".to_owned(), ready(&own[0]), "synced 1".into()]);
+    assert_eq!(watch.within(120).await, ["back".to_owned(), ready(&own[0]), "listed 1".into()]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -300,7 +317,7 @@ async fn a_server_that_never_answers_is_an_outage_too() {
         let mut watch = Watch::of(&scene);
         assert_eq!(watch.next().await, "away", "streaming: {streaming}");
         let own = own(&scene);
-        assert_eq!(watch.within(60).await, ["back".into(), ready(&own[0]), "synced 1".to_owned()]);
+        assert_eq!(watch.within(60).await, ["back".into(), ready(&own[0]), "listed 1".to_owned()]);
     }
 }
 
@@ -359,6 +376,44 @@ async fn a_pod_is_reported_as_it_starts() {
     scene.fake.start_pod(json!({ "metadata": metadata, "spec": { "nodeName": "node1" } }));
     let mut told = watch.within(30).await;
     told.dedup();
-    assert_eq!(told, ["default/new: its container is not running", "new unready", "new ready"]);
+    assert_eq!(told, ["new unready", "new ready"]);
     assert!(begun.elapsed() > Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_pod_beyond_the_maximum_is_watched_when_there_is_room() {
+    let fake = FakeApi::new();
+    fake.add_node("node1");
+    let template = PodTemplate::new().label("paramedic.dev/heal", "soft");
+    let names = fake.add_deployment("default", "web", 502, &template, &["node1"]);
+    let pods: Vec<Pod> = names
+        .iter()
+        .map(|name| from_value(fake.get(Kind::Pod, "default", name).unwrap()).unwrap())
+        .collect();
+
+    let (changes, mut heard) = mpsc::channel(4 * MAX_TARGETS);
+    let (notices, mut noted) = mpsc::channel(8);
+    let mut tracker = PodTracker::new(machine(), changes, notices);
+    let mut found = || {
+        let heard = std::iter::from_fn(|| heard.try_recv().ok());
+        let found = heard.filter_map(|change| match change {
+            Change::Found(target) => Some(target.name.clone()),
+            _ => None,
+        });
+        found.collect::<Vec<_>>()
+    };
+    for pod in &pods {
+        tracker.take(Event::Apply(pod.clone())).await.unwrap();
+    }
+    assert_eq!(found().len(), MAX_TARGETS);
+    assert_eq!(noted.try_recv().unwrap().reason, "NotWatched");
+    assert!(noted.try_recv().is_err(), "every pod beyond the maximum is reported");
+
+    // A pod that is left out is deleted: no other is taken in its place.
+    tracker.take(Event::Delete(pods[500].clone())).await.unwrap();
+    assert_eq!(found(), [""; 0]);
+    tracker.take(Event::Delete(pods[7].clone())).await.unwrap();
+    assert_eq!(found(), [format!("default/{}", names[501])]);
+    tracker.take(Event::Delete(pods[8].clone())).await.unwrap();
+    assert_eq!(found(), [""; 0]);
 }

@@ -7,11 +7,8 @@ use std::{
     time::Duration,
 };
 
-use paramedic_core::{
-    engine::Remedied,
-    guard::Permit,
-    target::{Rung, Settings},
-};
+use paramedic_core::target::{Rung, Settings};
+use paramedic_host::instances::Unchanging;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{
@@ -23,7 +20,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::run::effects::{self, Still};
+use crate::{RestartError, restart};
 
 /// The state and events of a fake engine.
 #[derive(Clone)]
@@ -159,8 +156,8 @@ fn id(number: u8) -> String {
 }
 
 /// A machine on which a container's first process is the one that the engine reports.
-fn machine(fake: Fake) -> Arc<dyn Effects> {
-    Arc::new(Still(move |id: &str| {
+fn machine(fake: Fake) -> Arc<dyn Instances> {
+    Arc::new(Unchanging(move |id: &str| {
         let pid = fake.find(id).and_then(|one| one["State"]["Pid"].as_i64()).unwrap_or(0);
         i32::try_from(pid).unwrap()
     }))
@@ -171,7 +168,7 @@ struct Scene {
     fake: Fake,
     folder: tempfile::TempDir,
     engine: JoinHandle<()>,
-    told: mpsc::Receiver<TaskResult>,
+    changes: mpsc::Receiver<Change>,
 }
 
 impl Scene {
@@ -179,10 +176,10 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("docker.sock");
         let engine = fake.serve(&socket);
-        let docker = Docker { engine: Engine::at(socket), selection };
-        let (done, told) = mpsc::channel(64);
-        tokio::spawn(follow(docker, machine(fake.clone()), done));
-        let scene = Self { fake, folder, engine, told };
+        let config = Containers { engine: Engine::at(socket), selection };
+        let (sender, changes) = mpsc::channel(64);
+        tokio::spawn(track_containers(config, machine(fake.clone()), sender));
+        let scene = Self { fake, folder, engine, changes };
         // This engine loses a change without a listener, because it does not support `since`; a
         // real one does not.
         timeout(Duration::from_secs(5), async {
@@ -202,15 +199,15 @@ impl Scene {
     }
 
     async fn next(&mut self) -> String {
-        let told = timeout(Duration::from_secs(10), self.told.recv()).await;
+        let told = timeout(Duration::from_secs(10), self.changes.recv()).await;
         match told.expect("nothing is told").unwrap() {
-            TaskResult::Found(target) => {
+            Change::Found(target) => {
                 let (name, ceiling) = (&target.name, target.settings.ceiling.name());
                 format!("found {name} {} {ceiling}", target.id.instance)
             }
-            TaskResult::Lost { uid, instance } => format!("lost {uid} {instance}"),
-            TaskResult::Gone(uid) => format!("gone {uid}"),
-            TaskResult::Listed(names) => {
+            Change::Lost { uid, instance } => format!("lost {uid} {instance}"),
+            Change::Gone(uid) => format!("gone {uid}"),
+            Change::Listed(names) => {
                 let mut names: Vec<_> = names.into_iter().collect();
                 names.sort();
                 format!("listed {}", names.join(" "))
@@ -226,7 +223,7 @@ fn consents(rung: &str) -> Value {
 
 /// A container that the user named.
 fn named(name: &str) -> Selection {
-    let watched = Watched {
+    let service = WatchedService {
         url: "http://localhost:5000".to_owned(),
         port: 5000,
         addresses: vec![[127, 0, 0, 1].into()],
@@ -234,7 +231,7 @@ fn named(name: &str) -> Selection {
         tls: false,
         settings: Settings::up_to(Rung::Soft),
     };
-    Selection::Named(name.to_owned(), Box::new(watched))
+    Selection::Named(name.to_owned(), Box::new(service))
 }
 
 #[tokio::test]
@@ -386,14 +383,13 @@ async fn a_changed_container_or_a_shared_network_refuses_the_restart() {
     fake.put(1, "web", 101, &consents("restart"), "start");
     let mut scene = Scene::begin(fake.clone(), Selection::Labelled).await;
     assert_eq!(scene.next().await, "listed web");
-    let Some(TaskResult::Found(target)) = scene.told.recv().await else { panic!("not found") };
+    let Some(Change::Found(target)) = scene.changes.recv().await else { panic!("not found") };
+    let Kind::Container(judged) = &target.kind else { panic!("{:?}", target.kind) };
     let engine = Engine::at(scene.folder.path().join("docker.sock"));
-    let effects = effects::HostEffects::new(None, Duration::from_secs(10), Some(engine));
-    let refused =
-        async |why: &str| match effects.restart(&target, Permit::for_tests(Rung::Restart)).await {
-            Remedied::NotPerformed(said) => assert!(said.contains(why), "{said}"),
-            other => panic!("{why}: {other:?}"),
-        };
+    let refused = async |why: &str| match restart(&engine, judged).await {
+        Err(RestartError::NotPerformed(said)) => assert!(said.contains(why), "{said}"),
+        other => panic!("{why}: {other:?}"),
+    };
     let change = |place: &str, value: Value| {
         *fake.containers.lock().get_mut(&id(1)).unwrap().pointer_mut(place).unwrap() = value;
     };
@@ -415,10 +411,7 @@ async fn a_changed_container_or_a_shared_network_refuses_the_restart() {
     refused("container guest uses the network of web").await;
     assert_eq!(fake.restarts.load(Ordering::Relaxed), 0, "nothing was done so far");
     fake.remove(2, "guest");
-    assert!(matches!(
-        effects.restart(&target, Permit::for_tests(Rung::Restart)).await,
-        Remedied::Given
-    ));
+    restart(&engine, judged).await.unwrap();
     assert_eq!(fake.restarts.load(Ordering::Relaxed), 1);
 }
 

@@ -1,0 +1,76 @@
+//! Restarts a container, if it is still the instance that was judged.
+use std::time::Duration;
+
+use paramedic_core::target::ContainerRef;
+use tokio::time::timeout;
+use tracing::error;
+
+use crate::{
+    Engine, EngineError,
+    container::{NotWatchable, running},
+};
+
+/// Timeout of all checks with the engine before the act, so that the verdict does not become
+/// outdated.
+const CHECKS: Duration = Duration::from_secs(3);
+
+/// Why a container was not restarted.
+#[derive(Debug, thiserror::Error)]
+pub enum RestartError {
+    /// Nothing was done.
+    #[error("{0}")]
+    NotPerformed(String),
+    /// Something may have been done.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Restarts through the engine: if a signal ended a container's process, the engine would count
+/// that as a failure, or as a stop for good.
+///
+/// # Errors
+/// See [`RestartError`].
+pub async fn restart(engine: &Engine, judged: &ContainerRef) -> Result<(), RestartError> {
+    match timeout(CHECKS, may_restart(engine, judged)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => return Err(RestartError::NotPerformed(why)),
+        Err(_) => {
+            return Err(RestartError::NotPerformed("the Docker engine is too slow".to_owned()));
+        }
+    }
+    let error = match engine.restart(&judged.id, judged.grace).await {
+        Ok(()) => return Ok(()),
+        Err(error @ (EngineError::Absent(_) | EngineError::Denied(_))) => {
+            return Err(RestartError::NotPerformed(error.to_string()));
+        }
+        Err(error) => error,
+    };
+    // A container that was stopped and not started again is worse off than a sick one.
+    let is_down = async || match engine.inspect(&judged.id).await {
+        Ok(seen) => running(&seen) == Err(NotWatchable::NotRunning),
+        Err(_) => false,
+    };
+    if is_down().await && engine.start(&judged.id).await.is_err() {
+        error!(container = judged.name, %error, "Docker stopped the container and cannot start it again");
+    }
+    Err(RestartError::Failed(error.to_string()))
+}
+
+/// Checks that it is still the judged instance, at the judged address, and that no other container
+/// uses its network.
+async fn may_restart(engine: &Engine, judged: &ContainerRef) -> Result<(), String> {
+    let seen = engine.inspect(&judged.id).await.map_err(|error| error.to_string())?;
+    let name = &judged.name;
+    match running(&seen) {
+        Ok(now) if now == *judged => {}
+        Ok(_) => return Err(format!("container {name} has changed since it was judged")),
+        Err(why) => return Err(format!("container {name}: {why}")),
+    }
+    match engine.guest_of(&judged.id).await {
+        Ok(None) => Ok(()),
+        Ok(Some(guest)) => Err(format!(
+            "container {guest} uses the network of {name}, which ends with it: restart both"
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
