@@ -303,7 +303,7 @@ fn told(summary: &Summary) -> String {
     };
     let mut text = format!(
         "{} samples of {} targets, {:.1} target-minutes; remedies: {}; refusals: {}",
-        summary.looks,
+        summary.samples,
         summary.targets,
         summary.target_minutes,
         list(&summary.remedies),

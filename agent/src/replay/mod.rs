@@ -249,14 +249,14 @@ impl Player {
                 self.handle(Event::Lost(index), hour, tell);
                 self.tell(index, Seen::Lost, tell);
             }
-            Event::Looked(index, sample) => {
+            Event::Sampled(index, sample) => {
                 let (trigger, at) = (sample.trigger, sample.at);
                 if let Some(case) = self.engine.case(index) {
-                    self.summary.looked(&case.target.name, at);
+                    self.summary.sampled(&case.target.name, at);
                 }
                 let before = self.engine.case(index).and_then(|case| case.decision);
-                let look = Some((index, trigger, before));
-                self.step(Event::Looked(index, sample), hour, look, tell);
+                let context = Some((index, trigger, before));
+                self.step(Event::Sampled(index, sample), hour, context, tell);
             }
             // The recorded agent's remedies are not those of this replay.
             Event::Treated { .. } if self.trial.is_another() => {}
@@ -283,7 +283,7 @@ impl Player {
         &mut self,
         event: Event,
         hour: u8,
-        look: Option<(Index, Trigger, Option<Decision>)>,
+        context: Option<(Index, Trigger, Option<Decision>)>,
         tell: &mut dyn FnMut(Told<'_>),
     ) {
         let mut commands = std::mem::take(&mut self.commands);
@@ -296,7 +296,7 @@ impl Player {
                     self.remedy(index, &intent, tell);
                 }
                 Command::Tell(index, Fact::Decided { decision, row }) => {
-                    let (_, trigger, before) = look.unwrap_or((index, Trigger::Tick, None));
+                    let (_, trigger, before) = context.unwrap_or((index, Trigger::Tick, None));
                     let news = before.is_none_or(|before| before.action != decision.action);
                     let seen = Seen::Row { trigger, row: &row, decision: &decision, news };
                     self.tell(index, seen, tell);
@@ -313,7 +313,7 @@ impl Player {
                 }
                 Command::Ask(index, rung) => asked = Some((index, rung)),
                 Command::Forget(index) => self.engine.forget(index),
-                Command::Tell(..) | Command::Look(..) | Command::Release(_) => {}
+                Command::Tell(..) | Command::Sample(..) | Command::Release(_) => {}
             }
         }
         self.commands = commands;

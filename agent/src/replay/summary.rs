@@ -23,7 +23,7 @@ pub struct Summary {
     /// Files read.
     pub parts: u32,
     /// Number of samples.
-    pub looks: u64,
+    pub samples: u64,
     /// Number of targets.
     pub targets: usize,
     /// Time watched, over all targets, in minutes.
@@ -55,8 +55,8 @@ impl Summary {
         }
     }
 
-    pub(super) fn looked(&mut self, target: &str, at: BootTime) {
-        self.looks += 1;
+    pub(super) fn sampled(&mut self, target: &str, at: BootTime) {
+        self.samples += 1;
         match self.seen.get_mut(target) {
             Some(last) => {
                 let gap = at.since(*last);

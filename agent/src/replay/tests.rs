@@ -14,7 +14,7 @@ use super::*;
 const MS: u64 = 1_000_000;
 
 /// A sample with this many errors, this many milliseconds after the start.
-fn look(ms: u64, errors: u32) -> Line {
+fn sample(ms: u64, errors: u32) -> Line {
     let at = BootTime::from_nanos(1_000 + ms * MS);
     let mut kernel = KernelReading::default();
     kernel.counters.responses[4] = errors.into();
@@ -35,7 +35,7 @@ fn look(ms: u64, errors: u32) -> Line {
         usage: CgroupReading::default(),
         futile: None,
     };
-    line(ms, &Event::Looked(0, Box::new(sample)))
+    line(ms, &Event::Sampled(0, Box::new(sample)))
 }
 
 fn line(ms: u64, event: &Event) -> Line {
@@ -49,7 +49,7 @@ fn added(ceiling: Rung) -> Line {
 
 /// Eight errors, and what an agent did that was permitted a reset.
 fn eight_errors(ceiling: Rung) -> Vec<Line> {
-    vec![added(ceiling), look(10, 0), look(2000, 8), look(2100, 8), look(2200, 8)]
+    vec![added(ceiling), sample(10, 0), sample(2000, 8), sample(2100, 8), sample(2200, 8)]
 }
 
 struct Heard {
@@ -89,12 +89,12 @@ fn a_replay_repeats_the_recorded_remedies() {
         result: paramedic_core::engine::Remedied::Given,
     };
     lines.insert(5, line(2150, &treated));
-    lines.extend([look(2300, 0), look(18_000, 0)]);
+    lines.extend([sample(2300, 0), sample(18_000, 0)]);
     let heard = play(lines, Trial::default());
     assert_eq!(heard.remedies, [(2100, Rung::Soft)]);
     assert_eq!(heard.player.summary().difference(), None);
     assert_eq!(heard.rows, 6);
-    assert_eq!(heard.player.summary().looks, 6);
+    assert_eq!(heard.player.summary().samples, 6);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_higher_ceiling_shows_what_an_observing_agent_would_have_done() {
     assert_eq!(heard.remedies, [(2100, Rung::Soft)]);
     // It had no effect, so the cooldown passes and it would be applied again.
     let mut lines = eight_errors(Rung::Observe);
-    lines.extend([look(13_000, 9), look(13_100, 9)]);
+    lines.extend([sample(13_000, 9), sample(13_100, 9)]);
     assert_eq!(play(lines, permitted).remedies, [(2100, Rung::Soft), (13_000, Rung::Soft)]);
 }
 
@@ -176,27 +176,27 @@ fn a_later_part_continues_a_run_and_can_be_read_alone() {
     let mut both = play(eight_errors(Rung::Soft)[..3].to_vec(), Trial::default());
     both.player.part(&later);
     let mut remedies = 0;
-    for line in [known.clone(), look(2100, 8)] {
+    for line in [known.clone(), sample(2100, 8)] {
         let mut tell =
             |told: Told<'_>| remedies += usize::from(matches!(told.what, Seen::Remedy(_)));
         both.player.take(line, wrong, &mut tell).unwrap();
     }
-    assert_eq!(remedies, 1, "the look before, in the first part, counts");
+    assert_eq!(remedies, 1, "the sample before, in the first part, counts");
     assert!(!both.player.summary().begins_late);
 
     let mut alone = Player::new(Arc::new(Classifier::embedded()), Trial::default());
     alone.part(&later);
-    for line in [known, look(2100, 8)] {
+    for line in [known, sample(2100, 8)] {
         alone.take(line, wrong, &mut |_| ()).unwrap();
     }
-    assert_eq!((alone.summary().looks, alone.summary().begins_late), (1, true));
-    assert!(alone.summary().remedies.is_empty(), "one look is no evidence");
+    assert_eq!((alone.summary().samples, alone.summary().begins_late), (1, true));
+    assert!(alone.summary().remedies.is_empty(), "one sample is no evidence");
 }
 
 #[test]
 fn a_gap_of_years_is_skipped() {
     let mut lines = eight_errors(Rung::Soft);
-    let Line(.., what) = look(0, 8);
+    let Line(.., what) = sample(0, 8);
     lines.push(Line(u64::MAX / 2, 12, what));
     assert_eq!(play(lines, Trial::default()).rows, 5);
 }

@@ -266,16 +266,16 @@ impl Agent {
         self.pending.push_back(event);
         while let Some(event) = self.pending.pop_front() {
             self.refresh_switches();
-            let look = match &event {
-                Event::Looked(_, sample) => Some((sample.trigger, sample.at)),
+            let sample = match &event {
+                Event::Sampled(_, sample) => Some((sample.trigger, sample.at)),
                 _ => None,
             };
             let mut commands = std::mem::take(&mut self.commands);
             let (now, hour) = (self.clock.now(), utc_hour());
             self.recorder.event(now, hour, &event, self.engine.switches());
             self.engine.handle(now, hour, event, &mut commands);
-            if let Some((trigger, begun)) = look {
-                self.recorder.looked(trigger, self.clock.now().since(begun));
+            if let Some((trigger, begun)) = sample {
+                self.recorder.judged(trigger, self.clock.now().since(begun));
             }
             for command in commands.drain(..) {
                 self.carry_out(command);
@@ -300,8 +300,8 @@ impl Agent {
 
     fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Look(..) | Command::Ask(..) if self.draining => {}
-            Command::Look(index, trigger) => self.look(index, trigger),
+            Command::Sample(..) | Command::Ask(..) if self.draining => {}
+            Command::Sample(index, trigger) => self.sample(index, trigger),
             Command::Ask(index, rung) => self.ask(index, rung),
             Command::Release(index) => self.release_of(index, None),
             Command::Forget(index) => self.forget(index),
@@ -344,13 +344,13 @@ impl Agent {
     }
 
     /// Polls the target, if it is polled at all; the rest is read after the poll.
-    fn look(&mut self, index: Index, trigger: Trigger) {
+    fn sample(&mut self, index: Index, trigger: Trigger) {
         let Some(sampler) = self.registry.sampler_mut(index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
         let Some(mut app) = target.and_then(|target| sampler.take_app(target, &*self.effects))
         else {
-            let looked = self.read(index, trigger, None, None);
-            self.pending.extend(looked);
+            let sampled = self.read(index, trigger, None, None);
+            self.pending.extend(sampled);
             return;
         };
         let (life, now) = (sampler.life(), self.clock.now());
@@ -386,7 +386,7 @@ impl Agent {
         if let Some(case) = self.engine.case(index) {
             self.recorder.sampled(&case.target, &sample);
         }
-        Some(Event::Looked(index, Box::new(sample)))
+        Some(Event::Sampled(index, Box::new(sample)))
     }
 
     fn take(&mut self, done: TaskResult) {
@@ -398,8 +398,8 @@ impl Agent {
                 // The poll of an earlier instance says nothing about this one.
                 let Some(sampler) = self.registry.sampler_of(index, life) else { return };
                 sampler.return_app(app);
-                if let Some(looked) = self.read(index, trigger, Some(poll), futile) {
-                    self.handle(looked);
+                if let Some(sampled) = self.read(index, trigger, Some(poll), futile) {
+                    self.handle(sampled);
                 }
             }
             TaskResult::Treated(treated) if !self.is_under_way(&treated) => {
@@ -460,7 +460,7 @@ impl Agent {
                 let unseen = self
                     .engine
                     .cases()
-                    .filter(|(_, case)| case.decision.is_none() && !case.absent)
+                    .filter(|(_, case)| case.decision.is_none() && case.is_present())
                     .map(|(_, case)| format!("{}: not sampled yet", case.target.name));
                 let unseen = unseen.filter(|_| !self.comes_and_goes());
                 let _ = reply.send(awaited.chain(unseen).collect());

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use paramedic_core::{
-    engine::{Event, Index},
+    engine::{Event, Index, Recovered},
     target::{Change, Target},
     verify::Outcome,
 };
@@ -101,7 +101,8 @@ impl Agent {
         let known = self.registry.index_of(&target.id.uid);
         let index = known.unwrap_or_else(|| self.engine.vacant());
         let before = known.and_then(|index| self.engine.case(index));
-        if let Some(before) = before.filter(|case| case.target.id == target.id && !case.absent) {
+        if let Some(before) = before.filter(|case| case.target.id == target.id && case.is_present())
+        {
             let same_app = before.target.address == target.address
                 && before.target.tls == target.tls
                 && before.target.settings.health == target.settings.health;
@@ -131,7 +132,7 @@ impl Agent {
         let Some(index) = self.registry.index_of(uid) else { return };
         let case = self.engine.case(index);
         // The end of an earlier instance is outdated.
-        if case.is_some_and(|case| case.target.id.instance == instance && !case.absent) {
+        if case.is_some_and(|case| case.target.id.instance == instance && case.is_present()) {
             self.handle(Event::Lost(index));
             if let Some(case) = self.engine.case(index) {
                 self.recorder.lost(&case.target);
@@ -193,10 +194,14 @@ impl Agent {
                     rung = rung.name(),
                     "found an intention without an outcome: it counts as applied and is verified"
                 );
-                let (before, judged) = (intent.action, intent.target.instance);
-                let symptom = intent.symptom;
-                let incident = id;
-                self.handle(Event::Recovered { index, incident, rung, before, judged, symptom });
+                let recovered = Recovered {
+                    incident: id,
+                    rung,
+                    before: intent.action,
+                    judged: intent.target.instance,
+                    symptom: intent.symptom,
+                };
+                self.handle(Event::Recovered(index, recovered));
             }
         }
     }

@@ -70,7 +70,7 @@ fn a_replay_of_an_incident_gives_the_same_remedies() {
     let (code, rows) = replay(&trace, &["--rows"]);
     assert_eq!(code, Some(0), "{rows}");
     assert!(rows.starts_with("at_ns,boot,target,uid,instance,trigger,cpu_usage,"), "{rows}");
-    assert!(rows.lines().count() as u64 > summary["looks"].as_u64().unwrap());
+    assert!(rows.lines().count() as u64 > summary["samples"].as_u64().unwrap());
 
     let (code, told) = replay(&trace, &["--json", "--max-action", "soft"]);
     assert_eq!(code, Some(0), "{told}");

@@ -162,23 +162,23 @@ mod tests {
     }
 
     /// The outcome of a treatment that is sampled in these seconds, and when it came.
-    fn outcome(rung: Rung, before: Action, looks: &[(u64, Finding)]) -> Option<(u64, Outcome)> {
+    fn outcome(rung: Rung, before: Action, samples: &[(u64, Finding)]) -> Option<(u64, Outcome)> {
         let mut verification = Verification::new(rung, before, at(0));
-        looks.iter().find_map(|(seconds, finding)| {
+        samples.iter().find_map(|(seconds, finding)| {
             let outcome = verification.judge(at(*seconds), finding, WINDOW, WARM_UP);
             outcome.map(|outcome| (*seconds, outcome))
         })
     }
 
-    fn soft(looks: &[(u64, Finding)]) -> Option<(u64, Outcome)> {
-        outcome(Rung::Soft, Action::ResetErrors, looks)
+    fn soft(samples: &[(u64, Finding)]) -> Option<(u64, Outcome)> {
+        outcome(Rung::Soft, Action::ResetErrors, samples)
     }
 
     #[test]
     fn a_target_must_stay_well_for_the_window() {
-        let looks = [(0, WELL), (14, WELL), (15, WELL)];
-        assert_eq!(soft(&looks), Some((15, Outcome::Healed)));
-        assert_eq!(soft(&looks[..2]), None);
+        let samples = [(0, WELL), (14, WELL), (15, WELL)];
+        assert_eq!(soft(&samples), Some((15, Outcome::Healed)));
+        assert_eq!(soft(&samples[..2]), None);
     }
 
     #[test]
@@ -214,9 +214,9 @@ mod tests {
     #[test]
     fn after_a_restart_the_window_opens_when_the_instance_is_ready() {
         let starting = Finding { ready: false, alive: false, ..WELL };
-        let restart = |looks: &[_]| outcome(Rung::Restart, Action::RestartService, looks);
-        let looks = [(0, starting), (30, starting), (40, WELL), (54, WELL), (55, WELL)];
-        assert_eq!(restart(&looks), Some((55, Outcome::Healed)));
+        let restart = |samples: &[_]| outcome(Rung::Restart, Action::RestartService, samples);
+        let samples = [(0, starting), (30, starting), (40, WELL), (54, WELL), (55, WELL)];
+        assert_eq!(restart(&samples), Some((55, Outcome::Healed)));
         let never = [(0, starting), (59, starting), (60, starting)];
         assert_eq!(restart(&never), Some((60, Outcome::NotHealed)));
     }

@@ -111,8 +111,8 @@ impl Recorder {
     }
 
     /// Records the duration of a sample.
-    pub fn looked(&self, trigger: Trigger, took: Duration) {
-        self.metrics.look(trigger, took);
+    pub fn judged(&self, trigger: Trigger, took: Duration) {
+        self.metrics.sample(trigger, took);
     }
 
     /// Records a wake-up by the kernel.
@@ -302,7 +302,7 @@ impl Recorder {
             confidence = rounded(decision.confidence),
             source = name_of(decision.source),
             reasons = reasons(row, decision),
-            health_check = case.health.as_ref().map(|word| health_check(word, row)),
+            health_check = case.health().map(|word| health_check(word, row)),
             "verdict"
         );
     }

@@ -54,10 +54,10 @@ pub(super) fn run(workspace: &Workspace, tests: Tests) -> Result<()> {
     let prometheus = Prometheus::start(&prometheus, home.path(), &agent.url, &folder)?;
     prometheus.wait_for("up == 1")?;
     // A counter has to be seen before it rises.
-    prometheus.wait_for("paramedic_looks_total > 0")?;
+    prometheus.wait_for("paramedic_samples_total > 0")?;
     ward.fall_ill(0, 8);
     prometheus.wait_for(r#"sum(paramedic_heals_total{outcome="healed"}) > 0"#)?;
-    prometheus.wait_for("sum(rate(paramedic_looks_total[10s])) > 0")?;
+    prometheus.wait_for("sum(rate(paramedic_samples_total[10s])) > 0")?;
     let mut empty = Vec::new();
     for (panel, query) in &queries {
         let answer = prometheus.ask(query).with_context(|| format!("panel {panel:?}: {query}"))?;

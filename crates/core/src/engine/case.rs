@@ -3,28 +3,23 @@ use std::time::Duration;
 
 use paramedic_pod_metrics::{FRESH, HELD};
 
-use super::pace::TargetPace;
+use super::{instance::Instance, message::Recovered};
 use crate::{
     boot_time::BootTime,
     decide::{Action, Decision},
-    features::{Blind, Causes, FailsSinceStart, FeatureVector, Load, Notable, Sight, Window},
+    features::{Blind, Causes, FailsSinceStart, FeatureVector, Load, Notable, Window},
     guard::{
-        Evidence, Gate, History, Look, Memories, NodeState, Policy, Preflight, Question, Refusal,
+        Gate, History, Memories, NodeState, Observation, Policy, Preflight, Question, Refusal,
         Symptom,
     },
-    health::{Heard, Word},
+    health::Word,
     signal::{Sample, Trigger},
     target::{Rung, Target},
     verify::{Finding, Outcome, Verification},
 };
 
-/// Delay from the first sample that calls for an action to the second.
-const FIRST_CONFIRM: Duration = Duration::from_millis(100);
-/// Delay between later ones: four samples then span 400 ms, which a hard remedy requires.
-const LATER_CONFIRM: Duration = Duration::from_millis(150);
-
 /// A sample that takes longer is lost: a poll takes at most a second.
-pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const SAMPLE_LIMIT: Duration = Duration::from_secs(10);
 /// A remedy that takes longer is lost: the longest permitted grace and command take 600 s.
 pub(super) const HEAL_LIMIT: Duration = Duration::from_secs(660);
 /// A cluster check that takes longer is lost.
@@ -54,7 +49,42 @@ pub enum State {
         judged: String,
         /// The journal's number of the incident, if it has one.
         incident: Option<i64>,
+        /// Whether this agent process applied the remedy.
+        applied: Applied,
     },
+}
+
+/// Whether a remedy was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It was, by this agent process.
+    Certainly,
+    /// An earlier agent process intended it and may have died before.
+    Perhaps,
+}
+
+/// Whether a target has an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It has one.
+    Present,
+    /// Its process has ended and no successor was found yet. Only its supervisor may start it
+    /// again: it may have been stopped on purpose.
+    Absent,
+    /// It was removed; its case is kept until what is in progress has ended.
+    Removed,
+}
+
+/// How a target counts among those of its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// It has not responded to a poll.
+    #[default]
+    No,
+    /// It responds.
+    Polled,
+    /// It has responded, and fails now or has just failed.
+    Failing,
 }
 
 impl State {
@@ -95,44 +125,20 @@ pub struct Case {
     pub refused: Option<Refusal>,
     /// The symptom that needs no remedy.
     pub left_alone: Option<Notable>,
-    /// Result of the last poll.
-    pub health: Option<Word>,
-    /// Why the kernel does not see its traffic, if that was reported.
-    pub blind: Option<Blind>,
-    /// Why a restart would not help, according to the last confirming sample.
-    futile: Option<Box<str>>,
-    /// Whether this instance started while the agent was watching.
-    watched_from_start: bool,
     /// The symptom of the present treatment.
     symptom: Symptom,
     /// The key of its past treatments.
     workload: String,
-    pub(super) window: Window,
-    pub(super) evidence: Evidence,
-    pub(super) pace: TargetPace,
-    /// Whether a sample is in progress.
-    pub(super) looking: bool,
-    /// Its process has ended and no successor was found yet. Only its supervisor may start it
-    /// again: it may have been stopped on purpose.
-    pub absent: bool,
+    pub(super) presence: Presence,
+    pub(super) instance: Instance,
     pub(super) trigger: Trigger,
-    pub(super) confirms: u32,
     pub(super) climbed_from: Option<i64>,
-    /// The verified remedy was intended by an earlier agent process.
-    resumed: bool,
-    pub(super) counts_as_polled: bool,
-    pub(super) counts_as_failing: bool,
+    pub(super) counted: Counted,
     /// Time of the last failed poll of this instance. The node remembers it even after a remedy.
     pub(super) failed_at: Option<BootTime>,
     /// The last response of the cluster, and how long a refusal is valid.
     preflight: Preflight,
     refused_until: BootTime,
-    /// Start of the cluster check in progress.
-    asking: Option<BootTime>,
-    /// Whether the kubelet calls it ready; `None` without a kubelet.
-    kubelet_ready: Option<bool>,
-    /// It was removed; its case is kept until what is in progress has ended.
-    pub(super) leaving: bool,
 }
 
 impl Case {
@@ -151,28 +157,15 @@ impl Case {
             history: History::default(),
             refused: None,
             left_alone: None,
-            health: None,
-            blind: None,
-            futile: None,
-            watched_from_start,
             symptom: Symptom::Errors,
-            window: Window::new(),
-            evidence: Evidence::default(),
-            pace: TargetPace::default(),
-            looking: false,
-            absent: false,
+            presence: Presence::Present,
+            instance: Instance::new(watched_from_start),
             trigger: Trigger::Tick,
-            confirms: 0,
             climbed_from: None,
-            resumed: false,
-            counts_as_polled: false,
-            counts_as_failing: false,
+            counted: Counted::No,
             failed_at: None,
             preflight: Preflight::Unasked,
             refused_until: BootTime::default(),
-            asking: None,
-            kubelet_ready: None,
-            leaving: false,
         }
     }
 
@@ -180,34 +173,28 @@ impl Case {
     /// stay. Returns a treatment that this ends.
     pub(super) fn succeeded_by(&mut self, target: Target) -> Option<(Verification, Outcome)> {
         self.target = target;
-        self.absent = false;
-        // A sample in progress is of the old instance: its result will be ignored.
-        self.looking = false;
-        self.window = Window::new();
-        self.health = None;
-        self.blind = None;
-        self.futile = None;
-        self.watched_from_start = true;
-        self.evidence.clear();
-        self.confirms = 0;
-        self.pace = TargetPace::default();
-        self.asking = None;
-        self.kubelet_ready = self.kubelet_ready.map(|_| false);
+        self.presence = Presence::Present;
+        self.instance = self.instance.successor();
         let State::Verifying { verification, .. } = &self.state else { return None };
         Some((verification.clone(), verification.replaced()?))
     }
 
-    pub(super) const fn kubelet_says(&mut self, ready: bool) {
-        self.kubelet_ready = Some(ready);
+    /// Whether it has an instance.
+    #[must_use]
+    pub const fn is_present(&self) -> bool {
+        matches!(self.presence, Presence::Present)
     }
 
-    /// Whether a cluster check is in progress; one that takes too long is lost.
-    pub(super) fn is_asking(&self, now: BootTime) -> bool {
-        self.asking.is_some_and(|since| now.since(since) < ASK_LIMIT)
+    /// Result of the last poll of its instance.
+    #[must_use]
+    pub const fn health(&self) -> Option<&Word> {
+        self.instance.health.as_ref()
     }
 
-    pub(super) const fn begin_asking(&mut self, now: BootTime) {
-        self.asking = Some(now);
+    /// Why the kernel does not see its traffic, if that was reported.
+    #[must_use]
+    pub const fn blind(&self) -> Option<Blind> {
+        self.instance.blind
     }
 
     /// Takes the cluster's response; returns whether it still matters.
@@ -217,7 +204,7 @@ impl Case {
         answer: Result<(), (Refusal, Duration)>,
         now: BootTime,
     ) -> bool {
-        let expected = self.asking.take().is_some() && matches!(self.state, State::Watching);
+        let expected = self.instance.end_asking() && matches!(self.state, State::Watching);
         if expected {
             self.preflight = match answer {
                 Ok(()) => Preflight::Given(rung),
@@ -256,12 +243,8 @@ impl Case {
 
     /// Its process has ended.
     pub(super) fn lost(&mut self) {
-        self.absent = true;
-        self.looking = false;
-        self.asking = None;
-        self.window = Window::new();
-        self.confirms = 0;
-        self.evidence.clear();
+        self.presence = Presence::Absent;
+        self.instance.ended();
     }
 
     /// Stores its load. An instance that is yet to start, or has just started, does little. So the
@@ -274,7 +257,7 @@ impl Case {
             State::Verifying { verification, .. } => verification.rung.is_hard(),
         };
         if self.load.is_none() || !under_hard {
-            self.load = self.window.load().or(self.load);
+            self.load = self.instance.window.load().or(self.load);
         }
     }
 
@@ -299,25 +282,17 @@ impl Case {
     ) {
         self.decision = Some(decision);
         self.decided_at = sample.at;
-        self.evidence.push(Look {
+        self.instance.evidence.push(Observation {
             at: sample.at,
             action: decision.action,
             polled: sample.poll.is_some(),
         });
-        let well = decision.action == Action::NoAction && self.is_alive();
+        let well = decision.action == Action::NoAction && self.instance.is_alive();
         self.history.seen(well, now, policy);
     }
 
-    /// Whether the instance has shown that it serves, by a response other than a 5xx to a poll or,
-    /// as the kernel saw, to others.
     pub(super) fn is_ready(&self) -> bool {
-        let unheard = self.target.address.is_none() && self.kubelet_ready.is_none();
-        self.window.service().has_served() || unheard || self.kubelet_ready == Some(true)
-    }
-
-    /// Whether something shows that it is well, as opposed to nothing showing that it is sick.
-    fn is_alive(&self) -> bool {
-        self.window.service().speaks_well() || self.window.good_responses() > 0
+        self.instance.is_ready(self.target.address.is_none())
     }
 
     pub(super) fn question<'a>(
@@ -342,13 +317,13 @@ impl Case {
             ready: self.is_ready(),
             patience: self.target.settings.patience.or(policy.patience),
             warm_up: self.target.settings.warm_up.or(policy.warm_up),
-            excuse: self.window.excuse(),
+            excuse: self.instance.window.excuse(),
             symptom,
             ill_since: self.history.ill_since().unwrap_or(now),
             memory: memories.of(&self.workload),
             fails_since_start: self.fails_since_start(symptom),
-            futile: self.futile.as_deref(),
-            evidence: &self.evidence,
+            futile: self.instance.futile.as_deref(),
+            evidence: &self.instance.evidence,
             history: &self.history,
             node,
         }
@@ -356,18 +331,12 @@ impl Case {
 
     /// The present symptom.
     pub(super) fn seen_symptom(&self) -> Symptom {
-        Symptom::of(&self.causes(), self.window.service().heard())
+        Symptom::of(&self.causes(), self.instance.window.service().heard())
     }
 
-    /// If the agent did not see the instance start, errors at the beginning of its traffic prove
-    /// nothing. If it can be neither polled nor seen, nothing shows that it never served.
     fn fails_since_start(&self, symptom: Symptom) -> FailsSinceStart {
-        let fails = self.window.service().fails_since_start();
         let shows = matches!(symptom, Symptom::Errors | Symptom::Silence | Symptom::SaysIll);
-        FailsSinceStart {
-            never_served: fails.never_served && shows && !self.is_ready(),
-            only_errors: fails.only_errors && self.watched_from_start,
-        }
+        self.instance.fails_since_start(shows, self.target.address.is_none())
     }
 
     /// Whether such a sample also checks on the host whether a restart would help: if a remedy may
@@ -381,46 +350,25 @@ impl Case {
     /// Stores the health check of a sample; returns what is new.
     pub(super) fn hear(&mut self, sample: &Sample) -> (Option<Word>, Option<Blind>) {
         if self.asks_the_host(sample.trigger) {
-            self.futile.clone_from(&sample.futile);
+            self.instance.futile.clone_from(&sample.futile);
         }
-        let word = sample.poll.as_ref().map(Word::of);
-        let news = match (&word, &self.health) {
-            (Some(now), Some(before)) => now.is_news(before),
-            (now, _) => now.is_some(),
-        };
-        self.health = word;
-        let blind = self.window.blind().or(self.target.tls.then_some(Blind::Tls));
-        let blind_news = blind.filter(|_| self.blind.is_none());
-        self.blind = blind.or(self.blind);
-        (self.health.clone().filter(|_| news), blind_news)
+        self.instance.hear(sample, self.target.tls)
     }
 
     /// When it was last seen well.
     #[must_use]
     pub const fn well_at(&self) -> Option<BootTime> {
-        self.window.service().well_at()
-    }
-
-    /// The facts that are not in the row.
-    pub(super) fn sight(&self) -> Sight {
-        Sight {
-            unavailable_rate: self.window.unavailable_rate(),
-            answers_well: self.window.good_responses() > 0,
-            answers_polls: !matches!(
-                self.window.service().heard(),
-                None | Some(Heard::Silent | Heard::NotAsked)
-            ),
-        }
+        self.instance.window.service().well_at()
     }
 
     /// Whether the kernel sees its HTTP; if not, its columns are missing and not zero.
     #[must_use]
     pub const fn sees_traffic(&self) -> bool {
-        self.window.sees_traffic()
+        self.instance.window.sees_traffic()
     }
 
     fn causes(&self) -> Causes {
-        let mut causes = self.window.causes(&self.row);
+        let mut causes = self.instance.window.causes(&self.row);
         // In a shared cgroup the OOM killer may have killed another process.
         causes.oom_kill &= !self.target.cgroups.shared;
         causes
@@ -439,10 +387,10 @@ impl Case {
         let pauses = causes.is_pause(self.target.settings.patience.or(policy.patience));
         Finding {
             action,
-            evidence: self.evidence.soft().is_none() && causes.event() && !pauses,
-            ready: meant && !self.absent && self.is_ready(),
-            alive: self.is_alive(),
-            errors: self.window.total_errors(),
+            evidence: self.instance.evidence.soft().is_none() && causes.event() && !pauses,
+            ready: meant && self.is_present() && self.is_ready(),
+            alive: self.instance.is_alive(),
+            errors: self.instance.window.total_errors(),
         }
     }
 
@@ -451,8 +399,7 @@ impl Case {
         self.symptom = self.seen_symptom();
         self.state = State::Healing { rung, before, since: now, judged };
         self.history.treated(rung, now);
-        self.evidence.clear();
-        self.confirms = 0;
+        self.instance.clear_evidence();
         self.refused = None;
         self.preflight = Preflight::Unasked;
     }
@@ -460,8 +407,7 @@ impl Case {
     /// Dry run: the case continues as if the remedy had been applied without effect.
     pub(super) fn withhold(&mut self, rung: Rung, now: BootTime) {
         self.history.treated(rung, now);
-        self.evidence.clear();
-        self.confirms = 0;
+        self.instance.clear_evidence();
         self.refused = None;
         self.preflight = Preflight::Unasked;
     }
@@ -478,26 +424,19 @@ impl Case {
         let State::Healing { rung, before, judged, since } = &self.state else { return None };
         let (rung, before, judged, since) = (*rung, *before, judged.clone(), *since);
         let same = rung.is_hard() || self.target.id.instance == judged;
-        self.resumed = false;
         self.history.treated(rung, now);
         let verification = Verification::new(rung, before, if ended { since } else { now });
-        Some((self.start_window(verification, judged, incident), same))
+        let applied = Applied::Certainly;
+        Some((self.start_window(verification, judged, incident, applied), same))
     }
 
     /// An earlier agent process intended a remedy and died: it counts as applied.
-    pub(super) fn resume(
-        &mut self,
-        incident: i64,
-        rung: Rung,
-        before: Action,
-        judged: String,
-        symptom: Symptom,
-        now: BootTime,
-    ) -> (Verification, bool) {
-        self.resumed = true;
+    pub(super) fn resume(&mut self, recovered: Recovered, now: BootTime) -> (Verification, bool) {
+        let Recovered { incident, rung, before, judged, symptom } = recovered;
         self.symptom = symptom;
         let same = rung.is_hard() || self.target.id.instance == judged;
-        (self.start_window(Verification::new(rung, before, now), judged, Some(incident)), same)
+        let verification = Verification::new(rung, before, now);
+        (self.start_window(verification, judged, Some(incident), Applied::Perhaps), same)
     }
 
     fn start_window(
@@ -505,16 +444,18 @@ impl Case {
         verification: Verification,
         judged: String,
         incident: Option<i64>,
+        applied: Applied,
     ) -> Verification {
         if verification.rung.is_hard() && self.target.id.instance == judged {
             // The next instance has not answered yet. Polls that fail until it does are expected
             // and do not count.
-            self.window = Window::new();
+            self.instance.window = Window::new();
         } else {
-            self.window.refresh();
+            self.instance.window.refresh();
         }
-        self.evidence.clear();
-        self.state = State::Verifying { verification: verification.clone(), judged, incident };
+        self.instance.evidence.clear();
+        let of = verification.clone();
+        self.state = State::Verifying { verification: of, judged, incident, applied };
         verification
     }
 
@@ -528,13 +469,13 @@ impl Case {
     /// it: neither the kubelet's back-off nor a slow start, and if the remedy was really applied
     /// (an earlier agent process may have died before it).
     pub(super) fn as_far_as_known(&self, outcome: Outcome, of: &Verification) -> Outcome {
-        let State::Verifying { judged, .. } = &self.state else { return outcome };
-        let perhaps_never_given =
-            self.resumed && self.target.id.instance == *judged && !self.absent;
-        let waited_in_vain = of.rung.is_hard() && !of.is_open();
+        let State::Verifying { judged, applied, .. } = &self.state else { return outcome };
+        let perhaps_not_applied =
+            *applied == Applied::Perhaps && self.target.id.instance == *judged && self.is_present();
+        let no_successor = of.rung.is_hard() && !of.is_open();
         match outcome {
             Outcome::NotHealed
-                if waited_in_vain && (self.target.is_of_runtime() || perhaps_never_given) =>
+                if no_successor && (self.target.is_of_runtime() || perhaps_not_applied) =>
             {
                 Outcome::Unverified
             }
@@ -568,13 +509,13 @@ impl Case {
         &mut self,
         now: BootTime,
     ) -> Option<(Verification, Outcome, &'static str)> {
-        self.looking = false;
+        self.instance.sampling = false;
         match &self.state {
             State::Healing { rung, before, since, .. } if now.since(*since) >= HEAL_LIMIT => {
                 let verification = Verification::new(*rung, *before, *since);
                 Some((verification, Outcome::Failed, "no result of the remedy"))
             }
-            State::Verifying { verification, .. } if self.absent => {
+            State::Verifying { verification, .. } if !self.is_present() => {
                 let outcome = match verification.rung.is_hard() {
                     true => self.as_far_as_known(Outcome::NotHealed, verification),
                     false => Outcome::Unverified,
@@ -595,20 +536,10 @@ impl Case {
         &self.workload
     }
 
-    pub(super) const fn is_confirming(&self) -> bool {
-        self.confirms > 0
-    }
-
-    /// The next sample confirms or refutes the last one.
-    pub(super) const fn confirm_delay(&mut self) -> Duration {
-        self.confirms = self.confirms.saturating_add(1);
-        if self.confirms == 1 { FIRST_CONFIRM } else { LATER_CONFIRM }
-    }
-
     pub(super) const fn next_trigger(&self) -> Trigger {
         match self.state {
             State::Verifying { .. } => Trigger::Verify,
-            _ if self.confirms > 0 => Trigger::Confirm,
+            _ if self.instance.is_confirming() => Trigger::Confirm,
             _ => Trigger::Tick,
         }
     }

@@ -49,7 +49,7 @@ pub enum Event {
         throttled: bool,
     },
     /// A sample is complete.
-    Looked(Index, Box<Sample>),
+    Sampled(Index, Box<Sample>),
     /// A remedy was applied, or could not be.
     Treated {
         /// The target.
@@ -60,20 +60,7 @@ pub enum Event {
         result: Remedied,
     },
     /// An intention without an outcome, found in the journal of this boot.
-    Recovered {
-        /// The target.
-        index: Index,
-        /// The journal's number of the incident.
-        incident: i64,
-        /// The intended remedy, which counts as applied.
-        rung: Rung,
-        /// The action of the decision.
-        before: Action,
-        /// The instance that was judged.
-        judged: String,
-        /// The symptom that it was for.
-        symptom: Symptom,
-    },
+    Recovered(Index, Recovered),
     /// An earlier remedy for a target, in this boot, by an earlier agent process: its cooldowns
     /// still hold.
     Recalled {
@@ -97,6 +84,21 @@ pub enum Event {
     Tick,
 }
 
+/// An intention of an earlier agent process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The journal's number of the incident.
+    pub incident: i64,
+    /// The intended remedy, which counts as applied.
+    pub rung: Rung,
+    /// The action of the decision.
+    pub before: Action,
+    /// The instance that was judged.
+    pub judged: String,
+    /// The symptom that it was for.
+    pub symptom: Symptom,
+}
+
 /// The result of a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedied {
@@ -114,7 +116,7 @@ pub enum Remedied {
 #[derive(Debug)]
 pub enum Command {
     /// Sample a target and report back.
-    Look(Index, Trigger),
+    Sample(Index, Trigger),
     /// Ask the cluster whether this remedy is permitted, and report back.
     Ask(Index, Rung),
     /// The cluster's grant is not used: release it.

@@ -5,22 +5,24 @@
 //! microseconds, and a recorded trace can be replayed. `run` carries out the commands and reports
 //! the results.
 mod case;
+mod instance;
 mod message;
 mod pace;
 mod pod_metrics;
 
 use std::{sync::Arc, time::Duration};
 
-pub use case::{Case, State};
-pub use message::{Command, Event, Fact, Index, Intent, Remedied};
+use case::Counted;
+pub use case::{Applied, Case, Presence, State};
+pub use message::{Command, Event, Fact, Index, Intent, Recovered, Remedied};
 use pace::{AskPace, NodePace};
 pub use pod_metrics::pod_metrics_of;
 
 use crate::{
     boot_time::BootTime,
-    decide::{Action, Classifier, Decision, Source},
+    decide::{Classifier, Decision, Source},
     features::Notable,
-    guard::{self, Denial, Gate, Memories, NodeState, Policy, Refusal, Symptom, Treatment, Why},
+    guard::{self, Denial, Gate, Memories, NodeState, Policy, Refusal, Treatment, Why},
     signal::{Sample, Trigger},
     target::{Rung, Target},
     verify::{Outcome, Verification},
@@ -52,7 +54,7 @@ pub struct Engine {
     memories: Memories,
     /// Time of the first event. The agent saw instances start that began later.
     began: Option<BootTime>,
-    looks: NodePace,
+    samples: NodePace,
     asks: AskPace,
     /// Where the next round of samples starts, so that a spent budget does not always affect the
     /// same targets.
@@ -75,7 +77,7 @@ impl Engine {
             node: NodeState { journal_writable: true, ..NodeState::default() },
             memories: Memories::default(),
             began: None,
-            looks: NodePace::default(),
+            samples: NodePace::default(),
             asks: AskPace::default(),
             round: 0,
             spent_until: None,
@@ -135,25 +137,23 @@ impl Engine {
             Event::Removed(index) => self.removed(index, now, out),
             Event::Ready(index, ready) => {
                 if let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) {
-                    case.kubelet_says(ready);
+                    case.instance.kubelet_says(ready);
                 }
             }
             Event::Cleared { index, rung, answer } => self.cleared(index, rung, answer, now, out),
             Event::Woken { index, at, throttled } => self.woken(index, at, throttled, now),
-            Event::Looked(index, sample) => self.looked(index, &sample, now, hour, out),
+            Event::Sampled(index, sample) => self.sampled(index, &sample, now, hour, out),
             Event::Treated { index, incident, result } => {
                 self.treated(index, incident, result, now, out);
             }
-            Event::Recovered { index, incident, rung, before, judged, symptom } => {
-                self.recovered(index, (incident, rung, before, judged, symptom), now, out);
-            }
+            Event::Recovered(index, recovered) => self.recovered(index, recovered, now, out),
             Event::Remembered { workload, treatment } => self.memories.push(&workload, treatment),
             Event::Recalled { index, rung, treated, ended } => {
                 self.recalled(index, rung, treated, ended);
             }
             Event::Tick => {}
         }
-        self.look_where_due(now, out);
+        self.sample_where_due(now, out);
         self.remember(&out[from..], now);
     }
 
@@ -182,7 +182,7 @@ impl Engine {
 
     fn changed(&mut self, index: Index, target: Target, now: BootTime, out: &mut Vec<Command>) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        if target.id == case.target.id && !case.absent {
+        if target.id == case.target.id && case.is_present() {
             // The same instance with other settings: its samples stay.
             case.target = target;
             return;
@@ -210,7 +210,7 @@ impl Engine {
     fn removed(&mut self, index: Index, now: BootTime, out: &mut Vec<Command>) {
         self.lost(index, now, out);
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        case.leaving = true;
+        case.presence = Presence::Removed;
         match &case.state {
             // An eviction removes its target; the result of the remedy comes later.
             State::Healing { since, .. } => self.due[index] = Some(*since + case::HEAL_LIMIT),
@@ -268,14 +268,14 @@ impl Engine {
 
     fn woken(&mut self, index: Index, at: BootTime, throttled: bool, now: BootTime) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        if let Some(when) = case.pace.woken(at, throttled, now)
-            && !case.is_confirming()
+        if let Some(when) = case.instance.pace.woken(at, throttled, now)
+            && !case.instance.is_confirming()
             && !case.state.is_healing()
-            && !case.absent
+            && case.is_present()
         {
             let due = &mut self.due[index];
-            if case.looking {
-                case.pace.owe(at, when);
+            if case.instance.sampling {
+                case.instance.pace.owe(at, when);
             } else if due.is_none_or(|due| when < due) {
                 *due = Some(when);
                 case.trigger = Trigger::Wakeup;
@@ -284,7 +284,7 @@ impl Engine {
     }
 
     /// Starts due samples, as many as the node's budget permits; the others stay due.
-    fn look_where_due(&mut self, now: BootTime, out: &mut Vec<Command>) {
+    fn sample_where_due(&mut self, now: BootTime, out: &mut Vec<Command>) {
         self.spent_until = None;
         let n = self.due.len();
         for index in (0..n).map(|i| (self.round + i) % n) {
@@ -295,7 +295,7 @@ impl Engine {
             if let Some((verification, outcome, detail)) = case.overdue(now) {
                 let detail = Some(detail.to_owned());
                 out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
-                if case.leaving {
+                if case.presence == Presence::Removed {
                     self.due[index] = None;
                     out.push(Command::Forget(index));
                     continue;
@@ -305,23 +305,23 @@ impl Engine {
                 self.due[index] = Some(since + case::HEAL_LIMIT);
                 continue;
             }
-            if case.absent {
+            if !case.is_present() {
                 self.due[index] = None;
                 continue;
             }
-            if !self.looks.take(now) {
+            if !self.samples.take(now) {
                 self.round = index;
                 self.spent_until = Some(now + pace::NODE_REFILL);
                 return;
             }
             // If the response is lost, the cluster is asked again.
-            self.due[index] = Some(now + case::LOOK_LIMIT);
-            case.looking = true;
-            out.push(Command::Look(index, case.trigger));
+            self.due[index] = Some(now + case::SAMPLE_LIMIT);
+            case.instance.sampling = true;
+            out.push(Command::Sample(index, case.trigger));
         }
     }
 
-    fn looked(
+    fn sampled(
         &mut self,
         index: Index,
         sample: &Sample,
@@ -330,18 +330,18 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        case.looking = false;
-        if case.absent {
+        case.instance.sampling = false;
+        if !case.is_present() {
             // A sample in progress at the end of its process says nothing about the successor.
             return;
         }
-        case.pace.looked(sample.at);
-        case.window.push(sample);
+        case.instance.pace.sampled(sample.at);
+        case.instance.window.push(sample);
         let (word, blind) = case.hear(sample);
         out.extend(word.map(|word| Command::Tell(index, Fact::Heard(word))));
         out.extend(blind.map(|blind| Command::Tell(index, Fact::Blind(blind))));
         count_for_node(case, &mut self.node, now);
-        let row = case.window.features(hour, case.target.started);
+        let row = case.instance.window.features(hour, case.target.started);
         case.row = row;
         case.measure();
         let delay = match self.classifier.decide(&row) {
@@ -380,10 +380,10 @@ impl Engine {
                 if let Some(outcome) = outcome {
                     let policy = &self.policy;
                     out.push(conclude(index, case, policy, &verification, outcome, None, now));
-                    case.confirm_delay()
+                    case.instance.confirm_delay()
                 } else {
                     case.observe(verification);
-                    case.pace.verifying(decision.action)
+                    case.instance.pace.verifying(decision.action)
                 }
             }
             State::Watching => self.consider(index, &decision, now, out),
@@ -403,10 +403,13 @@ impl Engine {
         let question = case.question(decision, &self.node, &self.memories, &self.policy, now);
         let Some(rung) = guard::wanted(&question, &self.policy) else {
             give_back(index, case, out);
-            case.confirms = 0;
+            case.instance.end_confirming();
             case.refused = None;
             tell_if_left_alone(index, case, decision, out);
-            return case.pace.at_rest(&self.pace, case.window.service().is_failing());
+            return case
+                .instance
+                .pace
+                .at_rest(&self.pace, case.instance.window.service().is_failing());
         };
         let answer = guard::permit(&question, rung, &self.policy);
         case.left_alone = None;
@@ -419,7 +422,7 @@ impl Engine {
                     row: case.row,
                     climbed_from: case.climbed_from.take(),
                     symptom: case.seen_symptom(),
-                    health: case.health.clone(),
+                    health: case.health().cloned(),
                 };
                 if rung.is_hard() {
                     self.node.history.hard_heal(now);
@@ -434,18 +437,18 @@ impl Engine {
                 }
                 self.pace.tick
             }
-            Err(Denial::AskCluster) if case.is_asking(now) => self.pace.tick,
+            Err(Denial::AskCluster) if case.instance.is_asking(now) => self.pace.tick,
             Err(Denial::AskCluster) if rung.is_hard() && !self.asks.take(now) => {
                 give_back(index, case, out);
                 let refusal = Refusal { gate: Gate::NodeBudget, why: Why::OthersFirst };
-                case.confirms = 0;
+                case.instance.end_confirming();
                 out.push(refuse(index, case, rung, refusal, decision));
-                case.pace.at_rest(&self.pace, case.window.service().is_failing())
+                case.instance.pace.at_rest(&self.pace, case.instance.window.service().is_failing())
             }
             Err(Denial::AskCluster) => {
                 give_back(index, case, out);
                 // Sampling continues meanwhile; the response brings the next sample forward.
-                case.begin_asking(now);
+                case.instance.begin_asking(now);
                 out.push(Command::Ask(index, rung));
                 self.pace.tick
             }
@@ -454,10 +457,12 @@ impl Engine {
                 let confirms = refusal.gate == Gate::Evidence && refusal.why != Why::NothingCurrent;
                 out.push(refuse(index, case, rung, refusal, decision));
                 if confirms {
-                    case.confirm_delay()
+                    case.instance.confirm_delay()
                 } else {
-                    case.confirms = 0;
-                    case.pace.at_rest(&self.pace, case.window.service().is_failing())
+                    case.instance.end_confirming();
+                    case.instance
+                        .pace
+                        .at_rest(&self.pace, case.instance.window.service().is_failing())
                 }
             }
         }
@@ -483,7 +488,9 @@ impl Engine {
                 Some((Outcome::Failed, detail))
             }
             Remedied::Ended(outcome, detail) => Some((outcome, detail)),
-            Remedied::Given if case.leaving => Some((Outcome::Unverified, GONE.to_owned())),
+            Remedied::Given if case.presence == Presence::Removed => {
+                Some((Outcome::Unverified, GONE.to_owned()))
+            }
             Remedied::Given if !same => {
                 Some((Outcome::Unverified, "it was replaced during the remedy".to_owned()))
             }
@@ -497,7 +504,7 @@ impl Engine {
             }
             out.push(told);
         }
-        if case.leaving {
+        if case.presence == Presence::Removed {
             self.due[index] = None;
             out.push(Command::Forget(index));
         } else {
@@ -508,7 +515,7 @@ impl Engine {
     /// After a remedy: samples at once or, without an instance, waits for a successor.
     fn look_soon_or_wait(&mut self, index: Index, now: BootTime, out: &mut Vec<Command>) {
         match &self.cases[index] {
-            Some(case) if case.absent => self.lost(index, now, out),
+            Some(case) if !case.is_present() => self.lost(index, now, out),
             _ => self.schedule(index, now, Duration::ZERO),
         }
     }
@@ -516,12 +523,13 @@ impl Engine {
     fn recovered(
         &mut self,
         index: Index,
-        (incident, rung, before, judged, symptom): (i64, Rung, Action, String, Symptom),
+        recovered: Recovered,
         now: BootTime,
         out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        let (verification, same) = case.resume(incident, rung, before, judged, symptom, now);
+        let rung = recovered.rung;
+        let (verification, same) = case.resume(recovered, now);
         if !same || rung == Rung::Evict {
             let detail = match rung {
                 Rung::Evict => "its eviction was intended, but it still exists",
@@ -560,7 +568,8 @@ impl Engine {
         } else {
             now + delay
         };
-        let owed = if case.is_confirming() { None } else { case.pace.settle(regular) };
+        let owed =
+            if case.instance.is_confirming() { None } else { case.instance.pace.settle(regular) };
         case.trigger = if owed.is_some() { Trigger::Wakeup } else { case.next_trigger() };
         self.due[index] = Some(owed.unwrap_or(regular));
     }
@@ -617,7 +626,7 @@ fn conclude(
 
 /// Reports once why a target with a symptom is left alone.
 fn tell_if_left_alone(index: Index, case: &mut Case, decision: &Decision, out: &mut Vec<Command>) {
-    let sight = case.sight();
+    let sight = case.instance.sight();
     let notable = Notable::first(&case.row, sight);
     if let Some(notable) = notable
         && case.left_alone != Some(notable)
@@ -635,18 +644,24 @@ const TOGETHER: Duration = Duration::from_secs(20);
 
 /// Updates the node's numbers of polled and failing targets.
 fn count_for_node(case: &mut Case, node: &mut NodeState, now: BootTime) {
-    let polled = case.window.service().has_responded();
-    if case.window.service().is_failing() {
+    let service = case.instance.window.service();
+    let polled = service.has_responded();
+    if service.is_failing() {
         case.failed_at = Some(now);
     } else if !polled {
         // Another instance, or none.
         case.failed_at = None;
     }
-    let failing = polled && case.failed_at.is_some_and(|at| now.since(at) < TOGETHER);
-    node.polled = node.polled + u32::from(polled) - u32::from(case.counts_as_polled);
-    node.failing = node.failing + u32::from(failing) - u32::from(case.counts_as_failing);
-    case.counts_as_polled = polled;
-    case.counts_as_failing = failing;
+    let counted = match case.failed_at {
+        _ if !polled => Counted::No,
+        Some(at) if now.since(at) < TOGETHER => Counted::Failing,
+        _ => Counted::Polled,
+    };
+    let before = std::mem::replace(&mut case.counted, counted);
+    let polled = |counted| u32::from(counted != Counted::No);
+    let failing = |counted| u32::from(counted == Counted::Failing);
+    node.polled = node.polled + polled(counted) - polled(before);
+    node.failing = node.failing + failing(counted) - failing(before);
 }
 
 #[cfg(test)]

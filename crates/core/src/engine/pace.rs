@@ -110,7 +110,7 @@ impl Default for TargetPace {
 
 impl TargetPace {
     /// The counters were read at `at`: earlier events are known by now.
-    pub(super) fn looked(&mut self, at: BootTime) {
+    pub(super) fn sampled(&mut self, at: BootTime) {
         self.last_read = Some(at);
         self.owed = self.owed.filter(|(event, _)| *event > at);
     }

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use paramedic_pod_metrics::Metric;
 
 use super::*;
-use crate::target::Settings;
 use crate::{
+    decide::Action,
     guard::{Gate, Symptom, Treatment},
     health::{Health, HealthError, Poll, Says, Transport},
     signal::{CgroupReading, KernelReading},
+    target::Settings,
 };
 
 const URL: &str = "http://localhost:5000";
@@ -86,7 +87,7 @@ struct Stage {
     outcomes: Vec<(u64, Rung, Outcome)>,
     refusals: Vec<(u64, Gate)>,
     left_alone: Vec<Notable>,
-    looks: u64,
+    samples: u64,
     /// Whether the end of a remedy is ever reported, and its error.
     reports: bool,
     fails: Option<&'static str>,
@@ -115,7 +116,7 @@ impl Stage {
             outcomes: Vec::new(),
             refusals: Vec::new(),
             left_alone: Vec::new(),
-            looks: 0,
+            samples: 0,
             reports: true,
             fails: None,
             comes_back: true,
@@ -162,13 +163,13 @@ impl Stage {
             self.engine.handle(self.now, 12, event, &mut commands);
             for command in commands {
                 match command {
-                    Command::Look(index, trigger) => {
-                        self.looks += 1;
+                    Command::Sample(index, trigger) => {
+                        self.samples += 1;
                         // Counters are read a moment after the sample starts.
                         let at = self.now + Duration::from_micros(300);
                         let sample = self.patients[index].sample(at, trigger);
                         if self.answers {
-                            events.push(Event::Looked(index, Box::new(sample)));
+                            events.push(Event::Sampled(index, Box::new(sample)));
                         }
                     }
                     Command::Heal(index, _, intent) => {
@@ -235,11 +236,14 @@ impl Stage {
     fn recover(&mut self, judged: &str) {
         let (index, rung, treated) = (0, Rung::Restart, self.now);
         self.handle(0, Event::Recalled { index, rung, treated, ended: None });
-        let (before, judged) = (Action::RestartService, judged.to_owned());
-        self.handle(
-            0,
-            Event::Recovered { index, incident: 7, rung, before, judged, symptom: Symptom::Errors },
-        );
+        let recovered = Recovered {
+            incident: 7,
+            rung,
+            before: Action::RestartService,
+            judged: judged.to_owned(),
+            symptom: Symptom::Errors,
+        };
+        self.handle(0, Event::Recovered(index, recovered));
     }
 
     fn ends(&self) -> Vec<(Rung, Outcome)> {
@@ -462,21 +466,21 @@ fn a_storm_of_errors_is_sampled_quickly_then_at_a_bounded_rate() {
         stage.at(ms, |p| p.counters.responses[4] += 1);
     }
     stage.play(33_000);
-    let per_second = stage.looks / 30;
-    assert!((1..=8).contains(&per_second), "{} looks in 30 s", stage.looks);
+    let per_second = stage.samples / 30;
+    assert!((1..=8).contains(&per_second), "{} samples in 30 s", stage.samples);
 }
 
 #[test]
 fn samples_on_one_node_are_bounded_in_any_storm() {
     let mut stage = Stage::new(300);
     stage.play(3000);
-    let before = stage.looks;
+    let before = stage.samples;
     for ms in 0..2000 {
         stage.at(ms, |p| p.counters.responses[4] += 1);
     }
     stage.play(2000);
-    let per_second = (stage.looks - before) / 2;
-    assert!(per_second <= 230, "{per_second} looks a second");
+    let per_second = (stage.samples - before) / 2;
+    assert!(per_second <= 230, "{per_second} samples a second");
 }
 
 #[test]
@@ -489,7 +493,7 @@ fn a_removed_target_leaves_no_state() {
     assert_eq!(stage.engine.cases().count(), 2);
     stage.handle(
         3500,
-        Event::Looked(1, Box::new(Patient::default().sample(stage.now, Trigger::Tick))),
+        Event::Sampled(1, Box::new(Patient::default().sample(stage.now, Trigger::Tick))),
     );
     assert_eq!(stage.engine.cases().count(), 2, "a late answer revives nobody");
 }
@@ -499,11 +503,11 @@ fn a_target_replaced_during_a_sample_is_sampled_again() {
     let mut stage = Stage::new(1);
     stage.answers = false;
     stage.play(3000);
-    assert_eq!(stage.looks, 2, "the second is under way, and never answered");
+    assert_eq!(stage.samples, 2, "the second is under way, and never answered");
     stage.answers = true;
     stage.handle(3000, Event::Changed(0, target(2)));
     stage.play(10_000);
-    assert!(stage.looks >= 5, "{} looks", stage.looks);
+    assert!(stage.samples >= 5, "{} samples", stage.samples);
 }
 
 #[test]
@@ -513,7 +517,7 @@ fn a_lost_sample_is_repeated() {
     stage.play(3000);
     stage.answers = true;
     stage.play(15_000);
-    assert!(stage.looks >= 3, "{} looks", stage.looks);
+    assert!(stage.samples >= 3, "{} samples", stage.samples);
 }
 
 #[test]
@@ -522,9 +526,9 @@ fn an_absent_target_gets_no_remedy() {
     stage.play(5000);
     stage.patients[0].stuck = true;
     stage.handle(0, Event::Lost(0));
-    let before = stage.looks;
+    let before = stage.samples;
     stage.play(60_000);
-    assert_eq!((stage.rungs(), stage.looks), (vec![], before));
+    assert_eq!((stage.rungs(), stage.samples), (vec![], before));
     stage.patients[0].stuck = false;
     stage.handle(0, Event::Changed(0, target(2)));
     stage.at(5000, |p| (0..8).for_each(|_| p.fail()));
@@ -621,7 +625,7 @@ fn every_target_of_a_full_node_is_sampled() {
     stage.play(10_000);
     let unseen = stage.engine.cases().filter(|(_, case)| case.decision.is_none()).count();
     assert_eq!(unseen, 0);
-    assert!(stage.looks <= 2100, "{} looks in 10 s", stage.looks);
+    assert!(stage.samples <= 2100, "{} samples in 10 s", stage.samples);
 }
 
 /// A stage whose only target is a pod that may be evicted.
@@ -800,7 +804,7 @@ fn a_sample_in_progress_at_the_end_of_a_process_does_not_shorten_the_wait() {
     stage.play(16_000);
     assert_eq!(stage.rungs(), [Rung::Restart]);
     let late = stage.patients[0].sample(stage.now, Trigger::Confirm);
-    stage.handle(0, Event::Looked(0, Box::new(late)));
+    stage.handle(0, Event::Sampled(0, Box::new(late)));
     stage.play(5000);
     assert_eq!(stage.ends(), [], "a successor is waited for");
     stage.handle(0, Event::Changed(0, target(2)));

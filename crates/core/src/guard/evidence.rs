@@ -6,7 +6,7 @@ use crate::{boot_time::BootTime, decide::Action};
 
 /// The verdict of one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Look {
+pub struct Observation {
     /// Time of the sample.
     pub at: BootTime,
     /// The action of the decision.
@@ -30,14 +30,14 @@ const HARD_POLLS: u8 = 2;
 /// The last four samples, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    looks: [Option<Look>; KEPT],
+    observations: [Option<Observation>; KEPT],
 }
 
 impl Evidence {
     /// Adds one sample.
-    pub fn push(&mut self, look: Look) {
-        self.looks.rotate_left(1);
-        self.looks[KEPT - 1] = Some(look);
+    pub fn push(&mut self, observation: Observation) {
+        self.observations.rotate_left(1);
+        self.observations[KEPT - 1] = Some(observation);
     }
 
     /// Clears all samples: after a remedy, and for a new instance.
@@ -46,8 +46,8 @@ impl Evidence {
     }
 
     /// The samples, newest first.
-    fn newest(&self) -> impl Iterator<Item = &Look> {
-        self.looks.iter().rev().flatten()
+    fn newest(&self) -> impl Iterator<Item = &Observation> {
+        self.observations.iter().rev().flatten()
     }
 
     /// `None` if the evidence suffices for a soft remedy: two of the last three samples call for an
@@ -57,7 +57,7 @@ impl Evidence {
         let agree = self
             .newest()
             .take(SOFT_OF)
-            .filter(|look| look.action > Action::NoAction)
+            .filter(|observation| observation.action > Action::NoAction)
             .fold(0, |n, _| n + 1);
         (agree < SOFT_AGREE).then_some(Why::TooFewLooks(agree, SOFT_AGREE))
     }
@@ -69,10 +69,10 @@ impl Evidence {
         let mut agree = 0;
         let mut polls = 0;
         let mut span: Option<(BootTime, BootTime)> = None;
-        for look in self.newest().filter(|look| look.action >= least) {
+        for observation in self.newest().filter(|observation| observation.action >= least) {
             agree += 1;
-            polls += u8::from(look.polled);
-            span = Some((look.at, span.map_or(look.at, |(_, last)| last)));
+            polls += u8::from(observation.polled);
+            span = Some((observation.at, span.map_or(observation.at, |(_, last)| last)));
         }
         if agree < HARD_AGREE {
             return Some(Why::TooFewLooks(agree, HARD_AGREE));

@@ -16,7 +16,7 @@ pub mod workload;
 
 use std::time::Duration;
 
-pub use evidence::{Evidence, Look};
+pub use evidence::{Evidence, Observation};
 pub use history::{History, NodeHistory};
 pub use memory::{Memories, Memory, Symptom, Treatment};
 pub use refusal::{Gate, Refusal, Why};

@@ -33,7 +33,7 @@ impl Scene {
     fn new(action: Action) -> Self {
         let mut evidence = Evidence::default();
         for ms in [0, 100, 250, 400] {
-            evidence.push(Look { at: at(ms), action, polled: true });
+            evidence.push(Observation { at: at(ms), action, polled: true });
         }
         Self {
             now: at(400),
@@ -141,7 +141,7 @@ fn confidence_must_reach_the_bound_and_be_a_number() {
 #[test]
 fn a_soft_remedy_needs_two_of_three_samples() {
     let mut scene = Scene::new(Action::ResetErrors);
-    for (looks, answer) in [
+    for (observations, answer) in [
         (vec![Action::ResetErrors], Err(Gate::Evidence)),
         (vec![Action::ResetErrors, Action::NoAction, Action::ResetErrors], Ok(Rung::Soft)),
         (
@@ -150,8 +150,8 @@ fn a_soft_remedy_needs_two_of_three_samples() {
         ),
     ] {
         scene.evidence.clear();
-        for (i, action) in looks.into_iter().enumerate() {
-            scene.evidence.push(Look { at: at(i as u64 * 100), action, polled: true });
+        for (i, action) in observations.into_iter().enumerate() {
+            scene.evidence.push(Observation { at: at(i as u64 * 100), action, polled: true });
         }
         assert_eq!(scene.ask(), answer);
     }
@@ -160,7 +160,7 @@ fn a_soft_remedy_needs_two_of_three_samples() {
 #[test]
 fn a_hard_remedy_needs_three_of_four_samples_over_400_ms_with_two_polls() {
     let restart = Action::RestartService;
-    let look = |ms, action, polled| Look { at: at(ms), action, polled };
+    let observation = |ms, action, polled| Observation { at: at(ms), action, polled };
     let too_short = [(0, restart, true), (100, restart, true), (250, restart, true)];
     let cases = [
         (too_short.as_slice(), false),
@@ -177,14 +177,14 @@ fn a_hard_remedy_needs_three_of_four_samples_over_400_ms_with_two_polls() {
         ),
         (&[(0, restart, true), (200, restart, false), (400, restart, false)], false),
     ];
-    for (looks, permitted) in cases {
+    for (observations, permitted) in cases {
         let mut scene = Scene::new(restart);
         scene.evidence.clear();
-        for (ms, action, polled) in looks {
-            scene.evidence.push(look(*ms, *action, *polled));
+        for (ms, action, polled) in observations {
+            scene.evidence.push(observation(*ms, *action, *polled));
         }
         let answer = if permitted { Ok(Rung::Restart) } else { Err(Gate::Evidence) };
-        assert_eq!(scene.ask(), answer, "{looks:?}");
+        assert_eq!(scene.ask(), answer, "{observations:?}");
     }
 }
 
@@ -276,7 +276,7 @@ fn exhausted_remedies_stay_so_until_the_target_was_well_for_a_while() {
     scene.history.seen(true, scene.now, &policy);
     scene.history.seen(false, scene.now + Duration::from_secs(299), &policy);
     scene.history.seen(true, scene.now + Duration::from_secs(301), &policy);
-    assert_eq!(scene.ask(), Err(Gate::Exhausted), "an ill look starts the while anew");
+    assert_eq!(scene.ask(), Err(Gate::Exhausted), "an ill observation starts the while anew");
     scene.history.seen(true, scene.now + Duration::from_secs(601), &policy);
     assert_eq!(scene.ask(), Ok(Rung::Soft));
 }

@@ -32,7 +32,7 @@ use super::incident::name_of;
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// Upper bounds in seconds: from a sample of microseconds to one that waits for a slow `/health`.
-const LOOK_BUCKETS: [f64; 10] = [1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1, 0.5, 1.0];
+const SAMPLE_BUCKETS: [f64; 10] = [1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1, 0.5, 1.0];
 
 /// Upper bounds in seconds: from a soft remedy that helps at once to a pod that starts slowly.
 const HEAL_BUCKETS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 300.0];
@@ -79,8 +79,8 @@ pub struct Metrics {
     registry: Registry,
     described: Vec<Described>,
     targets: IntGauge,
-    looks: IntCounterVec,
-    look_duration: Histogram,
+    samples: IntCounterVec,
+    sample_duration: Histogram,
     wakeups: IntCounterVec,
     health_polls: IntCounterVec,
     decisions: IntCounterVec,
@@ -111,20 +111,20 @@ impl Metrics {
         build.with_label_values(&[version]).set(1);
         let metrics = Self {
             targets: make.gauge("targets", "Targets that the agent watches.")?,
-            looks: make.counters(
-                "looks_total",
+            samples: make.counters(
+                "samples_total",
                 "Samples of a target, each with a decision, by trigger: the regular tick, a \
                  wake-up by the kernel, a verdict to confirm, a remedy to verify.",
                 &["trigger"],
             )?,
-            look_duration: make.add(Histogram::with_opts(
+            sample_duration: make.add(Histogram::with_opts(
                 HistogramOpts::new(
-                    "paramedic_look_duration_seconds",
+                    "paramedic_sample_duration_seconds",
                     "Duration of one sample of one target, from reading the signals to the \
                      verdict, in seconds. The poll of /health runs in parallel and is not \
                      included.",
                 )
-                .buckets(LOOK_BUCKETS.to_vec()),
+                .buckets(SAMPLE_BUCKETS.to_vec()),
             ))?,
             wakeups: make.counters(
                 "wakeups_total",
@@ -213,7 +213,7 @@ impl Metrics {
 
     fn start_at_zero(&self) {
         for trigger in Trigger::ALL {
-            self.looks.with_label_values(&[trigger.name()]);
+            self.samples.with_label_values(&[trigger.name()]);
         }
         for cause in [Cause::Http5xx, Cause::Reset, Cause::Throttled, Cause::OomKill] {
             self.wakeups.with_label_values(&[cause.name()]);
@@ -248,9 +248,9 @@ impl Metrics {
     }
 
     /// Counts a sample of one target and its duration.
-    pub fn look(&self, trigger: Trigger, took: Duration) {
-        self.looks.with_label_values(&[trigger.name()]).inc();
-        self.look_duration.observe(took.as_secs_f64());
+    pub fn sample(&self, trigger: Trigger, took: Duration) {
+        self.samples.with_label_values(&[trigger.name()]).inc();
+        self.sample_duration.observe(took.as_secs_f64());
     }
 
     /// Counts a wake-up by the kernel.

@@ -60,7 +60,7 @@ fn decision() -> Decision {
 fn busy() -> Metrics {
     let metrics = Metrics::new("0.1.0").unwrap();
     metrics.set_targets(1);
-    metrics.look(Trigger::Wakeup, Duration::from_micros(70));
+    metrics.sample(Trigger::Wakeup, Duration::from_micros(70));
     metrics.wakeup(Cause::OomKill);
     metrics.health_poll("timeout");
     metrics.decision(Action::ResetErrors, Source::Rules);
@@ -99,8 +99,8 @@ fn the_exposition_is_clean_and_complete() {
             "heals_withheld_total",
             "health_polls_total",
             "journal_writable",
-            "look_duration_seconds",
-            "looks_total",
+            "sample_duration_seconds",
+            "samples_total",
             "model_info",
             "probe_attached",
             "refusals_total",
@@ -117,9 +117,9 @@ fn the_exposition_is_clean_and_complete() {
     for line in [
         "paramedic_build_info{version=\"0.1.0\"} 1",
         "paramedic_targets 1",
-        "paramedic_looks_total{trigger=\"wakeup\"} 1",
-        "paramedic_looks_total{trigger=\"tick\"} 0",
-        "paramedic_look_duration_seconds_bucket{le=\"0.0001\"} 1",
+        "paramedic_samples_total{trigger=\"wakeup\"} 1",
+        "paramedic_samples_total{trigger=\"tick\"} 0",
+        "paramedic_sample_duration_seconds_bucket{le=\"0.0001\"} 1",
         "paramedic_wakeups_total{cause=\"oom_kill\"} 1",
         "paramedic_health_polls_total{result=\"timeout\"} 1",
         "paramedic_decisions_total{action=\"reset_errors\",source=\"rules\"} 1",

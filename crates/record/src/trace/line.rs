@@ -7,14 +7,14 @@ use std::time::Duration;
 use paramedic_core::{
     boot_time::BootTime,
     decide::Action,
-    engine::{Event, Index, Remedied},
+    engine::{Event, Index, Recovered, Remedied},
     guard::{Gate, Policy, Refusal, Symptom, Treatment, Why},
     target::Rung,
     verify::Outcome,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_TARGETS, look::Look, target_record::TargetRecord};
+use super::{MOST_TARGETS, sample_record::SampleRecord, target_record::TargetRecord};
 
 /// Version of the lines.
 pub const VERSION: u32 = 3;
@@ -113,7 +113,8 @@ pub struct Line(pub u64, pub u8, pub What);
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// A sample; by far the most frequent line.
-    Look(Box<Look>),
+    #[serde(rename = "look")]
+    Sample(Box<SampleRecord>),
     /// A wake-up by the kernel: index, nanoseconds since boot, and whether it was only throttling.
     Woken(Index, u64, bool),
     /// A target was found.
@@ -211,7 +212,9 @@ impl What {
                 Self::Cleared(*index, *rung, refused)
             }
             Event::Woken { index, at, throttled } => Self::Woken(*index, at.as_nanos(), *throttled),
-            Event::Looked(index, sample) => Self::Look(Box::new(Look::of(*index, sample))),
+            Event::Sampled(index, sample) => {
+                Self::Sample(Box::new(SampleRecord::of(*index, sample)))
+            }
             Event::Treated { index, incident, result } => {
                 let (ended, detail) = match result {
                     Remedied::Given => (Ended::Given, String::new()),
@@ -221,7 +224,7 @@ impl What {
                 };
                 Self::Treated(*index, *incident, ended, detail)
             }
-            Event::Recovered { index, incident, rung, before, judged, symptom } => {
+            Event::Recovered(index, Recovered { incident, rung, before, judged, symptom }) => {
                 Self::Recovered(*index, *incident, *rung, *before, judged.clone(), *symptom)
             }
             Event::Remembered { workload, treatment } => Self::Remembered(
@@ -263,7 +266,9 @@ impl What {
             Self::Woken(index, at, throttled) => {
                 Event::Woken { index: place(index)?, at: moment(at)?, throttled }
             }
-            Self::Look(look) => Event::Looked(place(look.index())?, Box::new(look.sample()?)),
+            Self::Sample(record) => {
+                Event::Sampled(place(record.index())?, Box::new(record.sample()?))
+            }
             Self::Treated(index, incident, ended, detail) => {
                 let result = match ended {
                     Ended::Given => Remedied::Given,
@@ -274,7 +279,8 @@ impl What {
                 Event::Treated { index: place(index)?, incident, result }
             }
             Self::Recovered(index, incident, rung, before, judged, symptom) => {
-                Event::Recovered { index: place(index)?, incident, rung, before, judged, symptom }
+                let recovered = Recovered { incident, rung, before, judged, symptom };
+                Event::Recovered(place(index)?, recovered)
             }
             Self::Remembered(workload, rung, symptom, outcome, at) => Event::Remembered {
                 workload,

@@ -10,16 +10,16 @@
 //! deleted. Recording never delays the event loop: a separate thread compresses and writes. If it
 //! falls behind, lines are dropped and counted, and the trace says where they are missing.
 mod line;
-mod look;
 mod read;
+mod sample_record;
 mod target_record;
 mod write;
 
 use std::path::PathBuf;
 
 pub use line::{Absurd, Ended, Header, Line, Refused, VERSION, What};
-pub use look::Look;
 pub use read::{Reader, TraceError};
+pub use sample_record::SampleRecord;
 pub use target_record::TargetRecord;
 pub use write::Trace;
 

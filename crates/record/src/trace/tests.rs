@@ -5,7 +5,7 @@ use flate2::{Compression, write::GzEncoder};
 use paramedic_core::{
     boot_time::BootTime,
     decide::Action,
-    engine::{Event, Remedied},
+    engine::{Event, Recovered, Remedied},
     guard::{Gate, Refusal, Symptom, Treatment, Why},
     health::{Health, HealthError, Poll, Says, Transport},
     signal::{CgroupReading, KernelReading, Sample, Trigger},
@@ -60,15 +60,15 @@ fn events() -> Vec<Event> {
     vec![
         Event::Added(0, Box::new(Target::for_tests("a", 1))),
         Event::Changed(0, Box::new(Target::pod_for_tests("b", 2))),
-        Event::Looked(0, sample(Ok(health()))),
-        Event::Looked(0, sample(Ok(Health { says: Says::NotNow, ..health() }))),
-        Event::Looked(0, sample(Ok(Health { says: Says::Ill, ..Health::default() }))),
-        Event::Looked(
+        Event::Sampled(0, sample(Ok(health()))),
+        Event::Sampled(0, sample(Ok(Health { says: Says::NotNow, ..health() }))),
+        Event::Sampled(0, sample(Ok(Health { says: Says::Ill, ..Health::default() }))),
+        Event::Sampled(
             0,
             sample(Ok(Health { says: Says::Ill, is_vague: true, ..Health::default() })),
         ),
-        Event::Looked(0, sample(Err(HealthError::Transport(Transport::Timeout)))),
-        Event::Looked(0, sample(Err(HealthError::NotFound(405)))),
+        Event::Sampled(0, sample(Err(HealthError::Transport(Transport::Timeout)))),
+        Event::Sampled(0, sample(Err(HealthError::NotFound(405)))),
         Event::Woken { index: 0, at: BootTime::from_nanos(9), throttled: true },
         Event::Lost(0),
         Event::Removed(0),
@@ -85,14 +85,16 @@ fn events() -> Vec<Event> {
             incident: None,
             result: Remedied::Ended(Outcome::Healed, "well".to_owned()),
         },
-        Event::Recovered {
-            index: 0,
-            incident: 7,
-            rung: Rung::Soft,
-            before: Action::ResetErrors,
-            judged: "1@1".to_owned(),
-            symptom: Symptom::Silence,
-        },
+        Event::Recovered(
+            0,
+            Recovered {
+                incident: 7,
+                rung: Rung::Soft,
+                before: Action::ResetErrors,
+                judged: "1@1".to_owned(),
+                symptom: Symptom::Silence,
+            },
+        ),
         Event::Remembered {
             workload: "shop".to_owned(),
             treatment: Treatment {
@@ -345,11 +347,11 @@ fn headers_that_no_agent_writes_are_refused() {
 #[test]
 fn years_of_uptime_are_read_back() {
     let year = 31_536_000_000_000_000;
-    let Event::Looked(_, mut look) = events().swap_remove(2) else { panic!("no look") };
+    let Event::Sampled(_, mut look) = events().swap_remove(2) else { panic!("no look") };
     look.at = BootTime::from_nanos(3 * year);
     look.poll = None;
     look.usage.cpu_usage_ns = Some(12 * year);
-    let what = What::of(&Event::Looked(0, look)).unwrap();
+    let what = What::of(&Event::Sampled(0, look)).unwrap();
     assert!(what.event().unwrap().is_some());
 }
 

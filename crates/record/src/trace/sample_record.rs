@@ -21,7 +21,7 @@ const LONGEST_POLL: u64 = 3_600_000_000_000;
 /// One sample. All values are cumulative, as read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Look {
+pub struct SampleRecord {
     /// Index of the target.
     i: Index,
     /// Time at which the counters were read, in nanoseconds since boot.
@@ -123,7 +123,7 @@ enum Trouble {
     Unreadable,
 }
 
-impl Look {
+impl SampleRecord {
     pub(super) const fn index(&self) -> Index {
         self.i
     }
@@ -194,7 +194,7 @@ impl Look {
     }
 }
 
-/// The counts in the order of [`Look::k`].
+/// The counts in the order of [`SampleRecord::k`].
 fn counts(kernel: &KernelReading) -> Counts {
     let KernelReading { counters: c, throttling: t, own_responses, own_resets, own_unavailable } =
         kernel;

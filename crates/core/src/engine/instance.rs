@@ -1,0 +1,159 @@
+//! What is known of one instance of a target. The next instance starts with nothing of it.
+use std::time::Duration;
+
+use super::{case::ASK_LIMIT, pace::TargetPace};
+use crate::{
+    boot_time::BootTime,
+    features::{Blind, FailsSinceStart, Sight, Window},
+    guard::Evidence,
+    health::{Heard, Word},
+    signal::Sample,
+};
+
+/// Delay from the first sample that calls for an action to the second.
+const FIRST_CONFIRM: Duration = Duration::from_millis(100);
+/// Delay between later ones: four samples then span 400 ms, which a hard remedy requires.
+const LATER_CONFIRM: Duration = Duration::from_millis(150);
+
+/// One run of a target.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) window: Window,
+    pub(super) evidence: Evidence,
+    pub(super) pace: TargetPace,
+    /// Result of the last poll.
+    pub(super) health: Option<Word>,
+    /// Why the kernel does not see its traffic, if that was reported.
+    pub(super) blind: Option<Blind>,
+    /// Why a restart would not help, according to the last confirming sample.
+    pub(super) futile: Option<Box<str>>,
+    /// Whether it started while the agent was watching.
+    watched_from_start: bool,
+    /// Whether the kubelet calls it ready; `None` without a kubelet.
+    kubelet_ready: Option<bool>,
+    /// Whether a sample is in progress.
+    pub(super) sampling: bool,
+    /// Number of samples that confirmed the present symptom.
+    confirms: u32,
+    /// Start of the cluster check in progress.
+    asking: Option<BootTime>,
+}
+
+impl Instance {
+    /// An instance that was just found.
+    pub(super) fn new(watched_from_start: bool) -> Self {
+        Self {
+            window: Window::new(),
+            evidence: Evidence::default(),
+            pace: TargetPace::default(),
+            health: None,
+            blind: None,
+            futile: None,
+            watched_from_start,
+            kubelet_ready: None,
+            sampling: false,
+            confirms: 0,
+            asking: None,
+        }
+    }
+
+    /// The next instance of the target. The result of a sample in progress will be ignored.
+    pub(super) fn successor(&self) -> Self {
+        Self { kubelet_ready: self.kubelet_ready.map(|_| false), ..Self::new(true) }
+    }
+
+    /// Its process has ended.
+    pub(super) fn ended(&mut self) {
+        self.sampling = false;
+        self.asking = None;
+        self.window = Window::new();
+        self.clear_evidence();
+    }
+
+    pub(super) const fn kubelet_says(&mut self, ready: bool) {
+        self.kubelet_ready = Some(ready);
+    }
+
+    /// Whether a cluster check is in progress; one that takes too long is lost.
+    pub(super) fn is_asking(&self, now: BootTime) -> bool {
+        self.asking.is_some_and(|since| now.since(since) < ASK_LIMIT)
+    }
+
+    pub(super) const fn begin_asking(&mut self, now: BootTime) {
+        self.asking = Some(now);
+    }
+
+    /// The cluster has answered; returns whether it was asked.
+    pub(super) fn end_asking(&mut self) -> bool {
+        self.asking.take().is_some()
+    }
+
+    /// What was observed before a remedy says nothing about the time after it.
+    pub(super) fn clear_evidence(&mut self) {
+        self.evidence.clear();
+        self.confirms = 0;
+    }
+
+    /// Whether it has shown that it serves, by a response other than a 5xx to a poll or, as the
+    /// kernel saw, to others. `silent`: the agent sends it no HTTP.
+    pub(super) fn is_ready(&self, silent: bool) -> bool {
+        let unheard = silent && self.kubelet_ready.is_none();
+        self.window.service().has_served() || unheard || self.kubelet_ready == Some(true)
+    }
+
+    /// Whether something shows that it is well, as opposed to nothing showing that it is sick.
+    pub(super) fn is_alive(&self) -> bool {
+        self.window.service().speaks_well() || self.window.good_responses() > 0
+    }
+
+    /// If the agent did not see the instance start, errors at the beginning of its traffic prove
+    /// nothing. If it can be neither polled nor seen, nothing shows that it never served.
+    pub(super) fn fails_since_start(&self, shows: bool, silent: bool) -> FailsSinceStart {
+        let fails = self.window.service().fails_since_start();
+        FailsSinceStart {
+            never_served: fails.never_served && shows && !self.is_ready(silent),
+            only_errors: fails.only_errors && self.watched_from_start,
+        }
+    }
+
+    /// Stores the health check of a sample; returns what is new. `tls`: the target speaks TLS.
+    pub(super) fn hear(&mut self, sample: &Sample, tls: bool) -> (Option<Word>, Option<Blind>) {
+        let word = sample.poll.as_ref().map(Word::of);
+        let news = match (&word, &self.health) {
+            (Some(now), Some(before)) => now.is_news(before),
+            (now, _) => now.is_some(),
+        };
+        self.health = word;
+        let blind = self.window.blind().or(tls.then_some(Blind::Tls));
+        let blind_news = blind.filter(|_| self.blind.is_none());
+        self.blind = blind.or(self.blind);
+        (self.health.clone().filter(|_| news), blind_news)
+    }
+
+    /// The facts that are not in the row.
+    pub(super) fn sight(&self) -> Sight {
+        Sight {
+            unavailable_rate: self.window.unavailable_rate(),
+            answers_well: self.window.good_responses() > 0,
+            answers_polls: !matches!(
+                self.window.service().heard(),
+                None | Some(Heard::Silent | Heard::NotAsked)
+            ),
+        }
+    }
+
+    pub(super) const fn is_confirming(&self) -> bool {
+        self.confirms > 0
+    }
+
+    /// The next sample confirms or refutes the last one.
+    pub(super) const fn confirm_delay(&mut self) -> Duration {
+        self.confirms = self.confirms.saturating_add(1);
+        if self.confirms == 1 { FIRST_CONFIRM } else { LATER_CONFIRM }
+    }
+
+    /// Nothing is left to confirm.
+    pub(super) const fn end_confirming(&mut self) {
+        self.confirms = 0;
+    }
+}
