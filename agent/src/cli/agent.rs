@@ -76,7 +76,7 @@ pub(super) struct NodeAgent {
     #[arg(long, env = "PARAMEDIC_NODE_BUDGET", default_value_t = 2, value_name = "N")]
     node_budget: u32,
     /// Seconds between two regular samples of a pod. Kernel wake-ups cause further samples in
-    /// between. The default costs less than a hundredth of a core for a hundred pods.
+    /// between. The default costs about a hundredth of a core for a hundred pods.
     #[arg(long, env = "PARAMEDIC_INTERVAL", default_value_t = 2.0, value_name = "SECONDS")]
     interval: f64,
     /// Seconds from a remedy to the verdict on it. After a restart they begin when the container is

@@ -1,10 +1,16 @@
 //! The series of a target: a fixed number, created and removed together.
+//!
+//! Each sample sets all of them. Finding a series by its labels costs more than setting it, so the
+//! series of each target are kept.
+use std::{array, collections::HashMap};
+
 use paramedic_core::{
     decide::{Action, Decision},
     features::{FEATURES, Feature, FeatureVector, Load},
     target::Target,
 };
-use prometheus::{Error, GaugeVec, IntCounterVec, IntGaugeVec};
+use parking_lot::Mutex;
+use prometheus::{Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::{Maker, TargetState};
 
@@ -36,6 +42,27 @@ pub(super) struct TargetMetrics {
     load: [GaugeVec; 3],
     states: IntGaugeVec,
     blind: IntGaugeVec,
+    /// By the target's uid.
+    known: Mutex<HashMap<String, Series>>,
+}
+
+/// The series of one target; `None` for one that does not exist.
+#[derive(Debug, Default)]
+struct Series {
+    responses: Option<[IntCounter; 5]>,
+    features: [Option<Gauge>; FEATURES.len()],
+    unhealthy: Option<Gauge>,
+    load: [Option<Gauge>; 3],
+    state: Option<TargetState>,
+}
+
+/// Sets a series, which is created if it does not exist; removes it if there is no value.
+fn set(known: &mut Option<Gauge>, of: &GaugeVec, labels: &[&str], value: Option<f64>) {
+    match value {
+        Some(value) => known.get_or_insert_with(|| of.with_label_values(labels)).set(value),
+        None if known.take().is_some() => drop(of.remove_label_values(labels)),
+        None => {}
+    }
 }
 
 impl TargetMetrics {
@@ -94,7 +121,17 @@ impl TargetMetrics {
                  healing, verifying, exhausted (every permitted remedy was tried).",
                 &[TARGET[0], TARGET[1], TARGET[2], "state"],
             )?,
+            known: Mutex::default(),
         })
+    }
+
+    fn with(&self, target: &Target, change: impl FnOnce(&mut Series)) {
+        let mut known = self.known.lock();
+        if let Some(series) = known.get_mut(&target.id.uid) {
+            change(series);
+        } else {
+            change(known.entry(target.id.uid.clone()).or_default());
+        }
     }
 
     pub(super) fn verdict(
@@ -104,48 +141,54 @@ impl TargetMetrics {
         decision: &Decision,
         sees_traffic: bool,
     ) {
-        for feature in Feature::ALL {
-            let labels = labels(target, feature.name());
-            if feature.is_http() && !sees_traffic {
+        self.with(target, |series| {
+            for feature in Feature::ALL {
                 // A zero would mean an idle service.
-                let _ = self.features.remove_label_values(&labels);
-            } else {
-                self.features.with_label_values(&labels).set(f64::from(row[feature]));
+                let is_known = sees_traffic || !feature.is_http();
+                let value = is_known.then(|| f64::from(row[feature]));
+                let labels = labels(target, feature.name());
+                set(&mut series.features[feature as usize], &self.features, &labels, value);
             }
-        }
-        let well = f64::from(decision.probabilities[Action::NoAction as usize]);
-        self.unhealthy.with_label_values(&identity(target)).set((1.0 - well).clamp(0.0, 1.0));
+            let well = f64::from(decision.probabilities[Action::NoAction as usize]);
+            let value = Some((1.0 - well).clamp(0.0, 1.0));
+            set(&mut series.unhealthy, &self.unhealthy, &identity(target), value);
+        });
     }
 
     /// An unknown value has no series: a zero would be a value.
     pub(super) fn load(&self, target: &Target, load: Option<&Load>) {
-        let values = load.map_or([None; 3], |load| {
-            [load.responses_per_second, load.ratio_5xx, load.throttled_ratio]
-        });
-        for (gauge, value) in self.load.iter().zip(values) {
-            match value {
-                Some(value) => gauge.with_label_values(&identity(target)).set(f64::from(value)),
-                None => drop(gauge.remove_label_values(&identity(target))),
+        self.with(target, |series| {
+            let values = load.map_or([None; 3], |load| {
+                [load.responses_per_second, load.ratio_5xx, load.throttled_ratio]
+            });
+            for ((known, of), value) in series.load.iter_mut().zip(&self.load).zip(values) {
+                set(known, of, &identity(target), value.map(f64::from));
             }
-        }
+        });
     }
 
     /// Removes the series that autoscalers read. The judged row stays, for display.
     pub(super) fn absent(&self, target: &Target) {
-        let _ = self.unhealthy.remove_label_values(&identity(target));
+        self.with(target, |series| {
+            set(&mut series.unhealthy, &self.unhealthy, &identity(target), None);
+        });
         self.load(target, None);
     }
 
     /// The kernel counts from the start of watching. A smaller count is a fresh start, and is
     /// exported as a counter reset, which Prometheus handles.
     pub(super) fn responses(&self, target: &Target, so_far: &[u64; 5]) {
-        for (class, &so_far) in CLASSES.iter().zip(so_far) {
-            let counter = self.responses.with_label_values(&labels(target, class));
-            if so_far < counter.get() {
-                counter.reset();
+        self.with(target, |series| {
+            let of =
+                |class: usize| self.responses.with_label_values(&labels(target, CLASSES[class]));
+            let counters = series.responses.get_or_insert_with(|| array::from_fn(of));
+            for (counter, &so_far) in counters.iter().zip(so_far) {
+                if so_far < counter.get() {
+                    counter.reset();
+                }
+                counter.inc_by(so_far.saturating_sub(counter.get()));
             }
-            counter.inc_by(so_far.saturating_sub(counter.get()));
-        }
+        });
     }
 
     pub(super) fn blind(&self, target: &Target) {
@@ -153,21 +196,27 @@ impl TargetMetrics {
     }
 
     pub(super) fn state(&self, target: &Target, state: TargetState) {
-        for other in TargetState::ALL {
-            let gauge = self.states.with_label_values(&labels(target, other.name()));
-            gauge.set((other == state).into());
-        }
+        self.with(target, |series| {
+            if series.state.replace(state) == Some(state) {
+                return;
+            }
+            for other in TargetState::ALL {
+                let gauge = self.states.with_label_values(&labels(target, other.name()));
+                gauge.set((other == state).into());
+            }
+        });
     }
 
     /// Removes the series of a target, as far as they exist.
     pub(super) fn forget(&self, target: &Target) {
+        self.absent(target);
+        self.known.lock().remove(&target.id.uid);
         for class in CLASSES {
             let _ = self.responses.remove_label_values(&labels(target, class));
         }
         for feature in FEATURES {
             let _ = self.features.remove_label_values(&labels(target, feature));
         }
-        self.absent(target);
         let _ = self.blind.remove_label_values(&identity(target));
         for state in TargetState::ALL {
             let _ = self.states.remove_label_values(&labels(target, state.name()));
