@@ -1,5 +1,5 @@
-//! Tests with real processes and cgroups, and of the whole agent as a user runs it. They need root,
-//! and fail without it.
+//! Tests with real processes and cgroups, and of the whole agent as a user runs it. Most need root, and
+//! fail without it: they are ignored, and `cargo xtask test` runs them.
 // Clippy recognises tests by `cfg(test)`, not by the file's place.
 #[cfg(test)]
 #[path = "live/process.rs"]

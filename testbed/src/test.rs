@@ -62,12 +62,13 @@ mod workflows;
 /// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) and the demo load eBPF
 /// programs and make cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access
 /// to the cgroups; Docker's engine and the strangers need root. Without these rights they fail;
-/// --unprivileged leaves them out. The virtual machines need none; --no-vm leaves them out,
-/// --no-docker the engine, --no-strangers the strangers, and --no-browser the browser.
+/// --unprivileged leaves them out, as plain `cargo test` does. The virtual machines need none;
+/// --no-vm leaves them out, --no-docker the engine, --no-strangers the strangers, and --no-browser
+/// the browser.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Leave out what needs rights in the kernel: the test binaries `kernel` and `live`, the demo,
+    /// Leave out what needs rights in the kernel: the ignored tests of `kernel` and `live`, the demo,
     /// the strangers, Docker
     #[arg(long)]
     unprivileged: bool,

@@ -20,16 +20,19 @@ fn counts_every_class(listen: &str) {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn responses_are_counted_by_class_on_ipv4() {
     counts_every_class("127.0.0.1:0");
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn responses_are_counted_by_class_on_ipv6() {
     counts_every_class("[::1]:0");
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_502_503_or_504_is_counted_as_an_error_and_apart() {
     for listen in ["127.0.0.1:0", "[::1]:0"] {
         let (kernel, _patient, address, slot) = one_patient(listen);
@@ -50,6 +53,7 @@ fn a_502_503_or_504_is_counted_as_an_error_and_apart() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn what_only_looks_like_a_502_503_or_504_is_not_counted_apart() {
     let (kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
     let mut client = Client::connect(address);
@@ -61,6 +65,7 @@ fn what_only_looks_like_a_502_503_or_504_is_not_counted_apart() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn every_method_is_a_request() {
     let (kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
     let methods =
@@ -75,6 +80,7 @@ fn every_method_is_a_request() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn large_responses_in_page_fragments_are_counted_once() {
     let (kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
     let mut client = Client::connect(address);
@@ -86,6 +92,7 @@ fn large_responses_in_page_fragments_are_counted_once() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn traffic_is_narrowed_to_the_port_in_a_shared_cgroup() {
     let (mut kernel, mut patient, other, everything) = one_patient("127.0.0.1:0");
     let own = patient.listen("[::1]:0");
@@ -112,6 +119,7 @@ fn traffic_is_narrowed_to_the_port_in_a_shared_cgroup() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_foreign_cgroup_is_not_mixed_in() {
     let (mut kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
     let mut neighbour = Patient::start();

@@ -18,6 +18,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn every_signal_is_accounted_for() {
     let kernel = load(1);
     let signals: Vec<Signal> = kernel.probes().iter().map(|probe| probe.signal).collect();
@@ -40,6 +41,7 @@ fn every_signal_is_accounted_for() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn packets_can_be_measured() {
     let mut kernel = load(1);
     for program in ["http_egress", "http_ingress"] {
@@ -54,6 +56,7 @@ fn packets_can_be_measured() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn the_maps_grow_with_the_number_of_targets() {
     let bytes = [1, 110, 500].map(|capacity| load(capacity).map_bytes());
     assert!(bytes[0] > 0 && bytes[0] < bytes[1] && bytes[1] < bytes[2], "{bytes:?}");

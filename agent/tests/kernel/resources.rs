@@ -47,6 +47,7 @@ fn throttling_agrees_with_cpu_stat(mut kernel: Kernel, mechanism: Option<Mechani
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn throttling_by_the_best_mechanism_agrees_with_cpu_stat() {
     throttling_agrees_with_cpu_stat(load(1), None);
 }
@@ -65,12 +66,14 @@ fn throttling_by_kprobe_agrees_with_cpu_stat() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn throttling_by_the_period_timer_agrees_with_cpu_stat() {
     let kernel = load_without(1, &[Mechanism::Fentry, Mechanism::Kprobe]);
     throttling_agrees_with_cpu_stat(kernel, Some(Mechanism::Hrtimer));
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn throttling_of_others_is_not_counted() {
     let mut kernel = load(1);
     let watched = Patient::start();
@@ -83,6 +86,7 @@ fn throttling_of_others_is_not_counted() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn without_a_program_throttling_is_polled() {
     let refused = [Mechanism::Fentry, Mechanism::Kprobe, Mechanism::Hrtimer];
     let mut kernel = load_without(1, &refused);
@@ -108,6 +112,7 @@ fn without_a_program_throttling_is_polled() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn oom_kills_are_counted_and_wake() {
     let mut kernel = load(1);
     let oom = probe(&kernel, Signal::OomKills);

@@ -42,6 +42,7 @@ fn is_found_and_watched(slices: &[&str], [container, sandbox]: [&str; 2], id: &s
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_container_in_systemds_slices_is_found_and_watched() {
     let slices = [
         "kubepods.slice",
@@ -54,6 +55,7 @@ fn a_container_in_systemds_slices_is_found_and_watched() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_container_in_the_kubelets_own_directories_is_found_and_watched() {
     let directories = ["kubepods", "besteffort", "pod0c1d2e3f-4a5b-6c7d-8e9f-a0b1c2d3e4f5"];
     let (id, other) = (id(3), id(4));

@@ -90,11 +90,13 @@ fn is_counted_by_the_sockets_cgroup(mut lent: Lent) {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_workers_traffic_is_counted_by_the_cgroup_of_its_masters_socket() {
     is_counted_by_the_sockets_cgroup(Lent::new(TestCgroups::new(), TestCgroups::new()));
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn the_sockets_cgroup_may_be_above_the_processs() {
     let above = TestCgroups::new();
     let below = above.below();
@@ -102,6 +104,7 @@ fn the_sockets_cgroup_may_be_above_the_processs() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn the_sockets_cgroup_may_be_below_the_processs() {
     let above = TestCgroups::new();
     let below = above.below();
@@ -109,6 +112,7 @@ fn the_sockets_cgroup_may_be_below_the_processs() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn two_workers_of_one_socket_are_one_service() {
     let lent = Lent::new(TestCgroups::new(), TestCgroups::new());
     let mut kernel = load(3);
@@ -121,6 +125,7 @@ fn two_workers_of_one_socket_are_one_service() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_sockets_cgroup_that_was_replaced_or_is_gone_leaves_nothing_behind() {
     let lent = Lent::new(TestCgroups::new(), TestCgroups::new());
     let mut kernel = load(1);
@@ -145,6 +150,7 @@ fn a_sockets_cgroup_that_was_replaced_or_is_gone_leaves_nothing_behind() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn without_a_port_the_sockets_of_others_are_not_the_targets() {
     let mut lent = Lent::new(TestCgroups::new(), TestCgroups::new());
     let mut kernel = load(1);

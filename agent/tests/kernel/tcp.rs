@@ -9,6 +9,7 @@ use crate::kernel::{
 use paramedic_probes::{Kernel, Mechanism, Signal, Slot, Status};
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn resets_are_attributed_to_the_socket_they_end() {
     let (kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
     for _ in 0..3 {
@@ -28,6 +29,7 @@ fn resets_are_attributed_to_the_socket_they_end() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn resets_are_narrowed_to_the_port() {
     let (mut kernel, mut patient, other, everything) = one_patient("127.0.0.1:0");
     kernel.unwatch(everything).unwrap();
@@ -49,6 +51,7 @@ fn resets_are_narrowed_to_the_port() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn segments_sent_again_are_counted() {
     let (kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
     are_counted(&kernel, address, slot);
@@ -66,6 +69,7 @@ fn are_counted(kernel: &Kernel, address: SocketAddr, slot: Slot) {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn classic_tracepoints_stand_in_where_there_is_tracefs() {
     let mut kernel = load_without(1, &[Mechanism::TpBtf]);
     let probe = |kernel: &Kernel, signal| {

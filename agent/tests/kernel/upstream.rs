@@ -36,6 +36,7 @@ fn as_client(requests: u64, responses: u64, upstream_5xx: u64) -> Counters {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn client_responses_are_counted_without_interim_ones_and_5xx_apart() {
     let (kernel, mut patient, _, slot) = one_patient("127.0.0.1:0");
     let mut expected = Counters::default();
@@ -58,6 +59,7 @@ fn client_responses_are_counted_without_interim_ones_and_5xx_apart() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_target_that_calls_itself_is_its_own_client() {
     let (kernel, mut patient, address, slot) = one_patient("127.0.0.1:0");
     patient.ask(&format!("get {address} /503 7"));
@@ -69,6 +71,7 @@ fn a_target_that_calls_itself_is_its_own_client() {
 /// The reset that refuses a connection is sent without a socket. Newer kernels report it as well,
 /// and a program that assumes a socket would crash the machine.
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_refused_connect_of_an_unwatched_cgroup_is_not_counted() {
     let (kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
     for _ in 0..3 {
@@ -97,6 +100,7 @@ pub(super) fn refused_connects_are_counted(kernel: &Kernel, patient: &mut Patien
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn refused_connects_count_as_failed_connects_not_as_resets() {
     let (kernel, mut patient, _, slot) = one_patient("127.0.0.1:0");
     refused_connects_are_counted(&kernel, &mut patient, slot);
@@ -120,12 +124,14 @@ pub(super) fn syns_sent_again_are_counted(kernel: &Kernel, patient: &mut Patient
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn retransmitted_syns_count_as_failed_connects_not_as_retransmits() {
     let (kernel, mut patient, _, slot) = one_patient("127.0.0.1:0");
     syns_sent_again_are_counted(&kernel, &mut patient, slot);
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn client_calls_are_not_counted_in_a_shared_or_neighbouring_cgroup() {
     let (mut kernel, _quiet, _, quiet) = one_patient("127.0.0.1:0");
     let mut patient = Patient::start();
@@ -145,6 +151,7 @@ fn client_calls_are_not_counted_in_a_shared_or_neighbouring_cgroup() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn client_calls_of_two_ports_in_one_cgroup_go_to_the_first_then_the_next() {
     let mut kernel = load(2);
     let mut patient = Patient::start();

@@ -25,6 +25,7 @@ async fn drain(wakeups: &mut Wakeups) -> Vec<Wake> {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_storm_is_counted_exactly_and_wakes_once_per_look() {
     let (mut kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
     runtime().block_on(async {
@@ -52,6 +53,7 @@ fn a_storm_is_counted_exactly_and_wakes_once_per_look() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn only_an_own_error_wakes_the_agent() {
     let (mut kernel, mut patient, address, slot) = one_patient("127.0.0.1:0");
     runtime().block_on(async {
@@ -81,6 +83,7 @@ fn only_an_own_error_wakes_the_agent() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_waiting_reader_is_woken() {
     let (mut kernel, _patient, address, slot) = one_patient("[::1]:0");
     runtime().block_on(async {
@@ -98,6 +101,7 @@ fn a_waiting_reader_is_woken() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn resets_wake() {
     let (mut kernel, _patient, address, slot) = one_patient("127.0.0.1:0");
     runtime().block_on(async {
@@ -111,6 +115,7 @@ fn resets_wake() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_full_ring_leaves_the_target_armed() {
     // The ring of one target takes 128 records.
     let mut kernel = load(1);
@@ -134,6 +139,7 @@ fn a_full_ring_leaves_the_target_armed() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_wakeup_of_a_freed_slot_matches_no_target() {
     let mut kernel = load(1);
     let mut patient = super::Patient::start();
@@ -155,6 +161,7 @@ fn a_wakeup_of_a_freed_slot_matches_no_target() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn wakeups_outside_a_runtime_are_an_error() {
     let mut kernel = load(1);
     assert!(kernel.wakeups().is_err());

@@ -7,6 +7,7 @@ use crate::kernel::{
 use paramedic_probes::{ReadError, WatchError};
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn nothing_is_counted_after_unwatch_and_all_is_counted_once_after_watching_again() {
     let (mut kernel, patient, address, slot) = one_patient("127.0.0.1:0");
     Client::connect(address).get("/500");
@@ -29,6 +30,7 @@ fn nothing_is_counted_after_unwatch_and_all_is_counted_once_after_watching_again
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn nested_cgroups_are_counted_once_each() {
     let outer_home = TestCgroups::new();
     let inner_home = outer_home.below();
@@ -52,6 +54,7 @@ fn nested_cgroups_are_counted_once_each() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_target_that_cannot_be_watched_says_why_and_leaves_nothing_behind() {
     let mut kernel = load(1);
     let patient = Patient::start();
@@ -83,6 +86,7 @@ fn a_target_that_cannot_be_watched_says_why_and_leaves_nothing_behind() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_cgroup_may_vanish_while_it_is_watched() {
     let mut kernel = load(1);
     let patient = Patient::start();

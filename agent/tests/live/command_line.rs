@@ -27,6 +27,7 @@ fn healed(state: &Directory) -> (Server, Agent) {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn incidents_are_listed_while_the_agent_runs_and_after_it_ended() {
     let state = Directory::new();
     let directory = state.path().to_str().unwrap();
@@ -58,6 +59,7 @@ fn incidents_are_listed_while_the_agent_runs_and_after_it_ended() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn check_names_the_mechanism_of_every_signal() {
     let output = run(&["check", "--json"]);
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -95,6 +97,7 @@ fn wrong_usage_exits_with_2_and_a_reason() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn an_address_in_use_exits_with_1_and_names_the_flag() {
     let (state, other) = (Directory::new(), Directory::new());
     let patient = Server::patient();
@@ -107,6 +110,7 @@ fn an_address_in_use_exits_with_1_and_names_the_flag() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn the_metrics_pass_prometheus_own_linter() {
     let state = Directory::new();
     let (_patient, agent) = healed(&state);
@@ -138,6 +142,7 @@ fn ends_at_once(agent: Agent) {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn sigterm_ends_the_agent_and_not_the_target() {
     let state = Directory::new();
     let (mut patient, agent) = healed(&state);
@@ -147,6 +152,7 @@ fn sigterm_ends_the_agent_and_not_the_target() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn sigterm_ends_the_agent_while_a_poll_hangs() {
     let state = Directory::new();
     let mut patient = Server::patient();

@@ -47,12 +47,14 @@ fn is_watched_through_the_kernel_alone(server: &mut Server) {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_python_server_is_watched_through_the_kernel_alone() {
     let root = Directory::new();
     is_watched_through_the_kernel_alone(&mut Server::python_http_server(&root));
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn nginx_is_watched_through_the_kernel_alone() {
     let root = Directory::new();
     is_watched_through_the_kernel_alone(&mut Server::nginx(&root));
@@ -70,6 +72,7 @@ server.serve_forever()
 "#;
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_failing_server_without_heal_gets_no_stronger_remedy() {
     let state = Directory::new();
     let mut server = Server::python(FAILING);
@@ -114,6 +117,7 @@ while True:
 "#;
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn hostile_health_responses_cause_no_hard_remedy() {
     let answers = [
         ("too_large", "c.sendall(OK + bytes(10_000_000))"),
@@ -157,6 +161,7 @@ server.serve_forever()
 "#;
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_tls_service_is_polled_and_its_traffic_is_missing_not_zero() {
     let (state, folder) = (Directory::new(), Directory::new());
     let key = rcgen::KeyPair::generate().unwrap();

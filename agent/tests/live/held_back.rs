@@ -24,6 +24,7 @@ fn healed_softly(agent: &Agent, patient: &mut Server) {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn while_paused_no_remedy_is_applied() {
     let state = Directory::new();
     let mut patient = Server::patient();
@@ -39,6 +40,7 @@ fn while_paused_no_remedy_is_applied() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_second_agent_in_the_same_state_directory_only_observes() {
     let state = Directory::new();
     let mut patient = Server::patient();
@@ -58,6 +60,7 @@ fn a_second_agent_in_the_same_state_directory_only_observes() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_corrupt_journal_is_left_unchanged_and_permits_no_restart() {
     let state = Directory::new();
     let (journal, garbage) = (state.file("journal.sqlite3"), b"not a database\n".repeat(1000));
@@ -98,6 +101,7 @@ const RULES_SAY_RESTART: &str =
     "paramedic_decisions_total{action=\"restart_service\",source=\"rules\"}";
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn rules_heal_softly_at_most() {
     let state = Directory::new();
     let (mut patient, agent) = without_a_model(&state, &[]);
@@ -111,6 +115,7 @@ fn rules_heal_softly_at_most() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn rules_restart_if_permitted() {
     let state = Directory::new();
     let (mut patient, agent) = without_a_model(&state, &["--rules-may-restart"]);

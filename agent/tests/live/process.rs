@@ -170,6 +170,7 @@ fn same_directory(group: &Group, path: &Path) -> bool {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn an_own_cgroup_is_exclusive_until_another_process_joins() {
     let group = Group::new();
     let service = Service::start(&group, "sleep 600 & wait");
@@ -185,6 +186,7 @@ fn an_own_cgroup_is_exclusive_until_another_process_joins() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn throttling_of_a_cgroup_is_read() {
     let group = Group::new();
     group.limit_to_a_tenth();
@@ -204,6 +206,7 @@ fn throttling_of_a_cgroup_is_read() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn this_tests_own_memory_is_read() {
     let tree = Tree::default();
     let cgroups = tree.cgroups(&tree.hierarchies().unwrap(), own()).unwrap();
@@ -217,6 +220,7 @@ fn this_tests_own_memory_is_read() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_removed_cgroup_is_distinguished_from_a_missing_file() {
     let group = Group::new();
     let service = Service::start(&group, "exec sleep 600");
@@ -228,6 +232,7 @@ fn a_removed_cgroup_is_distinguished_from_a_missing_file() {
 }
 
 #[tokio::test]
+#[ignore = "needs root: cargo xtask test"]
 async fn a_restart_ends_all_processes_in_its_cgroup_and_no_others() {
     let (group, other) = (Group::new(), Group::new());
     let mut service =
@@ -244,6 +249,7 @@ async fn a_restart_ends_all_processes_in_its_cgroup_and_no_others() {
 }
 
 #[tokio::test]
+#[ignore = "needs root: cargo xtask test"]
 async fn a_child_in_another_cgroup_is_not_restarted() {
     for shared in [false, true] {
         let (group, other) = (Group::new(), Group::new());
@@ -259,6 +265,7 @@ async fn a_child_in_another_cgroup_is_not_restarted() {
 }
 
 #[tokio::test]
+#[ignore = "needs root: cargo xtask test"]
 async fn a_containers_first_process_that_catches_no_sigterm_is_killed_at_once() {
     let group = Group::new();
     let service = Service::start(&group, "exec unshare --pid --fork --kill-child sleep 600");

@@ -36,6 +36,7 @@ fn recorded(state: &Directory, trace: &Directory) -> (Server, Agent) {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_replay_of_an_incident_gives_the_same_remedies() {
     let (state, trace) = (Directory::new(), Directory::new());
     let (patient, agent) = recorded(&state, &trace);
@@ -78,6 +79,7 @@ fn a_replay_of_an_incident_gives_the_same_remedies() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_killed_agent_leaves_a_trace_that_says_so() {
     let (state, trace) = (Directory::new(), Directory::new());
     let (_patient, agent) = recorded(&state, &trace);

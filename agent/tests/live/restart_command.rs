@@ -58,6 +58,7 @@ impl Ward {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_sick_service_is_restarted_by_the_command() {
     let mut ward = Ward::new();
     ward.agent.sees_at_once(|| ward.patient.errors(15));
@@ -65,6 +66,7 @@ fn a_sick_service_is_restarted_by_the_command() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn an_ended_service_is_not_restarted_and_is_watched_when_it_returns() {
     let mut ward = Ward::new();
     let before = ward.agent.target()["id"]["instance"].clone();

@@ -164,6 +164,7 @@ fn launcher(serve: &str) -> String {
 }
 
 #[tokio::test]
+#[ignore = "needs root: cargo xtask test"]
 async fn a_holder_that_never_accepts_and_its_other_child_are_not_restarted() {
     let group = Group::new();
     let mut family = Family::start(&group, &launcher("s.accept()"));
@@ -177,6 +178,7 @@ async fn a_holder_that_never_accepts_and_its_other_child_are_not_restarted() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn the_accepting_process_is_found_however_it_waits() {
     let ways = [
         "select.select([s], [], [])",
@@ -196,6 +198,7 @@ fn the_accepting_process_is_found_however_it_waits() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_busy_service_is_found_by_its_connection() {
     let group = Group::new();
     let mut family = Family::start(&group, &launcher("c = s.accept(); time.sleep(600)"));
@@ -207,6 +210,7 @@ fn a_busy_service_is_found_by_its_connection() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn without_an_accepting_process_the_parent_is_the_service() {
     let group = Group::new();
     let mut family = Family::start(&group, &launcher("time.sleep(600)"));
@@ -215,6 +219,7 @@ fn without_an_accepting_process_the_parent_is_the_service() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn forks_of_the_holder_belong_to_the_service() {
     let group = Group::new();
     let script = "s = listen()\n\
@@ -237,6 +242,7 @@ const PRE_FORK: &str = "s = listen()\n\
                         idle()\n";
 
 #[tokio::test]
+#[ignore = "needs root: cargo xtask test"]
 async fn a_pre_fork_master_is_restarted_with_its_workers() {
     let group = Group::new();
     let mut family = Family::start(&group, PRE_FORK);
@@ -250,6 +256,7 @@ async fn a_pre_fork_master_is_restarted_with_its_workers() {
 }
 
 #[tokio::test]
+#[ignore = "needs root: cargo xtask test"]
 async fn the_master_of_workers_with_a_socket_each_is_the_service() {
     let group = Group::new();
     let script = "place = bound()\n\
@@ -288,6 +295,7 @@ fn servers_of_a_shell(group: &Group, as_well: &str) -> (Family, u16) {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_shell_with_other_children_is_not_the_master_of_the_servers() {
     let group = Group::new();
     let (_family, port) = servers_of_a_shell(&group, "sleep 600 &");
@@ -300,6 +308,7 @@ fn a_shell_with_other_children_is_not_the_master_of_the_servers() {
 }
 
 #[tokio::test]
+#[ignore = "needs root: cargo xtask test"]
 async fn another_service_of_the_same_parent_refuses_the_restart() {
     let group = Group::new();
     let script = "s = listen()\n\
@@ -324,6 +333,7 @@ async fn another_service_of_the_same_parent_refuses_the_restart() {
 }
 
 #[tokio::test]
+#[ignore = "needs root: cargo xtask test"]
 async fn other_ports_of_the_same_service_do_not_refuse_the_restart() {
     let group = Group::new();
     let script = "s, admin = listen(), listen()\n\
@@ -340,6 +350,7 @@ async fn other_ports_of_the_same_service_do_not_refuse_the_restart() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn traffic_is_counted_in_the_cgroup_that_created_the_socket() {
     let (maker, server) = (Group::new(), Group::new());
     let script = "s = listen()\n\
@@ -358,6 +369,7 @@ fn traffic_is_counted_in_the_cgroup_that_created_the_socket() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_full_file_system_makes_a_restart_futile_until_there_is_room() {
     let group = Group::new();
     let folder = tempfile::tempdir().unwrap();
@@ -387,6 +399,7 @@ fn a_full_file_system_makes_a_restart_futile_until_there_is_room() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
 fn workers_started_after_the_service_was_well_make_a_restart_futile() {
     let group = Group::new();
     let script = "s = listen()\n\
