@@ -79,7 +79,11 @@ impl Reader {
 }
 
 impl<R: BufRead> Reader<R> {
-    pub(super) fn new(path: &Path, bytes: R) -> Result<Self, TraceError> {
+    /// Reads the first line of a trace from any source. Errors name it by `path`.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn new(path: &Path, bytes: R) -> Result<Self, TraceError> {
         let text = BufReader::new(MultiGzDecoder::new(bytes)).take(0);
         let mut reader = Self {
             path: path.to_owned(),
