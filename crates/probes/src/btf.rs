@@ -25,17 +25,25 @@ const STEPS: usize = 20_000;
 
 /// Why type information cannot be read at all.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub(super) enum BtfError {
+pub enum BtfError {
+    /// The file begins otherwise.
     #[error("not BTF of this machine's byte order")]
     Magic,
+    /// It ends before its own lengths say so.
     #[error("cut off at byte {0}")]
     Truncated(usize),
+    /// A type of unknown length, so that the next one cannot be found.
     #[error("unknown kind of type {kind} at byte {at}: this kernel is newer than this build")]
-    Kind { kind: u32, at: usize },
+    Kind {
+        /// Its number.
+        kind: u32,
+        /// Its first byte.
+        at: usize,
+    },
 }
 
 /// Parsed type information: the raw bytes and the offset of each type.
-pub(super) struct Btf<'a> {
+pub struct Btf<'a> {
     bytes: &'a [u8],
     /// Offset of each type by id; id 0 is `void` and has none.
     types: Vec<usize>,
@@ -46,11 +54,11 @@ pub(super) struct Btf<'a> {
 
 /// Offset and size of a struct member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub struct Member {
     /// Offset in bytes from the outermost struct.
-    pub(super) offset: u32,
+    pub offset: u32,
     /// Size in bytes; 0 if unknown.
-    pub(super) size: u32,
+    pub size: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,7 +89,10 @@ struct Type {
 
 impl<'a> Btf<'a> {
     /// Finds the types in `bytes`, the content of `/sys/kernel/btf/vmlinux`.
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+    ///
+    /// # Errors
+    /// If the types cannot be told apart.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         let word = |at: usize| word(bytes, at).ok_or(BtfError::Truncated(at));
         let magic = bytes.first_chunk::<2>().map(|magic| u16::from_ne_bytes(*magic));
         if magic != Some(MAGIC) {
@@ -104,7 +115,8 @@ impl<'a> Btf<'a> {
 
     /// Resolves `path`, whose first component names a struct: `a.b.c` is member `c` of member `b`
     /// of `struct a`. Searches anonymous members, never through pointers.
-    pub(super) fn member(&self, path: &str) -> Option<Member> {
+    #[must_use]
+    pub fn member(&self, path: &str) -> Option<Member> {
         if path.split('.').any(str::is_empty) {
             return None;
         }
@@ -122,7 +134,8 @@ impl<'a> Btf<'a> {
 
     /// The struct to which the `index`th argument of a tracepoint points. `None` if there is no
     /// such tracepoint or argument, or if it is something else.
-    pub(super) fn tracepoint_argument(&self, tracepoint: &str, index: usize) -> Option<&'a str> {
+    #[must_use]
+    pub fn tracepoint_argument(&self, tracepoint: &str, index: usize) -> Option<&'a str> {
         let typedef =
             self.find(&format!("btf_trace_{tracepoint}"), |kind| kind == Kind::Typedef)?;
         let prototype = self.pointee(typedef)?;

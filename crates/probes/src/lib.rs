@@ -21,7 +21,7 @@
 //! it, and a socket belongs to the cgroup that it was created in, wherever its process is now.
 //! Kernels before 5.15 have no socket-to-cgroup link at a fixed place, so no TCP events.
 mod attach;
-mod btf;
+pub mod btf;
 mod capabilities;
 mod cover;
 mod layout;
