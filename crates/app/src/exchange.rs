@@ -44,7 +44,7 @@ pub(crate) struct Outcome {
 
 /// The status of a response whose body is still awaited. It can be taken once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Head(Arc<AtomicU16>);
+pub struct Head(Arc<AtomicU16>);
 
 impl Head {
     fn tell(&self, status: StatusCode) {
@@ -52,7 +52,8 @@ impl Head {
     }
 
     /// The status, as soon as it is known, and only the first time.
-    pub(crate) fn take(&self) -> Option<StatusCode> {
+    #[must_use]
+    pub fn take(&self) -> Option<StatusCode> {
         StatusCode::from_u16(self.0.swap(0, Ordering::AcqRel)).ok()
     }
 }
@@ -90,7 +91,12 @@ pub(crate) async fn exchange(
     }
 }
 
-async fn converse(
+/// Sends a request over an open stream and reads the response, and leaves the stream open. The caller
+/// bounds the time.
+///
+/// # Errors
+/// If no complete response comes, or one that is too large.
+pub async fn converse(
     stream: &mut dyn Stream,
     request: Request<Full<Bytes>>,
     head: &Head,

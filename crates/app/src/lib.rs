@@ -13,5 +13,6 @@ pub mod hostile;
 mod tests;
 
 pub use app::App;
-pub use client::{Connection, Endpoint, InvalidEndpoint, read};
+pub use client::{Connection, Endpoint, InvalidEndpoint, Stream, read};
+pub use exchange::{Head, converse};
 pub use search::KNOWN_PATHS;
