@@ -16,8 +16,8 @@ mod agents;
 mod stream;
 mod pods;
 mod store;
-mod selector;
-mod path;
+pub mod selector;
+pub mod path;
 mod answer;
 mod discovery;
 mod openapi;
@@ -34,8 +34,10 @@ const GROUP: &str = "custom.metrics.k8s.io";
 
 /// The versions of the group: the same values under two sets of field names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
+pub enum Version {
+    /// `v1beta1`, which names a metric only.
     V1beta1,
+    /// `v1beta2`, which names a metric and its selector.
     V1beta2,
 }
 

@@ -12,7 +12,7 @@ use super::{
 
 /// A parsed request.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub enum Asked {
     /// `/apis`: all groups, one of them ours.
     Groups,
     /// `/apis/custom.metrics.k8s.io`.
@@ -31,17 +31,20 @@ pub(super) enum Asked {
 
 /// A query for the values of one metric, for pods of one namespace.
 #[derive(Debug)]
-pub(super) struct Values {
-    pub(super) namespace: String,
-    pub(super) pods: Pods,
-    pub(super) metric: Metric,
+pub struct Values {
+    /// The namespace of the pods.
+    pub namespace: String,
+    /// Which of its pods.
+    pub pods: Pods,
+    /// The metric.
+    pub metric: Metric,
     /// Selector on the metric's own series, which have no labels.
-    pub(super) of_series: Selector,
+    pub of_series: Selector,
 }
 
 /// The selected pods.
 #[derive(Debug)]
-pub(super) enum Pods {
+pub enum Pods {
     /// `*`, narrowed by a label selector.
     Selected(Selector),
     /// One pod by name.
@@ -50,18 +53,28 @@ pub(super) enum Pods {
 
 /// Why a request has no result.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Nothing {
+pub enum Nothing {
+    /// No such path.
     #[error("the server could not find the requested resource")]
     NoSuchPath,
+    /// A metric of something that is no pod.
     #[error(
         "the server could not find the metric {asked} for {resource}: Paramedic has metrics of pods \
          only: {known}", known = known()
     )]
-    NotOfPods { resource: String, asked: String },
+    NotOfPods {
+        /// What it would be a metric of.
+        resource: String,
+        /// The metric.
+        asked: String,
+    },
+    /// A metric that no agent measures.
     #[error("the server could not find the metric {0} for pods: Paramedic knows {known}", known = known())]
     UnknownMetric(String),
+    /// A selector that cannot be parsed.
     #[error("{0}")]
     BadSelector(#[from] selector::Malformed),
+    /// Percent-encoded bytes that are not text.
     #[error("the path is not UTF-8: {0}")]
     NotText(#[from] Utf8Error),
 }
@@ -73,7 +86,10 @@ fn known() -> String {
 
 impl Asked {
     /// Parses the target of a request.
-    pub(super) fn parse(uri: &Uri) -> Result<Self, Nothing> {
+    ///
+    /// # Errors
+    /// If nothing is there.
+    pub fn parse(uri: &Uri) -> Result<Self, Nothing> {
         // Each part is decoded separately: an encoded slash within a name does not separate.
         let path = uri.path().strip_prefix('/').ok_or(Nothing::NoSuchPath)?;
         let parts = path.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;

@@ -3,20 +3,24 @@
 //! kube evaluates expressions but does not parse their text.
 use kube::core::{Expression, SelectorExt};
 
-pub(super) use kube::core::Selector;
+pub use kube::core::Selector;
 
 /// A selector that cannot be parsed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unable to parse requirement: {0:?} is no label selector")]
-pub(super) struct Malformed(String);
+pub struct Malformed(String);
 
 /// Parses a selector; an empty one selects everything.
-pub(super) fn parse(text: &str) -> Result<Selector, Malformed> {
+///
+/// # Errors
+/// If a term of it is no requirement on labels.
+pub fn parse(text: &str) -> Result<Selector, Malformed> {
     terms(text).map(|term| expression(term).ok_or_else(|| Malformed(term.to_owned()))).collect()
 }
 
 /// Whether it selects an object without labels.
-pub(super) fn selects_unlabelled(selector: &Selector) -> bool {
+#[must_use]
+pub fn selects_unlabelled(selector: &Selector) -> bool {
     selector.matches(&std::collections::BTreeMap::new())
 }
 
