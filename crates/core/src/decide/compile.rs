@@ -4,12 +4,21 @@
 //! not be numbers. All of it is checked here once, so that the walk over the forest need not check.
 //! Each node must be reached exactly once from its tree's root; that alone excludes cycles, shared
 //! nodes and orphans.
+use std::ops::RangeInclusive;
+
 use super::{
     ensemble::{Ensemble, shown},
     forest::{CLASSES, Forest, Group, LANES, Node},
     forest_error::{ForestError, MAX_DEPTH, MAX_NODES, MAX_STEPS},
 };
 use crate::features::schema::COUNT;
+
+/// Maximum class score of a leaf or of the base, far beyond any probability: what is summed over the
+/// largest forest stays finite as `f32`.
+const MAX_SCORE: f32 = 1e30;
+/// Training rows of a leaf, which may be weighted: the share of a leaf in the largest forest stays
+/// above zero as `f32`, since it is divided by.
+const COVER: RangeInclusive<f32> = 1e-6..=1e12;
 
 /// The position of each tree's nodes in the columns: `start[t]..start[t + 1]` of `order`, by node
 /// id.
@@ -60,8 +69,8 @@ fn check_columns(e: &Ensemble<'_>) -> Result<(), ForestError> {
     if !e.base_values.is_empty() {
         same_length("base_values", e.base_values.len(), CLASSES)?;
     }
-    finite("base_values", e.base_values)?;
-    finite("class_weights", e.leaf_weights)?;
+    within("base_values", e.base_values, MAX_SCORE)?;
+    within("class_weights", e.leaf_weights, MAX_SCORE)?;
     if e.labels != [0, 1, 2] {
         return Err(ForestError::Labels);
     }
@@ -75,8 +84,9 @@ fn same_length(name: &'static str, found: usize, expected: usize) -> Result<(), 
     if found == expected { Ok(()) } else { Err(ForestError::Length { name, found, expected }) }
 }
 
-fn finite(name: &'static str, values: &[f32]) -> Result<(), ForestError> {
-    match values.iter().position(|v| !v.is_finite()) {
+/// No value is beyond `most`; this form also refuses NaN.
+fn within(name: &'static str, values: &[f32], most: f32) -> Result<(), ForestError> {
+    match values.iter().position(|v| !(-most..=most).contains(v)) {
         Some(index) => Err(ForestError::Value { name, index, found: values[index] }),
         None => Ok(()),
     }
@@ -202,7 +212,7 @@ impl<'a> Builder<'a> {
             match e.modes[at].as_slice() {
                 b"LEAF" => self.nodes.push(Node::leaf(first + done)),
                 b"BRANCH_LEQ" => {
-                    finite("nodes_values", &e.thresholds[at..=at])?;
+                    within("nodes_values", &e.thresholds[at..=at], f32::MAX)?;
                     let column = id("nodes_featureids", e.feature_ids, at, COUNT)?;
                     let children = [
                         id("nodes_truenodeids", e.true_ids, at, positions.len())?,
@@ -251,8 +261,7 @@ impl<'a> Builder<'a> {
             return Ok(1.0);
         }
         let found = self.ensemble.covers[index];
-        // The upper bound keeps sums of covers finite.
-        if found > 0.0 && found < 1e30 {
+        if COVER.contains(&found) {
             Ok(found)
         } else {
             Err(ForestError::Value { name: "nodes_hitrates", index, found })

@@ -79,7 +79,7 @@ pub enum ForestError {
         /// Its value.
         found: i64,
     },
-    /// A value that is not a number, or a training weight that is not positive.
+    /// A value that is not a number or absurdly large, or a training weight that is not positive.
     #[error("{name}[{index}] is {found}, which is not a usable number")]
     Value {
         /// The attribute.

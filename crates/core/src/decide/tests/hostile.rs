@@ -2,7 +2,7 @@
 use prost::Message;
 
 use super::super::{
-    Classifier, ForestError, MAX_BYTES, Model, ModelError, check_trees, only_forests,
+    Action, Classifier, ForestError, MAX_BYTES, Model, ModelError, check_trees, only_forests,
     onnx::{AttributeProto, GraphProto, ModelProto},
     testing::{Columns, Random, Tree, from_model, model, node, set, with_int},
 };
@@ -91,6 +91,13 @@ fn values_that_are_not_numbers_are_refused() {
         assert!(is_value(&refusal(|c| c.leaf_weights[0] = bad), "class_weights"));
         assert!(is_value(&refusal(|c| c.covers[2] = bad), "nodes_hitrates"));
         assert!(is_value(&refusal(|c| c.base_values = vec![0.0, bad, 0.0]), "base_values"));
+    }
+    for absurd in [f32::MAX, f32::MIN, 1.1e30] {
+        assert!(is_value(&refusal(|c| c.leaf_weights[0] = absurd), "class_weights"));
+        assert!(is_value(&refusal(|c| c.base_values = vec![absurd, 0.0, 0.0]), "base_values"));
+    }
+    for absurd in [1e29, 1e-30, f32::MIN_POSITIVE] {
+        assert!(is_value(&refusal(|c| c.covers[2] = absurd), "nodes_hitrates"));
     }
     assert!(is_value(&refusal(|c| c.covers[2] = 0.0), "nodes_hitrates"));
     assert!(is_value(&refusal(|c| c.covers[2] = -1.0), "nodes_hitrates"));
@@ -254,4 +261,22 @@ fn another_classifier_is_refused_without_an_engine_for_it() {
 fn a_file_that_is_too_large_is_refused() {
     let huge = vec![0; MAX_BYTES as usize + 1];
     assert!(matches!(Model::from_bytes(&huge, only_forests), Err(ModelError::TooLarge)));
+}
+
+/// The largest and the smallest that are accepted, side by side.
+#[test]
+fn shares_of_extreme_trees_are_finite() {
+    let leaf = |score: f32, cover| Tree::leaf([score, -score, 0.0], cover);
+    let tree = (0..COUNT)
+        .fold(leaf(1e30, 1e-6), |tree, column| Tree::split(column, 0.5, leaf(-1e30, 1e12), tree));
+    let model = Columns::of(&vec![tree; 100]).model();
+    let classifier = Classifier::from(from_model(&model));
+    for row in [[0.0; COUNT], [1.0; COUNT]].map(FeatureVector::new) {
+        let decision = classifier.decide(&row).unwrap();
+        assert!(decision.shares.iter().all(|share| share.is_finite()), "{decision:?}");
+        for action in Action::ALL {
+            let shares = classifier.explain(&row, action);
+            assert!(shares.iter().all(|share| share.is_finite()), "{shares:?}");
+        }
+    }
 }
