@@ -20,6 +20,7 @@ use summary::{Outcome, Report};
 
 mod browser;
 mod deny;
+mod fuzz;
 mod guides;
 #[cfg(test)]
 mod layers;
@@ -35,13 +36,15 @@ mod workflows;
 ///
 /// The steps, in this order; a failed one does not keep the others from running:
 ///   build-ebpf   the kernel side, as `cargo xtask build-ebpf`
-///   fmt          rustfmt on the workspace and on agent-ebpf
+///   fmt          rustfmt on the workspace, on agent-ebpf and on fuzz
 ///   clippy       every target, warnings are errors
 ///   deny         licences, sources and duplicates of dependencies (cargo-deny, installed below
 ///                target/tools if missing)
 ///   advisories   known vulnerabilities; "not checked" where their database is out of reach
 ///   tests        unit and integration tests, with cargo-nextest if it is installed
 ///   doc tests
+///   fuzz         every target of fuzz/, for a minute each, two at a time (cargo-fuzz, installed below
+///                target/tools if missing); "not checked" where it cannot be had, unless CI is set
 ///   manifests    everything below manifests/ against the schemas of Kubernetes 1.30 to the newest
 ///                known, strictly (kubernetes-validate, installed below target/ if missing)
 ///   model        the Python that trains the model: ruff, mypy and its tests (the libraries are
@@ -63,8 +66,8 @@ mod workflows;
 /// programs and make cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access
 /// to the cgroups; Docker's engine and the strangers need root. Without these rights they fail;
 /// --unprivileged leaves them out, as plain `cargo test` does. The virtual machines need none;
-/// --no-vm leaves them out, --no-docker the engine, --no-strangers the strangers, and --no-browser
-/// the browser.
+/// --no-vm leaves them out, --no-docker the engine, --no-strangers the strangers, --no-browser the
+/// browser, and --no-fuzz the fuzz targets.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -84,6 +87,9 @@ pub(crate) struct Args {
     /// Leave out the status page in a browser
     #[arg(long)]
     no_browser: bool,
+    /// Leave out the fuzz targets
+    #[arg(long)]
+    no_fuzz: bool,
     /// Run only this step
     #[arg(long, value_name = "STEP", value_parser = names())]
     only: Option<String>,
@@ -93,7 +99,7 @@ pub(crate) struct Args {
 type Step = (&'static str, fn(&Workspace, &Args) -> Result<Outcome>);
 
 /// All steps, in their order.
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     ("build-ebpf", |w, _| passed(build_ebpf::run(w, &build_ebpf::Args::PLAIN))),
     ("fmt", |w, _| passed(fmt(w))),
     ("clippy", |w, _| passed(clippy(w))),
@@ -101,6 +107,7 @@ const STEPS: [Step; 16] = [
     ("advisories", |w, _| deny::advisories(w)),
     ("tests", |w, args| suite::run(w, args.tests())),
     ("doc tests", |w, _| passed(doc_tests(w))),
+    ("fuzz", fuzzed),
     ("manifests", |w, _| manifests::run(w)),
     ("model", |w, _| passed(model::run(w))),
     ("demo", scenes),
@@ -152,9 +159,13 @@ fn passed(result: Result<()>) -> Result<Outcome> {
 
 fn fmt(workspace: &Workspace) -> Result<()> {
     let check = ["fmt", "--all", "--check"];
-    let kernel_side = ["--manifest-path", "agent-ebpf/Cargo.toml"];
+    let of = |part: &str| {
+        let manifest = format!("--manifest-path={part}/Cargo.toml");
+        process::run(&format!("rustfmt: {part}"), cargo(workspace).args(check).arg(manifest))
+    };
     process::run("rustfmt: workspace", cargo(workspace).args(check))
-        .and(process::run("rustfmt: agent-ebpf", cargo(workspace).args(check).args(kernel_side)))
+        .and(of("agent-ebpf"))
+        .and(of("fuzz"))
         .context("`cargo fmt --all` puts it right")
 }
 
@@ -189,6 +200,13 @@ fn programs(workspace: &Workspace) -> Result<Programs> {
     build.args(["build", "--locked", "--package", "paramedic", "--package", "patient-app"]);
     process::run("build agent and patient", &mut build)?;
     Ok(Programs::in_folder(&workspace.target.join("debug")))
+}
+
+fn fuzzed(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    if args.no_fuzz {
+        return Ok(Outcome::NotChecked("not run: --no-fuzz".to_owned()));
+    }
+    fuzz::run(workspace)
 }
 
 fn in_a_browser(workspace: &Workspace, args: &Args) -> Result<Outcome> {

@@ -11,7 +11,7 @@ use super::{NETWORK, summary::Outcome};
 
 const VERSION: &str = "0.20.2";
 
-/// Every lock file in the repository.
+/// The lock files of what becomes part of Paramedic.
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "agent-ebpf/Cargo.toml"];
 
 /// Licences, sources, duplicates: needs no network beyond the registry.
