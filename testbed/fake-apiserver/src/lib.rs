@@ -5,7 +5,7 @@
 //! What it is: a store with versions and watches; the eviction subresource with the budgets
 //! behind it; Leases, Events and other plain objects with what a real server is particular about;
 //! tokens, roles, reviews of both, and the fence around an agent's own node; garbage collection; a
-//! small simulated cluster whose pods start, die, restart and are replaced; and faults to order.
+//! small simulated cluster whose pods start, die, restart and are replaced; and faults on demand.
 //! What it does was recorded or is written in Kubernetes' sources, and it shares no code with the
 //! agent, so that both can be wrong only independently.
 //!
@@ -39,57 +39,28 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-mod granted;
-mod clock;
-mod json;
-mod kind;
-mod status;
-mod route;
-mod selector;
-mod store;
-mod make;
-mod timing;
+mod api;
+mod cluster;
 mod state;
 mod access;
-mod faults;
-mod log;
-mod answer;
-mod list;
-mod watch;
-mod objects;
-mod contents;
-mod leases;
-mod events;
-mod delete;
-mod collect;
-mod reviews;
-mod eviction;
-mod budget;
-mod pod;
-mod kubelet;
-mod workloads;
-mod cluster;
-mod change;
-mod control;
-mod aggregation;
-mod service;
-mod serve;
+mod requests;
+mod resources;
 pub mod recorded;
 
-pub use access::{Identity, Rule};
-pub use aggregation::Endpoint;
-pub use budget::Count;
-pub use change::Missing;
-pub use faults::Fault;
-pub use granted::granted_by;
-pub use kind::Kind;
-pub use log::{Evicted, Logged};
-pub use make::PodTemplate;
-pub use service::{ApiBody, Caller, ConnectionError};
-pub use timing::Timing;
-pub use workloads::Rollout;
+pub use access::{Identity, Rule, granted_by};
+pub use api::{kind::Kind, make::PodTemplate};
+pub use cluster::timing::Timing;
+pub use requests::{
+    faults::Fault,
+    log::Logged,
+    service::{ApiBody, Caller, ConnectionError},
+};
+pub use resources::{
+    budgets::Count, objects::Missing, pods::eviction::Evicted, services::Endpoint,
+    workloads::Rollout,
+};
 
-use crate::{clock::Clock, state::State};
+use crate::{cluster::clock::Clock, state::State};
 
 /// The fake; clones are the same one.
 #[derive(Clone, Debug)]
@@ -124,13 +95,13 @@ impl FakeApi {
         self.0.clock.now()
     }
 
-    /// Catches up with everything that is due. Every request and every question does that too,
-    /// and so do open watches in time.
+    /// Catches up with everything that is due. Every request and every call does that too, and so
+    /// do open watches in time.
     pub fn settle(&self) {
         self.with(|_| ());
     }
 
-    /// Waits until `condition` holds, looking again whenever something happened.
+    /// Waits until `condition` holds. Checks it again whenever something happened.
     pub async fn until(&self, mut condition: impl FnMut(&Self) -> bool) {
         let mut changes = self.changes();
         loop {
@@ -138,8 +109,8 @@ impl FakeApi {
             if condition(self) {
                 return;
             }
-            // If nothing is due, only somebody else can make it true.
-            let due = self.with(|state| state.next_due());
+            // If nothing is due, only another task can make it true.
+            let due = self.with(|state| state.cluster.next_due());
             let due = due.map(|at| sleep_until(self.instant(at)));
             tokio::select! {
                 _ = changes.changed() => {}
@@ -148,16 +119,16 @@ impl FakeApi {
         }
     }
 
-    /// Works on the state as it is now, and wakes those who watch if it changed.
+    /// Works on the state as it is now, and wakes the open watches if it changed.
     fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
         let now = self.0.clock.now();
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = state.pulse;
+        let before = state.cluster.pulse;
         state.settle(now);
         let result = work(&mut state);
         // What is due at once, happens at once.
         state.settle(now);
-        let pulse = state.pulse;
+        let pulse = state.cluster.pulse;
         drop(state);
         if pulse != before {
             self.0.changes.send_replace(pulse);

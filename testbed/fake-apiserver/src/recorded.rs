@@ -18,7 +18,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tower_service::Service;
 
-use crate::{json as j, route};
+use crate::{api::json as j, requests::route};
 
 /// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
