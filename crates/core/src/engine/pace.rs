@@ -8,7 +8,7 @@ use crate::{boot_time::BootTime, decide::Action};
 pub(super) const GAP: Duration = Duration::from_millis(100);
 /// Minimum time between two samples if only throttling woke the agent: it reports every period.
 const THROTTLED_GAP: Duration = Duration::from_secs(1);
-/// Delay after a failed poll: short, because three in a row are a fault.
+/// Delay after a failed poll: short, so that the next one soon confirms or refutes it.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// Interval during verification.
 const VERIFYING: Duration = Duration::from_secs(1);
