@@ -33,6 +33,7 @@ fn sample(ms: u64, errors: u32) -> Line {
         kernel: Some(kernel),
         poll: Some(poll),
         usage: CgroupReading::default(),
+        process: None,
         futile: None,
     };
     line(ms, &Event::Sampled(0, Box::new(sample)))

@@ -142,7 +142,8 @@ impl Sampler {
                 own_unavailable: self.own_unavailable,
             })
         });
-        Sample { at, trigger, kernel, poll, usage, futile }
+        let process = self.usage.as_ref().and_then(Usage::process_state);
+        Sample { at, trigger, kernel, poll, usage, process, futile }
     }
 
     /// CPU and memory of the cgroup or the process, if no other source has them: some ten files,

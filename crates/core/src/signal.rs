@@ -47,9 +47,23 @@ pub struct Sample {
     pub poll: Option<Poll>,
     /// CPU and memory usage as the kernel counts it. A missing limit is replaced by the machine's.
     pub usage: CgroupReading,
+    /// The state of the main process; `None` if it could not be read.
+    pub process: Option<ProcessState>,
     /// Why a restart would not help, according to the host (a full disk, workers that fail since
     /// they started). Only confirming samples check it; `None` in all others.
     pub futile: Option<Box<str>>,
+}
+
+/// The state of a process, as in `/proc/PID/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessState {
+    /// It runs, or waits for something to do (R, S, and all others).
+    Active,
+    /// A signal has stopped it (T): it does nothing until another continues it. A process that a
+    /// debugger holds (t) is not meant.
+    Stopped,
+    /// It waits for a disk or a network file system and takes no signal (D).
+    Uninterruptible,
 }
 
 /// The kernel's counters of one target.

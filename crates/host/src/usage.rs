@@ -6,7 +6,7 @@
 use std::{fs::File, io};
 
 use paramedic_core::{
-    signal::CgroupReading,
+    signal::{CgroupReading, ProcessState},
     target::{Cgroups, ProcessId},
 };
 
@@ -76,6 +76,17 @@ impl ProcessFiles {
         })
     }
 
+    fn state(&self) -> Option<ProcessState> {
+        let numbers = |line: &str| Numbers::parse(line.rsplit_once(") ")?.1);
+        let numbers = self.parse(&self.stat, numbers).ok()?;
+        let is_same = numbers.start_time == self.instance.start_time;
+        is_same.then_some(match numbers.state {
+            'T' => ProcessState::Stopped,
+            'D' => ProcessState::Uninterruptible,
+            _ => ProcessState::Active,
+        })
+    }
+
     fn parse<T>(&self, file: &File, of: impl Fn(&str) -> Option<T>) -> Result<T, UsageError> {
         let mut buffer = [0; 2048];
         let text = read_from_start(file, &mut buffer).map_err(|e| failed(self.instance, e))?;
@@ -118,6 +129,12 @@ impl Usage {
     pub fn read(&self) -> Result<CgroupReading, UsageError> {
         let process = self.process.as_ref().map(ProcessFiles::read).transpose()?;
         Ok(pick(self.shared, self.cgroup.read()?, process))
+    }
+
+    /// The state of the main process, if it is known and has not ended.
+    #[must_use]
+    pub fn process_state(&self) -> Option<ProcessState> {
+        self.process.as_ref()?.state()
     }
 }
 

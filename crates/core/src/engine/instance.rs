@@ -94,11 +94,15 @@ impl Instance {
         self.confirms = 0;
     }
 
-    /// Whether it has shown that it serves, by a response other than a 5xx to a poll or, as the
-    /// kernel saw, to others. `silent`: the agent sends it no HTTP.
+    /// Whether it has shown that it serves, by a response other than a 5xx to a poll, in HTTP or in
+    /// another protocol, or, as the kernel saw, to others. `silent`: the agent sends it no HTTP.
     pub(super) fn is_ready(&self, silent: bool) -> bool {
         let unheard = silent && self.kubelet_ready.is_none();
-        self.window.service().has_served() || unheard || self.kubelet_ready == Some(true)
+        let service = self.window.service();
+        service.has_served()
+            || service.speaks_other_protocol()
+            || unheard
+            || self.kubelet_ready == Some(true)
     }
 
     /// Whether something shows that it is well, as opposed to nothing showing that it is sick.
@@ -134,6 +138,8 @@ impl Instance {
     pub(super) fn sight(&self) -> Sight {
         Sight {
             unavailable_rate: self.window.unavailable_rate(),
+            stopped: self.window.service().is_stopped(),
+            stuck: self.window.service().is_stuck_in_the_kernel(),
             answers_well: self.window.good_responses() > 0,
             answers_polls: !matches!(
                 self.window.service().heard(),

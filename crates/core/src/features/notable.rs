@@ -11,6 +11,10 @@ use super::schema::{Feature, FeatureVector};
 pub struct Sight {
     /// 502, 503 and 504 responses per second, which the row excludes.
     pub unavailable_rate: f32,
+    /// Whether a signal has stopped its main process.
+    pub stopped: bool,
+    /// Whether its main process waits in the kernel and takes no signal.
+    pub stuck: bool,
     /// Whether the kernel saw the target answer other clients well.
     pub answers_well: bool,
     /// Whether the last poll got a response.
@@ -20,6 +24,10 @@ pub struct Sight {
 /// A symptom that needs no remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Notable {
+    /// A signal has stopped its main process.
+    Stopped,
+    /// Its main process waits in the kernel.
+    Stuck,
     /// Throttled by its CPU quota.
     Throttled,
     /// Connections are reset, but its own responses are good.
@@ -55,6 +63,8 @@ impl Notable {
         ];
         let first = LOOK_FOR.into_iter().find(|(_, f, least)| row[*f] >= *least);
         match first.map(|(notable, ..)| notable) {
+            _ if sight.stopped => Some(Self::Stopped),
+            _ if sight.stuck => Some(Self::Stuck),
             Some(Self::Throttled) => Some(Self::Throttled),
             Some(Self::UpstreamFails) => Some(Self::UpstreamFails),
             _ if sight.unavailable_rate >= UNAVAILABLE => Some(Self::Unavailable),
@@ -78,6 +88,8 @@ impl Notable {
             Self::Slow => Feature::HealthLatency,
             Self::PollsFail => Feature::HealthFailures,
             Self::Unavailable => return ("http_unavailable_rate", sight.unavailable_rate),
+            Self::Stopped => return ("process_stopped", 1.0),
+            Self::Stuck => return ("process_uninterruptible", 1.0),
         };
         (feature.name(), row[feature])
     }
@@ -89,6 +101,13 @@ const UNAVAILABLE: f32 = 0.1;
 impl fmt::Display for Notable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Stopped => {
+                "a signal has stopped its main process (SIGSTOP): it serves nothing until SIGCONT"
+            }
+            Self::Stuck => {
+                "its main process waits for a disk or a network file system and takes no signal: no \
+                 restart can end that"
+            }
             Self::Throttled => "its CPU quota throttles it: it needs more CPU, not a restart",
             Self::Resets => {
                 "connections are reset, but its own responses are good: the cause is elsewhere"

@@ -3,14 +3,20 @@
 //!
 //! Silence, and an app's report that it is sick, count against it from the first poll on, by time
 //! and not by number. Unreadable responses, blamed dependencies and intended states do not.
+use std::time::Duration;
+
 use crate::{
     boot_time::BootTime,
-    health::{BUDGET, Heard, Poll},
+    health::{BUDGET, HealthError, Heard, Poll, Transport},
+    signal::ProcessState,
 };
 
 /// An instance fails since its start if its traffic began with at least this many errors and
 /// nothing else.
 const BEGAN: u64 = 5;
+
+/// A process that waits for a disk in every sample for this long is stuck.
+const STUCK: Duration = Duration::from_secs(5);
 
 /// What is known of an instance since it was first watched. A remedy clears only what it is meant
 /// to repair.
@@ -34,6 +40,11 @@ pub struct Service {
     well_at: Option<BootTime>,
     /// Its own requests without a response when it was last seen well.
     waiting_when_well: u64,
+    /// Whether it ever answered a poll in another protocol.
+    speaks_other_protocol: bool,
+    /// The last sample's state of the main process, and since when it is the same.
+    process: Option<(ProcessState, BootTime)>,
+    sampled_at: BootTime,
 }
 
 /// What an instance has never done while it was watched.
@@ -62,16 +73,27 @@ pub(super) struct Answers {
 }
 
 impl Service {
+    /// Takes the state of the main process, before the poll of the same sample.
+    pub(super) fn take_process(&mut self, state: Option<ProcessState>, at: BootTime) {
+        self.sampled_at = at;
+        self.process = state.map(|state| match self.process {
+            Some((before, since)) if before == state => (state, since),
+            _ => (state, at),
+        });
+    }
+
     /// Takes one poll.
     pub(super) fn take_poll(&mut self, poll: &Poll) {
         let heard = poll.heard();
+        self.speaks_other_protocol |=
+            matches!(&poll.result, Err(HealthError::Transport(Transport::NotHttp)));
         self.heard = Some(heard);
         self.responded |= poll.responses.iter().any(|n| *n > 0);
         self.spoke_well |= self.speaks_well();
         let fails = match heard {
             // A poll is not a failure if the instance never answered one: it may use another
             // protocol.
-            Heard::Silent => self.responded,
+            Heard::Silent => self.responded || self.is_stopped(),
             // Before the path ever gave a better response, it may be one with another meaning.
             Heard::Ill => self.spoke_well,
             Heard::Well
@@ -99,9 +121,17 @@ impl Service {
         self.late = if fails || late { self.late.saturating_add(1) } else { 0 };
     }
 
-    /// The sample had no poll.
-    pub(super) const fn not_polled(&mut self) {
+    /// The sample had no poll. A stopped process would not have answered one.
+    pub(super) fn not_polled(&mut self, at: BootTime) {
         self.heard = None;
+        if self.is_stopped() {
+            self.heard = Some(Heard::Silent);
+            self.failing_since.get_or_insert(at);
+            self.late = self.late.saturating_add(1);
+        } else if self.process.is_some() {
+            self.failing_since = None;
+            self.late = 0;
+        }
     }
 
     /// Takes the responses of a sample.
@@ -146,7 +176,8 @@ impl Service {
     #[must_use]
     pub const fn fails_since_start(&self) -> FailsSinceStart {
         FailsSinceStart {
-            never_served: !self.served,
+            // A process that was stopped by a signal has run before.
+            never_served: !self.served && !self.is_stopped(),
             only_errors: !self.served_others && self.first_errors >= BEGAN,
         }
     }
@@ -161,6 +192,28 @@ impl Service {
     #[must_use]
     pub const fn has_served(&self) -> bool {
         self.served
+    }
+
+    /// Whether it ever answered a poll in another protocol: it runs, whatever it serves.
+    #[must_use]
+    pub const fn speaks_other_protocol(&self) -> bool {
+        self.speaks_other_protocol
+    }
+
+    /// Whether a signal has stopped its main process.
+    #[must_use]
+    pub const fn is_stopped(&self) -> bool {
+        matches!(self.process, Some((ProcessState::Stopped, _)))
+    }
+
+    /// Whether its main process has waited in the kernel, and taken no signal, for some seconds.
+    #[must_use]
+    pub fn is_stuck_in_the_kernel(&self) -> bool {
+        let since = match self.process {
+            Some((ProcessState::Uninterruptible, since)) => since,
+            _ => return false,
+        };
+        self.sampled_at.since(since) >= STUCK
     }
 
     /// Whether it ever answered a poll with any response, even a 404.

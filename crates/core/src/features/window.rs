@@ -208,11 +208,12 @@ impl Window {
                 self.last_oom_kill = Some(sample.at);
             }
         }
+        self.service.take_process(sample.process, sample.at);
         match &sample.poll {
             Some(poll) => self.take_poll(poll, sample.at),
             None => {
                 self.health = None;
-                self.service.not_polled();
+                self.service.not_polled(sample.at);
             }
         }
         self.service.take_answers(&self.answers(&point, sample));

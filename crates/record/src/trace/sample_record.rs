@@ -6,7 +6,7 @@ use paramedic_core::{
     boot_time::BootTime,
     engine::Index,
     health::{Component, Health, HealthError, NotJson, Poll, Says, Transport},
-    signal::{CgroupReading, KernelReading, Sample, Trigger},
+    signal::{CgroupReading, KernelReading, ProcessState, Sample, Trigger},
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,9 @@ pub struct SampleRecord {
     u: Option<[Option<u64>; 6]>,
     /// Limits: cores, bytes.
     l: (Option<f32>, Option<u64>),
+    /// The state of the main process, if it was read and is not the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    s: Option<State>,
     /// Why a restart would not help, according to the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     h: Option<Box<str>>,
@@ -73,6 +76,15 @@ enum Cause {
     Wakeup,
     Confirm,
     Verify,
+}
+
+/// As in `/proc/PID/stat`; the usual state is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum State {
+    #[serde(rename = "T")]
+    Stopped,
+    #[serde(rename = "D")]
+    Uninterruptible,
 }
 
 /// A poll of `/health`: nanoseconds, responses to it, and the reading or the name of the error.
@@ -151,6 +163,11 @@ impl SampleRecord {
             p: sample.poll.as_ref().map(Asked::of),
             u: used.iter().any(Option::is_some).then_some(used),
             l: (usage.cpu_limit, usage.memory_limit_bytes),
+            s: match sample.process {
+                Some(ProcessState::Stopped) => Some(State::Stopped),
+                Some(ProcessState::Uninterruptible) => Some(State::Uninterruptible),
+                Some(ProcessState::Active) | None => None,
+            },
             h: sample.futile.clone(),
         }
     }
@@ -189,6 +206,11 @@ impl SampleRecord {
                 period_ns,
                 oom_kills,
             },
+            process: Some(match self.s {
+                Some(State::Stopped) => ProcessState::Stopped,
+                Some(State::Uninterruptible) => ProcessState::Uninterruptible,
+                None => ProcessState::Active,
+            }),
             futile: self.h,
         })
     }

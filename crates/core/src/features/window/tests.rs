@@ -19,6 +19,7 @@ fn look(ms: u64) -> Sample {
         kernel: Some(KernelReading::default()),
         poll: None,
         usage: CgroupReading::default(),
+        process: None,
         futile: None,
     }
 }
