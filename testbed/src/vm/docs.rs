@@ -1,5 +1,5 @@
-//! `docs/kernels.md`, written from what the machines said and from why kernels differ. It is
-//! committed: where it no longer fits the runs it is written anew, and the task fails once.
+//! `docs/kernels.md`, written from the reports of the machines and the reasons for differences. It
+//! is committed: if it no longer matches the runs, the task rewrites it and fails once.
 use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Result, bail};
@@ -13,7 +13,7 @@ use super::{
     table::Column,
 };
 
-/// What a mechanism takes of a kernel, and what it means to do without it.
+/// What a mechanism needs of a kernel, and what is lost without it.
 struct Need {
     mechanism: &'static str,
     kernel: &'static str,
@@ -32,7 +32,7 @@ const NEEDS: [Need; 7] = [
         mechanism: "tp_btf",
         kernel: "5.15 for TCP; for OOM kills 6.9, or a long-term kernel from February 2025 on",
         btf: "yes",
-        refused: "TCP: by the tracepoint. OOM kills: polled, seen at the next look and not at once",
+        refused: "TCP: replaced by the tracepoint. OOM kills: polled, so the agent sees them at the next sample and not at once",
     },
     Need {
         mechanism: "tracepoint",
@@ -44,23 +44,23 @@ const NEEDS: [Need; 7] = [
         mechanism: "fentry",
         kernel: "5.5",
         btf: "yes",
-        refused: "by the kprobe: the throttled time is one interval late",
+        refused: "replaced by the kprobe: the throttled time arrives one interval late",
     },
     Need {
         mechanism: "kprobe",
         kernel: "5.5, with CONFIG_KPROBES",
         btf: "for offsets",
-        refused: "by the timer: a program runs at the end of every hrtimer of the machine",
+        refused: "replaced by the timer: a program runs at the end of every hrtimer of the machine",
     },
     Need {
         mechanism: "hrtimer",
         kernel: "5.5, and CAP_SYSLOG for one address",
         btf: "yes",
-        refused: "polled: throttling is seen at the next look and not at once",
+        refused: "polled: the agent sees throttling at the next sample and not at once",
     },
     Need {
         mechanism: "poll",
-        kernel: "any: `cpu.stat` and `memory.events`, or what cgroup v1 has in their place",
+        kernel: "any: `cpu.stat` and `memory.events`, or the files of cgroup v1 in their place",
         btf: "no",
         refused: "throttling and OOM kills are lost",
     },
@@ -70,27 +70,27 @@ const NEEDS: [Need; 7] = [
 const COUNTED: [(&str, &str); 7] = [
     (
         "http_responses",
-        "responses that the target sends, by class; 502, 503 and 504 also by themselves, since they wake nobody; requests that it sends as a client",
+        "responses that the target sends, by class; 502, 503 and 504 also separately, since they cause no wake-up; requests that it sends as a client",
     ),
     (
         "http_requests",
-        "requests that reach it; responses that it receives as a client, 5xx also by themselves",
+        "requests that it receives; responses that it receives as a client, 5xx also separately",
     ),
     (
         "tcp_resets_received",
-        "resets of its connections; a connect of its own that is refused is counted apart and wakes nobody",
+        "resets of its connections by the peer; a refused connect of its own is counted separately and causes no wake-up",
     ),
-    ("tcp_resets_sent", "resets by the target of its connections"),
+    ("tcp_resets_sent", "resets of its connections by the target"),
     ("tcp_retransmits", "segments sent again; a SYN sent again counts as a failed connect"),
-    ("cpu_throttling", "periods and time in which its CPU quota was used up"),
-    ("oom_kills", "its processes that the OOM killer chose"),
+    ("cpu_throttling", "periods and time in which its CPU quota was exhausted"),
+    ("oom_kills", "its processes that the OOM killer ended"),
 ];
 
 /// Compares the page with the runs.
 pub(super) fn check(root: &Path, columns: &[Column]) -> Result<()> {
     let page = root.join("docs/kernels.md");
     if write_if_changed(&page, write(columns).as_bytes())? {
-        bail!("{} did not fit these runs and was written anew: read and commit it", page.display());
+        bail!("{} did not match these runs and was rewritten: read and commit it", page.display());
     }
     Ok(())
 }
@@ -98,30 +98,32 @@ pub(super) fn check(root: &Path, columns: &[Column]) -> Result<()> {
 fn write(columns: &[Column]) -> String {
     let mut page = format!(
         "# Kernels\n\n\
-         Written by `cargo xtask vm` from its runs: Debian's kernels {} in virtual machines, with\n\
-         cgroup v2, hybrid, and v1 alone. `paramedic check` tells the same of the machine it runs on.\n\
-         A kernel that lacks something loses that signal and no other.\n",
+         `cargo xtask vm` wrote this page from its runs: Debian's kernels {} in virtual machines, with\n\
+         cgroup v2, with hybrid cgroups, and with cgroup v1 alone. `paramedic check` reports the same for\n\
+         the machine on which it runs. A kernel that lacks the mechanisms of a signal loses that signal\n\
+         and no other.\n",
         SERIES.join(" and ")
     );
     page += "\n## What is counted\n\n\
-             HTTP and TCP by the cgroup that the socket was made in, narrowed to a port where there is \
-             one;\nwhat a target does as a client by its cgroup alone, and not where it shares that.\n\n\
-             | signal | what |\n|---|---|\n";
+             HTTP and TCP are counted for the cgroup in which the socket was made, and, if the target \
+             has a port,\nfor that port alone. What a target does as a client is counted for its cgroup, \
+             unless it shares the\ncgroup with other targets.\n\n\
+             | signal | what is counted |\n|---|---|\n";
     for (signal, what) in COUNTED {
         let _ = writeln!(page, "| `{signal}` | {what} |");
     }
     mechanisms(&mut page, columns);
     without_btf(&mut page, columns);
     page += "\n## What each mechanism needs\n\n\
-             The whole needs Linux 5.8 (ring buffers, CAP_BPF) and a mounted cgroup2, and has every \
-             signal from\n5.15 on. These numbers come from the kernel's history; what is older than \
-             the kernels above was not run.\n\n\
-             | mechanism | kernel | BTF | where it is refused |\n|---|---|---|---|\n";
+             The agent needs Linux 5.8 (ring buffers, CAP_BPF) and a mounted cgroup2, and has every \
+             signal from\n5.15 on. These numbers come from the kernel's history; kernels older than \
+             those above were not run.\n\n\
+             | mechanism | kernel | BTF | if it is refused |\n|---|---|---|---|\n";
     for Need { mechanism, kernel, btf, refused } in NEEDS {
         let _ = writeln!(page, "| `{mechanism}` | {kernel} | {btf} | {refused} |");
     }
     cgroups(&mut page, columns);
-    page += "\n## Where kernels differ\n\n";
+    page += "\n## Differences between kernels\n\n";
     for lesser in LESSER {
         let _ = writeln!(
             page,
@@ -132,7 +134,7 @@ fn write(columns: &[Column]) -> String {
     for no in NO_V1 {
         let _ = writeln!(page, "- {}: no `{}` in cgroup v1: {}.", no.series, no.controller, no.why);
     }
-    page += "\nWhatever else differs fails the run. Tests that do not run in the machines:\n\n";
+    page += "\nAny other difference fails the run. These tests do not run in the machines:\n\n";
     for left in LEFT_OUT {
         let place = [left.series, left.layout.map(Layout::name)];
         let place: Vec<&str> = place.into_iter().flatten().collect();
@@ -145,15 +147,15 @@ fn write(columns: &[Column]) -> String {
     };
     let _ = write!(
         page,
-        "\nWith cgroup v2 all others run. With hybrid cgroups the kernel side's run that depend on the\n\
-         layout ({}), and with v1 alone the agent's ({}).\n",
+        "\nWith cgroup v2 all other tests run. With hybrid cgroups those tests of the kernel side run that\n\
+         depend on the layout ({}), and with\nv1 alone those of the agent ({}).\n",
         named(HYBRID),
         named(V1)
     );
     page
 }
 
-/// What `paramedic check` said on a kernel with cgroup v2, without these mechanisms.
+/// What `paramedic check` reported on a kernel with cgroup v2, without these mechanisms.
 fn checked(columns: &[Column], series: &str, without: &[&str], btf: bool) -> Vec<Probe> {
     let column = columns.iter().find(|c| c.series == series && c.machine == Machine::Signals);
     let kind = |step: &&super::steps::Step| match step.kind {
@@ -184,9 +186,9 @@ fn row(page: &mut String, columns: &[Column], name: &str, signal: &str, without:
 }
 
 fn mechanisms(page: &mut String, columns: &[Column]) {
-    *page += "\n## How each signal is had\n\n\
-              In each row the mechanisms above it were refused. The tests count real events by each \
-              of them.\n\n";
+    *page += "\n## The mechanisms of each signal\n\n\
+              Without the mechanisms that a row names, the signal is had by the one shown. The tests \
+              count real events\nby each mechanism.\n\n";
     head(page, "signal");
     for (signal, _) in BEST {
         row(page, columns, &format!("`{signal}`"), signal, &[]);
@@ -205,8 +207,8 @@ fn mechanisms(page: &mut String, columns: &[Column]) {
 
 fn without_btf(page: &mut String, columns: &[Column]) {
     *page += "\n## Without BTF\n\n\
-              Where `/sys/kernel/btf/vmlinux` is missing, nobody knows where this kernel keeps a \
-              socket's cgroup.\n\n";
+              Without `/sys/kernel/btf/vmlinux` the agent cannot know where this kernel's structs keep \
+              a socket's\ncgroup.\n\n";
     head(page, "signal");
     for (signal, _) in BEST {
         let cells = SERIES.map(|series| shown(&checked(columns, series, &[], false), signal));
@@ -216,9 +218,9 @@ fn without_btf(page: &mut String, columns: &[Column]) {
 
 fn cgroups(page: &mut String, columns: &[Column]) {
     *page += "\n## Cgroups\n\n\
-              Programs are attached to a cgroup2 directory, whoever has the controllers. With v1 \
-              alone the agent\nwatches through `/health` and the files; `paramedic check` says so \
-              and ends with 1. Where the machines had them:\n\n| kernel | layout | v1 | cgroup2 |\n|---|---|---|---|\n";
+              The agent attaches its programs to a cgroup2 directory, whichever hierarchy has the \
+              controllers. With v1\nalone it watches through `/health` and the files; `paramedic \
+              check` reports that and ends with 1. Where the\nmachines had their controllers:\n\n| kernel | layout | v1 | cgroup2 |\n|---|---|---|---|\n";
     for column in columns.iter().filter(|column| column.machine != Machine::Agent) {
         let list = |controllers: &Option<String>| match controllers.as_deref() {
             None => "not mounted".to_owned(),
@@ -232,5 +234,27 @@ fn cgroups(page: &mut String, columns: &[Column]) {
             column.series,
             column.machine.layout().name()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The machines' own part needs their runs; the rest must be in the committed page.
+    #[test]
+    fn the_committed_page_has_every_text_that_needs_no_run() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kernels.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let (tables, found): (Vec<_>, Vec<_>) =
+            write(&[]).lines().map(str::to_owned).partition(|line| line.starts_with("| "));
+        for line in found {
+            assert!(page.lines().any(|known| known == line), "not in docs/kernels.md: {line}");
+        }
+        let needs = NEEDS.map(|need| need.refused);
+        for text in needs.into_iter().chain(COUNTED.map(|(_, what)| what)) {
+            assert!(tables.iter().any(|row| row.contains(text)));
+            assert!(page.contains(text), "not in docs/kernels.md: {text}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Where kernels differ, and why: whatever is not in these tables must be the same everywhere.
+//! Where kernels differ, and why. Whatever is not in these tables must be the same on every kernel.
 
 use super::steps::Layout;
 
@@ -10,7 +10,7 @@ pub(super) struct Lesser {
     pub(super) why: &'static str,
 }
 
-/// None: Debian's 6.1 is recent enough to have what was added to it after its release (a task in the
+/// Empty: Debian's 6.1 is recent enough to have what was added after its release (a task in the
 /// tracepoint `mark_victim`, February 2025).
 pub(super) const LESSER: &[Lesser] = &[];
 
@@ -69,25 +69,25 @@ pub(super) const LEFT_OUT: [LeftOut; 6] = [
         tests: "foreign::",
         series: None,
         layout: None,
-        why: "python3 and nginx are not in the machines, and these tests are not about kernels",
+        why: "the machines have no python3 and no nginx, and these tests do not depend on the kernel",
     },
     LeftOut {
         tests: "serving::",
         series: None,
         layout: None,
-        why: "python3 is not in the machines; which process serves, /proc tells the same everywhere",
+        why: "the machines have no python3, and every kernel's /proc shows the serving process in the same way",
     },
     LeftOut {
         tests: "command_line::",
         series: None,
         layout: None,
-        why: "what the agent prints is the same everywhere, but for `check`, which is asked by itself",
+        why: "the agent prints the same on every kernel, except for `check`, which is a step of its own",
     },
     LeftOut {
         tests: "cluster::",
         series: None,
         layout: None,
-        why: "what the API server says is the same everywhere; containers are found by `slices::`",
+        why: "the API server's answers do not depend on the kernel; `slices::` tests how containers are found",
     },
     LeftOut {
         tests: "held_back::",
@@ -99,6 +99,6 @@ pub(super) const LEFT_OUT: [LeftOut; 6] = [
         tests: "process::this_tests_own_memory_is_read",
         series: Some("6.12"),
         layout: Some(Layout::V1),
-        why: "without cgroup2 nobody has the memory controller there (see above)",
+        why: "without cgroup2 no hierarchy has the memory controller there (see above)",
     },
 ];
