@@ -1,4 +1,4 @@
-//! What a grading came to, for people and for machines.
+//! The results of a grading, as a table for people and as JSON for machines.
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -22,10 +22,10 @@ struct Counts {
     missed: u32,
     /// The agent did not answer at the end.
     agent_died: u32,
-    /// Remedies before the fault, or to somebody who needs none and whose clients were served well.
+    /// Remedies before the fault, or to a target that needs none and served its clients well.
     heals_on_healthy: u32,
-    /// Of those that a remedy helps: not served well at the end, and in no percentile of how long
-    /// that took.
+    /// Episodes that a remedy helps and whose clients were not served well at the end. They are in
+    /// no percentile of the durations.
     not_cured: u32,
     #[serde(skip)]
     to_heal: Vec<f64>,
@@ -127,7 +127,7 @@ impl Card {
     /// A table for people.
     pub(crate) fn table(&self) -> String {
         let mut text = String::from(
-            "| kind | right remedy | episodes | right | of these by climbing | wrong | missed | \
+            "| kind | right remedy | episodes | right | of these by escalation | wrong | missed | \
              agent died | fault to heal, p50 / p95 | fault to well, p50 / p95 of those cured | not \
              cured |\n\
              | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
@@ -138,15 +138,15 @@ impl Card {
         text += &row("**all**", "", &self.all);
         let Overload { patients, drowned, soft, hard, refused } = &self.overload;
         text += &format!(
-            "\nOverload: {drowned} of the {patients} patients of one agent drowned at once: {soft} \
-             soft and {hard} hard remedies, held back by {refused:?}.\n"
+            "\nOverload: {drowned} of the {patients} targets of one agent were overloaded at once: {soft} \
+             soft and {hard} hard remedies, refused by {refused:?}.\n"
         );
         let Soaked { pod_minutes, pods, soft, hard, pods_treated } = self.soaked;
         text += &format!(
-            "\nRight action, mean over the kinds: {:.1} %. Live, on patients that were well: {} soft and {} hard remedies. Replayed: {pod_minutes:.0} recorded healthy \
-             pod-minutes of {pods} patients: {hard} hard remedies, and {soft} soft ones to \
-             {pods_treated} of them (each again and again, since in a replay a reset changes \
-             nothing).\n",
+            "\nRight action, mean over the kinds: {:.1} %. Live, on healthy targets: {} soft and \
+             {} hard remedies. Replayed: {pod_minutes:.0} recorded healthy pod-minutes of {pods} \
+             targets: {hard} hard remedies, and soft ones to {pods_treated} of them, {soft} in all \
+             (repeated, since a reset changes nothing in a replay).\n",
             100.0 * self.right_action_ratio(),
             self.soft_on_healthy,
             self.hard_on_healthy,
@@ -170,7 +170,7 @@ fn row(kind: &str, expected: &str, c: &Counts) -> String {
     )
 }
 
-/// The value that so many percent do not exceed.
+/// The value that this percentage of the values does not exceed.
 fn percentile(values: &[f64], percent: usize) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

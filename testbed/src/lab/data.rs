@@ -1,4 +1,4 @@
-//! Puts the batches of a run together into what training reads, with its provenance.
+//! Joins the batches of a run into the files that training reads, with their provenance.
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -47,12 +47,12 @@ pub(crate) fn put_together(folders: &[PathBuf], into: &Path, how: &str) -> Resul
     Ok(())
 }
 
-/// Rows by what they are of.
+/// Counts of rows, by label and by whether the target was healthy.
 #[derive(Default)]
 struct Counted {
     rows: usize,
     labelled: BTreeMap<String, usize>,
-    /// Of patients that were well throughout, and of those that were well yet.
+    /// Rows of targets that were well throughout, and of other targets before their fault.
     well: usize,
     before: usize,
 }
@@ -84,7 +84,7 @@ fn about(episodes: &[Measured], counted: &Counted, how: &str) -> String {
         counts[m.label as usize] += 1;
         counts[3] += usize::from(m.suffered);
     }
-    // What was recorded by different programs is told apart: it need not be alike.
+    // Recordings of different builds need not be alike, so they are counted separately.
     let mut builds: BTreeMap<&str, usize> = BTreeMap::new();
     for m in episodes {
         *builds.entry(m.build.as_str()).or_default() += 1;
@@ -93,21 +93,20 @@ fn about(episodes: &[Measured], counted: &Counted, how: &str) -> String {
     let of = |label: &str| labelled.get(label).copied().unwrap_or(0);
     let mut text = format!(
         "# Recorded episodes\n\n\
-         Written by `cargo xtask lab {how}`; do not \
-         edit. The same command records others of the same kind: the plan repeats, the machine's \
-         moods do not.\n\n\
-         - put together {date} on {} cores, kernel {}\n\
-         - episodes by the build of agent and patient (SHA-256): {}\n\
-         - {} episodes: {} faults, each in paired patients, and {} of being well\n\
+         `cargo xtask lab {how}` wrote these files. Do not edit them. The same command records \
+         episodes of the same kinds: the plan repeats, the behaviour of the machine does not.\n\n\
+         - recorded {date} on {} cores, kernel {}\n\
+         - episodes by the build of agent and `patient-app` (SHA-256): {}\n\
+         - {} episodes: {} faults, each in paired targets, and {} without a fault\n\
          - {rows} rows: {} labelled `no_action`, {} `reset_errors`, {} `restart_service`, {} \
          without a label\n\
-         - {well} of the rows ({} %) are of patients that were well throughout; with the {before} of others \
-         from before their fault, {} % are of being well\n\n\
-         `rows.csv.gz` holds one row per look of the agent, made by its own code (`paramedic watch \
+         - {well} of the rows ({} %) are of targets that were well throughout; with the {before} \
+         rows of other targets from before their fault, {} % are of healthy targets\n\n\
+         `rows.csv.gz` holds one row per sample of the agent, made by its own code (`paramedic watch \
          --record`, `paramedic replay --rows`). `label` is the mildest remedy after which the \
-         clients of a paired patient were served again; it is empty where the fault could not yet \
-         be seen (fewer than six bad requests), and in the window after a remedy that helped. \
-         `episodes.jsonl` holds what was planned and measured of each episode.\n\n\
+         clients of a paired target were served again. It is empty while the fault is not yet \
+         evident (fewer than six bad requests), and in the window after a remedy that helped. \
+         `episodes.jsonl` holds the plan and the measurements of each episode.\n\n\
          | kind | episodes | no_action | reset_errors | restart_service | clients suffered |\n\
          | --- | --- | --- | --- | --- | --- |\n",
         std::thread::available_parallelism().map_or(0, usize::from),
@@ -135,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_of_being_well_are_counted() {
+    fn rows_of_healthy_targets_are_counted() {
         let mut counted = Counted::default();
         for line in [
             "0,healthy_idle,no_action,during,no_action,1.0,no_action,0",
