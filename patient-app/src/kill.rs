@@ -159,11 +159,11 @@ mod tests {
     fn the_exit_code_tells_how_many_were_reached() {
         let own = std::process::id().to_string();
         // Beyond the largest pid of Linux.
-        let nobody = "4194305";
+        let absent = "4194305";
         let code = |pids: &[&str]| run(["-0"].iter().chain(pids).map(OsString::from));
         assert_eq!(code(&[&own]), DONE);
-        assert_eq!(code(&[&own, nobody]), PARTLY);
-        assert_eq!(code(&[nobody]), FAILED);
+        assert_eq!(code(&[&own, absent]), PARTLY);
+        assert_eq!(code(&[absent]), FAILED);
         assert_eq!(code(&[]), FAILED);
     }
 }

@@ -10,13 +10,13 @@ use crate::clock::boot_nanos;
 use crate::config::Config;
 use crate::dice::Dice;
 use crate::health::Health;
-use crate::illness::{Illness, Ratio, StartError, Ward};
+use crate::illness::{Illness, Ratio, Registry, StartError};
 use crate::vitals::{Monitor, Vitals};
 
 /// The app's state, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct App {
-    pub(crate) ward: Ward,
+    pub(crate) illnesses: Registry,
     pub(crate) dice: Dice,
     /// Share of `/data` that fails without an illness.
     pub(crate) data_failure_ratio: Ratio,
@@ -37,7 +37,7 @@ impl App {
     /// If the threads or the memory of an illness are not available.
     pub(crate) fn new(config: &Config) -> Result<Self, (Illness, StartError)> {
         let app = Self {
-            ward: Ward::default(),
+            illnesses: Registry::default(),
             dice: Dice::new(config.seed),
             data_failure_ratio: config.data_failure_ratio,
             work: config.work(),
@@ -48,7 +48,7 @@ impl App {
             monitor: Monitor::new(Path::new("/")),
         };
         for illness in &config.illness {
-            app.ward.start(*illness).map_err(|error| (*illness, error))?;
+            app.illnesses.start(*illness).map_err(|error| (*illness, error))?;
         }
         Ok(app)
     }
@@ -67,7 +67,7 @@ impl App {
 
     /// The report of `/health`: the true one, or that of the illness `lie`.
     pub(crate) fn told_health(&self) -> Health {
-        match self.ward.illnesses().lie() {
+        match self.illnesses.snapshot().lie() {
             Some(lie) => Health::invented(lie.disguise, self.started.elapsed()),
             None => self.health().0,
         }
@@ -76,7 +76,7 @@ impl App {
     /// Handles a soft remedy; returns the errors counted before it.
     pub(crate) fn take_soft_heal(&self) -> u64 {
         self.tally.heals.add();
-        if self.ward.take_soft_heal() {
+        if self.illnesses.take_soft_heal() {
             self.tally.errors_since_reset.0.swap(0, Ordering::Relaxed)
         } else {
             self.tally.errors_since_reset.get()

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::parameters::Leak;
-use super::ward::StartError;
+use super::registry::StartError;
 
 const MIB: usize = 1 << 20;
 

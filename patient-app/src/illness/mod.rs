@@ -6,7 +6,7 @@
 mod burn;
 mod leak;
 mod parameters;
-mod ward;
+mod registry;
 
 use std::str::FromStr;
 
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 pub(crate) use parameters::{
     Burn, ClearedBy, Disguise, Errors, Leak, Lie, Ratio, Resets, Slow, Stuck,
 };
-pub(crate) use ward::{StartError, Ward};
+pub(crate) use registry::{Registry, StartError};
 
 /// The name of an illness in paths and on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -64,14 +64,14 @@ struct Effects {
 
 /// Starts and ends illnesses.
 #[derive(Debug, Default)]
-pub(crate) struct Ward {
+pub(crate) struct Registry {
     illnesses: watch::Sender<Illnesses>,
     effects: Mutex<Effects>,
 }
 
-impl Ward {
+impl Registry {
     /// The active illnesses.
-    pub(crate) fn illnesses(&self) -> Illnesses {
+    pub(crate) fn snapshot(&self) -> Illnesses {
         *self.illnesses.borrow()
     }
 
@@ -108,7 +108,7 @@ impl Ward {
     /// Handles a soft remedy. Returns whether the error count may be reset: not while an illness
     /// needs a restart.
     pub(crate) fn take_soft_heal(&self) -> bool {
-        let all = self.illnesses();
+        let all = self.snapshot();
         for name in Name::ALL {
             if all.get(name).is_some_and(|illness| illness.cleared_by() == ClearedBy::ResetErrors) {
                 self.end(name);

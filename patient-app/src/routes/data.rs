@@ -14,7 +14,7 @@ use crate::upstream;
 /// `GET /data`.
 pub(super) async fn get(app: &App) -> Outcome {
     work(app).await;
-    let illnesses = app.ward.illnesses();
+    let illnesses = app.illnesses.snapshot();
     if illnesses.resets().is_some_and(|resets| app.dice.happens(resets.ratio)) {
         return Err(ResetConnection);
     }
@@ -41,7 +41,7 @@ pub(super) async fn health(app: &App) -> Reply {
 
 /// `GET /healthz`.
 pub(super) async fn healthz(app: &App) -> Reply {
-    app.ward.wait_until_not(|now| now.stuck().is_some_and(|stuck| stuck.healthz)).await;
+    app.illnesses.wait_until_not(|now| now.stuck().is_some_and(|stuck| stuck.healthz)).await;
     json(StatusCode::OK, &json!({ "status": "ok" }))
 }
 
@@ -52,8 +52,8 @@ pub(super) fn simulate_error(app: &App) -> Reply {
 
 /// The delay of a worker before it answers: hanging while stuck, slow while slow.
 async fn work(app: &App) {
-    app.ward.wait_until_not(|now| now.stuck().is_some()).await;
-    if let Some(slow) = app.ward.illnesses().slow() {
+    app.illnesses.wait_until_not(|now| now.stuck().is_some()).await;
+    if let Some(slow) = app.illnesses.snapshot().slow() {
         sleep(Duration::from_millis(slow.milliseconds.get())).await;
     }
 }

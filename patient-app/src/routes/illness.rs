@@ -10,7 +10,7 @@ use crate::state::App;
 /// `GET` and `DELETE /illness`.
 pub(super) fn all(app: &App, method: &Method) -> Reply {
     if method == Method::DELETE {
-        Name::ALL.into_iter().for_each(|name| app.ward.end(name));
+        Name::ALL.into_iter().for_each(|name| app.illnesses.end(name));
     }
     let illnesses: Map<_, _> =
         Name::ALL.into_iter().map(|name| (name.as_str().to_owned(), describe(app, name))).collect();
@@ -29,7 +29,7 @@ pub(super) async fn one(app: &App, name: Name, request: Request<Incoming>) -> Re
                 return *refusal;
             }
         }
-        Method::DELETE => app.ward.end(name),
+        Method::DELETE => app.illnesses.end(name),
         _ => {}
     }
     json(StatusCode::OK, &describe(app, name))
@@ -40,13 +40,13 @@ fn start(app: &App, name: Name, parameters: &[u8]) -> Result<(), Box<Reply>> {
         let body = json!({ "error": error.to_string(), "expected": expected(name) });
         Box::new(json(StatusCode::BAD_REQUEST, &body))
     })?;
-    app.ward
+    app.illnesses
         .start(illness)
         .map_err(|error| Box::new(failure(StatusCode::SERVICE_UNAVAILABLE, &error)))
 }
 
 fn describe(app: &App, name: Name) -> Value {
-    let current = app.ward.illnesses().get(name);
+    let current = app.illnesses.snapshot().get(name);
     let mut description = json!({
         "name": name.as_str(),
         "active": current.is_some(),
@@ -55,7 +55,7 @@ fn describe(app: &App, name: Name) -> Value {
         "expected": expected(name),
     });
     if name == Name::Leak {
-        description["held_mib"] = app.ward.leaked_mib().into();
+        description["held_mib"] = app.illnesses.leaked_mib().into();
     }
     description
 }

@@ -25,7 +25,7 @@ fn as_json(app: &App) -> Value {
     let (health, vitals) = app.health();
     let responses: Map<_, _> =
         app.tally.responses().map(|(class, n)| (class.to_owned(), n.into())).collect();
-    let illnesses = app.ward.illnesses();
+    let illnesses = app.illnesses.snapshot();
     let active: Vec<_> = Name::ALL
         .into_iter()
         .filter(|name| illnesses.get(*name).is_some())

@@ -63,10 +63,10 @@ impl Process {
     }
 
     /// Waits until its response at `path` meets the condition.
-    async fn until_told(&self, what: &str, path: &str, condition: impl Fn(&Value) -> bool) {
+    async fn until_reported(&self, what: &str, path: &str, condition: impl Fn(&Value) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !condition(&self.client.get(path).await.json()) {
-            assert!(Instant::now() < deadline, "never told at {path}: {what}");
+            assert!(Instant::now() < deadline, "never reported at {path}: {what}");
         }
     }
 
@@ -123,7 +123,7 @@ async fn check_polls_the_service_on_the_port() {
     process.client.post("/illness/stuck", r#"{"healthz":true}"#).await;
     assert_eq!(check(port).await, Some(1), "it is stuck");
     // There may be no listener.
-    assert_eq!(check(1).await, Some(1), "nobody is there");
+    assert_eq!(check(1).await, Some(1), "no listener");
 }
 
 #[tokio::test]
@@ -220,10 +220,10 @@ async fn a_leak_takes_memory_and_gives_it_back() {
     for round in 1..=2 {
         let body = r#"{"mib_per_second":4096,"max_mib":48}"#;
         assert_eq!(process.client.post("/illness/leak", body).await.status, 200);
-        process.until_told("all of it", "/illness/leak", |leak| leak["held_mib"] == 48).await;
+        process.until_reported("all of it", "/illness/leak", |leak| leak["held_mib"] == 48).await;
         assert!(process.resident_mib() >= before + 48);
         let used = |metrics: &Value| metrics["memory"]["used_bytes"].as_u64() > Some(48 << 20);
-        process.until_told("48 MiB in use", "/metrics", used).await;
+        process.until_reported("48 MiB in use", "/metrics", used).await;
         assert_eq!(process.client.delete("/illness/leak").await.json()["held_mib"], 0);
         let after = process.resident_mib();
         assert!(after < before + 8, "round {round}: {before} MiB before, {after} MiB after");
@@ -236,7 +236,7 @@ async fn a_leak_grows_at_its_pace() {
     let process = Process::start(&["--log", "off"]).await;
     let asked = Instant::now();
     process.client.post("/illness/leak", r#"{"mib_per_second":2}"#).await;
-    process.until_told("the first MiB", "/illness/leak", |leak| leak["held_mib"] != 0).await;
+    process.until_reported("the first MiB", "/illness/leak", |leak| leak["held_mib"] != 0).await;
     assert!(asked.elapsed() >= Duration::from_millis(500), "1 MiB at 2 MiB/s takes half a second");
 }
 
@@ -269,7 +269,7 @@ async fn a_burn_spins_and_stops() {
         metrics["cpu"]["used_seconds"].as_f64() > Some(idle + 0.5)
             && metrics["cpu_usage"].as_u64() > Some(0)
     };
-    process.until_told("half a second of CPU", "/metrics", burning).await;
+    process.until_reported("half a second of CPU", "/metrics", burning).await;
     process.client.delete("/illness/burn").await;
     process.until("the end of its threads", |p| p.threads() == 1).await;
 }

@@ -8,7 +8,7 @@ pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(super) fn text(app: &App) -> String {
     let (health, vitals) = app.health();
-    let (tally, illnesses) = (&app.tally, app.ward.illnesses());
+    let (tally, illnesses) = (&app.tally, app.illnesses.snapshot());
     let mut page = Page(String::with_capacity(4096));
 
     page.family("http_responses_total", "counter", "Responses sent, by status class.");
