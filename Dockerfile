@@ -1,10 +1,10 @@
-# The images of `cargo xtask image`, for those who would rather have Docker build them:
+# Builds the images of `cargo xtask image` with Docker:
 #
 #   docker build --target agent --tag paramedic/agent:0.1.0 .
 #   docker build --target metrics-api --tag paramedic/metrics-api:0.1.0 .
 #   docker build --target patient --tag paramedic/patient:0.1.0 .
 #
-# What the labels say of the source is told from outside, since .git stays there:
+# The labels about the source come from arguments, since .git is not copied into the build:
 #
 #   --build-arg CREATED="$(git log -1 --format=%cI)" --build-arg REVISION="$(git rev-parse HEAD)"
 #
