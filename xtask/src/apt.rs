@@ -1,5 +1,5 @@
-//! Debian's packages, fetched and unpacked without root: nothing is installed, and the machine's own
-//! package lists stay as they are.
+//! Debian's packages, fetched and unpacked without root: nothing is installed, and the machine's
+//! own package lists stay as they are.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use crate::process;
 /// Some 150 MB.
 pub const DOWNLOAD: Duration = Duration::from_secs(600);
 
-/// Debian 12, which has nearly everything that is asked for.
+/// Debian 12, which has nearly everything that the tasks need.
 const RELEASE: &str = "bookworm";
 const SOURCES: &str = "\
 deb [signed-by=KEYRING] http://deb.debian.org/debian RELEASE main
@@ -28,16 +28,16 @@ pub enum Apt {
     Shared,
     /// Lists of its own.
     Private {
-        /// The folder of the lists and of what is fetched.
+        /// The folder of the lists and of the fetched packages.
         state: PathBuf,
-        /// From where, if not from where the machine has its packages.
+        /// The source, if not that of the machine's packages.
         sources: Option<PathBuf>,
     },
 }
 
 impl Apt {
-    /// Does something with the machine's lists; where they are missing, out of date or of another
-    /// release it is done again with lists of our own, fetched anew into `folder`.
+    /// Calls `work` with the machine's lists. If they are missing, out of date or of another
+    /// release, calls it again with new lists of our own in `folder`.
     pub fn first_that_works<T>(folder: &Path, act: impl Fn(&Self) -> Result<T>) -> Result<T> {
         check_programs()?;
         let after = |error: anyhow::Error, apt: &Self| {
@@ -53,8 +53,8 @@ impl Apt {
         })
     }
 
-    /// Does something with the lists of one release of Debian, whichever this machine has; where it
-    /// cannot be done with those fetched before, with new ones.
+    /// Calls `work` with the lists of one release of Debian, whichever release this machine has. If
+    /// that fails with the lists that were fetched before, calls it again with new ones.
     pub fn of_release<T>(
         folder: &Path,
         release: &str,

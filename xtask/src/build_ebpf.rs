@@ -1,8 +1,8 @@
-//! `cargo xtask build-ebpf`: compiles `agent-ebpf` with whatever toolchain this machine can have.
+//! `cargo xtask build-ebpf`: compiles `agent-ebpf` with a toolchain that it finds or sets up.
 //!
-//! The object lands in one place below the target directory, from where the agent's build script
-//! embeds it; it is replaced only when its bytes change, so that the agent is not built again for
-//! nothing. Whether it is up to date is left to cargo.
+//! The object goes to one place below the target directory, from which the agent's build script
+//! embeds it. It is replaced only when its bytes change, so that the agent is not built again
+//! without need. Cargo decides whether it is up to date.
 use std::{env, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
@@ -17,27 +17,27 @@ use crate::{
     workspace::{Workspace, write_if_changed},
 };
 
-/// What every eBPF program is compiled with. The kernel takes types and line information from
+/// The flags for every eBPF program. The kernel takes types and line information from
 /// the BTF section, which the linker makes from the debug information. Atomic operations that
 /// return a value need `-Ctarget-cpu=v3` here (and a kernel from 5.12 on); counters in per-CPU maps
-/// do without.
+/// do not need them.
 const RUSTFLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
 
-/// Compile the eBPF programs, with a toolchain that is set up if none is there.
+/// Compile the eBPF programs, with a toolchain that is set up if there is none.
 ///
-/// Taken is the first that can compile for the kernel:
+/// It takes the first compiler that can compile for the kernel:
 ///   1. EBPF_RUSTC=/path/to/rustc
 ///   2. rustup's nightly with the component rust-src
 ///   3. the workspace's own toolchain with the component rust-src
 ///   4. /usr/bin/rustc with a prebuilt core for BPF (Debian: libstd-rust-web-dev-bpf)
 ///   5. the same, unpacked below target/ebpf-toolchain
 ///
-/// Where there is none, rust-src is asked of rustup, then Debian's packages are unpacked, without
+/// If there is none, it installs rust-src with rustup, or else unpacks Debian's packages, without
 /// root. bpf-linker comes from PATH or is built below target/ebpf-toolchain, which takes minutes
 /// once.
 ///
-/// The object of the present sources is committed too, so that nothing of this is needed to try
-/// Paramedic: `cargo xtask demo` uses it. Where the sources have changed, --commit replaces it.
+/// The object of the present sources is committed too, so that you can try Paramedic without this
+/// task: `cargo xtask demo` uses it. After a change of the sources, --commit replaces it.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -47,12 +47,12 @@ pub struct Args {
 }
 
 impl Args {
-    /// Nothing but the object below the target directory.
+    /// Writes only the object below the target directory.
     pub const PLAIN: Self = Self { commit: false };
 }
 
-/// Sees to it that there is an object of the present sources: the committed one, unless it is stale
-/// or another was made before.
+/// Makes sure that there is an object of the present sources: the committed one, unless it is stale
+/// or another was built before.
 pub fn ensure(workspace: &Workspace) -> Result<()> {
     let made = workspace.target.join("ebpf/paramedic-ebpf").exists();
     if !made && committed::is_fresh(workspace)? {
@@ -83,8 +83,8 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The object without its debug information, from which the linker has made what the kernel takes:
-/// most of its bytes, and the only ones that depend on where the checkout lies.
+/// The object without its debug information, from which the linker has made the kernel's BTF. It is
+/// most of the bytes, and the only part that depends on the path of the checkout.
 fn without_debug(object: &[u8]) -> Result<Vec<u8>> {
     let mut elf = Builder::read(object)?;
     for section in &mut elf.sections {
@@ -92,7 +92,7 @@ fn without_debug(object: &[u8]) -> Result<Vec<u8>> {
         section.delete = [".debug_", ".rel.debug_"].iter().any(|debug| name.starts_with(debug));
     }
     elf.delete_orphans();
-    // The linker has one table for the names of symbols and of sections; what is written here, two.
+    // The linker writes one table for the names of symbols and of sections; this code writes two.
     if !elf.sections.iter().any(|section| matches!(section.data, SectionData::SectionString)) {
         let names = elf.sections.add();
         names.name = b".shstrtab".as_slice().into();

@@ -1,4 +1,4 @@
-//! Builds other people's tools below the target directory.
+//! Builds third-party tools below the target directory.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::{ebpf, process, workspace::Workspace};
 
-/// One release of a tool, and the folder that it gets for itself.
+/// One release of a tool, and its own folder.
 pub struct Tool {
     /// Of the crate and of its program.
     pub name: &'static str,
@@ -26,8 +26,7 @@ impl Tool {
     }
 
     /// `cargo install` with the workspace's toolchain, after `adapt` has added what the tool needs.
-    /// What is built here runs for seconds, so the time goes into its compilation rather than its
-    /// optimization.
+    /// The tools run for seconds, so they are compiled without optimization.
     pub fn build(&self, workspace: &Workspace, adapt: impl FnOnce(&mut Command)) -> Result<()> {
         let Self { name, version, home } = self;
         let scratch = home.join("build");

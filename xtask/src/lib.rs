@@ -1,10 +1,11 @@
-//! Paramedic's tasks: everything that is done to the project rather than by it.
+//! Paramedic's tasks: building, testing and measuring the project.
 //!
-//! A task calls the ordinary tools (cargo, rustup, apt-get, …), shows each step by name, and keeps
-//! whatever it makes below the target directory: nothing is installed into the system.
+//! A task calls the ordinary tools (cargo, rustup, apt-get, …), prints the name of each step, and
+//! keeps its files below the target directory. It installs nothing into the system.
 //!
-//! Here are the tasks that build: the kernel side, the images, the model. Whatever plays, measures or
-//! tests belongs to the test bed (`testbed/`), which is a program of its own and uses the same parts.
+//! This crate has the tasks that build: the kernel side, the images, the model. Tasks that play
+//! scenes, measure or test are in the test bed (`testbed/`), a program of its own that uses this
+//! library.
 use std::process::ExitCode;
 
 pub mod apt;
@@ -23,7 +24,7 @@ pub mod workspace;
 
 pub use task::Task;
 
-/// The exit code of a task; its error goes to the terminal.
+/// The exit code of a task; its error is printed.
 pub fn exit_code(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::{process, venv::Venv, workspace::Workspace};
 
-/// What the package needs: its libraries, and what checks and tests it.
+/// The requirements of the package: its libraries, and the tools that check and test it.
 const REQUIREMENTS: [&str; 2] = ["requirements.txt", "requirements-check.txt"];
 
 /// The package with an interpreter that has all of it.
@@ -32,8 +32,8 @@ impl Package {
     /// `python -m`, which finds the package wherever it is called.
     pub fn module(&self, name: &str) -> Command {
         let mut command = Command::new(&self.python);
-        // No bytecode: the sources' folder is left as it was found. No module of the caller's folder
-        // takes a library's place.
+        // -B: no bytecode, so that the folder of the sources does not change. -P: no module in the
+        // caller's folder replaces a library.
         command.args(["-B", "-P", "-m", name]).env("PYTHONPATH", &self.folder);
         command
     }

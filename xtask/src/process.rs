@@ -1,5 +1,5 @@
-//! Runs other programs: each under a step name that is shown, each failure with the command that
-//! failed, so that it can be repeated by hand.
+//! Runs other programs. It prints the name of each step, and with each failure the command, so that
+//! it can be repeated by hand.
 use std::{
     env,
     ffi::OsStr,
@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// Says what comes next.
+/// Prints the name of the next step.
 pub fn announce(step: &str) {
     if io::stderr().is_terminal() {
         eprintln!("\x1b[1m==> {step}\x1b[0m");
@@ -29,8 +29,8 @@ pub fn run(step: &str, command: &mut Command) -> Result<()> {
     check(status, command)
 }
 
-/// Like [`run`], but stops the command when `limit` has passed: for what depends on a network that
-/// may never answer.
+/// Like [`run`], but stops the command when `limit` has passed: for commands that depend on a
+/// network, which may never answer.
 pub fn run_within(step: &str, limit: Duration, command: &mut Command) -> Result<()> {
     announce(step);
     let mut child = command.spawn().with_context(|| format!("cannot start: {}", shown(command)))?;

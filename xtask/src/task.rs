@@ -1,4 +1,4 @@
-//! The list of tasks, and which program does each.
+//! The list of tasks, and the program of each.
 use std::ffi::OsString;
 
 use anyhow::Result;
@@ -22,18 +22,18 @@ pub enum Task {
     Test(Passed),
     BuildEbpf(build_ebpf::Args),
     Image(image::Args),
-    /// The fault lab: inject faults into real patients, record what the agent sees, measure what
+    /// The fault lab: inject faults into patient-app, record what the agent sees, measure what
     /// helps
     Lab(Passed),
-    /// First, do no harm: foreign services, ordinary faults, and what the agent does about them
+    /// Run third-party services with ordinary faults, and judge what the agent does
     Strangers(Passed),
     Train(train::Args),
-    /// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, what the
-    /// agent costs at 1, 110 and 500 targets, what it costs a node and the API server at 110 and 500
-    /// pods, and what the metrics API costs with 5,000 pods
+    /// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, what
+    /// the agent costs at 1, 110 and 500 targets, what it costs a node and the API server at 110
+    /// and 500 pods, and what the metrics API costs with 5,000 pods
     Bench(Passed),
     #[command(verbatim_doc_comment)]
-    /// Play the whole story on the cluster that kubectl is set up for (KUBECONFIG).
+    /// Test Paramedic on the cluster that kubectl is set up for (KUBECONFIG).
     E2e(Passed),
     #[command(verbatim_doc_comment)]
     /// Test the images, Docker mode and compose.yaml on a real Docker engine.
@@ -42,7 +42,7 @@ pub enum Task {
     Vm(Passed),
 }
 
-/// What follows the name of a task of the test bed. The test bed reads it.
+/// The arguments of a task of the test bed, which parses them.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub struct Passed {

@@ -1,5 +1,5 @@
-//! Starts the test bed (`testbed/`), another program: cargo compiles it only when someone asks for one
-//! of its tasks.
+//! Starts the test bed (`testbed/`), another program. Cargo compiles it only when one of its tasks
+//! is called.
 use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::{Context, Result};

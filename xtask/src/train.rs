@@ -12,17 +12,16 @@ use crate::{model::Package, process, testbed, workspace::Workspace};
 
 /// Train the model: writes model/healing_brain.onnx, golden.json, REPORT.md and plots/.
 ///
-/// Takes a minute or two on two cores.
-/// Learns from model/data and from synthetic rows, which hold it to the known decision surface. With
-/// --recorded also from your own: a folder of `cargo xtask lab --into`, or one of traces of
-/// `paramedic agent --record`, in which what helped is known from what the agent did. Episodes that
-/// are held out are the same every time, so the report compares the new model with the old one on
-/// what neither has seen; a model that is worse than the one whose file it takes is not written
-/// without --force.
+/// Takes a minute or two on two cores. Learns from model/data and from synthetic rows, which keep
+/// it to the known decision surface. With --recorded it also learns from your own recordings: a
+/// folder of `cargo xtask lab --into`, or one of traces of `paramedic agent --record`, in which the
+/// agent's remedies show what helped. The episodes that are held out are the same every time, so
+/// the report compares the new model with the old one on episodes that neither has seen. A model
+/// that is worse than the present one is not written without --force.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run the package's tests, train into a temporary folder, compare with the committed model, and
-    /// write nothing
+    /// Run the package's tests, train into a temporary folder, compare with the committed model,
+    /// and write nothing
     #[arg(long, conflicts_with_all = ["recorded", "force"])]
     check: bool,
 
@@ -69,7 +68,7 @@ fn readable(workspace: &Workspace, folder: &Path, number: usize) -> Result<PathB
     Ok(into)
 }
 
-/// Trains into a folder of its own, which goes away whatever comes of it.
+/// Trains into a temporary folder, which is always removed.
 fn check(package: &Package, target: &Path) -> Result<()> {
     package.test(target)?;
     let out = target.join(format!("train-check-{}", std::process::id()));
@@ -97,7 +96,7 @@ mod tests {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What the report says is about the model and the data that lie beside it.
+    /// The report must belong to the model and the data beside it.
     #[test]
     fn the_report_is_of_the_shipped_model_and_of_the_data_in_the_repository() {
         let model = Workspace::find().unwrap().root.join("model");

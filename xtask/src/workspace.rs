@@ -1,4 +1,4 @@
-//! Where things are: the checkout and the directory for everything that is built.
+//! The paths of the checkout and of the directory for everything that is built.
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
@@ -49,8 +49,8 @@ impl Workspace {
     }
 }
 
-/// Writes `bytes` unless the file holds them already, so that what depends on its time stamp is not
-/// built again. Returns whether it wrote. The file appears whole or not at all.
+/// Writes `bytes` unless the file holds them already, so that builds that depend on its time stamp
+/// are not repeated. Returns whether it wrote. The file appears complete or not at all.
 pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
     let wanted = || format!("cannot write {}", path.display());
     match fs::read(path) {

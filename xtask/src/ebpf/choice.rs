@@ -1,4 +1,4 @@
-//! Which compiler and which linker: pure, from facts.
+//! Chooses compiler and linker from facts. Pure.
 use std::{fmt, ops::RangeInclusive, path::PathBuf};
 
 /// The LLVM versions for which the bpf-linker that is built here has a feature.
@@ -16,9 +16,9 @@ pub(super) enum Core {
 /// Facts about one rustc.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Compiler {
-    /// What it is, for people: `rustup's nightly`.
+    /// Its description, for people: `rustup's nightly`.
     pub(super) name: &'static str,
-    /// Demanded by the user: no other will do.
+    /// The user demands it, so no other is used.
     pub(super) explicit: bool,
     /// The program itself, not rustup's proxy.
     pub(super) rustc: PathBuf,
@@ -30,7 +30,7 @@ pub(super) struct Compiler {
     pub(super) llvm: u32,
     /// Its shared LLVM library, against which a linker can be built.
     pub(super) libllvm: Option<PathBuf>,
-    /// Where core for the target comes from, if it does.
+    /// The source of core for the target, if there is one.
     pub(super) core: Option<Core>,
 }
 

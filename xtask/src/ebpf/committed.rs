@@ -1,7 +1,7 @@
 //! The eBPF object that is committed, so that trying Paramedic needs no eBPF toolchain.
 //!
-//! Beside it stands the hash of the sources that it was made from: an object of other sources is
-//! stale, is never embedded by a task, and fails a test.
+//! A file beside it has the hash of the sources that it was made from. An object of other sources
+//! is stale: no task embeds it, and a test fails.
 use std::{
     env::consts::ARCH,
     fs, io,
@@ -39,7 +39,7 @@ pub(crate) fn is_fresh(workspace: &Workspace) -> Result<bool> {
     }
 }
 
-/// Puts an object of the present sources in the place of the committed one.
+/// Replaces the committed object by one of the present sources.
 pub(crate) fn replace(workspace: &Workspace, object: &[u8]) -> Result<PathBuf> {
     let folder = folder(workspace);
     let file = folder.join("paramedic-ebpf");

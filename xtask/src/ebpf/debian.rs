@@ -18,7 +18,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// The packages asked for; what they need of each other and of LLVM comes along.
+/// The packages. Their dependencies among each other and on LLVM are fetched with them.
 pub(super) const WANTED: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 
 /// The unpacked compiler and its shared libraries.
@@ -63,8 +63,8 @@ fn fetch(apt: &Apt, folder: &Path) -> Result<()> {
 }
 
 /// From the closure that `apt-cache depends --recurse` prints: the compiler, its libraries and the
-/// libraries that LLVM stands on. What is left out is not needed (gcc, headers), or dpkg and the
-/// shell stand on it too, so that it is here (zlib and the like; never a second C library).
+/// libraries that LLVM needs. Others are not needed (gcc, headers), or dpkg and the shell need them
+/// too, so every machine has them (zlib and the like; never a second C library).
 fn needed(closure: &str) -> Vec<String> {
     const LIBRARIES: [&str; 9] = [
         "libbsd0",
@@ -88,7 +88,7 @@ fn needed(closure: &str) -> Vec<String> {
         .collect()
 }
 
-/// The tree appears whole or not at all.
+/// The tree appears complete or not at all.
 fn install(packages: &Path, tree: &Path) -> Result<()> {
     process::announce(&format!("unpack Debian's rustc for {TARGET} below {}", tree.display()));
     let (part, usr) = (tree.join("part"), tree.join("usr"));

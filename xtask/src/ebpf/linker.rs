@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{install::Tool, process, workspace::Workspace};
 
-/// What is built where none is found.
+/// The release that is built if none is found.
 pub(super) const VERSION: &str = "0.13.0";
 
 /// The linkers that start: the one on `PATH`, then those built here.
@@ -74,8 +74,8 @@ fn build(workspace: &Workspace, compiler: &Compiler) -> Result<PathBuf> {
     Ok(tool.program())
 }
 
-/// All that bpf-linker's build wants of LLVM is the shared library. It is copied, since it stays the
-/// linker's library for good while rustup replaces its toolchains.
+/// bpf-linker's build needs only the shared library of LLVM. It is copied, since the linker keeps
+/// using it after rustup has replaced its toolchains.
 fn copy_llvm(library: &Path, folder: &Path) -> std::io::Result<()> {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder)?;

@@ -1,8 +1,8 @@
 //! A compiler and a linker for the BPF target: found, else set up below the target directory.
 //!
 //! The two must fit: bpf-linker reads the bitcode of compilers up to the LLVM that it was built
-//! with. So the choice is made from facts about both (`choice`, pure), gathered by `probe`; where
-//! it fails, `provision` tries to change the facts, one remedy after another.
+//! with. So `choice` (pure) decides from facts about both, which `probe` gathers. If there is no
+//! fit, `provision` installs what is missing, one way after another.
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -31,7 +31,7 @@ pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
 /// A toolchain that can compile and link.
 pub(crate) struct Ready {
-    /// What it is, for people.
+    /// Its description, for people.
     pub(crate) compiler: String,
     /// The cargo that goes with the compiler.
     pub(crate) cargo: PathBuf,
@@ -41,7 +41,7 @@ pub(crate) struct Ready {
     pub(crate) build_core: bool,
 }
 
-/// Finds a toolchain, or sets one up, or says in one error how a person can.
+/// Finds a toolchain, or sets one up, or returns one error that says how to install one.
 pub(crate) fn get_ready(workspace: &Workspace) -> Result<Ready> {
     let mut failed = Vec::new();
     if let Some(ready) = first_that_works(workspace, &mut failed)? {
@@ -113,9 +113,9 @@ fn shim(path: &Path, program: &Path, libraries: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Removes what would steer another toolchain: cargo sets much of it for xtask itself, and flags
-/// for this machine's processor mean nothing to the kernel's. What concerns the network, the
-/// registry and the terminal stays.
+/// Removes the variables that would affect another toolchain: cargo sets many of them for xtask
+/// itself, and flags for this machine's processor mean nothing for BPF. Settings of the network,
+/// the registry and the terminal stay.
 pub(crate) fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(steers_a_toolchain) {
@@ -141,7 +141,7 @@ fn steers_a_toolchain(name: &str) -> bool {
         || STEERING.contains(&name)
 }
 
-/// The one error that ends the search: what was tried, and both ways out.
+/// The error that ends the search: what was tried, and both solutions.
 fn out_of_reach(failed: &[(PathBuf, String)]) -> String {
     let tried: String = failed
         .iter()
@@ -158,7 +158,7 @@ fn out_of_reach(failed: &[(PathBuf, String)]) -> String {
     )
 }
 
-/// Runs a program of the toolchain being looked at, away from the settings for this one.
+/// Runs a program of another toolchain, without the settings for this one.
 fn ask(program: &Path, libraries: Option<&Path>, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
     clean(&mut command).args(arguments);

@@ -1,4 +1,4 @@
-//! Looks at the compilers of this machine, in the order of preference.
+//! Examines the compilers of this machine, in the order of preference.
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -71,8 +71,8 @@ fn core(rustc: &Path, libraries: Option<&Path>, sysroot: &Path) -> Option<Core> 
     }
 }
 
-/// The source of a library is built by the cargo of its own release; for the rest the workspace's is
-/// better than a distribution's, which may be older than the manifests.
+/// The source of a library is built by the cargo of its own release; for the rest the workspace's
+/// is better than a distribution's, which may be older than the manifests.
 fn cargo(sysroot: &Path, core: Option<Core>) -> PathBuf {
     let own = sysroot.join("bin/cargo");
     if core == Some(Core::Source) && own.exists() { own } else { "cargo".into() }

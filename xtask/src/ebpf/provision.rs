@@ -1,4 +1,4 @@
-//! What can be done about a missing compiler, in the order in which it is tried.
+//! The ways to get a missing compiler, in the order in which they are tried.
 use std::{process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
@@ -6,17 +6,17 @@ use anyhow::{Context, Result, bail};
 use super::{clean, debian};
 use crate::{process, workspace::Workspace};
 
-/// A toolchain is some 100 MB; where rustup cannot download, it says so within seconds or hangs.
+/// A toolchain is some 100 MB. If rustup cannot download, it fails within seconds or hangs.
 const DOWNLOAD: Duration = Duration::from_secs(300);
 
-/// One way to change the facts. Success means that looking again is worth while.
+/// One way to install something. After a success the search is repeated.
 type Remedy = fn(&Workspace) -> Result<()>;
 
 /// All of them.
 pub(super) const REMEDIES: [Remedy; 3] = [nightly, source_of_own, debian::unpack];
 
-/// A nightly with its library's source. One that is there already is completed, not updated: it may
-/// have other users.
+/// A nightly with its library's source. An installed one is completed, not updated: it may have
+/// other users.
 fn nightly(workspace: &Workspace) -> Result<()> {
     let list = process::capture(rustup(workspace).args(["toolchain", "list"]))
         .context("without rustup there is no nightly")?;
@@ -50,7 +50,7 @@ fn source_of_own(workspace: &Workspace) -> Result<()> {
 
 fn rustup(workspace: &Workspace) -> Command {
     let mut command = Command::new("rustup");
-    // What rustup has to say is one line; the backtrace is of interest to its authors only.
+    // rustup's own message is one line; its backtrace is useful to its authors only.
     clean(&mut command).env_remove("RUST_BACKTRACE").current_dir(&workspace.root);
     command
 }

@@ -18,18 +18,18 @@ pub(super) struct Content {
     pub(super) title: String,
     pub(super) description: &'static str,
     pub(super) entrypoint: String,
-    /// Uid and gid: a name could not be told from root without looking into the image.
+    /// Uid and gid: with a name, the kubelet could not verify that it is not root.
     pub(super) user: &'static str,
     pub(super) port: u16,
     /// The root, as an uncompressed tar archive.
     pub(super) layer: Vec<u8>,
 }
 
-/// Where an image comes from, as its labels tell.
+/// The origin of an image, for its labels.
 pub(super) struct Origin {
     /// As in RFC 3339.
     pub(super) created: String,
-    /// The commit, where there is one.
+    /// The commit, if there is one.
     pub(super) revision: Option<String>,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn write(content: &Content, origin: &Origin) -> Result<Vec<u8>> {
     layer::write(entries)
 }
 
-/// What a runtime is told. `diff_id` is the layer's digest.
+/// The configuration for a runtime. `diff_id` is the layer's digest.
 pub(super) fn config(content: &Content, origin: &Origin, diff_id: &str) -> Value {
     let port = format!("{}/tcp", content.port);
     json!({
@@ -115,7 +115,7 @@ fn architecture() -> &'static str {
     }
 }
 
-/// Where something is, and how it is known to be unharmed.
+/// The descriptor of a blob: type, size and digest.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Descriptor {

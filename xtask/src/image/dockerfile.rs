@@ -1,4 +1,4 @@
-//! The Dockerfile says the same as the image writer: what it builds cannot be tried without a
+//! Tests that the Dockerfile agrees with the image writer. Its own build cannot be tested without a
 //! registry.
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -33,7 +33,7 @@ fn only<'a>(stage: &'a [(String, String)], instruction: &str) -> &'a str {
     rest
 }
 
-/// The values that arguments have where `docker build` is given none.
+/// The default values of the arguments.
 fn defaults(stages: &Stages) -> Origin {
     let values: BTreeMap<_, _> = stages[""]
         .iter()

@@ -1,8 +1,8 @@
-//! `cargo xtask image`: agent, metrics API and patient as images that need no registry, no base image and no
-//! Docker to be made.
+//! `cargo xtask image`: makes the images of agent, metrics API and patient-app, without a registry,
+//! a base image or Docker.
 //!
-//! Each holds one self-contained binary: what is not in the image cannot be out of date, and cannot
-//! be run by whoever gets in. The same checkout gives the same bytes, with the same compilers.
+//! Each image holds one self-contained binary and nothing else that could be out of date or that an
+//! attacker could run. The same checkout gives the same bytes, with the same compilers.
 use std::{
     env::consts::ARCH,
     fs,
@@ -21,7 +21,7 @@ mod dockerfile;
 mod layer;
 mod sbom;
 
-/// What is built, and what the manifests name: `docker.io/paramedic/NAME:VERSION`.
+/// The images, with the names in the manifests: `docker.io/paramedic/NAME:VERSION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Image {
     /// The node agent
@@ -36,15 +36,16 @@ impl Image {
     const ALL: [Self; 3] = [Self::Agent, Self::MetricsApi, Self::Patient];
 }
 
-/// Build the images of agent, metrics API and patient, to be loaded into a cluster without a registry.
+/// Build the images of agent, metrics API and patient-app, to load them into a cluster without a
+/// registry.
 ///
 /// Writes target/images/paramedic-NAME-VERSION.tar: from-scratch images of self-contained binaries,
 /// for this machine's architecture, as `docker load`, `kind load image-archive` and `ctr images
-/// import` take them. The date within is SOURCE_DATE_EPOCH, else that of the last commit. Beside each
-/// stands what its binary is made of, as CycloneDX: paramedic-NAME-VERSION.cdx.json.
+/// import` take them. The date in them is SOURCE_DATE_EPOCH, else that of the last commit. A file
+/// beside each lists the parts of its binary, as CycloneDX: paramedic-NAME-VERSION.cdx.json.
 ///
-/// Takes a quarter of an hour for the first time: everything is linked statically, and so compiled
-/// apart, and each binary is optimized as a whole.
+/// The first run takes a quarter of an hour: everything is linked statically, so it is compiled
+/// separately, and each binary is optimized as a whole.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -91,7 +92,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 }
 
 /// Writes the archive of an ordinary build with its shared libraries into the folder: for tests,
-/// which have those already. The image differs from what is shipped in these files alone.
+/// which have those already. The image differs from the shipped one only in these files.
 pub fn of_program(
     workspace: &Workspace,
     folder: &Path,
@@ -141,7 +142,7 @@ impl Image {
         self.package()
     }
 
-    /// As the package has it.
+    /// The version of the package.
     const fn description(self) -> &'static str {
         match self {
             Self::Agent => {
@@ -156,7 +157,7 @@ impl Image {
         }
     }
 
-    /// What its archive may have: every node pulls it.
+    /// The maximum size of its archive, which every node pulls.
     const fn limit(self) -> usize {
         match self {
             Self::Agent => 29_000_000,
@@ -169,12 +170,12 @@ impl Image {
         format!("paramedic-{}-{VERSION}.{ending}", self.name())
     }
 
-    /// As the manifests name it.
+    /// Its name in the manifests.
     fn reference(self) -> String {
         format!("docker.io/paramedic/{}:{VERSION}", self.name())
     }
 
-    /// Of the binary and what else it needs in order to run.
+    /// The image of the binary and of the other files that it needs.
     fn content(self, binary: &[u8], others: Vec<Entry>) -> Result<archive::Content> {
         let mut entries = others;
         entries.push(Entry::executable(self.binary(), binary));
@@ -220,7 +221,7 @@ impl Image {
         Ok(file)
     }
 
-    /// Puts what is in the image below the folder, which must have no such image yet.
+    /// Writes the contents of the image below the folder, which must not have this image yet.
     fn unpack(self, content: &archive::Content, folder: &Path) -> Result<()> {
         self.check(content.layer.len())?;
         let root = folder.join(self.name());
@@ -237,7 +238,7 @@ impl Image {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Compiles the binaries, which then lie in the folder that is returned.
+/// Compiles the binaries and returns their folder.
 fn compile(workspace: &Workspace, images: &[Image]) -> Result<PathBuf> {
     for image in images {
         let mut cargo = Command::new("cargo");
@@ -256,13 +257,14 @@ fn target() -> String {
     format!("{ARCH}-unknown-linux-gnu")
 }
 
-/// Has cargo compile as for an image.
+/// Runs cargo with the settings for images.
 pub fn as_shipped<'a>(cargo: &'a mut Command, workspace: &Workspace) -> &'a mut Command {
     let mut flags = workspace.without_paths();
     flags.push("-Ctarget-feature=+crt-static".to_owned());
     cargo
         .args(["--locked", "--profile", PROFILE])
-        // Given even where it is the host's own: so the flags leave build scripts and macros alone.
+        // Given even if it is the host's own, so that the flags do not affect build scripts and
+        // macros.
         .args(["--target", &target()])
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .current_dir(&workspace.root)
@@ -275,7 +277,7 @@ const RELOCATIONS: &str = "-Clink-arg=-Wl,-z,pack-relative-relocs";
 /// The cargo profile for images.
 const PROFILE: &str = "image";
 
-/// What the labels say of where the images come from.
+/// The origin of the images, for their labels.
 fn origin(workspace: &Workspace) -> Result<Origin> {
     let created = jiff::Timestamp::from_second(created(workspace)?).context("no such date")?;
     let mut git = Command::new("git");
@@ -298,12 +300,12 @@ fn created(workspace: &Workspace) -> Result<i64> {
     date.parse().with_context(|| format!("git says that the last commit is of {date:?}"))
 }
 
-/// All archives in the folder, whether they are there or not.
+/// The paths of all archives in the folder, whether they exist or not.
 pub fn archives(folder: &Path) -> [PathBuf; 3] {
     Image::ALL.map(|image| folder.join(image.file("tar")))
 }
 
-/// The commands for those who run a cluster by one of the three.
+/// The commands that load the images: containerd, kind and Docker.
 pub fn how_to_load(files: &[PathBuf]) -> String {
     let ways = [
         ("Docker", "docker load --input"),

@@ -1,10 +1,10 @@
-//! What an image's binary is made of, as a CycloneDX document for whoever looks for known
-//! vulnerabilities: a static binary tells no scanner what is in it.
+//! The parts of an image's binary as a CycloneDX document, for scanners that look for known
+//! vulnerabilities: they cannot see what is in a static binary.
 //!
 //! `cargo tree` resolves features as the build does, for one package and one target, and so names
-//! the crates that are linked and no others; macros and build scripts run while compiling and are
-//! left out. cargo-cyclonedx was looked at: it names each crate by its path on this machine and takes
-//! the features of the whole workspace. No serial number, and no date but the image's: the same
+//! exactly the crates that are linked; macros and build scripts run while compiling and are left
+//! out. cargo-cyclonedx names each crate by its path on this machine and takes the features of the
+//! whole workspace, so it is not used. No serial number, and no date but the image's: the same
 //! checkout gives the same bytes.
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,7 +71,7 @@ pub(super) fn of(
     Ok(document)
 }
 
-/// What is linked into the package's binary, one crate a line: depth, crate, licence.
+/// The crates that are linked into the package's binary, one per line: depth, crate, licence.
 fn tree(folder: &Path, target: &str, package: &str) -> Result<String> {
     let mut cargo = Command::new("cargo");
     cargo.args(["tree", "--locked", "--package", package, "--target", target]);
@@ -84,7 +84,7 @@ fn read_tree(printed: &str, above: Option<&str>, crates: &mut Crates) {
     let mut branch: Vec<String> = above.map(str::to_owned).into_iter().collect();
     let trunk = branch.len();
     for line in printed.lines() {
-        // A crate whose own are told further up ends with a star.
+        // A crate whose dependencies were listed above ends with a star.
         let mut fields = line.trim_end_matches(" (*)").split('\t');
         let (Some(depth), Some(package)) = (fields.next(), fields.next()) else { continue };
         let mut words = package.split_whitespace();
@@ -94,7 +94,7 @@ fn read_tree(printed: &str, above: Option<&str>, crates: &mut Crates) {
         if let Some(above) = branch.last() {
             crates.entry(above.clone()).or_default().depends_on.insert(name.clone());
         }
-        // An old way to write it.
+        // An old form.
         let license = fields.next().unwrap_or_default().replace('/', " OR ");
         crates.entry(name.clone()).or_default().license = license;
         branch.push(name);
@@ -116,7 +116,7 @@ fn checksums_in(lock: &str) -> BTreeMap<String, String> {
 fn document(root: &str, crates: &Crates, checksums: &BTreeMap<String, String>) -> Result<Value> {
     let described = |(name, one): (&String, &Crate)| {
         let mut found = component("library", name, &one.license)?;
-        // A crate of ours has no other address, and somebody else's may have the same name.
+        // A crate of ours has no other address, and another author's crate may have the same name.
         if let Some(checksum) = checksums.get(name) {
             found["purl"] = format!("pkg:cargo/{}", name.replace('+', "%2B")).into();
             found["hashes"] = json!([{ "alg": "SHA-256", "content": checksum }]);
@@ -155,7 +155,7 @@ fn component(kind: &str, name_and_version: &str, license: &str) -> Result<Value>
     Ok(found)
 }
 
-/// The version of the C library here, whose static form is linked.
+/// The version of this machine's C library, which is linked statically.
 fn glibc() -> Result<String> {
     let printed = process::capture(Command::new("getconf").arg("GNU_LIBC_VERSION"))?;
     let version = printed.strip_prefix("glibc ").context("the C library is not glibc")?;
@@ -224,7 +224,8 @@ mod tests {
         for linked in ["tokio", "tract-core", "libsqlite3-sys", "kube", "aya", "aya-ebpf"] {
             assert!(agent.contains(linked), "{linked}");
         }
-        // For tests, while compiling, on other systems, or with features that the agent does not ask for.
+        // For tests, while compiling, on other systems, or with features that the agent does not
+        // ask for.
         for other in
             ["fake-apiserver", "tempfile", "xtask", "serde_derive", "cc", "windows-sys", "openssl"]
         {
