@@ -1,5 +1,5 @@
-//! The content of a workload's Lease: who may apply a hard remedy now, what was done lately on any
-//! node, and how many of its pods each node finds sick.
+//! The content of a workload's Lease: the agent that may apply a hard remedy now, the recent
+//! remedies on all nodes, and how many of the workload's pods each node finds sick.
 //!
 //! The lock is judged by changes seen here and never by remote clocks: it has expired if it did not
 //! change for 60 s on this node's boot clock. The history is dated by the API server's clock, which
@@ -173,7 +173,11 @@ mod tests {
         record.heals.push(heal(2100, Some(Outcome::Worse)));
         assert_eq!(record.in_vain(2200), 1);
         record.heals.push(heal(2800, Some(Outcome::Unverified)));
-        assert_eq!(record.in_vain(2900), 1, "what nobody can tell is not in vain");
+        assert_eq!(
+            record.in_vain(2900),
+            1,
+            "an unverified remedy does not count as one without success"
+        );
     }
 
     #[test]

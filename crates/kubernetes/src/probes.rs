@@ -1,8 +1,8 @@
 //! Reads a container's own probes: where its health endpoint is, and how long it may fail.
 //!
-//! The owner has already told the kubelet where to poll the app and how patient to be. The liveness
-//! probe goes first, because it checks the process itself; a readiness probe often includes
-//! dependencies.
+//! The owner has already configured where the kubelet polls the app and how long it may fail. The
+//! liveness probe goes first, because it checks the process itself; a readiness probe often
+//! includes dependencies.
 use std::time::Duration;
 
 use k8s_openapi::{

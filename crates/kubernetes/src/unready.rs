@@ -30,10 +30,10 @@ impl Unready {
             // A dropped entry only means that the wait starts again.
             self.0.clear();
         }
-        let anew = Seen { since: now, last: now, replicas };
-        let seen = self.0.entry(name.to_owned()).or_insert(anew);
+        let new = Seen { since: now, last: now, replicas };
+        let seen = self.0.entry(name.to_owned()).or_insert(new);
         if seen.replicas != replicas || now.since(seen.last) >= FORGET {
-            *seen = anew;
+            *seen = new;
         }
         seen.last = now;
         now.since(seen.since)

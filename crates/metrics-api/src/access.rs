@@ -24,7 +24,7 @@ const DENIED: Duration = Duration::from_secs(5);
 /// Maximum number of cached answers.
 const MOST: usize = 4096;
 
-/// Who wants to read what.
+/// A user and the metric that the user wants to read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Question {
     user: User,

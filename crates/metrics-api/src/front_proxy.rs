@@ -253,8 +253,8 @@ mod tests {
         assert_eq!(proxy.identify(None, &spoofed), Err(Unauthorized::NoCertificate));
         let another = certificate("kubelet");
         assert_eq!(proxy.identify(Some(&another), &spoofed), Err(Unauthorized::NotTheProxy));
-        let nobody = certificate("");
-        assert_eq!(proxy.identify(Some(&nobody), &spoofed), Err(Unauthorized::NotTheProxy));
+        let nameless = certificate("");
+        assert_eq!(proxy.identify(Some(&nameless), &spoofed), Err(Unauthorized::NotTheProxy));
         let garbage = CertificateDer::from(vec![0x30, 0x03, 1, 2, 3]);
         assert_eq!(proxy.identify(Some(&garbage), &spoofed), Err(Unauthorized::NotTheProxy));
         let genuine = certificate("front-proxy-client");

@@ -86,7 +86,7 @@ enum Refused {
 }
 
 impl Port {
-    /// Binds the address. It serves nobody before [`Port::run`].
+    /// Binds the address. It serves no requests before [`Port::run`].
     ///
     /// # Errors
     /// If the address cannot be bound, or no key can be created.

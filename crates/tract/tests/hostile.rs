@@ -92,7 +92,7 @@ fn models_that_tract_cannot_run_are_refused() {
     let text = tract_refusal(|m| graph(m).initializer[0].dims = vec![-1, i64::MAX]);
     assert!(text.contains("tract cannot run the model"), "{text}");
     // tract's parser panics on an output that no node produces.
-    let text = tract_refusal(|m| graph(m).output[0].name = "nobody".to_owned());
+    let text = tract_refusal(|m| graph(m).output[0].name = "absent".to_owned());
     assert!(text.contains("tract cannot run the model"), "{text}");
     let text = tract_refusal(|m| graph(m).input.clear());
     assert!(text.contains("tract cannot run the model"), "{text}");

@@ -1,8 +1,8 @@
 //! Classifies a response by its HTTP status and its body together.
 //!
-//! The status shows who speaks: a 502 or 504 comes from a proxy, a 503 may be intended, a 4xx is
-//! about our request. The body shows what it is about: only a readable one can report that the app
-//! is sick if the status does not. In doubt the result is one that leads to no remedy.
+//! The status shows the sender: a 502 or 504 comes from a proxy, a 503 may be intended, a 4xx is
+//! about our request. The body shows the subject: only a readable body can report that the app is
+//! sick if the status does not. In doubt the result is one that leads to no remedy.
 use http::{
     StatusCode,
     header::{self, HeaderMap},

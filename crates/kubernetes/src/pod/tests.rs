@@ -117,7 +117,7 @@ fn a_pod_on_the_nodes_network_or_without_an_address_gets_no_http() {
     let v6 = with(&[("/status/podIP", json!("fd00::7"))]).unwrap();
     assert_eq!(v6.address.unwrap().0.to_string(), "fd00::7");
     let portless = with(&[("/spec/containers/0/ports", json!([]))]).unwrap();
-    assert_eq!(portless.address, None, "nobody knows where it listens");
+    assert_eq!(portless.address, None, "its port is not known");
 }
 
 #[test]

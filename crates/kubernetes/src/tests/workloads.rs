@@ -30,7 +30,7 @@ fn of_every_kind(scene: &Scene) -> Vec<(Arc<PodRef>, &'static str)> {
     let leases = leases.into_iter().chain(["job.default.batch"]);
     let others = [
         (owned_by("of-an-operator", operator), "shop.default.corner"),
-        (owned_by("of-nobody", json!([])), "pod.default.of-nobody"),
+        (owned_by("no-owner", json!([])), "pod.default.no-owner"),
     ];
     let pods = names.into_iter().zip(leases).chain(others);
     pods.map(|(name, lease)| (scene.pod(&name), lease)).collect()

@@ -86,8 +86,8 @@ async fn new_agents_are_followed() {
     scene.measure(10.0);
     // One is not ready, which must not stop the stream; the other has an address without a
     // listener.
-    let nobody = Endpoint::new("127.0.0.9", "agent-9", "uid-agent-9", "node9");
-    let all = [endpoint(1), endpoint(2).unready(), nobody];
+    let without_listener = Endpoint::new("127.0.0.9", "agent-9", "uid-agent-9", "node9");
+    let all = [endpoint(1), endpoint(2).unready(), without_listener];
     scene.fake.set_endpoints(OWN, "paramedic-agent", port, &all);
     scene.until("values of all pods", || async { scene.rates().await.len() == 3 }).await;
 }

@@ -32,15 +32,15 @@ async fn without_the_front_proxys_certificate_everything_is_401() {
         "/metrics".into(),
         "/readyz/".into(),
     ] {
-        let nameless = scene.front.sign("somebody");
-        for certificate in [None, Some(nameless)] {
+        let another = scene.front.sign("another-name");
+        for certificate in [None, Some(another)] {
             let answer = scene.ask(certificate, &target, &SPOOFED).await.unwrap();
             assert_eq!(answer.status, 401, "{target}");
             assert_eq!(answer.body["reason"], "Unauthorized");
         }
         let genuine = scene.front.sign("front-proxy-client");
         let unsaid = scene.ask(Some(genuine), &target, &SPOOFED[1..]).await.unwrap();
-        assert_eq!(unsaid.status, 401, "on behalf of nobody: {target}");
+        assert_eq!(unsaid.status, 401, "without a user: {target}");
     }
 }
 

@@ -63,7 +63,7 @@ async fn pods_are_selected_by_name_and_by_labels() {
     assert_eq!(one.body["items"].as_array().unwrap().len(), 1);
     assert_eq!(one.body["items"][0]["metricName"], "unhealthy_probability");
     assert_eq!(one.body["items"][0]["value"], "10m");
-    let absent = scene.get(HPA, &format!("{V2}/nobody/http_5xx_ratio")).await;
+    let absent = scene.get(HPA, &format!("{V2}/absent/http_5xx_ratio")).await;
     assert_eq!((absent.status, &absent.body["reason"]), (404, &json!("NotFound")));
     for (selector, count) in [("app%3Dapp", 3), ("app+in+%28app%2Cx%29", 3), ("app%21%3Dapp", 0)] {
         let asked = format!("{V2}/%2A/http_5xx_ratio?labelSelector={selector}");
@@ -99,9 +99,9 @@ async fn an_unknown_metric_is_a_404_that_lists_the_known_ones() {
 async fn nothing_is_readable_without_rights() {
     let scene = Scene::new().await;
     let asked = path(Metric::Http5xxRatio);
-    let nobody = scene.get("system:serviceaccount:default:default", &asked).await;
-    assert_eq!((nobody.status, &nobody.body["reason"]), (403, &json!("Forbidden")));
-    assert!(nobody.body["message"].as_str().unwrap().contains("pods/http_5xx_ratio"));
+    let without_rights = scene.get("system:serviceaccount:default:default", &asked).await;
+    assert_eq!((without_rights.status, &without_rights.body["reason"]), (403, &json!("Forbidden")));
+    assert!(without_rights.body["message"].as_str().unwrap().contains("pods/http_5xx_ratio"));
     // Discovery is public, since the API server requests it without any group.
     let resources =
         scene.get("system:kube-aggregator", "/apis/custom.metrics.k8s.io/v1beta2").await;

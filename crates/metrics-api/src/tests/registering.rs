@@ -69,7 +69,7 @@ fn written(fake: &FakeApi) -> usize {
 
 #[tokio::test]
 async fn an_api_service_of_another_adapter_prevents_registration() {
-    // Even with our label: the Service decides who owns it.
+    // Even with our label: its Service shows the owner.
     let ours = json!({"app.kubernetes.io/part-of": "paramedic"});
     for theirs in [&SERVICES[..1], &SERVICES[1..], &SERVICES[..]] {
         let fake = installed();
