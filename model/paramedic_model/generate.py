@@ -1,11 +1,11 @@
 """Rows of the original rules, and of what they leave open: synthetic.
 
-Recorded faults (`recorded.py`) are few and come from one machine; these rows hold the forest to the
-known decision surface, edge by edge, and keep it sane between and beyond what was recorded. Every
-label is the mildest remedy that could help, and is written down once, in `remedy`. The families
-below say only how often each kind of situation is drawn, and where densely: near the edges of
-`remedy`. So a score on these data says how well a forest repeats `remedy`, and nothing about how
-well `remedy` heals real pods; that is what the recorded episodes are for.
+Recorded faults (`recorded.py`) are few and come from one machine. These rows keep the forest to the
+known decision surface, edge by edge, and keep it plausible between and beyond the recorded rows.
+Every label is the mildest remedy that could help; the function `remedy` defines it. The families
+below only define how often each kind of situation is drawn, most densely near the edges of
+`remedy`. So a score on these data shows how well a forest repeats `remedy`, and not how well
+`remedy` heals real pods; the recorded episodes show that.
 
 Raise `VERSION` with every change that changes the rows.
 """
@@ -38,7 +38,7 @@ DEGRADED_ERRORS: Final = 5.5
 CRITICAL_ERRORS: Final = 10.5
 HIGH_PERCENT: Final = 79.5
 CRITICAL_PERCENT: Final = 89.5
-# A throttled pod needs CPU: its high cpu_usage is no illness of the app.
+# A throttled pod needs CPU: its high cpu_usage is no fault of the app.
 THROTTLED_RATIO: Final = 0.05
 # The app says it is well, the kernel sees this many of its responses fail.
 LYING_RATE: Final = 0.9
@@ -47,7 +47,7 @@ FAILING_RATIO: Final = 0.9
 # Failures are those of a service behind the pod if it received about as many as it sent.
 UPSTREAM_RATE: Final = 0.3
 UPSTREAM_SHARE: Final = 0.5
-# A small share of much traffic is not an illness, however many errors it adds up to.
+# A small share of much traffic is no fault, however many errors it adds up to.
 RARE_RATIO: Final = 0.05
 RARE_REQUEST_RATE: Final = 50.0
 # Nor are one or two in ten seconds, where requests are few.
@@ -55,7 +55,7 @@ SINGLE_RATE: Final = 0.25
 STUCK_FAILURES: Final = 2.5
 SUSPECT_FAILURES: Final = 1.5
 # A witness against what /health says: so many requests a second, all answered well and soon. Two
-# probes of a kubelet, at one a second each, are none.
+# probes of a kubelet, at one a second each, do not count.
 WITNESSED_RATE: Final = 2.5
 PROMPT_S: Final = 0.3
 # Many errors call for a restart at once only where they are all there is to see; amid traffic a
@@ -63,7 +63,7 @@ PROMPT_S: Final = 0.3
 SPARSE_RATE: Final = 5.0
 # A single 5xx does not make an old count a burst.
 BURST_RATE: Final = 0.55
-# Hanging for want of CPU: a restart would want it too.
+# Hanging for lack of CPU: after a restart it would lack it too.
 STARVED_RATIO: Final = 0.2
 
 

@@ -1,23 +1,22 @@
 """Recorded episodes: rows that the agent's own code made of real faults, with measured labels.
 
 `cargo xtask lab` writes them. A label is the mildest remedy after which the clients of a paired
-patient were served again; it is measured, and three things are done to it before training, each
-counted and told in the report:
+target were served again. It is measured, and it is changed in three ways before training, which the
+report counts:
 
 - Rows of one episode are alike, so a few of each are kept, evenly over its time.
-- Two illnesses can look the same and need different remedies. Where a reset has helped often
-  enough on rows like this one, it is tried first: it costs nothing, and the ladder climbs when it
-  does not help. A forest that was shown both labels would never be sure of either.
-- The known decision surface is a promise. Rows on which the kernel has nothing to say, or only that
-  a handful of requests failed, are not learnt from where they contradict it. They stay among those
-  held out, where they count as wrong.
+- Two faults can look the same and need different remedies. If a reset has helped often enough on
+  rows like this one, it is tried first: it costs nothing, and the agent escalates if it does not
+  help. A forest that was trained on both labels would never be sure of either.
+- The known decision surface must hold. Rows that contradict it, and on which the kernel shows
+  nothing or only a handful of failed requests, are not used for training. They stay among those held
+  out, where they count as wrong.
 
-The hour, the uptime and the small use of CPU and memory of the lab's little patients say nothing of
-the field: other values are drawn for them. Plots, and one line of the report, show the rows as they
-were recorded.
+The hour, the uptime and the small use of CPU and memory in the lab show nothing about the field, so
+other values are drawn for them. Plots, and one line of the report, show the rows as recorded.
 
-A quarter of the episodes is held out, the same ones whatever else is recorded: those of the folder
-that is shipped by their place in it, those of any other by what they hold.
+A quarter of the episodes is held out, always the same ones: those of the shipped folder by their
+place in it, those of any other by their content.
 """
 
 import hashlib
