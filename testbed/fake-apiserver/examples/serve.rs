@@ -34,7 +34,7 @@ async fn serve() -> io::Result<()> {
     let ordered = fake.clone();
     let (ended, end) = tokio::sync::oneshot::channel();
     thread::spawn(move || {
-        // Nobody waits for the end any more only where the server has ended.
+        // The receiver is gone only if the server has ended.
         let _ = ended.send(obey(&ordered));
     });
     tokio::select! {

@@ -70,7 +70,7 @@ async fn a_lease_is_held_with_kube() {
     assert_eq!(fake.list(Kind::Lease).len(), 1, "it rose from the dead");
 }
 
-/// Nobody asks, and no watch is open: waiting is enough.
+/// No request is sent and no watch is open: waiting is enough.
 #[tokio::test(start_paused = true)]
 async fn a_test_can_wait_for_something_to_happen() {
     let fake = FakeApi::new();

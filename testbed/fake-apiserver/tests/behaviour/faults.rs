@@ -32,7 +32,7 @@ fn is_terminating(fake: &FakeApi) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_down_answers_nobody_and_keeps_no_record() {
+async fn a_server_that_is_down_answers_no_client_and_keeps_no_record() {
     let fake = one();
     fake.down(true);
     assert!(send(&fake, eviction()).await.is_err());

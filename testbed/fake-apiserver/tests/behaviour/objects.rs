@@ -201,7 +201,7 @@ async fn what_is_fixed_stays_as_it_is() {
     let (status, body) = ask(&fake, "PATCH", &path, tls).await;
     assert_eq!((status, &body["details"]["causes"][0]["field"]), (422, &json!("type")));
 
-    // Nobody can make an APIService available by saying so.
+    // A client cannot make an APIService available by writing its status.
     ask(&fake, "POST", SERVICES, api_service()).await;
     let path = format!("{SERVICES}/v1beta2.custom.metrics.k8s.io");
     let available = json!({"status": {"conditions": [{"type": "Available", "status": "True"}]}});

@@ -76,10 +76,10 @@ async fn a_program_must_say_who_it_is() {
         Api::<Pod>::all(client).list(&ListParams::default()).await.map(|list| list.items.len())
     };
     assert_eq!(code(list(client(&config, "stranger")).await.unwrap_err()), 401);
-    let nobody = Client::try_from(config.clone()).unwrap();
-    assert_eq!(code(list(nobody.clone()).await.unwrap_err()), 403);
+    let anonymous = Client::try_from(config.clone()).unwrap();
+    assert_eq!(code(list(anonymous.clone()).await.unwrap_err()), 403);
     fake.open(true);
-    assert_eq!(list(nobody).await.unwrap(), 2);
+    assert_eq!(list(anonymous).await.unwrap(), 2);
     assert_eq!(list(client(&config, "stranger")).await.unwrap(), 2);
     server.abort();
 }

@@ -73,8 +73,8 @@ async fn a_token_for_the_server_is_known_to_it_alone() {
     assert_eq!(status.user.as_ref().unwrap().username.as_deref(), Some(AGENT));
     assert_eq!(status.user.unwrap().extra.unwrap()[NODE], ["node1"]);
     assert_eq!(whose(&fake, "own", &["paramedic-metrics"]).await.authenticated, None);
-    // And the other way round: one for somebody else does not open the server. (A client in the
-    // process would register it.)
+    // And the other way round: a token for another audience does not open the server. (A client in
+    // the process would register it.)
     fake.known_token("other", "paramedic-metrics", AGENT, &[]);
     let client = fake.client("other");
     fake.revoke("other");

@@ -22,7 +22,7 @@ fn consenting() -> FakeApi {
     fake
 }
 
-/// What a client is told, in a word each, until it is quiet for a while.
+/// The events that a client receives, one word each, until there are none for a while.
 async fn told(stream: &mut (impl Stream<Item = watcher::Result<Event<Pod>>> + Unpin)) -> String {
     let mut words = Vec::new();
     while let Ok(Some(event)) = timeout(Duration::from_millis(900), stream.next()).await {
@@ -68,7 +68,7 @@ async fn the_watcher_of_kube_is_told_everything() {
         let words = told(&mut stream).await;
         assert!(words.starts_with("error:failed") && words.ends_with("+db-1"), "{words}");
 
-        // While it is away, its version expires; it begins anew.
+        // While it is disconnected, its version expires; it starts again with a list.
         fake.cut_watches();
         fake.set_labels("default", "db-1", &json!({"heal": "evict"})).unwrap();
         fake.expire_watches();
@@ -119,7 +119,7 @@ fn brief((at, event): &(u64, Value)) -> String {
     format!("{at} {} {name}", event["type"].as_str().unwrap()).trim_end().to_owned()
 }
 
-/// Nobody but the watch looks at the clock, and it is still told in time.
+/// Only the watch itself advances the clock, and it still receives the change in time.
 #[tokio::test(start_paused = true)]
 async fn changes_are_told_when_they_happen() {
     let fake = consenting();

@@ -72,7 +72,7 @@ pub(crate) async fn same_as(
     answer
 }
 
-/// Without what differs from run to run: uids and dates of metadata, and who manages which field.
+/// Without what differs from run to run: uids and dates of metadata, and the managers of fields.
 pub(crate) fn masked(value: &Value) -> Value {
     let mut value = value.clone();
     mask(&mut value);

@@ -64,7 +64,7 @@ async fn a_dry_run_needs_less_consent_than_the_real_thing() {
 async fn the_fence_is_around_the_agent_only() {
     let fake = fake();
     let mut exchange = recording("fence/403-evict-other-node.json");
-    assert_eq!(send(&fake, "somebody", &exchange).await.status, 201);
+    assert_eq!(send(&fake, "another-user", &exchange).await.status, 201);
     exchange.path = "/api/v1/namespaces/default/pods/plain/eviction?dryRun=All".to_owned();
     exchange.request["metadata"]["name"] = json!("plain");
     assert_eq!(send(&fake, BOUND, &exchange).await.status, 403);

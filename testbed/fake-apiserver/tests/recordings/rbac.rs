@@ -3,7 +3,7 @@ use fake_apiserver::{FakeApi, Identity, Rule};
 use crate::recordings::compare::{recording, same, send};
 
 const AGENT: &str = "agent";
-const NOBODY: &str = "nobody";
+const NO_RIGHTS: &str = "no-rights";
 
 fn fake() -> FakeApi {
     let fake = FakeApi::new();
@@ -14,7 +14,7 @@ fn fake() -> FakeApi {
             .in_namespace("kube-system"),
     ]);
     fake.identity(AGENT, agent);
-    fake.identity(NOBODY, Identity::service_account("default", "default").may([]));
+    fake.identity(NO_RIGHTS, Identity::service_account("default", "default").may([]));
     fake
 }
 
@@ -29,8 +29,8 @@ async fn what_is_not_granted_is_denied_in_the_same_words() {
         same(&fake, AGENT, name).await;
     }
     for name in ["rbac/403-watch-pods.json", "rbac/403-evict.json"] {
-        same(&fake, NOBODY, name).await;
-        // The agent is only told that there is no such pod.
+        same(&fake, NO_RIGHTS, name).await;
+        // The agent only learns that there is no such pod.
         let mut exchange = recording(name);
         exchange.path = exchange.path.replace("watch=true", "watch=true&timeoutSeconds=1");
         exchange.stream = name.contains("watch").then(Vec::new);

@@ -29,7 +29,7 @@ pub(crate) const EXCHANGES: [&str; 19] = [
     "identity/token-request.json",
 ];
 
-/// Recordings of one object, or of what somebody else made of one.
+/// Recordings of one object, or of another program's form of one.
 pub(crate) const OBJECTS: [&str; 11] = [
     "aggregation/apiservice-unavailable-reasons.json",
     "aggregation/front-discovery-from-legacy-backend.json",
