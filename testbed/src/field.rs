@@ -1,13 +1,13 @@
 //! Labels for recordings from the field: what the agent did, and whether it helped.
 //!
-//! Nobody tries every remedy on paired patients in the field; there the ladder is the measurement.
-//! The looks that led to a remedy are labelled by the one that ended an incident well, the mildest
-//! tried; looks far from any incident, at which the recording's own model saw nothing, are labelled
-//! as being well. Everything else stays without a label. So a model learns from its own past, and
-//! what it left alone by mistake it will not find here.
+//! In the field there are no paired targets that get every remedy, so the escalation is the
+//! measurement. The samples that led to a remedy get the label of the remedy after which the
+//! incident ended well. Samples far from any incident, for which the recording's own model wanted
+//! no action, get the label `no_action`. All others stay without a label. So a model learns from
+//! its own past; faults that it wrongly ignored are not found here.
 //!
-//! What was said and done is read from the trace. The replay's own verdicts are those of the present
-//! model, which may have learnt otherwise since: only its rows are used.
+//! Verdicts and remedies are read from the trace. The replay's own verdicts are those of the
+//! present model, which may differ: only its rows are used.
 use std::{
     collections::BTreeMap,
     fs,
@@ -24,7 +24,7 @@ use crate::{
     lab::rows::{self, Seen},
 };
 
-/// Make what training reads of the traces of an agent.
+/// Turn the traces of an agent into the files that training reads.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The folder with the traces
@@ -35,23 +35,23 @@ pub(crate) struct Args {
 }
 
 const S: u64 = 1_000_000_000;
-/// Looks so long before the first remedy led to it.
+/// Samples this long before the first remedy led to it.
 const LED_TO_IT: u64 = 3 * S;
-/// Remedies no further apart belong to one incident: how long the ladder remembers.
+/// Remedies no further apart belong to one incident: an escalation is remembered this long.
 const ONE_INCIDENT: u64 = 120 * S;
-/// So far from every incident a target is well.
+/// This far from every incident a target counts as well.
 const FAR: u64 = 60 * S;
-/// Time that is well is cut into episodes of this length.
+/// Healthy time is cut into episodes of this length.
 const SPELL: u64 = 600 * S;
 
 /// A target in a boot: instants of two boots cannot be compared.
-type Whom = (String, String);
+type TargetKey = (String, String);
 
-/// What a recording tells of one target.
+/// The recorded past of one target.
 #[derive(Debug, Default)]
 struct Past {
     incidents: Vec<Incident>,
-    /// What the model of the recording said, and from when on.
+    /// The verdicts of the model at the time of the recording, by their time.
     verdicts: BTreeMap<u64, String>,
 }
 
@@ -60,7 +60,7 @@ struct Past {
 struct Incident {
     from: u64,
     to: u64,
-    /// The remedy after which it was well, if one was.
+    /// The remedy after which the target was well, if any.
     healed_by: Option<&'static str>,
 }
 
@@ -70,8 +70,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     make(&agent, &model, &args.traces, &args.into)
 }
 
-/// Makes what training reads of a folder of traces. The rows are any model's: `model` is named so that
-/// the replay is one of another model, which asks for no remedies to come out again.
+/// Turns a folder of traces into the files that training reads. The rows do not depend on the
+/// model. `model` is given so that the replay counts as one of another model, which need not repeat
+/// the recorded remedies.
 fn make(agent: &Path, model: &Path, traces: &Path, into: &Path) -> Result<()> {
     let mut parts = Vec::new();
     for entry in fs::read_dir(traces).with_context(|| format!("{}", traces.display()))? {
@@ -96,13 +97,13 @@ fn make(agent: &Path, model: &Path, traces: &Path, into: &Path) -> Result<()> {
     ensure!(
         past.values().any(|past| !past.verdicts.is_empty()),
         "the traces in {} are of an agent that did not record its own verdicts and outcomes yet: \
-         record anew",
+         record them again",
         traces.display()
     );
     let labelled = label(rows::parse(&replay("--rows")?)?, &past);
     ensure!(
         labelled.iter().any(|row| row.label.is_some_and(|label| label != "no_action")),
-        "in {} no remedy helped anybody: there is nothing to learn from it. Was it recorded by an \
+        "in {} no remedy helped any target: there is nothing to learn from it. Was it recorded by an \
          agent that only observes, or in a dry run?",
         traces.display()
     );
@@ -113,9 +114,9 @@ fn make(agent: &Path, model: &Path, traces: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Every target's past, from what a replay tells of the recorded agent.
-fn past(told: &str) -> Result<BTreeMap<Whom, Past>> {
-    let mut all: BTreeMap<Whom, Past> = BTreeMap::new();
+/// Every target's past, from the recorded events that a replay prints.
+fn past(told: &str) -> Result<BTreeMap<TargetKey, Past>> {
+    let mut all: BTreeMap<TargetKey, Past> = BTreeMap::new();
     for line in told.lines() {
         let event: Value = serde_json::from_str(line).context("a replay that is no JSON")?;
         let text = |field: &str| event[field].as_str().map(str::to_owned);
@@ -133,7 +134,7 @@ fn past(told: &str) -> Result<BTreeMap<Whom, Past>> {
                 Some(last) if at < last.to.saturating_add(ONE_INCIDENT) => last.to = at,
                 _ => past.incidents.push(Incident { from: at, to: at, healed_by: None }),
             },
-            // What a former life of the agent did may end here, before anything begins.
+            // A remedy of an earlier run of the agent may end here, before any begins.
             Some("recorded_outcome") => {
                 if let Some(last) = past.incidents.last_mut() {
                     last.to = at;
@@ -159,13 +160,13 @@ struct Labelled {
     since_fault: f64,
 }
 
-fn label(rows: Vec<Seen>, past: &BTreeMap<Whom, Past>) -> Vec<Labelled> {
-    let mut episodes: BTreeMap<(Whom, u64), usize> = BTreeMap::new();
+fn label(rows: Vec<Seen>, past: &BTreeMap<TargetKey, Past>) -> Vec<Labelled> {
+    let mut episodes: BTreeMap<(TargetKey, u64), usize> = BTreeMap::new();
     let nothing = Past::default();
     rows.into_iter()
         .map(|mut seen| {
-            let whom = (seen.boot.clone(), seen.uid.clone());
-            let Past { incidents, verdicts } = past.get(&whom).unwrap_or(&nothing);
+            let key = (seen.boot.clone(), seen.uid.clone());
+            let Past { incidents, verdicts } = past.get(&key).unwrap_or(&nothing);
             let said = verdicts.range(..=seen.at).next_back().map(|(_, verdict)| verdict.as_str());
             let led_to = incidents.iter().find(|i| {
                 (i.from.saturating_sub(LED_TO_IT)..=i.from).contains(&seen.at)
@@ -183,7 +184,7 @@ fn label(rows: Vec<Seen>, past: &BTreeMap<Whom, Past>) -> Vec<Labelled> {
             };
             seen.verdict = said.unwrap_or_default().to_owned();
             let next = episodes.len();
-            let episode = *episodes.entry((whom, begin)).or_insert(next);
+            let episode = *episodes.entry((key, begin)).or_insert(next);
             let since_fault = (seen.at as f64 - begin as f64) / 1e9;
             Labelled { seen, episode, kind, label, since_fault }
         })
@@ -206,10 +207,10 @@ fn write(path: &Path, labelled: &[Labelled]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A pod, whose uid is nothing like its name.
+    /// The uid of a pod, which differs from its name.
     const UID: &str = "u-1/app";
 
-    /// The present model says the opposite of the recorded one, and nobody asks it.
+    /// A row of the present model, whose verdict differs from the recorded one and must not count.
     fn seen(boot: &str, seconds: u64) -> Seen {
         Seen {
             at: seconds * S,
@@ -246,7 +247,7 @@ mod tests {
         (s, "verdict", json!({ "action": action }))
     }
 
-    fn labels(rows: Vec<Seen>, past: &BTreeMap<Whom, Past>) -> Vec<Option<&'static str>> {
+    fn labels(rows: Vec<Seen>, past: &BTreeMap<TargetKey, Past>) -> Vec<Option<&'static str>> {
         label(rows, past).iter().map(|row| row.label).collect()
     }
 

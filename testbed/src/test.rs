@@ -1,10 +1,9 @@
 //! `cargo xtask test`: everything that must hold before a change is merged, as one command.
 //!
-//! Nothing is skipped silently: what a machine cannot do fails, and the things that may stay
-//! undone (the privileged tests, the strangers, Docker's engine and the other kernels where they
-//! were left out by request, the advisories where their database is out of reach, the overlays
-//! without kubectl) are named in the summary. Every step compiles with one profile, so that the
-//! large dependencies are built once.
+//! Nothing is skipped silently: a step that a machine cannot run fails. The summary names what was
+//! left out (by request the privileged tests, the strangers, Docker's engine and the other kernels;
+//! the advisories without their database; the overlays without kubectl). Every step compiles with
+//! one profile, so that the large dependencies are built once.
 use std::{
     process::Command,
     time::{Duration, Instant},
@@ -34,7 +33,7 @@ mod workflows;
 
 /// Check everything: formatting, lints, dependencies, and every test with real eBPF.
 ///
-/// The steps, in this order; a failed one does not keep the others from running:
+/// The steps, in this order; a failed one does not stop the others:
 ///   build-ebpf   the kernel side, as `cargo xtask build-ebpf`
 ///   fmt          rustfmt on the workspace, on agent-ebpf and on fuzz
 ///   clippy       every target, warnings are errors
@@ -49,16 +48,16 @@ mod workflows;
 ///                known, strictly (kubernetes-validate, installed below target/ if missing)
 ///   model        the Python that trains the model: ruff, mypy and its tests (the libraries are
 ///                installed below target/ if missing)
-///   demo         the scenes of `cargo xtask demo`: the whole story on the real kernel
-///   strangers    foreign services that are to be left alone, or to be restarted, as `cargo xtask
-///                strangers --quick` (the first time they are fetched below target/)
+///   demo         the scenes of `cargo xtask demo` on the real kernel
+///   strangers    third-party services, as `cargo xtask strangers --quick` (the first time they
+///                are fetched below target/)
 ///   observability  the alerts' own tests, and every query of the dashboard against a real Prometheus
 ///                that scrapes a real agent
 ///   guides       the commands in README.md and docs/ that are tagged as runnable
 ///   browser      the status page in headless Chromium (Debian's package, unpacked below target/ if
 ///                none is installed)
-///   docker       images, Docker mode and compose.yaml on a real Docker engine that is brought along, as
-///                `cargo xtask docker`
+///   docker       images, Docker mode and compose.yaml on a real Docker engine, as `cargo xtask
+///                docker`
 ///   vm           the privileged tests and the demo's scenes on other kernels, in virtual machines, as
 ///                `cargo xtask vm`
 ///
@@ -81,7 +80,7 @@ pub(crate) struct Args {
     /// Leave out Docker's engine
     #[arg(long)]
     no_docker: bool,
-    /// Leave out the foreign services
+    /// Leave out the third-party services
     #[arg(long)]
     no_strangers: bool,
     /// Leave out the status page in a browser
@@ -178,7 +177,7 @@ fn scenes(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     if args.unprivileged {
         return Ok(Outcome::Partly("not played: --unprivileged".to_owned()));
     }
-    // Those that the tests have built.
+    // The programs that the tests have built.
     demo::build(workspace)?;
     let programs = workspace.target.join("debug");
     passed(demo::run(workspace, &demo::Args::with_programs(programs)))
@@ -238,14 +237,14 @@ fn doc_tests(workspace: &Workspace) -> Result<()> {
     process::run("examples in the documentation", cargo(workspace).args(arguments))
 }
 
-/// The workspace's cargo. Its environment is the user's: what steers it there steers it here.
+/// The workspace's cargo, with the user's environment.
 fn cargo(workspace: &Workspace) -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(&workspace.root);
     command
 }
 
-/// How long something may take that depends on a network which may never answer.
+/// The time limit of steps that depend on a network, which may never answer.
 const NETWORK: Duration = Duration::from_secs(120);
 
 #[cfg(test)]

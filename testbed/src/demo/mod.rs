@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: nine short scenes on the real kernel, each with a fresh patient in its own
-//! cgroup and the agent beside it.
+//! `cargo xtask demo`: nine short scenes on the real kernel, each with a new process of patient-app
+//! in its own cgroup and an agent beside it.
 mod scenes;
 pub(crate) mod story;
 
@@ -21,19 +21,18 @@ use crate::stage::{Interrupt, Programs};
 
 /// Play the demo: faults on the real kernel, and what Paramedic does about them.
 ///
-/// Builds what it needs, starts a patient in a cgroup of its own and an agent beside it, and plays
-/// nine scenes in about two minutes. Ends with a summary; exit code 0 if every scene went as it
-/// should. Needs root (or the capabilities that `paramedic check` names) and leaves nothing
-/// behind.
+/// Builds what it needs, starts patient-app in a cgroup of its own and an agent beside it, and
+/// plays nine scenes in about two minutes. Ends with a summary; exit code 0 if every scene passed.
+/// Needs root (or the capabilities that `paramedic check` names) and leaves nothing behind.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Play only scenes whose name contains this, or one of these.
     #[arg(value_name = "SCENE")]
     only: Vec<String>,
-    /// Agent and patient are in this folder, and are not built.
+    /// Use agent and patient-app from this folder instead of building them.
     #[arg(long, hide = true, value_name = "FOLDER")]
     programs: Option<PathBuf>,
-    /// Afterwards keep a patient and an agent running, with status at :9100, until Ctrl-C.
+    /// Afterwards keep patient-app and an agent running, with status at :9100, until Ctrl-C.
     #[arg(long)]
     stay: bool,
     /// Print one JSON object last, for machines.
@@ -48,7 +47,7 @@ impl Args {
     }
 }
 
-/// What one scene came to.
+/// The result of one scene.
 #[derive(Debug, Serialize)]
 pub(crate) struct Verdict {
     name: &'static str,
@@ -57,7 +56,7 @@ pub(crate) struct Verdict {
     fault_to_heal_ms: Option<f64>,
     confidence: Option<f64>,
     reasons: Vec<String>,
-    /// What went wrong, if something did.
+    /// The problem, if the scene failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
@@ -95,7 +94,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds agent and patient as the tests do.
+/// Builds agent and patient-app as the tests do.
 pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
     build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
     let mut cargo = Command::new("cargo");
@@ -105,8 +104,8 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
     Ok(Programs::in_folder(&workspace.target.join("debug")))
 }
 
-/// Builds agent and patient as fast as can be: without optimization, and without tract, which the
-/// shipped model does not need.
+/// Builds agent and patient-app as fast as possible: without optimization, and without tract, which
+/// the shipped model does not need.
 fn build_quickly(workspace: &Workspace) -> Result<Programs> {
     build_ebpf::ensure(workspace)?;
     let mut cargo = Command::new("cargo");
@@ -137,7 +136,7 @@ fn play(
 ) -> Result<Verdict> {
     println!("\n{number}. {}\n   {}", scene.name, scene.about);
     let story = Story::begin();
-    match (scene.play)(&scenes::Set { programs, interrupt, story: &story, name: scene.name }) {
+    match (scene.play)(&scenes::Stage { programs, interrupt, story: &story, name: scene.name }) {
         Ok(verdict) => {
             let mark = if verdict.pass { "as it should be" } else { "NOT as it should be" };
             story.tell(&format!(
@@ -186,7 +185,7 @@ fn summarise(verdicts: &[Verdict], took: Duration) {
     );
 }
 
-/// Keeps a patient and an agent for a look around.
+/// Keeps patient-app and an agent running until Ctrl-C.
 fn stay(programs: &Programs, interrupt: &Interrupt) -> Result<()> {
     let patient = crate::stage::patient::Patient::start(programs, "stay", &[])?;
     let state = tempfile::tempdir()?;
@@ -195,7 +194,7 @@ fn stay(programs: &Programs, interrupt: &Interrupt) -> Result<()> {
         .arg(state.path())
         .spawn()
         .context("cannot start the agent")?;
-    println!("\nThe patient is at {0}, status at http://localhost:9100/. Try:", patient.url);
+    println!("\npatient-app is at {0}, status at http://localhost:9100/. Try:", patient.url);
     println!("  for i in $(seq 8); do curl -s {}/simulate-error; sleep 1; done", patient.url);
     println!("  curl -s localhost:9100/metrics");
     if std::io::stdin().is_terminal() {
@@ -210,7 +209,7 @@ fn stay(programs: &Programs, interrupt: &Interrupt) -> Result<()> {
         }
         thread::sleep(Duration::from_millis(100));
     }
-    // It ends by the same Ctrl-C on a terminal; elsewhere it is told.
+    // On a terminal the same Ctrl-C ends it; elsewhere it gets a signal.
     let _ = agent.kill();
     agent.wait()?;
     Ok(())

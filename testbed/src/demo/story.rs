@@ -1,10 +1,10 @@
-//! What a scene tells while it plays: the agent's log in plain words, with the time since the
+//! The output of a scene: its steps and the agent's log in plain words, with the time since the
 //! scene began.
 use std::time::Instant;
 
 use crate::stage::agent::Line;
 
-/// Tells with the time.
+/// Prints lines with the time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Story {
     begun: Instant,
@@ -15,13 +15,13 @@ impl Story {
         Self { begun: Instant::now() }
     }
 
-    /// Something happened on stage.
+    /// Prints a step of the scene.
     pub(crate) fn tell(self, what: &str) {
         println!("   {:6.2} s  {what}", self.begun.elapsed().as_secs_f64());
     }
 
-    /// The agent said something; what matters of it is told.
-    pub(crate) fn hear(self, line: &Line) {
+    /// Prints a line of the agent's log, if it matters to the scene.
+    pub(crate) fn print_line(self, line: &Line) {
         if let Some(what) = in_words(line) {
             self.tell(&format!("  agent: {what}"));
         }

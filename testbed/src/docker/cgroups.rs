@@ -1,4 +1,4 @@
-//! The cgroups below which the engine has its containers': whatever became of the engine, they go.
+//! The cgroups of the engine's containers. They are removed whatever happened to the engine.
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -13,10 +13,10 @@ use crate::stage::cgroup::{Hierarchy, hierarchies};
 /// A process that was just killed leaves its cgroup a moment later.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A name in every hierarchy, removed with all below it when dropped.
+/// A cgroup of one name in every hierarchy, removed with everything below it when dropped.
 pub(super) struct Cgroups {
     pub(super) name: String,
-    /// Where they are, and which controllers were passed on there before, if it is cgroup v2's.
+    /// The mounts, and, for cgroup v2, the controllers that were enabled there before.
     tops: Vec<(PathBuf, Option<String>)>,
 }
 
@@ -54,18 +54,18 @@ impl Drop for Cgroups {
 
 const CONTROL: &str = "cgroup.subtree_control";
 
-/// What the engine passed on to its cgroups from the top is passed on no more.
+/// Disables the controllers that the engine enabled at the top.
 fn take_back(control: &Path, before: &str) {
     let now = fs::read_to_string(control).unwrap_or_default();
     for controller in now.split_whitespace() {
         if !before.split_whitespace().any(|old| old == controller) {
-            // Whoever needs it by now keeps it: the kernel refuses.
+            // If another cgroup uses a controller by now, the kernel refuses to disable it.
             let _ = fs::write(control, format!("-{controller}"));
         }
     }
 }
 
-/// Removes a cgroup and all below it. That it is not there is well.
+/// Removes a cgroup and everything below it, if it exists.
 fn remove(cgroup: &Path) -> io::Result<()> {
     let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let entries = match fs::read_dir(cgroup) {

@@ -1,4 +1,4 @@
-//! The `docker` command, as its user has it.
+//! The `docker` command, as users run it.
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -14,13 +14,13 @@ use xtask::process;
 
 use super::engine::SOCKET;
 
-/// How long an engine that begins may take to say so.
+/// How long an engine that is starting may take to answer.
 const PING: Duration = Duration::from_secs(5);
 
 /// The client with its plugin Compose.
 pub(super) struct Docker {
     program: PathBuf,
-    /// Where it looks for its settings, instead of in the user's home.
+    /// The folder of its settings, instead of the one in the user's home.
     config: PathBuf,
 }
 
@@ -36,7 +36,7 @@ impl Docker {
 
     /// Whether an engine is ready. Its socket is there before that.
     pub(super) fn answers() -> Result<()> {
-        let absent = || format!("nobody answers at {SOCKET}");
+        let absent = || format!("no engine answers at {SOCKET}");
         let mut stream = UnixStream::connect(SOCKET).with_context(absent)?;
         stream.set_read_timeout(Some(PING))?;
         let mut answer = String::new();
@@ -53,7 +53,7 @@ impl Docker {
         self.program.parent().unwrap_or(&self.program)
     }
 
-    /// Whatever asks for this engine asks no other.
+    /// Sets the environment so that a command uses this engine and no other.
     pub(super) fn settle(&self, command: &mut Command) {
         command.env("DOCKER_CONFIG", &self.config);
         for elsewhere in ["DOCKER_HOST", "DOCKER_CONTEXT", "COMPOSE_FILE", "COMPOSE_PROJECT_NAME"] {
@@ -68,18 +68,18 @@ impl Docker {
         command
     }
 
-    /// What it prints, if it succeeds.
+    /// Its output, if it succeeds.
     pub(super) fn text(&self, arguments: &[&str]) -> Result<String> {
         process::capture(&mut self.command(arguments))
     }
 
-    /// What came of it, whether it succeeds or not.
+    /// Its output and status, whether it succeeds or not.
     pub(super) fn output(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = self.command(arguments);
         command.output().with_context(|| format!("cannot start: {}", process::shown(&command)))
     }
 
-    /// What the engine knows of a container, an image or a volume.
+    /// `docker inspect` of a container, an image or a volume.
     pub(super) fn inspect(&self, name: &str) -> Result<Value> {
         let text = self.text(&["inspect", name])?;
         let mut found: Vec<Value> =
@@ -88,7 +88,7 @@ impl Docker {
         Ok(found.remove(0))
     }
 
-    /// Removes containers, running or not; those that are not there are well.
+    /// Removes containers, running or not, if they exist.
     pub(super) fn remove(&self, names: &[&str]) -> Result<()> {
         self.text(&[&["rm", "--force", "--volumes"], names].concat()).map(drop)
     }

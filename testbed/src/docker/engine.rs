@@ -1,4 +1,4 @@
-//! A real Docker engine from Debian's packages, in a root of its own: nothing of it is installed.
+//! A real Docker engine from Debian's packages, in a root of its own. It is not installed.
 use std::{
     env,
     fs::{self, File},
@@ -27,7 +27,7 @@ use crate::{stage::Interrupt, vm::packages};
 
 /// Debian 13: the engine of Debian 12 does not know CAP_BPF.
 const RELEASE: &str = "trixie";
-/// The engine with what it calls, and the libraries of all of them.
+/// The engine, the programs that it calls, and their libraries.
 const OTHERS: [&str; 14] = [
     "containerd",
     "docker-cli",
@@ -50,7 +50,7 @@ const START: Duration = Duration::from_secs(60);
 /// It gives each container ten seconds to end.
 const STOP: Duration = Duration::from_secs(40);
 
-/// Where it keeps its socket, in its own root and in the world around it.
+/// The folder of its socket, in its own root and outside.
 pub(super) const SOCKET: &str = "/var/run/docker.sock";
 
 /// The folder with the unpacked packages, which are fetched if they are not there.
@@ -70,7 +70,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Makes its root, which vanishes with this world, and starts it.
+    /// Makes its root, which vanishes with these namespaces, and starts it.
     pub(super) fn set_up(
         packages: &Path,
         root: PathBuf,
@@ -81,7 +81,7 @@ impl Engine {
         fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
         // In memory: images and containers need overlayfs, and target/ may lie on one already.
         world::tmpfs(&root)?;
-        furnish(&root).with_context(|| format!("cannot furnish {}", root.display()))?;
+        furnish(&root).with_context(|| format!("cannot set up {}", root.display()))?;
         for (from, to) in [
             (packages.join("usr").as_path(), "usr"),
             (Path::new("/proc"), "proc"),
@@ -119,7 +119,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Has it stop its containers and end, as by `systemctl stop docker`.
+    /// Stops its containers and the engine itself, as `systemctl stop docker` does.
     pub(super) fn stop(&mut self, interrupt: &Interrupt) -> Result<()> {
         let mut child = self.running.take().context("the engine does not run")?;
         let pid = Pid::from_raw(i32::try_from(child.id())?);
@@ -143,7 +143,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(mut child) = self.running.take() {
-            // It may have ended by itself. Its containers end with this world.
+            // It may have ended by itself. Its containers end with these namespaces.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -155,13 +155,13 @@ impl Drop for Engine {
 pub(super) fn become_engine(root: &Path, cgroup: &str) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of its own")?;
     chdir(root).with_context(|| format!("cannot enter {}", root.display()))?;
-    // The old root comes to lie upon the new one, and is taken away.
+    // The old root is stacked on the new one, and is then unmounted.
     pivot_root(".", ".").context("cannot change the root")?;
     umount2(".", MntFlags::MNT_DETACH).context("cannot leave the old root")?;
     let mut command = Command::new("/usr/sbin/dockerd");
     command.args(["--group", "0", "--exec-opt", "native.cgroupdriver=cgroupfs"]);
     command.arg("--cgroup-parent").arg(format!("/{cgroup}/docker"));
-    // What else the caller has set means nothing in there.
+    // The caller's other variables mean nothing in there.
     command.env_clear().env("PATH", "/tools:/usr/sbin:/usr/bin");
     Err(command.exec()).context("cannot start the engine")
 }

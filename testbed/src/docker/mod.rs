@@ -1,9 +1,9 @@
-//! `cargo xtask docker`: images, Docker mode and Compose on a real Docker engine, which this task
-//! brings along.
+//! `cargo xtask docker`: images, Docker mode and Compose on a real Docker engine that this task
+//! unpacks and runs.
 //!
-//! The engine lives in namespaces of its own: it sees no network, no container and no socket of this
-//! machine, and nobody here sees its own. What it shares is the kernel: that is where the agent's
-//! eBPF programs are, and the cgroups.
+//! The engine runs in namespaces of its own: it sees no network, container or socket of this
+//! machine, and this machine sees none of the engine's. Both share the kernel, with the agent's
+//! eBPF programs, and the cgroups.
 mod cgroups;
 mod client;
 mod engine;
@@ -38,8 +38,8 @@ use crate::{
 ///
 /// The engine comes from Debian 13's packages, unpacked below target/docker (nothing is installed,
 /// 85 MB the first time), and runs in namespaces of its own: this machine's network and its own
-/// Docker, if it has one, are not touched. The images are made of the ordinary builds. Needs root and
-/// leaves nothing behind; the logs are kept in target/docker/logs.
+/// Docker, if it has one, are not touched. The images contain the ordinary builds. Needs root and
+/// leaves nothing behind; the logs are in target/docker/logs.
 #[derive(clap::Args, Default)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Play only scenes whose name contains this
     #[arg(last = true)]
     filter: Option<String>,
-    /// This is the world of the engine, whose packages are in this folder
+    /// Run inside the engine's namespaces; its packages are in this folder
     #[arg(long, hide = true, value_name = "FOLDER", requires = "cgroup")]
     packages: Option<PathBuf>,
     /// Become the engine, whose root is this folder
@@ -76,7 +76,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
 }
 
-/// The scenes that are asked for.
+/// The selected scenes.
 fn chosen(filter: Option<&str>) -> Result<Vec<&'static Scene>> {
     let wanted = |scene: &&Scene| filter.is_none_or(|part| scene.name.contains(part));
     let scenes: Vec<_> = SCENES.iter().filter(wanted).collect();
@@ -87,7 +87,7 @@ fn chosen(filter: Option<&str>) -> Result<Vec<&'static Scene>> {
     Ok(scenes)
 }
 
-/// Whatever needs this machine's network, and then the scenes, in a world without.
+/// Does what needs this machine's network, and then plays the scenes in namespaces without it.
 fn prepare(workspace: &Workspace, home: &Path, args: &Args, interrupt: &Interrupt) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "the engine needs root: run it as root");
     let programs = demo::build(workspace)?;
@@ -123,7 +123,7 @@ fn prepare(workspace: &Workspace, home: &Path, args: &Args, interrupt: &Interrup
     world::run(interrupt, &arguments)
 }
 
-/// What the engine's world is made of.
+/// The arguments of the run inside the namespaces.
 struct Inside<'a> {
     workspace: &'a Workspace,
     home: PathBuf,
@@ -136,7 +136,7 @@ impl Inside<'_> {
     fn play(&self, scenes: &[&'static Scene], shipped: bool) -> Result<()> {
         world::settle()?;
         let logs = self.home.join("logs");
-        // Those of the last run tell nothing of this one.
+        // Logs of the last run would be confusing.
         let _ = fs::remove_dir_all(&logs);
         fs::create_dir_all(&logs).context("cannot make the logs' folder")?;
         let docker = Docker::new(self.packages, PathBuf::from("/run/docker-client"))?;
@@ -176,7 +176,7 @@ impl Inside<'_> {
         println!("\n{report}");
         match report.failed().as_slice() {
             [] => Ok(()),
-            failed => bail!("not as it should be: {}", failed.join(", ")),
+            failed => bail!("failed: {}", failed.join(", ")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a scene plays with: the engine, its containers, and agents beside them.
+//! What a scene works with: the engine, its containers, and agents beside them.
 use std::{
     fs::{self, File},
     io::Write as _,
@@ -21,14 +21,14 @@ use crate::{
     },
 };
 
-/// As compose.yaml and the manifests name it.
+/// The image names in compose.yaml and the manifests.
 pub(super) const AGENT: &str = concat!("docker.io/paramedic/agent:", env!("CARGO_PKG_VERSION"));
 pub(super) const PATIENT: &str = concat!("docker.io/paramedic/patient:", env!("CARGO_PKG_VERSION"));
 
-/// Between two looks at a condition.
+/// Between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(200);
-/// From an illness to the end of a remedy: gates ask again after some seconds, and a remedy that did
-/// not help is followed by another.
+/// From a fault to the end of a remedy: some gates let the agent ask again after seconds, and
+/// another remedy follows if one did not help.
 const HEALED: Duration = Duration::from_secs(90);
 /// For what takes a moment: generous, since the machine may be busy.
 pub(super) const SOON: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ impl<'a> Stage<'a> {
         self.story.tell(what);
     }
 
-    /// Looks until what is looked for is there; an error means not yet.
+    /// Calls `look` until it succeeds; an error means not yet.
     pub(super) fn until<T>(
         &self,
         what: &str,
@@ -76,30 +76,31 @@ impl<'a> Stage<'a> {
         self.interrupt.until(what, limit, PAUSE, look)
     }
 
-    /// Where the scene's log of something is.
+    /// The path of one of the scene's logs.
     pub(super) fn log(&self, of: &str) -> PathBuf {
         self.logs.join(format!("{}-{of}.log", self.scene))
     }
 
-    /// Runs the patient's image with these options besides, and waits until it answers at the port.
+    /// Runs the image of patient-app with these additional options, and waits until it answers at
+    /// the port.
     pub(super) fn patient(
         &self,
         name: &'static str,
         port: u16,
         options: &[&str],
-    ) -> Result<Patient> {
+    ) -> Result<PatientContainer> {
         let publish = format!("127.0.0.1:{port}:5000");
         let run = ["run", "--detach", "--name", name, "--publish", &publish];
-        // Well, it makes no errors at all.
+        // Without a fault it makes no errors at all.
         let healthy = [PATIENT, "--data-failure-ratio", "0"];
         self.docker.text(&[&run, options, &healthy].concat())?;
-        let patient = Patient { name, url: format!("http://localhost:{port}") };
+        let patient = PatientContainer { name, url: format!("http://localhost:{port}") };
         self.answers(&patient)?;
         Ok(patient)
     }
 
     /// Waits until it answers.
-    pub(super) fn answers(&self, patient: &Patient) -> Result<()> {
+    pub(super) fn answers(&self, patient: &PatientContainer) -> Result<()> {
         let health = format!("{}/health", patient.url);
         self.until(&format!("{health} answers"), SOON, || {
             ensure!(http::get(&health)?["status"] == "healthy", "it is not healthy");
@@ -109,17 +110,18 @@ impl<'a> Stage<'a> {
 
     /// An agent on the machine itself, once it is ready.
     pub(super) fn agent(&self, state: &Path, arguments: &[&str]) -> Result<Agent> {
-        let (command, hear) = self.start(state, arguments)?;
-        Agent::run(command, hear)
+        let (command, on_line) = self.start(state, arguments)?;
+        Agent::run(command, on_line)
     }
 
-    /// The same, whether it ever is.
+    /// The same, without waiting until it is ready.
     pub(super) fn waiting_agent(&self, state: &Path, arguments: &[&str]) -> Result<Agent> {
-        let (command, hear) = self.start(state, arguments)?;
-        Agent::spawn(command, hear)
+        let (command, on_line) = self.start(state, arguments)?;
+        Agent::spawn(command, on_line)
     }
 
-    /// How an agent is started, and who hears it: the story, and the scene's log.
+    /// The command that starts an agent, and the receiver of its log: the output and the scene's
+    /// log file.
     fn start(
         &self,
         state: &Path,
@@ -130,18 +132,18 @@ impl<'a> Stage<'a> {
         command.env_remove("DOCKER_HOST");
         let log = Mutex::new(File::create(self.log("agent"))?);
         let story = self.story;
-        let hear = move |line: &Line| {
-            story.hear(line);
+        let on_line = move |line: &Line| {
+            story.print_line(line);
             if let Ok(mut log) = log.lock() {
-                // What cannot be written is missing there, and nowhere else.
+                // A line that cannot be written is missing in that file only.
                 let _ = writeln!(log, "{}", line.0);
             }
         };
-        Ok((command, hear))
+        Ok((command, on_line))
     }
 
     /// Waits for a line of the agent's log.
-    pub(super) fn hears(
+    pub(super) fn wait_for_line(
         &self,
         agent: &Agent,
         what: &str,
@@ -151,9 +153,9 @@ impl<'a> Stage<'a> {
         line.with_context(|| format!("within {} s the agent did not say: {what}", HEALED.as_secs()))
     }
 
-    /// Waits until this remedy for the container has ended well.
+    /// Waits until this remedy for the container has the outcome `healed`.
     pub(super) fn healed(&self, agent: &Agent, name: &str, rung: &str) -> Result<()> {
-        let ended = self.hears(agent, &format!("{rung} of {name} ended"), |line| {
+        let ended = self.wait_for_line(agent, &format!("{rung} of {name} ended"), |line| {
             line.message() == "treatment ended"
                 && line.text("rung") == rung
                 && line.text("target") == name
@@ -162,11 +164,16 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Errors at the pace of a person: the sixth makes it ill.
-    pub(super) fn errors(&self, patient: &Patient, number: u32, pause: Duration) -> Result<()> {
+    /// Causes errors one at a time, as a person would. The sixth makes the target unhealthy.
+    pub(super) fn errors(
+        &self,
+        patient: &PatientContainer,
+        number: u32,
+        pause: Duration,
+    ) -> Result<()> {
         self.tell(&format!("{number} errors for {}", patient.name));
         for _ in 0..number {
-            // One that is being restarted does not answer: that may be what the scene is about.
+            // A container that is being restarted does not answer; some scenes expect that.
             let _ = http::get(&format!("{}/simulate-error", patient.url));
             thread::sleep(pause);
             self.interrupt.check()?;
@@ -183,20 +190,20 @@ impl<'a> Stage<'a> {
         self.engine.start(self.interrupt)
     }
 
-    /// A container's process, as this world sees it.
+    /// A container's process, as seen in these namespaces.
     pub(super) fn pid(&self, name: &str) -> Result<u64> {
         let pid = self.docker.inspect(name)?["State"]["Pid"].as_u64();
         pid.filter(|pid| *pid > 0).with_context(|| format!("{name} does not run"))
     }
 
-    /// The containers of the scene are removed.
+    /// Removes the containers of the scene.
     pub(super) fn clear(&self) -> Result<()> {
         let all = self.docker.text(&["ps", "--all", "--quiet"])?;
         let all: Vec<&str> = all.lines().collect();
         if all.is_empty() { Ok(()) } else { self.docker.remove(&all) }
     }
 
-    /// What the engine and the scene's programs wrote last.
+    /// Prints the last lines of the engine and of the scene's programs.
     pub(super) fn explain(&self) {
         let of_scene = fs::read_dir(&self.logs).into_iter().flatten().flatten();
         let mut logs: Vec<_> = of_scene
@@ -213,8 +220,8 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// A patient in a container.
-pub(super) struct Patient {
+/// A container of patient-app.
+pub(super) struct PatientContainer {
     pub(super) name: &'static str,
     pub(super) url: String,
 }

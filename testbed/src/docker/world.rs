@@ -1,5 +1,5 @@
-//! A world of the engine's own: its processes, mounts and network are in namespaces that end with
-//! their first process, and take all of it along, whatever happens to whom.
+//! The engine's own namespaces: its processes, mounts and network are in namespaces that end with
+//! their first process, whatever happens.
 use std::{
     env,
     path::Path,
@@ -28,14 +28,14 @@ pub(super) fn run(interrupt: &Interrupt, arguments: &[String]) -> Result<()> {
     loop {
         match world.0.try_wait()? {
             Some(status) if status.success() => return Ok(()),
-            Some(_) => bail!("not all went as it should: see above"),
+            Some(_) => bail!("a scene failed: see above"),
             None => interrupt.check()?,
         }
         thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Its first process's parent, which takes it along.
+/// The parent of the first process in the namespaces. It kills that process when dropped.
 struct World(Child);
 
 impl Drop for World {
@@ -46,13 +46,14 @@ impl Drop for World {
     }
 }
 
-/// A name for what must outlive nobody: the cgroups are the machine's own, and are removed last.
+/// The cgroups of this run. They belong to the machine and must not remain, so they are removed
+/// last.
 pub(super) fn cgroups() -> Result<Cgroups> {
     Cgroups::reserve(format!("paramedic-docker-{}", std::process::id()))
 }
 
-/// Makes the world habitable, from within: a network with a loopback, and a `/run` where the
-/// engine's socket stands as on any machine.
+/// Sets up the namespaces from within: a network with a loopback, and a `/run` for the engine's
+/// socket, as on any machine.
 pub(super) fn settle() -> Result<()> {
     process::capture(Command::new("ip").args(["link", "set", "lo", "up"]))
         .context("a network of its own")?;
@@ -64,7 +65,7 @@ pub(super) fn tmpfs(at: &Path) -> Result<()> {
         .with_context(|| format!("cannot mount a tmpfs at {}", at.display()))
 }
 
-/// Shows what is at `from`, with all that is mounted below it, at `to` as well.
+/// Bind-mounts `from`, with everything mounted below it, at `to`.
 pub(super) fn bind(from: &Path, to: &Path) -> Result<()> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some(from), to, None::<&str>, flags, None::<&str>)

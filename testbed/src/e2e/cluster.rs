@@ -1,5 +1,5 @@
-//! The cluster before and after: whether it will do, what is put there, and that nothing of it is
-//! left.
+//! The cluster before and after: checks whether it fits, installs Paramedic, and checks that
+//! nothing is left.
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -18,12 +18,12 @@ use super::{
 
 /// The oldest Kubernetes that the fence works on.
 const OLDEST: (u32, u32) = (1, 30);
-/// From `kubectl apply` to agents and patients that are ready.
+/// From `kubectl apply` to agents and pods that are ready.
 const INSTALLED: Duration = Duration::from_secs(180);
-/// A namespace ends when all that is in it has ended.
+/// A namespace ends when everything in it has ended.
 const GONE: Duration = Duration::from_secs(180);
 
-/// Who made the namespace of the patients.
+/// The label value of the namespace that this task made.
 const MADE_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "paramedic-e2e");
 
 #[derive(Deserialize)]
@@ -68,7 +68,7 @@ fn number(text: &str) -> Option<u32> {
     text[..end].parse().ok()
 }
 
-/// Nothing may be there already that this task would change and then delete.
+/// Fails if there is already something that this task would change and then delete.
 pub(super) fn is_free(kubectl: &Kubectl, manifests: &str) -> Result<()> {
     let there = ["get", "--ignore-not-found", "--output=name", "--filename", manifests];
     let there = kubectl.text(&there)?;
@@ -80,7 +80,7 @@ pub(super) fn is_free(kubectl: &Kubectl, manifests: &str) -> Result<()> {
     Ok(())
 }
 
-/// A namespace for the patients. One that an earlier run had to leave behind is made anew.
+/// Creates the namespace of the scenes' pods. One that an earlier run left behind is replaced.
 pub(super) fn make_namespace(kubectl: &Kubectl) -> Result<()> {
     if let Some(old) = kubectl.get::<Named>(&["namespace", NAMESPACE])? {
         let ours = old.metadata.labels.get(MADE_BY.0).is_some_and(|by| by == MADE_BY.1);
@@ -94,9 +94,9 @@ pub(super) fn make_namespace(kubectl: &Kubectl) -> Result<()> {
     })])
 }
 
-/// Deletes it with all that is in it.
+/// Deletes it with everything in it.
 pub(super) fn delete_namespace(kubectl: &Kubectl) -> Result<()> {
-    // The fence's scene has a pod on a node that is none: nobody there confirms its end.
+    // The scene `fence` has a pod on a node that does not exist, so no kubelet confirms its end.
     let pods = ["delete", "pods", "--all", "--namespace", NAMESPACE, "--force"];
     kubectl.text_within(GONE, &pods)?;
     let delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found"];
@@ -140,7 +140,7 @@ struct Status {
 }
 
 impl Workload {
-    /// Whether all pods that there should be are ready; else how many are.
+    /// Whether all expected pods are ready; otherwise how many are.
     fn is_ready(&self) -> Result<()> {
         let Status { observed_generation, desired_number_scheduled, number_ready, ready_replicas } =
             self.status;
@@ -152,8 +152,8 @@ impl Workload {
     }
 }
 
-/// Waits until every agent is ready and, unless it is another's installation, the patients of the
-/// manifests.
+/// Waits until every agent is ready and, unless the installation is the user's own, the pods of
+/// `40-patient.yaml`.
 pub(super) fn wait_until_ready(
     stage: &Stage<'_>,
     workspace: &Workspace,
@@ -183,7 +183,7 @@ pub(super) fn wait_until_ready(
 fn wait_for(stage: &Stage<'_>, workspace: &Workspace, name: &str, namespace: &str) -> Result<()> {
     let ours = ["--selector", "app.kubernetes.io/part-of=paramedic"];
     let pods = [&["pods", "--namespace", namespace][..], &ours].concat();
-    // An image that is missing ends the wait at once: no waiting mends it.
+    // A missing image ends the wait at once, since it will not appear.
     let missing = stage.until(&format!("{name} ready"), INSTALLED, || {
         let pods: Vec<Pod> = stage.kubectl.list(&pods)?;
         let lacks = |pod: &Pod| Some(no_image(pod.missing_image()?, pod.node(), workspace));
@@ -248,7 +248,7 @@ fn left_over(kubectl: &Kubectl) -> Result<String> {
     Ok(left)
 }
 
-/// What helps to understand a failure.
+/// Prints what helps to understand a failure.
 pub(super) fn describe(kubectl: &Kubectl) -> String {
     const LINES: usize = 30;
     let part = |title: &str, text: Result<String>| {
@@ -273,7 +273,7 @@ pub(super) fn describe(kubectl: &Kubectl) -> String {
     text
 }
 
-/// The folder of the manifests, as kubectl is told.
+/// The folder of the manifests, as an argument of kubectl.
 pub(super) fn manifests(root: &Path) -> String {
     root.join("manifests").display().to_string()
 }

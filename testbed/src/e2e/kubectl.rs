@@ -1,5 +1,6 @@
 //! `kubectl`, as a user would call it: with whatever cluster, context and credentials it is set up
-//! for. No library of its own: what works here works by hand, and each failure shows the command.
+//! for. It uses no client library: what works here works by hand, and each failure shows the
+//! command.
 use std::{
     fs::File,
     io::{Seek as _, Write as _},
@@ -14,7 +15,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use xtask::process;
 
-/// A call that has not ended after this long never will.
+/// The time limit of a call.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Calls kubectl.
@@ -114,8 +115,8 @@ fn not_understood(arguments: &[&str]) -> String {
     format!("kubectl get {} printed something unexpected", arguments.join(" "))
 }
 
-/// Runs the command; the status is missing if it had to be stopped. Through files: they take in
-/// whatever is printed while nobody reads.
+/// Runs the command; there is no status if it had to be stopped. The output goes to files, which
+/// never block the command.
 fn run(
     command: &mut Command,
     input: Option<&str>,

@@ -1,9 +1,9 @@
-//! `cargo xtask e2e`: the whole story on a real cluster, as its user would live it.
+//! `cargo xtask e2e`: Paramedic on a real cluster, from installation to removal.
 //!
-//! Whatever the tests say, they say it against a server that we wrote. Here nothing is ours but
-//! what is shipped: the manifests as they are applied, the images as they are loaded, and a real
-//! kubelet that starts again what was ended. All goes through kubectl; what happened is asked of
-//! the API server and of the patient, and never concluded from the agent's word alone.
+//! The other tests use an API server that we wrote. Here only what is shipped is ours: the
+//! manifests as they are applied and the images as they are loaded; the kubelet that restarts
+//! containers is real. Everything goes through kubectl. The API server and patient-app show what
+//! happened; the agent's own report is never the only proof.
 mod cluster;
 mod kubectl;
 mod objects;
@@ -25,15 +25,17 @@ use xtask::workspace::Workspace;
 
 use crate::stage::Interrupt;
 
-/// Play the whole story on the cluster that kubectl is set up for (KUBECONFIG).
+/// Test Paramedic on the cluster that kubectl is set up for (KUBECONFIG).
 ///
-/// Applies manifests/, waits until all is ready, makes patients ill in a namespace of their own
-/// (paramedic-e2e), and looks at what the agents do: heal, restart in place, evict, refuse, leave
-/// alone; and whether an HPA scales on what they measured. Then deletes everything and looks that nothing is left. Ends with a table; exit code 0
-/// if every scene went as it should. Takes about seven minutes.
+/// Applies manifests/, waits until all is ready, injects faults into pods in a namespace of their
+/// own (paramedic-e2e), and checks what the agents do: heal, restart in place, evict, refuse, or
+/// take no action; and whether an HPA scales on their measurements. Then it deletes everything and
+/// checks that nothing is left. Ends with a table; exit code 0 if every scene passed. Takes about
+/// seven minutes.
 ///
 /// The nodes must have the images: `cargo xtask image` makes them and says how to load them.
-/// A cluster that Paramedic is installed on is left alone, unless --reuse says to test it as it is.
+/// It does not touch a cluster on which Paramedic is installed, unless --reuse asks to test that
+/// installation.
 /// Ctrl-C cleans up too.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -41,11 +43,11 @@ pub(crate) struct Args {
     /// Play only scenes whose names contain one of these, separated by commas.
     #[arg(long, value_name = "SCENE", value_delimiter = ',')]
     only: Vec<String>,
-    /// Test the Paramedic that is there. Nothing of it is applied or deleted, but it is paused for
-    /// some seconds, and an agent is started again.
+    /// Test the installed Paramedic. It is not applied or deleted, but it is paused for some
+    /// seconds, and one agent is restarted.
     #[arg(long)]
     reuse: bool,
-    /// Leave everything there afterwards, for a look around.
+    /// Leave everything in place afterwards.
     #[arg(long)]
     keep: bool,
     /// Print one JSON object last, for machines.
@@ -76,11 +78,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     interrupt.check()?;
     match report.failed().as_slice() {
         [] => Ok(()),
-        failed => bail!("not as it should be: {}", failed.join(", ")),
+        failed => bail!("failed: {}", failed.join(", ")),
     }
 }
 
-/// The scenes that are asked for.
+/// The selected scenes.
 fn chosen(only: &[String]) -> Result<Vec<&'static Scene>> {
     let wanted = |scene: &&Scene| {
         only.is_empty() || only.iter().any(|part| scene.name.contains(part.as_str()))
@@ -107,7 +109,7 @@ impl Task<'_> {
         self.act(
             report,
             "install",
-            "The manifests as they are, and pods that nobody may touch.",
+            "The manifests as they are, and pods that must stay untouched.",
             |stage| {
                 if !self.args.reuse {
                     cluster::install(stage, &self.manifests)?;
@@ -131,7 +133,7 @@ impl Task<'_> {
         }
     }
 
-    /// Plays one act; if it goes wrong, shows what helps to understand why.
+    /// Plays one step; if it fails, prints what helps to understand why.
     fn act(
         &self,
         report: &mut Report,
@@ -157,31 +159,31 @@ impl Task<'_> {
         good
     }
 
-    /// A scene's patients go home: they must not get in the next one's way.
+    /// Deletes a scene's pods, so that they do not disturb the next scene.
     fn discharge(&self, scene: &Scene) {
         let ours = format!("{}={}", patient::SCENE, scene.name);
         let kinds = "horizontalpodautoscalers,services,deployments,poddisruptionbudgets,pods";
         let delete =
             ["delete", kinds, "--namespace", NAMESPACE, "--selector", &ours, "--wait=false"];
         if let Err(error) = self.kubectl.text(&delete) {
-            println!("   the patients of {} are still there: {error:#}", scene.name);
+            println!("   the pods of {} are still there: {error:#}", scene.name);
         }
     }
 
-    /// Whatever happened before, what was made is deleted.
+    /// Deletes everything that was made, whatever happened before.
     fn clean_up(&self, report: &mut Report) {
         if self.args.keep {
-            println!("\nAll is left as it is. To delete it:");
+            println!("\nEverything is left in place. To delete it:");
             println!("  kubectl delete namespace {NAMESPACE}");
             if !self.args.reuse {
                 println!("  kubectl delete -f {}", self.manifests);
             }
             return;
         }
-        println!("\nuninstall\n   All is deleted, and looked for.");
+        println!("\nuninstall\n   Deletes everything and checks that nothing is left.");
         let begun = Instant::now();
         let mut came_to =
-            cluster::delete_namespace(self.kubectl).context("the patients' namespace");
+            cluster::delete_namespace(self.kubectl).context("the namespace of the scenes");
         let mut seen = "the patients' namespace is deleted".to_owned();
         if !self.args.reuse {
             match cluster::uninstall(self.kubectl, &self.manifests) {

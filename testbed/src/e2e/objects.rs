@@ -1,4 +1,4 @@
-//! What is read of the cluster's objects: those fields that the scenes ask for, and nothing else.
+//! The fields of the cluster's objects that the scenes read.
 use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
@@ -20,7 +20,7 @@ pub(super) struct Owner {
     pub(super) uid: String,
 }
 
-/// Of a namespace no more is asked.
+/// An object of which only the metadata matters.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Named {
     pub(super) metadata: Metadata,
@@ -120,7 +120,7 @@ impl Pod {
         self.status.container_statuses.first().cloned().unwrap_or_default()
     }
 
-    /// Why it does not run, as far as is told.
+    /// Why it does not run, if the status shows it.
     pub(super) fn trouble(&self) -> String {
         let PodStatus { phase, conditions, container_statuses } = &self.status;
         let waits = container_statuses.iter().find_map(|c| c.state.waiting.as_ref());
@@ -133,8 +133,8 @@ impl Pod {
         format!("pod {}: {}", self.name(), why.trim_end())
     }
 
-    /// The image that cannot be had, if that is why it does not run. A pull is given one more try:
-    /// a registry may have been slow.
+    /// The image that cannot be pulled, if that is why it does not run. One failed pull does not
+    /// count: a registry may have been slow.
     pub(super) fn missing_image(&self) -> Option<&str> {
         const GIVEN_UP: [&str; 3] = ["ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"];
         let missing = |c: &&Container| {
@@ -145,7 +145,7 @@ impl Pod {
 }
 
 impl Container {
-    /// How its last life ended.
+    /// How its last run ended.
     pub(super) fn last_end(&self) -> Option<String> {
         let Terminated { exit_code, reason } = self.last_state.terminated.as_ref()?;
         Some(format!("{reason}, exit code {exit_code}"))
@@ -177,7 +177,7 @@ impl Event {
         self.reporting_controller == "paramedic.dev/agent"
     }
 
-    /// For sorting: all of ours have one, in one form.
+    /// The time, for sorting. All Events of agents have one, in the same form.
     pub(super) fn time(&self) -> &str {
         self.event_time.as_deref().unwrap_or_default()
     }

@@ -1,33 +1,34 @@
-//! Patients as the scenes order them: the patient image in a small pod, with consent or without.
+//! The pods and workloads of the scenes: patient-app in a small pod, with consent or without.
 use serde_json::{Value, json};
 
 use super::stage::NAMESPACE;
 
-/// What a scene asks for.
+/// One kind of pod that a scene needs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patient {
+pub(super) struct PatientSpec {
     pub(super) name: &'static str,
     /// The value of the label `paramedic.dev/heal`; without it there is no consent.
     pub(super) consent: Option<&'static str>,
     /// An annotation, if it has one.
     pub(super) annotation: Option<(&'static str, &'static str)>,
-    /// A hook that a restart from outside would skip: so there is none.
+    /// Whether it has a preStop hook. A restart in place would skip the hook, so the agent refuses
+    /// it.
     pub(super) has_hook: bool,
     /// Its illness from the start.
     pub(super) illness: Option<&'static str>,
 }
 
-/// The label that says for which scene an object was made.
+/// The label with the scene for which an object was made.
 pub(super) const SCENE: &str = "e2e-scene";
 
 const IMAGE: &str = concat!("docker.io/paramedic/patient:", env!("CARGO_PKG_VERSION"));
 
-impl Patient {
+impl PatientSpec {
     pub(super) const fn new(name: &'static str, consent: Option<&'static str>) -> Self {
         Self { name, consent, annotation: None, has_hook: false, illness: None }
     }
 
-    /// A pod that nobody replaces.
+    /// A pod without an owner.
     pub(super) fn pod(&self, scene: &str) -> Value {
         let mut pod = self.template(scene);
         pod["apiVersion"] = json!("v1");
@@ -37,7 +38,7 @@ impl Patient {
         pod
     }
 
-    /// A workload of so many.
+    /// A workload with this many replicas.
     pub(super) fn deployment(&self, scene: &str, replicas: u32) -> Value {
         json!({
             "apiVersion": "apps/v1",
@@ -51,7 +52,7 @@ impl Patient {
         })
     }
 
-    /// A budget for that workload: so many must stay in service.
+    /// A budget for that workload, with this minimum.
     pub(super) fn budget(&self, scene: &str, min_available: u32) -> Value {
         json!({
             "apiVersion": "policy/v1",
@@ -85,7 +86,7 @@ impl Patient {
         let mut metadata = json!({ "labels": { "app": self.name, SCENE: scene } });
         if let Some(consent) = self.consent {
             metadata["labels"]["paramedic.dev/heal"] = json!(consent);
-            // Its readiness probe asks elsewhere, and hears less.
+            // Its readiness probe polls another path, which reports less.
             metadata["annotations"] = json!({ "paramedic.dev/health-path": "/health" });
         }
         if let Some((key, value)) = self.annotation {
@@ -141,10 +142,10 @@ mod tests {
 
     #[test]
     fn without_consent_there_is_no_label() {
-        let pod = Patient::new("a", None).pod("scene");
+        let pod = PatientSpec::new("a", None).pod("scene");
         assert_eq!(pod["metadata"]["labels"], json!({ "app": "a", SCENE: "scene" }));
         assert_eq!(pod["metadata"]["annotations"], Value::Null);
-        let pod = Patient::new("a", Some("soft")).pod("scene");
+        let pod = PatientSpec::new("a", Some("soft")).pod("scene");
         assert_eq!(pod["metadata"]["labels"]["paramedic.dev/heal"], "soft");
         let asked = json!({ "paramedic.dev/health-path": "/health" });
         assert_eq!(pod["metadata"]["annotations"], asked);
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_for_the_pods_of_its_workload() {
-        let patient = Patient { has_hook: true, ..Patient::new("a", Some("evict")) };
+        let patient = PatientSpec { has_hook: true, ..PatientSpec::new("a", Some("evict")) };
         let deployment = patient.deployment("scene", 2);
         let budget = patient.budget("scene", 1);
         assert_eq!(budget["spec"]["selector"], deployment["spec"]["selector"]);

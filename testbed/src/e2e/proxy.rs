@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::stage::traffic::Traffic;
 
-/// A proxy of one's own, until dropped.
+/// A running proxy; it ends when dropped.
 pub(super) struct Proxy {
     child: Child,
     /// Where it listens: `http://127.0.0.1:PORT`.
@@ -39,7 +39,7 @@ impl Proxy {
     pub(super) fn client(&self, path: &str, pause: Duration) -> Traffic {
         let url = format!("{}{path}", self.url);
         Traffic::start(pause, move || {
-            // Whatever it answers is traffic.
+            // Any answer counts as traffic.
             let _ = minreq::get(&url).with_timeout(5).send();
         })
     }

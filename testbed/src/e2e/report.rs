@@ -1,4 +1,4 @@
-//! What the scenes came to: the table at the end, and the same for machines.
+//! The results of the scenes: the table at the end, and the same as JSON.
 use std::{fmt, time::Duration};
 
 use serde::Serialize;
@@ -10,7 +10,7 @@ pub(super) struct Verdict {
     name: &'static str,
     pass: bool,
     seconds: f64,
-    /// What was seen, or what went wrong.
+    /// The observation, or the failure.
     seen: String,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Report {
         writeln!(f, "{:<14} {:<6} {:>8}  seen", "scene", "", "time")?;
         for Verdict { name, pass, seconds, seen } in &self.0 {
             let mark = if *pass { "ok" } else { "WRONG" };
-            // One line each: the whole was shown when it happened.
+            // One line each: the whole text was printed when it happened.
             let seen = seen.lines().next().unwrap_or_default();
             writeln!(f, "{name:<14} {mark:<6} {seconds:>6.1} s  {seen}")?;
         }

@@ -1,4 +1,4 @@
-//! What a scene plays with: patients in a namespace of their own, their Events, and the agents.
+//! What a scene works with: pods in a namespace of their own, their Events, and the agents.
 use std::{
     thread,
     time::{Duration, Instant},
@@ -10,26 +10,26 @@ use serde_json::Value;
 use super::{
     kubectl::Kubectl,
     objects::{Event, Pod},
-    patient::Patient,
+    patient::PatientSpec,
 };
 use crate::stage::{Interrupt, traffic::Traffic};
 
-/// The namespace of the patients: made and deleted by the task.
+/// The namespace of the scenes' pods. The task makes and deletes it.
 pub(super) const NAMESPACE: &str = "paramedic-e2e";
-/// The agents' own.
+/// The namespace of the agents.
 pub(super) const SYSTEM: &str = "paramedic-system";
 
-/// Between two looks at a condition.
+/// Between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(300);
 /// From `kubectl apply` to a pod that is ready and watched.
 const ADMITTED: Duration = Duration::from_secs(90);
-/// From an illness to the verdict on a remedy. Gates may have the agent ask again after 15 s, a
-/// remedy is verified for 15 s, and one that did not help is followed by another.
+/// From a fault to the outcome of a remedy. Some gates let the agent ask again after 15 s, a remedy
+/// is verified for 15 s, and another one follows if it did not help.
 pub(super) const HEALED: Duration = Duration::from_secs(150);
 
-/// For the illness `errors`: every request fails, and no reset mends it.
+/// For the illness `errors`: every request fails, and a reset does not help.
 pub(super) const STUBBORN: &str = r#"{"ratio":1,"cleared_by":"restart"}"#;
-/// For the illness `lie`: the app says that it is as ill as can be.
+/// For the illness `lie`: the app reports the worst health.
 pub(super) const CRITICAL: &str = r#"{"as":"critical"}"#;
 
 /// One scene's view of the cluster.
@@ -45,12 +45,12 @@ impl<'a> Stage<'a> {
         Self { kubectl, interrupt, scene, begun: Instant::now() }
     }
 
-    /// Says what happens, with the time since the scene began.
+    /// Prints a step of the scene, with the time since it began.
     pub(super) fn tell(&self, what: &str) {
         println!("   {:6.1} s  {what}", self.begun.elapsed().as_secs_f64());
     }
 
-    /// Looks until what is looked for is there; an error means not yet.
+    /// Calls `look` until it succeeds; an error means not yet.
     pub(super) fn until<T>(
         &self,
         what: &str,
@@ -60,7 +60,7 @@ impl<'a> Stage<'a> {
         self.interrupt.until(what, limit, PAUSE, look)
     }
 
-    /// Looks for a while whether something stays as it is.
+    /// Checks for a while that something stays as it is.
     pub(super) fn stays(&self, span: Duration, look: impl Fn() -> Result<()>) -> Result<()> {
         let end = Instant::now() + span;
         while Instant::now() < end {
@@ -71,8 +71,8 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Makes pods that nobody replaces, and waits until they are ready.
-    pub(super) fn admit(&self, patients: &[Patient]) -> Result<Vec<Pod>> {
+    /// Makes pods without an owner, and waits until they are ready.
+    pub(super) fn admit(&self, patients: &[PatientSpec]) -> Result<Vec<Pod>> {
         let pods: Vec<_> = patients.iter().map(|patient| patient.pod(self.scene)).collect();
         self.kubectl.apply(&pods)?;
         let mut admitted = Vec::new();
@@ -83,7 +83,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Makes a workload, and waits until all of its pods are ready and, with consent, watched.
-    pub(super) fn admit_workload(&self, patient: &Patient, replicas: u32) -> Result<Vec<Pod>> {
+    pub(super) fn admit_workload(&self, patient: &PatientSpec, replicas: u32) -> Result<Vec<Pod>> {
         self.kubectl.apply(&[patient.deployment(self.scene, replicas)])?;
         let pods = self.admitted(patient.name, replicas)?;
         for pod in pods.iter().filter(|_| patient.consent.is_some()) {
@@ -127,7 +127,7 @@ impl<'a> Stage<'a> {
         Ok(found)
     }
 
-    /// The pod must be there, and its container in its first life.
+    /// Fails unless the pod is there and its container was never restarted.
     pub(super) fn untouched(&self, pod: &Pod) -> Result<()> {
         let now = self.again(pod)?;
         let restarts = now.container().restart_count;
@@ -136,14 +136,14 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Nobody has asked the app to heal itself, as it says itself.
+    /// Fails if the app has received a `POST /heal`, according to the app itself.
     pub(super) fn not_asked_to_heal(&self, pod: &Pod) -> Result<()> {
         let clock: Value = serde_json::from_str(&self.get(pod, "/clock")?)?;
         ensure!(clock["last_heal_at_boot_ns"].is_null(), "pod {} got POST /heal", pod.name());
         Ok(())
     }
 
-    /// What agents have told on the pod, oldest first.
+    /// The agents' Events on the pod, oldest first.
     pub(super) fn events(&self, pod: &Pod) -> Result<Vec<Event>> {
         let mut events: Vec<Event> =
             self.kubectl.list(&["events.events.k8s.io", "--namespace", NAMESPACE])?;
@@ -152,7 +152,7 @@ impl<'a> Stage<'a> {
         Ok(events)
     }
 
-    /// Waits for an Event whose reason is this and whose note contains that.
+    /// Waits for an Event with this reason and a note that contains `note`.
     pub(super) fn event(&self, pod: &Pod, reason: &str, note: &str) -> Result<Event> {
         let event = self.until(&format!("Event {reason} ({note})"), HEALED, || {
             let events = self.events(pod)?;
@@ -164,12 +164,12 @@ impl<'a> Stage<'a> {
         Ok(event)
     }
 
-    /// What the app answers to GET, by way of the API server.
+    /// The app's response to GET, through the API server.
     pub(super) fn get(&self, pod: &Pod, path: &str) -> Result<String> {
         self.kubectl.get_raw(&proxied(NAMESPACE, pod, 5000, path))
     }
 
-    /// Makes the app ill.
+    /// Injects an illness into the app.
     pub(super) fn fall_ill(&self, pod: &Pod, illness: &str, parameters: &str) -> Result<()> {
         let path = proxied(NAMESPACE, pod, 5000, &format!("/illness/{illness}"));
         self.kubectl.post_raw(&path, parameters)?;
@@ -177,10 +177,10 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Makes so many errors, which the app counts.
+    /// Causes this many errors, which the app counts.
     pub(super) fn errors(&self, pod: &Pod, count: u32) {
         for _ in 0..count {
-            // It answers 500, which kubectl takes for its own failure.
+            // It answers 500, which kubectl reports as a failure.
             let _ = self.get(pod, "/simulate-error");
         }
         self.tell(&format!("{count} errors of {}", pod.name()));
@@ -190,7 +190,7 @@ impl<'a> Stage<'a> {
     pub(super) fn traffic(&self, pod: &Pod) -> Traffic {
         let (kubectl, path) = (self.kubectl.clone(), proxied(NAMESPACE, pod, 5000, "/data"));
         Traffic::start(Duration::from_millis(100), move || {
-            // An ill patient answers 500 or not at all: that is the scene.
+            // An app with an illness answers 500 or not at all; the scene expects that.
             let _ = kubectl.get_raw(&path);
         })
     }
@@ -207,20 +207,20 @@ impl<'a> Stage<'a> {
         agents.pop().with_context(|| format!("no agent is ready on node {}", pod.node()))
     }
 
-    /// What `paramedic` says in the agent's pod.
+    /// The output of `paramedic` in the agent's pod.
     pub(super) fn paramedic(&self, agent: &Pod, arguments: &[&str]) -> Result<String> {
         let exec = ["exec", "--namespace", SYSTEM, agent.name(), "--", "/paramedic"];
         self.kubectl.text(&[&exec, arguments].concat())
     }
 
-    /// `paramedic explain` of a pod, for machines.
+    /// `paramedic explain --json` for a pod.
     pub(super) fn explain(&self, pod: &Pod) -> Result<Value> {
         let name = format!("{NAMESPACE}/{}", pod.name());
         let text = self.paramedic(&self.agent_of(pod)?, &["explain", "--json", &name])?;
         serde_json::from_str(&text).context("paramedic explain --json")
     }
 
-    /// A page of the agent's own server, by way of the API server.
+    /// A page of the agent's own server, through the API server.
     pub(super) fn page(&self, agent: &Pod, path: &str) -> Result<String> {
         self.kubectl.get_raw(&proxied(SYSTEM, agent, 9100, path))
     }
@@ -232,7 +232,7 @@ pub(super) fn agents(kubectl: &Kubectl) -> Result<Vec<Pod>> {
     kubectl.list(&["pods", "--namespace", SYSTEM, "--selector", selector])
 }
 
-/// Where the API server passes on to a pod's port.
+/// The API server's proxy path for a pod's port.
 fn proxied(namespace: &str, pod: &Pod, port: u16, path: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods/{}:{port}/proxy{path}", pod.name())
 }
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_api_server_passes_on_to_a_port() {
+    fn the_proxy_path_names_pod_and_port() {
         let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": "a" } })).unwrap();
         let path = proxied("shop", &pod, 9100, "/metrics");
         assert_eq!(path, "/api/v1/namespaces/shop/pods/a:9100/proxy/metrics");

@@ -1,4 +1,4 @@
-//! The patient's clients: the truth about a service is what they are given.
+//! The clients of a target: whether a service works is judged by their answers.
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,12 +11,12 @@ use std::{
 use super::plan::Load;
 use crate::stage::boot_ns;
 
-/// An answer that takes longer is none to a user.
+/// An answer that takes longer counts as a failure to a user.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Seconds after which a client hangs up.
 const TIMEOUT_S: u64 = 1;
 
-/// What one request was given.
+/// The result of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     /// When it ended, in nanoseconds since boot.
@@ -33,7 +33,7 @@ struct Shared {
     requests: Mutex<Vec<Request>>,
 }
 
-/// Clients at work, until dropped.
+/// Clients that send requests until dropped.
 #[derive(Debug)]
 pub(crate) struct Clients {
     shared: Arc<Shared>,
@@ -42,13 +42,13 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// Those of the service at `url`, who have not come yet.
+    /// Clients of the service at `url`. They do not send anything yet.
     pub(crate) fn of(url: &str) -> Self {
         let shared = Arc::new(Shared::default());
         Self { shared, threads: Vec::new(), url: format!("{url}/data") }
     }
 
-    /// They begin to ask `GET /data`.
+    /// Starts the clients: each sends `GET /data`.
     pub(crate) fn come(&mut self, load: Load) {
         self.spawn(move |begun, _| match load {
             Load::Idle => 2.0,
@@ -58,7 +58,7 @@ impl Clients {
         });
     }
 
-    /// More clients, each so many requests a second as far as it is answered.
+    /// More clients, each with this many requests a second as long as it gets answers.
     pub(crate) fn surge(&mut self, clients: u32, per_second: u32) {
         self.shared.surge.store(per_second, Ordering::Relaxed);
         for _ in 0..clients {
@@ -77,14 +77,14 @@ impl Clients {
                 shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
                 due += Duration::from_secs_f64(1.0 / rate(begun, &shared).max(0.5));
                 let now = Instant::now();
-                // What was missed while an answer was awaited is not made up for.
+                // Requests that were missed while waiting for an answer are not caught up.
                 due = due.max(now);
                 thread::sleep(due - now);
             }
         }));
     }
 
-    /// Everything so far.
+    /// All results so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

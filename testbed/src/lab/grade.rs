@@ -1,4 +1,4 @@
-//! Fresh episodes through the whole live agent: guard, heal and verify on.
+//! Grades the whole live agent, with guard, heal and verify, on new episodes.
 use std::{
     collections::BTreeMap,
     fs,
@@ -15,8 +15,8 @@ use super::{
     kind::{Kind, Remedy},
     plan::Episode,
     record::{self, BEFORE, Measured},
+    subject::{self, Subject},
     truth,
-    ward::{self, Bed},
 };
 use crate::stage::{
     Interrupt, Programs,
@@ -27,23 +27,23 @@ use crate::stage::{
 
 /// From the fault to the end: a soft heal, its verification, a restart, its verification.
 const LIVE: Duration = Duration::from_secs(50);
-/// How long an agent has to answer at the end: its patient may have been restarted just now.
+/// How long an agent may take to answer at the end: its target may have been restarted just now.
 const ANSWER: Duration = Duration::from_secs(5);
 /// What a batch takes, about.
 pub(crate) const TAKES: Duration = Duration::from_secs(72);
 const STEP: Duration = Duration::from_millis(50);
 
-/// How the agent did in one episode.
+/// The result of the agent in one episode.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Graded {
     #[serde(flatten)]
     pub(crate) episode: Episode,
-    /// The remedy that is right, as measured on paired patients of this kind.
+    /// The right remedy, as measured on paired subjects of this kind.
     pub(crate) expected: Remedy,
     pub(crate) verdict: Verdict,
     /// Whether a milder remedy was tried first.
     pub(crate) climbed: bool,
-    /// Remedies before the fault, or to somebody who needs none and whose clients were served well.
+    /// Remedies before the fault, or for a target that needs none and serves its clients well.
     pub(crate) on_healthy: Given,
     /// Seconds from the fault to the first remedy, and until its clients were served again; `None`
     /// where there was none, or they were not served again by the end.
@@ -58,17 +58,17 @@ pub(crate) struct Given {
     pub(crate) hard: u32,
 }
 
-/// What the whole ladder came to.
+/// The result of all remedies of an episode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
-    /// The right remedy, or none where none is, and its clients are served.
+    /// The right remedy, or rightly no remedy, and its clients are served.
     Right,
-    /// A stronger remedy than was called for, or one to somebody who needed none.
+    /// A stronger remedy than the right one, or one for a target that needed none.
     Wrong,
-    /// Ill, and not cured.
+    /// Unhealthy, and not healed.
     Missed,
-    /// The agent itself no longer answered at the end: what it left alone says nothing for it.
+    /// The agent itself no longer answered at the end, so that it took no action proves nothing.
     AgentDied,
 }
 
@@ -87,14 +87,14 @@ fn judge(expected: Remedy, given: Given, well: bool) -> Verdict {
     }
 }
 
-/// Whether a remedy at `at` went to somebody who was well: before the fault, or after one that calls
-/// for nothing and that no client felt. Pure.
+/// Whether a remedy at `at` went to a healthy target: before the fault, or after a fault that needs
+/// no remedy and that no client noticed. Pure.
 fn is_needless(kind: Kind, expected: Remedy, requests: &[Request], fault: u64, at: u64) -> bool {
     let felt = || !truth::is_well(requests, fault, at);
     kind.is_healthy() || at < fault || (expected == Remedy::NoAction && !felt())
 }
 
-/// The measured remedy of each kind: that of most recorded episodes.
+/// The right remedy of each kind: the one measured in most recorded episodes.
 pub(crate) fn expected(data: &Path) -> Result<BTreeMap<Kind, Remedy>> {
     let path = data.join("episodes.jsonl");
     let text = fs::read_to_string(&path).with_context(|| {
@@ -113,19 +113,19 @@ pub(crate) fn expected(data: &Path) -> Result<BTreeMap<Kind, Remedy>> {
     Ok(counts.into_iter().map(|(kind, counts)| (kind, most(counts))).collect())
 }
 
-/// A patient with an agent of its own: agents share a node's budget of hard remedies, and here each
-/// is a node.
-struct OnStage {
+/// A subject with an agent of its own. The targets of one agent share a node's budget of hard
+/// remedies, and here each counts as a node.
+struct LiveTrial {
     agent: Agent,
-    bed: Bed,
+    subject: Subject,
     upstream: Option<Patient>,
-    lives: u32,
+    starts: u32,
     fault: u64,
     died: bool,
     _state: tempfile::TempDir,
 }
 
-/// Plays a batch, every patient with its own live agent.
+/// Plays a batch, every subject with its own live agent.
 pub(crate) fn play(
     programs: &Programs,
     batch: &[Episode],
@@ -138,65 +138,65 @@ pub(crate) fn play(
         interrupt.check()?;
         stage.push(prepare(programs, episode, arguments)?);
     }
-    stage.iter_mut().for_each(|on_stage| on_stage.bed.open());
+    stage.iter_mut().for_each(|trial| trial.subject.open());
     record::wait(BEFORE, interrupt)?;
-    for (on_stage, episode) in stage.iter_mut().zip(batch) {
-        on_stage.fault = boot_ns();
-        on_stage.bed.inject()?;
-        if let Some(upstream) = &on_stage.upstream {
+    for (trial, episode) in stage.iter_mut().zip(batch) {
+        trial.fault = boot_ns();
+        trial.subject.inject()?;
+        if let Some(upstream) = &trial.upstream {
             record::fail_upstream(upstream, episode)?;
         }
-        on_stage.lives = on_stage.bed.patient.lives();
+        trial.starts = trial.subject.patient.starts();
     }
     let (fault, mut before) = (Instant::now(), Duration::ZERO);
     while before < LIVE {
         interrupt.check()?;
         thread::sleep(STEP);
         let since = fault.elapsed();
-        for on_stage in &mut stage {
-            let lives = on_stage.bed.patient.lives();
-            if lives == on_stage.lives {
-                // A patient that is just ending cannot be made more ill.
-                let _ = on_stage.bed.goes_on(before, since);
+        for trial in &mut stage {
+            let starts = trial.subject.patient.starts();
+            if starts == trial.starts {
+                // A process that is just ending cannot be made worse.
+                let _ = trial.subject.develop(before, since);
             } else {
-                on_stage.bed.reborn(on_stage.lives)?;
-                on_stage.lives = lives;
+                trial.subject.after_restart(trial.starts)?;
+                trial.starts = starts;
             }
         }
         before = since;
     }
     let end = boot_ns();
-    for on_stage in &mut stage {
-        let agent = &on_stage.agent;
+    for trial in &mut stage {
+        let agent = &trial.agent;
         let answers = interrupt.until("the agent answers", ANSWER, STEP, || {
             ensure!(agent.is_ready(), "it does not");
             Ok(())
         });
         interrupt.check()?;
-        on_stage.died = answers.is_err();
+        trial.died = answers.is_err();
     }
     stage
         .iter()
         .zip(batch)
-        .map(|(on_stage, episode)| {
+        .map(|(trial, episode)| {
             let right = expected.get(&episode.kind).with_context(|| {
                 format!("no recorded episode tells what is right for {}", episode.kind.name())
             })?;
-            Ok(graded(on_stage, episode, *right, end))
+            Ok(graded(trial, episode, *right, end))
         })
         .collect()
 }
 
-fn prepare(programs: &Programs, episode: &Episode, arguments: &[String]) -> Result<OnStage> {
+fn prepare(programs: &Programs, episode: &Episode, arguments: &[String]) -> Result<LiveTrial> {
     let name = format!("grade-{}", episode.id);
-    let upstream = ward::upstream(programs, episode, &name)?;
-    let bed = Bed::prepare(programs, episode, &name, upstream.as_ref())?;
+    let upstream = subject::upstream(programs, episode, &name)?;
+    let subject = Subject::prepare(programs, episode, &name, upstream.as_ref())?;
     let state = tempfile::tempdir()?;
-    let agent = agent(programs, vec![bed.patient.url.clone()], state.path(), arguments)?;
-    Ok(OnStage { agent, bed, upstream, lives: 1, fault: 0, died: false, _state: state })
+    let agent = agent(programs, vec![subject.patient.url.clone()], state.path(), arguments)?;
+    Ok(LiveTrial { agent, subject, upstream, starts: 1, fault: 0, died: false, _state: state })
 }
 
-/// An agent that may do all that one machine permits.
+/// An agent that may apply every remedy that one machine permits.
 pub(crate) fn agent(
     programs: &Programs,
     urls: Vec<String>,
@@ -208,8 +208,8 @@ pub(crate) fn agent(
     Agent::start(programs, &Setup { urls, state_dir: state.to_path_buf(), arguments }, |_| ())
 }
 
-fn graded(on_stage: &OnStage, episode: &Episode, expected: Remedy, end: u64) -> Graded {
-    let lines = on_stage.agent.lines();
+fn graded(trial: &LiveTrial, episode: &Episode, expected: Remedy, end: u64) -> Graded {
+    let lines = trial.agent.lines();
     let heals: Vec<(u64, bool)> = lines
         .iter()
         .filter(|line| line.message() == "healing")
@@ -224,13 +224,13 @@ fn graded(on_stage: &OnStage, episode: &Episode, expected: Remedy, end: u64) -> 
             hard: given.hard + u32::from(*hard),
         })
     };
-    let fault = on_stage.fault;
+    let fault = trial.fault;
     let (early, given) = (count(&|at| at < fault), count(&|at| at >= fault));
-    let requests = on_stage.bed.clients.requests();
+    let requests = trial.subject.clients.requests();
     let well = truth::is_well(&requests, end.saturating_sub(truth::JUDGED_NS), end);
     let seconds = |at: u64| at.saturating_sub(fault) as f64 / 1e9;
     let verdict = match early {
-        _ if on_stage.died => Verdict::AgentDied,
+        _ if trial.died => Verdict::AgentDied,
         Given { soft: 0, hard: 0 } => judge(expected, given, well),
         _ => Verdict::Wrong,
     };
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_remedy_for_a_fault_that_nobody_feels_is_one_on_a_healthy_patient() {
+    fn a_remedy_for_a_fault_that_no_client_notices_counts_as_one_on_a_healthy_target() {
         use Remedy::{NoAction, RestartService};
         let served = |good| (0..20).map(|at| Request { at, good }).collect::<Vec<_>>();
         let (well, ill) = (served(true), served(false));

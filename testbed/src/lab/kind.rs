@@ -1,4 +1,4 @@
-//! What can happen to a patient: the kinds of faults, and of being well.
+//! The kinds of episodes: faults, and healthy targets.
 use serde::{Deserialize, Serialize};
 
 /// A kind of episode.
@@ -7,35 +7,35 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Kind {
     /// A share of the responses is 500 until the app is reset.
     ErrorBurst,
-    /// The same, and only a restart clears it; a reset says that it worked.
+    /// The same, but only a restart clears it; a reset reports success all the same.
     BadState,
     /// The workers hang.
     Stuck,
-    /// Memory grows towards the limit, and near it everything crawls. The growth is real; the crawling
-    /// is a task that burns CPU and a delay in each answer, injected five seconds later.
+    /// Memory grows towards the limit, and near it everything is slow. The growth is real; the
+    /// slowness is a task that burns CPU and a delay in each answer, injected five seconds later.
     Leak,
-    /// A runaway task takes the CPU quota, and requests are slow, until the app is reset. The burning is
-    /// real; most of the slowness is a delay in each answer, injected beside it.
+    /// A runaway task takes the CPU quota, and requests are slow, until the app is reset. The
+    /// burning is real; most of the slowness is a delay in each answer, injected beside it.
     CpuBurn,
     /// More requests than the CPU quota can answer.
     Quota,
-    /// What it calls answers 5xx.
+    /// Its upstream answers 5xx.
     Upstream,
     /// Its clients reset their connections.
     ClientResets,
-    /// Somebody connects and hangs up, again and again.
+    /// A client connects and closes the connection, again and again.
     PortScan,
-    /// Slow for a reason outside: it is as slow after a restart.
+    /// Slow for an external reason: it is as slow after a restart.
     Slow,
     /// A share of the responses is 500, and `/health` says that all is well.
     LiesHealthy,
-    /// `/health` says that all is lost, and all is well.
+    /// `/health` says that the app is critical, but it works.
     LiesSick,
-    /// It hangs for a second or two, or fails a few times, and is well again.
+    /// It hangs for a second or two, or fails a few times, and recovers.
     Blip,
     /// Errors that come and go, until the app is reset.
     Flapping,
-    /// Many times the usual traffic, all answered well.
+    /// Many times the usual traffic, all of it answered well.
     HighLoad,
     /// Well, with hardly a request.
     HealthyIdle,
@@ -45,14 +45,14 @@ pub(crate) enum Kind {
     HealthyBursty,
     /// Well, but for a rare 5xx.
     HealthyRareErrors,
-    /// Well, with its memory nearly full of what it keeps on purpose.
+    /// Well, with its memory nearly full of a cache.
     HealthyFullCache,
     /// Well, and restarted by its owner once.
     HealthyDeploy,
 }
 
 impl Kind {
-    /// What goes wrong.
+    /// The kinds of faults.
     pub(crate) const FAULTS: [Self; 15] = [
         Self::ErrorBurst,
         Self::BadState,
@@ -71,7 +71,7 @@ impl Kind {
         Self::HighLoad,
     ];
 
-    /// What goes well.
+    /// The kinds of healthy targets.
     pub(crate) const HEALTHY: [Self; 6] = [
         Self::HealthyIdle,
         Self::HealthySteady,
@@ -113,7 +113,7 @@ impl Kind {
     }
 }
 
-/// A remedy that is tried on one of the paired patients.
+/// A remedy that is tried on one of the paired subjects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Remedy {

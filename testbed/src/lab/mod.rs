@@ -1,5 +1,6 @@
-//! `cargo xtask lab`: real faults in real processes on the real kernel, recorded by the agent's own
-//! sensing, labelled by what helped; and the whole live agent graded on fresh ones.
+//! `cargo xtask lab`: injects real faults into real processes on the real kernel, records them with
+//! the agent's own code, and labels them by the remedy that helped. It also grades the whole live
+//! agent on new episodes.
 mod card;
 mod client;
 mod data;
@@ -11,8 +12,8 @@ pub(crate) mod progress;
 mod record;
 pub(crate) mod rows;
 mod soak;
+mod subject;
 mod truth;
-mod ward;
 
 use std::{
     fs,
@@ -36,19 +37,19 @@ use crate::{
     stage::{Interrupt, Programs, short},
 };
 
-/// The fault lab: inject faults into real patients, record what the agent sees, measure what helps.
+/// The fault lab: inject faults into patient-app, record what the agent sees, measure what helps.
 ///
-/// Each episode is one fault in three patients at once, each in a cgroup of its own with clients of
-/// its own: one is left alone, one is reset, one is restarted. The mildest remedy after which its
-/// clients are served again is the label of what the agent saw. Healthy patients run beside them.
+/// Each episode is one fault in three targets at once, each in a cgroup of its own with clients of
+/// its own: one gets no remedy, one is reset, one is restarted. The mildest remedy after which its
+/// clients are served again is the label of what the agent saw. Healthy targets run beside them.
 ///
-/// With --grade each episode is one patient with a live agent of its own (guard, heal and verify
-/// on), on seeds and intensities that no training saw; what is right is known from the recorded
-/// episodes in model/data. With --soak many healthy patients run for a long time, and --grade
+/// With --grade each episode is one target with a live agent of its own (guard, heal and verify
+/// on), on seeds and intensities that no training saw; the recorded episodes in model/data show
+/// which remedy is right. With --soak many healthy targets run for a long time, and --grade
 /// replays their traces as if restarts were permitted.
 ///
-/// Needs root; leaves nothing behind but files below target/lab. An interrupted run goes on where
-/// it stopped.
+/// Needs root, and leaves only files below target/lab. An interrupted run continues where it
+/// stopped.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Faults to inject [default: 60; 150 with --grade, 45 with --quick].
@@ -60,10 +61,10 @@ pub(crate) struct Args {
     /// Faults that are played at once [default: 6; 10 with --grade].
     #[arg(long, value_name = "N", value_parser = 1..=30_i64)]
     at_once: Option<i64>,
-    /// Healthy patients beside them [default: 30; 4 with --grade].
+    /// Healthy targets beside them [default: 30; 4 with --grade].
     #[arg(long, value_name = "N", value_parser = 0..=200_i64)]
     healthy: Option<i64>,
-    /// Where the labelled rows are put together [default: target/lab/SEED/data].
+    /// The folder for the labelled rows [default: target/lab/SEED/data].
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
     /// Grade the live agent instead.
@@ -78,13 +79,13 @@ pub(crate) struct Args {
     /// Print one JSON object last, for machines.
     #[arg(long, requires = "grade")]
     json: bool,
-    /// Record healthy patients alone, for so many minutes.
+    /// Record only healthy targets, for this many minutes.
     #[arg(long, value_name = "MINUTES")]
     soak: Option<u64>,
-    /// How many.
+    /// How many of them.
     #[arg(long, value_name = "N", default_value_t = 150, requires = "soak")]
     patients: usize,
-    /// Agent and patient are in this folder, and are not built.
+    /// Use agent and patient-app from this folder instead of building them.
     #[arg(long, hide = true, value_name = "FOLDER")]
     programs: Option<PathBuf>,
 }
@@ -99,10 +100,10 @@ impl Args {
 
 /// A seed of a grading is never that of a recording.
 const GRADE: u64 = 0x6772_6164_6500_0000;
-/// Times a batch is tried: a machine may be too busy once.
+/// How often a batch is tried: a machine may be too busy once.
 const TRIES: usize = 3;
 
-/// Plays what is asked for, as far as it is not there yet.
+/// Plays the wanted batches that are not there yet.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let programs = match &args.programs {
         Some(folder) => Programs::in_folder(folder),
@@ -155,19 +156,19 @@ fn record_all(programs: &Programs, root: &Path, args: &Args, interrupt: &Interru
     )
 }
 
-/// Whether what was played is this batch: the last one of a shorter run holds less.
+/// Whether the played batch is this one: the last batch of a shorter run holds less.
 fn is_of<'a>(batch: &Batch, played: impl Iterator<Item = &'a Episode>) -> bool {
     let key = |episode: &Episode| (episode.id, episode.kind, episode.seed);
     batch.iter().map(key).eq(played.map(key))
 }
 
-/// Plays a batch once more if the stage itself failed.
+/// Plays a batch again if the test bed itself failed.
 fn again<T>(interrupt: &Interrupt, play: impl Fn() -> Result<T>) -> Result<T> {
     let mut tries = 1;
     loop {
         match play() {
             Err(error) if tries < TRIES && interrupt.check().is_ok() => {
-                eprintln!("\nthe stage failed, once more: {error:#}");
+                eprintln!("\nthe test bed failed, trying again: {error:#}");
                 tries += 1;
             }
             other => return other,
@@ -203,7 +204,7 @@ fn grade_all(
         graded_by.update(bytes);
         arguments.extend(["--model".to_owned(), model.display().to_string()]);
     }
-    // Another agent, patient, lab or model is graded afresh.
+    // A changed agent, patient-app, lab or model is graded again.
     let root_of_grade = root.join(format!("grade-{}-{}", args.seed, short(graded_by)));
     let play = |batch: &Batch| grade::play(programs, batch, &expected, &arguments, interrupt);
     let mut progress = Progress::new("grade", batches.len(), grade::TAKES);

@@ -1,5 +1,5 @@
-//! Overload: all patients of one agent are drowned in requests at the same time. Each alone hangs, and
-//! would be restarted; together they lack room, and a restart would take away even what there is.
+//! Overload: all targets of one agent get too many requests at the same time. One that hangs alone
+//! would be restarted; together they lack capacity, and a restart would reduce it further.
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use anyhow::{Result, ensure};
@@ -10,14 +10,14 @@ use super::{
     kind::Kind,
     plan::{Episode, Load},
     record::{BEFORE, wait},
+    subject::Subject,
     truth,
-    ward::Bed,
 };
 use crate::stage::{Interrupt, Programs, boot_ns};
 
-const PATIENTS: u32 = 4;
-/// Clients of each, who ask again as soon as they are answered: with 20 ms of CPU for each answer it
-/// takes far fewer to fill this machine's cores.
+const TARGETS: u32 = 4;
+/// Clients of each target, which send the next request as soon as one is answered. Each answer
+/// takes 20 ms of CPU, so far fewer would fill this machine's cores.
 const CLIENTS_A_CORE: u32 = 30;
 const LASTS: Duration = Duration::from_secs(40);
 
@@ -25,12 +25,12 @@ const LASTS: Duration = Duration::from_secs(40);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Overload {
     pub(crate) patients: u32,
-    /// Of these, whose clients were not served well.
+    /// Those that did not serve their clients well.
     pub(crate) drowned: u32,
     /// Remedies.
     pub(crate) soft: u32,
     pub(crate) hard: u32,
-    /// What held remedies back, each told once in a while, by gate.
+    /// Refusals by gate, as far as the agent logged them.
     pub(crate) refused: BTreeMap<String, u32>,
 }
 
@@ -40,32 +40,32 @@ pub(crate) fn play(
     arguments: &[String],
     interrupt: &Interrupt,
 ) -> Result<Overload> {
-    let mut beds = Vec::new();
-    for id in 0..PATIENTS {
+    let mut subjects = Vec::new();
+    for id in 0..TARGETS {
         interrupt.check()?;
         let seed = seed.wrapping_add(id.into());
         let episode =
             Episode { id, kind: Kind::Quota, intensity: 0.5, load: Load::Idle, quota: None, seed };
-        beds.push(Bed::prepare(programs, &episode, &format!("overload-{id}"), None)?);
+        subjects.push(Subject::prepare(programs, &episode, &format!("overload-{id}"), None)?);
     }
     let state = tempfile::tempdir()?;
-    let urls = beds.iter().map(|bed| bed.patient.url.clone()).collect();
+    let urls = subjects.iter().map(|subject| subject.patient.url.clone()).collect();
     let agent = grade::agent(programs, urls, state.path(), arguments)?;
-    beds.iter_mut().for_each(Bed::open);
+    subjects.iter_mut().for_each(Subject::open);
     wait(BEFORE, interrupt)?;
     let cores = thread::available_parallelism().map_or(2, |cores| cores.get() as u32);
-    for bed in &mut beds {
-        bed.clients.surge(CLIENTS_A_CORE * cores, 20);
+    for subject in &mut subjects {
+        subject.clients.surge(CLIENTS_A_CORE * cores, 20);
     }
     wait(LASTS, interrupt)?;
     let end = boot_ns();
-    let is_drowned = |bed: &&Bed| {
-        let requests = bed.clients.requests();
+    let is_drowned = |subject: &&Subject| {
+        let requests = subject.clients.requests();
         !truth::is_well(&requests, end.saturating_sub(truth::JUDGED_NS), end)
     };
-    let drowned = beds.iter().filter(is_drowned).count() as u32;
+    let drowned = subjects.iter().filter(is_drowned).count() as u32;
     ensure!(agent.is_ready(), "the agent does not answer");
-    let mut seen = Overload { patients: PATIENTS, drowned, ..Overload::default() };
+    let mut seen = Overload { patients: TARGETS, drowned, ..Overload::default() };
     for line in agent.lines() {
         match line.message() {
             "healing" if line.text("rung") == "soft" => seen.soft += 1,

@@ -1,4 +1,4 @@
-//! Which episodes a seed stands for. Pure: the same seed is the same plan on every machine.
+//! The episodes of a seed. Pure: the same seed gives the same plan on every machine.
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,9 @@ use super::kind::Kind;
 pub(crate) enum Load {
     /// Two requests a second.
     Idle,
-    /// So many requests a second.
+    /// This many requests a second.
     Steady(u32),
-    /// So many in two seconds of five, a tenth in the others.
+    /// This many in two seconds of five, a tenth in the others.
     Bursty(u32),
 }
 
@@ -25,16 +25,16 @@ pub(crate) struct Episode {
     /// How bad, 0 to 1; what that means depends on the kind.
     pub(crate) intensity: f64,
     pub(crate) load: Load,
-    /// CPU quota in percent of a core; none where the kind does not need one and chance says so.
+    /// CPU quota in percent of a core. A kind that needs none gets one by chance.
     pub(crate) quota: Option<u32>,
-    /// Of the patient's dice.
+    /// The seed of patient-app.
     pub(crate) seed: u64,
 }
 
 /// Episodes that are played together.
 pub(crate) type Batch = Vec<Episode>;
 
-/// Faults and healthy patients in a batch, for a number of faults in all.
+/// Faults and healthy targets in a batch, for a total number of faults.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) faults: usize,

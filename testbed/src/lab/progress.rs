@@ -1,4 +1,4 @@
-//! How far it is, and how long it will take.
+//! Progress, and the remaining time.
 use std::{
     io::{IsTerminal as _, Write as _, stderr},
     time::{Duration, Instant},
@@ -9,7 +9,7 @@ pub(crate) struct Progress {
     what: &'static str,
     steps: usize,
     done: usize,
-    /// From this on steps were really taken; what was there already takes no time.
+    /// When the first step of this run began; steps of earlier runs take no time.
     begun: Instant,
     /// When the present step began.
     step_begun: Instant,
@@ -18,19 +18,19 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// So many steps, each of which takes about so long until measured.
+    /// This many steps; `expected` is the estimate for one until one was measured.
     pub(crate) fn new(what: &'static str, steps: usize, expected: Duration) -> Self {
         let now = Instant::now();
         Self { what, steps, done: 0, begun: now, step_begun: now, skipped: 0, expected }
     }
 
-    /// A step was there already.
+    /// A step was done by an earlier run.
     pub(crate) fn skip(&mut self) {
         self.skipped += 1;
         self.done += 1;
     }
 
-    /// A step ended; `note` is a word about it.
+    /// A step ended; `note` describes its result.
     pub(crate) fn step(&mut self, note: &str) {
         self.done += 1;
         self.step_begun = Instant::now();

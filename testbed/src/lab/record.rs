@@ -15,8 +15,8 @@ use super::{
     kind::Remedy,
     plan::Episode,
     rows::{self, Row},
+    subject::{self, Subject},
     truth,
-    ward::{self, Bed},
 };
 use crate::stage::{
     Interrupt, Programs,
@@ -31,7 +31,7 @@ pub(crate) const BEFORE: Duration = Duration::from_secs(12);
 pub(crate) const DURING: Duration = Duration::from_secs(12);
 /// From the remedy to the end: the window has to empty, and then the service is judged.
 const AFTER: Duration = Duration::from_secs(20);
-/// Steps in which faults go on by themselves.
+/// The interval at which faults develop further.
 const STEP: Duration = Duration::from_millis(50);
 
 /// What a batch takes, about.
@@ -42,7 +42,7 @@ pub(crate) const TAKES: Duration = Duration::from_secs(50);
 pub(crate) struct Measured {
     #[serde(flatten)]
     pub(crate) episode: Episode,
-    /// Whether the service was well at the end, by remedy; a healthy one is given none.
+    /// Whether the service was well at the end, by remedy; a healthy target gets none.
     pub(crate) well: Vec<bool>,
     /// The mildest remedy after which it was.
     pub(crate) label: Remedy,
@@ -50,24 +50,24 @@ pub(crate) struct Measured {
     pub(crate) suffered: bool,
     /// Seconds from the fault until enough requests had gone wrong.
     pub(crate) evident_s: Option<f64>,
-    /// Nanoseconds since boot: the fault, and the remedy, on the patient that got none.
+    /// Nanoseconds since boot of the fault and of the remedy, on the subject that got no remedy.
     pub(crate) fault_ns: u64,
     pub(crate) treated_ns: u64,
-    /// Of which agent and patient it was, as [`Programs::build`] tells; empty in older recordings.
+    /// The build of agent and patient-app, as in [`Programs::build`]; empty in older recordings.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) build: String,
 }
 
-/// A bed, and when what happened to it.
+/// A subject, and the times of its fault and its remedy.
 struct Arm {
-    bed: Bed,
+    subject: Subject,
     remedy: Remedy,
     fault: u64,
     treated: u64,
 }
 
-/// An episode on stage: one patient for each remedy.
-struct OnStage {
+/// An episode that is being played: one arm for each remedy.
+struct Trial {
     episode: Episode,
     arms: Vec<Arm>,
     upstream: Option<Patient>,
@@ -92,52 +92,52 @@ pub(crate) fn play(
     }
     let arguments = ["--max-action", "observe", "--record"].map(str::to_owned);
     let setup = Setup {
-        urls: stage.iter().flat_map(|s| &s.arms).map(|a| a.bed.patient.url.clone()).collect(),
+        urls: stage.iter().flat_map(|s| &s.arms).map(|a| a.subject.patient.url.clone()).collect(),
         state_dir: state.path().to_path_buf(),
         arguments: arguments.into_iter().chain([trace.display().to_string()]).collect(),
     };
     let agent = Agent::start(programs, &setup, |_| ())?;
-    stage.iter_mut().flat_map(|s| &mut s.arms).for_each(|arm| arm.bed.open());
+    stage.iter_mut().flat_map(|s| &mut s.arms).for_each(|arm| arm.subject.open());
     wait(BEFORE, interrupt)?;
-    for on_stage in &mut stage {
-        for arm in &mut on_stage.arms {
+    for trial in &mut stage {
+        for arm in &mut trial.arms {
             arm.fault = boot_ns();
-            arm.bed.inject()?;
+            arm.subject.inject()?;
         }
-        if let Some(upstream) = &on_stage.upstream {
-            fail_upstream(upstream, &on_stage.episode)?;
+        if let Some(upstream) = &trial.upstream {
+            fail_upstream(upstream, &trial.episode)?;
         }
     }
     let fault = Instant::now();
     go_on(&mut stage, fault, Duration::ZERO, DURING, interrupt)?;
     for arm in stage.iter_mut().flat_map(|s| &mut s.arms) {
         arm.treated = boot_ns();
-        arm.bed.treat(arm.remedy)?;
+        arm.subject.treat(arm.remedy)?;
     }
     go_on(&mut stage, fault, DURING, DURING + AFTER, interrupt)?;
     let end = boot_ns();
     drop(agent);
     let build = programs.build()?;
-    let measured: Vec<_> = stage.iter().map(|on_stage| measure(on_stage, end, &build)).collect();
+    let measured: Vec<_> = stage.iter().map(|trial| measure(trial, end, &build)).collect();
     let rows = label(&stage, &measured, end, &replayed(programs, &trace)?)?;
     rows::write(&folder.join("rows.csv.gz"), &rows)?;
     Ok(measured)
 }
 
-fn prepare(programs: &Programs, episode: &Episode) -> Result<OnStage> {
+fn prepare(programs: &Programs, episode: &Episode) -> Result<Trial> {
     let name = format!("lab-{}", episode.id);
-    let upstream = ward::upstream(programs, episode, &name)?;
+    let upstream = subject::upstream(programs, episode, &name)?;
     let remedies = if episode.kind.is_healthy() { &Remedy::ALL[..1] } else { &Remedy::ALL[..] };
     let arm = |remedy: &Remedy| {
         let name = format!("{name}-{}", remedy.name());
-        let bed = Bed::prepare(programs, episode, &name, upstream.as_ref())?;
-        Ok(Arm { bed, remedy: *remedy, fault: 0, treated: 0 })
+        let subject = Subject::prepare(programs, episode, &name, upstream.as_ref())?;
+        Ok(Arm { subject, remedy: *remedy, fault: 0, treated: 0 })
     };
     let arms = remedies.iter().map(arm).collect::<Result<_>>()?;
-    Ok(OnStage { episode: episode.clone(), arms, upstream })
+    Ok(Trial { episode: episode.clone(), arms, upstream })
 }
 
-/// What the patient calls answers 5xx from now on.
+/// Makes the upstream answer 5xx from now on.
 pub(crate) fn fail_upstream(upstream: &Patient, episode: &Episode) -> Result<()> {
     let ratio = 0.5 + 0.5 * episode.intensity;
     upstream.fall_ill("errors", &serde_json::json!({ "ratio": ratio }))
@@ -152,9 +152,9 @@ pub(crate) fn wait(length: Duration, interrupt: &Interrupt) -> Result<()> {
     Ok(())
 }
 
-/// Lets faults go on by themselves, from one time after their beginning to another.
+/// Lets faults develop, from one time after their beginning to another.
 fn go_on(
-    stage: &mut [OnStage],
+    stage: &mut [Trial],
     fault: Instant,
     from: Duration,
     to: Duration,
@@ -166,31 +166,31 @@ fn go_on(
         thread::sleep(STEP);
         let since = fault.elapsed().min(to);
         for arm in stage.iter_mut().flat_map(|s| &mut s.arms) {
-            arm.bed.goes_on(before, since)?;
+            arm.subject.develop(before, since)?;
         }
         before = since;
     }
     Ok(())
 }
 
-fn measure(on_stage: &OnStage, end: u64, build: &str) -> Measured {
-    let well: Vec<bool> = on_stage
+fn measure(trial: &Trial, end: u64, build: &str) -> Measured {
+    let well: Vec<bool> = trial
         .arms
         .iter()
         .map(|arm| {
             let from = end.saturating_sub(truth::JUDGED_NS);
-            truth::is_well(&arm.bed.clients.requests(), from, end)
+            truth::is_well(&arm.subject.clients.requests(), from, end)
         })
         .collect();
     let label = match well[..] {
         [a, b, c] => truth::mildest([a, b, c]),
         _ => Remedy::NoAction,
     };
-    let untreated = &on_stage.arms[0];
-    let requests = untreated.bed.clients.requests();
+    let untreated = &trial.arms[0];
+    let requests = untreated.subject.clients.requests();
     let evident = truth::evident_at(&requests, untreated.fault);
     Measured {
-        episode: on_stage.episode.clone(),
+        episode: trial.episode.clone(),
         well,
         label,
         suffered: !truth::is_well(&requests, untreated.fault, untreated.treated),
@@ -211,15 +211,15 @@ fn replayed(programs: &Programs, trace: &Path) -> Result<String> {
     process::capture(command.args(["replay", "--rows"]).args(parts))
 }
 
-/// After a remedy that helped, the window still holds what was before it for so long.
+/// How long after a remedy that helped the window still holds samples from before it.
 const WINDOW_NS: u64 = 11_000_000_000;
 
-fn label(stage: &[OnStage], measured: &[Measured], end: u64, csv: &str) -> Result<Vec<Row>> {
+fn label(stage: &[Trial], measured: &[Measured], end: u64, csv: &str) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let arms = stage.iter().zip(measured).flat_map(|(on_stage, measured)| {
-        let evident = |arm: &Arm| truth::evident_at(&arm.bed.clients.requests(), arm.fault);
-        on_stage.arms.iter().zip(&measured.well).map(move |(arm, well)| {
-            (arm.bed.patient.url.clone(), (arm, measured, *well, evident(arm)))
+    let arms = stage.iter().zip(measured).flat_map(|(trial, measured)| {
+        let evident = |arm: &Arm| truth::evident_at(&arm.subject.clients.requests(), arm.fault);
+        trial.arms.iter().zip(&measured.well).map(move |(arm, well)| {
+            (arm.subject.patient.url.clone(), (arm, measured, *well, evident(arm)))
         })
     });
     let arms: std::collections::HashMap<_, _> = arms.collect();

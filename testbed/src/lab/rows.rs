@@ -17,24 +17,24 @@ const BEFORE: [&str; 6] = ["at_ns", "boot", "target", "uid", "instance", "trigge
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) at: u64,
-    /// Whom: within one boot a uid is nobody else's.
+    /// The target: within one boot a uid belongs to one target.
     pub(crate) boot: String,
     pub(crate) uid: String,
-    /// The name of it, for people.
+    /// Its name, for people.
     pub(crate) target: String,
-    /// As they were printed: what is read here is what the model saw.
+    /// As printed: exactly what the model saw.
     pub(crate) features: Vec<String>,
     pub(crate) verdict: String,
 }
 
-/// Reads what a replay printed. Names on stage hold no commas.
+/// Reads the output of a replay. Names in the test bed hold no commas.
 pub(crate) fn parse(csv: &str) -> Result<Vec<Seen>> {
     let mut lines = csv.lines();
     let head = lines.next().context("no rows")?;
     let names: Vec<&str> = head.split(',').collect();
     let schema: Vec<&str> = SCHEMA.split(',').collect();
     let verdict = BEFORE.len() + schema.len();
-    // By name and in order: a column that moved would be learnt as another.
+    // By name and in order: training would take a column that moved for another one.
     let expected = BEFORE.iter().chain(&schema).chain(&["verdict"]);
     ensure!(
         expected.copied().eq(names.iter().copied().take(verdict + 1)),
@@ -57,17 +57,17 @@ pub(crate) fn parse(csv: &str) -> Result<Vec<Seen>> {
         .collect()
 }
 
-/// One row with what is known of it.
+/// One row with its label and origin.
 pub(crate) struct Row {
     pub(crate) episode: u32,
     pub(crate) kind: Kind,
-    /// What its patient was given.
+    /// The remedy that its subject got.
     pub(crate) arm: Remedy,
     pub(crate) phase: &'static str,
-    /// What is called for; `None` where that cannot be known yet, or no longer.
+    /// The right remedy; `None` if that is not known yet, or no longer.
     pub(crate) label: Option<Remedy>,
     pub(crate) since_fault_s: f64,
-    /// What the model of the recording said.
+    /// The verdict of the model at the time of the recording.
     pub(crate) verdict: String,
     pub(crate) features: Vec<String>,
 }
@@ -82,7 +82,7 @@ pub(crate) fn head() -> String {
     format!("episode,kind,arm,phase,label,since_fault_s,verdict,{SCHEMA}")
 }
 
-/// Writes rows without a head, so that files can be put together.
+/// Writes rows without a head, so that files can be joined.
 pub(crate) fn write(path: &Path, rows: &[Row]) -> Result<()> {
     write_lines(
         path,

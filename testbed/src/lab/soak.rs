@@ -1,5 +1,5 @@
-//! Many healthy patients for a long time, recorded, so that it can be counted how often a remedy
-//! would have been given to somebody who needs none.
+//! Records many healthy targets for a long time, to count how often the agent would have applied a
+//! remedy to a target that needs none.
 use std::{
     collections::BTreeSet,
     fs,
@@ -19,25 +19,25 @@ use super::{
     kind::Kind,
     plan::{Episode, Load},
     progress::Progress,
-    ward::Bed,
+    subject::Subject,
 };
 use crate::stage::{
     Interrupt, Programs,
     agent::{Agent, Setup},
 };
 
-/// A soak is played in spells of so many minutes, each with fresh patients, so that it can be
+/// A soak is played in spells of this many minutes, each with new targets, so that it can be
 /// interrupted.
 const SPELL_MIN: u64 = 20;
-/// Patients that one agent watches: finding a process looks at every other one.
+/// Targets that one agent watches: to find a process it reads every other one.
 const WATCHED: usize = 65;
-/// How often the owner of a patient restarts it, in the kind that is.
+/// How often the owner restarts a target, in the kind with deployments.
 const DEPLOY: Duration = Duration::from_secs(240);
 
-/// How often it is told how far a spell is.
+/// How often the progress of a spell is printed.
 const TELL: Duration = Duration::from_secs(10);
 
-/// Records so many minutes of so many healthy patients below `root`, as far as it is not there.
+/// Records the wanted minutes of healthy targets below `root`, except those that are there.
 pub(crate) fn record(
     programs: &Programs,
     root: &Path,
@@ -50,7 +50,7 @@ pub(crate) fn record(
     let each = Duration::from_secs(SPELL_MIN * 60);
     let mut progress = Progress::new("soak", spells as usize, each);
     for spell in 0..spells {
-        // By its own seed: the patients of another are others.
+        // Each spell has its own seed, so its targets differ from those of another.
         let seed = seed.wrapping_add(spell);
         let folder = root.join(format!("{seed:03}-{patients}"));
         let done = folder.join("done");
@@ -59,12 +59,12 @@ pub(crate) fn record(
             continue;
         }
         if folder.exists() {
-            fs::remove_dir_all(&folder).context("a broken-off spell")?;
+            fs::remove_dir_all(&folder).context("an interrupted spell")?;
         }
         progress.tell("playing");
         let tell = |text: &str| progress.tell(text);
-        let beds = play(programs, seed, patients, &folder.join("trace"), interrupt, &tell)?;
-        write_if_changed(&done, format!("{beds}\n").as_bytes())?;
+        let subjects = play(programs, seed, patients, &folder.join("trace"), interrupt, &tell)?;
+        write_if_changed(&done, format!("{subjects}\n").as_bytes())?;
         progress.step(&format!("{patients} patients for {SPELL_MIN} min"));
     }
     Ok(())
@@ -79,18 +79,18 @@ fn play(
     tell: &dyn Fn(&str),
 ) -> Result<usize> {
     let mut rng = Rng::with_seed(seed);
-    let mut beds = (0..patients)
+    let mut subjects = (0..patients)
         .map(|n| {
             interrupt.check()?;
             let episode = healthy(&mut rng, n);
             let deploys = episode.kind == Kind::HealthyDeploy;
-            let bed = Bed::prepare(programs, &episode, &format!("soak-{n}"), None)?;
+            let subject = Subject::prepare(programs, &episode, &format!("soak-{n}"), None)?;
             let next = Duration::from_secs(rng.u64(20..DEPLOY.as_secs()));
-            Ok((bed, deploys.then_some(next)))
+            Ok((subject, deploys.then_some(next)))
         })
         .collect::<Result<Vec<_>>>()?;
     let state = tempfile::tempdir()?;
-    let urls: Vec<_> = beds.iter().map(|(bed, _)| bed.patient.url.clone()).collect();
+    let urls: Vec<_> = subjects.iter().map(|(subject, _)| subject.patient.url.clone()).collect();
     let mut agents = Vec::new();
     for (number, urls) in urls.chunks(WATCHED).enumerate() {
         interrupt.check()?;
@@ -103,7 +103,7 @@ fn play(
         };
         agents.push(Agent::start(programs, &setup, |_| ())?);
     }
-    beds.iter_mut().for_each(|(bed, _)| bed.open());
+    subjects.iter_mut().for_each(|(subject, _)| subject.open());
     let begun = Instant::now();
     let mut told = begun;
     while begun.elapsed() < Duration::from_secs(SPELL_MIN * 60) {
@@ -113,18 +113,18 @@ fn play(
             told = Instant::now();
             tell(&format!("{} of {SPELL_MIN} min", begun.elapsed().as_secs() / 60));
         }
-        for (bed, next) in &mut beds {
+        for (subject, next) in &mut subjects {
             if let Some(due) = next.filter(|due| begun.elapsed() >= *due) {
-                bed.inject()?;
+                subject.inject()?;
                 *next = Some(due + DEPLOY);
             }
         }
     }
     drop(agents);
-    Ok(beds.len())
+    Ok(subjects.len())
 }
 
-/// Most are asked once a second, as most services are asked seldom.
+/// Most get one request a second, as most services get few.
 fn healthy(rng: &mut Rng, n: usize) -> Episode {
     let kind = Kind::HEALTHY[n % Kind::HEALTHY.len()];
     let load = match kind {
@@ -137,18 +137,18 @@ fn healthy(rng: &mut Rng, n: usize) -> Episode {
     Episode { id: n as u32, kind, intensity: rng.f64(), load, quota, seed: rng.u64(..) }
 }
 
-/// What an agent that may restart would have done in all spells that are there.
+/// The remedies of an agent that may restart, in all recorded spells.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Soaked {
-    /// Time watched, summed over patients.
+    /// Time watched, summed over targets.
     pub(crate) pod_minutes: f64,
-    /// How many patients.
+    /// How many targets.
     pub(crate) pods: u64,
-    /// Remedies that would have been given. In a replay a reset changes nothing, so a patient that
-    /// would have been reset once is reset again and again.
+    /// Remedies that the agent would have applied. In a replay a reset changes nothing, so a target
+    /// that would have been reset once is reset again and again.
     pub(crate) soft: u64,
     pub(crate) hard: u64,
-    /// Patients that would have been given any.
+    /// Targets that would have got a remedy.
     pub(crate) pods_treated: u64,
 }
 
@@ -177,7 +177,7 @@ pub(crate) fn replay(programs: &Programs, root: &Path, arguments: &[String]) -> 
 /// What the replay of one agent's trace takes, about.
 const REPLAY_TAKES: Duration = Duration::from_secs(10);
 
-/// The summary of a replay of one agent's trace, and how many patients would have been treated.
+/// The summary of a replay of one agent's trace, and how many targets would have got a remedy.
 fn replay_one(programs: &Programs, trace: &Path, arguments: &[String]) -> Result<(Value, usize)> {
     let parts = fs::read_dir(trace)?;
     let mut parts: Vec<PathBuf> = parts.map(|e| Ok(e?.path())).collect::<Result<_>>()?;

@@ -1,4 +1,5 @@
-//! One patient of an episode with its clients, and the hands that make it ill and treat it.
+//! The subject of an episode: a process of patient-app with its clients. Injects the fault and
+//! applies the remedy.
 use std::{
     io::Write as _,
     net::TcpStream,
@@ -24,19 +25,19 @@ use super::{
 };
 use crate::stage::{Programs, http, patient::Patient, traffic::Traffic};
 
-/// A patient's memory limit, in the kinds that need one.
+/// The memory limit, in the kinds that need one.
 const MEMORY: u64 = 96 << 20;
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// A patient in its bed. The order of the fields is that in which they leave.
-pub(crate) struct Bed {
+/// A process of patient-app with its clients. The fields are dropped in this order.
+pub(crate) struct Subject {
     pub(crate) clients: Clients,
     nuisance: Option<Traffic>,
     pub(crate) patient: Patient,
     episode: Episode,
 }
 
-/// What the patient of an episode called `name` calls, in the kind that has somebody to call.
+/// The upstream that the subject of an episode called `name` calls, in the kind that has one.
 pub(crate) fn upstream(
     programs: &Programs,
     episode: &Episode,
@@ -47,8 +48,8 @@ pub(crate) fn upstream(
     calls.then(|| Patient::start(programs, &format!("{name}-up"), &calm)).transpose()
 }
 
-impl Bed {
-    /// Starts the patient; its clients have yet to come. `upstream` is what the patient calls.
+impl Subject {
+    /// Starts the process, without clients yet. `upstream` is the service that it calls.
     pub(crate) fn prepare(
         programs: &Programs,
         episode: &Episode,
@@ -85,13 +86,13 @@ impl Bed {
         Ok(Self { clients, nuisance: None, patient, episode: episode.clone() })
     }
 
-    /// Its clients come: after the agent, which has to look for its patients among all the
-    /// connections that there are.
+    /// Starts its clients. The agent must be running by then, because it searches all open
+    /// connections for its targets.
     pub(crate) fn open(&mut self) {
         self.clients.come(self.episode.load);
     }
 
-    /// Makes it ill as the episode says.
+    /// Injects the fault of the episode.
     pub(crate) fn inject(&mut self) -> Result<()> {
         let Episode { kind, intensity, .. } = self.episode;
         let between = |low: f64, high: f64| low + (high - low) * intensity;
@@ -144,7 +145,7 @@ impl Bed {
                 self.ill("errors", &json!({ "ratio": ratio, "spell_ms": spell }))
             }
             Kind::HealthyDeploy => self.terminate(),
-            // What is upstream falls ill; the others are well.
+            // The fault is in the upstream, or there is none.
             Kind::Upstream
             | Kind::HealthyIdle
             | Kind::HealthySteady
@@ -154,15 +155,15 @@ impl Bed {
         }
     }
 
-    /// What happens by itself while the fault lasts; `since` its beginning.
-    pub(crate) fn goes_on(&mut self, before: Duration, since: Duration) -> Result<()> {
+    /// Lets the fault develop; the times count from its beginning.
+    pub(crate) fn develop(&mut self, before: Duration, since: Duration) -> Result<()> {
         let at = |ms: u64| (before..since).contains(&Duration::from_millis(ms));
         let intensity = self.episode.intensity;
         match self.episode.kind {
             Kind::Blip if intensity < 0.5 && at(800 + (2800.0 * intensity) as u64) => {
                 self.patient.get_well("stuck")
             }
-            // Nearly full: it does little but look for memory.
+            // Memory is nearly full: reclaiming it takes most of the time.
             Kind::Leak if at(5000) => {
                 self.ill("burn", &json!({ "threads": 1, "percent": 18 }))?;
                 let milliseconds = 1200 + (800.0 * intensity) as u32;
@@ -172,32 +173,32 @@ impl Bed {
         }
     }
 
-    /// Gives a remedy, and lets happen to the new process what does not depend on the process.
+    /// Applies a remedy. A fault that is outside the process is injected into the new process too.
     pub(crate) fn treat(&mut self, remedy: Remedy) -> Result<()> {
         match remedy {
             Remedy::NoAction => Ok(()),
             Remedy::ResetErrors => {
                 let url = format!("{}/heal", self.patient.url);
-                // A patient that hangs may not answer; that is what is measured.
+                // A process that hangs may not answer; that is what is measured.
                 let _ = http::post(&url, &json!({ "action": "reset_errors" }));
                 Ok(())
             }
             Remedy::RestartService => {
-                let lives = self.patient.lives();
+                let starts = self.patient.starts();
                 self.terminate()?;
-                self.reborn(lives)
+                self.after_restart(starts)
             }
         }
     }
 
-    /// After so many lives a new process takes its place: what came from outside is there again.
-    pub(crate) fn reborn(&mut self, lives: u32) -> Result<()> {
+    /// Waits for the process after this many starts, and injects a fault that is outside it again.
+    pub(crate) fn after_restart(&mut self, starts: u32) -> Result<()> {
         if self.episode.kind != Kind::Slow {
             return Ok(());
         }
         let deadline = Instant::now() + START_LIMIT;
-        while self.patient.lives() == lives || self.slow().is_err() {
-            ensure!(Instant::now() < deadline, "the patient does not come back");
+        while self.patient.starts() == starts || self.slow().is_err() {
+            ensure!(Instant::now() < deadline, "patient-app does not come back");
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -219,18 +220,18 @@ impl Bed {
         self.patient.fall_ill(illness, parameters)
     }
 
-    /// Somebody who connects and resets, so many times a second; asking first, or not.
+    /// A client that connects and resets, this many times a second, with or without a request.
     fn nuisance(&mut self, per_second: f64, asks: bool) {
         let address = self.patient.url.trim_start_matches("http://").to_owned();
         let pause = Duration::from_secs_f64(1.0 / per_second);
         self.nuisance = Some(Traffic::start(pause, move || {
-            // A patient that is being restarted refuses: that is no news.
+            // A target that is being restarted refuses; that is expected.
             let _ = reset(&address, asks);
         }));
     }
 }
 
-/// Memory that fills the limit to some nine tenths; a cache stays well below that.
+/// Memory that fills the limit to about nine tenths; a cache stays well below that.
 fn leak(episode: &Episode, mib_per_second: u32) -> Value {
     let most = match episode.kind {
         Kind::HealthyFullCache => 71.0 + 5.0 * episode.intensity,

@@ -26,8 +26,8 @@ pub(crate) fn mildest(well: [bool; 3]) -> Remedy {
     found.map_or(Remedy::NoAction, |(remedy, _)| remedy)
 }
 
-/// When a fault that began at `fault` can be seen: enough requests have gone wrong, and a second, or
-/// four where they hang, has passed.
+/// When a fault that began at `fault` can be seen: enough requests have gone wrong, and a second,
+/// or four where they hang, has passed.
 pub(crate) fn evident_at(requests: &[Request], fault: u64) -> Option<u64> {
     let mut bad: Vec<u64> =
         requests.iter().filter(|r| !r.good && r.at > fault).map(|r| r.at).collect();
@@ -64,7 +64,7 @@ mod tests {
     fn one_bad_request_in_ten_is_tolerated() {
         assert!(is_well(&requests(10, |at| at == 3 * S), 0, 10 * S));
         assert!(!is_well(&requests(10, |at| at < 2 * S), 0, 10 * S));
-        assert!(!is_well(&[], 0, 10 * S), "nobody is served");
+        assert!(!is_well(&[], 0, 10 * S), "no request was served");
     }
 
     #[test]

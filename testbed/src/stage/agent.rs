@@ -1,4 +1,4 @@
-//! The agent on stage, heard through its own log.
+//! The agent as a process, observed through its own log.
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -59,11 +59,12 @@ pub(crate) struct Agent {
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 impl Agent {
-    /// Starts one and waits until it has looked at every target. `hear` is told each line.
+    /// Starts one and waits until it has looked at every target. `on_line` gets each line of its
+    /// log.
     pub(crate) fn start(
         programs: &Programs,
         setup: &Setup,
-        hear: impl Fn(&Line) + Send + 'static,
+        on_line: impl Fn(&Line) + Send + 'static,
     ) -> Result<Self> {
         let (first, rest) = setup.urls.split_first().context("an agent without a target")?;
         let mut command = Command::new(&programs.agent);
@@ -72,10 +73,10 @@ impl Agent {
             command.args(["--also", url]);
         }
         command.arg("--state-dir").arg(&setup.state_dir).args(&setup.arguments);
-        Self::run(command, hear)
+        Self::run(command, on_line)
     }
 
-    /// Starts one for the pods of `node1` and waits until it has been told of all of them.
+    /// Starts one for the pods of `node1` and waits until it knows all of them.
     pub(crate) fn start_on_node(
         programs: &Programs,
         kubeconfig: &Path,
@@ -88,8 +89,8 @@ impl Agent {
     }
 
     /// Starts what the command says, on a port of its own, and waits until it is ready.
-    pub(crate) fn run(command: Command, hear: impl Fn(&Line) + Send + 'static) -> Result<Self> {
-        let mut agent = Self::spawn(command, hear)?;
+    pub(crate) fn run(command: Command, on_line: impl Fn(&Line) + Send + 'static) -> Result<Self> {
+        let mut agent = Self::spawn(command, on_line)?;
         agent.wait_until_ready()?;
         Ok(agent)
     }
@@ -97,7 +98,7 @@ impl Agent {
     /// The same, and does not wait.
     pub(crate) fn spawn(
         mut command: Command,
-        hear: impl Fn(&Line) + Send + 'static,
+        on_line: impl Fn(&Line) + Send + 'static,
     ) -> Result<Self> {
         let port = free_port()?;
         command
@@ -115,7 +116,7 @@ impl Agent {
                     let value = serde_json::from_str(&line)
                         .unwrap_or_else(|_| serde_json::json!({ "message": line }));
                     let line = Line(value);
-                    hear(&line);
+                    on_line(&line);
                     log.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
                     log.1.notify_all();
                 }
@@ -191,8 +192,8 @@ impl Agent {
         self.child.id()
     }
 
-    /// What happens while it is stopped it sees all at once, however slowly this machine lets it happen;
-    /// and to others it hangs meanwhile.
+    /// What happens while it is stopped it sees all at once, however slowly this machine lets it
+    /// happen; and to others it hangs meanwhile.
     pub(crate) fn while_stopped<T>(&self, happens: impl FnOnce() -> Result<T>) -> Result<T> {
         let pid = Pid::from_raw(self.pid().cast_signed());
         kill(pid, Signal::SIGSTOP)?;

@@ -37,7 +37,7 @@ impl ApiServer {
         Ok(server)
     }
 
-    /// For whoever is to ask it.
+    /// A kubeconfig for its clients.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")
     }

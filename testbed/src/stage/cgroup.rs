@@ -168,7 +168,7 @@ impl Drop for Cgroup {
             }
         }
         for (control, disable) in &self.enabled {
-            // The whole stage is cleared at once, so nobody on it still needs this.
+            // The whole stage is cleared at once, so no other process still needs this.
             let _ = fs::write(control, disable);
         }
     }

@@ -1,13 +1,13 @@
-//! Real processes on the real kernel, for the demo and the bench: a patient in a cgroup of its
-//! own with a supervisor, and an agent beside it. Whatever is put on stage leaves it again when
-//! it is dropped: no process, cgroup or file stays behind.
+//! The stage: real processes on the real kernel. patient-app runs in a cgroup of its own with a
+//! supervisor, and an agent runs beside it. Dropping any of them removes its processes, cgroups and
+//! files.
 pub(crate) mod agent;
 pub(crate) mod apiserver;
 pub(crate) mod cgroup;
 pub(crate) mod http;
 pub(crate) mod patient;
+pub(crate) mod stubs;
 pub(crate) mod traffic;
-pub(crate) mod ward;
 
 use std::{
     fs,
@@ -32,12 +32,12 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Where cargo leaves them, or somebody else put them.
+    /// In the folder where cargo or the user put them.
     pub(crate) fn in_folder(folder: &Path) -> Self {
         Self { agent: folder.join("paramedic"), patient: folder.join("patient-app") }
     }
 
-    /// Which agent and patient these are: what was measured with others is something else.
+    /// Identifies these builds of agent and patient-app: measurements with others do not compare.
     pub(crate) fn build(&self) -> Result<String> {
         let mut sum = Sha256::new();
         for program in [&self.agent, &self.patient] {
@@ -61,7 +61,7 @@ pub(crate) fn tail(log: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// Set by SIGINT and SIGTERM, so that a break still clears the stage.
+/// Set by SIGINT and SIGTERM, so that an interrupted task still clears the stage.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
@@ -85,8 +85,7 @@ impl Interrupt {
         Ok(())
     }
 
-    /// Looks, with a pause after each look, until what is looked for is there; an error means not
-    /// yet.
+    /// Calls `look`, with a pause after each call, until it succeeds; an error means not yet.
     pub(crate) fn until<T>(
         &self,
         what: &str,

@@ -1,5 +1,5 @@
-//! The patient and its supervisor, which starts it again when it ends: what a kubelet or systemd
-//! would do.
+//! patient-app and its supervisor, which starts it again when it ends, as a kubelet or systemd
+//! would.
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
@@ -16,22 +16,22 @@ use serde_json::Value;
 
 use super::{Programs, cgroup::Cgroup, free_port, http};
 
-/// From the end of one life to the start of the next.
+/// From the end of one process to the start of the next.
 const RESTART_DELAY: Duration = Duration::from_millis(200);
 /// Generous: only what hangs takes this long.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// What supervisor and stage share.
+/// What the supervisor shares with its [`Patient`].
 #[derive(Debug, Default)]
 struct Shared {
     over: AtomicBool,
-    lives: AtomicU32,
+    starts: AtomicU32,
     pid: Mutex<Option<u32>>,
     /// When each SIGTERM reached the patient, in nanoseconds since boot.
     sigterms: Mutex<Vec<u64>>,
 }
 
-/// A supervised patient in its own cgroup.
+/// A supervised process of patient-app in its own cgroup.
 #[derive(Debug)]
 pub(crate) struct Patient {
     /// `http://127.0.0.1:PORT`
@@ -81,7 +81,7 @@ impl Patient {
         bail!("the patient does not answer at {}", self.url)
     }
 
-    /// Asks it something.
+    /// Sends it a GET.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
         http::get(&format!("{}{path}", self.url))
     }
@@ -116,8 +116,8 @@ impl Patient {
     }
 
     /// How often it was started.
-    pub(crate) fn lives(&self) -> u32 {
-        self.shared.lives.load(Ordering::Relaxed)
+    pub(crate) fn starts(&self) -> u32 {
+        self.shared.starts.load(Ordering::Relaxed)
     }
 
     /// When each SIGTERM reached it, in nanoseconds since boot.
@@ -158,13 +158,13 @@ fn enter(cgroup: &Cgroup) -> Command {
 fn supervise(mut command: Command, shared: &Shared) {
     while !shared.over.load(Ordering::Relaxed) {
         let Ok(mut child) = command.spawn() else { return };
-        shared.lives.fetch_add(1, Ordering::Relaxed);
+        shared.starts.fetch_add(1, Ordering::Relaxed);
         *shared.pid.lock().unwrap_or_else(PoisonError::into_inner) = Some(child.id());
         if shared.over.load(Ordering::Relaxed) {
-            // The stage was cleared between the two: nobody else will end this one.
+            // The stage was cleared between the two: only this thread can still end the process.
             let _ = child.kill();
         }
-        listen(&mut child, shared);
+        read_output(&mut child, shared);
         let _ = child.wait();
         *shared.pid.lock().unwrap_or_else(PoisonError::into_inner) = None;
         thread::sleep(RESTART_DELAY);
@@ -172,12 +172,12 @@ fn supervise(mut command: Command, shared: &Shared) {
 }
 
 /// Reads what the patient prints until it ends, for the moments of its SIGTERMs.
-fn listen(child: &mut Child, shared: &Shared) {
+fn read_output(child: &mut Child, shared: &Shared) {
     let Some(stdout) = child.stdout.take() else { return };
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        let Ok(said) = serde_json::from_str::<Value>(&line) else { continue };
-        if said["event"] == "sigterm"
-            && let Some(at) = said["at_boot_ns"].as_u64()
+        let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+        if event["event"] == "sigterm"
+            && let Some(at) = event["at_boot_ns"].as_u64()
         {
             shared.sigterms.lock().unwrap_or_else(PoisonError::into_inner).push(at);
         }

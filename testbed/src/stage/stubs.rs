@@ -1,5 +1,5 @@
-//! Patients by the dozen: services in this process that answer `/health` and `/heal` and do
-//! nothing else. What is tested with them is how the agent shows them, so they need no cgroup.
+//! Stub services by the dozen, in this process: they answer `/health` and `/heal` and do nothing
+//! else. Tests use them to see how the agent shows its targets, so they need no cgroup.
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -13,44 +13,44 @@ use std::{
 
 use anyhow::Result;
 
-/// Of each thread: there are many.
+/// The stack of each thread: there are many threads.
 const STACK: usize = 256 * 1024;
 
 /// Services on ports of their own. Their threads end with this process.
-pub(crate) struct Ward {
+pub(crate) struct StubServices {
     pub(crate) urls: Vec<String>,
     errors: Vec<Arc<AtomicU32>>,
 }
 
-/// With so many errors a patient keeps them, and has more each time that it is asked, whatever is done.
+/// From this number of errors on, a service keeps them through every heal, and each poll adds more.
 pub(crate) const INCURABLE: u32 = 1000;
-/// So many more.
+/// So many per poll.
 const MORE: u32 = 3;
 
-impl Ward {
-    pub(crate) fn open(patients: usize) -> Result<Self> {
-        let mut ward = Self { urls: Vec::new(), errors: Vec::new() };
-        for n in 0..patients {
+impl StubServices {
+    pub(crate) fn start(count: usize) -> Result<Self> {
+        let mut services = Self { urls: Vec::new(), errors: Vec::new() };
+        for n in 0..count {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            ward.urls.push(format!("http://{}", listener.local_addr()?));
+            services.urls.push(format!("http://{}", listener.local_addr()?));
             let errors = Arc::new(AtomicU32::new(0));
-            ward.errors.push(Arc::clone(&errors));
+            services.errors.push(Arc::clone(&errors));
             thread::Builder::new().stack_size(STACK).spawn(move || {
                 let born = Instant::now();
                 for stream in listener.incoming().map_while(Result::ok) {
                     let errors = Arc::clone(&errors);
-                    // Whoever breaks its connection off comes again.
+                    // A client that breaks the connection off comes again.
                     let serve = move || serve(&stream, n, born, &errors).unwrap_or_default();
                     let _ = thread::Builder::new().stack_size(STACK).spawn(serve);
                 }
             })?;
         }
-        Ok(ward)
+        Ok(services)
     }
 
-    /// This patient has counted so many errors.
-    pub(crate) fn fall_ill(&self, patient: usize, errors: u32) {
-        self.errors[patient].store(errors, Ordering::Relaxed);
+    /// Sets the error count of one service.
+    pub(crate) fn set_errors(&self, service: usize, errors: u32) {
+        self.errors[service].store(errors, Ordering::Relaxed);
     }
 }
 

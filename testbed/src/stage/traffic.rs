@@ -15,7 +15,7 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Calls `request` again and again, with a pause after each; what comes of it is its own.
+    /// Calls `request` again and again, with a pause after each call, and ignores the results.
     pub(crate) fn start(pause: Duration, request: impl Fn() + Send + 'static) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({

@@ -1,4 +1,4 @@
-//! What an episode's clients and its agent tell of it. Pure.
+//! Evaluates the results of an episode's clients and the log of its agent. Pure.
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -12,22 +12,22 @@ use super::{
 };
 use crate::stage::agent::Line;
 
-/// Until a fault is felt by all.
+/// Until a fault affects all clients.
 pub(super) const FELT: Duration = Duration::from_secs(3);
-/// A service with fewer well answers than these, in percent, was not well before the fault.
+/// With a smaller percentage of good answers a service was not well before the fault.
 const WELL: f64 = 95.0;
 
-/// Whether clients were served worse since the agent watched, before any fault.
+/// Whether clients were served worse since the agent watches, before any fault.
 ///
 /// # Errors
-/// If they were not served before either: then there is nothing to compare with.
+/// If they were not served before either, so that there is nothing to compare with.
 pub(super) fn watched_as_unwatched(
     requests: &[Request],
     unwatched: u64,
     watched: u64,
     fault: u64,
 ) -> Result<bool> {
-    // A request that began just before the fault may have felt it.
+    // The fault may have affected a request that began just before it.
     let margin = Duration::from_millis(300).as_nanos() as u64;
     let before = share(Seen::Well, requests, unwatched, watched);
     let under_watch = share(Seen::Well, requests, watched, fault.saturating_sub(margin));
@@ -36,15 +36,14 @@ pub(super) fn watched_as_unwatched(
     Ok(under_watch.is_some_and(|share| share < WELL))
 }
 
-/// What was being asked when the service was restarted may have been broken off by that, and not
-/// by the fault.
+/// Requests under way at a restart may have been cut off by the restart and not by the fault.
 pub(super) fn leave_out_broken_off(requests: &mut Vec<Request>, restart: u64) {
     let asked = restart.saturating_sub(PATIENCE.as_nanos() as u64);
     requests.retain(|r| r.at < asked || !Seen::Unanswered.is(r.given));
 }
 
 /// # Errors
-/// If clients were not given what the fault is to give them.
+/// If the clients did not see the effect that the fault must have.
 pub(super) fn happened(
     episode: &Episode,
     requests: &[Request],
@@ -54,7 +53,7 @@ pub(super) fn happened(
     let Some(truth) = episode.truth else { return Ok(()) };
     let felt = fault + FELT.as_nanos() as u64;
     let holds = truth.holds(requests, felt, until).unwrap_or_else(|| {
-        // An agent that was faster left no time for more than a few; then one has to do.
+        // A fast agent leaves time for only a few requests; then one is enough.
         let mut few = requests.iter().filter(|request| request.at >= fault).peekable();
         few.peek().is_none() || few.any(|request| truth.seen.is(request.given))
     });
@@ -62,7 +61,7 @@ pub(super) fn happened(
     Ok(())
 }
 
-/// The remedies that the agent has begun.
+/// The remedies that the agent has started.
 pub(super) fn acts(lines: &[Line]) -> Vec<Act> {
     let healing = lines.iter().filter(|line| line.message() == "healing");
     healing
@@ -73,7 +72,7 @@ pub(super) fn acts(lines: &[Line]) -> Vec<Act> {
         .collect()
 }
 
-/// The agent's last word: why it acted, else the last gate, else what it left alone.
+/// The agent's last reason: why it acted, else the last gate, else why it took no action.
 pub(super) fn why(lines: &[Line]) -> String {
     let last = |message: &str| lines.iter().rfind(|line| line.message() == message);
     if let Some(line) = last("healing") {

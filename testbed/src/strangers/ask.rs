@@ -1,5 +1,5 @@
-//! One request of a client, and what became of it. A connection for each, as with many clients:
-//! whatever else holds one shows.
+//! One request of a client, and its result. Each has a connection of its own, as with many clients,
+//! so that a service that blocks connections is noticed.
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
@@ -12,22 +12,22 @@ use nix::{
     sys::socket::{setsockopt, sockopt},
 };
 
-/// What a client was given.
+/// The result for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Given {
-    /// A whole answer with this status.
+    /// A complete answer with this status.
     Status(u16),
-    /// None in good time.
+    /// No answer in time.
     Silence,
-    /// The connection was refused or broke off.
+    /// The connection was refused or broken.
     Broken,
-    /// The client itself broke it off.
+    /// The client itself closed it early.
     Cut,
 }
 
-/// A client hangs up after this.
+/// A client gives up after this.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// Nothing here answers with more.
+/// No service here sends longer answers.
 const MOST: usize = 1 << 20;
 
 /// `GET` of a path at this machine's port.
@@ -64,7 +64,7 @@ pub(super) fn cut(port: u16, path: &str) -> Given {
     }
 }
 
-/// Sends half a request, holds the connection for as long as others have patience, and leaves.
+/// Sends half a request, keeps the connection for as long as other clients wait, and closes it.
 pub(super) fn dawdle(port: u16, path: &str) -> Given {
     let hold = || -> io::Result<()> {
         let mut stream = connect(port)?;

@@ -1,4 +1,4 @@
-//! The ill part of an episode: what befalls the service, and what comes of a restart.
+//! The part of an episode with the fault: its steps, and the effect of a restart.
 use std::{
     thread,
     time::{Duration, Instant},
@@ -17,15 +17,15 @@ use super::{
 };
 use crate::stage::{agent::Agent, boot_ns};
 
-/// From a restart to the end of the process: its grace of 10 s, and a kill.
+/// From a restart to the end of the process: 10 s of grace, and a kill.
 const ENDS: Duration = Duration::from_secs(16);
 /// An agent may act this soon after a fault.
 const AT_ONCE: Duration = Duration::from_millis(700);
 /// From a restart to clients that are served again.
 const CURED: Duration = Duration::from_secs(20);
 
-/// Takes the steps, and gives the agent time; less, once it has restarted the service. Returns how
-/// often the service had ended then.
+/// Takes the steps, and gives the agent time, but less once it has restarted the service. Returns
+/// how often the service had ended by then.
 pub(super) fn fall_ill(
     cast: &Cast<'_>,
     episode: &Episode,
@@ -37,8 +37,8 @@ pub(super) fn fall_ill(
     let begun = Instant::now();
     let mut steps = episode.steps.iter().peekable();
     let mut asked = episode.health.is_none();
-    // An answer changes at once; until none comes a worker may be left.
-    let heard = match episode.health {
+    // A changed answer shows at once. Until there is none, a worker may still answer.
+    let answered = match episode.health {
         Some(Given::Status(_)) => AT_ONCE,
         _ => FELT,
     };
@@ -53,10 +53,10 @@ pub(super) fn fall_ill(
         if restarted {
             return wait_for_the_end(cast, episode, ground, port);
         }
-        if !asked && begun.elapsed() >= heard {
+        if !asked && begun.elapsed() >= answered {
             asked = true;
             let given = ask::get(port, health_path(episode));
-            // A restart that came between may have cured it.
+            // A restart in between may have ended the fault.
             let is_cured = acts(&agent.lines()).iter().any(|act| act.at >= fault);
             if Some(given) != episode.health && !is_cured {
                 bail!("the health report should give {:?}, and gave {given:?}", episode.health);
@@ -74,7 +74,7 @@ fn health_path(episode: &Episode) -> &'static str {
     }
 }
 
-/// The end of the restarted process, and its clients' first good answers where that cures.
+/// Waits for the end of the restarted process and, if a restart ends the fault, for good answers.
 fn wait_for_the_end(
     cast: &Cast<'_>,
     episode: &Episode,
@@ -97,7 +97,7 @@ fn wait_for_the_end(
             return Ok(ends);
         }
         if ends > ground.restarts {
-            // In vain. An agent whose target is not there is not asked.
+            // The restart did not help. The episode ends when the process listens again.
             let _ = cast.interrupt.until("it is there again", CURED, STEP, || {
                 ensure!(matches!(ask::listens(port), Given::Status(_)), "it is not");
                 Ok(())

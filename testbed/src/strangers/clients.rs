@@ -1,4 +1,4 @@
-//! The clients of a foreign service: the truth about it is what they are given.
+//! The clients of a foreign service: whether it works is judged by their answers.
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
@@ -15,23 +15,23 @@ use anyhow::{Context, Result};
 use super::ask::{self, Given};
 use crate::stage::boot_ns;
 
-/// What clients ask for.
+/// The requests of the clients.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Load {
     /// `GET` of each path in turn.
     Http(&'static [&'static str]),
     Redis,
-    /// Calls of gRPC, by a client that is a program of its own.
+    /// gRPC calls, by a client program.
     Rpc,
-    /// Nothing at all.
+    /// No requests.
     Idle,
 }
 
-/// How they behave.
+/// The behaviour of the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Habit {
     Ordinary,
-    /// Every other request is for what is not there, as a scanner's.
+    /// Every other request is for a path that does not exist, as a scanner sends.
     Scan,
     /// Every other connection is reset before the answer.
     CutOff,
@@ -63,7 +63,7 @@ impl Shared {
     }
 }
 
-/// Clients at work, until dropped.
+/// Clients that send requests until dropped.
 #[derive(Debug)]
 pub(super) struct Clients {
     shared: Arc<Shared>,
@@ -71,15 +71,15 @@ pub(super) struct Clients {
     program: Option<Child>,
 }
 
-/// So many, each with one request a second: those that are not answered do not keep the others
-/// from asking.
+/// The number of clients, each with one request a second. Clients without an answer do not delay
+/// the others.
 const CLIENTS: u32 = 8;
 const PERIOD: Duration = Duration::from_secs(1);
-/// A scanner asks for such.
+/// Paths that scanners try.
 const ABSENT: [&str; 4] = ["/wp-login.php", "/.env", "/admin/config.php", "/cgi-bin/test"];
 
 impl Clients {
-    /// They come. `rpc` is what calls by gRPC, where that is the load.
+    /// Starts the clients. `rpc` is the gRPC client program, if that is the load.
     pub(super) fn come(load: Load, port: u16, rpc: Option<Command>) -> Result<Self> {
         let shared = Arc::new(Shared {
             over: AtomicBool::new(false),
@@ -108,14 +108,14 @@ impl Clients {
                     let at = boot_ns();
                     shared.record(at, ask(n, habit));
                     n = n.wrapping_add(CLIENTS + 1);
-                    // What was missed while an answer was awaited is not made up for.
+                    // Requests that were missed while waiting for an answer are not caught up.
                     due = (due + PERIOD).max(Instant::now());
                 }
             }));
         }
     }
 
-    /// Hears what a client program tells of its calls.
+    /// Reads the results that a client program prints.
     fn listen(&mut self, mut program: Command) -> Result<()> {
         program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let child = self.program.insert(program.spawn().context("cannot start the client")?);
@@ -134,12 +134,12 @@ impl Clients {
         Ok(())
     }
 
-    /// From now on.
+    /// Changes their behaviour from now on.
     pub(super) fn behave(&self, habit: Habit) {
         *self.shared.habit.lock().unwrap_or_else(PoisonError::into_inner) = habit;
     }
 
-    /// Everything so far, in the order in which it ended.
+    /// All results so far, in the order in which the requests ended.
     pub(super) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,4 @@
-//! A small file system that is full, seen by the stage and what it starts, and by nothing else.
+//! A small file system that is full, visible only to the test bed and the processes that it starts.
 use std::{
     fs::{self, File},
     io::Write as _,
@@ -11,7 +11,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-/// What this thread, and all that comes of it, mounts from now on is its own, and ends with it.
+/// From now on the mounts of this thread and its children are private, and end with it.
 pub(super) fn own_mounts() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of its own")?;
     let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;

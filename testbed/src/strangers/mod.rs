@@ -1,15 +1,15 @@
-//! `cargo xtask strangers`: services that nobody here wrote, what befalls services, and whether the
-//! agent leaves alone those that a restart does not cure.
+//! `cargo xtask strangers`: third-party services with ordinary faults. Checks that the agent does
+//! not restart a service if that does not help.
 //!
-//! Each episode is one foreign server in a cgroup of its own, with a supervisor that starts it
-//! again, clients whose answers are the truth about it, and an agent of its own that may restart it.
-//! It is judged by what the agent did. Where the fault did not happen, as its clients tell, or the
-//! stage failed, there is no verdict but an error.
+//! Each episode is one third-party server in a cgroup of its own, with a supervisor that starts it
+//! again, clients whose results show whether it works, and an agent of its own that may restart it.
+//! The agent's actions are judged. If the clients did not see the fault, or the test bed failed,
+//! the result is an error and no verdict.
 //!
-//! The servers come from Debian, PyPI and npm, below `target/strangers`; what goes wrong with them is
-//! told to their small apps (`services/`) by a file, or done to them by signals, limits, and what
-//! they depend on. Nothing is installed, and what is mounted is in a namespace of the stage's own;
-//! processes and cgroups end with the episode, also with an interrupted one.
+//! The servers come from Debian, PyPI and npm, below `target/strangers`. Faults are injected into
+//! their small apps (`services/`) by a file, or by signals, limits, and the services that they
+//! depend on. Nothing is installed, and mounts are in a private namespace. Processes and cgroups
+//! end with the episode, also if it is interrupted.
 mod account;
 mod ask;
 mod befall;
@@ -52,46 +52,47 @@ use crate::{
     stage::{Interrupt, Programs},
 };
 
-/// First, do no harm: foreign services, ordinary faults, and what the agent does about them.
+/// Run third-party services with ordinary faults, and judge what the agent does.
 ///
-/// Plays gunicorn, Flask, Express, nginx, HAProxy, Tomcat, uvicorn, PHP, Caddy, Redis, gRPC and
-/// others, each in a cgroup of its own with clients and an agent that may restart it. Most of what
-/// befalls them is not theirs to cure: somebody behind them fails, they are in maintenance, their
-/// health report cannot be read. Ends with a table; exit code 0 if no service was restarted in vain,
-/// none of the healthy ones was treated at all, and those were restarted that always had to be.
+/// Runs gunicorn, Flask, Express, nginx, HAProxy, Tomcat, uvicorn, PHP, Caddy, Redis, gRPC and
+/// others, each in a cgroup of its own with clients and an agent that may restart it. A restart
+/// helps against few of the faults: in most, a backend fails, the service is in maintenance, or its
+/// health report cannot be read. Ends with a table; exit code 0 if no service was restarted without
+/// benefit, no healthy one got a remedy, and every restart that is required happened.
 ///
-/// The first time the servers are fetched from Debian, PyPI and npm into target/strangers. Needs
-/// root, and leaves nothing behind.
+/// The first run fetches the servers from Debian, PyPI and npm into target/strangers. Needs root,
+/// and leaves nothing behind.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Play only episodes whose name contains this, or one of these.
     #[arg(value_name = "NAME")]
     only: Vec<String>,
-    /// Only the most telling ones, in less than five minutes.
+    /// Only the most important ones, in less than five minutes.
     #[arg(long)]
     quick: bool,
     /// Print one JSON object last, for machines.
     #[arg(long)]
     json: bool,
-    /// List the episodes, and what is right in each.
+    /// List the episodes, with the right action of each.
     #[arg(long)]
     list: bool,
     /// Episodes that are played at once.
     #[arg(long, default_value_t = AT_ONCE, value_name = "N", value_parser = 1..=16_i64)]
     at_once: i64,
-    /// The agent is in this folder, and is not built.
+    /// Use the agent from this folder instead of building it.
     #[arg(long, hide = true, value_name = "FOLDER")]
     programs: Option<PathBuf>,
 }
 
 const AT_ONCE: i64 = 4;
-/// Once more, if the stage failed or clients were served badly: a machine may be too busy once.
+/// How often an episode is tried if the test bed failed or clients were served badly: a machine may
+/// be too busy once.
 const TRIES: usize = 2;
-/// An episode, about.
+/// The duration of an episode, estimated.
 const TAKES: Duration = Duration::from_secs(36);
 
 impl Args {
-    /// What `cargo xtask test` plays.
+    /// The episodes of `cargo xtask test`.
     pub(crate) const fn quick() -> Self {
         Self {
             only: Vec::new(),
@@ -140,7 +141,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
 }
 
-/// Some at once; those that would disturb the others last, one by one. In the order of the list.
+/// Plays some at once, and last, one by one, those that would disturb others. Results are in the
+/// order of the list.
 fn play_all(cast: &Cast<'_>, episodes: &[Episode], at_once: usize) -> Result<Vec<Played>> {
     let takes = TAKES / u32::try_from(at_once).unwrap_or(1);
     let progress = Mutex::new(Progress::new("strangers", episodes.len(), takes));
@@ -155,7 +157,7 @@ fn play_all(cast: &Cast<'_>, episodes: &[Episode], at_once: usize) -> Result<Vec
     };
     let (alone, mut together): (Vec<usize>, Vec<usize>) =
         (0..episodes.len()).partition(|&number| episodes[number].alone);
-    // The longest first, so that none is left for the end.
+    // The longest first, so that no long one runs alone at the end.
     together.sort_by_key(|&number| std::cmp::Reverse(episodes[number].seconds));
     progress.lock().unwrap_or_else(PoisonError::into_inner).tell("the first services start");
     let next = AtomicUsize::new(0);
@@ -179,7 +181,7 @@ fn play_all(cast: &Cast<'_>, episodes: &[Episode], at_once: usize) -> Result<Vec
     Ok(played.into_iter().map(|(_, end)| end).collect())
 }
 
-/// Plays one, and once more if it was no proof of anything.
+/// Plays one, and again if it proved nothing.
 fn again(cast: &Cast<'_>, episode: &Episode, number: usize) -> Result<Played> {
     let mut tries = 1;
     loop {

@@ -28,15 +28,15 @@ use crate::stage::{
     boot_ns, free_port, tail,
 };
 
-/// The clients alone: what they are given then is what they are to be given under watch.
+/// The phase without the agent. Its answers are compared with those under watch.
 const UNWATCHED: Duration = Duration::from_secs(2);
-/// Watched and well, before the fault: some looks of the agent.
+/// The phase with the agent before the fault: several samples.
 const HEALTHY: Duration = Duration::from_secs(6);
-/// From an agent's start to its first look.
+/// From an agent's start to its first sample.
 const READY: Duration = Duration::from_secs(20);
 pub(super) const STEP: Duration = Duration::from_millis(50);
 
-/// What an episode came to.
+/// The result of an episode.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Played {
     pub(super) name: String,
@@ -47,24 +47,25 @@ pub(super) struct Played {
     pub(super) verdict: Verdict,
     /// How long it took.
     pub(super) seconds: f64,
-    /// From the fault to the strongest act.
+    /// From the fault to the strongest remedy.
     pub(super) act_after_s: Option<f64>,
-    /// The agent's last word on it.
+    /// The agent's last reason.
     pub(super) why: String,
-    /// What clients were given since the fault, until the service was restarted.
+    /// What the clients saw since the fault, until the service was restarted.
     pub(super) truth: String,
     #[serde(skip)]
     pub(super) required: bool,
 }
 
-/// Who plays.
+/// What all episodes share.
 pub(super) struct Cast<'a> {
     pub(super) programs: &'a Programs,
     pub(super) kit: &'a Kit,
     pub(super) interrupt: &'a Interrupt,
 }
 
-/// Plays it, and judges. An error of the stage is a verdict of its own; an interrupt is an error.
+/// Plays it and judges. A failure of the test bed is a verdict of its own; an interrupt is an
+/// error.
 pub(super) fn play(cast: &Cast<'_>, episode: &Episode, number: usize) -> Result<Played> {
     let begun = Instant::now();
     let mut played = Played {
@@ -125,7 +126,7 @@ fn on_stage(
     let fault = boot_ns();
     let disturbed = watched_as_unwatched(&clients.requests(), unwatched, watched, fault)?;
     let ends = fall_ill(cast, episode, &agent, &mut ground, place.port, fault)?;
-    // Where nothing befalls it later, what is wrong is wrong from the start.
+    // Without later steps the fault is there from the start.
     let since = if episode.steps.is_empty() { watched } else { fault };
     let course = Course { since, fault, to: boot_ns(), ends, disturbed };
     judged(episode, &agent, &ground, &course, played)
@@ -133,13 +134,13 @@ fn on_stage(
 
 /// How an episode went.
 struct Course {
-    /// From when on the agent may act.
+    /// The time from which the agent may act.
     since: u64,
     fault: u64,
     to: u64,
     /// How often the service had ended.
     ends: u32,
-    /// Whether its clients were served worse since the agent watched.
+    /// Whether its clients were served worse since the agent watches.
     disturbed: bool,
 }
 
@@ -167,12 +168,12 @@ fn judged(
     played.truth = summary(&requests, fault, until);
     agent.metric("up").context("the agent itself no longer answers")?;
     if strongest(&early) == Did::Restart {
-        // Whatever befell it then.
+        // The verdict holds whether the fault happened or not.
         played.verdict = Verdict::WrongRestart;
         return Ok(());
     }
     match happened(episode, &requests, fault, until) {
-        // Nothing but the agent has come to it.
+        // Only the agent was added.
         Err(_) if episode.steps.is_empty() => disturbed = true,
         Err(_) if disturbed => {}
         other => other.with_context(|| format!("clients were given {}", played.truth))?,

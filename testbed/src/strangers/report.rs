@@ -21,7 +21,7 @@ pub(super) fn totals(played: &[Played]) -> Value {
     })
 }
 
-/// What fails the run: harm done, a stage that failed, and a required row that is not right.
+/// What fails the run: harm, a failure of the test bed, and a required row that is not right.
 pub(super) fn failures(played: &[Played]) -> Vec<String> {
     let fails = |p: &&Played| match p.verdict {
         Verdict::Right => false,
@@ -35,7 +35,7 @@ pub(super) fn json(played: &[Played]) -> Value {
     json!({ "episodes": played, "totals": totals(played) })
 }
 
-/// The words of what is right.
+/// The right action, in words.
 pub(super) fn right(right: &[Did]) -> String {
     right.iter().map(|did| did.name()).collect::<Vec<_>>().join(" or ")
 }

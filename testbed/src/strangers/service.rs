@@ -1,4 +1,4 @@
-//! A foreign service in its place: its files, its start, and its first answer.
+//! A third-party service: its files, its start, and its first answer.
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
@@ -20,19 +20,19 @@ pub(super) struct Service {
     pub(super) command: fn(&Place<'_>) -> Result<Command>,
 }
 
-/// Where one is started.
+/// The place in which one is started.
 pub(super) struct Place<'a> {
     pub(super) kit: &'a Kit,
-    /// Its files, and the one that says what goes wrong with it.
+    /// Its files; one of them selects its fault.
     pub(super) folder: &'a Path,
     pub(super) port: u16,
-    /// The port of what it depends on.
+    /// The port of the service that it depends on.
     pub(super) upstream: u16,
 }
 
 /// Generous: only what hangs takes this long.
 const START: Duration = Duration::from_secs(60);
-/// A service that has ended so often will not come up.
+/// A service that has ended this often does not start at all.
 const LIVES: u32 = 3;
 
 macro_rules! files {
@@ -41,7 +41,7 @@ macro_rules! files {
     };
 }
 
-/// What is written for each service, with these words replaced: `PORT`, `UPSTREAM` and `FOLDER`.
+/// The files of each service, with these words replaced: `PORT`, `UPSTREAM` and `FOLDER`.
 const CONFIGURATIONS: [(&str, &str); 4] =
     files!["nginx.conf", "haproxy.cfg", "Caddyfile", "server.xml"];
 const SOURCES: [(&str, &str); 9] = files![
@@ -116,7 +116,7 @@ impl Place<'_> {
 }
 
 impl Service {
-    /// The command that starts it in its place, which is furnished.
+    /// Writes its files and returns the command that starts it.
     pub(super) fn command(&self, place: &Place<'_>) -> Result<Command> {
         place.furnish()?;
         let mut command = (self.command)(place)?;
@@ -125,7 +125,7 @@ impl Service {
         Ok(command)
     }
 
-    /// Waits until it answers its clients with anything.
+    /// Waits until it gives its clients any answer.
     pub(super) fn wait_until_up(
         &self,
         port: u16,

@@ -1,4 +1,4 @@
-//! What befalls a service, one step after the other.
+//! The steps of a fault, one after the other.
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -21,13 +21,13 @@ use super::{
 /// One step.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
-    /// The app is told what is wrong with it.
+    /// Selects the fault of the app.
     Tell(&'static str),
-    /// A file of it is replaced.
+    /// Replaces one of its files.
     Write(&'static str, &'static str),
-    /// The file that it writes into takes nothing more.
+    /// Makes the file that it writes to full.
     DiskFull,
-    /// What it depends on changes.
+    /// Changes the service that it depends on.
     Upstream(Behaviour),
     /// All of its processes get a signal.
     Signal(Signal),
@@ -35,17 +35,17 @@ pub(super) enum Step {
     Reload,
     /// Its owner restarts it: SIGTERM to its main process.
     Restart,
-    /// It gets so many percent of a core.
+    /// Limits it to this percentage of a core.
     Quota(u32),
-    /// It gets so many MiB of memory.
+    /// Limits it to this many MiB of memory.
     Memory(u64),
-    /// Others use up the machine's cores.
+    /// Other processes use the machine's cores.
     Neighbours,
-    /// Its clients change.
+    /// Changes its clients.
     Clients(Habit),
 }
 
-/// What steps act on, and what they leave to be cleared.
+/// What the steps act on, and what they leave to clean up.
 pub(super) struct Ground<'a> {
     pub(super) folder: &'a Path,
     pub(super) service: &'a Supervised,
@@ -53,7 +53,7 @@ pub(super) struct Ground<'a> {
     pub(super) clients: &'a Clients,
     neighbours: Vec<Neighbour>,
     disk: Option<FullDisk>,
-    /// Lives of the service that its owner has ended.
+    /// How often the owner has ended the service.
     pub(super) restarts: u32,
 }
 
@@ -99,14 +99,14 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// Tells an app what is wrong with it.
+/// Writes the fault of an app.
 pub(super) fn tell(folder: &Path, what: &str) -> Result<()> {
-    // A process that is born in the same tick of the clock would count as older.
+    // A process that starts in the same tick of the clock would count as older.
     thread::sleep(Duration::from_millis(20));
     replace(&folder.join("fault"), what)
 }
 
-/// The file is the old or the new one to all who read it.
+/// Replaces the file atomically: a reader sees the old or the new one.
 fn replace(path: &Path, text: &str) -> Result<()> {
     let part = path.with_extension("part");
     fs::write(&part, text)

@@ -1,5 +1,5 @@
-//! A foreign service in a cgroup of its own, started again whenever it ends, as by systemd with
-//! `Restart=always`: what it leaves in its cgroup ends with it.
+//! A third-party service in a cgroup of its own, started again whenever it ends, as by systemd with
+//! `Restart=always`. Processes that it leaves in its cgroup are killed when it ends.
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -22,10 +22,10 @@ use nix::{
 
 use crate::stage::cgroup::{Cgroup, hierarchies};
 
-/// From the end of one life to the start of the next.
+/// From the end of one process to the start of the next.
 const RESTART_DELAY: Duration = Duration::from_millis(200);
 
-/// What supervisor and stage share.
+/// What the supervisor shares with its [`Supervised`].
 #[derive(Debug, Default)]
 struct Shared {
     over: AtomicBool,
@@ -42,10 +42,10 @@ pub(super) struct Supervised {
     pub(super) cgroup: Arc<Cgroup>,
 }
 
-/// What the cgroups of all episodes begin with; the id of their stage's process comes next.
+/// The prefix of the cgroups of all episodes; the id of the test bed's process follows.
 const PREFIX: &str = "paramedic-strangers-";
 
-/// Clears what a stage that was killed has left: services without their supervisor.
+/// Removes what a killed test bed has left: services without their supervisor.
 pub(super) fn sweep() -> Result<()> {
     for hierarchy in hierarchies()? {
         let Ok(folders) = fs::read_dir(&hierarchy.at) else { continue };
@@ -78,7 +78,7 @@ impl Supervised {
         let mut command = entering(&cgroup, what);
         let log = File::options().create(true).append(true).open(log)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // A Ctrl-C is for the stage, which clears all.
+        // Ctrl-C is for the test bed, which cleans up.
         command.process_group(0);
         let supervisor = thread::spawn({
             let (cgroup, shared) = (Arc::clone(&cgroup), Arc::clone(&shared));
@@ -121,8 +121,8 @@ fn signal_all(processes: BTreeSet<i32>, signal: Signal) {
     }
 }
 
-/// Kills until nothing is left; what is started meanwhile is killed too. Whether that came to an
-/// end.
+/// Kills until no process is left, including those that start meanwhile. Returns whether it
+/// succeeded.
 fn kill_until_empty(processes: &dyn Fn() -> BTreeSet<i32>) -> bool {
     for _ in 0..200 {
         let left = processes();
@@ -160,7 +160,7 @@ fn supervise(mut command: Command, cgroup: &Cgroup, shared: &Shared) {
         let Ok(mut child) = command.spawn() else { return };
         *shared.pid.lock().unwrap_or_else(PoisonError::into_inner) = Some(child.id());
         if shared.over.load(Ordering::Relaxed) {
-            // The stage was cleared between the two: nothing else ends this one.
+            // The episode was cleared between the two: only this thread can still end the process.
             let _ = child.kill();
         }
         let _ = child.wait();

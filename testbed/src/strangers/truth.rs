@@ -1,4 +1,4 @@
-//! What the clients must have seen, or the episode is none: a fault that did not happen proves
+//! What the clients must have seen for an episode to count: a fault that did not happen proves
 //! nothing, whatever the agent did.
 use std::fmt;
 
@@ -10,9 +10,9 @@ pub(super) enum Seen {
     /// 2xx
     Well,
     Status(u16),
-    /// No answer in good time, or a broken connection.
+    /// No answer in time, or a broken connection.
     Unanswered,
-    /// Cut off by the client itself.
+    /// Closed early by the client itself.
     Cut,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Seen {
     }
 }
 
-/// The share of requests that are to be answered so, in percent.
+/// The share of requests that must have this result, in percent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Truth {
     pub(super) seen: Seen,
@@ -47,7 +47,7 @@ pub(super) struct Truth {
 }
 
 impl Truth {
-    /// At least so many percent.
+    /// At least this percentage.
     pub(super) const fn of(seen: Seen, least: f64) -> Self {
         Self { seen, least, most: 100.0 }
     }
@@ -56,7 +56,7 @@ impl Truth {
         Self { seen, least, most }
     }
 
-    /// Whether it is so; `None` if there were too few requests to tell.
+    /// Whether it holds; `None` if there were too few requests to judge.
     pub(super) fn holds(&self, requests: &[Request], from: u64, to: u64) -> Option<bool> {
         let share = share(self.seen, requests, from, to)?;
         Some((self.least..=self.most).contains(&share))
@@ -69,17 +69,17 @@ impl fmt::Display for Truth {
     }
 }
 
-/// So few tell nothing.
+/// With fewer requests there is no judgement.
 const FEW: usize = 8;
 
-/// Percent of the requests that began in this time, and ended, which were answered so.
+/// The percentage with this result, among the requests that began in this time and ended.
 pub(super) fn share(seen: Seen, requests: &[Request], from: u64, to: u64) -> Option<f64> {
     let within: Vec<_> = requests.iter().filter(|r| (from..to).contains(&r.at)).collect();
     let such = within.iter().filter(|r| seen.is(r.given)).count();
     (within.len() >= FEW).then(|| such as f64 * 100.0 / within.len() as f64)
 }
 
-/// What they were given in this time, in words.
+/// The results in this time, in words.
 pub(super) fn summary(requests: &[Request], from: u64, to: u64) -> String {
     let within: Vec<_> = requests.iter().filter(|r| (from..to).contains(&r.at)).collect();
     let mut counts: Vec<(String, usize)> = Vec::new();

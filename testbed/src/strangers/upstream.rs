@@ -1,4 +1,5 @@
-//! What a service depends on: a server in this process that answers, fails, hangs or is not there.
+//! The service that another depends on: a server in this process that answers, fails, hangs or does
+//! not listen.
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -12,12 +13,12 @@ use std::{
 
 use anyhow::Result;
 
-/// How it behaves.
+/// Its behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behaviour {
-    /// It answers with this status, after so many milliseconds.
+    /// It answers with this status, after this many milliseconds.
     Answers(u16, u64),
-    /// It takes requests and never answers.
+    /// It accepts requests and never answers.
     Hangs,
     /// Nothing listens any more.
     Refuses,
@@ -66,7 +67,7 @@ impl Upstream {
         Ok(Self { port, shared, thread: Some(thread) })
     }
 
-    /// From now on. One that refuses does not come back.
+    /// Changes the behaviour from now on. One that refuses never listens again.
     pub(super) fn set(&self, behaviour: Behaviour) {
         *self.shared.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = behaviour;
     }
@@ -77,7 +78,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         match listener.accept() {
             Ok((stream, _)) => {
                 let shared = Arc::clone(shared);
-                // Whoever breaks a connection off comes again.
+                // A client that breaks the connection off comes again.
                 thread::spawn(move || serve(stream, &shared).unwrap_or_default());
             }
             Err(_) => thread::sleep(PAUSE),
@@ -104,7 +105,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         }
     };
     thread::sleep(Duration::from_millis(late));
-    // At once, as servers write: a status line in pieces is seen by no kernel program of ours.
+    // In one write, as servers do: our kernel programs do not see a status line in pieces.
     let answer = format!(
         "HTTP/1.1 {status} Whatever\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\
          Connection: close\r\n\r\n{{\"price\":3}}"

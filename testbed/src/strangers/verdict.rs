@@ -1,7 +1,7 @@
-//! What the agent did, and whether that was right. Pure.
+//! Judges what the agent did. Pure.
 use serde::Serialize;
 
-/// What was done to a service, at most.
+/// The strongest remedy that a service got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Did {
@@ -27,22 +27,22 @@ pub(super) struct Act {
     pub(super) did: Did,
 }
 
-/// What it came to.
+/// The verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
     Right,
-    /// A soft remedy where there is nothing to remedy.
+    /// A soft remedy although none was needed.
     NeedlessSoft,
-    /// A restart where it cures nothing, or of a service that was still well.
+    /// A restart that does not help, or one of a service that was still well.
     WrongRestart,
-    /// Ill, and not restarted.
+    /// A restart was right and did not happen.
     Missed,
-    /// The agent did not find the service, so it proves nothing that it did nothing.
+    /// The agent did not find the service, so that it took no action proves nothing.
     Unwatched,
-    /// The clients were served worse since the agent watched.
+    /// The clients were served worse since the agent watches.
     Disturbed,
-    /// The stage failed, or the fault did not happen: this says nothing of the agent.
+    /// The test bed failed, or the fault did not happen: this is no judgement of the agent.
     Error,
 }
 
@@ -65,14 +65,14 @@ pub(super) fn strongest(acts: &[Act]) -> Did {
     acts.iter().map(|act| act.did).max().unwrap_or(Did::Nothing)
 }
 
-/// Judges what was done before the fault and since, by what is right after it. A milder remedy
-/// before the right one is right too: that is how the ladder is climbed.
+/// Judges the remedies before and after the fault by what is right after it. A milder remedy before
+/// the right one is right too, since the agent escalates.
 pub(super) fn judge(right: &[Did], before: Did, since: Did, has_ended: bool) -> Verdict {
     let restart_is_right = right.contains(&Did::Restart);
     match (before, since) {
         (Did::Restart, _) => Verdict::WrongRestart,
         (Did::Nothing, Did::Restart) if !restart_is_right => Verdict::WrongRestart,
-        // Signalled, and yet the same process is there.
+        // It was signalled, but the same process still runs.
         (Did::Nothing, Did::Restart) if !has_ended => Verdict::Missed,
         (Did::Nothing, Did::Restart) => Verdict::Right,
         (Did::Nothing, did) if right.contains(&did) => Verdict::Right,

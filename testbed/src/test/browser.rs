@@ -1,7 +1,7 @@
-//! The status page in a real browser, with a real agent behind it: it loads, a heal appears while it
-//! happens or when somebody looks again, an agent that hangs is told of, keys do what they should, and
-//! 500 patients move smoothly. Whatever the page complains of on its console is a failure. Pictures
-//! are left in `target/browser/screenshots`.
+//! The status page in a real browser, with a real agent behind it: the page loads, it shows a heal
+//! at once or when the user returns to it, it reports an agent that hangs, its keys work, and it
+//! scrolls smoothly with 500 targets. A message on its console is a failure. Screenshots are in
+//! `target/browser/screenshots`.
 mod chromium;
 mod crowd;
 mod devtools;
@@ -19,23 +19,23 @@ use self::{
 use crate::stage::{
     Programs,
     agent::{Agent, Setup},
-    ward::{INCURABLE, Ward},
+    stubs::{INCURABLE, StubServices},
 };
 
-/// From the agent's word that it heals to the page that shows it.
+/// From the agent's log line of a heal to the page that shows it.
 const HEAL_SHOWN: Duration = Duration::from_secs(2);
-/// From an agent that hangs to the page that says so; it waits for six.
+/// From an agent that hangs to the page that reports it, after six seconds without an event.
 const SILENCE_SHOWN: Duration = Duration::from_secs(10);
 /// Generous: only what hangs takes this long.
 const LIMIT: Duration = Duration::from_secs(60);
-/// More patients than these are copies: it is the page that is tested with them. What 500 cost the
-/// agent is measured by `cargo xtask bench`.
+/// More targets than these are copies, since they only test the page. `cargo xtask bench` measures
+/// what 500 cost the agent.
 const MOST_REAL: usize = 30;
-/// What the page's own thread may compute for one frame while 500 patients are scrolled through: a
-/// screen asks for one every 16.7 ms. It is processor time, for frames come as late as the machine
-/// is busy with other things.
+/// The processor time of the page's thread for one frame, while 500 targets scroll: a screen needs
+/// one every 16.7 ms. It is processor time, because frames are late on a machine that is busy with
+/// other things.
 const FRAME_MS: f64 = 16.0;
-/// And for one event with a quarter of them in it, with all that is drawn for it: more is felt.
+/// The same for one event with a quarter of the targets, drawing included: more is noticeable.
 const EVENT_MS: f64 = 50.0;
 
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
@@ -46,9 +46,9 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let programs = super::programs(workspace)?;
     let pictures = home.join("screenshots");
     fs::create_dir_all(&pictures).with_context(|| format!("cannot make {}", pictures.display()))?;
-    let scene = |patients: usize, play: &dyn Fn(&mut Stage<'_>) -> Result<()>| {
-        process::announce(&format!("status page with {patients} patients"));
-        let mut stage = Stage::open(&programs, &chromium()?, patients, &pictures)?;
+    let scene = |targets: usize, play: &dyn Fn(&mut Stage<'_>) -> Result<()>| {
+        process::announce(&format!("status page with {targets} targets"));
+        let mut stage = Stage::open(&programs, &chromium()?, targets, &pictures)?;
         play(&mut stage)?;
         let complaints = &stage.browser.complaints;
         ensure!(complaints.is_empty(), "the page complains: {}", complaints.join("\n"));
@@ -63,13 +63,13 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     scene(500, &five_hundred_move_smoothly)
 }
 
-/// An agent with its patients, and the page that shows them.
+/// An agent with its targets, and the page that shows them.
 struct Stage<'a> {
     browser: Browser,
     agent: Agent,
-    ward: Ward,
+    services: StubServices,
     pictures: &'a Path,
-    patients: usize,
+    targets: usize,
     /// Both are removed with the stage.
     _folders: [tempfile::TempDir; 2],
 }
@@ -78,32 +78,32 @@ impl<'a> Stage<'a> {
     fn open(
         programs: &Programs,
         chromium: &Command,
-        patients: usize,
+        targets: usize,
         pictures: &'a Path,
     ) -> Result<Self> {
-        let ward = Ward::open(patients.min(MOST_REAL))?;
+        let services = StubServices::start(targets.min(MOST_REAL))?;
         let folders = [tempfile::tempdir()?, tempfile::tempdir()?];
         let setup = Setup {
-            urls: ward.urls.clone(),
+            urls: services.urls.clone(),
             state_dir: folders[0].path().to_path_buf(),
             arguments: ["--no-kernel", "--verify-window", "6"].map(str::to_owned).to_vec(),
         };
         let agent = Agent::start(programs, &setup, |_| ())?;
         let browser = Browser::start(chromium, folders[1].path())?;
-        let mut stage = Self { browser, agent, ward, pictures, patients, _folders: folders };
+        let mut stage = Self { browser, agent, services, pictures, targets, _folders: folders };
         stage.look("light", [1440, 900])?;
-        let url = match patients {
+        let url = match targets {
             0..=MOST_REAL => stage.agent.url.clone(),
-            _ => Crowd::gather(&stage.agent.url, patients)?.url,
+            _ => Crowd::gather(&stage.agent.url, targets)?.url,
         };
         stage.browser.call("Page.navigate", &json!({ "url": url }))?;
         let all =
-            format!("document.querySelector('#states')?.textContent.startsWith('{patients} all')");
-        stage.browser.until("the page shows all patients", LIMIT, &all)?;
+            format!("document.querySelector('#states')?.textContent.startsWith('{targets} all')");
+        stage.browser.until("the page shows all targets", LIMIT, &all)?;
         Ok(stage)
     }
 
-    /// Makes the window so large, and the world so bright.
+    /// Sets the size of the window and the colour scheme.
     fn look(&mut self, scheme: &str, [width, height]: [u32; 2]) -> Result<()> {
         let mobile = width < 600;
         let size = json!({
@@ -115,16 +115,16 @@ impl<'a> Stage<'a> {
         self.browser.call("Emulation.setEmulatedMedia", &media).map(|_| ())
     }
 
-    /// Pictures in both schemes, on a desk and on a phone.
+    /// Screenshots in both schemes, on a desktop and on a phone.
     fn pictures(&mut self, name: &str) -> Result<()> {
         for scheme in ["light", "dark"] {
             for (place, size) in [("desk", [1440, 900]), ("phone", [390, 844])] {
                 self.look(scheme, size)?;
-                // What was resized is drawn with the next event.
+                // The page redraws after a resize with the next event.
                 thread::sleep(Duration::from_millis(700));
                 let picture = self.browser.call("Page.captureScreenshot", &json!({}))?;
                 let data = picture["data"].as_str().context("no picture")?;
-                let file = format!("{:03}-{name}-{place}-{scheme}.png", self.patients);
+                let file = format!("{:03}-{name}-{place}-{scheme}.png", self.targets);
                 fs::write(self.pictures.join(file), bytes(data)?)?;
             }
         }
@@ -144,7 +144,7 @@ impl<'a> Stage<'a> {
         self.browser.until(what, LIMIT, expression).map(|_| ())
     }
 
-    /// Until the agent has said this so often.
+    /// Waits until the agent has logged this message this often.
     fn said(&self, message: &str, times: usize) -> Result<()> {
         let mut waited = Duration::ZERO;
         while self.agent.lines().iter().filter(|line| line.message() == message).count() < times {
@@ -155,7 +155,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Has the page believe that nobody sees it, or that somebody does again.
+    /// Makes the page believe that it is hidden, or visible again.
     fn hide(&mut self, hidden: bool) -> Result<()> {
         let told = format!(
             "Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }}); \
@@ -165,15 +165,15 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// The words of a state in the first row, and what the timeline says.
+/// The text of a state in the first row, and the text of the timeline.
 const FIRST_STATE: &str = "document.querySelector('.row .state').textContent";
 
 fn one_is_healed(stage: &mut Stage<'_>) -> Result<()> {
-    // The rows come a frame after the counts: the looks below have to bear that.
+    // The rows come a frame after the counts: the checks below allow for that.
     stage.browser.evaluate("setTimeout(() => { window.late = { come: true }; }, 300); 0")?;
     stage.is("what comes late is waited for", "late.come")?;
     stage.is("the patient is well", &format!("{FIRST_STATE} === 'well'"))?;
-    stage.ward.fall_ill(0, 8);
+    stage.services.set_errors(0, 8);
     stage.said("healing", 1)?;
     let shown = "document.querySelector('#incidents li')?.textContent.includes('soft heal')";
     let took = stage.browser.until("the page shows the heal", HEAL_SHOWN, shown)?;
@@ -188,12 +188,12 @@ fn what_happened_unseen_is_shown(stage: &mut Stage<'_>) -> Result<()> {
         format!("document.querySelectorAll('#incidents [data-outcome=healed]').length === {times}")
     };
     stage.hide(true)?;
-    stage.ward.fall_ill(0, 8);
-    // As soon as it may be healed again.
+    stage.services.set_errors(0, 8);
+    // Wait until it may be healed again.
     stage.said("treatment ended", 2)?;
-    stage.is("a page that nobody sees does not listen", &healed(1))?;
+    stage.is("a hidden page does not listen", &healed(1))?;
     stage.hide(false)?;
-    stage.is("who looks again sees what was done", &healed(2))?;
+    stage.is("a page that is visible again shows what was done", &healed(2))?;
     let told = "document.getElementById('news').textContent.endsWith('soft heal, healed')";
     stage.is("and is told of it, and how it ended", told)
 }
@@ -212,15 +212,15 @@ fn silence_is_told(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn keys_do_what_they_should(stage: &mut Stage<'_>) -> Result<()> {
-    stage.ward.fall_ill(3, INCURABLE);
+    stage.services.set_errors(3, INCURABLE);
     stage.is("it is left to people", &format!("{FIRST_STATE} === 'exhausted'"))?;
-    stage.ward.fall_ill(7, 8);
+    stage.services.set_errors(7, 8);
     stage.is(
         "another is treated",
         "!!document.querySelector('.row .state[data-state=verifying]')",
     )?;
     stage.pictures("need")?;
-    // While somebody is treated the rows change their places.
+    // During a remedy the rows change their places.
     stage.is(
         "the others are well",
         "document.getElementById('states').textContent === '30 all1 exhausted29 well'",
@@ -248,7 +248,7 @@ fn keys_do_what_they_should(stage: &mut Stage<'_>) -> Result<()> {
     stage.is("they are closed", "document.getElementById('detail').hidden")?;
     stage.is("the list has the focus", "document.activeElement.id === 'list'")?;
     stage.browser.press("/")?;
-    let last = stage.ward.urls[29].clone();
+    let last = stage.services.urls[29].clone();
     stage
         .browser
         .call("Input.insertText", &json!({ "text": last.trim_start_matches("http://") }))?;
@@ -262,7 +262,7 @@ fn keys_do_what_they_should(stage: &mut Stage<'_>) -> Result<()> {
     who_types_is_not_disturbed(stage)
 }
 
-/// The page's next source tells that all patients are gone, and nothing else.
+/// The page's next event source reports that all targets are gone, and nothing else.
 const NOBODY: &str = "window.EventSource = class extends EventSource {
     set onmessage(hear) { hear({ data: JSON.stringify({ at: 1, roster: [], targets: [] }) }); }
 }; 0";
@@ -279,7 +279,7 @@ fn who_types_is_not_disturbed(stage: &mut Stage<'_>) -> Result<()> {
     stage.is("and the filter has the focus", "document.activeElement.id === 'filter'")
 }
 
-/// Counts the events of four seconds, as the page hears them.
+/// Counts the events that the page receives in four seconds.
 const EVENTS: &str = "new Promise((done) => {
     let events = 0;
     const source = new EventSource('events');
@@ -331,19 +331,19 @@ fn five_hundred_move_smoothly(stage: &mut Stage<'_>) -> Result<()> {
     rows_that_rest_are_not_measured(stage)
 }
 
-/// Scrolls the list so far that its first row is out of sight, and tells whether it rests.
+/// Scrolls the list until its first row is out of sight, and returns whether it stays there.
 const PAST_THE_FIRST: &str = "new Promise((done) => {
     scrollBy(0, document.getElementById('list').getBoundingClientRect().top + 160);
     const look = () => done(document.querySelector('.row').hidden);
     requestAnimationFrame(() => requestAnimationFrame(look));
 })";
-/// Waits until what is to be drawn is.
+/// Waits until everything is drawn.
 const DRAWN: &str = "new Promise((done) => {
     requestAnimationFrame(() => requestAnimationFrame(() => done(true)));
 })";
 
-/// A tall window leaves more rows than a low one shows. Charts are measured anew with each resize and
-/// each change of colours; what is wrong with that is on the console.
+/// A tall window has more rows than a low one. Charts are measured again after each resize and each
+/// change of colours; errors in that are on the console.
 fn rows_that_rest_are_not_measured(stage: &mut Stage<'_>) -> Result<()> {
     stage.look("light", [1440, 1500])?;
     stage.is("there are more rows", "document.querySelectorAll('.row').length > 30")?;

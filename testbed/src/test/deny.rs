@@ -22,11 +22,11 @@ pub(super) fn policy(workspace: &Workspace) -> Result<()> {
         check.args(["check", "bans", "licenses", "sources"]);
         process::run(&format!("cargo-deny: {manifest}"), &mut check)
     };
-    // Both are looked at, whatever the first has to say.
+    // Both are checked, whatever the result of the first.
     MANIFESTS.map(check).into_iter().collect()
 }
 
-/// Known vulnerabilities, where their database can be fetched.
+/// Known vulnerabilities, if their database can be fetched.
 pub(super) fn advisories(workspace: &Workspace) -> Result<Outcome> {
     let program = program(workspace)?;
     let mut fetch = deny(workspace, &program, MANIFESTS[0]);
@@ -38,7 +38,8 @@ pub(super) fn advisories(workspace: &Workspace) -> Result<Outcome> {
     }
     for manifest in MANIFESTS {
         let mut check = deny(workspace, &program, manifest);
-        // What was just fetched, and the crates that the policy's check has brought here.
+        // With the database that was just fetched, and the crates that the policy's check has
+        // fetched.
         check.args(["--offline", "check", "advisories"]);
         process::run(&format!("advisories: {manifest}"), &mut check)?;
     }

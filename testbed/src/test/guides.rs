@@ -1,7 +1,7 @@
-//! The commands in README.md and docs/: each block of shell says whether it can be run anywhere
-//! (`sh test`), asks for something that this machine need not have (`sh cluster`, `sh root`), takes
-//! long and is a step of its own (`sh build`), or is a scene of `cargo xtask docker` (`sh docker`).
-//! What can be run anywhere is run.
+//! The commands in README.md and docs/: the tag of each block of shell says whether it can run
+//! anywhere (`sh test`), needs something that this machine need not have (`sh cluster`, `sh root`),
+//! takes long and is a step of its own (`sh build`), or is a scene of `cargo xtask docker` (`sh
+//! docker`). This step runs the blocks that can run anywhere.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use xtask::{process, workspace::Workspace};
 
 use crate::guide;
 
-/// What a block may be tagged with.
+/// The tags of blocks.
 const TAGS: [&str; 5] = ["test", "docker", "cluster", "root", "build"];
 
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
@@ -42,7 +42,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
         let (mut shell, set_up) = session();
         shell.args(["timeout", "--kill-after=5", "120"]);
         shell.args(["bash", "-euo", "pipefail", "-c"]);
-        // What was started in the background ends with the session.
+        // Processes in the background end with the session.
         shell.arg(format!("{set_up}trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"));
         shell.current_dir(&workspace.root).env("PATH", &path).env("HOME", home.path());
         shell.env("PARAMEDIC_STATE_DIR", home.path().join("state"));
@@ -53,8 +53,8 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// A command that runs another on a network of its own, where that can be had, and what has to be
-/// done there first: the guides' ports are those that everybody uses.
+/// A command that runs another on a network of its own, if that is possible, and the preparation
+/// that it needs: the guides use common ports, which may be taken.
 fn session() -> (Command, &'static str) {
     let own = |options: &[&str]| {
         let mut command = Command::new("unshare");

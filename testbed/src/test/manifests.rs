@@ -1,7 +1,7 @@
-//! What `kubectl apply` will be given, against the API's own schemas: strictly, for an API server
-//! drops a field that it does not know and says nothing.
+//! Checks the input of `kubectl apply` against the API's own schemas. The check is strict, since an
+//! API server silently drops a field that it does not know.
 //!
-//! What no schema knows (names that must agree, tags, the fence's user) are tests in Rust, below.
+//! What no schema knows (names that must agree, tags, the fence's user) is tested in Rust, below.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -59,7 +59,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// One file for each overlay: a patch alone is no whole object.
+/// One file for each overlay: a patch alone is no complete object.
 fn render_overlays(kubectl: &Path, overlays: &Path, out: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let render = |overlay: PathBuf| {
@@ -101,9 +101,9 @@ fn validate(python: &Path, version: &str, files: &[PathBuf]) -> Result<()> {
     command.args(["-m", "kubernetes_validate", "--strict", "--quiet"]);
     let said = process::capture(command.args(["--kubernetes-version", version]).args(files));
     let said = said.with_context(|| format!("not valid for Kubernetes {version}"))?;
-    // A kind that it does not know is a warning to it, and not checked.
+    // It only warns about a kind that it does not know, and does not check it.
     if !said.is_empty() {
-        bail!("not wholly checked against Kubernetes {version}: {said}");
+        bail!("not completely checked against Kubernetes {version}: {said}");
     }
     Ok(())
 }

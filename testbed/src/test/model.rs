@@ -14,7 +14,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     };
     let mut mypy = tool("mypy", &["--cache-dir"]);
     mypy.arg(workspace.target.join("mypy"));
-    // Each has its say, whatever the others find.
+    // Each runs, whatever the others find.
     let outcomes = [
         process::run("ruff: model", &mut tool("ruff", &["check", "--no-cache"])),
         process::run("ruff format: model", &mut tool("ruff", &["format", "--check", "--no-cache"]))

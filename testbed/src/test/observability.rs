@@ -16,7 +16,7 @@ use super::suite::Tests;
 use crate::stage::{
     agent::{Agent, Setup},
     free_port,
-    ward::Ward,
+    stubs::StubServices,
 };
 
 /// Generous: only what hangs takes this long.
@@ -27,7 +27,7 @@ pub(super) fn run(workspace: &Workspace, tests: Tests) -> Result<()> {
     let missing = "install Debian's package prometheus, or what it is called here";
     let promtool = process::on_path("promtool").context(missing)?;
     let prometheus = process::on_path("prometheus").context(missing)?;
-    // The second file is what those are served from who scale by way of Prometheus.
+    // The second file is for users who scale through Prometheus.
     let files = [
         ("check", "rules.yaml"),
         ("check", "../prometheus/rules.yaml"),
@@ -40,13 +40,14 @@ pub(super) fn run(workspace: &Workspace, tests: Tests) -> Result<()> {
     }
     the_clusters_differs_in_discovery_alone(&folder)?;
     let programs = super::programs(workspace)?;
-    let ward = Ward::open(3)?;
+    let services = StubServices::start(3)?;
     let state = tempfile::tempdir()?;
     let mut arguments = vec!["--verify-window".to_owned(), "2".to_owned()];
     if !tests.privileged {
         arguments.push("--no-kernel".to_owned());
     }
-    let setup = Setup { urls: ward.urls.clone(), state_dir: state.path().to_path_buf(), arguments };
+    let setup =
+        Setup { urls: services.urls.clone(), state_dir: state.path().to_path_buf(), arguments };
     let agent = Agent::start(&programs, &setup, |_| ())?;
     let queries = queries(&fs::read_to_string(folder.join("dashboard.json"))?)?;
     process::announce("a real Prometheus scrapes a real agent");
@@ -55,7 +56,7 @@ pub(super) fn run(workspace: &Workspace, tests: Tests) -> Result<()> {
     prometheus.wait_for("up == 1")?;
     // A counter has to be seen before it rises.
     prometheus.wait_for("paramedic_samples_total > 0")?;
-    ward.fall_ill(0, 8);
+    services.set_errors(0, 8);
     prometheus.wait_for(r#"sum(paramedic_heals_total{outcome="healed"}) > 0"#)?;
     prometheus.wait_for("sum(rate(paramedic_samples_total[10s])) > 0")?;
     let mut empty = Vec::new();
@@ -70,11 +71,11 @@ pub(super) fn run(workspace: &Workspace, tests: Tests) -> Result<()> {
     prometheus.rules_are_well()
 }
 
-/// Whether there is a reason for a query to have no answer here.
+/// Whether a query has a reason to return nothing here.
 fn may_be_empty(query: &str, tests: Tests) -> bool {
     // There is no API server.
     let cluster = query.contains("paramedic_api_requests_total");
-    // Its HTTP is seen.
+    // The agent is not blind to its HTTP.
     let blind = query.contains("paramedic_target_blind");
     let kernel = [
         "paramedic_probe_attached",
@@ -96,7 +97,7 @@ fn queries(dashboard: &str) -> Result<Vec<(String, String)>> {
             for variable in ["instance", "namespace", "pod", "target"] {
                 query = query.replace(&format!("${variable}"), ".*");
             }
-            ensure!(!query.contains('$'), "a variable that nobody fills in: {query}");
+            ensure!(!query.contains('$'), "a variable without a value: {query}");
             queries.push((panel["title"].as_str().unwrap_or_default().to_owned(), query));
         }
     }
@@ -104,7 +105,7 @@ fn queries(dashboard: &str) -> Result<Vec<(String, String)>> {
     Ok(queries)
 }
 
-/// The configuration for one machine, for an agent elsewhere, and in a hurry.
+/// The configuration for one machine, with the agent's address and a short interval.
 fn hurried(folder: &Path, agent: &str) -> Result<String> {
     let file = folder.join("local.yaml");
     let mut config = fs::read_to_string(&file)?;
@@ -130,7 +131,7 @@ fn the_clusters_differs_in_discovery_alone(folder: &Path) -> Result<()> {
             .iter()
             .filter(|key| job.remove(**key).is_some())
             .count();
-        ensure!(found > 0, "{name}: nobody is found");
+        ensure!(found > 0, "{name}: no agent is found");
         Ok(config)
     };
     let (local, cluster) = (read("local.yaml")?, read("prometheus.yaml")?);
@@ -163,7 +164,7 @@ impl Prometheus {
         Ok(Self { child, url: format!("http://127.0.0.1:{port}"), log })
     }
 
-    /// The series that a query comes to.
+    /// The series that a query returns.
     fn ask(&self, query: &str) -> Result<Vec<Value>> {
         let mut answer = self.get(&format!("/api/v1/query?query={}", encoded(query)))?;
         ensure!(answer["status"] == "success", "{}", answer["error"]);
@@ -191,7 +192,8 @@ impl Prometheus {
         Ok(())
     }
 
-    /// Each alert is evaluated without an error, and none of them fires over what was healed.
+    /// Checks that each alert is evaluated without an error, and that none fires after a successful
+    /// heal.
     fn rules_are_well(&self) -> Result<()> {
         let answer = self.get("/api/v1/rules")?;
         let groups = answer["data"]["groups"].as_array().context("no groups of rules")?;
@@ -214,7 +216,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// A query as it stands in a URL.
+/// A query in the form of a URL.
 fn encoded(query: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     let encode = |byte: u8| {

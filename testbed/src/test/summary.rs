@@ -1,14 +1,14 @@
-//! What the steps came to: the table at the end.
+//! The results of the steps: the table at the end.
 use std::{fmt, time::Duration};
 
 /// How a step ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// All that it checks holds.
+    /// Everything that it checks holds.
     Passed,
-    /// It holds as far as it was checked; what was not, and why.
+    /// What was checked holds; a part was not checked, for this reason.
     Partly(String),
-    /// Nothing was checked, for want of something outside, or by request; not the project's fault.
+    /// Nothing was checked, because something external is missing, or by request.
     NotChecked(String),
     /// Something does not hold, or could not be run.
     Failed(String),
@@ -22,7 +22,7 @@ impl fmt::Display for Outcome {
             Self::NotChecked(why) => ("NOT CHECKED", why),
             Self::Failed(why) => ("FAILED", why),
         };
-        // One line each: the whole was shown when it happened.
+        // One line each: the whole text was printed when it happened.
         write!(f, "{word}: {}", why.lines().next().unwrap_or_default())
     }
 }

@@ -1,5 +1,5 @@
-//! What runs on other people's machines with a token of ours: pinned, and with no more rights than it
-//! needs.
+//! The workflows, which run on other machines with a token of this repository: everything is
+//! pinned, and has no more rights than it needs.
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What a machine's report comes to: a row for each test, signal and scene.
+//! Judges a machine's report: a row for each test, signal and scene.
 use serde_json::Value;
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
     steps::{Kind, Layout, Step},
 };
 
-/// One thing that was to hold.
+/// One expectation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) name: String,
@@ -17,15 +17,15 @@ pub(super) struct Row {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// With what to show for it: a mechanism, or nothing.
+    /// It holds; the text is the mechanism, or empty.
     Good(String),
-    /// With the reason, if it is not told elsewhere.
+    /// It does not hold; the text is the reason, unless another row has it.
     Bad(String),
-    /// Not yet known; in the end as good as bad.
+    /// Not yet known; at the end this counts as bad.
     Running,
 }
 
-/// A signal, how it was had, in one word each.
+/// A signal, its mechanism and its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Probe {
     pub(super) signal: String,
@@ -91,7 +91,7 @@ fn controllers(series: &str, layout: Layout, report: &Report) -> Option<Row> {
     Some(Row { name: "cgroup controllers".to_owned(), verdict })
 }
 
-/// A row for each test, and one for each name that no test has: what does not run holds nowhere.
+/// A row for each test, and a bad one for each expected name without a test.
 fn tests(binary: &str, wanted: &[&str], ran: &Ran) -> Vec<Row> {
     let row = |(name, outcome): (String, Outcome)| {
         let name = match name.strip_prefix(&format!("{binary}::")) {
@@ -118,13 +118,13 @@ fn tests(binary: &str, wanted: &[&str], ran: &Ran) -> Vec<Row> {
     rows
 }
 
-/// The mechanism that a signal should be had by, `none` if it should not be had at all.
+/// The expected mechanism of a signal; `none` if the signal should be missing.
 pub(super) fn expected(series: &str, signal: &str, without: &[&str], btf: bool) -> &'static str {
     let best = BEST.iter().find(|(name, _)| *name == signal).map_or("none", |(_, best)| best);
     let lesser = LESSER.iter().find(|l| l.series == series && l.signal == signal);
     let mut mechanism = lesser.map_or(best, |lesser| lesser.mechanism);
     if !btf && mechanism != "cgroup_skb" {
-        // Every other program reads structs whose layout only BTF tells.
+        // Every other program reads structs, whose layout only BTF shows.
         return if matches!(signal, "cpu_throttling" | "oom_kills") { "poll" } else { "none" };
     }
     while without.contains(&mechanism) {
@@ -154,7 +154,7 @@ fn check(series: &str, layout: Layout, without: &[&str], btf: bool, ran: &Ran) -
         } else {
             Verdict::Bad(format!("by {mechanism}, expected {expected}"))
         };
-        // What a refusal does not touch is told where nothing is refused.
+        // Signals that a refusal does not affect are in the rows without refusals.
         let new = best != expected || (without.is_empty() && btf);
         let told = new || matches!(verdict, Verdict::Bad(_));
         told.then(|| Row { name: format!("{}: {signal}", ran.name), verdict })
@@ -168,7 +168,7 @@ fn checked(output: &str) -> Value {
     object.unwrap_or_default()
 }
 
-/// What `paramedic check --json` says of each signal.
+/// The signals in the output of `paramedic check --json`.
 pub(super) fn probes(output: &str) -> Vec<Probe> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let probe = |probe: &Value| Probe {

@@ -15,7 +15,7 @@ pub(super) const SERIES: [&str; 2] = ["6.1", "6.12"];
 
 /// A kernel to boot.
 pub(super) struct Kernel {
-    /// `6.1`; of a file that was named, what it says of itself.
+    /// `6.1`; for a kernel file, the release in its header.
     pub(super) series: String,
     pub(super) image: PathBuf,
 }
@@ -48,7 +48,7 @@ fn debian(home: &Path, series: &str) -> Result<Kernel> {
     Ok(Kernel { series: series.to_owned(), image: image.unwrap_or_default() })
 }
 
-/// What a kernel calls itself, from the boot protocol's head.
+/// The release in the header of the boot protocol.
 fn release(image: &[u8]) -> Option<String> {
     const MAGIC: usize = 0x202;
     const VERSION: usize = 0x20e;

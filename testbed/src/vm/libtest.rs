@@ -1,18 +1,18 @@
-//! What Rust's test harness prints, test by test.
+//! Reads the output of Rust's test harness, test by test.
 
-/// How a test came out.
+/// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Passed,
     Failed,
-    /// Begun, and nothing known yet.
+    /// Begun, without a result yet.
     Running,
 }
 
 /// The tests in the order in which they began; those that the harness ignored are not among them.
 ///
-/// A result usually stands on its test's line. Where something else was printed between the two it
-/// stands on a later one, and in doubt the list of failures at the end decides.
+/// A result is usually on its test's line. If something else was printed in between, it is on a
+/// later line; in doubt the list of failures at the end decides.
 pub(super) fn outcomes(output: &str) -> Vec<(String, Outcome)> {
     let mut tests: Vec<(String, Outcome)> = Vec::new();
     let mut failures = false;
@@ -48,8 +48,8 @@ fn of(result: &str) -> Outcome {
     }
 }
 
-/// The harness runs one after the other: who is still running when the next begins has passed,
-/// unless the list at the end says otherwise.
+/// The harness runs one test after the other. A test without a result when the next begins has
+/// passed, unless the list at the end names it.
 fn settle(tests: &mut [(String, Outcome)]) {
     if let Some((_, outcome @ Outcome::Running)) = tests.last_mut() {
         *outcome = Outcome::Passed;

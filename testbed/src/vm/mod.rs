@@ -40,15 +40,15 @@ use table::Column;
 /// The exit code of a machine that ended well: what the first process writes, through
 /// `isa-debug-exit`. Power-off and panic end with 0.
 const SUCCESS: i32 = 0x2a << 1 | 1;
-/// And of one whose first process saw a step fail.
+/// The exit code of a machine in which a step failed.
 const FAILURE: i32 = 0x2b << 1 | 1;
 
 /// Run the privileged tests and the demo's scenes in virtual machines with other kernels.
 ///
 /// Kernels and qemu come from Debian's packages, unpacked below target/vm (nothing is installed);
 /// no root is needed. Four machines for each kernel, one after the other: the kernel side and the
-/// whole agent with cgroup v2, hybrid, v1. Each has 120 s. Ends with a table of what held where; the
-/// logs are kept in target/vm/logs.
+/// whole agent with cgroup v2, hybrid, v1. Each has 120 s. Ends with a table of results; the
+/// logs are in target/vm/logs.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// 6.1, 6.12, or the path of a kernel (bzImage); without it both
@@ -90,7 +90,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
             println!("{} died: {death}", column.title);
         }
     }
-    // Every machine has one row of its own.
+    // Every machine has one row for itself.
     ensure!(
         columns.iter().any(|column| column.rows.len() > 1 || !column.good),
         "no test or scene has {} in its name",
@@ -99,7 +99,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let bad: Vec<&str> =
         columns.iter().filter(|column| !column.good).map(|column| column.title.as_str()).collect();
     if !bad.is_empty() {
-        bail!("not as it should be: {}", bad.join(", "));
+        bail!("failed: {}", bad.join(", "));
     }
     if args.filter.is_none() && wanted == SERIES {
         docs::check(&workspace.root, &columns)?;
@@ -119,9 +119,9 @@ struct Matrix<'a> {
 }
 
 impl Matrix<'_> {
-    /// Boots one machine and judges what it says. One that dies, or stops getting on, is booted once
-    /// more, and that is told: an emulated machine may do so of the emulation. What had failed until
-    /// then has failed.
+    /// Boots one machine and judges its report. A machine that dies or stops making progress is
+    /// booted once more, since that may be a failure of the emulation, and the report says so.
+    /// Steps that had failed before count as failed.
     fn boot(&self, kernel: &Kernel, machine: Machine) -> Result<Column> {
         let first = self.boot_once("first", kernel, machine)?;
         let Some(death) = &first.death else { return Ok(first) };
@@ -192,7 +192,7 @@ fn read(log: &Path) -> Report {
     Report::parse(&String::from_utf8_lossy(&fs::read(log).unwrap_or_default()))
 }
 
-/// Shows the rows that have just come out.
+/// Prints the new rows.
 fn tell(told: &mut HashSet<String>, begun: Instant, rows: &[Row]) {
     for row in rows {
         let (word, said) = match &row.verdict {
@@ -208,7 +208,7 @@ fn tell(told: &mut HashSet<String>, begun: Instant, rows: &[Row]) {
     }
 }
 
-/// How the machine died, if it did not live to end itself: with what the kernel said of it.
+/// How the machine died, if it did not end by itself, with the kernel's last words.
 fn death(end: &End, console: &str) -> Option<String> {
     const WORDS: [&str; 5] = ["BUG:", "Oops", "panic", "RIP:", "int3"];
     let how = match end {
@@ -223,7 +223,8 @@ fn death(end: &End, console: &str) -> Option<String> {
     Some(if said.is_empty() { how } else { format!("{how}: {}", said.join(" | ")) })
 }
 
-/// Why the machine did not end well, if so: it takes its last word, its exit code and every row.
+/// Why the machine failed, if it did: it must send its last word, exit with success, and have no
+/// bad row.
 fn problem(end: &End, report: &Report, steps: &[Step], rows: &[Row]) -> Option<String> {
     let bad = rows.iter().filter(|row| !matches!(row.verdict, Verdict::Good(_)));
     let bad: Vec<&str> = bad.map(|row| row.name.as_str()).collect();

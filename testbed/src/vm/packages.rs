@@ -33,7 +33,7 @@ pub(crate) fn unpacked(
     })
 }
 
-/// The same with others that are named, and fetched even where they are installed.
+/// The same with other named packages, which are fetched even if they are installed.
 pub(crate) fn unpacked_with(
     apt: &Apt,
     home: &Path,
@@ -65,7 +65,7 @@ fn together(
     Ok(folder)
 }
 
-/// The folder appears whole or not at all.
+/// The folder appears complete or not at all.
 fn unpack(debs: &Path, folder: &Path) -> Result<()> {
     let part = folder.with_extension("part");
     let _ = fs::remove_dir_all(&part);

@@ -1,4 +1,4 @@
-//! What is run in the machines: the ordinary builds, as the tests use them here, each at the path
+//! The programs in the machines: the ordinary builds, as the tests use them here, each at the path
 //! that it has here. A second, static build of everything would take longer than the whole matrix.
 use std::{
     fs,
@@ -24,7 +24,7 @@ pub(super) struct Programs {
     pub(super) testbed: PathBuf,
 }
 
-/// What the tests and the demo call by name.
+/// The tools that the tests and the demo call by name.
 const TOOLS: [&str; 3] = ["sh", "sleep", "unshare"];
 
 impl Programs {
@@ -53,7 +53,7 @@ impl Programs {
         })
     }
 
-    /// Every file that the machines need, with the place that it gets there. The programs are
+    /// Every file that the machines need, with its path there. The programs are
     /// copied without their debug information, which is most of them.
     pub(super) fn files(&self, scratch: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
         fs::create_dir_all(scratch)
@@ -104,7 +104,7 @@ fn executables(messages: &str) -> Vec<Built> {
     messages.lines().filter_map(built).collect()
 }
 
-/// Packs the files, and what a kernel wants of its first root, into an archive.
+/// Packs the files, and what a kernel needs in its first root, into an archive.
 pub(super) fn pack(files: &[(PathBuf, PathBuf)], checkout: &Path, archive: &Path) -> Result<()> {
     let unwritten = || format!("cannot write {}", archive.display());
     let to = fs::File::create(archive).with_context(unwritten)?;

@@ -27,7 +27,7 @@ pub(super) enum Accelerator {
     Kvm,
 }
 
-/// From the start to the exit code, at the most.
+/// Maximum time from the start to the exit code.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 /// qemu, and where it finds its firmware and libraries.
@@ -43,7 +43,7 @@ pub(super) struct Boot<'a> {
     pub(super) initrd: &'a Path,
 }
 
-/// How a machine came to its end.
+/// How a machine ended.
 pub(super) enum End {
     Exit(Option<i32>),
     Timeout,
@@ -59,7 +59,7 @@ impl Qemu {
         if let Some(program) = process::on_path(NAME) {
             return Ok(Self { program, unpacked: None });
         }
-        // Installing it may remove what is installed: it is unpacked beside.
+        // Installing it may remove installed packages, so it is only unpacked.
         let root = Apt::first_that_works(&home.join("apt"), |apt| {
             let needed = |name: &str| {
                 ["lib", "qemu-system-", "seabios"].iter().any(|start| name.starts_with(start))

@@ -1,6 +1,6 @@
-//! What a machine said on its second serial port, step by step.
+//! The report of a machine on its second serial port, step by step.
 
-/// So far, or at the end.
+/// The report so far, or at the end.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
     /// The kernel's release.

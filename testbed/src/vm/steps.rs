@@ -1,9 +1,9 @@
-//! What is done in each machine.
+//! The steps of each machine.
 //!
-//! At least one machine for each layout of cgroups, since a controller changes hierarchy only while
-//! nobody uses it. With the whole of cgroup v2 everything is asked, of the kernel side and of the
-//! agent in a machine each, so that no machine takes long; the others are asked what depends on the
-//! layout.
+//! There is at least one machine for each layout of cgroups, since a controller can change
+//! hierarchies only while it is unused. With cgroup v2 all tests run: those of the kernel side and
+//! those of the agent in a machine each, so that no machine takes long. The other machines run the
+//! tests that depend on the layout.
 use std::fmt::Write as _;
 
 use super::{expected::LEFT_OUT, programs::Programs};
@@ -49,8 +49,8 @@ impl Machine {
         }
     }
 
-    /// Counts per CPU take two; the whole agent does not, and is as fast on one, since emulating two
-    /// that change each other's code stops both again and again.
+    /// Counts per CPU take two; the whole agent does not, and is as fast on one, since emulating
+    /// two that change each other's code stops both again and again.
     pub(super) const fn cpus(self) -> u8 {
         match self {
             Self::Agent => 1,
@@ -87,7 +87,7 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// The exit code of success. A check that finds something missing says so by its exit code.
+    /// The exit code of success. A check that finds something missing has another one.
     pub(super) fn code(&self, layout: Layout) -> u8 {
         let Kind::Check { btf, .. } = self.kind else { return 0 };
         u8::from(!btf || layout == Layout::V1)
@@ -98,8 +98,8 @@ impl Step {
 pub(super) const REFUSED: [&[&str]; 5] =
     [&[], &["fentry"], &["fentry", "kprobe"], &["fentry", "kprobe", "hrtimer"], &["tp_btf"]];
 
-/// One for each kind of remedy. The first two are played beside the others. ("error burst" would not
-/// do: under emulation its errors come one by one, and a reset is in time.)
+/// One for each kind of remedy. The first two are played beside the others. ("error burst" would
+/// not do: under emulation its errors come one by one, and a reset is in time.)
 const SCENES: [&str; 4] = ["soft heal", "stubborn errors", "cpu quota", "out of memory"];
 
 /// What depends on where cgroups are: the kernel side with hybrid cgroups, and the agent with v1

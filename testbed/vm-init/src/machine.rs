@@ -55,7 +55,7 @@ pub(crate) fn hide(directory: &str) -> io::Result<()> {
 }
 
 pub(crate) fn loopback_up() -> io::Result<()> {
-    // SAFETY: takes no pointer; the descriptor, if it is one, is new and nobody else's.
+    // SAFETY: takes no pointer; the descriptor, if it is valid, is new and not shared.
     let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     succeeded(socket.min(0), "a socket")?;
     // SAFETY: just checked.

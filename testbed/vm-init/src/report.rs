@@ -23,7 +23,7 @@ impl Report {
         unsafe { libc::tcdrain(self.0.as_raw_fd()) };
     }
 
-    /// Passes on what a step writes, until nobody writes any more.
+    /// Forwards the output of a step, until its last writer is gone.
     pub(crate) fn pass_on(&self, mut from: impl Read) {
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = from.read(&mut buffer) {

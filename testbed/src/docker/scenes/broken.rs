@@ -32,9 +32,9 @@ pub(super) fn setups(stage: &mut Stage<'_>) -> Result<String> {
         "no permission to use the Docker engine at {SOCKET}: run as root, or as a member of the \
          socket's group (docker)"
     );
-    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"];
+    let unprivileged = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"];
     for command in [&watch[..], &follow] {
-        ends_with(&mut told(&agent, &nobody, command, state.path()), &denied)?;
+        ends_with(&mut told(&agent, &unprivileged, command, state.path()), &denied)?;
     }
     stage.tell("no permission");
 
@@ -43,13 +43,13 @@ pub(super) fn setups(stage: &mut Stage<'_>) -> Result<String> {
                has";
     stage.until("the agent says that there is no such container", SOON, || {
         let said = away.lines().iter().any(|line| line.text("why") == why);
-        ensure!(said, "it has not said so");
+        ensure!(said, "it has not logged that");
         Ok(())
     })?;
-    Ok("each told in one sentence".to_owned())
+    Ok("one sentence each".to_owned())
 }
 
-/// A copy that others than root can get at: the checkout may lie in root's home.
+/// A copy that other users can reach: the checkout may be in root's home.
 fn agent_for_all(stage: &Stage<'_>, folder: &Path) -> Result<PathBuf> {
     let copy = folder.join("paramedic");
     fs::copy(&stage.programs.agent, &copy).context("cannot copy the agent")?;
@@ -64,7 +64,7 @@ fn told(agent: &Path, by: &[&str], arguments: &[&str], state: &Path) -> Command 
     command
 }
 
-/// It ends with code 1, and says exactly this.
+/// Checks that it ends with code 1 and prints exactly this.
 fn ends_with(command: &mut Command, sentence: &str) -> Result<()> {
     let output = command.output().context("cannot start the agent")?;
     let said = String::from_utf8_lossy(&output.stderr);

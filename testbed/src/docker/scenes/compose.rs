@@ -5,11 +5,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
-    docker::stage::{Patient, Stage},
+    docker::stage::{PatientContainer, Stage},
     stage::http,
 };
 
-/// From `up` to healthy, and from an illness to the end of a remedy, which is verified for 15 s.
+/// From `up` to healthy, and from a fault to the end of a remedy, which is verified for 15 s.
 const LIMIT: Duration = Duration::from_secs(90);
 
 pub(super) fn story(stage: &mut Stage<'_>) -> Result<String> {
@@ -33,7 +33,7 @@ pub(super) fn story(stage: &mut Stage<'_>) -> Result<String> {
 fn play(stage: &Stage<'_>) -> Result<String> {
     stage.docker.text(&compose(stage, &["up", "--detach", "--wait"]).each())?;
     stage.tell("both are healthy, say their own health checks");
-    let patient = Patient { name: "patient-app", url: "http://localhost:5000".to_owned() };
+    let patient = PatientContainer { name: "patient-app", url: "http://localhost:5000".to_owned() };
     stage.until("the patient is watched", LIMIT, || {
         let target = http::get("http://localhost:9100/api/v1/targets/patient-app")?;
         ensure!(target["decision"].is_object(), "it has not been looked at");

@@ -31,10 +31,10 @@ pub(super) fn labels(stage: &mut Stage<'_>) -> Result<String> {
     let _traffic = [traffic(&stranger), traffic(&observed)];
     stage.errors(&ill, 8, Duration::from_secs(1))?;
     stage.healed(&agent, "consents", "soft")?;
-    // Ten seconds have passed, in which an agent that would act had acted.
+    // Ten seconds have passed, enough for an agent that wanted to act.
     let touched = |line: &Line| line.message() == "healing" && line.text("target") != "consents";
     let touched = agent.lines().into_iter().find(touched);
-    ensure!(touched.is_none(), "somebody else was touched: {touched:?}");
+    ensure!(touched.is_none(), "another container was touched: {touched:?}");
     ensure!([life(stage, &stranger)?, life(stage, &observed)?] == before, "restarted");
     stage.docker.remove(&[newcomer.name])?;
     watches(stage, &agent, &[("consents", "soft"), ("observed", "observe")])?;
@@ -49,8 +49,8 @@ pub(super) fn engine_restart(stage: &mut Stage<'_>) -> Result<String> {
     watches(stage, &agent, &[("patient-app", "restart")])?;
     stage.stop_engine()?;
     let told = "Docker engine lost: the known containers stay watched until it is back";
-    stage.hears(&agent, told, |line| line.message() == told)?;
-    stage.tell("the engine is gone, and the agent says so");
+    stage.wait_for_line(&agent, told, |line| line.message() == told)?;
+    stage.tell("the engine is gone, and the agent reports it");
     stage.start_engine()?;
     stage.answers(&patient)?;
     stage.until("its next life is watched", SOON, || {

@@ -1,4 +1,4 @@
-//! The guide's own words about Docker, as its reader types them.
+//! The Docker session of the guide, as its reader types it.
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use anyhow::{Context, Result, ensure};
@@ -6,7 +6,7 @@ use xtask::process;
 
 use crate::{docker::stage::Stage, guide};
 
-/// Two illnesses, each to the end of a remedy that is verified for 15 s.
+/// Two faults, each with a remedy that is verified for 15 s.
 const LIMIT: &str = "180";
 
 pub(super) fn session(stage: &mut Stage<'_>) -> Result<String> {
@@ -14,7 +14,7 @@ pub(super) fn session(stage: &mut Stage<'_>) -> Result<String> {
     let script = guide::session(&blocks, "docker");
     ensure!(!script.is_empty(), "the guide has no block for Docker");
     let home = tempfile::tempdir()?;
-    // Here is nobody but root, who has no need of it.
+    // Here the only user is root, which needs no sudo.
     let sudo = home.path().join("sudo");
     fs::write(&sudo, "#!/bin/sh\nexec \"$@\"\n").context("cannot write")?;
     fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755))?;

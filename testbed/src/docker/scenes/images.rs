@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::docker::stage::{AGENT, PATIENT, Stage};
 
-/// Everything that the agent may do beyond what anybody may, as in compose.yaml (it is the engine that
-/// ends processes); and what that has in the place of the first two for engines that do not know them.
+/// The agent's capabilities in compose.yaml (it has no KILL: the engine ends processes), and those
+/// that stand in for the first two on engines that do not know them.
 const CAPABILITIES: [&[&str]; 2] =
     [&["BPF", "PERFMON", "NET_ADMIN", "SYSLOG"], &["SYS_ADMIN", "NET_ADMIN", "SYSLOG"]];
 

@@ -1,5 +1,5 @@
-//! The scenes, in the order in which they are played. Each runs its own containers, which are removed
-//! when it is over.
+//! The scenes, in the order in which they are played. Each runs its own containers, which are
+//! removed when it is over.
 mod broken;
 mod compose;
 mod containers;
@@ -15,24 +15,24 @@ use super::stage::Stage;
 pub(super) struct Scene {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
-    /// What was seen, in a few words.
+    /// Plays it and returns what was observed, in a few words.
     pub(super) play: fn(&mut Stage<'_>) -> Result<String>,
 }
 
 pub(super) const SCENES: [Scene; 9] = [
     Scene {
         name: "patient-image",
-        about: "The patient's image is loaded and runs, as nobody in particular.",
+        about: "The image of patient-app is loaded and runs as an unprivileged user.",
         play: images::patient,
     },
     Scene {
         name: "agent-image",
-        about: "The agent's image sees what the kernel sees, with compose.yaml's rights alone.",
+        about: "The agent's image has every kernel signal, with compose.yaml's rights alone.",
         play: images::agent,
     },
     Scene {
         name: "watch-soft",
-        about: "A container by its name, eight errors: reset, and it runs on.",
+        about: "A container by its name, eight errors: a reset, no restart.",
         play: watch::soft,
     },
     Scene {
@@ -42,12 +42,12 @@ pub(super) const SCENES: [Scene; 9] = [
     },
     Scene {
         name: "labels",
-        about: "All that consent by label are watched, and no others, while they come and go.",
+        about: "All containers that consent by label are watched, and no others, while they come and go.",
         play: containers::labels,
     },
     Scene {
         name: "engine-restart",
-        about: "The engine stops and starts again: the agent outlives it, and heals afterwards.",
+        about: "The engine stops and starts again: the agent keeps running, and heals afterwards.",
         play: containers::engine_restart,
     },
     Scene {
@@ -62,7 +62,7 @@ pub(super) const SCENES: [Scene; 9] = [
     },
     Scene {
         name: "broken",
-        about: "No engine, no permission, no such container: each is told in one sentence.",
+        about: "No engine, no permission, no such container: one sentence each.",
         play: broken::setups,
     },
 ];

@@ -5,11 +5,11 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
-    docker::stage::{Patient, Stage},
+    docker::stage::{PatientContainer, Stage},
     stage::{http, traffic::Traffic},
 };
 
-/// Every request fails, and no reset mends it.
+/// Every request fails, and a reset does not help.
 fn stubborn() -> Value {
     json!({ "ratio": 1, "cleared_by": "restart" })
 }
@@ -32,7 +32,7 @@ pub(super) fn soft(stage: &mut Stage<'_>) -> Result<String> {
 }
 
 pub(super) fn restart(stage: &mut Stage<'_>) -> Result<String> {
-    // Its supervisor is the engine, which is asked: no policy of its own is needed.
+    // The engine restarts it on request: the container needs no restart policy.
     let patient = stage.patient("patient-app", 5000, &[])?;
     let before = life(stage, &patient)?;
     let state = tempfile::tempdir()?;
@@ -53,24 +53,24 @@ pub(super) fn restart(stage: &mut Stage<'_>) -> Result<String> {
     Ok("restarted by the engine, healed".to_owned())
 }
 
-/// Makes it ill in a way that only a restart ends.
-pub(super) fn fall_ill(patient: &Patient) -> Result<()> {
+/// Injects an illness that only a restart ends.
+pub(super) fn fall_ill(patient: &PatientContainer) -> Result<()> {
     let answer = http::post(&format!("{}/illness/errors", patient.url), &stubborn())?;
     ensure!(answer.get("error").is_none(), "the patient refuses its illness: {answer}");
     Ok(())
 }
 
-/// Requests, which an illness of its answers takes to show.
-pub(super) fn traffic(patient: &Patient) -> Traffic {
+/// Sends requests, so that failing responses become visible.
+pub(super) fn traffic(patient: &PatientContainer) -> Traffic {
     let url = format!("{}/data", patient.url);
     Traffic::start(Duration::from_millis(100), move || {
-        // One that is being restarted does not answer.
+        // A container that is being restarted does not answer.
         let _ = http::get(&url);
     })
 }
 
-/// Which container it is, and since when it runs.
-pub(super) fn life(stage: &Stage<'_>, patient: &Patient) -> Result<Value> {
+/// The container's id and start time.
+pub(super) fn life(stage: &Stage<'_>, patient: &PatientContainer) -> Result<Value> {
     let seen = stage.docker.inspect(patient.name)?;
     Ok(json!({
         "Id": seen["Id"], "StartedAt": seen["State"]["StartedAt"], "RestartCount": seen["RestartCount"],

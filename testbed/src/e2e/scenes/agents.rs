@@ -1,4 +1,4 @@
-//! The agent itself comes and goes.
+//! The agent itself is deleted and replaced.
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};

@@ -1,7 +1,7 @@
-//! What an agent's token can do, in whoever's hands: as the API server itself answers it.
+//! What an attacker can do with an agent's token, as the API server answers.
 //!
-//! The token is one for the pod of a real agent, as the kubelet gets it, and the only credential
-//! that is used here.
+//! The token is one for the pod of a real agent, as the kubelet gets it. The scene uses no other
+//! credential.
 use std::io::Write as _;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,11 +11,11 @@ use tempfile::NamedTempFile;
 use crate::e2e::{
     kubectl::Kubectl,
     objects::Pod,
-    patient::Patient,
+    patient::PatientSpec,
     stage::{NAMESPACE, SYSTEM, Stage},
 };
 
-/// A node that no cluster has: a pod that is bound to it is another node's.
+/// A node that no cluster has: a pod that is bound to it belongs to another node.
 const ELSEWHERE: &str = "paramedic-e2e-elsewhere";
 
 pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
@@ -32,7 +32,7 @@ pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
         ("fence-evict", Some("evict"), agent.node()),
         ("fence-elsewhere", Some("evict"), ELSEWHERE),
     ] {
-        let mut pod = Patient::new(name, consent).pod(stage.scene);
+        let mut pod = PatientSpec::new(name, consent).pod(stage.scene);
         pod["spec"]["nodeName"] = json!(node);
         stage.kubectl.apply(&[pod])?;
     }
@@ -66,7 +66,7 @@ pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
     agents_own.evict("fence-evict", true).context("the dry run before an eviction")?;
     agents_own.evict("fence-evict", false).context("the eviction of a pod that consents")?;
     stage.tell("what it needs is allowed: dry runs, and the eviction of a pod that consents");
-    // No kubelet there will ever say that it has ended.
+    // No kubelet will ever confirm that it has ended.
     let delete = ["delete", "pod", "fence-elsewhere", "--namespace", NAMESPACE, "--force"];
     stage.kubectl.text(&delete)?;
     Ok(format!("{} evictions denied, 3 allowed, RBAC grants no more", denied.len()))
@@ -84,7 +84,7 @@ impl Identity {
         let create =
             ["create", "token", "paramedic-agent", "--namespace", SYSTEM, "--duration=10m"];
         let token = user.text(&[&create[..], bound].concat())?;
-        // Where the cluster is, and nothing of who the user is there.
+        // The address of the cluster, without the user's credentials.
         let view = ["config", "view", "--minify", "--flatten", "--raw"];
         let cluster = [&view[..], &["--output=jsonpath={.clusters[0].cluster}"]].concat();
         let cluster: Value = serde_json::from_str(&user.text(&cluster)?)
@@ -114,7 +114,7 @@ impl Identity {
         self.kubectl.post_raw(&path, &eviction.to_string())
     }
 
-    /// What it cannot do, of what a thief would want.
+    /// What it cannot do, of what an attacker would want.
     fn forbidden(&self) -> Result<Vec<String>> {
         let may = |verb: &str, what: &str| {
             let ask = ["auth", "can-i", "--quiet", verb, what, "--namespace", "kube-system"];

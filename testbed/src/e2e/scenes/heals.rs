@@ -1,11 +1,11 @@
-//! The ladder: each remedy given by the real agent, under the real fence.
+//! Each remedy, applied by the real agent under the real fence.
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::e2e::{
     objects::Pod,
-    patient::Patient,
+    patient::PatientSpec,
     stage::{CRITICAL, HEALED, NAMESPACE, STUBBORN, Stage},
 };
 
@@ -21,7 +21,7 @@ pub(super) fn soft(stage: &Stage<'_>) -> Result<String> {
 
 /// A pod that has been healed by a reset and nothing else.
 pub(super) fn healed_softly(stage: &Stage<'_>, name: &'static str) -> Result<Pod> {
-    let pod = one(stage, &Patient::new(name, Some("soft")))?;
+    let pod = one(stage, &PatientSpec::new(name, Some("soft")))?;
     stage.errors(&pod, 8);
     stage.event(&pod, "Healing", "soft begins")?;
     stage.event(&pod, "Healed", "soft: healed")?;
@@ -32,12 +32,12 @@ pub(super) fn healed_softly(stage: &Stage<'_>, name: &'static str) -> Result<Pod
 }
 
 /// The only pod of a new workload.
-pub(super) fn one(stage: &Stage<'_>, patient: &Patient) -> Result<Pod> {
+pub(super) fn one(stage: &Stage<'_>, patient: &PatientSpec) -> Result<Pod> {
     stage.admit_workload(patient, 1)?.pop().context("no pod")
 }
 
 pub(super) fn restart(stage: &Stage<'_>) -> Result<String> {
-    let pod = one(stage, &Patient::new("restart", Some("restart")))?;
+    let pod = one(stage, &PatientSpec::new("restart", Some("restart")))?;
     stage.fall_ill(&pod, "errors", STUBBORN)?;
     let _traffic = stage.traffic(&pod);
     stage.event(&pod, "Healing", "restart begins")?;
@@ -62,14 +62,14 @@ pub(super) fn evict(stage: &Stage<'_>) -> Result<String> {
 }
 
 /// A pod that cannot be restarted in place: its hook would be skipped.
-pub(super) const fn hooked(name: &'static str) -> Patient {
-    Patient { has_hook: true, ..Patient::new(name, Some("evict")) }
+pub(super) const fn hooked(name: &'static str) -> PatientSpec {
+    PatientSpec { has_hook: true, ..PatientSpec::new(name, Some("evict")) }
 }
 
 /// Waits until the ill pod has been evicted and its workload is whole again: the new pod.
 pub(super) fn evicted(
     stage: &Stage<'_>,
-    patient: &Patient,
+    patient: &PatientSpec,
     before: &[Pod],
     ill: &Pod,
 ) -> Result<Pod> {
@@ -88,6 +88,6 @@ pub(super) fn evicted(
     Ok(new)
 }
 
-/// Long enough for an agent that would act to have acted: evidence takes a second, and what the
-/// cluster refused is asked again after 15 s.
+/// Long enough for the agent to act if it wanted to: evidence takes a second, and after a refusal
+/// of the cluster it asks again in 15 s.
 pub(super) const IN_PEACE: Duration = Duration::from_secs(20);

@@ -1,5 +1,5 @@
-//! The scenes, in the order in which they are played. Each makes its own patients, makes them ill,
-//! and says what was seen; what it made is taken away again.
+//! The scenes, in the order in which they are played. Each makes its own pods, injects faults, and
+//! returns what it observed. Its pods are deleted afterwards.
 mod agents;
 mod fence;
 mod heals;
@@ -17,29 +17,29 @@ pub(super) use refusals::bystanders;
 pub(super) struct Scene {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
-    /// What was seen, in a few words.
+    /// Plays it and returns what was observed, in a few words.
     pub(super) play: fn(&Stage<'_>) -> Result<String>,
 }
 
 pub(super) const SCENES: [Scene; 13] = [
     Scene {
         name: "soft-heal",
-        about: "Eight errors, label soft: reset by POST /heal, and kubectl describe tells it.",
+        about: "Eight errors, label soft: reset by POST /heal, and kubectl describe shows it.",
         play: heals::soft,
     },
     Scene {
         name: "restart",
-        about: "An illness that no reset clears, label restart: the container anew, in place.",
+        about: "An illness that no reset clears, label restart: the container is restarted in place.",
         play: heals::restart,
     },
     Scene {
         name: "evict",
-        about: "A preStop hook forbids a restart from outside, label evict: another pod.",
+        about: "A preStop hook rules out a restart in place, label evict: the pod is replaced.",
         play: heals::evict,
     },
     Scene {
         name: "budget",
-        about: "The disruption budget is spent: nothing hard until it permits it.",
+        about: "The disruption budget is spent: no hard remedy until it permits one.",
         play: refusals::budget,
     },
     Scene {
@@ -49,42 +49,42 @@ pub(super) const SCENES: [Scene; 13] = [
     },
     Scene {
         name: "bad-setting",
-        about: "An annotation that cannot be read: told, and only observed until it is corrected.",
+        about: "An annotation that cannot be read: an Event, and the pod is only observed until it is corrected.",
         play: refusals::bad_setting,
     },
     Scene {
         name: "illnesses",
-        about: "Every illness of the patient: what paramedic explain says of it.",
+        about: "Every illness of patient-app: what paramedic explain shows.",
         play: sights::illnesses,
     },
     Scene {
         name: "metrics",
-        about: "The agent's metrics tell of a healed pod, and forget one that is gone.",
+        about: "The agent's metrics show a healed pod, and drop one that is gone.",
         play: sights::metrics,
     },
     Scene {
         name: "metrics-api",
-        about: "What the agents measured, by way of the API server, for those who may read it.",
+        about: "The agents' measurements through the API server, for users who may read them.",
         play: scaling::metrics_api,
     },
     Scene {
         name: "autoscaling",
-        about: "Load on a workload of two, and an HPA on requests per second alone.",
+        about: "Load on a workload of two pods, and an HPA on requests per second alone.",
         play: scaling::autoscaling,
     },
     Scene {
         name: "fence",
-        about: "What an agent's token cannot do, whoever holds it.",
+        about: "What an agent's token cannot do in the hands of an attacker.",
         play: fence::fence,
     },
     Scene {
         name: "bystanders",
-        about: "Healthy, ill without consent, ill and only observed: none was touched meanwhile.",
+        about: "Healthy, ill without consent, ill and only observed: none was touched.",
         play: refusals::untouched,
     },
     Scene {
         name: "new-agent",
-        about: "The agent's pod is deleted: its successor knows what was done.",
+        about: "The agent's pod is deleted: its successor knows the earlier remedies.",
         play: agents::restart,
     },
 ];

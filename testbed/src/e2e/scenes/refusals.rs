@@ -1,4 +1,4 @@
-//! When nothing may be done: each refusal is told on the pod, and ends with its reason.
+//! Refusals: each appears as an Event on the pod, and ends when its reason ends.
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -7,13 +7,13 @@ use super::heals::{IN_PEACE, evicted, hooked, one};
 use crate::e2e::{
     kubectl::Kubectl,
     objects::Pod,
-    patient::Patient,
+    patient::PatientSpec,
     stage::{CRITICAL, HEALED, NAMESPACE, SYSTEM, Stage},
 };
 
 pub(super) fn budget(stage: &Stage<'_>) -> Result<String> {
     let evict = hooked("spent-evict");
-    let restart = Patient::new("spent-restart", Some("restart"));
+    let restart = PatientSpec::new("spent-restart", Some("restart"));
     let mut all = Vec::new();
     for patient in [&evict, &restart] {
         stage.kubectl.apply(&[patient.budget(stage.scene, 2)])?;
@@ -46,7 +46,7 @@ pub(super) fn budget(stage: &Stage<'_>) -> Result<String> {
 const PAUSED: &str = "paramedic.dev/paused";
 
 pub(super) fn pause(stage: &Stage<'_>) -> Result<String> {
-    let pod = one(stage, &Patient::new("pause", Some("soft")))?;
+    let pod = one(stage, &PatientSpec::new("pause", Some("soft")))?;
     stage.kubectl.text(&["annotate", "namespace", SYSTEM, &format!("{PAUSED}=true")])?;
     stage.tell(&format!("namespace {SYSTEM} is annotated {PAUSED}=true"));
     let told = refused_while_paused(stage, &pod);
@@ -66,7 +66,7 @@ fn refused_while_paused(stage: &Stage<'_>, pod: &Pod) -> Result<()> {
     stage.stays(Duration::from_secs(10), || stage.not_asked_to_heal(pod))
 }
 
-/// Takes the annotation away again.
+/// Removes the annotation again.
 fn unpause(kubectl: &Kubectl) -> Result<()> {
     kubectl.text(&["annotate", "namespace", SYSTEM, &format!("{PAUSED}-")])?;
     Ok(())
@@ -74,8 +74,10 @@ fn unpause(kubectl: &Kubectl) -> Result<()> {
 
 pub(super) fn bad_setting(stage: &Stage<'_>) -> Result<String> {
     const KEY: &str = "paramedic.dev/min-confidence";
-    let patient =
-        Patient { annotation: Some((KEY, "high")), ..Patient::new("bad-setting", Some("soft")) };
+    let patient = PatientSpec {
+        annotation: Some((KEY, "high")),
+        ..PatientSpec::new("bad-setting", Some("soft"))
+    };
     let pods = stage.admit(&[patient])?;
     let [pod] = pods.as_slice() else { bail!("{} pods, not one", pods.len()) };
     let event = stage.event(pod, "BadSetting", KEY)?;
@@ -93,18 +95,18 @@ pub(super) fn bad_setting(stage: &Stage<'_>) -> Result<String> {
     Ok("Warning Event; observe until corrected".to_owned())
 }
 
-/// As ill as can be, as an argument of the app.
+/// The worst illness, as an argument of the app.
 const FROM_THE_START: &str = r#"lie={"as":"critical"}"#;
 
-/// Those that are there all the time and must not be touched: healthy, ill without consent, ill and
-/// only observed.
-const BYSTANDERS: [Patient; 3] = [
-    Patient::new("healthy", Some("evict")),
-    Patient { illness: Some(FROM_THE_START), ..Patient::new("unlabelled", None) },
-    Patient { illness: Some(FROM_THE_START), ..Patient::new("observed", Some("observe")) },
+/// The pods that are there all the time and must stay untouched: healthy, ill without consent, ill
+/// and only observed.
+const BYSTANDERS: [PatientSpec; 3] = [
+    PatientSpec::new("healthy", Some("evict")),
+    PatientSpec { illness: Some(FROM_THE_START), ..PatientSpec::new("unlabelled", None) },
+    PatientSpec { illness: Some(FROM_THE_START), ..PatientSpec::new("observed", Some("observe")) },
 ];
 
-/// Admits them.
+/// Creates them.
 pub(in crate::e2e) fn bystanders(stage: &Stage<'_>) -> Result<()> {
     stage.admit(&BYSTANDERS).map(|_| ())
 }

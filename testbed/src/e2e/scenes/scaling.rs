@@ -1,18 +1,18 @@
-//! The HPA scales on what the agents measured, and no Prometheus is in between.
+//! The HPA scales on the agents' measurements, without a Prometheus in between.
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::e2e::{
-    patient::{Patient, SCENE},
+    patient::{PatientSpec, SCENE},
     proxy::Proxy,
     stage::{NAMESPACE, Stage},
 };
 
 const GROUP: &str = "/apis/custom.metrics.k8s.io";
 const RATE: &str = "http_requests_per_second";
-/// From an agent's first look to a value at the API server.
+/// From an agent's first sample to a value at the API server.
 const SERVED: Duration = Duration::from_secs(60);
 
 fn values(stage: &Stage<'_>, version: &str, app: &str, metric: &str) -> Result<Vec<Value>> {
@@ -24,9 +24,9 @@ fn values(stage: &Stage<'_>, version: &str, app: &str, metric: &str) -> Result<V
     Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 
-/// What everybody may see of the group, what nobody may without rights, and what there is not.
+/// What every user may read of the group, what needs rights, and what does not exist.
 pub(super) fn metrics_api(stage: &Stage<'_>) -> Result<String> {
-    let patient = Patient::new("measured", Some("observe"));
+    let patient = PatientSpec::new("measured", Some("observe"));
     let pods = stage.admit_workload(&patient, 2)?;
     let _traffic = stage.traffic(&pods[0]);
     let names = [RATE, "http_5xx_ratio", "cpu_throttled_ratio", "unhealthy_probability"];
@@ -52,7 +52,8 @@ pub(super) fn metrics_api(stage: &Stage<'_>) -> Result<String> {
     let path = format!("{GROUP}/v1beta2/namespaces/{NAMESPACE}/pods/*/{RATE}");
     let forbidden = stage.kubectl.text(&[&["get", "--raw", &path][..], &bystander].concat());
     ensure!(
-        format!("{:#}", forbidden.err().context("anybody may read metrics")?).contains("orbidden"),
+        format!("{:#}", forbidden.err().context("a user without rights may read metrics")?)
+            .contains("orbidden"),
         "refused, and not for want of rights"
     );
     let documents = stage.kubectl.get_raw("/openapi/v2")?;
@@ -71,12 +72,12 @@ fn quantity(value: &Value) -> Result<f64> {
 /// Requests per second of each pod that the HPA aims at: low, for a small cluster.
 const TARGET: u32 = 10;
 const MOST: i64 = 4;
-/// At the default sync of 15 s an HPA sees a load within that time; pods that have just started, and
-/// have not been measured yet, count as idle for some time.
+/// At the default sync of 15 s an HPA sees a load within that time; pods that have just started,
+/// and have not been measured yet, count as idle for some time.
 const SCALED: Duration = Duration::from_secs(120);
 
 pub(super) fn autoscaling(stage: &Stage<'_>) -> Result<String> {
-    let patient = Patient::new("scaled", Some("observe"));
+    let patient = PatientSpec::new("scaled", Some("observe"));
     stage.admit_workload(&patient, 2)?;
     stage.kubectl.apply(&[hpa(&patient, stage.scene), patient.service(stage.scene)])?;
     stage.until("the HPA has seen the metric", SCALED, || {
@@ -121,7 +122,7 @@ pub(super) fn autoscaling(stage: &Stage<'_>) -> Result<String> {
     ))
 }
 
-fn hpa(patient: &Patient, scene: &str) -> Value {
+fn hpa(patient: &PatientSpec, scene: &str) -> Value {
     let quick = json!({ "type": "Pods", "value": 4, "periodSeconds": 15 });
     json!({
         "apiVersion": "autoscaling/v2",
@@ -150,7 +151,7 @@ fn hpa(patient: &Patient, scene: &str) -> Value {
     })
 }
 
-fn the_hpa(stage: &Stage<'_>, patient: &Patient) -> Result<Value> {
+fn the_hpa(stage: &Stage<'_>, patient: &PatientSpec) -> Result<Value> {
     let found: Option<Value> =
         stage.kubectl.get(&["horizontalpodautoscaler", patient.name, "--namespace", NAMESPACE])?;
     found.context("the HPA is gone")

@@ -7,28 +7,28 @@ use serde_json::Value;
 use super::heals::healed_softly;
 use crate::e2e::{
     objects::Pod,
-    patient::Patient,
+    patient::PatientSpec,
     prometheus::value_of,
     stage::{NAMESPACE, STUBBORN, SYSTEM, Stage},
 };
 
-/// What the agent is to make of an illness.
+/// The expected decision about an illness.
 enum Verdict {
-    /// It calls for a remedy, and one of the weightiest reasons is a column that begins so.
+    /// It calls for a remedy, and one of the main reasons is a column with this prefix.
     Sick(&'static str),
-    /// Nobody's illness here, in words that contain this.
+    /// No remedy because of an external cause, with a reason that contains this.
     LeftAlone(&'static str),
 }
 
 struct Case {
-    patient: Patient,
+    patient: PatientSpec,
     illnesses: &'static [(&'static str, &'static str)],
     has_traffic: bool,
     verdict: Verdict,
 }
 
-const fn observed(name: &'static str) -> Patient {
-    Patient::new(name, Some("observe"))
+const fn observed(name: &'static str) -> PatientSpec {
+    PatientSpec::new(name, Some("observe"))
 }
 
 const CASES: [Case; 7] = [
@@ -76,7 +76,7 @@ const CASES: [Case; 7] = [
     },
 ];
 
-/// From an illness to the verdict.
+/// From the fault to the verdict.
 const SEEN: Duration = Duration::from_secs(60);
 
 pub(super) fn illnesses(stage: &Stage<'_>) -> Result<String> {
@@ -85,7 +85,7 @@ pub(super) fn illnesses(stage: &Stage<'_>) -> Result<String> {
         stage.watched(pod)?;
     }
     let mut wrong = Vec::new();
-    // One after the other: many that fail together are the node's illness.
+    // One after the other: many that fail together count as a problem of the node.
     for (case, pod) in CASES.iter().zip(&pods) {
         for (illness, parameters) in case.illnesses {
             stage.fall_ill(pod, illness, parameters)?;
@@ -104,11 +104,11 @@ pub(super) fn illnesses(stage: &Stage<'_>) -> Result<String> {
     }
     ensure!(wrong.is_empty(), "not as expected: {}", wrong.join(", "));
     in_words(stage, &pods)?;
-    Ok(format!("{} illnesses told apart", CASES.len()))
+    Ok(format!("{} illnesses distinguished", CASES.len()))
 }
 
 impl Verdict {
-    /// What `explain` says, if that is it.
+    /// The output of `explain`, if it is as expected.
     fn of(&self, view: &Value) -> Result<String> {
         let decision = &view["decision"];
         let action = decision["action"].as_str().context("no decision yet")?;
@@ -132,7 +132,7 @@ impl Verdict {
     }
 }
 
-/// What people see.
+/// The output for people.
 fn in_words(stage: &Stage<'_>, pods: &[Pod]) -> Result<()> {
     let ill = pods.first().context("no pod")?;
     let name = format!("{NAMESPACE}/{}", ill.name());

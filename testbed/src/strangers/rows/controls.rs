@@ -1,4 +1,4 @@
-//! Healthy services under ordinary traffic: nothing of any kind is to be done to them.
+//! Healthy services under ordinary traffic: no remedy is right.
 use crate::strangers::{episode::Episode, known::*};
 
 pub(super) const ROWS: &[Episode] = &[

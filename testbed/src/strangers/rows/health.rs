@@ -1,5 +1,5 @@
-//! Health reports that cannot be read, that are no by design, or that count since long ago; the
-//! clients are served all the while.
+//! Health reports that cannot be read, that fail by design, or that count old errors. The clients
+//! are served all the time.
 use crate::strangers::{
     clients::Habit, episode::Episode, known::*, step::Step::Clients, step::Step::Tell,
 };
@@ -29,7 +29,7 @@ pub(super) const ROWS: &[Episode] = &[
     variant!("cpu-135", 200).quick(),
     variant!("memory-mb", 200),
     variant!("too-large", 200),
-    // One error each six seconds, and many long ago.
+    // One error every six seconds, and many old ones.
     Episode::nothing(&FLASK, "old-errors", &[]).always("health=old-errors").served().quick(),
     Episode::nothing(&PATRONI, "replica", &[])
         .always("role=replica")
@@ -39,10 +39,12 @@ pub(super) const ROWS: &[Episode] = &[
         .with(&["--health-path", "/primary"])
         .served()
         .quick(),
-    // Whose only connection must be free for clients, even where the agent only looks on.
+    // A server with one connection, which must stay free for clients even if the agent only
+    // observes.
     Episode::nothing(&SINGLE, "observed", &[]).with(&["--dry-run"]).served().required(),
     // Not even a report.
     Episode::nothing(&SINGLE, "no-health", &[]).always("health=none").served().required(),
-    // The kernel side has no memory of connections yet: a body that looks like responses counts as such.
+    // The kernel side does not track connections yet: a body that looks like responses counts as
+    // such.
     Episode::nothing(&FLASK, "log-of-others-errors", &[(0, Clients(Habit::Also("/log")))]).served(),
 ];

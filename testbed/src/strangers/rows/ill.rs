@@ -1,4 +1,4 @@
-//! Ill services that a restart cures. Those that Paramedic has long been right about are required.
+//! Faults that a restart ends. Those that Paramedic has always judged right are required.
 use nix::sys::signal::Signal::SIGSTOP;
 
 use crate::strangers::{
@@ -48,7 +48,7 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::restart(&FLASK, "descriptors-leak", &[(0, Tell("data=leak once"))])
         .sees(Status(500), 20.0)
         .required(),
-    // The process that holds the port has other children: it must live.
+    // The process that holds the port has other children, so it must stay alive.
     Episode::restart(&HOLDER, "deadlock", &[(0, Tell(DEADLOCK))]).sees(Unanswered, 80.0).holds(),
     // Missed until now: an answer that cannot be read and then none at all; a report elsewhere;
     // kind D and E, and workers that each have a socket.

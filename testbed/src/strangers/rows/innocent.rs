@@ -1,4 +1,4 @@
-//! What an ordinary day brings to a well service.
+//! Ordinary events in the life of a healthy service.
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 
 use crate::strangers::{
@@ -9,7 +9,7 @@ use crate::strangers::{
     truth::Seen::{Cut, Status, Well},
 };
 
-/// As by a long collection of garbage, or a suspended machine.
+/// Like a long garbage collection, or a suspended machine.
 pub(super) const PAUSE: &[(u64, Step)] = &[(0, Signal(SIGSTOP)), (7, Signal(SIGCONT))];
 
 const RELOADS: &[(u64, Step)] = &[(0, Reload), (7, Reload), (14, Reload)];

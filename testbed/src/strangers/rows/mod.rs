@@ -1,4 +1,4 @@
-//! The table: what befalls which foreign service, and what is right then.
+//! The table of episodes: a third-party service, its fault, and the right action.
 mod controls;
 mod health;
 mod ill;
@@ -14,7 +14,8 @@ pub(super) fn all() -> Vec<Episode> {
     [controls::ROWS, whose::ROWS, health::ROWS, innocent::ROWS, ill::ROWS].concat()
 }
 
-/// Those whose name contains one of these words, or all if there are none; of them the quick ones.
+/// The episodes whose name contains one of these words, or all if there are no words. With `quick`,
+/// only the quick ones.
 pub(super) fn chosen(names: &[String], quick: bool) -> Result<Vec<Episode>> {
     let all = all();
     for name in names {

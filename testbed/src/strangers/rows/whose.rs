@@ -1,4 +1,4 @@
-//! Whose 5xx? Those of others, those that are meant, and those that a restart does not cure.
+//! 5xx with an external cause, 5xx that are intended, and 5xx that a restart does not end.
 use crate::strangers::{
     episode::Episode,
     known::*,
@@ -12,7 +12,7 @@ const MAINTENANCE: &str = "app=maintenance";
 const WRONG: &str = "{}";
 
 pub(super) const ROWS: &[Episode] = &[
-    // Somebody behind it.
+    // A backend fails.
     Episode::nothing(&NGINX_PROXY, "upstream-refuses", &[(0, Upstream(Refuses))])
         .sees(Status(502), 90.0)
         .quick(),
@@ -36,7 +36,7 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(&HAPROXY, "no-server-up", &[(0, Upstream(Refuses))]).sees(Status(503), 90.0),
     Episode::nothing(&CADDY_PROXY, "upstream-refuses", &[(0, Upstream(Refuses))])
         .sees(Status(502), 90.0),
-    // Not now, and meant so.
+    // An intended 503.
     Episode::nothing(&GUNICORN, "maintenance", &[(0, Tell(MAINTENANCE))])
         .sees(Status(503), 90.0)
         .health(503)
@@ -59,7 +59,7 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(&TOMCAT, "slow-start", &[(0, Tell("app=cold")), (0, Restart)])
         .sees(Status(503), 20.0)
         .lasting(40),
-    // A restart does not cure it.
+    // A restart does not help.
     Episode::nothing(&FLASK, "wrong-configuration-deployed", WRONG_AND_RESTART)
         .sees(Status(500), 80.0)
         .quick(),

@@ -89,7 +89,7 @@ def front():
         while time.thread_time() < until:
             pass
     if what == "flood":
-        sys.stderr.write("INFO a line that nobody reads, and yet it is written\n" * 1000)
+        sys.stderr.write("INFO a line of a log that is verbose and that grows on\n" * 1000)
     if what == "deadlock":
         stuck.acquire()
     with open(os.path.join(fault.FOLDER, "journal"), "a") as journal:
@@ -111,12 +111,12 @@ def prices():
 
 @app.get("/private")
 def private():
-    return Response("who are you?\n", 401, {"WWW-Authenticate": "Basic"})
+    return Response("authentication required\n", 401, {"WWW-Authenticate": "Basic"})
 
 
 @app.get("/log")
 def log():
-    """Somebody follows a log in which others failed, in small pieces."""
+    """A client follows, in small pieces, a log that shows failed requests of others."""
     def lines():
         for _ in range(30):
             yield "HTTP/1.1 500 Internal Server Error\n"

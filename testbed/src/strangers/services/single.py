@@ -1,4 +1,4 @@
-"""One connection at a time, and each is kept: who holds one keeps all others out."""
+"""One connection at a time, kept alive: a client that holds it keeps all others out."""
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer

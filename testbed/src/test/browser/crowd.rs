@@ -1,6 +1,6 @@
-//! A real agent's page with 500 patients in it: the page's files are passed on as the agent serves
-//! them, and its one patient is told of five hundred times, each with its own name and values. As
-//! from an agent that looks every two seconds, a quarter of them changes twice a second.
+//! A real agent's page with 500 targets: it forwards the page's files as the agent serves them, and
+//! reports the agent's one target five hundred times, each with its own name and values. A quarter
+//! of them changes twice a second, as from an agent that samples every two seconds.
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// Between two events.
 const PERIOD: Duration = Duration::from_millis(500);
-/// Of so many, one is looked at between two events.
+/// One of this many is sampled between two events.
 const ROUND: usize = 4;
 
 /// Serves the page until this process ends.
@@ -23,11 +23,11 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Of as many copies of the agent's first patient.
+    /// Starts it with this many copies of the agent's first target.
     pub(super) fn gather(agent: &str, patients: usize) -> Result<Self> {
         let targets = minreq::get(format!("{agent}/api/v1/targets")).with_timeout(5).send()?;
         let targets: Value = serde_json::from_slice(targets.as_bytes())?;
-        let model = Arc::new(targets.get(0).context("the agent has no patient")?.clone());
+        let model = Arc::new(targets.get(0).context("the agent has no target")?.clone());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let url = format!("http://{}", listener.local_addr()?);
         let agent = agent.to_owned();
@@ -35,7 +35,7 @@ impl Crowd {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (agent, model) = (agent.clone(), Arc::clone(&model));
                 thread::spawn(move || {
-                    // Whoever has closed the page hears no more.
+                    // A page that was closed receives no more events.
                     let _ = answer(&stream, &agent, &model, patients);
                 });
             }
@@ -67,7 +67,7 @@ fn answer(mut stream: &TcpStream, agent: &str, model: &Value, patients: usize) -
     Ok(stream.write_all(page.as_bytes())?)
 }
 
-/// All in the first round, and the roster; a part of them in the others.
+/// The first event has the roster and all targets; the others have a part of them.
 fn event(model: &Value, patients: usize, round: usize) -> String {
     let changed = |n: &usize| round == 0 || n % ROUND == round % ROUND;
     let target = |n: usize| {

@@ -12,11 +12,11 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
-/// A command that takes longer than this has been lost.
+/// The time limit of a command.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// One look at the page takes some milliseconds. One that takes longer than this tells of a machine
-/// that stood still.
+/// One evaluation in the page takes some milliseconds. If one takes longer than this, the machine
+/// was stalled.
 const STALL: Duration = Duration::from_secs(1);
 
 /// A browser with one page; killed when dropped.
@@ -26,7 +26,7 @@ pub(super) struct Browser {
     from: Receiver<Value>,
     session: Option<String>,
     last: u64,
-    /// What the page complained of: console errors, exceptions, refusals by its policy.
+    /// The complaints of the page: console errors, exceptions, refusals by its policy.
     pub(super) complaints: Vec<String>,
 }
 
@@ -82,27 +82,27 @@ impl Browser {
         let deadline = Instant::now() + LIMIT;
         loop {
             let rest = deadline.saturating_duration_since(Instant::now());
-            let mut heard = match self.from.recv_timeout(rest) {
-                Ok(heard) => heard,
+            let mut received = match self.from.recv_timeout(rest) {
+                Ok(received) => received,
                 Err(RecvTimeoutError::Timeout) => bail!("the browser does not answer {method}"),
                 Err(RecvTimeoutError::Disconnected) => bail!("the browser has ended"),
             };
-            if heard["id"] == self.last {
-                ensure!(heard.get("error").is_none(), "{method}: {}", heard["error"]);
-                return Ok(heard["result"].take());
+            if received["id"] == self.last {
+                ensure!(received.get("error").is_none(), "{method}: {}", received["error"]);
+                return Ok(received["result"].take());
             }
-            self.complaints.extend(complaint(&heard));
+            self.complaints.extend(complaint(&received));
         }
     }
 
-    /// What an expression comes to in the page; a promise is waited for.
+    /// The value of an expression in the page; a promise is awaited.
     pub(super) fn evaluate(&mut self, expression: &str) -> Result<Value> {
         self.attempt(expression)?.map_err(|thrown| anyhow!("{expression} throws: {thrown}"))
     }
 
-    /// Evaluates until it comes to `true`; returns how long that took, this machine's stalls left out.
-    /// What throws has not come to it yet: a page draws with its next frame, and until then an element
-    /// may not exist.
+    /// Evaluates an expression until it is `true`, and returns how long that took, without the
+    /// machine's stalls. An exception counts as not yet: a page draws with its next frame, and
+    /// until then an element may not exist.
     pub(super) fn until(
         &mut self,
         what: &str,
@@ -124,7 +124,7 @@ impl Browser {
         }
     }
 
-    /// What an expression comes to, or what it throws instead.
+    /// The value of an expression, or the exception that it throws.
     fn attempt(&mut self, expression: &str) -> Result<Result<Value, String>> {
         let params = json!({
             "expression": expression, "awaitPromise": true, "returnByValue": true,
@@ -162,7 +162,7 @@ impl Drop for Browser {
     }
 }
 
-/// What an event says against the page, if it does.
+/// The complaint in an event, if it has one.
 fn complaint(event: &Value) -> Option<String> {
     let params = &event["params"];
     match event["method"].as_str()? {

@@ -87,7 +87,7 @@ fn everything_is_placed_and_labelled() {
         let placed = &object["metadata"]["namespace"];
         let kind = object["kind"].as_str().unwrap();
         let at_home = [&json!("default"), &namespace["metadata"]["name"]].contains(&placed);
-        // What binds a role of Kubernetes' own stands beside it.
+        // Bindings of Kubernetes' own roles are listed separately.
         let beside_its_role = kind == "RoleBinding" && *placed == "kube-system";
         assert_ne!(at_home || beside_its_role, cluster_wide.contains(&kind), "{kind}");
         let labels = &object["metadata"]["labels"];
@@ -167,7 +167,7 @@ fn services_lead_to_ports_that_are_there() {
     }
 }
 
-/// What the metrics API is told by flags and defaults, and what it is given, must have one name.
+/// The names in the metrics API's flags and defaults must be those of the manifests.
 #[test]
 fn the_metrics_api_finds_what_it_looks_for() {
     let (api, agent) = (metrics_api(), only("DaemonSet"));
@@ -182,7 +182,10 @@ fn the_metrics_api_finds_what_it_looks_for() {
         }
     }
     let service = named("Service", "paramedic-agent");
-    assert_eq!(service["spec"]["ports"][0]["name"], "readings", "whose port is looked for");
+    assert_eq!(
+        service["spec"]["ports"][0]["name"], "readings",
+        "the agents' port is found by this name"
+    );
     let volumes = agent["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
     let readings = volumes.iter().find(|volume| volume["name"] == "readings").unwrap();
     let sources = &readings["projected"]["sources"];
@@ -191,7 +194,7 @@ fn the_metrics_api_finds_what_it_looks_for() {
     assert_eq!(sources[1]["configMap"]["optional"], true, "or no agent starts without it");
 }
 
-/// Applied, it would take the group away from another adapter.
+/// An applied APIService would take the group away from another adapter.
 #[test]
 fn no_manifest_has_an_apiservice() {
     assert!(of_kind("APIService").is_empty());
@@ -209,7 +212,7 @@ fn the_hpa_is_of_the_patient_and_knows_its_metrics() {
 }
 
 #[test]
-fn nobody_has_more_rights_than_needed() {
+fn no_role_has_more_rights_than_needed() {
     for workload in workloads() {
         let pod = &workload["spec"]["template"]["spec"];
         for given in ["hostNetwork", "hostIPC"] {
