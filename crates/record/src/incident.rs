@@ -6,6 +6,7 @@
 //! incident: the metrics count refusals.
 use std::{fmt, fs, io, time::Duration};
 
+use jiff::Timestamp;
 use paramedic_core::{
     boot_time::BootTime,
     decide::{Action, Source},
@@ -215,24 +216,16 @@ impl fmt::Display for Clean<'_> {
     }
 }
 
-/// Seconds since 1970, printed as date and time of day.
+/// Seconds since 1970, printed as date and time of day. An absurd clock, beyond the years that
+/// have a date, is printed as `@SECONDS`, in the notation of date(1).
 struct Utc(i64);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, second) = (self.0.div_euclid(86_400), self.0.rem_euclid(86_400));
-        // Days counted from 0000-03-01, so that the leap day ends a year; 146,097 days are one
-        // Gregorian cycle of 400 years.
-        let (era, day) =
-            ((days + 719_468).div_euclid(146_097), (days + 719_468).rem_euclid(146_097));
-        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day = day - (153 * month + 2) / 5 + 1;
-        let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-        let year = year + era * 400 + next;
-        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        match Timestamp::from_second(self.0) {
+            Ok(time) => write!(f, "{time}"),
+            Err(_) => write!(f, "@{}", self.0),
+        }
     }
 }
 
@@ -346,9 +339,8 @@ mod tests {
         ] {
             assert_eq!(Utc(seconds).to_string(), text);
         }
-        for absurd in [i64::MIN, i64::MAX] {
-            assert!(Utc(absurd).to_string().ends_with('Z'));
-        }
+        assert_eq!(Utc(i64::MIN).to_string(), "@-9223372036854775808");
+        assert_eq!(Utc(i64::MAX).to_string(), "@9223372036854775807");
     }
 
     #[test]
