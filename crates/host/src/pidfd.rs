@@ -4,10 +4,11 @@
 //! has checked the very process that the signal will reach.
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, OwnedFd},
 };
 
 use nix::sys::signal::Signal;
+use rustix::process::{self, Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// A pinned process.
@@ -17,23 +18,15 @@ pub struct PidFd(OwnedFd);
 impl PidFd {
     /// Pins the process that has this pid now.
     pub fn open(pid: i32) -> io::Result<Self> {
-        // SAFETY: pidfd_open takes two integers and touches no memory of ours.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        let fd = RawFd::try_from(fd).ok().filter(|&fd| fd >= 0);
-        let fd = fd.ok_or_else(io::Error::last_os_error)?;
-        // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let pid = Pid::from_raw(pid.max(0)).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self(pidfd_open(pid, PidfdFlags::empty())?))
     }
 
     /// Sends a signal. Returns `ESRCH` for a process that has ended.
     pub fn send(&self, signal: Signal) -> io::Result<()> {
-        let none = std::ptr::null::<libc::siginfo_t>();
-        let fd = self.0.as_raw_fd();
-        // SAFETY: without a siginfo the call reads no memory of ours; the descriptor is open.
-        let sent = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as libc::c_int, none, 0)
-        };
-        if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        let signal = process::Signal::from_named_raw(signal as i32);
+        let signal = signal.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(pidfd_send_signal(&self.0, signal)?)
     }
 
     /// Waits until the process has ended, as a zombie or completely.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use nix::unistd::{SysconfVar, sysconf};
 use paramedic_core::{boot_time::BootTime, target::ProcessId};
 
 /// Maximum size of a text in `/proc`. No text on a real node reaches it (mountinfo is the longest,
@@ -195,20 +196,20 @@ impl Machine {
     /// This machine.
     #[must_use]
     pub fn here() -> Self {
-        let pages = sysconf(libc::_SC_PHYS_PAGES).unwrap_or(0);
-        let cpus = sysconf(libc::_SC_NPROCESSORS_ONLN).unwrap_or(1);
+        let pages = positive(SysconfVar::_PHYS_PAGES).unwrap_or(0);
+        let cpus = positive(SysconfVar::_NPROCESSORS_ONLN).unwrap_or(1);
         Self { cpus: cpus as f32, memory_bytes: pages.saturating_mul(page_bytes()) }
     }
 }
 
 /// Bytes per page.
 pub fn page_bytes() -> u64 {
-    sysconf(libc::_SC_PAGESIZE).unwrap_or(4096)
+    positive(SysconfVar::PAGE_SIZE).unwrap_or(4096)
 }
 
 /// The duration of `ticks` clock ticks.
 pub fn ticks(ticks: u64) -> Duration {
-    let per_second = sysconf(libc::_SC_CLK_TCK).unwrap_or(100);
+    let per_second = positive(SysconfVar::CLK_TCK).unwrap_or(100);
     Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / per_second))
 }
 
@@ -217,9 +218,8 @@ pub fn started(start_time: u64) -> BootTime {
     BootTime::from(ticks(start_time))
 }
 
-fn sysconf(name: libc::c_int) -> Option<u64> {
-    // SAFETY: sysconf takes any number and touches no memory of ours.
-    let value = unsafe { libc::sysconf(name) };
+fn positive(variable: SysconfVar) -> Option<u64> {
+    let value = sysconf(variable).ok()??;
     u64::try_from(value).ok().filter(|&v| v > 0)
 }
 
