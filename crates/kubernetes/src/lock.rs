@@ -4,8 +4,13 @@
 //! All changes are compare-and-swap on the Lease's resourceVersion: of two agents that saw it free,
 //! one gets it, and the other sees that it is taken. A deleted Lease is no problem: a PUT creates
 //! it again, but a PUT after another agent created it is a conflict.
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
@@ -39,9 +44,14 @@ const LEAST_LEFT: Duration = Duration::from_secs(30);
 pub(super) const ACT_WITHIN: Duration = Duration::from_secs(3);
 /// Maximum number of retries after write conflicts.
 const TRIES: u32 = 4;
-/// First and longest delay between attempts to release a lock.
-const SETTLE_FIRST: Duration = Duration::from_millis(200);
-const SETTLE_LAST: Duration = Duration::from_secs(30);
+/// Delays between attempts to release a lock. Jitter adds up to as much again. The attempts end when
+/// the lock has expired by itself.
+const SETTLE: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(200))
+    .with_max_delay(Duration::from_secs(10))
+    .with_total_delay(Some(DURATION))
+    .without_max_times()
+    .with_jitter();
 /// Maximum number of stored Leases; each is a workload with a sick pod on this node.
 const MOST_SEEN: usize = 4096;
 
@@ -339,16 +349,23 @@ impl Cluster {
     }
 
     async fn settle(&self, name: &str, heal: &Heal, outcome: Option<Outcome>) {
-        let mut wait = SETTLE_FIRST;
+        let mut delays = SETTLE.with_jitter_seed(self.seed(name)).build();
         loop {
             let Err(error) = self.try_settle(name, heal, outcome).await else { return };
-            if wait > SETTLE_LAST {
+            let Some(delay) = delays.next() else {
                 warn!(lease = name, %error, "cannot release a workload's lock; it will expire");
                 return;
-            }
-            sleep(wait).await;
-            wait *= 2;
+            };
+            sleep(delay).await;
         }
+    }
+
+    /// Agents get different jitter. One agent gets the same in each run, so that a simulation can be
+    /// repeated.
+    fn seed(&self, name: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.identity.holder, name).hash(&mut hasher);
+        hasher.finish()
     }
 
     async fn try_settle(

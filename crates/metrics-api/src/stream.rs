@@ -6,6 +6,7 @@
 //! only.
 use std::{sync::Arc, time::Duration};
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, StatusCode, body::Incoming, client::conn::http1, header::HOST};
@@ -31,9 +32,14 @@ use super::{
 
 /// Timeout of connecting and of each further step.
 const STEP: Duration = Duration::from_secs(5);
-/// Delay after the first failure; it doubles from there.
-const BACKOFF: Duration = Duration::from_secs(1);
-const BACKOFF_MOST: Duration = Duration::from_secs(30);
+/// Delays after failures: 1 s, then doubling to 15 s. Jitter adds up to as much again, so that the
+/// agents are not all called at once.
+const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_secs(1))
+    .with_max_delay(LONGEST_DELAY)
+    .without_max_times()
+    .with_jitter();
+const LONGEST_DELAY: Duration = Duration::from_secs(15);
 /// A new authority needs this long to reach every agent as a file. Failures before that are not
 /// reported.
 const GRACE: Duration = Duration::from_secs(120);
@@ -86,7 +92,7 @@ impl Stream {
     pub(super) async fn follow(&self, agent: &Agent) {
         let (node, address) = (&agent.node, agent.address);
         let mut tls = self.tls.clone();
-        let mut failures = 0_u32;
+        let mut delays = BACKOFF.build();
         let mut lost = Instant::now();
         let mut told = false;
         loop {
@@ -94,7 +100,7 @@ impl Stream {
             let mut heard = false;
             let ended = self.hear(agent, &mut tls, &mut heard).await;
             if heard {
-                (failures, lost, told) = (0, Instant::now(), false);
+                (delays, lost, told) = (BACKOFF.build(), Instant::now(), false);
             }
             match ended {
                 Ok(()) => debug!(node, %address, "agent stream ended; reconnecting"),
@@ -112,11 +118,10 @@ impl Stream {
                 }
                 Err(why) => debug!(node, %address, %why, "agent stream lost; reconnecting"),
             }
-            let backoff = BACKOFF.saturating_mul(1 << failures.min(5)).min(BACKOFF_MOST);
-            failures = failures.saturating_add(1);
+            let delay = delays.next().unwrap_or(LONGEST_DELAY);
             // A stream that ends after a long life is not a failure: reconnect at once.
-            if !heard || begun.elapsed() < backoff {
-                sleep(backoff.mul_f64(jitter(&agent.pod_uid))).await;
+            if !heard || begun.elapsed() < delay {
+                sleep(delay).await;
             }
         }
     }
@@ -175,12 +180,6 @@ impl Stream {
         }
         Ok(())
     }
-}
-
-/// A factor from 0.75 to 1.25 that differs between agents, so that they are not all called at once.
-fn jitter(of: &str) -> f64 {
-    let sum = of.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    0.75 + f64::from(sum % 1000) / 2000.0
 }
 
 /// The lines of a response.

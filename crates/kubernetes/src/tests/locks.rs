@@ -174,6 +174,40 @@ async fn a_released_lock_is_free_and_records_the_outcome() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_of_half_a_minute_delays_a_release() {
+    let scene = Scene::new(MANY);
+    let a = scene.agent("node1");
+    let lock = clear(&a, &scene.first()).await.unwrap();
+    scene.fake.down(true);
+    let outage = async {
+        seconds(30).await;
+        scene.fake.down(false);
+    };
+    join!(a.release(lock, Some(Outcome::Healed)), outage);
+    assert_eq!(scene.holder(), "");
+    assert_eq!(scene.record().heals[0].outcome, Some(Outcome::Healed));
+}
+
+/// How long an agent tries to release a lock while the server is down.
+async fn release_attempts(node: &str) -> Duration {
+    let scene = Scene::new(MANY);
+    let agent = scene.agent(node);
+    let lock = clear(&agent, &scene.first()).await.unwrap();
+    scene.fake.down(true);
+    let begun = Instant::now();
+    agent.release(lock, None).await;
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn release_attempts_end_by_the_time_the_lock_expires_with_jitter_of_each_agents_own() {
+    let first = release_attempts("node1").await;
+    assert!((40..=60).contains(&first.as_secs()), "{first:?}");
+    assert_eq!(first, release_attempts("node1").await, "a simulation can be repeated");
+    assert_ne!(first, release_attempts("node2").await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lock_whose_response_was_lost_is_released_unused() {
     for fault in [Fault::Lost, Fault::Hang { applied: true }] {
         let scene = Scene::new(MANY);
