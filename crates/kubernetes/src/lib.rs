@@ -17,7 +17,7 @@ mod pods;
 mod probes;
 mod workload;
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
 use k8s_openapi::api::{
     coordination::v1::Lease,
@@ -25,6 +25,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client};
 pub use lock::Lock;
+use lru::LruCache;
 pub use middleware::{Requests, ServerClock};
 use paramedic_api_server::ApiError;
 use paramedic_host::clock::Clock;
@@ -32,7 +33,7 @@ use parking_lot::Mutex;
 pub use pods::track_pods;
 pub use preflight::Request;
 
-use lock::Seen;
+use lock::{MAX_SEEN, Seen};
 use pause::Pause;
 use unready::Unready;
 
@@ -58,8 +59,9 @@ pub struct Cluster {
     pause: Mutex<Pause>,
     /// Serialises requests about it, however many targets are sick.
     asking_pause: tokio::sync::Mutex<()>,
-    /// The state of each Lease at its last change, and when that was seen.
-    seen: Mutex<HashMap<String, Seen>>,
+    /// The state of each Lease at its last change, and when that was seen. For a dropped entry the
+    /// wait for its holder starts again, so the one that was not asked for longest goes first.
+    seen: Mutex<LruCache<String, Seen>>,
     /// Since when pods of each workload have been unready that no agent counts as sick.
     missing: Mutex<Unready>,
 }
@@ -85,7 +87,7 @@ impl Cluster {
             server_clock,
             pause: Mutex::default(),
             asking_pause: tokio::sync::Mutex::default(),
-            seen: Mutex::default(),
+            seen: Mutex::new(LruCache::new(MAX_SEEN)),
             missing: Mutex::default(),
         }
     }

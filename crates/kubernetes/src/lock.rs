@@ -6,6 +6,7 @@
 //! it again, but a PUT after another agent created it is a conflict.
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    num::NonZeroUsize,
     sync::Arc,
     time::Duration,
 };
@@ -53,7 +54,7 @@ const SETTLE: ExponentialBuilder = ExponentialBuilder::new()
     .without_max_times()
     .with_jitter();
 /// Maximum number of stored Leases; each is a workload with a sick pod on this node.
-const MOST_SEEN: usize = 4096;
+pub(super) const MAX_SEEN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
 /// A Lease at its last change.
 #[derive(Clone, Debug)]
@@ -224,11 +225,8 @@ impl Cluster {
         };
         let now = self.clock.now();
         let mut seen = self.seen.lock();
-        if seen.len() >= MOST_SEEN {
-            // A dropped entry only means that the wait starts again.
-            seen.clear();
-        }
-        let seen = seen.entry(name.to_owned()).or_insert(Seen { mark: mark.clone(), since: now });
+        let first = || Seen { mark: mark.clone(), since: now };
+        let seen = seen.get_or_insert_mut_ref(name, first);
         if seen.mark != mark {
             *seen = Seen { mark, since: now };
         }

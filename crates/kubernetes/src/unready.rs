@@ -2,18 +2,26 @@
 //!
 //! Only time distinguishes pods that start from pods that are stuck, as seen here and on this
 //! node's clock; it needs no further requests. Pure: values and times in, values out.
-use std::{collections::HashMap, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
+use lru::LruCache;
 use paramedic_core::boot_time::BootTime;
 
 /// After this long without missing pods, the next ones count from the start.
 const FORGET: Duration = Duration::from_secs(180);
-/// Maximum number of stored workloads; each has a sick pod on this node.
-const MOST: usize = 4096;
+/// Maximum number of stored workloads; each has a sick pod on this node. For a dropped entry the wait
+/// starts again, so the one that was not asked for longest goes first.
+const MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
 /// Start of the absence, by the name of the workload's Lease.
-#[derive(Debug, Default)]
-pub(super) struct Unready(HashMap<String, Seen>);
+#[derive(Debug)]
+pub(super) struct Unready(LruCache<String, Seen>);
+
+impl Default for Unready {
+    fn default() -> Self {
+        Self(LruCache::new(MAX))
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
@@ -26,14 +34,10 @@ struct Seen {
 impl Unready {
     /// Pods are missing now. Returns for how long.
     pub(super) fn see(&mut self, name: &str, replicas: u32, now: BootTime) -> Duration {
-        if self.0.len() >= MOST {
-            // A dropped entry only means that the wait starts again.
-            self.0.clear();
-        }
-        let new = Seen { since: now, last: now, replicas };
-        let seen = self.0.entry(name.to_owned()).or_insert(new);
+        let first = Seen { since: now, last: now, replicas };
+        let seen = self.0.get_or_insert_mut_ref(name, || first);
         if seen.replicas != replicas || now.since(seen.last) >= FORGET {
-            *seen = new;
+            *seen = first;
         }
         seen.last = now;
         now.since(seen.since)
@@ -63,9 +67,16 @@ mod tests {
         missing.see("web", 3, at(0));
         assert_eq!(missing.see("db", 3, at(10)), Duration::ZERO);
         assert_eq!(missing.see("web", 3, at(10)), Duration::from_secs(10));
-        for n in 0..2 * MOST {
+        for n in 0..2 * MAX.get() {
+            missing.see("web", 3, at(20));
             missing.see(&n.to_string(), 1, at(20));
-            assert!(missing.0.len() <= MOST);
+            assert!(missing.0.len() <= MAX.get());
         }
+        assert_eq!(
+            missing.see("web", 3, at(20)),
+            Duration::from_secs(20),
+            "asked for all the time"
+        );
+        assert_eq!(missing.see("db", 3, at(20)), Duration::ZERO, "dropped");
     }
 }
