@@ -10,7 +10,7 @@ use crate::{
     decide::Action,
     guard::{Gate, Symptom, Treatment},
     health::{Health, HealthError, Poll, Says, Transport},
-    signal::{CgroupReading, KernelReading},
+    signal::{CgroupReading, KernelReading, ProcessState},
     target::Settings,
 };
 
@@ -24,6 +24,10 @@ struct Patient {
     throttled_periods: u64,
     cpu: f32,
     stuck: bool,
+    /// It speaks another protocol than HTTP.
+    not_http: bool,
+    /// A signal has stopped its process.
+    stopped: bool,
     stubborn: bool,
     lives: u32,
     /// Why its host shows that a restart would not help.
@@ -45,8 +49,13 @@ impl Patient {
             uptime: None,
             ..Health::default()
         };
-        let result =
-            if self.stuck { Err(HealthError::Transport(Transport::Timeout)) } else { Ok(health) };
+        let result = if self.stuck || self.stopped {
+            Err(HealthError::Transport(Transport::Timeout))
+        } else if self.not_http {
+            Err(HealthError::Transport(Transport::NotHttp))
+        } else {
+            Ok(health)
+        };
         Sample {
             at,
             trigger,
@@ -63,10 +72,11 @@ impl Patient {
             }),
             poll: Some(Poll {
                 latency: Duration::from_millis(1),
-                responses: [0, u32::from(!self.stuck), 0, 0, 0],
+                responses: [0, u32::from(result.is_ok()), 0, 0, 0],
                 ..Poll::for_tests(at, result)
             }),
             usage: CgroupReading::default(),
+            process: Some(if self.stopped { ProcessState::Stopped } else { ProcessState::Active }),
             futile: self.futile.map(Into::into),
         }
     }
@@ -197,8 +207,8 @@ impl Stage {
             Rung::Soft if !patient.stubborn => patient.errors = 0,
             Rung::Restart => {
                 patient.lives += 1;
-                let lives = patient.lives;
-                *patient = Patient { lives, ..Patient::default() };
+                let (lives, not_http) = (patient.lives, patient.not_http);
+                *patient = Patient { lives, not_http, ..Patient::default() };
                 if self.comes_back {
                     let is_pod =
                         self.engine.case(index).is_some_and(|case| case.target.pod().is_some());
@@ -945,4 +955,37 @@ fn a_futile_restart_is_refused_while_the_host_shows_the_reason() {
     stage.patients[0].futile = None;
     stage.play(5000);
     assert_eq!(stage.rungs(), [Rung::Restart]);
+}
+
+#[test]
+fn a_stopped_process_is_restarted_after_the_patience_whatever_it_serves() {
+    for not_http in [false, true] {
+        let mut stage = Stage::new(1);
+        stage.patients[0].not_http = not_http;
+        stage.play(30_000);
+        stage.patients[0].stopped = true;
+        stage.play(30_000);
+        let [(ms, _, rung)] = stage.heals[..] else { panic!("{not_http}: {:?}", stage.heals) };
+        assert_eq!(rung, Rung::Restart, "a stopped process cannot reset itself");
+        assert!((10_000..13_000).contains(&ms), "{not_http}: after {ms} ms");
+        assert!(stage.left_alone.contains(&Notable::Stopped) || !stage.refusals.is_empty());
+        stage.play(60_000);
+        // Without HTTP the agent sees that it runs, but not that it is well.
+        let expected = if not_http { Outcome::Unverified } else { Outcome::Healed };
+        let outcomes: Vec<_> = stage.outcomes.iter().map(|(.., outcome)| *outcome).collect();
+        assert_eq!(outcomes, [expected], "{not_http}");
+        assert_eq!(stage.heals.len(), 1, "{not_http}");
+    }
+}
+
+#[test]
+fn a_process_that_is_continued_within_the_patience_is_left_alone() {
+    let mut stage = Stage::new(1);
+    stage.patients[0].not_http = true;
+    stage.play(30_000);
+    stage.patients[0].stopped = true;
+    stage.play(7_000);
+    stage.patients[0].stopped = false;
+    stage.play(60_000);
+    assert_eq!(stage.heals, []);
 }

@@ -8,7 +8,7 @@ use paramedic_core::{
     engine::{Event, Recovered, Remedied},
     guard::{Gate, Refusal, Symptom, Treatment, Why},
     health::{Health, HealthError, Poll, Says, Transport},
-    signal::{CgroupReading, KernelReading, Sample, Trigger},
+    signal::{CgroupReading, KernelReading, ProcessState, Sample, Trigger},
     target::{Rung, Target},
     verify::Outcome,
 };
@@ -39,6 +39,7 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
             result,
         }),
         usage: CgroupReading { cpu_limit: Some(0.3), oom_kills: Some(1), ..Default::default() },
+        process: Some(ProcessState::Stopped),
         futile: Some("its disk is full".into()),
     })
 }

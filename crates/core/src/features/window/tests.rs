@@ -2,7 +2,7 @@
 use super::*;
 use crate::{
     health::{HealthError, Poll, Transport},
-    signal::{KernelReading, Trigger},
+    signal::{KernelReading, ProcessState, Trigger},
 };
 
 const STARTED: BootTime = BootTime::from_nanos(1_000_000_000);
@@ -571,4 +571,35 @@ fn a_health_check_that_was_always_slow_is_not_late() {
         window.push(&answered_after(ms, 1900));
         assert_eq!(window.features(0, STARTED)[Feature::HealthFailures], 0.0);
     }
+}
+
+#[test]
+fn a_process_that_waits_in_the_kernel_is_stuck_after_five_seconds() {
+    let waits = |ms, state| Sample { process: Some(state), ..look(ms) };
+    let mut window = Window::new();
+    for ms in [0, 2_000, 4_000] {
+        window.push(&waits(ms, ProcessState::Uninterruptible));
+        assert!(!window.service().is_stuck_in_the_kernel(), "{ms}");
+    }
+    window.push(&waits(5_000, ProcessState::Uninterruptible));
+    assert!(window.service().is_stuck_in_the_kernel());
+    assert!(!window.service().is_failing(), "no signal ends that, so no restart does");
+    window.push(&waits(7_000, ProcessState::Active));
+    window.push(&waits(9_000, ProcessState::Uninterruptible));
+    assert!(!window.service().is_stuck_in_the_kernel(), "it waits for something else now");
+}
+
+#[test]
+fn a_stopped_process_fails_without_polls_and_until_it_is_continued() {
+    let process = |ms, state| Sample { process: state, ..look(ms) };
+    let mut window = Window::new();
+    window.push(&process(0, Some(ProcessState::Active)));
+    window.push(&process(2_000, Some(ProcessState::Stopped)));
+    window.push(&process(4_000, Some(ProcessState::Stopped)));
+    let row = window.features(13, STARTED);
+    assert_eq!(row[Feature::HealthFailures], 2.0);
+    assert_eq!(window.causes(&row).failing_for, Duration::from_secs(2));
+    assert!(!window.service().fails_since_start().never_served, "it ran before");
+    window.push(&process(6_000, Some(ProcessState::Active)));
+    assert!(!window.service().is_failing());
 }
