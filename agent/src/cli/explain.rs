@@ -87,6 +87,9 @@ fn story(view: &Value) -> String {
     if let Some(gate) = view["refused_by"].as_str() {
         lines.push(format!("  refused by  {gate}: {}", text("refused_why")));
     }
+    if view["witnesses"].is_string() {
+        lines.push(format!("  also seen   {}", text("witnesses")));
+    }
     if view["left_alone"].is_string() {
         lines.push(format!("  left alone  {}", text("left_alone")));
     }

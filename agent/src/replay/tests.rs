@@ -34,7 +34,7 @@ fn sample(ms: u64, errors: u32) -> Line {
         poll: Some(poll),
         usage: CgroupReading::default(),
         process: None,
-        futile: None,
+        host: None,
     };
     line(ms, &Event::Sampled(0, Box::new(sample)))
 }

@@ -10,6 +10,7 @@ use paramedic_core::{
     engine::Remedied,
     guard::Permit,
     health::{Poll, Responses},
+    signal::HostFacts,
     target::{Kind, ProcessId, Rung, Target},
 };
 use paramedic_docker::{Engine, RestartError};
@@ -18,6 +19,7 @@ use paramedic_host::{
     instances::{Instances, Later, LocalInstances},
     process,
     procfs::Tree,
+    witnesses,
 };
 use tokio::task::spawn_blocking;
 use tracing::warn;
@@ -40,13 +42,13 @@ impl Poller for App {
 pub(crate) trait Effects: Instances {
     /// A client of the target's app; `None` for a target that gets no HTTP.
     fn poller(&self, target: &Target) -> Option<Box<dyn Poller>>;
-    /// Why a restart would not help, according to the host; `well_at` is when the target was last
-    /// seen well. A simulated host never objects.
-    fn would_not_help<'a>(
+    /// Examines the host before a remedy; `well_at` is when the target was last seen well. A
+    /// simulated host shows nothing.
+    fn examine<'a>(
         &'a self,
         _: &'a Target,
         _well_at: Option<BootTime>,
-    ) -> Later<'a, Option<Box<str>>> {
+    ) -> Later<'a, Option<Box<HostFacts>>> {
         Box::pin(async { None })
     }
     /// Asks the app to reset itself; also returns its responses.
@@ -102,19 +104,24 @@ impl Effects for HostEffects {
         }
     }
 
-    fn would_not_help<'a>(
+    fn examine<'a>(
         &'a self,
         target: &'a Target,
         well_at: Option<BootTime>,
-    ) -> Later<'a, Option<Box<str>>> {
+    ) -> Later<'a, Option<Box<HostFacts>>> {
+        let target = target.clone();
         Box::pin(async move {
-            let main = target.main?;
-            let port = target.port.filter(|_| matches!(target.kind, Kind::Process));
             let shown = spawn_blocking(move || {
-                restart::would_not_help(&Tree::default(), main, port, well_at)
+                let tree = Tree::default();
+                let port = target.port.filter(|_| matches!(target.kind, Kind::Process));
+                let futile = target
+                    .main
+                    .and_then(|main| restart::would_not_help(&tree, main, port, well_at));
+                let witnesses = witnesses::read(&tree, &target);
+                Box::new(HostFacts { futile: futile.map(String::into_boxed_str), witnesses })
             });
             // A panic there counts as no objection.
-            shown.await.ok().flatten().map(String::into_boxed_str)
+            shown.await.ok()
         })
     }
 

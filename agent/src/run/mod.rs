@@ -36,7 +36,7 @@ use paramedic_core::{
     guard::{Policy, Refusal},
     health::Poll,
     notice::Notice,
-    signal::Trigger,
+    signal::{HostFacts, Trigger},
     target::{Change, Rung, WatchedService},
 };
 use paramedic_docker::{Containers, Selection, track_containers};
@@ -91,7 +91,7 @@ enum TaskResult {
         life: Generation,
         trigger: Trigger,
         poll: Poll,
-        futile: Option<Box<str>>,
+        host: Option<Box<HostFacts>>,
         app: Box<dyn Poller>,
     },
     /// A remedy was applied, or could not be.
@@ -363,12 +363,12 @@ impl Agent {
             .map(|case| (Arc::clone(&self.effects), case.target.clone(), case.well_at()));
         tokio::spawn(async move {
             let poll = app.poll(now).await;
-            let futile = match doubt {
-                Some((effects, target, well_at)) => effects.would_not_help(&target, well_at).await,
+            let host = match doubt {
+                Some((effects, target, well_at)) => effects.examine(&target, well_at).await,
                 None => None,
             };
             // The loop is gone only when the agent stops.
-            let _ = done.send(TaskResult::Polled { index, life, trigger, poll, futile, app }).await;
+            let _ = done.send(TaskResult::Polled { index, life, trigger, poll, host, app }).await;
         });
     }
 
@@ -378,11 +378,11 @@ impl Agent {
         index: Index,
         trigger: Trigger,
         poll: Option<Poll>,
-        futile: Option<Box<str>>,
+        host: Option<Box<HostFacts>>,
     ) -> Option<Event> {
         let sampler = self.registry.sampler_mut(index)?;
         let now = self.clock.now();
-        let sample = sampler.sample(self.kernel.as_mut(), trigger, poll, futile, now);
+        let sample = sampler.sample(self.kernel.as_mut(), trigger, poll, host, now);
         if let Some(case) = self.engine.case(index) {
             self.recorder.sampled(&case.target, &sample);
         }
@@ -394,11 +394,11 @@ impl Agent {
             TaskResult::Cleared { index, life, rung, answer } => {
                 self.cleared(index, life, rung, answer);
             }
-            TaskResult::Polled { index, life, trigger, poll, futile, app } => {
+            TaskResult::Polled { index, life, trigger, poll, host, app } => {
                 // The poll of an earlier instance says nothing about this one.
                 let Some(sampler) = self.registry.sampler_of(index, life) else { return };
                 sampler.return_app(app);
-                if let Some(sampled) = self.read(index, trigger, Some(poll), futile) {
+                if let Some(sampled) = self.read(index, trigger, Some(poll), host) {
                     self.handle(sampled);
                 }
             }

@@ -2,7 +2,7 @@
 use paramedic_core::{
     boot_time::BootTime,
     health::{Poll, Responses},
-    signal::{CgroupReading, KernelReading, Sample, Trigger},
+    signal::{CgroupReading, HostFacts, KernelReading, Sample, Trigger},
     target::Target,
 };
 use paramedic_host::{
@@ -121,7 +121,7 @@ impl Sampler {
         kernel: Option<&mut Kernel>,
         trigger: Trigger,
         poll: Option<Poll>,
-        futile: Option<Box<str>>,
+        host: Option<Box<HostFacts>>,
         at: BootTime,
     ) -> Sample {
         if let Some(poll) = &poll {
@@ -143,7 +143,7 @@ impl Sampler {
             })
         });
         let process = self.usage.as_ref().and_then(Usage::process_state);
-        Sample { at, trigger, kernel, poll, usage, process, futile }
+        Sample { at, trigger, kernel, poll, usage, process, host }
     }
 
     /// CPU and memory of the cgroup or the process, if no other source has them: some ten files,

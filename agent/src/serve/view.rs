@@ -41,6 +41,8 @@ pub struct TargetView {
     pub refused_by: Option<Gate>,
     /// The reason of that refusal.
     pub refused_why: Option<String>,
+    /// What was unusual on the machine when a remedy was considered; `null` if nothing was.
+    pub witnesses: Option<String>,
     /// The symptom that needs no remedy.
     pub left_alone: Option<String>,
     /// Whether every permitted remedy was tried and none helped.
@@ -101,6 +103,7 @@ impl TargetView {
             absent: !case.is_present(),
             refused_by: case.refused.as_ref().map(|refusal| refusal.gate),
             refused_why: case.refused.as_ref().map(|refusal| refusal.why.to_string()),
+            witnesses: case.witnesses().map(ToString::to_string).filter(|text| !text.is_empty()),
             left_alone: case.left_alone.map(|notable| notable.to_string()),
             exhausted: case.history.is_exhausted(),
         }

@@ -1,5 +1,9 @@
 //! [`Sample`]: everything seen of one target at one instant.
+mod witnesses;
+
 use agent_common::{Counters, Throttling};
+
+pub use witnesses::{Pressure, Share, Witnesses};
 
 use crate::{boot_time::BootTime, health::Poll};
 
@@ -49,9 +53,17 @@ pub struct Sample {
     pub usage: CgroupReading,
     /// The state of the main process; `None` if it could not be read.
     pub process: Option<ProcessState>,
-    /// Why a restart would not help, according to the host (a full disk, workers that fail since
-    /// they started). Only confirming samples check it; `None` in all others.
+    /// What the host shows. Only confirming samples read it; `None` in all others.
+    pub host: Option<Box<HostFacts>>,
+}
+
+/// What the host shows of a target if a remedy may follow.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostFacts {
+    /// Why a restart would not help (a full disk, workers that fail since they started).
     pub futile: Option<Box<str>>,
+    /// What is told with a remedy.
+    pub witnesses: Witnesses,
 }
 
 /// The state of a process, as in `/proc/PID/stat`.

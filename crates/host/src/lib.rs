@@ -16,6 +16,7 @@ pub mod procfs;
 pub mod socket;
 pub mod url;
 pub mod usage;
+pub mod witnesses;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

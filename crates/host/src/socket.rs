@@ -24,14 +24,16 @@ pub struct Listening {
 }
 
 /// One line of `/proc/net/tcp{,6}`.
-struct Line {
+pub(crate) struct Line {
     address: SocketAddr,
-    state: State,
-    inode: u64,
+    pub(crate) state: State,
+    /// Bytes that were not read; of a listening socket, connections that were not accepted.
+    pub(crate) unread: u32,
+    pub(crate) inode: u64,
 }
 
 #[derive(PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     Listens,
     /// Connected, whether or not the other end has closed its half.
     Connected,
@@ -39,8 +41,8 @@ enum State {
 }
 
 impl Line {
-    /// Parses `sl local remote state … inode`.
-    fn parse(line: &str) -> Option<Self> {
+    /// Parses `sl local remote state tx_queue:rx_queue … inode`.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split_ascii_whitespace();
         let (address, port) = fields.nth(1)?.split_once(':')?;
         let state = match fields.nth(1)? {
@@ -48,9 +50,10 @@ impl Line {
             "01" | "08" => State::Connected,
             _ => State::Other,
         };
-        let inode = fields.nth(5)?.parse().ok()?;
+        let unread = u32::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok()?;
+        let inode = fields.nth(4)?.parse().ok()?;
         let address = SocketAddr::new(ip(address)?, u16::from_str_radix(port, 16).ok()?);
-        Some(Self { address, state, inode })
+        Some(Self { address, state, unread, inode })
     }
 }
 

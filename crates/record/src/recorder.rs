@@ -10,7 +10,7 @@ use paramedic_core::{
     guard::{Gate, Treatment},
     health::{Heard, Word},
     notice::Notice,
-    signal::{Sample, Trigger},
+    signal::{Sample, Trigger, Witnesses},
     target::Target,
     verify::Outcome,
 };
@@ -150,6 +150,7 @@ impl Recorder {
             source = name_of(decision.source),
             reasons = reasons(&intent.row, decision),
             climbed_from = intent.climbed_from,
+            witnesses = unusual(intent.witnesses.as_ref()),
             boot_ns = self.clock.now().as_nanos(),
             "healing"
         );
@@ -382,6 +383,11 @@ fn tell_health(target: &str, word: &Word) {
 }
 
 /// The strongest reasons of a decision, for a log line.
+/// What is unusual on the host, if anything is.
+fn unusual(witnesses: Option<&Witnesses>) -> Option<String> {
+    witnesses.map(Witnesses::to_string).filter(|text| !text.is_empty())
+}
+
 fn reasons(row: &FeatureVector, decision: &Decision) -> String {
     top_reasons(row, decision.action, &decision.shares, REASONS_TOLD).to_string()
 }

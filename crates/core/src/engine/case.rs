@@ -13,7 +13,7 @@ use crate::{
         Symptom,
     },
     health::Word,
-    signal::{Sample, Trigger},
+    signal::{Sample, Trigger, Witnesses},
     target::{Rung, Target},
     verify::{Finding, Outcome, Verification},
 };
@@ -322,7 +322,7 @@ impl Case {
             ill_since: self.history.ill_since().unwrap_or(now),
             memory: memories.of(&self.workload),
             fails_since_start: self.fails_since_start(symptom),
-            futile: self.instance.futile.as_deref(),
+            futile: self.instance.host.as_ref().and_then(|host| host.futile.as_deref()),
             evidence: &self.instance.evidence,
             history: &self.history,
             node,
@@ -350,9 +350,15 @@ impl Case {
     /// Stores the health check of a sample; returns what is new.
     pub(super) fn hear(&mut self, sample: &Sample) -> (Option<Word>, Option<Blind>) {
         if self.asks_the_host(sample.trigger) {
-            self.instance.futile.clone_from(&sample.futile);
+            self.instance.host.clone_from(&sample.host);
         }
         self.instance.hear(sample, self.target.tls)
+    }
+
+    /// What the host showed at the last confirming sample.
+    #[must_use]
+    pub fn witnesses(&self) -> Option<&Witnesses> {
+        self.instance.host.as_ref().map(|host| &host.witnesses)
     }
 
     /// When it was last seen well.

@@ -7,7 +7,7 @@ use crate::{
     features::{Blind, FailsSinceStart, Sight, Window},
     guard::Evidence,
     health::{Heard, Word},
-    signal::Sample,
+    signal::{HostFacts, Sample},
 };
 
 /// Delay from the first sample that calls for an action to the second.
@@ -25,8 +25,8 @@ pub(super) struct Instance {
     pub(super) health: Option<Word>,
     /// Why the kernel does not see its traffic, if that was reported.
     pub(super) blind: Option<Blind>,
-    /// Why a restart would not help, according to the last confirming sample.
-    pub(super) futile: Option<Box<str>>,
+    /// What the host showed at the last confirming sample.
+    pub(super) host: Option<Box<HostFacts>>,
     /// Whether it started while the agent was watching.
     watched_from_start: bool,
     /// Whether the kubelet calls it ready; `None` without a kubelet.
@@ -48,7 +48,7 @@ impl Instance {
             pace: TargetPace::default(),
             health: None,
             blind: None,
-            futile: None,
+            host: None,
             watched_from_start,
             kubelet_ready: None,
             sampling: false,

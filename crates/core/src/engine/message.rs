@@ -8,7 +8,7 @@ use crate::{
     features::{Blind, FeatureVector, Notable},
     guard::{Permit, Refusal, Symptom, Treatment},
     health::Word,
-    signal::{Sample, Trigger},
+    signal::{Sample, Trigger, Witnesses},
     target::{Rung, Target},
     verify::Outcome,
 };
@@ -144,6 +144,8 @@ pub struct Intent {
     pub symptom: Symptom,
     /// Result of the last health poll.
     pub health: Option<Word>,
+    /// What the host showed.
+    pub witnesses: Option<Witnesses>,
 }
 
 /// A fact worth recording.

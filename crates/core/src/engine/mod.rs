@@ -423,6 +423,7 @@ impl Engine {
                     climbed_from: case.climbed_from.take(),
                     symptom: case.seen_symptom(),
                     health: case.health().cloned(),
+                    witnesses: case.witnesses().copied(),
                 };
                 if rung.is_hard() {
                     self.node.history.hard_heal(now);

@@ -10,7 +10,7 @@ use crate::{
     decide::Action,
     guard::{Gate, Symptom, Treatment},
     health::{Health, HealthError, Poll, Says, Transport},
-    signal::{CgroupReading, KernelReading, ProcessState},
+    signal::{CgroupReading, HostFacts, KernelReading, ProcessState},
     target::Settings,
 };
 
@@ -77,7 +77,9 @@ impl Patient {
             }),
             usage: CgroupReading::default(),
             process: Some(if self.stopped { ProcessState::Stopped } else { ProcessState::Active }),
-            futile: self.futile.map(Into::into),
+            host: self.futile.map(|futile| {
+                Box::new(HostFacts { futile: Some(futile.into()), ..HostFacts::default() })
+            }),
         }
     }
 }

@@ -6,7 +6,7 @@ use paramedic_core::{
     boot_time::BootTime,
     engine::Index,
     health::{Component, Health, HealthError, NotJson, Poll, Says, Transport},
-    signal::{CgroupReading, KernelReading, ProcessState, Sample, Trigger},
+    signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Sample, Trigger},
 };
 use serde::{Deserialize, Serialize};
 
@@ -168,7 +168,7 @@ impl SampleRecord {
                 Some(ProcessState::Uninterruptible) => Some(State::Uninterruptible),
                 Some(ProcessState::Active) | None => None,
             },
-            h: sample.futile.clone(),
+            h: sample.host.as_ref().and_then(|host| host.futile.clone()),
         }
     }
 
@@ -211,7 +211,9 @@ impl SampleRecord {
                 Some(State::Uninterruptible) => ProcessState::Uninterruptible,
                 None => ProcessState::Active,
             }),
-            futile: self.h,
+            host: self
+                .h
+                .map(|futile| Box::new(HostFacts { futile: Some(futile), ..HostFacts::default() })),
         })
     }
 }

@@ -8,7 +8,7 @@ use paramedic_core::{
     engine::{Event, Recovered, Remedied},
     guard::{Gate, Refusal, Symptom, Treatment, Why},
     health::{Health, HealthError, Poll, Says, Transport},
-    signal::{CgroupReading, KernelReading, ProcessState, Sample, Trigger},
+    signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Sample, Trigger},
     target::{Rung, Target},
     verify::Outcome,
 };
@@ -40,7 +40,10 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
         }),
         usage: CgroupReading { cpu_limit: Some(0.3), oom_kills: Some(1), ..Default::default() },
         process: Some(ProcessState::Stopped),
-        futile: Some("its disk is full".into()),
+        host: Some(Box::new(HostFacts {
+            futile: Some("its disk is full".into()),
+            ..HostFacts::default()
+        })),
     })
 }
 

@@ -20,7 +20,7 @@ fn look(ms: u64) -> Sample {
         poll: None,
         usage: CgroupReading::default(),
         process: None,
-        futile: None,
+        host: None,
     }
 }
 

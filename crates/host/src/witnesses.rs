@@ -1,0 +1,195 @@
+//! Reads what else this machine shows of a target: queues, descriptors, tasks, pressure.
+//!
+//! Some of it takes a file per process, so it is read only when a remedy may follow. Each part may
+//! be missing: a file that cannot be read is no witness, and no error.
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+};
+
+use paramedic_core::{
+    signal::{Pressure, Share, Witnesses},
+    target::{Cgroup, Target},
+};
+
+use crate::{
+    cgroup::members,
+    procfs::{Tree, read_text},
+    socket::{self, Line, State},
+};
+
+/// Maximum number of processes to read, and of descriptors per process.
+const MAX_PROCESSES: usize = 64;
+const MAX_DESCRIPTORS: usize = 65_536;
+/// Maximum size of a socket table: some ten thousand connections, a few milliseconds.
+const MAX_TABLE: u64 = 2 << 20;
+
+/// Reads all witnesses of a target. Blocks while it reads `/proc`.
+#[must_use]
+pub fn read(tree: &Tree, target: &Target) -> Witnesses {
+    let Some(main) = target.main.filter(|main| tree.still_alive(*main)) else {
+        return Witnesses::default();
+    };
+    let own = if target.cgroups.shared { None } else { target.cgroups.unified.as_ref() };
+    let mut pids = own.and_then(|group| members(group).ok()).unwrap_or_default();
+    if !pids.contains(&main.pid) {
+        pids = vec![main.pid];
+    }
+    pids.truncate(MAX_PROCESSES);
+    let states: Vec<char> =
+        pids.iter().filter_map(|pid| tree.stat(*pid).ok()).map(|stat| stat.state).collect();
+    let in_state = |state: char| u32::try_from(states.iter().filter(|s| **s == state).count()).ok();
+    let mut sockets = HashSet::new();
+    let descriptors = pids.iter().filter_map(|pid| descriptors(tree, *pid, &mut sockets));
+    let nearest = |a: &Share, b: &Share| {
+        (u128::from(a.used) * u128::from(b.limit)).cmp(&(u128::from(b.used) * u128::from(a.limit)))
+    };
+    let descriptors = descriptors.max_by(nearest);
+    let queues = queues(tree, main.pid, &sockets);
+    Witnesses {
+        accept_queue: queues.map(|queues| queues.0),
+        unread_connections: queues.map(|queues| queues.1),
+        stopped: in_state('T'),
+        uninterruptible: in_state('D'),
+        descriptors,
+        tasks: own.and_then(tasks),
+        pressure: own.map(pressure).unwrap_or_default(),
+    }
+}
+
+/// The open descriptors of a process and its soft limit; collects the inodes of its sockets.
+fn descriptors(tree: &Tree, pid: i32, sockets: &mut HashSet<u64>) -> Option<Share> {
+    let mut used = 0;
+    for entry in fs::read_dir(tree.of(pid, "fd")).ok()?.take(MAX_DESCRIPTORS).flatten() {
+        used += 1;
+        let link = fs::read_link(entry.path());
+        sockets.extend(link.ok().and_then(|link| socket::inode(link.to_str()?)));
+    }
+    let limits = tree.read(pid, "limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let limit = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Share { used, limit })
+}
+
+/// The connections that wait to be accepted at these sockets, and those with unread data, in the
+/// network namespace of `pid`.
+fn queues(tree: &Tree, pid: i32, sockets: &HashSet<u64>) -> Option<(u32, u32)> {
+    let (mut waiting, mut unread) = (0_u32, 0);
+    for name in ["net/tcp", "net/tcp6"] {
+        let Ok(table) = File::open(tree.of(pid, name)) else { continue };
+        for line in BufReader::new(table.take(MAX_TABLE)).lines() {
+            let line = Line::parse(&line.ok()?).filter(|line| sockets.contains(&line.inode));
+            match line {
+                Some(Line { state: State::Listens, unread, .. }) => {
+                    waiting = waiting.saturating_add(unread);
+                }
+                Some(Line { state: State::Connected, unread: bytes, .. }) if bytes > 0 => {
+                    unread += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    (!sockets.is_empty()).then_some((waiting, unread))
+}
+
+/// `pids.current` and `pids.max` of a cgroup of version 2; `None` without a limit.
+fn tasks(group: &Cgroup) -> Option<Share> {
+    let number = |name: &str| read_text(&group.path.join(name)).ok()?.trim().parse().ok();
+    Some(Share { used: number("pids.current")?, limit: number("pids.max")? })
+}
+
+fn pressure(group: &Cgroup) -> Pressure {
+    let of = |name: &str| {
+        let text = read_text(&group.path.join(name)).ok()?;
+        let some = text.lines().find_map(|line| line.strip_prefix("some avg10="))?;
+        some.split(' ').next()?.parse::<f32>().ok().filter(|share| (0.0..=100.0).contains(share))
+    };
+    Pressure { cpu: of("cpu.pressure"), memory: of("memory.pressure"), io: of("io.pressure") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        net::{TcpListener, TcpStream},
+        os::fd::AsRawFd,
+        thread,
+        time::Duration,
+    };
+
+    use nix::sys::socket::{Backlog, listen};
+    use paramedic_core::target::{Cgroups, ProcessId};
+
+    use super::*;
+    use crate::procfs::Tree;
+
+    /// This process as a target.
+    fn own() -> Target {
+        let tree = Tree::default();
+        let pid = std::process::id().cast_signed();
+        let start_time = tree.stat(pid).unwrap().instance().start_time;
+        let main = Some(ProcessId { pid, start_time });
+        // Other processes are in its cgroup.
+        let cgroups = Cgroups { shared: true, ..Cgroups::default() };
+        Target { main, cgroups, ..Target::for_tests("own", 1) }
+    }
+
+    #[test]
+    fn connections_that_nobody_accepts_and_data_that_nobody_reads_are_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listen(&listener, Backlog::new(20).unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let before = read(&Tree::default(), &own());
+        let (accepted, waiting) = (6, 12);
+        let mut clients: Vec<_> =
+            (0..accepted).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let served: Vec<_> = (0..accepted).map(|_| listener.accept().unwrap().0).collect();
+        clients.iter_mut().for_each(|client| client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap());
+        let queued: Vec<_> = (0..waiting).map(|_| TcpStream::connect(address).unwrap()).collect();
+        // Loopback delivers at once, but in another context.
+        thread::sleep(Duration::from_millis(50));
+        let seen = read(&Tree::default(), &own());
+        let risen = |of: fn(&Witnesses) -> Option<u32>| of(&seen).unwrap() - of(&before).unwrap();
+        assert_eq!(risen(|seen| seen.accept_queue), waiting);
+        assert!(risen(|seen| seen.unread_connections) >= accepted);
+        assert!(seen.is_unusual(), "{seen}");
+        drop((served, queued));
+    }
+
+    #[test]
+    fn descriptors_are_counted_against_the_soft_limit() {
+        let before = read(&Tree::default(), &own()).descriptors.unwrap();
+        let files: Vec<_> = (0..40).map(|_| File::open("/dev/null").unwrap()).collect();
+        let seen = read(&Tree::default(), &own()).descriptors.unwrap();
+        assert!(seen.used >= before.used + 30, "{before:?} {seen:?}");
+        assert!(seen.limit >= 256, "{seen:?}");
+        assert!(files[0].as_raw_fd() >= 0);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_shows_nothing() {
+        let mut target = own();
+        target.main = Some(ProcessId { pid: i32::MAX, start_time: 1 });
+        assert_eq!(read(&Tree::default(), &target), Witnesses::default());
+    }
+
+    #[test]
+    fn files_of_a_cgroup_give_tasks_and_pressure() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let group = Cgroup { path: folder.path().to_owned(), id: 1 };
+        assert_eq!((tasks(&group), pressure(&group)), (None, Pressure::default()));
+        write("pids.current", "12\n");
+        write("pids.max", "max\n");
+        assert_eq!(tasks(&group), None, "without a limit there is no share");
+        write("pids.max", "64\n");
+        assert_eq!(tasks(&group), Some(Share { used: 12, limit: 64 }));
+        write("cpu.pressure", "some avg10=41.50 avg60=1.00 avg300=0.00 total=5\nfull avg10=0.00\n");
+        write("memory.pressure", "some avg10=nan avg60=0.00\n");
+        write("io.pressure", "some avg10=1000 avg60=0.00\n");
+        let seen = pressure(&group);
+        assert_eq!((seen.cpu, seen.memory, seen.io), (Some(41.5), None, None));
+    }
+}
