@@ -1,19 +1,22 @@
 //! `GET /metrics`: all counters and measurements, true whatever `/health` says.
 mod accept;
-mod prometheus;
+mod text;
 
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue, VARY};
 use serde_json::{Map, Value, json};
 
-use super::reply::{Reply, json, with_type};
+use super::reply::{Reply, failure, json, with_type};
 use crate::illness::Name;
 use crate::state::App;
 
 pub(super) fn get(app: &App, headers: &HeaderMap) -> Reply {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut reply = if accept::prefers_text(accepted) {
-        with_type(StatusCode::OK, prometheus::MEDIA_TYPE, prometheus::text(app).into_bytes())
+        match text::page(app) {
+            Ok(page) => with_type(StatusCode::OK, text::MEDIA_TYPE, page.into_bytes()),
+            Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        }
     } else {
         json(StatusCode::OK, &as_json(app))
     };

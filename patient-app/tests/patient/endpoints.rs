@@ -209,6 +209,24 @@ async fn metrics_are_json_unless_text_is_preferred() {
     assert!(text.body.contains("patient_errors_total 1\n"));
     assert!(text.body.contains("patient_http_responses_total{class=\"5xx\"} 1\n"));
     assert!(text.body.contains("patient_illness{name=\"leak\"} 0\n"));
+    let types = text.body.lines().filter_map(|line| line.strip_prefix("# TYPE patient_"));
+    assert_eq!(
+        types.collect::<Vec<_>>(),
+        [
+            "connection_resets_total counter",
+            "cpu_limit_cores gauge",
+            "cpu_seconds_total counter",
+            "cpu_usage_ratio gauge",
+            "errors_since_reset gauge",
+            "errors_total counter",
+            "heals_total counter",
+            "http_responses_total counter",
+            "illness gauge",
+            "memory_limit_bytes gauge",
+            "memory_usage_bytes gauge",
+            "uptime_seconds gauge",
+        ]
+    );
 }
 
 /// What `promtool check metrics` requires: each family has HELP and TYPE before its samples, once;
