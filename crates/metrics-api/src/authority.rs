@@ -4,6 +4,9 @@
 //! It creates and replaces its root certificates itself. A new root is first published for longer
 //! than any reader takes to load it, and only then signs. The old root stays trusted until it
 //! expires. The leaf certificates live for a day and are never stored.
+//!
+//! rcgen makes the certificates. Only this order of publishing and signing is the program's own:
+//! cert-manager would do it, but then a cluster needs cert-manager before its first metric.
 use std::time::Duration;
 
 use rcgen::{

@@ -3,6 +3,8 @@
 //! The program creates them, not a manifest: `kubectl apply` would take over an APIService of
 //! another adapter, and with it the autoscaling of the whole cluster. Their owner is our
 //! ClusterRole, so that deleting the manifests deletes them as well.
+//!
+//! kube has no helper for this: the libraries for such servers are in Go.
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use k8s_openapi::{
