@@ -23,7 +23,7 @@ use paramedic_record::{
 };
 use paramedic_startup::shutdown;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tracing::{error, info, warn};
@@ -58,7 +58,7 @@ impl Launch {
         if let Some(docker) = &config.containers {
             docker.engine.ping().await?;
         }
-        let server = Server::bind(self.listen).await.with_context(|| {
+        let server = Server::bind(self.listen).with_context(|| {
             format!("cannot listen on {}: choose another address with --listen", self.listen)
         })?;
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
@@ -86,7 +86,7 @@ impl Launch {
         let state_dir = journal.map(|_| self.state_dir);
         info!(address = %server.address()?, "serving metrics and status");
         if let Some((address, credentials)) = self.readings {
-            let port = Port::bind(address, credentials).await.with_context(|| {
+            let port = Port::bind(address, credentials).with_context(|| {
                 format!("cannot listen on {address}: choose another with --readings-listen")
             })?;
             info!(address = %port.address()?, "serving pod metrics to the metrics API");
@@ -100,10 +100,11 @@ impl Launch {
                     answer.await.ok()
                 }),
             );
-            parts.add("the port for pod metrics", port.run(feed));
+            parts.serve("the port for pod metrics", port.run(feed, parts.stopped()));
         }
         let sources = Sources { metrics, queries, state_dir, about };
-        parts.add("the server for metrics and status", server.run(sources));
+        let server = server.run(sources, parts.stopped());
+        parts.serve("the server for metrics and status", server);
         let agent = Agent::new(config, classifier, kernel, recorder, past, asked, node);
         let (shutdown, mut ended) = (shutdown()?, None);
         let watched = agent
@@ -115,6 +116,7 @@ impl Launch {
             })
             .await;
         drop(lock);
+        parts.stop().await;
         if let Some(name) = ended {
             bail!("{name} has ended: this is a bug, please report it with the log");
         }
@@ -125,23 +127,52 @@ impl Launch {
 
 /// The tasks beside the loop, which end with it. None of them ends before.
 #[derive(Debug, Default)]
-struct Parts(JoinSet<&'static str>);
+struct Parts {
+    tasks: JoinSet<&'static str>,
+    servers: JoinSet<&'static str>,
+    stop: watch::Sender<bool>,
+}
 
 impl Parts {
-    fn add(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(async move {
-            part.await;
+    /// Adds a task that may be cut off at any point.
+    fn add(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            task.await;
             name
         });
     }
 
+    /// Adds a server, which ends once [`Parts::stopped`] resolves.
+    fn serve(&mut self, name: &'static str, server: impl Future<Output = ()> + Send + 'static) {
+        self.servers.spawn(async move {
+            server.await;
+            name
+        });
+    }
+
+    /// Resolves at [`Parts::stop`].
+    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stop = self.stop.subscribe();
+        async move {
+            // An error means that the program ends.
+            let _ = stop.wait_for(|stop| *stop).await;
+        }
+    }
+
     /// The name of the first that ends, by itself or by a panic.
     async fn ended(&mut self) -> &'static str {
-        match self.0.join_next().await {
-            Some(Ok(name)) => name,
-            Some(Err(_)) => "a task, by a panic,",
-            None => pending().await,
-        }
+        let ended = tokio::select! {
+            Some(ended) = self.tasks.join_next() => ended,
+            Some(ended) = self.servers.join_next() => ended,
+            else => pending().await,
+        };
+        ended.unwrap_or("a task, by a panic,")
+    }
+
+    /// Stops the servers. Each lets its responses in progress end, within a few seconds.
+    async fn stop(&mut self) {
+        self.stop.send_replace(true);
+        while self.servers.join_next().await.is_some() {}
     }
 }
 

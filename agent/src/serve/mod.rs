@@ -1,4 +1,5 @@
-//! The HTTP server on `:9100`. Read-only: no request can change anything.
+//! The HTTP server on `:9100`. Read-only: no request can change anything. Bare hyper, for the reason
+//! in `paramedic_listen`.
 mod build_info;
 mod live;
 mod page;
@@ -7,16 +8,16 @@ mod routes;
 mod tests;
 mod view;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::pending, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use build_info::BuildInfo;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use live::Live;
-use paramedic_listen::{Listener, WriteTimeout};
+use paramedic_listen::{AcceptLoop, Accepted, Listener, WriteTimeout};
 use paramedic_pod_metrics::PodMetrics;
 use paramedic_record::metrics::Metrics;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 pub use view::TargetView;
 
@@ -58,12 +59,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Server {
-    /// Binds the address. It answers nothing before [`Server::run`].
+    /// Binds the address, within a tokio runtime. It answers nothing before [`Server::run`].
     ///
     /// # Errors
     /// If the address cannot be bound, usually because another agent runs.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { listener: Listener::bind(address).await? })
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { listener: Listener::bind(address)? })
     }
 
     /// The address on which it listens.
@@ -74,31 +75,27 @@ impl Server {
         self.listener.address()
     }
 
-    /// Serves forever.
-    pub async fn run(self, sources: Sources) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+    /// Serves until `shutdown` resolves. Then responses in progress have a few seconds to end.
+    pub async fn run(self, sources: Sources, shutdown: impl Future<Output = ()>) {
         let live = Live::new(&sources);
         tokio::spawn(Arc::clone(&live).publish(sources.clone()));
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let (stream, _) = self.listener.accept().await;
-            let (sources, live) = (sources.clone(), Arc::clone(&live));
-            tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let (sources, live) = (sources.clone(), Arc::clone(&live));
-                    async move { routes::answer(request, &sources, &live).await }
-                });
-                let stream = WriteTimeout::new(stream, PATIENCE);
-                let served = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-                if let Err(error) = served {
-                    debug!(%error, "client disconnected");
-                }
-                drop(place);
-            });
-        }
+        let serve = |accepted| serve(accepted, sources.clone(), Arc::clone(&live));
+        AcceptLoop::new(self.listener).limit(CONNECTIONS).run(shutdown, serve).await;
     }
+}
+
+async fn serve(accepted: Accepted, sources: Sources, live: Arc<Live>) {
+    let Accepted { stream, place, mut stopping, .. } = accepted;
+    let (sources, live, closing) = (&sources, &live, &stopping.clone());
+    let service =
+        service_fn(|request| async move { routes::answer(request, sources, live, closing).await });
+    let stream = WriteTimeout::new(stream, PATIENCE);
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = stopping.serve(&mut connection, pending()).await {
+        debug!(%error, "client disconnected");
+    }
+    drop(place);
 }

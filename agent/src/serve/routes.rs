@@ -8,6 +8,7 @@ use hyper::{
     body::Incoming,
     header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, VARY},
 };
+use paramedic_listen::Stopping;
 use paramedic_record::{Journal, metrics::CONTENT_TYPE as PROMETHEUS};
 use serde::Serialize;
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
@@ -41,13 +42,19 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     sources: &Sources,
     live: &Live,
+    stopping: &Stopping,
 ) -> Result<Answer, Infallible> {
-    let mut answer = route(&request, sources, live).await;
+    let mut answer = route(&request, sources, live, stopping).await;
     page::protect(answer.headers_mut());
     Ok(answer)
 }
 
-async fn route(request: &Request<Incoming>, sources: &Sources, live: &Live) -> Answer {
+async fn route(
+    request: &Request<Incoming>,
+    sources: &Sources,
+    live: &Live,
+    stopping: &Stopping,
+) -> Answer {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "read-only: GET and HEAD\n");
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -63,7 +70,7 @@ async fn route(request: &Request<Incoming>, sources: &Sources, live: &Live) -> A
             answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
             answer
         }
-        "/events" => events(live),
+        "/events" => events(live, stopping),
         "/metrics" => match sources.metrics.render() {
             Ok(page) => reply(StatusCode::OK, PROMETHEUS, page),
             Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
@@ -89,8 +96,8 @@ fn wants_html(headers: &HeaderMap) -> bool {
     accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
-fn events(live: &Live) -> Answer {
-    match live.listen() {
+fn events(live: &Live, stopping: &Stopping) -> Answer {
+    match live.listen(stopping) {
         Some(body) => {
             let mut answer = Response::new(body);
             let kind = HeaderValue::from_static("text/event-stream");

@@ -12,7 +12,8 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{sleep, timeout},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
 };
 
 use super::*;
@@ -25,6 +26,8 @@ struct Page {
     metrics: Arc<Metrics>,
     /// Number of queries for the targets.
     asked: Arc<std::sync::atomic::AtomicUsize>,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
 }
 
 async fn page() -> Page {
@@ -32,7 +35,7 @@ async fn page() -> Page {
 }
 
 async fn page_of(state_dir: Option<PathBuf>) -> Page {
-    let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = server.address().unwrap();
     let metrics = Arc::new(Metrics::new("0").unwrap());
     let (queries, mut asked) = mpsc::channel(8);
@@ -44,7 +47,8 @@ async fn page_of(state_dir: Option<PathBuf>) -> Page {
         journal: state_dir.is_some(),
     };
     let sources = Sources { metrics: Arc::clone(&metrics), queries, state_dir, about };
-    tokio::spawn(server.run(sources));
+    let (stop, stopped) = oneshot::channel();
+    let served = tokio::spawn(server.run(sources, async { stopped.await.unwrap_or(()) }));
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = Arc::clone(&count);
     tokio::spawn(async move {
@@ -57,7 +61,7 @@ async fn page_of(state_dir: Option<PathBuf>) -> Page {
             }
         }
     });
-    Page { address, metrics, asked: count }
+    Page { address, metrics, asked: count, stop, served }
 }
 
 impl Page {
@@ -288,4 +292,18 @@ async fn too_many_listeners_are_refused() {
         }
     };
     timeout(LIMIT, free).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_event_streams_at_once() {
+    let page = page().await;
+    let mut events = page.listen().await;
+    events.next().await;
+    let begun = Instant::now();
+    page.stop.send(()).unwrap();
+    timeout(LIMIT, page.served).await.unwrap().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(4), "before the grace period ends");
+    let mut rest = Vec::new();
+    timeout(LIMIT, events.stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(rest.ends_with(b"0\r\n\r\n"), "the last chunk: the response is complete");
 }

@@ -7,6 +7,7 @@
 //! object; `cargo xtask bench` runs it.
 use std::{
     fs,
+    future::pending,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     process::{Child, Command, Stdio},
@@ -157,10 +158,10 @@ async fn agents(fake: &FakeApi, home: &Path) -> Result<Vec<Feed>> {
         let token = home.join(format!("token-{node}"));
         fs::write(&token, format!("token-{node}"))?;
         let credentials = Credentials { authority: home.join("ca.crt"), token };
-        let port = Port::bind(SocketAddr::from((ip, number)), credentials).await?;
+        let port = Port::bind(SocketAddr::from((ip, number)), credentials)?;
         number = port.address()?.port();
         let feed = Feed::default();
-        tokio::spawn(port.run(feed.clone()));
+        tokio::spawn(port.run(feed.clone(), pending()));
         feeds.push(feed);
         let (pod, uid, name) =
             (format!("agent-{node}"), format!("uid-agent-{node}"), format!("node-{node}"));

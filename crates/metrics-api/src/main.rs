@@ -57,7 +57,7 @@ impl ServeMetrics {
         )?;
         let client = Client::try_from(client).context("cannot make a client of the API server")?;
         let listen = config.listen;
-        let server = MetricsApi::bind(config).await.with_context(|| {
+        let server = MetricsApi::bind(config).with_context(|| {
             format!("cannot listen on {listen}: choose another address with --listen")
         })?;
         info!(address = %server.address()?, "serving custom.metrics.k8s.io");

@@ -15,8 +15,8 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use tokio::{
-    sync::watch,
-    task::JoinSet,
+    sync::{oneshot, watch},
+    task::{JoinError, JoinSet},
     time::{interval, sleep, timeout},
 };
 use tracing::{info, warn};
@@ -35,8 +35,8 @@ use super::{
     stream::Stream,
 };
 
-/// Time from the stop signal to the end. The API server sends requests here until its endpoints are
-/// updated.
+/// Time from the stop signal until no more requests are accepted. The API server sends requests here
+/// until its endpoints are updated.
 const LINGER: Duration = Duration::from_secs(5);
 /// Interval at which certificates are checked for renewal.
 const CHECK: Duration = Duration::from_secs(60);
@@ -66,12 +66,12 @@ pub struct MetricsApi {
 type Slot<T> = (watch::Sender<Option<Arc<T>>>, watch::Receiver<Option<Arc<T>>>);
 
 impl MetricsApi {
-    /// Binds the address. It answers nothing before [`MetricsApi::run`].
+    /// Binds the address, within a tokio runtime. It answers nothing before [`MetricsApi::run`].
     ///
     /// # Errors
     /// If the address cannot be bound.
-    pub async fn bind(config: Config) -> io::Result<Self> {
-        Ok(Self { listener: Listener::bind(config.listen).await?, config })
+    pub fn bind(config: Config) -> io::Result<Self> {
+        Ok(Self { listener: Listener::bind(config.listen)?, config })
     }
 
     /// The address on which it listens.
@@ -132,22 +132,34 @@ impl MetricsApi {
         let access = Access::new(client);
         let ready = Arc::clone(&readiness);
         let shared = Shared { store, access, readiness: ready, front_proxy, certificate, provider };
-        parts.spawn(server::serve(self.listener, Arc::new(shared)));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        let mut server = JoinSet::new();
+        server.spawn(server::serve(self.listener, Arc::new(shared), stopped));
 
         tokio::select! {
             () = shutdown => {}
-            Some(ended) = parts.join_next() => match ended {
-                Ok(()) => bail!("a task of the metrics API has ended"),
-                Err(error) => bail!("a task of the metrics API has failed: {error}"),
-            },
+            Some(ended) = parts.join_next() => return has_ended(ended),
+            Some(ended) = server.join_next() => return has_ended(ended),
         }
         readiness.leave();
         // Stop the maintenance first: it would create again what is removed now.
         registering.abort();
         registration.leave().await;
         sleep(LINGER).await;
+        drop(stop);
+        server.join_next().await;
         info!("stopped");
         Ok(())
+    }
+}
+
+fn has_ended(task: Result<(), JoinError>) -> anyhow::Result<()> {
+    match task {
+        Ok(()) => bail!("a task of the metrics API has ended"),
+        Err(error) => bail!("a task of the metrics API has failed: {error}"),
     }
 }
 

@@ -1,5 +1,8 @@
 //! The HTTPS server for the API server.
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+//!
+//! Bare hyper: the paths are a fixed grammar of the Kubernetes API (`path`), which the routers of
+//! web frameworks do not express, and the front proxy's certificate decides per connection.
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,7 +15,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::jiff::Timestamp;
-use paramedic_listen::Listener;
+use paramedic_listen::{AcceptLoop, Accepted, Listener};
 use paramedic_pod_metrics::Metric;
 use parking_lot::Mutex;
 use rustls::{
@@ -24,7 +27,7 @@ use rustls::{
 use serde_json::Value as Json;
 use tokio::{
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
     time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -66,26 +69,23 @@ pub(super) struct Shared {
     pub(super) provider: Arc<CryptoProvider>,
 }
 
-/// Serves forever.
-pub(super) async fn serve(listener: Listener, shared: Arc<Shared>) {
+/// Serves until `shutdown` resolves. Then requests in progress have a few seconds to end.
+pub(super) async fn serve(
+    listener: Listener,
+    shared: Arc<Shared>,
+    shutdown: impl Future<Output = ()>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let strangers = Arc::new(Semaphore::new(STRANGERS));
-    loop {
-        let Ok(stranger) = Arc::clone(&strangers).acquire_owned().await else { return };
-        let (stream, peer) = listener.accept().await;
+    let serve = |accepted| {
         let (shared, places) = (Arc::clone(&shared), Arc::clone(&places));
-        tokio::spawn(async move { shared.connection(stream, peer, stranger, &places).await });
-    }
+        async move { shared.connection(accepted, &places).await }
+    };
+    AcceptLoop::new(listener).limit(STRANGERS).run(shutdown, serve).await;
 }
 
 impl Shared {
-    async fn connection(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        stranger: OwnedSemaphorePermit,
-        places: &Semaphore,
-    ) {
+    async fn connection(&self, accepted: Accepted, places: &Semaphore) {
+        let Accepted { stream, peer, place: stranger, mut stopping } = accepted;
         // The current front-proxy CA applies to the whole connection. If the CA changes, the
         // connection closes after the current request.
         let mut front_proxy = self.front_proxy.clone();
@@ -112,16 +112,11 @@ impl Shared {
             let (proxy, certificate) = (proxy.as_deref(), certificate.as_ref());
             async move { Ok::<_, Infallible>(self.answer(&request, proxy, certificate).await) }
         });
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        let served = tokio::select! {
-            served = &mut connection => served,
-            _ = front_proxy.changed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+        let mut connection = http.serve_connection(TokioIo::new(stream), service);
+        let outdated = async {
+            let _ = front_proxy.changed().await;
         };
-        if let Err(error) = served {
+        if let Err(error) = stopping.serve(&mut connection, outdated).await {
             debug!(%peer, %error, "client disconnected");
         }
     }

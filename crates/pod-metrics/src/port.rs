@@ -7,7 +7,10 @@
 //! - The agent sends the token of its pod as the first line of the stream, and so only to a client
 //!   that has authenticated. Its certificate is created at start and proves nothing. A man in the
 //!   middle has no client certificate, and gets neither token nor readings.
-use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, future::pending, io, net::SocketAddr, path::PathBuf, sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -20,7 +23,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use paramedic_listen::Listener;
+use paramedic_listen::{AcceptLoop, Accepted, Listener, Stopping};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
@@ -60,6 +63,12 @@ pub struct Credentials {
 #[derive(Debug)]
 pub struct Port {
     listener: Listener,
+    authentication: Authentication,
+}
+
+/// What the port proves itself and its clients with.
+#[derive(Debug)]
+struct Authentication {
     credentials: Credentials,
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
@@ -86,18 +95,19 @@ enum Refused {
 }
 
 impl Port {
-    /// Binds the address. It serves no requests before [`Port::run`].
+    /// Binds the address, within a tokio runtime. It serves no requests before [`Port::run`].
     ///
     /// # Errors
     /// If the address cannot be bound, or no key can be created.
-    pub async fn bind(address: SocketAddr, credentials: Credentials) -> io::Result<Self> {
-        let listener = Listener::bind(address).await?;
+    pub fn bind(address: SocketAddr, credentials: Credentials) -> io::Result<Self> {
+        let listener = Listener::bind(address)?;
         let made = rcgen::generate_simple_self_signed(vec!["paramedic-agent".to_owned()]);
         let made = made.map_err(io::Error::other)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
         let certificate = made.cert.der().clone();
         let provider = Arc::new(ring::default_provider());
-        Ok(Self { listener, credentials, certificate, key, provider })
+        let authentication = Authentication { credentials, certificate, key, provider };
+        Ok(Self { listener, authentication })
     }
 
     /// The address on which it listens.
@@ -108,26 +118,29 @@ impl Port {
         self.listener.address()
     }
 
-    /// Serves forever.
-    pub async fn run(self, feed: Feed) {
-        let places = Arc::new(Semaphore::new(STREAMS));
-        let strangers = Arc::new(Semaphore::new(STRANGERS));
-        let port = Arc::new(self);
-        loop {
-            let Ok(stranger) = Arc::clone(&strangers).acquire_owned().await else { return };
-            let (stream, peer) = port.listener.accept().await;
-            let (port, feed, places) = (Arc::clone(&port), feed.clone(), Arc::clone(&places));
-            tokio::spawn(async move {
-                let admitted = port.admit(stream).await;
-                drop(stranger);
-                match (admitted, places.try_acquire()) {
-                    (Ok(stream), Ok(_place)) => port.serve(stream, feed).await,
-                    (Ok(_), Err(_)) => warn!(%peer, "too many streams; refused one"),
-                    (Err(why), _) => {
-                        debug!(%peer, %why, "refused a client that is not the metrics API");
-                    }
-                }
-            });
+    /// Serves until `shutdown` resolves. Then streams have a few seconds to end.
+    pub async fn run(self, feed: Feed, shutdown: impl Future<Output = ()>) {
+        let Self { listener, authentication } = self;
+        let (authentication, places) =
+            (Arc::new(authentication), Arc::new(Semaphore::new(STREAMS)));
+        let serve = |accepted| {
+            let (authentication, places) = (Arc::clone(&authentication), Arc::clone(&places));
+            let feed = feed.clone();
+            async move { authentication.connection(accepted, feed, &places).await }
+        };
+        AcceptLoop::new(listener).limit(STRANGERS).run(shutdown, serve).await;
+    }
+}
+
+impl Authentication {
+    async fn connection(&self, accepted: Accepted, feed: Feed, places: &Semaphore) {
+        let Accepted { stream, peer, place: stranger, stopping } = accepted;
+        let admitted = self.admit(stream).await;
+        drop(stranger);
+        match (admitted, places.try_acquire()) {
+            (Ok(stream), Ok(_place)) => self.serve(stream, feed, stopping).await,
+            (Ok(_), Err(_)) => warn!(%peer, "too many streams; refused one"),
+            (Err(why), _) => debug!(%peer, %why, "refused a client that is not the metrics API"),
         }
     }
 
@@ -165,14 +178,15 @@ impl Port {
         Ok(config)
     }
 
-    async fn serve(&self, stream: TlsStream<TcpStream>, feed: Feed) {
-        let service = service_fn(|request| self.answer(request, feed.clone()));
-        let served = http1::Builder::new()
+    async fn serve(&self, stream: TlsStream<TcpStream>, feed: Feed, mut stopping: Stopping) {
+        let closing = stopping.clone();
+        let service = service_fn(|request| self.answer(request, feed.clone(), closing.clone()));
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HANDSHAKE)
             .serve_connection(TokioIo::new(stream), service);
         // A reader that stops reading must not keep its slot forever.
-        match timeout(2 * LIFE, served).await {
+        match timeout(2 * LIFE, stopping.serve(&mut connection, pending())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "metrics API disconnected"),
             Err(_) => debug!("the metrics API does not read its stream; closed"),
@@ -183,6 +197,7 @@ impl Port {
         &self,
         request: Request<Incoming>,
         feed: Feed,
+        stopping: Stopping,
     ) -> Result<Response<Lines>, Infallible> {
         if request.method() != Method::GET || request.uri().path() != PATH {
             return Ok(empty(StatusCode::NOT_FOUND));
@@ -195,7 +210,7 @@ impl Port {
                 return Ok(empty(StatusCode::SERVICE_UNAVAILABLE));
             }
         };
-        let mut answer = Response::new(lines(token.trim(), &feed));
+        let mut answer = Response::new(lines(token.trim(), &feed, stopping));
         let kind = HeaderValue::from_static("application/x-ndjson");
         answer.headers_mut().insert(CONTENT_TYPE, kind);
         Ok(answer)
@@ -210,23 +225,28 @@ fn empty(status: StatusCode) -> Response<Lines> {
     answer
 }
 
-/// The hello at once, then every frame, until the maximum lifetime of a stream.
-fn lines(token: &str, feed: &Feed) -> Lines {
+/// The hello at once, then every frame, until the maximum lifetime of a stream or the end of the
+/// port.
+fn lines(token: &str, feed: &Feed, stopping: Stopping) -> Lines {
     let end = Instant::now() + LIFE;
     let hello = serde_json::to_vec(&Hello { token: token.to_owned() }).map(|mut line| {
         line.push(b'\n');
         Bytes::from(line)
     });
-    let frames =
-        stream::unfold((hello.ok(), feed.listen()), move |(hello, mut frames)| async move {
-            if let Some(hello) = hello {
-                return Some((Ok(BodyFrame::data(hello)), (None, frames)));
-            }
-            if Instant::now() >= end || frames.changed().await.is_err() {
-                return None;
-            }
-            let line = frames.borrow_and_update().clone();
-            Some((Ok(BodyFrame::data(line)), (None, frames)))
-        });
+    let begin = (hello.ok(), feed.listen(), stopping);
+    let frames = stream::unfold(begin, move |(hello, mut frames, mut stopping)| async move {
+        if let Some(hello) = hello {
+            return Some((Ok(BodyFrame::data(hello)), (None, frames, stopping)));
+        }
+        let changed = tokio::select! {
+            changed = frames.changed() => changed.is_ok(),
+            () = stopping.requested() => false,
+        };
+        if !changed || Instant::now() >= end {
+            return None;
+        }
+        let line = frames.borrow_and_update().clone();
+        Some((Ok(BodyFrame::data(line)), (None, frames, stopping)))
+    });
     StreamBody::new(frames).boxed_unsync()
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
+use paramedic_listen::Stopping;
 use reader::Reader;
 use snapshot::{News, Snapshot};
 use tokio::{
@@ -53,11 +54,17 @@ impl Live {
     }
 
     /// The body of another response to `GET /events`; `None` if there are too many listeners.
-    pub(super) fn listen(&self) -> Option<UnsyncBoxBody<Bytes, Infallible>> {
+    pub(super) fn listen(&self, stopping: &Stopping) -> Option<UnsyncBoxBody<Bytes, Infallible>> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let news = self.snapshot.subscribe();
         self.joined.notify_one();
-        let listener = Listener { news, told: None, about: self.about.clone(), _place: place };
+        let listener = Listener {
+            news,
+            told: None,
+            about: self.about.clone(),
+            stopping: stopping.clone(),
+            _place: place,
+        };
         let events = stream::unfold(listener, |mut listener| async {
             let event = listener.next().await?;
             Some((Ok(Frame::data(event)), listener))
@@ -105,13 +112,18 @@ struct Listener {
     /// The version that it has.
     told: Option<u64>,
     about: String,
+    stopping: Stopping,
     _place: OwnedSemaphorePermit,
 }
 
 impl Listener {
     /// The next event; `None` when the agent ends.
     async fn next(&mut self) -> Option<Bytes> {
-        let Ok(changed) = timeout(SIGN_OF_LIFE, self.news.changed()).await else {
+        let changed = tokio::select! {
+            changed = timeout(SIGN_OF_LIFE, self.news.changed()) => changed,
+            () = self.stopping.requested() => return None,
+        };
+        let Ok(changed) = changed else {
             return Some(Bytes::from_static(b": nothing new\n\n"));
         };
         changed.ok()?;

@@ -8,7 +8,7 @@ use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use paramedic_pod_metrics::{AUDIENCE, CLIENT_NAME, PATH};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::TlsConnector;
 
 use super::{
@@ -91,6 +91,16 @@ async fn new_agents_are_followed() {
     let all = [endpoint(1), endpoint(2).unready(), without_listener];
     scene.fake.set_endpoints(OWN, "paramedic-agent", port, &all);
     scene.until("values of all pods", || async { scene.rates().await.len() == 3 }).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_stops_ends_its_streams_at_once() {
+    let mut scene = Scene::new().await;
+    let (stop, ended) = scene.agents.remove(0);
+    let begun = Instant::now();
+    stop.send(()).unwrap();
+    ended.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(4), "before the grace period ends");
 }
 
 /// A client that verifies no server, like a thief.

@@ -82,6 +82,8 @@ pub(super) struct Scene {
     pub(super) feeds: Vec<Feed>,
     /// The address of each agent.
     pub(super) ports: Vec<SocketAddr>,
+    /// Stops each agent, and tells when it has ended.
+    pub(super) agents: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
     pub(super) credentials: tempfile::TempDir,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<anyhow::Result<()>>,
@@ -156,7 +158,7 @@ impl Scene {
         let pods = names.iter().map(|name| (name.clone(), uid(name))).collect();
 
         let credentials = tempfile::tempdir().unwrap();
-        let (mut feeds, mut ports) = (Vec::new(), Vec::<SocketAddr>::new());
+        let (mut feeds, mut ports, mut agents) = (Vec::new(), Vec::<SocketAddr>::new(), Vec::new());
         for node in 1..=2 {
             // All agents share one port number, as a Service requires.
             let port = ports.first().map_or(0, SocketAddr::port);
@@ -165,10 +167,14 @@ impl Scene {
                 authority: credentials.path().join("ca.crt"),
                 token: credentials.path().join(format!("token-{node}")),
             };
-            let port = Port::bind(address, files).await.unwrap();
+            let port = Port::bind(address, files).unwrap();
             ports.push(port.address().unwrap());
             let feed = Feed::default();
-            tokio::spawn(port.run(feed.clone()));
+            let (stop, stopped) = oneshot::channel();
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            agents.push((stop, tokio::spawn(port.run(feed.clone(), stopped))));
             feeds.push(feed);
         }
         let readings = ("readings", ports[0].port());
@@ -181,7 +187,7 @@ impl Scene {
             agents: "paramedic-agent".to_owned(),
             agent_account: "paramedic-agent".to_owned(),
         };
-        let api = MetricsApi::bind(config).await.unwrap();
+        let api = MetricsApi::bind(config).unwrap();
         let address = api.address().unwrap();
         let (stop, stopped) = oneshot::channel();
         let client = fake.client(NAME);
@@ -189,7 +195,8 @@ impl Scene {
             let _ = stopped.await;
         }));
         let stop = Some(stop);
-        let scene = Self { fake, front, address, pods, feeds, ports, credentials, stop, server };
+        let scene =
+            Self { fake, front, address, pods, feeds, ports, agents, credentials, stop, server };
         scene.mount_authority().await;
         scene
             .until("the front proxy is known", || async {
