@@ -16,7 +16,7 @@ pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// If a name is invalid or used twice, which is a bug.
 pub(super) fn page(app: &App) -> prometheus::Result<String> {
     let (health, vitals) = app.health();
-    let (tally, illnesses) = (&app.tally, app.ward.illnesses());
+    let (tally, illnesses) = (&app.tally, app.illnesses.snapshot());
     let page = Page(Registry::new());
 
     let responses = Opts::new("patient_http_responses_total", "Responses sent, by status class.");
