@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use paramedic_core::{
     decide::{Forest, Model},
     features::schema::COUNT,
-    target::{Cgroups, Kind, Rung, Settings, Target, TargetId},
+    target::{Cgroups, Kind, Remedy, Settings, Target, TargetId},
 };
 use paramedic_host::procfs::Tree;
 use paramedic_probes::{Kernel, Options};
@@ -197,7 +197,7 @@ async fn measure_wakeups() -> Result<Value> {
         id: TargetId { uid: "bench".to_owned(), instance: "bench".to_owned() },
         name: "bench".to_owned(),
         kind: Kind::Process,
-        settings: Settings::up_to(Rung::Observe),
+        settings: Settings::up_to(Remedy::Observe),
         address: Some(address),
         host: address.to_string(),
         tls: false,

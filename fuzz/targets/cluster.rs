@@ -50,7 +50,7 @@ fn check(pod: &Pod, watched: &WatchedPod) {
     let containers = &pod.spec.as_ref().unwrap().containers;
     assert!(containers.iter().any(|container| container.name == watched.pod.container));
     // A setting that cannot be read lowers the ceiling.
-    let observes = settings.ceiling == paramedic_core::target::Rung::Observe;
+    let observes = settings.ceiling == paramedic_core::target::Remedy::Observe;
     assert!(watched.invalid_settings.is_empty() || observes, "{watched:?}");
 }
 

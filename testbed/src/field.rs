@@ -138,7 +138,7 @@ fn past(told: &str) -> Result<BTreeMap<TargetKey, Past>> {
             Some("recorded_outcome") => {
                 if let Some(last) = past.incidents.last_mut() {
                     last.to = at;
-                    let class = match event["rung"].as_str() {
+                    let class = match event["remedy"].as_str() {
                         Some("soft") => "reset_errors",
                         _ => "restart_service",
                     };
@@ -235,12 +235,12 @@ mod tests {
         events.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    fn remedy(s: u64, rung: &str) -> (u64, &'static str, Value) {
-        (s, "remedy", json!({ "rung": rung }))
+    fn remedy(s: u64, remedy: &str) -> (u64, &'static str, Value) {
+        (s, "remedy", json!({ "remedy": remedy }))
     }
 
-    fn outcome(s: u64, rung: &str, outcome: &str) -> (u64, &'static str, Value) {
-        (s, "outcome", json!({ "rung": rung, "outcome": outcome }))
+    fn outcome(s: u64, remedy: &str, outcome: &str) -> (u64, &'static str, Value) {
+        (s, "outcome", json!({ "remedy": remedy, "outcome": outcome }))
     }
 
     fn verdict(s: u64, action: &str) -> (u64, &'static str, Value) {

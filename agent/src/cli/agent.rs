@@ -12,7 +12,7 @@ use kube::Client;
 use paramedic_core::{
     engine::Pace,
     guard::Policy,
-    target::{MAX_TARGETS, Rung},
+    target::{MAX_TARGETS, Remedy},
 };
 use paramedic_docker::{Containers, Selection};
 use paramedic_kubernetes::{self, Identity};
@@ -20,7 +20,7 @@ use paramedic_pod_metrics::Credentials;
 use paramedic_startup::{Mistakes, WrongUsage};
 use tracing::info;
 
-use super::{docker::DockerSocket, record::Record, rung, start::Launch};
+use super::{docker::DockerSocket, record::Record, remedy, start::Launch};
 use crate::run::Config;
 
 /// Watch this node's pods, or this machine's containers, and heal those that consent.
@@ -62,12 +62,13 @@ pub(super) struct NodeAgent {
     /// Strongest remedy on this node, whatever a pod's label permits. The default imposes no limit.
     #[arg(
         long,
-        env = "PARAMEDIC_MAX_ACTION",
-        value_parser = rung::up_to(Rung::Evict),
+        alias = "max-action",
+        env = "PARAMEDIC_MAX_REMEDY",
+        value_parser = remedy::up_to(Remedy::Evict),
         default_value = "evict",
-        value_name = "RUNG"
+        value_name = "REMEDY"
     )]
-    max_action: Rung,
+    max_remedy: Remedy,
     /// Apply no remedy. Logs, metrics and Events record what the agent would have done.
     #[arg(long, env = "PARAMEDIC_DRY_RUN")]
     dry_run: bool,
@@ -166,7 +167,7 @@ impl NodeAgent {
         let client = Client::try_from(client).context("cannot make a client of the API server")?;
         info!(
             node = self.node_name,
-            max_action = self.max_action.name(),
+            max_remedy = self.max_remedy.name(),
             dry_run = self.dry_run,
             "watching this node's pods"
         );
@@ -208,6 +209,10 @@ impl NodeAgent {
             tick: mistakes.seconds("interval", self.interval, 0.5, 5.0),
             verify_window: mistakes.seconds("verify-window", self.verify_window, 1.0, 600.0),
         };
+        // An operator's limit must not be lost by its new name.
+        if std::env::var_os("PARAMEDIC_MAX_ACTION").is_some() {
+            mistakes.add("PARAMEDIC_MAX_ACTION is now called PARAMEDIC_MAX_REMEDY: rename it");
+        }
         let patience = mistakes.seconds("patience", self.patience, 1.0, 3600.0);
         let warm_up = mistakes.seconds("warm-up", self.warm_up, 0.0, 3600.0);
         let containers = match self.runtime {
@@ -239,7 +244,7 @@ impl NodeAgent {
             services: Vec::new(),
             containers,
             policy: Policy {
-                max_action: self.max_action,
+                max_remedy: self.max_remedy,
                 rules_may_restart: self.rules_may_restart,
                 node_budget: self.node_budget,
                 dry_run: self.dry_run,

@@ -9,7 +9,7 @@ mod model_file;
 mod ready;
 mod record;
 mod replay;
-mod rung;
+mod remedy;
 mod start;
 mod state_dir;
 mod top;

@@ -13,13 +13,13 @@ use paramedic_core::{
     decide::{CLASSES, Classifier, Decision, top_reasons},
     engine::Intent,
     features::FEATURES,
-    target::Rung,
+    target::Remedy,
 };
 use paramedic_record::trace::{Header, Reader};
 use paramedic_startup::WrongUsage;
 use serde_json::json;
 
-use super::{model_file, rung};
+use super::{model_file, remedy};
 use crate::replay::{Player, Recorded, Seen, Summary, Told, Trial};
 
 /// Replay a recorded trace against a model or a policy: what would have been done, when, and why.
@@ -27,10 +27,10 @@ use crate::replay::{Player, Recorded, Seen, Summary, Told, Trial};
 /// `--record DIR` of `paramedic watch` and `paramedic agent` records traces. Without further
 /// options the replay repeats what the recorded agent did, with the recorded outcomes, and reports
 /// any difference. It warns if the trace was recorded under another model. With --model,
-/// --max-action or --min-confidence it is a dry run: a remedy does not change what was recorded,
+/// --max-remedy or --min-confidence it is a dry run: a remedy does not change what was recorded,
 /// and the cluster refuses nothing.
 ///
-/// Examples: `paramedic replay DIR/*.trace.gz` prints what happened. With `--max-action restart` it
+/// Examples: `paramedic replay DIR/*.trace.gz` prints what happened. With `--max-remedy restart` it
 /// prints what an agent that only observed would have done, and with `--model new.onnx` what
 /// another model would have decided. `--rows` prints the rows that the model saw, for training.
 ///
@@ -49,8 +49,8 @@ pub(super) struct Replay {
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Replay as if owners and operator permitted remedies up to this one.
-    #[arg(long, value_parser = rung::up_to(Rung::Evict), value_name = "RUNG")]
-    max_action: Option<Rung>,
+    #[arg(long, alias = "max-action", value_parser = remedy::up_to(Remedy::Evict), value_name = "REMEDY")]
+    max_remedy: Option<Remedy>,
     /// Replay as if every target required this confidence, 0.5 to 1.
     #[arg(long, value_name = "P")]
     min_confidence: Option<f32>,
@@ -71,7 +71,7 @@ impl Replay {
         }
         let trial = Trial {
             other_model: self.model.is_some(),
-            max_action: self.max_action,
+            max_remedy: self.max_remedy,
             min_confidence: self.min_confidence,
         };
         let tried = trial.is_another();
@@ -102,7 +102,7 @@ impl Replay {
         match summary.difference() {
             Some((given, recorded)) if !tried => {
                 let list = |deeds: &[crate::replay::Deed]| {
-                    let one = |d: &crate::replay::Deed| format!("{} {}", d.rung.name(), d.target);
+                    let one = |d: &crate::replay::Deed| format!("{} {}", d.remedy.name(), d.target);
                     deeds.iter().map(one).collect::<Vec<_>>().join(", ")
                 };
                 bail!(
@@ -225,11 +225,13 @@ impl<W: Write> Printer<'_, W> {
                 format!("verdict {}: {reasons}", verdict(decision))
             }
             Seen::Remedy(intent) => format!("REMEDY {}", self.remedy(intent)),
-            Seen::Refused(rung, refusal, _) => {
-                format!("no {}: gate {}: {}", rung.name(), refusal.gate.name(), refusal.why)
+            Seen::Refused(remedy, refusal, _) => {
+                format!("no {}: gate {}: {}", remedy.name(), refusal.gate.name(), refusal.why)
             }
             Seen::LeftAlone(why) => format!("left alone: {why}"),
-            Seen::Concluded(rung, outcome) => format!("{} ended: {}", rung.name(), outcome.name()),
+            Seen::Concluded(remedy, outcome) => {
+                format!("{} ended: {}", remedy.name(), outcome.name())
+            }
             Seen::Another => "continues as another instance, or with other settings".to_owned(),
             Seen::Lost => "its process ended".to_owned(),
         };
@@ -241,7 +243,7 @@ impl<W: Write> Printer<'_, W> {
     fn remedy(&self, intent: &Intent) -> String {
         let shares = self.classifier.explain(&intent.row, intent.decision.action);
         let reasons = top_reasons(&intent.row, intent.decision.action, &shares, 3);
-        format!("{} ({}): {reasons}", intent.rung.name(), verdict(&intent.decision))
+        format!("{} ({}): {reasons}", intent.remedy.name(), verdict(&intent.decision))
     }
 
     fn json(&mut self, told: &Told<'_>, part: &Part) -> std::io::Result<()> {
@@ -251,27 +253,27 @@ impl<W: Write> Printer<'_, W> {
                 json!({ "event": "verdict", "decision": decision, "row": row })
             }
             Seen::Remedy(intent) => json!({
-                "event": "remedy", "rung": intent.rung, "decision": intent.decision,
+                "event": "remedy", "remedy": intent.remedy, "decision": intent.decision,
                 "row": intent.row, "why": self.remedy(intent),
             }),
-            Seen::Refused(rung, refusal, decision) => json!({
-                "event": "refused", "rung": rung, "gate": refusal.gate.name(),
+            Seen::Refused(remedy, refusal, decision) => json!({
+                "event": "refused", "remedy": remedy, "gate": refusal.gate.name(),
                 "why": refusal.why.to_string(), "decision": decision,
             }),
             Seen::LeftAlone(why) => json!({ "event": "left_alone", "why": why }),
-            Seen::Concluded(rung, outcome) => {
-                json!({ "event": "concluded", "rung": rung, "outcome": outcome })
+            Seen::Concluded(remedy, outcome) => {
+                json!({ "event": "concluded", "remedy": remedy, "outcome": outcome })
             }
             Seen::Another => json!({ "event": "another_instance" }),
             Seen::Lost => json!({ "event": "lost" }),
             Seen::Recorded(Recorded::Verdict(action)) => {
                 json!({ "event": "recorded_verdict", "action": action })
             }
-            Seen::Recorded(Recorded::Remedy(rung)) => {
-                json!({ "event": "recorded_remedy", "rung": rung })
+            Seen::Recorded(Recorded::Remedy(remedy)) => {
+                json!({ "event": "recorded_remedy", "remedy": remedy })
             }
-            Seen::Recorded(Recorded::Outcome(rung, outcome)) => {
-                json!({ "event": "recorded_outcome", "rung": rung, "outcome": outcome })
+            Seen::Recorded(Recorded::Outcome(remedy, outcome)) => {
+                json!({ "event": "recorded_outcome", "remedy": remedy, "outcome": outcome })
             }
         };
         event["at_ns"] = told.at.as_nanos().into();

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use kube::Client;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use paramedic_core::{decide::Classifier, guard::Policy, target::Rung};
+use paramedic_core::{decide::Classifier, guard::Policy, target::Remedy};
 use paramedic_host::clock::{Clock, unix_seconds};
 use paramedic_kubernetes::{Cluster, Identity, Requests, events};
 use paramedic_pod_metrics::{Credentials, Feed, Port};
@@ -70,7 +70,7 @@ impl Launch {
         let about = BuildInfo {
             node: cluster.as_ref().map_or_else(BuildInfo::this_machine, |(_, id)| id.node.clone()),
             version: env!("CARGO_PKG_VERSION"),
-            max_action: config.policy.max_action,
+            max_remedy: config.policy.max_remedy,
             dry_run: config.policy.dry_run,
             journal: journal.is_some(),
         };
@@ -187,7 +187,7 @@ fn begin_trace(place: Place, config: &Config, classifier: &Classifier) -> anyhow
         part: 0,
         boot_ns: now,
         unix_s: unix_seconds(),
-        max_action: policy.max_action,
+        max_remedy: policy.max_remedy,
         dry_run: policy.dry_run,
         rules_may_restart: policy.rules_may_restart,
         node_budget: policy.node_budget,
@@ -289,7 +289,7 @@ impl State {
         let lock = match StateLock::acquire(state_dir) {
             Ok(lock) => Some(lock),
             Err(error @ JournalError::Locked { .. }) => {
-                policy.max_action = Rung::Observe;
+                policy.max_remedy = Remedy::Observe;
                 warn!(%error, "another agent holds the state directory: this one only observes");
                 None
             }

@@ -9,13 +9,13 @@ use clap::Args;
 use paramedic_core::{
     engine::Pace,
     guard::Policy,
-    target::{HealthProbe, Rung, Settings, WatchedService},
+    target::{HealthProbe, Remedy, Settings, WatchedService},
 };
 use paramedic_docker::{Containers, Selection};
 use paramedic_host::url::{WatchUrl, target_from_url};
 use paramedic_startup::{Mistakes, WrongUsage};
 
-use super::{docker::DockerSocket, record::Record, rung, start::Launch, state_dir};
+use super::{docker::DockerSocket, record::Record, remedy, start::Launch, state_dir};
 use crate::run::Config;
 
 /// Watch services on this machine and heal them.
@@ -29,7 +29,7 @@ use crate::run::Config;
 ///
 /// The strongest remedy is `soft` (`POST /heal`) by default, because a restart is safe only if
 /// something starts the process again. Permit restarts with --restart-command, or with
-/// `--max-action restart` under a supervisor (systemd, Docker).
+/// `--max-remedy restart` under a supervisor (systemd, Docker).
 #[derive(Debug, Args)]
 pub(super) struct Watch {
     /// URL of the service, for example <http://localhost:5000>.
@@ -44,8 +44,8 @@ pub(super) struct Watch {
     #[arg(long = "also", value_name = "URL", value_parser = target_from_url)]
     also: Vec<WatchUrl>,
     /// Strongest permitted remedy [default: restart with --restart-command, else soft].
-    #[arg(long, value_parser = rung::up_to(Rung::Restart), value_name = "RUNG")]
-    max_action: Option<Rung>,
+    #[arg(long, alias = "max-action", value_parser = remedy::up_to(Remedy::Restart), value_name = "REMEDY")]
+    max_remedy: Option<Remedy>,
     /// Command that restarts the service, run by `sh -c`. Without it a restart is SIGTERM, then
     /// SIGKILL.
     #[arg(long, value_name = "COMMAND")]
@@ -154,10 +154,10 @@ impl Watch {
         self.record.check(&mut mistakes);
         mistakes.none()?;
         let default = match self.restart_command {
-            Some(_) => Rung::Restart,
-            None => Rung::Soft,
+            Some(_) => Remedy::Restart,
+            None => Remedy::Soft,
         };
-        let ceiling = self.max_action.unwrap_or(default);
+        let ceiling = self.max_remedy.unwrap_or(default);
         let service = self.service(&self.url, ceiling);
         let others = self.also.iter().map(|url| self.service(url, ceiling));
         let (containers, services) = match container {
@@ -171,7 +171,7 @@ impl Watch {
             services,
             containers,
             policy: Policy {
-                max_action: ceiling,
+                max_remedy: ceiling,
                 rules_may_restart: self.rules_may_restart,
                 dry_run: self.dry_run,
                 patience,
@@ -185,7 +185,7 @@ impl Watch {
         })
     }
 
-    fn service(&self, url: &WatchUrl, ceiling: Rung) -> WatchedService {
+    fn service(&self, url: &WatchUrl, ceiling: Remedy) -> WatchedService {
         WatchedService {
             url: url.url.clone(),
             port: url.port,

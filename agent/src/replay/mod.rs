@@ -18,7 +18,7 @@ use paramedic_core::{
     features::FeatureVector,
     guard::{Policy, Refusal},
     signal::Trigger,
-    target::{Rung, Target},
+    target::{Remedy, Target},
     verify::Outcome,
 };
 use paramedic_record::trace::{Header, Line, TraceError, What};
@@ -29,7 +29,7 @@ pub struct Trial {
     /// Another model decides.
     pub other_model: bool,
     /// Owners and operator permit remedies up to this one.
-    pub max_action: Option<Rung>,
+    pub max_remedy: Option<Remedy>,
     /// Every target requires this confidence.
     pub min_confidence: Option<f32>,
 }
@@ -38,16 +38,16 @@ impl Trial {
     /// Whether anything differs from the recording.
     #[must_use]
     pub const fn is_another(&self) -> bool {
-        self.other_model || self.max_action.is_some() || self.min_confidence.is_some()
+        self.other_model || self.max_remedy.is_some() || self.min_confidence.is_some()
     }
 
     fn policy(&self, recorded: Policy) -> Policy {
-        let max_action = self.max_action.unwrap_or(recorded.max_action);
-        Policy { max_action, dry_run: recorded.dry_run || self.is_another(), ..recorded }
+        let max_remedy = self.max_remedy.unwrap_or(recorded.max_remedy);
+        Policy { max_remedy, dry_run: recorded.dry_run || self.is_another(), ..recorded }
     }
 
     fn apply(&self, target: &mut Target) {
-        target.settings.ceiling = self.max_action.unwrap_or(target.settings.ceiling);
+        target.settings.ceiling = self.max_remedy.unwrap_or(target.settings.ceiling);
         target.settings.min_confidence =
             self.min_confidence.unwrap_or(target.settings.min_confidence);
     }
@@ -81,11 +81,11 @@ pub enum Seen<'a> {
     /// A remedy was applied, or would have been.
     Remedy(&'a Intent),
     /// A gate refused; the last refusal was another.
-    Refused(Rung, &'a Refusal, &'a Decision),
+    Refused(Remedy, &'a Refusal, &'a Decision),
     /// A symptom that needs no remedy, in words.
     LeftAlone(String),
     /// A treatment ended.
-    Concluded(Rung, Outcome),
+    Concluded(Remedy, Outcome),
     /// It has another instance.
     Another,
     /// Its process ended.
@@ -100,9 +100,9 @@ pub enum Recorded {
     /// The verdict of its model from this sample on.
     Verdict(Action),
     /// A remedy that it applied, or in a dry run would have applied.
-    Remedy(Rung),
+    Remedy(Remedy),
     /// The outcome of a remedy.
-    Outcome(Rung, Outcome),
+    Outcome(Remedy, Outcome),
 }
 
 /// Maximum number of ticks between two lines of a recording; a longer gap is skipped.
@@ -202,15 +202,15 @@ impl Player {
                 self.engine.set_paused(*paused && !trial);
                 self.engine.set_journal_writable(*journal || trial);
             }
-            What::Did(index, rung, _) => {
-                self.summary.recorded(self.deed(*index, *rung));
-                self.tell(*index, Seen::Recorded(Recorded::Remedy(*rung)), tell);
+            What::Did(index, remedy, _) => {
+                self.summary.recorded(self.deed(*index, *remedy));
+                self.tell(*index, Seen::Recorded(Recorded::Remedy(*remedy)), tell);
             }
             What::Said(index, action) => {
                 self.tell(*index, Seen::Recorded(Recorded::Verdict(*action)), tell);
             }
-            What::Concluded(index, rung, outcome) => {
-                self.tell(*index, Seen::Recorded(Recorded::Outcome(*rung, *outcome)), tell);
+            What::Concluded(index, remedy, outcome) => {
+                self.tell(*index, Seen::Recorded(Recorded::Outcome(*remedy, *outcome)), tell);
             }
             _ => {}
         }
@@ -301,35 +301,35 @@ impl Player {
                     let seen = Seen::Row { trigger, row: &row, decision: &decision, news };
                     self.tell(index, seen, tell);
                 }
-                Command::Tell(index, Fact::Refused { rung, refusal, decision, news: true }) => {
+                Command::Tell(index, Fact::Refused { remedy, refusal, decision, news: true }) => {
                     self.summary.refused(refusal.gate);
-                    self.tell(index, Seen::Refused(rung, &refusal, &decision), tell);
+                    self.tell(index, Seen::Refused(remedy, &refusal, &decision), tell);
                 }
                 Command::Tell(index, Fact::LeftAlone { notable, .. }) => {
                     self.tell(index, Seen::LeftAlone(notable.to_string()), tell);
                 }
-                Command::Tell(index, Fact::Concluded { rung, outcome, .. }) => {
-                    self.tell(index, Seen::Concluded(rung, outcome), tell);
+                Command::Tell(index, Fact::Concluded { remedy, outcome, .. }) => {
+                    self.tell(index, Seen::Concluded(remedy, outcome), tell);
                 }
-                Command::Ask(index, rung) => asked = Some((index, rung)),
+                Command::Ask(index, remedy) => asked = Some((index, remedy)),
                 Command::Forget(index) => self.engine.forget(index),
                 Command::Tell(..) | Command::Sample(..) | Command::Release(_) => {}
             }
         }
         self.commands = commands;
-        if let Some((index, rung)) = asked.filter(|_| self.trial.is_another()) {
-            self.step(Event::Cleared { index, rung, answer: Ok(()) }, hour, None, tell);
+        if let Some((index, remedy)) = asked.filter(|_| self.trial.is_another()) {
+            self.step(Event::Cleared { index, remedy, answer: Ok(()) }, hour, None, tell);
         }
     }
 
     fn remedy(&mut self, index: Index, intent: &Intent, tell: &mut dyn FnMut(Told<'_>)) {
-        self.summary.given(self.deed(index, intent.rung));
+        self.summary.given(self.deed(index, intent.remedy));
         self.tell(index, Seen::Remedy(intent), tell);
     }
 
-    fn deed(&self, index: Index, rung: Rung) -> Deed {
+    fn deed(&self, index: Index, remedy: Remedy) -> Deed {
         let name = self.target(index).map(|target| target.name.clone());
-        Deed { target: name.unwrap_or_default(), rung }
+        Deed { target: name.unwrap_or_default(), remedy }
     }
 
     fn target(&self, index: Index) -> Option<&Target> {

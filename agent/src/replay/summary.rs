@@ -1,7 +1,7 @@
 //! The summary of a replay.
 use std::{collections::BTreeMap, time::Duration};
 
-use paramedic_core::{boot_time::BootTime, guard::Gate, target::Rung};
+use paramedic_core::{boot_time::BootTime, guard::Gate, target::Remedy};
 use paramedic_record::trace::Header;
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ pub struct Deed {
     /// The target.
     pub target: String,
     /// The remedy.
-    pub rung: Rung,
+    pub remedy: Remedy,
 }
 
 /// Counts over the whole replay.
@@ -77,7 +77,7 @@ impl Summary {
     }
 
     pub(super) fn given(&mut self, deed: Deed) {
-        *self.remedies.entry(deed.rung.name()).or_default() += 1;
+        *self.remedies.entry(deed.remedy.name()).or_default() += 1;
         self.given.push(deed);
     }
 

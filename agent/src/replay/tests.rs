@@ -43,19 +43,19 @@ fn line(ms: u64, event: &Event) -> Line {
     Line(1_000 + ms * MS, 12, What::of(event).unwrap())
 }
 
-fn added(ceiling: Rung) -> Line {
+fn added(ceiling: Remedy) -> Line {
     let target = Target { settings: Settings::up_to(ceiling), ..Target::for_tests("shop", 1) };
     line(0, &Event::Added(0, Box::new(target)))
 }
 
 /// Eight errors, and what an agent did that was permitted a reset.
-fn eight_errors(ceiling: Rung) -> Vec<Line> {
+fn eight_errors(ceiling: Remedy) -> Vec<Line> {
     vec![added(ceiling), sample(10, 0), sample(2000, 8), sample(2100, 8), sample(2200, 8)]
 }
 
 struct Heard {
     player: Player,
-    remedies: Vec<(u64, Rung)>,
+    remedies: Vec<(u64, Remedy)>,
     refusals: Vec<&'static str>,
     rows: usize,
 }
@@ -69,7 +69,7 @@ fn play(lines: Vec<Line>, trial: Trial) -> Heard {
         let mut tell = |told: Told<'_>| match told.what {
             Seen::Row { .. } => rows += 1,
             Seen::Remedy(intent) => {
-                remedies.push(((told.at.as_nanos() - 1_000) / MS, intent.rung));
+                remedies.push(((told.at.as_nanos() - 1_000) / MS, intent.remedy));
             }
             Seen::Refused(_, refusal, _) => refusals.push(refusal.gate.name()),
             _ => {}
@@ -82,8 +82,8 @@ fn play(lines: Vec<Line>, trial: Trial) -> Heard {
 
 #[test]
 fn a_replay_repeats_the_recorded_remedies() {
-    let mut lines = eight_errors(Rung::Soft);
-    lines.insert(4, Line(1_000 + 2100 * MS, 0, What::Did(0, Rung::Soft, 0.9)));
+    let mut lines = eight_errors(Remedy::Soft);
+    lines.insert(4, Line(1_000 + 2100 * MS, 0, What::Did(0, Remedy::Soft, 0.9)));
     let treated = Event::Treated {
         index: 0,
         incident: None,
@@ -92,7 +92,7 @@ fn a_replay_repeats_the_recorded_remedies() {
     lines.insert(5, line(2150, &treated));
     lines.extend([sample(2300, 0), sample(18_000, 0)]);
     let heard = play(lines, Trial::default());
-    assert_eq!(heard.remedies, [(2100, Rung::Soft)]);
+    assert_eq!(heard.remedies, [(2100, Remedy::Soft)]);
     assert_eq!(heard.player.summary().difference(), None);
     assert_eq!(heard.rows, 6);
     assert_eq!(heard.player.summary().samples, 6);
@@ -100,38 +100,38 @@ fn a_replay_repeats_the_recorded_remedies() {
 
 #[test]
 fn a_remedy_that_differs_from_the_recorded_one_is_reported() {
-    let mut lines = eight_errors(Rung::Soft);
-    lines.push(Line(1_000 + 2300 * MS, 0, What::Did(0, Rung::Restart, 0.9)));
+    let mut lines = eight_errors(Remedy::Soft);
+    lines.push(Line(1_000 + 2300 * MS, 0, What::Did(0, Remedy::Restart, 0.9)));
     let heard = play(lines, Trial::default());
     let (given, recorded) = heard.player.summary().difference().unwrap();
-    assert_eq!((given[0].rung, recorded[0].rung), (Rung::Soft, Rung::Restart));
+    assert_eq!((given[0].remedy, recorded[0].remedy), (Remedy::Soft, Remedy::Restart));
 }
 
 #[test]
 fn a_higher_ceiling_shows_what_an_observing_agent_would_have_done() {
-    let heard = play(eight_errors(Rung::Observe), Trial::default());
+    let heard = play(eight_errors(Remedy::Observe), Trial::default());
     assert_eq!(heard.remedies, []);
     assert_eq!(heard.refusals, ["mode"]);
-    let permitted = Trial { max_action: Some(Rung::Restart), ..Trial::default() };
-    let heard = play(eight_errors(Rung::Observe), permitted.clone());
-    assert_eq!(heard.remedies, [(2100, Rung::Soft)]);
+    let permitted = Trial { max_remedy: Some(Remedy::Restart), ..Trial::default() };
+    let heard = play(eight_errors(Remedy::Observe), permitted.clone());
+    assert_eq!(heard.remedies, [(2100, Remedy::Soft)]);
     // It had no effect, so the cooldown passes and it would be applied again.
-    let mut lines = eight_errors(Rung::Observe);
+    let mut lines = eight_errors(Remedy::Observe);
     lines.extend([sample(13_000, 9), sample(13_100, 9)]);
-    assert_eq!(play(lines, permitted).remedies, [(2100, Rung::Soft), (13_000, Rung::Soft)]);
+    assert_eq!(play(lines, permitted).remedies, [(2100, Remedy::Soft), (13_000, Remedy::Soft)]);
 }
 
 /// Whatever is tried, a trace reports what its agent decided, did and found, for removed targets
 /// too.
 #[test]
 fn a_trial_also_reports_what_the_recorded_agent_did() {
-    let mut lines = eight_errors(Rung::Observe);
+    let mut lines = eight_errors(Remedy::Observe);
     let at = 1_000 + 2300 * MS;
     lines.extend([
         Line(at, 0, What::Said(0, Action::RestartService)),
-        Line(at, 0, What::Did(0, Rung::Evict, 0.9)),
+        Line(at, 0, What::Did(0, Remedy::Evict, 0.9)),
         Line(at, 0, What::Removed(0)),
-        Line(at, 0, What::Concluded(0, Rung::Evict, Outcome::Healed)),
+        Line(at, 0, What::Concluded(0, Remedy::Evict, Outcome::Healed)),
     ]);
     let mut told = Vec::new();
     let mut player = Player::new(Arc::new(Classifier::embedded()), other_model());
@@ -146,8 +146,8 @@ fn a_trial_also_reports_what_the_recorded_agent_did() {
     }
     let expected = [
         Recorded::Verdict(Action::RestartService),
-        Recorded::Remedy(Rung::Evict),
-        Recorded::Outcome(Rung::Evict, Outcome::Healed),
+        Recorded::Remedy(Remedy::Evict),
+        Recorded::Outcome(Remedy::Evict, Outcome::Healed),
     ];
     let name = Target::for_tests("shop", 1).name;
     assert_eq!(told, expected.map(|recorded| (name.clone(), recorded)));
@@ -164,17 +164,17 @@ fn wrong(why: &dyn std::fmt::Display) -> TraceError {
 #[test]
 fn a_changed_confidence_is_a_trial() {
     let trial = Trial { min_confidence: Some(1.0), ..Trial::default() };
-    let heard = play(eight_errors(Rung::Soft), trial);
+    let heard = play(eight_errors(Remedy::Soft), trial);
     assert_eq!(heard.remedies, []);
     assert_eq!(heard.refusals, ["confidence"]);
 }
 
 #[test]
 fn a_later_part_continues_a_run_and_can_be_read_alone() {
-    let Line(.., What::Added(0, who)) = added(Rung::Soft) else { panic!("not added") };
+    let Line(.., What::Added(0, who)) = added(Remedy::Soft) else { panic!("not added") };
     let known = Line(1_000 + 2050 * MS, 0, What::Known(0, who));
     let later = Header { part: 1, ..header() };
-    let mut both = play(eight_errors(Rung::Soft)[..3].to_vec(), Trial::default());
+    let mut both = play(eight_errors(Remedy::Soft)[..3].to_vec(), Trial::default());
     both.player.part(&later);
     let mut remedies = 0;
     for line in [known.clone(), sample(2100, 8)] {
@@ -196,7 +196,7 @@ fn a_later_part_continues_a_run_and_can_be_read_alone() {
 
 #[test]
 fn a_gap_of_years_is_skipped() {
-    let mut lines = eight_errors(Rung::Soft);
+    let mut lines = eight_errors(Remedy::Soft);
     let Line(.., what) = sample(0, 8);
     lines.push(Line(u64::MAX / 2, 12, what));
     assert_eq!(play(lines, Trial::default()).rows, 5);

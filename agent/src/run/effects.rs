@@ -11,7 +11,7 @@ use paramedic_core::{
     guard::Permit,
     health::{Poll, Responses},
     signal::HostFacts,
-    target::{Kind, ProcessId, Rung, Target},
+    target::{Kind, ProcessId, Remedy, Target},
 };
 use paramedic_docker::{Engine, RestartError};
 use paramedic_host::{
@@ -127,7 +127,7 @@ impl Effects for HostEffects {
 
     fn reset<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, (Remedied, Responses)> {
         Box::pin(async move {
-            if permit.rung() != Rung::Soft {
+            if permit.remedy() != Remedy::Soft {
                 return (Remedied::NotPerformed(NOT_PERMITTED.to_owned()), [0; 5]);
             }
             let not_performed = |why: String| (Remedied::NotPerformed(why), [0; 5]);
@@ -147,7 +147,7 @@ impl Effects for HostEffects {
 
     fn restart<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, Remedied> {
         Box::pin(async move {
-            if permit.rung() != Rung::Restart {
+            if permit.remedy() != Remedy::Restart {
                 return Remedied::NotPerformed(NOT_PERMITTED.to_owned());
             }
             let grace = match &target.kind {

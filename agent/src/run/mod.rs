@@ -37,7 +37,7 @@ use paramedic_core::{
     health::Poll,
     notice::Notice,
     signal::{HostFacts, Trigger},
-    target::{Change, Rung, WatchedService},
+    target::{Change, Remedy, WatchedService},
 };
 use paramedic_docker::{Containers, Selection, track_containers};
 use paramedic_host::clock::{Clock, unix_seconds};
@@ -82,7 +82,7 @@ enum TaskResult {
     Cleared {
         index: Index,
         life: Option<Generation>,
-        rung: Rung,
+        remedy: Remedy,
         answer: Result<Option<Lock>, (Refusal, Duration)>,
     },
     /// A poll ended.
@@ -302,7 +302,7 @@ impl Agent {
         match command {
             Command::Sample(..) | Command::Ask(..) if self.draining => {}
             Command::Sample(index, trigger) => self.sample(index, trigger),
-            Command::Ask(index, rung) => self.ask(index, rung),
+            Command::Ask(index, remedy) => self.ask(index, remedy),
             Command::Release(index) => self.release_of(index, None),
             Command::Forget(index) => self.forget(index),
             Command::Heal(index, permit, intent) => {
@@ -391,8 +391,8 @@ impl Agent {
 
     fn take(&mut self, done: TaskResult) {
         match done {
-            TaskResult::Cleared { index, life, rung, answer } => {
-                self.cleared(index, life, rung, answer);
+            TaskResult::Cleared { index, life, remedy, answer } => {
+                self.cleared(index, life, remedy, answer);
             }
             TaskResult::Polled { index, life, trigger, poll, host, app } => {
                 // The poll of an earlier instance says nothing about this one.

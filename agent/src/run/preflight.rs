@@ -6,7 +6,7 @@ use paramedic_core::{
     decide::Action,
     engine::{Case, Event, Index, State},
     guard::Refusal,
-    target::Rung,
+    target::Remedy,
     verify::Outcome,
 };
 use paramedic_kubernetes::{Lock, Request};
@@ -18,17 +18,17 @@ use super::{
 
 impl Agent {
     /// Asks the cluster, and reports its answer.
-    pub(super) fn ask(&self, index: Index, rung: Rung) {
+    pub(super) fn ask(&self, index: Index, remedy: Remedy) {
         let (Some(node), Some(case)) = (&self.node, self.engine.case(index)) else { return };
         let Some(pod) = case.target.pod().cloned() else { return };
         let sick = self.sick_siblings(case);
-        let request = Request { pod, rung, sick, dry_run: self.config.policy.dry_run };
+        let request = Request { pod, remedy, sick, dry_run: self.config.policy.dry_run };
         let (cluster, done) = (Arc::clone(&node.cluster), self.done.0.clone());
         let life = self.registry.sampler(index).map(Sampler::life);
         tokio::spawn(async move {
             let answer = cluster.clear(&request).await;
             // The loop is gone only when the agent stops; a lock then expires by itself.
-            let _ = done.send(TaskResult::Cleared { index, life, rung, answer }).await;
+            let _ = done.send(TaskResult::Cleared { index, life, remedy, answer }).await;
         });
     }
 
@@ -51,7 +51,7 @@ impl Agent {
         &mut self,
         index: Index,
         life: Option<Generation>,
-        rung: Rung,
+        remedy: Remedy,
         answer: Result<Option<Lock>, (Refusal, Duration)>,
     ) {
         if self.registry.sampler(index).map(Sampler::life) != life {
@@ -59,7 +59,7 @@ impl Agent {
             return;
         }
         let answer = answer.map(|lock| self.locks.extend(lock.map(|lock| (index, Arc::new(lock)))));
-        self.handle(Event::Cleared { index, rung, answer });
+        self.handle(Event::Cleared { index, remedy, answer });
     }
 
     /// Releases the lock that is held for a target, with the outcome of the remedy; a remedy that

@@ -184,19 +184,19 @@ impl Agent {
         let of_target = |incident: &mut Incident| incident.intent.target.uid == uid;
         let past: Vec<_> = self.past.extract_if(.., of_target).collect();
         for Incident { id, intent, outcome, concluded, .. } in past {
-            let (rung, treated) = (intent.rung, intent.intended);
+            let (remedy, treated) = (intent.remedy, intent.intended);
             let ended = outcome.zip(concluded);
-            self.handle(Event::Recalled { index, rung, treated, ended });
+            self.handle(Event::Recalled { index, remedy, treated, ended });
             if outcome.is_none() {
                 warn!(
                     incident = id,
                     target = uid,
-                    rung = rung.name(),
+                    remedy = remedy.name(),
                     "found an intention without an outcome: it counts as applied and is verified"
                 );
                 let recovered = Recovered {
                     incident: id,
-                    rung,
+                    remedy,
                     before: intent.action,
                     judged: intent.target.instance,
                     symptom: intent.symptom,

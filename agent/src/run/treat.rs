@@ -6,7 +6,7 @@ use paramedic_core::{
     engine::{Index, Intent, Remedied},
     guard::Permit,
     health::Responses,
-    target::{Rung, Target},
+    target::{Remedy, Target},
 };
 use paramedic_host::clock::Clock;
 use paramedic_kubernetes::{Cluster, Lock};
@@ -63,11 +63,11 @@ fn not_performed(reason: impl Into<String>) -> Remedied {
 
 impl Treatment {
     async fn give(self) -> Treated {
-        let (index, life, rung) = (self.index, self.life, self.permit.rung());
+        let (index, life, remedy) = (self.index, self.life, self.permit.remedy());
         let uid = self.target.id.uid.clone();
         let incident = match self.write_down().await {
             Ok(incident) => incident,
-            Err(reason) if rung.is_hard() => {
+            Err(reason) if remedy.is_hard() => {
                 let result = not_performed(reason);
                 return Treated { index, uid, life, incident: None, result, responses: [0; 5] };
             }
@@ -77,16 +77,16 @@ impl Treatment {
             }
         };
         let mut responses = [0; 5];
-        let result = match (self.lock_holds(), rung) {
+        let result = match (self.lock_holds(), remedy) {
             (Err(reason), _) => not_performed(reason),
-            (Ok(()), Rung::Soft) => {
+            (Ok(()), Remedy::Soft) => {
                 let (result, drawn) = self.effects.reset(&self.target, self.permit).await;
                 responses = drawn;
                 result
             }
-            (Ok(()), Rung::Restart) => self.effects.restart(&self.target, self.permit).await,
-            (Ok(()), Rung::Evict) => self.evict().await,
-            (Ok(()), Rung::Observe) => not_performed("observe is not a remedy"),
+            (Ok(()), Remedy::Restart) => self.effects.restart(&self.target, self.permit).await,
+            (Ok(()), Remedy::Evict) => self.evict().await,
+            (Ok(()), Remedy::Observe) => not_performed("observe is not a remedy"),
         };
         Treated { index, uid, life, incident, result, responses }
     }
@@ -94,7 +94,7 @@ impl Treatment {
     /// Writing to the journal may have been slow: refuses if the lock is about to expire.
     fn lock_holds(&self) -> Result<(), &'static str> {
         match &self.lock {
-            _ if !self.permit.rung().is_hard() || self.target.pod().is_none() => Ok(()),
+            _ if !self.permit.remedy().is_hard() || self.target.pod().is_none() => Ok(()),
             Some(lock) => lock.holds(self.clock.now()),
             None => Err("the agent does not hold its workload's lock"),
         }

@@ -1,7 +1,7 @@
 //! Describes this agent, for the status page and `top`.
 use std::fs;
 
-use paramedic_core::target::Rung;
+use paramedic_core::target::Remedy;
 use serde::Serialize;
 
 /// Facts that do not change while the agent runs.
@@ -12,7 +12,7 @@ pub struct BuildInfo {
     /// The agent's version.
     pub version: &'static str,
     /// The strongest remedy on this node.
-    pub max_action: Rung,
+    pub max_remedy: Remedy,
     /// Whether remedies are only recorded.
     pub dry_run: bool,
     /// Whether there is a journal of incidents.

@@ -4,7 +4,7 @@ use paramedic_core::{
     decide::{Action, Source},
     engine::Case,
     guard::Gate,
-    target::{Rung, Target, TargetId},
+    target::{Remedy, Target, TargetId},
     verify::Outcome,
 };
 use paramedic_record::{BootId, Intent, Journal, StateLock};
@@ -42,7 +42,7 @@ async fn page_of(state_dir: Option<PathBuf>) -> Page {
     let about = BuildInfo {
         node: "node1".to_owned(),
         version: "0",
-        max_action: Rung::Evict,
+        max_remedy: Remedy::Evict,
         dry_run: false,
         journal: state_dir.is_some(),
     };
@@ -241,7 +241,7 @@ async fn a_new_listener_gets_incidents_from_before_it_connected() {
         let intent = Intent {
             target: TargetId { uid: "web".to_owned(), instance: "1".to_owned() },
             name: "web".to_owned(),
-            rung: Rung::Soft,
+            remedy: Remedy::Soft,
             action: Action::ResetErrors,
             confidence: 0.9,
             source: Source::Model,

@@ -5,7 +5,7 @@ use paramedic_core::{
     features::{Feature, FeatureVector},
     guard::Gate,
     health::Word,
-    target::{Rung, TargetId},
+    target::{Remedy, TargetId},
 };
 use serde::{Serialize, Serializer};
 
@@ -20,7 +20,7 @@ pub struct TargetView {
     /// Readable name.
     pub name: String,
     /// The strongest remedy permitted.
-    pub ceiling: Rung,
+    pub ceiling: Remedy,
     /// `watching`, `healing` or `verifying`.
     pub state: &'static str,
     /// Whether foreign processes share its cgroup.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use agent_common::Counters;
-use paramedic_core::target::{Cgroups, Kind, Rung, Settings, Target, TargetId};
+use paramedic_core::target::{Cgroups, Kind, Remedy, Settings, Target, TargetId};
 use paramedic_probes::{Kernel, Mechanism, Options, Slot};
 
 use patient::Patient;
@@ -42,7 +42,7 @@ fn target(cgroups: Cgroups, port: Option<u16>) -> Target {
         id: TargetId { uid: "test".into(), instance: "1".into() },
         name: "test".into(),
         kind: Kind::Process,
-        settings: Settings::up_to(Rung::Observe),
+        settings: Settings::up_to(Remedy::Observe),
         address: None,
         host: String::new(),
         tls: false,

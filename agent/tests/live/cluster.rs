@@ -18,7 +18,7 @@ fn errors_get_a_soft_remedy_and_an_event() {
     let agent = node.ready_agent(&state, &[]);
     agent.hears("watching", &[("target", &pod.full_name()), ("ceiling", "soft")]);
     agent.sees_at_once(|| pod.errors(8));
-    agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
+    agent.hears("treatment ended", &[("remedy", "soft"), ("outcome", "healed")]);
     assert_eq!(pod.health()["error_count"], 0);
     let labels = "class=\"5xx\",namespace=\"default\",pod=\"web-0\",target=\"\"";
     agent.reaches(&format!("paramedic_target_http_responses_total{{{labels}}}"), 8.0);
@@ -44,7 +44,7 @@ fn critical_errors_restart_the_container_and_the_successor_is_verified() {
     assert_eq!(status.code(), Some(0), "it was asked to end, not killed");
     let held = node.fake.get(Kind::Lease, "paramedic-system", "statefulset.default.web").unwrap();
     assert!(held["spec"]["holderIdentity"].as_str().unwrap().starts_with("node1/"), "{held:#}");
-    agent.hears("treatment ended", &[("rung", "restart"), ("outcome", "healed")]);
+    agent.hears("treatment ended", &[("remedy", "restart"), ("outcome", "healed")]);
     assert!(node.event("Healed").starts_with("restart: healed after"));
     until("the lock is given back with the outcome", || {
         let lease = node.fake.get(Kind::Lease, "paramedic-system", "statefulset.default.web")?;
@@ -96,7 +96,7 @@ fn without_the_api_server_soft_remedies_continue_and_hard_ones_wait() {
     node.fake.down(true);
     until("it is noticed", || (agent.metric("paramedic_api_server_heard") == 0.0).then_some(()));
     pod.errors(8);
-    agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
+    agent.hears("treatment ended", &[("remedy", "soft"), ("outcome", "healed")]);
     assert_eq!(agent.get("/readyz").0, 200, "the kubelet has no reason to restart it");
 
     // Each error is current: an old count never justifies a restart.
@@ -108,7 +108,7 @@ fn without_the_api_server_soft_remedies_continue_and_hard_ones_wait() {
         (target["refused_by"] == "api_server").then(|| target["refused_why"].to_string())
     });
     assert!(why.contains("the API server does not answer"), "{why}");
-    agent.hears("not healed", &[("rung", "restart"), ("gate", "api_server")]);
+    agent.hears("not healed", &[("remedy", "restart"), ("gate", "api_server")]);
     assert!(agent.metric("paramedic_refusals_total{gate=\"api_server\"}") > 0.0);
     assert!(pod.is_alive());
 
@@ -119,7 +119,7 @@ fn without_the_api_server_soft_remedies_continue_and_hard_ones_wait() {
         (!pod.is_alive()).then_some(())
     });
     assert_eq!(pod.restart_once_ended().code(), Some(0));
-    agent.hears("treatment ended", &[("rung", "restart"), ("outcome", "healed")]);
+    agent.hears("treatment ended", &[("remedy", "restart"), ("outcome", "healed")]);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_dry_run_reports_the_remedy_and_applies_none() {
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let agent = node.ready_agent(&state, &["--dry-run"]);
     agent.sees_at_once(|| pod.errors(15));
-    agent.hears("would heal; this is a dry run", &[("rung", "restart")]);
+    agent.hears("would heal; this is a dry run", &[("remedy", "restart")]);
     assert!(node.event("WouldHeal").starts_with("restart would be applied"));
     assert!(pod.is_alive());
     assert_eq!(pod.health()["error_count"], 15);
@@ -175,15 +175,15 @@ fn sigterm_waits_for_a_restart_and_the_next_process_verifies_it() {
     let agent = node.ready_agent(&state, &[]);
     agent.hears("watching", &[("target", &pod.full_name())]);
     agent.sees_at_once(|| pod.errors(15));
-    agent.hears("healing", &[("rung", "restart")]);
+    agent.hears("healing", &[("remedy", "restart")]);
     assert_eq!(agent.terminate().code(), Some(0));
     assert!(!pod.is_alive(), "a restart that has begun is carried through");
     assert_eq!(pod.restart_once_ended().code(), Some(0));
 
     let agent = node.ready_agent(&state, &[]);
     let taken_up = "found an intention without an outcome: it counts as applied and is verified";
-    agent.hears(taken_up, &[("rung", "restart")]);
-    agent.hears("treatment ended", &[("rung", "restart")]);
+    agent.hears(taken_up, &[("remedy", "restart")]);
+    agent.hears("treatment ended", &[("remedy", "restart")]);
     agent.healed_nothing();
     assert!(pod.is_alive());
     let outcome = until("the outcome is written down", || {

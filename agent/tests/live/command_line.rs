@@ -83,7 +83,7 @@ fn wrong_usage_exits_with_2_and_a_reason() {
         (&["watch", "ftp://localhost"], "only http and https"),
         (&["watch", "http://localhost:1", "--patience", "0"], "--patience"),
         (&["watch", "http://localhost:1", "--warm-up=-1"], "--warm-up"),
-        (&["watch", "http://localhost:1", "--max-action", "kill"], "--max-action"),
+        (&["watch", "http://localhost:1", "--max-remedy", "kill"], "--max-remedy"),
         (&["watch", "http://localhost:1", "--interval", "0", "--grace=-1"], "--interval"),
         (&["watch", "http://localhost:1", "--interval", "0", "--grace=-1"], "--grace"),
         (&["watch", "http://localhost:1", "--min-confidence", "NaN"], "--min-confidence"),

@@ -13,7 +13,7 @@ const RATE: f64 = 3.0;
 /// Watches a server that has neither `/health` nor `/heal`.
 fn is_watched_through_the_kernel_alone(server: &mut Server) {
     let state = Directory::new();
-    let mut agent = Agent::watch(&[&server.url], &state, &["--max-action", "restart"]);
+    let mut agent = Agent::watch(&[&server.url], &state, &["--max-remedy", "restart"]);
     server.ask("/", REQUESTS);
     // All of them, and none of the agent's own.
     let mut most = 0.0_f64;
@@ -85,7 +85,7 @@ fn a_failing_server_without_heal_gets_no_stronger_remedy() {
         fails();
         agent.incidents().into_iter().find(|incident| !incident["outcome"].is_null())
     });
-    assert_eq!(incident["rung"], "soft");
+    assert_eq!(incident["remedy"], "soft");
     assert_eq!(incident["outcome"], "failed");
     assert!(incident["detail"].as_str().unwrap().contains("HTTP 501"), "{incident}");
     // A remedy that could not be applied is not retried soon, and permits nothing stronger.
@@ -131,7 +131,7 @@ fn hostile_health_responses_cause_no_hard_remedy() {
     let start = |(result, answer)| {
         let (server, state) =
             (Server::python(&HOSTILE.replace("ANSWER", answer)), Directory::new());
-        let agent = Agent::watch(&[&server.url], &state, &["--max-action", "restart"]);
+        let agent = Agent::watch(&[&server.url], &state, &["--max-remedy", "restart"]);
         (agent, server, state, format!("paramedic_health_polls_total{{result=\"{result}\"}}"))
     };
     for (mut agent, mut server, _state, polls) in answers.map(start) {
@@ -171,7 +171,7 @@ fn a_tls_service_is_polled_and_its_traffic_is_missing_not_zero() {
     std::fs::write(folder.file("key.pem"), key.serialize_pem()).unwrap();
     let mut server = Server::python(&SECURE.replace("FOLDER", folder.path().to_str().unwrap()));
     let url = server.url.replace("http://", "https://");
-    let agent = Agent::watch(&[&url], &state, &["--max-action", "restart"]);
+    let agent = Agent::watch(&[&url], &state, &["--max-remedy", "restart"]);
     let heard = agent.hears("health check", &[("result", "well")]);
     assert_eq!(heard.text("path"), "/health");
     let blind =

@@ -6,7 +6,7 @@ use crate::{
     servers::Server,
 };
 
-const MAY_RESTART: [&str; 2] = ["--max-action", "restart"];
+const MAY_RESTART: [&str; 2] = ["--max-remedy", "restart"];
 
 fn pause(state: &Directory) {
     fs::write(state.file("paused"), "").unwrap();
@@ -18,7 +18,7 @@ fn go_on(state: &Directory) {
 
 #[track_caller]
 fn healed_softly(agent: &Agent, patient: &mut Server) {
-    agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
+    agent.hears("treatment ended", &[("remedy", "soft"), ("outcome", "healed")]);
     assert_eq!(agent.said("healing", &[]), 1);
     assert!(patient.is_alive());
 }
@@ -73,7 +73,7 @@ fn a_corrupt_journal_is_left_unchanged_and_permits_no_restart() {
     patient.errors(8);
     healed_softly(&agent, &mut patient);
     agent.sees_at_once(|| patient.errors(15));
-    agent.hears("not healed", &[("gate", "journal"), ("rung", "restart")]);
+    agent.hears("not healed", &[("gate", "journal"), ("remedy", "restart")]);
     assert_eq!(agent.said("healing", &[]), 1);
     assert!(patient.is_alive());
     drop(agent);
@@ -119,7 +119,7 @@ fn rules_heal_softly_at_most() {
 fn rules_restart_if_permitted() {
     let state = Directory::new();
     let (mut patient, agent) = without_a_model(&state, &["--rules-may-restart"]);
-    agent.hears("healing", &[("rung", "restart"), ("source", "rules")]);
+    agent.hears("healing", &[("remedy", "restart"), ("source", "rules")]);
     assert_eq!(patient.ended().code(), Some(0), "it was killed instead of being asked to end");
     assert_eq!(agent.said("healing", &[]), 1);
 }

@@ -120,21 +120,21 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
-    /// With this rung on its label, or without the label.
-    pub(crate) fn start(node: &Node, set: &str, rung: Option<&str>) -> Self {
-        Self::start_with(node, set, rung, &[])
+    /// With this remedy on its label, or without the label.
+    pub(crate) fn start(node: &Node, set: &str, remedy: Option<&str>) -> Self {
+        Self::start_with(node, set, remedy, &[])
     }
 
     /// The same, with more arguments for patient-app.
     pub(crate) fn start_with(
         node: &Node,
         set: &str,
-        rung: Option<&str>,
+        remedy: Option<&str>,
         arguments: &[&str],
     ) -> Self {
         let template = PodTemplate::new();
-        let template = match rung {
-            Some(rung) => template.label("paramedic.dev/heal", rung),
+        let template = match remedy {
+            Some(remedy) => template.label("paramedic.dev/heal", remedy),
             None => template,
         };
         let name = node.fake.add_statefulset("default", set, 1, &template, &["node1"]).remove(0);

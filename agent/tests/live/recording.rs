@@ -25,12 +25,12 @@ fn events(told: &str, event: &str) -> Vec<Value> {
 /// A server that is healed softly, and then restarted, while a trace is recorded.
 fn recorded(state: &Directory, trace: &Directory) -> (Server, Agent) {
     let mut patient = Server::patient();
-    let arguments = ["--record", trace.path().to_str().unwrap(), "--max-action", "restart"];
+    let arguments = ["--record", trace.path().to_str().unwrap(), "--max-remedy", "restart"];
     let agent = Agent::watch(&[&patient.url], state, &arguments);
     patient.errors(8);
-    agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
+    agent.hears("treatment ended", &[("remedy", "soft"), ("outcome", "healed")]);
     agent.sees_at_once(|| patient.errors(15));
-    agent.hears("healing", &[("rung", "restart")]);
+    agent.hears("healing", &[("remedy", "restart")]);
     patient.ended();
     (patient, agent)
 }
@@ -48,7 +48,7 @@ fn a_replay_of_an_incident_gives_the_same_remedies() {
     let remedies = events(&told, "remedy");
     // The journal's newest is first.
     for (incident, remedy) in before.iter().rev().zip(&remedies) {
-        assert_eq!(incident["rung"], remedy["rung"]);
+        assert_eq!(incident["remedy"], remedy["remedy"]);
         assert_eq!(incident["action"], remedy["decision"]["action"]);
         let confidence = |v: &Value| v.as_f64().unwrap();
         let off =
@@ -58,8 +58,8 @@ fn a_replay_of_an_incident_gives_the_same_remedies() {
     }
     assert_eq!((before.len(), remedies.len()), (2, 2), "{told}");
     // The replay repeats what the trace notes of the agent.
-    let rungs = |events: &[Value]| events.iter().map(|e| e["rung"].clone()).collect::<Vec<_>>();
-    assert_eq!(rungs(&events(&told, "recorded_remedy")), rungs(&remedies));
+    let names = |events: &[Value]| events.iter().map(|e| e["remedy"].clone()).collect::<Vec<_>>();
+    assert_eq!(names(&events(&told, "recorded_remedy")), names(&remedies));
     let outcomes = events(&told, "recorded_outcome");
     assert_eq!(outcomes[0]["outcome"], "healed", "{told}");
     assert!(events(&told, "recorded_verdict").len() > 1, "{told}");
@@ -73,9 +73,9 @@ fn a_replay_of_an_incident_gives_the_same_remedies() {
     assert!(rows.starts_with("at_ns,boot,target,uid,instance,trigger,cpu_usage,"), "{rows}");
     assert!(rows.lines().count() as u64 > summary["samples"].as_u64().unwrap());
 
-    let (code, told) = replay(&trace, &["--json", "--max-action", "soft"]);
+    let (code, told) = replay(&trace, &["--json", "--max-remedy", "soft"]);
     assert_eq!(code, Some(0), "{told}");
-    assert!(events(&told, "remedy").iter().all(|remedy| remedy["rung"] == "soft"), "{told}");
+    assert!(events(&told, "remedy").iter().all(|remedy| remedy["remedy"] == "soft"), "{told}");
 }
 
 #[test]

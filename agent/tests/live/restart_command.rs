@@ -37,10 +37,10 @@ impl Ward {
     }
 
     fn is_healed_by_the_command(&mut self) {
-        self.agent.hears("healing", &[("rung", "restart")]);
+        self.agent.hears("healing", &[("remedy", "restart")]);
         // This test is its parent, so it is not gone before it is reaped here.
         self.patient.ended();
-        self.agent.hears("treatment ended", &[("rung", "restart"), ("outcome", "healed")]);
+        self.agent.hears("treatment ended", &[("remedy", "restart"), ("outcome", "healed")]);
         assert_eq!(fs::read_to_string(self.state.file("runs")).unwrap(), "run\n");
         let successor = self.successor.pid().unwrap();
         let its = format!("{successor}@");
@@ -52,7 +52,7 @@ impl Ward {
         let incident = until("the outcome is in the journal", || {
             self.agent.incidents().into_iter().find(|incident| incident["outcome"] == "healed")
         });
-        assert_eq!(incident["rung"], "restart");
+        assert_eq!(incident["remedy"], "restart");
         assert_eq!(self.agent.incidents().len(), 1);
     }
 }

@@ -24,6 +24,6 @@ fn a_target_is_watched_through_its_files_and_its_health() {
         (agent.feature("cpu_throttled_ratio") > 0.0).then_some(())
     });
     patient.errors(8);
-    agent.hears("treatment ended", &[("rung", "soft"), ("outcome", "healed")]);
+    agent.hears("treatment ended", &[("remedy", "soft"), ("outcome", "healed")]);
     assert!(patient.is_alive());
 }

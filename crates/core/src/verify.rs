@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{boot_time::BootTime, decide::Action, target::Rung};
+use crate::{boot_time::BootTime, decide::Action, target::Remedy};
 
 /// How a treatment ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ const ERRORS_TOLERATED: u64 = 5;
 #[derive(Clone, Debug)]
 pub struct Verification {
     /// The applied remedy.
-    pub rung: Rung,
+    pub remedy: Remedy,
     /// The action of the decision.
     pub before: Action,
     /// Time of the remedy.
@@ -79,8 +79,8 @@ pub struct Finding {
 impl Verification {
     /// Starts the verification of a remedy applied at `now`.
     #[must_use]
-    pub const fn new(rung: Rung, before: Action, now: BootTime) -> Self {
-        Self { rung, before, began: now, opened: None, base: (0, 0) }
+    pub const fn new(remedy: Remedy, before: Action, now: BootTime) -> Self {
+        Self { remedy, before, began: now, opened: None, base: (0, 0) }
     }
 
     /// Whether the window has opened: after a restart, whether a successor was ready.
@@ -98,7 +98,7 @@ impl Verification {
         comes_back: Duration,
     ) -> Option<Outcome> {
         let Some(opened) = self.opened else {
-            if finding.ready || !self.rung.is_hard() {
+            if finding.ready || !self.remedy.is_hard() {
                 self.opened = Some(now);
                 self.base = finding.errors;
                 return None;
@@ -128,7 +128,7 @@ impl Verification {
     /// after a soft remedy, something else replaced it.
     #[must_use]
     pub const fn replaced(&self) -> Option<Outcome> {
-        match (self.rung.is_hard(), self.opened) {
+        match (self.remedy.is_hard(), self.opened) {
             (true, None) => None,
             (true, Some(_)) => Some(Outcome::NotHealed),
             (false, _) => Some(Outcome::Unverified),
@@ -162,8 +162,12 @@ mod tests {
     }
 
     /// The outcome of a treatment that is sampled in these seconds, and when it came.
-    fn outcome(rung: Rung, before: Action, samples: &[(u64, Finding)]) -> Option<(u64, Outcome)> {
-        let mut verification = Verification::new(rung, before, at(0));
+    fn outcome(
+        remedy: Remedy,
+        before: Action,
+        samples: &[(u64, Finding)],
+    ) -> Option<(u64, Outcome)> {
+        let mut verification = Verification::new(remedy, before, at(0));
         samples.iter().find_map(|(seconds, finding)| {
             let outcome = verification.judge(at(*seconds), finding, WINDOW, WARM_UP);
             outcome.map(|outcome| (*seconds, outcome))
@@ -171,7 +175,7 @@ mod tests {
     }
 
     fn soft(samples: &[(u64, Finding)]) -> Option<(u64, Outcome)> {
-        outcome(Rung::Soft, Action::ResetErrors, samples)
+        outcome(Remedy::Soft, Action::ResetErrors, samples)
     }
 
     #[test]
@@ -214,7 +218,7 @@ mod tests {
     #[test]
     fn after_a_restart_the_window_opens_when_the_instance_is_ready() {
         let starting = Finding { ready: false, alive: false, ..WELL };
-        let restart = |samples: &[_]| outcome(Rung::Restart, Action::RestartService, samples);
+        let restart = |samples: &[_]| outcome(Remedy::Restart, Action::RestartService, samples);
         let samples = [(0, starting), (30, starting), (40, WELL), (54, WELL), (55, WELL)];
         assert_eq!(restart(&samples), Some((55, Outcome::Healed)));
         let never = [(0, starting), (59, starting), (60, starting)];

@@ -95,7 +95,7 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
     }
     let container = running(seen)?;
     let mut reader = SettingsReader::new(|key| label(seen, key));
-    let ceiling = reader.rung(consent);
+    let ceiling = reader.remedy(consent);
     let port = match reader.port(|_| false) {
         Some(Port::Number(number)) => Some(number),
         Some(Port::Name(_)) => None,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use paramedic_core::{
     guard::workload::{IN_VAIN_SPAN, SHARE_SPAN},
-    target::Rung,
+    target::Remedy,
     verify::Outcome,
 };
 use serde::{Deserialize, Serialize};
@@ -43,8 +43,9 @@ pub struct Heal {
     pub by: String,
     /// The pod.
     pub pod: String,
-    /// The remedy.
-    pub rung: Rung,
+    /// The remedy. Agents of earlier versions read the same Lease.
+    #[serde(rename = "rung")]
+    pub remedy: Remedy,
     /// Its outcome, if known.
     pub outcome: Option<Outcome>,
 }
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     fn heal(at: i64, outcome: Option<Outcome>) -> Heal {
-        Heal { at, by: "a".into(), pod: "p".into(), rung: Rung::Restart, outcome }
+        Heal { at, by: "a".into(), pod: "p".into(), remedy: Remedy::Restart, outcome }
     }
 
     #[test]

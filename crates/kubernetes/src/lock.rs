@@ -22,7 +22,7 @@ use paramedic_api_server::{ApiError, within};
 use paramedic_core::{
     boot_time::BootTime,
     guard::{Gate, Refusal, Why, workload},
-    target::{PodRef, Rung},
+    target::{PodRef, Remedy},
     verify::Outcome,
 };
 use parking_lot::Mutex;
@@ -128,7 +128,7 @@ impl Cluster {
         self: &Arc<Self>,
         of: &Workload,
         pod: &PodRef,
-        rung: Rung,
+        remedy: Remedy,
         sick: u32,
         (asked, is_ready, dry_run): (BootTime, bool, bool),
     ) -> Result<Option<Lock>, Refusal> {
@@ -159,7 +159,7 @@ impl Cluster {
                 at: now,
                 by: self.identity.holder.clone(),
                 pod: pod.name.clone(),
-                rung,
+                remedy,
                 outcome: None,
             };
             record.heals.push(heal.clone());

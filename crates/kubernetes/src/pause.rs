@@ -7,7 +7,7 @@ use paramedic_api_server::ApiError;
 use paramedic_core::{
     boot_time::BootTime,
     guard::{Gate, Refusal, Why},
-    target::Rung,
+    target::Remedy,
 };
 use tokio::time::timeout;
 
@@ -38,8 +38,8 @@ impl Cluster {
     /// # Errors
     /// The refusal, if it is paused; or for a hard remedy, if that is unknown. A soft remedy uses
     /// the last known state.
-    pub(super) async fn not_paused(&self, rung: Rung) -> Result<(), Refusal> {
-        let may_guess = !rung.is_hard();
+    pub(super) async fn not_paused(&self, remedy: Remedy) -> Result<(), Refusal> {
+        let may_guess = !remedy.is_hard();
         let _one_at_a_time = self.asking_pause.lock().await;
         let known = *self.pause.lock();
         let now = self.clock.now();

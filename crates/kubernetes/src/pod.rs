@@ -76,7 +76,7 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
         return Err(NotWatchable::Completed);
     }
     let mut reader = SettingsReader::new(|key| annotation(pod, key));
-    let ceiling = reader.rung(consent);
+    let ceiling = reader.remedy(consent);
     let port = reader.port(|name| containers(pod).any(|container| has_port(container, name)));
     let container = container(pod, port.as_ref()).ok_or(NotWatchable::Incomplete)?;
     let running = running(pod, &container.name).ok_or(NotWatchable::NotRunning)?;

@@ -10,7 +10,7 @@ use paramedic_api_server::{ApiError, within};
 use paramedic_core::{
     engine::Remedied,
     guard::{Gate, Permit, Refusal, Why, workload},
-    target::{PodRef, Rung},
+    target::{PodRef, Remedy},
     verify::Outcome,
 };
 use tokio::time::sleep;
@@ -24,7 +24,7 @@ pub struct Request {
     /// The pod, as it was judged.
     pub pod: Arc<PodRef>,
     /// The remedy.
-    pub rung: Rung,
+    pub remedy: Remedy,
     /// Number of sick pods of its workload on this node, including itself.
     pub sick: u32,
     /// A dry run takes no lock.
@@ -53,13 +53,13 @@ impl Cluster {
     }
 
     async fn ask_all(self: &Arc<Self>, request: &Request) -> Result<Option<Lock>, Refusal> {
-        let Request { pod, rung, sick, dry_run } = request;
+        let Request { pod, remedy, sick, dry_run } = request;
         let asked = self.clock.now();
-        self.not_paused(*rung).await?;
-        if !rung.is_hard() {
+        self.not_paused(*remedy).await?;
+        if !remedy.is_hard() {
             return Ok(None);
         }
-        let is_ready = self.still_judged(pod, *rung).await?;
+        let is_ready = self.still_judged(pod, *remedy).await?;
         let of = self.workload(pod).await.map_err(|error| no_answer(&error))?;
         if let Some(refusal) = workload::rollout(of.rolling) {
             return Err(refusal);
@@ -70,12 +70,12 @@ impl Cluster {
         if self.clock.now().since(asked) > ACT_WITHIN {
             return Err(no_answer(&ApiError::TooSlow));
         }
-        self.lock(&of, pod, *rung, *sick, (asked, is_ready, *dry_run)).await
+        self.lock(&of, pod, *remedy, *sick, (asked, is_ready, *dry_run)).await
     }
 
     /// Whether the pod is still the one that was judged and its owner still consents, according to
     /// a fresh read of the API server; also whether it is ready.
-    async fn still_judged(&self, pod: &PodRef, rung: Rung) -> Result<bool, Refusal> {
+    async fn still_judged(&self, pod: &PodRef, remedy: Remedy) -> Result<bool, Refusal> {
         let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
         let found = found.map_err(|error| no_answer(&error))?;
         let moved_on = |how: &str| Refusal { gate: Gate::Identity, why: Why::MovedOn(how.into()) };
@@ -87,7 +87,7 @@ impl Cluster {
         if now.pod.container_id != pod.container_id {
             return Err(moved_on("its container was restarted"));
         }
-        if now.settings.ceiling < rung {
+        if now.settings.ceiling < remedy {
             return Err(Refusal { gate: Gate::Mode, why: Why::ObserveOnly });
         }
         Ok(now.ready)
@@ -99,7 +99,7 @@ impl Cluster {
     /// # Errors
     /// That it was not done, and why; or that the result is unknown.
     pub async fn evict(&self, pod: &PodRef, lock: &Lock, permit: Permit) -> Result<(), Remedied> {
-        if permit.rung() != Rung::Evict {
+        if permit.remedy() != Remedy::Evict {
             return Err(Remedied::NotPerformed("another remedy was permitted".to_owned()));
         }
         lock.holds(self.clock.now()).map_err(|why| Remedied::NotPerformed(why.to_owned()))?;

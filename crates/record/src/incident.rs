@@ -12,7 +12,7 @@ use paramedic_core::{
     decide::{Action, Source},
     features::schema::COUNT,
     guard::Symptom,
-    target::{Rung, TargetId},
+    target::{Remedy, TargetId},
     verify::Outcome,
 };
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ pub struct Intent {
     /// Readable name of the target.
     pub name: String,
     /// The remedy to apply.
-    pub rung: Rung,
+    pub remedy: Remedy,
     /// The action of the decision. The remedy may be stronger, after a milder one did not help.
     pub action: Action,
     /// Calibrated confidence of the decision, 0–1.
@@ -132,7 +132,7 @@ impl Incident {
     /// in external text.
     #[must_use]
     pub fn story(&self) -> String {
-        let Intent { target, name, rung, action, confidence, source, climbed_from, .. } =
+        let Intent { target, name, remedy, action, confidence, source, climbed_from, .. } =
             &self.intent;
         let mut lines = vec![
             format!("Incident {}: {}, {}", self.id, Clean(name), Utc(self.intent.wall_time)),
@@ -151,8 +151,8 @@ impl Incident {
             lines.push(format!("  health   {}", Clean(health)));
         }
         lines.push(match climbed_from {
-            Some(id) => format!("  remedy   {}, since incident {id} did not help", rung.name()),
-            None => format!("  remedy   {}", rung.name()),
+            Some(id) => format!("  remedy   {}, since incident {id} did not help", remedy.name()),
+            None => format!("  remedy   {}", remedy.name()),
         });
         lines.push(format!("  outcome  {}", self.ending()));
         if let Some(detail) = &self.detail {
@@ -175,8 +175,8 @@ impl Incident {
 /// One line: number, time, target, remedy, outcome, and the strongest reasons.
 impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Intent { name, rung, action, confidence, source, wall_time, .. } = &self.intent;
-        write!(f, "#{} {} {} {}: ", self.id, Utc(*wall_time), Clean(name), rung.name())?;
+        let Intent { name, remedy, action, confidence, source, wall_time, .. } = &self.intent;
+        write!(f, "#{} {} {} {}: ", self.id, Utc(*wall_time), Clean(name), remedy.name())?;
         write!(f, "{} ({} {confidence:.2}, ", self.ending(), action.name())?;
         f.write_str(name_of(*source))?;
         for reason in self.intent.reasons.iter().take(3) {
@@ -240,7 +240,7 @@ mod tests {
             intent: Intent {
                 target: TargetId { uid: "http://localhost:5000".into(), instance: "41@7".into() },
                 name: "http://localhost:5000".into(),
-                rung: Rung::Restart,
+                remedy: Remedy::Restart,
                 action: Action::RestartService,
                 confidence: 0.93,
                 source: Source::Model,
@@ -307,7 +307,7 @@ mod tests {
                 "boot": "6f1c2a3b-0000-4000-8000-123456789abc",
                 "target": {"uid": "http://localhost:5000", "instance": "41@7"},
                 "name": "http://localhost:5000",
-                "rung": "restart",
+                "remedy": "restart",
                 "action": "restart_service",
                 "confidence": 0.93_f32,
                 "source": "model",

@@ -70,7 +70,7 @@ impl Recorder {
     /// Records a remedy that the engine wants to apply, or in a dry run would apply.
     pub fn intends(&mut self, index: Index, intent: &Intent) {
         if let Some(trace) = &mut self.trace {
-            trace.did(index, intent.rung, intent.decision.confidence);
+            trace.did(index, intent.remedy, intent.decision.confidence);
         }
     }
 
@@ -144,7 +144,7 @@ impl Recorder {
         let decision = &intent.decision;
         info!(
             target = target.name,
-            rung = intent.rung.name(),
+            remedy = intent.remedy.name(),
             action = decision.action.name(),
             confidence = rounded(decision.confidence),
             source = name_of(decision.source),
@@ -197,7 +197,9 @@ impl Recorder {
         if let Some(trace) = &mut self.trace {
             match &fact {
                 Fact::Decided { decision, .. } => trace.said(index, decision.action),
-                Fact::Concluded { rung, outcome, .. } => trace.concluded(index, *rung, *outcome),
+                Fact::Concluded { remedy, outcome, .. } => {
+                    trace.concluded(index, *remedy, *outcome)
+                }
                 _ => {}
             }
         }
@@ -229,37 +231,37 @@ impl Recorder {
                     "left alone"
                 );
             }
-            Fact::Refused { rung, refusal, decision, news } => {
+            Fact::Refused { remedy, refusal, decision, news } => {
                 self.metrics.refusal(refusal.gate);
                 let gate = refusal.gate.name();
                 let reason = refusal.why.to_string();
-                let (rung, confidence) = (rung.name(), rounded(decision.confidence));
+                let (remedy, confidence) = (remedy.name(), rounded(decision.confidence));
                 if news {
-                    info!(target, rung, gate, reason, confidence, "not healed");
+                    info!(target, remedy, gate, reason, confidence, "not healed");
                 } else {
-                    debug!(target, rung, gate, reason, confidence, "not healed");
+                    debug!(target, remedy, gate, reason, confidence, "not healed");
                 }
                 // These gates only wait for further samples, which is not worth an Event.
                 if !matches!(refusal.gate, Gate::Evidence | Gate::WarmUp) {
                     self.announce(of, false, "HealRefused", Some(gate), || {
-                        format!("{rung} refused by gate {gate}: {reason}")
+                        format!("{remedy} refused by gate {gate}: {reason}")
                     });
                 }
             }
             Fact::DryRun(intent) => {
-                let (rung, confidence) = (intent.rung.name(), intent.decision.confidence);
-                self.metrics.withheld(intent.rung);
+                let (remedy, confidence) = (intent.remedy.name(), intent.decision.confidence);
+                self.metrics.withheld(intent.remedy);
                 let reasons = reasons(&intent.row, &intent.decision);
                 let confidence = rounded(confidence);
-                info!(target, rung, confidence, reasons, "would heal; this is a dry run");
-                self.announce(of, false, "WouldHeal", Some(rung), || {
+                info!(target, remedy, confidence, reasons, "would heal; this is a dry run");
+                self.announce(of, false, "WouldHeal", Some(remedy), || {
                     told_of(&intent, "would be applied (dry run)")
                 });
             }
-            Fact::Concluded { incident, rung, outcome, took, detail, exhausted, .. } => {
-                self.metrics.heal(rung, outcome, Some(took));
+            Fact::Concluded { incident, remedy, outcome, took, detail, exhausted, .. } => {
+                self.metrics.heal(remedy, outcome, Some(took));
                 self.metrics.target_state(of, state(case));
-                tell_outcome(target, incident, rung.name(), outcome, took, detail.as_deref());
+                tell_outcome(target, incident, remedy.name(), outcome, took, detail.as_deref());
                 if exhausted {
                     error!(
                         target,
@@ -273,8 +275,8 @@ impl Recorder {
                 let well = matches!(outcome, Outcome::Healed | Outcome::Unverified);
                 self.announce(of, !well, reason_of(outcome), None, || {
                     let detail = detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default();
-                    let (rung, seconds) = (rung.name(), took.as_secs());
-                    format!("{rung}: {} after {seconds} s{detail}", outcome.name())
+                    let (remedy, seconds) = (remedy.name(), took.as_secs());
+                    format!("{remedy}: {} after {seconds} s{detail}", outcome.name())
                 });
                 self.conclude(incident, outcome, detail);
             }
@@ -322,7 +324,7 @@ impl Recorder {
 fn tell_outcome(
     target: &str,
     incident: Option<i64>,
-    rung: &str,
+    remedy: &str,
     outcome: Outcome,
     took: Duration,
     detail: Option<&str>,
@@ -331,13 +333,13 @@ fn tell_outcome(
     let outcome_name = outcome.name();
     match outcome {
         Outcome::Healed | Outcome::Unverified => {
-            info!(target, incident, rung, outcome = outcome_name, seconds, "treatment ended");
+            info!(target, incident, remedy, outcome = outcome_name, seconds, "treatment ended");
         }
         Outcome::NotHealed | Outcome::Worse | Outcome::Failed => {
             warn!(
                 target,
                 incident,
-                rung,
+                remedy,
                 outcome = outcome_name,
                 seconds,
                 detail,
@@ -399,7 +401,7 @@ fn told_of(intent: &Intent, what: &str) -> String {
         if intent.climbed_from.is_some() { ", since a milder remedy did not help" } else { "" };
     format!(
         "{} {what}{climbed}: {} with confidence {:.2} ({}); {}",
-        intent.rung.name(),
+        intent.remedy.name(),
         decision.action.name(),
         decision.confidence,
         name_of(decision.source),
@@ -434,7 +436,7 @@ pub fn intent_of(
     Recorded {
         target: target.id.clone(),
         name: target.name.clone(),
-        rung: intent.rung,
+        remedy: intent.remedy,
         action: intent.decision.action,
         confidence: intent.decision.confidence,
         source: intent.decision.source,

@@ -71,7 +71,7 @@ impl SharedJournal {
         let day = i64::try_from(memory::REMEMBERED.as_secs()).unwrap_or(i64::MAX);
         let recent = self.journal().recent(RECENT_MOST)?;
         let treatment = |incident: Incident| {
-            let Intent { rung, symptom, workload, wall_time, .. } = incident.intent;
+            let Intent { remedy, symptom, workload, wall_time, .. } = incident.intent;
             let age = wall.saturating_sub(wall_time).max(0);
             let known = !workload.is_empty() && age < day;
             let at =
@@ -80,7 +80,7 @@ impl SharedJournal {
                     BootTime::from(Duration::from_nanos(now.as_nanos()).saturating_sub(age))
                 });
             let outcome = incident.outcome.filter(|_| known)?;
-            Some((workload, Treatment { rung, symptom, outcome, at }))
+            Some((workload, Treatment { remedy, symptom, outcome, at }))
         };
         Ok(recent.into_iter().rev().filter_map(treatment).collect())
     }

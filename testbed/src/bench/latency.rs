@@ -20,11 +20,11 @@ pub(super) fn trials(
     interrupt: &Interrupt,
     n: usize,
     errors: usize,
-    rung: &str,
+    remedy: &str,
 ) -> Result<Value> {
     let mut times = Vec::with_capacity(n);
     for trial in 0..n {
-        times.push(one(programs, interrupt, trial, errors, rung)?);
+        times.push(one(programs, interrupt, trial, errors, remedy)?);
         eprint!("\r  {} of {n}", trial + 1);
     }
     eprintln!();
@@ -38,14 +38,14 @@ fn one(
     interrupt: &Interrupt,
     trial: usize,
     errors: usize,
-    rung: &str,
+    remedy: &str,
 ) -> Result<f64> {
     let patient = Patient::start(programs, "bench", &[])?;
     let state = tempfile::tempdir()?;
     let setup = Setup {
         urls: vec![patient.url.clone()],
         state_dir: state.path().to_path_buf(),
-        arguments: ["--max-action", "restart"].map(String::from).into(),
+        arguments: ["--max-remedy", "restart"].map(String::from).into(),
     };
     let agent = Agent::start(programs, &setup, |_| ())?;
     // Faults know nothing of the agent's ticks: spread them over one.
@@ -53,9 +53,9 @@ fn one(
     patient.errors(errors)?;
     let fault = http::number(&format!("{}/clock", patient.url), "last_error_at_boot_ns")?;
     agent
-        .wait_for(LIMIT, interrupt, |l| l.message() == "healing" && l.text("rung") == rung)?
-        .with_context(|| format!("no {rung} within {} s", LIMIT.as_secs()))?;
-    let healed = if rung == "soft" {
+        .wait_for(LIMIT, interrupt, |l| l.message() == "healing" && l.text("remedy") == remedy)?
+        .with_context(|| format!("no {remedy} within {} s", LIMIT.as_secs()))?;
+    let healed = if remedy == "soft" {
         let clock = format!("{}/clock", patient.url);
         wait_until(interrupt, || Ok(http::get(&clock)?["last_heal_at_boot_ns"].as_u64()))?
     } else {

@@ -74,11 +74,11 @@ fn of_the_agent(workspace: &Workspace, args: &Args) -> Result<Map<String, Value>
         results = within(workspace, "paramedic", "hot", false)?;
     }
     if wanted(Part::Latency) {
-        for (key, errors, rung) in
+        for (key, errors, remedy) in
             [("fault_to_soft_ms", 6, "soft"), ("fault_to_sigterm_ms", 11, "restart")]
         {
             process::announce(&format!("{key}: {} trials", args.trials));
-            let trials = latency::trials(&programs, &interrupt, args.trials, errors, rung)?;
+            let trials = latency::trials(&programs, &interrupt, args.trials, errors, remedy)?;
             results.insert(key.to_owned(), trials);
         }
     }

@@ -190,7 +190,7 @@ fn stay(programs: &Programs, interrupt: &Interrupt) -> Result<()> {
     let patient = crate::stage::patient::Patient::start(programs, "stay", &[])?;
     let state = tempfile::tempdir()?;
     let mut agent = Command::new(&programs.agent)
-        .args(["watch", &patient.url, "--max-action", "restart", "--state-dir"])
+        .args(["watch", &patient.url, "--max-remedy", "restart", "--state-dir"])
         .arg(state.path())
         .spawn()
         .context("cannot start the agent")?;

@@ -76,7 +76,7 @@ pub(super) const SCENES: [Scene; 9] = [
     },
     Scene {
         name: "stubborn errors",
-        about: "The reset does not help: one rung up.",
+        about: "The reset does not help: the next remedy follows.",
         play: stubborn_errors,
     },
     Scene {
@@ -108,7 +108,7 @@ impl Stage<'_> {
         let setup = Setup {
             urls: vec![patient.url.clone()],
             state_dir: state.path().to_path_buf(),
-            arguments: ["--max-action", "restart", "--verify-window", "5"].map(String::from).into(),
+            arguments: ["--max-remedy", "restart", "--verify-window", "5"].map(String::from).into(),
         };
         let agent = self.agent(&setup)?;
         Ok(Fixture { agent, patient, setup, _state: state })
@@ -130,14 +130,14 @@ impl Stage<'_> {
     }
 
     /// Waits for a remedy and its outcome `healed`.
-    fn healed(&self, agent: &Agent, rung: &str) -> Result<Line> {
-        let healing = self.wait(agent, &format!("healing by {rung}"), |line| {
-            line.message() == "healing" && line.text("rung") == rung
+    fn healed(&self, agent: &Agent, remedy: &str) -> Result<Line> {
+        let healing = self.wait(agent, &format!("healing by {remedy}"), |line| {
+            line.message() == "healing" && line.text("remedy") == remedy
         })?;
-        let ended = self.wait(agent, &format!("{rung} ended"), |line| {
-            line.message() == "treatment ended" && line.text("rung") == rung
+        let ended = self.wait(agent, &format!("{remedy} ended"), |line| {
+            line.message() == "treatment ended" && line.text("remedy") == remedy
         })?;
-        ensure!(ended.text("outcome") == "healed", "{rung} ended {}", ended.text("outcome"));
+        ensure!(ended.text("outcome") == "healed", "{remedy} ended {}", ended.text("outcome"));
         Ok(healing)
     }
 
@@ -222,7 +222,8 @@ fn errors_go_on(stage: &Stage<'_>) -> Result<Verdict> {
     }
     let healing = stage.healed(&fixture.agent, "restart")?;
     let lines = fixture.agent.lines();
-    let soft = lines.iter().find(|l| l.message() == "treatment ended" && l.text("rung") == "soft");
+    let soft =
+        lines.iter().find(|l| l.message() == "treatment ended" && l.text("remedy") == "soft");
     let soft = soft.context("no reset was tried before the restart")?;
     ensure!(soft.text("outcome") == "not_healed", "the reset ended {}", soft.text("outcome"));
     ensure!(
@@ -282,7 +283,7 @@ fn out_of_memory(stage: &Stage<'_>) -> Result<Verdict> {
     })?;
     // On a slow machine it lives long enough for the agent to try a reset.
     let healing = fixture.agent.wait_for(LEFT_ALONE, stage.interrupt, |line| {
-        line.message() == "healing" && line.text("rung") != "soft"
+        line.message() == "healing" && line.text("remedy") != "soft"
     })?;
     ensure!(healing.is_none(), "it was restarted, and its supervisor had done that");
     ensure!(fixture.patient.sigterms().is_empty(), "it was asked to end");
@@ -312,11 +313,11 @@ fn stubborn_errors(stage: &Stage<'_>) -> Result<Verdict> {
     fixture.patient.errors(8)?;
     let fault = boot_ns();
     stage.wait(&fixture.agent, "healing by soft", |line| {
-        line.message() == "healing" && line.text("rung") == "soft"
+        line.message() == "healing" && line.text("remedy") == "soft"
     })?;
     let _traffic = traffic(&fixture, 3);
     let soft = stage.wait(&fixture.agent, "soft not healed", |line| {
-        line.message() == "treatment ended" && line.text("rung") == "soft"
+        line.message() == "treatment ended" && line.text("remedy") == "soft"
     })?;
     let helped = !["not_healed", "worse"].contains(&soft.text("outcome"));
     ensure!(!helped, "the reset ended {}", soft.text("outcome"));
@@ -339,7 +340,7 @@ fn agent_killed(stage: &Stage<'_>) -> Result<Verdict> {
     fixture.patient.get_well("slow")?;
     let fault = fifteen_at_once(&fixture)?;
     let healing = stage.wait(&fixture.agent, "healing by restart", |line| {
-        line.message() == "healing" && line.text("rung") == "restart"
+        line.message() == "healing" && line.text("remedy") == "restart"
     })?;
     while fixture.patient.sigterms().is_empty() {
         stage.interrupt.check()?;

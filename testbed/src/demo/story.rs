@@ -39,13 +39,13 @@ fn in_words(line: &Line) -> Option<String> {
         ),
         "healing" => format!(
             "healing by {}, {:.0} % sure, because {}",
-            line.text("rung"),
+            line.text("remedy"),
             percent("confidence"),
             line.text("reasons")
         ),
         "treatment ended" => format!(
             "{} {} after {:.1} s {}",
-            line.text("rung"),
+            line.text("remedy"),
             line.text("outcome"),
             line.number("seconds").unwrap_or(0.0),
             line.text("detail")

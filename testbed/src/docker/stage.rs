@@ -154,13 +154,13 @@ impl<'a> Stage<'a> {
     }
 
     /// Waits until this remedy for the container has the outcome `healed`.
-    pub(super) fn healed(&self, agent: &Agent, name: &str, rung: &str) -> Result<()> {
-        let ended = self.wait_for_line(agent, &format!("{rung} of {name} ended"), |line| {
+    pub(super) fn healed(&self, agent: &Agent, name: &str, remedy: &str) -> Result<()> {
+        let ended = self.wait_for_line(agent, &format!("{remedy} of {name} ended"), |line| {
             line.message() == "treatment ended"
-                && line.text("rung") == rung
+                && line.text("remedy") == remedy
                 && line.text("target") == name
         })?;
-        ensure!(ended.text("outcome") == "healed", "{rung} ended {}", ended.text("outcome"));
+        ensure!(ended.text("outcome") == "healed", "{remedy} ended {}", ended.text("outcome"));
         Ok(())
     }
 

@@ -17,18 +17,18 @@ mod tests {
     const PAGE: &str = "\
 # HELP heals_total Remedies given.
 # TYPE heals_total counter
-heals_total{outcome=\"healed\",rung=\"restart\"} 1
-heals_total{outcome=\"healed\",rung=\"soft\"} 3
+heals_total{outcome=\"healed\",remedy=\"restart\"} 1
+heals_total{outcome=\"healed\",remedy=\"soft\"} 3
 heals_total_of_others 9
 targets 4
 ";
 
     #[test]
     fn a_series_is_found_by_name_and_labels() {
-        let labels = [("rung", "soft"), ("outcome", "healed")];
+        let labels = [("remedy", "soft"), ("outcome", "healed")];
         assert_eq!(value_of(PAGE, "heals_total", &labels), Some(3.0));
         assert_eq!(value_of(PAGE, "targets", &[]), Some(4.0));
-        assert_eq!(value_of(PAGE, "heals_total", &[("rung", "evict")]), None);
+        assert_eq!(value_of(PAGE, "heals_total", &[("remedy", "evict")]), None);
         assert_eq!(value_of(PAGE, "heals", &[]), None);
     }
 }

@@ -203,7 +203,7 @@ pub(crate) fn agent(
     state: &Path,
     arguments: &[String],
 ) -> Result<Agent> {
-    let may = ["--max-action", "restart"].map(str::to_owned);
+    let may = ["--max-remedy", "restart"].map(str::to_owned);
     let arguments = may.into_iter().chain(arguments.iter().cloned()).collect();
     Agent::start(programs, &Setup { urls, state_dir: state.to_path_buf(), arguments }, |_| ())
 }
@@ -214,7 +214,7 @@ fn graded(trial: &LiveTrial, episode: &Episode, expected: Remedy, end: u64) -> G
         .iter()
         .filter(|line| line.message() == "healing")
         .map(|line| {
-            (line.number("boot_ns").unwrap_or_default() as u64, line.text("rung") != "soft")
+            (line.number("boot_ns").unwrap_or_default() as u64, line.text("remedy") != "soft")
         })
         .collect();
     let count = |which: &dyn Fn(u64) -> bool| {

@@ -68,7 +68,7 @@ pub(crate) fn play(
     let mut seen = Overload { patients: TARGETS, drowned, ..Overload::default() };
     for line in agent.lines() {
         match line.message() {
-            "healing" if line.text("rung") == "soft" => seen.soft += 1,
+            "healing" if line.text("remedy") == "soft" => seen.soft += 1,
             "healing" => seen.hard += 1,
             "not healed" => *seen.refused.entry(line.text("gate").to_owned()).or_default() += 1,
             _ => {}

@@ -90,7 +90,7 @@ pub(crate) fn play(
     if trace.exists() {
         fs::remove_dir_all(&trace).context("an old trace")?;
     }
-    let arguments = ["--max-action", "observe", "--record"].map(str::to_owned);
+    let arguments = ["--max-remedy", "observe", "--record"].map(str::to_owned);
     let setup = Setup {
         urls: stage.iter().flat_map(|s| &s.arms).map(|a| a.subject.patient.url.clone()).collect(),
         state_dir: state.path().to_path_buf(),

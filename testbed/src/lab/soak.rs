@@ -95,7 +95,7 @@ fn play(
     for (number, urls) in urls.chunks(WATCHED).enumerate() {
         interrupt.check()?;
         let trace = trace.join(number.to_string()).display().to_string();
-        let arguments = ["--max-action", "observe", "--record-limit", "1024", "--record", &trace];
+        let arguments = ["--max-remedy", "observe", "--record-limit", "1024", "--record", &trace];
         let setup = Setup {
             urls: urls.to_vec(),
             state_dir: state.path().join(number.to_string()),
@@ -184,7 +184,7 @@ fn replay_one(programs: &Programs, trace: &Path, arguments: &[String]) -> Result
     parts.sort();
     ensure!(!parts.is_empty(), "{} holds no trace", trace.display());
     let mut command = Command::new(&programs.agent);
-    command.args(["replay", "--json", "--max-action", "restart"]).args(arguments).args(parts);
+    command.args(["replay", "--json", "--max-remedy", "restart"]).args(arguments).args(parts);
     let told = process::capture(&mut command)?;
     let mut treated = BTreeSet::new();
     let mut summary = Value::Null;
@@ -203,7 +203,7 @@ fn replay_one(programs: &Programs, trace: &Path, arguments: &[String]) -> Result
 
 impl Soaked {
     fn add(&mut self, summary: &Value, treated: usize) {
-        let given = |rung: &str| summary["remedies"][rung].as_u64().unwrap_or_default();
+        let given = |remedy: &str| summary["remedies"][remedy].as_u64().unwrap_or_default();
         self.pod_minutes += summary["target_minutes"].as_f64().unwrap_or_default();
         self.pods += summary["targets"].as_u64().unwrap_or_default();
         self.pods_treated += treated as u64;

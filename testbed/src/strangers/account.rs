@@ -67,7 +67,7 @@ pub(super) fn acts(lines: &[Line]) -> Vec<Act> {
     healing
         .map(|line| Act {
             at: line.number("boot_ns").unwrap_or_default() as u64,
-            did: if line.text("rung") == "soft" { Did::Soft } else { Did::Restart },
+            did: if line.text("remedy") == "soft" { Did::Soft } else { Did::Restart },
         })
         .collect()
 }
@@ -76,7 +76,7 @@ pub(super) fn acts(lines: &[Line]) -> Vec<Act> {
 pub(super) fn why(lines: &[Line]) -> String {
     let last = |message: &str| lines.iter().rfind(|line| line.message() == message);
     if let Some(line) = last("healing") {
-        return format!("{}: {}", line.text("rung"), line.text("reasons"));
+        return format!("{}: {}", line.text("remedy"), line.text("reasons"));
     }
     if let Some(line) = last("not healed") {
         return format!("{}: {}", line.text("gate"), line.text("reason"));
@@ -95,7 +95,7 @@ mod tests {
     fn the_last_word_is_of_the_strongest_sort() {
         let left = Line(json!({"message": "left alone", "reason": "5xx"}));
         let gate = Line(json!({"message": "not healed", "gate": "evidence", "reason": "wait"}));
-        let act = Line(json!({"message": "healing", "rung": "restart", "reasons": "a=1",
+        let act = Line(json!({"message": "healing", "remedy": "restart", "reasons": "a=1",
                               "boot_ns": 7}));
         assert_eq!(why(&[]), "");
         assert_eq!(why(std::slice::from_ref(&left)), "5xx");

@@ -207,7 +207,7 @@ impl Cast<'_> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(&self.programs.agent);
         command.args(["--log", "json", "watch", &format!("http://127.0.0.1:{port}")]);
-        command.args(["--max-action", "restart", "--state-dir"]).arg(state);
+        command.args(["--max-remedy", "restart", "--state-dir"]).arg(state);
         command.args(episode.arguments);
         Agent::spawn(command, |_| ())
     }

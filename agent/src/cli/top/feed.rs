@@ -86,7 +86,7 @@ pub(super) struct Reason {
 #[derive(Debug, Deserialize)]
 pub(super) struct Incident {
     pub(super) name: String,
-    pub(super) rung: String,
+    pub(super) remedy: String,
     pub(super) outcome: Option<String>,
     pub(super) wall_time: u64,
 }

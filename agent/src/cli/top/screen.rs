@@ -149,8 +149,8 @@ fn incident(incident: &Incident) -> Line<'_> {
     let of_day = incident.wall_time % 86_400;
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
     let outcome = incident.outcome.as_deref().unwrap_or("under way");
-    let (name, rung) = (&incident.name, &incident.rung);
-    Line::from(format!(" {hour:02}:{minute:02}:{second:02} UTC  {name}  {rung}: {outcome}"))
+    let (name, remedy) = (&incident.name, &incident.remedy);
+    Line::from(format!(" {hour:02}:{minute:02}:{second:02} UTC  {name}  {remedy}: {outcome}"))
 }
 
 fn footline(view: &View) -> Line<'_> {
@@ -228,7 +228,7 @@ mod tests {
     fn incidents_are_listed_with_their_outcome() {
         let mut view = two();
         let incident =
-            json!({ "name": "shop/web", "rung": "soft", "outcome": "healed", "wall_time": 3661 });
+            json!({ "name": "shop/web", "remedy": "soft", "outcome": "healed", "wall_time": 3661 });
         let event = json!({ "at": 1, "targets": [], "incidents": [incident] });
         view.take(serde_json::from_value(event).unwrap());
         let screen = drawn(&view, 120, 12);

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use fake_apiserver::FakeApi;
-use paramedic_core::target::Rung;
+use paramedic_core::target::Remedy;
 
 use super::ward::{Given, Ward};
 
@@ -45,8 +45,8 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         }
         // A soft remedy relies on the watch, which may be late or cut off; for a hard one the label
         // is read from the API server.
-        let ceiling = one.label.unwrap_or(Rung::Observe);
-        if one.rung.is_hard() && one.rung > ceiling {
+        let ceiling = one.label.unwrap_or(Remedy::Observe);
+        if one.remedy.is_hard() && one.remedy > ceiling {
             return Err(format!("above its ceiling: {one:?}"));
         }
         if one.paused_for.is_some_and(|paused| paused > PAUSE) {
@@ -60,7 +60,7 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         }
     }
     once_each(&given)?;
-    let restarts = given.iter().filter(|one| one.rung == Rung::Restart);
+    let restarts = given.iter().filter(|one| one.remedy == Remedy::Restart);
     let hard = restarts.map(|one| (one.workload.clone(), (one.at, one.uid.clone())));
     let evicted = evictions.iter().map(|one| {
         let workload = one.workload.as_ref().map(|(_, name)| name.clone());
@@ -85,10 +85,10 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
             return Err(format!("two pods of {workload} were healed hard together: {pair:?}"));
         }
     }
-    let count = |rung| given.iter().filter(|one| one.rung == rung).count();
+    let count = |remedy| given.iter().filter(|one| one.remedy == remedy).count();
     Ok(Tally {
-        soft: count(Rung::Soft),
-        restarts: count(Rung::Restart),
+        soft: count(Remedy::Soft),
+        restarts: count(Remedy::Restart),
         evictions: evictions.len(),
     })
 }
@@ -98,7 +98,7 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
 fn once_each(given: &[Given]) -> Result<(), String> {
     let mut lives: HashMap<&str, &Given> = HashMap::new();
     let mut pods: HashMap<&str, Duration> = HashMap::new();
-    for one in given.iter().filter(|one| one.rung == Rung::Restart) {
+    for one in given.iter().filter(|one| one.remedy == Remedy::Restart) {
         if let Some(before) = lives.insert(&one.container_id, one) {
             return Err(format!("the same life was restarted twice: {before:?}, {one:?}"));
         }
@@ -109,7 +109,7 @@ fn once_each(given: &[Given]) -> Result<(), String> {
         }
     }
     let mut soft: HashMap<&str, Duration> = HashMap::new();
-    for one in given.iter().filter(|one| one.rung == Rung::Soft) {
+    for one in given.iter().filter(|one| one.remedy == Remedy::Soft) {
         if let Some(before) = soft.insert(&one.uid, one.at)
             && one.at - before < Duration::from_secs(9)
         {

@@ -14,7 +14,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use fake_apiserver::{FakeApi, Fault, Identity, Kind, PodTemplate, Rollout, Timing};
 use fastrand::Rng;
-use paramedic_core::{decide::Classifier, engine::Pace, guard::Policy, target::Rung};
+use paramedic_core::{decide::Classifier, engine::Pace, guard::Policy, target::Remedy};
 use paramedic_host::clock::Clock;
 use paramedic_kubernetes::{Cluster, Identity as Holder, Requests, events};
 use paramedic_record::{Metrics, Recorder, SharedJournal, StateLock};
@@ -82,11 +82,11 @@ impl Storm {
     fn add_workload(&mut self, number: usize) {
         let rng = &mut self.rng;
         let name = format!("app{number}");
-        let rung = Rung::ALL[rng.usize(0..Rung::ALL.len())];
+        let remedy = Remedy::ALL[rng.usize(0..Remedy::ALL.len())];
         // A large one may have two hard remedies in ten minutes: only the lock keeps them apart.
         let large = number == 0 && rng.u8(0..5) == 0;
         let replicas = if large { rng.u32(20..=23) } else { rng.u32(1..=4) };
-        let mut template = PodTemplate::new().label("paramedic.dev/heal", rung.name());
+        let mut template = PodTemplate::new().label("paramedic.dev/heal", remedy.name());
         if rng.u8(0..4) == 0 {
             template = template.spec(&json!({"containers": [{
                 "name": "app", "lifecycle": {"preStop": {"exec": {"command": ["sync"]}}},
@@ -234,8 +234,8 @@ impl Storm {
             }
             16 => {
                 if let Some(pod) = pod {
-                    let rung = Rung::ALL[rng.usize(0..4)].name();
-                    let label = if rng.bool() { json!(rung) } else { json!(null) };
+                    let remedy = Remedy::ALL[rng.usize(0..4)].name();
+                    let label = if rng.bool() { json!(remedy) } else { json!(null) };
                     self.ward.label_changes(pod);
                     let _ =
                         fake.set_labels("default", pod, &json!({ "paramedic.dev/heal": label }));

@@ -20,7 +20,7 @@ pub(super) fn hospital() -> Storm {
     fake.fence(Some("system:serviceaccount:paramedic-system:paramedic-agent"));
     // The agent lists if lists cannot be streamed.
     fake.set_watch_lists(false);
-    let pods = |rung| PodTemplate::new().label("paramedic.dev/heal", rung);
+    let pods = |remedy| PodTemplate::new().label("paramedic.dev/heal", remedy);
     fake.add_deployment("default", "shop", 3, &pods("restart"), &[]);
     fake.add_statefulset("default", "db", 3, &pods("evict"), &[]);
     fake.add_daemonset("default", "log", &pods("restart"), &["node1"]);
@@ -69,7 +69,7 @@ async fn what_rbac_grants_equals_what_the_agent_calls() {
     sleep(Duration::from_secs(30)).await;
     for workload in ["shop", "db", "log", "batch", "full"] {
         let pod = storm.ward.pods_of(workload).remove(0);
-        let cure = if workload == "db" { Rung::Evict } else { Rung::Restart };
+        let cure = if workload == "db" { Remedy::Evict } else { Remedy::Restart };
         storm.ward.falls_ill(&pod, Illness::grave(cure));
     }
     sleep(LENGTH).await;

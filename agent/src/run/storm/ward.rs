@@ -8,7 +8,7 @@ use paramedic_core::{
     engine::Remedied,
     guard::Permit,
     health::{Health, HealthError, Poll, Responses, Says, Transport},
-    target::{Cgroups, ProcessId, Rung, Target},
+    target::{Cgroups, ProcessId, Remedy, Target},
 };
 use paramedic_host::{
     clock::Clock,
@@ -27,20 +27,20 @@ pub(super) struct Illness {
     /// Errors per second.
     rate: f64,
     /// `Observe`: only time repairs it.
-    cure: Rung,
+    cure: Remedy,
     lasts: Duration,
 }
 
 impl Illness {
     /// A fault that calls for the hardest remedy, and lasts until it gets this one.
-    pub(super) fn grave(cure: Rung) -> Self {
+    pub(super) fn grave(cure: Remedy) -> Self {
         Self { rate: 20.0, cure, lasts: Duration::from_secs(3600) }
     }
 
     pub(super) fn any(rng: &mut Rng) -> Self {
         Self {
             rate: [0.5, 2.0, 5.0, 20.0][rng.usize(0..4)],
-            cure: Rung::ALL[rng.usize(0..4)],
+            cure: Remedy::ALL[rng.usize(0..4)],
             lasts: Duration::from_secs(rng.u64(2..900)),
         }
     }
@@ -51,14 +51,14 @@ impl Illness {
 pub(super) struct Given {
     /// Time since the fake was created.
     pub(super) at: Duration,
-    pub(super) rung: Rung,
+    pub(super) remedy: Remedy,
     /// The node of the agent, and the node of the pod.
     pub(super) by: String,
     pub(super) node: String,
     pub(super) uid: String,
     pub(super) workload: String,
     /// The label at that moment or in the seconds before, if the pod had one.
-    pub(super) label: Option<Rung>,
+    pub(super) label: Option<Remedy>,
     pub(super) container_id: String,
     /// How long healing had been paused by then.
     pub(super) paused_for: Option<Duration>,
@@ -71,7 +71,7 @@ struct State {
     given: Vec<Given>,
     paused_since: Option<BootTime>,
     /// By pod uid: the label before the last change, and the time of the change.
-    labels: HashMap<String, (Option<Rung>, BootTime)>,
+    labels: HashMap<String, (Option<Remedy>, BootTime)>,
 }
 
 /// Maximum time until a revoked consent takes effect.
@@ -92,7 +92,7 @@ struct Pod {
     node: String,
     container_id: String,
     runs: bool,
-    label: Option<Rung>,
+    label: Option<Remedy>,
     workload: String,
 }
 
@@ -112,7 +112,7 @@ impl Pod {
             container_id: id.trim_start_matches("containerd://").to_owned(),
             runs: status.is_some_and(|status| status.pointer("/state/running").is_some())
                 && pod.pointer("/metadata/deletionTimestamp").is_none(),
-            label: label.and_then(Rung::from_name),
+            label: label.and_then(Remedy::from_name),
             workload: text(pod, "/metadata/labels/app"),
         }
     }
@@ -168,7 +168,7 @@ impl Ward {
         let Some((illness, since, container, reset)) = state.ill.get(&pod.uid).cloned() else {
             return Some(0);
         };
-        let cured = illness.cure == Rung::Restart && container != pod.container_id;
+        let cured = illness.cure == Remedy::Restart && container != pod.container_id;
         if cured || now.since(since) > illness.lasts {
             state.ill.remove(&pod.uid);
             return Some(0);
@@ -176,7 +176,7 @@ impl Ward {
         Some((illness.rate * now.since(since.max(reset)).as_secs_f64()) as u32)
     }
 
-    fn give(&self, rung: Rung, by: &str, target: &Target) -> Result<(), String> {
+    fn give(&self, remedy: Remedy, by: &str, target: &Target) -> Result<(), String> {
         let name = target.pod().map(|pod| pod.name.clone()).unwrap_or_default();
         let pod = self.pod(&name).ok_or("it is gone")?;
         if !pod.runs || pod.container_id != target.id.instance {
@@ -188,7 +188,7 @@ impl Ward {
         let before = before.and_then(|(label, _)| *label);
         let given = Given {
             at: self.fake.now(),
-            rung,
+            remedy,
             by: by.to_owned(),
             node: pod.node,
             uid: pod.uid.clone(),
@@ -198,13 +198,15 @@ impl Ward {
             paused_for: state.paused_since.map(|since| now.since(since)),
         };
         state.given.push(given);
-        match (rung, state.ill.get_mut(&pod.uid)) {
-            (Rung::Soft, Some((illness, .., reset))) if illness.cure != Rung::Soft => *reset = now,
-            (Rung::Soft, _) => drop(state.ill.remove(&pod.uid)),
+        match (remedy, state.ill.get_mut(&pod.uid)) {
+            (Remedy::Soft, Some((illness, .., reset))) if illness.cure != Remedy::Soft => {
+                *reset = now
+            }
+            (Remedy::Soft, _) => drop(state.ill.remove(&pod.uid)),
             _ => {}
         }
         drop(state);
-        if rung == Rung::Restart {
+        if remedy == Remedy::Restart {
             self.fake.restart_container("default", &name, "app", 0).map_err(|e| e.to_string())?;
         }
         Ok(())
@@ -278,21 +280,21 @@ impl Effects for Touch {
     }
 
     fn reset<'a>(&'a self, target: &'a Target, _: Permit) -> Later<'a, (Remedied, Responses)> {
-        Box::pin(async move { (self.touch(Rung::Soft, target).await, [0, 1, 0, 0, 0]) })
+        Box::pin(async move { (self.touch(Remedy::Soft, target).await, [0, 1, 0, 0, 0]) })
     }
 
     fn restart<'a>(&'a self, target: &'a Target, _: Permit) -> Later<'a, Remedied> {
-        Box::pin(self.touch(Rung::Restart, target))
+        Box::pin(self.touch(Remedy::Restart, target))
     }
 }
 
 impl Touch {
-    async fn touch(&self, rung: Rung, target: &Target) -> Remedied {
+    async fn touch(&self, remedy: Remedy, target: &Target) -> Remedied {
         let step = self.fuse.remedy();
         if step == Step::Dead {
             return pending().await;
         }
-        let given = self.ward.give(rung, &self.node, target);
+        let given = self.ward.give(remedy, &self.node, target);
         if step == Step::Last {
             return pending().await;
         }

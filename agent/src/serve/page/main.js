@@ -62,10 +62,10 @@ function show() {
   if (model.about) about(model.about);
 }
 
-function about({ node, version, max_action, dry_run, journal }) {
+function about({ node, version, max_remedy, dry_run, journal }) {
   write(page("node"), node);
   document.title = `${node} · Paramedic`;
-  const parts = [`version ${version}`, dry_run ? "dry run: no remedy is applied" : `heals up to ${max_action}`];
+  const parts = [`version ${version}`, dry_run ? "dry run: no remedy is applied" : `heals up to ${max_remedy}`];
   if (!journal) parts.push("no journal");
   write(page("agent"), parts.join(" · "));
 }

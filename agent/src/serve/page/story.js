@@ -4,7 +4,7 @@ import { element, write } from "./list.js";
 const OUTCOMES = {
   healed: "healed", not_healed: "not healed", worse: "made worse", unverified: "not verified", failed: "failed",
 };
-const RUNGS = { soft: "soft heal", restart: "restart", evict: "eviction" };
+const REMEDIES = { soft: "soft heal", restart: "restart", evict: "eviction" };
 
 /** Time from the intention to the outcome; both are in nanoseconds since boot. */
 function took(incident) {
@@ -13,8 +13,8 @@ function took(incident) {
 
 /** One incident in a sentence, for screen readers. */
 export function told(incident) {
-  const rung = RUNGS[incident.rung] ?? incident.rung;
-  return `${incident.name}: ${rung}, ${incident.outcome ? OUTCOMES[incident.outcome] : "under way"}`;
+  const remedy = REMEDIES[incident.remedy] ?? incident.remedy;
+  return `${incident.name}: ${remedy}, ${incident.outcome ? OUTCOMES[incident.outcome] : "under way"}`;
 }
 
 export function incidentItem(incident) {
@@ -26,7 +26,7 @@ export function incidentItem(incident) {
   time.title = at.toLocaleString();
   head.append(element("b", "", incident.name.replace("http://", "")), time);
   const line = item.appendChild(element("div"));
-  line.append(`${RUNGS[incident.rung] ?? incident.rung}: `);
+  line.append(`${REMEDIES[incident.remedy] ?? incident.remedy}: `);
   const outcome = element("span", "outcome", incident.outcome ? OUTCOMES[incident.outcome] : "under way");
   outcome.dataset.outcome = incident.outcome ?? "pending";
   line.append(outcome, took(incident));

@@ -17,7 +17,7 @@
 //! that are all answered well and soon. A target that hangs for lack of CPU would lack it after a
 //! restart too. Amid traffic many errors are reset first: recorded faults look the same whether a
 //! reset clears them or only a restart. Rules know no probability; their confidence is a constant,
-//! and the guard limits them to the rung soft by default.
+//! and the guard limits them to the remedy soft by default.
 use super::{Action, Decision, Source};
 use crate::features::schema::{COUNT, Feature, FeatureVector};
 

@@ -14,7 +14,7 @@ use crate::{
     },
     health::Word,
     signal::{Sample, Trigger, Witnesses},
-    target::{Rung, Target},
+    target::{Remedy, Target},
     verify::{Finding, Outcome, Verification},
 };
 
@@ -33,7 +33,7 @@ pub enum State {
     /// A remedy is being applied.
     Healing {
         /// The remedy.
-        rung: Rung,
+        remedy: Remedy,
         /// The action of the decision.
         before: Action,
         /// Start of the remedy.
@@ -200,17 +200,17 @@ impl Case {
     /// Takes the cluster's response; returns whether it still matters.
     pub(super) fn answered(
         &mut self,
-        rung: Rung,
+        remedy: Remedy,
         answer: Result<(), (Refusal, Duration)>,
         now: BootTime,
     ) -> bool {
         let expected = self.instance.end_asking() && matches!(self.state, State::Watching);
         if expected {
             self.preflight = match answer {
-                Ok(()) => Preflight::Given(rung),
+                Ok(()) => Preflight::Given(remedy),
                 Err((refusal, wait)) => {
                     self.refused_until = now + wait;
-                    Preflight::Refused(rung, refusal)
+                    Preflight::Refused(remedy, refusal)
                 }
             };
         }
@@ -218,9 +218,9 @@ impl Case {
     }
 
     /// What the cluster refused to another pod of its workload, it refuses to this one too.
-    pub(super) fn refused_with(&mut self, rung: Rung, refusal: &Refusal, until: BootTime) {
+    pub(super) fn refused_with(&mut self, remedy: Remedy, refusal: &Refusal, until: BootTime) {
         if matches!(self.preflight, Preflight::Unasked) {
-            self.preflight = Preflight::Refused(rung, refusal.clone());
+            self.preflight = Preflight::Refused(remedy, refusal.clone());
             self.refused_until = until;
         }
     }
@@ -253,8 +253,8 @@ impl Case {
     pub(super) fn measure(&mut self) {
         let under_hard = match &self.state {
             State::Watching => false,
-            State::Healing { rung, .. } => rung.is_hard(),
-            State::Verifying { verification, .. } => verification.rung.is_hard(),
+            State::Healing { remedy, .. } => remedy.is_hard(),
+            State::Verifying { verification, .. } => verification.remedy.is_hard(),
         };
         if self.load.is_none() || !under_hard {
             self.load = self.instance.window.load().or(self.load);
@@ -383,11 +383,11 @@ impl Case {
     pub(super) fn finding(
         &self,
         action: Action,
-        rung: Rung,
+        remedy: Remedy,
         judged: &str,
         policy: &Policy,
     ) -> Finding {
-        let meant = !rung.is_hard() || self.target.id.instance != judged;
+        let meant = !remedy.is_hard() || self.target.id.instance != judged;
         let causes = self.causes();
         // A pause of a few seconds is no more a fault after a remedy than before it.
         let pauses = causes.is_pause(self.target.settings.patience.or(policy.patience));
@@ -400,19 +400,19 @@ impl Case {
         }
     }
 
-    pub(super) fn begin_healing(&mut self, rung: Rung, before: Action, now: BootTime) {
+    pub(super) fn begin_healing(&mut self, remedy: Remedy, before: Action, now: BootTime) {
         let judged = self.target.id.instance.clone();
         self.symptom = self.seen_symptom();
-        self.state = State::Healing { rung, before, since: now, judged };
-        self.history.treated(rung, now);
+        self.state = State::Healing { remedy, before, since: now, judged };
+        self.history.treated(remedy, now);
         self.instance.clear_evidence();
         self.refused = None;
         self.preflight = Preflight::Unasked;
     }
 
     /// Dry run: the case continues as if the remedy had been applied without effect.
-    pub(super) fn withhold(&mut self, rung: Rung, now: BootTime) {
-        self.history.treated(rung, now);
+    pub(super) fn withhold(&mut self, remedy: Remedy, now: BootTime) {
+        self.history.treated(remedy, now);
         self.instance.clear_evidence();
         self.refused = None;
         self.preflight = Preflight::Unasked;
@@ -427,21 +427,21 @@ impl Case {
         ended: bool,
         now: BootTime,
     ) -> Option<(Verification, bool)> {
-        let State::Healing { rung, before, judged, since } = &self.state else { return None };
-        let (rung, before, judged, since) = (*rung, *before, judged.clone(), *since);
-        let same = rung.is_hard() || self.target.id.instance == judged;
-        self.history.treated(rung, now);
-        let verification = Verification::new(rung, before, if ended { since } else { now });
+        let State::Healing { remedy, before, judged, since } = &self.state else { return None };
+        let (remedy, before, judged, since) = (*remedy, *before, judged.clone(), *since);
+        let same = remedy.is_hard() || self.target.id.instance == judged;
+        self.history.treated(remedy, now);
+        let verification = Verification::new(remedy, before, if ended { since } else { now });
         let applied = Applied::Certainly;
         Some((self.start_window(verification, judged, incident, applied), same))
     }
 
     /// An earlier agent process intended a remedy and died: it counts as applied.
     pub(super) fn resume(&mut self, recovered: Recovered, now: BootTime) -> (Verification, bool) {
-        let Recovered { incident, rung, before, judged, symptom } = recovered;
+        let Recovered { incident, remedy, before, judged, symptom } = recovered;
         self.symptom = symptom;
-        let same = rung.is_hard() || self.target.id.instance == judged;
-        let verification = Verification::new(rung, before, now);
+        let same = remedy.is_hard() || self.target.id.instance == judged;
+        let verification = Verification::new(remedy, before, now);
         (self.start_window(verification, judged, Some(incident), Applied::Perhaps), same)
     }
 
@@ -452,7 +452,7 @@ impl Case {
         incident: Option<i64>,
         applied: Applied,
     ) -> Verification {
-        if verification.rung.is_hard() && self.target.id.instance == judged {
+        if verification.remedy.is_hard() && self.target.id.instance == judged {
             // The next instance has not answered yet. Polls that fail until it does are expected
             // and do not count.
             self.instance.window = Window::new();
@@ -478,7 +478,7 @@ impl Case {
         let State::Verifying { judged, applied, .. } = &self.state else { return outcome };
         let perhaps_not_applied =
             *applied == Applied::Perhaps && self.target.id.instance == *judged && self.is_present();
-        let no_successor = of.rung.is_hard() && !of.is_open();
+        let no_successor = of.remedy.is_hard() && !of.is_open();
         match outcome {
             Outcome::NotHealed
                 if no_successor && (self.target.is_of_runtime() || perhaps_not_applied) =>
@@ -492,12 +492,12 @@ impl Case {
     /// Returns to watching. Returns the journal's number of the incident.
     pub(super) fn end_treatment(
         &mut self,
-        rung: Rung,
+        remedy: Remedy,
         outcome: Outcome,
-        ceiling: Rung,
+        ceiling: Remedy,
         now: BootTime,
     ) -> Option<i64> {
-        self.history.concluded(rung, outcome, ceiling, now);
+        self.history.concluded(remedy, outcome, ceiling, now);
         let before = std::mem::replace(&mut self.state, State::Watching);
         // What was withheld meanwhile counts now.
         self.measure();
@@ -517,12 +517,12 @@ impl Case {
     ) -> Option<(Verification, Outcome, &'static str)> {
         self.instance.sampling = false;
         match &self.state {
-            State::Healing { rung, before, since, .. } if now.since(*since) >= HEAL_LIMIT => {
-                let verification = Verification::new(*rung, *before, *since);
+            State::Healing { remedy, before, since, .. } if now.since(*since) >= HEAL_LIMIT => {
+                let verification = Verification::new(*remedy, *before, *since);
                 Some((verification, Outcome::Failed, "no result of the remedy"))
             }
             State::Verifying { verification, .. } if !self.is_present() => {
-                let outcome = match verification.rung.is_hard() {
+                let outcome = match verification.remedy.is_hard() {
                     true => self.as_far_as_known(Outcome::NotHealed, verification),
                     false => Outcome::Unverified,
                 };

@@ -9,7 +9,7 @@ use crate::{
     guard::{Permit, Refusal, Symptom, Treatment},
     health::Word,
     signal::{Sample, Trigger, Witnesses},
-    target::{Rung, Target},
+    target::{Remedy, Target},
     verify::Outcome,
 };
 
@@ -35,7 +35,7 @@ pub enum Event {
         /// The target.
         index: Index,
         /// The remedy that the check was for.
-        rung: Rung,
+        remedy: Remedy,
         /// No objection, or the first refusal, and when to ask again.
         answer: Result<(), (Refusal, Duration)>,
     },
@@ -67,7 +67,7 @@ pub enum Event {
         /// The target.
         index: Index,
         /// The remedy.
-        rung: Rung,
+        remedy: Remedy,
         /// Time of the remedy.
         treated: BootTime,
         /// Its outcome and when it came, if known.
@@ -90,7 +90,7 @@ pub struct Recovered {
     /// The journal's number of the incident.
     pub incident: i64,
     /// The intended remedy, which counts as applied.
-    pub rung: Rung,
+    pub remedy: Remedy,
     /// The action of the decision.
     pub before: Action,
     /// The instance that was judged.
@@ -118,7 +118,7 @@ pub enum Command {
     /// Sample a target and report back.
     Sample(Index, Trigger),
     /// Ask the cluster whether this remedy is permitted, and report back.
-    Ask(Index, Rung),
+    Ask(Index, Remedy),
     /// The cluster's grant is not used: release it.
     Release(Index),
     /// The target was removed, and nothing is in progress any more: free its index.
@@ -133,7 +133,7 @@ pub enum Command {
 #[derive(Clone, Debug)]
 pub struct Intent {
     /// The remedy.
-    pub rung: Rung,
+    pub remedy: Remedy,
     /// The decision.
     pub decision: Decision,
     /// The row of the decision.
@@ -178,7 +178,7 @@ pub enum Fact {
     /// A gate refused. Reported once until it changes; `news` is false for repetitions.
     Refused {
         /// The refused remedy.
-        rung: Rung,
+        remedy: Remedy,
         /// The gate, and why.
         refusal: Refusal,
         /// The decision that was not acted on.
@@ -193,7 +193,7 @@ pub enum Fact {
         /// The journal's number of the incident, if it has one.
         incident: Option<i64>,
         /// The remedy.
-        rung: Rung,
+        remedy: Remedy,
         /// The symptom that it was for.
         symptom: Symptom,
         /// Its outcome.

@@ -24,7 +24,7 @@ use crate::{
     features::Notable,
     guard::{self, Denial, Gate, Memories, NodeState, Policy, Refusal, Treatment, Why},
     signal::{Sample, Trigger},
-    target::{Rung, Target},
+    target::{Remedy, Target},
     verify::{Outcome, Verification},
 };
 
@@ -140,7 +140,9 @@ impl Engine {
                     case.instance.kubelet_says(ready);
                 }
             }
-            Event::Cleared { index, rung, answer } => self.cleared(index, rung, answer, now, out),
+            Event::Cleared { index, remedy, answer } => {
+                self.cleared(index, remedy, answer, now, out)
+            }
             Event::Woken { index, at, throttled } => self.woken(index, at, throttled, now),
             Event::Sampled(index, sample) => self.sampled(index, &sample, now, hour, out),
             Event::Treated { index, incident, result } => {
@@ -148,8 +150,8 @@ impl Engine {
             }
             Event::Recovered(index, recovered) => self.recovered(index, recovered, now, out),
             Event::Remembered { workload, treatment } => self.memories.push(&workload, treatment),
-            Event::Recalled { index, rung, treated, ended } => {
-                self.recalled(index, rung, treated, ended);
+            Event::Recalled { index, remedy, treated, ended } => {
+                self.recalled(index, remedy, treated, ended);
             }
             Event::Tick => {}
         }
@@ -160,13 +162,13 @@ impl Engine {
     /// Remembers the outcomes of treatments that have just ended.
     fn remember(&mut self, told: &[Command], now: BootTime) {
         for command in told {
-            let Command::Tell(index, Fact::Concluded { rung, symptom, outcome, .. }) = command
+            let Command::Tell(index, Fact::Concluded { remedy, symptom, outcome, .. }) = command
             else {
                 continue;
             };
             let Some(case) = self.cases.get(*index).and_then(Option::as_ref) else { continue };
-            let (rung, symptom, outcome) = (*rung, *symptom, *outcome);
-            self.memories.push(case.workload(), Treatment { rung, symptom, outcome, at: now });
+            let (remedy, symptom, outcome) = (*remedy, *symptom, *outcome);
+            self.memories.push(case.workload(), Treatment { remedy, symptom, outcome, at: now });
         }
     }
 
@@ -235,7 +237,7 @@ impl Engine {
     fn cleared(
         &mut self,
         index: Index,
-        rung: Rung,
+        remedy: Remedy,
         answer: Result<(), (Refusal, Duration)>,
         now: BootTime,
         out: &mut Vec<Command>,
@@ -244,10 +246,10 @@ impl Engine {
         if let Err((refusal, wait)) = &answer
             && refusal.gate.is_of_workload()
         {
-            self.refuse_siblings(index, rung, refusal, now + *wait);
+            self.refuse_siblings(index, remedy, refusal, now + *wait);
         }
         let case = self.cases.get_mut(index).and_then(Option::as_mut);
-        match case.map(|case| case.answered(rung, answer, now)) {
+        match case.map(|case| case.answered(remedy, answer, now)) {
             // The node's gates may have changed meanwhile: ask them again.
             Some(true) => self.schedule(index, now, pace::GAP),
             _ if granted => out.push(Command::Release(index)),
@@ -256,12 +258,18 @@ impl Engine {
     }
 
     /// Applies a refusal to all pods of the workload: a hundred sick pods make one request.
-    fn refuse_siblings(&mut self, index: Index, rung: Rung, refusal: &Refusal, until: BootTime) {
+    fn refuse_siblings(
+        &mut self,
+        index: Index,
+        remedy: Remedy,
+        refusal: &Refusal,
+        until: BootTime,
+    ) {
         let owner = |case: &Case| Some(case.target.pod()?.owner.as_ref()?.uid.clone());
         let Some(owner_of_asker) = self.case(index).and_then(owner) else { return };
         for case in self.cases.iter_mut().flatten() {
             if owner(case).as_ref() == Some(&owner_of_asker) {
-                case.refused_with(rung, refusal, until);
+                case.refused_with(remedy, refusal, until);
             }
         }
     }
@@ -372,7 +380,7 @@ impl Engine {
             State::Verifying { verification, judged, .. } => {
                 let (mut verification, judged) = (verification.clone(), judged.clone());
                 let finding =
-                    case.finding(decision.action, verification.rung, &judged, &self.policy);
+                    case.finding(decision.action, verification.remedy, &judged, &self.policy);
                 let comes_back = self.policy.comes_back(case.target.is_of_runtime());
                 let outcome =
                     verification.judge(now, &finding, self.pace.verify_window, comes_back);
@@ -401,7 +409,7 @@ impl Engine {
         let Some(case) = self.cases[index].as_mut() else { return self.pace.tick };
         case.forget_old_answer(now);
         let question = case.question(decision, &self.node, &self.memories, &self.policy, now);
-        let Some(rung) = guard::wanted(&question, &self.policy) else {
+        let Some(remedy) = guard::wanted(&question, &self.policy) else {
             give_back(index, case, out);
             case.instance.end_confirming();
             case.refused = None;
@@ -411,13 +419,13 @@ impl Engine {
                 .pace
                 .at_rest(&self.pace, case.instance.window.service().is_failing());
         };
-        let answer = guard::permit(&question, rung, &self.policy);
+        let answer = guard::permit(&question, remedy, &self.policy);
         case.left_alone = None;
         match answer {
             Ok(permit) => {
-                let rung = permit.rung();
+                let remedy = permit.remedy();
                 let intent = Intent {
-                    rung,
+                    remedy,
                     decision: *decision,
                     row: case.row,
                     climbed_from: case.climbed_from.take(),
@@ -425,38 +433,38 @@ impl Engine {
                     health: case.health().cloned(),
                     witnesses: case.witnesses().copied(),
                 };
-                if rung.is_hard() {
+                if remedy.is_hard() {
                     self.node.history.hard_heal(now);
                 }
                 if self.policy.dry_run {
                     give_back(index, case, out);
-                    case.withhold(rung, now);
+                    case.withhold(remedy, now);
                     out.push(Command::Tell(index, Fact::DryRun(intent)));
                 } else {
-                    case.begin_healing(rung, decision.action, now);
+                    case.begin_healing(remedy, decision.action, now);
                     out.push(Command::Heal(index, permit, intent));
                 }
                 self.pace.tick
             }
             Err(Denial::AskCluster) if case.instance.is_asking(now) => self.pace.tick,
-            Err(Denial::AskCluster) if rung.is_hard() && !self.asks.take(now) => {
+            Err(Denial::AskCluster) if remedy.is_hard() && !self.asks.take(now) => {
                 give_back(index, case, out);
                 let refusal = Refusal { gate: Gate::NodeBudget, why: Why::OthersFirst };
                 case.instance.end_confirming();
-                out.push(refuse(index, case, rung, refusal, decision));
+                out.push(refuse(index, case, remedy, refusal, decision));
                 case.instance.pace.at_rest(&self.pace, case.instance.window.service().is_failing())
             }
             Err(Denial::AskCluster) => {
                 give_back(index, case, out);
                 // Sampling continues meanwhile; the response brings the next sample forward.
                 case.instance.begin_asking(now);
-                out.push(Command::Ask(index, rung));
+                out.push(Command::Ask(index, remedy));
                 self.pace.tick
             }
             Err(Denial::Refused(refusal)) => {
                 give_back(index, case, out);
                 let confirms = refusal.gate == Gate::Evidence && refusal.why != Why::NothingCurrent;
-                out.push(refuse(index, case, rung, refusal, decision));
+                out.push(refuse(index, case, remedy, refusal, decision));
                 if confirms {
                     case.instance.confirm_delay()
                 } else {
@@ -482,7 +490,7 @@ impl Engine {
         let Some((verification, same)) = case.begin_verifying(incident, ended, now) else { return };
         let undone = matches!(result, Remedied::NotPerformed(_));
         if undone {
-            case.history.not_performed(verification.rung, now);
+            case.history.not_performed(verification.remedy, now);
         }
         let ended = match result {
             Remedied::Failed(detail) | Remedied::NotPerformed(detail) => {
@@ -529,11 +537,11 @@ impl Engine {
         out: &mut Vec<Command>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        let rung = recovered.rung;
+        let remedy = recovered.remedy;
         let (verification, same) = case.resume(recovered, now);
-        if !same || rung == Rung::Evict {
-            let detail = match rung {
-                Rung::Evict => "its eviction was intended, but it still exists",
+        if !same || remedy == Remedy::Evict {
+            let detail = match remedy {
+                Remedy::Evict => "its eviction was intended, but it still exists",
                 _ => "it was replaced while the agent was down",
             };
             let detail = Some(detail.to_owned());
@@ -546,18 +554,18 @@ impl Engine {
     fn recalled(
         &mut self,
         index: Index,
-        rung: Rung,
+        remedy: Remedy,
         treated: BootTime,
         ended: Option<(Outcome, BootTime)>,
     ) {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        case.history.treated(rung, treated);
+        case.history.treated(remedy, treated);
         if let Some((outcome, at)) = ended {
             let ceiling = self.policy.ceiling(case.target.settings.ceiling, Source::Model);
             let ceiling = case.target.reachable(ceiling);
-            case.history.concluded(rung, outcome, ceiling, at);
+            case.history.concluded(remedy, outcome, ceiling, at);
         }
-        if rung.is_hard() {
+        if remedy.is_hard() {
             self.node.history.hard_heal(treated);
         }
     }
@@ -583,13 +591,13 @@ const GONE: &str = "it was removed";
 fn refuse(
     index: Index,
     case: &mut Case,
-    rung: Rung,
+    remedy: Remedy,
     refusal: Refusal,
     decision: &Decision,
 ) -> Command {
     let before = case.refused.replace(refusal.clone());
     let news = before.is_none_or(|before| before.gate != refusal.gate);
-    Command::Tell(index, Fact::Refused { rung, refusal, decision: *decision, news })
+    Command::Tell(index, Fact::Refused { remedy, refusal, decision: *decision, news })
 }
 
 /// Releases an unused grant of the cluster at once: other agents may wait for it.
@@ -611,10 +619,10 @@ fn conclude(
 ) -> Command {
     let source = case.decision.map_or(Source::Model, |decision| decision.source);
     let ceiling = case.target.reachable(policy.ceiling(case.target.settings.ceiling, source));
-    let incident = case.end_treatment(verification.rung, outcome, ceiling, now);
+    let incident = case.end_treatment(verification.remedy, outcome, ceiling, now);
     let fact = Fact::Concluded {
         incident,
-        rung: verification.rung,
+        remedy: verification.remedy,
         symptom: case.treated_symptom(),
         outcome,
         took: now.since(verification.began),

@@ -95,8 +95,8 @@ struct Stage {
     patients: Vec<Patient>,
     /// Events by time, in milliseconds since the start.
     script: BTreeMap<u64, Vec<fn(&mut Patient)>>,
-    heals: Vec<(u64, Index, Rung)>,
-    outcomes: Vec<(u64, Rung, Outcome)>,
+    heals: Vec<(u64, Index, Remedy)>,
+    outcomes: Vec<(u64, Remedy, Outcome)>,
     refusals: Vec<(u64, Gate)>,
     left_alone: Vec<Notable>,
     samples: u64,
@@ -108,9 +108,9 @@ struct Stage {
     answers: bool,
     /// The cluster's response, the checks it received, and the number of released grants.
     cluster: Option<Result<(), (Refusal, Duration)>>,
-    asked: Vec<(u64, Rung)>,
+    asked: Vec<(u64, Remedy)>,
     released: u32,
-    withheld: Vec<(u64, Rung)>,
+    withheld: Vec<(u64, Remedy)>,
     /// Of the last treatment.
     took: Duration,
 }
@@ -185,14 +185,14 @@ impl Stage {
                         }
                     }
                     Command::Heal(index, _, intent) => {
-                        self.heals.push((ms, index, intent.rung));
-                        self.treat(index, intent.rung, &mut events);
+                        self.heals.push((ms, index, intent.remedy));
+                        self.treat(index, intent.remedy, &mut events);
                     }
                     Command::Tell(_, fact) => self.note(ms, fact),
-                    Command::Ask(index, rung) => {
-                        self.asked.push((ms, rung));
+                    Command::Ask(index, remedy) => {
+                        self.asked.push((ms, remedy));
                         if let Some(answer) = self.cluster.clone() {
-                            events.push(Event::Cleared { index, rung, answer });
+                            events.push(Event::Cleared { index, remedy, answer });
                         }
                     }
                     Command::Release(_) => self.released += 1,
@@ -202,12 +202,12 @@ impl Stage {
         }
     }
 
-    fn treat(&mut self, index: Index, rung: Rung, events: &mut Vec<Event>) {
+    fn treat(&mut self, index: Index, remedy: Remedy, events: &mut Vec<Event>) {
         let patient = &mut self.patients[index];
-        match rung {
+        match remedy {
             _ if self.fails.is_some() => {}
-            Rung::Soft if !patient.stubborn => patient.errors = 0,
-            Rung::Restart => {
+            Remedy::Soft if !patient.stubborn => patient.errors = 0,
+            Remedy::Restart => {
                 patient.lives += 1;
                 let (lives, not_http) = (patient.lives, patient.not_http);
                 *patient = Patient { lives, not_http, ..Patient::default() };
@@ -222,9 +222,9 @@ impl Stage {
             _ => {}
         }
         if self.reports {
-            let result = match (self.fails, rung) {
+            let result = match (self.fails, remedy) {
                 (Some(detail), _) => Remedied::Failed(detail.to_owned()),
-                (None, Rung::Evict) => Remedied::Ended(Outcome::Healed, "replaced".to_owned()),
+                (None, Remedy::Evict) => Remedied::Ended(Outcome::Healed, "replaced".to_owned()),
                 (None, _) => Remedied::Given,
             };
             events.push(Event::Treated { index, incident: Some(1), result });
@@ -233,24 +233,24 @@ impl Stage {
 
     fn note(&mut self, ms: u64, fact: Fact) {
         match fact {
-            Fact::Concluded { rung, outcome, took, .. } => {
-                self.outcomes.push((ms, rung, outcome));
+            Fact::Concluded { remedy, outcome, took, .. } => {
+                self.outcomes.push((ms, remedy, outcome));
                 self.took = took;
             }
             Fact::Refused { refusal, news: true, .. } => self.refusals.push((ms, refusal.gate)),
             Fact::LeftAlone { notable, .. } => self.left_alone.push(notable),
-            Fact::DryRun(intent) => self.withheld.push((ms, intent.rung)),
+            Fact::DryRun(intent) => self.withheld.push((ms, intent.remedy)),
             _ => {}
         }
     }
 
     /// An earlier agent process restarted target 0 when it was the instance `judged`.
     fn recover(&mut self, judged: &str) {
-        let (index, rung, treated) = (0, Rung::Restart, self.now);
-        self.handle(0, Event::Recalled { index, rung, treated, ended: None });
+        let (index, remedy, treated) = (0, Remedy::Restart, self.now);
+        self.handle(0, Event::Recalled { index, remedy, treated, ended: None });
         let recovered = Recovered {
             incident: 7,
-            rung,
+            remedy,
             before: Action::RestartService,
             judged: judged.to_owned(),
             symptom: Symptom::Errors,
@@ -258,12 +258,12 @@ impl Stage {
         self.handle(0, Event::Recovered(index, recovered));
     }
 
-    fn ends(&self) -> Vec<(Rung, Outcome)> {
-        self.outcomes.iter().map(|(_, rung, outcome)| (*rung, *outcome)).collect()
+    fn ends(&self) -> Vec<(Remedy, Outcome)> {
+        self.outcomes.iter().map(|(_, remedy, outcome)| (*remedy, *outcome)).collect()
     }
 
-    fn rungs(&self) -> Vec<Rung> {
-        self.heals.iter().map(|(_, _, rung)| *rung).collect()
+    fn remedies(&self) -> Vec<Remedy> {
+        self.heals.iter().map(|(_, _, remedy)| *remedy).collect()
     }
 }
 
@@ -274,10 +274,10 @@ fn eight_errors_one_a_second_end_well_after_one_soft_heal_at_the_sixth() {
         stage.at(3000 + n * 1000, Patient::fail);
     }
     stage.play(30_000);
-    assert_eq!(stage.rungs(), [Rung::Soft]);
+    assert_eq!(stage.remedies(), [Remedy::Soft]);
     let (ms, ..) = stage.heals[0];
     assert!((8000..8500).contains(&ms), "healed at {ms} ms, the sixth error was at 8000 ms");
-    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Healed)]);
+    assert_eq!(stage.ends(), [(Remedy::Soft, Outcome::Healed)]);
     assert_eq!(stage.patients[0].errors, 2);
 }
 
@@ -288,8 +288,11 @@ fn fifteen_errors_two_a_second_climb_to_a_restart() {
         stage.at(3000 + n * 500, Patient::fail);
     }
     stage.play(60_000);
-    assert_eq!(stage.rungs(), [Rung::Soft, Rung::Restart]);
-    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::NotHealed), (Rung::Restart, Outcome::Healed)]);
+    assert_eq!(stage.remedies(), [Remedy::Soft, Remedy::Restart]);
+    assert_eq!(
+        stage.ends(),
+        [(Remedy::Soft, Outcome::NotHealed), (Remedy::Restart, Outcome::Healed)]
+    );
     assert_eq!(stage.patients[0].lives, 2);
 }
 
@@ -298,14 +301,14 @@ fn a_burst_beyond_a_reset_is_restarted_after_400_ms_of_evidence() {
     let mut stage = Stage::new(1);
     stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
     stage.play(30_000);
-    assert_eq!(stage.rungs(), [Rung::Restart]);
+    assert_eq!(stage.remedies(), [Remedy::Restart]);
     let (ms, ..) = stage.heals[0];
     assert!((3400..3700).contains(&ms), "restarted at {ms} ms");
     assert_eq!(stage.outcomes.len(), 1);
 }
 
 #[test]
-fn errors_that_a_reset_does_not_clear_climb_one_rung() {
+fn errors_that_a_reset_does_not_clear_climb_to_the_next_remedy() {
     let mut stage = Stage::new(1);
     stage.at(3000, |p| {
         p.stubborn = true;
@@ -316,7 +319,7 @@ fn errors_that_a_reset_does_not_clear_climb_one_rung() {
         stage.at(4000 + n * 500, Patient::fail);
     }
     stage.play(60_000);
-    assert_eq!(stage.rungs(), [Rung::Soft, Rung::Restart]);
+    assert_eq!(stage.remedies(), [Remedy::Soft, Remedy::Restart]);
 }
 
 #[test]
@@ -327,7 +330,7 @@ fn an_old_count_causes_no_remedy() {
     // Its first sample finds them.
     stage.handle(0, Event::Changed(0, target(2)));
     stage.play(120_000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
 }
 
 #[test]
@@ -340,7 +343,7 @@ fn a_total_that_rises_slowly_is_never_restarted() {
         stage.at(second * 1000, Patient::fail);
     }
     stage.play(600_000);
-    assert!(!stage.rungs().contains(&Rung::Restart), "{:?}", stage.heals);
+    assert!(!stage.remedies().contains(&Remedy::Restart), "{:?}", stage.heals);
 }
 
 #[test]
@@ -349,7 +352,7 @@ fn a_pause_shorter_than_the_patience_is_left_alone() {
     stage.at(5000, |p| p.stuck = true);
     stage.at(14_500, |p| p.stuck = false);
     stage.play(40_000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Patience));
 }
 
@@ -357,7 +360,7 @@ fn a_pause_shorter_than_the_patience_is_left_alone() {
 fn a_restart_that_did_not_help_is_not_repeated_for_the_next_instance() {
     let mut stage = Stage::new(1);
     let treatment = Treatment {
-        rung: Rung::Restart,
+        remedy: Remedy::Restart,
         symptom: Symptom::Silence,
         outcome: Outcome::NotHealed,
         at: stage.now,
@@ -365,7 +368,7 @@ fn a_restart_that_did_not_help_is_not_repeated_for_the_next_instance() {
     stage.handle(0, Event::Remembered { workload: URL.to_owned(), treatment });
     stage.at(5000, |p| p.stuck = true);
     stage.play(60_000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Futile));
 }
 
@@ -374,11 +377,11 @@ fn the_outcome_of_a_restart_is_remembered_for_its_workload() {
     let mut stage = Stage::new(1);
     stage.at(5000, |p| p.stuck = true);
     stage.play(60_000);
-    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+    assert_eq!(stage.ends(), [(Remedy::Restart, Outcome::Healed)]);
     // It returns after five minutes, and is still sick when the cooldown has passed.
     stage.at(300_000, |p| p.stuck = true);
     stage.play(1_000_000);
-    assert_eq!(stage.rungs(), [Rung::Restart]);
+    assert_eq!(stage.remedies(), [Remedy::Restart]);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Futile));
 }
 
@@ -388,12 +391,12 @@ fn a_stuck_worker_is_restarted_and_a_blip_is_not() {
     stage.at(5000, |p| p.stuck = true);
     stage.at(5800, |p| p.stuck = false);
     stage.play(20_000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
 
     let mut stage = Stage::new(1);
     stage.at(5000, |p| p.stuck = true);
     stage.play(30_000);
-    assert_eq!(stage.rungs(), [Rung::Restart]);
+    assert_eq!(stage.remedies(), [Remedy::Restart]);
 }
 
 #[test]
@@ -406,7 +409,7 @@ fn throttling_excuses_a_high_cpu_level_and_is_told_once() {
         });
     }
     stage.play(14_000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
     assert_eq!(stage.left_alone, [Notable::Throttled]);
 }
 
@@ -415,12 +418,12 @@ fn an_intention_of_an_earlier_process_is_verified_and_not_repeated() {
     let mut stage = Stage::new(1);
     stage.recover("0@1");
     stage.play(30_000);
-    assert_eq!(stage.rungs(), []);
-    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+    assert_eq!(stage.remedies(), []);
+    assert_eq!(stage.ends(), [(Remedy::Restart, Outcome::Healed)]);
     // Its cooldown holds too.
     stage.at(0, |p| (0..15).for_each(|_| p.fail()));
     stage.play(5000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Cooldown), "{:?}", stage.refusals);
 }
 
@@ -449,7 +452,7 @@ fn targets_that_fail_together_are_not_restarted() {
     let mut stage = Stage::new(10);
     stage.at(5000, |p| p.stuck = true);
     stage.play(30_000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::NodeNetwork));
 }
 
@@ -464,10 +467,10 @@ fn targets_that_just_failed_together_are_not_restarted_one_by_one() {
         patient.stuck = false;
     }
     stage.play(15_000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
     // Long after that two remain, and no other fails with them.
     stage.play(15_000);
-    assert_eq!(stage.rungs(), [Rung::Restart; 2]);
+    assert_eq!(stage.remedies(), [Remedy::Restart; 2]);
 }
 
 #[test]
@@ -540,12 +543,12 @@ fn an_absent_target_gets_no_remedy() {
     stage.handle(0, Event::Lost(0));
     let before = stage.samples;
     stage.play(60_000);
-    assert_eq!((stage.rungs(), stage.samples), (vec![], before));
+    assert_eq!((stage.remedies(), stage.samples), (vec![], before));
     stage.patients[0].stuck = false;
     stage.handle(0, Event::Changed(0, target(2)));
     stage.at(5000, |p| (0..8).for_each(|_| p.fail()));
     stage.play(30_000);
-    assert_eq!(stage.rungs(), [Rung::Soft], "and nothing of its absence is held against it");
+    assert_eq!(stage.remedies(), [Remedy::Soft], "and nothing of its absence is held against it");
 }
 
 #[test]
@@ -553,8 +556,8 @@ fn a_busy_target_is_not_restarted_because_a_reset_did_not_make_it_idle() {
     let mut stage = Stage::new(1);
     stage.patients[0].cpu = 85.0;
     stage.play(100_000);
-    assert_eq!(stage.rungs().first(), Some(&Rung::Soft));
-    assert!(!stage.rungs().contains(&Rung::Restart), "{:?}", stage.heals);
+    assert_eq!(stage.remedies().first(), Some(&Remedy::Soft));
+    assert!(!stage.remedies().contains(&Remedy::Restart), "{:?}", stage.heals);
     let (ms, ..) = stage.outcomes[0];
     assert!(ms >= 15_000, "judged after {ms} ms: a level needs time to fall");
 }
@@ -570,8 +573,8 @@ fn an_app_without_the_soft_remedy_is_not_restarted_because_of_it() {
         });
     }
     stage.play(60_000);
-    assert_eq!(stage.rungs(), [Rung::Soft]);
-    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Failed)]);
+    assert_eq!(stage.remedies(), [Remedy::Soft]);
+    assert_eq!(stage.ends(), [(Remedy::Soft, Outcome::Failed)]);
 }
 
 #[test]
@@ -580,7 +583,7 @@ fn a_restarted_target_that_does_not_return_gets_no_further_remedy() {
     stage.comes_back = false;
     stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
     stage.play(120_000);
-    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::NotHealed)]);
+    assert_eq!(stage.ends(), [(Remedy::Restart, Outcome::NotHealed)]);
     assert!(stage.engine.case(0).is_some_and(|case| case.history.is_exhausted()));
 }
 
@@ -589,11 +592,11 @@ fn a_target_that_dies_again_after_its_restart_is_not_healed() {
     let mut stage = Stage::new(1);
     stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
     stage.play(8000);
-    assert_eq!(stage.rungs(), [Rung::Restart]);
+    assert_eq!(stage.remedies(), [Remedy::Restart]);
     stage.handle(8000, Event::Lost(0));
     stage.handle(8200, Event::Changed(0, target(3)));
     stage.play(1000);
-    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::NotHealed)]);
+    assert_eq!(stage.ends(), [(Remedy::Restart, Outcome::NotHealed)]);
 }
 
 #[test]
@@ -602,10 +605,10 @@ fn a_soft_remedy_is_not_credited_to_another_instance() {
     stage.reports = false;
     stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
     stage.play(5000);
-    assert_eq!(stage.rungs(), [Rung::Soft]);
+    assert_eq!(stage.remedies(), [Remedy::Soft]);
     stage.handle(0, Event::Changed(0, target(2)));
     stage.handle(0, Event::Treated { index: 0, incident: Some(1), result: Remedied::Given });
-    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Unverified)]);
+    assert_eq!(stage.ends(), [(Remedy::Soft, Outcome::Unverified)]);
 }
 
 #[test]
@@ -616,18 +619,18 @@ fn a_recovered_restart_is_not_verified_on_the_instance_that_was_judged() {
     assert_eq!(stage.ends(), []);
     stage.handle(0, Event::Changed(0, target(2)));
     stage.play(30_000);
-    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+    assert_eq!(stage.ends(), [(Remedy::Restart, Outcome::Healed)]);
 }
 
 #[test]
 fn the_cooldowns_of_an_earlier_process_hold() {
     let mut stage = Stage::new(1);
     let ended = Some((Outcome::Healed, stage.now));
-    let (rung, treated) = (Rung::Restart, stage.now);
-    stage.handle(0, Event::Recalled { index: 0, rung, treated, ended });
+    let (remedy, treated) = (Remedy::Restart, stage.now);
+    stage.handle(0, Event::Recalled { index: 0, remedy, treated, ended });
     stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
     stage.play(10_000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Cooldown), "{:?}", stage.refusals);
 }
 
@@ -650,7 +653,7 @@ fn ward() -> Stage {
 
 fn pod(life: u32) -> Box<Target> {
     Box::new(Target {
-        settings: Settings::up_to(Rung::Evict),
+        settings: Settings::up_to(Remedy::Evict),
         ..Target::pod_for_tests("web", life)
     })
 }
@@ -672,7 +675,7 @@ fn a_pod_gets_a_hard_remedy_only_after_the_cluster_permits_it() {
     let mut stage = ward();
     stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
     stage.play(6000);
-    assert_eq!(stage.rungs(), [], "it was asked and has not answered");
+    assert_eq!(stage.remedies(), [], "it was asked and has not answered");
     assert_eq!(stage.asked.len(), 1, "and is not asked again meanwhile");
     stage.play(30_000);
     assert_eq!(stage.asked.len(), 2, "but after a while it must have been lost");
@@ -681,8 +684,8 @@ fn a_pod_gets_a_hard_remedy_only_after_the_cluster_permits_it() {
     stage.cluster = Some(Ok(()));
     stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
     stage.play(25_000);
-    assert_eq!(stage.rungs(), [Rung::Soft]);
-    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Healed)]);
+    assert_eq!(stage.remedies(), [Remedy::Soft]);
+    assert_eq!(stage.ends(), [(Remedy::Soft, Outcome::Healed)]);
     assert_eq!(stage.released, 0, "what is used is not given back");
 }
 
@@ -692,7 +695,7 @@ fn a_refusal_of_the_cluster_is_reported_once_and_asked_again_later() {
     stage.cluster = Some(Err((refusal(Gate::Rollout), Duration::from_secs(15))));
     fails_for_ever(&mut stage);
     stage.play(60_000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
     let refused = stage.refusals.iter().filter(|(_, gate)| *gate == Gate::Rollout).count();
     assert!((1..=4).contains(&refused), "{refused}");
     assert!((3..=5).contains(&stage.asked.len()), "{:?}", stage.asked);
@@ -704,14 +707,14 @@ fn an_unused_grant_is_released() {
     fails_for_ever(&mut stage);
     stage.play(6000);
     assert_eq!(stage.asked.len(), 1);
-    let rung = stage.asked[0].1;
+    let remedy = stage.asked[0].1;
     // Meanwhile it has died and returned: nothing was judged of the new instance.
     let changed =
-        Target { settings: Settings::up_to(Rung::Evict), ..Target::pod_for_tests("web", 2) };
+        Target { settings: Settings::up_to(Remedy::Evict), ..Target::pod_for_tests("web", 2) };
     stage.handle(0, Event::Changed(0, Box::new(changed)));
-    stage.handle(0, Event::Cleared { index: 0, rung, answer: Ok(()) });
-    assert_eq!((stage.released, stage.rungs().len()), (1, 0));
-    stage.handle(0, Event::Cleared { index: 7, rung, answer: Ok(()) });
+    stage.handle(0, Event::Cleared { index: 0, remedy, answer: Ok(()) });
+    assert_eq!((stage.released, stage.remedies().len()), (1, 0));
+    stage.handle(0, Event::Cleared { index: 7, remedy, answer: Ok(()) });
     assert_eq!(stage.released, 2, "of a target that is gone too");
 }
 
@@ -721,18 +724,18 @@ fn a_grant_is_released_if_the_target_is_well_by_then() {
     stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
     stage.at(3500, |p| p.errors = 0);
     stage.play(3400);
-    let (_, rung) = stage.asked[0];
+    let (_, remedy) = stage.asked[0];
     stage.play(20_000);
-    stage.handle(0, Event::Cleared { index: 0, rung, answer: Ok(()) });
+    stage.handle(0, Event::Cleared { index: 0, remedy, answer: Ok(()) });
     stage.play(3000);
-    assert_eq!((stage.released, stage.rungs().len()), (1, 0));
+    assert_eq!((stage.released, stage.remedies().len()), (1, 0));
 }
 
 #[test]
 fn an_evicted_pod_is_removed_when_its_outcome_is_known() {
     let mut stage = ward();
     let pod = Target {
-        settings: Settings::up_to(Rung::Evict),
+        settings: Settings::up_to(Remedy::Evict),
         no_restart: Some(crate::target::Obstacle::PreStopHook),
         ..Target::pod_for_tests("web", 1)
     };
@@ -741,13 +744,13 @@ fn an_evicted_pod_is_removed_when_its_outcome_is_known() {
     stage.reports = false;
     fails_for_ever(&mut stage);
     stage.play(30_000);
-    assert_eq!(stage.rungs().last(), Some(&Rung::Evict), "a restart is out of the question");
+    assert_eq!(stage.remedies().last(), Some(&Remedy::Evict), "a restart is out of the question");
     stage.handle(0, Event::Removed(0));
     assert_eq!(stage.engine.cases().count(), 1, "what came of it is yet to be told");
     stage.play(20_000);
     let result = Remedied::Ended(Outcome::Healed, "2 of 2 are ready".to_owned());
     stage.handle(0, Event::Treated { index: 0, incident: Some(1), result });
-    assert_eq!(stage.ends().last(), Some(&(Rung::Evict, Outcome::Healed)));
+    assert_eq!(stage.ends().last(), Some(&(Remedy::Evict, Outcome::Healed)));
     assert!(stage.took.as_secs() >= 20, "it was watched while it was given: {:?}", stage.took);
     assert_eq!(stage.engine.cases().count(), 0);
 }
@@ -758,9 +761,9 @@ fn a_pod_deleted_under_verification_ends_unverified() {
     stage.cluster = Some(Ok(()));
     stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
     stage.play(5000);
-    assert_eq!(stage.rungs(), [Rung::Soft]);
+    assert_eq!(stage.remedies(), [Remedy::Soft]);
     stage.handle(0, Event::Removed(0));
-    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Unverified)]);
+    assert_eq!(stage.ends(), [(Remedy::Soft, Outcome::Unverified)]);
     assert_eq!(stage.engine.vacant(), 0);
 }
 
@@ -771,10 +774,10 @@ fn changed_settings_of_an_instance_keep_its_samples() {
     stage.at(3000, |p| (0..8).for_each(|_| p.fail()));
     stage.play(3050);
     let observed =
-        Target { settings: Settings::up_to(Rung::Observe), ..Target::pod_for_tests("web", 1) };
+        Target { settings: Settings::up_to(Remedy::Observe), ..Target::pod_for_tests("web", 1) };
     stage.handle(0, Event::Changed(0, Box::new(observed)));
     stage.play(5000);
-    assert_eq!(stage.rungs(), [], "its owner took consent back");
+    assert_eq!(stage.remedies(), [], "its owner took consent back");
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Mode));
 }
 
@@ -785,7 +788,7 @@ fn a_dry_run_applies_nothing_and_reports_the_remedy() {
     stage.cluster = Some(Ok(()));
     fails_for_ever(&mut stage);
     stage.play(60_000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
     assert!((1..=6).contains(&stage.withheld.len()), "{:?}", stage.withheld);
 }
 
@@ -795,7 +798,7 @@ fn a_container_that_is_not_ready_is_warming_up() {
     let kernel_only = Target {
         address: None,
         started: stage.now,
-        settings: Settings::up_to(Rung::Soft),
+        settings: Settings::up_to(Remedy::Soft),
         ..Target::pod_for_tests("web", 1)
     };
     stage.handle(0, Event::Removed(0));
@@ -814,14 +817,14 @@ fn a_sample_in_progress_at_the_end_of_a_process_does_not_shorten_the_wait() {
     stage.comes_back = false;
     stage.at(3000, |p| p.stuck = true);
     stage.play(16_000);
-    assert_eq!(stage.rungs(), [Rung::Restart]);
+    assert_eq!(stage.remedies(), [Remedy::Restart]);
     let late = stage.patients[0].sample(stage.now, Trigger::Confirm);
     stage.handle(0, Event::Sampled(0, Box::new(late)));
     stage.play(5000);
     assert_eq!(stage.ends(), [], "a successor is waited for");
     stage.handle(0, Event::Changed(0, target(2)));
     stage.play(20_000);
-    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+    assert_eq!(stage.ends(), [(Remedy::Restart, Outcome::Healed)]);
 }
 
 #[test]
@@ -834,7 +837,7 @@ fn an_unapplied_remedy_is_distinguished_from_a_failed_one() {
         stage.reports = false;
         stage.at(3000, |p| p.stuck = true);
         stage.play(16_000);
-        assert_eq!(stage.rungs(), [Rung::Restart]);
+        assert_eq!(stage.remedies(), [Remedy::Restart]);
         let mut commands = Vec::new();
         let event = Event::Treated { index: 0, incident: Some(1), result };
         stage.engine.handle(stage.now, 12, event, &mut commands);
@@ -859,7 +862,7 @@ fn if_all_pods_are_sick_the_cluster_checks_are_bounded() {
         stage.at(ms, |p| (0..3).for_each(|_| p.fail()));
     }
     stage.play(63_000);
-    let hard = stage.asked.iter().filter(|(_, rung)| rung.is_hard()).count();
+    let hard = stage.asked.iter().filter(|(_, remedy)| remedy.is_hard()).count();
     assert!((6..=13).contains(&hard), "{hard} in a minute");
 }
 
@@ -882,7 +885,7 @@ fn a_pod_that_is_being_healed_keeps_its_metric() {
             reading.value(Metric::HttpRequestsPerSecond)
         })
         .collect();
-    assert_eq!(stage.ends(), [(Rung::Soft, Outcome::Healed)]);
+    assert_eq!(stage.ends(), [(Remedy::Soft, Outcome::Healed)]);
     assert!(rates.len() >= 27, "missing but for the first seconds: {rates:?}");
     assert!(rates.iter().all(|rate| (6.0..12.5).contains(rate)), "{rates:?}");
 }
@@ -916,7 +919,7 @@ fn a_pod_that_is_being_restarted_keeps_its_metric() {
             break;
         }
     }
-    assert_eq!(stage.ends(), [(Rung::Restart, Outcome::Healed)]);
+    assert_eq!(stage.ends(), [(Remedy::Restart, Outcome::Healed)]);
     // In the last second its treatment ended, and its present load counts.
     let now = rates.pop().unwrap();
     assert!(now.is_some_and(|rate| (0.5..2.0).contains(&rate)), "{now:?}");
@@ -936,7 +939,7 @@ fn a_pod_without_samples_loses_its_metric_and_during_a_remedy_later() {
             stage.cluster = Some(Ok(()));
             stage.at(0, |p| (0..8).for_each(|_| p.fail()));
             stage.play(2000);
-            assert_eq!(stage.rungs().len(), 1);
+            assert_eq!(stage.remedies().len(), 1);
         }
         let last = stage.now;
         let case = stage.engine.case(0).unwrap();
@@ -952,11 +955,11 @@ fn a_futile_restart_is_refused_while_the_host_shows_the_reason() {
     stage.patients[0].futile = Some("the disk is full");
     stage.at(5000, |p| p.stuck = true);
     stage.play(30_000);
-    assert_eq!(stage.rungs(), []);
+    assert_eq!(stage.remedies(), []);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Futile));
     stage.patients[0].futile = None;
     stage.play(5000);
-    assert_eq!(stage.rungs(), [Rung::Restart]);
+    assert_eq!(stage.remedies(), [Remedy::Restart]);
 }
 
 #[test]
@@ -967,8 +970,8 @@ fn a_stopped_process_is_restarted_after_the_patience_whatever_it_serves() {
         stage.play(30_000);
         stage.patients[0].stopped = true;
         stage.play(30_000);
-        let [(ms, _, rung)] = stage.heals[..] else { panic!("{not_http}: {:?}", stage.heals) };
-        assert_eq!(rung, Rung::Restart, "a stopped process cannot reset itself");
+        let [(ms, _, remedy)] = stage.heals[..] else { panic!("{not_http}: {:?}", stage.heals) };
+        assert_eq!(remedy, Remedy::Restart, "a stopped process cannot reset itself");
         assert!((10_000..13_000).contains(&ms), "{not_http}: after {ms} ms");
         assert!(stage.left_alone.contains(&Notable::Stopped) || !stage.refusals.is_empty());
         stage.play(60_000);

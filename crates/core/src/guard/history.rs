@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::Policy;
-use crate::{boot_time::BootTime, target::Rung, verify::Outcome};
+use crate::{boot_time::BootTime, target::Remedy, verify::Outcome};
 
 /// How long a remedy that did not help permits the next one.
 const CLIMB_VALID: Duration = Duration::from_secs(120);
@@ -20,7 +20,7 @@ pub struct History {
     /// The last hard remedy that was not applied, and how many in a row were not.
     last_undone: Option<BootTime>,
     undone: u32,
-    climbed: Option<(Rung, BootTime)>,
+    climbed: Option<(Remedy, BootTime)>,
     exhausted: bool,
     well_since: Option<BootTime>,
     /// Start of the sickness, short well periods included.
@@ -29,26 +29,26 @@ pub struct History {
 
 impl History {
     /// A remedy was applied at `at`.
-    pub fn treated(&mut self, rung: Rung, at: BootTime) {
-        match rung {
-            Rung::Observe => {}
-            Rung::Soft => {
+    pub fn treated(&mut self, remedy: Remedy, at: BootTime) {
+        match remedy {
+            Remedy::Observe => {}
+            Remedy::Soft => {
                 self.last_soft = Some(at);
                 self.soft_failed = false;
             }
-            Rung::Restart => self.last_restart = Some(at),
-            Rung::Evict => self.last_evict = Some(at),
+            Remedy::Restart => self.last_restart = Some(at),
+            Remedy::Evict => self.last_evict = Some(at),
         }
         self.well_since = None;
     }
 
     /// A hard remedy was not applied, for external reasons: its cooldown does not start, but it is
     /// not retried at once.
-    pub fn not_performed(&mut self, rung: Rung, now: BootTime) {
-        match rung {
-            Rung::Observe | Rung::Soft => return,
-            Rung::Restart => self.last_restart = None,
-            Rung::Evict => self.last_evict = None,
+    pub fn not_performed(&mut self, remedy: Remedy, now: BootTime) {
+        match remedy {
+            Remedy::Observe | Remedy::Soft => return,
+            Remedy::Restart => self.last_restart = None,
+            Remedy::Evict => self.last_evict = None,
         }
         self.last_undone = Some(now);
         self.undone = self.undone.saturating_add(1);
@@ -60,11 +60,11 @@ impl History {
         (policy.hard_retry * 2_u32.pow(doublings)).min(policy.restart_cooldown)
     }
 
-    /// A treatment ended. One that did not help escalates by a rung, up to `ceiling`; beyond it the
+    /// A treatment ended. One that did not help escalates by a remedy, up to `ceiling`; beyond it the
     /// remedies are exhausted. One that could not be applied proves nothing, and so permits nothing
     /// stronger: it is retried, but not soon.
-    pub fn concluded(&mut self, rung: Rung, outcome: Outcome, ceiling: Rung, now: BootTime) {
-        if rung.is_hard() && outcome != Outcome::Failed {
+    pub fn concluded(&mut self, remedy: Remedy, outcome: Outcome, ceiling: Remedy, now: BootTime) {
+        if remedy.is_hard() && outcome != Outcome::Failed {
             self.undone = 0;
         }
         match outcome {
@@ -73,8 +73,8 @@ impl History {
                 self.ill_since = None;
             }
             Outcome::Unverified => {}
-            Outcome::Failed => self.soft_failed |= rung == Rung::Soft,
-            Outcome::NotHealed | Outcome::Worse => match rung.next() {
+            Outcome::Failed => self.soft_failed |= remedy == Remedy::Soft,
+            Outcome::NotHealed | Outcome::Worse => match remedy.next() {
                 Some(next) if next <= ceiling => self.climbed = Some((next, now)),
                 _ => {
                     self.climbed = None;
@@ -105,12 +105,12 @@ impl History {
         self.ill_since
     }
 
-    /// The rung to which failed remedies have escalated, while that is recent.
+    /// The remedy to which failed remedies have escalated, while that is recent.
     #[must_use]
-    pub fn climbed_to(&self, now: BootTime) -> Option<Rung> {
-        let (rung, at) = self.climbed?;
-        let valid = if rung == Rung::Evict { CLIMB_TO_EVICT_VALID } else { CLIMB_VALID };
-        (now.since(at) < valid).then_some(rung)
+    pub fn climbed_to(&self, now: BootTime) -> Option<Remedy> {
+        let (remedy, at) = self.climbed?;
+        let valid = if remedy == Remedy::Evict { CLIMB_TO_EVICT_VALID } else { CLIMB_VALID };
+        (now.since(at) < valid).then_some(remedy)
     }
 
     /// Whether every permitted remedy was tried and none helped.
@@ -119,19 +119,19 @@ impl History {
         self.exhausted
     }
 
-    /// Time until `rung` may be applied again.
+    /// Time until `remedy` may be applied again.
     #[must_use]
-    pub fn cooldown(&self, rung: Rung, now: BootTime, policy: &Policy) -> Duration {
+    pub fn cooldown(&self, remedy: Remedy, now: BootTime, policy: &Policy) -> Duration {
         let left = |last: Option<BootTime>, wait: Duration| {
             last.map_or(Duration::ZERO, |at| wait.saturating_sub(now.since(at)))
         };
-        match rung {
-            Rung::Observe => Duration::ZERO,
-            Rung::Soft if self.soft_failed => left(self.last_soft, policy.soft_retry),
-            Rung::Soft => left(self.last_soft, policy.soft_cooldown),
-            Rung::Restart => left(self.last_restart, policy.restart_cooldown)
+        match remedy {
+            Remedy::Observe => Duration::ZERO,
+            Remedy::Soft if self.soft_failed => left(self.last_soft, policy.soft_retry),
+            Remedy::Soft => left(self.last_soft, policy.soft_cooldown),
+            Remedy::Restart => left(self.last_restart, policy.restart_cooldown)
                 .max(left(self.last_undone, self.hard_retry(policy))),
-            Rung::Evict => left(self.last_evict, policy.restart_cooldown)
+            Remedy::Evict => left(self.last_evict, policy.restart_cooldown)
                 .max(left(self.last_undone, self.hard_retry(policy))),
         }
     }

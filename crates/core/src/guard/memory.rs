@@ -10,7 +10,9 @@ use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{boot_time::BootTime, features::Causes, health::Heard, target::Rung, verify::Outcome};
+use crate::{
+    boot_time::BootTime, features::Causes, health::Heard, target::Remedy, verify::Outcome,
+};
 
 /// A symptom that returns sooner than this after a restart was not cured by it.
 pub const COMES_BACK: Duration = Duration::from_secs(600);
@@ -67,7 +69,7 @@ impl Symptom {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Treatment {
     /// The applied remedy.
-    pub rung: Rung,
+    pub remedy: Remedy,
     /// The symptom.
     pub symptom: Symptom,
     /// Its outcome.
@@ -100,11 +102,11 @@ impl Memory {
     }
 
     /// The last conclusive treatment of this kind.
-    fn last(&self, rung: Rung, symptom: Symptom, now: BootTime) -> Option<&Treatment> {
+    fn last(&self, remedy: Remedy, symptom: Symptom, now: BootTime) -> Option<&Treatment> {
         self.treatments.iter().rev().find(|treatment| {
             let tells =
                 matches!(treatment.outcome, Outcome::Healed | Outcome::NotHealed | Outcome::Worse);
-            let same = treatment.rung == rung && treatment.symptom == symptom;
+            let same = treatment.remedy == remedy && treatment.symptom == symptom;
             same && tells && now.since(treatment.at) < REMEMBERED
         })
     }
@@ -113,12 +115,12 @@ impl Memory {
     #[must_use]
     pub fn futile(
         &self,
-        rung: Rung,
+        remedy: Remedy,
         symptom: Symptom,
         since: BootTime,
         now: BootTime,
     ) -> Option<Futile> {
-        let last = self.last(rung, symptom, now)?;
+        let last = self.last(remedy, symptom, now)?;
         match last.outcome {
             Outcome::Healed => {
                 let well_for = since.since(last.at);
@@ -131,14 +133,14 @@ impl Memory {
     /// The remedy that cured this symptom before, if a milder one did not: it goes first against
     /// one since `since`. If the symptom was back within minutes, it was not cured.
     #[must_use]
-    pub fn helped(&self, symptom: Symptom, since: BootTime, now: BootTime) -> Option<Rung> {
-        let healed = |rung| {
-            self.last(rung, symptom, now)
+    pub fn helped(&self, symptom: Symptom, since: BootTime, now: BootTime) -> Option<Remedy> {
+        let healed = |remedy| {
+            self.last(remedy, symptom, now)
                 .map(|last| last.outcome == Outcome::Healed && since.since(last.at) >= COMES_BACK)
         };
-        match (healed(Rung::Soft), healed(Rung::Restart)) {
-            (Some(true), _) => Some(Rung::Soft),
-            (Some(false), Some(true)) => Some(Rung::Restart),
+        match (healed(Remedy::Soft), healed(Remedy::Restart)) {
+            (Some(true), _) => Some(Remedy::Soft),
+            (Some(false), Some(true)) => Some(Remedy::Restart),
             _ => None,
         }
     }
@@ -190,18 +192,18 @@ mod tests {
         BootTime::from(Duration::from_secs(60 * (10_000 + minutes)))
     }
 
-    fn memory(treatments: &[(Rung, Symptom, Outcome, u64)]) -> Memory {
+    fn memory(treatments: &[(Remedy, Symptom, Outcome, u64)]) -> Memory {
         let mut memory = Memory::default();
-        for &(rung, symptom, outcome, minutes) in treatments {
-            memory.push(Treatment { rung, symptom, outcome, at: at(minutes) });
+        for &(remedy, symptom, outcome, minutes) in treatments {
+            memory.push(Treatment { remedy, symptom, outcome, at: at(minutes) });
         }
         memory
     }
 
     #[test]
     fn a_restart_that_did_not_help_is_futile_for_a_day() {
-        let memory = memory(&[(Rung::Restart, ILL, Outcome::NotHealed, 0)]);
-        let futile = |minutes| memory.futile(Rung::Restart, ILL, at(minutes), at(minutes));
+        let memory = memory(&[(Remedy::Restart, ILL, Outcome::NotHealed, 0)]);
+        let futile = |minutes| memory.futile(Remedy::Restart, ILL, at(minutes), at(minutes));
         assert_eq!(futile(30), Some(Futile::DidNotHelp(Duration::from_secs(1800))));
         assert!(futile(24 * 60 - 1).is_some());
         assert_eq!(futile(24 * 60), None);
@@ -209,8 +211,8 @@ mod tests {
 
     #[test]
     fn a_symptom_that_returns_within_ten_minutes_was_not_cured() {
-        let memory = memory(&[(Rung::Restart, ILL, Outcome::Healed, 0)]);
-        let futile = |since, now| memory.futile(Rung::Restart, ILL, at(since), at(now));
+        let memory = memory(&[(Remedy::Restart, ILL, Outcome::Healed, 0)]);
+        let futile = |since, now| memory.futile(Remedy::Restart, ILL, at(since), at(now));
         assert_eq!(futile(9, 40), Some(Futile::CameBack(Duration::from_secs(540))));
         assert_eq!(futile(10, 40), None);
     }
@@ -218,25 +220,25 @@ mod tests {
     #[test]
     fn another_symptom_remedy_or_unknown_outcome_is_ignored() {
         let memory = memory(&[
-            (Rung::Restart, ILL, Outcome::NotHealed, 0),
-            (Rung::Evict, Symptom::Silence, Outcome::Unverified, 1),
+            (Remedy::Restart, ILL, Outcome::NotHealed, 0),
+            (Remedy::Evict, Symptom::Silence, Outcome::Unverified, 1),
         ]);
-        assert_eq!(memory.futile(Rung::Restart, Symptom::Silence, at(2), at(2)), None);
-        assert_eq!(memory.futile(Rung::Evict, Symptom::Silence, at(2), at(2)), None);
-        assert_eq!(memory.futile(Rung::Evict, ILL, at(2), at(2)), None);
+        assert_eq!(memory.futile(Remedy::Restart, Symptom::Silence, at(2), at(2)), None);
+        assert_eq!(memory.futile(Remedy::Evict, Symptom::Silence, at(2), at(2)), None);
+        assert_eq!(memory.futile(Remedy::Evict, ILL, at(2), at(2)), None);
     }
 
     #[test]
     fn what_helped_goes_first_and_the_milder_one_before_the_other() {
-        let soft_failed = (Rung::Soft, ILL, Outcome::NotHealed, 0);
-        let restart_helped = (Rung::Restart, ILL, Outcome::Healed, 1);
-        let soft_helped = (Rung::Soft, ILL, Outcome::Healed, 2);
+        let soft_failed = (Remedy::Soft, ILL, Outcome::NotHealed, 0);
+        let restart_helped = (Remedy::Restart, ILL, Outcome::Healed, 1);
+        let soft_helped = (Remedy::Soft, ILL, Outcome::Healed, 2);
         let helped = |all: &[_]| memory(all).helped(ILL, at(60), at(61));
         assert_eq!(helped(&[]), None);
         assert_eq!(helped(&[soft_failed]), None);
         assert_eq!(helped(&[restart_helped]), None, "the milder one was not tried");
-        assert_eq!(helped(&[soft_failed, restart_helped]), Some(Rung::Restart));
-        assert_eq!(helped(&[soft_failed, restart_helped, soft_helped]), Some(Rung::Soft));
+        assert_eq!(helped(&[soft_failed, restart_helped]), Some(Remedy::Restart));
+        assert_eq!(helped(&[soft_failed, restart_helped, soft_helped]), Some(Remedy::Soft));
         let back_at_once = memory(&[soft_helped]).helped(ILL, at(11), at(12));
         assert_eq!(back_at_once, None, "it was back nine minutes later");
     }
@@ -245,8 +247,12 @@ mod tests {
     fn memory_is_bounded() {
         let mut memories = Memories::default();
         for n in 0..3 * WORKLOADS as u64 {
-            let treatment =
-                Treatment { rung: Rung::Soft, symptom: ILL, outcome: Outcome::Healed, at: at(n) };
+            let treatment = Treatment {
+                remedy: Remedy::Soft,
+                symptom: ILL,
+                outcome: Outcome::Healed,
+                at: at(n),
+            };
             memories.push(&format!("w{n}"), treatment);
             memories.push("again", treatment);
         }

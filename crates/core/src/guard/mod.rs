@@ -25,27 +25,27 @@ use crate::{
     boot_time::BootTime,
     decide::{Action, Decision, Source},
     features::{Causes, Excuse, FailsSinceStart},
-    target::{Obstacle, Rung},
+    target::{Obstacle, Remedy},
 };
 
 /// Permission to apply one remedy, once, now. Only the guard creates one.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Permit {
-    rung: Rung,
+    remedy: Remedy,
 }
 
 impl Permit {
     /// The permitted remedy.
     #[must_use]
-    pub const fn rung(&self) -> Rung {
-        self.rung
+    pub const fn remedy(&self) -> Remedy {
+        self.remedy
     }
 
     /// A permit without a guard, for tests of the remedies.
     #[cfg(any(test, feature = "testing"))]
-    pub const fn for_tests(rung: Rung) -> Self {
-        Self { rung }
+    pub const fn for_tests(remedy: Remedy) -> Self {
+        Self { remedy }
     }
 }
 
@@ -64,16 +64,16 @@ pub enum Preflight {
     /// None yet, or too long ago.
     Unasked,
     /// It refuses this remedy, and so any stronger one.
-    Refused(Rung, Refusal),
+    Refused(Remedy, Refusal),
     /// It has no objection, at this moment.
-    Given(Rung),
+    Given(Remedy),
 }
 
 /// The operator's limits, and the guard's patience.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The strongest remedy on this node, whatever a target's own ceiling.
-    pub max_action: Rung,
+    pub max_remedy: Remedy,
     /// Whether the rules, without a model, may restart.
     pub rules_may_restart: bool,
     /// Minimum time between two soft remedies for a target.
@@ -108,19 +108,19 @@ impl Policy {
 
     /// The strongest remedy for a target with this ceiling, if `source` decides.
     #[must_use]
-    pub fn ceiling(&self, target: Rung, source: Source) -> Rung {
+    pub fn ceiling(&self, target: Remedy, source: Source) -> Remedy {
         let by_source = match source {
-            Source::Rules if !self.rules_may_restart => Rung::Soft,
-            _ => Rung::Evict,
+            Source::Rules if !self.rules_may_restart => Remedy::Soft,
+            _ => Remedy::Evict,
         };
-        target.min(self.max_action).min(by_source)
+        target.min(self.max_remedy).min(by_source)
     }
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            max_action: Rung::Evict,
+            max_remedy: Remedy::Evict,
             rules_may_restart: false,
             soft_cooldown: Duration::from_secs(10),
             soft_retry: Duration::from_secs(300),
@@ -146,7 +146,7 @@ pub struct Question<'a> {
     /// Present facts that would justify a hard remedy.
     pub causes: Causes,
     /// The target's own ceiling.
-    pub ceiling: Rung,
+    pub ceiling: Remedy,
     /// Why it cannot be restarted in place, if so.
     pub no_restart: Option<Obstacle>,
     /// Why it cannot be evicted, if so.
@@ -204,13 +204,13 @@ pub struct NodeState {
 /// A verdict that only an old count supports asks for the soft remedy, whatever its class: a count
 /// that is not current never justifies a hard remedy.
 #[must_use]
-pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Rung> {
+pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Remedy> {
     let verdict = match q.decision.action {
         Action::NoAction => return None,
-        Action::ResetErrors => Rung::Soft,
-        Action::RestartService => Rung::Restart,
+        Action::ResetErrors => Remedy::Soft,
+        Action::RestartService => Remedy::Restart,
     };
-    let climbed = q.history.climbed_to(q.now).unwrap_or(Rung::Soft);
+    let climbed = q.history.climbed_to(q.now).unwrap_or(Remedy::Soft);
     // What helped this workload against this symptom before goes first, unless it was just tried.
     let helped = q.memory.and_then(|memory| memory.helped(q.symptom, q.ill_since, q.now));
     let verdict = match helped {
@@ -218,10 +218,10 @@ pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Rung> {
         _ => verdict,
     };
     let wanted = if is_current(q) { verdict.max(climbed) } else { climbed };
-    let wanted = wanted.min(ceiling(q, policy)).max(Rung::Soft);
-    // If a restart in place is impossible, the next rung takes its place, if permitted.
-    let skip = wanted == Rung::Restart && q.no_restart.is_some() && q.no_evict.is_none();
-    Some(if skip && ceiling(q, policy) >= Rung::Evict { Rung::Evict } else { wanted })
+    let wanted = wanted.min(ceiling(q, policy)).max(Remedy::Soft);
+    // If a restart in place is impossible, the next remedy takes its place, if permitted.
+    let skip = wanted == Remedy::Restart && q.no_restart.is_some() && q.no_evict.is_none();
+    Some(if skip && ceiling(q, policy) >= Remedy::Evict { Remedy::Evict } else { wanted })
 }
 
 /// Whether something that happens now supports a hard remedy. A level of CPU or memory does so only
@@ -236,8 +236,8 @@ const fn is_current(q: &Question<'_>) -> bool {
 /// # Errors
 /// The first refusal, or that the cluster must be asked. For a decision of `no_action`, ask
 /// [`wanted`] first.
-pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, Denial> {
-    type Check = fn(&Question<'_>, Rung, &Policy) -> Option<Why>;
+pub fn permit(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Result<Permit, Denial> {
+    type Check = fn(&Question<'_>, Remedy, &Policy) -> Option<Why>;
     const CHECKS: [(Gate, Check); 13] = [
         (Gate::Mode, mode),
         (Gate::Confidence, confidence),
@@ -254,14 +254,14 @@ pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, D
         (Gate::Paused, paused),
     ];
     for (gate, check) in CHECKS {
-        if let Some(why) = check(q, rung, policy) {
+        if let Some(why) = check(q, remedy, policy) {
             return Err(Denial::Refused(Refusal { gate, why }));
         }
     }
     match q.preflight {
-        None => Ok(Permit { rung }),
-        Some(Preflight::Given(given)) if *given == rung => Ok(Permit { rung }),
-        Some(Preflight::Refused(refused, refusal)) if *refused <= rung => {
+        None => Ok(Permit { remedy }),
+        Some(Preflight::Given(given)) if *given == remedy => Ok(Permit { remedy }),
+        Some(Preflight::Refused(refused, refusal)) if *refused <= remedy => {
             Err(Denial::Refused(refusal.clone()))
         }
         Some(_) => Err(Denial::AskCluster),
@@ -269,34 +269,34 @@ pub fn permit(q: &Question<'_>, rung: Rung, policy: &Policy) -> Result<Permit, D
 }
 
 /// The strongest remedy that owner, operator and source of the decision permit.
-fn ceiling(q: &Question<'_>, policy: &Policy) -> Rung {
+fn ceiling(q: &Question<'_>, policy: &Policy) -> Remedy {
     policy.ceiling(q.ceiling, q.decision.source)
 }
 
-fn mode(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
-    if q.ceiling.min(policy.max_action) < rung {
+fn mode(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Option<Why> {
+    if q.ceiling.min(policy.max_remedy) < remedy {
         return Some(Why::ObserveOnly);
     }
-    if ceiling(q, policy) < rung {
+    if ceiling(q, policy) < remedy {
         return Some(Why::RulesAreSoft);
     }
-    let obstacle = match rung {
-        Rung::Observe | Rung::Soft => None,
-        Rung::Restart => q.no_restart,
-        Rung::Evict => q.no_evict,
+    let obstacle = match remedy {
+        Remedy::Observe | Remedy::Soft => None,
+        Remedy::Restart => q.no_restart,
+        Remedy::Evict => q.no_evict,
     };
-    obstacle.map(|obstacle| Why::Impossible(rung, obstacle))
+    obstacle.map(|obstacle| Why::Impossible(remedy, obstacle))
 }
 
-fn confidence(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+fn confidence(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
     let is = q.decision.confidence;
     // This form also refuses NaN.
     let enough = is >= q.min_confidence;
     (!enough).then_some(Why::NotConfident(is, q.min_confidence))
 }
 
-fn evidence(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
-    if !rung.is_hard() {
+fn evidence(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
+    if !remedy.is_hard() {
         return if q.causes.only_slow() { Some(Why::OnlySlow) } else { q.evidence.soft() };
     }
     if !is_current(q) {
@@ -307,7 +307,7 @@ fn evidence(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
     q.evidence.hard(least)
 }
 
-fn warm_up(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+fn warm_up(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
     let young = q.now.since(q.started) < q.warm_up;
     (young && !q.ready).then_some(Why::NotYetReady)
 }
@@ -315,12 +315,12 @@ fn warm_up(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
 /// The app's report about others, and the kernel's counts of its calls, excuse errors and failing
 /// polls. They excuse no level of CPU or memory, and no OOM kill: those are its own. An app that
 /// intentionally does not serve is not treated at all.
-fn excused(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
+fn excused(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
     let excuse = q.excuse.as_ref()?;
     let applies = match excuse {
         Excuse::NotNow | Excuse::Blames(_) => true,
         Excuse::Serves { .. } => q.causes.only_failing(),
-        Excuse::Vague => rung.is_hard() && q.causes.only_failing(),
+        Excuse::Vague => remedy.is_hard() && q.causes.only_failing(),
         Excuse::UpstreamFails { .. } | Excuse::CannotConnect { .. } | Excuse::Unanswered { .. } => {
             !q.causes.oom_kill
                 && (q.causes.recent_error || q.causes.failed_poll || q.causes.slow_polls)
@@ -329,52 +329,53 @@ fn excused(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
     applies.then(|| Why::Excused(excuse.clone()))
 }
 
-fn patience(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+fn patience(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
     let (is, must) = (q.causes.failing_for, q.patience);
     q.causes.is_pause(must).then_some(Why::NotSilentLongEnough(is, must))
 }
 
-fn cooldown(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
-    let left = q.history.cooldown(rung, q.now, policy);
+fn cooldown(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Option<Why> {
+    let left = q.history.cooldown(remedy, q.now, policy);
     (!left.is_zero()).then_some(Why::CoolingDown(left))
 }
 
-fn node_budget(q: &Question<'_>, rung: Rung, policy: &Policy) -> Option<Why> {
+fn node_budget(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Option<Why> {
     let spent = q.node.history.within_a_minute(q.now);
-    (rung.is_hard() && spent >= policy.node_budget).then_some(Why::NodeBudgetSpent(spent))
+    (remedy.is_hard() && spent >= policy.node_budget).then_some(Why::NodeBudgetSpent(spent))
 }
 
 /// A majority, and at least three, of all polled targets: two that fail together may be a pair.
-fn node_network(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
+fn node_network(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
     let NodeState { failing, polled, .. } = *q.node;
     let together = failing >= 3 && failing * 2 > polled;
-    (rung.is_hard() && q.causes.failed_poll && together).then_some(Why::NodeFails(failing, polled))
+    (remedy.is_hard() && q.causes.failed_poll && together)
+        .then_some(Why::NodeFails(failing, polled))
 }
 
-fn exhausted(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+fn exhausted(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
     q.history.is_exhausted().then_some(Why::RemediesUsedUp)
 }
 
-fn futile(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
-    if !rung.is_hard() {
+fn futile(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
+    if !remedy.is_hard() {
         return None;
     }
     let fails = q.fails_since_start;
     if fails.never_served || (fails.only_errors && q.symptom == Symptom::Errors) {
         return Some(Why::NeverWell);
     }
-    let before = q.memory.and_then(|memory| memory.futile(rung, q.symptom, q.ill_since, q.now));
+    let before = q.memory.and_then(|memory| memory.futile(remedy, q.symptom, q.ill_since, q.now));
     if let Some(futile) = before {
-        return Some(Why::Futile(rung, futile));
+        return Some(Why::Futile(remedy, futile));
     }
     q.futile.map(|why| Why::HostSays(why.into()))
 }
 
-fn journal(q: &Question<'_>, rung: Rung, _: &Policy) -> Option<Why> {
-    (rung.is_hard() && !q.node.journal_writable).then_some(Why::NoJournal)
+fn journal(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
+    (remedy.is_hard() && !q.node.journal_writable).then_some(Why::NoJournal)
 }
 
-fn paused(q: &Question<'_>, _: Rung, _: &Policy) -> Option<Why> {
+fn paused(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
     q.node.paused.then_some(Why::SwitchedOff)
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{memory::Futile, workload::Rolling};
 use crate::{
     features::Excuse,
-    target::{Obstacle, Rung},
+    target::{Obstacle, Remedy},
 };
 
 /// The gates, in the order in which they are asked: first those of the node, then, for pods, those
@@ -121,7 +121,7 @@ pub enum Why {
     /// The ceiling is `observe`.
     ObserveOnly,
     /// The remedy is impossible for this target.
-    Impossible(Rung, Obstacle),
+    Impossible(Remedy, Obstacle),
     /// The rules may apply soft remedies only.
     RulesAreSoft,
     /// The confidence, and the required one.
@@ -143,7 +143,7 @@ pub enum Why {
     /// How long it has failed to answer, and its patience.
     NotSilentLongEnough(Duration, Duration),
     /// The same remedy did not help the same workload before.
-    Futile(Rung, Futile),
+    Futile(Remedy, Futile),
     /// The instance has only failed since it started.
     NeverWell,
     /// Why a restart would not help, according to the host.
@@ -228,16 +228,16 @@ impl fmt::Display for Why {
                 is.as_secs_f64(),
                 must.as_secs()
             ),
-            Self::Futile(rung, Futile::DidNotHelp(ago)) => write!(
+            Self::Futile(remedy, Futile::DidNotHelp(ago)) => write!(
                 f,
                 "{} did not help against this symptom {} ago: an operator must look",
-                rung.name(),
+                remedy.name(),
                 Ago(*ago)
             ),
-            Self::Futile(rung, Futile::CameBack(after)) => write!(
+            Self::Futile(remedy, Futile::CameBack(after)) => write!(
                 f,
                 "{} helped only for {}: the same symptom came back, an operator must look",
-                rung.name(),
+                remedy.name(),
                 Ago(*after)
             ),
             Self::NeverWell => {
@@ -259,7 +259,7 @@ impl fmt::Display for Why {
             }
             Self::NoJournal => f.write_str("the journal cannot be written"),
             Self::SwitchedOff => f.write_str("healing is paused"),
-            Self::Impossible(rung, obstacle) => write!(f, "no {}: {obstacle}", rung.name()),
+            Self::Impossible(remedy, obstacle) => write!(f, "no {}: {obstacle}", remedy.name()),
             Self::ClusterPaused(namespace) => {
                 write!(f, "healing is paused by an annotation of namespace {namespace}")
             }

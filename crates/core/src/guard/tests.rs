@@ -11,7 +11,7 @@ struct Scene {
     now: BootTime,
     decision: Decision,
     causes: Causes,
-    ceiling: Rung,
+    ceiling: Remedy,
     no_restart: Option<Obstacle>,
     no_evict: Option<Obstacle>,
     preflight: Option<Preflight>,
@@ -45,7 +45,7 @@ impl Scene {
                 shares: [0.0; COUNT],
             },
             causes: Causes { recent_error: true, ..Causes::default() },
-            ceiling: Rung::Restart,
+            ceiling: Remedy::Restart,
             no_restart: None,
             no_evict: None,
             preflight: None,
@@ -64,14 +64,14 @@ impl Scene {
         }
     }
 
-    fn ask(&self) -> Result<Rung, Gate> {
+    fn ask(&self) -> Result<Remedy, Gate> {
         self.answer().map_err(|denial| match denial {
             Denial::Refused(refusal) => refusal.gate,
             Denial::AskCluster => panic!("the cluster is not asked here"),
         })
     }
 
-    fn answer(&self) -> Result<Rung, Denial> {
+    fn answer(&self) -> Result<Remedy, Denial> {
         let question = Question {
             now: self.now,
             decision: &self.decision,
@@ -95,26 +95,26 @@ impl Scene {
             history: &self.history,
             node: &self.node,
         };
-        let rung = wanted(&question, &self.policy).expect("an action is wanted");
-        permit(&question, rung, &self.policy).map(|permit| permit.rung())
+        let remedy = wanted(&question, &self.policy).expect("an action is wanted");
+        permit(&question, remedy, &self.policy).map(|permit| permit.remedy())
     }
 }
 
 #[test]
 fn a_fully_supported_remedy_is_permitted() {
-    assert_eq!(Scene::new(Action::ResetErrors).ask(), Ok(Rung::Soft));
-    assert_eq!(Scene::new(Action::RestartService).ask(), Ok(Rung::Restart));
+    assert_eq!(Scene::new(Action::ResetErrors).ask(), Ok(Remedy::Soft));
+    assert_eq!(Scene::new(Action::RestartService).ask(), Ok(Remedy::Restart));
 }
 
 #[test]
 fn mode_applies_the_lowest_ceiling() {
     let mut scene = Scene::new(Action::RestartService);
-    scene.ceiling = Rung::Soft;
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
-    scene.ceiling = Rung::Observe;
+    scene.ceiling = Remedy::Soft;
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
+    scene.ceiling = Remedy::Observe;
     assert_eq!(scene.ask(), Err(Gate::Mode));
-    scene.ceiling = Rung::Evict;
-    scene.policy.max_action = Rung::Observe;
+    scene.ceiling = Remedy::Evict;
+    scene.policy.max_remedy = Remedy::Observe;
     assert_eq!(scene.ask(), Err(Gate::Mode));
 }
 
@@ -122,16 +122,16 @@ fn mode_applies_the_lowest_ceiling() {
 fn rules_heal_softly_unless_told_otherwise() {
     let mut scene = Scene::new(Action::RestartService);
     scene.decision.source = Source::Rules;
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
     scene.policy.rules_may_restart = true;
-    assert_eq!(scene.ask(), Ok(Rung::Restart));
+    assert_eq!(scene.ask(), Ok(Remedy::Restart));
 }
 
 #[test]
 fn confidence_must_reach_the_bound_and_be_a_number() {
     let mut scene = Scene::new(Action::ResetErrors);
     for (confidence, answer) in
-        [(0.8, Ok(Rung::Soft)), (0.79, Err(Gate::Confidence)), (f32::NAN, Err(Gate::Confidence))]
+        [(0.8, Ok(Remedy::Soft)), (0.79, Err(Gate::Confidence)), (f32::NAN, Err(Gate::Confidence))]
     {
         scene.decision.confidence = confidence;
         assert_eq!(scene.ask(), answer, "{confidence}");
@@ -143,7 +143,7 @@ fn a_soft_remedy_needs_two_of_three_samples() {
     let mut scene = Scene::new(Action::ResetErrors);
     for (observations, answer) in [
         (vec![Action::ResetErrors], Err(Gate::Evidence)),
-        (vec![Action::ResetErrors, Action::NoAction, Action::ResetErrors], Ok(Rung::Soft)),
+        (vec![Action::ResetErrors, Action::NoAction, Action::ResetErrors], Ok(Remedy::Soft)),
         (
             vec![Action::ResetErrors, Action::NoAction, Action::NoAction, Action::ResetErrors],
             Err(Gate::Evidence),
@@ -183,7 +183,7 @@ fn a_hard_remedy_needs_three_of_four_samples_over_400_ms_with_two_polls() {
         for (ms, action, polled) in observations {
             scene.evidence.push(observation(*ms, *action, *polled));
         }
-        let answer = if permitted { Ok(Rung::Restart) } else { Err(Gate::Evidence) };
+        let answer = if permitted { Ok(Remedy::Restart) } else { Err(Gate::Evidence) };
         assert_eq!(scene.ask(), answer, "{observations:?}");
     }
 }
@@ -192,20 +192,20 @@ fn a_hard_remedy_needs_three_of_four_samples_over_400_ms_with_two_polls() {
 fn an_old_count_never_justifies_a_hard_remedy() {
     let mut scene = Scene::new(Action::RestartService);
     scene.causes = Causes::default();
-    assert_eq!(scene.ask(), Ok(Rung::Soft), "the mildest remedy may be tried");
-    scene.history.concluded(Rung::Soft, Outcome::NotHealed, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Ok(Remedy::Soft), "the mildest remedy may be tried");
+    scene.history.concluded(Remedy::Soft, Outcome::NotHealed, Remedy::Restart, scene.now);
     assert_eq!(scene.ask(), Err(Gate::Evidence), "but climbing needs something current");
 }
 
 #[test]
 fn a_remedy_that_did_not_help_escalates_while_that_is_recent() {
     let mut scene = Scene::new(Action::ResetErrors);
-    scene.history.treated(Rung::Soft, scene.now);
+    scene.history.treated(Remedy::Soft, scene.now);
     assert_eq!(scene.ask(), Err(Gate::Cooldown));
-    scene.history.concluded(Rung::Soft, Outcome::NotHealed, Rung::Restart, scene.now);
-    assert_eq!(scene.ask(), Ok(Rung::Restart), "exempt from the soft cooldown");
+    scene.history.concluded(Remedy::Soft, Outcome::NotHealed, Remedy::Restart, scene.now);
+    assert_eq!(scene.ask(), Ok(Remedy::Restart), "exempt from the soft cooldown");
     scene.now = scene.now + Duration::from_secs(121);
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
 }
 
 #[test]
@@ -215,24 +215,24 @@ fn a_new_instance_has_time_to_answer() {
     scene.started = scene.now;
     assert_eq!(scene.ask(), Err(Gate::WarmUp));
     scene.now = scene.now + scene.policy.warm_up;
-    assert_eq!(scene.ask(), Ok(Rung::Restart));
+    assert_eq!(scene.ask(), Ok(Remedy::Restart));
 }
 
 #[test]
 fn a_cooldown_outlives_its_instance() {
     let mut scene = Scene::new(Action::ResetErrors);
-    scene.history.treated(Rung::Soft, scene.now);
+    scene.history.treated(Remedy::Soft, scene.now);
     scene.now = scene.now + Duration::from_millis(9_999);
     assert_eq!(scene.ask(), Err(Gate::Cooldown));
     scene.now = scene.now + Duration::from_millis(1);
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
 
     let mut scene = Scene::new(Action::RestartService);
-    scene.history.treated(Rung::Restart, scene.now);
+    scene.history.treated(Remedy::Restart, scene.now);
     scene.now = scene.now + Duration::from_secs(599);
     assert_eq!(scene.ask(), Err(Gate::Cooldown));
     scene.now = scene.now + Duration::from_secs(1);
-    assert_eq!(scene.ask(), Ok(Rung::Restart));
+    assert_eq!(scene.ask(), Ok(Remedy::Restart));
 }
 
 #[test]
@@ -243,11 +243,11 @@ fn the_node_budget_limits_hard_remedies() {
     }
     assert_eq!(scene.ask(), Err(Gate::NodeBudget));
     scene.now = scene.now + Duration::from_secs(60);
-    assert_eq!(scene.ask(), Ok(Rung::Restart));
+    assert_eq!(scene.ask(), Ok(Remedy::Restart));
     scene.node.history.hard_heal(scene.now);
     scene.node.history.hard_heal(scene.now);
     scene.decision.action = Action::ResetErrors;
-    assert_eq!(scene.ask(), Ok(Rung::Soft), "a soft heal does not draw on it");
+    assert_eq!(scene.ask(), Ok(Remedy::Soft), "a soft heal does not draw on it");
 }
 
 #[test]
@@ -256,9 +256,9 @@ fn if_most_targets_fail_together_the_node_is_suspected() {
     let failing_for = Duration::from_secs(60);
     scene.causes = Causes { failed_poll: true, failing_for, ..Causes::default() };
     for (failing, polled, answer) in [
-        (2, 2, Ok(Rung::Restart)),
+        (2, 2, Ok(Remedy::Restart)),
         (3, 3, Err(Gate::NodeNetwork)),
-        (3, 6, Ok(Rung::Restart)),
+        (3, 6, Ok(Remedy::Restart)),
         (4, 6, Err(Gate::NodeNetwork)),
     ] {
         scene.node.failing = failing;
@@ -270,7 +270,7 @@ fn if_most_targets_fail_together_the_node_is_suspected() {
 #[test]
 fn exhausted_remedies_stay_so_until_the_target_was_well_for_a_while() {
     let mut scene = Scene::new(Action::ResetErrors);
-    scene.history.concluded(Rung::Restart, Outcome::NotHealed, Rung::Restart, scene.now);
+    scene.history.concluded(Remedy::Restart, Outcome::NotHealed, Remedy::Restart, scene.now);
     assert_eq!(scene.ask(), Err(Gate::Exhausted));
     let policy = scene.policy.clone();
     scene.history.seen(true, scene.now, &policy);
@@ -278,7 +278,7 @@ fn exhausted_remedies_stay_so_until_the_target_was_well_for_a_while() {
     scene.history.seen(true, scene.now + Duration::from_secs(301), &policy);
     assert_eq!(scene.ask(), Err(Gate::Exhausted), "an ill observation starts the while anew");
     scene.history.seen(true, scene.now + Duration::from_secs(601), &policy);
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn without_a_journal_no_hard_remedy_and_while_paused_none_at_all() {
     scene.node.journal_writable = false;
     assert_eq!(scene.ask(), Err(Gate::Journal));
     scene.decision.action = Action::ResetErrors;
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
     scene.node.paused = true;
     assert_eq!(scene.ask(), Err(Gate::Paused));
 }
@@ -296,30 +296,30 @@ fn without_a_journal_no_hard_remedy_and_while_paused_none_at_all() {
 fn a_level_of_cpu_or_memory_alone_never_escalates_to_a_restart() {
     let mut scene = Scene::new(Action::ResetErrors);
     scene.causes = Causes { level: true, ..Causes::default() };
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
-    scene.history.concluded(Rung::Soft, Outcome::NotHealed, Rung::Restart, scene.now);
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
+    scene.history.concluded(Remedy::Soft, Outcome::NotHealed, Remedy::Restart, scene.now);
     assert_eq!(scene.ask(), Err(Gate::Evidence));
     let mut scene = Scene::new(Action::RestartService);
     scene.causes = Causes { level: true, ..Causes::default() };
-    assert_eq!(scene.ask(), Ok(Rung::Restart), "both at 90 % and above is a verdict of its own");
+    assert_eq!(scene.ask(), Ok(Remedy::Restart), "both at 90 % and above is a verdict of its own");
 }
 
 #[test]
 fn an_unapplied_reset_permits_nothing_stronger() {
     let mut scene = Scene::new(Action::ResetErrors);
-    scene.history.treated(Rung::Soft, scene.now);
-    scene.history.concluded(Rung::Soft, Outcome::Failed, Rung::Restart, scene.now);
+    scene.history.treated(Remedy::Soft, scene.now);
+    scene.history.concluded(Remedy::Soft, Outcome::Failed, Remedy::Restart, scene.now);
     scene.now = scene.now + scene.policy.soft_cooldown;
     assert_eq!(scene.ask(), Err(Gate::Cooldown), "and is not tried again soon");
     scene.now = scene.now + scene.policy.soft_retry;
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
 }
 
 #[test]
 fn an_unverified_outcome_never_escalates() {
     let mut scene = Scene::new(Action::ResetErrors);
-    scene.history.concluded(Rung::Soft, Outcome::Unverified, Rung::Restart, scene.now);
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    scene.history.concluded(Remedy::Soft, Outcome::Unverified, Remedy::Restart, scene.now);
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
 }
 
 #[test]
@@ -328,11 +328,14 @@ fn the_cluster_is_asked_last_and_its_answer_counts_for_one_remedy() {
     let refusal = Refusal { gate: Gate::Rollout, why: Why::SwitchedOff };
     for (preflight, answer) in [
         (Preflight::Unasked, Err(Denial::AskCluster)),
-        (Preflight::Given(Rung::Soft), Err(Denial::AskCluster)),
-        (Preflight::Given(Rung::Restart), Ok(Rung::Restart)),
-        (Preflight::Refused(Rung::Restart, refusal.clone()), Err(Denial::Refused(refusal.clone()))),
-        (Preflight::Refused(Rung::Soft, refusal.clone()), Err(Denial::Refused(refusal.clone()))),
-        (Preflight::Refused(Rung::Evict, refusal.clone()), Err(Denial::AskCluster)),
+        (Preflight::Given(Remedy::Soft), Err(Denial::AskCluster)),
+        (Preflight::Given(Remedy::Restart), Ok(Remedy::Restart)),
+        (
+            Preflight::Refused(Remedy::Restart, refusal.clone()),
+            Err(Denial::Refused(refusal.clone())),
+        ),
+        (Preflight::Refused(Remedy::Soft, refusal.clone()), Err(Denial::Refused(refusal.clone()))),
+        (Preflight::Refused(Remedy::Evict, refusal.clone()), Err(Denial::AskCluster)),
     ] {
         scene.preflight = Some(preflight);
         assert_eq!(scene.answer(), answer);
@@ -343,42 +346,42 @@ fn the_cluster_is_asked_last_and_its_answer_counts_for_one_remedy() {
 }
 
 #[test]
-fn if_a_restart_is_impossible_the_next_permitted_rung_is_used() {
+fn if_a_restart_is_impossible_the_next_permitted_remedy_is_used() {
     let mut scene = Scene::new(Action::RestartService);
     scene.no_restart = Some(Obstacle::PreStopHook);
     assert_eq!(scene.ask(), Err(Gate::Mode), "its owner does not consent to an eviction");
-    scene.ceiling = Rung::Evict;
-    assert_eq!(scene.ask(), Ok(Rung::Evict));
-    scene.policy.max_action = Rung::Restart;
+    scene.ceiling = Remedy::Evict;
+    assert_eq!(scene.ask(), Ok(Remedy::Evict));
+    scene.policy.max_remedy = Remedy::Restart;
     assert_eq!(scene.ask(), Err(Gate::Mode));
-    scene.policy.max_action = Rung::Evict;
+    scene.policy.max_remedy = Remedy::Evict;
     scene.no_evict = Some(Obstacle::NoController);
     assert_eq!(scene.ask(), Err(Gate::Mode));
     scene.decision.action = Action::ResetErrors;
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
 }
 
 #[test]
 fn an_eviction_follows_a_failed_restart_when_the_share_permits_it() {
     let mut scene = Scene::new(Action::RestartService);
-    scene.ceiling = Rung::Evict;
-    scene.history.treated(Rung::Restart, scene.now);
-    scene.history.concluded(Rung::Restart, Outcome::NotHealed, Rung::Evict, scene.now);
-    assert_eq!(scene.ask(), Ok(Rung::Evict), "the restart's cooldown is the restart's");
+    scene.ceiling = Remedy::Evict;
+    scene.history.treated(Remedy::Restart, scene.now);
+    scene.history.concluded(Remedy::Restart, Outcome::NotHealed, Remedy::Evict, scene.now);
+    assert_eq!(scene.ask(), Ok(Remedy::Evict), "the restart's cooldown is the restart's");
     scene.now = scene.now + Duration::from_secs(1199);
-    assert_eq!(scene.ask(), Ok(Rung::Evict));
+    assert_eq!(scene.ask(), Ok(Remedy::Evict));
     scene.now = scene.now + Duration::from_secs(1);
-    assert_eq!(scene.ask(), Ok(Rung::Restart));
+    assert_eq!(scene.ask(), Ok(Remedy::Restart));
 }
 
 #[test]
 fn an_unapplied_hard_remedy_starts_a_retry_delay_and_no_cooldown() {
     let mut scene = Scene::new(Action::RestartService);
-    scene.history.treated(Rung::Restart, scene.now);
-    scene.history.not_performed(Rung::Restart, scene.now);
+    scene.history.treated(Remedy::Restart, scene.now);
+    scene.history.not_performed(Remedy::Restart, scene.now);
     assert_eq!(scene.ask(), Err(Gate::Cooldown));
     scene.now = scene.now + scene.policy.hard_retry;
-    assert_eq!(scene.ask(), Ok(Rung::Restart));
+    assert_eq!(scene.ask(), Ok(Remedy::Restart));
 }
 
 /// A target whose only symptom is that its polls have failed for this many seconds.
@@ -393,7 +396,7 @@ fn silent_for(seconds: u64) -> Scene {
 #[test]
 fn silence_counts_only_after_the_patience() {
     assert_eq!(silent_for(9).ask(), Err(Gate::Patience));
-    assert_eq!(silent_for(10).ask(), Ok(Rung::Restart));
+    assert_eq!(silent_for(10).ask(), Ok(Remedy::Restart));
     let mut patient = silent_for(29);
     patient.policy.patience = Duration::from_secs(30);
     assert_eq!(patient.ask(), Err(Gate::Patience));
@@ -406,10 +409,10 @@ fn silence_counts_only_after_the_patience() {
 fn many_errors_or_an_oom_kill_need_no_patience() {
     let mut errors = silent_for(1);
     errors.causes = Causes { recent_error: true, many_errors: true, ..errors.causes };
-    assert_eq!(errors.ask(), Ok(Rung::Restart));
+    assert_eq!(errors.ask(), Ok(Remedy::Restart));
     let mut killed = silent_for(1);
     killed.causes.oom_kill = true;
-    assert_eq!(killed.ask(), Ok(Rung::Restart));
+    assert_eq!(killed.ask(), Ok(Remedy::Restart));
     let mut one = silent_for(1);
     one.causes.recent_error = true;
     assert_eq!(one.ask(), Err(Gate::Patience), "a single error does not shorten it");
@@ -421,7 +424,7 @@ fn a_failing_health_check_is_excused_while_others_are_served() {
     serves.excuse = Some(Excuse::Serves { good: 40 });
     assert_eq!(serves.ask(), Err(Gate::Excused));
     serves.causes = Causes { recent_error: true, many_errors: true, ..serves.causes };
-    assert_eq!(serves.ask(), Ok(Rung::Restart), "errors are no matter of the health check");
+    assert_eq!(serves.ask(), Ok(Remedy::Restart), "errors are no matter of the health check");
 }
 
 #[test]
@@ -442,7 +445,7 @@ fn an_external_cause_excuses_errors_and_silence_but_no_level() {
         let mut level = Scene::new(Action::RestartService);
         level.causes = Causes { level: true, ..Causes::default() };
         level.excuse = Some(excuse.clone());
-        assert_eq!(level.ask(), Ok(Rung::Restart), "{excuse}");
+        assert_eq!(level.ask(), Ok(Remedy::Restart), "{excuse}");
     }
 }
 
@@ -459,38 +462,38 @@ fn a_blamed_dependency_or_an_intended_pause_refuses_every_remedy() {
     }
 }
 
-fn remembered(rung: Rung, outcome: Outcome, seconds_ago: u64) -> Memory {
+fn remembered(remedy: Remedy, outcome: Outcome, seconds_ago: u64) -> Memory {
     let mut memories = Memories::default();
     let at = BootTime::from_nanos(at(0).as_nanos() - seconds_ago * 1_000_000_000);
-    memories.push("w", Treatment { rung, symptom: Symptom::Errors, outcome, at });
+    memories.push("w", Treatment { remedy, symptom: Symptom::Errors, outcome, at });
     memories.of("w").unwrap().clone()
 }
 
 #[test]
 fn a_restart_that_did_not_help_is_not_repeated() {
     let mut scene = Scene::new(Action::RestartService);
-    scene.memory = remembered(Rung::Restart, Outcome::NotHealed, 900);
+    scene.memory = remembered(Remedy::Restart, Outcome::NotHealed, 900);
     assert_eq!(scene.ask(), Err(Gate::Futile));
     scene.symptom = Symptom::Silence;
-    assert_eq!(scene.ask(), Ok(Rung::Restart), "it was another illness");
+    assert_eq!(scene.ask(), Ok(Remedy::Restart), "it was another illness");
 }
 
 #[test]
 fn a_symptom_that_came_back_within_ten_minutes_refuses_the_remedy() {
     let mut scene = Scene::new(Action::RestartService);
-    scene.memory = remembered(Rung::Restart, Outcome::Healed, 599);
+    scene.memory = remembered(Remedy::Restart, Outcome::Healed, 599);
     assert_eq!(scene.ask(), Err(Gate::Futile));
-    scene.memory = remembered(Rung::Restart, Outcome::Healed, 601);
-    assert_eq!(scene.ask(), Ok(Rung::Restart));
+    scene.memory = remembered(Remedy::Restart, Outcome::Healed, 601);
+    assert_eq!(scene.ask(), Ok(Remedy::Restart));
 }
 
 #[test]
 fn a_reset_that_helped_before_goes_before_the_restart() {
     let mut scene = Scene::new(Action::RestartService);
-    scene.memory = remembered(Rung::Soft, Outcome::Healed, 900);
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
-    scene.memory = remembered(Rung::Soft, Outcome::NotHealed, 900);
-    assert_eq!(scene.ask(), Ok(Rung::Restart));
+    scene.memory = remembered(Remedy::Soft, Outcome::Healed, 900);
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
+    scene.memory = remembered(Remedy::Soft, Outcome::NotHealed, 900);
+    assert_eq!(scene.ask(), Ok(Remedy::Restart));
 }
 
 #[test]
@@ -502,11 +505,11 @@ fn an_instance_that_was_never_well_is_not_restarted() {
     errors.fails_since_start.only_errors = true;
     assert_eq!(errors.ask(), Err(Gate::Futile));
     errors.symptom = Symptom::OomKill;
-    assert_eq!(errors.ask(), Ok(Rung::Restart));
+    assert_eq!(errors.ask(), Ok(Remedy::Restart));
     let mut soft = Scene::new(Action::ResetErrors);
     soft.fails_since_start.never_served = true;
     soft.fails_since_start.only_errors = true;
-    assert_eq!(soft.ask(), Ok(Rung::Soft), "a reset costs nothing");
+    assert_eq!(soft.ask(), Ok(Remedy::Soft), "a reset costs nothing");
 }
 
 #[test]
@@ -519,7 +522,7 @@ fn a_futile_restart_refuses_hard_remedies_only() {
         (Gate::Futile, "the filesystem at /data is full".to_owned())
     );
     scene.decision.action = Action::ResetErrors;
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
 }
 
 #[test]
@@ -529,7 +532,7 @@ fn a_vague_503_permits_only_the_soft_remedy() {
     scene.excuse = Some(Excuse::Vague);
     assert_eq!(scene.ask(), Err(Gate::Excused));
     scene.decision.action = Action::ResetErrors;
-    assert_eq!(scene.ask(), Ok(Rung::Soft));
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
 }
 
 #[test]
@@ -542,7 +545,7 @@ fn a_slow_health_check_alone_supports_no_remedy() {
     }
     let mut scene = Scene::new(Action::RestartService);
     scene.causes = Causes { level: true, ..slow };
-    assert_eq!(scene.ask(), Ok(Rung::Restart), "a level that stands beside it does");
+    assert_eq!(scene.ask(), Ok(Remedy::Restart), "a level that stands beside it does");
     scene.excuse = Some(Excuse::Unanswered { waiting: 4 });
     assert_eq!(scene.ask(), Err(Gate::Excused), "what it waits for makes it slow");
 }

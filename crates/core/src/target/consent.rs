@@ -5,7 +5,7 @@
 //! something else than the default.
 use std::time::Duration;
 
-use super::{Rung, Settings};
+use super::{Remedy, Settings};
 
 pub use paramedic_pod_metrics::HEAL_LABEL;
 
@@ -65,11 +65,11 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         self.invalid_settings.push(InvalidSetting { key, value, why });
     }
 
-    /// The ceiling in the consent label; [`Rung::Observe`] if it is invalid.
-    pub fn rung(&mut self, consent: &str) -> Rung {
-        Rung::from_name(consent).unwrap_or_else(|| {
+    /// The ceiling in the consent label; [`Remedy::Observe`] if it is invalid.
+    pub fn remedy(&mut self, consent: &str) -> Remedy {
+        Remedy::from_name(consent).unwrap_or_else(|| {
             self.complain(HEAL_LABEL, consent, "not one of observe, soft, restart, evict");
-            Rung::Observe
+            Remedy::Observe
         })
     }
 
@@ -94,7 +94,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
     #[must_use]
     pub fn capped(&self, settings: Settings) -> Settings {
         let ceiling =
-            if self.invalid_settings.is_empty() { settings.ceiling } else { Rung::Observe };
+            if self.invalid_settings.is_empty() { settings.ceiling } else { Remedy::Observe };
         Settings { ceiling, ..settings }
     }
 

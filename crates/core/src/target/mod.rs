@@ -24,11 +24,12 @@ pub use process_id::{NotAProcessId, ProcessId};
 pub use service::WatchedService;
 pub use settings::{Allowance, HealthProbe, Settings};
 
-/// A remedy in the order of strength. As a target's ceiling it is its owner's consent; as an
-/// intention it is the remedy about to be applied.
+/// A remedy, in the order of strength: the one ladder of labels, options, metrics, logs and code. As
+/// a target's ceiling it is its owner's consent; as an intention it is the remedy about to be
+/// applied. `Observe` is the ceiling of an owner who permits none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Rung {
+pub enum Remedy {
     /// Watch only.
     Observe,
     /// Ask the app to reset itself: `POST /heal`.
@@ -39,17 +40,17 @@ pub enum Rung {
     Evict,
 }
 
-impl Rung {
-    /// All rungs, mildest first.
+impl Remedy {
+    /// All remedies, mildest first.
     pub const ALL: [Self; 4] = [Self::Observe, Self::Soft, Self::Restart, Self::Evict];
 
-    /// The rung of this name.
+    /// The remedy of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|rung| rung.name() == name)
+        Self::ALL.into_iter().find(|remedy| remedy.name() == name)
     }
 
-    /// The rung's name, as in labels, metrics and logs.
+    /// The remedy's name, as in labels, metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -231,10 +232,10 @@ impl Target {
 
     /// The strongest possible remedy up to `ceiling`.
     #[must_use]
-    pub fn reachable(&self, ceiling: Rung) -> Rung {
+    pub fn reachable(&self, ceiling: Remedy) -> Remedy {
         match ceiling {
-            Rung::Evict if self.no_evict.is_some() => self.reachable(Rung::Restart),
-            Rung::Restart if self.no_restart.is_some() => Rung::Soft,
+            Remedy::Evict if self.no_evict.is_some() => self.reachable(Remedy::Restart),
+            Remedy::Restart if self.no_restart.is_some() => Remedy::Soft,
             other => other,
         }
     }
@@ -248,7 +249,7 @@ impl Target {
             id: TargetId { uid: name.to_owned(), instance: format!("{life}@1") },
             name: name.to_owned(),
             kind: Kind::Process,
-            settings: Settings::up_to(Rung::Restart),
+            settings: Settings::up_to(Remedy::Restart),
             address: Some(([127, 0, 0, 1], 5000).into()),
             tls: false,
             host: "localhost:5000".to_owned(),

@@ -1,7 +1,7 @@
 //! Settings of a target: the owner's, with defaults for the rest.
 use std::time::Duration;
 
-use super::Rung;
+use super::Remedy;
 
 /// The health endpoint, if the owner or the container's own probe names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Allowance {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The strongest remedy that its owner consents to.
-    pub ceiling: Rung,
+    pub ceiling: Remedy,
     /// The health endpoint; `None`: the first of the known paths that answers.
     pub health: Option<HealthProbe>,
     /// Path of the soft remedy.
@@ -57,7 +57,7 @@ impl Settings {
 
     /// The default settings with this ceiling.
     #[must_use]
-    pub fn up_to(ceiling: Rung) -> Self {
+    pub fn up_to(ceiling: Remedy) -> Self {
         Self {
             ceiling,
             health: None,

@@ -2,7 +2,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use paramedic_core::target::{
-    Rung,
+    Remedy,
     consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT},
 };
 use serde_json::{Value, from_value, json};
@@ -75,7 +75,7 @@ fn a_labelled_container_is_a_target() {
         ip: Some([172, 17, 0, 2].into()),
     };
     assert_eq!(watched_container.container, container);
-    assert_eq!(watched_container.settings.ceiling, Rung::Restart);
+    assert_eq!(watched_container.settings.ceiling, Remedy::Restart);
     assert_eq!(
         watched_container.address,
         Some("172.17.0.2:5000".parse().unwrap()),
@@ -147,7 +147,7 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
         let watched_container = labelled(&[(key, bad)]).unwrap();
         assert_eq!(
             (watched_container.settings.ceiling, watched_container.invalid_settings.len()),
-            (Rung::Observe, 1),
+            (Remedy::Observe, 1),
             "{key}={bad}"
         );
     }

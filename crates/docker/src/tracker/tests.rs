@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use paramedic_core::target::{Rung, Settings};
+use paramedic_core::target::{Remedy, Settings};
 use paramedic_host::instances::Unchanging;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -217,8 +217,8 @@ impl Scene {
     }
 }
 
-fn consents(rung: &str) -> Value {
-    json!({ HEAL_LABEL: rung })
+fn consents(remedy: &str) -> Value {
+    json!({ HEAL_LABEL: remedy })
 }
 
 /// A container that the user named.
@@ -229,7 +229,7 @@ fn named(name: &str) -> Selection {
         addresses: vec![[127, 0, 0, 1].into()],
         host: "localhost:5000".to_owned(),
         tls: false,
-        settings: Settings::up_to(Rung::Soft),
+        settings: Settings::up_to(Remedy::Soft),
     };
     Selection::Named(name.to_owned(), Box::new(service))
 }

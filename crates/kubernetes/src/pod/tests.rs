@@ -1,6 +1,6 @@
 //! Pods as an API server reports them: a recorded one, and variations of it.
 use paramedic_core::target::{
-    Rung,
+    Remedy,
     consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT},
 };
 use serde_json::{Value, from_value, json};
@@ -68,7 +68,7 @@ fn a_recorded_pod_is_a_target() {
     assert_eq!(web.pod.container_id, ID);
     assert_eq!(web.pod.grace, Duration::from_secs(7));
     assert_eq!(web.pod.owner.as_ref().unwrap().kind, "ReplicaSet");
-    assert_eq!((web.settings.ceiling, web.ready), (Rung::Restart, true));
+    assert_eq!((web.settings.ceiling, web.ready), (Remedy::Restart, true));
     assert_eq!(web.address, Some(([10, 88, 0, 2].into(), 8080)));
     assert_eq!((web.no_restart, web.no_evict), (None, None));
     assert_eq!((web.settings.health.clone(), web.settings.heal_path.as_str()), (None, "/heal"));
@@ -137,14 +137,14 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
         (MIN_CONFIDENCE, "high"),
     ] {
         let web = annotated(key, bad);
-        assert_eq!(web.settings.ceiling, Rung::Observe, "{key}={bad}");
+        assert_eq!(web.settings.ceiling, Remedy::Observe, "{key}={bad}");
         assert_eq!(web.invalid_settings.len(), 1, "{key}={bad}");
         let text = web.invalid_settings[0].to_string();
         assert!(text.contains(key) && text.contains("only observed"), "{text}");
         assert_eq!((web.settings.health.clone(), web.settings.min_confidence), (None, 0.8));
     }
     let mistyped = with(&[("/metadata/labels/paramedic.dev~1heal", json!("restrat"))]).unwrap();
-    assert_eq!((mistyped.settings.ceiling, mistyped.invalid_settings.len()), (Rung::Observe, 1));
+    assert_eq!((mistyped.settings.ceiling, mistyped.invalid_settings.len()), (Remedy::Observe, 1));
     let long = "x".repeat(5000);
     let text =
         with(&[("/metadata/labels/paramedic.dev~1heal", json!(long))]).unwrap().invalid_settings;
@@ -159,9 +159,9 @@ fn valid_settings_are_applied() {
     assert_eq!((asked.port, asked.path.as_str()), (8080, "/status?deep=1"));
     assert_eq!(annotated(HEAL_PATH, "/reset").settings.heal_path, "/reset");
     assert_eq!(annotated(MIN_CONFIDENCE, "0.95").settings.min_confidence, 0.95);
-    for rung in Rung::ALL {
+    for remedy in Remedy::ALL {
         let place = "/metadata/labels/paramedic.dev~1heal";
-        assert_eq!(with(&[(place, json!(rung.name()))]).unwrap().settings.ceiling, rung);
+        assert_eq!(with(&[(place, json!(remedy.name()))]).unwrap().settings.ceiling, remedy);
     }
 }
 

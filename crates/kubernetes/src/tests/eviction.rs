@@ -2,7 +2,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fake_apiserver::{Fault, Kind, Timing};
-use paramedic_core::{engine::Remedied, guard::Permit, target::Rung, verify::Outcome};
+use paramedic_core::{engine::Remedied, guard::Permit, target::Remedy, verify::Outcome};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -12,7 +12,7 @@ use crate::eviction::Answer;
 const WINDOW: Duration = Duration::from_secs(15);
 
 fn permit() -> Permit {
-    Permit::for_tests(Rung::Evict)
+    Permit::for_tests(Remedy::Evict)
 }
 
 fn evictions(scene: &Scene) -> Vec<String> {
@@ -34,7 +34,7 @@ async fn a_dry_run_precedes_an_eviction() {
     scene.fake.add_pdb("default", "web", "web", &json!({ "maxUnavailable": 1 }));
     let agent = scene.agent("node1");
     let pod = scene.first();
-    let lock = ask(&agent, &request(&pod, Rung::Evict)).await.unwrap().unwrap();
+    let lock = ask(&agent, &request(&pod, Remedy::Evict)).await.unwrap().unwrap();
     agent.evict(&pod, &lock, permit()).await.unwrap();
     let dry = "create pods/eviction dry 201";
     assert_eq!(
@@ -53,7 +53,7 @@ async fn a_replaced_pod_spends_no_budget() {
     scene.fake.add_pdb("default", "web", "web", &json!({ "maxUnavailable": 1 }));
     let agent = scene.agent("node1");
     let other = Arc::new(PodRef { uid: "00000000".into(), ..(*scene.first()).clone() });
-    let (refusal, _) = ask(&agent, &request(&other, Rung::Evict)).await.unwrap_err();
+    let (refusal, _) = ask(&agent, &request(&other, Remedy::Evict)).await.unwrap_err();
     assert_eq!(refusal.gate.name(), "identity");
     match agent.ask_eviction(&other, true).await {
         Answer::MovedOn(why) => assert!(why.contains("UID in the precondition"), "{why}"),
@@ -71,7 +71,7 @@ async fn a_budget_that_was_spent_meanwhile_is_named_and_nothing_is_done() {
     scene.fake.add_pdb("default", "web-budget", "web", &json!({ "maxUnavailable": 1 }));
     let agent = scene.agent("node1");
     let pod = scene.first();
-    let lock = ask(&agent, &request(&pod, Rung::Evict)).await.unwrap().unwrap();
+    let lock = ask(&agent, &request(&pod, Remedy::Evict)).await.unwrap().unwrap();
     scene.fake.set_ready("default", &scene.pods[1], false).unwrap();
     evictions(&scene);
     let why = not_performed(&agent, &pod, &lock).await;
@@ -85,7 +85,7 @@ async fn without_a_valid_lock_no_request_is_sent() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     let pod = scene.first();
-    let lock = ask(&agent, &request(&pod, Rung::Evict)).await.unwrap().unwrap();
+    let lock = ask(&agent, &request(&pod, Remedy::Evict)).await.unwrap().unwrap();
     sleep(Duration::from_secs(4)).await;
     scene.asked();
     let why = not_performed(&agent, &pod, &lock).await;
@@ -99,7 +99,7 @@ async fn an_eviction_whose_answer_was_lost_may_have_been_done() {
         let scene = Scene::new(3);
         let agent = scene.agent("node1");
         let pod = scene.first();
-        let lock = ask(&agent, &request(&pod, Rung::Evict)).await.unwrap().unwrap();
+        let lock = ask(&agent, &request(&pod, Remedy::Evict)).await.unwrap().unwrap();
         scene.fake.fail_next(1, |asked| asked.is_eviction() && !asked.dry_run, fault);
         let told = agent.evict(&pod, &lock, permit()).await;
         assert!(matches!(told, Err(Remedied::Failed(_))), "{fault:?}: {told:?}");
@@ -111,7 +111,7 @@ async fn an_eviction_whose_answer_was_lost_may_have_been_done() {
 async fn evicted(scene: &Scene) -> (Arc<Cluster>, Arc<PodRef>, Lock) {
     let agent = scene.agent("node1");
     let pod = scene.first();
-    let lock = ask(&agent, &request(&pod, Rung::Evict)).await.unwrap().unwrap();
+    let lock = ask(&agent, &request(&pod, Remedy::Evict)).await.unwrap().unwrap();
     agent.evict(&pod, &lock, permit()).await.unwrap();
     (agent, pod, lock)
 }

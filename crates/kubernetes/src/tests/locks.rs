@@ -162,7 +162,7 @@ async fn a_released_lock_is_free_and_records_the_outcome() {
     let lock = clear(&a, &scene.first()).await.unwrap();
     let granted = scene.record().heals;
     assert_eq!(granted.len(), 1);
-    assert_eq!((granted[0].by.as_str(), granted[0].rung), ("node1/1", Rung::Restart));
+    assert_eq!((granted[0].by.as_str(), granted[0].remedy), ("node1/1", Remedy::Restart));
     assert_eq!((&granted[0].pod, granted[0].outcome), (&scene.pods[0], None));
     a.release(lock, Some(Outcome::NotHealed)).await;
     assert_eq!(scene.holder(), "");
@@ -265,7 +265,7 @@ async fn a_tenth_of_a_large_workload_may_get_a_hard_remedy_in_ten_minutes() {
 async fn sick_pods_of_several_nodes_add_up_to_an_overload() {
     let scene = Scene::new(5);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
-    let sick = |name: &str, sick| Request { sick, ..request(&scene.pod(name), Rung::Restart) };
+    let sick = |name: &str, sick| Request { sick, ..request(&scene.pod(name), Remedy::Restart) };
     let lock = ask(&a, &sick(&scene.pods[0], 2)).await.unwrap().unwrap();
     let (refusal, wait) = ask(&b, &sick(&scene.pods[1], 1)).await.unwrap_err();
     assert_eq!(refusal.gate.name(), "overload");

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use fake_apiserver::{FakeApi, Kind, Logged, PodTemplate};
 use paramedic_core::{
     guard::{Refusal, Why},
-    target::{PodRef, Rung},
+    target::{PodRef, Remedy},
 };
 use paramedic_host::clock::Clock;
 use serde_json::{Value, from_value};
@@ -97,8 +97,8 @@ fn brief(request: &Logged) -> String {
     format!("{verb} {resource}{slash}{subresource}{dry} {status}")
 }
 
-fn request(pod: &Arc<PodRef>, rung: Rung) -> Request {
-    Request { pod: Arc::clone(pod), rung, sick: 1, dry_run: false }
+fn request(pod: &Arc<PodRef>, remedy: Remedy) -> Request {
+    Request { pod: Arc::clone(pod), remedy, sick: 1, dry_run: false }
 }
 
 /// Asks, and asks again after the other nodes have had time to report sick pods.
@@ -114,14 +114,14 @@ async fn ask(agent: &Arc<Cluster>, request: &Request) -> Result<Option<Lock>, (R
 
 /// Lets the agent report that the pod is sick, long enough ago for it to be healed.
 async fn counted(agent: &Arc<Cluster>, pod: &Arc<PodRef>) {
-    let (refusal, wait) = agent.clear(&request(pod, Rung::Restart)).await.unwrap_err();
+    let (refusal, wait) = agent.clear(&request(pod, Remedy::Restart)).await.unwrap_err();
     assert_eq!(refusal.why, Why::Counting);
     sleep(wait).await;
 }
 
 /// Checks a restart.
 async fn clear(agent: &Arc<Cluster>, pod: &Arc<PodRef>) -> Result<Lock, Refusal> {
-    let cleared = ask(agent, &request(pod, Rung::Restart)).await;
+    let cleared = ask(agent, &request(pod, Remedy::Restart)).await;
     cleared.map(|lock| lock.expect("a restart without a lock")).map_err(|(refusal, _)| refusal)
 }
 

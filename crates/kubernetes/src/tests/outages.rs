@@ -21,8 +21,8 @@ async fn while_the_server_is_down_soft_remedies_continue_and_hard_ones_wait() {
     let agent = scene.agent("node1");
     let pod = scene.first();
     scene.fake.down(true);
-    assert!(agent.clear(&request(&pod, Rung::Soft)).await.unwrap().is_none());
-    let (refusal, wait) = agent.clear(&request(&pod, Rung::Restart)).await.unwrap_err();
+    assert!(agent.clear(&request(&pod, Remedy::Soft)).await.unwrap().is_none());
+    let (refusal, wait) = agent.clear(&request(&pod, Remedy::Restart)).await.unwrap_err();
     assert_eq!((refusal.gate, wait), (Gate::ApiServer, Duration::from_secs(5)));
     assert!(refusal.why.to_string().starts_with("the API server does not answer"));
     scene.fake.down(false);
@@ -36,7 +36,7 @@ async fn a_known_pause_holds_for_soft_remedies_while_the_server_is_down() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     scene.fake.add_namespace(OWN, &[], &[("paramedic.dev/paused", "true")]);
-    let soft = request(&scene.first(), Rung::Soft);
+    let soft = request(&scene.first(), Remedy::Soft);
     assert_eq!(agent.clear(&soft).await.unwrap_err().0.gate, Gate::Paused);
     scene.fake.down(true);
     sleep(Duration::from_secs(60)).await;
@@ -47,7 +47,7 @@ async fn a_known_pause_holds_for_soft_remedies_while_the_server_is_down() {
 async fn a_soft_remedy_waits_two_seconds_for_the_server_at_most_every_five() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
-    let soft = request(&scene.first(), Rung::Soft);
+    let soft = request(&scene.first(), Remedy::Soft);
     scene.fake.fail_next(usize::MAX, |_| true, Fault::Hang { applied: false });
     let mut waited = Vec::new();
     for _ in 0..3 {
@@ -135,5 +135,5 @@ async fn without_a_date_from_the_server_no_lock_is_taken() {
     let (gate, why) = refused(&agent, &scene.first()).await;
     assert_eq!((gate, why.contains("no Date header")), ("api_server", true), "{why}");
     assert!(scene.lease().is_none());
-    assert!(agent.clear(&request(&scene.first(), Rung::Soft)).await.unwrap().is_none());
+    assert!(agent.clear(&request(&scene.first(), Remedy::Soft)).await.unwrap().is_none());
 }

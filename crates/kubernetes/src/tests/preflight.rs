@@ -25,7 +25,8 @@ async fn a_restart_makes_every_check_and_takes_the_lock_last() {
     let agent = scene.agent("node1");
     // The first time it only reports a sick pod, and gives other nodes time to report theirs.
     let (gate, why) = {
-        let (refusal, _) = agent.clear(&request(&scene.first(), Rung::Restart)).await.unwrap_err();
+        let (refusal, _) =
+            agent.clear(&request(&scene.first(), Remedy::Restart)).await.unwrap_err();
         (refusal.gate.name(), refusal.why.to_string())
     };
     assert_eq!((gate, why.contains("waiting for other nodes")), ("overload", true), "{why}");
@@ -52,11 +53,11 @@ async fn a_soft_remedy_checks_only_the_pause_switch() {
     let scene = Scene::new(3);
     let agent = scene.agent("node1");
     for _ in 0..3 {
-        assert!(agent.clear(&request(&scene.first(), Rung::Soft)).await.unwrap().is_none());
+        assert!(agent.clear(&request(&scene.first(), Remedy::Soft)).await.unwrap().is_none());
     }
     assert_eq!(scene.asked(), first(1), "once in two seconds");
     sleep(Duration::from_secs(3)).await;
-    assert!(agent.clear(&request(&scene.first(), Rung::Soft)).await.unwrap().is_none());
+    assert!(agent.clear(&request(&scene.first(), Remedy::Soft)).await.unwrap().is_none());
     assert_eq!(scene.asked(), first(1));
 }
 
@@ -68,12 +69,12 @@ async fn a_paused_cluster_refuses_every_remedy() {
         scene.fake.add_namespace(OWN, &[], &[("paramedic.dev/paused", value)]);
         // An answer is not used for longer than this.
         sleep(Duration::from_secs(2)).await;
-        for rung in [Rung::Soft, Rung::Restart, Rung::Evict] {
-            let request = Request { dry_run: true, ..request(&scene.first(), rung) };
+        for remedy in [Remedy::Soft, Remedy::Restart, Remedy::Evict] {
+            let request = Request { dry_run: true, ..request(&scene.first(), remedy) };
             let answer = agent.clear(&request).await.map(|_| ());
             let refused = answer.map_err(|(refusal, wait)| (refusal.gate, wait));
             let expected = Err((Gate::Paused, Duration::from_secs(4)));
-            assert_eq!(refused, if paused { expected } else { Ok(()) }, "{value} {rung:?}");
+            assert_eq!(refused, if paused { expected } else { Ok(()) }, "{value} {remedy:?}");
         }
     }
     let why = {
@@ -129,7 +130,7 @@ async fn a_label_that_was_just_lowered_is_applied() {
     assert_eq!(refused(&agent, &pod).await.0, "identity");
     let labels = json!({ "paramedic.dev/heal": "restart" });
     scene.fake.set_labels("default", &pod.name, &labels).unwrap();
-    let evict = agent.clear(&request(&pod, Rung::Evict)).await.map(|_| ());
+    let evict = agent.clear(&request(&pod, Remedy::Evict)).await.map(|_| ());
     assert_eq!(evict.unwrap_err().0.gate, Gate::Mode);
     assert!(scene.lease().is_none());
     assert!(clear(&agent, &pod).await.is_ok());
@@ -219,7 +220,7 @@ async fn a_refusal_by_the_fence_is_named() {
 async fn a_dry_run_makes_the_same_checks_and_writes_nothing() {
     let scene = Scene::new(4);
     let agent = scene.agent("node1");
-    let dry = Request { dry_run: true, ..request(&scene.first(), Rung::Evict) };
+    let dry = Request { dry_run: true, ..request(&scene.first(), Remedy::Evict) };
     assert!(agent.clear(&dry).await.unwrap().is_none());
     assert_eq!(scene.asked(), [&first(5)[..], &["get leases 404"]].concat());
     assert!(scene.lease().is_none());

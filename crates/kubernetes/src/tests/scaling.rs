@@ -19,9 +19,9 @@ fn slow_to_start(scene: &Scene) {
 
 /// Requests both hard remedies: they are refused while pods start.
 async fn nothing_hard(agent: &Arc<Cluster>, pod: &Arc<PodRef>, when: &str) {
-    for rung in [Rung::Restart, Rung::Evict] {
-        let (refusal, _) = ask(agent, &request(pod, rung)).await.unwrap_err();
-        assert_eq!(refusal.gate.name(), "rollout", "{when}, {rung:?}: {}", refusal.why);
+    for remedy in [Remedy::Restart, Remedy::Evict] {
+        let (refusal, _) = ask(agent, &request(pod, remedy)).await.unwrap_err();
+        assert_eq!(refusal.gate.name(), "rollout", "{when}, {remedy:?}: {}", refusal.why);
     }
 }
 
@@ -42,7 +42,7 @@ async fn while_the_hpa_scales_no_hard_remedy_is_permitted() {
     sleep(Duration::from_secs(14)).await;
     nothing_hard(&agent, &scene.first(), "after 15 s").await;
     // A soft remedy interrupts no service.
-    assert!(agent.clear(&request(&scene.first(), Rung::Soft)).await.is_ok());
+    assert!(agent.clear(&request(&scene.first(), Remedy::Soft)).await.is_ok());
     sleep(Duration::from_secs(45)).await;
     let lock = clear(&agent, &scene.first()).await;
     assert!(lock.is_ok(), "at rest: {:?}", lock.err());
@@ -55,7 +55,7 @@ async fn a_starting_pod_refuses_a_dry_run_too() {
     slow_to_start(&scene);
     hpa_wants(&scene, 5);
     sleep(Duration::from_secs(1)).await;
-    let dry = Request { dry_run: true, ..request(&scene.first(), Rung::Restart) };
+    let dry = Request { dry_run: true, ..request(&scene.first(), Remedy::Restart) };
     assert_eq!(agent.clear(&dry).await.unwrap_err().0.gate.name(), "rollout");
     assert!(scene.lease().is_none());
 }
@@ -78,7 +78,7 @@ async fn a_replica_that_never_starts_refuses_for_ten_minutes() {
     sleep(Duration::from_secs(1)).await;
     let begun = Instant::now();
     let wait = loop {
-        match agent.clear(&request(&scene.first(), Rung::Restart)).await {
+        match agent.clear(&request(&scene.first(), Remedy::Restart)).await {
             Ok(_) => break begun.elapsed(),
             Err((refusal, wait)) => {
                 assert_eq!(refusal.gate.name(), "rollout", "{}", refusal.why);
@@ -131,7 +131,7 @@ async fn if_most_pods_are_sick_even_a_small_workload_refuses() {
     for (replicas, sick, refused_by) in [(2, 2, true), (3, 2, true), (5, 2, false), (5, 3, true)] {
         let scene = Scene::new(replicas);
         let agent = scene.agent("node1");
-        let request = Request { sick, ..request(&scene.first(), Rung::Restart) };
+        let request = Request { sick, ..request(&scene.first(), Remedy::Restart) };
         let answer = ask(&agent, &request).await.map(|_| ()).map_err(|(r, _)| r.gate.name());
         let expected = if refused_by { Err("overload") } else { Ok(()) };
         assert_eq!(answer, expected, "{sick} of {replicas}");

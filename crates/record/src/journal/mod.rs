@@ -157,7 +157,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Invalid`] for an invalid intention (a confidence that is not a number, a
-    /// rung that is not a remedy); `Full`, `ReadOnly`, `Busy`, `Corrupt` or `Sqlite` if it cannot
+    /// remedy that is not a remedy); `Full`, `ReadOnly`, `Busy`, `Corrupt` or `Sqlite` if it cannot
     /// be written.
     pub fn intend(&mut self, intent: &Intent) -> Result<i64, JournalError> {
         let boot = self.present_boot()?;

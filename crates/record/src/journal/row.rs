@@ -5,7 +5,7 @@ use paramedic_core::{
     boot_time::BootTime,
     decide::Action,
     guard::Symptom,
-    target::{Rung, TargetId},
+    target::{Remedy, TargetId},
 };
 use rusqlite::{
     Row, ToSql,
@@ -49,7 +49,7 @@ pub(super) fn values(intent: &Intent, boot: &BootId) -> Result<[Value; 15], &'st
         Value::Text(intent.target.uid.clone()),
         Value::Text(intent.target.instance.clone()),
         Value::Text(cut(&intent.name, MAX_NAME)),
-        Value::Text(intent.rung.name().to_owned()),
+        Value::Text(intent.remedy.name().to_owned()),
         Value::Text(intent.action.name().to_owned()),
         Value::Real(f64::from(intent.confidence)),
         Value::Text(name_of(intent.source).to_owned()),
@@ -82,7 +82,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Incident, String> {
             instance: fields.text(3, "instance", MAX_IDENTITY)?,
         },
         name: fields.text(4, "name", MAX_NAME)?,
-        rung: fields.word(5, "rung")?,
+        remedy: fields.word(5, "rung")?,
         action: fields.word(6, "action")?,
         confidence: fields.real(7, "confidence")?,
         source: fields.word(8, "source")?,
@@ -116,8 +116,8 @@ pub(super) fn read(row: &Row<'_>) -> Result<Incident, String> {
 /// Validates an intention, before writing and after reading.
 fn check(intent: &Intent) -> Result<(), &'static str> {
     let too_long = |text: &str, most| text.chars().nth(most).is_some();
-    let Intent { target, rung, action, confidence, reasons, .. } = intent;
-    if *rung == Rung::Observe {
+    let Intent { target, remedy, action, confidence, reasons, .. } = intent;
+    if *remedy == Remedy::Observe {
         return Err("rung is not a remedy");
     }
     if *action == Action::NoAction {

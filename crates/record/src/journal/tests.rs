@@ -18,7 +18,7 @@ use std::{
 use nix::sys::signal::{Signal, raise};
 use paramedic_core::{
     decide::{Action, Source},
-    target::{Rung, TargetId},
+    target::{Remedy, TargetId},
 };
 
 use super::*;
@@ -70,7 +70,7 @@ fn intent(uid: &str, seconds: u64) -> Intent {
     Intent {
         target: TargetId { uid: uid.to_owned(), instance: "41@7".to_owned() },
         name: format!("default/{uid}"),
-        rung: Rung::Soft,
+        remedy: Remedy::Soft,
         action: Action::ResetErrors,
         confidence: 0.93,
         source: Source::Model,
@@ -251,7 +251,7 @@ fn an_invalid_intention_is_refused() {
     let dir = Dir::new();
     let (_lock, mut journal) = open(&dir.0);
     let spoil: [fn(&mut Intent); 9] = [
-        |i| i.rung = Rung::Observe,
+        |i| i.remedy = Remedy::Observe,
         |i| i.action = Action::NoAction,
         |i| i.confidence = f32::NAN,
         |i| i.confidence = 1.01,

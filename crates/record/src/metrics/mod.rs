@@ -16,7 +16,7 @@ use paramedic_core::{
     features::{FeatureVector, Load},
     guard::Gate,
     signal::Trigger,
-    target::{Rung, Target},
+    target::{Remedy, Target},
     verify::Outcome,
 };
 use paramedic_probes::Cause;
@@ -153,8 +153,8 @@ impl Metrics {
             )?,
             heals: make.counters(
                 "heals_total",
-                "Remedies applied, by rung and by verified outcome.",
-                &["rung", "outcome"],
+                "Remedies applied, by remedy and by verified outcome.",
+                &["remedy", "outcome"],
             )?,
             heal_duration: make.add(HistogramVec::new(
                 HistogramOpts::new(
@@ -163,7 +163,7 @@ impl Metrics {
                      It includes the verification window.",
                 )
                 .buckets(HEAL_BUCKETS.to_vec()),
-                &["rung"],
+                &["remedy"],
             ))?,
             probe_attached: make.gauges(
                 "probe_attached",
@@ -190,7 +190,7 @@ impl Metrics {
                 "heals_withheld_total",
                 "Remedies that every gate permitted but that were not applied because of \
                  --dry-run.",
-                &["rung"],
+                &["remedy"],
             )?,
             api_requests: make.counters(
                 "api_requests_total",
@@ -227,9 +227,9 @@ impl Metrics {
                 self.decisions.with_label_values(&[action.name(), name_of(source)]);
             }
         }
-        for rung in [Rung::Soft, Rung::Restart, Rung::Evict] {
-            self.heal_duration.with_label_values(&[rung.name()]);
-            self.withheld.with_label_values(&[rung.name()]);
+        for remedy in [Remedy::Soft, Remedy::Restart, Remedy::Evict] {
+            self.heal_duration.with_label_values(&[remedy.name()]);
+            self.withheld.with_label_values(&[remedy.name()]);
             for outcome in [
                 Outcome::Healed,
                 Outcome::NotHealed,
@@ -237,7 +237,7 @@ impl Metrics {
                 Outcome::Unverified,
                 Outcome::Failed,
             ] {
-                self.heals.with_label_values(&[rung.name(), outcome.name()]);
+                self.heals.with_label_values(&[remedy.name(), outcome.name()]);
             }
         }
     }
@@ -282,10 +282,10 @@ impl Metrics {
 
     /// Counts a remedy with its outcome, and the time since the intention; `None` if that was in an
     /// earlier boot.
-    pub fn heal(&self, rung: Rung, outcome: Outcome, took: Option<Duration>) {
-        self.heals.with_label_values(&[rung.name(), outcome.name()]).inc();
+    pub fn heal(&self, remedy: Remedy, outcome: Outcome, took: Option<Duration>) {
+        self.heals.with_label_values(&[remedy.name(), outcome.name()]).inc();
         if let Some(took) = took {
-            self.heal_duration.with_label_values(&[rung.name()]).observe(took.as_secs_f64());
+            self.heal_duration.with_label_values(&[remedy.name()]).observe(took.as_secs_f64());
         }
     }
 
@@ -313,8 +313,8 @@ impl Metrics {
     }
 
     /// Counts a remedy that the dry run did not apply.
-    pub fn withheld(&self, rung: Rung) {
-        self.withheld.with_label_values(&[rung.name()]).inc();
+    pub fn withheld(&self, remedy: Remedy) {
+        self.withheld.with_label_values(&[remedy.name()]).inc();
     }
 
     /// Counts a request to the API server by status; 0 means no response.

@@ -65,12 +65,12 @@ fn busy() -> Metrics {
     metrics.health_poll("timeout");
     metrics.decision(Action::ResetErrors, Source::Rules);
     metrics.refusal(Gate::Cooldown);
-    metrics.heal(Rung::Soft, Outcome::Healed, Some(Duration::from_millis(300)));
+    metrics.heal(Remedy::Soft, Outcome::Healed, Some(Duration::from_millis(300)));
     metrics.probe("throttling", "fentry", true);
     metrics.model("flat_forest", "embedded", "1");
     metrics.set_journal_writable(true);
     metrics.api_request("GET", 200);
-    metrics.withheld(Rung::Restart);
+    metrics.withheld(Remedy::Restart);
     metrics.set_api_server_heard(true);
     metrics.target_verdict(&named("web"), &FeatureVector::new([1.5; COUNT]), &decision(), true);
     metrics.target_responses(&named("web"), &[0, 10, 0, 1, 4]);
@@ -124,15 +124,15 @@ fn the_exposition_is_clean_and_complete() {
         "paramedic_health_polls_total{result=\"timeout\"} 1",
         "paramedic_decisions_total{action=\"reset_errors\",source=\"rules\"} 1",
         "paramedic_refusals_total{gate=\"cooldown\"} 1",
-        "paramedic_heals_total{outcome=\"healed\",rung=\"soft\"} 1",
-        "paramedic_heals_total{outcome=\"worse\",rung=\"evict\"} 0",
-        "paramedic_heal_duration_seconds_sum{rung=\"soft\"} 0.3",
+        "paramedic_heals_total{outcome=\"healed\",remedy=\"soft\"} 1",
+        "paramedic_heals_total{outcome=\"worse\",remedy=\"evict\"} 0",
+        "paramedic_heal_duration_seconds_sum{remedy=\"soft\"} 0.3",
         "paramedic_probe_attached{mechanism=\"fentry\",signal=\"throttling\"} 1",
         "paramedic_model_info{engine=\"flat_forest\",source=\"embedded\",version=\"1\"} 1",
         "paramedic_rules_active 0",
         "paramedic_journal_writable 1",
         "paramedic_api_requests_total{method=\"GET\",status=\"200\"} 1",
-        "paramedic_heals_withheld_total{rung=\"restart\"} 1",
+        "paramedic_heals_withheld_total{remedy=\"restart\"} 1",
         "paramedic_api_server_heard 1",
         "paramedic_target_feature{feature=\"cpu_usage\",namespace=\"\",pod=\"\",target=\"web\"} 1.5",
         "paramedic_target_http_responses_total{class=\"5xx\",namespace=\"\",pod=\"\",target=\"web\"} 4",

@@ -9,7 +9,7 @@ use paramedic_core::{
     decide::Action,
     engine::{Event, Index, Recovered, Remedied},
     guard::{Gate, Policy, Refusal, Symptom, Treatment, Why},
-    target::Rung,
+    target::Remedy,
     verify::Outcome,
 };
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,8 @@ pub struct Header {
     /// Start of the part in seconds since 1970.
     pub unix_s: u64,
     /// The strongest remedy that the operator permitted.
-    pub max_action: Rung,
+    #[serde(rename = "max_action")]
+    pub max_remedy: Remedy,
     /// Whether it was a dry run.
     pub dry_run: bool,
     /// Whether the rules may restart.
@@ -95,7 +96,7 @@ impl Header {
         Policy {
             patience: self.patience_ns.map_or(default.patience, Duration::from_nanos),
             warm_up: self.warm_up_ns.map_or(default.warm_up, Duration::from_nanos),
-            max_action: self.max_action,
+            max_remedy: self.max_remedy,
             dry_run: self.dry_run,
             rules_may_restart: self.rules_may_restart,
             node_budget: self.node_budget,
@@ -130,25 +131,25 @@ pub enum What {
     /// Readiness according to the kubelet.
     Ready(Index, bool),
     /// Response of the cluster: index, remedy, and the refusal if it refused.
-    Cleared(Index, Rung, Option<Refused>),
+    Cleared(Index, Remedy, Option<Refused>),
     /// Result of a remedy: index, number in the journal, result, and detail.
     Treated(Index, Option<i64>, Ended, String),
     /// An intention of an earlier agent process: index, number, remedy, verdict, judged instance,
     /// and symptom.
-    Recovered(Index, i64, Rung, Action, String, #[serde(default)] Symptom),
+    Recovered(Index, i64, Remedy, Action, String, #[serde(default)] Symptom),
     /// An earlier treatment of a workload: remedy, symptom, outcome, and time.
-    Remembered(String, Rung, Symptom, Outcome, u64),
+    Remembered(String, Remedy, Symptom, Outcome, u64),
     /// A remedy of an earlier agent process: index, remedy, time, and outcome with its time.
-    Recalled(Index, Rung, u64, Option<(Outcome, u64)>),
+    Recalled(Index, Remedy, u64, Option<(Outcome, u64)>),
     /// The pause switch, and whether the journal accepts intentions; written when they change.
     Switches(bool, bool),
     /// For comparison: a remedy was applied (or, in a dry run, would have been).
-    Did(Index, Rung, f32),
+    Did(Index, Remedy, f32),
     /// For comparison: the verdict of the agent's model on a target, from the preceding sample on.
     /// Written when it changes, and at the start of a part.
     Said(Index, Action),
     /// For comparison: the outcome of a remedy, as the agent saw it.
-    Concluded(Index, Rung, Outcome),
+    Concluded(Index, Remedy, Outcome),
     /// Number of lines that were lost here because the disk was too slow.
     Missing(u64),
     /// The recording ended in good order, or continues in the next part.
@@ -205,11 +206,11 @@ impl What {
             Event::Lost(index) => Self::Lost(*index),
             Event::Removed(index) => Self::Removed(*index),
             Event::Ready(index, ready) => Self::Ready(*index, *ready),
-            Event::Cleared { index, rung, answer } => {
+            Event::Cleared { index, remedy, answer } => {
                 let refused = answer.as_ref().err().map(|(refusal, wait)| {
                     Refused(refusal.gate, refusal.why.to_string(), nanos(*wait))
                 });
-                Self::Cleared(*index, *rung, refused)
+                Self::Cleared(*index, *remedy, refused)
             }
             Event::Woken { index, at, throttled } => Self::Woken(*index, at.as_nanos(), *throttled),
             Event::Sampled(index, sample) => {
@@ -224,19 +225,19 @@ impl What {
                 };
                 Self::Treated(*index, *incident, ended, detail)
             }
-            Event::Recovered(index, Recovered { incident, rung, before, judged, symptom }) => {
-                Self::Recovered(*index, *incident, *rung, *before, judged.clone(), *symptom)
+            Event::Recovered(index, Recovered { incident, remedy, before, judged, symptom }) => {
+                Self::Recovered(*index, *incident, *remedy, *before, judged.clone(), *symptom)
             }
             Event::Remembered { workload, treatment } => Self::Remembered(
                 workload.clone(),
-                treatment.rung,
+                treatment.remedy,
                 treatment.symptom,
                 treatment.outcome,
                 treatment.at.as_nanos(),
             ),
-            Event::Recalled { index, rung, treated, ended } => {
+            Event::Recalled { index, remedy, treated, ended } => {
                 let ended = ended.map(|(outcome, at)| (outcome, at.as_nanos()));
-                Self::Recalled(*index, *rung, treated.as_nanos(), ended)
+                Self::Recalled(*index, *remedy, treated.as_nanos(), ended)
             }
             Event::Tick => return None,
         })
@@ -255,13 +256,13 @@ impl What {
             Self::Lost(index) => Event::Lost(place(index)?),
             Self::Removed(index) => Event::Removed(place(index)?),
             Self::Ready(index, ready) => Event::Ready(place(index)?, ready),
-            Self::Cleared(index, rung, refused) => {
+            Self::Cleared(index, remedy, refused) => {
                 let answer = refused.map_or(Ok(()), |Refused(gate, why, wait)| {
                     // The recorded text; the original variant does not matter.
                     let refusal = Refusal { gate, why: Why::Budget(why.into()) };
                     Err((refusal, Duration::from_nanos(wait)))
                 });
-                Event::Cleared { index: place(index)?, rung, answer }
+                Event::Cleared { index: place(index)?, remedy, answer }
             }
             Self::Woken(index, at, throttled) => {
                 Event::Woken { index: place(index)?, at: moment(at)?, throttled }
@@ -278,17 +279,17 @@ impl What {
                 };
                 Event::Treated { index: place(index)?, incident, result }
             }
-            Self::Recovered(index, incident, rung, before, judged, symptom) => {
-                let recovered = Recovered { incident, rung, before, judged, symptom };
+            Self::Recovered(index, incident, remedy, before, judged, symptom) => {
+                let recovered = Recovered { incident, remedy, before, judged, symptom };
                 Event::Recovered(place(index)?, recovered)
             }
-            Self::Remembered(workload, rung, symptom, outcome, at) => Event::Remembered {
+            Self::Remembered(workload, remedy, symptom, outcome, at) => Event::Remembered {
                 workload,
-                treatment: Treatment { rung, symptom, outcome, at: moment(at)? },
+                treatment: Treatment { remedy, symptom, outcome, at: moment(at)? },
             },
-            Self::Recalled(index, rung, treated, ended) => Event::Recalled {
+            Self::Recalled(index, remedy, treated, ended) => Event::Recalled {
                 index: place(index)?,
-                rung,
+                remedy,
                 treated: moment(treated)?,
                 ended: ended.map(|(outcome, at)| Ok((outcome, moment(at)?))).transpose()?,
             },

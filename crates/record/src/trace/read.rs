@@ -187,7 +187,7 @@ const NOTHING: Header = Header {
     part: 0,
     boot_ns: 0,
     unix_s: 0,
-    max_action: paramedic_core::target::Rung::Observe,
+    max_remedy: paramedic_core::target::Remedy::Observe,
     dry_run: true,
     rules_may_restart: false,
     node_budget: 0,

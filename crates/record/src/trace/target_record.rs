@@ -6,7 +6,7 @@ use std::{
 };
 
 use paramedic_core::target::{
-    Allowance, Cgroups, Kind, Obstacle, Owner, PodRef, Rung, Settings, Target, TargetId,
+    Allowance, Cgroups, Kind, Obstacle, Owner, PodRef, Remedy, Settings, Target, TargetId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub struct TargetRecord {
     uid: String,
     instance: String,
     name: String,
-    ceiling: Rung,
+    ceiling: Remedy,
     min_confidence: f32,
     /// Whether the agent sends it HTTP requests.
     polled: bool,

@@ -1,5 +1,5 @@
 //! Fixture for tests: the header of a trace.
-use paramedic_core::target::Rung;
+use paramedic_core::target::Remedy;
 
 use super::{Header, VERSION};
 
@@ -13,7 +13,7 @@ pub fn header() -> Header {
         part: 0,
         boot_ns: 1_000,
         unix_s: 1_800_000_000,
-        max_action: Rung::Restart,
+        max_remedy: Remedy::Restart,
         dry_run: false,
         rules_may_restart: false,
         node_budget: 2,

@@ -9,7 +9,7 @@ use paramedic_core::{
     guard::{Gate, Refusal, Symptom, Treatment, Why},
     health::{Health, HealthError, Poll, Says, Transport},
     signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Sample, Trigger},
-    target::{Rung, Target},
+    target::{Remedy, Target},
     verify::Outcome,
 };
 use tempfile::tempdir;
@@ -77,10 +77,10 @@ fn events() -> Vec<Event> {
         Event::Lost(0),
         Event::Removed(0),
         Event::Ready(0, true),
-        Event::Cleared { index: 0, rung: Rung::Evict, answer: Ok(()) },
+        Event::Cleared { index: 0, remedy: Remedy::Evict, answer: Ok(()) },
         Event::Cleared {
             index: 0,
-            rung: Rung::Restart,
+            remedy: Remedy::Restart,
             answer: Err((refusal, Duration::from_secs(3))),
         },
         Event::Treated { index: 0, incident: Some(7), result: Remedied::Given },
@@ -93,7 +93,7 @@ fn events() -> Vec<Event> {
             0,
             Recovered {
                 incident: 7,
-                rung: Rung::Soft,
+                remedy: Remedy::Soft,
                 before: Action::ResetErrors,
                 judged: "1@1".to_owned(),
                 symptom: Symptom::Silence,
@@ -102,7 +102,7 @@ fn events() -> Vec<Event> {
         Event::Remembered {
             workload: "shop".to_owned(),
             treatment: Treatment {
-                rung: Rung::Restart,
+                remedy: Remedy::Restart,
                 symptom: Symptom::Errors,
                 outcome: Outcome::NotHealed,
                 at: BootTime::from_nanos(2),
@@ -110,7 +110,7 @@ fn events() -> Vec<Event> {
         },
         Event::Recalled {
             index: 0,
-            rung: Rung::Soft,
+            remedy: Remedy::Soft,
             treated: BootTime::from_nanos(3),
             ended: Some((Outcome::Worse, BootTime::from_nanos(4))),
         },
@@ -140,8 +140,8 @@ fn record(limit: u64, directory: &Path, rounds: u64) {
     }
     trace.said(0, Action::ResetErrors);
     trace.said(0, Action::ResetErrors);
-    trace.did(0, Rung::Soft, 0.9);
-    trace.concluded(0, Rung::Soft, Outcome::Healed);
+    trace.did(0, Remedy::Soft, 0.9);
+    trace.concluded(0, Remedy::Soft, Outcome::Healed);
 }
 
 fn parts(directory: &Path) -> Vec<PathBuf> {
@@ -173,8 +173,8 @@ fn a_recording_is_read_back_whole() {
     assert_eq!(read[..told.len()], told);
     let noted = [
         What::Said(0, Action::ResetErrors),
-        What::Did(0, Rung::Soft, 0.9),
-        What::Concluded(0, Rung::Soft, Outcome::Healed),
+        What::Did(0, Remedy::Soft, 0.9),
+        What::Concluded(0, Remedy::Soft, Outcome::Healed),
         What::End,
     ];
     assert_eq!(read[told.len()..], noted);

@@ -18,7 +18,7 @@ use paramedic_core::{
     boot_time::BootTime,
     decide::Action,
     engine::{Event, Index},
-    target::Rung,
+    target::Remedy,
     verify::Outcome,
 };
 use tracing::{error, info, warn};
@@ -86,8 +86,8 @@ impl Trace {
     }
 
     /// Records a remedy that is applied, or in a dry run would be.
-    pub fn did(&mut self, index: Index, rung: Rung, confidence: f32) {
-        self.note(What::Did(index, rung, confidence));
+    pub fn did(&mut self, index: Index, remedy: Remedy, confidence: f32) {
+        self.note(What::Did(index, remedy, confidence));
     }
 
     /// Records the model's verdict on the last sample.
@@ -99,8 +99,8 @@ impl Trace {
     }
 
     /// Records the outcome of a remedy.
-    pub fn concluded(&mut self, index: Index, rung: Rung, outcome: Outcome) {
-        self.note(What::Concluded(index, rung, outcome));
+    pub fn concluded(&mut self, index: Index, remedy: Remedy, outcome: Outcome) {
+        self.note(What::Concluded(index, remedy, outcome));
     }
 
     /// Writes a line about the agent itself; false if it was dropped.

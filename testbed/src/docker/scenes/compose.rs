@@ -57,8 +57,8 @@ fn play(stage: &Stage<'_>) -> Result<String> {
     let confidence = healing["confidence"].as_f64().context("a remedy without confidence")?;
     ensure!(confidence >= 0.8, "healed with a confidence of {confidence}");
     page(stage)?;
-    let rung = ended["rung"].as_str().unwrap_or_default();
-    Ok(format!("healed by {rung}, {:.0} % sure; down leaves nothing", confidence * 100.0))
+    let remedy = ended["remedy"].as_str().unwrap_or_default();
+    Ok(format!("healed by {remedy}, {:.0} % sure; down leaves nothing", confidence * 100.0))
 }
 
 /// The status page answers a browser.

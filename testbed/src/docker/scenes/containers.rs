@@ -71,8 +71,8 @@ pub(super) fn engine_restart(stage: &mut Stage<'_>) -> Result<String> {
     Ok("outlived, and healed afterwards".to_owned())
 }
 
-fn heal(rung: &str) -> [&str; 2] {
-    let label = match rung {
+fn heal(remedy: &str) -> [&str; 2] {
+    let label = match remedy {
         "observe" => "paramedic.dev/heal=observe",
         "soft" => "paramedic.dev/heal=soft",
         _ => "paramedic.dev/heal=restart",

@@ -36,7 +36,7 @@ pub(super) fn restart(stage: &mut Stage<'_>) -> Result<String> {
     let patient = stage.patient("patient-app", 5000, &[])?;
     let before = life(stage, &patient)?;
     let state = tempfile::tempdir()?;
-    let watch = ["watch", "http://localhost:5000", "patient-app", "--max-action", "restart"];
+    let watch = ["watch", "http://localhost:5000", "patient-app", "--max-remedy", "restart"];
     let agent = stage.agent(state.path(), &[&watch[..], &VERIFY].concat())?;
     fall_ill(&patient)?;
     let traffic = traffic(&patient);

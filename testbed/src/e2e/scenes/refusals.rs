@@ -24,9 +24,10 @@ pub(super) fn budget(stage: &Stage<'_>) -> Result<String> {
     for pod in &ill {
         stage.fall_ill(pod, "lie", CRITICAL)?;
     }
-    for (pod, (rung, budget)) in ill.iter().zip([("evict", evict.name), ("restart", restart.name)])
+    for (pod, (remedy, budget)) in
+        ill.iter().zip([("evict", evict.name), ("restart", restart.name)])
     {
-        let refused = format!("{rung} refused by gate disruption_budget");
+        let refused = format!("{remedy} refused by gate disruption_budget");
         let event = stage.event(pod, "HealRefused", &refused)?;
         ensure!(event.note.contains(budget), "the Event does not name the budget {budget}");
     }

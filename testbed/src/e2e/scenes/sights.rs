@@ -152,7 +152,7 @@ pub(super) fn metrics(stage: &Stage<'_>) -> Result<String> {
         value_of(&page, name, labels)
             .with_context(|| format!("{SYSTEM}/{} has no {name}", agent.name()))
     };
-    let healed = [("rung", "soft"), ("outcome", "healed")];
+    let healed = [("remedy", "soft"), ("outcome", "healed")];
     ensure!(read("paramedic_heals_total", &healed)? >= 1.0, "no heal was counted");
     let well = [&of_pod[..], &[("state", "well")]].concat();
     ensure!(read("paramedic_target_state", &well)? > 0.0, "the healed pod is not well");

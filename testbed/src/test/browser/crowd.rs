@@ -88,7 +88,7 @@ fn event(model: &Value, patients: usize, round: usize) -> String {
         event["incidents"] = json!([]);
         event["refusals"] = json!({});
         event["about"] = json!({
-            "node": "node1", "version": "0.1.0", "max_action": "evict", "dry_run": false,
+            "node": "node1", "version": "0.1.0", "max_remedy": "evict", "dry_run": false,
             "journal": true,
         });
     }
