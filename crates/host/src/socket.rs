@@ -25,7 +25,7 @@ pub struct Listening {
 
 /// One line of `/proc/net/tcp{,6}`.
 pub(crate) struct Line {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) state: State,
     /// Bytes that were not read; of a listening socket, connections that were not accepted.
     pub(crate) unread: u32,

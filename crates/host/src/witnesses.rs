@@ -46,7 +46,14 @@ pub fn read(tree: &Tree, target: &Target) -> Witnesses {
         (u128::from(a.used) * u128::from(b.limit)).cmp(&(u128::from(b.used) * u128::from(a.limit)))
     };
     let descriptors = descriptors.max_by(nearest);
-    let queues = queues(tree, main.pid, &sockets);
+    // Without the right to list its sockets, those at its port count: the port is in the network
+    // namespace of its pod or container, or it is known to be its own.
+    let port = target.address.map(|address| address.port());
+    let is_own = |line: &Line| match sockets.is_empty() {
+        true => Some(line.address.port()) == port,
+        false => sockets.contains(&line.inode),
+    };
+    let queues = queues(tree, main.pid, is_own);
     Witnesses {
         accept_queue: queues.map(|queues| queues.0),
         unread_connections: queues.map(|queues| queues.1),
@@ -72,16 +79,16 @@ fn descriptors(tree: &Tree, pid: i32, sockets: &mut HashSet<u64>) -> Option<Shar
     Some(Share { used, limit })
 }
 
-/// The connections that wait to be accepted at these sockets, and those with unread data, in the
-/// network namespace of `pid`.
-fn queues(tree: &Tree, pid: i32, sockets: &HashSet<u64>) -> Option<(u32, u32)> {
-    let (mut waiting, mut unread) = (0_u32, 0);
+/// The connections that wait to be accepted at the target's own sockets, and those with unread
+/// data, in the network namespace of `pid`; `None` without such sockets.
+fn queues(tree: &Tree, pid: i32, is_own: impl Fn(&Line) -> bool) -> Option<(u32, u32)> {
+    let (mut waiting, mut unread, mut listens) = (0_u32, 0, false);
     for name in ["net/tcp", "net/tcp6"] {
         let Ok(table) = File::open(tree.of(pid, name)) else { continue };
         for line in BufReader::new(table.take(MAX_TABLE)).lines() {
-            let line = Line::parse(&line.ok()?).filter(|line| sockets.contains(&line.inode));
-            match line {
+            match Line::parse(&line.ok()?).filter(&is_own) {
                 Some(Line { state: State::Listens, unread, .. }) => {
+                    listens = true;
                     waiting = waiting.saturating_add(unread);
                 }
                 Some(Line { state: State::Connected, unread: bytes, .. }) if bytes > 0 => {
@@ -91,7 +98,7 @@ fn queues(tree: &Tree, pid: i32, sockets: &HashSet<u64>) -> Option<(u32, u32)> {
             }
         }
     }
-    (!sockets.is_empty()).then_some((waiting, unread))
+    listens.then_some((waiting, unread))
 }
 
 /// `pids.current` and `pids.max` of a cgroup of version 2; `None` without a limit.

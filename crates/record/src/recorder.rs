@@ -198,7 +198,7 @@ impl Recorder {
             match &fact {
                 Fact::Decided { decision, .. } => trace.said(index, decision.action),
                 Fact::Concluded { remedy, outcome, .. } => {
-                    trace.concluded(index, *remedy, *outcome)
+                    trace.concluded(index, *remedy, *outcome);
                 }
                 _ => {}
             }

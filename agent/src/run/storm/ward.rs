@@ -200,7 +200,7 @@ impl Ward {
         state.given.push(given);
         match (remedy, state.ill.get_mut(&pod.uid)) {
             (Remedy::Soft, Some((illness, .., reset))) if illness.cure != Remedy::Soft => {
-                *reset = now
+                *reset = now;
             }
             (Remedy::Soft, _) => drop(state.ill.remove(&pod.uid)),
             _ => {}

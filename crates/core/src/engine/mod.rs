@@ -141,7 +141,7 @@ impl Engine {
                 }
             }
             Event::Cleared { index, remedy, answer } => {
-                self.cleared(index, remedy, answer, now, out)
+                self.cleared(index, remedy, answer, now, out);
             }
             Event::Woken { index, at, throttled } => self.woken(index, at, throttled, now),
             Event::Sampled(index, sample) => self.sampled(index, &sample, now, hour, out),

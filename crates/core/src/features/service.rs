@@ -209,10 +209,7 @@ impl Service {
     /// Whether its main process has waited in the kernel, and taken no signal, for some seconds.
     #[must_use]
     pub fn is_stuck_in_the_kernel(&self) -> bool {
-        let since = match self.process {
-            Some((ProcessState::Uninterruptible, since)) => since,
-            _ => return false,
-        };
+        let Some((ProcessState::Uninterruptible, since)) = self.process else { return false };
         self.sampled_at.since(since) >= STUCK
     }
 
