@@ -9,6 +9,8 @@ mod instance;
 mod message;
 mod pace;
 mod pod_metrics;
+mod presence;
+mod treatments;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,15 +19,15 @@ pub use case::{Applied, Case, Presence, State};
 pub use message::{Command, Event, Fact, Index, Intent, Recovered, Remedied};
 use pace::{AskPace, NodePace};
 pub use pod_metrics::pod_metrics_of;
+use treatments::conclude;
 
 use crate::{
     boot_time::BootTime,
-    decide::{Classifier, Decision, Source},
+    decide::{Classifier, Decision},
     features::Notable,
-    guard::{self, Denial, Gate, Memories, NodeState, Policy, Refusal, Treatment, Why},
+    guard::{self, Denial, Gate, Memories, NodeState, Policy, Refusal, Why},
     signal::{Sample, Trigger},
-    target::{Remedy, Target},
-    verify::{Outcome, Verification},
+    target::Remedy,
 };
 
 /// Intervals of the engine.
@@ -157,81 +159,6 @@ impl Engine {
         }
         self.sample_where_due(now, out);
         self.remember(&out[from..], now);
-    }
-
-    /// Remembers the outcomes of treatments that have just ended.
-    fn remember(&mut self, told: &[Command], now: BootTime) {
-        for command in told {
-            let Command::Tell(index, Fact::Concluded { remedy, symptom, outcome, .. }) = command
-            else {
-                continue;
-            };
-            let Some(case) = self.cases.get(*index).and_then(Option::as_ref) else { continue };
-            let (remedy, symptom, outcome) = (*remedy, *symptom, *outcome);
-            self.memories.push(case.workload(), Treatment { remedy, symptom, outcome, at: now });
-        }
-    }
-
-    fn added(&mut self, index: Index, target: Target, now: BootTime) {
-        while self.cases.len() <= index {
-            self.cases.push(None);
-            self.due.push(None);
-        }
-        let watched_from_start = self.began.is_some_and(|began| target.started > began);
-        self.cases[index] = Some(Case::new(target, watched_from_start));
-        self.due[index] = Some(now + pace::first(self.pace.tick, index));
-    }
-
-    fn changed(&mut self, index: Index, target: Target, now: BootTime, out: &mut Vec<Command>) {
-        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        if target.id == case.target.id && case.is_present() {
-            // The same instance with other settings: its samples stay.
-            case.target = target;
-            return;
-        }
-        give_back(index, case, out);
-        if let Some((verification, outcome)) = case.succeeded_by(target) {
-            let detail = Some("it has another instance now".to_owned());
-            out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
-        }
-        count_for_node(case, &mut self.node, now);
-        self.due[index] = Some(now);
-    }
-
-    fn lost(&mut self, index: Index, now: BootTime, out: &mut Vec<Command>) {
-        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        give_back(index, case, out);
-        case.lost();
-        count_for_node(case, &mut self.node, now);
-        // There is nothing to sample; but a treatment does not wait for a successor forever.
-        let waits = matches!(case.state, State::Verifying { .. });
-        let comes_back = self.policy.comes_back(case.target.is_of_runtime());
-        self.due[index] = waits.then_some(now + comes_back);
-    }
-
-    fn removed(&mut self, index: Index, now: BootTime, out: &mut Vec<Command>) {
-        self.lost(index, now, out);
-        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        case.presence = Presence::Removed;
-        match &case.state {
-            // An eviction removes its target; the result of the remedy comes later.
-            State::Healing { since, .. } => self.due[index] = Some(*since + case::HEAL_LIMIT),
-            State::Verifying { verification, .. } => {
-                let (verification, detail) = (verification.clone(), Some(GONE.to_owned()));
-                let (policy, outcome) = (&self.policy, Outcome::Unverified);
-                out.push(conclude(index, case, policy, &verification, outcome, detail, now));
-                out.push(Command::Forget(index));
-            }
-            State::Watching => out.push(Command::Forget(index)),
-        }
-    }
-
-    /// Frees the index of a removed target; see [`Command::Forget`].
-    pub fn forget(&mut self, index: Index) {
-        if let Some(case) = self.cases.get_mut(index) {
-            *case = None;
-            self.due[index] = None;
-        }
     }
 
     fn cleared(
@@ -477,99 +404,6 @@ impl Engine {
         }
     }
 
-    fn treated(
-        &mut self,
-        index: Index,
-        incident: Option<i64>,
-        result: Remedied,
-        now: BootTime,
-        out: &mut Vec<Command>,
-    ) {
-        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        let ended = matches!(result, Remedied::Ended(..));
-        let Some((verification, same)) = case.begin_verifying(incident, ended, now) else { return };
-        let undone = matches!(result, Remedied::NotPerformed(_));
-        if undone {
-            case.history.not_performed(verification.remedy, now);
-        }
-        let ended = match result {
-            Remedied::Failed(detail) | Remedied::NotPerformed(detail) => {
-                Some((Outcome::Failed, detail))
-            }
-            Remedied::Ended(outcome, detail) => Some((outcome, detail)),
-            Remedied::Given if case.presence == Presence::Removed => {
-                Some((Outcome::Unverified, GONE.to_owned()))
-            }
-            Remedied::Given if !same => {
-                Some((Outcome::Unverified, "it was replaced during the remedy".to_owned()))
-            }
-            Remedied::Given => None,
-        };
-        if let Some((outcome, detail)) = ended {
-            let (policy, detail) = (&self.policy, Some(detail));
-            let mut told = conclude(index, case, policy, &verification, outcome, detail, now);
-            if let Command::Tell(_, Fact::Concluded { done, .. }) = &mut told {
-                *done = !undone;
-            }
-            out.push(told);
-        }
-        if case.presence == Presence::Removed {
-            self.due[index] = None;
-            out.push(Command::Forget(index));
-        } else {
-            self.look_soon_or_wait(index, now, out);
-        }
-    }
-
-    /// After a remedy: samples at once or, without an instance, waits for a successor.
-    fn look_soon_or_wait(&mut self, index: Index, now: BootTime, out: &mut Vec<Command>) {
-        match &self.cases[index] {
-            Some(case) if !case.is_present() => self.lost(index, now, out),
-            _ => self.schedule(index, now, Duration::ZERO),
-        }
-    }
-
-    fn recovered(
-        &mut self,
-        index: Index,
-        recovered: Recovered,
-        now: BootTime,
-        out: &mut Vec<Command>,
-    ) {
-        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        let remedy = recovered.remedy;
-        let (verification, same) = case.resume(recovered, now);
-        if !same || remedy == Remedy::Evict {
-            let detail = match remedy {
-                Remedy::Evict => "its eviction was intended, but it still exists",
-                _ => "it was replaced while the agent was down",
-            };
-            let detail = Some(detail.to_owned());
-            let (policy, outcome) = (&self.policy, Outcome::Unverified);
-            out.push(conclude(index, case, policy, &verification, outcome, detail, now));
-        }
-        self.schedule(index, now, Duration::ZERO);
-    }
-
-    fn recalled(
-        &mut self,
-        index: Index,
-        remedy: Remedy,
-        treated: BootTime,
-        ended: Option<(Outcome, BootTime)>,
-    ) {
-        let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
-        case.history.treated(remedy, treated);
-        if let Some((outcome, at)) = ended {
-            let ceiling = self.policy.ceiling(case.target.settings.ceiling, Source::Model);
-            let ceiling = case.target.reachable(ceiling);
-            case.history.concluded(remedy, outcome, ceiling, at);
-        }
-        if remedy.is_hard() {
-            self.node.history.hard_heal(treated);
-        }
-    }
-
     fn schedule(&mut self, index: Index, now: BootTime, delay: Duration) {
         let Some(case) = self.cases[index].as_mut() else { return };
         let regular = if delay == self.pace.tick {
@@ -583,9 +417,6 @@ impl Engine {
         self.due[index] = Some(owed.unwrap_or(regular));
     }
 }
-
-/// Detail of a treatment that ends because its target was removed.
-const GONE: &str = "it was removed";
 
 /// A refusal is news if another gate refused before.
 fn refuse(
@@ -605,32 +436,6 @@ fn give_back(index: Index, case: &mut Case, out: &mut Vec<Command>) {
     if case.give_back() {
         out.push(Command::Release(index));
     }
-}
-
-/// Ends a treatment: back to watching, stored in the target's history.
-fn conclude(
-    index: Index,
-    case: &mut Case,
-    policy: &Policy,
-    verification: &Verification,
-    outcome: Outcome,
-    detail: Option<String>,
-    now: BootTime,
-) -> Command {
-    let source = case.decision.map_or(Source::Model, |decision| decision.source);
-    let ceiling = case.target.reachable(policy.ceiling(case.target.settings.ceiling, source));
-    let incident = case.end_treatment(verification.remedy, outcome, ceiling, now);
-    let fact = Fact::Concluded {
-        incident,
-        remedy: verification.remedy,
-        symptom: case.treated_symptom(),
-        outcome,
-        took: now.since(verification.began),
-        detail,
-        done: true,
-        exhausted: case.history.is_exhausted(),
-    };
-    Command::Tell(index, fact)
 }
 
 /// Reports once why a target with a symptom is left alone.

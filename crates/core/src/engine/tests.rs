@@ -11,7 +11,8 @@ use crate::{
     guard::{Gate, Symptom, Treatment},
     health::{Health, HealthError, Poll, Says, Transport},
     signal::{CgroupReading, HostFacts, KernelReading, ProcessState},
-    target::Settings,
+    target::{Settings, Target},
+    verify::Outcome,
 };
 
 const URL: &str = "http://localhost:5000";
