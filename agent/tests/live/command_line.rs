@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    agent::{Agent, Directory, get, run, until},
+    agent::{Agent, Directory, PARAMEDIC, get, run, until},
     servers::Server,
 };
 use serde_json::Value;
@@ -94,6 +94,15 @@ fn wrong_usage_exits_with_2_and_a_reason() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(why), "{arguments:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn an_operators_limit_under_its_old_name_is_an_error_and_not_ignored() {
+    let mut agent = Command::new(PARAMEDIC);
+    agent.args(["agent", "--runtime", "docker"]).env("PARAMEDIC_MAX_ACTION", "soft");
+    let output = agent.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("PARAMEDIC_MAX_REMEDY"), "{}", stderr(&output));
 }
 
 #[test]
