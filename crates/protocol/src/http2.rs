@@ -220,10 +220,12 @@ pub(crate) fn end(connection: &mut Connection, way: Way, segment: &Segment, at: 
     Event::Nothing
 }
 
+/// Gives up until a segment begins with a frame.
 #[inline(always)]
-fn lose(side: &mut Side, segment: &Segment) -> (u32, Event) {
+const fn lose(side: &mut Side, segment: &Segment) -> u32 {
     side.mode = 0;
-    (segment.len, Event::Nothing)
+    side.flags = 0;
+    segment.len
 }
 
 /// One step of a connection in HTTP/2; see [`Connection::step`].
@@ -235,26 +237,71 @@ pub fn step<B: Bytes + ?Sized>(
     bytes: &B,
     at: u32,
 ) -> (u32, Event) {
-    let more = segment.len.wrapping_sub(at);
-    let side = connection.side(way);
+    if way == Way::Requests {
+        let side = &mut connection.requests;
+        let at = header(side, segment, bytes, at);
+        if side.used == CUT {
+            return (at, Event::Nothing);
+        }
+        if side.used == BAD {
+            return (lose(side, segment), Event::Nothing);
+        }
+        let frame = Frame::of(side.frame, side.byte);
+        return request_frame(connection, segment, frame, at);
+    }
+    let next = response_step(connection, segment, bytes, at);
+    let side = &mut connection.responses;
+    side.value = next;
+    bytes.settle(side);
+    (side.value, block_end(connection, segment))
+}
+
+/// One step in the direction of responses: the offset to go on from.
+#[inline(always)]
+fn response_step<B: Bytes + ?Sized>(
+    connection: &mut Connection,
+    segment: &Segment,
+    bytes: &B,
+    at: u32,
+) -> u32 {
+    let side = &mut connection.responses;
     if side.left != 0 {
         if side.skip != 0 {
             let count = if side.skip < side.left { side.skip } else { side.left };
             side.skip -= count;
             side.left -= count;
-            return (at.wrapping_add(count), block_end(connection, segment));
+            return at.wrapping_add(count);
         }
-        return token(connection, segment, bytes, at, more);
+        return token(connection, segment, bytes, at);
     }
     if side.padding != 0 {
         let count = u32::from(side.padding);
         side.padding = 0;
-        return (at.wrapping_add(count), block_end(connection, segment));
+        return at.wrapping_add(count);
     }
+    let at = header(side, segment, bytes, at);
+    if side.used == CUT {
+        return at;
+    }
+    if side.used == BAD {
+        return lose(side, segment);
+    }
+    let frame = Frame::of(side.frame, side.byte);
+    response_frame(connection, segment, bytes, frame, at)
+}
+
+/// Reads a frame's header into `frame` and `byte`, and says in `used` whether it is cut or bad.
+#[inline(always)]
+fn header<B: Bytes + ?Sized>(side: &mut Side, segment: &Segment, bytes: &B, at: u32) -> u32 {
     let held = u32::from(side.frame_held) & 15;
     let lacking = HEADER.wrapping_sub(held);
+    let more = segment.len.wrapping_sub(at);
     let wanted = if more < lacking { more } else { lacking };
-    let Some((mut high, mut low)) = bytes.load(at, wanted) else { return lose(side, segment) };
+    side.value = at.wrapping_add(wanted);
+    let Some((mut high, mut low)) = bytes.load(at, wanted) else {
+        side.used = BAD;
+        return at;
+    };
     if held != 0 {
         (high, low) = behind(high, low, held);
         high |= side.frame;
@@ -263,18 +310,15 @@ pub fn step<B: Bytes + ?Sized>(
     side.byte = (low >> 56) as u8;
     side.frame_held = if wanted < lacking { (held + wanted) as u8 } else { 0 };
     bytes.settle(side);
-    let at = at.wrapping_add(wanted);
-    if side.frame_held != 0 {
-        return (at, Event::Nothing);
-    }
-    let frame = Frame::of(side.frame, side.byte);
-    if !frame.is_plausible() {
-        return lose(side, segment);
-    }
-    match way {
-        Way::Requests => request_frame(connection, segment, frame, at),
-        Way::Responses => response_frame(connection, segment, bytes, frame, at),
-    }
+    side.used = if side.frame_held != 0 {
+        CUT
+    } else if Frame::of(side.frame, side.byte).is_plausible() {
+        0
+    } else {
+        BAD
+    };
+    bytes.settle(side);
+    side.value
 }
 
 /// A frame from the client: its fields are not looked at.
@@ -314,7 +358,7 @@ fn response_frame<B: Bytes + ?Sized>(
     bytes: &B,
     frame: Frame,
     at: u32,
-) -> (u32, Event) {
+) -> u32 {
     let Frame { length, kind, flags, stream } = frame;
     let side = &mut connection.responses;
     if (kind == CONTINUATION) != side.has(BLOCK) {
@@ -326,7 +370,7 @@ fn response_frame<B: Bytes + ?Sized>(
         if flags & END_HEADERS != 0 {
             side.set(LAST);
         }
-        return (at, block_end(connection, segment));
+        return at;
     }
     let told = !side.has(TENTATIVE);
     side.clear(TENTATIVE);
@@ -334,7 +378,7 @@ fn response_frame<B: Bytes + ?Sized>(
         reset(connection, stream);
     }
     if kind != HEADERS && kind != PUSH_PROMISE {
-        return (at.wrapping_add(length), Event::Nothing);
+        return at.wrapping_add(length);
     }
     let side = &mut connection.responses;
     // Before the block stand the length of the padding, and the priority or the promised stream.
@@ -368,7 +412,7 @@ fn response_frame<B: Bytes + ?Sized>(
     side.stream = stream;
     side.padding = padding as u8;
     side.left = length - lead - padding;
-    (at.wrapping_add(lead), block_end(connection, segment))
+    at.wrapping_add(lead)
 }
 
 /// A stream was given up.
@@ -426,8 +470,8 @@ fn token<B: Bytes + ?Sized>(
     segment: &Segment,
     bytes: &B,
     at: u32,
-    more: u32,
-) -> (u32, Event) {
+) -> u32 {
+    let more = segment.len.wrapping_sub(at);
     let side = &mut connection.responses;
     let held = u32::from(side.held) & 15;
     let most = if side.left < more { side.left } else { more };
@@ -470,7 +514,7 @@ fn token<B: Bytes + ?Sized>(
             // The block ends within a token.
             return lose(side, segment);
         }
-        return (at.wrapping_add(fresh), Event::Nothing);
+        return at.wrapping_add(fresh);
     }
     side.held = 0;
     let mut used = side.used;
@@ -490,7 +534,7 @@ fn token<B: Bytes + ?Sized>(
     if side.left == 0 && side.skip != 0 && side.has(LAST) {
         return lose(side, segment);
     }
-    (at.wrapping_add(used), block_end(connection, segment))
+    at.wrapping_add(used)
 }
 
 /// The begin of a field.

@@ -1,5 +1,5 @@
 //! Conversations in HTTP/1.x against a simple oracle: the conversation itself.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 use paramedic_protocol::{Event, Verdict, Way, connection::protocol};
 
 mod support;
@@ -9,24 +9,20 @@ use support::Seen;
 /// Plays both sides of a connection: what they write, in whatever segments.
 struct Talk {
     seen: Seen,
-    /// Sequence numbers of the next byte of each direction.
-    next: [u32; 2],
     now: u64,
-    most: u32,
 }
 
 impl Talk {
     fn new() -> Self {
-        let next = [u32::MAX - 70, 0x7fff_fff0];
-        Self { seen: Seen::default(), next, now: 1_000, most: support::STEPS }
+        // Near the ends of their ranges.
+        let seen = Seen { ends: [u32::MAX - 70, 0x7fff_fff0], ..Seen::default() };
+        Self { seen, now: 1_000 }
     }
 
     fn send(&mut self, way: Way, payload: &[u8]) {
-        let own = usize::from(way == Way::Responses);
-        let (seq, ack) = (self.next[own], self.next[1 - own]);
         self.now += 1_000;
-        self.seen.feed_with(way, seq, ack, payload, self.now, self.most);
-        self.next[own] = seq.wrapping_add(payload.len() as u32);
+        let seq = self.seen.ends[usize::from(way == Way::Responses)];
+        self.seen.feed(way, seq, payload, self.now);
     }
 
     fn client(&mut self, payload: impl AsRef<[u8]>) -> &mut Self {
@@ -201,7 +197,8 @@ fn gaps_cost_what_they_hide_and_no_more() {
     let mut talk = Talk::new();
     talk.client(GET).server(ok("a"));
     // A whole exchange passes unseen.
-    talk.next = [talk.next[0].wrapping_add(99), talk.next[1].wrapping_add(999)];
+    let [requests, responses] = talk.seen.ends;
+    talk.seen.ends = [requests.wrapping_add(99), responses.wrapping_add(999)];
     talk.client(GET).server("HTTP/1.1 500 Oh\r\n\r\n").client(GET).server(EMPTY);
     assert_eq!((talk.classes(), talk.requests()), ([0, 2, 0, 0, 1], 3));
 }
@@ -209,7 +206,7 @@ fn gaps_cost_what_they_hide_and_no_more() {
 #[test]
 fn a_bound_costs_what_is_behind_it() {
     let mut talk = Talk::new();
-    talk.most = 4;
+    talk.seen.bound = 4;
     let long = format!("GET / HTTP/1.1\r\nCookie: {}\r\n\r\n", "x".repeat(400));
     for _ in 0..3 {
         talk.client(&long).server(ok(&"y".repeat(99)));

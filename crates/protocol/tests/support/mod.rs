@@ -1,24 +1,31 @@
 //! Feeds segments to a connection as the kernel's programs do.
-#![expect(dead_code, reason = "each test uses a part of it")]
 use paramedic_protocol::{Bytes as _, Connection, Event, Kind, Segment, Way};
 
 /// What the programs bound the steps per packet to, at least.
-pub(crate) const STEPS: u32 = 2048;
+const STEPS: u32 = 2048;
 
 /// One connection as the programs see it.
-#[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) connection: Option<Box<Connection>>,
     pub(crate) events: Vec<(Way, Event)>,
     pub(crate) most_steps: u32,
     /// The end of what each direction has sent: the other's acknowledgement number.
     pub(crate) ends: [u32; 2],
+    /// Most steps for a packet.
+    pub(crate) bound: u32,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        let (connection, events) = (None, Vec::new());
+        Self { connection, events, most_steps: 0, ends: [0; 2], bound: STEPS }
+    }
 }
 
 impl Seen {
     pub(crate) fn feed(&mut self, way: Way, seq: u32, payload: &[u8], now: u64) {
         let ack = self.ends[usize::from(way == Way::Requests)];
-        self.feed_with(way, seq, ack, payload, now, STEPS);
+        self.segment(way, seq, ack, payload, now);
         let end = &mut self.ends[usize::from(way == Way::Responses)];
         let new = seq.wrapping_add(payload.len() as u32);
         if (new.wrapping_sub(*end) as i32) > 0 {
@@ -26,15 +33,7 @@ impl Seen {
         }
     }
 
-    pub(crate) fn feed_with(
-        &mut self,
-        way: Way,
-        seq: u32,
-        ack: u32,
-        payload: &[u8],
-        now: u64,
-        most: u32,
-    ) {
+    fn segment(&mut self, way: Way, seq: u32, ack: u32, payload: &[u8], now: u64) {
         let segment = Segment { seq, ack, len: payload.len() as u32, now };
         if payload.is_empty() {
             return;
@@ -57,7 +56,7 @@ impl Seen {
         self.events.push((way, event));
         let Some(mut at) = begin else { return };
         let mut steps = 0;
-        while at < segment.len && steps < most {
+        while at < segment.len && steps < self.bound {
             let (next, event) = connection.step(way, &segment, payload, at);
             at = next;
             steps += 1;
