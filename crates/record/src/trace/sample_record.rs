@@ -254,6 +254,8 @@ fn reading(read: &[u64]) -> KernelReading {
             upstream_requests: counts[21],
             upstream_responses: counts[22],
             connects_failed: counts[23],
+            // Nothing reads the others yet.
+            ..Counters::default()
         },
         throttling: Throttling {
             periods: counts[11],
