@@ -31,10 +31,12 @@ use crate::{
 };
 
 const PASS: i32 = 1;
-/// Steps of one program; how often it continues itself is below the kernel's limit of 33 and of
-/// what `paramedic_protocol` takes for a packet.
-const HTTP1_STEPS: u32 = 8;
-const HTTP2_STEPS: u32 = 16;
+/// Steps of one program: more walk further in one packet, and take the verifier longer, some 10,000
+/// instructions each and twice that for the responses of HTTP/2. A program continues itself up to
+/// 30 times, which is below the kernel's limit of 33.
+const HTTP1_STEPS: u64 = 8;
+const HTTP2_ASK_STEPS: u64 = 8;
+const HTTP2_ANS_STEPS: u64 = 16;
 const ROUNDS: u32 = 30;
 
 /// Where a packet goes.
@@ -57,26 +59,50 @@ pub fn http_ingress(ctx: SkBuffContext) -> i32 {
 }
 
 #[cgroup_skb(egress)]
-pub fn http1_egress(ctx: SkBuffContext) -> i32 {
-    let _ = try_walk::<HTTP1_STEPS>(&ctx, Direction::Out, protocol::HTTP1);
-    PASS
-}
-
-#[cgroup_skb(ingress)]
-pub fn http1_ingress(ctx: SkBuffContext) -> i32 {
-    let _ = try_walk::<HTTP1_STEPS>(&ctx, Direction::In, protocol::HTTP1);
+pub fn http1_ask_out(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::Out, protocol::HTTP1, Way::Requests, HTTP1_STEPS);
     PASS
 }
 
 #[cgroup_skb(egress)]
-pub fn http2_egress(ctx: SkBuffContext) -> i32 {
-    let _ = try_walk::<HTTP2_STEPS>(&ctx, Direction::Out, protocol::HTTP2);
+pub fn http1_ans_out(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::Out, protocol::HTTP1, Way::Responses, HTTP1_STEPS);
+    PASS
+}
+
+#[cgroup_skb(egress)]
+pub fn http2_ask_out(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::Out, protocol::HTTP2, Way::Requests, HTTP2_ASK_STEPS);
+    PASS
+}
+
+#[cgroup_skb(egress)]
+pub fn http2_ans_out(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::Out, protocol::HTTP2, Way::Responses, HTTP2_ANS_STEPS);
     PASS
 }
 
 #[cgroup_skb(ingress)]
-pub fn http2_ingress(ctx: SkBuffContext) -> i32 {
-    let _ = try_walk::<HTTP2_STEPS>(&ctx, Direction::In, protocol::HTTP2);
+pub fn http1_ask_in(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::In, protocol::HTTP1, Way::Requests, HTTP1_STEPS);
+    PASS
+}
+
+#[cgroup_skb(ingress)]
+pub fn http1_ans_in(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::In, protocol::HTTP1, Way::Responses, HTTP1_STEPS);
+    PASS
+}
+
+#[cgroup_skb(ingress)]
+pub fn http2_ask_in(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::In, protocol::HTTP2, Way::Requests, HTTP2_ASK_STEPS);
+    PASS
+}
+
+#[cgroup_skb(ingress)]
+pub fn http2_ans_in(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::In, protocol::HTTP2, Way::Responses, HTTP2_ANS_STEPS);
     PASS
 }
 
@@ -109,7 +135,7 @@ fn try_packet(ctx: &SkBuffContext, direction: Direction) -> Option<()> {
         if let Some(at) = at {
             connection.slot = slot(packet, &tcp, connection, direction)?;
             Place { at, round: 0 }.keep(packet);
-            go_on(ctx, direction, connection.protocol);
+            go_on(ctx, direction, connection.protocol, way);
             // Only if the program is missing.
             let _ = connection.end(way, &segment, at);
         }
@@ -210,19 +236,21 @@ fn end(connection: &mut Connection, cookie: u64, way: Way, flags: u8) {
     }
 }
 
-/// The steps of one program.
+/// The steps of one program, for one protocol and one way: the verifier follows no more cases than
+/// those of a part of `paramedic_protocol`.
 #[inline(always)]
-fn try_walk<const STEPS: u32>(
+fn try_walk(
     ctx: &SkBuffContext,
     direction: Direction,
     protocol: u8,
+    way: Way,
+    most: u64,
 ) -> Option<()> {
     let packet = Packet::new(ctx);
     let tcp = packet.segment()?;
     let cookie = packet.cookie();
     // SAFETY: as in `try_packet`.
     let connection = unsafe { &mut *connections::find(cookie)? };
-    let way = way(connection, direction);
     let payload = Payload { packet, offset: tcp.payload };
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
@@ -230,7 +258,7 @@ fn try_walk<const STEPS: u32>(
     let tally = tally::Tally::of(connection)?;
     let Place { mut at, round } = Place::kept(packet);
     let mut steps = 0_u64;
-    while steps < u64::from(STEPS) && at < segment.len {
+    while steps < most && at < segment.len {
         let (next, event) = if protocol == protocol::HTTP1 {
             paramedic_protocol::http1::step(connection, way, &segment, &payload, at)
         } else {
@@ -251,7 +279,7 @@ fn try_walk<const STEPS: u32>(
     }
     if at < segment.len && round < ROUNDS && connection.protocol != protocol::OTHER {
         Place { at, round: round + 1 }.keep(packet);
-        go_on(ctx, direction, connection.protocol);
+        go_on(ctx, direction, connection.protocol, way);
     }
     tally.count(Packed::of(&connection.end(way, &segment, at)));
     if tcp.flags & (FIN | RST) != 0 {
@@ -260,17 +288,15 @@ fn try_walk<const STEPS: u32>(
     Some(())
 }
 
-/// Goes on in the program that walks this protocol, and comes back only if there is none.
+/// Goes on in the program that walks this protocol and way, and comes back only if there is none.
 #[inline(always)]
-fn go_on(ctx: &SkBuffContext, direction: Direction, protocol: u8) {
+fn go_on(ctx: &SkBuffContext, direction: Direction, protocol: u8, way: Way) {
+    let index = u32::from(protocol) * 2 + u32::from(way == Way::Responses);
     // SAFETY: nothing is left to be dropped.
     unsafe {
-        match (direction, protocol) {
-            (Direction::Out, protocol::HTTP1) => maps::EGRESS.tail_call(ctx, 0),
-            (Direction::Out, protocol::HTTP2) => maps::EGRESS.tail_call(ctx, 1),
-            (Direction::In, protocol::HTTP1) => maps::INGRESS.tail_call(ctx, 0),
-            (Direction::In, protocol::HTTP2) => maps::INGRESS.tail_call(ctx, 1),
-            _ => {}
+        match direction {
+            Direction::Out => maps::EGRESS.tail_call(ctx, index),
+            Direction::In => maps::INGRESS.tail_call(ctx, index),
         }
     }
 }

@@ -23,12 +23,12 @@ static THROTTLING: Array<Throttling> = Array::with_max_entries(1, 0);
 static ARMED: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static WAKEUPS: RingBuf = RingBuf::with_byte_size(4096, 0);
-/// The programs that walk outgoing packets: of HTTP/1, of HTTP/2.
+/// The programs that walk outgoing packets: requests and responses of HTTP/1, and of HTTP/2.
 #[map]
-pub static EGRESS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub static EGRESS: ProgramArray = ProgramArray::with_max_entries(4, 0);
 /// The same for incoming packets.
 #[map]
-pub static INGRESS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub static INGRESS: ProgramArray = ProgramArray::with_max_entries(4, 0);
 
 /// The slot of a cgroup's target within one scope.
 #[inline(always)]

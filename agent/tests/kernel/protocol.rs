@@ -210,7 +210,7 @@ fn recorded_conversations_in_http2_are_counted_exactly() {
     let mut paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let (mut kernel, mut patient) = (load(2), Patient::start());
-    let mut beyond = Vec::new();
+    let (mut all, mut beyond) = (0, Vec::new());
     for path in paths {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         // Those begin in HTTP/1; of the other one the reference leaves some unknown, too.
@@ -220,6 +220,7 @@ fn recorded_conversations_in_http2_are_counted_exactly() {
         let capture: Capture =
             serde_json::from_reader(GzDecoder::new(File::open(&path).unwrap())).unwrap();
         for recorded in &capture.connections {
+            all += 1;
             let (mut counted, slot) = played(&mut kernel, &mut patient, &script(recorded));
             let mut expected = expected(recorded);
             // Responses that are trailers alone are counted once.
@@ -242,5 +243,5 @@ fn recorded_conversations_in_http2_are_counted_exactly() {
         }
     }
     println!("not walked to the end: {beyond:?}");
-    assert!(beyond.len() < 20, "{beyond:?}");
+    assert!(beyond.len() < all / 2, "{} of {all}: {beyond:?}", beyond.len());
 }

@@ -18,8 +18,8 @@ pub(super) fn all(ebpf: &mut Ebpf, layout: &Layout, without: &[Mechanism]) -> Ve
     let btf = Btf::from_sys_fs().map_err(|error| format!("no kernel BTF: {error}"));
     let mut attach = Attach { ebpf, layout, btf: &btf, without };
     vec![
-        attach.packets(Signal::HttpResponses, "http_egress", "EGRESS", "egress"),
-        attach.packets(Signal::HttpRequests, "http_ingress", "INGRESS", "ingress"),
+        attach.packets(Signal::HttpResponses, "http_egress", "EGRESS", "out"),
+        attach.packets(Signal::HttpRequests, "http_ingress", "INGRESS", "in"),
         attach.tcp(Signal::TcpResetsReceived, "tcp_receive_reset", "rst_in"),
         attach.tcp(Signal::TcpResetsSent, "tcp_send_reset", "rst_out"),
         attach.tcp(Signal::TcpRetransmits, "tcp_retransmit_skb", "resend"),
@@ -43,17 +43,29 @@ impl<'a> Attach<'a> {
     fn packets(&mut self, signal: Signal, program: &str, table: &str, direction: &str) -> Probe {
         let load = |attach: &mut Self| {
             attach.with(program, load_packets)?;
-            attach.walker(table, 0, &format!("http1_{direction}"))
+            attach.walkers(table, 0, "http1", direction)
         };
         let mut probe = self.first_of(signal, &[(Mechanism::CgroupSkb, &load)]);
         if probe.status == Status::Attached {
             probe.status = Status::Ready;
             // Without it, packets of HTTP/2 count as not understood.
-            if let Err(reason) = self.walker(table, 1, &format!("http2_{direction}")) {
+            if let Err(reason) = self.walkers(table, 2, "http2", direction) {
                 probe.tried.push((Mechanism::CgroupSkb, format!("HTTP/2: {reason}")));
             }
         }
         probe
+    }
+
+    /// Loads the programs that walk the requests and the responses of one protocol.
+    fn walkers(
+        &mut self,
+        table: &str,
+        first: u32,
+        protocol: &str,
+        direction: &str,
+    ) -> Result<(), String> {
+        self.walker(table, first, &format!("{protocol}_ask_{direction}"))?;
+        self.walker(table, first + 1, &format!("{protocol}_ans_{direction}"))
     }
 
     /// Loads a program that others go on in, and enters it in their table.

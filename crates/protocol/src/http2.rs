@@ -267,6 +267,7 @@ fn response_step<B: Bytes + ?Sized>(
     let side = &mut connection.responses;
     if side.left != 0 {
         if side.skip != 0 {
+            // The rest of a string that began in another frame.
             let count = if side.skip < side.left { side.skip } else { side.left };
             side.skip -= count;
             side.left -= count;
@@ -531,10 +532,14 @@ fn token<B: Bytes + ?Sized>(
     bytes.settle(side);
     let used = side.used;
     side.left = side.left.wrapping_sub(used);
-    if side.left == 0 && side.skip != 0 && side.has(LAST) {
+    // The string, as far as this frame has it: it may end in a later segment.
+    let count = if side.skip < side.left { side.skip } else { side.left };
+    side.skip -= count;
+    side.left -= count;
+    if side.skip != 0 && side.has(LAST) {
         return lose(side, segment);
     }
-    at.wrapping_add(used)
+    at.wrapping_add(used).wrapping_add(count)
 }
 
 /// The begin of a field.
