@@ -2,14 +2,14 @@
 use paramedic_core::{
     boot_time::BootTime,
     health::{Poll, Responses},
-    signal::{CgroupReading, HostFacts, KernelReading, Sample, Trigger, Waiting},
+    signal::{CgroupReading, HostFacts, KernelReading, Sample, Trigger},
     target::Target,
 };
 use paramedic_host::{
     procfs::{Machine, Tree},
     usage::Usage,
 };
-use paramedic_probes::{self as probes, AllWaiting, Kernel, Slot};
+use paramedic_probes::{Kernel, Slot};
 use tracing::warn;
 
 use super::effects::{Effects, Poller};
@@ -122,7 +122,6 @@ impl Sampler {
         trigger: Trigger,
         poll: Option<Poll>,
         host: Option<Box<HostFacts>>,
-        waiting: Option<&AllWaiting>,
         at: BootTime,
     ) -> Sample {
         if let Some(poll) = &poll {
@@ -141,11 +140,6 @@ impl Sampler {
                 own_responses: self.own_responses,
                 own_resets: self.own_resets,
                 own_unavailable: self.own_unavailable,
-                latencies: kernel.latencies(slot).ok(),
-                waiting: waiting.map(|all| {
-                    let probes::Waiting { requests, oldest } = all.of(slot);
-                    Waiting { requests, oldest }
-                }),
             })
         });
         let process = self.usage.as_ref().and_then(Usage::process_state);

@@ -3,7 +3,6 @@ mod cgroups;
 mod http;
 mod machine;
 mod patient;
-mod protocol;
 mod resources;
 mod slices;
 mod sockets;

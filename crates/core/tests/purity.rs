@@ -5,12 +5,11 @@
 use std::{fs, path::Path};
 
 /// Pure libraries: types, numbers, JSON, gzip, Protocol Buffers, a hash.
-const DEPENDENCIES: [&str; 10] = [
+const DEPENDENCIES: [&str; 9] = [
     "agent-common",
     "flate2",
     "http",
     "paramedic-pod-metrics",
-    "paramedic-protocol",
     "prost",
     "serde",
     "serde_json",

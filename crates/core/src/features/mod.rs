@@ -1,5 +1,4 @@
 //! Stage 2: turns a window of samples into a [`FeatureVector`] of a fixed schema.
-mod durations;
 mod errors;
 pub mod excuse;
 pub mod load;
@@ -8,7 +7,6 @@ pub mod schema;
 pub mod service;
 pub mod window;
 
-pub use durations::Durations;
 pub use excuse::{Blind, Excuse};
 pub use load::Load;
 pub use notable::{Notable, Sight};
