@@ -274,8 +274,9 @@ impl Window {
         if let Some(kernel) = &sample.kernel {
             let counters = &kernel.counters;
             let own = &kernel.own_responses;
-            point.responses =
-                counters.responses.iter().zip(own).map(|(all, own)| all.saturating_sub(*own)).sum();
+            // Without the interim 1xx: an app that answers `Expect: 100-continue` does no more work.
+            let finals = counters.responses.iter().zip(own).skip(1);
+            point.responses = finals.map(|(all, own)| all.saturating_sub(*own)).sum();
             point.responses_5xx = counters.responses[4].saturating_sub(own[4]);
             point.unavailable = counters.unavailable.saturating_sub(kernel.own_unavailable);
             point.calls = Calls::of(counters);

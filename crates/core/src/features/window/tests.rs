@@ -603,3 +603,12 @@ fn a_stopped_process_fails_without_polls_and_until_it_is_continued() {
     window.push(&process(6_000, Some(ProcessState::Active)));
     assert!(!window.service().is_failing());
 }
+
+#[test]
+fn interim_responses_are_no_responses() {
+    let base = counted(0, |_| ());
+    let later = counted(5_000, |kernel| kernel.counters.responses = [20, 15, 0, 0, 5]);
+    let row = row_after(&[base, later]);
+    assert_eq!(row[Feature::HttpRequestRate], 2.0);
+    assert_eq!(row[Feature::Http5xxRatio], 0.25, "and not a share of forty");
+}
