@@ -9,8 +9,8 @@ report counts:
   rows like this one, it is tried first: it costs nothing, and the agent escalates if it does not
   help. A forest that was trained on both labels would never be sure of either.
 - The known decision surface must hold. Rows that contradict it, and on which the kernel shows
-  nothing or only a handful of failed requests, are not used for training. They stay among those held
-  out, where they count as wrong.
+  nothing or only a handful of failed requests, are not used for training. They stay among those
+  held out, where they count as wrong.
 
 The hour, the uptime and the small use of CPU and memory in the lab show nothing about the field, so
 other values are drawn for them. Plots, and one line of the report, show the rows as recorded.
