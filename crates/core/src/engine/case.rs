@@ -127,6 +127,8 @@ pub struct Case {
     pub left_alone: Option<Notable>,
     /// The symptom of the present treatment.
     symptom: Symptom,
+    /// Whether a signal had stopped the process that the present treatment is for.
+    was_stopped: bool,
     /// The key of its past treatments.
     workload: String,
     pub(super) presence: Presence,
@@ -158,6 +160,7 @@ impl Case {
             refused: None,
             left_alone: None,
             symptom: Symptom::Errors,
+            was_stopped: false,
             presence: Presence::Present,
             instance: Instance::new(watched_from_start),
             trigger: Trigger::Tick,
@@ -314,7 +317,8 @@ impl Case {
             preflight: self.target.pod().is_some().then_some(&self.preflight),
             min_confidence: self.target.settings.min_confidence,
             started: self.target.started,
-            ready: self.is_ready(),
+            // A process that was stopped by a signal is not one that still starts.
+            ready: self.is_ready() || self.instance.window.service().is_stopped(),
             patience: self.target.settings.patience.or(policy.patience),
             warm_up: self.target.settings.warm_up.or(policy.warm_up),
             excuse: self.instance.window.excuse(),
@@ -389,12 +393,14 @@ impl Case {
     ) -> Finding {
         let meant = !remedy.is_hard() || self.target.id.instance != judged;
         let causes = self.causes();
+        // What serves another protocol shows nothing else.
+        let continues = self.was_stopped && self.instance.window.service().runs();
         // A pause of a few seconds is no more a fault after a remedy than before it.
         let pauses = causes.is_pause(self.target.settings.patience.or(policy.patience));
         Finding {
             action,
             evidence: self.instance.evidence.soft().is_none() && causes.event() && !pauses,
-            ready: meant && self.is_present() && self.is_ready(),
+            ready: meant && self.is_present() && (self.is_ready() || continues),
             alive: self.instance.is_alive(),
             errors: self.instance.window.total_errors(),
         }
@@ -403,6 +409,7 @@ impl Case {
     pub(super) fn begin_healing(&mut self, remedy: Remedy, before: Action, now: BootTime) {
         let judged = self.target.id.instance.clone();
         self.symptom = self.seen_symptom();
+        self.was_stopped = self.instance.window.service().is_stopped();
         self.state = State::Healing { remedy, before, since: now, judged };
         self.history.treated(remedy, now);
         self.instance.clear_evidence();

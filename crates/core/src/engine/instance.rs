@@ -94,15 +94,11 @@ impl Instance {
         self.confirms = 0;
     }
 
-    /// Whether it has shown that it serves, by a response other than a 5xx to a poll, in HTTP or in
-    /// another protocol, or, as the kernel saw, to others. `silent`: the agent sends it no HTTP.
+    /// Whether it has shown that it serves, by a response other than a 5xx to a poll or, as the
+    /// kernel saw, to others. `silent`: the agent sends it no HTTP.
     pub(super) fn is_ready(&self, silent: bool) -> bool {
         let unheard = silent && self.kubelet_ready.is_none();
-        let service = self.window.service();
-        service.has_served()
-            || service.speaks_other_protocol()
-            || unheard
-            || self.kubelet_ready == Some(true)
+        self.window.service().has_served() || unheard || self.kubelet_ready == Some(true)
     }
 
     /// Whether something shows that it is well, as opposed to nothing showing that it is sick.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     boot_time::BootTime,
-    health::{BUDGET, HealthError, Heard, Poll, Transport},
+    health::{BUDGET, Heard, Poll},
     signal::ProcessState,
 };
 
@@ -40,8 +40,6 @@ pub struct Service {
     well_at: Option<BootTime>,
     /// Its own requests without a response when it was last seen well.
     waiting_when_well: u64,
-    /// Whether it ever answered a poll in another protocol.
-    speaks_other_protocol: bool,
     /// The last sample's state of the main process, and since when it is the same.
     process: Option<(ProcessState, BootTime)>,
     sampled_at: BootTime,
@@ -85,8 +83,6 @@ impl Service {
     /// Takes one poll.
     pub(super) fn take_poll(&mut self, poll: &Poll) {
         let heard = poll.heard();
-        self.speaks_other_protocol |=
-            matches!(&poll.result, Err(HealthError::Transport(Transport::NotHttp)));
         self.heard = Some(heard);
         self.responded |= poll.responses.iter().any(|n| *n > 0);
         self.spoke_well |= self.speaks_well();
@@ -194,16 +190,16 @@ impl Service {
         self.served
     }
 
-    /// Whether it ever answered a poll in another protocol: it runs, whatever it serves.
-    #[must_use]
-    pub const fn speaks_other_protocol(&self) -> bool {
-        self.speaks_other_protocol
-    }
-
     /// Whether a signal has stopped its main process.
     #[must_use]
     pub const fn is_stopped(&self) -> bool {
         matches!(self.process, Some((ProcessState::Stopped, _)))
+    }
+
+    /// Whether its main process is seen to run.
+    #[must_use]
+    pub const fn runs(&self) -> bool {
+        matches!(self.process, Some((ProcessState::Active, _)))
     }
 
     /// Whether its main process has waited in the kernel, and taken no signal, for some seconds.
