@@ -62,9 +62,7 @@ impl ProcessFiles {
     }
 
     fn read(&self) -> Result<ProcessReading, UsageError> {
-        // The name is in parentheses and may contain some itself.
-        let numbers = |line: &str| Numbers::parse(line.rsplit_once(") ")?.1);
-        let numbers = self.parse(&self.stat, numbers)?;
+        let numbers = self.numbers()?;
         let successor = numbers.start_time != self.instance.start_time;
         if successor || matches!(numbers.state, 'Z' | 'X' | 'x') {
             return Err(UsageError::Ended(self.instance));
@@ -77,14 +75,18 @@ impl ProcessFiles {
     }
 
     fn state(&self) -> Option<ProcessState> {
-        let numbers = |line: &str| Numbers::parse(line.rsplit_once(") ")?.1);
-        let numbers = self.parse(&self.stat, numbers).ok()?;
+        let numbers = self.numbers().ok()?;
         let is_same = numbers.start_time == self.instance.start_time;
         is_same.then_some(match numbers.state {
             'T' => ProcessState::Stopped,
             'D' => ProcessState::Uninterruptible,
             _ => ProcessState::Active,
         })
+    }
+
+    fn numbers(&self) -> Result<Numbers, UsageError> {
+        // The name is in parentheses and may contain some itself.
+        self.parse(&self.stat, |line| Numbers::parse(line.rsplit_once(") ")?.1))
     }
 
     fn parse<T>(&self, file: &File, of: impl Fn(&str) -> Option<T>) -> Result<T, UsageError> {

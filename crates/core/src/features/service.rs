@@ -125,8 +125,7 @@ impl Service {
             self.failing_since.get_or_insert(at);
             self.late = self.late.saturating_add(1);
         } else if self.process.is_some() {
-            self.failing_since = None;
-            self.late = 0;
+            self.forgive();
         }
     }
 
