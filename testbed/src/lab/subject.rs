@@ -145,7 +145,7 @@ impl Subject {
                 self.ill("errors", &json!({ "ratio": ratio, "spell_ms": spell }))
             }
             Kind::HealthyDeploy => self.terminate(),
-            // The fault is in the upstream, or there is none.
+            // The target itself has no fault; the upstream may have one.
             Kind::Upstream
             | Kind::HealthyIdle
             | Kind::HealthySteady

@@ -37,7 +37,7 @@ pub(super) fn fall_ill(
     let begun = Instant::now();
     let mut steps = episode.steps.iter().peekable();
     let mut asked = episode.health.is_none();
-    // A changed answer shows at once. Until there is none, a worker may still answer.
+    // A changed answer shows at once. When answers are to end, a worker may still give some.
     let answered = match episode.health {
         Some(Given::Status(_)) => AT_ONCE,
         _ => FELT,

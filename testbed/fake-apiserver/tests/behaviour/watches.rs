@@ -22,7 +22,7 @@ fn consenting() -> FakeApi {
     fake
 }
 
-/// The events that a client receives, one word each, until there are none for a while.
+/// The events that a client receives, one word each, until it receives none for a while.
 async fn told(stream: &mut (impl Stream<Item = watcher::Result<Event<Pod>>> + Unpin)) -> String {
     let mut words = Vec::new();
     while let Ok(Some(event)) = timeout(Duration::from_millis(900), stream.next()).await {

@@ -95,7 +95,7 @@ impl Pods {
         }
     }
 
-    /// The process of a container ends. Nothing happens if there is none.
+    /// Ends the process of a container, if it has one.
     pub(crate) fn kill(
         &mut self,
         cluster: &mut Cluster,

@@ -40,7 +40,7 @@ pub enum Rollout {
 pub(crate) struct Workloads {
     /// Those that will create their pods soon.
     pending: BTreeSet<(Kind, Key)>,
-    /// The nodes that pods may be put on; everywhere, if there are none.
+    /// The nodes for the pods; an empty list permits every node.
     nodes: BTreeMap<String, Vec<String>>,
     rollouts: BTreeMap<String, Rollout>,
 }
