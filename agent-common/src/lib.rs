@@ -47,11 +47,12 @@ impl Key {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// HTTP/1.x responses that the target sent, by class: 1xx, 2xx, 3xx, 4xx, 5xx.
+    /// HTTP responses that the target sent, by class: 1xx, 2xx, 3xx, 4xx, 5xx. A response whose code
+    /// of gRPC is the server's fault is a 5xx.
     pub responses: [u64; 5],
-    /// HTTP/1.x requests that reached the target.
+    /// HTTP requests that reached the target.
     pub requests: u64,
-    /// HTTP/1.x 5xx responses that the target received as a client.
+    /// HTTP 5xx responses that the target received as a client.
     pub upstream_5xx: u64,
     /// TCP resets received on the target's connections, without those that refuse a connect.
     pub resets_received: u64,
@@ -64,12 +65,23 @@ pub struct Counters {
     /// Those of the target's 5xx responses that were 502, 503 or 504: "a backend fails", or "not
     /// now". Like `responses`, they include responses to the agent's own polls.
     pub unavailable: u64,
-    /// HTTP/1.x requests that the target sent as a client.
+    /// HTTP requests that the target sent as a client.
     pub upstream_requests: u64,
-    /// HTTP/1.x responses of any class but 1xx that the target received as a client.
+    /// HTTP responses of any class but 1xx that the target received as a client.
     pub upstream_responses: u64,
     /// Refused connects of the target, and retransmitted SYNs of its connects.
     pub connects_failed: u64,
+    /// Messages of the target's clients and of its own that were not understood: no request or
+    /// response was found where one begins, or a packet was not looked at to its end.
+    pub not_understood: u64,
+    /// HTTP/2 responses that the target sent whose status, or whose code of gRPC, refers to what the
+    /// connection said before it was seen.
+    pub unknown: u64,
+    /// Those of `responses` that count a fault in trailers, of a response whose head was counted
+    /// before, with its own class.
+    pub late_faults: u64,
+    /// Those of `requests` whose response is not timed.
+    pub untimed: u64,
 }
 
 impl Counters {
@@ -89,6 +101,33 @@ impl Counters {
         self.upstream_requests = self.upstream_requests.wrapping_add(other.upstream_requests);
         self.upstream_responses = self.upstream_responses.wrapping_add(other.upstream_responses);
         self.connects_failed = self.connects_failed.wrapping_add(other.connects_failed);
+        self.not_understood = self.not_understood.wrapping_add(other.not_understood);
+        self.unknown = self.unknown.wrapping_add(other.unknown);
+        self.late_faults = self.late_faults.wrapping_add(other.late_faults);
+        self.untimed = self.untimed.wrapping_add(other.untimed);
+        self
+    }
+}
+
+/// Buckets of [`Latencies`].
+pub const BUCKETS: usize = 32;
+
+/// How long the target's responses took, from the first byte of the request to the end of the head
+/// of the final response, since it was watched; one copy per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latencies {
+    /// Responses by time; `paramedic_protocol::latency` has the bounds.
+    pub buckets: [u64; BUCKETS],
+}
+
+impl Latencies {
+    /// The sum of two copies, bucket by bucket.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        for (sum, count) in self.buckets.iter_mut().zip(other.buckets) {
+            *sum = sum.wrapping_add(count);
+        }
         self
     }
 }
@@ -206,7 +245,8 @@ impl Offsets {
 
 const _: () = {
     assert!(size_of::<Key>() == 16);
-    assert!(size_of::<Counters>() == 120);
+    assert!(size_of::<Counters>() == 152);
+    assert!(size_of::<Latencies>() == 8 * BUCKETS);
     assert!(size_of::<Throttling>() == 24);
     assert!(size_of::<Wakeup>() == 24);
     assert!(size_of::<Offsets>() == 18 * 4);
@@ -214,12 +254,14 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Counters, Key, Offsets, Throttling, Wakeup};
+    use super::{Counters, Key, Latencies, Offsets, Throttling, Wakeup};
 
     // SAFETY: `repr(C)`, integers only, no padding (sizes asserted above): any bytes are a value.
     unsafe impl aya::Pod for Key {}
     // SAFETY: as for `Key`.
     unsafe impl aya::Pod for Counters {}
+    // SAFETY: as for `Key`.
+    unsafe impl aya::Pod for Latencies {}
     // SAFETY: as for `Key`.
     unsafe impl aya::Pod for Throttling {}
     // SAFETY: as for `Key`.

@@ -1,286 +1,351 @@
-//! Counts plaintext HTTP/1.x messages at the edge of a watched cgroup.
+//! Counts plaintext HTTP messages at the edge of a watched cgroup: HTTP/1.x and HTTP/2.
 //!
-//! A message is recognised by the first bytes of the packet that it begins in. A message that does
-//! not begin a packet is not seen: the second of two pipelined responses in one buffer, a status
-//! line written in pieces, TLS, HTTP/2, and anything behind IPv6 extension headers. A retransmitted
-//! first packet counts twice.
+//! `paramedic_protocol` follows each connection through its segments; the programs here find the
+//! connection and the target, run its steps, and count what they find. A connection is remembered
+//! from its first message on, by its socket's cookie, and only if it belongs to a target. What has
+//! no begin of a message and no connection passes after one read of its first bytes. Blind spots
+//! are TLS, and anything behind IPv6 extension headers.
 //!
 //! Both directions carry requests and responses: a target answers requests, and sends its own to
-//! backends. A response that leaves the target and a request that reaches it are its own traffic,
-//! identified by its port. A request that leaves it and a response that reaches it are calls of its
-//! backends, identified by its cgroup alone, because a client's port is arbitrary. A target in a
-//! shared cgroup has no such key, and costs one look-up.
+//! backends. Whose message comes first decides the connection's role. A connection that the target
+//! serves is identified by its port. One of the target as a client is identified by its cgroup
+//! alone, because a client's port is arbitrary; a target in a shared cgroup has no such key.
 //!
-//! A 502, 503 or 504 means that a backend fails, or "not now": it is counted separately and does
-//! not wake the agent. The periodic sample sees it early enough for the soft remedy that it permits
-//! at most.
+//! A packet that needs steps goes on in a program of its own, which continues itself by tail calls:
+//! a kernel before 5.17 has no other way to walk far. Between the programs, the packet's control
+//! block carries the place.
 //!
-//! The programs let every packet pass. Ordinary packets (acknowledgements, bulk data) pass after
-//! one read of their head.
-use core::{arch::asm, mem::MaybeUninit, ptr};
+//! The programs let every packet pass.
+use core::{arch::asm, ptr};
 
-use agent_common::{cause, scope};
-use aya_ebpf::{
-    EbpfContext as _,
-    bindings::__sk_buff,
-    helpers::generated::{bpf_skb_cgroup_id, bpf_skb_load_bytes},
-    macros::cgroup_skb,
-    programs::SkBuffContext,
+use agent_common::scope;
+use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, macros::cgroup_skb, programs::SkBuffContext};
+use paramedic_protocol::{
+    Bytes as _, Connection, Event, Kind, Packed, Segment, Way, connection::protocol,
 };
 
-use crate::maps;
+use crate::{
+    connections, maps,
+    packet::{FIN, Packet, Payload, RST, Tcp},
+    tally,
+};
 
 const PASS: i32 = 1;
-const TCP: u8 = 6;
-/// The bits of an IPv4 fragment header that are non-zero in all but the first fragment.
-const FRAGMENT_OFFSET: u16 = 0x1fff;
-/// Bytes that identify a message: `HTTP/1.1 200`.
-const HEAD: u32 = 12;
-/// The class of 5xx.
-const SERVER_ERROR: usize = 4;
+/// Steps of one program: more walk further in one packet, and take the verifier longer, some 10,000
+/// instructions each and twice that for the responses of HTTP/2. A program continues itself up to
+/// 30 times, which is below the kernel's limit of 33.
+const HTTP1_STEPS: u64 = 8;
+const HTTP2_ASK_STEPS: u64 = 8;
+const HTTP2_ANS_STEPS: u64 = 16;
+const ROUNDS: u32 = 30;
+
+/// Where a packet goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Out,
+    In,
+}
 
 #[cgroup_skb(egress)]
 pub fn http_egress(ctx: SkBuffContext) -> i32 {
-    let _ = try_egress(Packet::new(&ctx));
+    let _ = try_packet(&ctx, Direction::Out);
     PASS
 }
 
 #[cgroup_skb(ingress)]
 pub fn http_ingress(ctx: SkBuffContext) -> i32 {
-    let _ = try_ingress(Packet::new(&ctx));
+    let _ = try_packet(&ctx, Direction::In);
     PASS
 }
 
+#[cgroup_skb(egress)]
+pub fn http1_ask_out(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::Out, protocol::HTTP1, Way::Requests, HTTP1_STEPS);
+    PASS
+}
+
+#[cgroup_skb(egress)]
+pub fn http1_ans_out(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::Out, protocol::HTTP1, Way::Responses, HTTP1_STEPS);
+    PASS
+}
+
+#[cgroup_skb(egress)]
+pub fn http2_ask_out(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::Out, protocol::HTTP2, Way::Requests, HTTP2_ASK_STEPS);
+    PASS
+}
+
+#[cgroup_skb(egress)]
+pub fn http2_ans_out(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::Out, protocol::HTTP2, Way::Responses, HTTP2_ANS_STEPS);
+    PASS
+}
+
+#[cgroup_skb(ingress)]
+pub fn http1_ask_in(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::In, protocol::HTTP1, Way::Requests, HTTP1_STEPS);
+    PASS
+}
+
+#[cgroup_skb(ingress)]
+pub fn http1_ans_in(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::In, protocol::HTTP1, Way::Responses, HTTP1_STEPS);
+    PASS
+}
+
+#[cgroup_skb(ingress)]
+pub fn http2_ask_in(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::In, protocol::HTTP2, Way::Requests, HTTP2_ASK_STEPS);
+    PASS
+}
+
+#[cgroup_skb(ingress)]
+pub fn http2_ans_in(ctx: SkBuffContext) -> i32 {
+    let _ = try_walk(&ctx, Direction::In, protocol::HTTP2, Way::Responses, HTTP2_ANS_STEPS);
+    PASS
+}
+
+/// Most packets end here.
 #[inline(always)]
-fn try_egress(packet: Packet) -> Option<()> {
-    let segment = packet.segment()?;
-    let Some(class) = segment.head.response_class() else {
-        if !segment.head.is_request() {
-            return None;
-        }
-        let slot = maps::slot(packet.cgroup(), scope::UPSTREAM)?;
-        // SAFETY: only the address is taken.
-        maps::count(slot, |counters| unsafe { &raw mut (*counters).upstream_requests });
-        return Some(());
+fn try_packet(ctx: &SkBuffContext, direction: Direction) -> Option<()> {
+    let packet = Packet::new(ctx);
+    let tcp = packet.segment()?;
+    let ends = tcp.flags & (FIN | RST) != 0;
+    if tcp.len == 0 && !ends {
+        return None;
+    }
+    let cookie = packet.cookie();
+    let payload = Payload { packet, offset: tcp.payload };
+    let connection = match connections::find(cookie) {
+        Some(connection) => connection,
+        None if tcp.len == 0 => return None,
+        None => begin(packet, &tcp, &payload, cookie, direction)?,
     };
-    let slot = maps::traffic_slot(packet.cgroup(), segment.source)?;
-    let counters = maps::counters(slot)?;
-    let mut index = class;
-    // SAFETY: changes nothing, since a class is below 5; said in assembly, where the compiler
-    // cannot take the bound away before the verifier sees it.
-    unsafe { asm!("{index} &= 7", index = inout(reg) index) };
-    // SAFETY: only an address within the array is taken.
-    maps::add(unsafe { (&raw mut (*counters).responses).cast::<u64>().add(index) });
-    if class == SERVER_ERROR {
-        if segment.head.is_unavailable() {
-            // SAFETY: only the address is taken.
-            maps::add(unsafe { &raw mut (*counters).unavailable });
-        } else {
-            maps::wake(slot, cause::HTTP_5XX);
+    // SAFETY: a whole map value, which outlives the program run. Another CPU may work on the other
+    // direction meanwhile, see `Connection`: nothing but counts depends on what it reads.
+    let connection = unsafe { &mut *connection };
+    let way = way(connection, direction);
+    if tcp.len != 0 {
+        let segment = Segment { seq: tcp.seq, ack: tcp.ack, len: tcp.len, now: 1 };
+        let (at, event) = connection.begin(way, &segment, &payload);
+        if let Event::NotUnderstood(count) = event {
+            tally::not_understood(connection, count);
         }
+        if let Some(at) = at {
+            connection.slot = slot(packet, &tcp, connection, direction)?;
+            Place { at, round: 0 }.keep(packet);
+            go_on(ctx, direction, connection.protocol, way);
+            // Only if the program is missing.
+            let _ = connection.end(way, &segment, at);
+        }
+    }
+    if ends {
+        end(connection, cookie, way, tcp.flags);
     }
     Some(())
 }
 
+/// A new connection, if this is the first message of one that belongs to a target.
 #[inline(always)]
-fn try_ingress(packet: Packet) -> Option<()> {
-    let segment = packet.segment()?;
-    if segment.head.is_request() {
-        let slot = maps::traffic_slot(packet.cgroup(), segment.destination)?;
-        // SAFETY: only the address is taken.
-        maps::count(slot, |counters| unsafe { &raw mut (*counters).requests });
-        return Some(());
-    }
-    // A 1xx is not the final response.
-    let class = segment.head.response_class().filter(|class| *class > 0)?;
-    let counters = maps::counters(maps::slot(packet.cgroup(), scope::UPSTREAM)?)?;
-    // SAFETY: only addresses are taken.
-    unsafe {
-        maps::add(&raw mut (*counters).upstream_responses);
-        if class == SERVER_ERROR {
-            maps::add(&raw mut (*counters).upstream_5xx);
-        }
-    }
-    Some(())
-}
-
-/// One TCP segment with a payload.
-struct Segment {
-    source: u16,
-    destination: u16,
-    head: Head,
-}
-
-/// The first bytes of a payload, as big-endian words.
-struct Head {
-    first: u64,
-    rest: u32,
-}
-
-impl Head {
-    /// The class of an HTTP/1.x response, 0 for 1xx to 4 for 5xx.
-    #[inline(always)]
-    fn response_class(&self) -> Option<usize> {
-        let [space, class, tens, ones] = self.rest.to_be_bytes();
-        let digit = |byte: u8| byte.is_ascii_digit();
-        let class = class.wrapping_sub(b'1');
-        let known = self.first >> 8 == word(b"HTTP/1.") >> 8
-            && digit(self.first as u8)
-            && space == b' '
-            && class < 5
-            && digit(tens)
-            && digit(ones);
-        known.then_some(class as usize)
-    }
-
-    /// For a response of class 5xx: whether it is a 502, 503 or 504.
-    #[inline(always)]
-    fn is_unavailable(&self) -> bool {
-        let [_, _, tens, ones] = self.rest.to_be_bytes();
-        tens == b'0' && matches!(ones, b'2'..=b'4')
-    }
-
-    #[inline(always)]
-    fn is_request(&self) -> bool {
-        // Most packets that are not requests leave at the first letter.
-        match (self.first >> 56) as u8 {
-            b'G' => self.begins(b"GET "),
-            b'P' => self.begins(b"POST ") || self.begins(b"PUT ") || self.begins(b"PATCH "),
-            b'H' => self.begins(b"HEAD "),
-            b'D' => self.begins(b"DELETE "),
-            b'O' => self.begins(b"OPTIONS "),
-            b'C' => self.begins(b"CONNECT "),
-            b'T' => self.begins(b"TRACE "),
-            _ => false,
-        }
-    }
-
-    #[inline(always)]
-    fn begins<const N: usize>(&self, method: &[u8; N]) -> bool {
-        self.first >> (64 - 8 * N) == word(method) >> (64 - 8 * N)
-    }
-}
-
-/// Up to 8 bytes as the leading bytes of a big-endian word.
-const fn word<const N: usize>(bytes: &[u8; N]) -> u64 {
-    let mut word = [0; 8];
-    let mut i = 0;
-    while i < N {
-        word[i] = bytes[i];
-        i += 1;
-    }
-    u64::from_be_bytes(word)
-}
-
-/// A packet from its network header on.
-#[derive(Clone, Copy)]
-struct Packet {
-    skb: *mut __sk_buff,
-}
-
-impl Packet {
-    #[inline(always)]
-    fn new(ctx: &SkBuffContext) -> Self {
-        Self { skb: ctx.as_ptr().cast() }
-    }
-
-    /// Id of the cgroup of the packet's socket.
-    #[inline(always)]
-    fn cgroup(self) -> u64 {
-        // SAFETY: the program's own context.
-        unsafe { bpf_skb_cgroup_id(self.skb) }
-    }
-
-    /// The segment, if this is TCP with enough payload to classify.
-    #[inline(always)]
-    fn segment(self) -> Option<Segment> {
-        // SAFETY: fields of the program's own context, which the verifier turns into the bounds of
-        // the linear part; every access below is behind a comparison with `end`.
-        let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
-        // The usual packets: IPv4 without options, IPv6 without extension headers.
-        if data + 60 <= end && byte(data) >> 4 == 6 {
-            return self.transport(data + 40, 40, byte(data + 6) == TCP);
-        }
-        if data + 40 <= end && byte(data) == 0x45 {
-            let whole = half(data + 6) & FRAGMENT_OFFSET == 0;
-            return self.transport(data + 20, 20, whole && byte(data + 9) == TCP);
-        }
-        self.unusual()
-    }
-
-    /// Reads a TCP header in the linear part: 20 bytes at `at`, checked by the caller.
-    #[inline(always)]
-    fn transport(self, at: usize, offset: u32, is_tcp: bool) -> Option<Segment> {
-        if !is_tcp {
-            return None;
-        }
-        let payload = offset + u32::from(byte(at + 12) >> 4) * 4;
-        let head = self.head(payload)?;
-        Some(Segment { source: half(at), destination: half(at + 2), head })
-    }
-
-    /// The same with copies: for IPv4 options, and headers outside the linear part.
-    #[inline(always)]
-    fn unusual(self) -> Option<Segment> {
-        let version: u8 = self.load(0)?;
-        let (transport, protocol) = match version >> 4 {
-            4 => {
-                let fragment: u16 = self.load(6)?;
-                if u16::from_be(fragment) & FRAGMENT_OFFSET != 0 {
-                    return None;
-                }
-                (u32::from(version & 0xf) * 4, self.load::<u8>(9)?)
+fn begin(
+    packet: Packet,
+    tcp: &Tcp,
+    payload: &Payload,
+    cookie: u64,
+    direction: Direction,
+) -> Option<*mut Connection> {
+    let (high, low) = payload.load(0, if tcp.len < 16 { tcp.len } else { 16 })?;
+    let kind = Kind::of(high, low, tcp.len)?;
+    let out = direction == Direction::Out;
+    let serves = match kind {
+        Kind::Request | Kind::Preface => !out,
+        Kind::Response => out,
+        Kind::Frames => {
+            let (own, other) = ports(tcp, direction);
+            if maps::lookup_port(packet.cgroup(), own).is_some() {
+                true
+            } else if own < connections::EPHEMERAL && other >= connections::EPHEMERAL {
+                true
+            } else if own >= connections::EPHEMERAL && other < connections::EPHEMERAL {
+                false
+            } else {
+                // Who serves cannot be told.
+                return None;
             }
-            6 => (40, self.load::<u8>(6)?),
-            _ => return None,
+        }
+    };
+    let role = if serves { connections::SERVES } else { connections::CALLS };
+    let slot = slot_of(packet, tcp, role, direction)?;
+    if cookie == 0 || !out && packet.is_for_listener() {
+        // The connection has no socket of its own yet.
+        if kind == Kind::Request {
+            tally::lone_request(slot);
+        }
+        return None;
+    }
+    let connection = connections::add(cookie)?;
+    // SAFETY: as in `try_packet`.
+    let fresh = unsafe { &mut *connection };
+    fresh.slot = slot;
+    fresh.role = role;
+    fresh.start(kind, &Segment { seq: tcp.seq, ack: tcp.ack, len: tcp.len, now: 1 });
+    Some(connection)
+}
+
+/// The target's own port and the peer's.
+#[inline(always)]
+fn ports(tcp: &Tcp, direction: Direction) -> (u16, u16) {
+    match direction {
+        Direction::Out => (tcp.source, tcp.destination),
+        Direction::In => (tcp.destination, tcp.source),
+    }
+}
+
+#[inline(always)]
+fn slot(packet: Packet, tcp: &Tcp, connection: &Connection, direction: Direction) -> Option<u32> {
+    slot_of(packet, tcp, connection.role, direction)
+}
+
+#[inline(always)]
+fn slot_of(packet: Packet, tcp: &Tcp, role: u8, direction: Direction) -> Option<u32> {
+    if role == connections::CALLS {
+        return maps::slot(packet.cgroup(), scope::UPSTREAM);
+    }
+    maps::traffic_slot(packet.cgroup(), ports(tcp, direction).0)
+}
+
+/// The direction of a packet within its connection.
+#[inline(always)]
+fn way(connection: &Connection, direction: Direction) -> Way {
+    if (connection.role == connections::SERVES) == (direction == Direction::Out) {
+        Way::Responses
+    } else {
+        Way::Requests
+    }
+}
+
+/// An end of a connection. It is forgotten when both directions have ended, or at a reset.
+#[inline(always)]
+fn end(connection: &mut Connection, cookie: u64, way: Way, flags: u8) {
+    connection.ended |= if way == Way::Responses { 1 } else { 2 };
+    if flags & RST != 0 || connection.ended == 3 {
+        connections::remove(cookie);
+    } else if way == Way::Responses {
+        connection.finish();
+    }
+}
+
+/// The steps of one program, for one protocol and one way: the verifier follows no more cases than
+/// those of a part of `paramedic_protocol`.
+#[inline(always)]
+fn try_walk(
+    ctx: &SkBuffContext,
+    direction: Direction,
+    protocol: u8,
+    way: Way,
+    most: u64,
+) -> Option<()> {
+    let packet = Packet::new(ctx);
+    let tcp = packet.segment()?;
+    let cookie = packet.cookie();
+    // SAFETY: as in `try_packet`.
+    let connection = unsafe { &mut *connections::find(cookie)? };
+    let payload = Payload { packet, offset: tcp.payload };
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let segment = Segment { seq: tcp.seq, ack: tcp.ack, len: tcp.len, now };
+    let tally = tally::Tally::of(connection)?;
+    let Place { mut at, round } = Place::kept(packet);
+    let mut steps = 0_u64;
+    while steps < most && at < segment.len {
+        let (next, event) = if protocol == protocol::HTTP1 {
+            paramedic_protocol::http1::step(connection, way, &segment, &payload, at)
+        } else {
+            paramedic_protocol::http2::step(connection, way, &segment, &payload, at)
         };
-        if protocol != TCP {
-            return None;
+        // By way of the control block, the verifier sees one case instead of as many as led here.
+        let found = Packed::of(&event);
+        Place { at: next, round }.keep(packet);
+        keep_event(packet, found);
+        at = Place::kept(packet).at;
+        tally.count(kept_event(packet));
+        if connection.protocol != protocol {
+            break;
         }
-        let [source, destination]: [u16; 2] = self.load(transport)?;
-        let length: u8 = self.load(transport + 12)?;
-        let head = self.head(transport + u32::from(length >> 4) * 4)?;
-        Some(Segment { source: u16::from_be(source), destination: u16::from_be(destination), head })
+        // SAFETY: counts; in assembly, where the compiler cannot count in a way that the verifier
+        // does not follow.
+        unsafe { asm!("{steps} += 1", steps = inout(reg) steps) };
     }
+    if at < segment.len && round < ROUNDS && connection.protocol != protocol::OTHER {
+        Place { at, round: round + 1 }.keep(packet);
+        go_on(ctx, direction, connection.protocol, way);
+    }
+    tally.count(Packed::of(&connection.end(way, &segment, at)));
+    if tcp.flags & (FIN | RST) != 0 {
+        end(connection, cookie, way, tcp.flags);
+    }
+    Some(())
+}
 
-    /// The first bytes of the payload, wherever they are: of outgoing packets they are usually in
-    /// page fragments, outside the linear part.
-    #[inline(always)]
-    fn head(self, payload: u32) -> Option<Head> {
-        // SAFETY: a field of the program's own context.
-        let length = unsafe { (*self.skb).len };
-        if length < payload + HEAD {
-            return None;
+/// Goes on in the program that walks this protocol and way, and comes back only if there is none.
+#[inline(always)]
+fn go_on(ctx: &SkBuffContext, direction: Direction, protocol: u8, way: Way) {
+    let index = u32::from(protocol) * 2 + u32::from(way == Way::Responses);
+    // SAFETY: nothing is left to be dropped.
+    unsafe {
+        match direction {
+            Direction::Out => maps::EGRESS.tail_call(ctx, index),
+            Direction::In => maps::INGRESS.tail_call(ctx, index),
         }
-        let [high, low, rest]: [u32; 3] = self.load(payload)?;
-        Some(Head {
-            first: u64::from(u32::from_be(high)) << 32 | u64::from(u32::from_be(low)),
-            rest: u32::from_be(rest),
-        })
-    }
-
-    /// Copies integers from anywhere in the packet. The constant length satisfies the verifier.
-    #[inline(always)]
-    fn load<T: Copy>(self, offset: u32) -> Option<T> {
-        let mut bytes = MaybeUninit::<T>::uninit();
-        let size = size_of::<T>() as u32;
-        // SAFETY: the destination has this size, and the helper checks the source.
-        let result =
-            unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, bytes.as_mut_ptr().cast(), size) };
-        // SAFETY: filled by the helper, and any bytes are integers.
-        (result == 0).then(|| unsafe { bytes.assume_init() })
     }
 }
 
-/// A byte of the linear part, checked by the caller.
-#[inline(always)]
-fn byte(at: usize) -> u8 {
-    // SAFETY: the caller compared with the end of the linear part, or the verifier refuses.
-    unsafe { ptr::read(at as *const u8) }
+/// Where a packet's walk stands, in its control block.
+struct Place {
+    at: u32,
+    round: u32,
 }
 
-/// A big-endian half word of the linear part, checked by the caller.
+impl Place {
+    #[inline(always)]
+    fn keep(&self, packet: Packet) {
+        // SAFETY: fields of the program's own context that it may write. Volatile: the next program
+        // reads them.
+        unsafe {
+            ptr::write_volatile(&raw mut (*packet.skb).cb[0], self.at);
+            ptr::write_volatile(&raw mut (*packet.skb).cb[1], self.round);
+        }
+    }
+
+    #[inline(always)]
+    fn kept(packet: Packet) -> Self {
+        // SAFETY: as in `keep`.
+        unsafe {
+            Self {
+                at: ptr::read_volatile(&raw const (*packet.skb).cb[0]),
+                round: ptr::read_volatile(&raw const (*packet.skb).cb[1]),
+            }
+        }
+    }
+}
+
 #[inline(always)]
-fn half(at: usize) -> u16 {
-    u16::from_be_bytes([byte(at), byte(at + 1)])
+fn keep_event(packet: Packet, event: Packed) {
+    // SAFETY: as in `Place::keep`.
+    unsafe {
+        ptr::write_volatile(&raw mut (*packet.skb).cb[2], event.what);
+        ptr::write_volatile(&raw mut (*packet.skb).cb[3], event.number);
+    }
+}
+
+#[inline(always)]
+fn kept_event(packet: Packet) -> Packed {
+    // SAFETY: as in `Place::keep`.
+    unsafe {
+        Packed {
+            what: ptr::read_volatile(&raw const (*packet.skb).cb[2]),
+            number: ptr::read_volatile(&raw const (*packet.skb).cb[3]),
+        }
+    }
 }

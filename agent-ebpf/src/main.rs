@@ -8,10 +8,13 @@
 // BPF assembly; aya-ebpf needs the same.
 #![feature(asm_experimental_arch)]
 
+mod connections;
 mod http;
 mod kernel;
 mod maps;
 mod oom;
+mod packet;
+mod tally;
 mod tcp;
 mod throttle;
 

@@ -1,13 +1,13 @@
-//! The maps, and their three operations: find a target's slot, count, wake.
+//! The maps of targets, and their operations: find a target's slot, count, time, wake.
 //!
 //! The agent sizes every map at load by the maximum number of targets.
 use core::{arch::asm, ptr};
 
-use agent_common::{Counters, Key, Throttling, Wakeup, scope};
+use agent_common::{Counters, Key, Latencies, Throttling, Wakeup, scope};
 use aya_ebpf::{
     helpers::bpf_ktime_get_boot_ns,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 
 #[map]
@@ -15,12 +15,20 @@ static TARGETS: HashMap<Key, u32> = HashMap::with_max_entries(1, 0);
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 #[map]
+static LATENCIES: PerCpuArray<Latencies> = PerCpuArray::with_max_entries(1, 0);
+#[map]
 static THROTTLING: Array<Throttling> = Array::with_max_entries(1, 0);
 /// The generation of each armed slot's owner; 0 is disarmed.
 #[map]
 static ARMED: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static WAKEUPS: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// The programs that walk outgoing packets: requests and responses of HTTP/1, and of HTTP/2.
+#[map]
+pub static EGRESS: ProgramArray = ProgramArray::with_max_entries(4, 0);
+/// The same for incoming packets.
+#[map]
+pub static INGRESS: ProgramArray = ProgramArray::with_max_entries(4, 0);
 
 /// The slot of a cgroup's target within one scope.
 #[inline(always)]
@@ -36,6 +44,12 @@ pub fn traffic_slot(cgroup: u64, port: u16) -> Option<u32> {
         None if port != 0 => slot(cgroup, scope::TRAFFIC),
         found => found,
     }
+}
+
+/// The slot of a target that is narrowed to this port.
+#[inline(always)]
+pub fn lookup_port(cgroup: u64, port: u16) -> Option<u32> {
+    lookup(Key::new(cgroup, port, scope::TRAFFIC))
 }
 
 #[inline(always)]
@@ -66,9 +80,27 @@ pub fn count(slot: u32, field: impl FnOnce(*mut Counters) -> *mut u64) {
 /// before the read of `ARMED` in [`wake`].)
 #[inline(always)]
 pub fn add(field: *mut u64) {
+    add_many(field, 1);
+}
+
+/// Adds `count` in the same way.
+#[inline(always)]
+pub fn add_many(field: *mut u64, count: u64) {
     // SAFETY: `field` points into the map value, which outlives the program run. In assembly,
     // because core has no read-modify-write atomics for this target; this one is as old as BPF.
-    unsafe { asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) field, one = in(reg) 1u64) };
+    unsafe { asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) field, one = in(reg) count) };
+}
+
+/// Counts a response in a bucket of the slot's histogram.
+#[inline(always)]
+pub fn time(slot: u32, bucket: usize) {
+    let Some(latencies) = LATENCIES.get_ptr_mut(slot) else { return };
+    let mut index = bucket;
+    // SAFETY: changes nothing, since there are 32 buckets; said in assembly, where the compiler
+    // cannot take the bound away before the verifier sees it.
+    unsafe { asm!("{index} &= 31", index = inout(reg) index) };
+    // SAFETY: only an address within the array is taken.
+    add(unsafe { (&raw mut (*latencies).buckets).cast::<u64>().add(index) });
 }
 
 /// Wakes the agent, if the slot is armed, and disarms it: events after the first are only counted.

@@ -59,6 +59,22 @@ pub(super) async fn ask(agent: SocketAddr, path: &str) -> anyhow::Result<(Status
     })
 }
 
+/// How its clients fare, in words; `None` where the kernel cannot see that.
+fn clients(view: &Value) -> Option<String> {
+    let clients = view["clients"].as_object()?;
+    let seconds = |field: &str| clients.get(field)?.as_f64().map(|value| format!("{value:.3} s"));
+    let in_flight = clients.get("in_flight")?.as_u64()?;
+    let mut parts = Vec::new();
+    if let (Some(half), Some(most)) = (seconds("duration_p50"), seconds("duration_p95")) {
+        parts.push(format!("half of them answered within {half}, 95 % within {most}"));
+    }
+    parts.push(match seconds("oldest_s") {
+        Some(oldest) => format!("{in_flight} without an answer yet, the oldest for {oldest}"),
+        None => "none waits for an answer".to_owned(),
+    });
+    Some(parts.join("; "))
+}
+
 /// Formats the view as text.
 fn story(view: &Value) -> String {
     let text = |field: &str| view[field].as_str().unwrap_or("-").to_owned();
@@ -86,6 +102,9 @@ fn story(view: &Value) -> String {
     }
     if let Some(gate) = view["refused_by"].as_str() {
         lines.push(format!("  refused by  {gate}: {}", text("refused_why")));
+    }
+    if let Some(clients) = clients(view) {
+        lines.push(format!("  clients     {clients}"));
     }
     if view["witnesses"].is_string() {
         lines.push(format!("  also seen   {}", text("witnesses")));

@@ -43,7 +43,7 @@ use paramedic_docker::{Containers, Selection, track_containers};
 use paramedic_host::clock::{Clock, unix_seconds};
 use paramedic_host::instances::Instances;
 use paramedic_kubernetes::{Cluster, Lock, track_pods};
-use paramedic_probes::{Cause, Kernel, Wake, Wakeups};
+use paramedic_probes::{AllWaiting, Cause, Kernel, Wake, Wakeups};
 use paramedic_record::{Incident, Recorder};
 
 use crate::serve::{Query, TargetView};
@@ -110,6 +110,8 @@ pub struct Agent {
     effects: Arc<dyn Effects>,
     node: Option<Node>,
     registry: Registry,
+    /// The requests that waited, and when that was read.
+    waiting: Option<(BootTime, AllWaiting)>,
     /// Workload locks that are held for a target.
     locks: HashMap<Index, Arc<Lock>>,
     /// The conditions that are pending before the agent is ready.
@@ -131,6 +133,8 @@ pub struct Agent {
 const QUEUE: usize = 64;
 /// How long a remedy in progress may delay the shutdown. Kubernetes grants 30 s by default.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
+/// Interval at which the requests that wait are read.
+const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which the pause file is checked.
 const PAUSE_CHECK: Duration = Duration::from_secs(1);
 
@@ -177,6 +181,7 @@ impl Agent {
             effects: Arc::new(machine),
             node,
             registry: Registry::default(),
+            waiting: None,
             locks: HashMap::new(),
             awaited,
             past,
@@ -372,6 +377,17 @@ impl Agent {
         });
     }
 
+    /// Reads which requests wait, of all targets at once: at most once a second, since it reads each
+    /// remembered connection.
+    fn read_waiting(&mut self, now: BootTime) {
+        let is_recent = |(at, _): &(BootTime, AllWaiting)| now.since(*at) < WAITING_INTERVAL;
+        if self.waiting.as_ref().is_some_and(is_recent) {
+            return;
+        }
+        let all = self.kernel.as_ref().and_then(|kernel| kernel.waiting().ok());
+        self.waiting = all.map(|all| (now, all));
+    }
+
     /// Reads everything but the poll, which came first.
     fn read(
         &mut self,
@@ -380,9 +396,11 @@ impl Agent {
         poll: Option<Poll>,
         host: Option<Box<HostFacts>>,
     ) -> Option<Event> {
-        let sampler = self.registry.sampler_mut(index)?;
         let now = self.clock.now();
-        let sample = sampler.sample(self.kernel.as_mut(), trigger, poll, host, now);
+        self.read_waiting(now);
+        let sampler = self.registry.sampler_mut(index)?;
+        let waiting = self.waiting.as_ref().map(|(_, all)| all);
+        let sample = sampler.sample(self.kernel.as_mut(), trigger, poll, host, waiting, now);
         if let Some(case) = self.engine.case(index) {
             self.recorder.sampled(&case.target, &sample);
         }

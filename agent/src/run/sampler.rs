@@ -2,14 +2,14 @@
 use paramedic_core::{
     boot_time::BootTime,
     health::{Poll, Responses},
-    signal::{CgroupReading, HostFacts, KernelReading, Sample, Trigger},
+    signal::{CgroupReading, HostFacts, KernelReading, Sample, Trigger, Waiting},
     target::Target,
 };
 use paramedic_host::{
     procfs::{Machine, Tree},
     usage::Usage,
 };
-use paramedic_probes::{Kernel, Slot};
+use paramedic_probes::{self as probes, AllWaiting, Kernel, Slot};
 use tracing::warn;
 
 use super::effects::{Effects, Poller};
@@ -122,6 +122,7 @@ impl Sampler {
         trigger: Trigger,
         poll: Option<Poll>,
         host: Option<Box<HostFacts>>,
+        waiting: Option<&AllWaiting>,
         at: BootTime,
     ) -> Sample {
         if let Some(poll) = &poll {
@@ -140,6 +141,11 @@ impl Sampler {
                 own_responses: self.own_responses,
                 own_resets: self.own_resets,
                 own_unavailable: self.own_unavailable,
+                latencies: kernel.latencies(slot).ok(),
+                waiting: waiting.map(|all| {
+                    let probes::Waiting { requests, oldest } = all.of(slot);
+                    Waiting { requests, oldest }
+                }),
             })
         });
         let process = self.usage.as_ref().and_then(Usage::process_state);

@@ -31,6 +31,8 @@ pub struct TargetView {
     pub health: Option<HealthView>,
     /// Why the kernel does not see its HTTP traffic, if so.
     pub blind: Option<String>,
+    /// How its clients fare, as the kernel sees it; `null` where it cannot see that.
+    pub clients: Option<Clients>,
     /// The last decision; `null` before the first sample.
     pub decision: Option<Decision>,
     /// Its strongest reasons.
@@ -47,6 +49,33 @@ pub struct TargetView {
     pub left_alone: Option<String>,
     /// Whether every permitted remedy was tried and none helped.
     pub exhausted: bool,
+}
+
+/// How the clients of a target fare.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Clients {
+    /// Half of the responses of the last 10 to 20 s came within this many seconds; `null` without
+    /// responses.
+    pub duration_p50: Option<f64>,
+    /// 95 % of them came within this many seconds.
+    pub duration_p95: Option<f64>,
+    /// Requests without a response so far.
+    pub in_flight: u32,
+    /// For how many seconds the oldest of them has waited.
+    pub oldest_s: Option<f64>,
+}
+
+impl Clients {
+    fn of(case: &Case) -> Option<Self> {
+        let waiting = case.waiting().filter(|_| case.sees_traffic())?;
+        let percentile = |share| case.durations().percentile(share).map(|time| time.as_secs_f64());
+        Some(Self {
+            duration_p50: percentile(0.5),
+            duration_p95: percentile(0.95),
+            in_flight: waiting.requests,
+            oldest_s: waiting.oldest.map(|oldest| case.decided_at.since(oldest).as_secs_f64()),
+        })
+    }
 }
 
 /// A row of features for display: a missing value is not zero.
@@ -103,6 +132,7 @@ impl TargetView {
             absent: !case.is_present(),
             refused_by: case.refused.as_ref().map(|refusal| refusal.gate),
             refused_why: case.refused.as_ref().map(|refusal| refusal.why.to_string()),
+            clients: Clients::of(case),
             witnesses: case.witnesses().map(ToString::to_string).filter(|text| !text.is_empty()),
             left_alone: case.left_alone.map(|notable| notable.to_string()),
             exhausted: case.history.is_exhausted(),

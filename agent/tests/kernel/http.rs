@@ -72,11 +72,15 @@ fn every_method_is_a_request() {
         ["GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "BREW"];
     let mut client = Client::connect(address);
     for method in methods {
-        assert_eq!(client.send(method, "/204").unwrap(), 204);
+        if method == "CONNECT" {
+            // What follows its response is no HTTP.
+            assert_eq!(Client::connect(address).send(method, "/204").unwrap(), 204);
+        } else {
+            assert_eq!(client.send(method, "/204").unwrap(), 204);
+        }
     }
     let counted = counters(&kernel, slot);
-    assert_eq!(counted.requests, 9, "all but BREW");
-    assert_eq!(counted.responses, [0, 10, 0, 0, 0]);
+    assert_eq!((counted.requests, counted.responses), (10, [0, 10, 0, 0, 0]));
 }
 
 #[test]

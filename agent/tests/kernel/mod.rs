@@ -3,6 +3,7 @@ mod cgroups;
 mod http;
 mod machine;
 mod patient;
+mod protocol;
 mod resources;
 mod slices;
 mod sockets;

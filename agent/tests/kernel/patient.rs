@@ -167,6 +167,17 @@ fn role() {
                 answer(listener.local_addr().unwrap());
                 thread::spawn(move || accept(&listener));
             }
+            ["play", at, script] => {
+                let listener = TcpListener::bind(at).unwrap();
+                let script = Script::read(script);
+                answer(listener.local_addr().unwrap());
+                thread::spawn(move || {
+                    for stream in listener.incoming() {
+                        // The client may leave early.
+                        let _ = script.play(&mut stream.unwrap(), Part::Server);
+                    }
+                });
+            }
             ["lend", at] => {
                 let listener = TcpListener::bind(at).unwrap();
                 let address = listener.local_addr().unwrap();
@@ -209,6 +220,59 @@ fn role() {
         }
     }
     std::process::exit(0);
+}
+
+/// Who writes a line of a script, and who reads it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Client,
+    Server,
+}
+
+/// What two peers write to each other, in order.
+#[derive(Default)]
+pub(super) struct Script(Vec<(Part, Vec<u8>)>);
+
+impl Script {
+    pub(super) fn new(lines: impl IntoIterator<Item = (Part, Vec<u8>)>) -> Self {
+        Self(lines.into_iter().collect())
+    }
+
+    fn read(path: &str) -> Self {
+        let bytes = std::fs::read(path).unwrap();
+        let mut rest = bytes.as_slice();
+        let mut lines = Vec::new();
+        while let Some((head, behind)) = rest.split_at_checked(5) {
+            let part = if head[0] == 0 { Part::Client } else { Part::Server };
+            let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
+            lines.push((part, behind[..length].to_vec()));
+            rest = &behind[length..];
+        }
+        Self(lines)
+    }
+
+    pub(super) fn write(&self, path: &std::path::Path) {
+        let mut bytes = Vec::new();
+        for (part, line) in &self.0 {
+            bytes.push(u8::from(*part == Part::Server));
+            bytes.extend(u32::try_from(line.len()).unwrap().to_le_bytes());
+            bytes.extend(line);
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// Writes one part's lines, one call each, and reads the other's.
+    pub(super) fn play(&self, stream: &mut TcpStream, own: Part) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        for (part, line) in &self.0 {
+            if *part == own {
+                stream.write_all(line)?;
+            } else {
+                stream.read_exact(&mut vec![0; line.len()])?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn answer(what: impl std::fmt::Display) {
@@ -254,7 +318,6 @@ fn serve(stream: TcpStream) -> io::Result<()> {
                 let length = if head_only { 9 } else { 0 };
                 let status = &path[1..];
                 let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n");
-                // In one write: a status line in pieces is not recognised.
                 stream.write_all(head.as_bytes())?;
             }
         }

@@ -1,7 +1,7 @@
 //! [`Sample`]: everything seen of one target at one instant.
 mod witnesses;
 
-use agent_common::{Counters, Throttling};
+use agent_common::{Counters, Latencies, Throttling};
 
 pub use witnesses::{Pressure, Share, Witnesses};
 
@@ -92,6 +92,19 @@ pub struct KernelReading {
     pub own_unavailable: u64,
     /// Connections that the agent gave up half-way: each shows as a reset received.
     pub own_resets: u64,
+    /// How long its responses took; `None` if it was not read.
+    pub latencies: Option<Latencies>,
+    /// Requests to it without a response so far; `None` if they were not read.
+    pub waiting: Option<Waiting>,
+}
+
+/// Requests to a target that have no response yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub requests: u32,
+    /// When the oldest of them began.
+    pub oldest: Option<BootTime>,
 }
 
 /// CPU and memory of a cgroup. `None` means that this kernel or this cgroup does not report it.

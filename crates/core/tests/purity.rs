@@ -5,11 +5,12 @@
 use std::{fs, path::Path};
 
 /// Pure libraries: types, numbers, JSON, gzip, Protocol Buffers, a hash.
-const DEPENDENCIES: [&str; 9] = [
+const DEPENDENCIES: [&str; 10] = [
     "agent-common",
     "flate2",
     "http",
     "paramedic-pod-metrics",
+    "paramedic-protocol",
     "prost",
     "serde",
     "serde_json",

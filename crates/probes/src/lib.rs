@@ -2,6 +2,10 @@
 //! calls, CPU throttling and OOM kills, counted in the kernel by eBPF programs, and a wake-up when
 //! something bad happens.
 //!
+//! HTTP is followed per connection (`paramedic_protocol`). So the kernel also knows how long
+//! responses take ([`Kernel::latencies`]) and which requests wait for one now
+//! ([`Kernel::waiting`]), and no event leaves it for any of that.
+//!
 //! Only watched cgroups are inspected: packet programs are attached to their directories and to no
 //! other, and the programs on kernel-wide events ignore every cgroup that is not in their map. The
 //! programs change nothing: they drop no packet and touch no process.
@@ -23,6 +27,7 @@
 mod attach;
 pub mod btf;
 mod capabilities;
+mod connections;
 mod cover;
 mod layout;
 mod measure;
@@ -33,7 +38,7 @@ mod slots;
 mod wake;
 mod watch;
 
-use agent_common::{Counters, Key, Throttling, Wakeup};
+use agent_common::{Counters, Key, Latencies, Throttling, Wakeup};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf},
@@ -42,6 +47,7 @@ use aya_log::EbpfLogger;
 use thiserror::Error;
 
 pub use capabilities::{Capabilities, Capability, Missing};
+pub use connections::{AllWaiting, Waiting};
 pub use measure::MeasureError;
 pub use probe::{Mechanism, Probe, Signal, Status};
 pub use slots::Slot;
@@ -118,13 +124,15 @@ pub struct Kernel {
 struct Maps {
     targets: aya::maps::HashMap<MapData, Key, u32>,
     counters: PerCpuArray<MapData, Counters>,
+    latencies: PerCpuArray<MapData, Latencies>,
+    connections: connections::Map,
     throttling: Array<MapData, Throttling>,
     armed: Array<MapData, u32>,
 }
 
 impl Kernel {
     /// Loads the programs, sized for `options.capacity` targets, and attaches those on kernel-wide
-    /// events. Takes some 100 ms; blocks.
+    /// events. Takes a second or two, most of it the verifier's; blocks.
     ///
     /// # Errors
     /// No object in this build, missing capabilities, or a kernel that refuses the maps. A single
@@ -144,6 +152,8 @@ impl Kernel {
         let maps = Maps {
             targets: take(&mut ebpf, "TARGETS")?,
             counters: take(&mut ebpf, "COUNTERS")?,
+            latencies: take(&mut ebpf, "LATENCIES")?,
+            connections: take(&mut ebpf, "CONNECTIONS")?,
             throttling: take(&mut ebpf, "THROTTLING")?,
             armed: take(&mut ebpf, "ARMED")?,
         };
@@ -195,6 +205,17 @@ impl Kernel {
         Ok((sum, (throttling.period_ns != 0).then_some(throttling)))
     }
 
+    /// How long the target's responses took since it was watched, summed over CPUs. The bounds of
+    /// the buckets are those of [`paramedic_protocol::latency`].
+    ///
+    /// # Errors
+    /// The slot was freed, or the kernel refuses.
+    pub fn latencies(&self, slot: Slot) -> Result<Latencies, ReadError> {
+        self.current(slot)?;
+        let per_cpu = self.maps.latencies.get(&slot.index, 0)?;
+        Ok(per_cpu.iter().fold(Latencies::default(), Latencies::plus))
+    }
+
     /// Arms the target again: its next bad event wakes the agent. Call it *before* reading the
     /// counters, at each sample.
     ///
@@ -229,6 +250,8 @@ fn load_object(object: &[u8], layout: &Layout, capacity: u32) -> Result<Ebpf, Eb
         .override_global("PERIOD_TIMER", layout.period_timer.as_ref().unwrap_or(&0), true)
         .map_max_entries("TARGETS", capacity.saturating_mul(4))
         .map_max_entries("COUNTERS", capacity)
+        .map_max_entries("LATENCIES", capacity)
+        .map_max_entries("CONNECTIONS", connections::room(capacity))
         .map_max_entries("THROTTLING", capacity)
         .map_max_entries("ARMED", capacity)
         .map_max_entries("WAKEUPS", capacity.saturating_mul(2 * record))

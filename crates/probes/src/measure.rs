@@ -55,7 +55,11 @@ pub(super) fn map_bytes(ebpf: &Ebpf) -> u64 {
 }
 
 fn bytes_of(map: &Map) -> Option<u64> {
-    let (Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data)) = map
+    let (Map::Array(data)
+    | Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::PerCpuArray(data)
+    | Map::RingBuf(data)) = map
     else {
         return None;
     };

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_common::{Counters, Throttling};
+use agent_common::{Counters, Latencies, Throttling};
 use aya::{
     maps::{MapError, PerCpuValues},
     programs::{
@@ -19,7 +19,7 @@ use paramedic_core::target::{Cgroup, Target};
 use thiserror::Error;
 
 use super::{
-    Kernel, Maps,
+    Kernel, Maps, connections,
     slots::{Change, Slot, cgroup_keys, traffic_cgroup, traffic_key},
 };
 
@@ -130,7 +130,9 @@ impl Kernel {
         let places = self.watched.places.remove(&slot.index).unwrap_or_default();
         // All of them, the lower ones first: these must not get their own programs for a moment.
         let detached = places.iter().rev().map(|path| self.leave(path)).fold(Ok(()), Result::and);
-        disarmed.and(changed.map_err(WatchError::from)).and(detached)
+        let forgotten = connections::forget(&mut self.maps.connections, slot.index);
+        let changed = changed.and(forgotten).map_err(WatchError::from);
+        disarmed.and(changed).and(detached)
     }
 
     fn install(
@@ -216,6 +218,8 @@ impl Maps {
         let cpus = nr_cpus().map_err(|(_, error)| WatchError::Cpus(error))?;
         let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus]);
         self.counters.set(slot, zeros.map_err(WatchError::Cpus)?, 0)?;
+        let zeros = PerCpuValues::try_from(vec![Latencies::default(); cpus]);
+        self.latencies.set(slot, zeros.map_err(WatchError::Cpus)?, 0)?;
         Ok(self.throttling.set(slot, Throttling::default(), 0)?)
     }
 }

@@ -107,6 +107,7 @@ impl Recorder {
         self.metrics.set_journal_writable(self.can_intend());
         if let Some(kernel) = &sample.kernel {
             self.metrics.target_responses(target, &kernel.counters.responses);
+            self.metrics.target_traffic(target, kernel);
         }
     }
 

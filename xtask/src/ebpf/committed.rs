@@ -14,12 +14,14 @@ use sha2::{Digest as _, Sha256};
 use crate::workspace::{Workspace, write_if_changed};
 
 /// Everything that the object is made from.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 7] = [
     "agent-ebpf/Cargo.toml",
     "agent-ebpf/Cargo.lock",
     "agent-ebpf/src",
     "agent-common/Cargo.toml",
     "agent-common/src",
+    "crates/protocol/Cargo.toml",
+    "crates/protocol/src",
 ];
 
 /// The folder, per architecture: the programs read registers of this machine's.

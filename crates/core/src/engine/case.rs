@@ -7,13 +7,13 @@ use super::{instance::Instance, message::Recovered};
 use crate::{
     boot_time::BootTime,
     decide::{Action, Decision},
-    features::{Blind, Causes, FailsSinceStart, FeatureVector, Load, Notable, Window},
+    features::{Blind, Causes, Durations, FailsSinceStart, FeatureVector, Load, Notable, Window},
     guard::{
         Gate, History, Memories, NodeState, Observation, Policy, Preflight, Question, Refusal,
         Symptom,
     },
     health::Word,
-    signal::{Sample, Trigger, Witnesses},
+    signal::{Sample, Trigger, Waiting, Witnesses},
     target::{Remedy, Target},
     verify::{Finding, Outcome, Verification},
 };
@@ -357,6 +357,18 @@ impl Case {
             self.instance.host.clone_from(&sample.host);
         }
         self.instance.hear(sample, self.target.tls)
+    }
+
+    /// How long the responses of its instance took.
+    #[must_use]
+    pub const fn durations(&self) -> &Durations {
+        self.instance.window.durations()
+    }
+
+    /// Requests to it without a response, if they were read at the last sample.
+    #[must_use]
+    pub const fn waiting(&self) -> Option<Waiting> {
+        self.instance.window.waiting_clients()
     }
 
     /// What the host showed at the last confirming sample.

@@ -136,6 +136,7 @@ impl Instance {
             unavailable_rate: self.window.unavailable_rate(),
             stopped: self.window.service().is_stopped(),
             stuck: self.window.service().is_stuck_in_the_kernel(),
+            silent: self.window.silent_to_clients().unwrap_or_default().as_secs_f32(),
             answers_well: self.window.good_responses() > 0,
             answers_polls: !matches!(
                 self.window.service().heard(),

@@ -10,7 +10,7 @@ use crate::{
     decide::Action,
     guard::{Gate, Symptom, Treatment},
     health::{Health, HealthError, Poll, Says, Transport},
-    signal::{CgroupReading, HostFacts, KernelReading, ProcessState},
+    signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Waiting},
     target::{Settings, Target},
     verify::Outcome,
 };
@@ -29,6 +29,8 @@ struct Patient {
     not_http: bool,
     /// A signal has stopped its process.
     stopped: bool,
+    /// When the oldest request that waits for it came.
+    oldest: Option<BootTime>,
     stubborn: bool,
     lives: u32,
     /// Why its host shows that a restart would not help.
@@ -70,6 +72,8 @@ impl Patient {
                 own_responses: [0; 5],
                 own_resets: 0,
                 own_unavailable: 0,
+                latencies: None,
+                waiting: Some(Waiting { requests: 3, oldest: self.oldest }),
             }),
             poll: Some(Poll {
                 latency: Duration::from_millis(1),
@@ -994,4 +998,16 @@ fn a_process_that_is_continued_within_the_patience_is_left_alone() {
     stage.patients[0].stopped = false;
     stage.play(60_000);
     assert_eq!(stage.heals, []);
+}
+
+#[test]
+fn a_hang_under_traffic_is_reported_within_six_seconds() {
+    let mut stage = Stage::new(1);
+    stage.patients[0].counters.responses[1] = 500;
+    stage.play(20_000);
+    stage.patients[0].oldest = Some(stage.now);
+    stage.play(3_900);
+    assert_eq!(stage.left_alone, [], "a long request is no hang");
+    stage.play(2_100);
+    assert_eq!(stage.left_alone, [Notable::Unanswered]);
 }

@@ -1,4 +1,5 @@
 //! Stage 2: turns a window of samples into a [`FeatureVector`] of a fixed schema.
+mod durations;
 mod errors;
 pub mod excuse;
 pub mod load;
@@ -7,6 +8,7 @@ pub mod schema;
 pub mod service;
 pub mod window;
 
+pub use durations::Durations;
 pub use excuse::{Blind, Excuse};
 pub use load::Load;
 pub use notable::{Notable, Sight};

@@ -15,6 +15,8 @@ pub struct Sight {
     pub stopped: bool,
     /// Whether its main process waits in the kernel and takes no signal.
     pub stuck: bool,
+    /// For how many seconds requests of clients have waited while none was answered.
+    pub silent: f32,
     /// Whether the kernel saw the target answer other clients well.
     pub answers_well: bool,
     /// Whether the last poll got a response.
@@ -28,6 +30,8 @@ pub enum Notable {
     Stopped,
     /// Its main process waits in the kernel.
     Stuck,
+    /// Requests wait, and none was answered since the oldest of them.
+    Unanswered,
     /// Throttled by its CPU quota.
     Throttled,
     /// Connections are reset, but its own responses are good.
@@ -65,6 +69,7 @@ impl Notable {
         match first.map(|(notable, ..)| notable) {
             _ if sight.stopped => Some(Self::Stopped),
             _ if sight.stuck => Some(Self::Stuck),
+            _ if sight.silent >= SILENT => Some(Self::Unanswered),
             Some(Self::Throttled) => Some(Self::Throttled),
             Some(Self::UpstreamFails) => Some(Self::UpstreamFails),
             _ if sight.unavailable_rate >= UNAVAILABLE => Some(Self::Unavailable),
@@ -90,11 +95,14 @@ impl Notable {
             Self::Unavailable => return ("http_unavailable_rate", sight.unavailable_rate),
             Self::Stopped => return ("process_stopped", 1.0),
             Self::Stuck => return ("process_uninterruptible", 1.0),
+            Self::Unanswered => return ("oldest_request_seconds", sight.silent),
         };
         (feature.name(), row[feature])
     }
 }
 
+/// A request that has waited for so many seconds, while no other was answered, is reported.
+const SILENT: f32 = 4.0;
 /// Rate of 502, 503 and 504 from which they are reported, per second.
 const UNAVAILABLE: f32 = 0.1;
 
@@ -108,6 +116,7 @@ impl fmt::Display for Notable {
                 "its main process waits for a disk or a network file system and takes no signal: no \
                  restart can end that"
             }
+            Self::Unanswered => "requests wait, and it has answered none since the oldest of them",
             Self::Throttled => "its CPU quota throttles it: it needs more CPU, not a restart",
             Self::Resets => {
                 "connections are reset, but its own responses are good: the cause is elsewhere"

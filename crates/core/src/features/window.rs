@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::{
+    durations::Durations,
     errors::Rise,
     excuse::{Blind, Calls, Excuse},
     load::{self, Load},
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     boot_time::BootTime,
     health::{Health, Poll, Says},
-    signal::{CgroupReading, KernelReading, Sample},
+    signal::{CgroupReading, KernelReading, Sample, Waiting},
 };
 
 /// Span of the window.
@@ -37,6 +38,8 @@ struct Point {
     /// All 5xx, and those among them that were 502, 503 or 504: "a backend fails", or "not now".
     responses_5xx: u64,
     unavailable: u64,
+    /// Those of unknown status.
+    unknown: u64,
     /// What it did as a client.
     calls: Calls,
     resets: u64,
@@ -53,9 +56,9 @@ impl Point {
         self.responses_5xx.saturating_sub(self.unavailable)
     }
 
-    /// Responses other than 5xx.
+    /// Responses other than 5xx, as far as their status is known.
     const fn good(&self) -> u64 {
-        self.responses.saturating_sub(self.responses_5xx)
+        self.responses.saturating_sub(self.responses_5xx).saturating_sub(self.unknown)
     }
 }
 
@@ -90,6 +93,8 @@ pub struct Window {
     blind: Option<Blind>,
     /// Whether the last sample read how often the quota throttled the target.
     sees_throttling: bool,
+    durations: Durations,
+    waiting: Option<Waiting>,
 }
 
 /// Present facts that justify a hard remedy, as opposed to an old cumulative count.
@@ -180,6 +185,8 @@ impl Window {
             understood: false,
             blind: None,
             sees_throttling: false,
+            durations: Durations::default(),
+            waiting: None,
         }
     }
 
@@ -217,6 +224,10 @@ impl Window {
             }
         }
         self.service.take_answers(&self.answers(&point, sample));
+        if let Some(latencies) = sample.kernel.as_ref().and_then(|kernel| kernel.latencies) {
+            self.durations.push(sample.at, latencies);
+        }
+        self.waiting = sample.kernel.as_ref().and_then(|kernel| kernel.waiting);
         self.cpu_cores = sample.usage.cpu_limit.unwrap_or(0.0);
         self.memory_percent = memory_percent(&sample.usage);
         // Responses to the agent's own polls count as evidence, and so do those to the kubelet's
@@ -274,9 +285,12 @@ impl Window {
         if let Some(kernel) = &sample.kernel {
             let counters = &kernel.counters;
             let own = &kernel.own_responses;
-            // Without the interim 1xx: an app that answers `Expect: 100-continue` does no more work.
+            // Without the interim 1xx, which are no answers.
             let finals = counters.responses.iter().zip(own).skip(1);
-            point.responses = finals.map(|(all, own)| all.saturating_sub(*own)).sum();
+            let finals: u64 = finals.map(|(all, own)| all.saturating_sub(*own)).sum();
+            // A fault of gRPC in trailers counts beside the head of the same response.
+            point.responses = (finals + counters.unknown).saturating_sub(counters.late_faults);
+            point.unknown = counters.unknown;
             point.responses_5xx = counters.responses[4].saturating_sub(own[4]);
             point.unavailable = counters.unavailable.saturating_sub(kernel.own_unavailable);
             point.calls = Calls::of(counters);
@@ -443,6 +457,27 @@ impl Window {
             }
             _ => 0.0,
         }
+    }
+
+    /// How long its responses took.
+    #[must_use]
+    pub const fn durations(&self) -> &Durations {
+        &self.durations
+    }
+
+    /// Requests to it without a response, if they were read at the last sample.
+    #[must_use]
+    pub const fn waiting_clients(&self) -> Option<Waiting> {
+        self.waiting
+    }
+
+    /// For how long the oldest request to it has waited, if it has sent no response to anyone since.
+    #[must_use]
+    pub fn silent_to_clients(&self) -> Option<Duration> {
+        let (oldest, last) = (self.waiting?.oldest?, self.last()?);
+        let before = (0..self.len).map(|n| self.nth(n)).rfind(|point| point.at <= oldest)?;
+        let is_silent = last.responses == before.responses;
+        is_silent.then(|| last.at.since(oldest))
     }
 
     /// Why the kernel does not see this target's traffic, if the agent's own polls prove that it

@@ -4,6 +4,7 @@
 //! states what happened, so that no other module knows the name of a metric. Names carry their base
 //! unit. Labels have finite sets of values, except those of the target: each target has the same
 //! number of series, which are removed with it ([`Metrics::forget_target`]).
+mod latency;
 mod reference;
 mod target;
 #[cfg(test)]
@@ -15,7 +16,7 @@ use paramedic_core::{
     decide::{Action, Decision, Source},
     features::{FeatureVector, Load},
     guard::Gate,
-    signal::Trigger,
+    signal::{KernelReading, Trigger},
     target::{Remedy, Target},
     verify::Outcome,
 };
@@ -356,6 +357,11 @@ impl Metrics {
     /// Sets the HTTP responses of a target that the kernel has counted, by class (1xx to 5xx).
     pub fn target_responses(&self, target: &Target, so_far: &[u64; 5]) {
         self.target.responses(target, so_far);
+    }
+
+    /// Sets what else the kernel counted of a target's traffic.
+    pub fn target_traffic(&self, target: &Target, kernel: &KernelReading) {
+        self.target.traffic(target, kernel);
     }
 
     /// Sets the state of a target.

@@ -7,16 +7,17 @@ use std::{array, collections::HashMap};
 use paramedic_core::{
     decide::{Action, Decision},
     features::{FEATURES, Feature, FeatureVector, Load},
+    signal::KernelReading,
     target::Target,
 };
 use parking_lot::Mutex;
 use prometheus::{Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec};
 
-use super::{Maker, TargetState};
+use super::{Maker, TargetState, latency::RequestDurations};
 
 /// The labels that identify a target: namespace and name for a pod, else `target`. An unused label
 /// is empty, which Prometheus treats like a missing label.
-const TARGET: [&str; 3] = ["namespace", "pod", "target"];
+pub(super) const TARGET: [&str; 3] = ["namespace", "pod", "target"];
 
 /// The values of [`TARGET`], and of one more label.
 fn labels<'a>(target: &'a Target, more: &'a str) -> [&'a str; 4] {
@@ -24,7 +25,7 @@ fn labels<'a>(target: &'a Target, more: &'a str) -> [&'a str; 4] {
     [namespace, pod, name, more]
 }
 
-fn identity(target: &Target) -> [&str; 3] {
+pub(super) fn identity(target: &Target) -> [&str; 3] {
     match target.pod() {
         Some(pod) => [&pod.namespace, &pod.name, ""],
         None => ["", "", &target.name],
@@ -34,6 +35,9 @@ fn identity(target: &Target) -> [&str; 3] {
 /// Classes of HTTP responses, as label values.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// Reasons why a message was not read, as label values.
+const UNREADABLE: [&str; 2] = ["not_understood", "unknown_status"];
+
 #[derive(Debug)]
 pub(super) struct TargetMetrics {
     responses: IntCounterVec,
@@ -42,6 +46,9 @@ pub(super) struct TargetMetrics {
     load: [GaugeVec; 3],
     states: IntGaugeVec,
     blind: IntGaugeVec,
+    durations: RequestDurations,
+    in_flight: GaugeVec,
+    unreadable: IntCounterVec,
     /// By the target's uid.
     known: Mutex<HashMap<String, Series>>,
 }
@@ -53,7 +60,18 @@ struct Series {
     features: [Option<Gauge>; FEATURES.len()],
     unhealthy: Option<Gauge>,
     load: [Option<Gauge>; 3],
+    in_flight: Option<Gauge>,
+    unreadable: Option<[IntCounter; 2]>,
     state: Option<TargetState>,
+}
+
+/// Raises a counter to what the kernel has counted since the start of watching. A smaller count is a
+/// fresh start, and is exported as a counter reset, which Prometheus handles.
+fn count_to(counter: &IntCounter, so_far: u64) {
+    if so_far < counter.get() {
+        counter.reset();
+    }
+    counter.inc_by(so_far.saturating_sub(counter.get()));
 }
 
 /// Sets a series, which is created if it does not exist; removes it if there is no value.
@@ -121,6 +139,21 @@ impl TargetMetrics {
                  healing, verifying, exhausted (every permitted remedy was tried).",
                 &[TARGET[0], TARGET[1], TARGET[2], "state"],
             )?,
+            durations: make.add(RequestDurations::new())?,
+            in_flight: make.ratios(
+                "target_http_requests_in_flight",
+                "Requests to the target without a response so far, at its last sample. No series if \
+                 the kernel cannot tell.",
+                &TARGET,
+            )?,
+            unreadable: make.counters(
+                "target_http_unreadable_total",
+                "HTTP messages of the target and of its clients that the kernel saw and could not \
+                 read, by reason: not_understood (no message was found where one begins, or a packet \
+                 was not followed to its end), unknown_status (HTTP/2: the status refers to what was \
+                 said before the agent watched the connection).",
+                &[TARGET[0], TARGET[1], TARGET[2], "reason"],
+            )?,
             known: Mutex::default(),
         })
     }
@@ -175,18 +208,32 @@ impl TargetMetrics {
         self.load(target, None);
     }
 
-    /// The kernel counts from the start of watching. A smaller count is a fresh start, and is
-    /// exported as a counter reset, which Prometheus handles.
+    /// What the kernel counted beside the responses.
+    pub(super) fn traffic(&self, target: &Target, kernel: &KernelReading) {
+        if let Some(latencies) = &kernel.latencies {
+            self.durations.set(target, latencies);
+        }
+        self.with(target, |series| {
+            let in_flight = kernel.waiting.map(|waiting| f64::from(waiting.requests));
+            set(&mut series.in_flight, &self.in_flight, &identity(target), in_flight);
+            let of = |reason: usize| {
+                self.unreadable.with_label_values(&labels(target, UNREADABLE[reason]))
+            };
+            let counters = series.unreadable.get_or_insert_with(|| array::from_fn(of));
+            let so_far = [kernel.counters.not_understood, kernel.counters.unknown];
+            for (counter, so_far) in counters.iter().zip(so_far) {
+                count_to(counter, so_far);
+            }
+        });
+    }
+
     pub(super) fn responses(&self, target: &Target, so_far: &[u64; 5]) {
         self.with(target, |series| {
             let of =
                 |class: usize| self.responses.with_label_values(&labels(target, CLASSES[class]));
             let counters = series.responses.get_or_insert_with(|| array::from_fn(of));
             for (counter, &so_far) in counters.iter().zip(so_far) {
-                if so_far < counter.get() {
-                    counter.reset();
-                }
-                counter.inc_by(so_far.saturating_sub(counter.get()));
+                count_to(counter, so_far);
             }
         });
     }
@@ -210,6 +257,11 @@ impl TargetMetrics {
     /// Removes the series of a target, as far as they exist.
     pub(super) fn forget(&self, target: &Target) {
         self.absent(target);
+        self.durations.forget(target);
+        let _ = self.in_flight.remove_label_values(&identity(target));
+        for reason in UNREADABLE {
+            let _ = self.unreadable.remove_label_values(&labels(target, reason));
+        }
         self.known.lock().remove(&target.id.uid);
         for class in CLASSES {
             let _ = self.responses.remove_label_values(&labels(target, class));

@@ -31,8 +31,8 @@ pub struct SampleRecord {
     /// The kernel's counts: responses by class, requests, upstream 5xx, resets received and sent,
     /// retransmits, OOM kills; throttled periods, nanoseconds, length of a period; responses by
     /// class to the agent's own requests, connections that it gave up; since version 3 also 502,
-    /// 503 and 504, requests and responses as a client, failed connects, and the 502, 503 and 504
-    /// to the agent's own requests.
+    /// 503 and 504, requests and responses as a client, failed connects, the 502, 503 and 504 to the
+    /// agent's own requests, responses of unknown status, and faults in trailers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     k: Option<Counts>,
     /// The poll.
@@ -56,7 +56,8 @@ pub struct SampleRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Counts {
-    Now([u64; 25]),
+    Now([u64; 27]),
+    Third([u64; 25]),
     Before([u64; 20]),
 }
 
@@ -64,6 +65,7 @@ impl Counts {
     fn all(&self) -> &[u64] {
         match self {
             Self::Now(counts) => counts,
+            Self::Third(counts) => counts,
             Self::Before(counts) => counts,
         }
     }
@@ -220,9 +222,8 @@ impl SampleRecord {
 
 /// The counts in the order of [`SampleRecord::k`].
 fn counts(kernel: &KernelReading) -> Counts {
-    let KernelReading { counters: c, throttling: t, own_responses, own_resets, own_unavailable } =
-        kernel;
-    let mut counts = [0; 25];
+    let KernelReading { counters: c, throttling: t, own_responses, own_resets, .. } = kernel;
+    let mut counts = [0; 27];
     counts[..5].copy_from_slice(&c.responses);
     counts[5..8].copy_from_slice(&[c.requests, c.upstream_5xx, c.resets_received]);
     counts[8..11].copy_from_slice(&[c.resets_sent, c.retransmits, c.oom_kills]);
@@ -230,13 +231,14 @@ fn counts(kernel: &KernelReading) -> Counts {
     counts[14..19].copy_from_slice(own_responses);
     counts[19] = *own_resets;
     counts[20..23].copy_from_slice(&[c.unavailable, c.upstream_requests, c.upstream_responses]);
-    counts[23..].copy_from_slice(&[c.connects_failed, *own_unavailable]);
+    counts[23..25].copy_from_slice(&[c.connects_failed, kernel.own_unavailable]);
+    counts[25..].copy_from_slice(&[c.unknown, c.late_faults]);
     Counts::Now(counts)
 }
 
 /// The counts from that order; counts that an older version lacks are zero.
 fn reading(read: &[u64]) -> KernelReading {
-    let mut counts = [0; 25];
+    let mut counts = [0; 27];
     for (count, read) in counts.iter_mut().zip(read) {
         *count = *read;
     }
@@ -254,6 +256,10 @@ fn reading(read: &[u64]) -> KernelReading {
             upstream_requests: counts[21],
             upstream_responses: counts[22],
             connects_failed: counts[23],
+            unknown: counts[25],
+            late_faults: counts[26],
+            // No decision reads the others.
+            ..Counters::default()
         },
         throttling: Throttling {
             periods: counts[11],
@@ -263,6 +269,8 @@ fn reading(read: &[u64]) -> KernelReading {
         own_responses: five(14),
         own_resets: counts[19],
         own_unavailable: counts[24],
+        latencies: None,
+        waiting: None,
     }
 }
 

@@ -605,10 +605,43 @@ fn a_stopped_process_fails_without_polls_and_until_it_is_continued() {
 }
 
 #[test]
-fn interim_responses_are_no_responses() {
+fn interim_responses_and_late_faults_are_no_further_responses() {
     let base = counted(0, |_| ());
-    let later = counted(5_000, |kernel| kernel.counters.responses = [20, 15, 0, 0, 5]);
+    let later = counted(5_000, |kernel| {
+        // Twenty calls of gRPC: five failed in their trailers, after a head with 200. Ten 1xx.
+        kernel.counters.responses = [10, 20, 0, 0, 5];
+        kernel.counters.late_faults = 5;
+    });
     let row = row_after(&[base, later]);
     assert_eq!(row[Feature::HttpRequestRate], 2.0);
-    assert_eq!(row[Feature::Http5xxRatio], 0.25, "and not a share of forty");
+    assert_eq!(row[Feature::Http5xxRatio], 0.25);
+}
+
+#[test]
+fn responses_of_unknown_status_count_as_load_and_not_as_good() {
+    let mut window = Window::new();
+    window.push(&counted(0, |_| ()));
+    window.push(&counted(5_000, |kernel| {
+        kernel.counters.responses = [0, 10, 0, 0, 0];
+        kernel.counters.unknown = 30;
+    }));
+    assert_eq!(window.features(13, STARTED)[Feature::HttpRequestRate], 4.0);
+    assert_eq!(window.good_responses(), 10);
+}
+
+#[test]
+fn clients_wait_in_silence_only_if_nobody_was_answered_since_the_oldest() {
+    let waits = |ms, oldest_ms: u64, answered| {
+        counted(ms, |kernel| {
+            kernel.counters.responses[1] = answered;
+            kernel.waiting = Some(Waiting { requests: 3, oldest: Some(at(oldest_ms)) });
+        })
+    };
+    let mut window = Window::new();
+    window.push(&waits(0, 0, 7));
+    window.push(&waits(4_000, 1_000, 7));
+    window.push(&waits(8_000, 1_000, 7));
+    assert_eq!(window.silent_to_clients(), Some(Duration::from_secs(7)));
+    window.push(&waits(9_000, 1_000, 8));
+    assert_eq!(window.silent_to_clients(), None, "a long poll beside other requests");
 }

@@ -1,0 +1,216 @@
+//! Reads a packet: its TCP header, and its payload wherever that is.
+use core::{arch::asm, mem::MaybeUninit, ptr};
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::__sk_buff,
+    helpers::generated::{bpf_get_socket_cookie, bpf_skb_cgroup_id, bpf_skb_load_bytes},
+    programs::SkBuffContext,
+};
+use paramedic_protocol::{Bytes, Side};
+
+const TCP: u8 = 6;
+/// The bits of an IPv4 fragment header that are non-zero in all but the first fragment.
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+/// Flags of a TCP header.
+pub const FIN: u8 = 1;
+pub const RST: u8 = 4;
+/// State of a listening socket.
+const LISTEN: u32 = 10;
+
+/// A packet from its network header on.
+#[derive(Clone, Copy)]
+pub struct Packet {
+    pub skb: *mut __sk_buff,
+}
+
+/// Of one TCP segment, what matters.
+#[derive(Clone, Copy)]
+pub struct Tcp {
+    pub source: u16,
+    pub destination: u16,
+    pub seq: u32,
+    pub ack: u32,
+    pub flags: u8,
+    /// Offset of the payload in the packet.
+    pub payload: u32,
+    /// Length of the payload.
+    pub len: u32,
+}
+
+impl Packet {
+    #[inline(always)]
+    pub fn new(ctx: &SkBuffContext) -> Self {
+        Self { skb: ctx.as_ptr().cast() }
+    }
+
+    /// Id of the cgroup of the packet's socket.
+    #[inline(always)]
+    pub fn cgroup(self) -> u64 {
+        // SAFETY: the program's own context.
+        unsafe { bpf_skb_cgroup_id(self.skb) }
+    }
+
+    /// What names the packet's socket, and so its connection; 0 without one.
+    #[inline(always)]
+    pub fn cookie(self) -> u64 {
+        // SAFETY: the program's own context.
+        unsafe { bpf_get_socket_cookie(self.skb.cast()) }
+    }
+
+    /// Whether the packet completes a connection: its socket is the listening one then, not the
+    /// connection's.
+    #[inline(always)]
+    pub fn is_for_listener(self) -> bool {
+        // SAFETY: fields of the program's own context and of the socket that it refers to, which
+        // the verifier checks.
+        unsafe {
+            let socket = (*self.skb).__bindgen_anon_2.sk;
+            !socket.is_null() && (*socket).state == LISTEN
+        }
+    }
+
+    /// The segment, if this is TCP.
+    #[inline(always)]
+    pub fn segment(self) -> Option<Tcp> {
+        // SAFETY: fields of the program's own context, which the verifier turns into the bounds of
+        // the linear part; every access below is behind a comparison with `end`.
+        let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        // The usual packets: IPv4 without options, IPv6 without extension headers.
+        if data + 60 <= end && byte(data) >> 4 == 6 {
+            return self.transport(data + 40, 40, byte(data + 6) == TCP);
+        }
+        if data + 40 <= end && byte(data) == 0x45 {
+            let whole = half(data + 6) & FRAGMENT_OFFSET == 0;
+            return self.transport(data + 20, 20, whole && byte(data + 9) == TCP);
+        }
+        self.unusual()
+    }
+
+    /// Reads a TCP header in the linear part: 20 bytes at `at`, checked by the caller.
+    #[inline(always)]
+    fn transport(self, at: usize, offset: u32, is_tcp: bool) -> Option<Tcp> {
+        if !is_tcp {
+            return None;
+        }
+        let (payload, len) = self.payload(offset, byte(at + 12))?;
+        Some(Tcp {
+            source: half(at),
+            destination: half(at + 2),
+            seq: full(at + 4),
+            ack: full(at + 8),
+            flags: byte(at + 13),
+            payload,
+            len,
+        })
+    }
+
+    /// The same with copies: for IPv4 options, and headers outside the linear part.
+    #[inline(always)]
+    fn unusual(self) -> Option<Tcp> {
+        let version: u8 = self.load(0)?;
+        let (transport, protocol) = match version >> 4 {
+            4 => {
+                let fragment: u16 = self.load(6)?;
+                if u16::from_be(fragment) & FRAGMENT_OFFSET != 0 {
+                    return None;
+                }
+                (u32::from(version & 0xf) * 4, self.load::<u8>(9)?)
+            }
+            6 => (40, self.load::<u8>(6)?),
+            _ => return None,
+        };
+        if protocol != TCP {
+            return None;
+        }
+        let [source, destination]: [u16; 2] = self.load(transport)?;
+        let [seq, ack]: [u32; 2] = self.load(transport + 4)?;
+        let [length, flags]: [u8; 2] = self.load(transport + 12)?;
+        let (payload, len) = self.payload(transport, length)?;
+        Some(Tcp {
+            source: u16::from_be(source),
+            destination: u16::from_be(destination),
+            seq: u32::from_be(seq),
+            ack: u32::from_be(ack),
+            flags,
+            payload,
+            len,
+        })
+    }
+
+    /// Offset and length of the payload.
+    #[inline(always)]
+    fn payload(self, transport: u32, length: u8) -> Option<(u32, u32)> {
+        // SAFETY: a field of the program's own context.
+        let whole = unsafe { (*self.skb).len };
+        let payload = transport + u32::from(length >> 4) * 4;
+        Some((payload, whole.checked_sub(payload)?))
+    }
+
+    /// Copies integers from anywhere in the packet. The constant length satisfies the verifier.
+    #[inline(always)]
+    fn load<T: Copy>(self, offset: u32) -> Option<T> {
+        let mut bytes = MaybeUninit::<T>::uninit();
+        let size = size_of::<T>() as u32;
+        // SAFETY: the destination has this size, and the helper checks the source.
+        let result =
+            unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, bytes.as_mut_ptr().cast(), size) };
+        // SAFETY: filled by the helper, and any bytes are integers.
+        (result == 0).then(|| unsafe { bytes.assume_init() })
+    }
+}
+
+/// The payload of a packet, wherever it is: of outgoing packets it is usually in page fragments,
+/// outside the linear part.
+pub struct Payload {
+    pub packet: Packet,
+    pub offset: u32,
+}
+
+impl Bytes for Payload {
+    #[inline(always)]
+    fn load(&self, at: u32, count: u32) -> Option<(u64, u64)> {
+        let mut bytes = [0_u64; 2];
+        let mut size = u64::from(count.wrapping_sub(1));
+        // SAFETY: changes nothing, since a count is 1 to 16; said in assembly, where the compiler
+        // cannot take the bounds away before the verifier sees them.
+        unsafe { asm!("{size} &= 15", "{size} += 1", size = inout(reg) size) };
+        // SAFETY: the destination has 16 bytes, and the helper checks the source.
+        let result = unsafe {
+            bpf_skb_load_bytes(
+                self.packet.skb.cast(),
+                self.offset.wrapping_add(at),
+                bytes.as_mut_ptr().cast(),
+                size as u32,
+            )
+        };
+        (result == 0).then(|| (u64::from_be(bytes[0]), u64::from_be(bytes[1])))
+    }
+
+    #[inline(always)]
+    fn settle(&self, side: &mut Side) {
+        // SAFETY: does nothing; the compiler must assume that it changes the side. An instruction
+        // all the same, since the kernel refuses information on lines without any.
+        unsafe { asm!("{side} = {side}", side = inout(reg) ptr::from_mut(side) => _) };
+    }
+}
+
+/// A byte of the linear part, checked by the caller.
+#[inline(always)]
+fn byte(at: usize) -> u8 {
+    // SAFETY: the caller compared with the end of the linear part, or the verifier refuses.
+    unsafe { ptr::read(at as *const u8) }
+}
+
+/// A big-endian half word of the linear part, checked by the caller.
+#[inline(always)]
+fn half(at: usize) -> u16 {
+    u16::from_be_bytes([byte(at), byte(at + 1)])
+}
+
+/// A big-endian word of the linear part, checked by the caller.
+#[inline(always)]
+fn full(at: usize) -> u32 {
+    // SAFETY: as for `byte`; the header is aligned to 4 bytes, and need not be here.
+    u32::from_be(unsafe { ptr::read_unaligned(at as *const u32) })
+}

@@ -1,0 +1,134 @@
+//! The connections that the kernel side remembers: the requests that wait for a response now.
+use std::collections::HashMap;
+
+use aya::{
+    Pod,
+    maps::{MapData, MapError},
+};
+use paramedic_core::boot_time::BootTime;
+use paramedic_protocol::Connection;
+
+use super::{Kernel, slots::Slot};
+
+/// Connections per target, on average: a map of them is shared by all targets.
+const PER_TARGET: u32 = 16;
+/// A map smaller than this would lose connections early: the kernel moves unused entries between
+/// CPUs in batches.
+const FEWEST: u32 = 1024;
+/// 10 MB.
+const MOST: u32 = 16384;
+/// The role of a connection that the target serves.
+const SERVES: u8 = 1;
+
+/// A connection, as a value of the kernel's map.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(super) struct Remembered(Connection);
+
+// SAFETY: `repr(C)` below, integers only, no padding (its size is asserted): any bytes are a value.
+unsafe impl Pod for Remembered {}
+
+pub(super) type Map = aya::maps::HashMap<MapData, u64, Remembered>;
+
+/// The size of the map for this many targets.
+pub(super) fn room(capacity: u32) -> u32 {
+    capacity.saturating_mul(PER_TARGET).clamp(FEWEST, MOST)
+}
+
+/// Requests to one target that have no response yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many: at most 16 of each connection, and without those whose connection was forgotten
+    /// for want of room.
+    pub requests: u32,
+    /// When the oldest of them began.
+    pub oldest: Option<BootTime>,
+}
+
+/// What waits now, of all targets.
+#[derive(Clone, Debug, Default)]
+pub struct AllWaiting(HashMap<u32, Waiting>);
+
+impl AllWaiting {
+    /// Of one target.
+    #[must_use]
+    pub fn of(&self, slot: Slot) -> Waiting {
+        self.0.get(&slot.index).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, connection: &Connection) {
+        let (requests, oldest) = connection.waiting();
+        if connection.role != SERVES || requests == 0 {
+            return;
+        }
+        let waiting = self.0.entry(connection.slot).or_default();
+        waiting.requests = waiting.requests.saturating_add(requests);
+        let oldest = BootTime::from_nanos(oldest);
+        waiting.oldest = Some(waiting.oldest.map_or(oldest, |other| other.min(oldest)));
+    }
+}
+
+impl Kernel {
+    /// The requests without a response, of all targets at once. It reads each remembered connection:
+    /// call it once per look, not once per target.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn waiting(&self) -> Result<AllWaiting, MapError> {
+        let mut all = AllWaiting::default();
+        for entry in &self.maps.connections {
+            match entry {
+                Ok((_, Remembered(connection))) => all.add(&connection),
+                // It ended meanwhile.
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Forgets the connections of a slot.
+pub(super) fn forget(map: &mut Map, slot: u32) -> Result<(), MapError> {
+    let of_slot = |(cookie, Remembered(connection)): (u64, Remembered)| {
+        (connection.slot == slot).then_some(cookie)
+    };
+    let cookies: Vec<u64> = map.iter().filter_map(Result::ok).filter_map(of_slot).collect();
+    for cookie in cookies {
+        match map.remove(&cookie) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paramedic_protocol::Open;
+
+    #[test]
+    fn the_oldest_request_of_all_connections_is_the_targets() {
+        let mut all = AllWaiting::default();
+        let mut connection = Connection { slot: 3, role: SERVES, ..Connection::default() };
+        all.add(&connection);
+        assert!(all.0.is_empty(), "nothing waits");
+        for (index, at) in [(2, 50), (9, 40)] {
+            connection.open[index] = Open { at, id: 1, turn: 0 };
+            all.add(&connection);
+        }
+        let slot = Slot { index: 3, generation: 1 };
+        let oldest = Some(BootTime::from_nanos(40));
+        assert_eq!(all.of(slot), Waiting { requests: 3, oldest });
+        assert_eq!(all.of(Slot { index: 4, generation: 1 }), Waiting::default());
+        connection.role = 2;
+        all.add(&connection);
+        assert_eq!(all.of(slot).requests, 3, "its own calls are not requests to it");
+    }
+
+    #[test]
+    fn the_room_grows_with_the_targets_within_bounds() {
+        assert_eq!([1, 110, 500, u32::MAX].map(room), [1024, 1760, 8000, 16384]);
+    }
+}
