@@ -7,7 +7,7 @@ use agent_common::{Counters, Key, Latencies, Throttling, Wakeup, scope};
 use aya_ebpf::{
     helpers::bpf_ktime_get_boot_ns,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 
 #[map]
@@ -23,13 +23,6 @@ static THROTTLING: Array<Throttling> = Array::with_max_entries(1, 0);
 static ARMED: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static WAKEUPS: RingBuf = RingBuf::with_byte_size(4096, 0);
-/// The programs that walk outgoing packets: requests and responses of HTTP/1, and of HTTP/2.
-#[map]
-pub static EGRESS: ProgramArray = ProgramArray::with_max_entries(4, 0);
-/// The same for incoming packets.
-#[map]
-pub static INGRESS: ProgramArray = ProgramArray::with_max_entries(4, 0);
-
 /// The slot of a cgroup's target within one scope.
 #[inline(always)]
 pub fn slot(cgroup: u64, scope: u16) -> Option<u32> {

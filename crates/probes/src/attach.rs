@@ -3,8 +3,7 @@ use std::error::Error;
 
 use aya::{
     Btf, Ebpf,
-    maps::{MapError, ProgramArray},
-    programs::{CgroupSkb, Program, ProgramError},
+    programs::{Program, ProgramError},
 };
 
 use super::{
@@ -18,8 +17,8 @@ pub(super) fn all(ebpf: &mut Ebpf, layout: &Layout, without: &[Mechanism]) -> Ve
     let btf = Btf::from_sys_fs().map_err(|error| format!("no kernel BTF: {error}"));
     let mut attach = Attach { ebpf, layout, btf: &btf, without };
     vec![
-        attach.packets(Signal::HttpResponses, "http_egress", "EGRESS", "out"),
-        attach.packets(Signal::HttpRequests, "http_ingress", "INGRESS", "in"),
+        attach.packets(Signal::HttpResponses, "http_egress"),
+        attach.packets(Signal::HttpRequests, "http_ingress"),
         attach.tcp(Signal::TcpResetsReceived, "tcp_receive_reset", "rst_in"),
         attach.tcp(Signal::TcpResetsSent, "tcp_send_reset", "rst_out"),
         attach.tcp(Signal::TcpRetransmits, "tcp_retransmit_skb", "resend"),
@@ -39,47 +38,13 @@ struct Attach<'a> {
 type Attempt<'f, 'a> = (Mechanism, &'f dyn Fn(&mut Attach<'a>) -> Result<(), String>);
 
 impl<'a> Attach<'a> {
-    /// Loads the program that sees each packet, and those that it goes on in.
-    fn packets(&mut self, signal: Signal, program: &str, table: &str, direction: &str) -> Probe {
-        let load = |attach: &mut Self| {
-            attach.with(program, load_packets)?;
-            attach.walkers(table, 0, "http1", direction)
-        };
+    fn packets(&mut self, signal: Signal, program: &str) -> Probe {
+        let load = |attach: &mut Self| attach.with(program, load_packets);
         let mut probe = self.first_of(signal, &[(Mechanism::CgroupSkb, &load)]);
         if probe.status == Status::Attached {
             probe.status = Status::Ready;
-            // Without it, packets of HTTP/2 count as not understood.
-            if let Err(reason) = self.walkers(table, 2, "http2", direction) {
-                probe.tried.push((Mechanism::CgroupSkb, format!("HTTP/2: {reason}")));
-            }
         }
         probe
-    }
-
-    /// Loads the programs that walk the requests and the responses of one protocol.
-    fn walkers(
-        &mut self,
-        table: &str,
-        first: u32,
-        protocol: &str,
-        direction: &str,
-    ) -> Result<(), String> {
-        self.walker(table, first, &format!("{protocol}_ask_{direction}"))?;
-        self.walker(table, first + 1, &format!("{protocol}_ans_{direction}"))
-    }
-
-    /// Loads a program that others go on in, and enters it in their table.
-    fn walker(&mut self, table: &str, index: u32, program: &str) -> Result<(), String> {
-        self.with(program, load_packets)?;
-        let loaded: Option<&CgroupSkb> =
-            self.ebpf.program(program).and_then(|program| program.try_into().ok());
-        let loaded = loaded.ok_or_else(|| format!("{program} is no packet program"))?;
-        let loaded = loaded.fd().map_err(|error| explain(&error))?;
-        let loaded = loaded.try_clone().map_err(|error| error.to_string())?;
-        let map = self.ebpf.map_mut(table).ok_or_else(|| format!("no map {table}"))?;
-        ProgramArray::try_from(map)
-            .and_then(|mut table| table.set(index, &loaded, 0))
-            .map_err(|error: MapError| error.to_string())
     }
 
     fn tcp(&mut self, signal: Signal, event: &'static str, program: &str) -> Probe {
@@ -203,7 +168,7 @@ fn or_polled(mut probe: Probe) -> Probe {
 }
 
 fn load_packets(program: &mut Program) -> Result<(), ProgramError> {
-    let program: &mut CgroupSkb = program.try_into()?;
+    let program: &mut aya::programs::CgroupSkb = program.try_into()?;
     program.load()
 }
 

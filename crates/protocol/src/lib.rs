@@ -83,6 +83,7 @@ pub enum Event {
 
 /// An event in a few words, as it can be kept where the verifier does not follow it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Packed {
     /// Which event, and its small values.
     pub what: u32,
