@@ -13,12 +13,12 @@
 //!
 //! The programs let every packet pass.
 use agent_common::scope;
-use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, macros::cgroup_skb, programs::SkBuffContext};
+use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
 use paramedic_protocol::{Bytes as _, Connection, Event, Kind, Packed, Segment, Way};
 
 use crate::{
     connections, maps,
-    packet::{FIN, Packet, Payload, RST, Tcp},
+    packet::{Ahead, FIN, Packet, Payload, RST, Tcp},
     tally,
     walk::{self, Walk},
 };
@@ -64,17 +64,13 @@ fn try_packet(ctx: &SkBuffContext, direction: Direction) -> Option<()> {
     let connection = unsafe { &mut *connection };
     let way = way(connection, direction);
     if tcp.len != 0 {
-        let segment = Segment { seq: tcp.seq, ack: tcp.ack, len: tcp.len, now: 1 };
+        let segment = Segment { seq: tcp.seq, ack: tcp.ack, len: tcp.len };
         let (at, event) = connection.begin(way, &segment, &payload);
         if let Event::NotUnderstood(count) = event {
             tally::not_understood(connection, count);
         }
         if let Some(at) = at {
-            connection.slot = slot(packet, &tcp, connection, direction)?;
-            // SAFETY: the helper has no preconditions.
-            let now = unsafe { bpf_ktime_get_boot_ns() };
             let mut walk = Walk {
-                now,
                 seq: tcp.seq,
                 ack: tcp.ack,
                 len: tcp.len,
@@ -82,6 +78,7 @@ fn try_packet(ctx: &SkBuffContext, direction: Direction) -> Option<()> {
                 at,
                 responses: u32::from(way == Way::Responses),
                 found: Packed::default(),
+                ahead: Ahead::default(),
             };
             walk::walk(packet.skb, connection, &raw mut walk);
         }
@@ -122,7 +119,7 @@ fn begin(
         }
     };
     let role = if serves { connections::SERVES } else { connections::CALLS };
-    let slot = slot_of(packet, tcp, role, direction)?;
+    let slot = slot(packet, tcp, role, direction)?;
     if cookie == 0 || !out && packet.is_for_listener() {
         // The connection has no socket of its own yet.
         if kind == Kind::Request {
@@ -135,7 +132,7 @@ fn begin(
     let fresh = unsafe { &mut *connection };
     fresh.slot = slot;
     fresh.role = role;
-    fresh.start(kind, &Segment { seq: tcp.seq, ack: tcp.ack, len: tcp.len, now: 1 });
+    fresh.start(kind, &Segment { seq: tcp.seq, ack: tcp.ack, len: tcp.len });
     Some(connection)
 }
 
@@ -149,12 +146,7 @@ fn ports(tcp: &Tcp, direction: Direction) -> (u16, u16) {
 }
 
 #[inline(always)]
-fn slot(packet: Packet, tcp: &Tcp, connection: &Connection, direction: Direction) -> Option<u32> {
-    slot_of(packet, tcp, connection.role, direction)
-}
-
-#[inline(always)]
-fn slot_of(packet: Packet, tcp: &Tcp, role: u8, direction: Direction) -> Option<u32> {
+fn slot(packet: Packet, tcp: &Tcp, role: u8, direction: Direction) -> Option<u32> {
     if role == connections::CALLS {
         return maps::slot(packet.cgroup(), scope::UPSTREAM);
     }

@@ -4,10 +4,11 @@ use core::{arch::asm, mem::MaybeUninit, ptr};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::__sk_buff,
+    helpers::bpf_ktime_get_boot_ns,
     helpers::generated::{bpf_get_socket_cookie, bpf_skb_cgroup_id, bpf_skb_load_bytes},
     programs::SkBuffContext,
 };
-use paramedic_protocol::{Bytes, Side};
+use paramedic_protocol::{Bytes, Side, WINDOW};
 
 const TCP: u8 = 6;
 /// The bits of an IPv4 fragment header that are non-zero in all but the first fragment.
@@ -188,11 +189,120 @@ impl Bytes for Payload {
     }
 
     #[inline(always)]
-    fn settle(&self, side: &mut Side) {
-        // SAFETY: does nothing; the compiler must assume that it changes the side. An instruction
-        // all the same, since the kernel refuses information on lines without any.
-        unsafe { asm!("{side} = {side}", side = inout(reg) ptr::from_mut(side) => _) };
+    fn now(&self) -> u64 {
+        now()
     }
+
+    #[inline(always)]
+    fn settle(&self, side: &mut Side) {
+        forget(side);
+    }
+}
+
+/// The payload of a packet as a walk needs it. A copy from page fragments costs as much as a step,
+/// so one copy serves several of them.
+pub struct Buffered {
+    pub packet: Packet,
+    /// Offset of the payload in the packet.
+    pub offset: u32,
+    /// Length of the payload.
+    pub len: u32,
+    /// What is copied.
+    pub ahead: *mut Ahead,
+}
+
+/// Bytes of a payload that were copied.
+#[repr(C)]
+#[derive(Default)]
+pub struct Ahead {
+    /// The last 16 are never read as more than what a read drags along.
+    bytes: [u64; (AHEAD + WINDOW) as usize / 8],
+    /// Where in the payload they are from.
+    begin: u32,
+    /// How many there are.
+    count: u32,
+}
+
+/// Most bytes that are copied at once.
+const AHEAD: u32 = 96;
+
+impl Buffered {
+    /// Copies the bytes from `at` on: as many as there is room for.
+    #[inline(always)]
+    fn copy(&self, ahead: &mut Ahead, at: u32) -> Option<()> {
+        let rest = self.len.wrapping_sub(at);
+        let mut size = u64::from(if rest < AHEAD { rest } else { AHEAD });
+        // SAFETY: changes nothing, since there are at most 96 bytes; said in assembly, where the
+        // compiler cannot take the bound away before the verifier sees it.
+        unsafe { asm!("{size} &= 127", size = inout(reg) size) };
+        if at >= self.len || size == 0 || size > u64::from(AHEAD) {
+            return None;
+        }
+        // SAFETY: the destination has room for this size, and the helper checks the source.
+        let result = unsafe {
+            bpf_skb_load_bytes(
+                self.packet.skb.cast(),
+                self.offset.wrapping_add(at),
+                ahead.bytes.as_mut_ptr().cast(),
+                size as u32,
+            )
+        };
+        ahead.begin = at;
+        ahead.count = size as u32;
+        (result == 0).then_some(())
+    }
+}
+
+impl Bytes for Buffered {
+    #[inline(always)]
+    fn load(&self, at: u32, count: u32) -> Option<(u64, u64)> {
+        // SAFETY: the walk that it belongs to is the caller's, and nobody else has it now.
+        let ahead = unsafe { &mut *self.ahead };
+        if at.wrapping_sub(ahead.begin).saturating_add(count) > ahead.count {
+            self.copy(ahead, at)?;
+            if count > ahead.count {
+                return None;
+            }
+        }
+        let mut skip = u64::from(at.wrapping_sub(ahead.begin));
+        // SAFETY: changes nothing, since what is skipped was copied; as above.
+        unsafe { asm!("{skip} &= 127", skip = inout(reg) skip) };
+        if skip > u64::from(AHEAD) {
+            return None;
+        }
+        // SAFETY: behind the last byte that may be skipped there are 16 more.
+        let from = unsafe { ahead.bytes.as_ptr().cast::<u8>().add(skip as usize) } as usize;
+        let (high, low) = (double(from), double(from + 8));
+        Some(match count {
+            16.. => (high, low),
+            9.. => (high, low & u64::MAX << (128 - 8 * count)),
+            _ => (high & u64::MAX << (64 - 8 * count), 0),
+        })
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        now()
+    }
+
+    #[inline(always)]
+    fn settle(&self, side: &mut Side) {
+        forget(side);
+    }
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Makes the verifier forget what it knows of the side's values.
+#[inline(always)]
+fn forget(side: &mut Side) {
+    // SAFETY: does nothing; the compiler must assume that it changes the side. An instruction all
+    // the same, since the kernel refuses information on lines without any.
+    unsafe { asm!("{side} = {side}", side = inout(reg) ptr::from_mut(side) => _) };
 }
 
 /// A byte of the linear part, checked by the caller.
@@ -213,4 +323,17 @@ fn half(at: usize) -> u16 {
 fn full(at: usize) -> u32 {
     // SAFETY: as for `byte`; the header is aligned to 4 bytes, and need not be here.
     u32::from_be(unsafe { ptr::read_unaligned(at as *const u32) })
+}
+
+/// A big-endian double word, checked by the caller.
+#[inline(always)]
+fn double(at: usize) -> u64 {
+    let word: u64;
+    // SAFETY: as for `byte`. In assembly, because the compiler would read byte by byte what may not
+    // be aligned; the kernel permits it on the architectures that do.
+    unsafe {
+        asm!("{word} = *(u64 *)({at} + 0)", word = lateout(reg) word, at = in(reg) at,
+            options(pure, readonly, nostack));
+    }
+    u64::from_be(word)
 }

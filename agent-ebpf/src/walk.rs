@@ -7,10 +7,12 @@
 //!
 //! What such a function finds is in [`Walk`], of which the verifier assumes nothing afterwards.
 use aya_ebpf::bindings::__sk_buff;
-use paramedic_protocol::{Connection, Event, Packed, Segment, Way, connection::protocol, http1, http2};
+use paramedic_protocol::{
+    Connection, Event, Packed, Segment, Way, connection::protocol, http1, http2,
+};
 
 use crate::{
-    packet::{Packet, Payload},
+    packet::{Ahead, Buffered, Packet},
     tally::Tally,
 };
 
@@ -21,8 +23,6 @@ const STEPS: u32 = 2048;
 /// A walk through the payload of one packet.
 #[repr(C)]
 pub struct Walk {
-    /// The clock, in nanoseconds.
-    pub now: u64,
     /// Of the segment: its sequence number.
     pub seq: u32,
     /// Of the segment: its acknowledgement number.
@@ -37,14 +37,16 @@ pub struct Walk {
     pub responses: u32,
     /// What the last step found.
     pub found: Packed,
+    /// What was copied of the payload.
+    pub ahead: Ahead,
 }
 
-const _: () = assert!(size_of::<Walk>() == 40);
+const _: () = assert!(size_of::<Walk>() == 32 + 120, "no padding");
 
 impl Walk {
     #[inline(always)]
     fn segment(&self) -> Segment {
-        Segment { seq: self.seq, ack: self.ack, len: self.len, now: self.now }
+        Segment { seq: self.seq, ack: self.ack, len: self.len }
     }
 
     #[inline(always)]
@@ -64,24 +66,39 @@ pub extern "C" fn walk(skb: *mut __sk_buff, connection: *mut Connection, walk: *
     };
     let mut steps = 0;
     while steps < STEPS && state.at < state.len {
-        match (all.protocol, state.way()) {
-            (protocol::HTTP1, Way::Requests) => http1_request(skb, connection, walk),
-            (protocol::HTTP1, Way::Responses) => http1_response(skb, connection, walk),
-            (protocol::HTTP2, Way::Requests) => http2_request(skb, connection, walk),
-            (protocol::HTTP2, Way::Responses) => http2_response(skb, connection, walk),
-            _ => break,
-        };
-        if state.found.what != Packed::NOTHING {
-            count(connection, walk);
+        if step(skb, &raw mut *all, &raw mut *state) == 0 {
+            break;
         }
         steps += 1;
     }
     let event = all.end(state.way(), &state.segment(), state.at);
     state.found = Packed::of(&event);
     if state.found.what != Packed::NOTHING {
-        count(connection, walk);
+        count(&raw const *all, &raw const *state);
     }
     0
+}
+
+/// Takes one step and counts what it finds; 0 if the connection is no HTTP any more.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn step(skb: *mut __sk_buff, connection: *mut Connection, walk: *mut Walk) -> u32 {
+    // SAFETY: as in `walk`.
+    let (Some(all), Some(state)) = (unsafe { connection.as_mut() }, unsafe { walk.as_mut() })
+    else {
+        return 0;
+    };
+    match (all.protocol, state.way()) {
+        (protocol::HTTP1, Way::Requests) => http1_request(skb, &raw mut *all, &raw mut *state),
+        (protocol::HTTP1, Way::Responses) => http1_response(skb, &raw mut *all, &raw mut *state),
+        (protocol::HTTP2, Way::Requests) => http2_request(skb, &raw mut *all, &raw mut *state),
+        (protocol::HTTP2, Way::Responses) => http2_response(skb, &raw mut *all, &raw mut *state),
+        _ => return 0,
+    };
+    if state.found.what != Packed::NOTHING {
+        count(&raw const *all, &raw const *state);
+    }
+    1
 }
 
 /// Counts what the last step found.
@@ -107,7 +124,7 @@ pub extern "C" fn http1_request(
     connection: *mut Connection,
     walk: *mut Walk,
 ) -> u32 {
-    step(skb, connection, walk, |connection, segment, payload, at| {
+    one(skb, connection, walk, |connection, segment, payload, at| {
         http1::step(connection, Way::Requests, segment, payload, at)
     })
 }
@@ -120,7 +137,7 @@ pub extern "C" fn http1_response(
     connection: *mut Connection,
     walk: *mut Walk,
 ) -> u32 {
-    step(skb, connection, walk, |connection, segment, payload, at| {
+    one(skb, connection, walk, |connection, segment, payload, at| {
         http1::step(connection, Way::Responses, segment, payload, at)
     })
 }
@@ -133,7 +150,7 @@ pub extern "C" fn http2_request(
     connection: *mut Connection,
     walk: *mut Walk,
 ) -> u32 {
-    step(skb, connection, walk, |connection, segment, payload, at| {
+    one(skb, connection, walk, |connection, segment, payload, at| {
         http2::step(connection, Way::Requests, segment, payload, at)
     })
 }
@@ -146,24 +163,29 @@ pub extern "C" fn http2_response(
     connection: *mut Connection,
     walk: *mut Walk,
 ) -> u32 {
-    step(skb, connection, walk, |connection, segment, payload, at| {
+    one(skb, connection, walk, |connection, segment, payload, at| {
         http2::step(connection, Way::Responses, segment, payload, at)
     })
 }
 
 #[inline(always)]
-fn step(
+fn one(
     skb: *mut __sk_buff,
     connection: *mut Connection,
     walk: *mut Walk,
-    step: impl FnOnce(&mut Connection, &Segment, &Payload, u32) -> (u32, Event),
+    step: impl FnOnce(&mut Connection, &Segment, &Buffered, u32) -> (u32, Event),
 ) -> u32 {
     // SAFETY: as in `walk`.
     let (Some(connection), Some(walk)) = (unsafe { connection.as_mut() }, unsafe { walk.as_mut() })
     else {
         return 0;
     };
-    let payload = Payload { packet: Packet { skb }, offset: walk.payload };
+    let payload = Buffered {
+        packet: Packet { skb },
+        offset: walk.payload,
+        len: walk.len,
+        ahead: &raw mut walk.ahead,
+    };
     let (at, event) = step(connection, &walk.segment(), &payload, walk.at);
     walk.at = at;
     walk.found = Packed::of(&event);

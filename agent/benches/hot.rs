@@ -49,6 +49,8 @@ async fn main() -> Result<()> {
             "explain_ns_per_row": explain_ns,
             "tract_ns_per_row": tract_ns,
             "bpf_ns": measure_programs()?,
+            "bpf_traffic_ns": measure_traffic()?,
+            "bpf_verified_instructions": verified()?,
             "bpf_map_bytes": map_bytes,
             "wakeup_us": measure_wakeups().await?,
         })
@@ -181,19 +183,116 @@ fn measure_programs() -> Result<Value> {
     Ok(Value::Object(measured))
 }
 
-/// A server that answers 500 to everything, in this process and cgroup, watched by its port.
-async fn measure_wakeups() -> Result<Value> {
+/// Instructions that the verifier looked at, by program, and the time that loading all took.
+fn verified() -> Result<Value> {
+    let begin = Instant::now();
+    let kernel = Kernel::load(&Options::new(1))?;
+    let load_ms = begin.elapsed().as_millis() as u64;
+    let programs: serde_json::Map<String, Value> =
+        kernel.costs().into_iter().map(|cost| (cost.name, cost.verified.into())).collect();
+    Ok(json!({ "load_ms": load_ms, "programs": programs }))
+}
+
+/// What the packet programs cost on connections that they follow, by the kernel's own statistics
+/// of real traffic: the mean of a run, which includes the clock of the statistics.
+fn measure_traffic() -> Result<Value> {
+    const GET: &[u8] = b"GET /data HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+    let mut response = b"HTTP/1.1 200 OK\r\nContent-Length: 1300\r\n\r\n".to_vec();
+    response.resize(1343, b'x');
+    // `:status: 200` and four fields that are written out and indexed, as servers send them.
+    let mut block = b"\x88\x5f\x10application/json\x61\x1d".to_vec();
+    block.extend_from_slice(b"Mon, 21 Oct 2013 20:13:21 GMT\x76\x05nginx\x5c\x0242");
+    let indexed = b"\x88\xc1\xc0\xbf\xbe".to_vec();
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        frame
+    };
+    let large = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n".to_vec();
+    let cases: [(&str, &[u8], &[u8], Round); 5] = [
+        ("HTTP/1 GET and response", b"", b"", Box::new(move |_| (GET.to_vec(), response.clone()))),
+        ("HTTP/1 body 1400 B", GET, &large, Box::new(|_| (Vec::new(), vec![b'x'; 1400]))),
+        (
+            "HTTP/2 HEADERS, 4 fields written out",
+            PREFACE,
+            SETTINGS,
+            Box::new(move |n| {
+                (frame(1, 5, 2 * n + 1, b"\x82\x86\x84\x41\x01a"), frame(1, 5, 2 * n + 1, &block))
+            }),
+        ),
+        (
+            "HTTP/2 HEADERS, 5 fields indexed",
+            PREFACE,
+            SETTINGS,
+            Box::new(move |n| {
+                (frame(1, 5, 2 * n + 1, b"\x82\x86\x84\x41\x01a"), frame(1, 5, 2 * n + 1, &indexed))
+            }),
+        ),
+        (
+            "HTTP/2 WINDOW_UPDATE and DATA 1400 B",
+            PREFACE,
+            SETTINGS,
+            Box::new(move |_| (frame(8, 0, 0, b"\0\0\x10\0"), frame(0, 0, 1, &[b'x'; 1400]))),
+        ),
+    ];
+    let mut measured = serde_json::Map::new();
+    for (name, asks, begins, round) in cases {
+        measured.insert(name.to_owned(), exchange(asks, begins, &round)?);
+    }
+    Ok(Value::Object(measured))
+}
+
+/// What client and server send in round n.
+type Round = Box<dyn Fn(u32) -> (Vec<u8>, Vec<u8>)>;
+
+/// Plays rounds between two ends of one connection, whose server is watched, and returns the mean
+/// of a run of each program.
+fn exchange(asks: &[u8], begins: &[u8], round: &Round) -> Result<Value> {
+    const ROUNDS: u32 = 20_000;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            serve_errors(stream);
+    let mut kernel = Kernel::load(&Options::new(1))?;
+    kernel.watch(&served_here(address)?)?;
+    let mut client = TcpStream::connect(address)?;
+    let (mut server, _) = listener.accept()?;
+    for stream in [&client, &server] {
+        stream.set_nodelay(true)?;
+    }
+    let mut pass = |from_client: &[u8], from_server: &[u8]| -> Result<()> {
+        let mut buffer = vec![0; from_client.len().max(from_server.len())];
+        client.write_all(from_client)?;
+        server.read_exact(&mut buffer[..from_client.len()])?;
+        server.write_all(from_server)?;
+        Ok(client.read_exact(&mut buffer[..from_server.len()])?)
+    };
+    pass(asks, begins)?;
+    let _counted = paramedic_probes::count_runs()?;
+    let before = kernel.costs();
+    for number in 0..ROUNDS {
+        let (ask, answer) = round(number);
+        pass(&ask, &answer)?;
+    }
+    let mut means = serde_json::Map::new();
+    for (before, after) in before.iter().zip(kernel.costs()) {
+        if ["http_egress", "http_ingress"].contains(&after.name.as_str()) {
+            let runs = after.runs - before.runs;
+            let time = (after.time - before.time).as_nanos() as u64;
+            means.insert(after.name, (time / runs.max(1)).into());
         }
-    });
+    }
+    Ok(Value::Object(means))
+}
+
+/// A server in this process and cgroup, told by its port.
+fn served_here(address: std::net::SocketAddr) -> Result<Target> {
     let tree = Tree::default();
     let pid = i32::try_from(std::process::id())?;
     let cgroups = Cgroups { shared: true, ..tree.cgroups(&tree.hierarchies()?, pid)? };
-    let target = Target {
+    Ok(Target {
         id: TargetId { uid: "bench".to_owned(), instance: "bench".to_owned() },
         name: "bench".to_owned(),
         kind: Kind::Process,
@@ -207,10 +306,21 @@ async fn measure_wakeups() -> Result<Value> {
         main: None,
         no_restart: None,
         no_evict: None,
-    };
+    })
+}
+
+/// A server that answers 500 to everything, in this process and cgroup, watched by its port.
+async fn measure_wakeups() -> Result<Value> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            serve_errors(stream);
+        }
+    });
     let mut kernel = Kernel::load(&Options::new(1))?;
     let mut wakeups = kernel.wakeups()?.context("the wake-ups are taken")?;
-    let slot = kernel.watch(&target)?;
+    let slot = kernel.watch(&served_here(address)?)?;
     let client = thread::spawn(move || -> Result<()> {
         let mut stream = TcpStream::connect(address)?;
         for _ in 0..WAKEUPS {

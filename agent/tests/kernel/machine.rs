@@ -62,3 +62,13 @@ fn the_maps_grow_with_the_number_of_targets() {
     assert!(bytes[0] > 0 && bytes[0] < bytes[1] && bytes[1] < bytes[2], "{bytes:?}");
     assert!(bytes[2] < 8 << 20, "{bytes:?}");
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_verifier_is_done_soon() {
+    for cost in load(1).costs() {
+        println!("{}: {:?} instructions", cost.name, cost.verified);
+        // A tenth of what a kernel permits. An emulated machine takes 2 s for it.
+        assert!(cost.verified.is_none_or(|verified| verified < 100_000), "{cost:?}");
+    }
+}

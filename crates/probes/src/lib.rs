@@ -48,7 +48,7 @@ use thiserror::Error;
 
 pub use capabilities::{Capabilities, Capability, Missing};
 pub use connections::{AllWaiting, Waiting};
-pub use measure::MeasureError;
+pub use measure::{MeasureError, ProgramCost, count_runs};
 pub use probe::{Mechanism, Probe, Signal, Status};
 pub use slots::Slot;
 pub use wake::{Cause, Wake, Wakeups};

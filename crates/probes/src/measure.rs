@@ -1,14 +1,15 @@
 //! The cost of the kernel side by the kernel's own statistics, for benchmarks and metrics.
 use std::{
     fs,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
 
 use aya::{
     Ebpf, TestRunOptions,
     maps::Map,
-    programs::{CgroupSkb, ProgramError, TestRun},
+    programs::{CgroupSkb, Program, ProgramError, TestRun},
+    sys::{Stats, SyscallError},
 };
 use thiserror::Error;
 
@@ -25,7 +26,44 @@ pub enum MeasureError {
     Program(#[from] ProgramError),
 }
 
+/// What the kernel says of one loaded program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramCost {
+    /// Its name.
+    pub name: String,
+    /// Instructions that the verifier looked at; `None` before kernel 5.16.
+    pub verified: Option<u32>,
+    /// Runs while they were counted: see [`count_runs`].
+    pub runs: u64,
+    /// Time that those runs took.
+    pub time: Duration,
+}
+
+/// Makes the kernel count and time the runs of all programs on this machine until the result is
+/// dropped, which makes each run a little slower.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn count_runs() -> Result<OwnedFd, SyscallError> {
+    aya::sys::enable_stats(Stats::RunTime)
+}
+
 impl Kernel {
+    /// What each loaded program cost so far.
+    #[must_use]
+    pub fn costs(&self) -> Vec<ProgramCost> {
+        let cost = |(name, program): (&str, &Program)| {
+            let info = program.info().ok()?;
+            Some(ProgramCost {
+                name: name.to_owned(),
+                verified: info.verified_instruction_count(),
+                runs: info.run_count(),
+                time: info.run_time(),
+            })
+        };
+        self.ebpf.programs().filter_map(cost).collect()
+    }
+
     /// Runs a packet program `repeat` times on one packet (an Ethernet frame) and returns the mean
     /// time of a run. The packet is not sent; it is counted if its socket's cgroup, that of the
     /// caller, is watched.

@@ -142,6 +142,10 @@ impl Kernel {
         keys: &[agent_common::Key],
     ) -> Result<(), WatchError> {
         self.maps.clear(slot.index)?;
+        if slot.generation > 1 {
+            // A packet that passed while the slot was freed may have left a connection to it.
+            connections::forget(&mut self.maps.connections, slot.index)?;
+        }
         // In this order a directory comes before those below it.
         places.sort();
         for path in places {

@@ -27,8 +27,6 @@ pub struct Segment {
     pub ack: u32,
     /// Length of the payload.
     pub len: u32,
-    /// The caller's clock in nanoseconds, never 0.
-    pub now: u64,
 }
 
 /// What the first segment of an unknown connection begins with.

@@ -386,7 +386,7 @@ fn request<B: Bytes + ?Sized>(
         return (at, Event::NotUnderstood(1));
     }
     let id = number << 2 | u32::from(method & KIND);
-    let timed = connection.note(number, Open { at: segment.now, id, turn: segment.ack });
+    let timed = connection.note(number, Open { at: bytes.now(), id, turn: segment.ack });
     (at, Event::Requests { count: 1, timed })
 }
 
@@ -470,7 +470,7 @@ fn response<B: Bytes + ?Sized>(
     if waiting {
         connection.answered = number.wrapping_add(1);
         if open.at != 0 && open.id >> 2 == number & (u32::MAX >> 2) {
-            answer.waited = segment.now.wrapping_sub(open.at).max(1);
+            answer.waited = bytes.now().wrapping_sub(open.at).max(1);
             open.at = 0;
             let kind = open.id & 3;
             if kind == HEAD {

@@ -247,13 +247,13 @@ pub fn step<B: Bytes + ?Sized>(
             return (lose(side, segment), Event::Nothing);
         }
         let frame = Frame::of(side.frame, side.byte);
-        return request_frame(connection, segment, frame, at);
+        return request_frame(connection, bytes, frame, at);
     }
     let next = response_step(connection, segment, bytes, at);
     let side = &mut connection.responses;
     side.value = next;
     bytes.settle(side);
-    (side.value, block_end(connection, segment))
+    (side.value, block_end(connection, bytes))
 }
 
 /// One step in the direction of responses: the offset to go on from.
@@ -324,9 +324,9 @@ fn header<B: Bytes + ?Sized>(side: &mut Side, segment: &Segment, bytes: &B, at: 
 
 /// A frame from the client: its fields are not looked at.
 #[inline(always)]
-fn request_frame(
+fn request_frame<B: Bytes + ?Sized>(
     connection: &mut Connection,
-    segment: &Segment,
+    bytes: &B,
     frame: Frame,
     at: u32,
 ) -> (u32, Event) {
@@ -347,7 +347,7 @@ fn request_frame(
     let last = connection.asked;
     let count = if last == 0 { 1 } else { (frame.stream - last) / 2 };
     connection.asked = frame.stream;
-    let timed = connection.note(index, Open { at: segment.now, id: frame.stream, turn: 0 });
+    let timed = connection.note(index, Open { at: bytes.now(), id: frame.stream, turn: 0 });
     (behind, Event::Requests { count, timed })
 }
 
@@ -649,7 +649,7 @@ fn value_token<B: Bytes + ?Sized>(
 
 /// If the block has ended, what it was.
 #[inline(always)]
-fn block_end(connection: &mut Connection, segment: &Segment) -> Event {
+fn block_end<B: Bytes + ?Sized>(connection: &mut Connection, bytes: &B) -> Event {
     let side = &mut connection.responses;
     if side.left != 0 || side.padding != 0 || !side.has(LAST) {
         return Event::Nothing;
@@ -675,7 +675,7 @@ fn block_end(connection: &mut Connection, segment: &Segment) -> Event {
         return Event::Trailers(answer);
     }
     if status != 1 && noted && open.at != 0 {
-        answer.waited = segment.now.wrapping_sub(open.at).max(1);
+        answer.waited = bytes.now().wrapping_sub(open.at).max(1);
         open.at = 0;
     }
     Event::Response(answer)

@@ -38,11 +38,15 @@ pub use side::Side;
 /// Most bytes of the packet that one step looks at.
 pub const WINDOW: u32 = 16;
 
-/// A TCP segment's payload, which may be anywhere.
+/// A TCP segment's payload, which may be anywhere, and the time.
 pub trait Bytes {
     /// `count` bytes (1 to 16) from offset `at` of the payload: as big-endian words, with zeros
     /// behind them. `None` if they are not all there.
     fn load(&self, at: u32, count: u32) -> Option<(u64, u64)>;
+
+    /// The clock in nanoseconds, never 0. It is read for the few packets that begin a message: in
+    /// the kernel that costs as much as a step.
+    fn now(&self) -> u64;
 
     /// Nothing; but the kernel's verifier must forget here what it knows of the side's values, and
     /// read them again. It follows each combination of branches otherwise, and there are more than
@@ -51,11 +55,24 @@ pub trait Bytes {
     fn settle(&self, _: &mut Side) {}
 }
 
-impl Bytes for [u8] {
+/// A payload in memory, at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<'a> {
+    /// The payload.
+    pub bytes: &'a [u8],
+    /// The time in nanoseconds, not 0.
+    pub now: u64,
+}
+
+impl Bytes for Slice<'_> {
+    fn now(&self) -> u64 {
+        self.now
+    }
+
     fn load(&self, at: u32, count: u32) -> Option<(u64, u64)> {
         let (at, count) = (at as usize, count as usize);
         let mut bytes = [0; WINDOW as usize];
-        bytes.get_mut(..count)?.copy_from_slice(self.get(at..at.checked_add(count)?)?);
+        bytes.get_mut(..count)?.copy_from_slice(self.bytes.get(at..at.checked_add(count)?)?);
         let all = u128::from_be_bytes(bytes);
         Some(((all >> 64) as u64, all as u64))
     }

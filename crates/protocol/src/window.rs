@@ -117,17 +117,22 @@ pub(crate) const fn begins<const N: usize>(high: u64, bytes: &[u8; N]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Slice;
+
+    fn slice(bytes: &[u8]) -> Slice<'_> {
+        Slice { bytes, now: 1 }
+    }
 
     #[test]
     fn what_was_carried_comes_first() {
         let text = b"0123456789abcdef";
         for held in 1..16u32 {
-            let carry = text[..held as usize].load(0, held).unwrap();
-            let rest = &text[held as usize..];
+            let carry = slice(&text[..held as usize]).load(0, held).unwrap();
+            let rest = &slice(&text[held as usize..]);
             let mut side = Side { carry: [carry.0, carry.1], held: held as u8, ..Side::default() };
             let whole = Window::read(&mut side, rest, 0, 99).unwrap();
             assert_eq!((whole.high, whole.low, whole.len), {
-                let (high, low) = text[..].load(0, 16).unwrap();
+                let (high, low) = slice(text).load(0, 16).unwrap();
                 (high, low, 16)
             });
         }
@@ -139,7 +144,7 @@ mod tests {
             let mut text = *b"\x0b\x01\x00\xffxxxxxxxx\x0b\x09\x0bx";
             text[at] = b'\n';
             text[15] = b'\n';
-            let (high, low) = text.load(0, 16).unwrap();
+            let (high, low) = slice(&text).load(0, 16).unwrap();
             assert_eq!(Window { high, low, len: 16 }.find(b'\n'), Some(at as u32));
             assert_eq!(Window { high, low, len: at as u32 }.find(b'\n'), None);
         }

@@ -1,5 +1,5 @@
 //! Feeds segments to a connection as the kernel's programs do.
-use paramedic_protocol::{Bytes as _, Connection, Event, Kind, Segment, Way};
+use paramedic_protocol::{Bytes as _, Connection, Event, Kind, Segment, Slice, Way};
 
 /// What the programs bound the steps per packet to, at least.
 const STEPS: u32 = 2048;
@@ -34,10 +34,11 @@ impl Seen {
     }
 
     fn segment(&mut self, way: Way, seq: u32, ack: u32, payload: &[u8], now: u64) {
-        let segment = Segment { seq, ack, len: payload.len() as u32, now };
+        let segment = Segment { seq, ack, len: payload.len() as u32 };
         if payload.is_empty() {
             return;
         }
+        let payload = &Slice { bytes: payload, now };
         if self.connection.is_none() {
             let count = segment.len.min(16);
             let (high, low) = payload.load(0, count).unwrap();
