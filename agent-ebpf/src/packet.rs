@@ -231,11 +231,15 @@ impl Buffered {
     #[inline(always)]
     fn copy(&self, ahead: &mut Ahead, at: u32) -> Option<()> {
         let rest = self.len.wrapping_sub(at);
-        let mut size = u64::from(if rest < AHEAD { rest } else { AHEAD });
-        // SAFETY: changes nothing, since there are at most 96 bytes; said in assembly, where the
-        // compiler cannot take the bound away before the verifier sees it.
-        unsafe { asm!("{size} &= 127", size = inout(reg) size) };
-        if at >= self.len || size == 0 || size > u64::from(AHEAD) {
+        if at >= self.len {
+            return None;
+        }
+        let mut size = u64::from(if rest < AHEAD { rest } else { AHEAD }).wrapping_sub(1);
+        // SAFETY: changes nothing but the one that was taken away, since there are 1 to 96 bytes;
+        // said in assembly, where the compiler cannot take the bounds away before the verifier
+        // sees them. An older one learns no lower bound from a comparison with 0.
+        unsafe { asm!("{size} &= 127", "{size} += 1", size = inout(reg) size) };
+        if size > u64::from(AHEAD) {
             return None;
         }
         // SAFETY: the destination has room for this size, and the helper checks the source.
