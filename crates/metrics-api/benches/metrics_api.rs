@@ -184,7 +184,7 @@ async fn measure(node: usize, feed: Feed) {
             window_ms: 10_100,
             verdict_age_ms: 700,
             healing: false,
-            values: [Some(rate), Some(0.012), Some(0.25), Some(0.031)],
+            values: [Some(rate), Some(0.012), Some(0.25), Some(0.031), Some(0.2), Some(3.0)],
         };
         feed.publish(&Frame { pods: uids(node).map(reading).collect() });
         sleep(Duration::from_secs(1)).await;

@@ -17,6 +17,8 @@ use tracing::info;
 ///   http_5xx_ratio             share of 5xx among them, 0 to 1
 ///   cpu_throttled_ratio        share of periods in which its CPU quota throttled it, 0 to 1
 ///   unhealthy_probability      probability that it needs a remedy, 0 to 1
+///   http_request_duration_p95_seconds  time within which 95 % of its responses came
+///   http_requests_in_flight    requests that have no response yet
 ///
 /// It registers itself with the API server, unless another adapter serves that group, and issues
 /// and renews its own certificates. docs/autoscaling.md shows how to use it.

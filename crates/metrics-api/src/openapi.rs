@@ -115,6 +115,10 @@ fn about(metric: Metric) -> &'static str {
             "share of periods in which the CPU quota throttled pods, 0 to 1"
         }
         Metric::UnhealthyProbability => "probability that pods need a remedy, 0 to 1",
+        Metric::HttpRequestDurationP95Seconds => {
+            "seconds within which 95 % of the HTTP responses of pods came"
+        }
+        Metric::HttpRequestsInFlight => "HTTP requests to pods that have no response yet",
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
             window_ms: 10_000,
             verdict_age_ms: 0,
             healing: false,
-            values: [Some(rate), Some(0.0), None, Some(0.0)],
+            values: [Some(rate), Some(0.0), None, Some(0.0), Some(0.0), Some(0.0)],
         };
         Frame { pods: pods.iter().map(reading).collect() }
     }

@@ -1,4 +1,4 @@
-//! The values for autoscaling: four numbers for each watched pod, once a second.
+//! The values for autoscaling: a few numbers for each watched pod, once a second.
 //!
 //! The agent measures them anyway. It serves them on a separate port to one client, the metrics
 //! API, which answers the HPA with them. This crate neither judges nor averages: the owner of the
@@ -25,7 +25,7 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 #[repr(usize)]
 pub enum Metric {
-    /// HTTP/1.x responses per second that the kernel saw the pod send, without those to the agent's
+    /// HTTP responses per second that the kernel saw the pod send, without those to the agent's
     /// own polls.
     HttpRequestsPerSecond = 0,
     /// The share of 5xx among them, 0–1; 0 without responses.
@@ -34,15 +34,22 @@ pub enum Metric {
     CpuThrottledRatio = 2,
     /// 1 minus the calibrated probability of `no_action`, 0–1.
     UnhealthyProbability = 3,
+    /// Seconds within which 95 % of its responses came. Without responses, how long the oldest
+    /// request waits; 0 if none does.
+    HttpRequestDurationP95Seconds = 4,
+    /// Requests that have no response yet.
+    HttpRequestsInFlight = 5,
 }
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::HttpRequestsPerSecond,
         Self::Http5xxRatio,
         Self::CpuThrottledRatio,
         Self::UnhealthyProbability,
+        Self::HttpRequestDurationP95Seconds,
+        Self::HttpRequestsInFlight,
     ];
 
     /// The metric's name in paths and in an HPA.
@@ -53,6 +60,8 @@ impl Metric {
             Self::Http5xxRatio => "http_5xx_ratio",
             Self::CpuThrottledRatio => "cpu_throttled_ratio",
             Self::UnhealthyProbability => "unhealthy_probability",
+            Self::HttpRequestDurationP95Seconds => "http_request_duration_p95_seconds",
+            Self::HttpRequestsInFlight => "http_requests_in_flight",
         }
     }
 
@@ -65,8 +74,10 @@ impl Metric {
     /// The largest plausible value.
     const fn most(self) -> f32 {
         match self {
-            // No pod sends a billion responses per second.
-            Self::HttpRequestsPerSecond => 1e9,
+            // No pod sends a billion responses per second, or waits for 30 years.
+            Self::HttpRequestsPerSecond
+            | Self::HttpRequestDurationP95Seconds
+            | Self::HttpRequestsInFlight => 1e9,
             Self::Http5xxRatio | Self::CpuThrottledRatio | Self::UnhealthyProbability => 1.0,
         }
     }

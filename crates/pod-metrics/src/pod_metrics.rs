@@ -4,7 +4,7 @@
 //! implausible values.
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{FRESH, HELD, Metric};
 
@@ -42,7 +42,9 @@ pub struct PodMetrics {
     pub verdict_age_ms: u64,
     /// Whether the pod is being healed: its values then stay valid for longer.
     pub healing: bool,
-    /// In the order of [`Metric::ALL`]; `null` if the kernel cannot measure it.
+    /// In the order of [`Metric::ALL`]; `null` if the kernel cannot measure it. What the other end
+    /// does not know yet, or does not send yet, is missing: the two may be one version apart.
+    #[serde(deserialize_with = "known_values")]
     pub values: [Option<f32>; Metric::ALL.len()],
 }
 
@@ -112,6 +114,18 @@ impl Frame {
     }
 }
 
+/// As many values as are known here.
+fn known_values<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<[Option<f32>; Metric::ALL.len()], D::Error> {
+    let sent = Vec::<Option<f32>>::deserialize(input)?;
+    let mut values = [None; Metric::ALL.len()];
+    for (value, sent) in values.iter_mut().zip(sent) {
+        *value = sent;
+    }
+    Ok(values)
+}
+
 impl PodMetrics {
     /// How long ago a metric's value was true, according to the agent.
     #[must_use]
@@ -122,11 +136,12 @@ impl PodMetrics {
         })
     }
 
-    /// The window of a metric; zero for the verdict, which is instantaneous.
+    /// The window of a metric; zero for the verdict and the requests in flight, which are of one
+    /// instant.
     #[must_use]
     pub const fn window(&self, metric: Metric) -> Duration {
         match metric {
-            Metric::UnhealthyProbability => Duration::ZERO,
+            Metric::UnhealthyProbability | Metric::HttpRequestsInFlight => Duration::ZERO,
             _ => Duration::from_millis(self.window_ms),
         }
     }
@@ -166,7 +181,7 @@ mod tests {
             window_ms: 10_000,
             verdict_age_ms: 20,
             healing: false,
-            values: [Some(12.5), Some(0.25), None, Some(0.01)],
+            values: [Some(12.5), Some(0.25), None, Some(0.01), Some(0.2), Some(3.0)],
         }
     }
 
@@ -185,11 +200,20 @@ mod tests {
         for values in ["-1,0,0,0", "1e12,0,0,0", "1,1.5,0,0", "1,0,0,-0.1", "1e999,0,0,0"] {
             assert!(frame(values).is_err(), "{values}");
         }
-        for values in ["1,0,0", "1,0,0,0,0", "\"1\",0,0,0", ""] {
-            assert!(matches!(frame(values), Err(FrameError::Malformed(_))), "{values}");
-        }
+        assert!(matches!(frame("\"1\",0,0,0"), Err(FrameError::Malformed(_))));
         assert!(Frame::parse(b"[]").is_err());
         assert!(Frame::parse(b"{\"pods\":[").is_err());
+    }
+
+    #[test]
+    fn the_other_end_may_know_more_or_fewer_metrics() {
+        let of = |values| frame(values).unwrap().pods.remove(0);
+        let older = of("1,0,0,0");
+        assert_eq!(older.value(Metric::UnhealthyProbability), Some(0.0));
+        assert_eq!(older.value(Metric::HttpRequestsInFlight), None);
+        let newer = of("1,0,0,0,0.2,3,-77,null,5");
+        assert_eq!(newer.value(Metric::HttpRequestsInFlight), Some(3.0));
+        assert_eq!(of("").value(Metric::HttpRequestsPerSecond), None);
     }
 
     #[test]

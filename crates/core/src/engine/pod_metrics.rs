@@ -21,7 +21,14 @@ pub fn pod_metrics_of(case: &Case, now: BootTime) -> Option<PodMetrics> {
         window_ms: millis(load.window),
         verdict_age_ms: millis(verdict_age.min(HELD)),
         healing: !matches!(case.state, State::Watching),
-        values: [load.responses_per_second, load.ratio_5xx, load.throttled_ratio, unhealthy],
+        values: [
+            load.responses_per_second,
+            load.ratio_5xx,
+            load.throttled_ratio,
+            unhealthy,
+            load.p95_seconds,
+            load.in_flight,
+        ],
     })
 }
 

@@ -22,6 +22,11 @@ pub struct Load {
     /// The share of the CPU quota's periods in which the target was throttled, 0–1; 0 without a
     /// quota.
     pub throttled_ratio: Option<f32>,
+    /// Seconds within which 95 % of the responses of the last 10 to 20 s came, those to the agent's
+    /// own polls among them. Without responses, how long the oldest request waits; 0 if none does.
+    pub p95_seconds: Option<f32>,
+    /// Requests that had no response at the end of the window.
+    pub in_flight: Option<f32>,
 }
 
 /// Minimum length of a window: one request in 100 ms is not ten a second.

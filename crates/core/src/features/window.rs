@@ -374,7 +374,21 @@ impl Window {
                 .then(|| responses as f32 / window.as_secs_f32()),
             ratio_5xx: self.sees_traffic.then(|| share(errors, responses).clamp(0.0, 1.0)),
             throttled_ratio: self.sees_throttling.then(|| self.throttled_since(base, last)),
+            p95_seconds: self.sees_traffic.then(|| self.p95(last.at).as_secs_f32()),
+            in_flight: self
+                .waiting
+                .filter(|_| self.sees_traffic)
+                .map(|waiting| waiting.requests as f32),
         })
+    }
+
+    /// The time that nearly all responses took, else that the oldest request has waited.
+    fn p95(&self, now: BootTime) -> Duration {
+        let oldest = || self.waiting.and_then(|waiting| waiting.oldest);
+        self.durations
+            .percentile(0.95)
+            .or_else(|| oldest().map(|oldest| now.since(oldest)))
+            .unwrap_or_default()
     }
 
     /// Whether the instance serves, according to its polls and its responses to others.

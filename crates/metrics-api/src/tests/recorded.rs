@@ -127,7 +127,9 @@ async fn aggregated_discovery_equals_the_converted_legacy_list() {
             "http_requests_per_second",
             "http_5xx_ratio",
             "cpu_throttled_ratio",
-            "unhealthy_probability"
+            "unhealthy_probability",
+            "http_request_duration_p95_seconds",
+            "http_requests_in_flight"
         ]
     );
 }

@@ -244,7 +244,7 @@ impl Scene {
             window_ms: 10_000,
             verdict_age_ms: 3000,
             healing: false,
-            values: [Some(rate), Some(0.25), None, Some(0.01)],
+            values: [Some(rate), Some(0.25), None, Some(0.01), Some(0.2), Some(3.0)],
         };
         let frame = Frame { pods: self.pods.iter().map(reading).collect() };
         let feed = self.feeds[node - 1].clone();

@@ -151,6 +151,8 @@ fn load() -> Load {
         responses_per_second: Some(3.0),
         ratio_5xx: Some(0.5),
         throttled_ratio: Some(0.1),
+        p95_seconds: Some(0.25),
+        in_flight: Some(2.0),
     }
 }
 
@@ -226,6 +228,8 @@ fn an_unknown_load_has_no_series() {
         responses_per_second: Some(12.5),
         ratio_5xx: Some(0.0),
         throttled_ratio: None,
+        p95_seconds: None,
+        in_flight: None,
     };
     let series = |metrics: &Metrics| {
         let page = metrics.render().unwrap();

@@ -29,7 +29,14 @@ pub(super) fn metrics_api(stage: &Stage<'_>) -> Result<String> {
     let patient = PatientSpec::new("measured", Some("observe"));
     let pods = stage.admit_workload(&patient, 2)?;
     let _traffic = stage.traffic(&pods[0]);
-    let names = [RATE, "http_5xx_ratio", "cpu_throttled_ratio", "unhealthy_probability"];
+    let names = [
+        RATE,
+        "http_5xx_ratio",
+        "cpu_throttled_ratio",
+        "unhealthy_probability",
+        "http_request_duration_p95_seconds",
+        "http_requests_in_flight",
+    ];
     for metric in names {
         stage.until(&format!("{metric} of both pods"), SERVED, || {
             let found = values(stage, "v1beta2", patient.name, metric)?.len();

@@ -1,5 +1,7 @@
 //! Each column: its source, its fallback, and what must not change it.
 use super::*;
+use agent_common::Latencies;
+
 use crate::{
     health::{HealthError, Poll, Transport},
     signal::{KernelReading, ProcessState, Trigger},
@@ -644,4 +646,33 @@ fn clients_wait_in_silence_only_if_nobody_was_answered_since_the_oldest() {
     assert_eq!(window.silent_to_clients(), Some(Duration::from_secs(7)));
     window.push(&waits(9_000, 1_000, 8));
     assert_eq!(window.silent_to_clients(), None, "a long poll beside other requests");
+}
+
+#[test]
+fn the_load_tells_how_slow_responses_are_or_how_long_the_oldest_request_waits() {
+    let mut window = Window::new();
+    let mut push = |ms, fast, slow, oldest: Option<u64>| {
+        window.push(&counted(ms, |kernel| {
+            kernel.counters.responses[1] = fast + slow;
+            let mut latencies = Latencies::default();
+            (latencies.buckets[2], latencies.buckets[11]) = (fast, slow);
+            kernel.latencies = Some(latencies);
+            let requests = oldest.is_some().into();
+            kernel.waiting = Some(Waiting { requests, oldest: oldest.map(at) });
+        }));
+        window.load()
+    };
+    assert_eq!(push(0, 5, 0, None), None);
+    let quick = push(3_000, 99, 1, None).unwrap();
+    assert!(quick.p95_seconds.unwrap() < 0.002, "{quick:?}");
+    assert_eq!(quick.in_flight, Some(0.0));
+    let slow = push(6_000, 99, 51, Some(5_000)).unwrap();
+    assert!((0.02..0.05).contains(&slow.p95_seconds.unwrap()), "{slow:?}");
+    assert_eq!(slow.in_flight, Some(1.0));
+    for ms in (9_000..60_000).step_by(3_000) {
+        push(ms, 99, 51, Some(5_000));
+    }
+    let silent = push(60_000, 99, 51, Some(5_000)).unwrap();
+    assert_eq!(silent.p95_seconds, Some(55.0), "nobody is answered: as long as the oldest waits");
+    assert_eq!(push(63_000, 99, 51, None).unwrap().p95_seconds, Some(0.0), "idle");
 }
