@@ -24,7 +24,7 @@ struct Need {
 const NEEDS: [Need; 7] = [
     Need {
         mechanism: "cgroup_skb",
-        kernel: "5.8",
+        kernel: "5.12 (functions that are verified once and take pointers)",
         btf: "no",
         refused: "HTTP counts are lost, as server and as client; `/health` remains",
     },
