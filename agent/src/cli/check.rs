@@ -2,11 +2,17 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use paramedic_host::procfs::Tree;
+use paramedic_host::{
+    procfs::Tree,
+    witnesses::{Source, sources},
+};
 use paramedic_probes::{Capabilities, Capability, Kernel, Mechanism, Options, Probe, Status};
 use serde_json::{Value, json};
 
 /// Load and attach every kernel probe, print which work and by which mechanism, and detach them.
+///
+/// Also lists what else can be read of a target before a remedy; what is missing there costs no more
+/// than itself.
 ///
 /// Exit code 1 if a kernel signal is unavailable, a required capability is missing, or no cgroup2
 /// hierarchy is mounted to attach programs to.
@@ -40,6 +46,7 @@ impl Check {
             Ok(kernel) => (kernel.probes(), None),
             Err(error) => ([].as_slice(), Some(format!("{error:#}"))),
         };
+        let witnesses = sources(&Tree::default());
         let cgroup2 = Tree::default().hierarchies().is_ok_and(|found| found.unified.is_some());
         let complete =
             error.is_none() && cgroup2 && probes.iter().all(|probe| reason(probe).is_none());
@@ -56,10 +63,11 @@ impl Check {
                     "cgroup2": cgroup2,
                     "capabilities": capabilities,
                     "probes": probes.iter().map(probe_json).collect::<Vec<_>>(),
+                    "witnesses": witnesses.iter().map(source_json).collect::<Vec<_>>(),
                 })
             );
         } else {
-            print_table(probes, held);
+            print_table(probes, held, &witnesses);
             let missing = (!cgroup2).then(|| NO_CGROUP2.to_owned());
             for what in error.into_iter().chain(missing) {
                 println!("\n{what}");
@@ -69,7 +77,7 @@ impl Check {
     }
 }
 
-fn print_table(probes: &[Probe], held: Capabilities) {
+fn print_table(probes: &[Probe], held: Capabilities, witnesses: &[Source]) {
     println!("{:<22} {:<12} {:<12} remarks", "signal", "mechanism", "status");
     for probe in probes {
         println!(
@@ -79,6 +87,11 @@ fn print_table(probes: &[Probe], held: Capabilities) {
             probe.status.name(),
             remarks(probe)
         );
+    }
+    println!("\n{:<22} {:<24} {:<12} remarks", "before a remedy", "read from", "status");
+    for Source { name, from, missing } in witnesses {
+        let status = if missing.is_none() { "readable" } else { "unavailable" };
+        println!("{name:<22} {from:<24} {status:<12} {}", missing.as_deref().unwrap_or_default());
     }
     println!("\n{:<22} {:<12} needed", "capability", "held");
     for capability in Capability::ALL {
@@ -101,6 +114,10 @@ fn reason(probe: &Probe) -> Option<&str> {
 fn remarks(probe: &Probe) -> String {
     let tried = probe.tried.iter().map(|(mechanism, why)| format!("{}: {why}", mechanism.name()));
     reason(probe).map(str::to_owned).into_iter().chain(tried).collect::<Vec<_>>().join("; ")
+}
+
+fn source_json(Source { name, from, missing }: &Source) -> Value {
+    json!({ "witness": name, "from": from, "available": missing.is_none(), "reason": missing })
 }
 
 fn probe_json(probe: &Probe) -> Value {

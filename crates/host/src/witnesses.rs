@@ -15,6 +15,7 @@ use paramedic_core::{
 
 use crate::{
     cgroup::members,
+    mountinfo::Mount,
     procfs::{Tree, read_text},
     socket::{self, Line, State},
 };
@@ -24,6 +25,61 @@ const MAX_PROCESSES: usize = 64;
 const MAX_DESCRIPTORS: usize = 65_536;
 /// Maximum size of a socket table: some ten thousand connections, a few milliseconds.
 const MAX_TABLE: u64 = 2 << 20;
+
+/// A source of witnesses on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// What is read.
+    pub name: &'static str,
+    /// Where from.
+    pub from: &'static str,
+    /// Why it cannot be read here; `None` if it can.
+    pub missing: Option<String>,
+}
+
+/// What of a target can be read on this machine before a remedy.
+#[must_use]
+pub fn sources(tree: &Tree) -> Vec<Source> {
+    let own = std::process::id().cast_signed();
+    let file = |pid, name: &str| {
+        let path = tree.of(pid, name);
+        File::open(&path).err().map(|error| format!("{}: {error}", path.display()))
+    };
+    let folder = |pid, name: &str| {
+        let path = tree.of(pid, name);
+        fs::read_dir(&path).err().map(|error| {
+            let right = "CAP_SYS_PTRACE is needed for processes of other users";
+            format!("{}: {error}: {right}", path.display())
+        })
+    };
+    let root = tree.hierarchies().ok().and_then(|found| found.unified);
+    let root = root.ok_or_else(|| "no cgroup2 is mounted".to_owned());
+    let at = |mount: Mount| tree.root.join(mount.point.strip_prefix("/").unwrap_or(&mount.point));
+    let controllers = root.map(|mount| at(mount).join("cgroup.controllers"));
+    let has_pids = controllers.as_ref().map(|path| {
+        read_text(path).is_ok_and(|all| all.split_ascii_whitespace().any(|one| one == "pids"))
+    });
+    let tasks = match has_pids {
+        Ok(true) => None,
+        Ok(false) => Some("the controller pids is not in cgroup2".to_owned()),
+        Err(why) => Some(why.clone()),
+    };
+    let pressure = match (&controllers, File::open(tree.proc.join("pressure/cpu"))) {
+        (Err(why), _) => Some(why.clone()),
+        (_, Err(error)) => Some(format!("/proc/pressure: {error}: boot with psi=1")),
+        _ => None,
+    };
+    [
+        ("accept_queue", "/proc/PID/net/tcp", file(own, "net/tcp")),
+        ("unread_data", "/proc/PID/net/tcp", file(own, "net/tcp")),
+        ("process_states", "/proc/PID/stat", file(1, "stat")),
+        ("descriptors", "/proc/PID/fd, limits", folder(1, "fd")),
+        ("tasks", "pids.current, pids.max", tasks),
+        ("pressure", "cpu.pressure and others", pressure),
+    ]
+    .map(|(name, from, missing)| Source { name, from, missing })
+    .into()
+}
 
 /// Reads all witnesses of a target. Blocks while it reads `/proc`.
 #[must_use]
@@ -173,6 +229,17 @@ mod tests {
         assert!(seen.used >= before.used + 30, "{before:?} {seen:?}");
         assert!(seen.limit >= 256, "{seen:?}");
         assert!(files[0].as_raw_fd() >= 0);
+    }
+
+    #[test]
+    fn sources_say_why_they_are_missing() {
+        let sources = sources(&Tree::default());
+        assert_eq!(sources[0].missing, None, "one's own sockets are always readable");
+        let folder = tempfile::tempdir().unwrap().path().to_owned();
+        let nowhere = Tree { proc: folder.join("proc"), root: folder };
+        for source in super::sources(&nowhere) {
+            assert!(source.missing.is_some_and(|why| !why.is_empty()), "{}", source.name);
+        }
     }
 
     #[test]

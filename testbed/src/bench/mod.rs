@@ -2,6 +2,7 @@
 mod latency;
 mod load;
 mod node;
+mod throughput;
 
 use std::{fs, process::Command};
 
@@ -13,9 +14,9 @@ use crate::stage::{Interrupt, Programs};
 
 /// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, what the
 /// agent costs at 1, 110 and 500 targets, what it costs a node and the API server at 110 and 500
-/// pods, and what the metrics API costs with 5,000 pods.
+/// pods, what it costs the servers that it watches, and what the metrics API costs with 5,000 pods.
 ///
-/// Takes about 25 minutes after the release build. Needs root. Not a test: nothing fails when a
+/// Takes about 30 minutes after the release build. Needs root. Not a test: nothing fails when a
 /// number is large.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -41,6 +42,8 @@ enum Part {
     Cost,
     /// What it costs as a node's agent, and the API server: some ten minutes.
     Node,
+    /// What watching costs the watched: the throughput of four servers in pairs, five minutes.
+    Throughput,
     /// What the metrics API costs, and how fast it answers: a minute.
     MetricsApi,
 }
@@ -87,6 +90,9 @@ fn of_the_agent(workspace: &Workspace, args: &Args) -> Result<Map<String, Value>
     }
     if wanted(Part::Node) {
         results.extend(node::measure(workspace, &programs, &interrupt)?);
+    }
+    if wanted(Part::Throughput) {
+        results.extend(throughput::measure(workspace, &programs, &interrupt)?);
     }
     Ok(results)
 }

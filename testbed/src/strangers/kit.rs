@@ -16,7 +16,7 @@ use crate::vm::packages;
 
 /// The sources of programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// Flask, gunicorn, granian, Starlette, uvicorn and gRPC.
     Python,
     /// Node.js with Express.
@@ -25,6 +25,8 @@ pub(super) enum Part {
     Haproxy,
     Php,
     Redis,
+    /// The client of nghttp2 that generates load.
+    H2load,
     Caddy,
     /// A Java runtime.
     Java,
@@ -32,7 +34,7 @@ pub(super) enum Part {
 }
 
 /// All programs that were fetched.
-pub(super) struct Kit {
+pub(crate) struct Kit {
     home: PathBuf,
     workspace: PathBuf,
     brought: BTreeMap<Part, Brought>,
@@ -52,7 +54,7 @@ const PACKAGES: &str = "is Debian's archive within reach?";
 
 impl Kit {
     /// Fetches these.
-    pub(super) fn bring(workspace: &Workspace, parts: &BTreeSet<Part>) -> Result<Self> {
+    pub(crate) fn bring(workspace: &Workspace, parts: &BTreeSet<Part>) -> Result<Self> {
         let home = workspace.target.join("strangers");
         fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
         let mut kit = Self { home, workspace: workspace.root.clone(), brought: BTreeMap::new() };
@@ -86,6 +88,9 @@ impl Kit {
                 packages::unpacked(apt, home, "redis-server", |package| {
                     package == "redis-tools" || is_library(package)
                 })
+            }),
+            Part::H2load => self.debian("h2load", "usr/bin/h2load", |apt, home| {
+                packages::unpacked(apt, home, "nghttp2-client", is_library)
             }),
             Part::Caddy => self.debian("caddy", "usr/bin/caddy", |apt, home| {
                 packages::unpacked_with(apt, home, "caddy", &[])
@@ -184,7 +189,7 @@ impl Kit {
     }
 
     /// A command that starts it.
-    pub(super) fn command(&self, part: Part) -> Result<Command> {
+    pub(crate) fn command(&self, part: Part) -> Result<Command> {
         let brought = self.get(part)?;
         let mut command = Command::new(&brought.program);
         if let Some(root) = &brought.root {

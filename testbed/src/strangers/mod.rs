@@ -41,8 +41,9 @@ use std::{
 
 use anyhow::{Result, bail};
 use episode::Episode;
-use kit::Kit;
+pub(crate) use kit::{Kit, Part};
 use play::{Cast, Played};
+pub(crate) use supervised::{Supervised, sweep};
 use verdict::Verdict;
 use xtask::workspace::Workspace;
 
@@ -121,7 +122,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     demo::check_rights(&programs)?;
     let parts = episodes.iter().flat_map(|episode| episode.service.parts.iter().copied());
     let kit = Kit::bring(workspace, &parts.collect::<BTreeSet<_>>())?;
-    supervised::sweep()?;
+    sweep()?;
     let interrupt = Interrupt::catch()?;
     let cast = Cast { programs: &programs, kit: &kit, interrupt: &interrupt };
     let played = thread::scope(|scope| {

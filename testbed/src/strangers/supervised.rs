@@ -35,7 +35,7 @@ struct Shared {
 
 /// A supervised service; it, and all that it has started, is killed when dropped.
 #[derive(Debug)]
-pub(super) struct Supervised {
+pub(crate) struct Supervised {
     // Dropped last, by the order of the fields: it has to be empty then.
     shared: Arc<Shared>,
     supervisor: Option<JoinHandle<()>>,
@@ -46,7 +46,7 @@ pub(super) struct Supervised {
 const PREFIX: &str = "paramedic-strangers-";
 
 /// Removes what a killed test bed has left: services without their supervisor.
-pub(super) fn sweep() -> Result<()> {
+pub(crate) fn sweep() -> Result<()> {
     for hierarchy in hierarchies()? {
         let Ok(folders) = fs::read_dir(&hierarchy.at) else { continue };
         for folder in folders.map_while(Result::ok) {
@@ -71,7 +71,7 @@ fn stage_of(cgroup: &str) -> Option<u32> {
 
 impl Supervised {
     /// Starts what the command says; what it prints is added to the log.
-    pub(super) fn start(number: usize, what: &Command, log: &Path) -> Result<Self> {
+    pub(crate) fn start(number: usize, what: &Command, log: &Path) -> Result<Self> {
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         let cgroup = Arc::new(Cgroup::create(&name)?);
         let shared = Arc::new(Shared::default());

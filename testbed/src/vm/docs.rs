@@ -7,7 +7,7 @@ use xtask::workspace::write_if_changed;
 
 use super::{
     expected::{BEST, LEFT_OUT, LESSER, NO_V1},
-    judge::{Probe, probes},
+    judge::{self, Probe, probes},
     kernels::SERIES,
     steps::{HYBRID, Kind, Layout, Machine, REFUSED, V1},
     table::Column,
@@ -122,6 +122,7 @@ fn write(columns: &[Column]) -> String {
     for Need { mechanism, kernel, btf, refused } in NEEDS {
         let _ = writeln!(page, "| `{mechanism}` | {kernel} | {btf} | {refused} |");
     }
+    witnesses(&mut page, columns);
     cgroups(&mut page, columns);
     page += "\n## Differences between kernels\n\n";
     for lesser in LESSER {
@@ -155,17 +156,43 @@ fn write(columns: &[Column]) -> String {
     page
 }
 
+/// What can be read of a target before a remedy.
+fn witnesses(page: &mut String, columns: &[Column]) {
+    *page += "\n## Before a remedy\n\n\
+              Before a remedy the agent reads what else the machine shows of a target. What it finds is \
+              told and decides\nnothing. With cgroup v2:\n\n";
+    let _ = writeln!(page, "| witness | read from | {} |", SERIES.join(" | "));
+    let _ = writeln!(page, "|---|---|{}", "---|".repeat(SERIES.len()));
+    let of = SERIES.map(|series| judge::witnesses(&output(columns, series, &[], true)));
+    for (index, first) in of[0].iter().enumerate() {
+        let shown = |all: &Vec<judge::Witness>| match all.get(index) {
+            Some(witness) if witness.available => "yes",
+            _ => "–",
+        };
+        let cells: Vec<_> = of.iter().map(shown).collect();
+        let _ =
+            writeln!(page, "| `{}` | `{}` | {} |", first.witness, first.from, cells.join(" | "));
+    }
+    *page += "\nWithout a cgroup2 that has the controllers, `tasks` and `pressure` are missing. Another \
+              user's descriptors\nneed CAP_SYS_PTRACE; without it the sockets at the target's port count.\n";
+}
+
 /// What `paramedic check` reported on a kernel with cgroup v2, without these mechanisms.
 fn checked(columns: &[Column], series: &str, without: &[&str], btf: bool) -> Vec<Probe> {
+    probes(&output(columns, series, without, btf))
+}
+
+/// What it printed.
+fn output(columns: &[Column], series: &str, without: &[&str], btf: bool) -> String {
     let column = columns.iter().find(|c| c.series == series && c.machine == Machine::Signals);
     let kind = |step: &&super::steps::Step| match step.kind {
         Kind::Check { without: refused, btf: has } => refused == without && has == btf,
         _ => false,
     };
-    let Some(column) = column else { return Vec::new() };
-    let Some(step) = column.steps.iter().find(kind) else { return Vec::new() };
+    let Some(column) = column else { return String::new() };
+    let Some(step) = column.steps.iter().find(kind) else { return String::new() };
     let ran = column.report.steps.iter().find(|ran| ran.name == step.name);
-    ran.map(|ran| probes(&ran.output)).unwrap_or_default()
+    ran.map(|ran| ran.output.clone()).unwrap_or_default()
 }
 
 fn shown(probes: &[Probe], signal: &str) -> String {

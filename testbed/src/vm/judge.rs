@@ -182,6 +182,27 @@ pub(super) fn probes(output: &str) -> Vec<Probe> {
         .unwrap_or_default()
 }
 
+/// What can be read before a remedy.
+pub(super) struct Witness {
+    pub(super) witness: String,
+    pub(super) from: String,
+    pub(super) available: bool,
+}
+
+/// The witnesses in the output of `paramedic check --json`.
+pub(super) fn witnesses(output: &str) -> Vec<Witness> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let witness = |witness: &Value| Witness {
+        witness: text(&witness["witness"]),
+        from: text(&witness["from"]),
+        available: witness["available"].as_bool().unwrap_or_default(),
+    };
+    checked(output)["witnesses"]
+        .as_array()
+        .map(|witnesses| witnesses.iter().map(witness).collect())
+        .unwrap_or_default()
+}
+
 /// The scenes of every demo that was played in this step.
 fn scenes(ran: &Ran) -> Vec<Row> {
     let row = |scene: &Value| Row {

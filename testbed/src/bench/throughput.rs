@@ -1,0 +1,225 @@
+//! What watching costs the watched: the throughput of real servers with and without an agent, in
+//! pairs.
+//!
+//! The server has one CPU for itself and its clients another, as far as there are two: its
+//! throughput is then one over its CPU time per request, the kernel's part included. The two
+//! measurements of a pair are next to each other and swap their order, so that a slow change of the
+//! machine's speed cancels out.
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value, json};
+use xtask::{process, workspace::Workspace};
+
+use crate::{
+    stage::{
+        Interrupt, Programs,
+        agent::{Agent, Setup},
+        free_port,
+    },
+    strangers::{Kit, Part, Supervised, sweep},
+};
+
+const PAIRS: usize = 10;
+/// Length of one measurement, in seconds.
+const SECONDS: &str = "2";
+/// From a server's start to its first response.
+const START: Duration = Duration::from_secs(30);
+
+/// A server and the way in which it is asked.
+struct Case {
+    name: &'static str,
+    /// The server's command, from its folder and port.
+    server: fn(&Kit, &Programs, &Path, u16) -> Result<Command>,
+    /// Arguments of h2load.
+    asks: &'static [&'static str],
+    path: &'static str,
+}
+
+const CASES: [Case; 4] = [
+    Case {
+        name: "nginx HTTP/1.1",
+        server: |kit, _, folder, port| nginx(kit, folder, port, ""),
+        asks: &["--h1", "--clients=8"],
+        path: "/",
+    },
+    Case {
+        name: "nginx HTTP/2",
+        server: |kit, _, folder, port| nginx(kit, folder, port, " http2"),
+        asks: &["--clients=4", "--max-concurrent-streams=10"],
+        path: "/",
+    },
+    Case {
+        name: "hyper HTTP/1.1",
+        server: |_, programs, _, port| {
+            let mut command = Command::new(&programs.patient);
+            command.args(["--listen", &format!("127.0.0.1:{port}"), "--data-failure-ratio", "0"]);
+            Ok(command)
+        },
+        asks: &["--h1", "--clients=8"],
+        path: "/data",
+    },
+    Case {
+        name: "gRPC (grpcio)",
+        server: |kit, _, folder, port| {
+            fs::write(folder.join("echo.py"), GRPC)?;
+            let mut command = kit.command(Part::Python)?;
+            command.args(["echo.py", &port.to_string()]);
+            Ok(command)
+        },
+        asks: &[
+            "--clients=4",
+            "--max-concurrent-streams=10",
+            "--data=message",
+            "--header=content-type: application/grpc",
+            "--header=te: trailers",
+        ],
+        path: "/bench.Bench/Echo",
+    },
+];
+
+const GRPC: &str = r#"import sys
+from concurrent import futures
+import grpc
+server = grpc.server(futures.ThreadPoolExecutor(4))
+echo = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("bench.Bench", {"Echo": echo})])
+server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
+server.start()
+server.wait_for_termination()
+"#;
+
+fn nginx(kit: &Kit, folder: &Path, port: u16, http2: &str) -> Result<Command> {
+    let at = folder.display();
+    let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|of| format!("{of}_temp_path {at}/{of};"))
+        .concat();
+    let configuration = format!(
+        "user root; daemon off; worker_processes 1; pid {at}/pid; error_log stderr;\n\
+         events {{ worker_connections 64; }}\n\
+         http {{ access_log off; keepalive_requests 1000000; {paths}\n\
+         server {{ listen 127.0.0.1:{port}{http2}; location / {{ return 200 \"well\\n\"; }} }} }}\n"
+    );
+    fs::write(folder.join("nginx.conf"), configuration)?;
+    let mut command = kit.command(Part::Nginx)?;
+    command.args(["-e", "stderr", "-p"]).arg(folder).arg("-c").arg(folder.join("nginx.conf"));
+    Ok(command)
+}
+
+pub(super) fn measure(
+    workspace: &Workspace,
+    programs: &Programs,
+    interrupt: &Interrupt,
+) -> Result<Map<String, Value>> {
+    sweep()?;
+    let kit = Kit::bring(workspace, &[Part::Nginx, Part::Python, Part::H2load].into())?;
+    let mut results = Map::new();
+    for (number, case) in CASES.iter().enumerate() {
+        process::announce(&format!("throughput of {}: {PAIRS} pairs", case.name));
+        results.insert(case.name.to_owned(), one(&kit, programs, interrupt, case, number)?);
+    }
+    Ok(Map::from_iter([("throughput".to_owned(), Value::Object(results))]))
+}
+
+fn one(
+    kit: &Kit,
+    programs: &Programs,
+    interrupt: &Interrupt,
+    case: &Case,
+    number: usize,
+) -> Result<Value> {
+    let folder = tempfile::tempdir()?;
+    let port = free_port()?;
+    let mut command = (case.server)(kit, programs, folder.path(), port)?;
+    command.current_dir(folder.path());
+    let log = folder.path().join("log");
+    let _server = Supervised::start(number, &on_cpu(0, &command), &log)?;
+    // One message of gRPC, not compressed, of four bytes.
+    fs::write(folder.path().join("message"), b"\0\0\0\0\x04well")?;
+    interrupt.until("the server answers", START, Duration::from_millis(100), || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).context("it does not listen")
+    })?;
+    let ask = || -> Result<f64> {
+        interrupt.check()?;
+        per_second(kit, case, folder.path(), port)
+    };
+    let watched = || -> Result<f64> {
+        let state = tempfile::tempdir()?;
+        let setup = Setup {
+            urls: vec![format!("http://127.0.0.1:{port}")],
+            state_dir: state.path().to_owned(),
+            arguments: vec!["--max-remedy".to_owned(), "observe".to_owned()],
+        };
+        let agent = Agent::start(programs, &setup, |_| ())?;
+        let result = ask()?;
+        let seen = agent.metric(&format!(
+            "paramedic_target_http_responses_total{{class=\"2xx\",namespace=\"\",pod=\"\",target=\"{}\"}}",
+            setup.urls[0]
+        ))?;
+        ensure!(seen > result, "the agent saw {seen} responses of {result} a second");
+        Ok(result)
+    };
+    // Warm.
+    ask()?;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        if pair % 2 == 0 {
+            without.push(ask()?);
+            with.push(watched()?);
+        } else {
+            with.push(watched()?);
+            without.push(ask()?);
+        }
+    }
+    let mut ratios: Vec<f64> =
+        with.iter().zip(&without).map(|(with, without)| with / without).collect();
+    ratios.sort_by(f64::total_cmp);
+    let round = |value: f64| (value * 1e3).round() / 1e3;
+    let whole = |values: Vec<f64>| values.into_iter().map(f64::round).collect::<Vec<_>>();
+    Ok(json!({
+        "median_ratio": round(f64::midpoint(ratios[PAIRS / 2 - 1], ratios[PAIRS / 2])),
+        "ratios": ratios.into_iter().map(round).collect::<Vec<_>>(),
+        "without_per_s": whole(without),
+        "with_per_s": whole(with),
+    }))
+}
+
+/// Requests per second that the server answered.
+fn per_second(kit: &Kit, case: &Case, folder: &Path, port: u16) -> Result<f64> {
+    let mut load = kit.command(Part::H2load)?;
+    load.args(["--threads=1", "--duration", SECONDS]).args(case.asks);
+    load.arg(format!("http://127.0.0.1:{port}{}", case.path));
+    let mut load = on_cpu(1, &load);
+    let printed = process::capture(load.current_dir(folder))?;
+    let line = |begin: &str| printed.lines().find(|line| line.starts_with(begin));
+    let codes = line("status codes:").context("h2load tells no statuses")?;
+    ensure!(codes.contains(" 0 4xx, 0 5xx"), "not all is well: {codes}");
+    let rate = line("finished in").and_then(|line| line.split(", ").nth(1));
+    let rate = rate.and_then(|rate| rate.strip_suffix(" req/s"));
+    rate.context("h2load tells no rate")?.parse().context("h2load tells no number")
+}
+
+/// The command on one CPU, if there are two.
+fn on_cpu(cpu: usize, what: &Command) -> Command {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    if cpus < 2 {
+        let mut same = Command::new(what.get_program());
+        same.args(what.get_args());
+        return with_environment(same, what);
+    }
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", &cpu.to_string()]).arg(what.get_program()).args(what.get_args());
+    with_environment(command, what)
+}
+
+fn with_environment(mut command: Command, of: &Command) -> Command {
+    for (name, value) in of.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    if let Some(folder) = of.get_current_dir() {
+        command.current_dir(folder);
+    }
+    command
+}
