@@ -82,7 +82,17 @@ pub struct Counters {
     pub late_faults: u64,
     /// Those of `requests` whose response is not timed.
     pub untimed: u64,
+    /// Requests whose connection the target closed without a response. A request whose head was not
+    /// complete is none.
+    pub dropped: u64,
+    /// Requests that the client gave up: it closed the connection, or reset the stream, and got no
+    /// response. By the time that they had waited: see [`AGES`].
+    pub given_up: [u64; AGES],
 }
+
+/// Groups of waiting times: below 1 s, 2 s, 4 s, and so on to 64 s, and longer. A second is 2^30 ns
+/// here.
+pub const AGES: usize = 8;
 
 impl Counters {
     /// The sum of two copies, field by field.
@@ -105,6 +115,10 @@ impl Counters {
         self.unknown = self.unknown.wrapping_add(other.unknown);
         self.late_faults = self.late_faults.wrapping_add(other.late_faults);
         self.untimed = self.untimed.wrapping_add(other.untimed);
+        self.dropped = self.dropped.wrapping_add(other.dropped);
+        for (sum, given_up) in self.given_up.iter_mut().zip(other.given_up) {
+            *sum = sum.wrapping_add(given_up);
+        }
         self
     }
 }
@@ -245,7 +259,7 @@ impl Offsets {
 
 const _: () = {
     assert!(size_of::<Key>() == 16);
-    assert!(size_of::<Counters>() == 152);
+    assert!(size_of::<Counters>() == 224);
     assert!(size_of::<Latencies>() == 8 * BUCKETS);
     assert!(size_of::<Throttling>() == 24);
     assert!(size_of::<Wakeup>() == 24);

@@ -163,13 +163,19 @@ fn way(connection: &Connection, direction: Direction) -> Way {
     }
 }
 
-/// An end of a connection. It is forgotten when both directions have ended, or at a reset.
+/// An end of a connection, which is forgotten when both directions have ended, or at a reset. What
+/// waits for a response gets none if the target ends, or if the client resets. After the client's
+/// end alone the response may still come.
 #[inline(always)]
 fn end(connection: &mut Connection, cookie: u64, way: Way, flags: u8) {
-    connection.ended |= if way == Way::Responses { 1 } else { 2 };
-    if flags & RST != 0 || connection.ended == 3 {
+    let by_target = way == Way::Responses;
+    let client_has_ended = connection.ended & 2 != 0;
+    let reset = flags & RST != 0;
+    if by_target || reset {
+        walk::unanswered(connection, u32::from(!by_target || client_has_ended));
+    }
+    connection.ended |= if by_target { 1 } else { 2 };
+    if reset || connection.ended == 3 {
         connections::remove(cookie);
-    } else if way == Way::Responses {
-        connection.finish();
     }
 }

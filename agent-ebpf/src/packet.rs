@@ -295,8 +295,9 @@ impl Bytes for Buffered {
     }
 }
 
+/// The clock since boot, in nanoseconds.
 #[inline(always)]
-fn now() -> u64 {
+pub fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_ktime_get_boot_ns() }
 }

@@ -51,12 +51,37 @@ impl Tally {
             Packed::REQUESTS => self.requests(event.number, low),
             Packed::RESPONSE => self.head(Verdict::of(low, high), event.number),
             Packed::TRAILERS => self.trailers(Verdict::of(low, high)),
+            Packed::GIVEN_UP => self.given_up(event.number),
+            Packed::DROPPED => self.dropped(),
             Packed::NOT_UNDERSTOOD => {
                 // SAFETY: only an address is taken.
                 let field = unsafe { &raw mut (*self.counters).not_understood };
                 maps::add_many(field, u64::from(event.number));
             }
             _ => {}
+        }
+    }
+
+    /// A request that its client gave up, by the group of its age.
+    #[inline(always)]
+    pub fn given_up(&self, age: u32) {
+        if !self.serves {
+            return;
+        }
+        let mut index = age as usize;
+        // SAFETY: changes nothing, since there are 8 groups; said in assembly, where the compiler
+        // cannot take the bound away before the verifier sees it.
+        unsafe { asm!("{index} &= 7", index = inout(reg) index) };
+        // SAFETY: only an address within the counters is taken.
+        maps::add(unsafe { (&raw mut (*self.counters).given_up).cast::<u64>().add(index) });
+    }
+
+    /// A request that the target dropped.
+    #[inline(always)]
+    pub fn dropped(&self) {
+        if self.serves {
+            // SAFETY: only an address is taken.
+            maps::add(unsafe { &raw mut (*self.counters).dropped });
         }
     }
 

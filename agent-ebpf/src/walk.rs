@@ -8,11 +8,11 @@
 //! What such a function finds is in [`Walk`], of which the verifier assumes nothing afterwards.
 use aya_ebpf::bindings::__sk_buff;
 use paramedic_protocol::{
-    Connection, Event, Packed, Segment, Way, connection::protocol, http1, http2,
+    Connection, Event, OPEN, Packed, Segment, Way, connection::protocol, http1, http2, latency,
 };
 
 use crate::{
-    packet::{Ahead, Buffered, Packet},
+    packet::{Ahead, Buffered, Packet, now},
     tally::Tally,
 };
 
@@ -113,6 +113,29 @@ pub extern "C" fn count(connection: *const Connection, walk: *const Walk) -> u32
     if let Some(tally) = Tally::of(all) {
         tally.count(state.found);
     }
+    0
+}
+
+/// Counts the requests that get no response because the connection ends: all, as dropped by the
+/// target or, if `given_up` is not 0, as given up by the client.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn unanswered(connection: *mut Connection, given_up: u32) -> u32 {
+    // SAFETY: as in `walk`.
+    let Some(all) = (unsafe { connection.as_mut() }) else { return 0 };
+    let Some(tally) = Tally::of(all) else { return 0 };
+    let now = now();
+    let mut index = 0;
+    while index < OPEN {
+        let began = all.waits(index);
+        if began != 0 && given_up != 0 {
+            tally.given_up(latency::age(now.wrapping_sub(began)) as u32);
+        } else if began != 0 {
+            tally.dropped();
+        }
+        index += 1;
+    }
+    all.finish();
     0
 }
 

@@ -118,7 +118,7 @@ impl Effects for HostEffects {
                     .main
                     .and_then(|main| restart::would_not_help(&tree, main, port, well_at));
                 let witnesses = witnesses::read(&tree, &target);
-                Box::new(HostFacts { futile: futile.map(String::into_boxed_str), witnesses })
+                Box::new(HostFacts::of(futile, witnesses))
             });
             // A panic there counts as no objection.
             shown.await.ok()

@@ -384,7 +384,7 @@ impl Agent {
         if self.waiting.as_ref().is_some_and(is_recent) {
             return;
         }
-        let all = self.kernel.as_ref().and_then(|kernel| kernel.waiting().ok());
+        let all = self.kernel.as_ref().and_then(|kernel| kernel.waiting(now).ok());
         self.waiting = all.map(|all| (now, all));
     }
 

@@ -2,14 +2,14 @@
 use paramedic_core::{
     boot_time::BootTime,
     health::{Poll, Responses},
-    signal::{CgroupReading, HostFacts, KernelReading, Sample, Trigger, Waiting},
+    signal::{CgroupReading, HostFacts, KernelReading, Requests, Sample, Trigger, Waiting},
     target::Target,
 };
 use paramedic_host::{
     procfs::{Machine, Tree},
     usage::Usage,
 };
-use paramedic_probes::{self as probes, AllWaiting, Kernel, Slot};
+use paramedic_probes::{AllWaiting, Kernel, Slot};
 use tracing::warn;
 
 use super::effects::{Effects, Poller};
@@ -135,16 +135,19 @@ impl Sampler {
             // If arming fails, regular samples continue.
             let _ = kernel.rearm(slot);
             let (counters, throttling) = kernel.counters(slot).ok()?;
+            let latencies = kernel.latencies(slot).ok();
+            let waiting = waiting.map(|all| all.of(slot));
             Some(KernelReading {
                 counters,
                 throttling: throttling.unwrap_or_default(),
                 own_responses: self.own_responses,
                 own_resets: self.own_resets,
                 own_unavailable: self.own_unavailable,
-                latencies: kernel.latencies(slot).ok(),
-                waiting: waiting.map(|all| {
-                    let probes::Waiting { requests, oldest } = all.of(slot);
-                    Waiting { requests, oldest }
+                latencies,
+                waiting: waiting
+                    .map(|waiting| Waiting { requests: waiting.requests, oldest: waiting.oldest }),
+                requests: latencies.zip(waiting).map(|(latencies, waiting)| {
+                    Requests::of(&counters, &latencies, &waiting.ages, self.own_resets)
                 }),
             })
         });

@@ -106,14 +106,14 @@ fn responses_are_timed_and_what_waits_is_told() {
     Script::new([(Client, GET.into())]).play(&mut stream, Client).unwrap();
     eventually("the response", || (counters(&kernel, slot).responses[1] == 1).then_some(()));
     assert_eq!(kernel.latencies(slot).unwrap().buckets.iter().sum::<u64>(), 1);
-    assert_eq!(kernel.waiting().unwrap().of(slot).requests, 0);
+    assert_eq!(kernel.waiting(paramedic_host::clock::now()).unwrap().of(slot).requests, 0);
     Script::new([(Client, "GET / HTTP/1.1\r\n".into())]).play(&mut stream, Client).unwrap();
-    let waiting = kernel.waiting().unwrap().of(slot);
+    let waiting = kernel.waiting(paramedic_host::clock::now()).unwrap().of(slot);
     assert_eq!(waiting.requests, 1);
     assert!(waiting.oldest.is_some_and(|oldest| oldest > before));
     drop(stream);
     eventually("the end of the connection", || {
-        (kernel.waiting().unwrap().of(slot).requests == 0).then_some(())
+        (kernel.waiting(paramedic_host::clock::now()).unwrap().of(slot).requests == 0).then_some(())
     });
     kernel.unwatch(slot).unwrap();
 }

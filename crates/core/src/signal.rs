@@ -1,8 +1,10 @@
 //! [`Sample`]: everything seen of one target at one instant.
+mod requests;
 mod witnesses;
 
 use agent_common::{Counters, Latencies, Throttling};
 
+pub use requests::{Requests, SECONDS, overdue_after};
 pub use witnesses::{Pressure, Share, Witnesses};
 
 use crate::{boot_time::BootTime, health::Poll};
@@ -62,8 +64,27 @@ pub struct Sample {
 pub struct HostFacts {
     /// Why a restart would not help (a full disk, workers that fail since they started).
     pub futile: Option<Box<str>>,
+    /// Its tasks wait for a CPU: what comes late, or not at all, may be for that alone.
+    pub starved: bool,
     /// What is told with a remedy.
     pub witnesses: Witnesses,
+}
+
+impl HostFacts {
+    /// Of what was read.
+    #[must_use]
+    pub fn of(futile: Option<String>, witnesses: Witnesses) -> Self {
+        let futile = futile.map(String::into_boxed_str);
+        Self { futile, starved: witnesses.pressure.is_starved(), witnesses }
+    }
+
+    /// Why a restart would not help: what the host says, and if its clients alone get no responses,
+    /// that it is starved.
+    #[must_use]
+    pub fn futile(&self, only_clients: bool) -> Option<&str> {
+        const STARVED: &str = "its tasks wait for a CPU, which others or a quota take";
+        self.futile.as_deref().or_else(|| (only_clients && self.starved).then_some(STARVED))
+    }
 }
 
 /// The state of a process, as in `/proc/PID/stat`.
@@ -96,6 +117,8 @@ pub struct KernelReading {
     pub latencies: Option<Latencies>,
     /// Requests to it without a response so far; `None` if they were not read.
     pub waiting: Option<Waiting>,
+    /// Requests to it that get none; `None` if they were not read.
+    pub requests: Option<Requests>,
 }
 
 /// Requests to a target that have no response yet.

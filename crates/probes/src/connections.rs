@@ -5,7 +5,7 @@ use aya::{
     Pod,
     maps::{MapData, MapError},
 };
-use paramedic_core::boot_time::BootTime;
+use paramedic_core::{boot_time::BootTime, signal::SECONDS};
 use paramedic_protocol::Connection;
 
 use super::{Kernel, slots::Slot};
@@ -43,6 +43,8 @@ pub struct Waiting {
     pub requests: u32,
     /// When the oldest of them began.
     pub oldest: Option<BootTime>,
+    /// They by whole seconds that they have waited; the last group is all longer ones.
+    pub ages: [u16; SECONDS],
 }
 
 /// What waits now, of all targets.
@@ -56,15 +58,18 @@ impl AllWaiting {
         self.0.get(&slot.index).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, connection: &Connection) {
-        let (requests, oldest) = connection.waiting();
-        if connection.role != SERVES || requests == 0 {
+    fn add(&mut self, connection: &Connection, now: BootTime) {
+        if connection.role != SERVES {
             return;
         }
-        let waiting = self.0.entry(connection.slot).or_default();
-        waiting.requests = waiting.requests.saturating_add(requests);
-        let oldest = BootTime::from_nanos(oldest);
-        waiting.oldest = Some(waiting.oldest.map_or(oldest, |other| other.min(oldest)));
+        for began in connection.waiting().map(BootTime::from_nanos) {
+            let waiting = self.0.entry(connection.slot).or_default();
+            waiting.requests = waiting.requests.saturating_add(1);
+            waiting.oldest = Some(waiting.oldest.map_or(began, |other| other.min(began)));
+            let seconds = usize::try_from(now.since(began).as_secs()).unwrap_or(SECONDS);
+            let group = &mut waiting.ages[seconds.min(SECONDS - 1)];
+            *group = group.saturating_add(1);
+        }
     }
 }
 
@@ -74,11 +79,11 @@ impl Kernel {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn waiting(&self) -> Result<AllWaiting, MapError> {
+    pub fn waiting(&self, now: BootTime) -> Result<AllWaiting, MapError> {
         let mut all = AllWaiting::default();
         for entry in &self.maps.connections {
             match entry {
-                Ok((_, Remembered(connection))) => all.add(&connection),
+                Ok((_, Remembered(connection))) => all.add(&connection, now),
                 // It ended meanwhile.
                 Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(error),
@@ -111,19 +116,24 @@ mod tests {
     #[test]
     fn the_oldest_request_of_all_connections_is_the_targets() {
         let mut all = AllWaiting::default();
-        let mut connection = Connection { slot: 3, role: SERVES, ..Connection::default() };
-        all.add(&connection);
+        let second = 1_000_000_000;
+        let now = BootTime::from_nanos(50 * second);
+        let mut connection =
+            Connection { slot: 3, role: SERVES, asked: 9, ..Connection::default() };
+        all.add(&connection, now);
         assert!(all.0.is_empty(), "nothing waits");
-        for (index, at) in [(2, 50), (9, 40)] {
+        for (index, at) in [(2, 47 * second), (7, 5 * second)] {
             connection.open[index] = Open { at, id: 1, turn: 0 };
-            all.add(&connection);
+            all.add(&connection, now);
         }
         let slot = Slot { index: 3, generation: 1 };
-        let oldest = Some(BootTime::from_nanos(40));
-        assert_eq!(all.of(slot), Waiting { requests: 3, oldest });
+        let waiting = all.of(slot);
+        assert_eq!(waiting.requests, 3);
+        assert_eq!(waiting.oldest, Some(BootTime::from_nanos(5 * second)));
+        assert_eq!((waiting.ages[3], waiting.ages[SECONDS - 1]), (2, 1));
         assert_eq!(all.of(Slot { index: 4, generation: 1 }), Waiting::default());
         connection.role = 2;
-        all.add(&connection);
+        all.add(&connection, now);
         assert_eq!(all.of(slot).requests, 3, "its own calls are not requests to it");
     }
 

@@ -69,6 +69,12 @@ const STATUS_LINE: u32 = 12;
 /// A longer body cannot be told from a shorter one by sequence numbers.
 const LONGEST: u32 = 1 << 30;
 
+/// Whether the last request's head was begun and has not ended.
+#[inline(always)]
+pub(crate) const fn is_in_head(requests: &Side) -> bool {
+    matches!(requests.mode, HEADER | WITHIN | LENGTH)
+}
+
 /// Whether 12 bytes begin a response.
 #[inline(always)]
 pub(crate) const fn is_status_line(high: u64, low: u32) -> bool {

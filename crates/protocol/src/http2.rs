@@ -65,6 +65,9 @@ const ABOUT_GRPC: u8 = 2;
 /// The tag of an entry from before the connection was seen, or too long ago.
 const UNRESOLVED: u8 = 255;
 
+/// In `Side::used`: the frame gave up a stream without a response.
+const DROPS: u32 = u32::MAX - 2;
+
 /// Bytes of a frame's header.
 const HEADER: u32 = 9;
 /// Bytes of a client's preface.
@@ -253,6 +256,10 @@ pub fn step<B: Bytes + ?Sized>(
     let side = &mut connection.responses;
     side.value = next;
     bytes.settle(side);
+    if side.used == DROPS {
+        side.used = 0;
+        return (side.value, Event::Dropped);
+    }
     (side.value, block_end(connection, bytes))
 }
 
@@ -338,7 +345,10 @@ fn request_frame<B: Bytes + ?Sized>(
     }
     let index = frame.stream >> 1;
     if frame.kind == RST_STREAM {
-        reset(connection, frame.stream);
+        let began = reset(connection, frame.stream);
+        let waited = bytes.now().wrapping_sub(began).max(1);
+        let event = if began == 0 { Event::Nothing } else { Event::GivenUp { waited } };
+        return (behind, event);
     }
     if frame.kind != HEADERS || frame.stream <= connection.asked {
         return (behind, Event::Nothing);
@@ -375,8 +385,8 @@ fn response_frame<B: Bytes + ?Sized>(
     }
     let told = !side.has(TENTATIVE);
     side.clear(TENTATIVE);
-    if kind == RST_STREAM && told {
-        reset(connection, stream);
+    if kind == RST_STREAM && told && reset(connection, stream) != 0 {
+        connection.responses.used = DROPS;
     }
     if kind != HEADERS && kind != PUSH_PROMISE {
         return at.wrapping_add(length);
@@ -416,13 +426,16 @@ fn response_frame<B: Bytes + ?Sized>(
     at.wrapping_add(lead)
 }
 
-/// A stream was given up.
+/// A stream was given up. Returns when it began, if it waited for a response; else 0.
 #[inline(always)]
-fn reset(connection: &mut Connection, stream: u32) {
+fn reset(connection: &mut Connection, stream: u32) -> u64 {
     let open = &mut connection.open[(stream >> 1) as usize % OPEN];
-    if open.id == stream {
-        open.at = 0;
+    if open.id != stream {
+        return 0;
     }
+    let began = open.at;
+    open.at = 0;
+    began
 }
 
 impl Side {

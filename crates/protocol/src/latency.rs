@@ -43,6 +43,22 @@ pub const fn bucket(nanoseconds: u64) -> usize {
     if bucket < BUCKETS as u32 { bucket as usize } else { BUCKETS - 1 }
 }
 
+/// The group of a waiting time: 0 below 2^30 ns, then one for each power of two up to 64 of them.
+#[must_use]
+#[inline(always)]
+pub const fn age(nanoseconds: u64) -> usize {
+    let mut seconds = nanoseconds >> 30;
+    let mut group = 0;
+    while group < AGES - 1 && seconds != 0 {
+        seconds >>= 1;
+        group += 1;
+    }
+    group
+}
+
+/// Number of groups of [`age`].
+pub const AGES: usize = 8;
+
 /// The end of a bucket in nanoseconds, which is the begin of the next; `None` for the last.
 #[must_use]
 pub const fn upper_bound(bucket: usize) -> Option<u64> {
@@ -56,6 +72,14 @@ pub const fn upper_bound(bucket: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_are_powers_of_two_seconds() {
+        let seconds = |n: u64| age(n << 30);
+        assert_eq!([0, 1, 2, 3, 4, 8, 16, 32, 63, 64].map(seconds), [0, 1, 2, 2, 3, 4, 5, 6, 6, 7]);
+        assert_eq!(age(u64::MAX), AGES - 1);
+        assert_eq!(age((1 << 30) - 1), 0);
+    }
 
     #[test]
     fn every_time_is_in_the_bucket_between_its_bounds() {

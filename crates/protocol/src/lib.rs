@@ -94,6 +94,13 @@ pub enum Event {
     Response(Response),
     /// Trailers ended.
     Trailers(Response),
+    /// A request was given up by its client, in HTTP/2.
+    GivenUp {
+        /// Nanoseconds that it had waited.
+        waited: u64,
+    },
+    /// A request was given up by the server, in HTTP/2.
+    Dropped,
     /// Messages were not understood.
     NotUnderstood(u32),
 }
@@ -119,6 +126,10 @@ impl Packed {
     pub const TRAILERS: u32 = 3;
     /// Messages that were not understood.
     pub const NOT_UNDERSTOOD: u32 = 4;
+    /// A request was given up by its client; the number is [`latency::age`] of the time it waited.
+    pub const GIVEN_UP: u32 = 5;
+    /// A request was given up by the server.
+    pub const DROPPED: u32 = 6;
 
     /// Packs an event.
     #[must_use]
@@ -138,6 +149,10 @@ impl Packed {
                 number: 0,
             },
             Event::NotUnderstood(count) => Self { what: Self::NOT_UNDERSTOOD, number: *count },
+            Event::GivenUp { waited } => {
+                Self { what: Self::GIVEN_UP, number: latency::age(*waited) as u32 }
+            }
+            Event::Dropped => Self { what: Self::DROPPED, number: 0 },
         }
     }
 }

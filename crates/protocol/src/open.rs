@@ -1,5 +1,8 @@
 //! Requests without a response yet: a ring per connection.
-use crate::connection::Connection;
+use crate::{
+    connection::{Connection, protocol},
+    http1,
+};
 
 /// Requests that a connection can have noted at once. More are counted, but not timed.
 pub const OPEN: usize = 16;
@@ -29,14 +32,22 @@ impl Connection {
         true
     }
 
-    /// Requests without a response, and the oldest one's time: 0 if there is none. Requests that
-    /// were not noted are missing.
+    /// When the requests without a response began. Those that were not noted are missing, and one
+    /// whose head is not complete.
+    pub fn waiting(&self) -> impl Iterator<Item = u64> {
+        (0..OPEN).map(|index| self.waits(index)).filter(|at| *at != 0)
+    }
+
+    /// When the request in this place began, if it has no response; 0 if it has, or its head is not
+    /// complete.
     #[must_use]
-    pub fn waiting(&self) -> (u32, u64) {
-        let waiting = self.open.iter().map(|request| request.at).filter(|at| *at != 0);
-        waiting.fold((0, 0), |(count, oldest), at| {
-            (count + 1, if oldest == 0 || at < oldest { at } else { oldest })
-        })
+    #[inline(always)]
+    pub fn waits(&self, index: usize) -> u64 {
+        let request = &self.open[index % OPEN];
+        let newest = (self.asked.wrapping_sub(1) as usize) % OPEN == index % OPEN;
+        let is_cut =
+            self.protocol == protocol::HTTP1 && newest && http1::is_in_head(&self.requests);
+        if is_cut { 0 } else { request.at }
     }
 
     /// Forgets all requests: no response will come any more.

@@ -68,7 +68,7 @@ impl Talk {
     }
 
     fn waiting(&self) -> u32 {
-        self.seen.connection.as_ref().unwrap().waiting().0
+        self.seen.connection.as_ref().unwrap().waiting().count() as u32
     }
 }
 

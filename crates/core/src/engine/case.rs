@@ -306,11 +306,12 @@ impl Case {
         policy: &Policy,
         now: BootTime,
     ) -> Question<'a> {
-        let symptom = self.seen_symptom();
+        let (symptom, causes) = (self.seen_symptom(), self.causes());
+        let only_clients = causes.clients_left && !self.instance.window.service().is_failing();
         Question {
             now,
             decision,
-            causes: self.causes(),
+            causes,
             ceiling: self.target.settings.ceiling,
             no_restart: self.target.no_restart,
             no_evict: self.target.no_evict,
@@ -326,7 +327,7 @@ impl Case {
             ill_since: self.history.ill_since().unwrap_or(now),
             memory: memories.of(&self.workload),
             fails_since_start: self.fails_since_start(symptom),
-            futile: self.instance.host.as_ref().and_then(|host| host.futile.as_deref()),
+            futile: self.instance.host.as_ref().and_then(|host| host.futile(only_clients)),
             evidence: &self.instance.evidence,
             history: &self.history,
             node,

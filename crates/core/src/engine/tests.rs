@@ -10,7 +10,7 @@ use crate::{
     decide::Action,
     guard::{Gate, Symptom, Treatment},
     health::{Health, HealthError, Poll, Says, Transport},
-    signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Waiting},
+    signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Requests, Waiting},
     target::{Settings, Target},
     verify::Outcome,
 };
@@ -31,6 +31,10 @@ struct Patient {
     stopped: bool,
     /// When the oldest request that waits for it came.
     oldest: Option<BootTime>,
+    /// Requests of its clients that are overdue, in spite of its good polls.
+    overdue: u32,
+    /// Whether its host has no CPU for it.
+    starved: bool,
     stubborn: bool,
     lives: u32,
     /// Why its host shows that a restart would not help.
@@ -74,6 +78,11 @@ impl Patient {
                 own_unavailable: 0,
                 latencies: None,
                 waiting: Some(Waiting { requests: 3, oldest: self.oldest }),
+                requests: Some(Requests {
+                    overdue_after: Some(1),
+                    overdue: self.overdue,
+                    ..Requests::default()
+                }),
             }),
             poll: Some(Poll {
                 latency: Duration::from_millis(1),
@@ -82,8 +91,9 @@ impl Patient {
             }),
             usage: CgroupReading::default(),
             process: Some(if self.stopped { ProcessState::Stopped } else { ProcessState::Active }),
-            host: self.futile.map(|futile| {
-                Box::new(HostFacts { futile: Some(futile.into()), ..HostFacts::default() })
+            host: (self.futile.is_some() || self.starved).then(|| {
+                let (futile, starved) = (self.futile.map(Box::from), self.starved);
+                Box::new(HostFacts { futile, starved, ..HostFacts::default() })
             }),
         }
     }
@@ -1010,4 +1020,43 @@ fn a_hang_under_traffic_is_reported_within_six_seconds() {
     assert_eq!(stage.left_alone, [], "a long request is no hang");
     stage.play(2_100);
     assert_eq!(stage.left_alone, [Notable::Unanswered]);
+}
+
+/// A busy service whose clients get no responses any more for so long, while its polls are well.
+fn leaves_its_clients(ms: u64, starved: bool) -> Stage {
+    let mut stage = Stage::new(1);
+    stage.play(6_000);
+    for _ in 0..4 {
+        stage.patients[0].counters.responses[1] += 30;
+        stage.play(3_000);
+    }
+    (stage.patients[0].overdue, stage.patients[0].starved) = (40, starved);
+    stage.play(ms);
+    stage.patients[0].overdue = 0;
+    stage
+}
+
+#[test]
+fn clients_without_responses_lead_to_a_restart_after_the_patience() {
+    let mut stage = leaves_its_clients(5_000, false);
+    assert_eq!(stage.remedies(), [], "told first");
+    assert_eq!(stage.left_alone, [Notable::SomeUnanswered]);
+    stage = leaves_its_clients(13_000, false);
+    assert_eq!(stage.remedies(), [Remedy::Restart], "{:?}", stage.refusals);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Patience));
+}
+
+#[test]
+fn a_pause_under_traffic_is_told_and_never_restarted() {
+    let mut stage = leaves_its_clients(8_000, false);
+    stage.play(60_000);
+    assert_eq!(stage.remedies(), []);
+    assert_eq!(stage.left_alone, [Notable::SomeUnanswered]);
+}
+
+#[test]
+fn clients_without_responses_for_want_of_a_cpu_lead_to_no_restart() {
+    let stage = leaves_its_clients(30_000, true);
+    assert_eq!(stage.remedies(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Futile));
 }

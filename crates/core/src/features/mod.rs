@@ -1,4 +1,5 @@
 //! Stage 2: turns a window of samples into a [`FeatureVector`] of a fixed schema.
+mod clients;
 mod durations;
 mod errors;
 pub mod excuse;
@@ -8,6 +9,7 @@ pub mod schema;
 pub mod service;
 pub mod window;
 
+pub use clients::Clients;
 pub use durations::Durations;
 pub use excuse::{Blind, Excuse};
 pub use load::Load;

@@ -17,6 +17,8 @@ pub struct Sight {
     pub stuck: bool,
     /// For how many seconds requests of clients have waited while none was answered.
     pub silent: f32,
+    /// The share of recent requests that got no response, if that is unusual; else 0.
+    pub unanswered: f32,
     /// Whether the kernel saw the target answer other clients well.
     pub answers_well: bool,
     /// Whether the last poll got a response.
@@ -32,6 +34,8 @@ pub enum Notable {
     Stuck,
     /// Requests wait, and none was answered since the oldest of them.
     Unanswered,
+    /// Some requests get no response.
+    SomeUnanswered,
     /// Throttled by its CPU quota.
     Throttled,
     /// Connections are reset, but its own responses are good.
@@ -70,6 +74,7 @@ impl Notable {
             _ if sight.stopped => Some(Self::Stopped),
             _ if sight.stuck => Some(Self::Stuck),
             _ if sight.silent >= SILENT => Some(Self::Unanswered),
+            _ if sight.unanswered > 0.0 => Some(Self::SomeUnanswered),
             Some(Self::Throttled) => Some(Self::Throttled),
             Some(Self::UpstreamFails) => Some(Self::UpstreamFails),
             _ if sight.unavailable_rate >= UNAVAILABLE => Some(Self::Unavailable),
@@ -95,6 +100,7 @@ impl Notable {
             Self::Unavailable => return ("http_unavailable_rate", sight.unavailable_rate),
             Self::Stopped => return ("process_stopped", 1.0),
             Self::Stuck => return ("process_uninterruptible", 1.0),
+            Self::SomeUnanswered => return ("unanswered_ratio", sight.unanswered),
             Self::Unanswered => return ("oldest_request_seconds", sight.silent),
         };
         (feature.name(), row[feature])
@@ -117,6 +123,7 @@ impl fmt::Display for Notable {
                  restart can end that"
             }
             Self::Unanswered => "requests wait, and it has answered none since the oldest of them",
+            Self::SomeUnanswered => "a share of the requests gets no response",
             Self::Throttled => "its CPU quota throttles it: it needs more CPU, not a restart",
             Self::Resets => {
                 "connections are reset, but its own responses are good: the cause is elsewhere"

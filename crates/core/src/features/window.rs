@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::{
+    clients::Clients,
     durations::Durations,
     errors::Rise,
     excuse::{Blind, Calls, Excuse},
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     boot_time::BootTime,
-    health::{Health, Poll, Says},
+    health::{Health, Heard, Poll, Says},
     signal::{CgroupReading, KernelReading, Sample, Waiting},
 };
 
@@ -95,6 +96,7 @@ pub struct Window {
     sees_throttling: bool,
     durations: Durations,
     waiting: Option<Waiting>,
+    clients: Clients,
 }
 
 /// Present facts that justify a hard remedy, as opposed to an old cumulative count.
@@ -102,10 +104,13 @@ pub struct Window {
 pub struct Causes {
     /// An error within the last 10 s: a 5xx that the kernel saw, or a count that rose.
     pub recent_error: bool,
-    /// The last poll of `/health` failed: no response, or the app reported that it is sick.
+    /// It fails: the last poll of `/health` got no response, or the app reported that it is sick, or
+    /// clients get no responses.
     pub failed_poll: bool,
-    /// Duration for which polls have failed in a row.
+    /// Duration for which polls have failed in a row, or clients got no responses.
     pub failing_for: Duration,
+    /// Clients get no responses: see [`Clients`].
+    pub clients_left: bool,
     /// Errors are so many that they are a fault by themselves, whatever the polls show.
     pub many_errors: bool,
     /// The OOM killer acted within the last 10 s.
@@ -187,6 +192,7 @@ impl Window {
             sees_throttling: false,
             durations: Durations::default(),
             waiting: None,
+            clients: Clients::default(),
         }
     }
 
@@ -195,6 +201,7 @@ impl Window {
     pub fn refresh(&mut self) {
         self.len = 0;
         self.service.forgive();
+        self.clients.restart();
         self.rise.restart(self.latest.at);
         self.last_error = None;
         self.last_oom_kill = None;
@@ -236,6 +243,14 @@ impl Window {
         self.understood |= sample.kernel.as_ref().is_some_and(|kernel| counted(kernel) > 0);
         self.blind = sample.kernel.as_ref().and_then(|kernel| blind(kernel, counted(kernel)));
         self.sees_traffic = sample.kernel.is_some() && self.understood && self.blind.is_none();
+        if let Some(mut requests) = sample.kernel.as_ref().and_then(|kernel| kernel.requests)
+            && self.sees_traffic
+        {
+            // The agent's own poll may be among them.
+            let own = u32::from(self.service.heard() == Some(Heard::Silent));
+            requests.overdue = requests.overdue.saturating_sub(own);
+            self.clients.push(sample.at, point.responses, &requests);
+        }
         // A target without its own cpu.stat has no quota either.
         self.sees_throttling = sample.usage.throttled_periods.is_some() || sample.kernel.is_some();
         if self.len == CAPACITY {
@@ -349,7 +364,8 @@ impl Window {
         row[Feature::TcpRetransmitRate] =
             per_second(last.retransmits.saturating_sub(base.retransmits));
         row[Feature::CpuThrottledRatio] = self.throttled_ratio(base, last);
-        row[Feature::HealthFailures] = self.service.failures_or_late() as f32;
+        row[Feature::HealthFailures] =
+            self.service.failures_or_late().max(self.clients.samples()) as f32;
         row[Feature::HealthLatency] = self.latency.as_secs_f32();
         row[Feature::Upstream5xxRate] =
             per_second(last.calls.errors.saturating_sub(base.calls.errors));
@@ -407,8 +423,10 @@ impl Window {
         let many = errors >= MANY && share(errors, responses) >= MANY_SHARE;
         Causes {
             recent_error,
-            failed_poll: self.service.failing_since().is_some(),
+            failed_poll: self.service.failing_since().is_some()
+                || self.clients.left_since().is_some(),
             failing_for: self.failing_for(),
+            clients_left: self.clients.left_since().is_some(),
             many_errors: recent_error && (many || row[Feature::ErrorCount] > MANY as f32),
             oom_kill: recent(self.last_oom_kill),
             level: row[Feature::CpuUsage] >= LEVEL || row[Feature::MemoryUsage] >= LEVEL,
@@ -417,12 +435,19 @@ impl Window {
         }
     }
 
-    /// Duration for which polls have failed in a row, as of the last sample.
+    /// Duration for which polls have failed in a row, or clients were left, as of the last sample.
     fn failing_for(&self) -> Duration {
-        match (self.service.failing_since(), self.last()) {
+        let since = [self.service.failing_since(), self.clients.left_since()];
+        match (since.into_iter().flatten().min(), self.last()) {
             (Some(since), Some(last)) => last.at.since(since),
             _ => Duration::ZERO,
         }
+    }
+
+    /// Whether its clients get responses.
+    #[must_use]
+    pub const fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     /// The excuse, if something shows that the cause is outside the target.
@@ -454,6 +479,10 @@ impl Window {
 
     /// Whether other clients get good responses while polls fail: the service itself does not fail.
     fn serves(&self) -> Option<Excuse> {
+        if self.clients.left_since().is_some() {
+            // Some get good responses, and others get none.
+            return None;
+        }
         let (since, last) = (self.service.failing_since()?, self.last()?);
         let from = (0..self.len).map(|n| self.nth(n)).find(|point| point.at >= since)?;
         let good = last.good().saturating_sub(from.good());

@@ -59,6 +59,7 @@ impl Symptom {
             Some(Heard::Silent) if causes.failed_poll && !causes.many_errors => Self::Silence,
             Some(Heard::Ill) if causes.failed_poll && !causes.many_errors => Self::SaysIll,
             _ if causes.oom_kill => Self::OomKill,
+            _ if causes.clients_left && !causes.many_errors => Self::Silence,
             _ if causes.recent_error || !causes.level => Self::Errors,
             _ => Self::Level,
         }

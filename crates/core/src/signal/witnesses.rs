@@ -47,6 +47,14 @@ const UNREAD: u32 = 5;
 const NEARLY: f64 = 0.9;
 const STALLED: f32 = 40.0;
 
+impl Pressure {
+    /// Whether its tasks wait for a CPU much of the time.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        self.cpu.is_some_and(|share| share >= STALLED)
+    }
+}
+
 impl Share {
     fn is_nearly_used_up(self) -> bool {
         self.limit > 0 && self.used as f64 >= self.limit as f64 * NEARLY

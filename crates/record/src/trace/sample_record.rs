@@ -1,12 +1,12 @@
 //! A sample as a line. Most lines are samples, so names are short and counts are positional.
 use std::{io, time::Duration};
 
-use agent_common::{Counters, Throttling};
+use agent_common::{AGES, Counters, Throttling};
 use paramedic_core::{
     boot_time::BootTime,
     engine::Index,
     health::{Component, Health, HealthError, NotJson, Poll, Says, Transport},
-    signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Sample, Trigger},
+    signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Requests, Sample, Trigger},
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,9 +47,16 @@ pub struct SampleRecord {
     /// The state of the main process, if it was read and is not the usual one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     s: Option<State>,
+    /// Requests that get no response, if there are any: the seconds after which one is overdue,
+    /// those that are, those dropped, those given up by their age, and the agent's own among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    c: Option<Left>,
     /// Why a restart would not help, according to the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     h: Option<Box<str>>,
+    /// Whether its tasks wait for a CPU, if they do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    n: bool,
 }
 
 /// Counts by position; older versions have fewer.
@@ -87,6 +94,25 @@ enum State {
     Stopped,
     #[serde(rename = "D")]
     Uninterruptible,
+}
+
+/// The fields of [`Requests`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Left(Option<u8>, u32, u64, [u64; AGES], u64);
+
+impl Left {
+    fn of(requests: &Requests) -> Self {
+        let Requests { overdue_after, overdue, dropped, given_up, own } = *requests;
+        Self(overdue_after, overdue, dropped, given_up, own)
+    }
+
+    fn requests(self) -> Result<Requests, Absurd> {
+        let Self(overdue_after, overdue, dropped, given_up, own) = self;
+        if given_up.iter().chain([&dropped, &own]).any(|count| *count > MOST) {
+            return Err(Absurd::Count);
+        }
+        Ok(Requests { overdue_after, overdue, dropped, given_up, own })
+    }
 }
 
 /// A poll of `/health`: nanoseconds, responses to it, and the reading or the name of the error.
@@ -170,7 +196,9 @@ impl SampleRecord {
                 Some(ProcessState::Uninterruptible) => Some(State::Uninterruptible),
                 Some(ProcessState::Active) | None => None,
             },
+            c: sample.kernel.as_ref().and_then(|kernel| kernel.requests.as_ref()).map(Left::of),
             h: sample.host.as_ref().and_then(|host| host.futile.clone()),
+            n: sample.host.as_ref().is_some_and(|host| host.starved),
         }
     }
 
@@ -196,7 +224,14 @@ impl SampleRecord {
                 Cause::Confirm => Trigger::Confirm,
                 Cause::Verify => Trigger::Verify,
             },
-            kernel: self.k.as_ref().map(|counts| reading(counts.all())),
+            kernel: self
+                .k
+                .as_ref()
+                .map(|counts| {
+                    let requests = self.c.map(Left::requests).transpose()?;
+                    Ok(KernelReading { requests, ..reading(counts.all()) })
+                })
+                .transpose()?,
             poll: self.p.map(|asked| asked.poll(at)).transpose()?,
             usage: CgroupReading {
                 cpu_usage_ns,
@@ -213,9 +248,10 @@ impl SampleRecord {
                 Some(State::Uninterruptible) => ProcessState::Uninterruptible,
                 None => ProcessState::Active,
             }),
-            host: self
-                .h
-                .map(|futile| Box::new(HostFacts { futile: Some(futile), ..HostFacts::default() })),
+            host: (self.h.is_some() || self.n).then(|| {
+                let (futile, starved) = (self.h, self.n);
+                Box::new(HostFacts { futile, starved, ..HostFacts::default() })
+            }),
         })
     }
 }
@@ -271,6 +307,7 @@ fn reading(read: &[u64]) -> KernelReading {
         own_unavailable: counts[24],
         latencies: None,
         waiting: None,
+        requests: None,
     }
 }
 

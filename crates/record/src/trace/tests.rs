@@ -42,6 +42,7 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
         process: Some(ProcessState::Stopped),
         host: Some(Box::new(HostFacts {
             futile: Some("its disk is full".into()),
+            starved: true,
             ..HostFacts::default()
         })),
     })
