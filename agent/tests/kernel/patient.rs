@@ -146,7 +146,7 @@ impl Client {
     }
 }
 
-fn reset(stream: &TcpStream) {
+pub(super) fn reset(stream: &TcpStream) {
     let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
     setsockopt(stream, sockopt::Linger, &at_once).unwrap();
 }

@@ -1,6 +1,6 @@
 //! Messages that do not begin packets, bodies that look like messages, HTTP/2 and gRPC: real
 //! sockets, and conversations that were recorded with 20 servers.
-use std::{collections::BTreeMap, fs, net::TcpStream, path::Path};
+use std::{collections::BTreeMap, fs, io::Read as _, net::TcpStream, path::Path};
 
 use agent_common::Counters;
 use flate2::read::GzDecoder;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::kernel::{
     counters, eventually, load,
-    patient::{Part, Patient, Script},
+    patient::{Part, Patient, Script, reset},
     target,
 };
 
@@ -97,6 +97,7 @@ fn responses_are_timed_and_what_waits_is_told() {
         (Server, NONE.into()),
         (Client, "GET / HTTP/1.1\r\n".into()),
         (Client, "\r\n".into()),
+        (Client, "never sent".into()),
         (Server, NONE.into()),
     ]);
     script.write(file.path());
@@ -107,7 +108,13 @@ fn responses_are_timed_and_what_waits_is_told() {
     eventually("the response", || (counters(&kernel, slot).responses[1] == 1).then_some(()));
     assert_eq!(kernel.latencies(slot).unwrap().buckets.iter().sum::<u64>(), 1);
     assert_eq!(kernel.waiting(paramedic_host::clock::now()).unwrap().of(slot).requests, 0);
-    Script::new([(Client, "GET / HTTP/1.1\r\n".into())]).play(&mut stream, Client).unwrap();
+    let mut send = |text: &str| {
+        Script::new([(Client, text.into())]).play(&mut stream, Client).unwrap();
+    };
+    send("GET / HTTP/1.1\r\n");
+    let waiting = kernel.waiting(paramedic_host::clock::now()).unwrap().of(slot);
+    assert_eq!(waiting.requests, 0, "a head that is not complete waits for its client");
+    send("\r\n");
     let waiting = kernel.waiting(paramedic_host::clock::now()).unwrap().of(slot);
     assert_eq!(waiting.requests, 1);
     assert!(waiting.oldest.is_some_and(|oldest| oldest > before));
@@ -116,6 +123,47 @@ fn responses_are_timed_and_what_waits_is_told() {
         (kernel.waiting(paramedic_host::clock::now()).unwrap().of(slot).requests == 0).then_some(())
     });
     kernel.unwatch(slot).unwrap();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn requests_without_a_response_are_told_apart_by_who_ended_them() {
+    let (mut kernel, mut patient) = (load(1), Patient::start());
+    // What the server reads before it closes, what the client sends, and what it does then.
+    type End = fn(TcpStream);
+    let closes: End = |stream| drop(stream);
+    let resets: End = |stream| reset(&stream);
+    let waits: End = |mut stream| assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+    for (name, reads, sends, then, dropped, given_up) in [
+        ("the server closes", GET, GET, waits, 1, 0),
+        (
+            "the server closes an incomplete head",
+            "GET / HTTP",
+            "GET / HTTP/1.1\r\nA: ",
+            waits,
+            0,
+            0,
+        ),
+        ("the client resets", "GET / HTTP/1.1\r\nHost: a\r\n\r\n more", GET, resets, 0, 1),
+        ("the client closes", "GET / HTTP/1.1\r\nHost: a\r\n\r\n more", GET, closes, 0, 1),
+    ] {
+        let slot = kernel.watch(&target(patient.cgroups(), None)).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        Script::new([(Client, reads.into())]).write(file.path());
+        let address = patient.ask(&format!("play 127.0.0.1:0 {}", file.path().display()));
+        let mut stream = TcpStream::connect(&address).unwrap();
+        Script::new([(Client, sends.into())]).play(&mut stream, Client).unwrap();
+        eventually(name, || (counters(&kernel, slot).requests == 1).then_some(()));
+        then(stream);
+        eventually(name, || {
+            let counted = counters(&kernel, slot);
+            ((counted.dropped, counted.given_up[0]) == (dropped, given_up)).then_some(())
+        });
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let counted = counters(&kernel, slot);
+        assert_eq!((counted.dropped, counted.given_up.iter().sum()), (dropped, given_up), "{name}");
+        kernel.unwatch(slot).unwrap();
+    }
 }
 
 macro_rules! recordings {
