@@ -189,6 +189,11 @@ impl Bytes for Payload {
     }
 
     #[inline(always)]
+    fn line_feed(&self, _: u32) -> Option<u32> {
+        None
+    }
+
+    #[inline(always)]
     fn now(&self) -> u64 {
         now()
     }
@@ -225,6 +230,8 @@ pub struct Ahead {
 
 /// Most bytes that are copied at once.
 const AHEAD: u32 = 96;
+/// Words of 8 bytes that are searched for the end of a line.
+const LOOK: u32 = 8;
 
 impl Buffered {
     /// Copies the bytes from `at` on: as many as there is room for.
@@ -282,6 +289,29 @@ impl Bytes for Buffered {
             9.. => (high, low & u64::MAX << (128 - 8 * count)),
             _ => (high & u64::MAX << (64 - 8 * count), 0),
         })
+    }
+
+    #[inline(always)]
+    fn line_feed(&self, at: u32) -> Option<u32> {
+        // SAFETY: as in `load`.
+        let ahead = unsafe { &*self.ahead };
+        let begin = at.wrapping_sub(ahead.begin);
+        let mut word = 0;
+        while word < LOOK {
+            let mut skip = u64::from(begin.wrapping_add(8 * word));
+            // SAFETY: as in `load`.
+            unsafe { asm!("{skip} &= 127", skip = inout(reg) skip) };
+            if skip + 8 > u64::from(ahead.count) || skip > u64::from(AHEAD) {
+                return None;
+            }
+            // SAFETY: as in `load`.
+            let from = unsafe { ahead.bytes.as_ptr().cast::<u8>().add(skip as usize) } as usize;
+            if let Some(index) = paramedic_protocol::first_of(double(from), b'\n') {
+                return Some(at.wrapping_add(8 * word + index));
+            }
+            word += 1;
+        }
+        None
     }
 
     #[inline(always)]

@@ -273,6 +273,17 @@ pub fn step<B: Bytes + ?Sized>(
             Way::Responses => return response(connection, segment, &window, bytes),
         },
         HEADER => header(side, &window, found),
+        WITHIN if found == NOWHERE => {
+            // In the window there is none: as far as it reaches, the line goes on.
+            let behind = begin.wrapping_add(window.len);
+            side.used = match bytes.line_feed(behind) {
+                Some(end) => {
+                    side.mode = HEADER;
+                    end.wrapping_sub(begin).wrapping_add(1) & !FLAGS
+                }
+                None => window.len,
+            };
+        }
         WITHIN => side.used = line(side, &window, found),
         LENGTH | CHUNK | CHUNK_END => digit(side, window.byte(0)),
         _ => return (segment.len, Event::Nothing),

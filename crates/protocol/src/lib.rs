@@ -34,6 +34,7 @@ pub use connection::{Connection, Kind, Segment, Way};
 pub use hpack::Verdict;
 pub use open::{OPEN, Open};
 pub use side::Side;
+pub use window::first_of;
 
 /// Most bytes of the packet that one step looks at.
 pub const WINDOW: u32 = 16;
@@ -43,6 +44,10 @@ pub trait Bytes {
     /// `count` bytes (1 to 16) from offset `at` of the payload: as big-endian words, with zeros
     /// behind them. `None` if they are not all there.
     fn load(&self, at: u32, count: u32) -> Option<(u64, u64)>;
+
+    /// The offset of the first line feed from offset `at` on, if it is found soon: how far is looked
+    /// is the implementation's choice.
+    fn line_feed(&self, at: u32) -> Option<u32>;
 
     /// The clock in nanoseconds, never 0. It is read for the few packets that begin a message: in
     /// the kernel that costs as much as a step.
@@ -65,6 +70,12 @@ pub struct Slice<'a> {
 }
 
 impl Bytes for Slice<'_> {
+    fn line_feed(&self, at: u32) -> Option<u32> {
+        let rest = self.bytes.get(at as usize..)?;
+        let found = rest.iter().take(64).position(|byte| *byte == b'\n')?;
+        Some(at + found as u32)
+    }
+
     fn now(&self) -> u64 {
         self.now
     }

@@ -70,6 +70,14 @@ pub(crate) const fn behind(high: u64, low: u64, by: u32) -> (u64, u64) {
     }
 }
 
+/// Where the first byte of a word is that equals `byte`.
+#[must_use]
+#[inline(always)]
+pub const fn first_of(word: u64, byte: u8) -> Option<u32> {
+    let marks = equal(word, byte);
+    if marks == 0 { None } else { Some(first(marks)) }
+}
+
 /// The top bit of each byte that equals `byte`, exactly.
 #[inline(always)]
 const fn equal(word: u64, byte: u8) -> u64 {
