@@ -19,6 +19,7 @@ mod lab;
 mod stage;
 mod strangers;
 mod test;
+mod truth;
 mod vm;
 
 /// The tasks of the test bed; `cargo xtask --help` lists them among the others.
@@ -29,6 +30,7 @@ enum Task {
     Test(test::Args),
     Lab(lab::Args),
     Strangers(strangers::Args),
+    Truth(truth::Args),
     Bench(bench::Args),
     E2e(e2e::Args),
     Docker(docker::Args),
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&workspace, &args),
         Task::Lab(args) => lab::run(&workspace, &args),
         Task::Strangers(args) => strangers::run(&workspace, &args),
+        Task::Truth(args) => truth::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
         Task::E2e(args) => e2e::run(&workspace, &args),
         Task::Docker(args) => docker::run(&workspace, &args),

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use xtask::{build_ebpf, process, workspace::Workspace};
 
-use crate::{demo, docker, stage::Programs, strangers, vm};
+use crate::{demo, docker, stage::Programs, strangers, truth, vm};
 use suite::Tests;
 use summary::{Outcome, Report};
 
@@ -51,6 +51,7 @@ mod workflows;
 ///   demo         the scenes of `cargo xtask demo` on the real kernel
 ///   strangers    third-party services, as `cargo xtask strangers --quick` (the first time they
 ///                are fetched below target/)
+///   truth        the kernel's counts of third-party servers, as `cargo xtask truth` (fetched likewise)
 ///   observability  the alerts' own tests, and every query of the dashboard against a real Prometheus
 ///                that scrapes a real agent
 ///   guides       the commands in README.md and docs/ that are tagged as runnable
@@ -63,15 +64,15 @@ mod workflows;
 ///
 /// The privileged tests (agent/tests/kernel.rs and agent/tests/live.rs) and the demo load eBPF
 /// programs and make cgroups: as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and write access
-/// to the cgroups; Docker's engine and the strangers need root. Without these rights they fail;
+/// to the cgroups; Docker's engine, the strangers and truth need root. Without these rights they fail;
 /// --unprivileged leaves them out, as plain `cargo test` does. The virtual machines need none;
-/// --no-vm leaves them out, --no-docker the engine, --no-strangers the strangers, --no-browser the
-/// browser, and --no-fuzz the fuzz targets.
+/// --no-vm leaves them out, --no-docker the engine, --no-strangers the third-party servers (the steps
+/// strangers and truth), --no-browser the browser, and --no-fuzz the fuzz targets.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Leave out what needs rights in the kernel: the ignored tests of `kernel` and `live`, the demo,
-    /// the strangers, Docker
+    /// the strangers, truth, Docker
     #[arg(long)]
     unprivileged: bool,
     /// Leave out the virtual machines with other kernels
@@ -98,7 +99,7 @@ pub(crate) struct Args {
 type Step = (&'static str, fn(&Workspace, &Args) -> Result<Outcome>);
 
 /// All steps, in their order.
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 18] = [
     ("build-ebpf", |w, _| passed(build_ebpf::run(w, &build_ebpf::Args::PLAIN))),
     ("fmt", |w, _| passed(fmt(w))),
     ("clippy", |w, _| passed(clippy(w))),
@@ -111,6 +112,7 @@ const STEPS: [Step; 17] = [
     ("model", |w, _| passed(model::run(w))),
     ("demo", scenes),
     ("strangers", among_strangers),
+    ("truth", counted_right),
     ("observability", |w, args| passed(observability::run(w, args.tests()))),
     ("guides", |w, _| passed(guides::run(w))),
     ("browser", in_a_browser),
@@ -191,6 +193,16 @@ fn among_strangers(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         return Ok(Outcome::NotChecked("not played: --unprivileged".to_owned()));
     }
     passed(strangers::run(workspace, &strangers::Args::quick()))
+}
+
+fn counted_right(workspace: &Workspace, args: &Args) -> Result<Outcome> {
+    if args.no_strangers {
+        return Ok(Outcome::NotChecked("not compared: --no-strangers".to_owned()));
+    }
+    if args.unprivileged {
+        return Ok(Outcome::NotChecked("not compared: --unprivileged".to_owned()));
+    }
+    passed(truth::run(workspace, &truth::Args::default()))
 }
 
 /// Agent and patient as the tests have built them.

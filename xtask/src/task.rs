@@ -27,6 +27,8 @@ pub enum Task {
     Lab(Passed),
     /// Run third-party services with ordinary faults, and judge what the agent does
     Strangers(Passed),
+    /// Compare the kernel's counts with what clients of third-party servers were given
+    Truth(Passed),
     Train(train::Args),
     /// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, what
     /// the agent costs at 1, 110 and 500 targets, what it costs a node and the API server at 110
@@ -65,6 +67,7 @@ impl Task {
             | Self::Test(_)
             | Self::Lab(_)
             | Self::Strangers(_)
+            | Self::Truth(_)
             | Self::Bench(_)
             | Self::E2e(_)
             | Self::Docker(_)

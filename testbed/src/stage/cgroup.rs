@@ -99,6 +99,13 @@ impl Cgroup {
         self.directories.iter().map(|directory| directory.join("cgroup.procs"))
     }
 
+    /// The directory of cgroup2.
+    pub(crate) fn unified(&self) -> Result<&Path> {
+        let is_unified = |directory: &&PathBuf| directory.join("cgroup.controllers").exists();
+        let directory = self.directories.iter().find(is_unified);
+        Ok(directory.context("no directory of cgroup2")?)
+    }
+
     /// Limits CPU to `percent` of one core.
     pub(crate) fn limit_cpu(&self, percent: u32) -> Result<()> {
         const PERIOD_US: u32 = 100_000;

@@ -17,11 +17,13 @@ use crate::vm::packages;
 /// The sources of programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
-    /// Flask, gunicorn, granian, Starlette, uvicorn and gRPC.
+    /// Flask, gunicorn, granian, Starlette, uvicorn, hypercorn and gRPC, and clients.
     Python,
-    /// Node.js with Express.
+    /// Node.js with Express and gRPC.
     Express,
     Nginx,
+    Apache,
+    Lighttpd,
     Haproxy,
     Php,
     Redis,
@@ -72,6 +74,15 @@ impl Kit {
             Part::Express => self.express(&self.workspace.join(folder)),
             Part::Nginx => self.debian("nginx", "usr/sbin/nginx", |apt, home| {
                 packages::unpacked(apt, home, "nginx", is_library)
+            }),
+            Part::Apache => self.debian("apache", "usr/sbin/apache2", |apt, home| {
+                packages::unpacked(apt, home, "apache2-bin", |package| {
+                    // Not those of databases.
+                    is_library(package) && !package.contains("-dbd-")
+                })
+            }),
+            Part::Lighttpd => self.debian("lighttpd", "usr/sbin/lighttpd", |apt, home| {
+                packages::unpacked(apt, home, "lighttpd", is_library)
             }),
             Part::Haproxy => self.debian("haproxy", "usr/sbin/haproxy", |apt, home| {
                 packages::unpacked(apt, home, "haproxy", is_library)
@@ -200,7 +211,7 @@ impl Kit {
     }
 
     /// The folder that it was unpacked into.
-    pub(super) fn root(&self, part: Part) -> Result<&Path> {
+    pub(crate) fn root(&self, part: Part) -> Result<&Path> {
         self.get(part)?.root.as_deref().with_context(|| format!("{part:?} was not unpacked"))
     }
 

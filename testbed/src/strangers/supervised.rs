@@ -39,7 +39,7 @@ pub(crate) struct Supervised {
     // Dropped last, by the order of the fields: it has to be empty then.
     shared: Arc<Shared>,
     supervisor: Option<JoinHandle<()>>,
-    pub(super) cgroup: Arc<Cgroup>,
+    pub(crate) cgroup: Arc<Cgroup>,
 }
 
 /// The prefix of the cgroups of all episodes; the id of the test bed's process follows.
@@ -88,7 +88,7 @@ impl Supervised {
     }
 
     /// How often it has ended.
-    pub(super) fn ends(&self) -> u32 {
+    pub(crate) fn ends(&self) -> u32 {
         self.shared.ends.load(Ordering::Relaxed)
     }
 
