@@ -263,14 +263,15 @@ pub fn step<B: Bytes + ?Sized>(
     };
     // Until a step finds that it has not seen enough.
     side.held = 0;
-    let sought = if side.mode == LINE || side.mode == DOUBTFUL { b' ' } else { b'\n' };
+    let is_request = way == Way::Requests && (side.mode == LINE || side.mode == DOUBTFUL);
+    let sought = if is_request { b' ' } else { b'\n' };
     side.used = window.find(sought).unwrap_or(NOWHERE);
     bytes.settle(side);
     let (mode, found, begin) = (side.mode, side.used, side.value);
     match mode {
         LINE | DOUBTFUL => match way {
             Way::Requests => return request(connection, segment, &window, bytes, found),
-            Way::Responses => return response(connection, segment, &window, bytes),
+            Way::Responses => return response(connection, segment, &window, bytes, found),
         },
         HEADER => header(side, &window, found),
         WITHIN if found == NOWHERE => {
@@ -443,13 +444,14 @@ const fn is_token(high: u64, space: u32) -> bool {
     ((high ^ UPPER) & BITS) >> (64 - 8 * count) == 0
 }
 
-/// A response's first line.
+/// A response's first line. Without a reason it ends within the window, at `end`.
 #[inline(always)]
 fn response<B: Bytes + ?Sized>(
     connection: &mut Connection,
     segment: &Segment,
     window: &Window,
     bytes: &B,
+    end: u32,
 ) -> (u32, Event) {
     let side = &mut connection.responses;
     if window.len < STATUS_LINE {
@@ -473,7 +475,7 @@ fn response<B: Bytes + ?Sized>(
         (b'2' | b'3', b'0', b'4') => BODILESS,
         _ => ORDINARY,
     };
-    side.value = side.value.wrapping_add(first_line(side, window));
+    side.value = side.value.wrapping_add(line(side, window, end));
     bytes.settle(side);
     let (status, behind, is_success) = (side.byte, side.value, side.byte == 2);
     let mut answer = Response { stream: 0, status, grpc: 0, waited: 0 };
@@ -580,7 +582,7 @@ const fn line(side: &mut Side, window: &Window, end: u32) -> u32 {
     end + 1
 }
 
-/// Passes over a first line that begins with the window.
+/// Passes over a request's first line that begins with the window.
 #[inline(always)]
 fn first_line(side: &mut Side, window: &Window) -> u32 {
     // `GET / HTTP/1.1` ends with the window; what is shorter is as good as not there.

@@ -105,6 +105,23 @@ fn interim_responses_are_no_answers() {
     assert_eq!((talk.classes(), talk.timed()), ([4, 1, 0, 1, 0], 2));
 }
 
+/// As Tomcat and hypercorn write it.
+#[test]
+fn a_status_line_may_have_no_reason() {
+    for end in [" \r\n", "\r\n", "\n"] {
+        let mut talk = Talk::new();
+        talk.client("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+        talk.server(format!("HTTP/1.1 100{end}\r\n")).client("body");
+        let length = "Content-Length: 3\r\n\r\nok\n";
+        talk.server(format!("HTTP/1.1 200{end}{length}"));
+        talk.client([GET, GET].concat());
+        talk.server(format!("HTTP/1.1 404{end}{length}HTTP/1.1 500{end}{length}"));
+        talk.client(GET).server(EMPTY);
+        assert_eq!((talk.classes(), talk.requests()), ([1, 2, 0, 1, 1], 4), "{end:?}");
+        assert_eq!((talk.seen.not_understood(), talk.waiting()), (0, 0), "{end:?}");
+    }
+}
+
 #[test]
 fn no_http_follows_an_upgrade_or_a_tunnel() {
     let mut talk = Talk::new();
@@ -233,7 +250,9 @@ fn exchange(expected: &mut [u32; 5]) -> (String, String) {
     }
     let status = [200, 201, 204, 302, 304, 404, 500, 503][fastrand::usize(..8)];
     expected[status / 100 - 1] += 1;
-    response += &format!("HTTP/1.1 {status} Reason\r\nServer: {cookie}\r\n");
+    let reason = [" Reason", " OK", " ", ""][fastrand::usize(..4)];
+    let server = if fastrand::bool() { format!("Server: {cookie}\r\n") } else { String::new() };
+    response += &format!("HTTP/1.1 {status}{reason}\r\n{server}");
     if matches!(status, 204 | 304) {
         response += "\r\n";
     } else if method == "HEAD" || fastrand::bool() {
