@@ -37,6 +37,8 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Reasons why a message was not read, as label values.
 const UNREADABLE: [&str; 2] = ["not_understood", "unknown_status"];
+/// Reasons for which requests got no response.
+const UNANSWERED: [&str; 2] = ["dropped", "given_up"];
 
 #[derive(Debug)]
 pub(super) struct TargetMetrics {
@@ -49,6 +51,7 @@ pub(super) struct TargetMetrics {
     durations: RequestDurations,
     in_flight: GaugeVec,
     unreadable: IntCounterVec,
+    unanswered: IntCounterVec,
     /// By the target's uid.
     known: Mutex<HashMap<String, Series>>,
 }
@@ -62,6 +65,7 @@ struct Series {
     load: [Option<Gauge>; 3],
     in_flight: Option<Gauge>,
     unreadable: Option<[IntCounter; 2]>,
+    unanswered: Option<[IntCounter; 2]>,
     state: Option<TargetState>,
 }
 
@@ -88,7 +92,7 @@ impl TargetMetrics {
         Ok(Self {
             responses: make.counters(
                 "target_http_responses_total",
-                "HTTP/1.x responses that the kernel saw the target send, by class. They include \
+                "HTTP responses that the kernel saw the target send, by class. They include \
                  the responses to the agent's own polls of /health.",
                 &[TARGET[0], TARGET[1], TARGET[2], "class"],
             )?,
@@ -107,7 +111,7 @@ impl TargetMetrics {
             load: [
                 make.ratios(
                     "target_http_requests_per_second",
-                    "HTTP/1.x responses per second over the last 10 s without those to the \
+                    "HTTP responses per second over the last 10 s without those to the \
                      agent's own polls, as the metrics API serves them for autoscaling. No series \
                      if the kernel cannot read the traffic.",
                     &TARGET,
@@ -152,6 +156,12 @@ impl TargetMetrics {
                  read, by reason: not_understood (no message was found where one begins, or a packet \
                  was not followed to its end), unknown_status (HTTP/2: the status refers to what was \
                  said before the agent watched the connection).",
+                &[TARGET[0], TARGET[1], TARGET[2], "reason"],
+            )?,
+            unanswered: make.counters(
+                "target_http_requests_unanswered_total",
+                "Requests to the target that ended without a response, by reason: dropped (the target \
+                 closed the connection or the stream), given_up (the client did).",
                 &[TARGET[0], TARGET[1], TARGET[2], "reason"],
             )?,
             known: Mutex::default(),
@@ -224,6 +234,14 @@ impl TargetMetrics {
             for (counter, so_far) in counters.iter().zip(so_far) {
                 count_to(counter, so_far);
             }
+            let of = |reason: usize| {
+                self.unanswered.with_label_values(&labels(target, UNANSWERED[reason]))
+            };
+            let counters = series.unanswered.get_or_insert_with(|| array::from_fn(of));
+            let so_far = [kernel.counters.dropped, kernel.counters.given_up.iter().sum()];
+            for (counter, so_far) in counters.iter().zip(so_far) {
+                count_to(counter, so_far);
+            }
         });
     }
 
@@ -261,6 +279,9 @@ impl TargetMetrics {
         let _ = self.in_flight.remove_label_values(&identity(target));
         for reason in UNREADABLE {
             let _ = self.unreadable.remove_label_values(&labels(target, reason));
+        }
+        for reason in UNANSWERED {
+            let _ = self.unanswered.remove_label_values(&labels(target, reason));
         }
         self.known.lock().remove(&target.id.uid);
         for class in CLASSES {
