@@ -5,7 +5,7 @@
 #![no_main]
 use k8s_openapi::api::core::v1::Pod;
 use libfuzzer_sys::{Corpus, fuzz_target};
-use paramedic_core::target::MAX_GRACE;
+use paramedic_core::target::{HealthAsk, MAX_GRACE};
 use paramedic_kubernetes::{
     lease::Record,
     pod::{NotWatchable, WatchedPod, watched_pod},
@@ -41,7 +41,10 @@ fn check(pod: &Pod, watched: &WatchedPod) {
     assert!(settings.heal_path.starts_with('/'), "{settings:?}");
     assert!(settings.health.as_ref().is_none_or(|probe| probe.port > 0), "{settings:?}");
     assert!(
-        settings.health.as_ref().is_none_or(|probe| probe.path.starts_with('/')),
+        settings.health.as_ref().is_none_or(|probe| {
+            let asks = probe.asks.to_string();
+            HealthAsk::read(&asks).is_ok_and(|read| read == probe.asks)
+        }),
         "{settings:?}"
     );
     assert!(watched.pod.grace <= MAX_GRACE, "{:?}", watched.pod);

@@ -37,7 +37,10 @@ fuzz_target!(|input: &[u8]| -> Corpus {
             let _ = classify::read(answer);
         }
         Err(error) => assert!(
-            matches!(error, Transport::Closed | Transport::NotHttp | Transport::TooLarge),
+            matches!(
+                error,
+                Transport::Closed | Transport::NotHttp | Transport::Http2 | Transport::TooLarge
+            ),
             "{error}: the server did nothing but send and close"
         ),
     }

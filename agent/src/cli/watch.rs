@@ -9,7 +9,7 @@ use clap::Args;
 use paramedic_core::{
     engine::Pace,
     guard::Policy,
-    target::{HealthProbe, Remedy, Settings, WatchedService},
+    target::{HealthAsk, HealthProbe, Remedy, Settings, WatchedService},
 };
 use paramedic_docker::{Containers, Selection};
 use paramedic_host::url::{WatchUrl, target_from_url};
@@ -21,8 +21,9 @@ use crate::run::Config;
 /// Watch services on this machine and heal them.
 ///
 /// Finds the process that listens at URL, watches it through `GET /health` and through the kernel,
-/// and treats it with the mildest remedy that works. A service without `/health` is watched through
-/// the kernel alone.
+/// and treats it with the mildest remedy that works. A gRPC server is recognised, and asked by
+/// `grpc.health.v1.Health/Check` instead. A service without either is watched through the kernel
+/// alone.
 ///
 /// With the name of a container, the agent finds and restarts the service through the Docker
 /// engine. The container must publish the port of URL.
@@ -32,7 +33,8 @@ use crate::run::Config;
 /// `--max-remedy restart` under a supervisor (systemd, Docker).
 #[derive(Debug, Args)]
 pub(super) struct Watch {
-    /// URL of the service, for example <http://localhost:5000>.
+    /// URL of the service, for example <http://localhost:5000>, or `grpc://localhost:50051/a.B` for
+    /// the health of the gRPC service `a.B`.
     #[arg(value_name = "URL", value_parser = target_from_url)]
     url: WatchUrl,
     /// Name or id of the Docker container in which the service runs.
@@ -138,6 +140,9 @@ impl Watch {
                 mistakes.add(format!("--{name} must begin with /, not {path:?}"));
             }
         }
+        if self.health_path.is_some() && std::iter::once(&self.url).chain(&self.also).all(is_grpc) {
+            mistakes.add("--health-path is for HTTP; the service follows the port: grpc://localhost:50051/a.B");
+        }
         if self.restart_command.is_some() && !self.also.is_empty() {
             mistakes.add("--restart-command restarts one service; leave out --also");
         }
@@ -186,6 +191,8 @@ impl Watch {
     }
 
     fn service(&self, url: &WatchUrl, ceiling: Remedy) -> WatchedService {
+        let grpc = url.grpc.clone().map(HealthAsk::Grpc);
+        let asks = grpc.or_else(|| self.health_path.clone().map(HealthAsk::Path));
         WatchedService {
             url: url.url.clone(),
             port: url.port,
@@ -193,17 +200,17 @@ impl Watch {
             tls: url.tls,
             host: url.host().to_owned(),
             settings: Settings {
-                health: self.health_path.clone().map(|path| HealthProbe {
-                    port: url.port,
-                    tls: url.tls,
-                    path,
-                }),
+                health: asks.map(|asks| HealthProbe { port: url.port, tls: url.tls, asks }),
                 heal_path: self.heal_path.clone(),
                 min_confidence: self.min_confidence,
                 ..Settings::up_to(ceiling)
             },
         }
     }
+}
+
+const fn is_grpc(url: &WatchUrl) -> bool {
+    url.grpc.is_some()
 }
 
 /// Checks a name or id as Docker permits them: nothing that changes the path of a request.

@@ -11,7 +11,7 @@ use paramedic_core::{
     guard::Permit,
     health::{Poll, Responses},
     signal::HostFacts,
-    target::{Kind, ProcessId, Remedy, Target},
+    target::{HealthAsk, Kind, ProcessId, Remedy, Target},
 };
 use paramedic_docker::{Engine, RestartError};
 use paramedic_host::{
@@ -59,6 +59,9 @@ pub(crate) trait Effects: Instances {
 
 /// The permit is for another remedy.
 const NOT_PERMITTED: &str = "another remedy was permitted";
+
+/// A server that is asked by gRPC takes no request in HTTP/1.
+const NO_HEAL: &str = "a gRPC server offers no soft remedy: permit restarts";
 
 /// The real machine.
 #[derive(Debug, Default)]
@@ -134,6 +137,10 @@ impl Effects for HostEffects {
             let Some(address) = target.address else {
                 return not_performed("the agent has no address for its HTTP requests".to_owned());
             };
+            let probe = target.settings.health.as_ref();
+            if probe.is_some_and(|probe| matches!(probe.asks, HealthAsk::Grpc(_))) {
+                return (Remedied::Failed(NO_HEAL.to_owned()), [0; 5]);
+            }
             match Endpoint::new(address, target.tls, &target.host, &target.settings.heal_path) {
                 Ok(endpoint) => {
                     let reset = soft::reset_errors(&endpoint).await;

@@ -16,7 +16,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use nix::errno::Errno;
-use paramedic_core::health::{BODY_LIMIT, Transport};
+use paramedic_core::health::{BODY_LIMIT, Transport, grpc};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -83,6 +83,22 @@ impl Endpoint {
             .header(header::ACCEPT, HeaderValue::from_static("application/json"))
     }
 
+    /// A call of gRPC to it; `None` if the host cannot be part of a URI.
+    pub(crate) fn call(&self) -> Option<Request<()>> {
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(self.host.as_bytes())
+            .path_and_query(self.path.path())
+            .build()
+            .ok()?;
+        Request::post(uri)
+            .header(header::CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE))
+            .header(header::TE, HeaderValue::from_static("trailers"))
+            .header(header::USER_AGENT, USER_AGENT)
+            .body(())
+            .ok()
+    }
+
     pub(crate) const fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
@@ -132,6 +148,8 @@ pub(crate) const fn broken(kind: io::ErrorKind) -> Transport {
         | io::ErrorKind::BrokenPipe => Transport::Reset,
         // hyper's error message for invalid chunks.
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Transport::NotHttp,
+        // The bound of `Noted`.
+        io::ErrorKind::QuotaExceeded => Transport::TooLarge,
         _ => Transport::Closed,
     }
 }

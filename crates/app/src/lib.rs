@@ -1,8 +1,10 @@
-//! HTTP client for one app, which may be broken, slow or hostile: `GET` its health check, `POST`
-//! its remedy.
+//! Client of one app, which may be broken, slow or hostile: `GET` its health check, or call that of
+//! gRPC; `POST` its remedy.
 mod app;
 mod client;
 mod exchange;
+mod first;
+mod grpc;
 mod search;
 pub mod soft;
 mod tls;

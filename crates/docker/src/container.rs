@@ -101,10 +101,10 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
         Some(Port::Name(_)) => None,
         None => only_port(seen),
     };
-    let path = reader.health_path();
+    let asks = reader.health_ask();
     let settings = Settings {
         ceiling,
-        health: path.zip(port).map(|(path, port)| HealthProbe { port, tls: false, path }),
+        health: asks.zip(port).map(|(asks, port)| HealthProbe { port, tls: false, asks }),
         heal_path: reader.heal_path(),
         min_confidence: reader.min_confidence(),
         patience: Allowance { set: reader.patience(), ..Allowance::default() },

@@ -1,10 +1,11 @@
-//! Parses the URL of `paramedic watch URL`: HTTP or HTTPS on this machine.
+//! Parses the URL of `paramedic watch URL`: HTTP, HTTPS or gRPC on this machine.
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket},
 };
 
 use hyper::Uri;
+use paramedic_core::health::grpc::is_service;
 
 /// A service of this machine, by its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct WatchUrl {
     pub url: String,
     /// Whether it uses TLS.
     pub tls: bool,
+    /// The service whose health to call for, if it is gRPC; empty for the whole server.
+    pub grpc: Option<String>,
     /// The port.
     pub port: u16,
     /// The local addresses of the host name; at least one.
@@ -39,7 +42,9 @@ pub enum UrlError {
         why: String,
     },
     /// Another scheme.
-    #[error("{0:?} is not watched: only http and https can be, such as http://localhost:5000")]
+    #[error(
+        "{0:?} is not watched: only http, https and grpc can be, such as http://localhost:5000"
+    )]
     Scheme(String),
     /// User and password.
     #[error("leave the user name and password out of the URL: they would end up in the logs")]
@@ -47,6 +52,9 @@ pub enum UrlError {
     /// More than scheme, host and port.
     #[error("{0:?} has more than scheme, host and port; --health-path sets the path")]
     TooLong(String),
+    /// More than scheme, host, port and service.
+    #[error("{0:?} has more than host, port and service: write it like grpc://localhost:50051/a.B")]
+    NoService(String),
     /// The name cannot be resolved.
     #[error("cannot resolve {host:?}: {source}")]
     Unresolved {
@@ -65,7 +73,7 @@ pub enum UrlError {
 /// # Errors
 /// See [`UrlError`].
 pub fn target_from_url(text: &str) -> Result<WatchUrl, UrlError> {
-    let (tls, host, port) = parse(text)?;
+    let Parsed { scheme, host, port, service } = parse(text)?;
     let unresolved = |source| UrlError::Unresolved { host: host.clone(), source };
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let found = (name, port).to_socket_addrs().map_err(unresolved)?;
@@ -78,12 +86,48 @@ pub fn target_from_url(text: &str) -> Result<WatchUrl, UrlError> {
     if addresses.is_empty() {
         return Err(UrlError::Elsewhere(host));
     }
-    let scheme = if tls { "https" } else { "http" };
-    Ok(WatchUrl { url: format!("{scheme}://{host}:{port}"), tls, port, addresses })
+    let grpc = (scheme == Scheme::Grpc).then_some(service);
+    let url = format!("{}://{host}:{port}", scheme.name());
+    Ok(WatchUrl { url, tls: scheme == Scheme::Https, grpc, port, addresses })
 }
 
-/// Whether it uses TLS, host and port; the default port is the scheme's.
-fn parse(text: &str) -> Result<(bool, String, u16), UrlError> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+    Grpc,
+}
+
+impl Scheme {
+    const ALL: [Self; 3] = [Self::Http, Self::Https, Self::Grpc];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Grpc => "grpc",
+        }
+    }
+
+    /// gRPC has no usual port.
+    const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+            Self::Grpc => 0,
+        }
+    }
+}
+
+struct Parsed {
+    scheme: Scheme,
+    host: String,
+    port: u16,
+    /// Of gRPC.
+    service: String,
+}
+
+fn parse(text: &str) -> Result<Parsed, UrlError> {
     let malformed = |why: &str| UrlError::Malformed { url: text.to_owned(), why: why.to_owned() };
     // First, so that no other error message repeats a password.
     if text.contains('@') {
@@ -92,29 +136,38 @@ fn parse(text: &str) -> Result<(bool, String, u16), UrlError> {
     if text.contains('#') {
         return Err(UrlError::TooLong(text.to_owned()));
     }
-    let tls = match text.split_once("://") {
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => false,
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => true,
-        Some(_) => return Err(UrlError::Scheme(text.to_owned())),
-        None => return Err(malformed("it has no http://")),
+    let Some((scheme, _)) = text.split_once("://") else {
+        return Err(malformed("it has no http://"));
     };
+    let mut schemes = Scheme::ALL.into_iter();
+    let scheme = schemes
+        .find(|known| scheme.eq_ignore_ascii_case(known.name()))
+        .ok_or_else(|| UrlError::Scheme(text.to_owned()))?;
     let invalid = |why: hyper::http::uri::InvalidUri| malformed(&why.to_string());
     let uri: Uri = text.parse().map_err(invalid)?;
     let authority = uri.authority().ok_or_else(|| malformed("it has no host"))?;
-    if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
+    let service = uri.path().trim_start_matches('/');
+    if scheme != Scheme::Grpc && (uri.query().is_some() || !service.is_empty()) {
         return Err(UrlError::TooLong(text.to_owned()));
+    }
+    if uri.query().is_some() || service.contains('/') || !is_service(service) {
+        return Err(UrlError::NoService(text.to_owned()));
     }
     let host = authority.host();
     let port = match authority.as_str().strip_prefix(host) {
-        Some("") if tls => 443,
-        Some("") => 80,
+        Some("") => scheme.default_port(),
         Some(port) => port.strip_prefix(':').and_then(|p| p.parse().ok()).unwrap_or(0),
         None => 0,
     };
     match (host, port) {
         ("" | "[]", _) => Err(malformed("it has no host")),
         (_, 0) => Err(malformed("the port is not from 1 to 65535")),
-        _ => Ok((tls, host.to_ascii_lowercase(), port)),
+        _ => Ok(Parsed {
+            scheme,
+            host: host.to_ascii_lowercase(),
+            port,
+            service: service.to_owned(),
+        }),
     }
 }
 
@@ -146,6 +199,8 @@ mod tests {
             ("http://0.0.0.0:81", "http://0.0.0.0:81", "127.0.0.1"),
             ("https://localhost", "https://localhost:443", "127.0.0.1"),
             ("HTTPS://127.0.0.1:8443", "https://127.0.0.1:8443", "127.0.0.1"),
+            ("GRPC://localhost:50051", "grpc://localhost:50051", "127.0.0.1"),
+            ("grpc://127.0.0.1:50051/shop.Shop", "grpc://127.0.0.1:50051", "127.0.0.1"),
         ] {
             let target = target_from_url(text).unwrap();
             assert_eq!(target.url, url);
@@ -154,12 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn the_path_of_grpc_is_a_service() {
+        let service = |text| target_from_url(text).unwrap().grpc;
+        assert_eq!(service("grpc://localhost:1").as_deref(), Some(""));
+        assert_eq!(service("grpc://localhost:1/").as_deref(), Some(""));
+        assert_eq!(service("grpc://localhost:1/shop.v1.Shop").as_deref(), Some("shop.v1.Shop"));
+        assert_eq!(service("http://localhost:1"), None);
+        assert_eq!(target_from_url("grpc://localhost:1/a.B").unwrap().host(), "localhost:1");
+    }
+
+    #[test]
     fn other_urls_are_refused_with_the_reason() {
         for (text, why) in [
             ("", "no http://"),
             ("localhost:5000", "no http://"),
             ("/health", "no http://"),
-            ("unix:///run/x", "only http and https"),
+            ("unix:///run/x", "only http, https and grpc"),
             ("http://me:secret@localhost", "user name"),
             ("ftp://me:secret@x y", "user name"),
             ("http://localhost/health", "has more than"),
@@ -167,6 +232,9 @@ mod tests {
             ("http://localhost/#top", "has more than"),
             ("http://localhost#top", "has more than"),
             ("http://localhost:0", "1 to 65535"),
+            ("grpc://localhost", "1 to 65535"),
+            ("grpc://localhost:1/a/b", "host, port and service"),
+            ("grpc://localhost:1/a?b", "host, port and service"),
             ("http://localhost:65536", "1 to 65535"),
             ("http://localhost:", "1 to 65535"),
             ("http://:80", "not a URL"),

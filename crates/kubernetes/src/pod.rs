@@ -83,8 +83,8 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
     let container_id =
         running.container_id.as_deref().and_then(id).ok_or(NotWatchable::NotRunning)?;
     let address = address(pod, container, port.as_ref());
-    let health = match (reader.health_path(), address) {
-        (Some(path), Some((_, port))) => Some(HealthProbe { port, tls: false, path }),
+    let health = match (reader.health_ask(), address) {
+        (Some(asks), Some((_, port))) => Some(HealthProbe { port, tls: false, asks }),
         _ => probes::health(container),
     };
     let settings = Settings {

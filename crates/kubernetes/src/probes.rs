@@ -1,4 +1,4 @@
-//! Reads a container's own probes: where its health endpoint is, and how long it may fail.
+//! Reads a container's own probes: where and how to ask for its health, and how long it may fail.
 //!
 //! The owner has already configured where the kubelet polls the app and how long it may fail. The
 //! liveness probe goes first, because it checks the process itself; a readiness probe often
@@ -6,10 +6,13 @@
 use std::time::Duration;
 
 use k8s_openapi::{
-    api::core::v1::{Container, HTTPGetAction, Probe},
+    api::core::v1::{Container, GRPCAction, HTTPGetAction, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use paramedic_core::target::HealthProbe;
+use paramedic_core::{
+    health::grpc::is_service,
+    target::{HealthAsk, HealthProbe},
+};
 
 /// Kubernetes' own defaults.
 const PERIOD_S: i32 = 10;
@@ -17,11 +20,21 @@ const FAILURES: i32 = 3;
 /// Maximum: a probe can specify `i32` seconds times `i32` failures.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// The endpoint of an HTTP probe. A probe with another host polls something else.
+/// The endpoint of a probe by HTTP or gRPC. A probe with another host polls something else.
 pub(super) fn health(container: &Container) -> Option<HealthProbe> {
     let probes = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
-    let asks = |probe: &Option<Probe>| http(container, probe.as_ref()?.http_get.as_ref()?);
+    let asks = |probe: &Option<Probe>| {
+        let probe = probe.as_ref()?;
+        let http = probe.http_get.as_ref().and_then(|get| http(container, get));
+        http.or_else(|| grpc(probe.grpc.as_ref()?))
+    };
     probes.into_iter().find_map(asks)
+}
+
+fn grpc(call: &GRPCAction) -> Option<HealthProbe> {
+    let service = call.service.clone().unwrap_or_default();
+    let port = u16::try_from(call.port).ok().filter(|port| *port > 0)?;
+    is_service(&service).then_some(HealthProbe { port, tls: false, asks: HealthAsk::Grpc(service) })
 }
 
 fn http(container: &Container, get: &HTTPGetAction) -> Option<HealthProbe> {
@@ -37,7 +50,7 @@ fn http(container: &Container, get: &HTTPGetAction) -> Option<HealthProbe> {
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let tls = get.scheme.as_deref() == Some("HTTPS");
     let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
-    plain.then_some(HealthProbe { port, tls, path })
+    plain.then_some(HealthProbe { port, tls, asks: HealthAsk::Path(path) })
 }
 
 fn named(container: &Container, name: &str) -> Option<i32> {
@@ -93,11 +106,30 @@ mod tests {
 
     #[test]
     fn an_http_probe_tells_port_scheme_and_path() {
-        let at = |port, tls, path: &str| Some(HealthProbe { port, tls, path: path.to_owned() });
+        let at = |port, tls, path: &str| {
+            Some(HealthProbe { port, tls, asks: HealthAsk::Path(path.to_owned()) })
+        };
         assert_eq!(asked(json!({ "port": 8080, "path": "/live" })), at(8080, false, "/live"));
         assert_eq!(asked(json!({ "port": "admin", "path": "live" })), at(9000, false, "/live"));
         assert_eq!(asked(json!({ "port": "admin", "scheme": "HTTPS" })), at(9000, true, "/"));
         assert_eq!(asked(json!({ "port": "8081", "path": "/x?y=1" })), at(8081, false, "/x?y=1"));
+    }
+
+    #[test]
+    fn a_grpc_probe_tells_port_and_service() {
+        let asked = |call: Value| health(&container(json!({ "livenessProbe": { "grpc": call } })));
+        let at = |port, service: &str| {
+            Some(HealthProbe { port, tls: false, asks: HealthAsk::Grpc(service.to_owned()) })
+        };
+        assert_eq!(asked(json!({ "port": 9000 })), at(9000, ""));
+        assert_eq!(asked(json!({ "port": 9000, "service": "shop.Shop" })), at(9000, "shop.Shop"));
+        assert_eq!(asked(json!({ "port": 9000, "service": "a b" })), None);
+        assert_eq!(asked(json!({ "port": 0 })), None);
+        assert_eq!(asked(json!({ "port": 70000 })), None);
+        let ready = json!({
+            "livenessProbe": { "exec": {} }, "readinessProbe": { "grpc": { "port": 9000 } },
+        });
+        assert_eq!(health(&container(ready)), at(9000, ""));
     }
 
     #[test]
@@ -116,10 +148,11 @@ mod tests {
         let all = json!({
             "startupProbe": get("/started"), "readinessProbe": get("/ready"), "livenessProbe": get("/live"),
         });
-        assert_eq!(health(&container(all.clone())).unwrap().path, "/live");
+        let path = |probes| health(&container(probes)).unwrap().asks.to_string();
+        assert_eq!(path(all.clone()), "/live");
         let mut others = all;
         others["livenessProbe"] = json!({ "tcpSocket": { "port": 8080 } });
-        assert_eq!(health(&container(others)).unwrap().path, "/ready");
+        assert_eq!(path(others), "/ready");
     }
 
     #[test]

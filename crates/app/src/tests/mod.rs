@@ -1,7 +1,11 @@
 //! Polls against servers that misbehave, on real sockets.
 use std::{net::SocketAddr, sync::Arc};
 
-use paramedic_core::{boot_time::BootTime, health::*, target::HealthProbe};
+use paramedic_core::{
+    boot_time::BootTime,
+    health::*,
+    target::{HealthAsk, HealthProbe},
+};
 use tokio::{
     io::AsyncReadExt,
     sync::{Notify, mpsc},
@@ -14,6 +18,7 @@ use crate::{
     hostile::{Peer, Server, free_address},
 };
 
+mod grpc;
 mod search;
 mod tls;
 mod waiting;
@@ -26,7 +31,8 @@ fn app(address: SocketAddr) -> App {
 }
 
 fn probing(address: SocketAddr, tls: bool, path: &str) -> App {
-    let probe = HealthProbe { port: address.port(), tls, path: path.to_owned() };
+    let asks = HealthAsk::Path(path.to_owned());
+    let probe = HealthProbe { port: address.port(), tls, asks };
     App::new(address, false, "patient:5000", Some(&probe)).unwrap()
 }
 

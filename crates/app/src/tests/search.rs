@@ -211,8 +211,8 @@ fn all_paths_are_tried_again_after_a_minute() {
 async fn with_a_probe_only_its_port_and_path_are_polled() {
     let mut server = Server::answering(empty("404 Not Found")).await;
     let elsewhere = free_address().await;
-    let probe =
-        HealthProbe { port: server.address.port(), tls: false, path: "/up?full=1".to_owned() };
+    let asks = HealthAsk::Path("/up?full=1".to_owned());
+    let probe = HealthProbe { port: server.address.port(), tls: false, asks };
     for (host, expected) in [
         (format!("shop:{}", elsewhere.port()), format!("shop:{}", server.address.port())),
         ("shop".to_owned(), "shop".to_owned()),

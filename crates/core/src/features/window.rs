@@ -57,9 +57,11 @@ impl Point {
         self.responses_5xx.saturating_sub(self.unavailable)
     }
 
-    /// Responses other than 5xx, as far as their status is known.
+    /// Responses other than 5xx, as far as their status is known; never too many. An unknown code
+    /// of gRPC in trailers counts beside a head with 200, which proves nothing.
     const fn good(&self) -> u64 {
-        self.responses.saturating_sub(self.responses_5xx).saturating_sub(self.unknown)
+        let known = self.responses.saturating_sub(self.unknown);
+        known.saturating_sub(self.responses_5xx).saturating_sub(self.unknown)
     }
 }
 
@@ -285,7 +287,7 @@ impl Window {
         let new = |count: fn(&Point) -> u64| count(point).saturating_sub(count(&self.latest));
         Answers {
             at: sample.at,
-            to_agent: polled.is_some_and(|poll| poll.responses[1..4].iter().any(|n| *n > 0)),
+            to_agent: polled.is_some_and(Poll::is_served),
             good: new(Point::good),
             errors: new(Point::own_5xx),
             recent_error: self.last_error.is_some_and(|at| sample.at.since(at) < SPAN),
@@ -304,7 +306,8 @@ impl Window {
             let finals = counters.responses.iter().zip(own).skip(1);
             let finals: u64 = finals.map(|(all, own)| all.saturating_sub(*own)).sum();
             // A fault of gRPC in trailers counts beside the head of the same response.
-            point.responses = (finals + counters.unknown).saturating_sub(counters.late_faults);
+            let late_faults = counters.late_faults.saturating_sub(kernel.own_late_faults);
+            point.responses = (finals + counters.unknown).saturating_sub(late_faults);
             point.unknown = counters.unknown;
             point.responses_5xx = counters.responses[4].saturating_sub(own[4]);
             point.unavailable = counters.unavailable.saturating_sub(kernel.own_unavailable);

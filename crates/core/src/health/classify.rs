@@ -41,7 +41,7 @@ impl From<Health> for Reading {
 }
 
 /// The blamed component if a proxy answers for what it could not reach.
-const UPSTREAM: &str = "upstream";
+pub(super) const UPSTREAM: &str = "upstream";
 
 /// Reads one response.
 ///

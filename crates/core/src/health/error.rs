@@ -1,5 +1,5 @@
 //! Why a poll has no reading, with what to do about it.
-use super::parse::NotJson;
+use super::{grpc::GrpcError, parse::NotJson};
 use crate::health::Transport;
 
 /// Why a poll has no reading. Only the first is evidence, and only if [`HealthError::is_silence`].
@@ -29,6 +29,9 @@ pub enum HealthError {
     /// The body is neither a JSON object nor a known word.
     #[error("the body is not a health report: {0}")]
     NotJson(#[from] NotJson),
+    /// A gRPC response that says nothing about health.
+    #[error(transparent)]
+    Grpc(#[from] GrpcError),
 }
 
 /// Why a body cannot be decompressed.
@@ -58,6 +61,7 @@ impl HealthError {
             Self::StatusNotOk(_) => "status_not_ok",
             Self::Packed(_) => "packed",
             Self::NotJson(_) => "not_json",
+            Self::Grpc(error) => error.name(),
         }
     }
 

@@ -30,6 +30,8 @@
 //! | 502, 504 | else | blames `upstream` |
 //! | 500 and other 5xx | else | ill |
 //!
+//! The codes and words of gRPC's health service ([`grpc`]) are read like these.
+//!
 //! An unreadable response is no evidence, neither for the app nor against it. Silence counts by
 //! time, which the caller measures. Trouble of the agent itself counts as neither.
 use std::{sync::Arc, time::Duration};
@@ -37,6 +39,7 @@ use std::{sync::Arc, time::Duration};
 use crate::boot_time::BootTime;
 
 pub mod classify;
+pub mod grpc;
 mod body;
 mod dialect;
 mod error;
@@ -48,6 +51,7 @@ mod word;
 mod tests;
 
 pub use error::{HealthError, Packed};
+pub use grpc::GrpcError;
 pub use parse::{Component, Fault, Field, Health, NotJson, Says};
 pub use transport::{BODY_LIMIT, Responses, Transport, count};
 pub use word::Word;
@@ -70,6 +74,8 @@ pub struct Poll {
     pub responses: Responses,
     /// Those of them that were 502, 503 or 504.
     pub unavailable: u32,
+    /// Those of them that are faults in the trailers of a response whose head is counted beside them.
+    pub late_faults: u32,
     /// Connections that the agent has dropped half-way, by this poll or since the last one. For
     /// each, the target's kernel may count one reset received, which is the agent's and no symptom.
     pub hung_up: u32,
@@ -147,6 +153,17 @@ impl Poll {
         }
     }
 
+    /// Whether it gave a response that is no fault of a server: any but a 5xx, or one that is
+    /// unreadable, which needs a server that understood the request (501, `UNIMPLEMENTED`).
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        let [_, success, redirection, client_error, _] = self.responses;
+        match &self.result {
+            Err(error) if error.is_answer() => true,
+            _ => success + redirection + client_error > self.late_faults,
+        }
+    }
+
     /// A poll without duration and responses, for tests.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
@@ -157,6 +174,7 @@ impl Poll {
             latency: Duration::ZERO,
             responses: [0; 5],
             unavailable: 0,
+            late_faults: 0,
             hung_up: 0,
             path,
             result,

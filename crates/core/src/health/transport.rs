@@ -41,6 +41,14 @@ pub enum Transport {
     /// The response is not HTTP/1.x.
     #[error("the answer is not HTTP/1.x: is the port right, and does it speak TLS (https)?")]
     NotHttp,
+    /// The response is HTTP/2, although the request was HTTP/1.
+    #[error(
+        "the answer is HTTP/2: for a gRPC server, watch grpc://, or set the health path to `grpc`"
+    )]
+    Http2,
+    /// The response is not HTTP/2.
+    #[error("the answer is not HTTP/2: is the port right, and is it gRPC without TLS?")]
+    NotHttp2,
     /// The response is not TLS, or not a version that the agent supports.
     #[error("no TLS 1.2 or 1.3 there: is the port right, and is it plain http?")]
     NotTls,
@@ -63,6 +71,8 @@ impl Transport {
             Self::Reset => "reset",
             Self::Closed => "closed",
             Self::NotHttp => "not_http",
+            Self::Http2 => "http2",
+            Self::NotHttp2 => "not_http2",
             Self::NotTls => "not_tls",
             Self::TooLarge => "too_large",
             Self::Agent(_) => "agent",
@@ -73,7 +83,15 @@ impl Transport {
     /// target's kernel may then count one reset received, which is the agent's and no symptom.
     #[must_use]
     pub const fn hangs_up(self) -> bool {
-        matches!(self, Self::Timeout | Self::NotHttp | Self::NotTls | Self::TooLarge)
+        matches!(
+            self,
+            Self::Timeout
+                | Self::NotHttp
+                | Self::Http2
+                | Self::NotHttp2
+                | Self::NotTls
+                | Self::TooLarge
+        )
     }
 
     /// Whether the target gave no response at all.

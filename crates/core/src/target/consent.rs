@@ -5,13 +5,13 @@
 //! something else than the default.
 use std::time::Duration;
 
-use super::{Remedy, Settings};
+use super::{HealthAsk, Remedy, Settings, settings::is_path};
 
 pub use paramedic_pod_metrics::HEAL_LABEL;
 
 /// Key of the target's port.
 pub const PORT: &str = "paramedic.dev/port";
-/// Key of the health check's path.
+/// Key of the health check: its path, or `grpc`, or `grpc:SERVICE`.
 pub const HEALTH_PATH: &str = "paramedic.dev/health-path";
 /// Key of the soft remedy's path.
 pub const HEAL_PATH: &str = "paramedic.dev/heal-path";
@@ -98,26 +98,20 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         Settings { ceiling, ..settings }
     }
 
-    /// The path of the health check.
-    pub fn health_path(&mut self) -> Option<String> {
-        self.path(HEALTH_PATH)
+    /// What to ask for at the health endpoint.
+    pub fn health_ask(&mut self) -> Option<HealthAsk> {
+        let text = (self.find)(HEALTH_PATH)?;
+        HealthAsk::read(text).map_err(|why| self.complain(HEALTH_PATH, text, why)).ok()
     }
 
     /// The path of the soft remedy.
     pub fn heal_path(&mut self) -> String {
-        self.path(HEAL_PATH).unwrap_or_else(|| Settings::HEAL_PATH.to_owned())
-    }
-
-    fn path(&mut self, key: &'static str) -> Option<String> {
-        let path = (self.find)(key)?;
-        let fits = path.starts_with('/')
-            && path.len() <= 1024
-            && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-        if fits {
-            return Some(path.to_owned());
+        let Some(path) = (self.find)(HEAL_PATH) else { return Settings::HEAL_PATH.to_owned() };
+        if is_path(path) {
+            return path.to_owned();
         }
-        self.complain(key, path, "not a path: it must begin with / and contain no spaces");
-        None
+        self.complain(HEAL_PATH, path, "not a path: it must begin with / and contain no spaces");
+        Settings::HEAL_PATH.to_owned()
     }
 
     /// How long it may fail to answer.
@@ -182,6 +176,25 @@ mod tests {
             assert_eq!(seconds(text), None, "{text:?}");
         }
         assert_eq!(seconds("18446744073709551615h"), None);
+    }
+
+    #[test]
+    fn a_health_check_is_a_path_or_a_service() {
+        let read = |text: &'static str| {
+            let mut settings = SettingsReader::new(|key| (key == HEALTH_PATH).then_some(text));
+            (settings.health_ask(), settings.invalid_settings.len())
+        };
+        let long = "/".repeat(1025).leak();
+        assert_eq!(read("/up?x=1"), (Some(HealthAsk::Path("/up?x=1".to_owned())), 0));
+        assert_eq!(read("grpc"), (Some(HealthAsk::Grpc(String::new())), 0));
+        assert_eq!(read("grpc:"), (Some(HealthAsk::Grpc(String::new())), 0));
+        assert_eq!(read("grpc:a.B"), (Some(HealthAsk::Grpc("a.B".to_owned())), 0));
+        for text in ["", "up", "grpcs", "GRPC", "grpc:a b", "/a b", "/a#b", long] {
+            assert_eq!(read(text), (None, 1), "{text:?}");
+        }
+        for text in ["/up?x=1", "grpc", "grpc:a.B"] {
+            assert_eq!(read(text).0.unwrap().to_string(), text);
+        }
     }
 
     #[test]

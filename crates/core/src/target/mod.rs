@@ -22,7 +22,7 @@ pub use container::ContainerRef;
 pub use pod::{Owner, PodRef};
 pub use process_id::{NotAProcessId, ProcessId};
 pub use service::WatchedService;
-pub use settings::{Allowance, HealthProbe, Settings};
+pub use settings::{Allowance, HealthAsk, HealthProbe, Settings};
 
 /// A remedy, in the order of strength: the one ladder of labels, options, metrics, logs and code. As
 /// a target's ceiling it is its owner's consent; as an intention it is the remedy about to be

@@ -1,7 +1,8 @@
 //! Settings of a target: the owner's, with defaults for the rest.
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::Remedy;
+use crate::health::grpc::is_service;
 
 /// The health endpoint, if the owner or the container's own probe names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,8 +11,52 @@ pub struct HealthProbe {
     pub port: u16,
     /// Whether to use TLS; like the kubelet, the agent does not verify the certificate.
     pub tls: bool,
-    /// The path, with an optional query.
-    pub path: String,
+    /// What to ask for.
+    pub asks: HealthAsk,
+}
+
+/// What to ask for at a health endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthAsk {
+    /// `GET` this path, with an optional query.
+    Path(String),
+    /// Call `grpc.health.v1.Health/Check` for this service; empty for the whole server.
+    Grpc(String),
+}
+
+impl HealthAsk {
+    /// Reads `grpc` or `grpc:SERVICE`; any other text is a path.
+    ///
+    /// # Errors
+    /// If it is neither, with the reason.
+    pub fn read(text: &str) -> Result<Self, &'static str> {
+        let service = if text == "grpc" { Some("") } else { text.strip_prefix("grpc:") };
+        match service {
+            Some(service) if is_service(service) => Ok(Self::Grpc(service.to_owned())),
+            Some(_) => Err("not the name of a gRPC service: at most 256 printable characters"),
+            None if is_path(text) => Ok(Self::Path(text.to_owned())),
+            None => Err(
+                "neither a path, which begins with / and has no spaces, nor `grpc` or `grpc:SERVICE`",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for HealthAsk {
+    /// As [`HealthAsk::read`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => f.write_str(path),
+            Self::Grpc(service) if service.is_empty() => f.write_str("grpc"),
+            Self::Grpc(service) => write!(f, "grpc:{service}"),
+        }
+    }
+}
+
+pub(super) fn is_path(text: &str) -> bool {
+    text.starts_with('/')
+        && text.len() <= 1024
+        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
 }
 
 /// A time limit of the guard: the owner's setting; else the longer of the agent's default and what

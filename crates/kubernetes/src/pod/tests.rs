@@ -156,7 +156,9 @@ fn valid_settings_are_applied() {
     assert_eq!(annotated(PORT, "9000").address.unwrap().1, 9000);
     assert_eq!(annotated(PORT, "http").address.unwrap().1, 8080);
     let asked = annotated(HEALTH_PATH, "/status?deep=1").settings.health.unwrap();
-    assert_eq!((asked.port, asked.path.as_str()), (8080, "/status?deep=1"));
+    assert_eq!((asked.port, asked.asks.to_string()), (8080, "/status?deep=1".to_owned()));
+    let called = annotated(HEALTH_PATH, "grpc:shop.Shop").settings.health.unwrap();
+    assert_eq!((called.port, called.asks.to_string()), (8080, "grpc:shop.Shop".to_owned()));
     assert_eq!(annotated(HEAL_PATH, "/reset").settings.heal_path, "/reset");
     assert_eq!(annotated(MIN_CONFIDENCE, "0.95").settings.min_confidence, 0.95);
     for remedy in Remedy::ALL {

@@ -5,7 +5,7 @@ use agent_common::{AGES, Counters, Throttling};
 use paramedic_core::{
     boot_time::BootTime,
     engine::Index,
-    health::{Component, Health, HealthError, NotJson, Poll, Says, Transport},
+    health::{Component, GrpcError, Health, HealthError, NotJson, Poll, Says, Transport},
     signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Requests, Sample, Trigger},
 };
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,8 @@ pub struct SampleRecord {
     /// retransmits, OOM kills; throttled periods, nanoseconds, length of a period; responses by
     /// class to the agent's own requests, connections that it gave up; since version 3 also 502,
     /// 503 and 504, requests and responses as a client, failed connects, the 502, 503 and 504 to the
-    /// agent's own requests, responses of unknown status, and faults in trailers.
+    /// agent's own requests, responses of unknown status, faults in trailers, and
+    /// those to the agent's own requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     k: Option<Counts>,
     /// The poll.
@@ -63,7 +64,8 @@ pub struct SampleRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Counts {
-    Now([u64; 27]),
+    Now([u64; 28]),
+    Followed([u64; 27]),
     Third([u64; 25]),
     Before([u64; 20]),
 }
@@ -72,6 +74,7 @@ impl Counts {
     fn all(&self) -> &[u64] {
         match self {
             Self::Now(counts) => counts,
+            Self::Followed(counts) => counts,
             Self::Third(counts) => counts,
             Self::Before(counts) => counts,
         }
@@ -117,7 +120,15 @@ impl Left {
 
 /// A poll of `/health`: nanoseconds, responses to it, and the reading or the name of the error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Asked(u64, [u32; 5], Told);
+struct Asked(u64, Drawn, Told);
+
+/// The responses to a poll by class, and how many of them are faults in trailers, if any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Drawn {
+    Heads([u32; 5]),
+    WithLate([u32; 5], u32),
+}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -259,7 +270,7 @@ impl SampleRecord {
 /// The counts in the order of [`SampleRecord::k`].
 fn counts(kernel: &KernelReading) -> Counts {
     let KernelReading { counters: c, throttling: t, own_responses, own_resets, .. } = kernel;
-    let mut counts = [0; 27];
+    let mut counts = [0; 28];
     counts[..5].copy_from_slice(&c.responses);
     counts[5..8].copy_from_slice(&[c.requests, c.upstream_5xx, c.resets_received]);
     counts[8..11].copy_from_slice(&[c.resets_sent, c.retransmits, c.oom_kills]);
@@ -268,13 +279,13 @@ fn counts(kernel: &KernelReading) -> Counts {
     counts[19] = *own_resets;
     counts[20..23].copy_from_slice(&[c.unavailable, c.upstream_requests, c.upstream_responses]);
     counts[23..25].copy_from_slice(&[c.connects_failed, kernel.own_unavailable]);
-    counts[25..].copy_from_slice(&[c.unknown, c.late_faults]);
+    counts[25..].copy_from_slice(&[c.unknown, c.late_faults, kernel.own_late_faults]);
     Counts::Now(counts)
 }
 
 /// The counts from that order; counts that an older version lacks are zero.
 fn reading(read: &[u64]) -> KernelReading {
-    let mut counts = [0; 27];
+    let mut counts = [0; 28];
     for (count, read) in counts.iter_mut().zip(read) {
         *count = *read;
     }
@@ -305,6 +316,7 @@ fn reading(read: &[u64]) -> KernelReading {
         own_responses: five(14),
         own_resets: counts[19],
         own_unavailable: counts[24],
+        own_late_faults: counts[27],
         latencies: None,
         waiting: None,
         requests: None,
@@ -320,11 +332,19 @@ impl Asked {
             }
             Err(error) => Told::Trouble(Trouble::of(*error)),
         };
-        Self(nanos(poll.latency), poll.responses, told)
+        let drawn = match poll.late_faults {
+            0 => Drawn::Heads(poll.responses),
+            late => Drawn::WithLate(poll.responses, late),
+        };
+        Self(nanos(poll.latency), drawn, told)
     }
 
     fn poll(self, at: BootTime) -> Result<Poll, Absurd> {
-        let Self(latency, responses, told) = self;
+        let Self(latency, drawn, told) = self;
+        let (responses, late_faults) = match drawn {
+            Drawn::Heads(responses) => (responses, 0),
+            Drawn::WithLate(responses, late) => (responses, late),
+        };
         if latency > LONGEST_POLL {
             return Err(Absurd::Count);
         }
@@ -342,7 +362,7 @@ impl Asked {
         let (latency, path) = (Duration::from_nanos(latency), "/health".into());
         // The poll began before the counters were read, by its duration.
         let at = BootTime::from_nanos(at.as_nanos().saturating_sub(nanos(latency)));
-        Ok(Poll { at, latency, responses, unavailable: 0, hung_up: 0, path, result })
+        Ok(Poll { at, latency, responses, unavailable: 0, late_faults, hung_up: 0, path, result })
     }
 }
 
@@ -391,7 +411,7 @@ impl Trouble {
             HealthError::Transport(Transport::NotHttp) => Self::NotHttp,
             HealthError::Transport(Transport::TooLarge) => Self::TooLarge,
             HealthError::Transport(Transport::Agent(_)) => Self::Agent,
-            HealthError::NotFound(_) => Self::NotFound,
+            HealthError::NotFound(_) | HealthError::Grpc(GrpcError::NoService(_)) => Self::NotFound,
             HealthError::Redirect(_) => Self::Redirect,
             HealthError::StatusNotOk(_) => Self::StatusNotOk,
             HealthError::NotJson(_) => Self::NotJson,

@@ -25,6 +25,8 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
     kernel.counters.unavailable = 8;
     kernel.counters.connects_failed = 9;
     kernel.own_unavailable = 1;
+    kernel.counters.late_faults = 3;
+    kernel.own_late_faults = 2;
     Box::new(Sample {
         at: BootTime::from_nanos(5_000),
         trigger: Trigger::Confirm,
@@ -32,8 +34,9 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
         poll: Some(Poll {
             at: BootTime::from_nanos(5_000),
             latency: Duration::from_micros(1234),
-            responses: [0, 1, 0, 0, 0],
+            responses: [0, 1, 0, 0, 1],
             unavailable: 0,
+            late_faults: 1,
             hung_up: 0,
             path: "/health".into(),
             result,

@@ -3,6 +3,7 @@ use super::*;
 use agent_common::Latencies;
 
 use crate::{
+    features::{Notable, Sight},
     health::{HealthError, Poll, Transport},
     signal::{KernelReading, ProcessState, Trigger},
 };
@@ -619,16 +620,61 @@ fn interim_responses_and_late_faults_are_no_further_responses() {
     assert_eq!(row[Feature::Http5xxRatio], 0.25);
 }
 
+/// A server without health service answers each poll with a fault, in trailers or alone.
+#[test]
+fn own_polls_of_grpc_are_neither_traffic_nor_errors() {
+    let polled = |ms, polls: u64, late: bool| {
+        counted(ms, |kernel| {
+            // Twenty calls of clients, all good.
+            kernel.counters.responses = [0, 20, 0, 0, polls];
+            kernel.own_responses = [0, 0, 0, 0, polls];
+            if late {
+                kernel.counters.responses[1] += polls;
+                kernel.own_responses[1] += polls;
+                kernel.counters.late_faults = polls;
+                kernel.own_late_faults = polls;
+            }
+        })
+    };
+    for late in [false, true] {
+        let mut window = Window::new();
+        window.push(&counted(0, |_| ()));
+        window.push(&polled(5_000, 5, late));
+        let row = window.features(13, STARTED);
+        assert_eq!(row[Feature::HttpRequestRate], 2.0, "{late}");
+        assert_eq!(row[Feature::Http5xxRate], 0.0, "{late}");
+        assert_eq!(window.good_responses(), 20, "{late}");
+        assert_eq!(window.blind(), None, "{late}");
+    }
+}
+
 #[test]
 fn responses_of_unknown_status_count_as_load_and_not_as_good() {
     let mut window = Window::new();
     window.push(&counted(0, |_| ()));
     window.push(&counted(5_000, |kernel| {
-        kernel.counters.responses = [0, 10, 0, 0, 0];
-        kernel.counters.unknown = 30;
+        kernel.counters.responses = [0, 30, 0, 0, 0];
+        kernel.counters.unknown = 10;
     }));
     assert_eq!(window.features(13, STARTED)[Feature::HttpRequestRate], 4.0);
-    assert_eq!(window.good_responses(), 10);
+    assert_eq!(window.good_responses(), 20);
+}
+
+/// Of a connection of gRPC that began before the agent did, the heads say 200 and the codes are
+/// unknown: the calls may all have failed.
+#[test]
+fn heads_of_calls_with_unknown_codes_are_not_good() {
+    let mut window = Window::new();
+    window.push(&counted(0, |_| ()));
+    window.push(&counted(5_000, |kernel| {
+        kernel.counters.responses = [0, 30, 0, 0, 0];
+        kernel.counters.unknown = 30;
+        kernel.counters.resets_sent = 20;
+    }));
+    assert_eq!(window.good_responses(), 0);
+    let sight = Sight { answers_well: window.good_responses() > 0, ..Sight::default() };
+    let row = window.features(13, STARTED);
+    assert_eq!(Notable::first(&row, sight), Some(Notable::ResetsAlone));
 }
 
 #[test]

@@ -3,3 +3,4 @@ use super::*;
 
 mod answers;
 mod fields;
+mod grpc;
