@@ -29,6 +29,9 @@ mod command_line;
 #[path = "live/foreign.rs"]
 mod foreign;
 #[cfg(test)]
+#[path = "live/grpc.rs"]
+mod grpc;
+#[cfg(test)]
 #[path = "live/held_back.rs"]
 mod held_back;
 #[cfg(test)]
