@@ -58,9 +58,17 @@ fn the_probes_know_neither_cluster_nor_journal() {
     assert_without("paramedic-probes", &["kube", "rusqlite", "hyper", "bollard"]);
 }
 
+/// Every task needs them, also the demo on a fresh clone.
+#[test]
+fn the_tasks_are_compiled_without_the_kernel_side() {
+    for package in ["xtask", "testbed"] {
+        assert_without(package, &["aya", "tokio", "paramedic-probes"]);
+    }
+}
+
 #[test]
 fn no_part_of_the_product_links_the_test_bed() {
     for package in ["paramedic", "paramedic-metrics-api", "patient-app"] {
-        assert_without(package, &["fake-apiserver", "testbed", "xtask"]);
+        assert_without(package, &["fake-apiserver", "kernel-counts", "testbed", "xtask"]);
     }
 }

@@ -41,6 +41,7 @@ pub(super) enum Case {
     Mix,
     Head,
     Pipelined,
+    First,
     Lure,
     Continue,
     Streams,
@@ -54,10 +55,11 @@ pub(super) enum Case {
 }
 
 impl Case {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Mix,
         Self::Head,
         Self::Pipelined,
+        Self::First,
         Self::Lure,
         Self::Continue,
         Self::Streams,
@@ -75,6 +77,7 @@ impl Case {
             Self::Mix => "mix",
             Self::Head => "head",
             Self::Pipelined => "pipelined",
+            Self::First => "first",
             Self::Lure => "lure",
             Self::Continue => "continue",
             Self::Streams => "streams",
@@ -93,7 +96,8 @@ impl Case {
         match self {
             Self::Mix => "200, 204, 301, 304, 404, 500, 502 and 503 in turn, on one connection",
             Self::Head => "`HEAD` and `GET` in turn",
-            Self::Pipelined => "eight requests in one write",
+            Self::Pipelined => "eight requests in one write, between others",
+            Self::First => "eight requests in the first packet of a connection",
             Self::Lure => "bodies whose chunks begin like `HTTP/1.1 500`",
             Self::Continue => "`POST` with `Expect: 100-continue`",
             Self::Streams => "20 requests at a time on one connection",

@@ -10,38 +10,38 @@ use super::case::{Case, Protocol, Row};
 const INTRODUCTION: &str = "\
 # Protocols
 
-How exact are the kernel's counts of HTTP? `cargo xtask truth` wrote this page: it starts third-party
-servers, asks them as their clients would, and compares the kernel's counts with what the clients
-were given. Every count of the table below is exact: requests, responses by class, 502/503/504, faults of
-gRPC, and what a proxy asked its backend.
+How exact are the kernel's counts of HTTP? `cargo xtask truth` wrote this page: it starts third-party servers, asks
+them as their clients would, and compares the kernel's counts with what the clients were given: requests, responses by
+class, 502, 503 and 504, faults of gRPC, and what a proxy asked its backend. In all cases of the table below but `mid`
+each count is exact.
 
 ## What the kernel sees
 
-- **HTTP/1.0 and HTTP/1.1** in plaintext: requests, and responses by class, on connections of any length, also
-  if they are pipelined, in pieces, or have bodies that look like responses. Interim responses (100, 103)
-  are counted as 1xx.
-- **HTTP/2** in plaintext, by prior knowledge or by `Upgrade: h2c`: requests, and responses by their
-  `:status`.
-- **gRPC**: `grpc-status` counts, too. UNKNOWN (2), UNIMPLEMENTED (12), INTERNAL (13) and DATA_LOSS (15) are faults of the
-  server, like a 500. DEADLINE_EXCEEDED (4) and UNAVAILABLE (14) count like 504 and 503. The other codes are
-  no faults.
+- **HTTP/1.0 and HTTP/1.1** in plaintext: requests, and responses by class, also if they are pipelined, in pieces, or
+  have bodies that look like responses. Interim responses (100, 103) are counted as 1xx.
+- **HTTP/2** in plaintext, by prior knowledge or by `Upgrade: h2c`: requests, and responses by their `:status`.
+- **gRPC**: `grpc-status` counts, too. UNKNOWN (2), UNIMPLEMENTED (12), INTERNAL (13) and DATA_LOSS (15) are faults of
+  the server, like a 500. DEADLINE_EXCEEDED (4) and UNAVAILABLE (14) count like 504 and 503. The other codes are no
+  faults.
 - **The target as a client**: its requests to backends in these protocols, and their responses.
 
 ## What it does not see
 
-- **TLS.** Resets, retransmits, throttling and OOM kills of such a target are seen, its HTTP is not. `paramedic explain`
+- **TLS.** Resets, retransmits, throttling and OOM kills of such a target are seen, its HTTP is not: `paramedic explain`
   says `not seen`.
-- **HTTP/3 (QUIC)**, which is encrypted and no TCP.
+- **HTTP/3 (QUIC)**, which is encrypted and not TCP.
 - **WebSocket** and other protocols after an upgrade: the 101 is counted, nothing behind it.
 - Packets with **IPv6 extension headers**.
+- Pipelined requests behind the first one, if they are in the **first packet** of a connection to a listening socket
+  with TCP_DEFER_ACCEPT (Apache httpd): the kernel side sees that packet before there is a connection.
 
 ## What cannot be told
 
 Two numbers say how much of a target's HTTP could not be read (`paramedic_target_http_unreadable_total` in
-[metrics.md](metrics.md)). They are never guessed into a class.
+[metrics.md](metrics.md)). It is never guessed into a class.
 
-- **unknown**: a response whose status, or whose code of gRPC, refers to the connection's header table, to an entry from before
-  the kernel began to watch the connection. It ends with the connection; some servers never do this.
+- **unknown**: a response whose status, or whose code of gRPC, was abbreviated to a reference to what the connection
+  said before the kernel began to watch it. That ends with the connection. nginx and HAProxy do not abbreviate them.
 - **not understood**: no message was found where one should begin, or a packet was not followed to its end, for example
   after lost packets.
 
@@ -60,7 +60,7 @@ pub(super) fn check(root: &Path, rows: &[Row]) -> Result<()> {
 
 fn write(rows: &[Row]) -> String {
     let mut page = INTRODUCTION.to_owned();
-    page += "| server | protocol | exact in these cases |\n|---|---|---|\n";
+    page += "| server | protocol | right in these cases |\n|---|---|---|\n";
     let of_one = |one: &Row, next: &Row| {
         one.server.name == next.server.name && one.protocol == next.protocol
     };
@@ -70,7 +70,8 @@ fn write(rows: &[Row]) -> String {
         let _ = writeln!(page, "| {} | {} | {} |", server.title, protocol.name(), cases.join(", "));
     }
     page += "\nServers behind a proxy are not compared themselves. A case is missing where a server does \
-             not have what\nit asks for: PHP's own server, for example, closes each connection.\n\n";
+             not have what\nit asks for: PHP's own server, for example, closes each connection, and only \
+             some can upgrade.\n\n";
     page += "| case | what is asked |\n|---|---|\n";
     for case in Case::ALL {
         let protocols = Protocol::ALL.into_iter().filter(|&protocol| {

@@ -17,7 +17,12 @@ impl KernelSide {
     pub(super) fn start(workspace: &Workspace) -> Result<Self> {
         build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
         let mut cargo = Command::new("cargo");
-        cargo.current_dir(&workspace.root).args(["build", "--locked", "--package", "kernel-counts"]);
+        cargo.current_dir(&workspace.root).args([
+            "build",
+            "--locked",
+            "--package",
+            "kernel-counts",
+        ]);
         process::run("build the kernel side's counter", &mut cargo)?;
         let program = workspace.target.join("debug/kernel-counts");
         let mut side = Obedient::start(&Command::new(program))?;

@@ -1,7 +1,7 @@
 //! Plays the cases of one server.
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use serde::Serialize;
 
 use super::{
@@ -78,15 +78,17 @@ pub(super) fn play(
     let result = on_stage(cast, kernel, number, rows, folder.path(), &mut judged);
     cast.interrupt.check()?;
     if let Err(error) = result {
-        let log = tail(&folder.path().join("log"), 8);
-        let why = format!("{error:#}\nthe end of the server's log:\n{log}");
         let left = &rows[judged.len()..];
-        judged.extend(left.iter().map(|row| Judged {
-            name: row.name(),
-            verdict: Verdict::Error { why: why.clone() },
-        }));
+        ensure!(!left.is_empty(), "{error:#}");
+        judged.extend(left.iter().map(|row| failed(row, &error, folder.path())));
     }
     Ok(judged)
+}
+
+fn failed(row: &Row, error: &Error, folder: &Path) -> Judged {
+    let log = tail(&folder.join("log"), 8);
+    let why = format!("{error:#}\nthe end of the server's log:\n{log}");
+    Judged { name: row.name(), verdict: Verdict::Error { why } }
 }
 
 /// A running server.
@@ -130,9 +132,7 @@ fn on_stage(
         .chunk_by(|one, next| one.protocol == next.protocol)
         .try_for_each(|rows| of_protocol(cast, kernel, &stage, rows, &cgroup, judged));
     let unwatched = kernel.unwatch();
-    played.and(unwatched)?;
-    ensure!(stage.running.ends() == 0, "the server has ended by itself");
-    Ok(())
+    played.and(unwatched)
 }
 
 fn client(place: &Place<'_>, protocol: Protocol, port: u16, api: &str) -> Result<Client> {
@@ -149,28 +149,49 @@ fn of_protocol(
 ) -> Result<()> {
     let Some(first) = rows.first() else { return Ok(()) };
     let api = if stage.server.backend.is_some() { "/api" } else { "" };
-    let mut client = client(&stage.place, first.protocol, stage.place.ports[first.port], api)?;
-    client.wait()?;
+    let port = stage.place.ports[first.port];
+    let start = || {
+        let mut client = client(&stage.place, first.protocol, port, api)?;
+        client.wait().map(|()| client)
+    };
+    let mut client = start()?;
     for row in rows {
         cast.interrupt.check()?;
-        if row.case == Case::Mid {
-            kernel.unwatch()?;
-            let begun = client.begin();
-            kernel.watch(cgroup)?;
-            begun?;
+        match one(kernel, stage, &mut client, row, cgroup) {
+            Ok(verdict) => judged.push(Judged { name: row.name(), verdict }),
+            Err(error) => {
+                judged.push(failed(row, &error, stage.place.folder));
+                // What is left of its connections is not for the next case.
+                client = start()?;
+            }
         }
-        let before = kernel.read()?;
-        let record = client.play(row.case).with_context(|| row.name())?;
-        let counted = kernel.read()?.since(&before);
-        let given = record.counts();
-        let wrong = judge(row.case, &record, &counted);
-        let verdict = match wrong.as_slice() {
-            [] => Verdict::Right { given, counted },
-            _ => Verdict::Wrong { given, counted, why: wrong },
-        };
-        judged.push(Judged { name: row.name(), verdict });
     }
     Ok(())
+}
+
+fn one(
+    kernel: &mut KernelSide,
+    stage: &Stage<'_>,
+    client: &mut Client,
+    row: &Row,
+    cgroup: &Path,
+) -> Result<Verdict> {
+    if row.case == Case::Mid {
+        kernel.unwatch()?;
+        let begun = client.begin();
+        kernel.watch(cgroup)?;
+        begun?;
+    }
+    let before = kernel.read()?;
+    let record = client.play(row.case)?;
+    let counted = kernel.read()?.since(&before);
+    ensure!(stage.running.ends() == 0, "the server has ended by itself");
+    let given = record.counts();
+    let why = judge(row.case, &record, &counted);
+    Ok(match why.as_slice() {
+        [] => Verdict::Right { given, counted },
+        _ => Verdict::Wrong { given, counted, why },
+    })
 }
 
 impl Backend {

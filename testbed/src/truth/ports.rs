@@ -12,7 +12,8 @@ const LAST: u16 = 32_000;
 pub(super) fn free() -> Result<[u16; 3]> {
     // So that two runs at once rarely try the same.
     let first = FIRST + u16::try_from(std::process::id() % 10_000).unwrap_or_default();
-    let bound = (first..LAST).filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    let bound =
+        (first..LAST).filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
     let three: Vec<TcpListener> = bound.take(3).collect();
     let ports = three.iter().map(|listener| Ok(listener.local_addr()?.port()));
     let ports: Vec<u16> = ports.collect::<Result<_>>()?;

@@ -67,69 +67,108 @@ impl Server {
     }
 }
 
-const FILES1: &[Case] = &[Mix, Head, Pipelined, Lure, Big];
-const PROXY1: &[Case] = &[Mix, Head, Pipelined, Lure, Continue, Big, PassedOn];
+const FILES1: &[Case] = &[Mix, Head, Pipelined, First, Lure, Big];
+const PROXY1: &[Case] = &[Mix, Head, Pipelined, First, Lure, Continue, Big, PassedOn];
 const PROXY2: &[Case] = &[Mix, Streams, Big, PassedOn, Mid];
-const APP1: &[Case] = &[Mix, Head, Pipelined, Lure, Continue, Big];
+const APP1: &[Case] = &[Mix, Head, Pipelined, First, Lure, Continue, Big];
 const APP2: &[Case] = &[Mix, Streams, Big, Mid];
 const UPGRADED: &[Case] = &[Mix, Streams, Big, Upgrade, Mid];
 const CALLS: &[Case] = &[Codes, Stream, Bare, Mid];
 
 static SERVERS: [Server; 17] = [
-    Server::of("nginx", "nginx", &[Part::Nginx], |place| nginx(place, "nginx.conf"), &[
-        (Http1, 0, PROXY1),
-        (Http2, 1, PROXY2),
-    ])
+    Server::of(
+        "nginx",
+        "nginx",
+        &[Part::Nginx],
+        |place| nginx(place, "nginx.conf"),
+        &[(Http1, 0, PROXY1), (Http2, 1, PROXY2)],
+    )
     .before(Backend::Web),
-    Server::of("haproxy", "HAProxy", &[Part::Haproxy], |place| haproxy(place, "haproxy.cfg"), &[
-        // It has no bodies of its own.
-        (Http1, 0, &[Mix, Pipelined, Continue, PassedOn]),
-        (Http2, 1, &[Mix, Streams, PassedOn, Mid]),
-    ])
+    Server::of(
+        "haproxy",
+        "HAProxy",
+        &[Part::Haproxy],
+        |place| haproxy(place, "haproxy.cfg"),
+        &[
+            // It has no bodies of its own.
+            (Http1, 0, &[Mix, Pipelined, First, Continue, PassedOn]),
+            (Http2, 1, &[Mix, Streams, PassedOn, Mid]),
+        ],
+    )
     .before(Backend::Web),
-    Server::of("caddy", "Caddy (Go)", &[Part::Caddy], caddy, &[
-        (Http1, 0, PROXY1),
-        (Http2, 0, &[Mix, Streams, Big, Upgrade, PassedOn, Mid]),
-    ])
+    Server::of(
+        "caddy",
+        "Caddy (Go)",
+        &[Part::Caddy],
+        caddy,
+        &[(Http1, 0, PROXY1), (Http2, 0, &[Mix, Streams, Big, Upgrade, PassedOn, Mid])],
+    )
     .before(Backend::Web),
-    // It often ends a connection as soon as it was upgraded.
-    Server::of("apache", "Apache httpd", &[Part::Apache], apache, &[
-        (Http1, 0, FILES1),
-        (Http2, 0, APP2),
-    ]),
-    Server::of("lighttpd", "lighttpd", &[Part::Lighttpd], lighttpd, &[
-        (Http1, 0, FILES1),
-        (Http2, 0, UPGRADED),
-    ]),
-    Server::of("tomcat", "Tomcat", &[Part::Java, Part::Tomcat], tomcat, &[
-        (Http1, 0, APP1),
-        (Http2, 0, UPGRADED),
-    ]),
-    Server::of("express", "Node.js, Express", &[Part::Express], |place| place.node("app.js"), &[
-        (Http1, 0, APP1),
-    ]),
+    // Its listening socket waits for data, so that several requests in a first packet are counted as
+    // one. It often ends a connection as soon as it was upgraded.
+    Server::of(
+        "apache",
+        "Apache httpd",
+        &[Part::Apache],
+        apache,
+        &[(Http1, 0, &[Mix, Head, Pipelined, Lure, Big]), (Http2, 0, APP2)],
+    ),
+    Server::of(
+        "lighttpd",
+        "lighttpd",
+        &[Part::Lighttpd],
+        lighttpd,
+        &[(Http1, 0, FILES1), (Http2, 0, UPGRADED)],
+    ),
+    Server::of(
+        "tomcat",
+        "Tomcat",
+        &[Part::Java, Part::Tomcat],
+        tomcat,
+        &[(Http1, 0, APP1), (Http2, 0, UPGRADED)],
+    ),
+    Server::of(
+        "express",
+        "Node.js, Express",
+        &[Part::Express],
+        |place| place.node("app.js"),
+        &[(Http1, 0, APP1)],
+    ),
     Server::of("node", "Node.js, `http2`", &[Part::Express], node, &[(Http2, 0, APP2)]),
     Server::of("gunicorn", "gunicorn, Flask", &[], gunicorn, &[(Http1, 0, APP1)]),
     Server::of("uvicorn", "uvicorn", &[], uvicorn, &[(Http1, 0, APP1)]),
     Server::of("granian", "Granian (hyper)", &[], granian, &[(Http2, 0, APP2)]),
-    Server::of("hypercorn", "Hypercorn", &[], |place| hypercorn(place, place.ports[0]), &[
-        (Http1, 0, APP1),
-        (Http2, 0, UPGRADED),
-    ]),
+    Server::of(
+        "hypercorn",
+        "Hypercorn",
+        &[],
+        |place| hypercorn(place, place.ports[0]),
+        &[(Http1, 0, APP1), (Http2, 0, UPGRADED)],
+    ),
     Server::of("php", "PHP", &[Part::Php], php, &[(Http1, 0, &[Mix, Head, Lure, Big])]),
-    Server::of("grpcio", "grpcio", &[], |place| grpcio(place, place.ports[0]), &[
-        (Grpc, 0, CALLS),
-    ]),
-    Server::of("grpc-js", "`@grpc/grpc-js`", &[Part::Express], |place| place.node("rpc.js"), &[
-        (Grpc, 0, CALLS),
-    ]),
-    Server::of("nginx-grpcio", "nginx, before grpcio", &[Part::Nginx], nginx_grpc, &[
-        (Grpc, 0, CALLS),
-    ])
+    Server::of("grpcio", "grpcio", &[], |place| grpcio(place, place.ports[0]), &[(Grpc, 0, CALLS)]),
+    Server::of(
+        "grpc-js",
+        "`@grpc/grpc-js`",
+        &[Part::Express],
+        |place| place.node("rpc.js"),
+        &[(Grpc, 0, CALLS)],
+    ),
+    Server::of(
+        "nginx-grpcio",
+        "nginx, before grpcio",
+        &[Part::Nginx],
+        nginx_grpc,
+        &[(Grpc, 0, CALLS)],
+    )
     .before(Backend::Grpc),
-    Server::of("haproxy-grpcio", "HAProxy, before grpcio", &[Part::Haproxy], haproxy_grpc, &[
-        (Grpc, 0, CALLS),
-    ])
+    Server::of(
+        "haproxy-grpcio",
+        "HAProxy, before grpcio",
+        &[Part::Haproxy],
+        haproxy_grpc,
+        &[(Grpc, 0, CALLS)],
+    )
     .before(Backend::Grpc),
 ];
 

@@ -12,7 +12,8 @@ class Client:
         self.rest = b""
         self.cases = {
             "ready": self.one, "mix": self.mix, "head": self.head, "pipelined": self.pipelined,
-            "lure": self.lure, "continue": self.expect, "big": self.big, "passed on": self.passed_on,
+            "first": self.first, "lure": self.lure, "continue": self.expect, "big": self.big,
+            "passed on": self.passed_on,
         }
 
     def one(self):
@@ -31,15 +32,25 @@ class Client:
         self.close()
 
     def pipelined(self):
-        paths = [f"/status/{status}" for status in (200, 404, 204, 200, 301, 404, 304, 200)]
         for _ in range(3):
-            for path in paths:
-                self.record.asked(False)
-            self.send("".join(self.text("GET", path) for path in paths).encode())
-            for path in paths:
-                self.answer("GET", path)
+            self.get("/status/200")
+            self.at_once()
             self.get("/status/503")
         self.close()
+
+    def first(self):
+        for _ in range(3):
+            self.at_once()
+            self.get("/status/200")
+            self.close()
+
+    def at_once(self):
+        paths = [f"/status/{status}" for status in (200, 404, 204, 200, 301, 404, 304, 200)]
+        for path in paths:
+            self.record.asked(False)
+        self.send("".join(self.text("GET", path) for path in paths).encode())
+        for path in paths:
+            self.answer("GET", path)
 
     def lure(self):
         for _ in range(3):

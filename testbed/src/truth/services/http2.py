@@ -38,8 +38,8 @@ class Connection:
         settings = self.h2.initiate_upgrade_connection().decode()
         self.record.asked(False)
         self.stream.sendall((
-            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nConnection: Upgrade, HTTP2-Settings\r\n"
-            f"Upgrade: h2c\r\nHTTP2-Settings: {settings}\r\n\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: {settings}\r\n\r\n"
         ).encode())
         head = b""
         while b"\r\n\r\n" not in head:
