@@ -80,7 +80,7 @@ fn wrong_usage_exits_with_2_and_a_reason() {
     for (arguments, why) in [
         (&["watch"][..], "URL"),
         (&["watch", "http://192.0.2.1:80"], "not an address of this machine"),
-        (&["watch", "ftp://localhost"], "only http and https"),
+        (&["watch", "ftp://localhost"], "only http, https and grpc"),
         (&["watch", "http://localhost:1", "--patience", "0"], "--patience"),
         (&["watch", "http://localhost:1", "--warm-up=-1"], "--warm-up"),
         (&["watch", "http://localhost:1", "--max-remedy", "kill"], "--max-remedy"),

@@ -45,7 +45,7 @@ pub(super) struct TargetMetrics {
     responses: IntCounterVec,
     features: GaugeVec,
     unhealthy: GaugeVec,
-    load: [GaugeVec; 3],
+    load: [GaugeVec; 4],
     states: IntGaugeVec,
     blind: IntGaugeVec,
     durations: RequestDurations,
@@ -62,7 +62,7 @@ struct Series {
     responses: Option<[IntCounter; 5]>,
     features: [Option<Gauge>; FEATURES.len()],
     unhealthy: Option<Gauge>,
-    load: [Option<Gauge>; 3],
+    load: [Option<Gauge>; 4],
     in_flight: Option<Gauge>,
     unreadable: Option<[IntCounter; 2]>,
     unanswered: Option<[IntCounter; 2]>,
@@ -127,6 +127,12 @@ impl TargetMetrics {
                     "target_cpu_throttled_ratio",
                     "Share of the CPU quota periods of the last 10 s in which the kernel \
                      throttled the target, 0 to 1.",
+                    &TARGET,
+                )?,
+                make.ratios(
+                    "target_http_request_duration_p95_seconds",
+                    "Time within which 95 % of the responses of the last 10 to 20 s came, in \
+                     seconds; without responses how long the oldest request waits, 0 if none does.",
                     &TARGET,
                 )?,
             ],
@@ -201,8 +207,8 @@ impl TargetMetrics {
     /// An unknown value has no series: a zero would be a value.
     pub(super) fn load(&self, target: &Target, load: Option<&Load>) {
         self.with(target, |series| {
-            let values = load.map_or([None; 3], |load| {
-                [load.responses_per_second, load.ratio_5xx, load.throttled_ratio]
+            let values = load.map_or([None; 4], |load| {
+                [load.responses_per_second, load.ratio_5xx, load.throttled_ratio, load.p95_seconds]
             });
             for ((known, of), value) in series.load.iter_mut().zip(&self.load).zip(values) {
                 set(known, of, &identity(target), value.map(f64::from));

@@ -164,7 +164,7 @@ fn a_removed_target_has_no_series() {
         metrics.target_load(&named("gone"), Some(&load()));
         metrics.target_responses(&named("gone"), &[1; 5]);
         metrics.target_state(&named("gone"), TargetState::Exhausted);
-        assert_eq!(of_target(&lint(&metrics.render().unwrap()), "gone"), 5 + COUNT + 1 + 3 + 6);
+        assert_eq!(of_target(&lint(&metrics.render().unwrap()), "gone"), 5 + COUNT + 1 + 4 + 6);
         metrics.forget_target(&named(target));
     }
     metrics.forget_target(&named("gone"));
@@ -181,8 +181,10 @@ fn a_target_whose_process_has_ended_has_no_load_and_no_verdict() {
     let before = of_target(&lint(&metrics.render().unwrap()), "web");
     metrics.target_absent(&web);
     let samples = lint(&metrics.render().unwrap());
-    assert_eq!(of_target(&samples, "web"), before - 4);
-    for name in ["http_requests_per_second", "cpu_throttled_ratio", "unhealthy_probability"] {
+    assert_eq!(of_target(&samples, "web"), before - 5);
+    for name in
+        ["http_requests_per_second", "http_request_duration_p95_seconds", "unhealthy_probability"]
+    {
         assert!(!samples.contains_key(&format!("paramedic_target_{name}")), "{name}");
     }
 }

@@ -352,7 +352,7 @@ fn the_way_through_prometheus_names_only_what_there_is() {
         assert!(exported.contains(&format!("\n## {}\n", named[0])), "{} is not exported", named[0]);
         recorded.push(record);
     }
-    assert_eq!(recorded.len(), 4);
+    assert_eq!(recorded.len(), 6);
 
     let adapter = &yaml("adapter.yaml")["rules"][0];
     let series = adapter["seriesQuery"].as_str().unwrap();
