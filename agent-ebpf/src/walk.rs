@@ -16,6 +16,9 @@ use crate::{
     tally::Tally,
 };
 
+/// Steps through requests of HTTP/1 in one packet: a head of hundreds of lines is no client's, and
+/// costs whoever sends it less than the one who reads it.
+const HEAD_STEPS: u32 = 256;
 /// Steps through one packet. The longest walk that was seen in captures of 20 servers has 1,729:
 /// 170 small frames that the kernel put into one segment.
 const STEPS: u32 = 2048;
@@ -64,8 +67,10 @@ pub extern "C" fn walk(skb: *mut __sk_buff, connection: *mut Connection, walk: *
     else {
         return 0;
     };
+    let is_head = all.protocol == protocol::HTTP1 && state.responses == 0;
+    let most = if is_head { HEAD_STEPS } else { STEPS };
     let mut steps = 0;
-    while steps < STEPS && state.at < state.len {
+    while steps < most && state.at < state.len {
         if step(skb, &raw mut *all, &raw mut *state) == 0 {
             break;
         }

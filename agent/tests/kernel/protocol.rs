@@ -346,3 +346,19 @@ fn every_recorded_conversation_in_http2_is_counted_exactly() {
     println!("{all} connections; not walked to the end: {beyond:?}");
     assert!(beyond.len() < all / 20, "of {all}: {beyond:?}");
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_head_of_hundreds_of_lines_costs_a_bounded_walk_and_no_later_count() {
+    let head = format!("GET / HTTP/1.1\r\n{}\r\n", "a:\n".repeat(2_000));
+    let (counted, ..) = conversation(&[
+        (Client, head.as_str()),
+        (Server, NONE),
+        (Client, GET),
+        (Server, NONE),
+        (Client, GET),
+        (Server, LURE),
+    ]);
+    let expected = Counters { requests: 3, responses: [0, 2, 0, 0, 1], ..Counters::default() };
+    assert_eq!(counted, expected);
+}
