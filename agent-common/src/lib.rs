@@ -77,9 +77,9 @@ pub struct Counters {
     /// HTTP/2 responses that the target sent whose status, or whose code of gRPC, refers to what the
     /// connection said before it was seen.
     pub unknown: u64,
-    /// Those of `responses` that count a fault in trailers, of a response whose head was counted
+    /// Those of `responses` and `unknown` that count the trailers of a response whose head was counted
     /// before, with its own class.
-    pub late_faults: u64,
+    pub in_trailers: u64,
     /// Those of `requests` whose response is not timed.
     pub untimed: u64,
     /// Requests whose connection the target closed without a response. A request whose head was not
@@ -113,7 +113,7 @@ impl Counters {
         self.connects_failed = self.connects_failed.wrapping_add(other.connects_failed);
         self.not_understood = self.not_understood.wrapping_add(other.not_understood);
         self.unknown = self.unknown.wrapping_add(other.unknown);
-        self.late_faults = self.late_faults.wrapping_add(other.late_faults);
+        self.in_trailers = self.in_trailers.wrapping_add(other.in_trailers);
         self.untimed = self.untimed.wrapping_add(other.untimed);
         self.dropped = self.dropped.wrapping_add(other.dropped);
         for (sum, given_up) in self.given_up.iter_mut().zip(other.given_up) {

@@ -131,13 +131,11 @@ impl Tally {
             self.received(verdict, false);
             return;
         }
+        // SAFETY: only an address is taken.
+        maps::add(unsafe { &raw mut (*self.counters).in_trailers });
         if verdict == Verdict::Unknown {
             self.unknown();
-            return;
-        }
-        // SAFETY: only an address is taken.
-        maps::add(unsafe { &raw mut (*self.counters).late_faults });
-        if verdict == Verdict::Unavailable {
+        } else if verdict == Verdict::Unavailable {
             self.unavailable();
         } else {
             self.class(Verdict::ServerError);

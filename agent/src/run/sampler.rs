@@ -38,7 +38,7 @@ pub(super) struct Sampler {
     /// Those of them that were 502, 503 or 504.
     own_unavailable: u64,
     /// Those of them that are faults in trailers.
-    own_late_faults: u64,
+    own_in_trailers: u64,
     /// Connections that the agent itself gave up half-way.
     own_resets: u64,
 }
@@ -77,7 +77,7 @@ impl Sampler {
             machine,
             own_responses: [0; 5],
             own_unavailable: 0,
-            own_late_faults: 0,
+            own_in_trailers: 0,
             own_resets: 0,
         }
     }
@@ -131,7 +131,7 @@ impl Sampler {
         if let Some(poll) = &poll {
             self.drew(poll.responses);
             self.own_unavailable += u64::from(poll.unavailable);
-            self.own_late_faults += u64::from(poll.late_faults);
+            self.own_in_trailers += u64::from(poll.in_trailers);
             self.own_resets += u64::from(poll.hung_up);
         }
         let usage = self.read_usage(kernel.as_deref(), poll.as_ref());
@@ -147,7 +147,7 @@ impl Sampler {
                 own_responses: self.own_responses,
                 own_resets: self.own_resets,
                 own_unavailable: self.own_unavailable,
-                own_late_faults: self.own_late_faults,
+                own_in_trailers: self.own_in_trailers,
                 latencies,
                 waiting: waiting
                     .map(|waiting| Waiting { requests: waiting.requests, oldest: waiting.oldest }),

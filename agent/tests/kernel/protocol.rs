@@ -255,7 +255,7 @@ fn expected(recorded: &Recorded) -> Counters {
             _ => continue,
         }
         counters.responses[4] += 1;
-        counters.late_faults += 1;
+        counters.in_trailers += 1;
     }
     counters
 }
@@ -292,9 +292,9 @@ fn replay(kernel: &mut Kernel, patient: &mut Patient, name: &str, recording: &[u
         let (mut counted, slot) = played(kernel, patient, &script(recorded));
         let mut expected = expected(recorded);
         // Responses that are trailers alone are counted once.
-        let alone = expected.late_faults - counted.late_faults;
+        let alone = expected.in_trailers - counted.in_trailers;
         expected.responses[1] -= alone;
-        expected.late_faults = counted.late_faults;
+        expected.in_trailers = counted.in_trailers;
         (counted.untimed, counted.retransmits) = (0, 0);
         if counted.not_understood == 0 {
             assert_eq!(counted, expected, "{name}");

@@ -116,7 +116,7 @@ struct Said {
 struct Drawn {
     responses: Responses,
     unavailable: u32,
-    late_faults: u32,
+    in_trailers: u32,
     hung_up: u32,
 }
 
@@ -175,7 +175,7 @@ impl App {
             latency: said.latency,
             responses: drawn.responses,
             unavailable: drawn.unavailable,
-            late_faults: drawn.late_faults,
+            in_trailers: drawn.in_trailers,
             hung_up: drawn.hung_up,
             path: said.path,
             result: said.result,
@@ -320,7 +320,7 @@ impl Drawn {
             count(&mut self.responses, *status);
             self.unavailable += u32::from(matches!(status.as_u16(), 502..=504));
         }
-        self.late_faults += u32::from(late.is_some());
+        self.in_trailers += u32::from(late.is_some());
         status.is_some()
     }
 }

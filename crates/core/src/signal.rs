@@ -112,7 +112,7 @@ pub struct KernelReading {
     /// Those of them that were 502, 503 or 504.
     pub own_unavailable: u64,
     /// Those of them that are faults in trailers.
-    pub own_late_faults: u64,
+    pub own_in_trailers: u64,
     /// Connections that the agent gave up half-way: each shows as a reset received.
     pub own_resets: u64,
     /// How long its responses took; `None` if it was not read.

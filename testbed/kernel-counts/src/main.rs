@@ -87,7 +87,7 @@ fn shown(counters: &Counters) -> Value {
         "requests": counters.requests,
         "responses": counters.responses,
         "unavailable": counters.unavailable,
-        "late_faults": counters.late_faults,
+        "in_trailers": counters.in_trailers,
         "unknown": counters.unknown,
         "not_understood": counters.not_understood,
         "upstream_requests": counters.upstream_requests,

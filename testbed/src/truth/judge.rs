@@ -54,7 +54,7 @@ impl Given {
         }
         for unavailable in self.trailers.iter().copied().filter_map(fault) {
             counts.responses[4] += 1;
-            counts.late_faults += 1;
+            counts.in_trailers += 1;
             counts.unavailable += u64::from(unavailable);
         }
         counts
@@ -75,7 +75,7 @@ impl Record {
         Counts {
             upstream_requests: passed.requests,
             // Of a fault that comes late the response was counted before.
-            upstream_responses: responses - interim - passed.late_faults,
+            upstream_responses: responses - interim - passed.in_trailers,
             upstream_5xx: passed.responses[4],
             ..self.all.counts()
         }
@@ -86,9 +86,9 @@ impl Record {
 pub(super) fn judge(case: Case, record: &Record, counted: &Counts) -> Vec<String> {
     let mut given = record.counts();
     // Those that came late have a head of their own.
-    let late = counted.late_faults.saturating_sub(given.late_faults);
+    let late = counted.in_trailers.saturating_sub(given.in_trailers);
     let late = late.min(record.all.maybe_late());
-    given.late_faults += late;
+    given.in_trailers += late;
     given.responses[1] += late;
     if case == Case::Mid {
         return in_the_middle(record, &given, counted);
@@ -141,7 +141,7 @@ mod tests {
         given.trailers = vec![0, 5, 14];
         let counts = record(given.clone()).counts();
         assert_eq!(counts.responses, [1, 1, 1, 0, 3]);
-        assert_eq!((counts.unavailable, counts.late_faults), (2, 1));
+        assert_eq!((counts.unavailable, counts.in_trailers), (2, 1));
         assert_eq!((counts.upstream_requests, counts.upstream_5xx), (0, 0));
         let counts = Record { all: given.clone(), passed: given }.counts();
         assert_eq!((counts.upstream_requests, counts.upstream_responses), (5, 4));
@@ -172,11 +172,11 @@ mod tests {
         let mut counted = record.counts();
         assert_eq!(counted.responses, [0, 1, 0, 0, 1]);
         assert!(judge(Case::Codes, &record, &counted).is_empty());
-        counted.late_faults = 1;
+        counted.in_trailers = 1;
         assert!(!judge(Case::Codes, &record, &counted).is_empty(), "no head before it");
         counted.responses[1] = 2;
         assert!(judge(Case::Codes, &record, &counted).is_empty());
-        counted.late_faults = 2;
+        counted.in_trailers = 2;
         assert!(!judge(Case::Codes, &record, &counted).is_empty(), "only one is a fault");
     }
 }

@@ -137,7 +137,7 @@ async fn a_call_asks_for_the_service_and_ends_in_order() {
     for polls in 1..=3 {
         let poll = app.poll(NOW).await;
         assert_eq!(poll.result, Ok(Health::default()));
-        assert_eq!((poll.responses, poll.late_faults, poll.hung_up), ([0, 1, 0, 0, 0], 0, 0));
+        assert_eq!((poll.responses, poll.in_trailers, poll.hung_up), ([0, 1, 0, 0, 0], 0, 0));
         assert_eq!((&*poll.path, poll.is_served()), ("grpc:a.B", true));
         assert_eq!(server.accepted(), polls);
         let Some(Seen::Call(request)) = seen.recv().await else { panic!("no call") };
@@ -185,7 +185,7 @@ async fn each_answer_has_its_meaning_and_its_count() {
         let poll = called(how).await;
         let name = poll.result.as_ref().err().map_or("", |error| error.name());
         assert_eq!((poll.heard(), name), (heard, error), "{poll:?}");
-        assert_eq!((poll.responses, poll.late_faults), (responses, late), "{poll:?}");
+        assert_eq!((poll.responses, poll.in_trailers), (responses, late), "{poll:?}");
         let unavailable = u32::from(matches!(how, Answer::Late("14") | Answer::Alone("4")))
             + u32::from(matches!(how, Answer::Status(503)));
         assert_eq!(poll.unavailable, unavailable, "{poll:?}");

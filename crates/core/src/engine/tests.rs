@@ -74,7 +74,7 @@ impl Patient {
                     period_ns: 100_000_000,
                 },
                 own_responses: [0; 5],
-                own_late_faults: 0,
+                own_in_trailers: 0,
                 own_resets: 0,
                 own_unavailable: 0,
                 latencies: None,

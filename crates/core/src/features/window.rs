@@ -57,11 +57,10 @@ impl Point {
         self.responses_5xx.saturating_sub(self.unavailable)
     }
 
-    /// Responses other than 5xx, as far as their status is known; never too many. An unknown code
-    /// of gRPC in trailers counts beside a head with 200, which proves nothing.
+    /// Responses other than 5xx, as far as their status is known. A head with 200 proves nothing if
+    /// the trailers behind it have a fault or an unknown code of gRPC.
     const fn good(&self) -> u64 {
-        let known = self.responses.saturating_sub(self.unknown);
-        known.saturating_sub(self.responses_5xx).saturating_sub(self.unknown)
+        self.responses.saturating_sub(self.responses_5xx).saturating_sub(self.unknown)
     }
 }
 
@@ -305,9 +304,9 @@ impl Window {
             // Without the interim 1xx, which are no answers.
             let finals = counters.responses.iter().zip(own).skip(1);
             let finals: u64 = finals.map(|(all, own)| all.saturating_sub(*own)).sum();
-            // A fault of gRPC in trailers counts beside the head of the same response.
-            let late_faults = counters.late_faults.saturating_sub(kernel.own_late_faults);
-            point.responses = (finals + counters.unknown).saturating_sub(late_faults);
+            // Trailers of gRPC count beside the head of the same response.
+            let in_trailers = counters.in_trailers.saturating_sub(kernel.own_in_trailers);
+            point.responses = (finals + counters.unknown).saturating_sub(in_trailers);
             point.unknown = counters.unknown;
             point.responses_5xx = counters.responses[4].saturating_sub(own[4]);
             point.unavailable = counters.unavailable.saturating_sub(kernel.own_unavailable);

@@ -75,7 +75,7 @@ pub struct Poll {
     /// Those of them that were 502, 503 or 504.
     pub unavailable: u32,
     /// Those of them that are faults in the trailers of a response whose head is counted beside them.
-    pub late_faults: u32,
+    pub in_trailers: u32,
     /// Connections that the agent has dropped half-way, by this poll or since the last one. For
     /// each, the target's kernel may count one reset received, which is the agent's and no symptom.
     pub hung_up: u32,
@@ -160,7 +160,7 @@ impl Poll {
         let [_, success, redirection, client_error, _] = self.responses;
         match &self.result {
             Err(error) if error.is_answer() => true,
-            _ => success + redirection + client_error > self.late_faults,
+            _ => success + redirection + client_error > self.in_trailers,
         }
     }
 
@@ -174,7 +174,7 @@ impl Poll {
             latency: Duration::ZERO,
             responses: [0; 5],
             unavailable: 0,
-            late_faults: 0,
+            in_trailers: 0,
             hung_up: 0,
             path,
             result,

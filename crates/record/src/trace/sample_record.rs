@@ -279,7 +279,7 @@ fn counts(kernel: &KernelReading) -> Counts {
     counts[19] = *own_resets;
     counts[20..23].copy_from_slice(&[c.unavailable, c.upstream_requests, c.upstream_responses]);
     counts[23..25].copy_from_slice(&[c.connects_failed, kernel.own_unavailable]);
-    counts[25..].copy_from_slice(&[c.unknown, c.late_faults, kernel.own_late_faults]);
+    counts[25..].copy_from_slice(&[c.unknown, c.in_trailers, kernel.own_in_trailers]);
     Counts::Now(counts)
 }
 
@@ -304,7 +304,7 @@ fn reading(read: &[u64]) -> KernelReading {
             upstream_responses: counts[22],
             connects_failed: counts[23],
             unknown: counts[25],
-            late_faults: counts[26],
+            in_trailers: counts[26],
             // No decision reads the others.
             ..Counters::default()
         },
@@ -316,7 +316,7 @@ fn reading(read: &[u64]) -> KernelReading {
         own_responses: five(14),
         own_resets: counts[19],
         own_unavailable: counts[24],
-        own_late_faults: counts[27],
+        own_in_trailers: counts[27],
         latencies: None,
         waiting: None,
         requests: None,
@@ -332,7 +332,7 @@ impl Asked {
             }
             Err(error) => Told::Trouble(Trouble::of(*error)),
         };
-        let drawn = match poll.late_faults {
+        let drawn = match poll.in_trailers {
             0 => Drawn::Heads(poll.responses),
             late => Drawn::WithLate(poll.responses, late),
         };
@@ -341,7 +341,7 @@ impl Asked {
 
     fn poll(self, at: BootTime) -> Result<Poll, Absurd> {
         let Self(latency, drawn, told) = self;
-        let (responses, late_faults) = match drawn {
+        let (responses, in_trailers) = match drawn {
             Drawn::Heads(responses) => (responses, 0),
             Drawn::WithLate(responses, late) => (responses, late),
         };
@@ -362,7 +362,7 @@ impl Asked {
         let (latency, path) = (Duration::from_nanos(latency), "/health".into());
         // The poll began before the counters were read, by its duration.
         let at = BootTime::from_nanos(at.as_nanos().saturating_sub(nanos(latency)));
-        Ok(Poll { at, latency, responses, unavailable: 0, late_faults, hung_up: 0, path, result })
+        Ok(Poll { at, latency, responses, unavailable: 0, in_trailers, hung_up: 0, path, result })
     }
 }
 

@@ -25,8 +25,8 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
     kernel.counters.unavailable = 8;
     kernel.counters.connects_failed = 9;
     kernel.own_unavailable = 1;
-    kernel.counters.late_faults = 3;
-    kernel.own_late_faults = 2;
+    kernel.counters.in_trailers = 3;
+    kernel.own_in_trailers = 2;
     Box::new(Sample {
         at: BootTime::from_nanos(5_000),
         trigger: Trigger::Confirm,
@@ -36,7 +36,7 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
             latency: Duration::from_micros(1234),
             responses: [0, 1, 0, 0, 1],
             unavailable: 0,
-            late_faults: 1,
+            in_trailers: 1,
             hung_up: 0,
             path: "/health".into(),
             result,

@@ -608,12 +608,12 @@ fn a_stopped_process_fails_without_polls_and_until_it_is_continued() {
 }
 
 #[test]
-fn interim_responses_and_late_faults_are_no_further_responses() {
+fn interim_responses_and_in_trailers_are_no_further_responses() {
     let base = counted(0, |_| ());
     let later = counted(5_000, |kernel| {
         // Twenty calls of gRPC: five failed in their trailers, after a head with 200. Ten 1xx.
         kernel.counters.responses = [10, 20, 0, 0, 5];
-        kernel.counters.late_faults = 5;
+        kernel.counters.in_trailers = 5;
     });
     let row = row_after(&[base, later]);
     assert_eq!(row[Feature::HttpRequestRate], 2.0);
@@ -631,8 +631,8 @@ fn own_polls_of_grpc_are_neither_traffic_nor_errors() {
             if late {
                 kernel.counters.responses[1] += polls;
                 kernel.own_responses[1] += polls;
-                kernel.counters.late_faults = polls;
-                kernel.own_late_faults = polls;
+                kernel.counters.in_trailers = polls;
+                kernel.own_in_trailers = polls;
             }
         })
     };
@@ -657,7 +657,7 @@ fn responses_of_unknown_status_count_as_load_and_not_as_good() {
         kernel.counters.unknown = 10;
     }));
     assert_eq!(window.features(13, STARTED)[Feature::HttpRequestRate], 4.0);
-    assert_eq!(window.good_responses(), 20);
+    assert_eq!(window.good_responses(), 30);
 }
 
 /// Of a connection of gRPC that began before the agent did, the heads say 200 and the codes are
@@ -669,6 +669,7 @@ fn heads_of_calls_with_unknown_codes_are_not_good() {
     window.push(&counted(5_000, |kernel| {
         kernel.counters.responses = [0, 30, 0, 0, 0];
         kernel.counters.unknown = 30;
+        kernel.counters.in_trailers = 30;
         kernel.counters.resets_sent = 20;
     }));
     assert_eq!(window.good_responses(), 0);

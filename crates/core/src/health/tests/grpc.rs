@@ -197,9 +197,9 @@ fn a_request_names_the_service() {
 
 #[test]
 fn an_answer_that_is_no_fault_shows_that_it_serves() {
-    let poll = |responses, late_faults, result| Poll {
+    let poll = |responses, in_trailers, result| Poll {
         responses,
-        late_faults,
+        in_trailers,
         ..Poll::for_tests(BootTime::default(), result)
     };
     let none = Err(GrpcError::NoService(code("12")).into());
