@@ -4,7 +4,7 @@ mod witnesses;
 
 use agent_common::{Counters, Latencies, Throttling};
 
-pub use requests::{Requests, SECONDS, overdue_after};
+pub use requests::{RECENT, Requests, SECONDS, overdue_after};
 pub use witnesses::{Pressure, Share, Witnesses};
 
 use crate::{boot_time::BootTime, health::Poll};

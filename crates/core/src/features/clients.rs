@@ -4,16 +4,21 @@
 //! responses of this service took. So a service of long polls is judged by its own measure, and one
 //! whose usual responses take longer than this can tell is not judged at all.
 //!
-//! Clients are left unanswered if a fifth of the recent requests, and at least three, were left
-//! overdue, were given up by clients that had waited as long, or were dropped by the target, and if
-//! that is not usual here. It says nothing of the cause.
+//! Clients are left unanswered if a fifth of the recent requests, and at least ten, were left
+//! overdue, were given up by clients that had waited as long, or were dropped by the target, if new
+//! ones are among them all the time, and if that is not usual here. It says nothing of the cause.
 use std::time::Duration;
 
 use super::window::SPAN;
-use crate::{boot_time::BootTime, signal::Requests};
+use crate::{
+    boot_time::BootTime,
+    signal::{RECENT, Requests},
+};
 
 /// Fewer such requests are an accident.
-const FEW: u64 = 3;
+const FEW: u64 = 10;
+/// A longer time without a new one ends it: a burst is no state.
+const STILL: Duration = Duration::from_secs(5);
 /// A smaller share of the recent requests, in percent, is no symptom.
 const SHARE: u64 = 20;
 /// So many responses in a row, with no request left, are what is usual here.
@@ -83,13 +88,18 @@ impl Clients {
 
     fn are_left(&self, now: Point) -> bool {
         let (left, answered) = self.recent(now);
-        let many = left >= FEW && left * 100 >= (left + answered) * SHARE;
-        many && self.was_calm && self.left_at.is_some()
+        let few = now.ended.saturating_sub(self.base.ended) + u64::from(self.overdue) < FEW;
+        let many = !few && left * 100 >= (left + answered) * SHARE;
+        let still = self.left_at.is_some_and(|left| now.at.since(left) < STILL);
+        many && self.was_calm && still
     }
 
-    /// Requests of the last one to two windows that got no response, and those that got one.
+    /// Requests of the last one to two windows that got no response, and those that got one. What
+    /// waits is known of a shorter time, and taken to have been so all the time.
     fn recent(&self, last: Point) -> (u64, u64) {
-        let left = last.ended.saturating_sub(self.base.ended) + u64::from(self.overdue);
+        let span = last.at.since(self.base.at).max(RECENT);
+        let overdue = f64::from(self.overdue) * span.as_secs_f64() / RECENT.as_secs_f64();
+        let left = last.ended.saturating_sub(self.base.ended) + overdue as u64;
         (left, last.answered.saturating_sub(self.base.answered))
     }
 
@@ -124,12 +134,6 @@ impl Clients {
         let Some(last) = self.last else { return 0.0 };
         let (left, answered) = self.recent(last);
         if left == 0 { 0.0 } else { left as f32 / (left + answered) as f32 }
-    }
-
-    /// For how long, at this time.
-    #[must_use]
-    pub fn left_for(&self, now: BootTime) -> Duration {
-        self.since.map(|since| now.since(since)).unwrap_or_default()
     }
 }
 
@@ -187,9 +191,9 @@ mod tests {
     fn a_hang_is_seen_within_seconds_and_dated_from_its_begin() {
         let mut service = Service::new(20);
         assert_eq!(service.live(15, 5, 0), None);
-        let since = (1..=6).find_map(|_| service.live(1, 0, 5)).unwrap();
-        assert!((at(15)..=at(19)).contains(&since), "{since:?}");
-        assert!(service.now <= 21, "{}", service.now);
+        let since = (1..=7).find_map(|_| service.live(1, 0, 5)).unwrap();
+        assert!((at(15)..=at(20)).contains(&since), "{since:?}");
+        assert!(service.now <= 22, "{}", service.now);
         assert!(service.clients.share() > 0.2);
         // It answers again, and the old requests are given up.
         service.ages.clear();
@@ -246,8 +250,20 @@ mod tests {
     fn a_few_and_a_small_share_are_no_symptom() {
         let mut service = Service::new(20);
         service.live(15, 5, 0);
-        assert_eq!(service.live(1, 0, 2), None);
+        assert_eq!(service.live(4, 0, 2), None);
         assert_eq!(service.live(30, 50, 1), None);
+    }
+
+    #[test]
+    fn a_burst_of_slow_requests_is_over_before_the_patience() {
+        let mut service = Service::new(20);
+        service.live(15, 5, 0);
+        service.live(1, 5, 100);
+        let seen = (1..=30).filter(|_| service.live(1, 5, 0).is_some()).count();
+        assert!((1..8).contains(&seen), "for {seen} s");
+        service.counters.given_up[2] += 100;
+        let seen = (1..=30).filter(|_| service.live(1, 5, 0).is_some()).count();
+        assert!((1..8).contains(&seen), "for {seen} s");
     }
 
     #[test]

@@ -10,8 +10,9 @@ const NEARLY_ALL: f64 = 0.99;
 const LEAST: u64 = 1;
 /// Groups of waiting requests, by whole seconds; the last is all longer ones.
 pub const SECONDS: usize = 32;
-/// What became overdue longer ago is of the past.
-const RECENT: Duration = Duration::from_secs(10);
+/// What became overdue longer ago is of the past: shorter than any sensible patience, so that some
+/// slow requests at one time are told and no more.
+pub const RECENT: Duration = Duration::from_secs(5);
 
 /// What the kernel knows of the clients' requests, as read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub struct Requests {
     /// The time after which one is overdue, in seconds: see [`overdue_after`]. `None`: cannot be
     /// told.
     pub overdue_after: Option<u8>,
-    /// Those that became overdue within the last 10 s and still wait.
+    /// Those that became overdue within the last 5 s and still wait.
     pub overdue: u32,
     /// All that the target has dropped.
     pub dropped: u64,
