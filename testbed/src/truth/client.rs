@@ -1,6 +1,7 @@
 //! A client of a server, and the kernel side: programs that obey line by line.
 use std::{
     io::{BufRead as _, BufReader, Write as _},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
@@ -35,6 +36,8 @@ impl Obedient {
             }
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Ctrl-C is for the test bed, which cleans up.
+        command.process_group(0);
         let mut child = command.spawn().context("cannot start setpriv")?;
         let input = child.stdin.take().context("no standard input")?;
         let output = BufReader::new(child.stdout.take().context("no standard output")?);
