@@ -7,7 +7,7 @@
 
 /// The kinds of identity that a [`Key`] can name.
 ///
-/// One target has up to four keys, because traffic may be narrowed to a port, and the CPU
+/// One target has up to five keys, because traffic may be narrowed to a port, and the CPU
 /// controller's cgroup may be in another hierarchy (cgroup v1) with its own id.
 pub mod scope {
     /// HTTP responses and requests, resets, retransmits: cgroup2 id and local port (0: any).
@@ -18,6 +18,8 @@ pub mod scope {
     pub const CPU: u16 = 2;
     /// OOM kills: cgroup2 id, port 0.
     pub const MEMORY: u16 = 3;
+    /// What its processes write into TLS: cgroup2 id, port 0.
+    pub const TLS: u16 = 4;
 }
 
 /// Identifies one watched cgroup in the kernel, optionally narrowed to a local TCP port.

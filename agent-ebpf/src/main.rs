@@ -17,6 +17,7 @@ mod packet;
 mod tally;
 mod tcp;
 mod throttle;
+mod tls;
 mod walk;
 
 /// Never reached: the verifier accepts no program that could panic.

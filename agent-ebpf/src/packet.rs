@@ -168,24 +168,26 @@ pub struct Payload {
     pub offset: u32,
 }
 
+/// What can be copied piece by piece.
+pub trait Source {
+    /// Copies `size` bytes from offset `from`, for which there is room at `to`; whether that was
+    /// possible.
+    fn copy(&self, from: u32, to: *mut u64, size: u64) -> bool;
+}
+
+impl Source for Payload {
+    #[inline(always)]
+    fn copy(&self, from: u32, to: *mut u64, size: u64) -> bool {
+        let from = self.offset.wrapping_add(from);
+        // SAFETY: the caller has room for this size, and the helper checks the source.
+        unsafe { bpf_skb_load_bytes(self.packet.skb.cast(), from, to.cast(), size as u32) == 0 }
+    }
+}
+
 impl Bytes for Payload {
     #[inline(always)]
     fn load(&self, at: u32, count: u32) -> Option<(u64, u64)> {
-        let mut bytes = [0_u64; 2];
-        let mut size = u64::from(count.wrapping_sub(1));
-        // SAFETY: changes nothing, since a count is 1 to 16; said in assembly, where the compiler
-        // cannot take the bounds away before the verifier sees them.
-        unsafe { asm!("{size} &= 15", "{size} += 1", size = inout(reg) size) };
-        // SAFETY: the destination has 16 bytes, and the helper checks the source.
-        let result = unsafe {
-            bpf_skb_load_bytes(
-                self.packet.skb.cast(),
-                self.offset.wrapping_add(at),
-                bytes.as_mut_ptr().cast(),
-                size as u32,
-            )
-        };
-        (result == 0).then(|| (u64::from_be(bytes[0]), u64::from_be(bytes[1])))
+        first(self, at, count)
     }
 
     #[inline(always)]
@@ -204,12 +206,22 @@ impl Bytes for Payload {
     }
 }
 
-/// The payload of a packet as a walk needs it. A copy from page fragments costs as much as a step,
-/// so one copy serves several of them.
-pub struct Buffered {
-    pub packet: Packet,
-    /// Offset of the payload in the packet.
-    pub offset: u32,
+/// `count` bytes, 1 to 16, from offset `at`, as big-endian words with zeros behind them.
+#[inline(always)]
+fn first(source: &impl Source, at: u32, count: u32) -> Option<(u64, u64)> {
+    let mut bytes = [0_u64; 2];
+    let mut size = u64::from(count.wrapping_sub(1));
+    // SAFETY: changes nothing, since a count is 1 to 16; said in assembly, where the compiler
+    // cannot take the bounds away before the verifier sees them.
+    unsafe { asm!("{size} &= 15", "{size} += 1", size = inout(reg) size) };
+    let copied = source.copy(at, bytes.as_mut_ptr(), size);
+    copied.then(|| (u64::from_be(bytes[0]), u64::from_be(bytes[1])))
+}
+
+/// A payload as a walk needs it. A copy (from page fragments, or from a process) costs as much as a
+/// step, so one copy serves several of them.
+pub struct Buffered<S> {
+    pub source: S,
     /// Length of the payload.
     pub len: u32,
     /// What is copied.
@@ -233,7 +245,7 @@ const AHEAD: u32 = 96;
 /// Words of 8 bytes that are searched for the end of a line.
 const LOOK: u32 = 8;
 
-impl Buffered {
+impl<S: Source> Buffered<S> {
     /// Copies the bytes from `at` on: as many as there is room for.
     #[inline(always)]
     fn copy(&self, ahead: &mut Ahead, at: u32) -> Option<()> {
@@ -249,22 +261,14 @@ impl Buffered {
         if size > u64::from(AHEAD) {
             return None;
         }
-        // SAFETY: the destination has room for this size, and the helper checks the source.
-        let result = unsafe {
-            bpf_skb_load_bytes(
-                self.packet.skb.cast(),
-                self.offset.wrapping_add(at),
-                ahead.bytes.as_mut_ptr().cast(),
-                size as u32,
-            )
-        };
+        let copied = self.source.copy(at, ahead.bytes.as_mut_ptr(), size);
         ahead.begin = at;
         ahead.count = size as u32;
-        (result == 0).then_some(())
+        copied.then_some(())
     }
 }
 
-impl Bytes for Buffered {
+impl<S: Source> Bytes for Buffered<S> {
     #[inline(always)]
     fn load(&self, at: u32, count: u32) -> Option<(u64, u64)> {
         // SAFETY: the walk that it belongs to is the caller's, and nobody else has it now.

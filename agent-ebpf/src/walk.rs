@@ -12,7 +12,7 @@ use paramedic_protocol::{
 };
 
 use crate::{
-    packet::{Ahead, Buffered, Packet, now},
+    packet::{Ahead, Buffered, Packet, Payload, now},
     tally::Tally,
 };
 
@@ -201,7 +201,7 @@ fn one(
     skb: *mut __sk_buff,
     connection: *mut Connection,
     walk: *mut Walk,
-    step: impl FnOnce(&mut Connection, &Segment, &Buffered, u32) -> (u32, Event),
+    step: impl FnOnce(&mut Connection, &Segment, &Buffered<Payload>, u32) -> (u32, Event),
 ) -> u32 {
     // SAFETY: as in `walk`.
     let (Some(connection), Some(walk)) = (unsafe { connection.as_mut() }, unsafe { walk.as_mut() })
@@ -209,8 +209,7 @@ fn one(
         return 0;
     };
     let payload = Buffered {
-        packet: Packet { skb },
-        offset: walk.payload,
+        source: Payload { packet: Packet { skb }, offset: walk.payload },
         len: walk.len,
         ahead: &raw mut walk.ahead,
     };

@@ -6,7 +6,9 @@ use paramedic_host::{
     procfs::Tree,
     witnesses::{Source, sources},
 };
-use paramedic_probes::{Capabilities, Capability, Kernel, Mechanism, Options, Probe, Status};
+use paramedic_probes::{
+    Capabilities, Capability, Kernel, Mechanism, Options, Probe, Signal, Status,
+};
 use serde_json::{Value, json};
 
 /// Load and attach every kernel probe, print which work and by which mechanism, and detach them.
@@ -14,7 +16,8 @@ use serde_json::{Value, json};
 /// Also lists what else can be read of a target before a remedy; what is missing there costs no more
 /// than itself.
 ///
-/// Exit code 1 if a kernel signal is unavailable, a required capability is missing, or no cgroup2
+/// Exit code 1 if a kernel signal is unavailable (except for that of TLS, to which targets opt in),
+/// a required capability is missing, or no cgroup2
 /// hierarchy is mounted to attach programs to.
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -42,14 +45,21 @@ impl Check {
         let held = Capabilities::read();
         let options = Options { without: self.without, ..Options::new(1) };
         let loaded = Kernel::load(&options).map_err(anyhow::Error::from);
-        let (probes, error) = match &loaded {
-            Ok(kernel) => (kernel.probes(), None),
-            Err(error) => ([].as_slice(), Some(format!("{error:#}"))),
+        let (probes, error) = match loaded {
+            Ok(mut kernel) => {
+                let of_tls = kernel.probe_tls();
+                let probes: Vec<_> = kernel.probes().iter().cloned().chain([of_tls]).collect();
+                (probes, None)
+            }
+            Err(error) => (Vec::new(), Some(format!("{error:#}"))),
         };
         let witnesses = sources(&Tree::default());
         let cgroup2 = Tree::default().hierarchies().is_ok_and(|found| found.unified.is_some());
-        let complete =
-            error.is_none() && cgroup2 && probes.iter().all(|probe| reason(probe).is_none());
+        // Targets opt in to TLS; nobody else misses it.
+        let needed = |probe: &&Probe| probe.signal != Signal::TlsResponses;
+        let complete = error.is_none()
+            && cgroup2
+            && probes.iter().filter(needed).all(|probe| reason(probe).is_none());
         if self.json {
             let capabilities: serde_json::Map<String, Value> = Capability::ALL
                 .iter()
@@ -67,7 +77,7 @@ impl Check {
                 })
             );
         } else {
-            print_table(probes, held, &witnesses);
+            print_table(&probes, held, &witnesses);
             let missing = (!cgroup2).then(|| NO_CGROUP2.to_owned());
             for what in error.into_iter().chain(missing) {
                 println!("\n{what}");

@@ -125,6 +125,9 @@ fn story(view: &Value) -> String {
     if view["blind"].is_string() {
         lines.push(format!("  not seen    {}", text("blind")));
     }
+    if view["tls"].is_string() {
+        lines.push(format!("  in TLS      {}", text("tls")));
+    }
     lines.push("  seen".to_owned());
     for (name, value) in view["features"].as_object().into_iter().flatten() {
         lines.push(match value.as_f64() {

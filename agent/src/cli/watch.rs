@@ -78,6 +78,11 @@ pub(super) struct Watch {
     /// Seconds that a new instance may take until it answers well.
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
     warm_up: f64,
+    /// Count responses in TLS too, by probes on the functions of the service's TLS library (OpenSSL,
+    /// or Go's). That costs the service 10 to 40 % more CPU per request at full speed, and other
+    /// processes that use the same library file a part of it.
+    #[arg(long)]
+    tls_probes: bool,
     /// ONNX classifier that replaces the built-in model.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -203,6 +208,7 @@ impl Watch {
                 health: asks.map(|asks| HealthProbe { port: url.port, tls: url.tls, asks }),
                 heal_path: self.heal_path.clone(),
                 min_confidence: self.min_confidence,
+                tls_probes: self.tls_probes,
                 ..Settings::up_to(ceiling)
             },
         }

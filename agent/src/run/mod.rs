@@ -9,6 +9,7 @@ mod registry;
 mod sampler;
 #[cfg(test)]
 mod storm;
+mod tls;
 mod treat;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 use effects::{Effects, HostEffects, Poller};
 use registry::Registry;
 use sampler::{Generation, Sampler};
+use tls::TlsWatch;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::{JoinError, JoinSet},
@@ -43,7 +45,10 @@ use paramedic_docker::{Containers, Selection, track_containers};
 use paramedic_host::clock::{Clock, unix_seconds};
 use paramedic_host::instances::Instances;
 use paramedic_kubernetes::{Cluster, Lock, track_pods};
-use paramedic_probes::{AllWaiting, Cause, Kernel, Wake, Wakeups};
+use paramedic_probes::{
+    AllWaiting, Cause, Kernel, Wake, Wakeups,
+    tls::{Finder, Findings},
+};
 use paramedic_record::{Incident, Recorder};
 
 use crate::serve::{Query, TargetView};
@@ -96,6 +101,8 @@ enum TaskResult {
     },
     /// A remedy was applied, or could not be.
     Treated(Treated),
+    /// The search for a target's TLS libraries ended.
+    TlsFound { index: Index, life: Generation, finder: Finder, findings: Findings },
 }
 
 /// The agent: the state of the event loop.
@@ -112,6 +119,8 @@ pub struct Agent {
     registry: Registry,
     /// Which requests wait, and until when that is recent.
     waiting: Option<(BootTime, AllWaiting)>,
+    /// Of the targets that opted in: what is known of their TLS libraries.
+    tls: HashMap<Index, TlsWatch>,
     /// Workload locks that are held for a target.
     locks: HashMap<Index, Arc<Lock>>,
     /// The conditions that are pending before the agent is ready.
@@ -184,6 +193,7 @@ impl Agent {
             node,
             registry: Registry::default(),
             waiting: None,
+            tls: HashMap::new(),
             locks: HashMap::new(),
             awaited,
             past,
@@ -352,6 +362,7 @@ impl Agent {
 
     /// Polls the target, if it is polled at all; the rest is read after the poll.
     fn sample(&mut self, index: Index, trigger: Trigger) {
+        self.look_for_tls(index);
         let Some(sampler) = self.registry.sampler_mut(index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
         let Some(mut app) = target.and_then(|target| sampler.take_app(target, &*self.effects))
@@ -423,6 +434,9 @@ impl Agent {
                     self.handle(sampled);
                 }
             }
+            TaskResult::TlsFound { index, life, finder, findings } => {
+                self.tls_found(index, life, finder, findings);
+            }
             TaskResult::Treated(treated) if !self.is_under_way(&treated) => {
                 warn!("late result of a remedy ignored");
             }
@@ -466,7 +480,11 @@ impl Agent {
     fn answer(&self, query: Query) {
         match query {
             Query::Targets(reply) => {
-                let views = self.engine.cases().map(|(_, case)| TargetView::of(case)).collect();
+                let view = |(index, case)| TargetView {
+                    tls: self.tls_word(index),
+                    ..TargetView::of(case)
+                };
+                let views = self.engine.cases().map(view).collect();
                 // The client may have disconnected.
                 let _ = reply.send(views);
             }

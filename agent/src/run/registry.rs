@@ -109,7 +109,12 @@ impl Agent {
             if let Some(sampler) = self.registry.sampler_mut(index).filter(|_| !same_app) {
                 sampler.renew_app();
             }
+            let tls = (before.target.settings.tls_probes != target.settings.tls_probes)
+                .then(|| target.clone());
             self.handle(Event::Changed(index, Box::new(target)));
+            if let Some(target) = tls {
+                self.set_tls(index, &target);
+            }
             return;
         }
         self.close(index);
@@ -120,11 +125,15 @@ impl Agent {
         self.awaited.remove(&uid);
         self.registry.insert(uid.clone(), index, sampler);
         self.recorder.targets(self.registry.indices.len());
+        let tls = target.settings.tls_probes.then(|| target.clone());
         if known.is_some() {
             self.handle(Event::Changed(index, Box::new(target)));
         } else {
             self.handle(Event::Added(index, Box::new(target)));
             self.recall(index, &uid);
+        }
+        if let Some(target) = tls {
+            self.set_tls(index, &target);
         }
     }
 
@@ -149,6 +158,7 @@ impl Agent {
 
     /// Stops sampling the instance at an index.
     fn close(&mut self, index: Index) {
+        self.tls.remove(&index);
         if let (Some(slot), Some(kernel)) = (self.registry.close(index), self.kernel.as_mut())
             && let Err(error) = kernel.unwatch(slot)
         {

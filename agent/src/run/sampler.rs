@@ -117,6 +117,17 @@ impl Sampler {
         }
     }
 
+    /// More of its responses are seen from now on: what of the agent's own was not seen before is
+    /// not to be subtracted from them.
+    pub(super) fn sees_from_now(&mut self, kernel: &Kernel) {
+        let counted = self.slot.and_then(|slot| kernel.counters(slot).ok());
+        let Some((counters, _)) = counted else { return };
+        for (own, seen) in self.own_responses.iter_mut().zip(counters.responses) {
+            *own = seen.min(*own);
+        }
+        self.own_unavailable = self.own_unavailable.min(counters.unavailable);
+    }
+
     /// Reads everything. Re-arms first: an event between arming and reading is then seen twice
     /// (counted, and by a wake-up) instead of never.
     pub(super) fn sample(

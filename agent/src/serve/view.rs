@@ -31,6 +31,8 @@ pub struct TargetView {
     pub health: Option<HealthView>,
     /// Why the kernel does not see its HTTP traffic, if so.
     pub blind: Option<String>,
+    /// What is seen of its TLS, or why nothing is; `null` if it did not opt in.
+    pub tls: Option<String>,
     /// How its clients fare, as the kernel sees it; `null` where it cannot see that.
     pub clients: Option<Clients>,
     /// The last decision; `null` before the first sample.
@@ -67,7 +69,9 @@ pub struct Clients {
 
 impl Clients {
     fn of(case: &Case) -> Option<Self> {
-        let waiting = case.waiting().filter(|_| case.sees_traffic())?;
+        // Of TLS no requests are seen.
+        let sees_requests = case.sees_traffic() && !case.target.settings.tls_probes;
+        let waiting = case.waiting().filter(|_| sees_requests)?;
         let percentile = |share| case.durations().percentile(share).map(|time| time.as_secs_f64());
         Some(Self {
             duration_p50: percentile(0.5),
@@ -127,6 +131,7 @@ impl TargetView {
             features: Seen { row: case.row, sees_traffic: case.sees_traffic() },
             health: case.health().map(HealthView::of),
             blind: case.blind().map(|blind| blind.to_string()),
+            tls: None,
             decision: case.decision,
             reasons: case.decision.map(|d| top_reasons(&case.row, d.action, &d.shares, REASONS)),
             absent: !case.is_present(),

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::kernel::load;
-use paramedic_probes::{Capabilities, MeasureError, Signal};
+use paramedic_probes::{Capabilities, MeasureError, Signal, Status};
 
 /// An Ethernet frame with a TCP segment from port 80 to port 40000.
 fn frame(payload: &[u8]) -> Vec<u8> {
@@ -71,4 +71,21 @@ fn the_verifier_is_done_soon() {
         // A tenth of what a kernel permits. An emulated machine takes 2 s for it.
         assert!(cost.verified.is_none_or(|verified| verified < 100_000), "{cost:?}");
     }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_tls_programs_load_and_are_verified_soon() {
+    let mut kernel = load(1);
+    let is_of_tls = |name: &str| name.starts_with("ssl_") || name.starts_with("go_");
+    assert!(!kernel.costs().iter().any(|cost| is_of_tls(&cost.name)), "nobody asked for them");
+    let probe = kernel.probe_tls();
+    assert_eq!((probe.signal, &probe.status), (Signal::TlsResponses, &Status::Ready), "{probe:?}");
+    let costs: Vec<_> = kernel.costs().into_iter().filter(|cost| is_of_tls(&cost.name)).collect();
+    assert_eq!(costs.len(), 7);
+    for cost in costs {
+        println!("{}: {:?} instructions", cost.name, cost.verified);
+        assert!(cost.verified.is_none_or(|verified| verified < 100_000), "{cost:?}");
+    }
+    assert_eq!(kernel.tls_files(), 0);
 }

@@ -8,6 +8,7 @@ mod resources;
 mod slices;
 mod sockets;
 mod tcp;
+mod tls;
 mod upstream;
 mod wakeups;
 mod watching;

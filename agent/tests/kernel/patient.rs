@@ -12,6 +12,8 @@ use std::{
 };
 
 use crate::kernel::cgroups::TestCgroups;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::tls;
 use nix::sys::socket::{setsockopt, sockopt};
 use paramedic_core::target::Cgroups;
 
@@ -215,6 +217,17 @@ fn role() {
             ["eat", mebibytes] => {
                 let bytes = mebibytes.parse::<usize>().unwrap() << 20;
                 answer(vec![1u8; bytes].iter().map(|byte| usize::from(*byte)).sum::<usize>());
+            }
+            #[cfg(target_arch = "x86_64")]
+            ["go", status, times] => {
+                let length = if status == "endless" { "x-" } else { "Content-Length: 0\r\nx-" };
+                let status = if status == "endless" { "200" } else { status };
+                for _ in 0..times.parse().unwrap() {
+                    let text = format!("HTTP/1.1 {status} x\r\n{length}: y\r\n\r\n");
+                    tls::go::say(77, text.as_bytes());
+                    tls::go::end(77);
+                }
+                answer("done");
             }
             _ => panic!("unknown command {line}"),
         }

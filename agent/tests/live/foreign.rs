@@ -3,6 +3,7 @@ use std::{thread, time::Duration};
 
 use crate::{
     agent::{Agent, Directory, until},
+    process::Group,
     servers::Server,
 };
 
@@ -160,17 +161,57 @@ print(server.server_port)
 server.serve_forever()
 "#;
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
-fn a_tls_service_is_polled_and_its_traffic_is_missing_not_zero() {
-    let (state, folder) = (Directory::new(), Directory::new());
+/// Such a server, and its URL.
+fn secure(folder: &Directory) -> (Server, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let names = vec!["localhost".to_owned()];
     let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
     std::fs::write(folder.file("certificate.pem"), certificate.pem()).unwrap();
     std::fs::write(folder.file("key.pem"), key.serialize_pem()).unwrap();
-    let mut server = Server::python(&SECURE.replace("FOLDER", folder.path().to_str().unwrap()));
+    let server = Server::python(&SECURE.replace("FOLDER", folder.path().to_str().unwrap()));
     let url = server.url.replace("http://", "https://");
+    (server, url)
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn responses_in_tls_are_counted_for_a_service_that_opts_in() {
+    let (state, folder, group) = (Directory::new(), Directory::new(), Group::new());
+    let (server, url) = secure(&folder);
+    group.admit(server.pid());
+    let agent = Agent::watch(&[&url], &state, &["--tls-probes"]);
+    let told = agent.hears("its responses in TLS are counted", &[]);
+    assert!(told.text("libraries").contains("libssl"), "{told:?}");
+    // The agent's own polls.
+    let labels = format!("class=\"2xx\",namespace=\"\",pod=\"\",target=\"{url}\"");
+    agent.reaches(&format!("paramedic_target_http_responses_total{{{labels}}}"), 3.0);
+    until("its traffic is seen", || agent.target()["blind"].is_null().then_some(()));
+    let target = agent.target();
+    assert!(target["tls"].as_str().unwrap().starts_with("responses are counted, in libssl"));
+    assert!(target["features"]["http_request_rate"].is_number(), "{target}");
+    assert!(target["clients"].is_null(), "of requests nothing is known: {target}");
+    agent.healed_nothing();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn why_responses_in_tls_are_not_counted_is_told_once() {
+    let (state, folder) = (Directory::new(), Directory::new());
+    // It shares the cgroup of this test.
+    let (_server, url) = secure(&folder);
+    let agent = Agent::watch(&[&url], &state, &["--tls-probes"]);
+    let told = agent.hears("its responses in TLS cannot be counted", &[]);
+    assert!(told.text("why").contains("its cgroup is shared"), "{told:?}");
+    agent.reaches("paramedic_health_polls_total{result=\"well\"}", 4.0);
+    assert_eq!(agent.said("its responses in TLS cannot be counted", &[]), 1);
+    assert!(agent.target()["tls"].as_str().unwrap().starts_with("not seen: its cgroup is shared"));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_tls_service_is_polled_and_its_traffic_is_missing_not_zero() {
+    let (state, folder) = (Directory::new(), Directory::new());
+    let (mut server, url) = secure(&folder);
     let agent = Agent::watch(&[&url], &state, &["--max-remedy", "restart"]);
     let heard = agent.hears("health check", &[("result", "well")]);
     assert_eq!(heard.text("path"), "/health");

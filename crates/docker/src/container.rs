@@ -109,6 +109,7 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
         min_confidence: reader.min_confidence(),
         patience: Allowance { set: reader.patience(), ..Allowance::default() },
         warm_up: Allowance { set: reader.warm_up(), ..Allowance::default() },
+        tls_probes: reader.tls_probes(),
     };
     Ok(WatchedContainer {
         settings: reader.capped(settings),

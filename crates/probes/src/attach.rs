@@ -214,7 +214,7 @@ fn unload(program: &mut Program) -> Result<(), ProgramError> {
 }
 
 /// An error in one line: the verifier's log ends in its objection and a line of statistics.
-fn explain(error: &ProgramError) -> String {
+pub(super) fn explain(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
         let log = verifier_log.to_string();

@@ -35,6 +35,11 @@ pub(super) fn room(capacity: u32) -> u32 {
     capacity.saturating_mul(PER_TARGET).clamp(FEWEST, MOST)
 }
 
+/// The size of the map of TLS connections: few targets opt in.
+pub(super) fn room_for_tls(capacity: u32) -> u32 {
+    capacity.saturating_mul(4).clamp(FEWEST, MOST)
+}
+
 /// Requests to one target that have no response yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {

@@ -6,6 +6,8 @@
 //! responses take ([`Kernel::latencies`]) and which requests wait for one now
 //! ([`Kernel::waiting`]), and no event leaves it for any of that.
 //!
+//! What a target writes into TLS is counted only if it opts in ([`tls`]).
+//!
 //! Only watched cgroups are inspected: packet programs are attached to their directories and to no
 //! other, and the programs on kernel-wide events ignore every cgroup that is not in their map. The
 //! programs change nothing: they drop no packet and touch no process.
@@ -35,6 +37,7 @@ mod object;
 mod offsets;
 mod probe;
 mod slots;
+pub mod tls;
 mod wake;
 mod watch;
 
@@ -118,6 +121,9 @@ pub struct Kernel {
     slots: Slots,
     cover: Cover,
     watched: Watched,
+    tls: tls::Attachments,
+    /// Mechanisms to skip.
+    without: Vec<Mechanism>,
     ebpf: Ebpf,
 }
 
@@ -126,6 +132,7 @@ struct Maps {
     counters: PerCpuArray<MapData, Counters>,
     latencies: PerCpuArray<MapData, Latencies>,
     connections: connections::Map,
+    tls_connections: connections::Map,
     throttling: Array<MapData, Throttling>,
     armed: Array<MapData, u32>,
 }
@@ -154,6 +161,7 @@ impl Kernel {
             counters: take(&mut ebpf, "COUNTERS")?,
             latencies: take(&mut ebpf, "LATENCIES")?,
             connections: take(&mut ebpf, "CONNECTIONS")?,
+            tls_connections: take(&mut ebpf, "TLS_CONNECTIONS")?,
             throttling: take(&mut ebpf, "THROTTLING")?,
             armed: take(&mut ebpf, "ARMED")?,
         };
@@ -167,6 +175,8 @@ impl Kernel {
             slots: Slots::new(capacity),
             cover: Cover::default(),
             watched: Watched::default(),
+            tls: tls::Attachments::default(),
+            without: options.without.clone(),
             ebpf,
         })
     }
@@ -175,6 +185,12 @@ impl Kernel {
     #[must_use]
     pub fn probes(&self) -> &[Probe] {
         &self.probes
+    }
+
+    /// Whether this kernel permits to see what targets write into TLS: loads the programs for it,
+    /// which nobody pays for otherwise until a target opts in.
+    pub fn probe_tls(&mut self) -> Probe {
+        tls::probe(&mut self.ebpf, &self.without)
     }
 
     /// Whether programs count throttling and OOM kills; else they are in the cgroup's files.
@@ -231,6 +247,9 @@ impl Kernel {
     }
 }
 
+/// Calls of TLS functions that may be under way at once, one per thread.
+const TLS_CALLS: u32 = 1024;
+
 /// Reading the kernel's types leaves some 15 MiB of free heap behind, for the whole life of a
 /// process that needs less itself.
 fn give_memory_back() {
@@ -242,16 +261,18 @@ fn give_memory_back() {
 }
 
 fn load_object(object: &[u8], layout: &Layout, capacity: u32) -> Result<Ebpf, EbpfError> {
-    // Up to four keys per target. Armed targets send one record each, and the reader may lag.
+    // Up to five keys per target. Armed targets send one record each, and the reader may lag.
     let record = u32::try_from(size_of::<Wakeup>()).unwrap_or(u32::MAX).saturating_add(8);
     EbpfLoader::new()
         .btf(None)
         .override_global("OFFSETS", &layout.offsets, true)
         .override_global("PERIOD_TIMER", layout.period_timer.as_ref().unwrap_or(&0), true)
-        .map_max_entries("TARGETS", capacity.saturating_mul(4))
+        .map_max_entries("TARGETS", capacity.saturating_mul(5))
         .map_max_entries("COUNTERS", capacity)
         .map_max_entries("LATENCIES", capacity)
         .map_max_entries("CONNECTIONS", connections::room(capacity))
+        .map_max_entries("TLS_CONNECTIONS", connections::room_for_tls(capacity))
+        .map_max_entries("TLS_CALLS", TLS_CALLS)
         .map_max_entries("THROTTLING", capacity)
         .map_max_entries("ARMED", capacity)
         .map_max_entries("WAKEUPS", capacity.saturating_mul(2 * record))

@@ -17,6 +17,8 @@ pub enum Signal {
     CpuThrottling,
     /// Kills by the OOM killer.
     OomKills,
+    /// Responses that it writes into TLS, if it opted in.
+    TlsResponses,
 }
 
 impl Signal {
@@ -31,6 +33,7 @@ impl Signal {
             Self::TcpRetransmits => "tcp_retransmits",
             Self::CpuThrottling => "cpu_throttling",
             Self::OomKills => "oom_kills",
+            Self::TlsResponses => "tls_responses",
         }
     }
 }
@@ -50,14 +53,23 @@ pub enum Mechanism {
     Kprobe,
     /// The end of the timer that refills CPU quotas, through a BTF tracepoint.
     Hrtimer,
+    /// Breakpoints on functions of a target's TLS library.
+    Uprobe,
     /// No program: the agent reads the cgroup's own files.
     Poll,
 }
 
 impl Mechanism {
     /// The mechanisms that a kernel may refuse.
-    pub const ALL: [Self; 6] =
-        [Self::CgroupSkb, Self::TpBtf, Self::Tracepoint, Self::Fentry, Self::Kprobe, Self::Hrtimer];
+    pub const ALL: [Self; 7] = [
+        Self::CgroupSkb,
+        Self::TpBtf,
+        Self::Tracepoint,
+        Self::Fentry,
+        Self::Kprobe,
+        Self::Hrtimer,
+        Self::Uprobe,
+    ];
 
     /// The mechanism's name, as in tables, metrics and logs.
     #[must_use]
@@ -69,6 +81,7 @@ impl Mechanism {
             Self::Fentry => "fentry",
             Self::Kprobe => "kprobe",
             Self::Hrtimer => "hrtimer",
+            Self::Uprobe => "uprobe",
             Self::Poll => "poll",
         }
     }

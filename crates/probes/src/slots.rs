@@ -83,22 +83,34 @@ impl Slots {
         if !self.is_current(slot) {
             return Vec::new();
         }
-        let mut changes = Vec::new();
-        for key in self.taken.remove(&slot.index).unwrap_or_default() {
-            let claims = self.claims.entry(key).or_default();
-            let had_it = claims.first() == Some(&slot.index);
-            claims.retain(|index| *index != slot.index);
-            match claims.first() {
-                None => {
-                    self.claims.remove(&key);
-                    changes.push(Change::Remove(key));
-                }
-                Some(heir) if had_it => changes.push(Change::Insert(key, *heir)),
-                Some(_) => {}
-            }
-        }
+        let keys = self.taken.remove(&slot.index).unwrap_or_default();
+        let changes = keys.into_iter().filter_map(|key| self.unclaim(slot, key)).collect();
         self.free.push_back(slot.index);
         changes
+    }
+
+    /// Gives up some of a slot's keys, likewise.
+    pub(super) fn give_up(&mut self, slot: Slot, which: impl Fn(&Key) -> bool) -> Vec<Change> {
+        if !self.is_current(slot) {
+            return Vec::new();
+        }
+        let Some(keys) = self.taken.get_mut(&slot.index) else { return Vec::new() };
+        let given: Vec<Key> = keys.extract_if(.., |key| which(key)).collect();
+        given.into_iter().filter_map(|key| self.unclaim(slot, key)).collect()
+    }
+
+    fn unclaim(&mut self, slot: Slot, key: Key) -> Option<Change> {
+        let claims = self.claims.entry(key).or_default();
+        let had_it = claims.first() == Some(&slot.index);
+        claims.retain(|index| *index != slot.index);
+        match claims.first() {
+            None => {
+                self.claims.remove(&key);
+                Some(Change::Remove(key))
+            }
+            Some(heir) if had_it => Some(Change::Insert(key, *heir)),
+            Some(_) => None,
+        }
     }
 }
 
@@ -205,5 +217,18 @@ mod tests {
         assert!(slots.is_claimed(&KEY));
         assert_eq!(slots.release(c), [Change::Remove(KEY)]);
         assert!(!slots.is_claimed(&KEY));
+    }
+
+    #[test]
+    fn a_key_can_be_given_up_without_the_slot() {
+        const OTHER: Key = Key::new(7, 0, scope::TLS);
+        let mut slots = Slots::new(1);
+        let slot = slots.take().unwrap();
+        slots.claim(slot, &[KEY, OTHER]);
+        let is_other = |key: &Key| key.scope == scope::TLS;
+        assert_eq!(slots.give_up(slot, is_other), [Change::Remove(OTHER)]);
+        assert_eq!(slots.give_up(slot, is_other), []);
+        assert!(slots.is_claimed(&KEY) && !slots.is_claimed(&OTHER));
+        assert_eq!(slots.release(slot), [Change::Remove(KEY)]);
     }
 }

@@ -130,8 +130,10 @@ impl Kernel {
         let places = self.watched.places.remove(&slot.index).unwrap_or_default();
         // All of them, the lower ones first: these must not get their own programs for a moment.
         let detached = places.iter().rev().map(|path| self.leave(path)).fold(Ok(()), Result::and);
+        self.tls.leave(slot.index);
         let forgotten = connections::forget(&mut self.maps.connections, slot.index);
-        let changed = changed.and(forgotten).map_err(WatchError::from);
+        let of_tls = connections::forget(&mut self.maps.tls_connections, slot.index);
+        let changed = changed.and(forgotten).and(of_tls).map_err(WatchError::from);
         disarmed.and(changed).and(detached)
     }
 
@@ -206,7 +208,7 @@ impl Kernel {
 }
 
 impl Maps {
-    fn apply(&mut self, change: Change) -> Result<(), MapError> {
+    pub(super) fn apply(&mut self, change: Change) -> Result<(), MapError> {
         match change {
             Change::Insert(key, slot) => self.targets.insert(key, slot, 0),
             Change::Remove(key) => match self.targets.remove(&key) {

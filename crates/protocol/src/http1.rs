@@ -53,6 +53,8 @@ const CHUNKED: u8 = 2;
 const TRAILER: u8 = 4;
 /// `Upgrade: h2c` was seen.
 const H2C: u8 = 8;
+/// The body has no end but that of the connection, or is too long to find it.
+const ENDLESS: u8 = 16;
 
 /// What the head of a response says of its body, in `Side::status`.
 const ORDINARY: u8 = 0;
@@ -534,9 +536,51 @@ fn body(connection: &mut Connection, segment: &Segment, at: u32) -> u32 {
     if side.has(SIZED) && side.left < LONGEST {
         return at.wrapping_add(side.left);
     }
-    // Until the end of the connection, or too long.
+    side.set(ENDLESS);
     side.mode = BODY;
     segment.len
+}
+
+/// Where to look at what a server writes, whose requests are not seen; see [`crate::written`].
+#[inline(always)]
+pub(crate) fn begin_written<B: Bytes + ?Sized>(
+    connection: &mut Connection,
+    segment: &Segment,
+    bytes: &B,
+) -> (Option<u32>, Event) {
+    let side = &mut connection.responses;
+    let at = offset(side, segment);
+    // No chunk begins like a response: the response before it was one without a body, to `HEAD`.
+    let is_chunk = side.mode == CHUNK && side.left == 0 && at == Some(0);
+    if side.mode != BODY && !is_chunk {
+        return (at, Event::Nothing);
+    }
+    if !begins_response(segment, bytes) {
+        return (at.filter(|_| is_chunk), Event::Nothing);
+    }
+    if side.mode == BODY && side.has(ENDLESS) {
+        return (None, Event::NotUnderstood(1));
+    }
+    side.mode = LINE;
+    side.next = segment.seq;
+    side.held = 0;
+    (Some(0), Event::Nothing)
+}
+
+/// Whether a segment begins with a status line.
+#[inline(always)]
+pub(crate) fn begins_response<B: Bytes + ?Sized>(segment: &Segment, bytes: &B) -> bool {
+    if segment.len < STATUS_LINE {
+        return false;
+    }
+    let Some((high, low)) = bytes.load(0, STATUS_LINE) else { return false };
+    is_status_line(high, (low >> 32) as u32)
+}
+
+/// Whether the next response's begin is not known, although there may be one.
+#[inline(always)]
+pub(crate) const fn is_lost(side: &Side) -> bool {
+    side.mode == BODY && !side.has(ENDLESS)
 }
 
 /// The begin of a header line, whose end is at `end`.

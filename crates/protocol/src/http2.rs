@@ -57,6 +57,11 @@ const NAME: u8 = 32;
 /// Within a field: at its value.
 const VALUE: u8 = 64;
 
+/// The entries of the static table with which a request begins: `:authority` to `:scheme`. Where
+/// only one direction is seen, as of TLS, it may be a client's.
+const REQUEST_FIRST: u32 = 1;
+const REQUEST_LAST: u32 = 7;
+
 /// What a field is about, in `Side::field`.
 const ABOUT_OTHER: u8 = 0;
 const ABOUT_STATUS: u8 = 1;
@@ -572,6 +577,9 @@ fn field_token<B: Bytes + ?Sized>(side: &mut Side, ring: &[u8; RING], first: u8,
     } else if index == 0 {
         side.used = BAD;
         return;
+    }
+    if side.has(FIRST) && matches!(index, REQUEST_FIRST..=REQUEST_LAST) {
+        side.set(MUTED);
     }
     side.byte = side.entry(ring, index).unwrap_or(UNRESOLVED);
     bytes.settle(side);

@@ -16,7 +16,8 @@
 //! ```
 //!
 //! **HTTP/1** is followed by turns ([`http1`]), **HTTP/2** by frames and by the lengths within
-//! header blocks ([`http2`]). What cannot be told is reported as such: a status that refers to a
+//! header blocks ([`http2`]). Of a server whose plaintext alone is seen, as it goes into TLS,
+//! [`written`] follows the responses. What cannot be told is reported as such: a status that refers to a
 //! table from before the connection was seen is *unknown*, a message whose begin was not found is
 //! *not understood*.
 #![no_std]
@@ -29,6 +30,7 @@ pub mod latency;
 mod open;
 mod side;
 mod window;
+pub mod written;
 
 pub use connection::{Connection, Kind, Segment, Way};
 pub use hpack::Verdict;

@@ -7,8 +7,11 @@ use paramedic_protocol::{Event, Verdict, Way};
 use serde::Deserialize;
 
 mod support;
+#[path = "support/written.rs"]
+mod written;
 
 use support::Seen;
+use written::Written;
 
 #[derive(Deserialize)]
 struct Capture {
@@ -375,4 +378,35 @@ fn what_is_lost_leads_to_nothing_wrong() {
         heads.plus(&head);
     }
     println!("{heads:?}");
+}
+
+/// What the server writes, as of TLS, in calls of other sizes than its segments.
+#[test]
+fn the_servers_side_alone_is_enough() {
+    fastrand::seed(5);
+    let mut heads = 0;
+    for (name, packets, recorded) in connections() {
+        // Those begin in HTTP/1.
+        if is_upgrade(&name) || upgrades(&packets) > 0 {
+            continue;
+        }
+        let mut written = Written::default();
+        let mut next = None;
+        for packet in packets.iter().filter(|packet| packet.way == Way::Responses) {
+            let again = next.map_or(0, |next: u32| next.wrapping_sub(packet.seq)) as usize;
+            let new = packet.payload.get(again..).unwrap_or_default();
+            if !new.is_empty() {
+                let size = if next.is_some() { fastrand::usize(1..3000) } else { usize::MAX };
+                new.chunks(size).for_each(|call| written.call(call));
+                next = Some(packet.end());
+            }
+        }
+        let (head, grpc) =
+            judge(&recorded.truth, &Seen { events: written.events, ..Seen::default() });
+        assert_eq!((head.wrong, head.missing), (0, 0), "{name}");
+        assert_eq!(head.unknown, if name == UNRESOLVED { 35 } else { 0 }, "{name}");
+        assert_eq!((grpc.unknown, grpc.wrong, grpc.missing), (0, 0, 0), "{name}");
+        heads += head.right;
+    }
+    assert!(heads > 20_000, "{heads}");
 }

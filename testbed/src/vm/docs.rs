@@ -21,7 +21,7 @@ struct Need {
     refused: &'static str,
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     Need {
         mechanism: "cgroup_skb",
         kernel: "5.12 (functions that are verified once and take pointers)",
@@ -59,6 +59,12 @@ const NEEDS: [Need; 7] = [
         refused: "polled: the agent sees throttling at the next sample and not at once",
     },
     Need {
+        mechanism: "uprobe",
+        kernel: "5.12, with CONFIG_UPROBES and CONFIG_UPROBE_EVENTS",
+        btf: "no",
+        refused: "what targets write into TLS is not counted",
+    },
+    Need {
         mechanism: "poll",
         kernel: "any: `cpu.stat` and `memory.events`, or the files of cgroup v1 in their place",
         btf: "no",
@@ -67,7 +73,7 @@ const NEEDS: [Need; 7] = [
 ];
 
 /// What is counted under each signal.
-const COUNTED: [(&str, &str); 7] = [
+const COUNTED: [(&str, &str); 8] = [
     (
         "http_responses",
         "responses that the target sends, by class; 502, 503 and 504 also separately, since they cause no wake-up; requests that it sends as a client",
@@ -84,6 +90,7 @@ const COUNTED: [(&str, &str); 7] = [
     ("tcp_retransmits", "segments sent again; a SYN sent again counts as a failed connect"),
     ("cpu_throttling", "periods and time in which its CPU quota was exhausted"),
     ("oom_kills", "its processes that the OOM killer ended"),
+    ("tls_responses", "responses that it writes into TLS, if it opted in; no requests, no times"),
 ];
 
 /// Compares the page with the runs.

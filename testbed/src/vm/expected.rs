@@ -15,7 +15,7 @@ pub(super) struct Lesser {
 pub(super) const LESSER: &[Lesser] = &[];
 
 /// The best mechanism of each signal, which every kernel has that is not in [`LESSER`].
-pub(super) const BEST: [(&str, &str); 7] = [
+pub(super) const BEST: [(&str, &str); 8] = [
     ("http_responses", "cgroup_skb"),
     ("http_requests", "cgroup_skb"),
     ("tcp_resets_received", "tp_btf"),
@@ -23,6 +23,7 @@ pub(super) const BEST: [(&str, &str); 7] = [
     ("tcp_retransmits", "tp_btf"),
     ("cpu_throttling", "fentry"),
     ("oom_kills", "tp_btf"),
+    ("tls_responses", "uprobe"),
 ];
 
 /// What takes a mechanism's place where it is refused.
@@ -64,7 +65,7 @@ impl LeftOut {
     }
 }
 
-pub(super) const LEFT_OUT: [LeftOut; 7] = [
+pub(super) const LEFT_OUT: [LeftOut; 8] = [
     LeftOut {
         tests: "foreign::",
         series: None,
@@ -76,6 +77,12 @@ pub(super) const LEFT_OUT: [LeftOut; 7] = [
         series: None,
         layout: None,
         why: "the machines have no python3, and every kernel's /proc shows the serving process in the same way",
+    },
+    LeftOut {
+        tests: "tls::",
+        series: None,
+        layout: None,
+        why: "the machines have no servers that speak TLS; that the programs load there is tested",
     },
     LeftOut {
         tests: "command_line::",

@@ -123,7 +123,7 @@ pub(super) fn expected(series: &str, signal: &str, without: &[&str], btf: bool) 
     let best = BEST.iter().find(|(name, _)| *name == signal).map_or("none", |(_, best)| best);
     let lesser = LESSER.iter().find(|l| l.series == series && l.signal == signal);
     let mut mechanism = lesser.map_or(best, |lesser| lesser.mechanism);
-    if !btf && mechanism != "cgroup_skb" {
+    if !btf && !matches!(mechanism, "cgroup_skb" | "uprobe") {
         // Every other program reads structs, whose layout only BTF shows.
         return if matches!(signal, "cpu_throttling" | "oom_kills") { "poll" } else { "none" };
     }

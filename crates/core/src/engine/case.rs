@@ -357,7 +357,7 @@ impl Case {
         if self.asks_the_host(sample.trigger) {
             self.instance.host.clone_from(&sample.host);
         }
-        self.instance.hear(sample, self.target.tls)
+        self.instance.hear(sample, self.target.tls, self.target.settings.tls_probes)
     }
 
     /// How long the responses of its instance took.

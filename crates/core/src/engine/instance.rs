@@ -116,15 +116,28 @@ impl Instance {
         }
     }
 
-    /// Stores the health check of a sample; returns what is new. `tls`: the target speaks TLS.
-    pub(super) fn hear(&mut self, sample: &Sample, tls: bool) -> (Option<Word>, Option<Blind>) {
+    /// Stores the health check of a sample; returns what is new. `tls`: the target speaks TLS;
+    /// `probed`: and opted in to having its responses counted there.
+    pub(super) fn hear(
+        &mut self,
+        sample: &Sample,
+        tls: bool,
+        probed: bool,
+    ) -> (Option<Word>, Option<Blind>) {
         let word = sample.poll.as_ref().map(Word::of);
         let news = match (&word, &self.health) {
             (Some(now), Some(before)) => now.is_news(before),
             (now, _) => now.is_some(),
         };
         self.health = word;
-        let blind = self.window.blind().or(tls.then_some(Blind::Tls));
+        let mut blind = self.window.blind();
+        if tls && (blind.is_some() || !probed) {
+            blind = Some(Blind::Tls);
+        }
+        if tls && probed && self.window.sees_traffic() {
+            // Its library was found late.
+            self.blind = None;
+        }
         let blind_news = blind.filter(|_| self.blind.is_none());
         self.blind = blind.or(self.blind);
         (self.health.clone().filter(|_| news), blind_news)

@@ -8,6 +8,7 @@ use paramedic_pod_metrics::Metric;
 use super::*;
 use crate::{
     decide::Action,
+    features::Blind,
     guard::{Gate, Symptom, Treatment},
     health::{Health, HealthError, Poll, Says, Transport},
     signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Requests, Waiting},
@@ -1060,4 +1061,33 @@ fn clients_without_responses_for_want_of_a_cpu_lead_to_no_restart() {
     let stage = leaves_its_clients(30_000, true);
     assert_eq!(stage.remedies(), []);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Futile));
+}
+
+/// Why the kernel does not see a target of TLS whose polls are answered.
+fn blind_in_tls(probed: bool, counted: &[u64]) -> Option<Blind> {
+    let mut stage = Stage::new(0);
+    let mut target = target(1);
+    target.tls = true;
+    target.settings.tls_probes = probed;
+    let (mut out, index) = (Vec::new(), stage.engine.vacant());
+    stage.engine.handle(stage.now, 0, Event::Added(index, target), &mut out);
+    for counted in counted {
+        stage.now = stage.now + Duration::from_secs(2);
+        let mut sample = Patient::default().sample(stage.now, Trigger::Tick);
+        if let Some(kernel) = &mut sample.kernel {
+            kernel.own_responses[1] = 9;
+            kernel.counters.responses[1] = *counted;
+        }
+        stage.engine.handle(stage.now, 0, Event::Sampled(index, Box::new(sample)), &mut out);
+    }
+    stage.engine.case(index).and_then(Case::blind)
+}
+
+#[test]
+fn the_kernel_is_blind_to_tls_unless_its_responses_are_counted() {
+    assert_eq!(blind_in_tls(false, &[0]), Some(Blind::Tls));
+    assert_eq!(blind_in_tls(false, &[0, 9]), Some(Blind::Tls));
+    assert_eq!(blind_in_tls(true, &[0]), Some(Blind::Tls), "nothing to attach to");
+    assert_eq!(blind_in_tls(true, &[9]), None);
+    assert_eq!(blind_in_tls(true, &[0, 0, 9]), None, "its library was found late");
 }

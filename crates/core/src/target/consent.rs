@@ -22,6 +22,9 @@ pub const PATIENCE: &str = "paramedic.dev/patience";
 /// Key of the warm-up: how long a new instance may take before it answers well.
 pub const WARM_UP: &str = "paramedic.dev/warm-up";
 
+/// Key of the consent to probes on its TLS library.
+pub const TLS: &str = "paramedic.dev/tls";
+
 /// Maximum patience or warm-up.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -124,6 +127,18 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         self.span(WARM_UP)
     }
 
+    /// Whether to attach to the functions of its TLS library.
+    pub fn tls_probes(&mut self) -> bool {
+        match (self.find)(TLS) {
+            Some("true") => true,
+            Some("false") | None => false,
+            Some(text) => {
+                self.complain(TLS, text, "neither true nor false");
+                false
+            }
+        }
+    }
+
     fn span(&mut self, key: &'static str) -> Option<Duration> {
         let text = (self.find)(key)?;
         let span = span(text).filter(|span| *span <= LONGEST);
@@ -195,6 +210,18 @@ mod tests {
         for text in ["/up?x=1", "grpc", "grpc:a.B"] {
             assert_eq!(read(text).0.unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn consent_to_tls_probes_is_true_or_false() {
+        for (text, expected) in [(Some("true"), true), (Some("false"), false), (None, false)] {
+            let mut settings = SettingsReader::new(|key| text.filter(|_| key == TLS));
+            assert_eq!(settings.tls_probes(), expected);
+            assert_eq!(settings.invalid_settings, []);
+        }
+        let mut settings = SettingsReader::new(|key| (key == TLS).then_some("yes"));
+        assert!(!settings.tls_probes());
+        assert_eq!(settings.invalid_settings.len(), 1);
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub struct Settings {
     pub patience: Allowance,
     /// How long a new instance may take before it answers well.
     pub warm_up: Allowance,
+    /// Whether to attach to the functions of its TLS library, which takes CPU time of it.
+    pub tls_probes: bool,
 }
 
 impl Settings {
@@ -110,6 +112,7 @@ impl Settings {
             min_confidence: Self::MIN_CONFIDENCE,
             patience: Allowance::default(),
             warm_up: Allowance::default(),
+            tls_probes: false,
         }
     }
 }
