@@ -28,7 +28,7 @@ each count is exact.
 ## What it does not see
 
 - **TLS.** Resets, retransmits, throttling and OOM kills of such a target are seen, its HTTP is not: `paramedic explain`
-  says `not seen`.
+  says `not seen`. A target can [opt in](deployment.md#responses-in-tls) to having its responses counted.
 - **HTTP/3 (QUIC)**, which is encrypted and not TCP.
 - **WebSocket** and other protocols after an upgrade: the 101 is counted, nothing behind it.
 - Packets with **IPv6 extension headers**.
