@@ -68,7 +68,8 @@ fn check_names_the_mechanism_of_every_signal() {
     let probes = told["probes"].as_array().unwrap();
     let signals: Vec<_> = probes.iter().filter_map(|probe| probe["signal"].as_str()).collect();
     let all = ["http_responses", "http_requests", "tcp_resets_received", "tcp_resets_sent"];
-    assert_eq!(signals, [&all[..], &["tcp_retransmits", "cpu_throttling", "oom_kills"]].concat());
+    let others = ["tcp_retransmits", "cpu_throttling", "oom_kills", "tls_responses"];
+    assert_eq!(signals, [&all[..], &others].concat());
     for probe in probes {
         assert!(probe["mechanism"].as_str().is_some_and(|name| !name.is_empty()), "{probe}");
         assert!(probe["reason"].is_null(), "{probe}");
