@@ -22,9 +22,10 @@ use super::{
     maps::{Mapped, mapped},
 };
 
-/// Most processes of a target to look at, and most files of all of them.
+/// Most processes of a target to look at, most files of all of them in one look, and most in all.
 const MAX_PROCESSES: usize = 64;
 const MAX_FILES: usize = 64;
+const MAX_SEEN: usize = 64;
 /// Most bytes of a process's list of mappings.
 const MAX_TEXT: u64 = 16 << 20;
 
@@ -159,6 +160,9 @@ impl Finder {
             Some(Seen::Useful) => findings.any = true,
             Some(Seen::Plain) => {}
             Some(Seen::Refused(reason)) => add(reasons, reason.clone()),
+            None if self.seen.len() >= MAX_SEEN => {
+                add(reasons, "it has mapped too many files".to_owned());
+            }
             None => match elf::functions(&file) {
                 Ok(functions) => {
                     findings.any = true;
