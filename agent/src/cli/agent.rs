@@ -34,7 +34,7 @@ use crate::run::Config;
 /// neither watches nor touches a pod without the label. Annotations override the defaults:
 /// `paramedic.dev/port`, `/health-path`, `/heal-path`, `/min-confidence`, `/patience`, `/warm-up`
 /// and `/tls` (`true`: count responses in TLS too, by probes on the functions of the app's TLS
-/// library, which costs it 10 to 40 % more CPU per request at full speed).
+/// library, which costs it 10 to 40 % more CPU per request at full speed, or more).
 ///
 /// Before a hard remedy (restart, evict) the agent checks in the cluster that the workload is not
 /// rolling out and that its disruption budget permits the remedy, and takes the workload's lock.

@@ -79,8 +79,9 @@ pub(super) struct Watch {
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
     warm_up: f64,
     /// Count responses in TLS too, by probes on the functions of the service's TLS library (OpenSSL,
-    /// or Go's). That costs the service 10 to 40 % more CPU per request at full speed, and other
-    /// processes that use the same library file a part of it.
+    /// or Go's). That costs the service some 5 to 15 µs of CPU time per write: 10 to 40 % per request
+    /// at full speed, and more where requests are very cheap. Other processes that use the same
+    /// library file pay most of it too.
     #[arg(long)]
     tls_probes: bool,
     /// ONNX classifier that replaces the built-in model.
