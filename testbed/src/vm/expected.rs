@@ -65,12 +65,18 @@ impl LeftOut {
     }
 }
 
-pub(super) const LEFT_OUT: [LeftOut; 8] = [
+pub(super) const LEFT_OUT: [LeftOut; 9] = [
     LeftOut {
         tests: "foreign::",
         series: None,
         layout: None,
         why: "the machines have no python3 and no nginx, and these tests do not depend on the kernel",
+    },
+    LeftOut {
+        tests: "grpc::",
+        series: None,
+        layout: None,
+        why: "the machines have no python3; `protocol::` tests how gRPC is counted",
     },
     LeftOut {
         tests: "serving::",

@@ -47,7 +47,7 @@ const FAILURE: i32 = 0x2b << 1 | 1;
 ///
 /// Kernels and qemu come from Debian's packages, unpacked below target/vm (nothing is installed);
 /// no root is needed. Four machines for each kernel, one after the other: the kernel side and the
-/// whole agent with cgroup v2, hybrid, v1. Each has 120 s. Ends with a table of results; the
+/// whole agent with cgroup v2, hybrid, v1. Each has 180 s. Ends with a table of results; the
 /// logs are in target/vm/logs.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
@@ -268,7 +268,7 @@ mod tests {
         let died = death(&End::Exit(Some(0)), console).unwrap();
         assert!(died.contains("page fault | [ 2.1] RIP: 0010:x") && !died.contains("quiet"));
         assert!(death(&End::Exit(None), "").unwrap().contains("signal"));
-        assert!(death(&End::Timeout, "").unwrap().contains("120 s"));
+        assert!(death(&End::Timeout, "").unwrap().contains("180 s"));
         for end in [End::Exit(Some(SUCCESS)), End::Exit(Some(FAILURE))] {
             assert_eq!(death(&end, console), None);
         }

@@ -28,7 +28,7 @@ pub(super) enum Accelerator {
 }
 
 /// Maximum time from the start to the exit code.
-pub(super) const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const LIMIT: Duration = Duration::from_secs(180);
 
 /// qemu, and where it finds its firmware and libraries.
 pub(super) struct Qemu {

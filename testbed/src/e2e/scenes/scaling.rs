@@ -65,7 +65,7 @@ pub(super) fn metrics_api(stage: &Stage<'_>) -> Result<String> {
     );
     let documents = stage.kubectl.get_raw("/openapi/v2")?;
     ensure!(documents.contains("custom.metrics.k8s.io/v1beta2"), "not in the cluster's OpenAPI");
-    Ok("four metrics in two versions; nothing without rights".to_owned())
+    Ok("six metrics in two versions; nothing without rights".to_owned())
 }
 
 fn quantity(value: &Value) -> Result<f64> {
