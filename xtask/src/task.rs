@@ -31,9 +31,8 @@ pub enum Task {
     Truth(Passed),
     Train(train::Args),
     /// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, what
-    /// the agent costs at 1, 110 and 500 targets, what it costs a node and the API server at 110
-    /// and 500 pods, what it costs the servers that it watches, and what the metrics API costs with
-    /// 5,000 pods
+    /// the agent costs at 1, 110 and 500 targets, a node and the API server at 110 and 500 pods, and
+    /// the servers that it watches, and what the metrics API costs with 5,000 pods
     Bench(Passed),
     #[command(verbatim_doc_comment)]
     /// Test Paramedic on the cluster that kubectl is set up for (KUBECONFIG).

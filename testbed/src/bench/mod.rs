@@ -13,8 +13,8 @@ use xtask::{build_ebpf, image, process, workspace::Workspace};
 use crate::stage::{Interrupt, Programs};
 
 /// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, what the
-/// agent costs at 1, 110 and 500 targets, what it costs a node and the API server at 110 and 500
-/// pods, what it costs the servers that it watches, and what the metrics API costs with 5,000 pods.
+/// agent costs at 1, 110 and 500 targets, a node and the API server at 110 and 500 pods, and the
+/// servers that it watches, and what the metrics API costs with 5,000 pods.
 ///
 /// Takes about 30 minutes after the release build. Needs root. Not a test: nothing fails when a
 /// number is large.

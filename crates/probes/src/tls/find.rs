@@ -7,15 +7,16 @@
 //! same file.
 use std::{
     collections::HashMap,
-    ffi::CString,
     fs::{self, File},
     io,
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::{Path, PathBuf},
 };
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
 use super::{
     Function, Refusal, elf,
@@ -230,38 +231,23 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Opens what a process has mapped.
 fn open(process: &Path, mapped: &Mapped) -> io::Result<File> {
     let exact = process.join("map_files").join(&mapped.range);
-    match located(libc::AT_FDCWD, exact.as_os_str().as_bytes(), 0) {
+    match located(CWD, exact.as_os_str().as_bytes(), ResolveFlags::empty()) {
         Ok(located) => return regular(&located),
         Err(error) if mapped.deleted => return Err(error),
         Err(_) => {}
     }
     let root = File::open(process.join("root"))?;
-    let within = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-    regular(&located(root.as_raw_fd(), mapped.path.as_bytes(), within)?)
+    regular(&located(root, mapped.path.as_bytes(), within())?)
 }
 
 /// Finds a file without opening it, so that nothing but a file is ever opened.
-fn located(directory: i32, path: &[u8], resolve: u64) -> io::Result<OwnedFd> {
-    let path = CString::new(path)?;
-    // SAFETY: all zeros are the default of this plain record.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = resolve;
-    // SAFETY: the path ends with 0 and the record has its size; the kernel keeps neither.
-    let opened = unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            directory,
-            path.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
-    };
-    match i32::try_from(opened) {
-        // SAFETY: a descriptor that was just opened, and that nobody else has.
-        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
-        _ => Err(io::Error::last_os_error()),
-    }
+fn located(directory: impl AsFd, path: &[u8], resolve: ResolveFlags) -> io::Result<OwnedFd> {
+    Ok(openat2(directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+}
+
+/// No link leads out of the root.
+fn within() -> ResolveFlags {
+    ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS
 }
 
 /// Opens a located file to read it.
@@ -313,9 +299,8 @@ mod tests {
         symlink(scratch.0.join("secret"), root.join("out")).unwrap();
         symlink("../../../../../../etc/file", root.join("up")).unwrap();
         let root = File::open(&root).unwrap();
-        let within = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
         let open = |path: &str| {
-            let located = located(root.as_raw_fd(), path.as_bytes(), within)?;
+            let located = located(&root, path.as_bytes(), within())?;
             io::read_to_string(regular(&located)?)
         };
         for path in ["/etc/file", "/absolute", "/up"] {
@@ -327,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_not_opened() {
-        let located = located(libc::AT_FDCWD, b"/dev/zero", 0).unwrap();
+        let located = located(CWD, b"/dev/zero", ResolveFlags::empty()).unwrap();
         assert!(regular(&located).is_err());
     }
 
