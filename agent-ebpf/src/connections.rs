@@ -28,10 +28,16 @@ pub fn find(cookie: u64) -> Option<*mut Connection> {
 /// Adds a new one, or finds the one that another CPU has just added.
 #[inline(always)]
 pub fn add(cookie: u64) -> Option<*mut Connection> {
+    add_to(&CONNECTIONS, cookie)
+}
+
+/// The same in any map of connections.
+#[inline(always)]
+pub fn add_to(map: &LruHashMap<u64, Connection>, key: u64) -> Option<*mut Connection> {
     let fresh = FRESH.get_ptr(0)?;
-    // SAFETY: a whole map value that nobody writes.
-    let _ = CONNECTIONS.insert(cookie, unsafe { &*fresh }, u64::from(BPF_NOEXIST));
-    find(cookie)
+    // SAFETY: a whole map value that no program writes.
+    let _ = map.insert(key, unsafe { &*fresh }, u64::from(BPF_NOEXIST));
+    map.get_ptr_mut(key)
 }
 
 #[inline(always)]

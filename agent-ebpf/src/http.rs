@@ -24,6 +24,7 @@ use crate::{
 };
 
 const PASS: i32 = 1;
+
 /// Where a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {

@@ -271,7 +271,7 @@ impl<S: Source> Buffered<S> {
 impl<S: Source> Bytes for Buffered<S> {
     #[inline(always)]
     fn load(&self, at: u32, count: u32) -> Option<(u64, u64)> {
-        // SAFETY: the walk that it belongs to is the caller's, and nobody else has it now.
+        // SAFETY: it is a part of the caller's walk, and no other reference to it exists now.
         let ahead = unsafe { &mut *self.ahead };
         if at.wrapping_sub(ahead.begin).saturating_add(count) > ahead.count {
             self.copy(ahead, at)?;

@@ -11,13 +11,12 @@
 //! freed or used anew. `paramedic_protocol::written` says what can be told from one direction.
 use agent_common::scope;
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
     helpers::{
         bpf_get_current_pid_tgid,
         generated::{bpf_get_current_cgroup_id, bpf_probe_read_user},
     },
     macros::{map, uprobe, uretprobe},
-    maps::{Array, LruHashMap},
+    maps::LruHashMap,
     programs::{ProbeContext, RetProbeContext},
 };
 use paramedic_protocol::{
@@ -27,7 +26,8 @@ use paramedic_protocol::{
 use crate::{
     connections, maps,
     packet::{Ahead, Buffered, Source},
-    tally::{self, Tally},
+    tally,
+    walk::count,
 };
 
 /// Steps through what one call has written.
@@ -38,9 +38,6 @@ const LONGEST: u64 = 1 << 30;
 /// The connections of watched processes, by [`name`].
 #[map]
 static TLS_CONNECTIONS: LruHashMap<u64, Connection> = LruHashMap::with_max_entries(1, 0);
-/// A new one: all zero. It is larger than a program's stack.
-#[map]
-static TLS_FRESH: Array<Connection> = Array::with_max_entries(1, 0);
 /// The calls under way, by thread.
 #[map]
 static TLS_CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(1, 0);
@@ -92,7 +89,7 @@ pub fn ssl_write_ex(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// End of `SSL_sendfile`: a part of a body that nobody has as plaintext.
+/// End of `SSL_sendfile`: it has sent a part of a body, whose plaintext is not in the process.
 #[uretprobe]
 pub fn ssl_sendfile(ctx: RetProbeContext) -> u32 {
     let count = ctx.ret::<i64>();
@@ -245,10 +242,7 @@ fn add(name: u64, kind: u32) -> Option<*mut Connection> {
         REQUEST => Kind::Request,
         _ => return None,
     };
-    let fresh = TLS_FRESH.get_ptr(0)?;
-    // SAFETY: a whole map value that nobody writes.
-    let _ = TLS_CONNECTIONS.insert(name, unsafe { &*fresh }, u64::from(BPF_NOEXIST));
-    let connection = TLS_CONNECTIONS.get_ptr_mut(name)?;
+    let connection = connections::add_to(&TLS_CONNECTIONS, name)?;
     // SAFETY: as in `wrote`.
     let new = unsafe { &mut *connection };
     new.role = connections::SERVES;
@@ -365,7 +359,7 @@ pub extern "C" fn tls_walk(connection: *mut Connection, walk: *mut TlsWalk) -> u
     let event = written::end(all, &state.segment(), state.at);
     state.found = Packed::of(&event);
     if state.found.what != Packed::NOTHING {
-        tls_count(&raw const *all, &raw const *state);
+        count(&raw const *all, state.found.what, state.found.number);
     }
     0
 }
@@ -385,24 +379,9 @@ pub extern "C" fn tls_step(connection: *mut Connection, walk: *mut TlsWalk) -> u
         _ => return 0,
     };
     if state.found.what != Packed::NOTHING {
-        tls_count(&raw const *all, &raw const *state);
+        count(&raw const *all, state.found.what, state.found.number);
     }
     1
-}
-
-/// Counts what the last step found.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn tls_count(connection: *const Connection, walk: *const TlsWalk) -> u32 {
-    // SAFETY: as in `tls_kind`.
-    let (Some(all), Some(state)) = (unsafe { connection.as_ref() }, unsafe { walk.as_ref() })
-    else {
-        return 0;
-    };
-    if let Some(tally) = Tally::of(all) {
-        tally.count(state.found);
-    }
-    0
 }
 
 /// One step through HTTP/1.

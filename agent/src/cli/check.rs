@@ -55,7 +55,7 @@ impl Check {
         };
         let witnesses = sources(&Tree::default());
         let cgroup2 = Tree::default().hierarchies().is_ok_and(|found| found.unified.is_some());
-        // Targets opt in to TLS; nobody else misses it.
+        // Only targets that opt in need TLS.
         let needed = |probe: &&Probe| probe.signal != Signal::TlsResponses;
         let complete = error.is_none()
             && cgroup2

@@ -139,7 +139,7 @@ struct Maps {
 
 impl Kernel {
     /// Loads the programs, sized for `options.capacity` targets, and attaches those on kernel-wide
-    /// events. Takes a second or two, most of it the verifier's; blocks.
+    /// events. Takes some 200 ms, most of it the verifier's; blocks.
     ///
     /// # Errors
     /// No object in this build, missing capabilities, or a kernel that refuses the maps. A single
