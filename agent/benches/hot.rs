@@ -73,8 +73,10 @@ fn median_ns(rows: usize, mut round: impl FnMut()) -> f64 {
 
 /// Rows over the range of real measurements, from a fixed xorshift sequence.
 fn rows(n: usize) -> Vec<[f32; COUNT]> {
-    const MOST: [f32; COUNT] =
-        [100.0, 100.0, 20.0, 1e6, 23.0, 20.0, 1.0, 500.0, 20.0, 20.0, 1.0, 5.0, 1.0, 10.0];
+    const MOST: [f32; COUNT] = [
+        100.0, 100.0, 20.0, 1e6, 23.0, 20.0, 1.0, 500.0, 20.0, 20.0, 1.0, 5.0, 1.0, 10.0, 1.0, 2.0,
+        1.0, 5.0, 1.0,
+    ];
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut next = move || {
         state ^= state << 13;

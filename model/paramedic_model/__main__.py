@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from paramedic_model.checks import CheckFailed
+from paramedic_model.recorded import Recordings
 from paramedic_model.train import train
 
 # The folder of the repository that holds this package, the recorded episodes and what is written.
 HOME: Final = Path(__file__).resolve().parents[1]
-DATA: Final = "data"
+# The first is the oldest.
+DATA: Final = ("data", "data/silence")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--old", type=Path, help="a model to be no worse than")
     parser.add_argument("--force", action="store_true", help="write it even if it is worse")
     args = parser.parse_args(arguments)
-    folders = [HOME / DATA, *args.recorded]
+    recordings = Recordings([HOME / folder for folder in DATA], args.recorded)
     try:
-        train(args.out, args.against, folders, args.old, force=args.force)
+        train(args.out, args.against, recordings, args.old, force=args.force)
     except (CheckFailed, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -88,7 +88,7 @@ def fit_forest(rows: Rows, labels: Ints, seed: int) -> RandomForestClassifier:
         max_depth=DEPTH,
         min_samples_leaf=10,
         # The policy is a list of conditions: a split needs most of the columns to choose from.
-        max_features=0.6,
+        max_features=0.7,
         # No class weights: they make a forest over-confident, and confidence is a gate.
         class_weight=None,
         n_jobs=-1,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paramedic_model.brain import Brain
+from paramedic_model.familiar import Familiarity
 from paramedic_model.generate import UPTIME_MAX_S, generate
 from paramedic_model.scenarios import MIN_CONFIDENCE, SCENARIOS, Scenario
 from paramedic_model.schema import (
@@ -121,6 +122,16 @@ def check_scenarios(brain: Brain) -> Result:
         if scenario.kernel_first and first not in KERNEL_FEATURES:
             raise CheckFailed(f"scenario “{scenario.name}”: no kernel column leads: {said}")
     return Result("scenarios", f"{len(rows)} right; lowest confidence {lowest:.3f}")
+
+
+def check_familiar(known: Familiarity) -> Result:
+    """What must be restarted must be known."""
+    named = [s for s in SCENARIOS if s.action == RESTART_SERVICE]
+    strange = known.is_strange(np.stack([s.row() for s in named]))
+    for scenario, is_strange in zip(named, strange, strict=True):
+        if is_strange:
+            raise CheckFailed(f"scenario “{scenario.name}”: unlike all that was learnt from")
+    return Result("familiar scenarios", f"{len(named)} that need a restart are known")
 
 
 def check_invariance(brain: Brain, recorded: Rows) -> Result:

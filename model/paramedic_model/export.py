@@ -12,13 +12,14 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 
 from paramedic_model.brain import Brain
+from paramedic_model.familiar import Familiarity
 from paramedic_model.schema import CLASSES, FEATURES, VERSION
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 BATCH = "N"
 
 
-def to_model(brain: Brain, provenance: dict[str, Any]) -> onnx.ModelProto:
+def to_model(brain: Brain, known: Familiarity, provenance: dict[str, Any]) -> onnx.ModelProto:
     model: onnx.ModelProto = to_onnx(
         brain.forest,
         initial_types=[("features", FloatTensorType([None, len(FEATURES)]))],
@@ -28,18 +29,19 @@ def to_model(brain: Brain, provenance: dict[str, Any]) -> onnx.ModelProto:
     dedupe_opsets(model)
     name_batch(model)
     fill_hitrates(model, brain)
-    onnx.helper.set_model_props(model, metadata(brain, provenance))
+    onnx.helper.set_model_props(model, metadata(brain, known, provenance))
     onnx.checker.check_model(model)
     return model
 
 
-def metadata(brain: Brain, provenance: dict[str, Any]) -> dict[str, str]:
+def metadata(brain: Brain, known: Familiarity, provenance: dict[str, Any]) -> dict[str, str]:
     calibration = {"a": brain.calibration.a.tolist(), "b": brain.calibration.b.tolist()}
     return {
         "feature_schema_version": str(VERSION),
         "feature_names": json.dumps(FEATURES),
         "class_labels": json.dumps(CLASSES),
         "calibration": json.dumps(calibration),
+        "familiarity": json.dumps(known.written()),
         "provenance": json.dumps(provenance),
     }
 

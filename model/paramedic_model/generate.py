@@ -10,7 +10,7 @@ below only define how often each kind of situation is drawn, most densely near t
 Raise `VERSION` with every change that changes the rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from paramedic_model.schema import FEATURES, NO_ACTION, RESET_ERRORS, RESTART_SERVICE
 
 NAME: Final = "paramedic-synthetic"
-VERSION: Final = 2
+VERSION: Final = 3
 
 WINDOW_S: Final = 10.0
 UPTIME_MAX_S: Final = 90 * 86_400.0
@@ -65,6 +65,12 @@ SPARSE_RATE: Final = 5.0
 BURST_RATE: Final = 0.55
 # Hanging for lack of CPU: after a restart it would lack it too.
 STARVED_RATIO: Final = 0.2
+# Clients are left without a response, which nothing excuses: no quota, no neighbours, no backend
+# that does not answer.
+LEFT_RATIO: Final = 0.2
+STARVED_PRESSURE: Final = 0.4
+WAITING_RATIO: Final = 0.3
+REFUSED_RATE: Final = 0.3
 
 
 def remedy(c: Columns) -> Ints:
@@ -79,6 +85,7 @@ def remedy(c: Columns) -> Ints:
     good = c["http_request_rate"] - rate
     served = (rate == 0) & (good >= WITNESSED_RATE)
     served &= (c["health_latency"] < PROMPT_S) & (c["health_failures"] == 0)
+    served &= c["unanswered_ratio"] == 0
     errors = np.where(upstream | rare | served, 0.0, c["error_count"])
     throttled = c["cpu_throttled_ratio"] >= THROTTLED_RATIO
     cpu = np.where(throttled | served, 0.0, c["cpu_usage"])
@@ -86,6 +93,11 @@ def remedy(c: Columns) -> Ints:
     sparse = (good < WITNESSED_RATE) & (rate < SPARSE_RATE)
     sparse &= (rate == 0) | (rate >= BURST_RATE)
     starved = c["cpu_throttled_ratio"] >= STARVED_RATIO
+    excused = starved | (c["cpu_pressure"] >= STARVED_PRESSURE)
+    excused |= c["upstream_waiting_ratio"] >= WAITING_RATIO
+    excused |= c["upstream_refused_rate"] >= REFUSED_RATE
+    excused |= c["upstream_5xx_rate"] >= UPSTREAM_RATE
+    left = (c["unanswered_ratio"] >= LEFT_RATIO) & ~excused
     lying = ~upstream & (rate >= LYING_RATE) & (ratio >= LYING_RATIO)
 
     reset = (errors > DEGRADED_ERRORS) | (cpu > HIGH_PERCENT) | (memory > HIGH_PERCENT) | lying
@@ -93,6 +105,7 @@ def remedy(c: Columns) -> Ints:
         ((errors > CRITICAL_ERRORS) & sparse)
         | ((cpu > CRITICAL_PERCENT) & (memory > CRITICAL_PERCENT))
         | ((c["health_failures"] > STUCK_FAILURES) & ~starved)
+        | left
         | (lying & (ratio >= FAILING_RATIO) & (c["health_failures"] > SUSPECT_FAILURES))
     )
     return np.where(restart, RESTART_SERVICE, np.where(reset, RESET_ERRORS, NO_ACTION))
@@ -105,7 +118,7 @@ def log_uniform(rng: Rng, n: int, low: float, high: float) -> Floats:
     return np.exp(rng.uniform(np.log(low), np.log(high), n))
 
 
-def sometimes(rng: Rng, share: float, yes: Floats, no: Floats | float) -> Floats:
+def sometimes(rng: Rng, share: float | Floats, yes: Floats, no: Floats | float) -> Floats:
     return np.where(rng.random(len(yes)) < share, yes, no)
 
 
@@ -123,10 +136,10 @@ def percent(rng: Rng, n: int, high: int = 100) -> Floats:
 
 
 def any_errors(rng: Rng, n: int) -> Floats:
-    """Error counts of every severity."""
-    bands = [(0, 5), (6, 10), (11, 20), (21, 200), (201, 100_000)]
+    """Error counts of every severity, dense at the edge of what is critical."""
+    bands = [(0, 5), (6, 10), (9, 12), (11, 20), (21, 200), (201, 100_000)]
     drawn = np.stack([integers(rng, n, low, high) for low, high in bands])
-    band = rng.choice(len(bands), n, p=[0.4, 0.3, 0.2, 0.07, 0.03])
+    band = rng.choice(len(bands), n, p=[0.36, 0.25, 0.14, 0.15, 0.07, 0.03])
     return drawn[band, np.arange(n)]
 
 
@@ -148,6 +161,7 @@ def quiet(rng: Rng, n: int) -> Columns:
     c["uptime"] = sometimes(rng, 0.97, log_uniform(rng, n, 1.0, UPTIME_MAX_S), 0.0)
     c["hour_of_day"] = integers(rng, n, 0, 23)
     c["health_latency"] = log_uniform(rng, n, 0.0005, 0.05)
+    c["response_time"] = log_uniform(rng, n, 0.0005, 2.0)
     return c
 
 
@@ -160,13 +174,23 @@ def set_traffic(c: Columns, failed: Floats, good: Floats) -> None:
 
 
 def add_nuisance(rng: Rng, c: Columns) -> None:
-    """Resets, retransmits, a slow poll: alone they call for nothing, and they hide nothing."""
+    """Resets, retransmits, a slow poll, slow responses, pressure, a backend that is waited for:
+    alone they call for nothing, and they hide nothing."""
     n = len(c["uptime"])
     c["tcp_reset_rate"] = sometimes(rng, 0.15, log_uniform(rng, n, 0.1, 1000), c["tcp_reset_rate"])
     c["tcp_retransmit_rate"] = sometimes(
         rng, 0.15, log_uniform(rng, n, 0.1, 1000), c["tcp_retransmit_rate"]
     )
     c["health_latency"] = sometimes(rng, 0.1, rng.uniform(0.05, 0.95, n), c["health_latency"])
+    c["response_time"] = sometimes(rng, 0.1, log_uniform(rng, n, 0.5, 60), c["response_time"])
+    # Older kernels do not tell it.
+    told = (c["http_request_rate"] > 0) & (rng.random(n) < 0.85)
+    c["response_time"] = np.where(told, c["response_time"], 0.0)
+    without = c["unanswered_ratio"] == 0
+    for name, high in (("cpu_pressure", 1.0), ("upstream_waiting_ratio", 1.0)):
+        c[name] = sometimes(rng, 0.12 * without, rng.uniform(0.0, high, n), c[name])
+    refused = sometimes(rng, 0.06 * without, log_uniform(rng, n, 0.1, 100), 0.0)
+    c["upstream_refused_rate"] = np.maximum(refused, c["upstream_refused_rate"])
 
 
 # --- Families -------------------------------------------------------------------------------
@@ -285,6 +309,29 @@ def blip(rng: Rng, n: int) -> Columns:
     return c
 
 
+def left_alone(rng: Rng, n: int) -> Columns:
+    """Clients get no responses, whatever /health says; half of the time something excuses it."""
+    c = quiet(rng, n)
+    edge = rng.uniform(0.1, 0.3, n)
+    c["unanswered_ratio"] = sometimes(rng, 0.2, edge, rng.uniform(0.2, 1.0, n))
+    rate = sometimes(rng, 0.3, np.zeros(n), log_uniform(rng, n, 0.1, 2000))
+    set_traffic(c, np.zeros(n), WINDOW_S * rate)
+    c["error_count"] = sometimes(rng, 0.2, any_errors(rng, n), c["error_count"])
+    c["health_failures"] = sometimes(rng, 0.3, integers(rng, n, 1, 8), 0.0)
+    excuse = rng.integers(0, 10, n)
+    for i, (name, low, high) in enumerate(
+        (
+            ("cpu_throttled_ratio", 0.05, 1.0),
+            ("cpu_pressure", 0.2, 1.0),
+            ("upstream_waiting_ratio", 0.15, 1.0),
+            ("upstream_refused_rate", 0.1, 20.0),
+            ("upstream_5xx_rate", 0.1, 20.0),
+        )
+    ):
+        c[name] = np.where(excuse == i, rng.uniform(low, high, n), c[name])
+    return c
+
+
 def high_load(rng: Rng, n: int) -> Columns:
     c = quiet(rng, n)
     total = WINDOW_S * log_uniform(rng, n, 1000, 50_000)
@@ -322,16 +369,17 @@ class Family:
 
 
 FAMILIES: Final = (
-    Family("rules", 0.30, rules, "what /health says decides; the kernel columns are neutral"),
+    Family("rules", 0.26, rules, "what /health says decides; the kernel columns are neutral"),
     Family("honest", 0.12, honest, "the kernel sees the errors that /health counts"),
-    Family("served_well", 0.08, served_well, "/health says it is ill, the kernel that it serves"),
-    Family("lying", 0.12, lying, "/health says healthy while responses fail"),
-    Family("rare_errors", 0.06, rare_errors, "a small share of 5xx among many responses"),
+    Family("served_well", 0.07, served_well, "/health says it is ill, the kernel that it serves"),
+    Family("lying", 0.10, lying, "/health says healthy while responses fail"),
+    Family("rare_errors", 0.05, rare_errors, "a small share of 5xx among many responses"),
     Family("client_resets", 0.02, client_resets, "clients reset their connections: leave alone"),
     Family("bad_network", 0.02, bad_network, "retransmits: leave alone"),
     Family("throttled", 0.07, throttled, "a CPU quota throttles: needs CPU, not a restart"),
     Family("upstream_outage", 0.08, upstream_outage, "a service behind the pod fails"),
     Family("stuck", 0.05, stuck, "/health failed three times in a row"),
+    Family("left_alone", 0.08, left_alone, "clients get no responses, with and without an excuse"),
     Family("blip", 0.02, blip, "/health failed once or twice: leave alone"),
     Family("high_load", 0.02, high_load, "much traffic, under 1 % of it 5xx: leave alone"),
     Family("slow", 0.02, slow, "/health answers slowly: leave alone"),
@@ -371,6 +419,12 @@ def draw(family: Family, rng: Rng, n: int) -> NDArray[np.float32]:
     # Four decimals are more than any source measures, and hide the last bits in which the
     # logarithms of two machines differ: the same seed gives the same forest.
     return to_rows({name: np.round(column, 4) for name, column in c.items()})
+
+
+def plain(names: Collection[str], n: int, seed: int) -> NDArray[np.float32]:
+    """`n` rows of each of these families, without what alone calls for nothing."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([to_rows(f.draw(rng, n)) for f in FAMILIES if f.name in names])
 
 
 def generate(n: int, seed: int) -> Dataset:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from paramedic_model import export
 from paramedic_model.brain import Brain, Calibration
 from paramedic_model.checks import PARITY, CheckFailed, Result, threshold_rows
+from paramedic_model.report import Made
 from paramedic_model.scenarios import MIN_CONFIDENCE, SCENARIOS
 from paramedic_model.schema import CLASSES, FEATURES
 
@@ -23,16 +24,23 @@ TIE: Final = 1e-4
 Rows = NDArray[np.float32]
 
 
-def write(path: Path, brain: Brain, rows: Rows, seed: int, sha256: str) -> None:
+def write(path: Path, made: Made, rows: Rows, seed: int) -> None:
+    brain = made.brain
     chosen = choose(brain, rows, seed)
     raw, calibrated = brain.raw(chosen), brain.calibrated(chosen)
     golden = {
-        "model_sha256": sha256,
+        "model_sha256": made.sha256(),
         "feature_names": FEATURES,
         "class_labels": CLASSES,
         "rows": [
-            {"features": f, "raw": r, "calibrated": c}
-            for f, r, c in zip(chosen.tolist(), raw.tolist(), calibrated.tolist(), strict=True)
+            {"features": f, "raw": r, "calibrated": c, "unseen": u}
+            for f, r, c, u in zip(
+                chosen.tolist(),
+                raw.tolist(),
+                calibrated.tolist(),
+                made.known.unseen(chosen).tolist(),
+                strict=True,
+            )
         ],
         "scenarios": [
             {

@@ -13,9 +13,11 @@ report counts:
   held out, where they count as wrong.
 
 The hour, the uptime and the small use of CPU and memory in the lab show nothing about the field, so
-other values are drawn for them. Plots, and one line of the report, show the rows as recorded.
+other values are drawn for them. Recordings from before the columns of version 2 have neutral values
+there, and a response time is drawn for them: no time at all would tell them from others. Plots, and
+one line of the report, show the rows as recorded.
 
-A quarter of the episodes is held out, always the same ones: those of the shipped folder by their
+A quarter of the episodes is held out, always the same ones: those of the shipped folders by their
 place in it, those of any other by their content.
 """
 
@@ -40,7 +42,7 @@ from paramedic_model.generate import (
     to_columns,
 )
 from paramedic_model.rowfile import UNLABELLED, Row
-from paramedic_model.schema import FEATURES, RESET_ERRORS, RESTART_SERVICE
+from paramedic_model.schema import ADDED, FEATURES, RESET_ERRORS, RESTART_SERVICE
 
 Rows = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -49,7 +51,7 @@ Bools = NDArray[np.bool_]
 KEPT: Final = 16
 # Every so manieth episode is held out.
 HELD_OUT_EVERY: Final = 4
-# What the episodes of the shipped folder are called by. Those of others are called by a hash.
+# What the names of shipped episodes begin with. Those of others begin with a hash.
 SHIPPED: Final = "data"
 UPTIME_MIN_S: Final = 60.0
 FOLDS: Final = 5
@@ -71,6 +73,9 @@ class Recorded:
     phase: NDArray[np.str_]
     since_fault_s: NDArray[np.float64]
     episode: NDArray[np.str_]
+    service: NDArray[np.str_]
+    lacks: Bools
+    """Rows from before the columns of version 2."""
 
     def where(self, which: Bools | Ints) -> "Recorded":
         return Recorded(**{name: column[which] for name, column in vars(self).items()})
@@ -93,12 +98,23 @@ class Data:
     told: dict[str, int]
 
 
-def load(folders: list[Path], seed: int) -> Data:
-    """The first folder is the shipped one."""
-    refuse_twins(folders)
-    whole = join([read(folder, shipped=i == 0) for i, folder in enumerate(folders)])
+@dataclass(frozen=True)
+class Recordings:
+    """Folders of recorded rows: those of the repository, and others."""
+
+    shipped: Sequence[Path]
+    others: Sequence[Path] = ()
+
+
+def load(recordings: Recordings, seed: int) -> Data:
+    """What the recordings hold."""
+    refuse_twins([*recordings.shipped, *recordings.others])
+    parts = [read(folder, shipped=True) for folder in recordings.shipped]
+    parts += [read(folder, shipped=False) for folder in recordings.others]
+    whole = join(parts)
     everything = whole.where(whole.labels != UNLABELLED)
     told = {"rows": len(everything), "episodes": len(np.unique(everything.episode))}
+    told[f"rows from before {', '.join(ADDED)}"] = int(everything.lacks.sum())
     kept = thin(everything)
     everything = redraw(kept, seed)
     told["rows kept of similar ones"] = len(everything)
@@ -144,11 +160,18 @@ def read(folder: Path, *, shipped: bool) -> Recorded:
         arm=np.array([row.text["arm"] for row in table]),
         phase=np.array([row.text["phase"] for row in table]),
         since_fault_s=np.array([row.since_fault_s for row in table]),
-        episode=np.array(names(table, shipped=shipped)),
+        episode=np.array(names(table, shipped_as(folder) if shipped else None)),
+        service=np.array([row.service for row in table]),
+        lacks=np.array([row.lacks for row in table]),
     )
 
 
-def names(table: Sequence[Row], *, shipped: bool) -> list[str]:
+def shipped_as(folder: Path) -> str:
+    """A name that does not depend on where the repository is."""
+    return SHIPPED if folder.name == SHIPPED else f"{SHIPPED}-{folder.name}"
+
+
+def names(table: Sequence[Row], prefix: str | None) -> list[str]:
     """What the episode of each row is called, by which it is held out or not.
 
     An episode is known by its first row, which stays as it is when the recording goes on or is put
@@ -156,11 +179,12 @@ def names(table: Sequence[Row], *, shipped: bool) -> list[str]:
     """
     prefixes: dict[str, str] = {}
     columns = ["kind", "arm", "phase", "since_fault_s", *FEATURES]
+    columns = [name for name in columns if not (table[0].lacks and name in ADDED)]
     for row in table:
         if row.text["episode"] not in prefixes:
             first = ",".join(row.text[name] for name in columns)
             digest = hashlib.sha256(first.encode()).hexdigest()[:16]
-            prefixes[row.text["episode"]] = SHIPPED if shipped else digest
+            prefixes[row.text["episode"]] = prefix or digest
     return [f"{prefixes[row.text['episode']]}/{int(row.text['episode']):06d}" for row in table]
 
 
@@ -196,6 +220,10 @@ def redraw(data: Recorded, seed: int) -> Recorded:
         column = rows[:, FEATURES.index(name)]
         other = (column < small) & (rng.random(n) < 0.5)
         column[other] = rng.integers(0, high, int(other.sum()))
+    # About as long as the poll took.
+    answers = data.lacks & (rows[:, FEATURES.index("http_request_rate")] > 0)
+    took = rows[:, FEATURES.index("health_latency")] * np.exp(rng.normal(0.0, 0.7, n))
+    rows[answers, FEATURES.index("response_time")] = took[answers]
     return Recorded(**(vars(data) | {"rows": rows}))
 
 
@@ -204,27 +232,30 @@ def contradicts_surface(data: Recorded) -> Bools:
     c = to_columns(data.rows)
     quiet = (c["http_5xx_rate"] == 0) & (c["health_failures"] == 0)
     others = ("tcp_reset_rate", "tcp_retransmit_rate", "cpu_throttled_ratio", "upstream_5xx_rate")
-    for name in others:
+    added = ("unanswered_ratio", "upstream_waiting_ratio", "upstream_refused_rate")
+    for name in others + added:
         quiet &= c[name] == 0
     neutral = quiet & (c["http_request_rate"] < WITNESSED_RATE)
     failed, good = c["http_5xx_rate"], c["http_request_rate"] - c["http_5xx_rate"]
     handful = (failed > 0) & (failed < SPARSE_RATE) & (good < WITNESSED_RATE)
-    handful &= c["health_failures"] == 0
+    handful &= (c["health_failures"] == 0) & (c["unanswered_ratio"] == 0)
     contradicts: Bools = (neutral | handful) & (remedy(c) != data.labels)
     return contradicts
 
 
 def held_out(data: Recorded) -> Bools:
     """By episode, never by row; the same episodes whatever else is recorded."""
-    shipped = np.char.startswith(data.episode, f"{SHIPPED}/")
+    shipped = np.char.startswith(data.episode, SHIPPED)
     chosen = [
         name
         for name in np.unique(data.episode[~shipped])
         if int(name.split("/")[0], 16) % HELD_OUT_EVERY == 0
     ]
-    for kind in np.unique(data.kind[shipped]):
-        mine = np.unique(data.episode[shipped & (data.kind == kind)])
-        chosen += list(mine[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
+    folder = np.array([name.split("/")[0] for name in data.episode])
+    for which in np.unique(folder[shipped]):
+        for kind in np.unique(data.kind[folder == which]):
+            mine = np.unique(data.episode[(folder == which) & (data.kind == kind)])
+            chosen += list(mine[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
     return np.isin(data.episode, chosen)
 
 

@@ -16,6 +16,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 from paramedic_model.brain import DEPTH, TREES, Brain
 from paramedic_model.checks import Result
+from paramedic_model.familiar import Familiarity
 from paramedic_model.generate import FAMILIES, Dataset, Ints
 from paramedic_model.scenarios import Scenario
 from paramedic_model.schema import CLASSES, FEATURES, NO_ACTION
@@ -45,6 +46,7 @@ class Made:
     """A forest, the file that it becomes, how it came to be, and the checks in which it held."""
 
     brain: Brain
+    known: Familiarity
     model: bytes
     provenance: dict[str, Any]
     results: Sequence[Result]

@@ -12,14 +12,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from paramedic_model.schema import CLASSES, FEATURES
+from paramedic_model.schema import ADDED, CLASSES, FEATURES
 
 NAME: Final = "rows.csv.gz"
 COLUMNS: Final = ("episode", "kind", "arm", "phase", "label", "since_fault_s", *FEATURES)
+# What a column has where it was not recorded: the value of a healthy service.
+NEUTRAL: Final = "0"
+# Whose rows these are, if there is no column `service`.
+PATIENT: Final = "patient_app"
 # A row that teaches nothing: the fault could not be seen yet, or no longer.
 UNLABELLED: Final = -1
 LABELS: Final = {"": UNLABELLED} | {name: i for i, name in enumerate(CLASSES)}
-# A kind names a plot's file and stands in it.
+# A kind names a plot's file and stands in it, a service a line of the report.
 KIND: Final = re.compile("[a-z][a-z0-9_]*")
 EPISODE: Final = re.compile("[0-9]{1,9}")
 LARGEST: Final = float(np.finfo(np.float32).max)
@@ -35,6 +39,10 @@ class Row:
     since_fault_s: float
     features: list[float]
     """In schema order."""
+    service: str
+    """The watched program."""
+    lacks: bool
+    """Whether it is from before the columns that were added; they are neutral."""
 
 
 def read(path: Path) -> list[Row]:
@@ -48,8 +56,8 @@ def read(path: Path) -> list[Row]:
 
 def read_csv(path: Path, table: "csv.DictReader[str]") -> list[Row]:
     try:
-        check_head(table.fieldnames or ())
-        return [parse(row) for row in table]
+        lacks = check_head(table.fieldnames or ())
+        return [parse(row, lacks=lacks) for row in table]
     except UnicodeDecodeError as error:
         # Text is decoded far ahead of the line that is being read.
         raise ValueError(f"{path} is not text in UTF-8: {error}") from error
@@ -59,20 +67,23 @@ def read_csv(path: Path, table: "csv.DictReader[str]") -> list[Row]:
         raise ValueError(f"{path}, line {line}: {error}") from error
 
 
-def check_head(names: Sequence[str]) -> None:
-    missing = [name for name in COLUMNS if name not in names]
+def check_head(names: Sequence[str]) -> bool:
+    """Whether it is of a recording before the columns that were added."""
+    lacks = not any(name in names for name in ADDED)
+    missing = [name for name in COLUMNS if name not in names and not (lacks and name in ADDED)]
     if missing:
         raise ValueError(f"the head has no column {missing[0]}; is this of `cargo xtask lab`?")
     twice = [name for name in COLUMNS if names.count(name) > 1]
     if twice:
         raise ValueError(f"the head has the column {twice[0]} twice")
+    return lacks
 
 
-def parse(fields: dict[Any, Any]) -> Row:
+def parse(fields: dict[Any, Any], *, lacks: bool) -> Row:
     # `DictReader` files what is too much under None, and fills up with None.
     if None in fields or None in fields.values():
         raise ValueError("the row is longer or shorter than the head")
-    text: dict[str, str] = fields
+    text: dict[str, str] = dict.fromkeys(ADDED, NEUTRAL) | fields if lacks else fields
     if not EPISODE.fullmatch(text["episode"]):
         raise ValueError(f"the episode {text['episode']!r} is no number")
     if not KIND.fullmatch(text["kind"]):
@@ -81,7 +92,10 @@ def parse(fields: dict[Any, Any]) -> Row:
         raise ValueError(f"the label {text['label']!r} is not one of {', '.join(CLASSES)}")
     features = [number(name, text[name]) for name in FEATURES]
     since = number("since_fault_s", text["since_fault_s"])
-    return Row(text, LABELS[text["label"]], since, features)
+    service = text.get("service", PATIENT)
+    if not KIND.fullmatch(service):
+        raise ValueError(f"the service {service!r} is no word of small letters")
+    return Row(text, LABELS[text["label"]], since, features, service, lacks)
 
 
 def number(name: str, text: str) -> float:

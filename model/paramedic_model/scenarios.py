@@ -43,6 +43,7 @@ def traffic(failed_per_s: float, requests_per_s: float) -> dict[str, float]:
         "http_5xx_rate": failed_per_s,
         "http_5xx_ratio": failed_per_s / requests_per_s,
         "http_request_rate": requests_per_s,
+        "response_time": 0.005,
     }
 
 
@@ -147,6 +148,34 @@ SCENARIOS: Final = (
     Scenario("one poll failed", NO_ACTION, {"health_failures": 1, "health_latency": 1.0}),
     Scenario("two polls failed", NO_ACTION, {"health_failures": 2, "health_latency": 1.0}),
     Scenario("stuck", RESTART_SERVICE, {"health_failures": 3, "health_latency": 1.0}),
+    Scenario("clients left, /health well", RESTART_SERVICE, {"unanswered_ratio": 0.9}),
+    Scenario(
+        "half of the clients left, /health well",
+        RESTART_SERVICE,
+        {"unanswered_ratio": 0.5} | traffic(0, 6),
+        kernel_first=True,
+    ),
+    Scenario(
+        "clients left, a quota throttles",
+        NO_ACTION,
+        {"unanswered_ratio": 0.6, "cpu_throttled_ratio": 0.8, "cpu_usage": 100} | traffic(0, 3),
+    ),
+    Scenario(
+        "clients left, a neighbour has the CPU",
+        NO_ACTION,
+        {"unanswered_ratio": 0.6, "cpu_pressure": 0.8} | traffic(0, 3),
+    ),
+    Scenario(
+        "clients left, its backend is silent",
+        NO_ACTION,
+        {"unanswered_ratio": 0.6, "upstream_waiting_ratio": 1.0},
+    ),
+    Scenario(
+        "clients left, its backend refuses",
+        NO_ACTION,
+        {"unanswered_ratio": 0.6, "upstream_refused_rate": 3.0},
+    ),
+    Scenario("slow responses", NO_ACTION, traffic(0, 4) | {"response_time": 12.0}),
     Scenario("stuck, refused at once", RESTART_SERVICE, {"health_failures": 5}),
     Scenario("50,000 requests a second", NO_ACTION, {"cpu_usage": 70} | traffic(100, 50_000)),
     Scenario("slow answers", NO_ACTION, {"health_latency": 0.9}),

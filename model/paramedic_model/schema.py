@@ -5,7 +5,7 @@ crates/core/src/features/schema.rs is the other side.
 
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 FEATURES: Final = (
     "cpu_usage",
@@ -22,7 +22,15 @@ FEATURES: Final = (
     "health_failures",
     "health_latency",
     "upstream_5xx_rate",
+    "unanswered_ratio",
+    "response_time",
+    "upstream_waiting_ratio",
+    "upstream_refused_rate",
+    "cpu_pressure",
 )
+
+# The columns that version 2 brought: recordings from before lack them.
+ADDED: Final = FEATURES[14:]
 
 # What the app says: the columns of the original system.
 HEALTH_FEATURES: Final = FEATURES[:5]

@@ -26,12 +26,12 @@ from paramedic_model import (
 from paramedic_model.brain import Brain
 from paramedic_model.checks import CheckFailed, Result
 from paramedic_model.generate import Dataset
-from paramedic_model.lab_report import Trial
-from paramedic_model.recorded import Data, Recorded
+from paramedic_model.recorded import Data, Recorded, Recordings
 from paramedic_model.report import Made, Scores
+from paramedic_model.strangers import familiarity, leave_each_out
 
 SEED: Final = 2026
-TRAIN_ROWS: Final = 50_000
+TRAIN_ROWS: Final = 60_000
 TEST_ROWS: Final = 10_000
 PARITY_ROWS: Final = 10_000
 # Synthetic rows are independent of each other; folds need no more than so many groups of them.
@@ -46,11 +46,12 @@ PLOTS: Final = "plots"
 
 
 def train(
-    out: Path, against: Path | None, folders: list[Path], old: Path | None, *, force: bool
+    out: Path, against: Path | None, recordings: Recordings, old: Path | None, *, force: bool
 ) -> None:
-    """Trains on the recordings in `folders`, of which the first is the shipped one."""
+    """Trains on the recordings."""
     say("Reading recorded episodes")
-    data = recorded.load(folders, SEED)
+    folders = [*recordings.shipped, *recordings.others]
+    data = recorded.load(recordings, SEED)
     for what, count in data.told.items():
         step(f"{what}: {count:,}")
     say(f"Generating {TRAIN_ROWS + TEST_ROWS:,} synthetic rows")
@@ -64,15 +65,21 @@ def train(
     scores = Scores.of(brain, test)
     show(brain, scores)
     trial = lab_report.Trial.of(brain, blind, data, old)
+    say("Leaving out each foreign service in turn")
+    strangers = leave_each_out(
+        learn, data, lambda rows, real: fit(rows, real, slice(None), lambda _: None), step
+    )
+    known = familiarity(data.learn, strangers.most)
     print(f"\nOn held-out episodes\n{trial.summary()}", flush=True)
 
     about = provenance(learn, test, data, folders) | {
         "held_out_accuracy": round(scores.accuracy(), 4),
         "held_out_macro_f1_recorded": round(trial.new.f1, 4),
+        "held_out_macro_f1_services": round(strangers.f1(), 4) if strangers.all else None,
     }
-    model = export.to_model(brain, about).SerializeToString(deterministic=True)
+    model = export.to_model(brain, known, about).SerializeToString(deterministic=True)
     say("Checking the verdicts and the export")
-    results = check(brain, model, test, data)
+    results = [*check(brain, model, test, data), checks.check_familiar(known)]
     if against:
         results += compare(model, against)
     for result in results:
@@ -83,7 +90,8 @@ def train(
             f"episodes (macro-F1 {trial.new.f1:.4f} against {trial.old.f1:.4f}); nothing was "
             "written, --force would"
         )
-    write(out, Made(brain, model, about, results), test, trial, data)
+    lab = f"{strangers.report()}\n\n{trial.report(PLOTS)}".strip()
+    write(out, Made(brain, known, model, about, results), test, lab, data)
     say(f"Wrote {MODEL} ({len(model):,} bytes), {GOLDEN}, {REPORT} and {PLOTS}/ to {out}")
 
 
@@ -156,13 +164,13 @@ def provenance(
     }
 
 
-def write(out: Path, made: Made, test: Dataset, trial: Trial, data: Data) -> None:
+def write(out: Path, made: Made, test: Dataset, lab: str, data: Data) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    golden.write(out / GOLDEN, made.brain, test.rows, SEED, made.sha256())
+    golden.write(out / GOLDEN, made, test.rows, SEED)
     (out / PLOTS).mkdir(exist_ok=True)
     for name, drawing in plots.draw_all(made.brain, data.as_recorded):
         (out / PLOTS / f"{name}.svg").write_text(drawing, encoding="utf-8")
-    card = report.render(made, test, trial.report(PLOTS))
+    card = report.render(made, test, lab)
     (out / REPORT).write_text(card, encoding="utf-8")
     (out / MODEL).write_bytes(made.model)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from paramedic_model import golden
-from paramedic_model.brain import Brain
 from paramedic_model.checks import CheckFailed
 from paramedic_model.generate import Dataset
 from paramedic_model.golden import RANDOM_ROWS, THRESHOLD_ROWS, TIE
+from paramedic_model.report import Made
 from paramedic_model.scenarios import SCENARIOS
 from paramedic_model.schema import CLASSES, FEATURES
 from paramedic_model.train import SEED
@@ -20,17 +20,17 @@ Golden = dict[str, Any]
 
 
 @pytest.fixture
-def written(brain: Brain, unseen: Dataset, tmp_path: Path) -> Golden:
+def written(made: Made, unseen: Dataset, tmp_path: Path) -> Golden:
     """Without scenarios: a small forest need not know them."""
     path = tmp_path / "golden.json"
-    golden.write(path, brain, unseen.rows, SEED, "0123")
+    golden.write(path, made, unseen.rows, SEED)
     read: Golden = json.loads(path.read_text(encoding="utf-8"))
     assert len(read["scenarios"]) == len(SCENARIOS)
     return read | {"scenarios": read["scenarios"][:1]}
 
 
-def test_a_model_repeats_its_own_rows(written: Golden, model: bytes) -> None:
-    assert written["model_sha256"] == "0123"
+def test_a_model_repeats_its_own_rows(written: Golden, made: Made, model: bytes) -> None:
+    assert written["model_sha256"] == made.sha256()
     assert written["feature_names"] == list(FEATURES)
     assert written["class_labels"] == list(CLASSES)
     assert len(written["rows"]) == RANDOM_ROWS + THRESHOLD_ROWS

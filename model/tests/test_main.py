@@ -18,6 +18,7 @@ def small(monkeypatch: pytest.MonkeyPatch, record: Record) -> Path:
     """A training of seconds, on a recording of its own."""
     home = record("home/data", range(12)).parent
     monkeypatch.setattr(program, "HOME", home)
+    monkeypatch.setattr(program, "DATA", ("data",))
     monkeypatch.setattr(train, "TRAIN_ROWS", 1000)
     monkeypatch.setattr(train, "TEST_ROWS", 1000)
     return home

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paramedic_model import recorded
+from paramedic_model import recorded, schema
 from paramedic_model.generate import remedy, to_columns
-from paramedic_model.recorded import HELD_OUT_EVERY, KEPT, SHIPPED, Data, Recorded
+from paramedic_model.recorded import HELD_OUT_EVERY, KEPT, SHIPPED, Data, Recorded, Recordings
 from paramedic_model.schema import FEATURES, NO_ACTION, RESET_ERRORS, RESTART_SERVICE
 from paramedic_model.train import SEED
 from tests.recording import Record
@@ -27,13 +27,15 @@ def made(n: int, **columns: object) -> Recorded:
         phase=np.full(n, "during"),
         since_fault_s=np.arange(n, dtype=np.float64),
         episode=np.full(n, "data/000000"),
+        service=np.full(n, "patient_app"),
+        lacks=np.zeros(n, dtype=bool),
     )
     return replace(whole, **{name: np.array(column) for name, column in columns.items()})
 
 
 def held(*folders: Path) -> tuple[list[str], list[str]]:
     """The episodes that are held out: of the shipped folder, and of others."""
-    episodes = np.unique(recorded.load(list(folders), SEED).held_out.episode)
+    episodes = np.unique(recorded.load(Recordings(folders[:1], folders[1:]), SEED).held_out.episode)
     shipped = [str(e) for e in episodes if e.startswith(f"{SHIPPED}/")]
     return shipped, [str(e) for e in episodes if e not in shipped]
 
@@ -78,6 +80,24 @@ def test_the_shipped_split_is_the_same_whatever_else_is_recorded(record: Record)
     assert held(shipped, *others)[0] == alone
 
 
+def test_a_second_shipped_folder_has_a_split_of_its_own(record: Record) -> None:
+    first, second = record("model/data", range(9)), record("model/data/silence", range(20, 25))
+    both = Recordings([first, second])
+    episodes = np.unique(recorded.load(both, SEED).held_out.episode).tolist()
+    assert episodes == ["data-silence/000003", "data/000003", "data/000007"]
+
+
+def test_a_recording_without_the_newer_columns_is_read_as_neutral(record: Record) -> None:
+    old = record("model/data", range(9), old=True)
+    data = recorded.load(Recordings([old, record("model/data/new", range(20, 29))]), SEED)
+    assert data.told["rows from before " + ", ".join(schema.ADDED)] == 9 * 2
+    for rows in (data.learn, data.held_out):
+        neutral = [FEATURES.index(n) for n in schema.ADDED if n != "response_time"]
+        assert (rows.rows[rows.lacks][:, neutral] == 0).all()
+        assert rows.lacks.any()
+        assert not rows.lacks.all()
+
+
 def test_another_folders_split_is_the_same_when_it_grows(record: Record) -> None:
     shipped = record("model/data", range(9))
     short = held(shipped, record("short", range(20, 60)))[1]
@@ -90,14 +110,14 @@ def test_another_folders_split_is_the_same_when_it_grows(record: Record) -> None
 def test_the_same_rows_twice_are_refused(record: Record) -> None:
     folders = [record("model/data", range(9)), record("copy", range(9))]
     with pytest.raises(ValueError, match="the same rows"):
-        recorded.load(folders, SEED)
+        recorded.load(Recordings(folders), SEED)
 
 
 # --- What is done to rows and labels ---------------------------------------------------------
 
 
 def test_plots_and_one_score_are_of_what_was_recorded(record: Record) -> None:
-    data = recorded.load([record("model/data", range(9))], SEED)
+    data = recorded.load(Recordings([record("model/data", range(9))]), SEED)
     assert len(data.as_recorded) == 2 * 3
     cpu = FEATURES.index("cpu_usage")
     assert sorted(set(data.as_recorded.rows[:, cpu])) == [3, 7]
@@ -107,7 +127,7 @@ def test_plots_and_one_score_are_of_what_was_recorded(record: Record) -> None:
 
 def test_the_same_seed_reads_the_same(record: Record) -> None:
     folder = record("model/data", range(40))
-    first, second = (recorded.load([folder], SEED) for _ in range(2))
+    first, second = (recorded.load(Recordings([folder]), SEED) for _ in range(2))
     assert first.learn.rows.tobytes() == second.learn.rows.tobytes()
     assert first.held_out.labels.tolist() == second.held_out.labels.tolist()
 

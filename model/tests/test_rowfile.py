@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from paramedic_model import recorded, rowfile
-from paramedic_model.rowfile import COLUMNS, NAME, UNLABELLED
+from paramedic_model.rowfile import COLUMNS, NAME, PATIENT, UNLABELLED
 from paramedic_model.schema import FEATURES
 
 GOOD = dict.fromkeys(COLUMNS, "0") | {
@@ -51,6 +51,15 @@ def test_a_good_row_is_read_as_it_is_written(tmp_path: Path) -> None:
     assert rows[0].since_fault_s == -1.5
     assert rows[0].features[FEATURES.index("health_latency")] == 0.25
     assert len(rows[0].features) == len(FEATURES)
+
+
+def test_a_row_may_name_its_service_and_is_the_patients_without_a_name(tmp_path: Path) -> None:
+    lines = as_csv(GOOD, GOOD).splitlines()
+    named = "\n".join([f"{lines[0]},service", f"{lines[1]},redis", f"{lines[2]},nginx"])
+    rows = rowfile.read(file_of(tmp_path, named))
+    assert [row.service for row in rows] == ["redis", "nginx"]
+    assert rowfile.read(file_of(tmp_path, as_csv(GOOD)))[0].service == PATIENT
+    assert "service" in refusal(tmp_path, named.replace("redis", "Red is"))
 
 
 def test_columns_are_found_by_their_names(tmp_path: Path) -> None:

@@ -230,7 +230,14 @@ fn classifier(model: Option<&PathBuf>, rules_may_restart: bool, metrics: &Metric
             let about = classifier.describe();
             let source = if model.is_some() { "file" } else { "built_in" };
             metrics.model(about.engine, source, &about.schema_version.to_string());
-            info!(engine = about.engine, trees = about.trees, source, "model loaded");
+            let knows_strangers = about.knows_strangers;
+            info!(
+                engine = about.engine,
+                trees = about.trees,
+                knows_strangers,
+                source,
+                "model loaded"
+            );
         }
     }
     classifier

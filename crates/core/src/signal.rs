@@ -151,4 +151,6 @@ pub struct CgroupReading {
     pub period_ns: Option<u64>,
     /// Processes killed for lack of memory.
     pub oom_kills: Option<u64>,
+    /// The share of the last 10 s in which one of its tasks waited for a CPU, 0–1.
+    pub cpu_pressure: Option<f32>,
 }

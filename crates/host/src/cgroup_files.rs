@@ -53,6 +53,8 @@ pub struct CgroupFiles {
     /// v1: cpu.cfs_quota_us and cpu.cfs_period_us.
     quota: Option<File>,
     period: Option<File>,
+    /// v2 with pressure stall information.
+    cpu_pressure: Option<File>,
     memory: Option<File>,
     memory_limit: Option<File>,
     memory_stat: Option<File>,
@@ -69,6 +71,7 @@ impl CgroupFiles {
         let cpu = Directory::of(cgroups.cpu.as_ref())?;
         let cpuacct = Directory::of(cgroups.cpuacct.as_ref())?;
         let memory = Directory::of(cgroups.memory.as_ref())?;
+        let unified = Directory::of(cgroups.unified.as_ref())?;
         let usage = match cpuacct.first(&["cpuacct.usage"])? {
             None if cgroups.cpuacct != cgroups.cpu => cpuacct.first(&["cpu.stat"])?,
             usage => usage,
@@ -81,6 +84,8 @@ impl CgroupFiles {
             cpu_max: cpu.first(&["cpu.max"])?,
             quota: cpu.first(&["cpu.cfs_quota_us"])?,
             period: cpu.first(&["cpu.cfs_period_us"])?,
+            // Kernels may be told to keep no pressure.
+            cpu_pressure: unified.first(&["cpu.pressure"]).unwrap_or_default(),
             memory: memory.first(&["memory.current", "memory.usage_in_bytes"])?,
             memory_limit: memory.first(&["memory.max", "memory.limit_in_bytes"])?,
             memory_stat: memory.first(&["memory.stat"])?,
@@ -122,6 +127,8 @@ impl CgroupFiles {
         };
         to.period_ns = period.filter(|&p| p > 0).and_then(nanos);
         to.cpu_limit = cores(quota, period);
+        let pressure = with_text(self.cpu_pressure.as_ref(), some_avg10)?.flatten();
+        to.cpu_pressure = pressure.map(|percent| percent / 100.0);
         Ok(())
     }
 
@@ -210,6 +217,12 @@ fn number(text: &str) -> Option<u64> {
 fn keyed(text: &str, key: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.find(|&(name, _)| name == key).and_then(|(_, value)| number(value))
+}
+
+/// Pressure stall information: the share of the last 10 s in which some task waited, in percent.
+pub(crate) fn some_avg10(text: &str) -> Option<f32> {
+    let some = text.lines().find_map(|line| line.strip_prefix("some avg10="))?;
+    some.split(' ').next()?.parse::<f32>().ok().filter(|share| (0.0..=100.0).contains(share))
 }
 
 /// `quota period` or `max period`.

@@ -180,6 +180,7 @@ mod tests {
             throttled_ns: Some(30),
             period_ns: Some(100_000_000),
             oom_kills: Some(1),
+            cpu_pressure: Some(0.1),
         }
     }
 

@@ -15,6 +15,7 @@ use paramedic_core::{
 
 use crate::{
     cgroup::members,
+    cgroup_files::some_avg10,
     mountinfo::Mount,
     procfs::{Tree, read_text},
     socket::{self, Line, State},
@@ -164,11 +165,7 @@ fn tasks(group: &Cgroup) -> Option<Share> {
 }
 
 fn pressure(group: &Cgroup) -> Pressure {
-    let of = |name: &str| {
-        let text = read_text(&group.path.join(name)).ok()?;
-        let some = text.lines().find_map(|line| line.strip_prefix("some avg10="))?;
-        some.split(' ').next()?.parse::<f32>().ok().filter(|share| (0.0..=100.0).contains(share))
-    };
+    let of = |name: &str| some_avg10(&read_text(&group.path.join(name)).ok()?);
     Pressure { cpu: of("cpu.pressure"), memory: of("memory.pressure"), io: of("io.pressure") }
 }
 

@@ -28,7 +28,8 @@ fn linear() -> ModelProto {
         node("Add", &["product", "bias"], &["sum"]),
         with_int(node("Softmax", &["sum"], &["scores"]), "axis", 1),
     ];
-    let tensors = [floats("weights", &[14, 3], &weights), floats("bias", &[3], &[3.0, 0.0, -9.0])];
+    let tensors =
+        [floats("weights", &[COUNT as i64, 3], &weights), floats("bias", &[3], &[3.0, 0.0, -9.0])];
     let mut model = model(nodes, tensors.into());
     set(&mut model, "calibration", None);
     model
@@ -97,7 +98,7 @@ fn models_that_tract_cannot_run_are_refused() {
     let text = tract_refusal(|m| graph(m).input.clear());
     assert!(text.contains("tract cannot run the model"), "{text}");
     let text = tract_refusal(|m| {
-        graph(m).initializer[0] = floats("weights", &[14, 2], &[0.0; 28]);
+        graph(m).initializer[0] = floats("weights", &[COUNT as i64, 2], &[0.0; 2 * COUNT]);
         graph(m).initializer[1] = floats("bias", &[2], &[0.0; 2]);
         graph(m).output[0].r#type = None;
     });
@@ -117,7 +118,7 @@ fn a_too_slow_classifier_is_refused() {
     }
     nodes.push(node("MatMul", &[&format!("x{layers}"), "last"], &["scores"]));
     let tensors = vec![
-        floats("first", &[14, 768], &vec![0.0; 14 * wide]),
+        floats("first", &[COUNT as i64, 768], &vec![0.0; COUNT * wide]),
         floats("layer", &[768, 768], &vec![0.0; wide * wide]),
         floats("last", &[768, 3], &vec![0.0; wide * 3]),
     ];

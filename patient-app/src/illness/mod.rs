@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub(crate) use parameters::{
-    Burn, ClearedBy, Disguise, Errors, Leak, Lie, Ratio, Resets, Slow, Stuck,
+    Burn, ClearedBy, Disguise, Errors, Hang, Leak, Lie, Ratio, Resets, Slow, Stuck,
 };
 pub(crate) use registry::{Registry, StartError};
 
@@ -24,6 +24,7 @@ pub(crate) use registry::{Registry, StartError};
 pub(crate) enum Name {
     Errors,
     Stuck,
+    Hang,
     Leak,
     Burn,
     Slow,
@@ -32,15 +33,24 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    pub(crate) const COUNT: usize = 7;
+    pub(crate) const COUNT: usize = 8;
 
-    pub(crate) const ALL: [Self; Self::COUNT] =
-        [Self::Errors, Self::Stuck, Self::Leak, Self::Burn, Self::Slow, Self::Resets, Self::Lie];
+    pub(crate) const ALL: [Self; Self::COUNT] = [
+        Self::Errors,
+        Self::Stuck,
+        Self::Hang,
+        Self::Leak,
+        Self::Burn,
+        Self::Slow,
+        Self::Resets,
+        Self::Lie,
+    ];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Errors => "errors",
             Self::Stuck => "stuck",
+            Self::Hang => "hang",
             Self::Leak => "leak",
             Self::Burn => "burn",
             Self::Slow => "slow",
@@ -54,6 +64,7 @@ impl Name {
         match self {
             Self::Errors => "a share of /data answers 500, in place of --data-failure-ratio",
             Self::Stuck => "the workers hang: /data and /health answer when it ends",
+            Self::Hang => "a share of /data answers only when it ends; /health answers",
             Self::Leak => "memory grows page by page, and is freed when it ends",
             Self::Burn => "threads spin on the CPU",
             Self::Slow => "/data and /health answer late",
@@ -79,6 +90,10 @@ impl Name {
                 ),
             ],
             Self::Stuck => &[("healthz", "whether /healthz hangs too, default false")],
+            Self::Hang => &[
+                ("ratio", "share of hanging requests, 0 to 1, default 0.5"),
+                ("cleared_by", "\"restart\" (default) or \"reset_errors\" (POST /heal)"),
+            ],
             Self::Leak => &[
                 ("mib_per_second", "growth per second, 1 to 4096, default 16"),
                 ("max_mib", "upper limit, 1 to 1048576, default 256"),
@@ -90,6 +105,7 @@ impl Name {
             ],
             Self::Slow => &[
                 ("milliseconds", "delay, 1 to 600000, default 500"),
+                ("health", "whether /health is late too, default true"),
                 ("cleared_by", "\"restart\" (default) or \"reset_errors\" (POST /heal)"),
             ],
             Self::Resets => &[("ratio", "share of reset connections, 0 to 1, default 1")],
@@ -103,7 +119,9 @@ impl Name {
 
 /// No illness has this name.
 #[derive(Debug, thiserror::Error)]
-#[error("no illness is called {0:?}; there are: errors, stuck, leak, burn, slow, resets, lie")]
+#[error(
+    "no illness is called {0:?}; there are: errors, stuck, hang, leak, burn, slow, resets, lie"
+)]
 pub(crate) struct UnknownName(String);
 
 impl FromStr for Name {
@@ -121,6 +139,7 @@ impl FromStr for Name {
 pub(crate) enum Illness {
     Errors(Errors),
     Stuck(Stuck),
+    Hang(Hang),
     Leak(Leak),
     Burn(Burn),
     Slow(Slow),
@@ -154,6 +173,7 @@ impl Illness {
         Ok(match name {
             Name::Errors => Self::Errors(serde_json::from_value(object)?),
             Name::Stuck => Self::Stuck(serde_json::from_value(object)?),
+            Name::Hang => Self::Hang(serde_json::from_value(object)?),
             Name::Leak => Self::Leak(serde_json::from_value(object)?),
             Name::Burn => Self::Burn(serde_json::from_value(object)?),
             Name::Slow => Self::Slow(serde_json::from_value(object)?),
@@ -166,6 +186,7 @@ impl Illness {
     pub(crate) const fn cleared_by(&self) -> ClearedBy {
         match self {
             Self::Errors(Errors { cleared_by, .. })
+            | Self::Hang(Hang { cleared_by, .. })
             | Self::Burn(Burn { cleared_by, .. })
             | Self::Slow(Slow { cleared_by, .. }) => *cleared_by,
             Self::Stuck(_) | Self::Leak(_) | Self::Resets(_) | Self::Lie(_) => ClearedBy::Restart,
@@ -176,6 +197,7 @@ impl Illness {
         match self {
             Self::Errors(_) => Name::Errors,
             Self::Stuck(_) => Name::Stuck,
+            Self::Hang(_) => Name::Hang,
             Self::Leak(_) => Name::Leak,
             Self::Burn(_) => Name::Burn,
             Self::Slow(_) => Name::Slow,
@@ -211,6 +233,7 @@ mod tests {
             for (parameter, meaning) in name.expects() {
                 let default = match &parameters[*parameter] {
                     Value::String(word) => format!("\"{word}\""),
+                    Value::Bool(yes) => format!("default {yes}"),
                     Value::Number(n) => format!("default {}", n.as_f64().unwrap()),
                     other => format!("default {other}"),
                 };
@@ -230,11 +253,13 @@ mod tests {
             (Name::Errors, r#"[0.5,"restart"]"#),
             (Name::Errors, "null"),
             (Name::Errors, "{"),
+            (Name::Hang, r#"{"ratio":2}"#),
             (Name::Leak, r#"{"max_mib":0}"#),
             (Name::Leak, r#"{"mib_per_second":-1}"#),
             (Name::Leak, r#"{"max_mib":1e30}"#),
             (Name::Burn, r#"{"threads":257}"#),
             (Name::Slow, r#"{"milliseconds":600001}"#),
+            (Name::Slow, r#"{"health":1}"#),
             (Name::Stuck, r#"{"healthz":"yes"}"#),
             (Name::Lie, r#"{"as":"degraded"}"#),
         ] {

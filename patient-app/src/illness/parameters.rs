@@ -107,6 +107,19 @@ pub(crate) struct Stuck {
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub(crate) struct Hang {
+    pub(crate) ratio: Ratio,
+    pub(crate) cleared_by: ClearedBy,
+}
+
+impl Default for Hang {
+    fn default() -> Self {
+        Self { ratio: Ratio(0.5), cleared_by: ClearedBy::Restart }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Leak {
     pub(crate) mib_per_second: Bounded<1, 4096>,
     pub(crate) max_mib: Bounded<1, 1_048_576>,
@@ -136,12 +149,13 @@ impl Default for Burn {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Slow {
     pub(crate) milliseconds: Bounded<1, 600_000>,
+    pub(crate) health: bool,
     pub(crate) cleared_by: ClearedBy,
 }
 
 impl Default for Slow {
     fn default() -> Self {
-        Self { milliseconds: Bounded(500), cleared_by: ClearedBy::Restart }
+        Self { milliseconds: Bounded(500), health: true, cleared_by: ClearedBy::Restart }
     }
 }
 

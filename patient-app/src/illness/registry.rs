@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::burn::Burning;
 use super::leak::Leaking;
-use super::{ClearedBy, Errors, Illness, Lie, Name, Ratio, Resets, Slow, Stuck};
+use super::{ClearedBy, Errors, Hang, Illness, Lie, Name, Ratio, Resets, Slow, Stuck};
 
 /// The active illnesses at one instant.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +26,10 @@ impl Illnesses {
 
     pub(crate) const fn stuck(&self) -> Option<Stuck> {
         if let Some(Illness::Stuck(stuck)) = self.get(Name::Stuck) { Some(stuck) } else { None }
+    }
+
+    pub(crate) const fn hang(&self) -> Option<Hang> {
+        if let Some(Illness::Hang(hang)) = self.get(Name::Hang) { Some(hang) } else { None }
     }
 
     pub(crate) const fn slow(&self) -> Option<Slow> {

@@ -13,7 +13,10 @@ use crate::upstream;
 
 /// `GET /data`.
 pub(super) async fn get(app: &App) -> Outcome {
-    work(app).await;
+    work(app, true).await;
+    if app.illnesses.snapshot().hang().is_some_and(|hang| app.dice.happens(hang.ratio)) {
+        app.illnesses.wait_until_not(|now| now.hang().is_some()).await;
+    }
     let illnesses = app.illnesses.snapshot();
     if illnesses.resets().is_some_and(|resets| app.dice.happens(resets.ratio)) {
         return Err(ResetConnection);
@@ -35,7 +38,7 @@ pub(super) async fn get(app: &App) -> Outcome {
 
 /// `GET /health`.
 pub(super) async fn health(app: &App) -> Reply {
-    work(app).await;
+    work(app, false).await;
     json(StatusCode::OK, &app.told_health())
 }
 
@@ -50,10 +53,12 @@ pub(super) fn simulate_error(app: &App) -> Reply {
     error(app, "a simulated error")
 }
 
-/// The delay of a worker before it answers: hanging while stuck, slow while slow.
-async fn work(app: &App) {
+/// The delay of a worker before it answers `/data`, or `/health`: hanging while stuck, slow while
+/// slow.
+async fn work(app: &App, is_data: bool) {
     app.illnesses.wait_until_not(|now| now.stuck().is_some()).await;
-    if let Some(slow) = app.illnesses.snapshot().slow() {
+    let slow = app.illnesses.snapshot().slow();
+    if let Some(slow) = slow.filter(|slow| is_data || slow.health) {
         sleep(Duration::from_millis(slow.milliseconds.get())).await;
     }
 }

@@ -13,7 +13,7 @@ async fn all_are_listed_with_state_and_parameters() {
     let patient = Patient::start();
     let list = patient.client.get("/illness").await.json();
     let illnesses = list["illnesses"].as_object().unwrap();
-    assert_eq!(illnesses.len(), 7);
+    assert_eq!(illnesses.len(), 8);
     for (name, illness) in illnesses {
         assert_eq!((&illness["active"], &illness["name"]), (&json!(false), &json!(name)));
         assert!(illness["parameters"].is_null());
@@ -22,7 +22,10 @@ async fn all_are_listed_with_state_and_parameters() {
 
     let slow = patient.client.post("/illness/slow", r#"{"milliseconds":1}"#).await.json();
     assert_eq!(slow["active"], true);
-    assert_eq!(slow["parameters"], json!({ "milliseconds": 1, "cleared_by": "restart" }));
+    assert_eq!(
+        slow["parameters"],
+        json!({ "milliseconds": 1, "health": true, "cleared_by": "restart" })
+    );
     assert_eq!(patient.client.get("/illness/slow").await.json(), slow);
     assert_eq!(patient.client.get("/illness").await.json()["illnesses"]["slow"], slow);
     assert_eq!(patient.client.get("/metrics").await.json()["illnesses"], json!(["slow"]));
@@ -62,6 +65,30 @@ async fn errors_end_with_a_heal() {
     assert_eq!(patient.client.get("/illness/errors").await.json()["active"], false);
     assert_eq!(patient.client.data(6).await, [200; 6]);
     assert_eq!(patient.client.get("/health").await.json()["error_count"], 0);
+}
+
+#[tokio::test]
+async fn a_hang_holds_its_share_of_requests_until_it_ends_and_health_answers() {
+    let patient = Patient::start_with(&["--data-failure-ratio", "0"]);
+    patient.client.post("/illness/hang", r#"{"ratio":1,"cleared_by":"reset_errors"}"#).await;
+    let waiting = patient.client.data(1);
+    tokio::pin!(waiting);
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(patient.client.get("/health").await.status, 200);
+    patient.client.post("/heal", HEAL).await;
+    assert_eq!(waiting.await, [200]);
+}
+
+#[tokio::test]
+async fn a_slow_handler_leaves_health_prompt() {
+    let patient = Patient::start_with(&["--data-failure-ratio", "0"]);
+    patient.client.post("/illness/slow", r#"{"milliseconds":400,"health":false}"#).await;
+    let begun = Instant::now();
+    assert_eq!(patient.client.get("/health").await.status, 200);
+    assert!(begun.elapsed() < Duration::from_millis(400));
+    assert_eq!(patient.client.data(1).await, [200]);
+    assert!(begun.elapsed() >= Duration::from_millis(400));
 }
 
 #[tokio::test]
@@ -182,6 +209,8 @@ async fn one_delete_ends_them_all() {
         "0",
         "--illness",
         "stuck={\"healthz\":true}",
+        "--illness",
+        "hang={\"ratio\":1}",
         "--illness",
         "errors={\"ratio\":1}",
         "--illness",

@@ -14,7 +14,9 @@ use crate::stage::boot_ns;
 /// An answer that takes longer counts as a failure to a user.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Seconds after which a client hangs up.
-const TIMEOUT_S: u64 = 1;
+const TIMEOUT_S: u64 = 3;
+/// Clients that share a load: one that waits does not keep the others from asking.
+const CLIENTS: u32 = 8;
 
 /// The result of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +52,18 @@ impl Clients {
 
     /// Starts the clients: each sends `GET /data`.
     pub(crate) fn come(&mut self, load: Load) {
-        self.spawn(move |begun, _| match load {
-            Load::Idle => 2.0,
-            Load::Steady(n) => f64::from(n),
-            Load::Bursty(n) if begun.elapsed().as_secs() % 5 < 2 => f64::from(n),
-            Load::Bursty(n) => (f64::from(n) / 10.0).max(1.0),
-        });
+        let clients = if load == Load::Idle { 2 } else { CLIENTS };
+        for _ in 0..clients {
+            self.spawn(move |begun, _| {
+                let all = match load {
+                    Load::Idle => 2.0,
+                    Load::Steady(n) => f64::from(n),
+                    Load::Bursty(n) if begun.elapsed().as_secs() % 5 < 2 => f64::from(n),
+                    Load::Bursty(n) => (f64::from(n) / 10.0).max(1.0),
+                };
+                all / f64::from(clients)
+            });
+        }
     }
 
     /// More clients, each with this many requests a second as long as it gets answers.
@@ -75,7 +83,7 @@ impl Clients {
             while !shared.over.load(Ordering::Relaxed) {
                 let request = ask(&url);
                 shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
-                due += Duration::from_secs_f64(1.0 / rate(begun, &shared).max(0.5));
+                due += Duration::from_secs_f64(1.0 / rate(begun, &shared).max(0.1));
                 let now = Instant::now();
                 // Requests that were missed while waiting for an answer are not caught up.
                 due = due.max(now);

@@ -94,17 +94,22 @@ fn is_needless(kind: Kind, expected: Remedy, requests: &[Request], fault: u64, a
     kind.is_healthy() || at < fault || (expected == Remedy::NoAction && !felt())
 }
 
+/// The folders of the lab's recordings, in that of the model.
+const RECORDED: [&str; 2] = ["data", "data/silence"];
+
 /// The right remedy of each kind: the one measured in most recorded episodes.
-pub(crate) fn expected(data: &Path) -> Result<BTreeMap<Kind, Remedy>> {
-    let path = data.join("episodes.jsonl");
-    let text = fs::read_to_string(&path).with_context(|| {
-        format!("{}: what is right is known from recorded episodes", path.display())
-    })?;
+pub(crate) fn expected(model: &Path) -> Result<BTreeMap<Kind, Remedy>> {
     let mut counts: BTreeMap<Kind, [usize; 3]> = BTreeMap::new();
-    for line in text.lines() {
-        let measured: Measured = serde_json::from_str(line)
-            .with_context(|| format!("{} is not of this lab", path.display()))?;
-        counts.entry(measured.episode.kind).or_default()[measured.label as usize] += 1;
+    for folder in RECORDED {
+        let path = model.join(folder).join("episodes.jsonl");
+        let text = fs::read_to_string(&path).with_context(|| {
+            format!("{}: what is right is known from recorded episodes", path.display())
+        })?;
+        for line in text.lines() {
+            let measured: Measured = serde_json::from_str(line)
+                .with_context(|| format!("{} is not of this lab", path.display()))?;
+            counts.entry(measured.episode.kind).or_default()[measured.label as usize] += 1;
+        }
     }
     let most = |counts: [usize; 3]| {
         let best = Remedy::ALL.into_iter().rev().max_by_key(|remedy| counts[*remedy as usize]);

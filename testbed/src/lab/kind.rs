@@ -37,6 +37,25 @@ pub(crate) enum Kind {
     Flapping,
     /// Many times the usual traffic, all of it answered well.
     HighLoad,
+    /// All requests but those to `/health` hang.
+    HangUnseen,
+    /// A share of the requests hangs, as if they waited for a connection from a pool that is used
+    /// up.
+    PoolUsedUp,
+    /// A share of the requests is cut off, as if their handler ended its process.
+    CutOff,
+    /// A signal has stopped the process.
+    Stopped,
+    /// The requests are slow, but not `/health`, and no remedy helps.
+    SlowHandler,
+    /// Its upstream does not answer.
+    UpstreamSilent,
+    /// A neighbour takes the CPU that both share.
+    Starved,
+    /// Clients that send their requests byte by byte hold connections.
+    SlowLoris,
+    /// Clients hold connections without a request.
+    IdleConnections,
     /// Well, with hardly a request.
     HealthyIdle,
     /// Well, with steady traffic.
@@ -53,7 +72,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// The kinds of faults.
-    pub(crate) const FAULTS: [Self; 15] = [
+    pub(crate) const FAULTS: [Self; 24] = [
         Self::ErrorBurst,
         Self::BadState,
         Self::Stuck,
@@ -69,6 +88,15 @@ impl Kind {
         Self::Blip,
         Self::Flapping,
         Self::HighLoad,
+        Self::HangUnseen,
+        Self::PoolUsedUp,
+        Self::CutOff,
+        Self::Stopped,
+        Self::SlowHandler,
+        Self::UpstreamSilent,
+        Self::Starved,
+        Self::SlowLoris,
+        Self::IdleConnections,
     ];
 
     /// The kinds of healthy targets.
@@ -103,6 +131,15 @@ impl Kind {
             Self::Blip => "blip",
             Self::Flapping => "flapping",
             Self::HighLoad => "high_load",
+            Self::HangUnseen => "hang_unseen",
+            Self::PoolUsedUp => "pool_used_up",
+            Self::CutOff => "cut_off",
+            Self::Stopped => "stopped",
+            Self::SlowHandler => "slow_handler",
+            Self::UpstreamSilent => "upstream_silent",
+            Self::Starved => "starved",
+            Self::SlowLoris => "slow_loris",
+            Self::IdleConnections => "idle_connections",
             Self::HealthyIdle => "healthy_idle",
             Self::HealthySteady => "healthy_steady",
             Self::HealthyBursty => "healthy_bursty",

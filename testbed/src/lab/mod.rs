@@ -190,7 +190,7 @@ fn grade_all(
     args: &Args,
     interrupt: &Interrupt,
 ) -> Result<()> {
-    let expected = grade::expected(&workspace.root.join("model/data"))?;
+    let expected = grade::expected(&workspace.root.join("model"))?;
     let shape = args.shape(10, 4);
     let faults = args.episodes.unwrap_or(if args.quick { 45 } else { 150 });
     let batches = plan::plan(GRADE.wrapping_add(args.seed), faults, shape);

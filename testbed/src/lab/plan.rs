@@ -83,7 +83,12 @@ fn draw(rng: &mut Rng, id: u32, kind: Kind) -> Episode {
         | Kind::HealthyFullCache
         | Kind::LiesSick
         | Kind::CpuBurn
-        | Kind::HighLoad => steady,
+        | Kind::HighLoad
+        | Kind::HangUnseen
+        | Kind::PoolUsedUp
+        | Kind::CutOff
+        | Kind::UpstreamSilent
+        | Kind::Starved => steady,
         Kind::HealthyBursty => Load::Bursty(rng.u32(15..=40)),
         _ => any,
     };
@@ -91,6 +96,8 @@ fn draw(rng: &mut Rng, id: u32, kind: Kind) -> Episode {
     let quota = match kind {
         Kind::CpuBurn | Kind::Leak => Some(20),
         Kind::Quota => Some(8 + (4.0 * (1.0 - intensity)) as u32),
+        // The quota is on both it and its neighbour.
+        Kind::Starved => None,
         _ if rng.bool() => Some(rng.u32(50..=150)),
         _ => None,
     };
@@ -111,8 +118,8 @@ mod tests {
 
     #[test]
     fn every_kind_has_its_turn_before_any_has_two() {
-        let batches = plan(1, 30, SHAPE);
-        assert_eq!(batches.len(), 6);
+        let batches = plan(1, 2 * Kind::FAULTS.len(), SHAPE);
+        assert_eq!(batches.len(), 10);
         let all: Vec<_> = batches.concat();
         for kind in Kind::FAULTS {
             assert_eq!(all.iter().filter(|e| e.kind == kind).count(), 2, "{}", kind.name());

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use xtask::process;
 
 use super::{
-    kind::Remedy,
+    kind::{Kind, Remedy},
     plan::Episode,
     rows::{self, Row},
     subject::{self, Subject},
@@ -137,10 +137,11 @@ fn prepare(programs: &Programs, episode: &Episode) -> Result<Trial> {
     Ok(Trial { episode: episode.clone(), arms, upstream })
 }
 
-/// Makes the upstream answer 5xx from now on.
+/// Makes the upstream answer 5xx, or nothing, from now on.
 pub(crate) fn fail_upstream(upstream: &Patient, episode: &Episode) -> Result<()> {
     let ratio = 0.5 + 0.5 * episode.intensity;
-    upstream.fall_ill("errors", &serde_json::json!({ "ratio": ratio }))
+    let illness = if episode.kind == Kind::UpstreamSilent { "hang" } else { "errors" };
+    upstream.fall_ill(illness, &serde_json::json!({ "ratio": ratio }))
 }
 
 pub(crate) fn wait(length: Duration, interrupt: &Interrupt) -> Result<()> {

@@ -75,7 +75,9 @@ pub(crate) struct Row {
 /// The columns of the schema, as `paramedic replay --rows` names them.
 const SCHEMA: &str = "cpu_usage,memory_usage,error_count,uptime,hour_of_day,http_5xx_rate,\
                       http_5xx_ratio,http_request_rate,tcp_reset_rate,tcp_retransmit_rate,\
-                      cpu_throttled_ratio,health_failures,health_latency,upstream_5xx_rate";
+                      cpu_throttled_ratio,health_failures,health_latency,upstream_5xx_rate,\
+                      unanswered_ratio,response_time,upstream_waiting_ratio,upstream_refused_rate,\
+                      cpu_pressure";
 
 /// The first line of a file that training reads.
 pub(crate) fn head() -> String {
@@ -114,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_a_replay_prints_is_read() {
-        let features = (0..14).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
+        let features = (0..19).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
         let head = format!("at_ns,boot,target,uid,instance,trigger,{SCHEMA},verdict,a,b,c");
         let csv = format!("{head}\n17,b,ns/x,u-1/app,1@2,tick,{features},no_action,1,0,0");
         let rows = parse(&csv).unwrap();

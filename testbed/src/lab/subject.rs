@@ -3,6 +3,7 @@
 use std::{
     io::Write as _,
     net::TcpStream,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -23,7 +24,7 @@ use super::{
     kind::{Kind, Remedy},
     plan::Episode,
 };
-use crate::stage::{Programs, http, patient::Patient, traffic::Traffic};
+use crate::stage::{Programs, cgroup::Cgroup, http, patient::Patient, traffic::Traffic};
 
 /// The memory limit, in the kinds that need one.
 const MEMORY: u64 = 96 << 20;
@@ -34,7 +35,23 @@ pub(crate) struct Subject {
     pub(crate) clients: Clients,
     nuisance: Option<Traffic>,
     pub(crate) patient: Patient,
+    neighbour: Option<Neighbour>,
     episode: Episode,
+}
+
+/// A process that takes the CPU of the cgroup that it shares with the subject.
+struct Neighbour {
+    patient: Patient,
+    _both: Cgroup,
+}
+
+impl Neighbour {
+    fn start(programs: &Programs, both: Cgroup, name: &str) -> Result<Self> {
+        let patient = Patient::start_in(programs, &format!("{name}/neighbour"), &[])?;
+        patient.cgroup.favour()?;
+        both.limit_cpu(15)?;
+        Ok(Self { patient, _both: both })
+    }
 }
 
 /// The upstream that the subject of an episode called `name` calls, in the kind that has one.
@@ -44,7 +61,7 @@ pub(crate) fn upstream(
     name: &str,
 ) -> Result<Option<Patient>> {
     let calm = ["--data-failure-ratio", "0"];
-    let calls = episode.kind == Kind::Upstream;
+    let calls = matches!(episode.kind, Kind::Upstream | Kind::UpstreamSilent);
     calls.then(|| Patient::start(programs, &format!("{name}-up"), &calm)).transpose()
 }
 
@@ -63,6 +80,7 @@ impl Subject {
         };
         let work = match episode.kind {
             Kind::Quota => "20000",
+            Kind::Starved => "5000",
             Kind::HighLoad => "200",
             _ => "100",
         };
@@ -72,7 +90,14 @@ impl Subject {
         if let Some(upstream) = upstream {
             arguments.extend(["--upstream", upstream.url.trim_start_matches("http://")]);
         }
-        let patient = Patient::start(programs, name, &arguments)?;
+        let (patient, neighbour) = if episode.kind == Kind::Starved {
+            let name = format!("paramedic-{name}-{}", std::process::id());
+            let both = Cgroup::create(&name)?;
+            let patient = Patient::start_in(programs, &format!("{name}/subject"), &arguments)?;
+            (patient, Some(Neighbour::start(programs, both, &name)?))
+        } else {
+            (Patient::start(programs, name, &arguments)?, None)
+        };
         if let Some(percent) = episode.quota {
             patient.cgroup.limit_cpu(percent)?;
         }
@@ -83,7 +108,7 @@ impl Subject {
             patient.fall_ill("leak", &leak(episode, 4096))?;
         }
         let clients = Clients::of(&patient.url);
-        Ok(Self { clients, nuisance: None, patient, episode: episode.clone() })
+        Ok(Self { clients, nuisance: None, patient, neighbour, episode: episode.clone() })
     }
 
     /// Starts its clients. The agent must be running by then, because it searches all open
@@ -133,7 +158,17 @@ impl Subject {
                 self.nuisance(between(20.0, 100.0), false);
                 Ok(())
             }
-            Kind::Slow => self.slow(),
+            Kind::Slow | Kind::SlowHandler => self.slow(),
+            Kind::HangUnseen => self.ill("hang", &json!({ "ratio": 1 })),
+            Kind::PoolUsedUp => self.ill("hang", &json!({ "ratio": between(0.35, 0.8) })),
+            Kind::CutOff => self.ill("resets", &json!({ "ratio": between(0.35, 0.8) })),
+            Kind::Stopped => self.signal(Signal::SIGSTOP),
+            Kind::Starved => {
+                let burn = json!({ "threads": 2 });
+                self.neighbour.as_ref().map_or(Ok(()), |it| it.patient.fall_ill("burn", &burn))
+            }
+            Kind::SlowLoris => self.hold(between(10.0, 60.0) as usize, true),
+            Kind::IdleConnections => self.hold(between(10.0, 100.0) as usize, false),
             Kind::Blip if intensity < 0.5 => self.ill("stuck", &Value::Null),
             Kind::Blip => {
                 let errors = (intensity * 10.0) as usize - 4;
@@ -147,6 +182,7 @@ impl Subject {
             Kind::HealthyDeploy => self.terminate(),
             // The target itself has no fault; the upstream may have one.
             Kind::Upstream
+            | Kind::UpstreamSilent
             | Kind::HealthyIdle
             | Kind::HealthySteady
             | Kind::HealthyBursty
@@ -193,7 +229,7 @@ impl Subject {
 
     /// Waits for the process after this many starts, and injects a fault that is outside it again.
     pub(crate) fn after_restart(&mut self, starts: u32) -> Result<()> {
-        if self.episode.kind != Kind::Slow {
+        if !matches!(self.episode.kind, Kind::Slow | Kind::SlowHandler) {
             return Ok(());
         }
         let deadline = Instant::now() + START_LIMIT;
@@ -204,20 +240,39 @@ impl Subject {
         Ok(())
     }
 
+    /// Ends it; one that is stopped takes no other signal.
     fn terminate(&self) -> Result<()> {
+        let is_stopped = self.episode.kind == Kind::Stopped;
+        self.signal(if is_stopped { Signal::SIGKILL } else { Signal::SIGTERM })
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.patient.pid().context("the patient is not running")?;
-        kill(Pid::from_raw(pid), Signal::SIGTERM).context("cannot end the patient")
+        kill(Pid::from_raw(pid), signal).context("cannot signal the patient")
     }
 
     fn slow(&self) -> Result<()> {
         let milliseconds = 550 + (300.0 * self.episode.intensity) as u32;
-        self.ill("slow", &json!({ "milliseconds": milliseconds }))
+        let health = self.episode.kind == Kind::Slow;
+        self.ill("slow", &json!({ "milliseconds": milliseconds, "health": health }))
     }
 
     fn ill(&self, illness: &str, parameters: &Value) -> Result<()> {
         let empty = json!({});
         let parameters = if parameters.is_null() { &empty } else { parameters };
         self.patient.fall_ill(illness, parameters)
+    }
+
+    /// Clients that hold this many connections, with a request that they never finish or with none.
+    fn hold(&mut self, connections: usize, drips: bool) -> Result<()> {
+        let address = self.patient.url.trim_start_matches("http://").to_owned();
+        let held = Mutex::new(Vec::new());
+        self.nuisance = Some(Traffic::start(Duration::from_millis(500), move || {
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            let step = if drips { drip } else { keep };
+            step(&address, &mut held, connections);
+        }));
+        Ok(())
     }
 
     /// A client that connects and resets, this many times a second, with or without a request.
@@ -229,6 +284,32 @@ impl Subject {
             let _ = reset(&address, asks);
         }));
     }
+}
+
+/// Sends a header now and then on some of the connections, and opens those that were closed.
+fn drip(address: &str, held: &mut Vec<TcpStream>, connections: usize) {
+    held.retain_mut(|stream| fastrand::u8(0..4) > 0 || stream.write_all(b"X-More: 1\r\n").is_ok());
+    let begun = || {
+        let mut stream = TcpStream::connect(address).ok()?;
+        stream.write_all(b"GET /data HTTP/1.1\r\nHost: lab\r\n").ok()?;
+        Some(stream)
+    };
+    held.extend((held.len()..connections).map_while(|_| begun()));
+}
+
+/// Opens connections that were closed, each after one request that is answered.
+fn keep(address: &str, held: &mut Vec<TcpStream>, connections: usize) {
+    // A connection that the target has closed reads as its end.
+    held.retain(|stream| !matches!(stream.peek(&mut [0]), Ok(0)));
+    let kept = || {
+        let mut stream = TcpStream::connect(address).ok()?;
+        stream.write_all(b"GET /data HTTP/1.1\r\nHost: lab\r\n\r\n").ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+        stream.set_nonblocking(true).ok()?;
+        Some(stream)
+    };
+    held.extend((held.len()..connections).map_while(|_| kept()));
 }
 
 /// Memory that fills the limit to about nine tenths; a cache stays well below that.

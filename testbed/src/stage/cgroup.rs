@@ -46,7 +46,8 @@ pub(crate) struct Cgroup {
 const V2: [&str; 2] = ["cpu", "memory"];
 
 impl Cgroup {
-    /// Makes it, with the CPU and memory controllers where cgroup v2 has them.
+    /// Makes it, with the CPU and memory controllers where cgroup v2 has them. In a name with a
+    /// slash, the folder is one that was made before.
     pub(crate) fn create(name: &str) -> Result<Self> {
         let mut cgroup = Self { directories: Vec::new(), enabled: Vec::new() };
         let mut unified = false;
@@ -55,6 +56,9 @@ impl Cgroup {
                 None => {
                     unified = true;
                     cgroup.enable(&at.join("cgroup.subtree_control"));
+                    if let Some((parent, _)) = name.split_once('/') {
+                        cgroup.enable(&at.join(parent).join("cgroup.subtree_control"));
+                    }
                     true
                 }
                 Some(options) => options.split(',').any(|option| V1.contains(&option)),
@@ -125,6 +129,20 @@ impl Cgroup {
             }
         }
         bail!("no CPU controller: this kernel cannot throttle")
+    }
+
+    /// Gives it nine tenths of the CPU that it shares with one other.
+    pub(crate) fn favour(&self) -> Result<()> {
+        for directory in &self.directories {
+            for (file, weight) in [("cpu.weight", "900"), ("cpu.shares", "9216")] {
+                let file = directory.join(file);
+                if file.exists() {
+                    return fs::write(&file, weight)
+                        .with_context(|| format!("cannot write {}", file.display()));
+                }
+            }
+        }
+        bail!("no CPU controller: this kernel cannot share a CPU")
     }
 
     /// How many periods its CPU limit has cut short.

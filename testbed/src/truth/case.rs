@@ -51,11 +51,12 @@ pub(super) enum Case {
     Codes,
     Stream,
     Bare,
+    Fails,
     Mid,
 }
 
 impl Case {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Mix,
         Self::Head,
         Self::Pipelined,
@@ -69,6 +70,7 @@ impl Case {
         Self::Codes,
         Self::Stream,
         Self::Bare,
+        Self::Fails,
         Self::Mid,
     ];
 
@@ -87,7 +89,17 @@ impl Case {
             Self::Codes => "codes",
             Self::Stream => "stream",
             Self::Bare => "bare",
+            Self::Fails => "fails",
             Self::Mid => "mid",
+        }
+    }
+
+    /// What the client does before it is watched, if it does anything.
+    pub(super) const fn unwatched(self) -> Option<&'static str> {
+        match self {
+            Self::Fails => Some("begin_well"),
+            Self::Mid => Some("begin"),
+            _ => None,
         }
     }
 
@@ -111,6 +123,10 @@ impl Case {
             Self::Bare => {
                 "every code both ways, one by one and 17 at a time, by a client that sees whether \
                  a code comes with the head or in trailers"
+            }
+            Self::Fails => {
+                "the kernel begins to watch in the middle of a connection whose calls were all well: \
+                 each fault that follows is counted, and what is as before is *unknown*"
             }
             Self::Mid => {
                 "the kernel begins to watch in the middle of the connection: no class exceeds what \

@@ -96,9 +96,9 @@ impl Client {
         self.0.ask("ready").context("the client, before the first answer").map(drop)
     }
 
-    /// The part of [`Case::Mid`] that is not watched.
-    pub(super) fn begin(&mut self) -> Result<()> {
-        self.0.ask("begin").context("the client, before it was watched").map(drop)
+    /// The part of a case that is not watched.
+    pub(super) fn begin(&mut self, part: &str) -> Result<()> {
+        self.0.ask(part).context("the client, before it was watched").map(drop)
     }
 
     pub(super) fn play(&mut self, case: Case) -> Result<Record> {

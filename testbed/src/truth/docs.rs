@@ -13,7 +13,7 @@ const INTRODUCTION: &str = "\
 How exact are the kernel's counts of HTTP? `cargo xtask truth` wrote this page: it starts third-party servers, asks
 them as their clients would, and compares the kernel's counts with what the clients were given: requests, responses by
 class, 502, 503 and 504, faults of gRPC, and what a proxy asked its backend. In all cases of the table below but `mid`
-each count is exact.
+and `fails` each count is exact.
 
 ## What the kernel sees
 
@@ -42,6 +42,9 @@ Two numbers say how much of a target's HTTP could not be read (`paramedic_target
 
 - **unknown**: a response whose status, or whose code of gRPC, was abbreviated to a reference to what the connection
   said before the kernel began to watch it. That ends with the connection. nginx and HAProxy do not abbreviate them.
+  What comes anew is known: calls that were well before the agent came and fail now are counted as faults, however old
+  their connection is (case `fails`). Codes that had come before it are not told apart until the connection ends;
+  gRPC's `MAX_CONNECTION_AGE` ends it.
 - **not understood**: no message was found where one should begin, or a packet was not followed to its end, for example
   after lost packets.
 

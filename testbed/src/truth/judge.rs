@@ -90,8 +90,13 @@ pub(super) fn judge(case: Case, record: &Record, counted: &Counts) -> Vec<String
     let late = late.min(record.all.maybe_late());
     given.in_trailers += late;
     given.responses[1] += late;
-    if case == Case::Mid {
-        return in_the_middle(record, &given, counted);
+    if case.unwatched().is_some() {
+        let mut wrong = in_the_middle(record, &given, counted);
+        let (faults, counted) = (given.responses[4], counted.responses[4]);
+        if case == Case::Fails && counted < faults {
+            wrong.push(format!("5xx: {counted} counted, {faults} given"));
+        }
+        return wrong;
     }
     let pairs = given.fields().into_iter().zip(counted.fields());
     pairs
@@ -163,6 +168,9 @@ mod tests {
         assert_eq!(judge(Case::Mid, &record, &wrong).len(), 1, "missing without a word");
         wrong.responses[4] = 2;
         assert_eq!(judge(Case::Mid, &record, &wrong), ["5xx: 2 counted, 1 given"]);
+        (wrong.responses[4], wrong.unknown) = (0, 2);
+        assert!(judge(Case::Mid, &record, &wrong).is_empty());
+        assert_eq!(judge(Case::Fails, &record, &wrong), ["5xx: 0 counted, 1 given"]);
     }
 
     #[test]

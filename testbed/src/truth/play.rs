@@ -5,7 +5,7 @@ use anyhow::{Context as _, Error, Result, ensure};
 use serde::Serialize;
 
 use super::{
-    case::{Case, Protocol, Row},
+    case::{Protocol, Row},
     client::Client,
     counts::Counts,
     judge::judge,
@@ -176,9 +176,9 @@ fn one(
     row: &Row,
     cgroup: &Path,
 ) -> Result<Verdict> {
-    if row.case == Case::Mid {
+    if let Some(part) = row.case.unwatched() {
         kernel.unwatch()?;
-        let begun = client.begin();
+        let begun = client.begin(part);
         kernel.watch(cgroup)?;
         begun?;
     }

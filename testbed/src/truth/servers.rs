@@ -73,7 +73,7 @@ const PROXY2: &[Case] = &[Mix, Streams, Big, PassedOn, Mid];
 const APP1: &[Case] = &[Mix, Head, Pipelined, First, Lure, Continue, Big];
 const APP2: &[Case] = &[Mix, Streams, Big, Mid];
 const UPGRADED: &[Case] = &[Mix, Streams, Big, Upgrade, Mid];
-const CALLS: &[Case] = &[Codes, Stream, Bare, Mid];
+const CALLS: &[Case] = &[Codes, Stream, Bare, Fails, Mid];
 
 static SERVERS: [Server; 17] = [
     Server::of(

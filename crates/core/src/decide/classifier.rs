@@ -59,6 +59,8 @@ pub struct Description<'a> {
     pub nodes: Option<usize>,
     /// Whether confidence is calibrated.
     pub calibrated: bool,
+    /// Whether the model tells rows that it does not know.
+    pub knows_strangers: bool,
     /// The origin of the model, as its trainer recorded it: JSON by convention.
     pub provenance: Option<&'a str>,
     /// Why there is no model.
@@ -135,6 +137,7 @@ impl Classifier {
             trees: None,
             nodes: None,
             calibrated: false,
+            knows_strangers: false,
             provenance: None,
             reason: None,
         };
@@ -144,6 +147,7 @@ impl Classifier {
                 trees: model.forest().map(Forest::trees),
                 nodes: model.forest().map(Forest::nodes),
                 calibrated: model.is_calibrated(),
+                knows_strangers: model.familiar().is_some(),
                 provenance: model.provenance(),
                 ..rules
             },
@@ -167,7 +171,9 @@ fn decide(model: &Model, row: &FeatureVector) -> Result<Decision, ModelError> {
         None => [0.0; COUNT],
     };
     let confidence = probabilities[action as usize];
-    Ok(Decision { action, confidence, probabilities, source: Source::Model, shares })
+    let acts = action != Action::NoAction;
+    let unfamiliar = model.familiar().filter(|_| acts).and_then(|familiar| familiar.judge(row));
+    Ok(Decision { action, confidence, probabilities, source: Source::Model, shares, unfamiliar })
 }
 
 /// The decrease of the score of `action` when one column alone is set to 0, its neutral value. The

@@ -5,7 +5,7 @@
 //! favours splits near the root. So a decision that is about to be acted on gets the exact method:
 //! *path-dependent `TreeSHAP`*, the Shapley values of the columns, at some milliseconds a row. Both
 //! sum to the difference between the row's score and the training mean.
-use super::forest::{CLASSES, Forest, padded};
+use super::forest::{CLASSES, COLUMN_BITS, Forest, Padded, padded};
 use crate::features::schema::COUNT;
 
 /// The root and every column once: a repeated column is taken out before it is put back.
@@ -25,7 +25,7 @@ impl Forest {
         let row = padded(row);
         let value = |at: u32| f64::from(self.values[at as usize][class]);
         // As wide as a padded row: what leaves add is always zero and falls off the end.
-        let mut shares = [0.0; 16];
+        let mut shares = [0.0; 1 << COLUMN_BITS];
         for group in &self.groups {
             let mut at = group.roots;
             for _ in 0..group.depth {
@@ -138,7 +138,7 @@ impl Path {
 
 struct Walk<'a> {
     forest: &'a Forest,
-    row: &'a [f32; 16],
+    row: &'a Padded,
     class: usize,
     shares: [f64; COUNT],
 }

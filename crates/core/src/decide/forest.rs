@@ -17,12 +17,14 @@ pub(super) const CLASSES: usize = 3;
 pub(super) const LANES: usize = 20;
 
 /// A row with a place for the column that leaves read, which holds −∞ and so never exceeds a
-/// threshold. Its size is a power of two, so that a 4-bit column needs no bounds check.
-type Padded = [f32; 16];
-const LEAF_COLUMN: usize = 15;
+/// threshold. Its size is a power of two, so that a column of a few bits needs no bounds check.
+pub(super) type Padded = [f32; 1 << COLUMN_BITS];
+pub(super) const COLUMN_BITS: u32 = 5;
+const LEAF_COLUMN: usize = (1 << COLUMN_BITS) - 1;
+const _: () = assert!(COUNT <= LEAF_COLUMN, "a column more needs another bit");
 
 /// One node: the threshold, and the index of the child for `value <= threshold` (the other child
-/// follows it) above 4 bits of column.
+/// follows it) above the bits of the column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
     pub(super) threshold: f32,
@@ -32,7 +34,7 @@ pub(super) struct Node {
 impl Node {
     /// A branch whose children are at `left` and `left + 1`.
     pub(super) const fn branch(column: usize, threshold: f32, left: usize) -> Self {
-        Self { threshold, link: ((left as u32) << 4) | column as u32 }
+        Self { threshold, link: ((left as u32) << COLUMN_BITS) | column as u32 }
     }
 
     /// A leaf at position `own`.
@@ -41,11 +43,11 @@ impl Node {
     }
 
     pub(super) const fn column(self) -> usize {
-        (self.link & 15) as usize
+        self.link as usize & LEAF_COLUMN
     }
 
     pub(super) const fn left(self) -> usize {
-        (self.link >> 4) as usize
+        (self.link >> COLUMN_BITS) as usize
     }
 
     pub(super) const fn is_leaf(self) -> bool {
@@ -142,12 +144,12 @@ impl Forest {
     #[inline(always)]
     pub(super) fn next(&self, at: u32, row: &Padded) -> u32 {
         let node = self.nodes[at as usize];
-        (node.link >> 4) + u32::from(row[node.column()] > node.threshold)
+        (node.link >> COLUMN_BITS) + u32::from(row[node.column()] > node.threshold)
     }
 }
 
 pub(super) fn padded(row: &[f32; COUNT]) -> Padded {
-    let mut padded = [0.0; 16];
+    let mut padded: Padded = [0.0; 1 << COLUMN_BITS];
     padded[..COUNT].copy_from_slice(row);
     padded[LEAF_COLUMN] = f32::NEG_INFINITY;
     padded

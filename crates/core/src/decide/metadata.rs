@@ -4,7 +4,13 @@
 //! every row with confidence and wrongly. So the names are compared, not only counted.
 use thiserror::Error;
 
-use super::{CLASSES, calibrate::Calibration, ensemble::shown, onnx::ModelProto};
+use super::{
+    CLASSES,
+    calibrate::Calibration,
+    ensemble::shown,
+    familiar::{Familiar, Written},
+    onnx::ModelProto,
+};
 use crate::features::schema::{FEATURES, SCHEMA_VERSION};
 
 /// Maximum length of the provenance, in bytes.
@@ -56,6 +62,7 @@ pub enum MetadataError {
 pub(super) struct Metadata {
     pub(super) calibration: Option<Calibration>,
     pub(super) provenance: Option<String>,
+    pub(super) familiar: Option<Familiar>,
 }
 
 impl Metadata {
@@ -71,7 +78,11 @@ impl Metadata {
         if version != SCHEMA_VERSION {
             return Err(MetadataError::Version { found: version });
         }
-        Ok(Self { calibration: calibration(model)?, provenance: provenance(model)? })
+        Ok(Self {
+            calibration: calibration(model)?,
+            provenance: provenance(model)?,
+            familiar: familiar(model)?,
+        })
     }
 }
 
@@ -137,6 +148,13 @@ fn calibration(model: &ModelProto) -> Result<Option<Calibration>, MetadataError>
     }
 }
 
+fn familiar(model: &ModelProto) -> Result<Option<Familiar>, MetadataError> {
+    let key = "familiarity";
+    let Some(json) = entry(model, key)? else { return Ok(None) };
+    let familiar = Familiar::try_from(parse::<Written>(key, json)?);
+    familiar.map(Some).map_err(|reason| MetadataError::Unreadable { key, reason })
+}
+
 fn provenance(model: &ModelProto) -> Result<Option<String>, MetadataError> {
     let key = "provenance";
     match entry(model, key)? {
@@ -192,14 +210,14 @@ mod tests {
         let mut names = FEATURES.to_vec();
         names.push("colour\n");
         let text = refusal("feature_names", Some(&serde_json::to_string(&names).unwrap()));
-        assert!(text.contains("position 14 is \"colour\\n\", not nothing (15 names"), "{text}");
+        assert!(text.contains("position 19 is \"colour\\n\", not nothing (20 names"), "{text}");
     }
 
     #[test]
     fn other_classes_and_versions_are_refused() {
         let text = refusal("class_labels", Some("[\"no_action\",\"evict\",\"restart_service\"]"));
         assert!(text.contains("position 1 is \"evict\""), "{text}");
-        assert!(refusal("feature_schema_version", Some("2")).contains("is 2, this agent's is 1"));
+        assert!(refusal("feature_schema_version", Some("1")).contains("is 1, this agent's is 2"));
         assert!(refusal("feature_schema_version", Some("one")).contains("not a whole number"));
     }
 
@@ -216,6 +234,9 @@ mod tests {
             "{\"a\":[1,2,3],\"b\":[1,2,3],\"c\":1}",
         ] {
             assert!(refusal("calibration", Some(json)).contains("`calibration` cannot"), "{json}");
+        }
+        for json in ["[]", "{}", r#"{"columns":["x"],"ends":[[1]],"seen":[],"most":0}"#] {
+            assert!(refusal("familiarity", Some(json)).contains("`familiarity` cannot"), "{json}");
         }
         let long = "x".repeat(MAX_PROVENANCE + 1);
         assert!(refusal("provenance", Some(&long)).contains("more than"));

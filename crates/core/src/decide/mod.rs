@@ -3,8 +3,8 @@
 //! A decision is advice, never permission: the guard decides whether to act on it. A model file
 //! passes `model`, `metadata`, `ensemble` and `compile`, and becomes a [`Forest`] (or, for any
 //! other classifier, the result of the program's [`LoadOther`]). A row passes the [`Classifier`], which
-//! adds calibrated confidence (`calibrate`) and reasons (`explain`, `reasons`). Without a usable
-//! model the [`rules`] decide.
+//! adds calibrated confidence (`calibrate`), reasons (`explain`, `reasons`), and whether the model
+//! knows such rows (`familiar`). Without a usable model the [`rules`] decide.
 use serde::{Deserialize, Serialize};
 
 use crate::features::schema::COUNT;
@@ -17,6 +17,7 @@ mod forest_error;
 mod compile;
 mod forest;
 mod calibrate;
+mod familiar;
 mod explain;
 mod reasons;
 pub mod rules;
@@ -28,6 +29,7 @@ pub mod testing;
 mod tests;
 
 pub use classifier::{Classifier, Description, Undecided};
+pub use familiar::{Familiar, Unfamiliar};
 pub use forest::Forest;
 pub use forest_error::ForestError;
 pub use metadata::MetadataError;
@@ -88,4 +90,8 @@ pub struct Decision {
     /// computes them.
     #[serde(skip)]
     pub shares: [f32; COUNT],
+    /// How the row is unlike those that the model was trained on, if it is; `None` also if the
+    /// model does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfamiliar: Option<Unfamiliar>,
 }

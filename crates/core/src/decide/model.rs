@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::{
     calibrate::{Calibration, normalise},
     ensemble::Ensemble,
+    familiar::Familiar,
     forest::Forest,
     forest_error::ForestError,
     metadata::{Metadata, MetadataError},
@@ -197,6 +198,12 @@ impl Model {
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// Which rows the model knows, if it tells.
+    #[must_use]
+    pub const fn familiar(&self) -> Option<&Familiar> {
+        self.metadata.familiar.as_ref()
     }
 
     /// Whether the model carries a calibration.

@@ -8,12 +8,14 @@
 //! | more than 10 errors, and hardly a request that is answered well | `restart_service` |
 //! | cpu and memory both ≥ 90 | `restart_service` |
 //! | 3 failed polls in a row; 2 while nearly all responses fail | `restart_service` |
+//! | a fifth of the requests get no response, and nothing excuses it | `restart_service` |
 //! | more than 5 errors; cpu or memory ≥ 80 | `reset_errors` |
 //! | a fifth of the responses fail, at least one a second, whatever `/health` says | `reset_errors` |
 //!
 //! When not to act: a throttled pod's cpu does not count (it needs CPU, not a restart). Errors do
 //! not count while the pod *receives* about as many (the cause is elsewhere), nor when they are a
-//! small share of much traffic. Nothing that `/health` says counts while the kernel sees requests
+//! small share of much traffic. Requests without a response do not count while a quota or
+//! neighbours take its CPU, or while its backends do not answer it. Nothing that `/health` says counts while the kernel sees requests
 //! that are all answered well and soon. A target that hangs for lack of CPU would lack it after a
 //! restart too. Amid traffic many errors are reset first: recorded faults look the same whether a
 //! reset clears them or only a restart. Rules know no probability; their confidence is a constant,
@@ -43,6 +45,10 @@ const WITNESSED_RATE: f32 = 2.5;
 const PROMPT_S: f32 = 0.3;
 const BURST_RATE: f32 = 0.55;
 const STARVED_RATIO: f32 = 0.2;
+const LEFT_RATIO: f32 = 0.2;
+const STARVED_PRESSURE: f32 = 0.4;
+const WAITING_RATIO: f32 = 0.3;
+const REFUSED_RATE: f32 = 0.3;
 
 /// Decides a finite row. The share of each column that decided is 1.
 #[must_use]
@@ -55,7 +61,14 @@ pub fn decide(row: &FeatureVector) -> Decision {
     for &feature in because {
         shares[feature as usize] = 1.0;
     }
-    Decision { action, confidence: CONFIDENCE, probabilities, source: Source::Rules, shares }
+    Decision {
+        action,
+        confidence: CONFIDENCE,
+        probabilities,
+        source: Source::Rules,
+        shares,
+        unfamiliar: None,
+    }
 }
 
 /// The mildest remedy that could help, and the columns that call for it.
@@ -77,6 +90,8 @@ fn verdict(row: &FeatureVector) -> (Action, &'static [Feature]) {
 
     if row[HealthFailures] >= STUCK_FAILURES && row[CpuThrottledRatio] < STARVED_RATIO {
         (RestartService, &[HealthFailures])
+    } else if row[UnansweredRatio] >= LEFT_RATIO && excuse_for_silence(row).is_empty() {
+        (RestartService, &[UnansweredRatio])
     } else if failing
         && row[Http5xxRatio] >= NEARLY_ALL_RATIO
         && row[HealthFailures] >= SUSPECT_FAILURES
@@ -96,6 +111,8 @@ fn verdict(row: &FeatureVector) -> (Action, &'static [Feature]) {
         (ResetErrors, &[MemoryUsage])
     } else if row[ErrorCount] > DEGRADED_ERRORS {
         (NoAction, excuse)
+    } else if row[UnansweredRatio] >= LEFT_RATIO {
+        (NoAction, excuse_for_silence(row))
     } else if throttled {
         (NoAction, &[CpuThrottledRatio])
     } else if served && row[CpuUsage].max(row[MemoryUsage]) >= HIGH_PERCENT {
@@ -124,12 +141,31 @@ fn excuse_for_errors(row: &FeatureVector) -> &'static [Feature] {
     }
 }
 
+/// The columns that show why its clients wait for want of something that a restart would not bring;
+/// empty otherwise.
+fn excuse_for_silence(row: &FeatureVector) -> &'static [Feature] {
+    if row[Feature::CpuThrottledRatio] >= STARVED_RATIO {
+        &[Feature::CpuThrottledRatio]
+    } else if row[Feature::CpuPressure] >= STARVED_PRESSURE {
+        &[Feature::CpuPressure]
+    } else if row[Feature::UpstreamWaitingRatio] >= WAITING_RATIO {
+        &[Feature::UpstreamWaitingRatio]
+    } else if row[Feature::UpstreamRefusedRate] >= REFUSED_RATE {
+        &[Feature::UpstreamRefusedRate]
+    } else if row[Feature::Upstream5xxRate] >= UPSTREAM_RATE {
+        &[Feature::Upstream5xxRate]
+    } else {
+        &[]
+    }
+}
+
 /// Whether the kernel sees requests that are all answered well, and polls are answered in time.
 fn is_served(row: &FeatureVector) -> bool {
     row[Feature::Http5xxRate] == 0.0
         && row[Feature::HttpRequestRate] >= WITNESSED_RATE
         && row[Feature::HealthLatency] < PROMPT_S
         && row[Feature::HealthFailures] == 0.0
+        && row[Feature::UnansweredRatio] == 0.0
 }
 
 fn is_upstream(row: &FeatureVector) -> bool {
@@ -235,6 +271,24 @@ mod tests {
         let hangs = (HealthFailures, 4.0);
         check(&[hangs, (CpuThrottledRatio, 0.9)], NoAction, &[CpuThrottledRatio]);
         check(&[hangs, (CpuThrottledRatio, 0.1)], RestartService, &[HealthFailures]);
+    }
+
+    #[test]
+    fn requests_without_a_response_need_a_restart_unless_something_excuses_them() {
+        let left = (UnansweredRatio, 0.5);
+        check(&[left], RestartService, &[UnansweredRatio]);
+        check(&[left, (HttpRequestRate, 9.0)], RestartService, &[UnansweredRatio]);
+        check(&[(UnansweredRatio, 0.1)], NoAction, &[]);
+        for excuse in [
+            (CpuThrottledRatio, 0.5),
+            (CpuPressure, 0.6),
+            (UpstreamWaitingRatio, 0.9),
+            (UpstreamRefusedRate, 2.0),
+            (Upstream5xxRate, 2.0),
+        ] {
+            check(&[left, excuse], NoAction, &[excuse.0]);
+        }
+        check(&[(ResponseTime, 20.0), (CpuPressure, 1.0)], NoAction, &[]);
     }
 
     #[test]

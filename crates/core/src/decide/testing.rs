@@ -293,7 +293,7 @@ pub fn metadata() -> Vec<StringStringEntryProto> {
     [
         ("feature_names", names),
         ("class_labels", classes),
-        ("feature_schema_version", "1".to_owned()),
+        ("feature_schema_version", "2".to_owned()),
         ("calibration", calibration),
     ]
     .map(|(key, value)| StringStringEntryProto { key: key.to_owned(), value })

@@ -145,13 +145,11 @@ impl Instance {
 
     /// The facts that are not in the row.
     pub(super) fn sight(&self) -> Sight {
-        let clients = self.window.clients();
         Sight {
             unavailable_rate: self.window.unavailable_rate(),
             stopped: self.window.service().is_stopped(),
             stuck: self.window.service().is_stuck_in_the_kernel(),
             silent: self.window.silent_to_clients().unwrap_or_default().as_secs_f32(),
-            unanswered: clients.left_since().map(|_| clients.share()).unwrap_or_default(),
             answers_well: self.window.good_responses() > 0,
             answers_polls: !matches!(
                 self.window.service().heard(),

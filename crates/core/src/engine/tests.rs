@@ -1042,7 +1042,7 @@ fn leaves_its_clients(ms: u64, starved: bool) -> Stage {
 fn clients_without_responses_lead_to_a_restart_after_the_patience() {
     let mut stage = leaves_its_clients(5_000, false);
     assert_eq!(stage.remedies(), [], "told first");
-    assert_eq!(stage.left_alone, [Notable::SomeUnanswered]);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Patience));
     stage = leaves_its_clients(13_000, false);
     assert_eq!(stage.remedies(), [Remedy::Restart], "{:?}", stage.refusals);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Patience));
@@ -1053,7 +1053,7 @@ fn a_pause_under_traffic_is_told_and_never_restarted() {
     let mut stage = leaves_its_clients(8_000, false);
     stage.play(60_000);
     assert_eq!(stage.remedies(), []);
-    assert_eq!(stage.left_alone, [Notable::SomeUnanswered]);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Patience));
 }
 
 #[test]

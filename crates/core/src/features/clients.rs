@@ -46,9 +46,8 @@ pub struct Clients {
     /// the first one.
     left_at: Option<BootTime>,
     was_calm: bool,
-    /// Since when clients are left unanswered, and for how many samples.
+    /// Since when clients are left unanswered.
     since: Option<BootTime>,
-    samples: u32,
 }
 
 impl Clients {
@@ -80,7 +79,6 @@ impl Clients {
             let after = requests.overdue_after.map_or(0, u64::from);
             let began = at.as_nanos().saturating_sub(after * 1_000_000_000);
             self.since.get_or_insert(BootTime::from_nanos(began));
-            self.samples = self.samples.saturating_add(1);
         } else {
             self.forgive();
         }
@@ -106,7 +104,6 @@ impl Clients {
     /// After a remedy: what was before it says nothing any more.
     pub(super) fn forgive(&mut self) {
         self.since = None;
-        self.samples = 0;
     }
 
     /// After a remedy that is to be judged by what comes now.
@@ -123,15 +120,10 @@ impl Clients {
         self.since
     }
 
-    /// For how many samples in a row.
-    pub(super) const fn samples(&self) -> u32 {
-        self.samples
-    }
-
-    /// The share of recent requests without a response, 0–1.
+    /// The share of recent requests without a response, 0–1; 0 unless clients are left unanswered.
     #[must_use]
-    pub fn share(&self) -> f32 {
-        let Some(last) = self.last else { return 0.0 };
+    pub fn left_share(&self) -> f32 {
+        let (Some(last), Some(_)) = (self.last, self.since) else { return 0.0 };
         let (left, answered) = self.recent(last);
         if left == 0 { 0.0 } else { left as f32 / (left + answered) as f32 }
     }
@@ -194,7 +186,7 @@ mod tests {
         let since = (1..=7).find_map(|_| service.live(1, 0, 5)).unwrap();
         assert!((at(15)..=at(20)).contains(&since), "{since:?}");
         assert!(service.now <= 22, "{}", service.now);
-        assert!(service.clients.share() > 0.2);
+        assert!(service.clients.left_share() > 0.2);
         // It answers again, and the old requests are given up.
         service.ages.clear();
         service.live(20, 5, 0);
@@ -274,6 +266,6 @@ mod tests {
         service.clients.restart();
         service.ages.clear();
         assert_eq!(service.live(2, 5, 0), None);
-        assert_eq!(service.clients.samples(), 0);
+        assert_eq!(service.clients.left_share(), 0.0);
     }
 }

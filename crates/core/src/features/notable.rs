@@ -17,8 +17,6 @@ pub struct Sight {
     pub stuck: bool,
     /// For how many seconds requests of clients have waited while none was answered.
     pub silent: f32,
-    /// The share of recent requests that got no response, if that is unusual; else 0.
-    pub unanswered: f32,
     /// Whether the kernel saw the target answer other clients well.
     pub answers_well: bool,
     /// Whether the last poll got a response.
@@ -60,7 +58,8 @@ impl Notable {
     /// The first symptom in the row, most significant first.
     #[must_use]
     pub fn first(row: &FeatureVector, sight: Sight) -> Option<Self> {
-        const LOOK_FOR: [(Notable, Feature, f32); 7] = [
+        const LOOK_FOR: [(Notable, Feature, f32); 8] = [
+            (Notable::SomeUnanswered, Feature::UnansweredRatio, f32::MIN_POSITIVE),
             (Notable::Throttled, Feature::CpuThrottledRatio, 0.1),
             (Notable::UpstreamFails, Feature::Upstream5xxRate, 0.1),
             (Notable::Resets, Feature::TcpResetRate, 0.5),
@@ -74,9 +73,9 @@ impl Notable {
             _ if sight.stopped => Some(Self::Stopped),
             _ if sight.stuck => Some(Self::Stuck),
             _ if sight.silent >= SILENT => Some(Self::Unanswered),
-            _ if sight.unanswered > 0.0 => Some(Self::SomeUnanswered),
-            Some(Self::Throttled) => Some(Self::Throttled),
-            Some(Self::UpstreamFails) => Some(Self::UpstreamFails),
+            Some(first @ (Self::SomeUnanswered | Self::Throttled | Self::UpstreamFails)) => {
+                Some(first)
+            }
             _ if sight.unavailable_rate >= UNAVAILABLE => Some(Self::Unavailable),
             Some(Self::Resets) if !sight.answers_well => Some(Self::ResetsAlone),
             Some(Self::PollsFail) if sight.answers_polls => Some(Self::Slow),
@@ -97,10 +96,10 @@ impl Notable {
             Self::SomeErrors => Feature::Http5xxRate,
             Self::Slow => Feature::HealthLatency,
             Self::PollsFail => Feature::HealthFailures,
+            Self::SomeUnanswered => Feature::UnansweredRatio,
             Self::Unavailable => return ("http_unavailable_rate", sight.unavailable_rate),
             Self::Stopped => return ("process_stopped", 1.0),
             Self::Stuck => return ("process_uninterruptible", 1.0),
-            Self::SomeUnanswered => return ("unanswered_ratio", sight.unanswered),
             Self::Unanswered => return ("oldest_request_seconds", sight.silent),
         };
         (feature.name(), row[feature])

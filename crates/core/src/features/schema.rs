@@ -4,11 +4,12 @@ use std::ops::{Index, IndexMut};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-/// Version of the schema; a model trained on another one is refused.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Version of the schema; a model trained on another one is refused. Version 1 ended with
+/// `upstream_5xx_rate`.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Number of columns.
-pub const COUNT: usize = 14;
+pub const COUNT: usize = 19;
 
 /// Column names, in the order in which a model receives them.
 pub const FEATURES: [&str; COUNT] = [
@@ -26,6 +27,11 @@ pub const FEATURES: [&str; COUNT] = [
     "health_failures",
     "health_latency",
     "upstream_5xx_rate",
+    "unanswered_ratio",
+    "response_time",
+    "upstream_waiting_ratio",
+    "upstream_refused_rate",
+    "cpu_pressure",
 ];
 
 /// One column of the schema. Units: see each variant.
@@ -62,6 +68,18 @@ pub enum Feature {
     HealthLatency,
     /// 5xx responses received as a client, per second.
     Upstream5xxRate,
+    /// The share of recent requests of clients that got no response, 0–1, while clients are left
+    /// unanswered by the service's own measure (see [`Clients`](super::Clients)); else 0.
+    UnansweredRatio,
+    /// Seconds within which 95 % of the recent responses came; 0 without responses.
+    ResponseTime,
+    /// The share of its requests as a client that have waited for a response for some seconds, 0–1.
+    UpstreamWaitingRatio,
+    /// Its failed connects as a client, per second.
+    UpstreamRefusedRate,
+    /// The share of the last 10 s in which a task of its cgroup waited for a CPU, 0–1; 0 if the
+    /// kernel does not report it (cgroup v1).
+    CpuPressure,
 }
 
 impl Feature {
@@ -81,6 +99,11 @@ impl Feature {
         Self::HealthFailures,
         Self::HealthLatency,
         Self::Upstream5xxRate,
+        Self::UnansweredRatio,
+        Self::ResponseTime,
+        Self::UpstreamWaitingRatio,
+        Self::UpstreamRefusedRate,
+        Self::CpuPressure,
     ];
 
     /// The column's name in the schema.
@@ -102,7 +125,8 @@ impl Feature {
         match self {
             Self::Uptime | Self::HourOfDay | Self::HttpRequestRate => true,
             Self::CpuUsage | Self::MemoryUsage => value < 50.0,
-            Self::HealthLatency => value < 0.25,
+            Self::HealthLatency | Self::ResponseTime => value < 0.25,
+            Self::CpuPressure => value < 0.2,
             Self::ErrorCount
             | Self::Http5xxRate
             | Self::Http5xxRatio
@@ -110,7 +134,10 @@ impl Feature {
             | Self::TcpRetransmitRate
             | Self::CpuThrottledRatio
             | Self::HealthFailures
-            | Self::Upstream5xxRate => value <= 0.0,
+            | Self::Upstream5xxRate
+            | Self::UnansweredRatio
+            | Self::UpstreamWaitingRatio
+            | Self::UpstreamRefusedRate => value <= 0.0,
         }
     }
 
@@ -126,6 +153,11 @@ impl Feature {
                 | Self::TcpRetransmitRate
                 | Self::CpuThrottledRatio
                 | Self::Upstream5xxRate
+                | Self::UnansweredRatio
+                | Self::ResponseTime
+                | Self::UpstreamWaitingRatio
+                | Self::UpstreamRefusedRate
+                | Self::CpuPressure
         )
     }
 }
@@ -189,6 +221,6 @@ mod tests {
             assert_eq!(feature as usize, i);
         }
         assert_eq!(Feature::CpuUsage.name(), "cpu_usage");
-        assert_eq!(Feature::Upstream5xxRate.name(), "upstream_5xx_rate");
+        assert_eq!(Feature::CpuPressure.name(), "cpu_pressure");
     }
 }

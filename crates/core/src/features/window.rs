@@ -88,6 +88,8 @@ pub struct Window {
     cpu_cores: f32,
     /// Memory as the cgroup counts it, in percent of the limit.
     memory_percent: f32,
+    /// The share of the time in which a task waited for a CPU; 0 if unknown.
+    cpu_pressure: f32,
     /// Whether the last sample read the kernel's counts of traffic, and the kernel side ever
     /// understood any: it counts nothing of TLS and HTTP/2, which must not be taken for no load.
     sees_traffic: bool,
@@ -187,6 +189,7 @@ impl Window {
             old_oom_kills: None,
             cpu_cores: 0.0,
             memory_percent: 0.0,
+            cpu_pressure: 0.0,
             sees_traffic: false,
             understood: false,
             blind: None,
@@ -238,6 +241,7 @@ impl Window {
         self.waiting = sample.kernel.as_ref().and_then(|kernel| kernel.waiting);
         self.cpu_cores = sample.usage.cpu_limit.unwrap_or(0.0);
         self.memory_percent = memory_percent(&sample.usage);
+        self.cpu_pressure = sample.usage.cpu_pressure.unwrap_or(0.0);
         // Responses to the agent's own polls count as evidence, and so do those to the kubelet's
         // probes.
         let counted = |kernel: &KernelReading| kernel.counters.responses.iter().sum::<u64>();
@@ -366,11 +370,19 @@ impl Window {
         row[Feature::TcpRetransmitRate] =
             per_second(last.retransmits.saturating_sub(base.retransmits));
         row[Feature::CpuThrottledRatio] = self.throttled_ratio(base, last);
-        row[Feature::HealthFailures] =
-            self.service.failures_or_late().max(self.clients.samples()) as f32;
+        row[Feature::HealthFailures] = self.service.failures_or_late() as f32;
         row[Feature::HealthLatency] = self.latency.as_secs_f32();
         row[Feature::Upstream5xxRate] =
             per_second(last.calls.errors.saturating_sub(base.calls.errors));
+        row[Feature::UnansweredRatio] = self.clients.left_share();
+        row[Feature::ResponseTime] =
+            self.durations.percentile(0.95).unwrap_or_default().as_secs_f32();
+        let waiting = self.waiting();
+        let answered = last.calls.responses.saturating_sub(base.calls.responses);
+        row[Feature::UpstreamWaitingRatio] = share(waiting, waiting.saturating_add(answered));
+        row[Feature::UpstreamRefusedRate] =
+            per_second(last.calls.refused.saturating_sub(base.calls.refused));
+        row[Feature::CpuPressure] = self.cpu_pressure;
         row
     }
 

@@ -13,6 +13,10 @@ impl Gate {
                  this target, or the rules alone ask for a restart"
             }
             Self::Confidence => "the calibrated confidence is below 0.8",
+            Self::Unfamiliar => {
+                "a hard remedy is wanted on values that never came together in the recordings that \
+                 the model was trained on; the reason names the columns"
+            }
             Self::Evidence => {
                 "fewer than 2 of 3 samples agree (restart: 3 of 4 over 400 ms, two fresh polls, \
                  and a current symptom)"
@@ -72,6 +76,10 @@ impl Gate {
         match self {
             Self::Mode => "raise the ceiling if you agree with the verdict",
             Self::Confidence => "wait: it rises or the symptom ends",
+            Self::Unfamiliar => {
+                "look at the service; record it and retrain \
+                 ([model.md](model.md#retrain-on-your-own-recordings))"
+            }
             Self::Evidence => "wait: it builds up or the symptom ends",
             Self::WarmUp => "wait, or set `--warm-up` or the annotation `paramedic.dev/warm-up`",
             Self::Excused => {

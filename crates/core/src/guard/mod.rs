@@ -238,9 +238,10 @@ const fn is_current(q: &Question<'_>) -> bool {
 /// [`wanted`] first.
 pub fn permit(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Result<Permit, Denial> {
     type Check = fn(&Question<'_>, Remedy, &Policy) -> Option<Why>;
-    const CHECKS: [(Gate, Check); 13] = [
+    const CHECKS: [(Gate, Check); 14] = [
         (Gate::Mode, mode),
         (Gate::Confidence, confidence),
+        (Gate::Unfamiliar, unfamiliar),
         (Gate::Evidence, evidence),
         (Gate::WarmUp, warm_up),
         (Gate::Excused, excused),
@@ -293,6 +294,11 @@ fn confidence(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
     // This form also refuses NaN.
     let enough = is >= q.min_confidence;
     (!enough).then_some(Why::NotConfident(is, q.min_confidence))
+}
+
+/// A reset costs little and may be tried on anything.
+fn unfamiliar(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
+    q.decision.unfamiliar.filter(|_| remedy.is_hard()).map(Why::Unlike)
 }
 
 fn evidence(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {

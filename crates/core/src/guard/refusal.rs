@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{memory::Futile, workload::Rolling};
 use crate::{
+    decide::Unfamiliar,
     features::Excuse,
     target::{Obstacle, Remedy},
 };
@@ -18,6 +19,8 @@ pub enum Gate {
     Mode,
     /// The decision is not confident enough.
     Confidence,
+    /// The model was not trained on anything like this.
+    Unfamiliar,
     /// Too few samples agree, or nothing current supports a hard remedy.
     Evidence,
     /// The instance is new and has not yet answered well.
@@ -57,9 +60,10 @@ pub enum Gate {
 
 impl Gate {
     /// All gates, in the order in which they are asked.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Mode,
         Self::Confidence,
+        Self::Unfamiliar,
         Self::Evidence,
         Self::WarmUp,
         Self::Excused,
@@ -94,6 +98,7 @@ impl Gate {
         match self {
             Self::Mode => "mode",
             Self::Confidence => "confidence",
+            Self::Unfamiliar => "unfamiliar",
             Self::Evidence => "evidence",
             Self::WarmUp => "warm_up",
             Self::Excused => "excused",
@@ -126,6 +131,8 @@ pub enum Why {
     RulesAreSoft,
     /// The confidence, and the required one.
     NotConfident(f32, f32),
+    /// How the row is unlike those that the model was trained on.
+    Unlike(Unfamiliar),
     /// Number of agreeing samples, and the required number.
     TooFewLooks(u8, u8),
     /// The agreeing samples are too close together.
@@ -212,6 +219,10 @@ impl fmt::Display for Why {
             Self::NotConfident(is, must) => {
                 write!(f, "confidence {is:.2} is below {must:.2}")
             }
+            Self::Unlike(unfamiliar) => write!(
+                f,
+                "the model has learnt from nothing like this ({unfamiliar}): an operator must look"
+            ),
             Self::TooFewLooks(agree, must) => write!(f, "{agree} of {must} samples agree so far"),
             Self::TooShort => f.write_str("the agreeing samples span less than 400 ms"),
             Self::NoFreshPoll => f.write_str("fewer than two fresh polls confirm it"),

@@ -1,6 +1,10 @@
 //! Each gate alone: what it permits, what it refuses, and the doubtful cases.
 use super::*;
-use crate::{features::schema::COUNT, verify::Outcome};
+use crate::{
+    decide::Unfamiliar,
+    features::schema::{COUNT, Feature},
+    verify::Outcome,
+};
 
 fn at(ms: u64) -> BootTime {
     BootTime::from_nanos(1_000_000_000_000 + ms * 1_000_000)
@@ -43,6 +47,7 @@ impl Scene {
                 probabilities: [0.0; 3],
                 source: Source::Model,
                 shares: [0.0; COUNT],
+                unfamiliar: None,
             },
             causes: Causes { recent_error: true, ..Causes::default() },
             ceiling: Remedy::Restart,
@@ -521,6 +526,18 @@ fn a_futile_restart_refuses_hard_remedies_only() {
         (refusal.gate, refusal.why.to_string()),
         (Gate::Futile, "the filesystem at /data is full".to_owned())
     );
+    scene.decision.action = Action::ResetErrors;
+    assert_eq!(scene.ask(), Ok(Remedy::Soft));
+}
+
+#[test]
+fn what_the_model_has_never_seen_refuses_hard_remedies_only() {
+    let mut scene = Scene::new(Action::RestartService);
+    let strange = [Some(Feature::TcpResetRate), Some(Feature::MemoryUsage), None];
+    scene.decision.unfamiliar = Some(Unfamiliar { unseen: 9, strange });
+    let Err(Denial::Refused(refusal)) = scene.answer() else { panic!("{:?}", scene.answer()) };
+    assert_eq!(refusal.gate, Gate::Unfamiliar);
+    assert!(refusal.why.to_string().contains("(tcp_reset_rate, memory_usage)"), "{}", refusal.why);
     scene.decision.action = Action::ResetErrors;
     assert_eq!(scene.ask(), Ok(Remedy::Soft));
 }

@@ -18,6 +18,7 @@ const LIMITED: CgroupReading = CgroupReading {
     throttled_ns: Some(1_850_000_000),
     period_ns: Some(100_000_000),
     oom_kills: Some(2),
+    cpu_pressure: None,
 };
 
 #[test]

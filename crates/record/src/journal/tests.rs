@@ -22,7 +22,7 @@ use paramedic_core::{
 };
 
 use super::*;
-use crate::RecordedReason;
+use crate::{RecordedReason, incident::MAX_REASONS};
 
 /// A temporary directory, removed on drop.
 struct Dir(PathBuf);
@@ -258,7 +258,7 @@ fn an_invalid_intention_is_refused() {
         |i| i.target.uid = String::new(),
         |i| i.target.instance = "x".repeat(1025),
         |i| i.reasons[0].value = f32::INFINITY,
-        |i| i.reasons = vec![i.reasons[0].clone(); 15],
+        |i| i.reasons = vec![i.reasons[0].clone(); MAX_REASONS + 1],
         |i| i.intended = BootTime::from_nanos(u64::MAX),
     ];
     for spoil in spoil {
@@ -277,7 +277,7 @@ fn the_largest_intention_comes_back() {
     largest.name = "\u{10ffff}".repeat(257);
     let feature = "\u{1}".repeat(64);
     largest.reasons =
-        vec![RecordedReason { feature, value: f32::MIN_POSITIVE, share: f32::MIN }; 14];
+        vec![RecordedReason { feature, value: f32::MIN_POSITIVE, share: f32::MIN }; MAX_REASONS];
     journal.intend(&largest).unwrap();
     let read = journal.recent(1).unwrap().remove(0).intent;
     assert_eq!(read.name.chars().count(), 256);

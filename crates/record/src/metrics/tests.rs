@@ -53,6 +53,7 @@ fn decision() -> Decision {
         probabilities: [0.25, 0.75, 0.0],
         source: Source::Model,
         shares: [0.0; COUNT],
+        unfamiliar: None,
     }
 }
 

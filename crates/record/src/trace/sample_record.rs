@@ -1,7 +1,7 @@
 //! A sample as a line. Most lines are samples, so names are short and counts are positional.
 use std::{io, time::Duration};
 
-use agent_common::{AGES, Counters, Throttling};
+use agent_common::{AGES, Counters, Latencies, Throttling};
 use paramedic_core::{
     boot_time::BootTime,
     engine::Index,
@@ -58,6 +58,12 @@ pub struct SampleRecord {
     /// Whether its tasks wait for a CPU, if they do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     n: bool,
+    /// The share of the last 10 s in which one of its tasks waited for a CPU, if it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    e: Option<f32>,
+    /// How long its responses took, if that was read: the groups that have any, with their counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    d: Option<Vec<(u8, u64)>>,
 }
 
 /// Counts by position; older versions have fewer.
@@ -210,6 +216,8 @@ impl SampleRecord {
             c: sample.kernel.as_ref().and_then(|kernel| kernel.requests.as_ref()).map(Left::of),
             h: sample.host.as_ref().and_then(|host| host.futile.clone()),
             n: sample.host.as_ref().is_some_and(|host| host.starved),
+            e: usage.cpu_pressure,
+            d: sample.kernel.as_ref().and_then(|kernel| kernel.latencies.as_ref()).map(groups),
         }
     }
 
@@ -226,6 +234,10 @@ impl SampleRecord {
         let [cpu_usage_ns, memory_bytes, throttled_periods, throttled_ns, period_ns, oom_kills] =
             used;
         let (cpu_limit, memory_limit_bytes) = self.l;
+        if self.e.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+            return Err(Absurd::Range);
+        }
+        let latencies = self.d.as_deref().map(latencies).transpose()?;
         let at = moment(self.t)?;
         Ok(Sample {
             at,
@@ -240,7 +252,7 @@ impl SampleRecord {
                 .as_ref()
                 .map(|counts| {
                     let requests = self.c.map(Left::requests).transpose()?;
-                    Ok(KernelReading { requests, ..reading(counts.all()) })
+                    Ok(KernelReading { requests, latencies, ..reading(counts.all()) })
                 })
                 .transpose()?,
             poll: self.p.map(|asked| asked.poll(at)).transpose()?,
@@ -253,6 +265,7 @@ impl SampleRecord {
                 throttled_ns,
                 period_ns,
                 oom_kills,
+                cpu_pressure: self.e,
             },
             process: Some(match self.s {
                 Some(State::Stopped) => ProcessState::Stopped,
@@ -265,6 +278,21 @@ impl SampleRecord {
             }),
         })
     }
+}
+
+/// The groups of a histogram that have any responses.
+fn groups(latencies: &Latencies) -> Vec<(u8, u64)> {
+    let groups = (0_u8..).zip(latencies.buckets);
+    groups.filter(|(_, count)| *count > 0).collect()
+}
+
+fn latencies(groups: &[(u8, u64)]) -> Result<Latencies, Absurd> {
+    let mut latencies = Latencies::default();
+    for (group, count) in groups {
+        let of_group = latencies.buckets.get_mut(usize::from(*group)).ok_or(Absurd::Range)?;
+        *of_group = Some(*count).filter(|count| *count <= MOST).ok_or(Absurd::Count)?;
+    }
+    Ok(latencies)
 }
 
 /// The counts in the order of [`SampleRecord::k`].

@@ -20,7 +20,8 @@ class Client:
         self.half = None
         self.cases = {
             "ready": self.one, "codes": self.codes, "stream": self.stream, "bare": self.bare,
-            "begin": self.begin, "mid": self.mid,
+            "begin": self.begin, "mid": self.mid, "begin_well": self.begin_well,
+            "fails": self.fails,
         }
 
     def connect(self):
@@ -92,6 +93,17 @@ class Client:
         self.half = self.connect()
         for code in [*CODES] * 2:
             self.unary(self.half, code)
+
+    def begin_well(self):
+        """The part of `fails` that is not watched."""
+        self.half = self.connect()
+        for _ in range(30):
+            self.unary(self.half, 0)
+
+    def fails(self):
+        for code in [*CODES] * 3:
+            self.unary(self.half, code)
+        self.half.close()
 
     def mid(self):
         for code in [*CODES] * 2:

@@ -21,6 +21,8 @@ struct Row {
     features: [f32; COUNT],
     raw: [f64; 3],
     calibrated: [f64; 3],
+    /// Pairs of values that training never saw together.
+    unseen: u16,
 }
 
 #[derive(Deserialize)]
@@ -70,6 +72,17 @@ fn the_flat_forest_equals_scikit_learn() {
 }
 
 #[test]
+fn what_training_never_saw_together_is_counted_as_there() {
+    let (golden, model) = (golden(), model());
+    let familiar = model.familiar().unwrap();
+    for row in &golden.rows {
+        let vector = FeatureVector::new(row.features);
+        assert_eq!(familiar.unseen(&vector), row.unseen, "{:?}", row.features);
+    }
+    assert!(golden.rows.iter().any(|row| row.unseen > 0));
+}
+
+#[test]
 fn scenarios_end_as_documented() {
     let classifier = Classifier::embedded();
     let scenarios = golden().scenarios;
@@ -80,6 +93,8 @@ fn scenarios_end_as_documented() {
         assert_eq!(decision.action, action, "{name}");
         assert!(decision.confidence >= min_confidence, "{name}: {}", decision.confidence);
         assert_eq!(decision.source, Source::Model);
+        let knows = action != Action::RestartService || decision.unfamiliar.is_none();
+        assert!(knows, "{name}: {:?}", decision.unfamiliar);
         let sum: f32 = decision.probabilities.iter().sum();
         assert!((sum - 1.0).abs() < 1e-6, "{name}: {sum}");
         assert_eq!(rules::decide(&row).action, action, "the rules, {name}");
@@ -123,9 +138,10 @@ fn shares_sum_to_the_difference_from_the_training_mean() {
 fn the_embedded_model_describes_itself() {
     let classifier = Classifier::embedded();
     let description = classifier.describe();
-    assert_eq!((description.engine, description.schema_version), ("forest", 1));
+    assert_eq!((description.engine, description.schema_version), ("forest", 2));
     assert_eq!(description.trees, Some(80));
-    assert!(description.calibrated && description.reason.is_none());
+    assert!(description.calibrated && description.knows_strangers);
+    assert_eq!(description.reason, None);
     assert_eq!(classifier.sha256(), Some(golden().model_sha256.as_str()));
     let provenance = description.provenance.unwrap();
     serde_json::from_str::<serde_json::Value>(provenance).unwrap();

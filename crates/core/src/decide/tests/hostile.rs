@@ -57,7 +57,7 @@ fn ids_out_of_range_are_refused() {
         assert!(is_id(&refusal(|c| c.tree_ids[1] = far), "nodes_treeids"));
         assert!(is_id(&refusal(|c| c.leaf_tree_ids[0] = far), "class_treeids"));
     }
-    assert!(is_id(&refusal(|c| c.feature_ids[0] = 14), "nodes_featureids"));
+    assert!(is_id(&refusal(|c| c.feature_ids[0] = COUNT as i64), "nodes_featureids"));
     assert!(is_id(&refusal(|c| c.feature_ids[0] = -1), "nodes_featureids"));
     assert!(is_id(&refusal(|c| c.leaf_class_ids[0] = 3), "class_ids"));
 }

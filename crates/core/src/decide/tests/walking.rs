@@ -1,11 +1,12 @@
 //! The flat forest against a plain tree walk.
 use super::super::testing::{Columns, Random, Tree};
+use crate::features::schema::COUNT;
 
 #[test]
 fn random_forests_give_the_scores_of_their_trees() {
     let mut random = Random(1);
     for count in [1, 2, 19, 20, 21, 60] {
-        let trees: Vec<_> = (0..count).map(|_| Tree::random(&mut random, 7, 14)).collect();
+        let trees: Vec<_> = (0..count).map(|_| Tree::random(&mut random, 7, COUNT)).collect();
         let mut columns = Columns::of(&trees);
         columns.base_values = vec![0.5, 0.0, -0.25];
         let forest = columns.compile().unwrap();
@@ -31,7 +32,7 @@ fn a_value_equal_to_the_threshold_takes_the_true_branch() {
     let forest = Columns::of(&[Tree::split(2, 5.5, low, Tree::leaf([0.0, 0.0, 1.0], 1.0))]);
     let forest = forest.compile().unwrap();
     let scores = |v: f32| {
-        let mut row = [0.0; 14];
+        let mut row = [0.0; COUNT];
         row[2] = v;
         forest.predict(&row)
     };
@@ -44,7 +45,7 @@ fn a_value_equal_to_the_threshold_takes_the_true_branch() {
 #[test]
 fn the_order_of_the_columns_does_not_matter() {
     let mut random = Random(2);
-    let trees: Vec<_> = (0..5).map(|_| Tree::random(&mut random, 5, 14)).collect();
+    let trees: Vec<_> = (0..5).map(|_| Tree::random(&mut random, 5, COUNT)).collect();
     let columns = Columns::of(&trees);
     let mut turned = columns.clone();
     turned.tree_ids.reverse();
@@ -67,8 +68,8 @@ fn the_order_of_the_columns_does_not_matter() {
 fn a_batch_fills_the_shorter_of_rows_and_scores() {
     let forest = Columns::of(&[Tree::leaf([0.2, 0.3, 0.5], 1.0)]).compile().unwrap();
     let mut scores = [[0.0; 3]; 5];
-    forest.predict_batch(&[[0.0; 14]; 3], &mut scores);
+    forest.predict_batch(&[[0.0; COUNT]; 3], &mut scores);
     assert!(scores[..3].iter().all(|s| s[2] > 0.4) && scores[3] == [0.0; 3]);
-    forest.predict_batch(&[[0.0; 14]; 30], &mut scores);
+    forest.predict_batch(&[[0.0; COUNT]; 30], &mut scores);
     assert!(scores.iter().all(|s| s[2] > 0.4));
 }

@@ -577,6 +577,29 @@ fn a_health_check_that_was_always_slow_is_not_late() {
 }
 
 #[test]
+fn what_it_waits_for_and_how_long_its_responses_take_are_in_the_row() {
+    let mut window = Window::new();
+    for ms in (0..=10_000).step_by(1_000) {
+        let mut sample = look(ms);
+        let kernel = sample.kernel.as_mut().unwrap();
+        let mut latencies = Latencies::default();
+        latencies.buckets[paramedic_protocol::latency::bucket(80_000_000)] = ms;
+        kernel.latencies = Some(latencies);
+        kernel.counters.upstream_requests = 3 + ms / 1_000;
+        kernel.counters.upstream_responses = ms / 1_000;
+        kernel.counters.connects_failed = ms / 1_000;
+        sample.usage.cpu_pressure = Some(0.25);
+        window.push(&sample);
+    }
+    let row = window.features(0, STARTED);
+    assert!((0.06..=0.1).contains(&row[Feature::ResponseTime]), "{row:?}");
+    assert_eq!(row[Feature::UpstreamWaitingRatio], 3.0 / 13.0);
+    assert_eq!(row[Feature::UpstreamRefusedRate], 1.0);
+    assert_eq!(row[Feature::CpuPressure], 0.25);
+    assert_eq!(row[Feature::UnansweredRatio], 0.0);
+}
+
+#[test]
 fn a_process_that_waits_in_the_kernel_is_stuck_after_five_seconds() {
     let waits = |ms, state| Sample { process: Some(state), ..look(ms) };
     let mut window = Window::new();
