@@ -42,8 +42,9 @@ Two numbers say how much of a target's HTTP could not be read (`paramedic_target
 
 - **unknown**: a response whose status, or whose code of gRPC, was abbreviated to a reference to what the connection
   said before the kernel began to watch it. That ends with the connection. nginx and HAProxy do not abbreviate them.
-  What comes anew is known: calls that were well before the agent came and fail now are counted as faults, however old
-  their connection is (case `fails`). Codes that had come before it are not told apart until the connection ends;
+  What is written out anew is known: where a server of gRPC writes out the name of the code (grpcio does, also behind
+  nginx and HAProxy), calls that were well before the agent came and fail now are counted as faults, however old their
+  connection is (case `fails`). `@grpc/grpc-js` refers to the name: its codes are unknown until the connection ends.
   gRPC's `MAX_CONNECTION_AGE` ends it.
 - **not understood**: no message was found where one should begin, or a packet was not followed to its end, for example
   after lost packets.

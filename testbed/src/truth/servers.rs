@@ -152,7 +152,8 @@ static SERVERS: [Server; 17] = [
         "`@grpc/grpc-js`",
         &[Part::Express],
         |place| place.node("rpc.js"),
-        &[(Grpc, 0, CALLS)],
+        // It refers to the name of the code, so that a new code is unknown as well.
+        &[(Grpc, 0, &[Codes, Stream, Bare, Mid])],
     ),
     Server::of(
         "nginx-grpcio",
