@@ -306,6 +306,7 @@ fn served_here(address: std::net::SocketAddr) -> Result<Target> {
         port: Some(address.port()),
         started: paramedic_host::clock::now(),
         main: None,
+        version: None,
         no_restart: None,
         no_evict: None,
     })

@@ -112,6 +112,9 @@ fn story(view: &Value) -> String {
     if view["left_alone"].is_string() {
         lines.push(format!("  left alone  {}", text("left_alone")));
     }
+    for sentence in view["remembered"].as_array().into_iter().flatten() {
+        lines.push(format!("  earlier     {}", sentence.as_str().unwrap_or("-")));
+    }
     if view["exhausted"] == true {
         lines.push(
             "  exhausted   every permitted remedy was tried: an operator must look".to_owned(),

@@ -11,7 +11,7 @@ use clap::Args;
 use paramedic_core::{
     boot_time::BootTime,
     decide::{CLASSES, Classifier, Decision, top_reasons},
-    engine::Intent,
+    engine::{Intent, Preferred},
     features::FEATURES,
     target::Remedy,
 };
@@ -20,7 +20,7 @@ use paramedic_startup::WrongUsage;
 use serde_json::json;
 
 use super::{model_file, remedy};
-use crate::replay::{Player, Recorded, Seen, Summary, Told, Trial};
+use crate::replay::{ByMemory, Player, Recorded, Seen, Summary, Told, Trial};
 
 /// Replay a recorded trace against a model or a policy: what would have been done, when, and why.
 ///
@@ -37,6 +37,10 @@ use crate::replay::{Player, Recorded, Seen, Summary, Told, Trial};
 /// Each event of `--json` and each row of `--rows` has its target (`target`, a readable name), its
 /// `uid`, and the `boot` that `at_ns` counts from. In `--json`, `recorded_verdict`,
 /// `recorded_remedy` and `recorded_outcome` are what the recorded agent decided, did and found.
+///
+/// A line tells where the outcomes of earlier treatments changed the decision: another remedy went
+/// first because it had helped, or the gate futile refused. The summary counts both. In a dry run
+/// remedies have no outcomes, so only those before the recording count.
 ///
 /// Exit codes: 0 success; 1 a trace cannot be read, or the remedies differ from the recorded ones
 /// although no other model or policy was given; 2 wrong usage.
@@ -228,6 +232,12 @@ impl<W: Write> Printer<'_, W> {
             Seen::Refused(remedy, refusal, _) => {
                 format!("no {}: gate {}: {}", remedy.name(), refusal.gate.name(), refusal.why)
             }
+            Seen::Preferred(Preferred { first, otherwise, symptom }) => format!(
+                "{} first, not {}: it helped against {} before",
+                first.name(),
+                otherwise.name(),
+                symptom.name()
+            ),
             Seen::LeftAlone(why) => format!("left alone: {why}"),
             Seen::Concluded(remedy, outcome) => {
                 format!("{} ended: {}", remedy.name(), outcome.name())
@@ -258,7 +268,11 @@ impl<W: Write> Printer<'_, W> {
             }),
             Seen::Refused(remedy, refusal, decision) => json!({
                 "event": "refused", "remedy": remedy, "gate": refusal.gate.name(),
-                "why": refusal.why.to_string(), "decision": decision,
+                "why": refusal.why.to_string(), "by_memory": refusal.is_by_memory(),
+                "decision": decision,
+            }),
+            Seen::Preferred(Preferred { first, otherwise, symptom }) => json!({
+                "event": "preferred", "remedy": first, "otherwise": otherwise, "symptom": symptom,
             }),
             Seen::LeftAlone(why) => json!({ "event": "left_alone", "why": why }),
             Seen::Concluded(remedy, outcome) => {
@@ -311,6 +325,11 @@ fn told(summary: &Summary) -> String {
         list(&summary.remedies),
         list(&summary.refusals)
     );
+    let ByMemory { preferred, refused } = summary.memory;
+    if preferred + refused > 0 {
+        text +=
+            &format!("; by earlier outcomes: {preferred} other first remedies, {refused} refusals");
+    }
     if summary.missing > 0 {
         text += &format!("; {} lines are missing because the disk was too slow", summary.missing);
     }

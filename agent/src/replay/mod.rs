@@ -9,12 +9,12 @@ mod summary;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use summary::{Deed, Summary};
+pub use summary::{ByMemory, Deed, Summary};
 
 use paramedic_core::{
     boot_time::BootTime,
     decide::{Action, Classifier, Decision},
-    engine::{Command, Engine, Event, Fact, Index, Intent, Pace},
+    engine::{Command, Engine, Event, Fact, Index, Intent, Pace, Preferred},
     features::FeatureVector,
     guard::{Policy, Refusal},
     signal::Trigger,
@@ -82,6 +82,8 @@ pub enum Seen<'a> {
     Remedy(&'a Intent),
     /// A gate refused; the last refusal was another.
     Refused(Remedy, &'a Refusal, &'a Decision),
+    /// Another remedy goes first, because it helped before.
+    Preferred(Preferred),
     /// A symptom that needs no remedy, in words.
     LeftAlone(String),
     /// A treatment ended.
@@ -302,8 +304,12 @@ impl Player {
                     self.tell(index, seen, tell);
                 }
                 Command::Tell(index, Fact::Refused { remedy, refusal, decision, news: true }) => {
-                    self.summary.refused(refusal.gate);
+                    self.summary.refused(&refusal);
                     self.tell(index, Seen::Refused(remedy, &refusal, &decision), tell);
+                }
+                Command::Tell(index, Fact::Preferred(preferred)) => {
+                    self.summary.preferred();
+                    self.tell(index, Seen::Preferred(preferred), tell);
                 }
                 Command::Tell(index, Fact::LeftAlone { notable, .. }) => {
                     self.tell(index, Seen::LeftAlone(notable.to_string()), tell);

@@ -1,7 +1,7 @@
 //! The summary of a replay.
 use std::{collections::BTreeMap, time::Duration};
 
-use paramedic_core::{boot_time::BootTime, guard::Gate, target::Remedy};
+use paramedic_core::{boot_time::BootTime, guard::Refusal, target::Remedy};
 use paramedic_record::trace::Header;
 use serde::Serialize;
 
@@ -15,6 +15,15 @@ pub struct Deed {
     pub target: String,
     /// The remedy.
     pub remedy: Remedy,
+}
+
+/// How often the outcomes of earlier treatments changed what was done, repetitions not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ByMemory {
+    /// Another remedy went first, because it had helped.
+    pub preferred: u64,
+    /// A remedy was refused, because it had not helped.
+    pub refused: u64,
 }
 
 /// Counts over the whole replay.
@@ -32,6 +41,8 @@ pub struct Summary {
     pub remedies: BTreeMap<&'static str, u64>,
     /// Refusals by gate, repetitions not counted.
     pub refusals: BTreeMap<&'static str, u64>,
+    /// What earlier treatments of the workloads changed.
+    pub memory: ByMemory,
     /// Number of missing lines.
     pub missing: u64,
     /// Whether the recording is truncated.
@@ -72,8 +83,13 @@ impl Summary {
         }
     }
 
-    pub(super) fn refused(&mut self, gate: Gate) {
-        *self.refusals.entry(gate.name()).or_default() += 1;
+    pub(super) fn refused(&mut self, refusal: &Refusal) {
+        *self.refusals.entry(refusal.gate.name()).or_default() += 1;
+        self.memory.refused += u64::from(refusal.is_by_memory());
+    }
+
+    pub(super) const fn preferred(&mut self) {
+        self.memory.preferred += 1;
     }
 
     pub(super) fn given(&mut self, deed: Deed) {

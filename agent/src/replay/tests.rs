@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use paramedic_core::{
+    guard::{Symptom, Treatment},
     health::{Health, Poll, Says},
     signal::{CgroupReading, KernelReading, Sample},
 };
@@ -57,14 +58,15 @@ struct Heard {
     player: Player,
     remedies: Vec<(u64, Remedy)>,
     refusals: Vec<&'static str>,
+    preferred: Vec<(Remedy, Remedy)>,
     rows: usize,
 }
 
 fn play(lines: Vec<Line>, trial: Trial) -> Heard {
     let mut player = Player::new(Arc::new(Classifier::embedded()), trial);
     player.part(&header());
-    let mut heard = Heard { player, remedies: Vec::new(), refusals: Vec::new(), rows: 0 };
-    let (mut remedies, mut refusals, mut rows) = (Vec::new(), Vec::new(), 0);
+    let (mut remedies, mut refusals, mut preferred, mut rows) =
+        (Vec::new(), Vec::new(), Vec::new(), 0);
     for line in lines {
         let mut tell = |told: Told<'_>| match told.what {
             Seen::Row { .. } => rows += 1,
@@ -72,12 +74,12 @@ fn play(lines: Vec<Line>, trial: Trial) -> Heard {
                 remedies.push(((told.at.as_nanos() - 1_000) / MS, intent.remedy));
             }
             Seen::Refused(_, refusal, _) => refusals.push(refusal.gate.name()),
+            Seen::Preferred(seen) => preferred.push((seen.first, seen.otherwise)),
             _ => {}
         };
-        heard.player.take(line, wrong, &mut tell).unwrap();
+        player.take(line, wrong, &mut tell).unwrap();
     }
-    (heard.remedies, heard.refusals, heard.rows) = (remedies, refusals, rows);
-    heard
+    Heard { player, remedies, refusals, preferred, rows }
 }
 
 #[test]
@@ -119,6 +121,50 @@ fn a_higher_ceiling_shows_what_an_observing_agent_would_have_done() {
     let mut lines = eight_errors(Remedy::Observe);
     lines.extend([sample(13_000, 9), sample(13_100, 9)]);
     assert_eq!(play(lines, permitted).remedies, [(2100, Remedy::Soft), (13_000, Remedy::Soft)]);
+}
+
+/// Where the memory of the workload changed the decision, a replay says so and counts it.
+#[test]
+fn what_earlier_outcomes_changed_is_told_and_counted() {
+    let treatment = |remedy, outcome| Treatment {
+        remedy,
+        symptom: Symptom::Errors,
+        outcome,
+        began: BootTime::from_nanos(900),
+        at: BootTime::from_nanos(900),
+    };
+    let play_with = |treatments: &[Treatment], trial| {
+        let mut lines = eight_errors(Remedy::Restart);
+        let late = 700_000;
+        for line in &mut lines[1..] {
+            let Line(at, hour, what) = line.clone();
+            let What::Sample(record) = &what else { panic!("no sample") };
+            let Some(Event::Sampled(index, mut look)) =
+                What::Sample(record.clone()).event().unwrap()
+            else {
+                panic!("no sample")
+            };
+            look.at = look.at + Duration::from_millis(late);
+            let what = What::of(&Event::Sampled(index, look)).unwrap();
+            *line = Line(at + late * MS, hour, what);
+        }
+        for treatment in treatments {
+            let (workload, treatment) = ("shop".to_owned(), *treatment);
+            lines.insert(1, line(0, &Event::Remembered { workload, treatment }));
+        }
+        play(lines, trial)
+    };
+    let trial = || Trial { max_remedy: Some(Remedy::Restart), ..Trial::default() };
+    let none = play_with(&[], trial());
+    assert_eq!(none.remedies, [(702_100, Remedy::Soft)]);
+    assert_eq!(none.player.summary().memory, ByMemory::default());
+
+    let (soft_failed, restart_helped) =
+        (treatment(Remedy::Soft, Outcome::NotHealed), treatment(Remedy::Restart, Outcome::Healed));
+    let changed = play_with(&[soft_failed, restart_helped], trial());
+    assert_eq!(changed.player.summary().memory, ByMemory { preferred: 1, refused: 0 });
+    assert_eq!(changed.preferred, [(Remedy::Restart, Remedy::Soft)]);
+    assert_eq!(changed.remedies, [], "three samples are no evidence for a restart");
 }
 
 /// Whatever is tried, a trace reports what its agent decided, did and found, for removed targets

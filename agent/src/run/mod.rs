@@ -49,7 +49,7 @@ use paramedic_probes::{
     AllWaiting, Cause, Kernel, Wake, Wakeups,
     tls::{Finder, Findings},
 };
-use paramedic_record::{Incident, Recorder};
+use paramedic_record::{Incident, Recorder, outcomes::Remembered};
 
 use crate::serve::{Query, TargetView};
 
@@ -215,7 +215,7 @@ impl Agent {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), JoinError> {
         // They end with the loop.
         let mut trackers = self.start_trackers();
-        for (workload, treatment) in self.recorder.remembered() {
+        for Remembered { workload, treatment, .. } in self.recorder.remembered() {
             self.handle(Event::Remembered { workload, treatment });
         }
         tokio::pin!(shutdown);
@@ -480,8 +480,10 @@ impl Agent {
     fn answer(&self, query: Query) {
         match query {
             Query::Targets(reply) => {
+                let now = self.clock.now();
                 let view = |(index, case)| TargetView {
                     tls: self.tls_word(index),
+                    remembered: self.engine.memory(index).map_or_else(Vec::new, |m| m.told(now)),
                     ..TargetView::of(case)
                 };
                 let views = self.engine.cases().map(view).collect();

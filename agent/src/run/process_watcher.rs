@@ -89,6 +89,7 @@ fn target_of(service: &WatchedService, listener: Listener) -> Target {
         port: Some(service.port),
         started: listener.started,
         main: Some(listener.instance),
+        version: listener.version,
         no_restart: None,
         no_evict: None,
     }

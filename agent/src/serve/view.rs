@@ -49,6 +49,8 @@ pub struct TargetView {
     pub witnesses: Option<String>,
     /// The symptom that needs no remedy.
     pub left_alone: Option<String>,
+    /// What earlier remedies for its workload showed, one sentence for each remedy and symptom.
+    pub remembered: Vec<String>,
     /// Whether every permitted remedy was tried and none helped.
     pub exhausted: bool,
 }
@@ -140,6 +142,7 @@ impl TargetView {
             clients: Clients::of(case),
             witnesses: case.witnesses().map(ToString::to_string).filter(|text| !text.is_empty()),
             left_alone: case.left_alone.map(|notable| notable.to_string()),
+            remembered: Vec::new(),
             exhausted: case.history.is_exhausted(),
         }
     }

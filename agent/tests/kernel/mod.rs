@@ -52,6 +52,7 @@ fn target(cgroups: Cgroups, port: Option<u16>) -> Target {
         port,
         started: paramedic_host::clock::now(),
         main: None,
+        version: None,
         no_restart: None,
         no_evict: None,
     }

@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use paramedic_core::target::{
     Allowance, ContainerRef, HealthProbe, MAX_GRACE, Obstacle, Settings,
     consent::{HEAL_LABEL, InvalidSetting, Port, SettingsReader},
+    version,
 };
 use paramedic_host::container::is_id;
 
@@ -184,6 +185,7 @@ pub fn running(seen: &ContainerInspectResponse) -> Result<ContainerRef, NotWatch
         started: state.started_at.clone().ok_or(NotWatchable::Incomplete)?,
         grace: grace(seen),
         stop_signal: stop_signal(seen),
+        image: version::of_image(seen.image.as_deref(), None),
         ip: own_address(seen),
     })
 }

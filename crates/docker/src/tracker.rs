@@ -465,6 +465,7 @@ impl ContainerTracker {
             port: None,
             started: container.started,
             main: Some(container.main),
+            version: watched.container.image.clone(),
             no_restart: watched.no_restart,
             no_evict: Some(Obstacle::NoCluster),
         }

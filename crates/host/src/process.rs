@@ -8,8 +8,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
-    io,
+    fs, io,
     net::{IpAddr, SocketAddr},
+    os::unix::fs::MetadataExt,
 };
 
 use paramedic_core::{
@@ -44,6 +45,8 @@ pub struct Listener {
     pub owners: Vec<i32>,
     /// Its cgroups, with whether they are shared.
     pub cgroups: Cgroups,
+    /// The version of the main process's executable, if it can be read.
+    pub version: Option<String>,
 }
 
 /// Why no service was found.
@@ -142,7 +145,15 @@ pub fn discover(tree: &Tree, port: u16, addresses: &[IpAddr]) -> Result<Listener
         address,
         owners: owners.held.into_keys().collect(),
         cgroups,
+        version: version(tree, main),
     })
+}
+
+/// The file that a process executes, by inode and time of its last change: a new build of a program
+/// is another file or a changed one. A new script of the same interpreter is not told apart.
+fn version(tree: &Tree, pid: i32) -> Option<String> {
+    let file = fs::metadata(tree.of(pid, "exe")).ok()?;
+    Some(format!("{:x}-{:x}", file.ino(), file.mtime()))
 }
 
 /// The inodes of the matching sockets, and the address to reach them.

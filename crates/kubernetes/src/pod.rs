@@ -11,6 +11,7 @@ use k8s_openapi::{
 use paramedic_core::target::{
     Allowance, HealthProbe, MAX_GRACE, Obstacle, Owner, PodRef, Settings,
     consent::{HEAL_LABEL, InvalidSetting, Port, SettingsReader},
+    version,
 };
 
 use crate::probes;
@@ -19,6 +20,10 @@ use crate::probes;
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// Set by the kubelet on the API server's copy of a static pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Set by the controllers that keep their uid when the template of their pods changes: StatefulSet
+/// and DaemonSet. A Deployment has another ReplicaSet then.
+const REVISION: &str = "controller-revision-hash";
 
 /// Kubernetes' own default.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -34,6 +39,8 @@ pub struct WatchedPod {
     pub no_evict: Option<Obstacle>,
     /// Address of its HTTP server; `None`: no HTTP from the agent.
     pub address: Option<(IpAddr, u16)>,
+    /// The version of its program, if the API server reports it.
+    pub version: Option<String>,
     /// Its settings.
     pub settings: Settings,
     /// Whether the kubelet calls the container ready.
@@ -110,6 +117,7 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
         no_restart: no_restart(pod, container),
         no_evict: no_evict(pod),
         address,
+        version: version::of_image(Some(&running.image_id), label(pod, REVISION)),
         ready: running.ready,
         invalid_settings: reader.invalid_settings,
     })

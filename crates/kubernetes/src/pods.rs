@@ -409,6 +409,7 @@ fn target_of(watched: &WatchedPod, container: &Container) -> Target {
         port: None,
         started: container.started,
         main: Some(container.main),
+        version: watched.version.clone(),
         no_restart: watched.no_restart,
         no_evict: watched.no_evict,
     }

@@ -2,6 +2,7 @@
 pub mod incident;
 pub mod journal;
 pub mod metrics;
+pub mod outcomes;
 mod recorder;
 mod shared;
 pub mod trace;

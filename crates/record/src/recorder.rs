@@ -5,9 +5,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use paramedic_core::{
     boot_time::BootTime,
     decide::{Action, Classifier, Decision, Reason, top_reasons},
-    engine::{Case, Event, Fact, Index, Intent, State},
+    engine::{Case, Event, Fact, Index, Intent, Preferred, State},
     features::{Feature, FeatureVector},
-    guard::{Gate, Treatment},
+    guard::Gate,
     health::{Heard, Word},
     notice::Notice,
     signal::{Sample, Trigger, Witnesses},
@@ -21,7 +21,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Intent as Recorded, Metrics, RecordedReason, SharedJournal, incident::name_of,
-    metrics::TargetState, trace::Trace,
+    metrics::TargetState, outcomes::Remembered, trace::Trace,
 };
 
 /// An unchanged verdict is logged again after this time.
@@ -81,7 +81,7 @@ impl Recorder {
     }
 
     /// The treatments of workloads within the last day, with their outcomes.
-    pub fn remembered(&self) -> Vec<(String, Treatment)> {
+    pub fn remembered(&self) -> Vec<Remembered> {
         let Some(journal) = &self.journal else { return Vec::new() };
         journal.remembered().unwrap_or_else(|error| {
             warn!(%error, "cannot read past treatments; a remedy that did not help may be repeated");
@@ -231,6 +231,11 @@ impl Recorder {
                     boot_ns = self.clock.now().as_nanos(),
                     "left alone"
                 );
+            }
+            Fact::Preferred(Preferred { first, otherwise, symptom }) => {
+                let (remedy, otherwise) = (first.name(), otherwise.name());
+                let symptom = symptom.name();
+                info!(target, remedy, otherwise, symptom, "what helped before goes first");
             }
             Fact::Refused { remedy, refusal, decision, news } => {
                 self.metrics.refusal(refusal.gate);

@@ -8,15 +8,14 @@ use std::{
     time::Duration,
 };
 
-use paramedic_core::{
-    boot_time::BootTime,
-    guard::{Treatment, memory},
-    verify::Outcome,
-};
-use paramedic_host::clock::{Clock, unix_seconds};
+use paramedic_core::{boot_time::BootTime, verify::Outcome};
+use paramedic_host::clock::Clock;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{BootId, Incident, Intent, Journal, JournalError, StateLock};
+use super::{
+    BootId, Incident, Intent, Journal, JournalError, StateLock,
+    outcomes::{Present, RECENT_MOST, Remembered, remembered},
+};
 
 /// A journal, and whether its last write succeeded. Its calls block on the disk: make them from a
 /// blocking task.
@@ -31,8 +30,6 @@ pub struct SharedJournal {
 
 /// Delay after a failed write before the next attempt.
 const RETRY: Duration = Duration::from_secs(10);
-/// Maximum number of incidents to read back. The node's budget permits fewer within [`RECENT`].
-const RECENT_MOST: u32 = 1000;
 /// How far back the incidents of an earlier agent process matter: the longest cooldown.
 const RECENT: Duration = Duration::from_secs(600);
 
@@ -61,28 +58,12 @@ impl SharedJournal {
         Ok((Self { journal: Arc::new(Mutex::new(journal)), failed_at, clock, boot }, past))
     }
 
-    /// The concluded treatments of the last day by workload, oldest first. Their times are on this
-    /// boot's clock; those of an earlier boot are converted by wall-clock time.
+    /// The treatments that the agent remembers.
     ///
     /// # Errors
     /// See [`Journal::recent`].
-    pub fn remembered(&self) -> Result<Vec<(String, Treatment)>, JournalError> {
-        let (now, wall) = (self.clock.now(), i64::try_from(unix_seconds()).unwrap_or(i64::MAX));
-        let day = i64::try_from(memory::REMEMBERED.as_secs()).unwrap_or(i64::MAX);
-        let recent = self.journal().recent(RECENT_MOST)?;
-        let treatment = |incident: Incident| {
-            let Intent { remedy, symptom, workload, wall_time, .. } = incident.intent;
-            let age = wall.saturating_sub(wall_time).max(0);
-            let known = !workload.is_empty() && age < day;
-            let at =
-                incident.concluded.filter(|_| incident.boot == self.boot).unwrap_or_else(|| {
-                    let age = Duration::from_secs(age.unsigned_abs());
-                    BootTime::from(Duration::from_nanos(now.as_nanos()).saturating_sub(age))
-                });
-            let outcome = incident.outcome.filter(|_| known)?;
-            Some((workload, Treatment { remedy, symptom, outcome, at }))
-        };
-        Ok(recent.into_iter().rev().filter_map(treatment).collect())
+    pub fn remembered(&self) -> Result<Vec<Remembered>, JournalError> {
+        remembered(&self.journal(), &Present::of(self.boot.clone(), self.clock))
     }
 
     /// Whether the last write succeeded, or failed long enough ago to retry.

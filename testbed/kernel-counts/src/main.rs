@@ -76,6 +76,7 @@ fn target(folder: &Path) -> Result<Target> {
         port: None,
         started: paramedic_host::clock::now(),
         main: None,
+        version: None,
         no_restart: None,
         no_evict: None,
     })

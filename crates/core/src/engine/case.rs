@@ -3,7 +3,10 @@ use std::time::Duration;
 
 use paramedic_pod_metrics::{FRESH, HELD};
 
-use super::{instance::Instance, message::Recovered};
+use super::{
+    instance::Instance,
+    message::{Preferred, Recovered},
+};
 use crate::{
     boot_time::BootTime,
     decide::{Action, Decision},
@@ -129,8 +132,12 @@ pub struct Case {
     symptom: Symptom,
     /// Whether a signal had stopped the process that the present treatment is for.
     was_stopped: bool,
-    /// The key of its past treatments.
+    /// The key of its past treatments, and that of the present one: a restart may start another
+    /// version of the program.
     workload: String,
+    treated_workload: String,
+    /// The remedy that goes first because it helped before, and the one that would without that.
+    preferred: Option<Preferred>,
     pub(super) presence: Presence,
     pub(super) instance: Instance,
     pub(super) trigger: Trigger,
@@ -150,6 +157,8 @@ impl Case {
     pub fn new(target: Target, watched_from_start: bool) -> Self {
         Self {
             workload: target.workload(),
+            treated_workload: target.workload(),
+            preferred: None,
             target,
             state: State::Watching,
             decision: None,
@@ -172,10 +181,16 @@ impl Case {
         }
     }
 
+    /// The target as it is now.
+    pub(super) fn set(&mut self, target: Target) {
+        self.workload = target.workload();
+        self.target = target;
+    }
+
     /// The target has another instance: samples of the old one are cleared, and earlier remedies
     /// stay. Returns a treatment that this ends.
     pub(super) fn succeeded_by(&mut self, target: Target) -> Option<(Verification, Outcome)> {
-        self.target = target;
+        self.set(target);
         self.presence = Presence::Present;
         self.instance = self.instance.successor();
         let State::Verifying { verification, .. } = &self.state else { return None };
@@ -422,6 +437,7 @@ impl Case {
     pub(super) fn begin_healing(&mut self, remedy: Remedy, before: Action, now: BootTime) {
         let judged = self.target.id.instance.clone();
         self.symptom = self.seen_symptom();
+        self.treated_workload.clone_from(&self.workload);
         self.was_stopped = self.instance.window.service().is_stopped();
         self.state = State::Healing { remedy, before, since: now, judged };
         self.history.treated(remedy, now);
@@ -460,6 +476,7 @@ impl Case {
     pub(super) fn resume(&mut self, recovered: Recovered, now: BootTime) -> (Verification, bool) {
         let Recovered { incident, remedy, before, judged, symptom } = recovered;
         self.symptom = symptom;
+        self.treated_workload.clone_from(&self.workload);
         let same = remedy.is_hard() || self.target.id.instance == judged;
         let verification = Verification::new(remedy, before, now);
         (self.start_window(verification, judged, Some(incident), Applied::Perhaps), same)
@@ -558,8 +575,20 @@ impl Case {
     }
 
     /// The key of its past treatments.
-    pub(super) fn workload(&self) -> &str {
+    #[must_use]
+    pub fn workload(&self) -> &str {
         &self.workload
+    }
+
+    /// The key under which the present treatment is remembered.
+    pub(super) fn treated_workload(&self) -> &str {
+        &self.treated_workload
+    }
+
+    /// Stores what its memory changes at the first remedy; returns it if it is new.
+    pub(super) fn prefer(&mut self, preferred: Option<Preferred>) -> Option<Preferred> {
+        let before = std::mem::replace(&mut self.preferred, preferred);
+        preferred.filter(|_| preferred != before)
     }
 
     pub(super) const fn next_trigger(&self) -> Trigger {

@@ -148,6 +148,17 @@ pub struct Intent {
     pub witnesses: Option<Witnesses>,
 }
 
+/// What the memory of a workload changes at the first remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preferred {
+    /// The remedy that goes first: it helped this workload against this symptom before.
+    pub first: Remedy,
+    /// The one that would go first without that memory.
+    pub otherwise: Remedy,
+    /// The symptom.
+    pub symptom: Symptom,
+}
+
 /// A fact worth recording.
 #[derive(Clone, Debug)]
 pub enum Fact {
@@ -175,6 +186,8 @@ pub enum Fact {
         /// Confidence in `no_action`.
         confidence: f32,
     },
+    /// Another remedy goes first, because it helped before. Reported once until it changes.
+    Preferred(Preferred),
     /// A gate refused. Reported once until it changes; `news` is false for repetitions.
     Refused {
         /// The refused remedy.

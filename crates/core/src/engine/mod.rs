@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use case::Counted;
 pub use case::{Applied, Case, Presence, State};
-pub use message::{Command, Event, Fact, Index, Intent, Recovered, Remedied};
+pub use message::{Command, Event, Fact, Index, Intent, Preferred, Recovered, Remedied};
 use pace::{AskPace, NodePace};
 pub use pod_metrics::pod_metrics_of;
 use treatments::conclude;
@@ -25,7 +25,7 @@ use crate::{
     boot_time::BootTime,
     decide::{Classifier, Decision},
     features::Notable,
-    guard::{self, Denial, Gate, Memories, NodeState, Policy, Refusal, Why},
+    guard::{self, Denial, Gate, Memories, Memory, NodeState, Policy, Refusal, Why},
     signal::{Sample, Trigger},
     target::Remedy,
 };
@@ -98,6 +98,12 @@ impl Engine {
     #[must_use]
     pub fn case(&self, index: Index) -> Option<&Case> {
         self.cases.get(index)?.as_ref()
+    }
+
+    /// The memory of a target's workload, if it has any.
+    #[must_use]
+    pub fn memory(&self, index: Index) -> Option<&Memory> {
+        self.memories.of(self.case(index)?.workload())
     }
 
     /// All cases.
@@ -340,6 +346,7 @@ impl Engine {
             give_back(index, case, out);
             case.instance.end_confirming();
             case.refused = None;
+            case.prefer(None);
             tell_if_left_alone(index, case, decision, out);
             return case
                 .instance
@@ -347,7 +354,11 @@ impl Engine {
                 .at_rest(&self.pace, case.instance.window.service().is_failing());
         };
         let answer = guard::permit(&question, remedy, &self.policy);
+        let preferred = guard::wanted_without_memory(&question, &self.policy)
+            .map(|otherwise| Preferred { first: remedy, otherwise, symptom: question.symptom });
         case.left_alone = None;
+        let news = case.prefer(preferred).map(|news| Command::Tell(index, Fact::Preferred(news)));
+        out.extend(news);
         match answer {
             Ok(permit) => {
                 let remedy = permit.remedy();

@@ -26,7 +26,7 @@ impl Engine {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         if target.id == case.target.id && case.is_present() {
             // The same instance with other settings: its samples stay.
-            case.target = target;
+            case.set(target);
             return;
         }
         give_back(index, case, out);

@@ -116,6 +116,7 @@ struct Stage {
     outcomes: Vec<(u64, Remedy, Outcome)>,
     refusals: Vec<(u64, Gate)>,
     left_alone: Vec<Notable>,
+    preferred: Vec<Preferred>,
     samples: u64,
     /// Whether the end of a remedy is ever reported, and its error.
     reports: bool,
@@ -145,6 +146,7 @@ impl Stage {
             outcomes: Vec::new(),
             refusals: Vec::new(),
             left_alone: Vec::new(),
+            preferred: Vec::new(),
             samples: 0,
             reports: true,
             fails: None,
@@ -256,6 +258,7 @@ impl Stage {
             }
             Fact::Refused { refusal, news: true, .. } => self.refusals.push((ms, refusal.gate)),
             Fact::LeftAlone { notable, .. } => self.left_alone.push(notable),
+            Fact::Preferred(preferred) => self.preferred.push(preferred),
             Fact::DryRun(intent) => self.withheld.push((ms, intent.remedy)),
             _ => {}
         }
@@ -380,6 +383,7 @@ fn a_restart_that_did_not_help_is_not_repeated_for_the_next_instance() {
         remedy: Remedy::Restart,
         symptom: Symptom::Silence,
         outcome: Outcome::NotHealed,
+        began: stage.now,
         at: stage.now,
     };
     stage.handle(0, Event::Remembered { workload: URL.to_owned(), treatment });
@@ -387,6 +391,59 @@ fn a_restart_that_did_not_help_is_not_repeated_for_the_next_instance() {
     stage.play(60_000);
     assert_eq!(stage.remedies(), []);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Futile));
+}
+
+/// What did not help one version of the program says nothing about the next.
+#[test]
+fn another_version_of_the_program_is_restarted_again() {
+    for (version, remedies) in [("1", vec![]), ("2", vec![Remedy::Restart])] {
+        let mut stage = Stage::new(1);
+        let treatment = Treatment {
+            remedy: Remedy::Restart,
+            symptom: Symptom::Silence,
+            outcome: Outcome::NotHealed,
+            began: stage.now,
+            at: stage.now,
+        };
+        stage.handle(0, Event::Remembered { workload: format!("{URL} 1"), treatment });
+        let deployed = Target { version: Some(version.to_owned()), ..*target(1) };
+        stage.handle(0, Event::Changed(0, Box::new(deployed)));
+        stage.at(5000, |p| p.stuck = true);
+        stage.play(40_000);
+        assert_eq!(stage.remedies(), remedies, "version {version}");
+    }
+}
+
+/// A restart that also starts another version is remembered for the one that was sick.
+#[test]
+fn a_treatment_is_remembered_for_the_version_that_was_treated() {
+    let mut stage = Stage::new(1);
+    let old = Target { version: Some("1".to_owned()), ..*target(1) };
+    let workload = old.workload();
+    stage.handle(0, Event::Changed(0, Box::new(old)));
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(40_000);
+    assert_eq!(stage.ends(), [(Remedy::Restart, Outcome::Healed)]);
+    assert!(stage.engine.memories.of(&workload).is_some());
+    assert!(stage.engine.memory(0).is_none(), "the version that runs now has none yet");
+}
+
+#[test]
+fn a_remedy_that_goes_first_because_it_helped_is_told_once() {
+    let mut stage = Stage::new(1);
+    let healed = Treatment {
+        remedy: Remedy::Soft,
+        symptom: Symptom::Silence,
+        outcome: Outcome::Healed,
+        began: BootTime::default(),
+        at: BootTime::default(),
+    };
+    stage.handle(0, Event::Remembered { workload: URL.to_owned(), treatment: healed });
+    stage.at(5000, |p| p.stuck = true);
+    stage.play(20_000);
+    let preferred =
+        Preferred { first: Remedy::Soft, otherwise: Remedy::Restart, symptom: Symptom::Silence };
+    assert_eq!(stage.preferred, [preferred]);
 }
 
 #[test]

@@ -17,13 +17,17 @@ impl Engine {
     /// Remembers the outcomes of treatments that have just ended.
     pub(super) fn remember(&mut self, told: &[Command], now: BootTime) {
         for command in told {
-            let Command::Tell(index, Fact::Concluded { remedy, symptom, outcome, .. }) = command
+            let Command::Tell(index, Fact::Concluded { remedy, symptom, outcome, took, .. }) =
+                command
             else {
                 continue;
             };
             let Some(case) = self.cases.get(*index).and_then(Option::as_ref) else { continue };
             let (remedy, symptom, outcome) = (*remedy, *symptom, *outcome);
-            self.memories.push(case.workload(), Treatment { remedy, symptom, outcome, at: now });
+            let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            let began = BootTime::from_nanos(now.as_nanos().saturating_sub(took));
+            let treatment = Treatment { remedy, symptom, outcome, began, at: now };
+            self.memories.push(case.treated_workload(), treatment);
         }
     }
 

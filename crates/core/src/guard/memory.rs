@@ -5,10 +5,16 @@
 //! configuration or a dependency, which an operator must find. What helped before is tried first.
 //!
 //! The journal stores this memory: it is read when the agent starts, and kept up to date from then
-//! on.
+//! on. It is bounded, and forgets by itself: a treatment after [`REMEMBERED`], the oldest of more
+//! than 16, and those of another version of the program, which is another workload to it
+//! ([`Target::workload`](crate::target::Target::workload)).
+mod tally;
+
 use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use tally::{Follows, Tally};
 
 use crate::{
     boot_time::BootTime, features::Causes, health::Heard, target::Remedy, verify::Outcome,
@@ -75,8 +81,18 @@ pub struct Treatment {
     pub symptom: Symptom,
     /// Its outcome.
     pub outcome: Outcome,
+    /// When it began.
+    pub began: BootTime,
     /// Time of the outcome.
     pub at: BootTime,
+}
+
+impl Treatment {
+    /// Whether its outcome tells whether the remedy helps, and is not forgotten.
+    fn counts(&self, now: BootTime) -> bool {
+        matches!(self.outcome, Outcome::Healed | Outcome::NotHealed | Outcome::Worse)
+            && now.since(self.at) < REMEMBERED
+    }
 }
 
 /// The last treatments of one workload, oldest first.
@@ -105,10 +121,8 @@ impl Memory {
     /// The last conclusive treatment of this kind.
     fn last(&self, remedy: Remedy, symptom: Symptom, now: BootTime) -> Option<&Treatment> {
         self.treatments.iter().rev().find(|treatment| {
-            let tells =
-                matches!(treatment.outcome, Outcome::Healed | Outcome::NotHealed | Outcome::Worse);
             let same = treatment.remedy == remedy && treatment.symptom == symptom;
-            same && tells && now.since(treatment.at) < REMEMBERED
+            same && treatment.counts(now)
         })
     }
 
@@ -189,14 +203,16 @@ mod tests {
 
     const ILL: Symptom = Symptom::Errors;
 
-    fn at(minutes: u64) -> BootTime {
+    pub(super) fn at(minutes: u64) -> BootTime {
         BootTime::from(Duration::from_secs(60 * (10_000 + minutes)))
     }
 
-    fn memory(treatments: &[(Remedy, Symptom, Outcome, u64)]) -> Memory {
+    /// A memory of treatments without duration, with the minutes of their outcomes.
+    pub(super) fn memory(treatments: &[(Remedy, Symptom, Outcome, u64)]) -> Memory {
         let mut memory = Memory::default();
         for &(remedy, symptom, outcome, minutes) in treatments {
-            memory.push(Treatment { remedy, symptom, outcome, at: at(minutes) });
+            let at = at(minutes);
+            memory.push(Treatment { remedy, symptom, outcome, began: at, at });
         }
         memory
     }
@@ -252,6 +268,7 @@ mod tests {
                 remedy: Remedy::Soft,
                 symptom: ILL,
                 outcome: Outcome::Healed,
+                began: at(n),
                 at: at(n),
             };
             memories.push(&format!("w{n}"), treatment);

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub use evidence::{Evidence, Observation};
 pub use history::{History, NodeHistory};
-pub use memory::{Memories, Memory, Symptom, Treatment};
+pub use memory::{Follows, Memories, Memory, Symptom, Tally, Treatment};
 pub use refusal::{Gate, Refusal, Why};
 
 use crate::{
@@ -205,23 +205,38 @@ pub struct NodeState {
 /// that is not current never justifies a hard remedy.
 #[must_use]
 pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Remedy> {
-    let verdict = match q.decision.action {
-        Action::NoAction => return None,
-        Action::ResetErrors => Remedy::Soft,
-        Action::RestartService => Remedy::Restart,
-    };
-    let climbed = q.history.climbed_to(q.now).unwrap_or(Remedy::Soft);
+    let verdict = verdict(q)?;
     // What helped this workload against this symptom before goes first, unless it was just tried.
     let helped = q.memory.and_then(|memory| memory.helped(q.symptom, q.ill_since, q.now));
-    let verdict = match helped {
-        Some(helped) if helped.is_hard() || q.history.climbed_to(q.now).is_none() => helped,
-        _ => verdict,
-    };
+    let helped = helped.filter(|helped| helped.is_hard() || q.history.climbed_to(q.now).is_none());
+    Some(within_ceiling(q, policy, helped.unwrap_or(verdict)))
+}
+
+/// What the memory of the workload changes at the first remedy: the one that would be wanted without
+/// it, if another.
+#[must_use]
+pub fn wanted_without_memory(q: &Question<'_>, policy: &Policy) -> Option<Remedy> {
+    let without = verdict(q).map(|verdict| within_ceiling(q, policy, verdict));
+    without.filter(|_| without != wanted(q, policy))
+}
+
+/// The remedy that the decision itself asks for.
+const fn verdict(q: &Question<'_>) -> Option<Remedy> {
+    match q.decision.action {
+        Action::NoAction => None,
+        Action::ResetErrors => Some(Remedy::Soft),
+        Action::RestartService => Some(Remedy::Restart),
+    }
+}
+
+/// This remedy, or the one to which failed ones have escalated, as far as the ceiling permits.
+fn within_ceiling(q: &Question<'_>, policy: &Policy, verdict: Remedy) -> Remedy {
+    let climbed = q.history.climbed_to(q.now).unwrap_or(Remedy::Soft);
     let wanted = if is_current(q) { verdict.max(climbed) } else { climbed };
     let wanted = wanted.min(ceiling(q, policy)).max(Remedy::Soft);
     // If a restart in place is impossible, the next remedy takes its place, if permitted.
     let skip = wanted == Remedy::Restart && q.no_restart.is_some() && q.no_evict.is_none();
-    Some(if skip && ceiling(q, policy) >= Remedy::Evict { Remedy::Evict } else { wanted })
+    if skip && ceiling(q, policy) >= Remedy::Evict { Remedy::Evict } else { wanted }
 }
 
 /// Whether something that happens now supports a hard remedy. A level of CPU or memory does so only

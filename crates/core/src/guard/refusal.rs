@@ -197,7 +197,7 @@ pub enum Why {
 }
 
 /// A rounded duration.
-struct Ago(Duration);
+pub(super) struct Ago(pub(super) Duration);
 
 impl fmt::Display for Ago {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -306,4 +306,12 @@ pub struct Refusal {
     pub gate: Gate,
     /// The reason.
     pub why: Why,
+}
+
+impl Refusal {
+    /// Whether it rests on earlier treatments of the workload.
+    #[must_use]
+    pub const fn is_by_memory(&self) -> bool {
+        matches!(self.why, Why::Futile(..))
+    }
 }

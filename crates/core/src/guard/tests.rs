@@ -1,4 +1,6 @@
 //! Each gate alone: what it permits, what it refuses, and the doubtful cases.
+mod memory;
+
 use super::*;
 use crate::{
     decide::Unfamiliar,
@@ -77,7 +79,13 @@ impl Scene {
     }
 
     fn answer(&self) -> Result<Remedy, Denial> {
-        let question = Question {
+        let question = self.question(Some(&self.memory));
+        let remedy = wanted(&question, &self.policy).expect("an action is wanted");
+        permit(&question, remedy, &self.policy).map(|permit| permit.remedy())
+    }
+
+    fn question<'a>(&'a self, memory: Option<&'a Memory>) -> Question<'a> {
+        Question {
             now: self.now,
             decision: &self.decision,
             causes: self.causes,
@@ -93,15 +101,13 @@ impl Scene {
             excuse: self.excuse.clone(),
             symptom: self.symptom,
             ill_since: self.ill_since,
-            memory: Some(&self.memory),
+            memory,
             fails_since_start: self.fails_since_start,
             futile: self.futile,
             evidence: &self.evidence,
             history: &self.history,
             node: &self.node,
-        };
-        let remedy = wanted(&question, &self.policy).expect("an action is wanted");
-        permit(&question, remedy, &self.policy).map(|permit| permit.remedy())
+        }
     }
 }
 
@@ -465,40 +471,6 @@ fn a_blamed_dependency_or_an_intended_pause_refuses_every_remedy() {
             assert_eq!(scene.ask(), Err(Gate::Excused), "{excuse}");
         }
     }
-}
-
-fn remembered(remedy: Remedy, outcome: Outcome, seconds_ago: u64) -> Memory {
-    let mut memories = Memories::default();
-    let at = BootTime::from_nanos(at(0).as_nanos() - seconds_ago * 1_000_000_000);
-    memories.push("w", Treatment { remedy, symptom: Symptom::Errors, outcome, at });
-    memories.of("w").unwrap().clone()
-}
-
-#[test]
-fn a_restart_that_did_not_help_is_not_repeated() {
-    let mut scene = Scene::new(Action::RestartService);
-    scene.memory = remembered(Remedy::Restart, Outcome::NotHealed, 900);
-    assert_eq!(scene.ask(), Err(Gate::Futile));
-    scene.symptom = Symptom::Silence;
-    assert_eq!(scene.ask(), Ok(Remedy::Restart), "it was another illness");
-}
-
-#[test]
-fn a_symptom_that_came_back_within_ten_minutes_refuses_the_remedy() {
-    let mut scene = Scene::new(Action::RestartService);
-    scene.memory = remembered(Remedy::Restart, Outcome::Healed, 599);
-    assert_eq!(scene.ask(), Err(Gate::Futile));
-    scene.memory = remembered(Remedy::Restart, Outcome::Healed, 601);
-    assert_eq!(scene.ask(), Ok(Remedy::Restart));
-}
-
-#[test]
-fn a_reset_that_helped_before_goes_before_the_restart() {
-    let mut scene = Scene::new(Action::RestartService);
-    scene.memory = remembered(Remedy::Soft, Outcome::Healed, 900);
-    assert_eq!(scene.ask(), Ok(Remedy::Soft));
-    scene.memory = remembered(Remedy::Soft, Outcome::NotHealed, 900);
-    assert_eq!(scene.ask(), Ok(Remedy::Restart));
 }
 
 #[test]

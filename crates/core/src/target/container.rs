@@ -16,6 +16,8 @@ pub struct ContainerRef {
     pub grace: Duration,
     /// The signal that stops it.
     pub stop_signal: i32,
+    /// The version of its image, if the engine reports it.
+    pub image: Option<String>,
     /// Its own address, on the first of its networks; `None` if it has none.
     pub ip: Option<IpAddr>,
 }

@@ -16,6 +16,7 @@ mod pod;
 mod process_id;
 mod service;
 mod settings;
+pub mod version;
 
 pub use change::Change;
 pub use container::ContainerRef;
@@ -194,6 +195,9 @@ pub struct Target {
     pub started: BootTime,
     /// The main process; `None` if it is not known.
     pub main: Option<ProcessId>,
+    /// The version of its program (an image, an executable), if it is known: what helped one version
+    /// says nothing about another.
+    pub version: Option<String>,
     /// Why it cannot be restarted in place, if so.
     pub no_restart: Option<Obstacle>,
     /// Why it cannot be evicted, if so.
@@ -218,16 +222,18 @@ impl Target {
     }
 
     /// The key under which its past treatments are remembered, shared by its instances and
-    /// replicas: the owner and the container of a pod, else the target itself.
+    /// replicas: the owner and the container of a pod, else the target itself, and the version of
+    /// its program.
     #[must_use]
     pub fn workload(&self) -> String {
-        match self.pod() {
+        let of = match self.pod() {
             Some(pod) => match &pod.owner {
                 Some(owner) => format!("{}/{}", owner.uid, pod.container),
                 None => pod.target_uid(),
             },
             None => self.id.uid.clone(),
-        }
+        };
+        self.version.as_ref().map_or_else(|| of.clone(), |version| format!("{of} {version}"))
     }
 
     /// The strongest possible remedy up to `ceiling`.
@@ -257,6 +263,7 @@ impl Target {
             port: Some(5000),
             started: BootTime::default(),
             main: None,
+            version: None,
             no_restart: None,
             no_evict: None,
         }

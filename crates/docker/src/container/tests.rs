@@ -16,6 +16,7 @@ fn recorded() -> Value {
     json!({
         "Id": ID,
         "Name": "/patient-app",
+        "Image": "sha256:a0e1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f",
         "RestartCount": 0,
         "State": {
             "Status": "running", "Running": true, "Paused": false, "Restarting": false,
@@ -72,6 +73,7 @@ fn a_labelled_container_is_a_target() {
         started: "2026-11-26T21:13:19.123456789Z".to_owned(),
         grace,
         stop_signal: libc::SIGTERM,
+        image: Some("a0e1b2c3d4e5".to_owned()),
         ip: Some([172, 17, 0, 2].into()),
     };
     assert_eq!(watched_container.container, container);

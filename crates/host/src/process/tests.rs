@@ -63,7 +63,7 @@ fn unrelated_processes_on_one_port_are_listed_and_refused() {
 fn a_port_of_a_container_proxy_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let helper = folder.path().join("docker-proxy");
-    std::fs::copy("/bin/sleep", &helper).unwrap();
+    fs::copy("/bin/sleep", &helper).unwrap();
     let (socket, port) = listen("127.0.0.1");
     let _helper = Service::start(socket, &[helper.to_str().unwrap(), "600"]);
     let error = discover(&Tree::default(), port, &[]).unwrap_err();

@@ -75,6 +75,18 @@ fn a_recorded_pod_is_a_target() {
     assert_eq!(web.invalid_settings, []);
 }
 
+/// A StatefulSet keeps its uid when its template changes.
+#[test]
+fn another_image_or_revision_is_another_version() {
+    let image = "/status/containerStatuses/0/imageID";
+    let version = |id: &str| with(&[(image, json!(id))]).unwrap().version;
+    assert_eq!(version("docker.io/x/web@sha256:0a1b2c3d4e5f6071").as_deref(), Some("0a1b2c3d4e5f"));
+    assert_eq!(version(""), None);
+    let labels = json!({ "paramedic.dev/heal": "restart", "controller-revision-hash": "web-7" });
+    let revised = with(&[("/metadata/labels", labels)]).unwrap();
+    assert_eq!(revised.version.as_deref(), Some("web-7"));
+}
+
 #[test]
 fn unlabelled_ended_and_waiting_pods_are_not_targets() {
     let terminated = json!({ "terminated": { "exitCode": 0 } });

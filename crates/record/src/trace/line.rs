@@ -17,10 +17,11 @@ use serde::{Deserialize, Serialize};
 use super::{MOST_TARGETS, sample_record::SampleRecord, target_record::TargetRecord};
 
 /// Version of the lines.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The oldest readable version. Version 1 lacks [`Header::model`], [`What::Said`] and
 /// [`What::Concluded`]; version 2 lacks [`Header::patience_ns`], [`What::Remembered`], an app's own
-/// verdict and the newer counts. A reader refuses later versions, which it does not know.
+/// verdict and the newer counts; version 3 lacks the version of a target's program and the beginning
+/// of a remembered treatment. A reader refuses later versions, which it does not know.
 pub(super) const OLDEST: u32 = 1;
 
 /// Maximum time since boot: 292 years. Times are added to it without overflow checks.
@@ -137,8 +138,9 @@ pub enum What {
     /// An intention of an earlier agent process: index, number, remedy, verdict, judged instance,
     /// and symptom.
     Recovered(Index, i64, Remedy, Action, String, #[serde(default)] Symptom),
-    /// An earlier treatment of a workload: remedy, symptom, outcome, and time.
-    Remembered(String, Remedy, Symptom, Outcome, u64),
+    /// An earlier treatment of a workload: remedy, symptom, outcome, time of the outcome, and since
+    /// version 4 when it began.
+    Remembered(String, Remedy, Symptom, Outcome, u64, #[serde(default)] Option<u64>),
     /// A remedy of an earlier agent process: index, remedy, time, and outcome with its time.
     Recalled(Index, Remedy, u64, Option<(Outcome, u64)>),
     /// The pause switch, and whether the journal accepts intentions; written when they change.
@@ -234,6 +236,7 @@ impl What {
                 treatment.symptom,
                 treatment.outcome,
                 treatment.at.as_nanos(),
+                Some(treatment.began.as_nanos()),
             ),
             Event::Recalled { index, remedy, treated, ended } => {
                 let ended = ended.map(|(outcome, at)| (outcome, at.as_nanos()));
@@ -283,10 +286,11 @@ impl What {
                 let recovered = Recovered { incident, remedy, before, judged, symptom };
                 Event::Recovered(place(index)?, recovered)
             }
-            Self::Remembered(workload, remedy, symptom, outcome, at) => Event::Remembered {
-                workload,
-                treatment: Treatment { remedy, symptom, outcome, at: moment(at)? },
-            },
+            Self::Remembered(workload, remedy, symptom, outcome, at, began) => {
+                let (at, began) = (moment(at)?, moment(began.unwrap_or(at))?);
+                let treatment = Treatment { remedy, symptom, outcome, began, at };
+                Event::Remembered { workload, treatment }
+            }
             Self::Recalled(index, remedy, treated, ended) => Event::Recalled {
                 index: place(index)?,
                 remedy,

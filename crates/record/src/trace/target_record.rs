@@ -26,6 +26,9 @@ pub struct TargetRecord {
     /// Whether its cgroup is shared.
     shared: bool,
     started_ns: u64,
+    /// The version of its program; since version 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
     /// Settings of its owner and grants of its probes, in nanoseconds: how long it may fail to
     /// answer, and how long it may take to start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +65,7 @@ impl TargetRecord {
             polled: target.address.is_some(),
             shared: target.cgroups.shared,
             started_ns: target.started.as_nanos(),
+            version: target.version.clone(),
             patience: spans(target.settings.patience),
             warm_up: spans(target.settings.warm_up),
             no_restart: target.no_restart,
@@ -111,6 +115,7 @@ impl TargetRecord {
             port: None,
             started: moment(self.started_ns)?,
             main: None,
+            version: self.version,
             no_restart: self.no_restart,
             no_evict: self.no_evict,
         })

@@ -109,6 +109,7 @@ fn events() -> Vec<Event> {
                 remedy: Remedy::Restart,
                 symptom: Symptom::Errors,
                 outcome: Outcome::NotHealed,
+                began: BootTime::from_nanos(1),
                 at: BootTime::from_nanos(2),
             },
         },
