@@ -4,6 +4,7 @@
 mod card;
 mod client;
 mod data;
+mod external;
 mod grade;
 mod kind;
 mod overload;
@@ -48,8 +49,11 @@ use crate::{
 /// which remedy is right. With --soak many healthy targets run for a long time, and --grade
 /// replays their traces as if restarts were permitted.
 ///
-/// Needs root, and leaves only files below target/lab. An interrupted run continues where it
-/// stopped.
+/// With --external the metrics of public recordings (such as Cloud-OpsBench) are replayed as if
+/// restarts were permitted, and every remedy is printed. The folder is yours and is only read.
+///
+/// Needs root, except with --external, and leaves only files below target/lab. An interrupted run
+/// continues where it stopped.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Faults to inject [default: 60; 150 with --grade, 45 with --quick].
@@ -68,16 +72,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
     /// Grade the live agent instead.
-    #[arg(long, conflicts_with_all = ["into", "soak"])]
+    #[arg(long, group = "judges", conflicts_with_all = ["into", "soak"])]
     grade: bool,
+    /// Judge the recordings below this folder instead: CSV files whose columns are known.
+    #[arg(long, value_name = "DIR", group = "judges", conflicts_with_all = ["into", "soak"])]
+    external: Option<PathBuf>,
     /// Grade in less than ten minutes.
     #[arg(long, requires = "grade")]
     quick: bool,
-    /// Grade this model instead of the one built in.
-    #[arg(long, value_name = "FILE", requires = "grade")]
+    /// Grade or judge by this model instead of the one built in.
+    #[arg(long, value_name = "FILE", requires = "judges")]
     model: Option<PathBuf>,
     /// Print one JSON object last, for machines.
-    #[arg(long, requires = "grade")]
+    #[arg(long, requires = "judges")]
     json: bool,
     /// Record only healthy targets, for this many minutes.
     #[arg(long, value_name = "MINUTES")]
@@ -109,6 +116,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         Some(folder) => Programs::in_folder(folder),
         None => demo::build(workspace)?,
     };
+    if let Some(folder) = &args.external {
+        return external::judge(&programs, folder, &model_of(args), args.json);
+    }
     demo::check_rights(&programs)?;
     let interrupt = Interrupt::catch()?;
     let root = workspace.target.join("lab");
@@ -120,6 +130,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     } else {
         record_all(&programs, &root, args, &interrupt)
     }
+}
+
+/// The arguments of an agent that decides by the chosen model.
+fn model_of(args: &Args) -> Vec<String> {
+    let model = args.model.iter().map(|file| file.display().to_string());
+    model.flat_map(|file| ["--model".to_owned(), file]).collect()
 }
 
 fn record_all(programs: &Programs, root: &Path, args: &Args, interrupt: &Interrupt) -> Result<()> {
@@ -194,7 +210,7 @@ fn grade_all(
     let shape = args.shape(10, 4);
     let faults = args.episodes.unwrap_or(if args.quick { 45 } else { 150 });
     let batches = plan::plan(GRADE.wrapping_add(args.seed), faults, shape);
-    let mut arguments = Vec::new();
+    let arguments = model_of(args);
     let mut graded_by = Sha256::new();
     graded_by.update(programs.build()?);
     graded_by.update(fs::read(std::env::current_exe()?).context("cannot read the lab's program")?);
@@ -202,7 +218,6 @@ fn grade_all(
         let bytes = fs::read(model)
             .with_context(|| format!("cannot read the model {}", model.display()))?;
         graded_by.update(bytes);
-        arguments.extend(["--model".to_owned(), model.display().to_string()]);
     }
     // A changed agent, patient-app, lab or model is graded again.
     let root_of_grade = root.join(format!("grade-{}-{}", args.seed, short(graded_by)));

@@ -167,9 +167,9 @@ pub(crate) fn replay(programs: &Programs, root: &Path, arguments: &[String]) -> 
     let mut progress = Progress::new("replay", traces.len(), REPLAY_TAKES);
     for trace in traces {
         progress.tell("replaying");
-        let (summary, treated) = replay_one(programs, &trace, arguments)?;
-        all.add(&summary, treated);
-        progress.step(&format!("{treated} patients would have been treated"));
+        let replayed = replay_one(programs, &trace, arguments)?;
+        all.add(&replayed);
+        progress.step(&format!("{} patients would have been treated", replayed.treated()));
     }
     Ok(all)
 }
@@ -177,8 +177,28 @@ pub(crate) fn replay(programs: &Programs, root: &Path, arguments: &[String]) -> 
 /// What the replay of one agent's trace takes, about.
 const REPLAY_TAKES: Duration = Duration::from_secs(10);
 
-/// The summary of a replay of one agent's trace, and how many targets would have got a remedy.
-fn replay_one(programs: &Programs, trace: &Path, arguments: &[String]) -> Result<(Value, usize)> {
+/// The replay of one agent's trace.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    summary: Value,
+    /// The remedies that would have been applied.
+    pub(crate) remedies: Vec<Given>,
+}
+
+/// A remedy that would have been applied, as the replay prints it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Given {
+    pub(crate) target: String,
+    pub(crate) remedy: String,
+    pub(crate) why: String,
+}
+
+/// Replays the parts of a trace in a folder as if restarts were permitted.
+pub(crate) fn replay_one(
+    programs: &Programs,
+    trace: &Path,
+    arguments: &[String],
+) -> Result<Replayed> {
     let parts = fs::read_dir(trace)?;
     let mut parts: Vec<PathBuf> = parts.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
     parts.sort();
@@ -186,27 +206,42 @@ fn replay_one(programs: &Programs, trace: &Path, arguments: &[String]) -> Result
     let mut command = Command::new(&programs.agent);
     command.args(["replay", "--json", "--max-remedy", "restart"]).args(arguments).args(parts);
     let told = process::capture(&mut command)?;
-    let mut treated = BTreeSet::new();
+    let mut remedies = Vec::new();
     let mut summary = Value::Null;
     for line in told.lines() {
         let mut event: Value = serde_json::from_str(line).context("a replay that is no JSON")?;
         match event["event"].as_str() {
             Some("remedy") => {
-                treated.insert(event["target"].to_string());
+                remedies.push(serde_json::from_value(event).context("a remedy of a replay")?);
             }
             Some("summary") => summary = event["summary"].take(),
             _ => {}
         }
     }
-    Ok((summary, treated.len()))
+    Ok(Replayed { summary, remedies })
+}
+
+impl Replayed {
+    /// How many targets would have got a remedy.
+    pub(crate) fn treated(&self) -> usize {
+        self.remedies.iter().map(|given| &given.target).collect::<BTreeSet<_>>().len()
+    }
+
+    /// The counts of this replay alone.
+    pub(crate) fn counts(&self) -> Soaked {
+        let mut counts = Soaked::default();
+        counts.add(self);
+        counts
+    }
 }
 
 impl Soaked {
-    fn add(&mut self, summary: &Value, treated: usize) {
+    fn add(&mut self, replayed: &Replayed) {
+        let summary = &replayed.summary;
         let given = |remedy: &str| summary["remedies"][remedy].as_u64().unwrap_or_default();
         self.pod_minutes += summary["target_minutes"].as_f64().unwrap_or_default();
         self.pods += summary["targets"].as_u64().unwrap_or_default();
-        self.pods_treated += treated as u64;
+        self.pods_treated += replayed.treated() as u64;
         self.soft += given("soft");
         self.hard += given("restart") + given("evict");
     }

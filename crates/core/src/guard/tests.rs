@@ -498,6 +498,7 @@ fn a_futile_restart_refuses_hard_remedies_only() {
         (refusal.gate, refusal.why.to_string()),
         (Gate::Futile, "the filesystem at /data is full".to_owned())
     );
+    assert!(!refusal.is_by_memory(), "the host says so");
     scene.decision.action = Action::ResetErrors;
     assert_eq!(scene.ask(), Ok(Remedy::Soft));
 }

@@ -328,6 +328,27 @@ fn a_file_that_is_not_a_trace_is_refused() {
     no_trace(&gzip(other.as_bytes()), "version 99");
 }
 
+/// Treatments are remembered for one version of a program.
+#[test]
+fn a_target_keeps_the_version_of_its_program() {
+    let mut target = Target::for_tests("a", 1);
+    target.version = Some("4f1c8597baaf".to_owned());
+    let workload = target.workload();
+    let what = What::of(&Event::Added(0, Box::new(target))).unwrap();
+    let text = serde_json::to_string(&what).unwrap();
+    let read: What = serde_json::from_str(&text).unwrap();
+    let Some(Event::Added(0, read)) = read.event().unwrap() else { panic!("{text}") };
+    assert_eq!(read.workload(), workload);
+}
+
+#[test]
+fn a_remembered_treatment_of_version_3_begins_with_its_outcome() {
+    let line = r#"{"remembered":["shop","restart","errors","not_healed",1500]}"#;
+    let what: What = serde_json::from_str(line).unwrap();
+    let Some(Event::Remembered { treatment, .. }) = what.event().unwrap() else { panic!("{line}") };
+    assert_eq!((treatment.began, treatment.at), (treatment.at, BootTime::from_nanos(1500)));
+}
+
 /// Reads the header of version 1.
 #[test]
 fn a_header_of_version_1_is_read() {

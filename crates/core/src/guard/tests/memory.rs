@@ -17,6 +17,8 @@ fn a_restart_that_did_not_help_is_not_repeated() {
     let mut scene = Scene::new(Action::RestartService);
     scene.memory = remembered(Remedy::Restart, Outcome::NotHealed, 900);
     assert_eq!(scene.ask(), Err(Gate::Futile));
+    let Err(Denial::Refused(refusal)) = scene.answer() else { panic!("{:?}", scene.answer()) };
+    assert!(refusal.is_by_memory(), "{refusal:?}");
     scene.symptom = Symptom::Silence;
     assert_eq!(scene.ask(), Ok(Remedy::Restart), "it was another illness");
 }
