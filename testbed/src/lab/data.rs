@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
 use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     kind::{Kind, Remedy},
@@ -18,19 +19,34 @@ use super::{
 
 /// Writes `rows.csv.gz`, `episodes.jsonl` and `README.md`.
 pub(crate) fn put_together(folders: &[PathBuf], into: &Path, how: &str) -> Result<()> {
+    let is_healthy = |kind: &str| Kind::HEALTHY.iter().any(|healthy| healthy.name() == kind);
+    join(folders, into, &rows::head(), is_healthy, |episodes: &[Measured], counted| {
+        about(episodes, counted, how)
+    })
+}
+
+/// Joins what was recorded in these folders, with a text about it. `head` names the columns, and
+/// `is_healthy` tells which kinds are of targets that were well throughout.
+pub(crate) fn join<M: Serialize + DeserializeOwned>(
+    folders: &[PathBuf],
+    into: &Path,
+    head: &str,
+    is_healthy: impl Fn(&str) -> bool,
+    about: impl FnOnce(&[M], &Counted) -> String,
+) -> Result<()> {
     fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
-    let mut episodes: Vec<Measured> = Vec::new();
-    let mut lines = vec![rows::head()];
+    let mut episodes: Vec<M> = Vec::new();
+    let mut lines = vec![head.to_owned()];
     let mut counted = Counted::default();
     for folder in folders {
         let text = fs::read_to_string(folder.join("episodes.json"))?;
-        let batch: Vec<Measured> = serde_json::from_str(&text)
+        let batch: Vec<M> = serde_json::from_str(&text)
             .with_context(|| format!("{} is not of this lab: delete it", folder.display()))?;
         episodes.extend(batch);
         let mut text = String::new();
         GzDecoder::new(File::open(folder.join("rows.csv.gz"))?).read_to_string(&mut text)?;
         for line in text.lines() {
-            counted.add(line);
+            counted.add(head, line, &is_healthy);
             lines.push(line.to_owned());
         }
     }
@@ -41,7 +57,7 @@ pub(crate) fn put_together(folders: &[PathBuf], into: &Path, how: &str) -> Resul
         lines += "\n";
     }
     fs::write(into.join("episodes.jsonl"), lines)?;
-    let about = about(&episodes, &counted, how);
+    let about = about(&episodes, &counted);
     fs::write(into.join("README.md"), &about)?;
     println!("{about}\nWritten to {}", into.display());
     Ok(())
@@ -49,7 +65,7 @@ pub(crate) fn put_together(folders: &[PathBuf], into: &Path, how: &str) -> Resul
 
 /// Counts of rows, by label and by whether the target was healthy.
 #[derive(Default)]
-struct Counted {
+pub(crate) struct Counted {
     rows: usize,
     labelled: BTreeMap<String, usize>,
     /// Rows of targets that were well throughout, and of other targets before their fault.
@@ -58,50 +74,70 @@ struct Counted {
 }
 
 impl Counted {
-    /// A line without its head, in the order of [`rows::head`].
-    fn add(&mut self, line: &str) {
-        let mut fields = line.split(',').skip(1);
-        let (kind, _arm) = (fields.next().unwrap_or_default(), fields.next());
-        let (phase, label) = (fields.next(), fields.next().unwrap_or_default());
+    /// A line below this head.
+    fn add(&mut self, head: &str, line: &str, is_healthy: &impl Fn(&str) -> bool) {
+        let fields: BTreeMap<_, _> = head.split(',').zip(line.split(',')).collect();
+        let field = |name: &str| fields.get(name).copied().unwrap_or_default();
         self.rows += 1;
-        *self.labelled.entry(label.to_owned()).or_default() += 1;
-        if Kind::HEALTHY.iter().any(|healthy| healthy.name() == kind) {
+        *self.labelled.entry(field("label").to_owned()).or_default() += 1;
+        if is_healthy(field("kind")) {
             self.well += 1;
-        } else if phase == Some("before") {
+        } else if field("phase") == "before" {
             self.before += 1;
         }
     }
+
+    /// The items of a list.
+    pub(crate) fn told(&self) -> String {
+        let Self { rows, labelled, well, before } = self;
+        let percent = |part: usize| 100 * part / (*rows).max(1);
+        let of = |label: &str| labelled.get(label).copied().unwrap_or(0);
+        format!(
+            "- {rows} rows: {} labelled `no_action`, {} `reset_errors`, {} `restart_service`, {} \
+             without a label\n\
+             - {well} of the rows ({} %) are of targets that were well throughout; with the {before} \
+             rows of other targets from before their fault, {} % are of healthy targets\n",
+            of(Remedy::NoAction.name()),
+            of(Remedy::ResetErrors.name()),
+            of(Remedy::RestartService.name()),
+            of(""),
+            percent(*well),
+            percent(well + before),
+        )
+    }
+}
+
+/// When and where, and by which builds of agent and patient-app.
+pub(crate) fn provenance<'a>(builds: impl Iterator<Item = &'a str>) -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    // Recordings of different builds need not be alike, so they are counted separately.
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    builds.for_each(|build| *count.entry(build).or_default() += 1);
+    let builds = count.iter().map(|(build, n)| format!("`{build}` {n}")).collect::<Vec<_>>();
+    format!(
+        "- recorded {} on {} cores, kernel {}\n\
+         - episodes by the build of agent and `patient-app` (SHA-256): {}\n",
+        Timestamp::now().strftime("%Y-%m-%d"),
+        std::thread::available_parallelism().map_or(0, usize::from),
+        kernel.trim(),
+        builds.join(", "),
+    )
 }
 
 fn about(episodes: &[Measured], counted: &Counted, how: &str) -> String {
-    let Counted { rows, labelled, well, before } = counted;
-    let percent = |part: usize| 100 * part / (*rows).max(1);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let date = Timestamp::now().strftime("%Y-%m-%d");
     let mut kinds: BTreeMap<&str, [usize; 4]> = BTreeMap::new();
     for m in episodes {
         let counts = kinds.entry(m.episode.kind.name()).or_default();
-        counts[m.label as usize] += 1;
-        counts[3] += usize::from(m.suffered);
+        counts[m.measure.label as usize] += 1;
+        counts[3] += usize::from(m.measure.suffered);
     }
-    // Recordings of different builds need not be alike, so they are counted separately.
-    let mut builds: BTreeMap<&str, usize> = BTreeMap::new();
-    for m in episodes {
-        *builds.entry(m.build.as_str()).or_default() += 1;
-    }
-    let builds = builds.iter().map(|(build, n)| format!("`{build}` {n}")).collect::<Vec<_>>();
-    let of = |label: &str| labelled.get(label).copied().unwrap_or(0);
     let mut text = format!(
         "# Recorded episodes\n\n\
          `cargo xtask lab {how}` wrote these files. Do not edit them. The same command records \
          episodes of the same kinds: the plan repeats, the behaviour of the machine does not.\n\n\
-         - recorded {date} on {} cores, kernel {}\n\
-         - episodes by the build of agent and `patient-app` (SHA-256): {}\n\
+         {}\
          - {} episodes: {} faults, each in paired targets, and {} without a fault\n\
-         - {rows} rows: {} labelled `no_action`, {} `reset_errors`, {} `restart_service`, {} \
-         without a label\n\
-         - {well} of the rows ({} %) are of targets that were well throughout; with the {before} \
-         rows of other targets from before their fault, {} % are of healthy targets\n\n\
+         {}\n\
          `rows.csv.gz` holds one row per sample of the agent, made by its own code (`paramedic watch \
          --record`, `paramedic replay --rows`). `label` is the mildest remedy after which the \
          clients of a paired target were served again. It is empty while the fault is not yet \
@@ -109,18 +145,11 @@ fn about(episodes: &[Measured], counted: &Counted, how: &str) -> String {
          `episodes.jsonl` holds the plan and the measurements of each episode.\n\n\
          | kind | episodes | no_action | reset_errors | restart_service | clients suffered |\n\
          | --- | --- | --- | --- | --- | --- |\n",
-        std::thread::available_parallelism().map_or(0, usize::from),
-        kernel.trim(),
-        builds.join(", "),
+        provenance(episodes.iter().map(|m| m.build.as_str())),
         episodes.len(),
         episodes.iter().filter(|m| !m.episode.kind.is_healthy()).count(),
         episodes.iter().filter(|m| m.episode.kind.is_healthy()).count(),
-        of(Remedy::NoAction.name()),
-        of(Remedy::ResetErrors.name()),
-        of(Remedy::RestartService.name()),
-        of(""),
-        percent(*well),
-        percent(well + before),
+        counted.told(),
     );
     for (kind, [none, reset, restart, suffered]) in kinds {
         let all = none + reset + restart;
@@ -141,7 +170,7 @@ mod tests {
             "1,stuck,no_action,before,no_action,-1.0,no_action,0",
             "1,stuck,no_action,during,,1.0,no_action,0",
         ] {
-            counted.add(line);
+            counted.add(&rows::head(), line, &|kind| kind == "healthy_idle");
         }
         assert_eq!((counted.rows, counted.well, counted.before), (3, 1, 1));
         assert_eq!((counted.labelled["no_action"], counted.labelled[""]), (2, 1));

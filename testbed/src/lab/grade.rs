@@ -108,7 +108,7 @@ pub(crate) fn expected(model: &Path) -> Result<BTreeMap<Kind, Remedy>> {
         for line in text.lines() {
             let measured: Measured = serde_json::from_str(line)
                 .with_context(|| format!("{} is not of this lab", path.display()))?;
-            counts.entry(measured.episode.kind).or_default()[measured.label as usize] += 1;
+            counts.entry(measured.episode.kind).or_default()[measured.measure.label as usize] += 1;
         }
     }
     let most = |counts: [usize; 3]| {

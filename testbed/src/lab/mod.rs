@@ -2,15 +2,16 @@
 //! the agent's own code, and labels them by the remedy that helped. It also grades the whole live
 //! agent on new episodes.
 mod card;
-mod client;
-mod data;
+pub(crate) mod client;
+pub(crate) mod data;
 mod external;
 mod grade;
-mod kind;
+pub(crate) mod kind;
+pub(crate) mod label;
 mod overload;
 mod plan;
 pub(crate) mod progress;
-mod record;
+pub(crate) mod record;
 pub(crate) mod rows;
 mod soak;
 mod subject;
@@ -27,7 +28,7 @@ use grade::Graded;
 use plan::{Batch, Episode, Shape};
 use progress::Progress;
 use record::Measured;
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 use xtask::{
     process,
     workspace::{Workspace, write_if_changed},
@@ -35,7 +36,7 @@ use xtask::{
 
 use crate::{
     demo,
-    stage::{Interrupt, Programs, short},
+    stage::{Interrupt, Programs, judged_by, short},
 };
 
 /// The fault lab: inject faults into patient-app, record what the agent sees, measure what helps.
@@ -195,7 +196,7 @@ fn again<T>(interrupt: &Interrupt, play: impl Fn() -> Result<T>) -> Result<T> {
 /// The kinds of a batch with their labels.
 fn note(measured: &[Measured]) -> String {
     let faults = measured.iter().filter(|m| !m.episode.kind.is_healthy());
-    let word = |m: &Measured| format!("{} {}", m.episode.kind.name(), m.label.name());
+    let word = |m: &Measured| format!("{} {}", m.episode.kind.name(), m.measure.label.name());
     faults.map(word).collect::<Vec<_>>().join(", ")
 }
 
@@ -211,9 +212,7 @@ fn grade_all(
     let faults = args.episodes.unwrap_or(if args.quick { 45 } else { 150 });
     let batches = plan::plan(GRADE.wrapping_add(args.seed), faults, shape);
     let arguments = model_of(args);
-    let mut graded_by = Sha256::new();
-    graded_by.update(programs.build()?);
-    graded_by.update(fs::read(std::env::current_exe()?).context("cannot read the lab's program")?);
+    let mut graded_by = judged_by(programs)?;
     if let Some(model) = &args.model {
         let bytes = fs::read(model)
             .with_context(|| format!("cannot read the model {}", model.display()))?;

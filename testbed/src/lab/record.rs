@@ -1,5 +1,6 @@
 //! Plays one batch of episodes while an agent that only observes records, and labels its rows.
 use std::{
+    collections::HashMap,
     fs,
     path::Path,
     process::Command,
@@ -13,10 +14,10 @@ use xtask::process;
 
 use super::{
     kind::{Kind, Remedy},
+    label::{Measure, Tried},
     plan::Episode,
     rows::{self, Row},
     subject::{self, Subject},
-    truth,
 };
 use crate::stage::{
     Interrupt, Programs,
@@ -42,17 +43,8 @@ pub(crate) const TAKES: Duration = Duration::from_secs(50);
 pub(crate) struct Measured {
     #[serde(flatten)]
     pub(crate) episode: Episode,
-    /// Whether the service was well at the end, by remedy; a healthy target gets none.
-    pub(crate) well: Vec<bool>,
-    /// The mildest remedy after which it was.
-    pub(crate) label: Remedy,
-    /// Whether its clients suffered while the fault lasted.
-    pub(crate) suffered: bool,
-    /// Seconds from the fault until enough requests had gone wrong.
-    pub(crate) evident_s: Option<f64>,
-    /// Nanoseconds since boot of the fault and of the remedy, on the subject that got no remedy.
-    pub(crate) fault_ns: u64,
-    pub(crate) treated_ns: u64,
+    #[serde(flatten)]
+    pub(crate) measure: Measure,
     /// The build of agent and patient-app, as in [`Programs::build`]; empty in older recordings.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) build: String,
@@ -118,8 +110,17 @@ pub(crate) fn play(
     let end = boot_ns();
     drop(agent);
     let build = programs.build()?;
-    let measured: Vec<_> = stage.iter().map(|trial| measure(trial, end, &build)).collect();
-    let rows = label(&stage, &measured, end, &replayed(programs, &trace)?)?;
+    let tried: Vec<_> = stage.iter().map(|trial| tried(trial, end)).collect();
+    let measured = stage.iter().zip(&tried).map(|(trial, tried)| {
+        let (untreated, others) = tried.split_first().context("an episode without a subject")?;
+        Ok(Measured {
+            episode: trial.episode.clone(),
+            measure: Measure::of(untreated, others),
+            build: build.clone(),
+        })
+    });
+    let measured = measured.collect::<Result<Vec<_>>>()?;
+    let rows = label(&stage, &tried, &measured, end, &replayed(programs, &trace)?)?;
     rows::write(&folder.join("rows.csv.gz"), &rows)?;
     Ok(measured)
 }
@@ -174,36 +175,17 @@ fn go_on(
     Ok(())
 }
 
-fn measure(trial: &Trial, end: u64, build: &str) -> Measured {
-    let well: Vec<bool> = trial
-        .arms
-        .iter()
-        .map(|arm| {
-            let from = end.saturating_sub(truth::JUDGED_NS);
-            truth::is_well(&arm.subject.clients.requests(), from, end)
-        })
-        .collect();
-    let label = match well[..] {
-        [a, b, c] => truth::mildest([a, b, c]),
-        _ => Remedy::NoAction,
+/// How the copies of an episode fared, the one without a remedy first.
+fn tried(trial: &Trial, end: u64) -> Vec<Tried> {
+    let of = |arm: &Arm| {
+        let requests = arm.subject.clients.requests();
+        Tried::of(arm.remedy, (arm.fault, arm.treated, end), &requests)
     };
-    let untreated = &trial.arms[0];
-    let requests = untreated.subject.clients.requests();
-    let evident = truth::evident_at(&requests, untreated.fault);
-    Measured {
-        episode: trial.episode.clone(),
-        well,
-        label,
-        suffered: !truth::is_well(&requests, untreated.fault, untreated.treated),
-        evident_s: evident.map(|at| at.saturating_sub(untreated.fault) as f64 / 1e9),
-        fault_ns: untreated.fault,
-        treated_ns: untreated.treated,
-        build: build.to_owned(),
-    }
+    trial.arms.iter().map(of).collect()
 }
 
 /// The rows that the agent's own code makes of the trace.
-fn replayed(programs: &Programs, trace: &Path) -> Result<String> {
+pub(crate) fn replayed(programs: &Programs, trace: &Path) -> Result<String> {
     let mut parts: Vec<_> =
         fs::read_dir(trace)?.map(|e| Ok(e?.path())).collect::<Result<Vec<_>>>()?;
     parts.sort();
@@ -212,51 +194,24 @@ fn replayed(programs: &Programs, trace: &Path) -> Result<String> {
     process::capture(command.args(["replay", "--rows"]).args(parts))
 }
 
-/// How long after a remedy that helped the window still holds samples from before it.
-const WINDOW_NS: u64 = 11_000_000_000;
-
-fn label(stage: &[Trial], measured: &[Measured], end: u64, csv: &str) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    let arms = stage.iter().zip(measured).flat_map(|(trial, measured)| {
-        let evident = |arm: &Arm| truth::evident_at(&arm.subject.clients.requests(), arm.fault);
-        trial.arms.iter().zip(&measured.well).map(move |(arm, well)| {
-            (arm.subject.patient.url.clone(), (arm, measured, *well, evident(arm)))
-        })
+fn label(
+    stage: &[Trial],
+    tried: &[Vec<Tried>],
+    measured: &[Measured],
+    end: u64,
+    csv: &str,
+) -> Result<Vec<Row>> {
+    let arms = stage.iter().zip(tried).zip(measured).flat_map(|((trial, tried), measured)| {
+        let url = |arm: &Arm| arm.subject.patient.url.clone();
+        trial.arms.iter().zip(tried).map(move |(arm, tried)| (url(arm), (tried, measured)))
     });
-    let arms: std::collections::HashMap<_, _> = arms.collect();
-    for seen in rows::parse(csv)? {
-        let Some((arm, measured, well, evident)) = arms.get(seen.target.as_str()) else { continue };
-        if seen.at > end {
-            continue;
-        }
-        let none = Some(Remedy::NoAction);
-        let phase = phase(seen.at, arm.fault, arm.treated);
-        let is_evident = evident.is_some_and(|at| seen.at >= at);
-        let label = match phase {
-            _ if measured.episode.kind.is_healthy() => none.filter(|_| *well),
-            "before" => none,
-            _ if measured.label == Remedy::NoAction => none,
-            "after" if *well => none.filter(|_| seen.at >= arm.treated + WINDOW_NS),
-            _ => Some(measured.label).filter(|_| is_evident),
-        };
-        rows.push(Row {
-            episode: measured.episode.id,
-            kind: measured.episode.kind,
-            arm: arm.remedy,
-            phase,
-            label,
-            since_fault_s: (seen.at as f64 - arm.fault as f64) / 1e9,
-            verdict: seen.verdict,
-            features: seen.features,
-        });
+    let arms: HashMap<_, _> = arms.collect();
+    let mut rows = Vec::new();
+    for seen in rows::parse(csv)?.into_iter().filter(|seen| seen.at <= end) {
+        let Some((tried, measured)) = arms.get(seen.target.as_str()) else { continue };
+        let Episode { id, kind, .. } = measured.episode;
+        let right = (!kind.is_healthy()).then_some(measured.measure.label);
+        rows.push(Row::of(id, kind.name().to_owned(), None, tried, right, seen));
     }
     Ok(rows)
-}
-
-fn phase(at: u64, fault: u64, treated: u64) -> &'static str {
-    match at {
-        at if at < fault => "before",
-        at if at < treated => "during",
-        _ => "after",
-    }
 }

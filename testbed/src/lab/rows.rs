@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use flate2::{Compression, write::GzEncoder};
 
-use super::kind::{Kind, Remedy};
+use super::{kind::Remedy, label::Tried};
 
 /// Columns of the replay's rows before the features.
 const BEFORE: [&str; 6] = ["at_ns", "boot", "target", "uid", "instance", "trigger"];
@@ -60,7 +60,9 @@ pub(crate) fn parse(csv: &str) -> Result<Vec<Seen>> {
 /// One row with its label and origin.
 pub(crate) struct Row {
     pub(crate) episode: u32,
-    pub(crate) kind: Kind,
+    pub(crate) kind: String,
+    /// The service, in recordings of more than one.
+    pub(crate) service: Option<&'static str>,
     /// The remedy that its subject got.
     pub(crate) arm: Remedy,
     pub(crate) phase: &'static str,
@@ -72,6 +74,30 @@ pub(crate) struct Row {
     pub(crate) features: Vec<String>,
 }
 
+impl Row {
+    /// What was seen of a copy, with its label; `right` as in [`Tried::label`].
+    pub(crate) fn of(
+        episode: u32,
+        kind: String,
+        service: Option<&'static str>,
+        tried: &Tried,
+        right: Option<Remedy>,
+        seen: Seen,
+    ) -> Self {
+        Self {
+            episode,
+            kind,
+            service,
+            arm: tried.remedy,
+            phase: tried.phase(seen.at),
+            label: tried.label(seen.at, right),
+            since_fault_s: (seen.at as f64 - tried.fault as f64) / 1e9,
+            verdict: seen.verdict,
+            features: seen.features,
+        }
+    }
+}
+
 /// The columns of the schema, as `paramedic replay --rows` names them.
 const SCHEMA: &str = "cpu_usage,memory_usage,error_count,uptime,hour_of_day,http_5xx_rate,\
                       http_5xx_ratio,http_request_rate,tcp_reset_rate,tcp_retransmit_rate,\
@@ -81,7 +107,16 @@ const SCHEMA: &str = "cpu_usage,memory_usage,error_count,uptime,hour_of_day,http
 
 /// The first line of a file that training reads.
 pub(crate) fn head() -> String {
-    format!("episode,kind,arm,phase,label,since_fault_s,verdict,{SCHEMA}")
+    head_of("kind")
+}
+
+/// The same with the service.
+pub(crate) fn head_with_service() -> String {
+    head_of("kind,service")
+}
+
+fn head_of(kind: &str) -> String {
+    format!("episode,{kind},arm,phase,label,since_fault_s,verdict,{SCHEMA}")
 }
 
 /// Writes rows without a head, so that files can be joined.
@@ -89,9 +124,11 @@ pub(crate) fn write(path: &Path, rows: &[Row]) -> Result<()> {
     write_lines(
         path,
         rows.iter().map(|row| {
-            let Row { episode, kind, arm, phase, label, since_fault_s, verdict, features } = row;
-            let label = label.map_or("", Remedy::name);
-            let (kind, arm, features) = (kind.name(), arm.name(), features.join(","));
+            let Row { episode, arm, phase, since_fault_s, verdict, .. } = row;
+            let label = row.label.map_or("", Remedy::name);
+            let service = row.service.map_or_else(String::new, |service| format!(",{service}"));
+            let kind = format!("{}{service}", row.kind);
+            let (arm, features) = (arm.name(), row.features.join(","));
             format!(
                 "{episode},{kind},{arm},{phase},{label},{since_fault_s:.3},{verdict},{features}"
             )

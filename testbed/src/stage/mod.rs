@@ -48,6 +48,14 @@ impl Programs {
     }
 }
 
+/// The sum of these programs and of the test bed itself: verdicts of others do not compare.
+pub(crate) fn judged_by(programs: &Programs) -> Result<Sha256> {
+    let mut sum = Sha256::new();
+    sum.update(programs.build()?);
+    sum.update(fs::read(std::env::current_exe()?).context("cannot read the test bed's program")?);
+    Ok(sum)
+}
+
 /// The first digits of a sum: enough to tell builds apart.
 pub(crate) fn short(sum: Sha256) -> String {
     sum.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
