@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use super::{
     ask::PATIENCE,
     clients::Request,
-    episode::Episode,
+    plan::Planned,
     truth::{Seen, share, summary},
     verdict::{Act, Did},
 };
@@ -29,11 +29,18 @@ pub(super) fn watched_as_unwatched(
 ) -> Result<bool> {
     // The fault may have affected a request that began just before it.
     let margin = Duration::from_millis(300).as_nanos() as u64;
-    let before = share(Seen::Well, requests, unwatched, watched);
+    well_before(requests, unwatched, watched)?;
     let under_watch = share(Seen::Well, requests, watched, fault.saturating_sub(margin));
-    let of = || summary(requests, unwatched, watched);
-    ensure!(before.is_none_or(|share| share >= WELL), "not well before all: {}", of());
     Ok(under_watch.is_some_and(|share| share < WELL))
+}
+
+/// # Errors
+/// If the service was not well in this time.
+pub(super) fn well_before(requests: &[Request], from: u64, to: u64) -> Result<()> {
+    let before = share(Seen::Well, requests, from, to);
+    let of = || summary(requests, from, to);
+    ensure!(before.is_none_or(|share| share >= WELL), "not well before all: {}", of());
+    Ok(())
 }
 
 /// Requests under way at a restart may have been cut off by the restart and not by the fault.
@@ -45,12 +52,12 @@ pub(super) fn leave_out_broken_off(requests: &mut Vec<Request>, restart: u64) {
 /// # Errors
 /// If the clients did not see the effect that the fault must have.
 pub(super) fn happened(
-    episode: &Episode,
+    planned: &Planned,
     requests: &[Request],
     fault: u64,
     until: u64,
 ) -> Result<()> {
-    let Some(truth) = episode.truth else { return Ok(()) };
+    let Some(truth) = planned.truth() else { return Ok(()) };
     let felt = fault + FELT.as_nanos() as u64;
     let holds = truth.holds(requests, felt, until).unwrap_or_else(|| {
         // A fast agent leaves time for only a few requests; then one is enough.
@@ -108,7 +115,7 @@ mod tests {
     #[test]
     fn what_a_restart_broke_off_is_not_the_faults() {
         let second = 1_000_000_000;
-        let request = |s: u64, given| Request { at: s * second, given };
+        let request = |s: u64, given| Request { at: s * second, ended: s * second, given };
         let mut requests = vec![
             request(1, Given::Silence),
             request(9, Given::Status(502)),
@@ -122,7 +129,13 @@ mod tests {
     #[test]
     fn clients_that_are_served_worse_under_watch_are_disturbed() {
         let all = |given: fn(u64) -> Given| {
-            (0..40).map(|n| Request { at: n * 1_000_000_000, given: given(n) }).collect::<Vec<_>>()
+            (0..40)
+                .map(|n| Request {
+                    at: n * 1_000_000_000,
+                    ended: n * 1_000_000_000,
+                    given: given(n),
+                })
+                .collect::<Vec<_>>()
         };
         let second = 1_000_000_000;
         let judged =

@@ -10,8 +10,9 @@ use super::{
     account::{FELT, acts},
     ask::{self, Given},
     episode::Episode,
+    ground::Ground,
+    plan::Planned,
     play::{Cast, STEP},
-    step::Ground,
     truth::Seen,
     verdict::Did,
 };
@@ -28,10 +29,9 @@ const CURED: Duration = Duration::from_secs(20);
 /// how often the service had ended by then.
 pub(super) fn fall_ill(
     cast: &Cast<'_>,
-    episode: &Episode,
+    episode: &Planned,
     agent: &Agent,
-    ground: &mut Ground<'_>,
-    port: u16,
+    ground: &mut Ground,
     fault: u64,
 ) -> Result<u32> {
     let begun = Instant::now();
@@ -51,11 +51,11 @@ pub(super) fn fall_ill(
         }
         let restarted = acts(&agent.lines()).iter().any(|act| act.did == Did::Restart);
         if restarted {
-            return wait_for_the_end(cast, episode, ground, port);
+            return wait_for_the_end(cast, episode, ground);
         }
         if !asked && begun.elapsed() >= answered {
             asked = true;
-            let given = ask::get(port, health_path(episode));
+            let given = ask::get(ground.port, health_path(episode));
             // A restart in between may have ended the fault.
             let is_cured = acts(&agent.lines()).iter().any(|act| act.at >= fault);
             if Some(given) != episode.health && !is_cured {
@@ -75,12 +75,7 @@ fn health_path(episode: &Episode) -> &'static str {
 }
 
 /// Waits for the end of the restarted process and, if a restart ends the fault, for good answers.
-fn wait_for_the_end(
-    cast: &Cast<'_>,
-    episode: &Episode,
-    ground: &Ground<'_>,
-    port: u16,
-) -> Result<u32> {
+fn wait_for_the_end(cast: &Cast<'_>, episode: &Episode, ground: &Ground) -> Result<u32> {
     let deadline = Instant::now() + ENDS;
     while Instant::now() < deadline {
         cast.interrupt.check()?;
@@ -99,7 +94,7 @@ fn wait_for_the_end(
         if ends > ground.restarts {
             // The restart did not help. The episode ends when the process listens again.
             let _ = cast.interrupt.until("it is there again", CURED, STEP, || {
-                ensure!(matches!(ask::listens(port), Given::Status(_)), "it is not");
+                ensure!(matches!(ask::listens(ground.port), Given::Status(_)), "it is not");
                 Ok(())
             });
             return Ok(ends);

@@ -32,6 +32,10 @@ pub(super) struct Episode {
     pub(super) required: bool,
     /// Must be played alone.
     pub(super) alone: bool,
+    /// Its effect depends on the load, which no seed changes.
+    pub(super) needs_its_load: bool,
+    /// The smallest share of the requests that the fault strikes, if its intensity is that share.
+    pub(super) least_share: Option<f64>,
     /// The service may end by itself.
     pub(super) ends: bool,
     /// Its main process only holds the port for another process, and must not end.
@@ -68,6 +72,8 @@ impl Episode {
             quick: false,
             required: false,
             alone: false,
+            needs_its_load: false,
+            least_share: None,
             ends: false,
             holds: false,
         }
@@ -130,6 +136,15 @@ impl Episode {
 
     pub(super) const fn required(self) -> Self {
         Self { required: true, ..self }
+    }
+
+    pub(super) const fn at_its_load(self) -> Self {
+        Self { needs_its_load: true, ..self }
+    }
+
+    /// By intensity the fault strikes this share of the requests, or more.
+    pub(super) const fn striking(self, least: f64) -> Self {
+        Self { least_share: Some(least), ..self }
     }
 
     pub(super) const fn alone(self) -> Self {

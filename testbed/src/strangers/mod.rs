@@ -14,12 +14,21 @@ mod account;
 mod ask;
 mod befall;
 mod clients;
+mod copies;
+mod crew;
+mod data;
 mod disk;
 mod episode;
+mod grade;
+mod ground;
 pub(crate) mod kit;
 mod known;
+mod loris;
+mod plan;
 mod play;
+mod record;
 mod report;
+mod resolver;
 mod rows;
 mod service;
 mod step;
@@ -28,28 +37,17 @@ mod truth;
 mod upstream;
 mod verdict;
 
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::PathBuf, thread};
 
 use anyhow::{Result, bail};
-use episode::Episode;
 pub(crate) use kit::{Kit, Part};
-use play::{Cast, Played};
+use play::Cast;
+use record::Run;
 pub(crate) use supervised::{Supervised, sweep};
-use verdict::Verdict;
 use xtask::workspace::Workspace;
 
 use crate::{
     demo,
-    lab::progress::Progress,
     stage::{Interrupt, Programs},
 };
 
@@ -61,8 +59,13 @@ use crate::{
 /// health report cannot be read. Ends with a table; exit code 0 if no service was restarted without
 /// benefit, no healthy one got a remedy, and every restart that is required happened.
 ///
-/// The first run fetches the servers from Debian, PyPI and npm into target/strangers. Needs root,
-/// and leaves nothing behind.
+/// With --record each fault is in three copies at once: one gets no remedy, one is reset if it can
+/// be, one is restarted, and an agent that only observes records them. The mildest remedy after
+/// which the clients are served again is the label of what it saw.
+///
+/// The first run fetches the servers from Debian, PyPI and npm into target/strangers. An
+/// interrupted run continues where it stopped. Needs root, and leaves only files below
+/// target/strangers.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Play only episodes whose name contains this, or one of these.
@@ -74,9 +77,20 @@ pub(crate) struct Args {
     /// Print one JSON object last, for machines.
     #[arg(long)]
     json: bool,
+    /// Record instead of judging: each fault in three copies at once, and the labelled rows in this
+    /// folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "json")]
+    record: Option<PathBuf>,
     /// List the episodes, with the right action of each.
     #[arg(long)]
     list: bool,
+    /// Load and intensity of each episode are drawn from this; 0 is the ordinary load. Models may
+    /// learn from seeds below 1000, and the others are for grading.
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+    /// Play the table again with further draws until there are this many [default: once].
+    #[arg(long, value_name = "N")]
+    episodes: Option<usize>,
     /// Episodes that are played at once.
     #[arg(long, default_value_t = AT_ONCE, value_name = "N", value_parser = 1..=16_i64)]
     at_once: i64,
@@ -86,11 +100,6 @@ pub(crate) struct Args {
 }
 
 const AT_ONCE: i64 = 4;
-/// How often an episode is tried if the test bed failed or clients were served badly: a machine may
-/// be too busy once.
-const TRIES: usize = 2;
-/// The duration of an episode, estimated.
-const TAKES: Duration = Duration::from_secs(36);
 
 impl Args {
     /// The episodes of `cargo xtask test`.
@@ -99,7 +108,10 @@ impl Args {
             only: Vec::new(),
             quick: true,
             json: false,
+            record: None,
             list: false,
+            seed: 0,
+            episodes: None,
             at_once: AT_ONCE,
             programs: None,
         }
@@ -107,11 +119,14 @@ impl Args {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let episodes = rows::chosen(&args.only, args.quick)?;
+    if args.record.is_some() {
+        plan::may_be_recorded(args.seed)?;
+    }
+    let planned = plan::plan(&rows::chosen(&args.only, args.quick)?, args.seed, args.episodes);
     if args.list {
-        for episode in &episodes {
-            let quick = if episode.quick { "quick" } else { "" };
-            println!("{:<40} {:<16} {quick}", episode.name(), report::right(episode.right));
+        for one in &planned {
+            let quick = if one.quick { "quick" } else { "" };
+            println!("{:<44} {:<16} {quick}", one.name(), report::right(one.right));
         }
         return Ok(());
     }
@@ -120,21 +135,21 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         None => demo::build(workspace)?,
     };
     demo::check_rights(&programs)?;
-    let parts = episodes.iter().flat_map(|episode| episode.service.parts.iter().copied());
+    let parts = planned.iter().flat_map(|one| one.service.parts.iter().copied());
     let kit = Kit::bring(workspace, &parts.collect::<BTreeSet<_>>())?;
     sweep()?;
     let interrupt = Interrupt::catch()?;
     let cast = Cast { programs: &programs, kit: &kit, interrupt: &interrupt };
-    let played = thread::scope(|scope| {
-        let own = scope.spawn(|| {
-            disk::own_mounts()?;
-            play_all(&cast, &episodes, args.at_once as usize)
-        });
-        own.join().unwrap_or_else(|_| bail!("the stage's thread has panicked"))
-    })?;
+    let at_once = args.at_once as usize;
+    let root = workspace.target.join("strangers");
+    if let Some(into) = &args.record {
+        let run = Run { cast: &cast, seed: args.seed, build: programs.build()? };
+        return with_own_mounts(|| record::record(&run, &planned, at_once, &root, into));
+    }
+    let played = with_own_mounts(|| grade::grade(&cast, &planned, at_once, &root, args.seed))?;
     println!("\n{}", report::table(&played));
     if args.json {
-        println!("{}", report::json(&played));
+        println!("{}", report::json(args.seed, &played));
     }
     match report::failures(&played).as_slice() {
         [] => Ok(()),
@@ -142,56 +157,13 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
 }
 
-/// Plays some at once, and last, one by one, those that would disturb others. Results are in the
-/// order of the list.
-fn play_all(cast: &Cast<'_>, episodes: &[Episode], at_once: usize) -> Result<Vec<Played>> {
-    let takes = TAKES / u32::try_from(at_once).unwrap_or(1);
-    let progress = Mutex::new(Progress::new("strangers", episodes.len(), takes));
-    let played = Mutex::new(Vec::new());
-    let one = |number: usize| -> Result<()> {
-        let episode = &episodes[number];
-        let end = again(cast, episode, number)?;
-        let note = format!("{}: {}, did {}", end.name, end.verdict.name(), end.did.name());
-        progress.lock().unwrap_or_else(PoisonError::into_inner).step(&note);
-        played.lock().unwrap_or_else(PoisonError::into_inner).push((number, end));
-        Ok(())
-    };
-    let (alone, mut together): (Vec<usize>, Vec<usize>) =
-        (0..episodes.len()).partition(|&number| episodes[number].alone);
-    // The longest first, so that no long one runs alone at the end.
-    together.sort_by_key(|&number| std::cmp::Reverse(episodes[number].seconds));
-    progress.lock().unwrap_or_else(PoisonError::into_inner).tell("the first services start");
-    let next = AtomicUsize::new(0);
-    let worker = || {
-        while let Some(&number) = together.get(next.fetch_add(1, Ordering::Relaxed)) {
-            one(number)?;
-        }
-        Ok(())
-    };
-    let workers: Vec<Result<()>> = thread::scope(|scope| {
-        let handles: Vec<_> = (0..at_once).map(|_| scope.spawn(worker)).collect();
-        let ended = |handle: thread::ScopedJoinHandle<'_, Result<()>>| {
-            handle.join().unwrap_or_else(|_| bail!("an episode's thread has panicked"))
-        };
-        handles.into_iter().map(ended).collect()
-    });
-    workers.into_iter().collect::<Result<()>>()?;
-    alone.into_iter().try_for_each(one)?;
-    let mut played = played.into_inner().unwrap_or_else(PoisonError::into_inner);
-    played.sort_by_key(|(number, _)| *number);
-    Ok(played.into_iter().map(|(_, end)| end).collect())
-}
-
-/// Plays one, and again if it proved nothing.
-fn again(cast: &Cast<'_>, episode: &Episode, number: usize) -> Result<Played> {
-    let mut tries = 1;
-    loop {
-        let played = play::play(cast, episode, number)?;
-        if !matches!(played.verdict, Verdict::Error | Verdict::Disturbed) || tries == TRIES {
-            return Ok(played);
-        }
-        let verdict = played.verdict.name();
-        eprintln!("\n{}: {verdict}, once more: {}", played.name, played.why);
-        tries += 1;
-    }
+/// Runs it in a thread whose mounts no other process sees.
+fn with_own_mounts<T: Send>(play: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let own = scope.spawn(|| {
+            disk::own_mounts()?;
+            play()
+        });
+        own.join().unwrap_or_else(|_| bail!("the stage's thread has panicked"))
+    })
 }

@@ -7,25 +7,22 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     account::{acts, happened, leave_out_broken_off, watched_as_unwatched, why},
     befall::fall_ill,
-    clients::{Clients, Load},
-    episode::Episode,
+    ground::Ground,
     kit::Kit,
-    service::Place,
-    step::{Ground, Step, tell},
-    supervised::Supervised,
+    plan::{Draw, Planned},
+    step::Step,
     truth::summary,
-    upstream::Upstream,
     verdict::{Act, Did, Verdict, judge, strongest},
 };
 use crate::stage::{
     Interrupt, Programs,
     agent::{Agent, Line},
-    boot_ns, free_port, tail,
+    boot_ns, tail,
 };
 
 /// The phase without the agent. Its answers are compared with those under watch.
@@ -37,12 +34,13 @@ const READY: Duration = Duration::from_secs(20);
 pub(super) const STEP: Duration = Duration::from_millis(50);
 
 /// The result of an episode.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Played {
     pub(super) name: String,
-    pub(super) service: &'static str,
-    pub(super) fault: &'static str,
-    pub(super) right: &'static [Did],
+    pub(super) service: String,
+    pub(super) fault: String,
+    pub(super) draw: Draw,
+    pub(super) right: Vec<Did>,
     pub(super) did: Did,
     pub(super) verdict: Verdict,
     /// How long it took.
@@ -53,7 +51,7 @@ pub(super) struct Played {
     pub(super) why: String,
     /// What the clients saw since the fault, until the service was restarted.
     pub(super) truth: String,
-    #[serde(skip)]
+    /// Whether the run fails if the verdict is not right.
     pub(super) required: bool,
 }
 
@@ -66,23 +64,24 @@ pub(super) struct Cast<'a> {
 
 /// Plays it and judges. A failure of the test bed is a verdict of its own; an interrupt is an
 /// error.
-pub(super) fn play(cast: &Cast<'_>, episode: &Episode, number: usize) -> Result<Played> {
+pub(super) fn play(cast: &Cast<'_>, planned: &Planned, number: usize) -> Result<Played> {
     let begun = Instant::now();
     let mut played = Played {
-        name: episode.name(),
-        service: episode.service.name,
-        fault: episode.fault,
-        right: episode.right,
+        name: planned.name(),
+        service: planned.service.name.to_owned(),
+        fault: planned.fault.to_owned(),
+        draw: planned.draw,
+        right: planned.right.to_vec(),
         did: Did::Nothing,
         verdict: Verdict::Error,
         seconds: 0.0,
         act_after_s: None,
         why: String::new(),
         truth: String::new(),
-        required: episode.required,
+        required: planned.required,
     };
     let folder = tempfile::tempdir().context("no folder for the service")?;
-    let result = on_stage(cast, episode, number, folder.path(), &mut played);
+    let result = on_stage(cast, planned, number, folder.path(), &mut played);
     played.seconds = tenths(begun.elapsed().as_secs_f64());
     if let Err(error) = result {
         cast.interrupt.check()?;
@@ -95,27 +94,17 @@ pub(super) fn play(cast: &Cast<'_>, episode: &Episode, number: usize) -> Result<
 
 fn on_stage(
     cast: &Cast<'_>,
-    episode: &Episode,
+    planned: &Planned,
     number: usize,
     folder: &Path,
     played: &mut Played,
 ) -> Result<()> {
-    let upstream = Upstream::start()?;
-    let place = Place { kit: cast.kit, folder, port: free_port()?, upstream: upstream.port };
-    if let Some(always) = episode.always {
-        tell(folder, always)?;
-    }
-    let command = episode.service.command(&place)?;
-    let service = Supervised::start(number, &command, &folder.join("log"))?;
-    episode.service.wait_until_up(place.port, &service, cast.interrupt)?;
-    let rpc = matches!(episode.service.load, Load::Rpc).then(|| place.rpc()).transpose()?;
-    let clients = Clients::come(episode.service.load, place.port, rpc)?;
-    let mut ground = Ground::new(folder, &service, &upstream, &clients);
+    let mut ground = Ground::prepare(cast, planned, number, folder)?;
     let unwatched = boot_ns();
     cast.wait(UNWATCHED)?;
     let state = tempfile::tempdir().context("no folder for the agent")?;
     let watched = boot_ns();
-    let agent = cast.agent(episode, place.port, state.path())?;
+    let agent = cast.agent(planned, &ground, state.path())?;
     if !cast.is_ready(&agent)? {
         let said = |line: &Line| format!("{} {}", line.message(), line.text("error"));
         played.why = agent.lines().last().map(said).unwrap_or_default();
@@ -124,12 +113,13 @@ fn on_stage(
     }
     cast.wait(HEALTHY)?;
     let fault = boot_ns();
-    let disturbed = watched_as_unwatched(&clients.requests(), unwatched, watched, fault)?;
-    let ends = fall_ill(cast, episode, &agent, &mut ground, place.port, fault)?;
+    let requests = ground.clients.requests();
+    let disturbed = watched_as_unwatched(&requests, unwatched, watched, fault)?;
+    let ends = fall_ill(cast, planned, &agent, &mut ground, fault)?;
     // Without later steps the fault is there from the start.
-    let since = if episode.steps.is_empty() { watched } else { fault };
+    let since = if planned.steps.is_empty() { watched } else { fault };
     let course = Course { since, fault, to: boot_ns(), ends, disturbed };
-    judged(episode, &agent, &ground, &course, played)
+    judged(planned, &agent, &ground, &course, played)
 }
 
 /// How an episode went.
@@ -146,9 +136,9 @@ struct Course {
 
 /// Judges what the agent did, if the fault has happened.
 fn judged(
-    episode: &Episode,
+    episode: &Planned,
     agent: &Agent,
-    ground: &Ground<'_>,
+    ground: &Ground,
     course: &Course,
     played: &mut Played,
 ) -> Result<()> {
@@ -194,7 +184,7 @@ fn judged(
 }
 
 impl Cast<'_> {
-    fn wait(&self, time: Duration) -> Result<()> {
+    pub(super) fn wait(&self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.interrupt.check()?;
@@ -203,12 +193,12 @@ impl Cast<'_> {
         Ok(())
     }
 
-    fn agent(&self, episode: &Episode, port: u16, state: &Path) -> Result<Agent> {
+    fn agent(&self, planned: &Planned, ground: &Ground, state: &Path) -> Result<Agent> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(&self.programs.agent);
-        command.args(["--log", "json", "watch", &format!("http://127.0.0.1:{port}")]);
+        command.args(["--log", "json", "watch", &ground.url()]);
         command.args(["--max-remedy", "restart", "--state-dir"]).arg(state);
-        command.args(episode.arguments);
+        command.args(planned.arguments);
         Agent::spawn(command, |_| ())
     }
 

@@ -2,6 +2,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    plan::split,
     play::Played,
     verdict::{Did, Verdict},
 };
@@ -31,8 +32,15 @@ pub(super) fn failures(played: &[Played]) -> Vec<String> {
     played.iter().filter(fails).map(|p| format!("{} ({})", p.name, p.verdict.name())).collect()
 }
 
-pub(super) fn json(played: &[Played]) -> Value {
-    json!({ "episodes": played, "totals": totals(played) })
+/// All of it, with the failures one by one.
+pub(super) fn json(seed: u64, played: &[Played]) -> Value {
+    json!({
+        "seed": seed,
+        "seeds": split(seed),
+        "episodes": played,
+        "failures": failures(played),
+        "totals": totals(played),
+    })
 }
 
 /// The right action, in words.
@@ -51,7 +59,7 @@ pub(super) fn table(played: &[Played]) -> String {
         lines.push(format!(
             "{:<40} {:<16} {:<8} {after:>6}  {:<14} {}",
             p.name,
-            right(p.right),
+            right(&p.right),
             p.did.name(),
             p.verdict.name(),
             why.next().unwrap_or_default()
@@ -82,13 +90,15 @@ pub(super) fn table(played: &[Played]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::strangers::plan::Draw;
 
     fn played(verdict: Verdict, required: bool) -> Played {
         Played {
             name: "a/b".to_owned(),
-            service: "a",
-            fault: "b",
-            right: &[Did::Nothing, Did::Soft],
+            service: "a".to_owned(),
+            fault: "b".to_owned(),
+            draw: Draw::ORDINARY,
+            right: vec![Did::Nothing, Did::Soft],
             did: Did::Nothing,
             verdict,
             seconds: 30.0,
@@ -112,7 +122,10 @@ mod tests {
 
     #[test]
     fn machines_are_given_words_and_totals() {
-        let json = json(&[played(Verdict::NeedlessSoft, false)]);
+        let json =
+            json(1000, &[played(Verdict::NeedlessSoft, false), played(Verdict::Error, false)]);
+        assert_eq!(json["seeds"], "never seen");
+        assert_eq!(json["failures"], json!(["a/b (ERROR)"]));
         let episode = &json["episodes"][0];
         assert_eq!(episode["right"], json!(["nothing", "soft"]));
         assert_eq!(episode["verdict"], "needless_soft");

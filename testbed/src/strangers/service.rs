@@ -1,5 +1,5 @@
 //! A third-party service: its files, its start, and its first answer.
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{cell::RefCell, fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
@@ -7,6 +7,7 @@ use super::{
     ask::{self, Given},
     clients::Load,
     kit::{Kit, Part},
+    resolver::Resolver,
     supervised::Supervised,
 };
 use crate::stage::Interrupt;
@@ -28,6 +29,8 @@ pub(super) struct Place<'a> {
     pub(super) port: u16,
     /// The port of the service that it depends on.
     pub(super) upstream: u16,
+    /// The name server, if the service resolves names.
+    pub(super) resolver: RefCell<Option<Resolver>>,
 }
 
 /// Generous: only what hangs takes this long.
@@ -57,7 +60,37 @@ const SOURCES: [(&str, &str); 9] = files![
 ];
 const TOMCATS: [(&str, &str); 3] = files!["index.jsp", "health.jsp", "web.xml"];
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    pub(super) fn new(kit: &'a Kit, folder: &'a Path, port: u16, upstream: u16) -> Self {
+        Self { kit, folder, port, upstream, resolver: RefCell::default() }
+    }
+
+    /// The same program with a name server of its own, in a mount namespace where it is the only
+    /// one. It finds what it depends on by name.
+    pub(super) fn with_names(&self, program: &Command) -> Result<Command> {
+        let resolver = Resolver::start()?;
+        let file = self.folder.join("resolv.conf");
+        let options = "options timeout:1 attempts:1";
+        fs::write(&file, format!("nameserver {}\n{options}\n", resolver.address))?;
+        *self.resolver.borrow_mut() = Some(resolver);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+        command.arg("mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"").arg(file);
+        command.arg(program.get_program()).args(program.get_args());
+        for (name, value) in program.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        Ok(command)
+    }
+
+    /// The address of the service that it depends on.
+    fn url_of_upstream(&self) -> String {
+        let host = if self.resolver.borrow().is_some() { "prices.shop.test" } else { "127.0.0.1" };
+        format!("http://{host}:{}", self.upstream)
+    }
+
     /// A module of Python's that is a program.
     pub(super) fn python(&self, module: &str) -> Result<Command> {
         let mut command = self.kit.command(Part::Python)?;
@@ -73,11 +106,11 @@ impl Place<'_> {
     }
 
     /// The client of the gRPC service.
-    pub(super) fn rpc(&self) -> Result<Command> {
+    pub(super) fn rpc(&self, per_second: u32) -> Result<Command> {
         let python = self.kit.command(Part::Python)?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(python.get_program());
-        command.args(["rpc.py", "call", &self.port.to_string()]);
+        command.args(["rpc.py", "call", &self.port.to_string(), &per_second.to_string()]);
         command.current_dir(self.folder).env("STRANGER", self.folder);
         Ok(command)
     }
@@ -121,7 +154,7 @@ impl Service {
         place.furnish()?;
         let mut command = (self.command)(place)?;
         command.current_dir(place.folder).env("STRANGER", place.folder);
-        command.env("UPSTREAM", format!("http://127.0.0.1:{}", place.upstream));
+        command.env("UPSTREAM", place.url_of_upstream());
         Ok(command)
     }
 

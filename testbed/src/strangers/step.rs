@@ -1,21 +1,24 @@
 //! The steps of a fault, one after the other.
 use std::{
     fs,
+    io::Write as _,
+    net::{Ipv4Addr, TcpStream},
     os::unix::fs::symlink,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::{
-    clients::{Clients, Habit},
+    clients::Habit,
     disk::FullDisk,
-    supervised::Supervised,
-    upstream::{Behaviour, Upstream},
+    ground::{Ground, Neighbour},
+    loris::Loris,
+    upstream::Behaviour,
 };
 
 /// One step.
@@ -25,14 +28,18 @@ pub(super) enum Step {
     Tell(&'static str),
     /// Replaces one of its files.
     Write(&'static str, &'static str),
+    /// Replaces a part of one of its files.
+    Amend(&'static str, &'static str, &'static str),
     /// Makes the file that it writes to full.
     DiskFull,
-    /// Changes the service that it depends on.
+    /// Changes the service that it depends on; a delay is scaled by the intensity.
     Upstream(Behaviour),
+    /// Its name server no longer answers.
+    NamesGone,
     /// All of its processes get a signal.
     Signal(Signal),
-    /// Its owner reloads it: SIGHUP to its main process.
-    Reload,
+    /// Its owner reloads it: its main process gets this signal.
+    Reload(Signal),
     /// Its owner restarts it: SIGTERM to its main process.
     Restart,
     /// Limits it to this percentage of a core.
@@ -43,34 +50,23 @@ pub(super) enum Step {
     Neighbours,
     /// Changes its clients.
     Clients(Habit),
+    /// This many clients, scaled by the intensity, keep connections and never end a request.
+    Loris(u64),
+    /// Sends it this, and keeps the connection.
+    Send(&'static str),
 }
 
-/// What the steps act on, and what they leave to clean up.
-pub(super) struct Ground<'a> {
-    pub(super) folder: &'a Path,
-    pub(super) service: &'a Supervised,
-    pub(super) upstream: &'a Upstream,
-    pub(super) clients: &'a Clients,
-    neighbours: Vec<Neighbour>,
-    disk: Option<FullDisk>,
-    /// How often the owner has ended the service.
-    pub(super) restarts: u32,
-}
-
-impl<'a> Ground<'a> {
-    pub(super) fn new(
-        folder: &'a Path,
-        service: &'a Supervised,
-        upstream: &'a Upstream,
-        clients: &'a Clients,
-    ) -> Self {
-        Self { folder, service, upstream, clients, neighbours: Vec::new(), disk: None, restarts: 0 }
-    }
-
+impl Ground {
     pub(super) fn take(&mut self, step: Step) -> Result<()> {
         match step {
-            Step::Tell(what) => tell(self.folder, what)?,
+            Step::Tell(what) => tell(&self.folder, what, self.share)?,
             Step::Write(name, text) => replace(&self.folder.join(name), text)?,
+            Step::Amend(name, old, new) => {
+                let path = self.folder.join(name);
+                let text = fs::read_to_string(&path).context("no file to amend")?;
+                ensure!(text.contains(old), "{name} does not hold {old:?}");
+                replace(&path, &text.replace(old, new))?;
+            }
             Step::DiskFull => {
                 let (journal, disk) = (self.folder.join("journal"), self.folder.join("disk"));
                 self.disk = Some(FullDisk::mount(&disk)?);
@@ -78,9 +74,15 @@ impl<'a> Ground<'a> {
                 symlink(disk.join("journal"), &journal)
                     .with_context(|| format!("cannot link {}", journal.display()))?;
             }
+            Step::Upstream(Behaviour::Answers(status, late)) => {
+                self.upstream.set(Behaviour::Answers(status, self.draw.scaled(late)));
+            }
             Step::Upstream(behaviour) => self.upstream.set(behaviour),
+            Step::NamesGone => {
+                self.resolver.as_ref().context("the service resolves no names")?.vanish();
+            }
             Step::Signal(signal) => self.service.signal_all(signal),
-            Step::Reload => self.service.signal(Signal::SIGHUP)?,
+            Step::Reload(signal) => self.service.signal(signal)?,
             Step::Restart => {
                 self.restarts += 1;
                 self.service.signal(Signal::SIGTERM)?;
@@ -90,20 +92,29 @@ impl<'a> Ground<'a> {
             Step::Neighbours => {
                 let cores = thread::available_parallelism().map_or(2, usize::from);
                 for _ in 0..cores * 2 {
-                    self.neighbours.push(Neighbour::start()?);
+                    self.neighbours.push(neighbour()?);
                 }
             }
             Step::Clients(habit) => self.clients.behave(habit),
+            Step::Loris(clients) => {
+                self.loris = Some(Loris::come(self.port, self.draw.scaled(clients)));
+            }
+            Step::Send(text) => {
+                let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+                stream.write_all(text.as_bytes())?;
+                self.held.push(stream);
+            }
         }
         Ok(())
     }
 }
 
-/// Writes the fault of an app.
-pub(super) fn tell(folder: &Path, what: &str) -> Result<()> {
+/// Writes the fault of an app, and the share of its requests that it strikes.
+pub(super) fn tell(folder: &Path, what: &str, share: f64) -> Result<()> {
     // A process that starts in the same tick of the clock would count as older.
     thread::sleep(Duration::from_millis(20));
-    replace(&folder.join("fault"), what)
+    let what = if share < 1.0 { format!("{what} share={share:.3}") } else { what.to_owned() };
+    replace(&folder.join("fault"), &what)
 }
 
 /// Replaces the file atomically: a reader sees the old or the new one.
@@ -114,22 +125,10 @@ fn replace(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A process without end; killed when dropped.
-struct Neighbour(Child);
-
-impl Neighbour {
-    fn start() -> Result<Self> {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "sh", "-c", "while :; do :; done"]);
-        Ok(Self(command.stdin(Stdio::null()).spawn().context("cannot start a neighbour")?))
-    }
-}
-
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn neighbour() -> Result<Neighbour> {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "sh", "-c", "while :; do :; done"]);
+    Ok(Neighbour(command.stdin(Stdio::null()).spawn().context("cannot start a neighbour")?))
 }
 
 #[cfg(test)]
@@ -139,9 +138,11 @@ mod tests {
     #[test]
     fn a_told_fault_is_there_whole() {
         let folder = tempfile::tempdir().unwrap();
-        tell(folder.path(), "data=poison once").unwrap();
-        tell(folder.path(), "").unwrap();
-        assert_eq!(fs::read_to_string(folder.path().join("fault")).unwrap(), "");
+        tell(folder.path(), "data=poison once", 0.75).unwrap();
+        let told = || fs::read_to_string(folder.path().join("fault")).unwrap();
+        assert_eq!(told(), "data=poison once share=0.750");
+        tell(folder.path(), "", 1.0).unwrap();
+        assert_eq!(told(), "");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

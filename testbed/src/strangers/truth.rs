@@ -12,6 +12,8 @@ pub(super) enum Seen {
     Status(u16),
     /// No answer in time, or a broken connection.
     Unanswered,
+    /// Any answer but 2xx, or none.
+    Ill,
     /// Closed early by the client itself.
     Cut,
 }
@@ -22,6 +24,7 @@ impl Seen {
             (Self::Well, Given::Status(status)) => (200..300).contains(&status),
             (Self::Status(wanted), Given::Status(status)) => wanted == status,
             (Self::Unanswered, Given::Silence | Given::Broken) | (Self::Cut, Given::Cut) => true,
+            (Self::Ill, given) => given != Given::Cut && !Self::Well.is(given),
             _ => false,
         }
     }
@@ -33,6 +36,7 @@ impl fmt::Display for Seen {
             Self::Well => f.write_str("2xx"),
             Self::Status(status) => write!(f, "{status}"),
             Self::Unanswered => f.write_str("no answer"),
+            Self::Ill => f.write_str("anything but 2xx"),
             Self::Cut => f.write_str("cut off"),
         }
     }
@@ -105,7 +109,7 @@ mod tests {
     use super::*;
 
     fn requests(given: &[Given]) -> Vec<Request> {
-        (0..).zip(given).map(|(at, &given)| Request { at, given }).collect()
+        (0..).zip(given).map(|(at, &given)| Request { at, ended: at, given }).collect()
     }
 
     #[test]
@@ -124,5 +128,7 @@ mod tests {
     fn a_client_that_broke_off_was_not_left_unanswered() {
         assert!(Seen::Unanswered.is(Given::Silence) && Seen::Unanswered.is(Given::Broken));
         assert!(!Seen::Unanswered.is(Given::Cut) && !Seen::Well.is(Given::Cut));
+        assert!(Seen::Ill.is(Given::Silence) && Seen::Ill.is(Given::Status(503)));
+        assert!(!Seen::Ill.is(Given::Cut) && !Seen::Ill.is(Given::Status(204)));
     }
 }

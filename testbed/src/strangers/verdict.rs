@@ -1,8 +1,8 @@
 //! Judges what the agent did. Pure.
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The strongest remedy that a service got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Did {
     Nothing,
@@ -28,7 +28,7 @@ pub(super) struct Act {
 }
 
 /// The verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
     Right,

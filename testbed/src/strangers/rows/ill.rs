@@ -38,13 +38,18 @@ pub(super) const ROWS: &[Episode] = &[
         .quick(),
     Episode::restart(&FLASK, "poisoned", &[(0, Tell(POISON))])
         .sees(Status(500), 80.0)
+        .striking(0.5)
         .health(200)
         .required()
         .quick(),
     Episode::restart(&FLASK_HEAL, "poisoned", &[(0, Tell(POISON))])
         .sees(Status(500), 80.0)
+        .striking(0.5)
         .required(),
-    Episode::restart(&EXPRESS, "poisoned", &[(0, Tell(POISON))]).sees(Status(500), 80.0).required(),
+    Episode::restart(&EXPRESS, "poisoned", &[(0, Tell(POISON))])
+        .sees(Status(500), 80.0)
+        .striking(0.5)
+        .required(),
     Episode::restart(&FLASK, "descriptors-leak", &[(0, Tell("data=leak once"))])
         .sees(Status(500), 20.0)
         .required(),
@@ -70,7 +75,8 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::restart(&EXPRESS, "pool-used-up", &[(0, Tell("data=pool once"))])
         .sees(Unanswered, 20.0),
     Episode::restart(&GRPC, "every-call-fails", &[(0, Tell("rpc=internal once"))])
-        .sees(Status(500), 80.0),
+        .sees(Status(500), 80.0)
+        .striking(0.5),
     Episode::restart(&GRPC, "every-call-hangs", &[(0, Tell("rpc=hang once"))])
         .sees(Unanswered, 80.0),
 ];

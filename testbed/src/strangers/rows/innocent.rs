@@ -1,5 +1,5 @@
 //! Ordinary events in the life of a healthy service.
-use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
+use nix::sys::signal::Signal::{SIGCONT, SIGHUP, SIGSTOP};
 
 use crate::strangers::{
     clients::Habit::{Also, CutOff, Dawdle, Scan},
@@ -12,7 +12,7 @@ use crate::strangers::{
 /// Like a long garbage collection, or a suspended machine.
 pub(super) const PAUSE: &[(u64, Step)] = &[(0, Signal(SIGSTOP)), (7, Signal(SIGCONT))];
 
-const RELOADS: &[(u64, Step)] = &[(0, Reload), (7, Reload), (14, Reload)];
+const RELOADS: &[(u64, Step)] = &[(0, Reload(SIGHUP)), (7, Reload(SIGHUP)), (14, Reload(SIGHUP))];
 const RESTARTS: &[(u64, Step)] = &[(0, Restart), (8, Restart), (16, Restart)];
 
 pub(super) const ROWS: &[Episode] = &[
@@ -33,19 +33,23 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(&FLASK, "log-flood", &[(0, Tell("data=flood"))]).served().required(),
     Episode::nothing(&GUNICORN, "cpu-quota", &[(0, Tell("data=busy")), (0, Quota(20))])
         .sees(Well, 60.0)
+        .at_its_load()
         .required(),
     Episode::nothing(&GUNICORN, "noisy-neighbours", &[(0, Neighbours)])
         .sees(Well, 60.0)
         .required()
+        .at_its_load()
         .alone(),
     Episode::nothing(&FLASK, "unauthorised-clients", &[(0, Clients(Also("/private")))])
         .sees(Status(401), 30.0)
         .required(),
     Episode::nothing(&FLASK, "one-in-a-hundred-fails", &[(0, Tell("data=rare"))])
         .sees_between(Status(500), 0.2, 5.0)
+        .at_its_load()
         .required(),
     Episode::nothing(&PHP, "one-in-fifty-fails", &[(0, Tell("data=rare"))])
         .sees_between(Status(500), 0.2, 8.0)
+        .at_its_load()
         .lasting(40),
     Episode::nothing(&NGINX, "rate-limited", &[(0, Clients(Also("/limited")))])
         .sees_between(Status(429), 20.0, 60.0)
@@ -53,5 +57,6 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(&FLASK, "out-of-memory", &[(0, Memory(160)), (0, Tell("data=eat once"))])
         .sees(Well, 50.0)
         .ends()
+        .at_its_load()
         .required(),
 ];

@@ -1,9 +1,12 @@
 //! The table of episodes: a third-party service, its fault, and the right action.
+mod behind;
 mod controls;
+mod crowd;
 mod health;
 mod ill;
 mod innocent;
 mod whose;
+mod worn;
 
 use anyhow::{Result, bail};
 
@@ -11,12 +14,22 @@ use super::episode::Episode;
 
 /// All episodes, in the order in which they are listed.
 pub(super) fn all() -> Vec<Episode> {
-    [controls::ROWS, whose::ROWS, health::ROWS, innocent::ROWS, ill::ROWS].concat()
+    [
+        controls::ROWS,
+        whose::ROWS,
+        health::ROWS,
+        innocent::ROWS,
+        ill::ROWS,
+        behind::ROWS,
+        crowd::ROWS,
+        worn::ROWS,
+    ]
+    .concat()
 }
 
-/// The episodes whose name contains one of these words, or all if there are no words. With `quick`,
-/// only the quick ones.
-pub(super) fn chosen(names: &[String], quick: bool) -> Result<Vec<Episode>> {
+/// The episodes whose name contains one of these words, or all if there are no words, with their
+/// places in the table. With `quick`, only the quick ones.
+pub(super) fn chosen(names: &[String], quick: bool) -> Result<Vec<(u32, Episode)>> {
     let all = all();
     for name in names {
         if !all.iter().any(|episode| episode.name().contains(name.as_str())) {
@@ -27,7 +40,8 @@ pub(super) fn chosen(names: &[String], quick: bool) -> Result<Vec<Episode>> {
     let is_named = |episode: &Episode| {
         names.is_empty() || names.iter().any(|name| episode.name().contains(name.as_str()))
     };
-    let chosen: Vec<_> = all.into_iter().filter(|e| is_named(e) && (e.quick || !quick)).collect();
+    let is_chosen = |episode: &Episode| is_named(episode) && (episode.quick || !quick);
+    let chosen: Vec<_> = (0..).zip(all).filter(|(_, episode)| is_chosen(episode)).collect();
     if chosen.is_empty() {
         bail!("none of these is quick: leave out --quick");
     }
@@ -51,6 +65,15 @@ mod tests {
     }
 
     #[test]
+    fn the_table_is_long_and_its_episodes_are_short() {
+        let all = all();
+        assert!(all.len() >= 150, "{}", all.len());
+        assert!(all.iter().all(|episode| episode.seconds <= 40));
+        let last = |episode: &Episode| episode.steps.last().map_or(0, |(at, _)| *at);
+        assert!(all.iter().all(|episode| last(episode) < episode.seconds));
+    }
+
+    #[test]
     fn a_dozen_services_have_a_healthy_control() {
         let healthy = all().into_iter().filter(|episode| episode.fault == "healthy");
         let services: BTreeSet<_> = healthy.map(|episode| episode.service.name).collect();
@@ -59,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_is_quick_has_every_kind() {
-        let quick = chosen(&[], true).unwrap();
+        let quick: Vec<_> = chosen(&[], true).unwrap().into_iter().map(|(_, e)| e).collect();
         assert!((20..=26).contains(&quick.len()), "{}", quick.len());
         let ill = quick.iter().filter(|episode| episode.right == [Did::Restart]).count();
         let healthy = quick.iter().filter(|episode| episode.fault == "healthy").count();

@@ -1,4 +1,6 @@
 //! 5xx with an external cause, 5xx that are intended, and 5xx that a restart does not end.
+use nix::sys::signal::Signal::SIGHUP;
+
 use crate::strangers::{
     episode::Episode,
     known::*,
@@ -68,7 +70,7 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(
         &GUNICORN,
         "wrong-configuration-reloaded",
-        &[(0, Write("config.json", WRONG)), (0, Reload)],
+        &[(0, Write("config.json", WRONG)), (0, Reload(SIGHUP))],
     )
     .sees(Status(500), 80.0)
     .or_soft(),

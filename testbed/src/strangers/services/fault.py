@@ -1,9 +1,10 @@
 """What goes wrong with an app: the stage writes it into a file, one KEY=VALUE a line.
 
 A line `once` means that a restart cures it: a process that was born after the file was written is
-well.
+well. `share` is the share of the requests that it strikes.
 """
 import os
+import random
 import time
 
 FOLDER = os.environ["STRANGER"]
@@ -22,6 +23,26 @@ def now():
     if "once" in lines and written < BORN:
         return {}
     return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def strikes():
+    """Whether it strikes this request."""
+    return random.random() < float(now().get("share", 1))
+
+
+def credential():
+    """The credential that others accept now; an app that keeps an older one is turned away."""
+    try:
+        with open(os.path.join(FOLDER, "credential")) as file:
+            return file.read()
+    except OSError:
+        return "first"
+
+
+def check(kept):
+    """What the service behind says of the credential that an app keeps."""
+    if kept != credential() or kept == "expired":
+        raise PermissionError("the credential is not accepted")
 
 
 def age():

@@ -20,6 +20,10 @@ requests = 0
 held = []
 stuck = threading.Lock()
 stuck.acquire()
+convoy = threading.Lock()
+# Connections to the database, and to the service for quotes.
+pool = threading.Semaphore(12)
+quotes_pool = threading.Semaphore(2)
 
 
 def configuration():
@@ -32,6 +36,7 @@ def configuration():
 
 
 CONFIG = configuration()
+CREDENTIAL = fault.credential()
 
 
 def upstream(path="/"):
@@ -56,6 +61,8 @@ def befall():
     what = fault.now().get("app")
     if what == "deadlock":
         stuck.acquire()
+    if what == "warming-up" and fault.age() < 12:
+        time.sleep(0.3)
     if what == "maintenance" or what == "cold" and fault.age() < 20:
         return not_now()
     return None
@@ -75,13 +82,23 @@ def front():
     global requests
     requests += 1
     what = fault.now().get("data")
-    if what == "poison":
+    fault.check(CREDENTIAL)
+    if what == "poison" and fault.strikes():
         raise RuntimeError("the cache holds nonsense")
     if what == "rare" and requests % 100 == 50:
         raise RuntimeError("one in a hundred")
     if what == "leak":
         resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
         held.extend(open("/dev/null") for _ in range(4))
+    if what == "threads":
+        leak_threads()
+    if what == "convoy":
+        with convoy:
+            time.sleep(0.5)
+    if what == "pool":
+        pool.acquire()
+    if what == "cut" and requests % 2:
+        hang_up()
     if what == "eat":
         held.append(b"x" * 30_000_000)
     if what == "busy":
@@ -97,6 +114,25 @@ def front():
     return {"sold": 1, "currency": CONFIG["currency"]}
 
 
+def leak_threads():
+    """Until the address space is full, which limits threads as a container's limit of tasks does."""
+    if not held:
+        with open("/proc/self/statm") as file:
+            pages = int(file.read().split()[0])
+        room = pages * resource.getpagesize() + 200_000_000
+        resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    for _ in range(4):
+        held.append(threading.Thread(target=time.sleep, args=[3600], daemon=True))
+        held[-1].start()
+
+
+def hang_up():
+    """As a handler does that takes its connection down with it."""
+    names = ("werkzeug.socket", "gunicorn.socket")
+    connection = next(request.environ[name] for name in names if name in request.environ)
+    connection.shutdown(socket.SHUT_RDWR)
+
+
 @app.get("/reports")
 def reports():
     if fault.now().get("data") == "reports":
@@ -107,6 +143,12 @@ def reports():
 @app.get("/prices")
 def prices():
     return upstream()
+
+
+@app.get("/quotes")
+def quotes():
+    with quotes_pool:
+        return upstream()
 
 
 @app.get("/private")
