@@ -98,8 +98,9 @@ impl Classifier {
         }
     }
 
-    /// Each column's share in the probability of `action`, as exactly as possible. From a forest:
-    /// Shapley values (some milliseconds, for decisions that are about to be acted on). From
+    /// Each column's share in the score of `action`, as exactly as possible. From a forest: Shapley
+    /// values (some milliseconds, for decisions that are about to be acted on) of the sum of the
+    /// leaves, which is a probability for a random forest and a margin for boosted trees. From
     /// another model: the change when the column alone becomes neutral. From the rules: 1 for the
     /// columns that decided. All zero if there is nothing to explain: a row that cannot be decided,
     /// or an action that the rules did not choose.

@@ -10,22 +10,17 @@ use super::{
     ensemble::{Ensemble, shown},
     forest::{CLASSES, Forest, Group, LANES, Node},
     forest_error::{ForestError, MAX_DEPTH, MAX_NODES, MAX_STEPS},
+    index::{Index, id},
+    link::Link,
 };
 use crate::features::schema::COUNT;
 
-/// Maximum class score of a leaf or of the base, far beyond any probability: what is summed over the
+/// Maximum class score of a leaf or of the base, far beyond any probability or margin: what is summed over the
 /// largest forest stays finite as `f32`.
 const MAX_SCORE: f32 = 1e30;
 /// Training rows of a leaf, which may be weighted: the share of a leaf in the largest forest stays
 /// above zero as `f32`, since it is divided by.
 const COVER: RangeInclusive<f32> = 1e-6..=1e12;
-
-/// The position of each tree's nodes in the columns: `start[t]..start[t + 1]` of `order`, by node
-/// id.
-struct Index {
-    start: Vec<usize>,
-    order: Vec<usize>,
-}
 
 impl Forest {
     /// Compiles an ensemble.
@@ -34,13 +29,15 @@ impl Forest {
     /// The first error in it; see [`ForestError`].
     pub(super) fn compile(ensemble: &Ensemble<'_>) -> Result<Self, ForestError> {
         check_columns(ensemble)?;
+        let link = Link::named(ensemble.post_transform)
+            .ok_or_else(|| ForestError::PostTransform { name: lossy(ensemble.post_transform) })?;
         let index = Index::of(ensemble)?;
         let scores = leaf_scores(ensemble, &index)?;
         let mut builder = Builder::new(ensemble, scores);
         let mut trees = (0..index.trees())
             .map(|tree| builder.add_tree(tree, index.tree(tree)))
             .collect::<Result<Vec<_>, _>>()?;
-        builder.finish(&mut trees)
+        builder.finish(&mut trees, link)
     }
 }
 
@@ -74,9 +71,6 @@ fn check_columns(e: &Ensemble<'_>) -> Result<(), ForestError> {
     if e.labels != [0, 1, 2] {
         return Err(ForestError::Labels);
     }
-    if e.post_transform != b"NONE" {
-        return Err(ForestError::PostTransform { name: lossy(e.post_transform) });
-    }
     Ok(())
 }
 
@@ -92,58 +86,15 @@ fn within(name: &'static str, values: &[f32], most: f32) -> Result<(), ForestErr
     }
 }
 
+/// The threshold `t` for which `value <= t` means what the mode says. Between a number and the next
+/// smaller one there is no `f32`, so `value < t` is `value <= t.next_down()`: for zeros of either
+/// sign, and below the smallest finite threshold, where no value of a row is.
+fn inclusive(threshold: f32, mode: &[u8]) -> f32 {
+    if mode == b"BRANCH_LT" { threshold.next_down() } else { threshold }
+}
+
 fn lossy(name: &[u8]) -> String {
     shown(&String::from_utf8_lossy(&name[..name.len().min(64)]))
-}
-
-/// The id at `index` of a column, if it is below `limit`.
-fn id(
-    name: &'static str,
-    column: &[i64],
-    index: usize,
-    limit: usize,
-) -> Result<usize, ForestError> {
-    let found = column[index];
-    let id = usize::try_from(found).ok().filter(|&id| id < limit);
-    id.ok_or(ForestError::Id { name, index, found })
-}
-
-impl Index {
-    fn of(e: &Ensemble<'_>) -> Result<Self, ForestError> {
-        let nodes = e.node_ids.len();
-        let mut start = vec![0; nodes + 1];
-        for i in 0..nodes {
-            start[id("nodes_treeids", e.tree_ids, i, nodes)? + 1] += 1;
-        }
-        while start.last() == Some(&0) {
-            start.pop();
-        }
-        for t in 1..start.len() {
-            start[t] += start[t - 1];
-        }
-        // Node ids number the nodes of a tree, so each node has exactly one position.
-        let mut order = vec![usize::MAX; nodes];
-        for i in 0..nodes {
-            let tree = id("nodes_treeids", e.tree_ids, i, nodes)?;
-            let node = id("nodes_nodeids", e.node_ids, i, start[tree + 1] - start[tree])?;
-            let place = &mut order[start[tree] + node];
-            if *place != usize::MAX {
-                let (name, found) = ("nodes_nodeids", e.node_ids[i]);
-                return Err(ForestError::Id { name, index: i, found });
-            }
-            *place = i;
-        }
-        Ok(Self { start, order })
-    }
-
-    fn trees(&self) -> usize {
-        self.start.len() - 1
-    }
-
-    /// Positions in the columns of a tree's nodes, in the order of their ids.
-    fn tree(&self, tree: usize) -> &[usize] {
-        &self.order[self.start[tree]..self.start[tree + 1]]
-    }
 }
 
 /// Class scores per position in the columns; zero if the file has none.
@@ -211,14 +162,15 @@ impl<'a> Builder<'a> {
             let at = positions[node];
             match e.modes[at].as_slice() {
                 b"LEAF" => self.nodes.push(Node::leaf(first + done)),
-                b"BRANCH_LEQ" => {
+                mode @ (b"BRANCH_LEQ" | b"BRANCH_LT") => {
                     within("nodes_values", &e.thresholds[at..=at], f32::MAX)?;
+                    let threshold = inclusive(e.thresholds[at], mode);
                     let column = id("nodes_featureids", e.feature_ids, at, COUNT)?;
                     let children = [
                         id("nodes_truenodeids", e.true_ids, at, positions.len())?,
                         id("nodes_falsenodeids", e.false_ids, at, positions.len())?,
                     ];
-                    self.nodes.push(Node::branch(column, e.thresholds[at], first + slots.len()));
+                    self.nodes.push(Node::branch(column, threshold, first + slots.len()));
                     slots.extend(children.map(|child| (child, depth + 1)));
                 }
                 mode => return Err(ForestError::Mode { name: lossy(mode) }),
@@ -268,7 +220,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn finish(mut self, trees: &mut [Tree]) -> Result<Forest, ForestError> {
+    fn finish(mut self, trees: &mut [Tree], link: Link) -> Result<Forest, ForestError> {
         // An empty tree fills up the last group.
         let nothing = Tree { root: self.nodes.len() as u32, depth: 0 };
         self.nodes.push(Node::leaf(self.nodes.len()));
@@ -291,6 +243,7 @@ impl<'a> Builder<'a> {
             covers: self.covers.into(),
             groups,
             base,
+            link,
             trees: trees.len(),
             has_covers: self.has_covers,
         })

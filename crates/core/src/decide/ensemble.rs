@@ -8,7 +8,8 @@ use super::{
     onnx::{AttributeProto, GraphProto, NodeProto},
 };
 
-/// The operator into which skl2onnx converts scikit-learn's forests.
+/// The operator into which skl2onnx converts scikit-learn's forests, and onnxmltools the boosted
+/// trees of XGBoost and LightGBM.
 pub(super) const OPERATOR: &str = "TreeEnsembleClassifier";
 
 /// Maximum number of graph nodes: an ensemble and a few conversions. More is another kind of model.
@@ -99,9 +100,9 @@ impl<'a> Ensemble<'a> {
 }
 
 /// Whether the ensemble's input is the graph's and its scores are an output of the graph, with only
-/// renames and conversions between floats in between.
+/// renames, conversions between floats and products with 1 in between.
 fn check_surroundings(graph: &GraphProto, ensemble: &NodeProto) -> Result<(), ForestError> {
-    let stranger = graph.node.iter().find(|n| !std::ptr::eq(*n, ensemble) && !is_trivial(n));
+    let stranger = graph.node.iter().find(|n| !std::ptr::eq(*n, ensemble) && !is_trivial(graph, n));
     if let Some(node) = stranger {
         return Err(ForestError::Operator { name: shown(&node.op_type) });
     }
@@ -116,26 +117,43 @@ fn check_surroundings(graph: &GraphProto, ensemble: &NodeProto) -> Result<(), Fo
     if fed && told { Ok(()) } else { Err(ForestError::Wiring) }
 }
 
-fn is_trivial(node: &NodeProto) -> bool {
-    matches!(node.op_type.as_str(), "Identity" | "Cast")
+fn is_trivial(graph: &GraphProto, node: &NodeProto) -> bool {
+    match node.op_type.as_str() {
+        "Identity" | "Cast" => true,
+        "Mul" => unchanged(graph, node).is_some(),
+        _ => false,
+    }
 }
 
 /// Follows a value back through operators that do not change it.
 fn source<'a>(graph: &'a GraphProto, mut name: &'a str) -> &'a str {
     for _ in 0..MAX_GRAPH_NODES {
-        let through = graph.node.iter().find(|n| {
-            n.output.len() == 1 && n.output[0] == name && n.input.len() == 1 && keeps_value(n)
-        });
-        let Some(node) = through else { break };
-        name = &node.input[0];
+        let mut makers = graph.node.iter().filter(|n| n.output.len() == 1 && n.output[0] == name);
+        let Some(input) = makers.find_map(|n| unchanged(graph, n)) else { break };
+        name = input;
     }
     name
 }
 
-/// A cast to anything but a float (data types 1 and 11) would truncate the values.
-fn keeps_value(node: &NodeProto) -> bool {
+/// The input that an operator returns unchanged. A cast to anything but a float (data types 1 and
+/// 11) would truncate the values. LightGBM's converter multiplies the scores by the weight of a
+/// tree, which is 1 for boosted trees.
+fn unchanged<'a>(graph: &GraphProto, node: &'a NodeProto) -> Option<&'a str> {
     let to_float = || node.attribute.iter().any(|a| a.name == "to" && matches!(a.i, 1 | 11));
-    node.op_type == "Identity" || (node.op_type == "Cast" && to_float())
+    match (node.op_type.as_str(), node.input.as_slice()) {
+        ("Identity", [input]) => Some(input),
+        ("Cast", [input]) if to_float() => Some(input),
+        ("Mul", [input, weight]) if is_one(graph, weight) => Some(input),
+        _ => None,
+    }
+}
+
+/// Whether a name is a constant 1, and nothing else: an input of that name would replace it.
+fn is_one(graph: &GraphProto, name: &str) -> bool {
+    let mut constants = graph.initializer.iter().filter(|t| t.name == name);
+    let one =
+        matches!((constants.next(), constants.next()), (Some(t), None) if t.float_data == [1.0]);
+    one && graph.input.iter().all(|i| i.name != name)
 }
 
 /// A name from the file, safe to print.

@@ -5,6 +5,11 @@
 //! favours splits near the root. So a decision that is about to be acted on gets the exact method:
 //! *path-dependent `TreeSHAP`*, the Shapley values of the columns, at some milliseconds a row. Both
 //! sum to the difference between the row's score and the training mean.
+//!
+//! The score is here the sum of the leaves of a class, before softmax or a sigmoid, since only sums
+//! can be divided among the columns. For boosted trees with softmax it is the margin: a share of +1
+//! multiplies the odds against each other class by e. Files from onnxmltools hold no number of
+//! training rows, so their shares are path attribution, in which all leaves of a tree weigh the same.
 use super::forest::{CLASSES, COLUMN_BITS, Forest, Padded, padded};
 use crate::features::schema::COUNT;
 

@@ -8,6 +8,7 @@
 //! Only [`compile`](super::compile), which checks the file, creates a forest. Rows must be finite:
 //! a NaN would take the false branch everywhere and give a confident answer;
 //! [`Classifier`](super::Classifier) refuses such rows.
+use super::link::Link;
 use crate::features::schema::COUNT;
 
 /// Number of classes.
@@ -62,7 +63,7 @@ pub(super) struct Group {
     pub(super) depth: u32,
 }
 
-/// A validated random forest over the columns of the schema and three classes.
+/// Validated trees, of a random forest or boosted, over the columns of the schema and three classes.
 #[derive(Clone, Debug)]
 pub struct Forest {
     pub(super) nodes: Box<[Node]>,
@@ -72,12 +73,14 @@ pub struct Forest {
     pub(super) covers: Box<[f32]>,
     pub(super) groups: Box<[Group]>,
     pub(super) base: [f64; CLASSES],
+    pub(super) link: Link,
     pub(super) trees: usize,
     pub(super) has_covers: bool,
 }
 
 impl Forest {
-    /// Raw class scores of one row (class probabilities for a forest from scikit-learn).
+    /// Sums of the leaves of one row per class: probabilities for a forest from scikit-learn, margins
+    /// for boosted trees.
     #[must_use]
     pub fn predict(&self, row: &[f32; COUNT]) -> [f64; CLASSES] {
         let row = padded(row);
@@ -96,7 +99,7 @@ impl Forest {
         scores
     }
 
-    /// Raw class scores of many rows: the rows, not the trees, walk in lockstep. Predicts as many
+    /// Sums of the leaves of many rows: the rows, not the trees, walk in lockstep. Predicts as many
     /// rows as the shorter slice holds.
     pub fn predict_batch(&self, rows: &[[f32; COUNT]], scores: &mut [[f64; CLASSES]]) {
         let (chunks, rest) = rows.as_chunks::<LANES>();
@@ -127,6 +130,20 @@ impl Forest {
             }
         }
         sums
+    }
+
+    /// The file's scores from the sums of a row.
+    #[must_use]
+    pub fn scores(&self, sums: [f64; CLASSES]) -> [f64; CLASSES] {
+        self.link.apply(sums)
+    }
+
+    /// Whether a sum can be below zero and is a score as it is: such scores are margins, which say
+    /// nothing about confidence without a calibration.
+    pub(super) fn has_bare_margins(&self) -> bool {
+        let negative = |values: &[f32; CLASSES]| values.iter().any(|v| *v < 0.0);
+        let any = self.base.iter().any(|b| *b < 0.0) || self.values.iter().any(negative);
+        self.link == Link::None && any
     }
 
     /// Number of trees.

@@ -13,7 +13,7 @@ pub(super) const MAX_STEPS: usize = 100_000;
 pub enum ForestError {
     /// The graph contains something besides the ensemble.
     #[error(
-        "operator {name} stands beside the tree ensemble: export the bare classifier (skl2onnx: zipmap=False)"
+        "operator {name} stands beside the tree ensemble: export the bare classifier (skl2onnx and onnxmltools: zipmap=False)"
     )]
     Operator {
         /// The operator.
@@ -48,17 +48,17 @@ pub enum ForestError {
     },
     /// The labels are not the class numbers.
     #[error(
-        "classlabels_int64s must be [0, 1, 2]: train on class numbers, names go into the metadata"
+        "classlabels_int64s must be [0, 1, 2]: train on the numbers of all three classes, names go into the metadata"
     )]
     Labels,
-    /// Scores are not simply the sum of the leaves.
-    #[error("post_transform {name} is not supported, only NONE")]
+    /// Scores come from the sums of the leaves in another way.
+    #[error("post_transform {name} is not supported, only NONE, SOFTMAX and LOGISTIC")]
     PostTransform {
         /// The transform.
         name: String,
     },
     /// A node mode that the forest does not support.
-    #[error("node mode {name} is not supported, only BRANCH_LEQ and LEAF")]
+    #[error("node mode {name} is not supported, only BRANCH_LEQ, BRANCH_LT and LEAF")]
     Mode {
         /// The mode.
         name: String,

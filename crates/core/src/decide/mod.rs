@@ -14,6 +14,8 @@ mod model;
 mod metadata;
 mod ensemble;
 mod forest_error;
+mod index;
+mod link;
 mod compile;
 mod forest;
 mod calibrate;
@@ -84,8 +86,9 @@ pub struct Decision {
     pub probabilities: [f32; 3],
     /// Whether the model or the rules decided.
     pub source: Source,
-    /// Each column's share in the probability of `action` (path attribution, in units of the raw
-    /// class probability; they sum to the difference from the training mean). The rules give 1 to
+    /// Each column's share in the sum of the leaves for `action` (path attribution; they sum to the
+    /// difference from the training mean). The unit is that of the leaves: the raw class probability
+    /// of a random forest, the raw margin (a difference of log odds) of boosted trees. The rules give 1 to
     /// each column that decided. A model that is not a forest gives none; [`Classifier::explain`]
     /// computes them.
     #[serde(skip)]

@@ -45,6 +45,12 @@ pub enum ModelError {
     /// The tree ensemble is not a valid forest.
     #[error("tree ensemble: {0}")]
     Forest(#[from] ForestError),
+    /// Trees whose scores are margins, and no calibration.
+    #[error(
+        "a leaf is below zero, so the scores are no probabilities: export the model with \
+         post_transform SOFTMAX (XGBoost: objective multi:softprob), or add a `calibration`"
+    )]
+    Margins,
     /// An operator that a classifier does not need.
     #[error(
         "operator {name} is not accepted; a classifier needs no loops, generators or nested graphs"
@@ -132,8 +138,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a model from the content of an ONNX file: a bare tree ensemble becomes a flat forest,
-    /// and `load_other` loads any other classifier.
+    /// Loads a model from the content of an ONNX file: a bare tree ensemble (a random forest, or
+    /// boosted trees) becomes a flat forest, and `load_other` loads any other classifier.
     ///
     /// # Errors
     /// If the bytes are not an ONNX model, its metadata do not fit, its trees are invalid, or
@@ -143,20 +149,26 @@ impl Model {
         let metadata = Metadata::read(&model)?;
         let graph = model.graph.as_ref().ok_or(ModelError::NoGraph)?;
         let engine = match Ensemble::find(graph)? {
-            Some(ensemble) => Engine::Forest(Forest::compile(&ensemble)?),
+            Some(ensemble) => {
+                let forest = Forest::compile(&ensemble)?;
+                if forest.has_bare_margins() && metadata.calibration.is_none() {
+                    return Err(ModelError::Margins);
+                }
+                Engine::Forest(forest)
+            }
             None => Engine::Other(load_other(bytes)?),
         };
         let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { engine, metadata, sha256 })
     }
 
-    /// Raw class scores of one finite row.
+    /// Class scores of one finite row, as the file defines them: before any calibration.
     ///
     /// # Errors
     /// Never with the flat forest; with another engine, if it fails on this row.
     pub fn scores(&self, row: &[f32; COUNT]) -> Result<[f64; 3], ModelError> {
         match &self.engine {
-            Engine::Forest(forest) => Ok(forest.predict(row)),
+            Engine::Forest(forest) => Ok(forest.scores(forest.predict(row))),
             Engine::Other(other) => other.scores(row),
         }
     }

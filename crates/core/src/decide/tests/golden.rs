@@ -1,4 +1,4 @@
-//! The shipped model against scikit-learn on the same rows.
+//! The shipped model against the library that fitted it, on the same rows.
 use serde::Deserialize;
 
 use super::super::{
@@ -41,9 +41,10 @@ fn model() -> Model {
     Model::from_bytes(MODEL, only_forests).unwrap()
 }
 
-/// Scores and, after calibration, the label equal those of scikit-learn.
+/// Scores and, after calibration, the label equal those of the library. XGBoost adds up in single
+/// precision.
 fn assert_same(model: &Model, scores: [f64; 3], row: &Row) {
-    let off = |a: &[f64; 3], b: &[f64; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6);
+    let off = |a: &[f64; 3], b: &[f64; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 2e-6);
     assert!(off(&scores, &row.raw), "{scores:?} {:?} {:?}", row.raw, row.features);
     let calibrated = model.calibrate(&scores).map(f64::from);
     assert_eq!(label(&calibrated), label(&row.calibrated), "{:?}", row.features);
@@ -54,19 +55,20 @@ fn label(p: &[f64; 3]) -> usize {
 }
 
 #[test]
-fn the_flat_forest_equals_scikit_learn() {
+fn the_flat_forest_equals_its_library() {
     let (golden, model) = (golden(), model());
     assert_eq!(model.engine(), "forest");
     assert!(golden.rows.len() >= 100);
     let rows: Vec<_> = golden.rows.iter().map(|r| r.features).collect();
     let mut batch = vec![[0.0; 3]; rows.len()];
-    model.forest().unwrap().predict_batch(&rows, &mut batch);
+    let forest = model.forest().unwrap();
+    forest.predict_batch(&rows, &mut batch);
     for (row, batch) in golden.rows.iter().zip(batch) {
         let scores = model.scores(&row.features).unwrap();
         assert_same(&model, scores, row);
-        assert_same(&model, batch, row);
+        assert_same(&model, forest.scores(batch), row);
         for (found, expected) in model.calibrate(&scores).iter().zip(row.calibrated) {
-            assert!((f64::from(*found) - expected).abs() <= 1e-6, "{found} {expected}");
+            assert!((f64::from(*found) - expected).abs() <= 2e-6, "{found} {expected}");
         }
     }
 }
@@ -139,9 +141,10 @@ fn the_embedded_model_describes_itself() {
     let classifier = Classifier::embedded();
     let description = classifier.describe();
     assert_eq!((description.engine, description.schema_version), ("forest", 2));
-    assert_eq!(description.trees, Some(80));
-    assert!(description.calibrated && description.knows_strangers);
-    assert_eq!(description.reason, None);
+    assert!(description.trees.unwrap() >= 80 && description.reason.is_none());
+    let changed = |row: &Row| row.raw.iter().zip(row.calibrated).any(|(r, c)| (r - c).abs() > 1e-3);
+    assert_eq!(description.calibrated, golden().rows.iter().any(changed));
+    assert!(description.knows_strangers);
     assert_eq!(classifier.sha256(), Some(golden().model_sha256.as_str()));
     let provenance = description.provenance.unwrap();
     serde_json::from_str::<serde_json::Value>(provenance).unwrap();

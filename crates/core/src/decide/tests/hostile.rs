@@ -6,6 +6,7 @@ use super::super::{
     onnx::{AttributeProto, GraphProto, ModelProto},
     testing::{Columns, Random, Tree, from_model, model, node, set, with_int},
 };
+use super::boosted::{LIGHTGBM, XGBOOST, with_metadata};
 use crate::features::schema::{COUNT, FeatureVector};
 
 fn columns() -> Columns {
@@ -162,8 +163,8 @@ fn attribute<'a>(model: &'a mut ModelProto, name: &str) -> &'a mut AttributeProt
 
 #[test]
 fn attributes_that_change_the_meaning_are_refused() {
-    let text = spoiled_node(|m| attribute(m, "post_transform").s = b"SOFTMAX".to_vec());
-    assert!(text.contains("post_transform SOFTMAX is not supported"), "{text}");
+    let text = spoiled_node(|m| attribute(m, "post_transform").s = b"PROBIT".to_vec());
+    assert!(text.contains("post_transform PROBIT is not supported"), "{text}");
     let text = spoiled_node(|m| attribute(m, "classlabels_int64s").ints = vec![2, 1, 0]);
     assert!(text.contains("must be [0, 1, 2]"), "{text}");
     let text = spoiled_node(|m| attribute(m, "nodes_hitrates").name = "nodes_magic".to_owned());
@@ -225,7 +226,8 @@ fn files_that_are_not_models_are_refused() {
 fn flipped_bytes_never_panic() {
     let mut random = Random(6);
     let (mut accepted, mut refused) = (0, 0);
-    for whole in [columns().model().encode_to_vec()] {
+    let boosted = [XGBOOST, LIGHTGBM].map(|file| with_metadata(file).encode_to_vec());
+    for whole in [&[columns().model().encode_to_vec()], &boosted[..]].concat() {
         for _ in 0..3000 {
             let mut bytes = whole.clone();
             for _ in 0..=random.below(3) {

@@ -1,4 +1,5 @@
 //! Tests of the path from a model file to a decision; smaller parts have their own tests.
+mod boosted;
 mod explaining;
 mod golden;
 mod hostile;
