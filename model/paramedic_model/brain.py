@@ -1,101 +1,84 @@
-"""The forest and its calibration: what scikit-learn, the ONNX file and the agent must agree on."""
+"""A model and its calibration: what its library, the ONNX file and the agent must agree on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
-from paramedic_model.generate import Ints
+from paramedic_model.boosted import Boosted
+from paramedic_model.forest import Forest
 from paramedic_model.schema import CLASSES, FEATURES
+from paramedic_model.trees import Floats, Ints, Rows, Trees
 
-TREES: Final = 80
-DEPTH: Final = 10
 FOLDS: Final = 5
 
 # What may not decide is not shown: no tree splits on a column that is always the same.
 HIDDEN: Final = tuple(FEATURES.index(name) for name in ("uptime", "hour_of_day"))
 
-Rows = NDArray[np.float32]
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Calibration:
-    """p_k = 1 / (1 + exp(a_k·f_k + b_k)) of the forest's f_k, then normalised to sum 1."""
+    """p_k = 1 / (1 + exp(a_k·f_k + b_k)) of the scores f_k, then normalised to sum 1."""
 
     a: Floats
     b: Floats
 
     def apply(self, raw: Floats) -> Floats:
-        p: Floats = 1.0 / (1.0 + np.exp(self.a * raw + self.b))
-        p /= p.sum(axis=1, keepdims=True)
-        return p
+        return normalise(1.0 / (1.0 + np.exp(self.a * raw + self.b)))
+
+
+def probabilities(raw: Floats, calibration: Calibration | None) -> Floats:
+    """What the agent makes of the scores of a model, which may have no calibration."""
+    return calibration.apply(raw) if calibration else normalise(raw)
+
+
+def normalise(p: Floats) -> Floats:
+    normal: Floats = p / p.sum(axis=1, keepdims=True)
+    return normal
 
 
 @dataclass(frozen=True)
 class Brain:
-    """A fitted forest with its calibration."""
+    """Fitted trees with their calibration."""
 
-    forest: RandomForestClassifier
-    calibration: Calibration
+    trees: Trees
+    calibration: Calibration | None
 
     def raw(self, rows: Rows) -> Floats:
-        p: Floats = self.forest.predict_proba(rows)
-        return p
+        return self.trees.raw(rows)
 
     def calibrated(self, rows: Rows) -> Floats:
-        return self.calibration.apply(self.raw(rows))
-
-    def shares(self, rows: Rows) -> Floats:
-        """Each column's share in each raw class probability, by path attribution: (row, column,
-        class)."""
-        shares = np.zeros((len(rows), len(FEATURES), len(CLASSES)))
-        for estimator in self.forest.estimators_:
-            tree = estimator.tree_
-            paths = tree.decision_path(rows)
-            for i in range(len(rows)):
-                path = paths.indices[paths.indptr[i] : paths.indptr[i + 1]]
-                change = np.diff(tree.value[path, 0], axis=0)
-                np.add.at(shares[i], tree.feature[path[:-1]], change)
-        return shares / len(self.forest.estimators_)
-
-    def node_count(self) -> int:
-        return sum(e.tree_.node_count for e in self.forest.estimators_)
+        return probabilities(self.raw(rows), self.calibration)
 
 
-def fit(rows: Rows, labels: Ints, groups: Ints, seed: int, tell: Callable[[str], None]) -> Brain:
+def fit_forest(
+    rows: Rows, labels: Ints, groups: Ints, seed: int, tell: Callable[[str], None]
+) -> Brain:
     """One forest on all rows; its calibration from what FOLDS other forests said of the rows that
     each did not see, nor others of their groups."""
-    rows = rows.copy()
-    rows[:, HIDDEN] = 0.0
+    rows = hide(rows)
     unseen = np.zeros((len(rows), len(CLASSES)))
     folds = StratifiedGroupKFold(FOLDS).split(rows, labels, groups)
     for fold, (learn, held) in enumerate(folds, start=1):
         tell(f"forest {fold} of {FOLDS}, to calibrate on")
-        unseen[held] = fit_forest(rows[learn], labels[learn], seed).predict_proba(rows[held])
+        unseen[held] = Forest.fit(rows[learn], labels[learn], seed).raw(rows[held])
     tell("the forest to keep")
-    return Brain(fit_forest(rows, labels, seed), fit_calibration(unseen, labels))
+    return Brain(Forest.fit(rows, labels, seed), fit_calibration(unseen, labels))
 
 
-def fit_forest(rows: Rows, labels: Ints, seed: int) -> RandomForestClassifier:
-    forest = RandomForestClassifier(
-        n_estimators=TREES,
-        max_depth=DEPTH,
-        min_samples_leaf=10,
-        # The policy is a list of conditions: a split needs most of the columns to choose from.
-        max_features=0.7,
-        # No class weights: they make a forest over-confident, and confidence is a gate.
-        class_weight=None,
-        n_jobs=-1,
-        random_state=seed,
-    ).fit(rows, labels)
-    # Threads add up the trees in any order, which changes the last bits of a prediction.
-    return forest.set_params(n_jobs=1)
+def fit_boosted(rows: Rows, labels: Ints, seed: int) -> Brain:
+    """Boosted trees without a calibration: they are fitted to the probabilities themselves, and a
+    sigmoid on top of that makes their confidence worse."""
+    return Brain(Boosted.fit(hide(rows), labels, seed), None)
+
+
+def hide(rows: Rows) -> Rows:
+    rows = rows.copy()
+    rows[:, HIDDEN] = 0.0
+    return rows
 
 
 def fit_calibration(raw: Floats, labels: Ints) -> Calibration:

@@ -1,4 +1,4 @@
-"""How good the forest is on recorded episodes that it has not seen, and against others."""
+"""How good the model is on recorded episodes that it has not seen, and against others."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from paramedic_model import export, golden
-from paramedic_model.brain import Brain
+from paramedic_model.brain import Brain, probabilities
 from paramedic_model.recorded import Data, Recorded
 from paramedic_model.report import brier, calibration_error, table
 from paramedic_model.schema import CLASSES, FEATURES, HEALTH_FEATURES, NO_ACTION
@@ -40,10 +40,17 @@ class Judged:
         f1, measured = (float(f1_score(truth, said, average="macro")) for truth in truths)
         return cls(p, f1, measured)
 
+    def at_the_gate(self, held_out: Recorded, action: int) -> tuple[float, float]:
+        """Precision and recall of the verdicts that would be acted on."""
+        said = (self.p.argmax(axis=1) == action) & (self.p.max(axis=1) >= GATE)
+        true = held_out.labels == action
+        right = int((said & true).sum())
+        return right / max(int(said.sum()), 1), right / max(int(true.sum()), 1)
+
 
 @dataclass(frozen=True)
 class Trial:
-    """The new forest, one that knows /health alone, and the model that was there before."""
+    """The new model, one that knows /health alone, and the model that was there before."""
 
     held_out: Recorded
     told: dict[str, int]
@@ -74,8 +81,11 @@ class Trial:
             sha256,
         )
 
+    def old_f1(self) -> float:
+        return self.old.f1 if self.old else 0.0
+
     def is_worse(self, tolerance: float) -> bool:
-        return self.old is not None and self.new.f1 < self.old.f1 - tolerance
+        return self.new.f1 < self.old_f1() - tolerance
 
     def models(self) -> list[tuple[str, Judged]]:
         before = f"the model before, `{self.old_sha256[:16]}…`"
@@ -102,7 +112,7 @@ class Trial:
 
     def report(self, plots: str) -> str:
         told = "\n".join(f"- {what}: {count:,}" for what, count in self.told.items())
-        return f"""## Recorded episodes that the forest has not seen
+        return f"""## Recorded episodes that the model has not seen
 {told}
 
 {self.summary()}
@@ -121,23 +131,20 @@ A verdict below this confidence is not acted on: it counts as not said, and lowe
 {self.gate()}
 
 ### By kind of fault
-Rows on which the forest said this, at whatever confidence, by what is to be done first.
+Rows on which the model said this, at whatever confidence, by what is to be done first.
 
 {self.kinds()}
 
 Features over time in one held-out episode of each kind, every look as it was recorded, in the \
 patient
-that was left alone, with the looks at which the forest called for a remedy: {self.plots(plots)}."""
+that was left alone, with the looks at which the model called for a remedy: {self.plots(plots)}."""
 
     def gate(self) -> str:
-        truth = self.held_out.labels
-        said = np.where(self.new.p.max(axis=1) >= GATE, self.new.p.argmax(axis=1), -1)
         lines = []
         for k, name in enumerate(CLASSES):
-            right = int(((said == k) & (truth == k)).sum())
-            all_said, all_true = int((said == k).sum()), int((truth == k).sum())
-            precision, recall = right / max(all_said, 1), right / max(all_true, 1)
-            lines.append([name, f"{precision:.3f}", f"{recall:.3f}", str(all_true)])
+            precision, recall = self.new.at_the_gate(self.held_out, k)
+            rows = int((self.held_out.labels == k).sum())
+            lines.append([name, f"{precision:.3f}", f"{recall:.3f}", str(rows)])
         return table(["class", "precision", "recall", "rows"], lines)
 
     def kinds(self) -> str:
@@ -166,9 +173,9 @@ def said_by(path: Path, model: bytes, rows: Rows) -> Floats:
         raise ValueError(f"{path} cannot be compared: {error}") from error
     # One of an older schema is asked what it knows.
     if columns != list(FEATURES[: len(columns or ())]):
-        raise ValueError(f"{path} was trained on other columns and cannot be compared")
+        raise ValueError(f"{path} cannot be compared: it was trained on other columns")
     known = rows[:, : len(columns)]
-    return calibration.apply(export.run(model, known)[1].astype(np.float64))
+    return probabilities(export.run(model, known)[1].astype(np.float64), calibration)
 
 
 def needs_a_remedy(p: Floats) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""A drawing for each kind of fault: what the agent saw over time, and when the forest decided.
+"""A drawing for each kind of fault: what the agent saw over time, and when the model decided.
 
 By hand, since a plotting library would be the largest of the training libraries.
 """

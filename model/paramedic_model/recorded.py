@@ -105,10 +105,13 @@ class Recordings:
     shipped: Sequence[Path]
     others: Sequence[Path] = ()
 
+    def all(self) -> list[Path]:
+        return [*self.shipped, *self.others]
+
 
 def load(recordings: Recordings, seed: int) -> Data:
     """What the recordings hold."""
-    refuse_twins([*recordings.shipped, *recordings.others])
+    refuse_twins(recordings.all())
     parts = [read(folder, shipped=True) for folder in recordings.shipped]
     parts += [read(folder, shipped=False) for folder in recordings.others]
     whole = join(parts)

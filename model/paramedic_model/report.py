@@ -1,4 +1,4 @@
-"""How good the forest is, as text: for the terminal and for REPORT.md."""
+"""How good the model is, as text: for the terminal and for REPORT.md."""
 
 import hashlib
 import json
@@ -14,14 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import classification_report, confusion_matrix
 
-from paramedic_model.brain import DEPTH, TREES, Brain
+from paramedic_model.brain import Brain, probabilities
 from paramedic_model.checks import Result
 from paramedic_model.familiar import Familiarity
 from paramedic_model.generate import FAMILIES, Dataset, Ints
 from paramedic_model.scenarios import Scenario
 from paramedic_model.schema import CLASSES, FEATURES, NO_ACTION
 
-LIBRARIES: Final = ("numpy", "scipy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
+LIBRARIES: Final = (
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "skl2onnx",
+    "xgboost-cpu",
+    "onnxmltools",
+    "onnx",
+    "onnxruntime",
+)
 # The original system's sample.
 SAMPLE: Final = {"cpu_usage": 85.0, "memory_usage": 75.0, "error_count": 7.0, "uptime": 3600.0}
 BINS: Final = 10
@@ -43,7 +52,7 @@ def machine() -> str:
 
 @dataclass(frozen=True)
 class Made:
-    """A forest, the file that it becomes, how it came to be, and the checks in which it held."""
+    """A model, the file that it becomes, how it came to be, and the checks in which it held."""
 
     brain: Brain
     known: Familiarity
@@ -57,7 +66,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Scores:
-    """Measured on rows that the forest did not see."""
+    """Measured on rows that the model did not see."""
 
     labels: Ints
     raw: Floats
@@ -66,7 +75,7 @@ class Scores:
     @classmethod
     def of(cls, brain: Brain, test: Dataset) -> "Scores":
         raw = brain.raw(test.rows)
-        return cls(test.labels, raw, brain.calibration.apply(raw))
+        return cls(test.labels, raw, probabilities(raw, brain.calibration))
 
     def accuracy(self) -> float:
         return float((self.calibrated.argmax(axis=1) == self.labels).mean())
@@ -93,7 +102,7 @@ def calibration_error(p: Floats, labels: Ints) -> float:
 
 
 def importances(brain: Brain) -> str:
-    ranked = sorted(zip(brain.forest.feature_importances_, FEATURES, strict=True), reverse=True)
+    ranked = sorted(zip(brain.trees.importances(), FEATURES, strict=True), reverse=True)
     return "\n".join(f"{name:20} {share:.3f}" for share, name in ranked)
 
 
@@ -115,20 +124,22 @@ def confusion(scores: Scores) -> str:
 
 
 def calibration(brain: Brain, scores: Scores) -> str:
-    kinds = (("forest", scores.raw), ("calibrated", scores.calibrated))
+    kinds = [("as the trees say", scores.raw)]
+    if brain.calibration:
+        kinds.append(("calibrated", scores.calibrated))
     errors = [
         [k, f"{calibration_error(p, scores.labels):.4f}", f"{brier(p, scores.labels):.4f}"]
         for k, p in kinds
     ]
+    measured = table(["probabilities", "ECE", "Brier"], errors)
+    if not brain.calibration:
+        return f"Boosted trees are fitted to probabilities: they have no calibration.\n\n{measured}"
     numbers = [
         [c, f"{a:.4f}", f"{b:.4f}"]
         for c, a, b in zip(CLASSES, brain.calibration.a, brain.calibration.b, strict=True)
     ]
-    return (
-        table(["probabilities", "ECE", "Brier"], errors)
-        + "\n\n"
-        + table(["class", "a", "b"], numbers)
-    )
+    formula = "p_k = 1 / (1 + exp(a_k·f_k + b_k)) of the forest's f_k, then normalised."
+    return "\n\n".join((formula, measured, table(["class", "a", "b"], numbers)))
 
 
 def families(test: Dataset, scores: Scores) -> str:
@@ -160,11 +171,11 @@ Written by `cargo xtask train`; do not edit.
 **What was recorded, and what was not.** `data/` holds real faults in real processes on a real
 kernel, seen by the agent's own code and labelled by what helped ([data/README.md](data/README.md)).
 The patients are ours, their faults are ours, and the machine is one: the scores below say how the
-forest does on episodes of this kind that it has not seen. Beside them it learns synthetic rows
+model does on episodes of this kind that it has not seen. Beside them it learns synthetic rows
 (`generate.py`), which hold it to the known decision surface.
 
 - trained {provenance["trained_at"]} on {machine()}
-- {TREES} trees, depth at most {DEPTH}, {brain.node_count():,} nodes; {len(made.model):,} bytes
+- {brain.trees.describe()}, {brain.trees.node_count():,} nodes; {len(made.model):,} bytes
 - SHA-256 `{made.sha256()}`
 
 ## Provenance
@@ -173,7 +184,7 @@ forest does on episodes of this kind that it has not seen. Beside them it learns
 {lab}
 
 ## Synthetic rows
-Scores on {len(test.labels):,} held-out rows: how well the forest repeats the written policy.
+Scores on {len(test.labels):,} held-out rows: how well the model repeats the written policy.
 
 {fenced(scores.classification())}
 
@@ -183,15 +194,14 @@ Scores on {len(test.labels):,} held-out rows: how well the forest repeats the wr
 {families(test, scores)}
 
 ## Calibration on synthetic rows
-p_k = 1 / (1 + exp(a_k·f_k + b_k)) of the forest's f_k, then normalised. ECE over {BINS} bins of the
-verdict's confidence; Brier summed over classes.
+ECE over {BINS} bins of the verdict's confidence; Brier summed over classes.
 
 {calibration(brain, scores)}
 
 ## Feature importances
 {fenced(importances(brain))}
 
-`uptime` and `hour_of_day` are hidden from the forest: they may not decide.
+`uptime` and `hour_of_day` are hidden from the model: they may not decide.
 
 ## Checks
 Training fails, and writes nothing, if one of these does not hold.

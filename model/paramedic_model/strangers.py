@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 from paramedic_model import familiar, generate, recorded
 from paramedic_model.brain import Brain
 from paramedic_model.familiar import Familiarity
-from paramedic_model.generate import Dataset, Ints
+from paramedic_model.generate import Ints
 from paramedic_model.recorded import Data, Recorded
 from paramedic_model.report import brier, calibration_error, table
 from paramedic_model.rowfile import PATIENT
@@ -140,10 +140,7 @@ Rows on which a forest without this service said this, by what is to be done fir
 
 
 def leave_each_out(
-    learn: Dataset,
-    data: Data,
-    fit: Callable[[Dataset, Recorded], Brain],
-    tell: Callable[[str], None],
+    data: Data, fit: Callable[[Recorded], Brain], tell: Callable[[str], None]
 ) -> Strangers:
     """Judges each foreign service by a model of all others, and finds the bound of familiarity."""
     every = recorded.join([data.learn, data.held_out])
@@ -152,7 +149,7 @@ def leave_each_out(
     for name in foreign:
         tell(f"without {name}")
         mine = every.service == name
-        brain = fit(learn, every.where(~mine))
+        brain = fit(every.where(~mine))
         rows = every.where(mine)
         known = familiarity(every.where(~mine), 0)
         strangers.append(Stranger(name, rows, brain.calibrated(rows.rows), known.unseen(rows.rows)))

@@ -4,7 +4,7 @@ import datetime
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +25,9 @@ from paramedic_model import (
 )
 from paramedic_model.brain import Brain
 from paramedic_model.checks import CheckFailed, Result
+from paramedic_model.contest import Contender, Contest
 from paramedic_model.generate import Dataset
+from paramedic_model.lab_report import Trial
 from paramedic_model.recorded import Data, Recorded, Recordings
 from paramedic_model.report import Made, Scores
 from paramedic_model.strangers import familiarity, leave_each_out
@@ -36,8 +38,14 @@ TEST_ROWS: Final = 10_000
 PARITY_ROWS: Final = 10_000
 # Synthetic rows are independent of each other; folds need no more than so many groups of them.
 SYNTHETIC_GROUPS: Final = 100
-# A new model may be this much worse on the held-out episodes: that is noise.
+# A model may be this much worse on the held-out episodes: that is noise.
 TOLERANCE: Final = 0.002
+
+FOREST: Final = "forest"
+BOOSTED: Final = "boosted"
+KINDS: Final = (FOREST, BOOSTED)
+# What is trained unless another kind is asked for: the kind that ships.
+KIND: Final = FOREST
 
 MODEL: Final = "healing_brain.onnx"
 GOLDEN: Final = "golden.json"
@@ -45,34 +53,46 @@ REPORT: Final = "REPORT.md"
 PLOTS: Final = "plots"
 
 
-def train(
-    out: Path, against: Path | None, recordings: Recordings, old: Path | None, *, force: bool
-) -> None:
-    """Trains on the recordings."""
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained, from what, and where it goes."""
+
+    out: Path
+    recordings: Recordings
+    against: Path | None = None
+    """A folder whose golden rows must be repeated."""
+    old: Path | None = None
+    """A model to be no worse than."""
+    kind: str = KIND
+    compare: bool = False
+    """Also against the other kind."""
+    force: bool = False
+    """Write a model that is worse."""
+
+
+def train(order: Order) -> None:
     say("Reading recorded episodes")
-    folders = [*recordings.shipped, *recordings.others]
-    data = recorded.load(recordings, SEED)
+    data = recorded.load(order.recordings, SEED)
     for what, count in data.told.items():
         step(f"{what}: {count:,}")
     say(f"Generating {TRAIN_ROWS + TEST_ROWS:,} synthetic rows")
     learn, test = generate.generate(TRAIN_ROWS, SEED), generate.generate(TEST_ROWS, SEED + 1)
-    say("Training")
+    say(f"Training: {order.kind}")
     started = time.monotonic()
-    brain = fit(learn, data.learn, slice(None), step)
-    say(f"Trained {brain.node_count():,} nodes in {time.monotonic() - started:.0f} s")
+    brain = fit(order.kind, learn, data.learn, slice(None))
+    nodes = brain.trees.node_count()
+    say(f"Trained {nodes:,} nodes in {time.monotonic() - started:.0f} s")
     say("Training on the five columns of /health alone, to compare")
-    blind = fit(learn, data.learn, slice(len(schema.HEALTH_FEATURES)), step)
+    blind = fit(order.kind, learn, data.learn, slice(len(schema.HEALTH_FEATURES)))
     scores = Scores.of(brain, test)
     show(brain, scores)
-    trial = lab_report.Trial.of(brain, blind, data, old)
+    trial = lab_report.Trial.of(brain, blind, data, order.old)
     say("Leaving out each foreign service in turn")
-    strangers = leave_each_out(
-        learn, data, lambda rows, real: fit(rows, real, slice(None), lambda _: None), step
-    )
+    strangers = leave_each_out(data, lambda real: fit(order.kind, learn, real, slice(None)), step)
     known = familiarity(data.learn, strangers.most)
     print(f"\nOn held-out episodes\n{trial.summary()}", flush=True)
 
-    about = provenance(learn, test, data, folders) | {
+    about = provenance(learn, test, data, order) | {
         "held_out_accuracy": round(scores.accuracy(), 4),
         "held_out_macro_f1_recorded": round(trial.new.f1, 4),
         "held_out_macro_f1_services": round(strangers.f1(), 4) if strangers.all else None,
@@ -80,31 +100,66 @@ def train(
     model = export.to_model(brain, known, about).SerializeToString(deterministic=True)
     say("Checking the verdicts and the export")
     results = [*check(brain, model, test, data), checks.check_familiar(known)]
-    if against:
-        results += compare(model, against)
+    if order.against:
+        results += compare(model, order.against)
     for result in results:
         step(f"{result.name}: {result.outcome}")
-    if trial.old and trial.is_worse(TOLERANCE) and not force:
+    made = Made(brain, known, model, about, results)
+    contest = contend(made, learn, test, data, order) if order.compare else None
+    if not order.force:
+        refuse_worse(trial, contest, order)
+    parts = (strangers.report(), trial.report(PLOTS), contest.report() if contest else "")
+    write(order.out, made, test, data, parts)
+    say(f"Wrote {MODEL} ({len(model):,} bytes), {GOLDEN}, {REPORT} and {PLOTS}/ to {order.out}")
+
+
+def contend(made: Made, learn: Dataset, test: Dataset, data: Data, order: Order) -> Contest:
+    """The other kind, trained on the same rows and put to the same checks."""
+    (kind,) = (k for k in KINDS if k != order.kind)
+    say(f"Training the other kind, to compare: {kind}")
+    brain = fit(kind, learn, data.learn, slice(None))
+    model = export.to_model(brain, made.known, {}).SerializeToString(deterministic=True)
+    failed = ""
+    try:
+        check(brain, model, test, data)
+    except CheckFailed as error:
+        failed = str(error)
+    contest = Contest(
+        data.held_out,
+        Contender.of(order.kind, made.brain, made.model, data.held_out),
+        Contender.of(kind, brain, model, data.held_out, failed),
+    )
+    print(f"\nThe kinds on held-out episodes\n{contest.summary()}", flush=True)
+    return contest
+
+
+def refuse_worse(trial: Trial, contest: Contest | None, order: Order) -> None:
+    if trial.is_worse(TOLERANCE):
         raise CheckFailed(
-            f"the new model is worse than {old} (SHA-256 {trial.old_sha256}) on the same held-out "
-            f"episodes (macro-F1 {trial.new.f1:.4f} against {trial.old.f1:.4f}); nothing was "
-            "written, --force would"
+            f"the new model is worse than {order.old} (SHA-256 {trial.old_sha256}) on the same "
+            f"held-out episodes (macro-F1 {trial.new.f1:.4f} against {trial.old_f1():.4f}); "
+            "nothing was written, --force would"
         )
-    lab = f"{strangers.report()}\n\n{trial.report(PLOTS)}".strip()
-    write(out, Made(brain, known, model, about, results), test, lab, data)
-    say(f"Wrote {MODEL} ({len(model):,} bytes), {GOLDEN}, {REPORT} and {PLOTS}/ to {out}")
+    if contest and contest.other_is_better(TOLERANCE):
+        raise CheckFailed(
+            f"{contest.other.kind} is the better kind on the same held-out episodes (macro-F1 "
+            f"{contest.other.judged.f1:.4f} against {contest.shipped.judged.f1:.4f}); nothing was "
+            f"written: train with --kind {contest.other.kind}, or --force"
+        )
 
 
-def fit(learn: Dataset, real: Recorded, columns: slice, tell: Callable[[str], None]) -> Brain:
-    """A forest on synthetic and recorded rows; columns that it may not use are hidden from it."""
+def fit(kind: str, learn: Dataset, real: Recorded, columns: slice) -> Brain:
+    """A model on synthetic and recorded rows; columns that it may not use are hidden from it."""
     rows = np.concatenate([learn.rows, real.rows])
     hidden = np.zeros_like(rows)
     hidden[:, columns] = rows[:, columns]
     labels = np.concatenate([learn.labels, real.labels])
+    if kind == BOOSTED:
+        return brains.fit_boosted(hidden, labels, SEED)
     _, episode = np.unique(real.episode, return_inverse=True)
     synthetic = np.arange(len(learn.labels)) % SYNTHETIC_GROUPS
     groups = np.concatenate([synthetic, SYNTHETIC_GROUPS + episode])
-    return brains.fit(hidden, labels, groups, SEED, tell)
+    return brains.fit_forest(hidden, labels, groups, SEED, step)
 
 
 def say(text: str) -> None:
@@ -145,15 +200,16 @@ def compare(model: bytes, against: Path) -> list[Result]:
     ]
 
 
-def provenance(
-    learn: Dataset, test: Dataset, data: Data, folders: Sequence[Path]
-) -> dict[str, Any]:
+def provenance(learn: Dataset, test: Dataset, data: Data, order: Order) -> dict[str, Any]:
     return {
+        "kind": order.kind,
         "trained_at": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "data": "recorded and synthetic",
         "generator": {"name": generate.NAME, "version": generate.VERSION, "seed": SEED},
         "recorded": {
-            "rows_sha256": [sha256((f / rowfile.NAME).read_bytes()) for f in folders],
+            "rows_sha256": [
+                sha256((f / rowfile.NAME).read_bytes()) for f in order.recordings.all()
+            ],
             **data.told,
         },
         "rows": {
@@ -164,13 +220,13 @@ def provenance(
     }
 
 
-def write(out: Path, made: Made, test: Dataset, lab: str, data: Data) -> None:
+def write(out: Path, made: Made, test: Dataset, data: Data, parts: tuple[str, ...]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     golden.write(out / GOLDEN, made, test.rows, SEED)
     (out / PLOTS).mkdir(exist_ok=True)
     for name, drawing in plots.draw_all(made.brain, data.as_recorded):
         (out / PLOTS / f"{name}.svg").write_text(drawing, encoding="utf-8")
-    card = report.render(made, test, lab)
+    card = report.render(made, test, "\n\n".join(filter(None, parts)))
     (out / REPORT).write_text(card, encoding="utf-8")
     (out / MODEL).write_bytes(made.model)
 

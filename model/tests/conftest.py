@@ -1,4 +1,4 @@
-"""What the tests share: one small forest, the shipped recording, and small ones."""
+"""What the tests share: small models of both kinds, the shipped recording, and small ones."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from paramedic_model import brain as brains
 from paramedic_model import export, familiar, generate, recorded
 from paramedic_model.__main__ import DATA, HOME
-from paramedic_model.brain import Brain
+from paramedic_model.brain import Brain, Calibration
 from paramedic_model.familiar import Familiarity
 from paramedic_model.generate import Dataset
 from paramedic_model.recorded import Data, Recordings
@@ -34,7 +34,18 @@ def unseen() -> Dataset:
 @pytest.fixture(scope="session")
 def brain(learnt: Dataset) -> Brain:
     groups = np.arange(len(learnt.labels)) % 20
-    return brains.fit(learnt.rows, learnt.labels, groups, SEED, lambda _: None)
+    return brains.fit_forest(learnt.rows, learnt.labels, groups, SEED, lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def calibration(brain: Brain) -> Calibration:
+    assert brain.calibration
+    return brain.calibration
+
+
+@pytest.fixture(scope="session")
+def boosted(learnt: Dataset) -> Brain:
+    return brains.fit_boosted(learnt.rows, learnt.labels, SEED)
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,22 @@
-"""The forest and its calibration."""
+"""A model of either kind, and the calibration of the forest."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from paramedic_model import brain as brains
-from paramedic_model.brain import DEPTH, HIDDEN, TREES, Brain, Calibration
+from paramedic_model.brain import HIDDEN, Brain, Calibration
+from paramedic_model.forest import DEPTH, TREES, Forest
 from paramedic_model.generate import Dataset, Ints
 from paramedic_model.report import brier, calibration_error
 from paramedic_model.schema import CLASSES, FEATURES, NO_ACTION
 
 
-def test_probabilities_are_probabilities(brain: Brain, unseen: Dataset) -> None:
+@pytest.mark.parametrize("kind", ["brain", "boosted"])
+def test_probabilities_are_probabilities(
+    kind: str, request: pytest.FixtureRequest, unseen: Dataset
+) -> None:
+    brain: Brain = request.getfixturevalue(kind)
     for p in (brain.raw(unseen.rows), brain.calibrated(unseen.rows)):
         assert p.shape == (len(unseen.rows), len(CLASSES))
         assert p.min() >= 0
@@ -19,14 +24,21 @@ def test_probabilities_are_probabilities(brain: Brain, unseen: Dataset) -> None:
 
 
 def test_the_forest_has_the_size_that_the_agent_accepts(brain: Brain) -> None:
-    trees = [e.tree_ for e in brain.forest.estimators_]
-    assert len(trees) == TREES
+    assert isinstance(brain.trees, Forest)
+    trees = [e.tree_ for e in brain.trees.model.estimators_]
+    assert brain.trees.count() == len(trees) == TREES
     assert max(tree.max_depth for tree in trees) <= DEPTH
-    assert brain.node_count() == sum(tree.node_count for tree in trees)
+    assert brain.trees.node_count() == sum(tree.node_count for tree in trees)
 
 
-def test_the_hour_and_the_uptime_do_not_decide(brain: Brain, unseen: Dataset) -> None:
-    used = {int(i) for e in brain.forest.estimators_ for i in e.tree_.feature if i >= 0}
+@pytest.mark.parametrize("kind", ["brain", "boosted"])
+def test_the_hour_and_the_uptime_do_not_decide(
+    kind: str, request: pytest.FixtureRequest, unseen: Dataset
+) -> None:
+    brain: Brain = request.getfixturevalue(kind)
+    rows = unseen.rows[:200]
+    ways = [way for t in range(brain.trees.count()) for way in brain.trees.ways(t, rows)]
+    used = {int(i) for columns, _ in ways for i in columns}
     assert used.isdisjoint(HIDDEN)
     assert "error_count" in {FEATURES[i] for i in used}
     moved = unseen.rows.copy()
@@ -37,16 +49,19 @@ def test_the_hour_and_the_uptime_do_not_decide(brain: Brain, unseen: Dataset) ->
 def test_the_same_rows_and_seed_give_the_same_forest(learnt: Dataset) -> None:
     rows, labels = learnt.rows[:500], learnt.labels[:500]
     groups = np.arange(500) % 20
-    first, second = (brains.fit(rows, labels, groups, 7, lambda _: None) for _ in range(2))
+    first, second = (brains.fit_forest(rows, labels, groups, 7, lambda _: None) for _ in range(2))
     assert (first.raw(rows) == second.raw(rows)).all()
+    assert first.calibration
+    assert second.calibration
     assert (first.calibration.a == second.calibration.a).all()
     assert (first.calibration.b == second.calibration.b).all()
 
 
 def test_shares_add_up_to_what_the_forest_says(brain: Brain, unseen: Dataset) -> None:
+    assert isinstance(brain.trees, Forest)
     rows = unseen.rows[:50]
-    roots = np.mean([e.tree_.value[0, 0] for e in brain.forest.estimators_], axis=0)
-    assert brain.shares(rows).sum(axis=1) + roots == pytest.approx(brain.raw(rows))
+    roots = np.mean([e.tree_.value[0, 0] for e in brain.trees.model.estimators_], axis=0)
+    assert brain.trees.shares(rows).sum(axis=1) + roots == pytest.approx(brain.raw(rows))
 
 
 # --- Calibration ----------------------------------------------------------------------------
@@ -64,17 +79,17 @@ def test_calibration_is_fitted_on_rows_that_its_forest_did_not_see(
     asked: list[set[float]] = []
 
     class Spy:
-        def predict_proba(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        def raw(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
             asked.append(set(x[:, 0].tolist()))
             return np.full((len(x), len(CLASSES)), 1 / len(CLASSES))
 
-    def fit_forest(x: NDArray[np.float32], _labels: Ints, _seed: int) -> Spy:
+    def fit(x: NDArray[np.float32], _labels: Ints, _seed: int) -> Spy:
         seen.append(set(x[:, 0].tolist()))
         return Spy()
 
-    monkeypatch.setattr(brains, "fit_forest", fit_forest)
+    monkeypatch.setattr(Forest, "fit", fit)
     monkeypatch.setattr(brains, "fit_calibration", lambda *_: Calibration(-np.ones(3), np.zeros(3)))
-    brains.fit(rows, learnt.labels[:400], groups, 7, lambda _: None)
+    brains.fit_forest(rows, learnt.labels[:400], groups, 7, lambda _: None)
     everything = set(groups.tolist())
     assert len(asked) == brains.FOLDS
     assert all(a.isdisjoint(s) for a, s in zip(asked, seen, strict=False))
@@ -104,14 +119,19 @@ def test_calibration_finds_the_sigmoid_that_drew_the_labels() -> None:
         assert found.b[k] == pytest.approx(truth.b[k], rel=0.05)
 
 
-def test_calibration_keeps_the_order_within_a_class(brain: Brain) -> None:
-    assert (brain.calibration.a < 0).all()
+def test_calibration_keeps_the_order_within_a_class(calibration: Calibration) -> None:
+    assert (calibration.a < 0).all()
     rising = np.linspace(0, 1, 50)
     raw = np.stack([rising, (1 - rising) / 2, (1 - rising) / 2], axis=1)
-    p = brain.calibration.apply(raw)[:, NO_ACTION]
+    p = calibration.apply(raw)[:, NO_ACTION]
     assert (np.diff(p) > 0).all()
 
 
-def test_coefficients_survive_the_agents_single_precision(brain: Brain) -> None:
-    for values in (brain.calibration.a, brain.calibration.b):
+def test_coefficients_survive_the_agents_single_precision(calibration: Calibration) -> None:
+    for values in (calibration.a, calibration.b):
         assert (values.astype(np.float32) == values).all()
+
+
+def test_without_a_calibration_scores_are_scaled_to_a_sum_of_one() -> None:
+    p = brains.probabilities(np.array([[3.0, 1.0, 0.0]]), None)
+    assert p.tolist() == [[0.75, 0.25, 0.0]]

@@ -8,12 +8,14 @@ import pytest
 from numpy.typing import NDArray
 
 from paramedic_model import checks, export
-from paramedic_model.brain import TREES, Brain
+from paramedic_model.brain import Brain, Calibration
 from paramedic_model.checks import PARITY, CheckFailed
-from paramedic_model.export import BATCH, OPSETS
+from paramedic_model.export import BATCH
 from paramedic_model.familiar import Familiarity
+from paramedic_model.forest import OPSETS, TREES, Forest
 from paramedic_model.generate import Dataset
 from paramedic_model.schema import CLASSES, FEATURES, VERSION
+from paramedic_model.trees import ensemble
 
 Rows = NDArray[np.float32]
 
@@ -29,11 +31,6 @@ def random_rows(n: int) -> Rows:
 @pytest.fixture(scope="module")
 def proto(model: bytes) -> onnx.ModelProto:
     return onnx.load_from_string(model)
-
-
-def attributes(proto: onnx.ModelProto) -> dict[str, onnx.AttributeProto]:
-    (node,) = (n for n in proto.graph.node if n.op_type == "TreeEnsembleClassifier")
-    return {a.name: a for a in node.attribute}
 
 
 def test_onnx_runtime_says_what_scikit_learn_says(
@@ -63,7 +60,7 @@ def test_two_exports_are_the_same_bytes(brain: Brain, known: Familiarity, model:
     assert again.SerializeToString(deterministic=True) == model
 
 
-def test_the_metadata_is_what_the_agent_reads(brain: Brain, model: bytes) -> None:
+def test_the_metadata_is_what_the_agent_reads(calibration: Calibration, model: bytes) -> None:
     found = export.properties(model)
     assert found.keys() == {
         "feature_schema_version",
@@ -77,10 +74,10 @@ def test_the_metadata_is_what_the_agent_reads(brain: Brain, model: bytes) -> Non
     assert json.loads(found["feature_names"]) == list(FEATURES)
     assert json.loads(found["class_labels"]) == list(CLASSES)
     assert json.loads(found["provenance"]) == {"why": "a test"}
-    calibration = json.loads(found["calibration"])
-    assert calibration.keys() == {"a", "b"}
-    assert calibration["a"] == brain.calibration.a.tolist()
-    assert calibration["b"] == brain.calibration.b.tolist()
+    assert json.loads(found["calibration"]) == {
+        "a": calibration.a.tolist(),
+        "b": calibration.b.tolist(),
+    }
 
 
 def test_each_entry_of_the_metadata_is_there_once(proto: onnx.ModelProto) -> None:
@@ -104,13 +101,14 @@ def test_the_graph_is_one_that_tract_reads(proto: onnx.ModelProto) -> None:
 def test_hit_rates_are_the_rows_that_passed_each_node(
     brain: Brain, proto: onnx.ModelProto, learnt: Dataset
 ) -> None:
-    found = attributes(proto)
+    assert isinstance(brain.trees, Forest)
+    found = ensemble(proto)
     hits = np.array(found["nodes_hitrates"].floats)
-    assert len(hits) == brain.node_count()
+    assert len(hits) == brain.trees.node_count()
     tree, node = np.array(found["nodes_treeids"].ints), np.array(found["nodes_nodeids"].ints)
     assert len(np.unique(tree)) == TREES
     assert (hits[node == 0] == len(learnt.rows)).all()
-    for t, estimator in enumerate(brain.forest.estimators_[:5]):
+    for t, estimator in enumerate(brain.trees.model.estimators_[:5]):
         expected = estimator.tree_.weighted_n_node_samples
         assert (hits[tree == t] == expected.astype(np.float32)).all()
 

@@ -9,7 +9,9 @@ from paramedic_model import __main__ as program
 from paramedic_model import checks, golden, train
 from paramedic_model.__main__ import main
 from paramedic_model.checks import CheckFailed, Result
+from paramedic_model.contest import Contest
 from paramedic_model.rowfile import NAME
+from paramedic_model.train import KINDS
 from tests.recording import Record
 
 
@@ -42,20 +44,52 @@ def test_a_forest_that_fails_in_a_check_is_not_written(
     assert [p.name for p in small.iterdir()] == ["data"]
 
 
-def test_a_forest_that_holds_is_written_with_all_that_belongs_to_it(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training of seconds learns no surface and no scenario."""
     for name in ("check_surface", "check_scenarios", "check_invariance"):
         monkeypatch.setattr(checks, name, lambda *_: Result("a check", "held"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("lenient")
+def test_a_model_that_holds_is_written_with_all_that_belongs_to_it(
+    kind: str, small: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    assert main(["--out", str(out)]) == 0
+    assert main(["--out", str(out), "--kind", kind]) == 0
     written = sorted(p.relative_to(out).as_posix() for p in out.rglob("*"))
     assert written == ["REPORT.md", "golden.json", "healing_brain.onnx", "plots", "plots/stuck.svg"]
     model = (out / "healing_brain.onnx").read_bytes()
     expected = json.loads((out / "golden.json").read_text(encoding="utf-8"))
     golden.check(model, expected | {"scenarios": expected["scenarios"][:1]}, "new")
-    assert expected["model_sha256"] in (out / "REPORT.md").read_text(encoding="utf-8")
+    card = (out / "REPORT.md").read_text(encoding="utf-8")
+    assert expected["model_sha256"] in card
+    assert f'"kind": "{kind}"' in card
+    assert "Both kinds" not in card
     assert [p.name for p in small.iterdir()] == ["data"]
+
+
+@pytest.mark.usefixtures("lenient", "small")
+def test_the_report_of_a_comparison_shows_both_kinds(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["--out", str(out), "--compare", "--force"]) == 0
+    card = (out / "REPORT.md").read_text(encoding="utf-8")
+    assert "### Both kinds" in card
+    assert "`forest` ships: its macro-F1 is" in card
+    assert "| boosted |" in card
+
+
+@pytest.mark.usefixtures("lenient", "small")
+def test_the_worse_kind_is_not_written_without_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Contest, "other_is_better", lambda *_: True)
+    out = tmp_path / "out"
+    said = complaint(capsys, "--out", str(out), "--compare")
+    assert "boosted is the better kind" in said
+    assert "train with --kind boosted, or --force" in said
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("content", [None, b"no gzip", b""])

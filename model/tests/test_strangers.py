@@ -7,7 +7,6 @@ import pytest
 
 from paramedic_model import strangers
 from paramedic_model.brain import Brain
-from paramedic_model.generate import Dataset
 from paramedic_model.recorded import Data, Recorded
 from paramedic_model.rowfile import PATIENT
 from paramedic_model.schema import FEATURES, NO_ACTION, RESTART_SERVICE
@@ -33,16 +32,14 @@ def data() -> Data:
     return Data(whole.where(odd), whole.where(~odd), whole.rows[~odd], whole, {})
 
 
-def test_each_foreign_service_is_judged_by_a_model_of_all_others(
-    data: Data, brain: Brain, learnt: Dataset
-) -> None:
+def test_each_foreign_service_is_judged_by_a_model_of_all_others(data: Data, brain: Brain) -> None:
     seen: list[set[str]] = []
 
-    def fit(_: Dataset, real: Recorded) -> Brain:
+    def fit(real: Recorded) -> Brain:
         seen.append(set(real.service.tolist()))
         return brain
 
-    found = strangers.leave_each_out(learnt, data, fit, lambda _: None)
+    found = strangers.leave_each_out(data, fit, lambda _: None)
     assert seen == [{PATIENT, "redis"}, {PATIENT, "nginx"}]
     assert [one.service for one in found.all] == ["nginx", "redis"]
     assert all(len(one.rows) == ROWS for one in found.all)
@@ -52,12 +49,12 @@ def test_each_foreign_service_is_judged_by_a_model_of_all_others(
 
 
 def test_without_foreign_services_held_out_episodes_give_the_bound(
-    data: Data, brain: Brain, learnt: Dataset
+    data: Data, brain: Brain
 ) -> None:
     own = data.learn.service == PATIENT
     alone = replace(data, learn=data.learn.where(own))
     alone = replace(alone, held_out=data.held_out.where(data.held_out.service == PATIENT))
-    found = strangers.leave_each_out(learnt, alone, lambda *_: brain, lambda _: None)
+    found = strangers.leave_each_out(alone, lambda _: brain, lambda _: None)
     assert found.all == []
     assert found.most == 0
     assert found.report() == ""
