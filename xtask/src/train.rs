@@ -18,6 +18,10 @@ use crate::{model::Package, process, testbed, workspace::Workspace};
 /// agent's remedies show what helped. The episodes that are held out are the same every time, so
 /// the report compares the new model with the old one on episodes that neither has seen. A model
 /// that is worse than the present one is not written without --force.
+///
+/// --kind chooses between a random forest and boosted trees. With --compare the other kind is trained
+/// as well, and the report shows both on the same episodes and says why which one ships. A kind that
+/// is worse than the other is not written without --force.
 #[derive(clap::Args)]
 pub struct Args {
     /// Run the package's tests, train into a temporary folder, compare with the committed model,
@@ -29,6 +33,14 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     recorded: Vec<PathBuf>,
 
+    /// What to train; without it, the kind that ships
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+
+    /// Train the other kind as well, and compare both in the report
+    #[arg(long, conflicts_with = "check")]
+    compare: bool,
+
     /// Write the new model even if it is worse
     #[arg(long)]
     force: bool,
@@ -38,16 +50,39 @@ pub struct Args {
     python: PathBuf,
 }
 
+/// A kind of model.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Kind {
+    /// A random forest, by scikit-learn
+    Forest,
+    /// Boosted trees, by `XGBoost`
+    Boosted,
+}
+
+impl Args {
+    /// What is passed on as it is, checked or trained.
+    fn kind(&self) -> Vec<OsString> {
+        let kind = self.kind.map(|kind| match kind {
+            Kind::Forest => "forest",
+            Kind::Boosted => "boosted",
+        });
+        kind.map_or_else(Vec::new, |kind| vec!["--kind".into(), kind.into()])
+    }
+}
+
 /// Sets up what is missing, then trains; the report goes to the terminal as well.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let package = Package::ready(workspace, &args.python)?;
     if args.check {
-        return check(&package, &workspace.target);
+        return check(&package, &workspace.target, args);
     }
-    let mut arguments: Vec<OsString> =
-        vec!["--old".into(), package.folder.join("healing_brain.onnx").into()];
+    let mut arguments = args.kind();
+    arguments.extend(["--old".into(), package.folder.join("healing_brain.onnx").into()]);
     for (number, folder) in args.recorded.iter().enumerate() {
         arguments.extend(["--recorded".into(), readable(workspace, folder, number)?.into()]);
+    }
+    if args.compare {
+        arguments.push("--compare".into());
     }
     if args.force {
         arguments.push("--force".into());
@@ -69,13 +104,14 @@ fn readable(workspace: &Workspace, folder: &Path, number: usize) -> Result<PathB
 }
 
 /// Trains into a temporary folder, which is always removed.
-fn check(package: &Package, target: &Path) -> Result<()> {
+fn check(package: &Package, target: &Path, args: &Args) -> Result<()> {
     package.test(target)?;
     let out = target.join(format!("train-check-{}", std::process::id()));
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-    let committed = package.folder.clone();
-    let outcome =
-        train(package, &["--out".into(), out.clone().into(), "--against".into(), committed.into()]);
+    let mut arguments = args.kind();
+    arguments.extend(["--out".into(), out.clone().into()]);
+    arguments.extend(["--against".into(), package.folder.clone().into()]);
+    let outcome = train(package, &arguments);
     fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
     outcome
 }
