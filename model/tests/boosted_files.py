@@ -64,24 +64,21 @@ def inputs() -> list[tuple[str, FloatTensorType]]:
 
 
 def on_thresholds(model: onnx.ModelProto, rows: Rows) -> Rows:
-    """Each row moved onto a threshold, or one step below or above it."""
+    """Each row moved onto the largest value that takes the true branch of a split, or one step
+    past it."""
     found = ensemble(model)
-    splits = [
-        (column, np.float32(threshold))
-        for column, threshold, mode in zip(
-            found["nodes_featureids"].ints,
-            found["nodes_values"].floats,
-            found["nodes_modes"].strings,
-            strict=True,
-        )
-        if mode != b"LEAF"
-    ]
+    names = ("nodes_featureids", "nodes_values", "nodes_modes")
+    columns, thresholds, modes = (onnx.helper.get_attribute_value(found[n]) for n in names)
+    splits = np.flatnonzero([mode != b"LEAF" for mode in modes])
     rng = np.random.default_rng(SEED)
     moved = rows.copy()
     for row in moved:
-        column, on = splits[rng.integers(len(splits))]
-        steps = (on, *(np.nextafter(on, np.float32(end)) for end in (-np.inf, np.inf)))
-        row[column] = steps[rng.integers(len(steps))]
+        split = rng.choice(splits)
+        on = np.float32(thresholds[split])
+        if modes[split] == b"BRANCH_LT":
+            on = np.nextafter(on, np.float32(-np.inf))
+        past = np.nextafter(on, np.float32(np.inf))
+        row[columns[split]] = past if rng.random() < 0.5 else on
     return moved
 
 

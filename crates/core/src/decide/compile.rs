@@ -46,6 +46,10 @@ fn check_columns(e: &Ensemble<'_>) -> Result<(), ForestError> {
     if nodes == 0 || nodes > MAX_NODES {
         return Err(ForestError::Size { found: nodes });
     }
+    // First, since a model of two classes differs in more than this.
+    if e.labels != [0, 1, 2] {
+        return Err(ForestError::Labels);
+    }
     let leaves = e.leaf_weights.len();
     for (name, found, expected) in [
         ("nodes_treeids", e.tree_ids.len(), nodes),
@@ -68,9 +72,6 @@ fn check_columns(e: &Ensemble<'_>) -> Result<(), ForestError> {
     }
     within("base_values", e.base_values, MAX_SCORE)?;
     within("class_weights", e.leaf_weights, MAX_SCORE)?;
-    if e.labels != [0, 1, 2] {
-        return Err(ForestError::Labels);
-    }
     Ok(())
 }
 

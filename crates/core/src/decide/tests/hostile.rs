@@ -119,7 +119,7 @@ fn columns_of_different_lengths_are_refused() {
 
 #[test]
 fn unsupported_node_modes_are_refused_by_name() {
-    for mode in ["BRANCH_LT", "BRANCH_GTE", "BRANCH_EQ", "BRANCH_MEMBER", "", "leaf"] {
+    for mode in ["BRANCH_GT", "BRANCH_GTE", "BRANCH_EQ", "BRANCH_MEMBER", "", "leaf"] {
         let error = refusal(|c| c.modes[0] = mode.into());
         assert_eq!(error, ForestError::Mode { name: mode.to_owned() });
     }
@@ -226,8 +226,8 @@ fn files_that_are_not_models_are_refused() {
 fn flipped_bytes_never_panic() {
     let mut random = Random(6);
     let (mut accepted, mut refused) = (0, 0);
-    let boosted = [XGBOOST, LIGHTGBM].map(|file| with_metadata(file).encode_to_vec());
-    for whole in [&[columns().model().encode_to_vec()], &boosted[..]].concat() {
+    let files = [columns().model(), with_metadata(XGBOOST), with_metadata(LIGHTGBM)];
+    for whole in files.map(|model| model.encode_to_vec()) {
         for _ in 0..3000 {
             let mut bytes = whole.clone();
             for _ in 0..=random.below(3) {

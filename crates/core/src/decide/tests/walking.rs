@@ -43,6 +43,26 @@ fn a_value_equal_to_the_threshold_takes_the_true_branch() {
 }
 
 #[test]
+fn below_a_strict_threshold_and_not_on_it_is_the_true_branch() {
+    let values = [f32::MIN, -1.0, -f32::from_bits(1), -0.0, 0.0, f32::from_bits(1), 5.5, f32::MAX];
+    for threshold in values {
+        let low = Tree::leaf([1.0, 0.0, 0.0], 1.0);
+        let tree = Tree::split(2, threshold, low, Tree::leaf([0.0, 0.0, 1.0], 1.0));
+        let mut columns = Columns::of(&[tree]);
+        columns.modes[0] = b"BRANCH_LT".to_vec();
+        let forest = columns.compile().unwrap();
+        for value in
+            values.into_iter().flat_map(|v| [v, threshold.next_down(), threshold.next_up()])
+        {
+            let mut row = [0.0; COUNT];
+            row[2] = value.clamp(f32::MIN, f32::MAX);
+            let below = forest.predict(&row)[0] > 0.5;
+            assert_eq!(below, row[2] < threshold, "{} < {threshold}", row[2]);
+        }
+    }
+}
+
+#[test]
 fn the_order_of_the_columns_does_not_matter() {
     let mut random = Random(2);
     let trees: Vec<_> = (0..5).map(|_| Tree::random(&mut random, 5, COUNT)).collect();
