@@ -1,4 +1,4 @@
-"""The agent's small boosted trees: what the pinned libraries write, and what their rows say."""
+"""The agent's small boosted trees: still what the libraries write, and what their rows say."""
 
 import json
 from pathlib import Path
