@@ -75,7 +75,7 @@ pub(super) fn record(
     let folders = crew::play_all("record", planned, at_once, TAKES, |number| {
         let one = &planned[number];
         let folder = root.join(one.file_name());
-        if left(&folder, one) {
+        if left(&folder, one, &run.build) {
             return Ok(Done { end: Ok(folder), note: String::new(), before: true });
         }
         Ok(match again(run, one, number, &folder) {
@@ -103,12 +103,14 @@ pub(super) fn record(
     Ok(())
 }
 
-/// Whether an earlier run has recorded this episode.
-fn left(folder: &Path, planned: &Planned) -> bool {
+/// Whether an earlier run has recorded this episode with the same agent, whose rows have the same
+/// columns.
+fn left(folder: &Path, planned: &Planned, build: &str) -> bool {
     let text = fs::read(folder.join("episodes.json")).ok();
     let before = text.and_then(|text| serde_json::from_slice::<Vec<Recorded>>(&text).ok());
-    let key = (planned.id, planned.name(), planned.draw);
-    before.is_some_and(|all| all.into_iter().map(|one| (one.id, one.name, one.draw)).eq([key]))
+    let key = (planned.id, planned.name(), planned.draw, build.to_owned());
+    let of = |one: Recorded| (one.id, one.name, one.draw, one.build);
+    before.is_some_and(|all| all.into_iter().map(of).eq([key]))
 }
 
 /// Records one, and again if the test bed itself failed.

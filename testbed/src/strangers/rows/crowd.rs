@@ -20,7 +20,7 @@ const RESTARTS: &[(u64, Step)] = &[(0, Restart), (8, Restart), (16, Restart)];
 
 pub(super) const ROWS: &[Episode] = &[
     // Slow-loris: an attack that a restart interrupts for a moment.
-    Episode::nothing(&GUNICORN, "slow-loris", LORIS).sees(Unanswered, 50.0),
+    Episode::nothing(&GUNICORN, "slow-loris", LORIS).sees(Unanswered, 25.0),
     Episode::nothing(&SINGLE, "slow-loris", LORIS).sees(Unanswered, 80.0),
     Episode::nothing(&NGINX, "slow-loris", LORIS).served(),
     Episode::nothing(&EXPRESS, "slow-loris", LORIS).served(),
