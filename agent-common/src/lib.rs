@@ -71,6 +71,8 @@ pub struct Counters {
     pub upstream_requests: u64,
     /// HTTP responses of any class but 1xx that the target received as a client.
     pub upstream_responses: u64,
+    /// Those of them that were 401, 403 or 407: the backend does not accept the target.
+    pub upstream_denied: u64,
     /// Refused connects of the target, and retransmitted SYNs of its connects.
     pub connects_failed: u64,
     /// Messages of the target's clients and of its own that were not understood: no request or
@@ -112,6 +114,7 @@ impl Counters {
         self.unavailable = self.unavailable.wrapping_add(other.unavailable);
         self.upstream_requests = self.upstream_requests.wrapping_add(other.upstream_requests);
         self.upstream_responses = self.upstream_responses.wrapping_add(other.upstream_responses);
+        self.upstream_denied = self.upstream_denied.wrapping_add(other.upstream_denied);
         self.connects_failed = self.connects_failed.wrapping_add(other.connects_failed);
         self.not_understood = self.not_understood.wrapping_add(other.not_understood);
         self.unknown = self.unknown.wrapping_add(other.unknown);
@@ -261,7 +264,7 @@ impl Offsets {
 
 const _: () = {
     assert!(size_of::<Key>() == 16);
-    assert!(size_of::<Counters>() == 224);
+    assert!(size_of::<Counters>() == 232);
     assert!(size_of::<Latencies>() == 8 * BUCKETS);
     assert!(size_of::<Throttling>() == 24);
     assert!(size_of::<Wakeup>() == 24);

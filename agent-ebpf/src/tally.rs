@@ -113,6 +113,7 @@ impl Tally {
         match verdict {
             Verdict::Unavailable => self.unavailable(),
             Verdict::Unknown | Verdict::Fine => self.unknown(),
+            Verdict::Denied => self.class(Verdict::ClientError),
             class => {
                 self.class(class);
                 if class == Verdict::ServerError {
@@ -157,6 +158,9 @@ impl Tally {
             }
             if matches!(verdict, Verdict::ServerError | Verdict::Unavailable) {
                 maps::add(&raw mut (*self.counters).upstream_5xx);
+            }
+            if verdict == Verdict::Denied {
+                maps::add(&raw mut (*self.counters).upstream_denied);
             }
         }
     }

@@ -86,7 +86,7 @@ SURFACE_CONTEXTS: Final[tuple[dict[str, float], ...]] = (
     {},
     {"uptime": 0.0, "hour_of_day": 0.0, "http_request_rate": 0.5},
     {"uptime": 86_400.0, "hour_of_day": 23.0, "health_latency": 0.02},
-    {"uptime": UPTIME_MAX_S, "hour_of_day": 5.0, "http_request_rate": 2.0},
+    {"uptime": UPTIME_MAX_S, "hour_of_day": 5.0, "http_request_rate": 1.0},
 )
 
 

@@ -59,8 +59,9 @@ SUSPECT_FAILURES: Final = 1.5
 WITNESSED_RATE: Final = 2.5
 PROMPT_S: Final = 0.3
 # Many errors call for a restart at once only where they are all there is to see; amid traffic a
-# reset is tried first, as the recorded faults teach.
+# reset is tried first, as the recorded faults teach. A probe a second is no traffic.
 SPARSE_RATE: Final = 5.0
+SPARSE_GOOD: Final = 1.1
 # A single 5xx does not make an old count a burst.
 BURST_RATE: Final = 0.55
 # Hanging for lack of CPU: after a restart it would lack it too.
@@ -90,7 +91,7 @@ def remedy(c: Columns) -> Ints:
     throttled = c["cpu_throttled_ratio"] >= THROTTLED_RATIO
     cpu = np.where(throttled | served, 0.0, c["cpu_usage"])
     memory = np.where(served, 0.0, c["memory_usage"])
-    sparse = (good < WITNESSED_RATE) & (rate < SPARSE_RATE)
+    sparse = (good < SPARSE_GOOD) & (rate < SPARSE_RATE)
     sparse &= (rate == 0) | (rate >= BURST_RATE)
     starved = c["cpu_throttled_ratio"] >= STARVED_RATIO
     excused = starved | (c["cpu_pressure"] >= STARVED_PRESSURE)

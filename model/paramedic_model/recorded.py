@@ -34,9 +34,9 @@ from sklearn.ensemble import RandomForestClassifier
 
 from paramedic_model import rowfile
 from paramedic_model.generate import (
+    SPARSE_GOOD,
     SPARSE_RATE,
     UPTIME_MAX_S,
-    WITNESSED_RATE,
     Ints,
     remedy,
     to_columns,
@@ -238,9 +238,9 @@ def contradicts_surface(data: Recorded) -> Bools:
     added = ("unanswered_ratio", "upstream_waiting_ratio", "upstream_refused_rate")
     for name in others + added:
         quiet &= c[name] == 0
-    neutral = quiet & (c["http_request_rate"] < WITNESSED_RATE)
+    neutral = quiet & (c["http_request_rate"] < SPARSE_GOOD)
     failed, good = c["http_5xx_rate"], c["http_request_rate"] - c["http_5xx_rate"]
-    handful = (failed > 0) & (failed < SPARSE_RATE) & (good < WITNESSED_RATE)
+    handful = (failed > 0) & (failed < SPARSE_RATE) & (good < SPARSE_GOOD)
     handful &= (c["health_failures"] == 0) & (c["unanswered_ratio"] == 0)
     contradicts: Bools = (neutral | handful) & (remedy(c) != data.labels)
     return contradicts

@@ -60,6 +60,23 @@ fn client_responses_are_counted_without_interim_ones_and_5xx_apart() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
+fn responses_that_turn_the_client_away_are_counted_apart() {
+    let (kernel, mut patient, _, slot) = one_patient("127.0.0.1:0");
+    let mut expected = Counters::default();
+    for (status, upstream_denied) in [(401, 3), (403, 3), (407, 3), (402, 0), (411, 0), (501, 0)] {
+        let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n").leak();
+        let (address, server) = answers("127.0.0.1:0", answer);
+        patient.ask(&format!("get {address} /any 3"));
+        server.join().unwrap();
+        let upstream_5xx = if status == 501 { 3 } else { 0 };
+        let seen = Counters { upstream_denied, ..as_client(3, 3, upstream_5xx) };
+        expected = expected.plus(&seen);
+        assert_eq!(counters(&kernel, slot), expected, "{status}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
 fn a_target_that_calls_itself_is_its_own_client() {
     let (kernel, mut patient, address, slot) = one_patient("127.0.0.1:0");
     patient.ask(&format!("get {address} /503 7"));

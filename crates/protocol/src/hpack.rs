@@ -15,6 +15,8 @@ pub(crate) const STATUS_UNKNOWN: u8 = 6;
 const UNAVAILABLE: u8 = 7;
 /// No `:status` yet.
 pub(crate) const NONE: u8 = 8;
+/// A `:status` of 401, 403 or 407.
+const DENIED: u8 = 9;
 /// A `grpc-status` of 0; the next 16 tags are the other codes.
 pub(crate) const GRPC: u8 = 16;
 /// A `grpc-status` that was not understood.
@@ -43,6 +45,8 @@ pub enum Verdict {
     Unknown = 6,
     /// Trailers that say nothing of a fault.
     Fine = 7,
+    /// 401, 403 or 407: who asked is not accepted.
+    Denied = 8,
 }
 
 impl Verdict {
@@ -65,6 +69,7 @@ impl Verdict {
             4 => Self::ClientError,
             FAILED => Self::ServerError,
             UNAVAILABLE => Self::Unavailable,
+            DENIED => Self::Denied,
             NONE => Self::Fine,
             _ => Self::Unknown,
         }
@@ -76,6 +81,7 @@ impl Verdict {
 pub(crate) const fn status_of(class: u8, tens: u8, ones: u8) -> u8 {
     match class.wrapping_sub(b'0') {
         5 if tens == b'0' && matches!(ones, b'2'..=b'4') => UNAVAILABLE,
+        4 if tens == b'0' && matches!(ones, b'1' | b'3' | b'7') => DENIED,
         class @ 1..=5 => class,
         _ => STATUS_UNKNOWN,
     }
@@ -96,7 +102,7 @@ pub(crate) const fn static_tag(index: u32) -> u8 {
 /// Whether a tag is that of a `:status`.
 #[inline(always)]
 pub(crate) const fn is_status(tag: u8) -> bool {
-    tag >= 1 && tag <= UNAVAILABLE
+    tag >= 1 && tag <= UNAVAILABLE || tag == DENIED
 }
 
 /// The tag of a value of `:status`, from its length and its first three bytes.
@@ -114,7 +120,10 @@ pub(crate) const fn status_tag(huffman: bool, length: u32, value: [u8; 3]) -> u8
         (0b00001, _) => 1,
         (0b00010, _) => 2,
         (_, 0b01_1001) => 3,
-        (_, 0b01_1010) => 4,
+        (_, 0b01_1010) => match (length, first, second, third) {
+            (2, 0x68, 0x01, _) | (3, 0x68, 0x0c, 0xff) | (3, 0x68, 0x0e, 0xff) => DENIED,
+            _ => 4,
+        },
         (_, 0b01_1011) => match (length, first, second, third) {
             (2, 0x6c, 0x02, _) | (3, 0x6c, 0x0c, 0xff) | (3, 0x6c, 0x0d, 0x7f) => UNAVAILABLE,
             _ => FAILED,

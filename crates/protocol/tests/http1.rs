@@ -49,6 +49,7 @@ impl Talk {
                 assert_eq!(*way, Way::Responses);
                 match response.verdict() {
                     Verdict::Unavailable => classes[4] += 1,
+                    Verdict::Denied => classes[3] += 1,
                     class if class <= Verdict::ServerError => classes[class as usize] += 1,
                     other => panic!("{other:?}"),
                 }

@@ -136,6 +136,7 @@ fn verdict(status: u16, grpc: u8) -> Verdict {
     match (grpc, status) {
         (4 | 14, _) | (_, 502..=504) => Verdict::Unavailable,
         (2 | 12 | 13 | 15, _) | (_, 500..) => Verdict::ServerError,
+        (_, 401 | 403 | 407) => Verdict::Denied,
         (_, 400..) => Verdict::ClientError,
         (_, 300..) => Verdict::Redirection,
         (_, 200..) => Verdict::Success,

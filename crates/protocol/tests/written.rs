@@ -22,6 +22,7 @@ fn sum(written: &Written) -> ([u32; 5], u32) {
         match event {
             Event::Response(response) => match response.verdict() {
                 Verdict::Unavailable => classes[4] += 1,
+                Verdict::Denied => classes[3] += 1,
                 class if class <= Verdict::ServerError => classes[class as usize] += 1,
                 other => panic!("{other:?}"),
             },

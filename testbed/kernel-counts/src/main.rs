@@ -94,5 +94,6 @@ fn shown(counters: &Counters) -> Value {
         "upstream_requests": counters.upstream_requests,
         "upstream_responses": counters.upstream_responses,
         "upstream_5xx": counters.upstream_5xx,
+        "upstream_denied": counters.upstream_denied,
     })
 }

@@ -13,13 +13,14 @@ pub(super) struct Counts {
     pub(super) upstream_requests: u64,
     pub(super) upstream_responses: u64,
     pub(super) upstream_5xx: u64,
+    pub(super) upstream_denied: u64,
 }
 
 /// A count and its name.
 type Field = (&'static str, u64);
 
 impl Counts {
-    pub(super) fn fields(&self) -> [Field; 13] {
+    pub(super) fn fields(&self) -> [Field; 14] {
         let [interim, success, redirection, client, server] = self.responses;
         [
             ("requests", self.requests),
@@ -35,6 +36,7 @@ impl Counts {
             ("upstream requests", self.upstream_requests),
             ("upstream responses", self.upstream_responses),
             ("upstream 5xx", self.upstream_5xx),
+            ("upstream denied", self.upstream_denied),
         ]
     }
 
@@ -54,6 +56,7 @@ impl Counts {
             upstream_requests: self.upstream_requests.wrapping_sub(earlier.upstream_requests),
             upstream_responses: self.upstream_responses.wrapping_sub(earlier.upstream_responses),
             upstream_5xx: self.upstream_5xx.wrapping_sub(earlier.upstream_5xx),
+            upstream_denied: self.upstream_denied.wrapping_sub(earlier.upstream_denied),
         }
     }
 }

@@ -60,6 +60,11 @@ impl Given {
         counts
     }
 
+    /// Responses that say that who asked is not accepted.
+    fn denied(&self) -> u64 {
+        self.heads.iter().filter(|(status, _)| matches!(status, 401 | 403 | 407)).count() as u64
+    }
+
     /// Faults that may have been counted late.
     fn maybe_late(&self) -> u64 {
         self.either.iter().filter(|&&code| fault(code).is_some()).count() as u64
@@ -77,6 +82,7 @@ impl Record {
             // Of a fault that comes late the response was counted before.
             upstream_responses: responses - interim - passed.in_trailers,
             upstream_5xx: passed.responses[4],
+            upstream_denied: self.passed.denied(),
             ..self.all.counts()
         }
     }

@@ -43,6 +43,8 @@ const STUCK_FAILURES: f32 = 3.0;
 const SUSPECT_FAILURES: f32 = 2.0;
 const WITNESSED_RATE: f32 = 2.5;
 const PROMPT_S: f32 = 0.3;
+/// A probe a second is no traffic.
+const SPARSE_GOOD: f32 = 1.1;
 const BURST_RATE: f32 = 0.55;
 const STARVED_RATIO: f32 = 0.2;
 const LEFT_RATIO: f32 = 0.2;
@@ -82,7 +84,7 @@ fn verdict(row: &FeatureVector) -> (Action, &'static [Feature]) {
     let errors = if excuse.is_empty() { row[ErrorCount] } else { 0.0 };
     let cpu = if throttled || served { 0.0 } else { row[CpuUsage] };
     let memory = if served { 0.0 } else { row[MemoryUsage] };
-    let served_others = row[HttpRequestRate] - row[Http5xxRate] >= WITNESSED_RATE;
+    let served_others = row[HttpRequestRate] - row[Http5xxRate] >= SPARSE_GOOD;
     // A single 5xx does not turn an old count into a burst.
     let old = row[Http5xxRate] > 0.0 && row[Http5xxRate] < BURST_RATE;
     let failing =

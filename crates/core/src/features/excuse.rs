@@ -18,6 +18,8 @@ pub(super) struct Calls {
     pub(super) errors: u64,
     /// Failed connects.
     pub(super) refused: u64,
+    /// 401, 403 and 407 responses received.
+    pub(super) denied: u64,
 }
 
 impl Calls {
@@ -27,6 +29,7 @@ impl Calls {
             responses: counters.upstream_responses,
             errors: counters.upstream_5xx,
             refused: counters.connects_failed,
+            denied: counters.upstream_denied,
         }
     }
 
@@ -36,6 +39,7 @@ impl Calls {
             responses: self.responses.saturating_sub(base.responses),
             errors: self.errors.saturating_sub(base.errors),
             refused: self.refused.saturating_sub(base.refused),
+            denied: self.denied.saturating_sub(base.denied),
         }
     }
 
@@ -52,6 +56,9 @@ impl Calls {
         }
         if self.refused > 0 && self.refused * SHARE >= errors {
             return Some(Excuse::CannotConnect { failed: self.refused });
+        }
+        if self.denied > 0 && self.denied * SHARE >= errors {
+            return Some(Excuse::Denied { received: self.denied });
         }
         let waiting =
             if waiting > self.mostly_unanswered() { waiting } else { self.mostly_unanswered() };
@@ -100,6 +107,11 @@ pub enum Excuse {
         /// Failed connects.
         failed: u64,
     },
+    /// Its backends do not accept it: its credential has expired, or was changed.
+    Denied {
+        /// 401, 403 and 407 responses received as a client.
+        received: u64,
+    },
     /// Its backends do not respond.
     Unanswered {
         /// Requests without a response.
@@ -145,6 +157,11 @@ impl fmt::Display for Excuse {
             Self::CannotConnect { failed } => {
                 write!(f, "it cannot connect to its backends ({failed} failed within 10 s)")
             }
+            Self::Denied { received } => write!(
+                f,
+                "its backends do not accept it (401, 403 or 407, {received} within 10 s): look at its \
+                 credential"
+            ),
             Self::Unanswered { waiting } => {
                 write!(f, "its backends do not answer ({waiting} requests wait)")
             }
@@ -182,7 +199,7 @@ mod tests {
     use super::*;
 
     fn calls(requests: u64, responses: u64, errors: u64, refused: u64) -> Calls {
-        Calls { requests, responses, errors, refused }
+        Calls { requests, responses, errors, refused, denied: 0 }
     }
 
     #[test]
@@ -198,6 +215,13 @@ mod tests {
         assert_eq!(calls(0, 0, 0, 2).excuse(6, 0), Some(Excuse::CannotConnect { failed: 2 }));
         assert_eq!(calls(0, 0, 0, 2).excuse(7, 0), None, "one lost connection excuses no outage");
         assert_eq!(calls(0, 0, 0, 0).excuse(0, 4), Some(Excuse::Unanswered { waiting: 4 }));
+    }
+
+    #[test]
+    fn a_credential_that_backends_do_not_accept_is_an_excuse() {
+        let denied = |denied| Calls { denied, ..calls(9, 9, 0, 0) };
+        assert_eq!(denied(3).excuse(9, 0), Some(Excuse::Denied { received: 3 }));
+        assert_eq!(denied(3).excuse(10, 0), None, "the errors are more than these");
     }
 
     #[test]

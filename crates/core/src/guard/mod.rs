@@ -342,7 +342,10 @@ fn excused(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
         Excuse::NotNow | Excuse::Blames(_) => true,
         Excuse::Serves { .. } => q.causes.only_failing(),
         Excuse::Vague => remedy.is_hard() && q.causes.only_failing(),
-        Excuse::UpstreamFails { .. } | Excuse::CannotConnect { .. } | Excuse::Unanswered { .. } => {
+        Excuse::UpstreamFails { .. }
+        | Excuse::CannotConnect { .. }
+        | Excuse::Denied { .. }
+        | Excuse::Unanswered { .. } => {
             !q.causes.oom_kill
                 && (q.causes.recent_error || q.causes.failed_poll || q.causes.slow_polls)
         }

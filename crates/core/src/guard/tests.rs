@@ -443,6 +443,7 @@ fn an_external_cause_excuses_errors_and_silence_but_no_level() {
     for excuse in [
         Excuse::UpstreamFails { received: 9 },
         Excuse::CannotConnect { failed: 9 },
+        Excuse::Denied { received: 9 },
         Excuse::Unanswered { waiting: 9 },
     ] {
         for action in [Action::ResetErrors, Action::RestartService] {

@@ -32,8 +32,8 @@ pub struct SampleRecord {
     /// retransmits, OOM kills; throttled periods, nanoseconds, length of a period; responses by
     /// class to the agent's own requests, connections that it gave up; since version 3 also 502,
     /// 503 and 504, requests and responses as a client, failed connects, the 502, 503 and 504 to the
-    /// agent's own requests, responses of unknown status, faults in trailers, and
-    /// those to the agent's own requests.
+    /// agent's own requests, responses of unknown status, faults in trailers, those
+    /// to the agent's own requests, and since version 4 the 401, 403 and 407 that it received.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     k: Option<Counts>,
     /// The poll.
@@ -70,7 +70,8 @@ pub struct SampleRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Counts {
-    Now([u64; 28]),
+    Now([u64; 29]),
+    WithTrailers([u64; 28]),
     Followed([u64; 27]),
     Third([u64; 25]),
     Before([u64; 20]),
@@ -80,6 +81,7 @@ impl Counts {
     fn all(&self) -> &[u64] {
         match self {
             Self::Now(counts) => counts,
+            Self::WithTrailers(counts) => counts,
             Self::Followed(counts) => counts,
             Self::Third(counts) => counts,
             Self::Before(counts) => counts,
@@ -298,7 +300,7 @@ fn latencies(groups: &[(u8, u64)]) -> Result<Latencies, Absurd> {
 /// The counts in the order of [`SampleRecord::k`].
 fn counts(kernel: &KernelReading) -> Counts {
     let KernelReading { counters: c, throttling: t, own_responses, own_resets, .. } = kernel;
-    let mut counts = [0; 28];
+    let mut counts = [0; 29];
     counts[..5].copy_from_slice(&c.responses);
     counts[5..8].copy_from_slice(&[c.requests, c.upstream_5xx, c.resets_received]);
     counts[8..11].copy_from_slice(&[c.resets_sent, c.retransmits, c.oom_kills]);
@@ -307,13 +309,14 @@ fn counts(kernel: &KernelReading) -> Counts {
     counts[19] = *own_resets;
     counts[20..23].copy_from_slice(&[c.unavailable, c.upstream_requests, c.upstream_responses]);
     counts[23..25].copy_from_slice(&[c.connects_failed, kernel.own_unavailable]);
-    counts[25..].copy_from_slice(&[c.unknown, c.in_trailers, kernel.own_in_trailers]);
+    counts[25..28].copy_from_slice(&[c.unknown, c.in_trailers, kernel.own_in_trailers]);
+    counts[28] = c.upstream_denied;
     Counts::Now(counts)
 }
 
 /// The counts from that order; counts that an older version lacks are zero.
 fn reading(read: &[u64]) -> KernelReading {
-    let mut counts = [0; 28];
+    let mut counts = [0; 29];
     for (count, read) in counts.iter_mut().zip(read) {
         *count = *read;
     }
@@ -330,6 +333,7 @@ fn reading(read: &[u64]) -> KernelReading {
             unavailable: counts[20],
             upstream_requests: counts[21],
             upstream_responses: counts[22],
+            upstream_denied: counts[28],
             connects_failed: counts[23],
             unknown: counts[25],
             in_trailers: counts[26],

@@ -24,6 +24,7 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
     kernel.throttling.period_ns = 100_000_000;
     kernel.counters.unavailable = 8;
     kernel.counters.connects_failed = 9;
+    kernel.counters.upstream_denied = 4;
     kernel.own_unavailable = 1;
     kernel.counters.in_trailers = 3;
     kernel.own_in_trailers = 2;

@@ -15,6 +15,7 @@ const FAILS: &[(u64, Step)] = &[(0, Upstream(Answers(500, 0)))];
 const SLOW: &[(u64, Step)] = &[(0, Upstream(Answers(200, 600)))];
 const NO_NAMES: &[(u64, Step)] = &[(0, NamesGone)];
 const EXPIRED: &[(u64, Step)] = &[(0, Write("credential", "expired"))];
+const TURNED_AWAY: &[(u64, Step)] = &[(0, Upstream(Answers(401, 0)))];
 /// The app sets no limit of time.
 const NO_LIMIT: &str = "limit=none";
 
@@ -54,12 +55,16 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(&FLASK_NAMES, "names-gone", NO_NAMES).sees(Status(502), 80.0),
     Episode::nothing(&UVICORN_NAMES, "names-gone", NO_NAMES).sees(Ill, 80.0),
     Episode::nothing(&EXPRESS_NAMES, "names-gone", NO_NAMES).sees(Ill, 80.0),
-    // The credential itself has expired, whenever the process was started.
-    Episode::nothing(&FLASK, "credential-expired", EXPIRED).sees(Status(500), 90.0),
-    Episode::nothing(&FLASK_BARE, "credential-expired", EXPIRED).sees(Status(500), 90.0),
-    Episode::nothing(&EXPRESS, "credential-expired", EXPIRED).sees(Status(500), 90.0),
-    Episode::nothing(&PHP, "credential-expired", EXPIRED).sees(Status(500), 90.0),
+    // The credential itself has expired, whenever the process was started: what is behind turns the
+    // app away.
+    Episode::nothing(&FLASK_PRICES, "credential-expired", TURNED_AWAY).sees(Status(500), 90.0),
+    Episode::nothing(&FLASK_BARE_PRICES, "credential-expired", TURNED_AWAY).sees(Status(500), 90.0),
+    Episode::nothing(&EXPRESS_PRICES, "credential-expired", TURNED_AWAY).sees(Status(500), 90.0),
+    Episode::nothing(&UVICORN_PRICES, "credential-expired", TURNED_AWAY).sees(Status(500), 90.0),
     Episode::nothing(&GRPC, "credential-expired", EXPIRED).sees(Status(500), 90.0),
+    // The app itself finds that its licence has expired: nothing tells that from memory that is
+    // poisoned.
+    Episode::nothing(&PHP, "licence-expired", EXPIRED).sees(Status(500), 90.0),
 ];
 
 const SLOWER: &[(u64, Step)] = &[(0, Upstream(Answers(200, 1000)))];
