@@ -16,7 +16,7 @@ from paramedic_model.train import KIND, KINDS, Order, train
 # The folder of the repository that holds this package, the recorded episodes and what is written.
 HOME: Final = Path(__file__).resolve().parents[1]
 # The first is the oldest.
-DATA: Final = ("data", "data/silence")
+DATA: Final = ("data", "data/silence", "data/strangers")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

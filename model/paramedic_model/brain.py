@@ -75,6 +75,11 @@ def fit_boosted(rows: Rows, labels: Ints, seed: int) -> Brain:
     return Brain(Boosted.fit(hide(rows), labels, seed), None)
 
 
+def refit(brain: Brain, rows: Rows, labels: Ints, seed: int) -> Brain:
+    """Trees of the same kind on other rows, with the same calibration."""
+    return Brain(type(brain.trees).fit(hide(rows), labels, seed), brain.calibration)
+
+
 def hide(rows: Rows) -> Rows:
     rows = rows.copy()
     rows[:, HIDDEN] = 0.0

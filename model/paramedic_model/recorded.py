@@ -1,8 +1,8 @@
 """Recorded episodes: rows that the agent's own code made of real faults, with measured labels.
 
-`cargo xtask lab` writes them. A label is the mildest remedy after which the clients of a paired
-target were served again. It is measured, and it is changed in three ways before training, which the
-report counts:
+`cargo xtask lab` and `cargo xtask strangers --record` write them. A label is the mildest remedy
+after which the clients of a paired target were served again. It is measured, and it is changed in
+four ways before training, which the report counts:
 
 - Rows of one episode are alike, so a few of each are kept, evenly over its time.
 - Two faults can look the same and need different remedies. If a reset has helped often enough on
@@ -11,6 +11,11 @@ report counts:
 - The known decision surface must hold. Rows that contradict it, and on which the kernel shows
   nothing or only a handful of failed requests, are not used for training. They stay among those
   held out, where they count as wrong.
+
+- A service that fails most requests may be cured by a restart or not: memory that is poisoned
+  looks like a disk that is full. What tells them apart is in no column, but known to the guard
+  (gates `futile` and `excused`), which has the last word. Rows of those that nothing cures are not
+  learnt from: a forest of both would never be sure. They are judged with the others.
 
 The hour, the uptime and the small use of CPU and memory in the lab show nothing about the field, so
 other values are drawn for them. Recordings from before the columns of version 2 have neutral values
@@ -34,6 +39,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from paramedic_model import rowfile
 from paramedic_model.generate import (
+    BURST_RATE,
     SPARSE_GOOD,
     SPARSE_RATE,
     UPTIME_MAX_S,
@@ -42,7 +48,7 @@ from paramedic_model.generate import (
     to_columns,
 )
 from paramedic_model.rowfile import UNLABELLED, Row
-from paramedic_model.schema import ADDED, FEATURES, RESET_ERRORS, RESTART_SERVICE
+from paramedic_model.schema import ADDED, FEATURES, NO_ACTION, RESET_ERRORS, RESTART_SERVICE
 
 Rows = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -59,6 +65,8 @@ FOLDS: Final = 5
 COARSE: Final = 0.05
 # A restart costs its users about as much as ten resets: a reset is tried if it helps one in ten.
 WORTH_TRYING: Final = 0.1
+# A service with a larger share of 5xx fails.
+FAILING: Final = 0.4
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,8 @@ class Data:
     """As they are learnt from: few of a kind, with other values where those are the lab's own."""
     undrawn: Rows
     """The same rows with their recorded values."""
+    untold: Recorded
+    """What tells these from rows that need a restart is in no column."""
     as_recorded: Recorded
     """All rows of the same episodes, those without a label too."""
     told: dict[str, int]
@@ -129,13 +139,16 @@ def load(recordings: Recordings, seed: int) -> Data:
         contradicts_surface(test).sum()
     )
     learn = learn.where(~against)
+    hidden = is_untold(learn)
+    told["rows not learnt from, since what tells them apart is in no column"] = int(hidden.sum())
+    learn, untold = learn.where(~hidden), learn.where(hidden)
     mild = [mildest_first(part, learn) for part in (learn, test)]
     told["rows on which a reset is tried before the restart that helps"] = sum(
         int((m.labels != m.measured).sum()) for m in mild
     )
     told["episodes held out"] = len(np.unique(test.episode))
     drawn = whole.where(np.isin(whole.episode, np.unique(test.episode)))
-    return Data(mild[0], mild[1], kept.rows[held], drawn, told)
+    return Data(mild[0], mild[1], kept.rows[held], untold, drawn, told)
 
 
 def refuse_twins(folders: list[Path]) -> None:
@@ -246,6 +259,16 @@ def contradicts_surface(data: Recorded) -> Bools:
     return contradicts
 
 
+def is_untold(data: Recorded) -> Bools:
+    """A service fails of its own accord, as far as its row tells, and no remedy helped."""
+    c = to_columns(data.rows)
+    fails = (c["http_5xx_ratio"] >= FAILING) & (c["http_5xx_rate"] >= BURST_RATE)
+    for name in ("upstream_5xx_rate", "upstream_waiting_ratio", "upstream_refused_rate"):
+        fails &= c[name] == 0
+    untold: Bools = fails & (data.labels == NO_ACTION)
+    return untold
+
+
 def held_out(data: Recorded) -> Bools:
     """By episode, never by row; the same episodes whatever else is recorded."""
     shipped = np.char.startswith(data.episode, SHIPPED)
@@ -269,7 +292,8 @@ def mildest_first(data: Recorded, learn: Recorded) -> Recorded:
     too coarse to tell one episode of failing from another. No episode is asked about itself.
     """
     treated = learn.where(np.isin(learn.measured, (RESET_ERRORS, RESTART_SERVICE)))
-    mine = data.measured == RESTART_SERVICE
+    # What leaves its clients without a response does not take a reset either.
+    mine = (data.measured == RESTART_SERVICE) & (to_columns(data.rows)["unanswered_ratio"] == 0)
     labels = data.labels.copy()
     for fold in range(FOLDS):
         asked = mine & (fold_of(data.episode) == fold)

@@ -23,8 +23,9 @@ PATIENT: Final = "patient_app"
 # A row that teaches nothing: the fault could not be seen yet, or no longer.
 UNLABELLED: Final = -1
 LABELS: Final = {"": UNLABELLED} | {name: i for i, name in enumerate(CLASSES)}
-# A kind names a plot's file and stands in it, a service a line of the report.
+# A kind names a plot's file and stands in it; a service names a line of the report.
 KIND: Final = re.compile("[a-z][a-z0-9_]*")
+SERVICE: Final = re.compile("[a-z][a-z0-9_-]*")
 EPISODE: Final = re.compile("[0-9]{1,9}")
 LARGEST: Final = float(np.finfo(np.float32).max)
 
@@ -93,7 +94,7 @@ def parse(fields: dict[Any, Any], *, lacks: bool) -> Row:
     features = [number(name, text[name]) for name in FEATURES]
     since = number("since_fault_s", text["since_fault_s"])
     service = text.get("service", PATIENT)
-    if not KIND.fullmatch(service):
+    if not SERVICE.fullmatch(service):
         raise ValueError(f"the service {service!r} is no word of small letters")
     return Row(text, LABELS[text["label"]], since, features, service, lacks)
 

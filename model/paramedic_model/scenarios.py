@@ -88,8 +88,10 @@ SCENARIOS: Final = (
         {"error_count": 25, "cpu_usage": 97, "memory_usage": 97} | traffic(0, 0.8),
     ),
     Scenario("8 errors beside probes", RESET_ERRORS, {"error_count": 8} | traffic(0.8, 2.8)),
-    Scenario("15 errors beside a probe", RESTART_SERVICE, {"error_count": 15} | traffic(1.5, 2)),
-    Scenario("15 errors, two a second are well", RESET_ERRORS, {"error_count": 15} | traffic(1.5, 3.5)),
+    Scenario("15 errors beside probes", RESTART_SERVICE, {"error_count": 15} | traffic(1.5, 1.7)),
+    Scenario(
+        "15 errors, two a second are well", RESET_ERRORS, {"error_count": 15} | traffic(1.5, 3.5)
+    ),
     *(
         Scenario(f"{count} errors, a small service", action, BARE | errors(count))
         for count, action in ((5, NO_ACTION), (8, RESET_ERRORS), (15, RESTART_SERVICE))

@@ -143,21 +143,27 @@ def leave_each_out(
     data: Data, fit: Callable[[Recorded], Brain], tell: Callable[[str], None]
 ) -> Strangers:
     """Judges each foreign service by a model of all others, and finds the bound of familiarity."""
-    every = recorded.join([data.learn, data.held_out])
-    foreign = [str(name) for name in np.unique(every.service) if name != PATIENT]
+    learnt = recorded.join([data.learn, data.held_out])
+    judged = recorded.join([learnt, data.untold])
+    program, of_learnt = (programs(rows.service) for rows in (judged, learnt))
+    foreign = [str(name) for name in np.unique(program) if name != PATIENT]
     strangers = []
     for name in foreign:
         tell(f"without {name}")
-        mine = every.service == name
-        brain = fit(every.where(~mine))
-        rows = every.where(mine)
-        known = familiarity(every.where(~mine), 0)
+        others = learnt.where(of_learnt != name)
+        brain, known = fit(others), familiarity(others, 0)
+        rows = judged.where(program == name)
         strangers.append(Stranger(name, rows, brain.calibrated(rows.rows), known.unseen(rows.rows)))
     if strangers:
         return Strangers(strangers, familiar.bound([one.unseen[one.needs()] for one in strangers]))
     needs = data.held_out.labels == RESTART_SERVICE
     unseen = familiarity(data.learn, 0).unseen(data.held_out.rows[needs])
     return Strangers([], familiar.bound([unseen]))
+
+
+def programs(services: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Services that differ by their settings alone (`flask`, `flask-bare`) are one program."""
+    return np.array([name.split("-")[0] for name in services])
 
 
 def familiarity(real: Recorded, most: int) -> Familiarity:

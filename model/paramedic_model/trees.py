@@ -17,6 +17,10 @@ INPUT = "features"
 class Trees(Protocol):
     """Fitted trees: a random forest, or boosted ones."""
 
+    @classmethod
+    def fit(cls, rows: Rows, labels: Ints, seed: int) -> "Trees":
+        """The same for the same rows and seed."""
+
     @property
     def library(self) -> str:
         """Which library fitted them."""

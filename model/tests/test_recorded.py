@@ -157,6 +157,22 @@ def test_other_values_are_drawn_only_where_they_say_nothing_of_the_field() -> No
     assert (before.rows == 90).all()
 
 
+def test_rows_that_no_column_tells_apart_are_judged_and_not_learnt_from() -> None:
+    columns = {"http_5xx_rate": 5.0, "http_5xx_ratio": 1.0, "http_request_rate": 5.0}
+    rows = made(4).rows
+    for name, value in columns.items():
+        rows[:, FEATURES.index(name)] = value
+    rows[2, FEATURES.index("upstream_5xx_rate")] = 5
+    rows[3, FEATURES.index("http_5xx_ratio")] = 0.1
+    labels = [NO_ACTION, RESTART_SERVICE, NO_ACTION, NO_ACTION]
+    assert recorded.is_untold(made(4, rows=rows, labels=labels)).tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
 def test_what_contradicts_the_known_surface_is_not_learnt_from(shipped: Data) -> None:
     errors = np.zeros((2, len(FEATURES)), dtype=np.float32)
     errors[:, FEATURES.index("error_count")] = 8

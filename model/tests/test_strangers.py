@@ -29,7 +29,8 @@ def data() -> Data:
     episode = np.char.add(service, np.arange(n).astype(str))
     whole = made(n, rows=rows, labels=labels, measured=labels, service=service, episode=episode)
     odd = np.arange(n) % 4 < 2
-    return Data(whole.where(odd), whole.where(~odd), whole.rows[~odd], whole, {})
+    none = whole.where(np.zeros(n, dtype=bool))
+    return Data(whole.where(odd), whole.where(~odd), whole.rows[~odd], none, whole, {})
 
 
 def test_each_foreign_service_is_judged_by_a_model_of_all_others(data: Data, brain: Brain) -> None:
@@ -46,6 +47,11 @@ def test_each_foreign_service_is_judged_by_a_model_of_all_others(data: Data, bra
     assert found.f1() > 0.6
     assert "nginx" in found.report()
     assert f"{found.f1():.3f}" in found.report()
+
+
+def test_settings_of_one_program_are_left_out_together() -> None:
+    names = np.array(["flask", "flask-bare", PATIENT])
+    assert strangers.programs(names).tolist() == ["flask", "flask", PATIENT]
 
 
 def test_without_foreign_services_held_out_episodes_give_the_bound(

@@ -141,7 +141,7 @@ mod tests {
         assert!(report.contains(&shipped), "REPORT.md is of another model: cargo xtask train");
         let golden = fs::read_to_string(model.join("golden.json")).unwrap();
         assert!(golden.contains(&shipped), "golden.json is of another model: cargo xtask train");
-        for folder in ["data", "data/silence"] {
+        for folder in ["data", "data/silence", "data/strangers"] {
             let data = sha256(&model.join(folder).join("rows.csv.gz"));
             assert!(report.contains(&data), "REPORT.md is of other data: cargo xtask train");
         }

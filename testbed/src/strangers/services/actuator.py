@@ -63,6 +63,8 @@ async def prices(request):
         return JSONResponse({"error": "no prices in time"}, 504)
     except OSError:
         return JSONResponse({"error": "no prices now"}, 502)
+    if status == 401:
+        raise PermissionError("the credential is not accepted")
     return JSONResponse({"price": 3}, 200 if status == 200 else 502)
 
 

@@ -60,10 +60,15 @@ app.get('/', (request, response) => {
 });
 // Without a limit of time, as is easily forgotten, it waits as long as the service behind.
 app.get('/prices', (request, response) => {
-  const give = (status) => { if (!response.headersSent) response.status(status).json({ price: 3 }); };
+  const give = (status) => {
+    if (status === 500) errors += 1;
+    if (!response.headersSent) response.status(status).json({ price: 3 });
+  };
+  // Turned away, for its credential.
+  const given = { 200: 200, 401: 500 };
   const asking = http.get(process.env.UPSTREAM, (answer) => {
     answer.resume();
-    answer.on('end', () => give(answer.statusCode === 200 ? 200 : 502));
+    answer.on('end', () => give(given[answer.statusCode] ?? 502));
   });
   asking.on('error', () => give(502));
   if (fault().limit !== 'none') asking.setTimeout(1500, () => { give(504); asking.destroy(); });

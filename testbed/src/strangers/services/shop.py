@@ -45,6 +45,8 @@ def upstream(path="/"):
             answer.read()
         return {"price": 3}
     except urllib.error.HTTPError as error:
+        if error.code == 401:
+            raise PermissionError("the credential is not accepted") from error
         return Response("the price service fails\n", 502 if error.code >= 500 else error.code)
     except OSError as error:
         late = isinstance(getattr(error, "reason", error), (TimeoutError, socket.timeout))
