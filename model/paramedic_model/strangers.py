@@ -91,8 +91,8 @@ class Strangers:
         scores = f"ECE {calibration_error(p, labels):.4f}, Brier {brier(p, labels):.4f}"
         stopped = f"{int((wrong & strange).sum()):,} of {int(wrong.sum()):,} wrong ones"
         costs = f"{int((right & strange).sum()):,} of {int(right.sum()):,} right ones"
-        return f"""## Services that the forest has not learnt from
-Each of {len(self.all)} foreign services is left out once: a forest that learns from all others
+        return f"""## Services that the model has not learnt from
+Each of {len(self.all)} foreign services is left out once: a model that learns from all others
 judges its rows, {len(labels):,} together. **Macro-F1 {self.f1():.3f}**; {scores}.
 
 `restart_service` at the gate of {GATE}: precision {self.precision(gate=False):.3f} of
@@ -103,7 +103,7 @@ pairs of values: {stopped} and {costs}. With it the precision is {self.precision
 {self.by_service()}
 
 ### By fault
-Rows on which a forest without this service said this, by what is to be done first.
+Rows on which a model without this service said this, by what is to be done first.
 
 {self.by_fault()}"""
 
