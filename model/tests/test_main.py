@@ -73,7 +73,7 @@ def test_a_model_that_holds_is_written_with_all_that_belongs_to_it(
 @pytest.mark.usefixtures("lenient", "small")
 def test_the_report_of_a_comparison_shows_both_kinds(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert main(["--out", str(out), "--compare", "--force"]) == 0
+    assert main(["--out", str(out), "--compare", "--kind", "forest", "--force"]) == 0
     card = (out / "REPORT.md").read_text(encoding="utf-8")
     assert "### Both kinds" in card
     assert "`forest` ships: its macro-F1 is" in card
@@ -86,7 +86,7 @@ def test_the_worse_kind_is_not_written_without_force(
 ) -> None:
     monkeypatch.setattr(Contest, "other_is_better", lambda *_: True)
     out = tmp_path / "out"
-    said = complaint(capsys, "--out", str(out), "--compare")
+    said = complaint(capsys, "--out", str(out), "--compare", "--kind", "forest")
     assert "boosted is the better kind" in said
     assert "train with --kind boosted, or --force" in said
     assert not out.exists()
