@@ -18,7 +18,7 @@ from onnxmltools.convert.common.data_types import FloatTensorType
 from xgboost import XGBClassifier
 
 from paramedic_model.schema import CLASSES
-from paramedic_model.trees import INPUT, Floats, Ints, Rows, ensemble
+from paramedic_model.trees import INPUT, Floats, Ints, Rows, ensemble, ensemble_node
 
 # Trees of each class: all of them together walk in twice the time of the forest.
 ROUNDS: Final = 80
@@ -184,5 +184,5 @@ class Boosted:
         if order != expected:
             raise ValueError("onnxmltools changed its node order: match hit rates by node id")
         covers = np.concatenate([tree.cover for tree in self.trees]).tolist()
-        (node,) = (n for n in model.graph.node if n.op_type == "TreeEnsembleClassifier")
-        node.attribute.append(onnx.helper.make_attribute("nodes_hitrates", covers))
+        hitrates = onnx.helper.make_attribute("nodes_hitrates", covers)
+        ensemble_node(model).attribute.append(hitrates)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from paramedic_model.brain import Brain
-from paramedic_model.lab_report import GATE, Judged
+from paramedic_model.lab_report import GATE, SCORES, Judged
 from paramedic_model.recorded import Recorded
-from paramedic_model.report import brier, calibration_error, table
+from paramedic_model.report import table
 from paramedic_model.schema import RESTART_SERVICE
 
 
@@ -53,22 +53,11 @@ class Contest:
         lines = []
         for who in (self.shipped, self.other):
             precision, recall = self.restarts(who)
-            lines.append(
-                [
-                    who.kind,
-                    f"{who.judged.f1:.3f}",
-                    f"{who.judged.f1_measured:.3f}",
-                    f"{calibration_error(who.judged.p, labels):.4f}",
-                    f"{brier(who.judged.p, labels):.4f}",
-                    f"{precision:.3f}",
-                    f"{recall:.3f}",
-                    f"{who.nodes:,}",
-                    f"{who.size:,}",
-                ]
-            )
-        head = ["kind", "macro-F1", "of what helped", "ECE", "Brier"]
+            restarts = [f"{precision:.3f}", f"{recall:.3f}"]
+            size = [f"{who.nodes:,}", f"{who.size:,}"]
+            lines.append([who.kind, *who.judged.scores(labels), *restarts, *size])
         restarts = ["restarts right", "restarts found"]
-        return table([*head, *restarts, "nodes", "bytes"], lines)
+        return table(["kind", *SCORES, *restarts, "nodes", "bytes"], lines)
 
     def reasons(self) -> str:
         """Why the kind that ships does."""

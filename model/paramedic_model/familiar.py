@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 RANGES: Final = 8
 COLUMNS: Final = tuple(name for name in FEATURES if name not in ("uptime", "hour_of_day"))
 EPISODES: Final = 2
-# A bound that costs more right restarts than this, of services that were not learnt from, is none.
+# The bound may refuse at most this share of the right restarts, on services that were left out.
 COSTS: Final = 0.02
 
 
@@ -71,13 +71,12 @@ def learn(rows: Rows, episodes: NDArray[np.str_], most: int) -> Familiarity:
     """From rows, and the episode of each."""
     ends = [ends_of(column) for column in decisive(rows).T]
     ranges = cut(rows, ends)
-    _, episode = np.unique(episodes, return_inverse=True)
+    names, episode = np.unique(episodes, return_inverse=True)
     seen = np.zeros((len(pairs()), RANGES, RANGES), dtype=bool)
     for at, (first, second) in enumerate(pairs()):
         cell = ranges[:, first] * RANGES + ranges[:, second]
-        both = np.unique(cell * (int(episode.max(initial=0)) + 1) + episode)
-        cells = both // (int(episode.max(initial=0)) + 1)
-        count = np.bincount(cells, minlength=RANGES * RANGES)
+        both = np.unique(cell * len(names) + episode)
+        count = np.bincount(both // len(names), minlength=RANGES * RANGES)
         seen[at] = (count >= EPISODES).reshape(RANGES, RANGES)
     return Familiarity(ends, seen, most)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,13 +15,16 @@ from paramedic_model import export, golden
 from paramedic_model.brain import Brain, probabilities
 from paramedic_model.recorded import Data, Recorded
 from paramedic_model.report import brier, calibration_error, table
-from paramedic_model.schema import CLASSES, FEATURES, HEALTH_FEATURES, NO_ACTION
+from paramedic_model.schema import CLASSES, FEATURES, HEALTH_FEATURES, RESET_ERRORS, RESTART_SERVICE
+from paramedic_model.trees import Floats, Ints, Rows
 
 # The guard's gate.
 GATE: Final = 0.8
+# The head of `Judged.scores`.
+SAID: Final = tuple(f"said {name}" for name in CLASSES)
+SCORES: Final = ("macro-F1", "of what helped", "ECE", "Brier")
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,14 @@ class Judged:
 
     def at_the_gate(self, held_out: Recorded, action: int) -> tuple[float, float]:
         """Precision and recall of the verdicts that would be acted on."""
-        said = (self.p.argmax(axis=1) == action) & (self.p.max(axis=1) >= GATE)
+        said = acted_on(self.p, action)
         true = held_out.labels == action
         right = int((said & true).sum())
         return right / max(int(said.sum()), 1), right / max(int(true.sum()), 1)
+
+    def scores(self, labels: Ints) -> list[str]:
+        errors = (calibration_error(self.p, labels), brier(self.p, labels))
+        return [f"{self.f1:.3f}", f"{self.f1_measured:.3f}", *(f"{e:.4f}" for e in errors)]
 
 
 @dataclass(frozen=True)
@@ -97,18 +105,8 @@ class Trial:
         ]
 
     def summary(self) -> str:
-        head = ["model", "macro-F1", "of what helped", "ECE", "Brier"]
-        rows = [
-            [
-                name,
-                f"{j.f1:.3f}",
-                f"{j.f1_measured:.3f}",
-                f"{calibration_error(j.p, self.held_out.labels):.4f}",
-                f"{brier(j.p, self.held_out.labels):.4f}",
-            ]
-            for name, j in self.models()
-        ]
-        return table(head, rows)
+        rows = [[name, *judged.scores(self.held_out.labels)] for name, judged in self.models()]
+        return table(["model", *SCORES], rows)
 
     def report(self, plots: str) -> str:
         told = "\n".join(f"- {what}: {count:,}" for what, count in self.told.items())
@@ -148,16 +146,11 @@ that was left alone, with the looks at which the model called for a remedy: {sel
         return table(["class", "precision", "recall", "rows"], lines)
 
     def kinds(self) -> str:
-        said = self.new.p.argmax(axis=1)
-        lines = []
-        for kind in np.unique(self.held_out.kind):
-            for k, name in enumerate(CLASSES):
-                mine = (self.held_out.kind == kind) & (self.held_out.labels == k)
-                if mine.any():
-                    counts = [str(int((said[mine] == j).sum())) for j in range(len(CLASSES))]
-                    right = (said == self.held_out.labels)[mine]
-                    lines.append([kind, name, *counts, f"{right.mean():.1%}"])
-        return table(["kind", "to be done", *(f"said {c}" for c in CLASSES), "right"], lines)
+        lines = [
+            [kind, CLASSES[k], *counts(said), f"{(said == k).mean():.1%}"]
+            for kind, k, said in by_kind(self.held_out, self.new.p)
+        ]
+        return table(["kind", "to be done", *SAID, "right"], lines)
 
     def plots(self, folder: str) -> str:
         kinds = np.unique(self.held_out.kind)
@@ -178,7 +171,27 @@ def said_by(path: Path, model: bytes, rows: Rows) -> Floats:
     return probabilities(export.run(model, known)[1].astype(np.float64), calibration)
 
 
-def needs_a_remedy(p: Floats) -> NDArray[np.bool_]:
-    """Whether a verdict would be acted on."""
-    acted: NDArray[np.bool_] = (p.max(axis=1) >= GATE) & (p.argmax(axis=1) != NO_ACTION)
+def by_kind(rows: Recorded, p: Floats) -> Iterator[tuple[str, int, Ints]]:
+    """What was said of the rows of each kind that have the same label, at whatever confidence."""
+    said = p.argmax(axis=1)
+    for kind in np.unique(rows.kind):
+        for k in range(len(CLASSES)):
+            mine = (rows.kind == kind) & (rows.labels == k)
+            if mine.any():
+                yield str(kind), k, said[mine]
+
+
+def counts(said: Ints) -> list[str]:
+    """Below the head `SAID`."""
+    return [str(int((said == k).sum())) for k in range(len(CLASSES))]
+
+
+def acted_on(p: Floats, action: int) -> Bools:
+    """Rows on which the agent would do this, by the verdict alone."""
+    acted: Bools = (p.max(axis=1) >= GATE) & (p.argmax(axis=1) == action)
     return acted
+
+
+def needs_a_remedy(p: Floats) -> Bools:
+    """Rows on which the agent would do anything."""
+    return acted_on(p, RESET_ERRORS) | acted_on(p, RESTART_SERVICE)

@@ -1,7 +1,7 @@
 """How a model does on services that it has not learnt from: each in turn is left out.
 
 That is the honest figure. Episodes of one service are alike, so a model that has learnt from some
-of them knows the others; the field has services that nobody recorded.
+of them knows the others. Users run services that no recording here has.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,23 +15,19 @@ from sklearn.metrics import f1_score
 from paramedic_model import familiar, generate, recorded
 from paramedic_model.brain import Brain
 from paramedic_model.familiar import Familiarity
-from paramedic_model.generate import Ints
+from paramedic_model.lab_report import GATE, SAID, Bools, acted_on, by_kind, counts
 from paramedic_model.recorded import Data, Recorded
 from paramedic_model.report import brier, calibration_error, table
 from paramedic_model.rowfile import PATIENT
 from paramedic_model.schema import CLASSES, RESTART_SERVICE
+from paramedic_model.trees import Floats, Ints
 
-# The guard's gate.
-GATE: Final = 0.8
 # The families of synthetic rows that must be known: the policy of restarts.
 SURFACE: Final = ("rules", "honest", "lying", "stuck", "left_alone")
 SURFACE_ROWS: Final = 5_000
 SEED: Final = 2027
 # A fault is listed if a larger share of its rows was judged wrongly.
 WORTH_TELLING: Final = 0.1
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,7 @@ class Stranger:
 
     def restarts(self) -> Bools:
         """Rows on which the agent would restart, by the verdict alone."""
-        said: Bools = (self.p.argmax(axis=1) == RESTART_SERVICE) & (self.p.max(axis=1) >= GATE)
-        return said
+        return acted_on(self.p, RESTART_SERVICE)
 
     def needs(self) -> Bools:
         needs: Bools = self.rows.labels == RESTART_SERVICE
@@ -67,27 +62,29 @@ class Strangers:
     def p(self) -> Floats:
         return np.concatenate([one.p for one in self.all])
 
+    def restarts(self) -> Bools:
+        return acted_on(self.p(), RESTART_SERVICE)
+
+    def strange(self) -> Bools:
+        """Rows that the gate of familiarity refuses."""
+        return np.concatenate([one.unseen for one in self.all]) > self.most
+
     def f1(self) -> float:
         labels, said = self.labels(), self.p().argmax(axis=1)
         return float(f1_score(labels, said, average="macro", labels=np.unique(labels)))
 
     def precision(self, *, gate: bool) -> float:
         """Of restarts at the gate of confidence; with `gate` also at that of familiarity."""
-        said = np.concatenate([one.restarts() for one in self.all])
-        if gate:
-            said &= np.concatenate([one.unseen <= self.most for one in self.all])
+        said = self.restarts() & ~self.strange() if gate else self.restarts()
         return float((self.labels()[said] == RESTART_SERVICE).mean()) if said.any() else 1.0
 
     def report(self) -> str:
         if not self.all:
             return ""
         p, labels = self.p(), self.labels()
-        restarts = np.concatenate([one.restarts() for one in self.all])
-        strange = np.concatenate([one.unseen > self.most for one in self.all])
-        wrong, right = (
-            restarts & (labels != RESTART_SERVICE),
-            restarts & (labels == RESTART_SERVICE),
-        )
+        restarts, strange = self.restarts(), self.strange()
+        needs = labels == RESTART_SERVICE
+        wrong, right = restarts & ~needs, restarts & needs
         scores = f"ECE {calibration_error(p, labels):.4f}, Brier {brier(p, labels):.4f}"
         stopped = f"{int((wrong & strange).sum()):,} of {int(wrong.sum()):,} wrong ones"
         costs = f"{int((right & strange).sum()):,} of {int(right.sum()):,} right ones"
@@ -124,19 +121,14 @@ Rows on which a model without this service said this, by what is to be done firs
         return table(head, lines)
 
     def by_fault(self) -> str:
-        lines = []
-        for one in self.all:
-            said = one.p.argmax(axis=1)
-            for kind in np.unique(one.rows.kind):
-                for k, name in enumerate(CLASSES):
-                    mine = (one.rows.kind == kind) & (one.rows.labels == k)
-                    if mine.any() and (said[mine] != k).mean() > WORTH_TELLING:
-                        counts = [str(int((said[mine] == j).sum())) for j in range(len(CLASSES))]
-                        lines.append([f"{one.service}, {kind}", name, *counts])
+        lines = [
+            [f"{one.service}, {kind}", CLASSES[k], *counts(said)]
+            for one in self.all
+            for kind, k, said in by_kind(one.rows, one.p)
+            if (said != k).mean() > WORTH_TELLING
+        ]
         note = f"Only those with more than {WORTH_TELLING:.0%} wrong.\n\n"
-        return note + table(
-            ["service, fault", "to be done", *(f"said {c}" for c in CLASSES)], lines
-        )
+        return note + table(["service, fault", "to be done", *SAID], lines)
 
 
 def leave_each_out(

@@ -31,6 +31,7 @@ from paramedic_model.lab_report import Trial
 from paramedic_model.recorded import Data, Recorded, Recordings
 from paramedic_model.report import Made, Scores
 from paramedic_model.strangers import familiarity, leave_each_out
+from paramedic_model.trees import Ints, Rows
 
 SEED: Final = 2026
 TRAIN_ROWS: Final = 60_000
@@ -150,10 +151,9 @@ def refuse_worse(trial: Trial, contest: Contest | None, order: Order) -> None:
 
 def fit(kind: str, learn: Dataset, real: Recorded, columns: slice) -> Brain:
     """A model on synthetic and recorded rows; columns that it may not use are hidden from it."""
-    rows = np.concatenate([learn.rows, real.rows])
+    rows, labels = together(learn, real)
     hidden = np.zeros_like(rows)
     hidden[:, columns] = rows[:, columns]
-    labels = np.concatenate([learn.labels, real.labels])
     if kind == BOOSTED:
         return brains.fit_boosted(hidden, labels, SEED)
     _, episode = np.unique(real.episode, return_inverse=True)
@@ -164,9 +164,13 @@ def fit(kind: str, learn: Dataset, real: Recorded, columns: slice) -> Brain:
 
 def fit_without(brain: Brain, learn: Dataset, real: Recorded) -> Brain:
     """What the model would be without some rows; its calibration, of six numbers, is kept."""
+    return brains.refit(brain, *together(learn, real), SEED)
+
+
+def together(learn: Dataset, real: Recorded) -> tuple[Rows, Ints]:
+    """All rows and their labels, the synthetic ones first."""
     rows = np.concatenate([learn.rows, real.rows])
-    labels = np.concatenate([learn.labels, real.labels])
-    return brains.refit(brain, rows, labels, SEED)
+    return rows, np.concatenate([learn.labels, real.labels])
 
 
 def say(text: str) -> None:

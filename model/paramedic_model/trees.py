@@ -53,5 +53,9 @@ class Trees(Protocol):
 
 def ensemble(model: onnx.ModelProto) -> dict[str, onnx.AttributeProto]:
     """The attributes of a file's only tree ensemble."""
+    return {a.name: a for a in ensemble_node(model).attribute}
+
+
+def ensemble_node(model: onnx.ModelProto) -> onnx.NodeProto:
     (node,) = (n for n in model.graph.node if n.op_type == "TreeEnsembleClassifier")
-    return {a.name: a for a in node.attribute}
+    return node
