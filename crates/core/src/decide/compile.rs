@@ -15,8 +15,8 @@ use super::{
 };
 use crate::features::schema::COUNT;
 
-/// Maximum class score of a leaf or of the base, far beyond any probability or margin: what is summed over the
-/// largest forest stays finite as `f32`.
+/// Maximum class score of a leaf or of the base, far beyond any probability or margin: what is
+/// summed over the largest forest stays finite as `f32`.
 const MAX_SCORE: f32 = 1e30;
 /// Training rows of a leaf, which may be weighted: the share of a leaf in the largest forest stays
 /// above zero as `f32`, since it is divided by.

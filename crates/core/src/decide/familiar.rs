@@ -69,53 +69,49 @@ impl Familiar {
     /// How many pairs of values of a row were never seen.
     #[must_use]
     pub fn unseen(&self, row: &FeatureVector) -> u16 {
-        let (ranges, count) = self.ranges(row);
-        let mut pairs = self.seen.iter();
-        let mut unseen = 0;
-        for second in 1..count {
-            for first in 0..second {
-                let word = pairs.next().copied().unwrap_or(u64::MAX);
-                unseen += u16::from(word >> (ranges[first] * RANGES + ranges[second]) & 1 == 0);
-            }
-        }
-        unseen
+        let ranges = self.ranges(row);
+        self.unseen_pairs(&ranges).map(|_| 1).sum()
     }
 
     /// Whether a row is unlike those that the model was trained on, and by which columns.
     #[must_use]
     pub fn judge(&self, row: &FeatureVector) -> Option<Unfamiliar> {
-        let unseen = self.unseen(row);
-        (unseen > self.most).then(|| Unfamiliar { unseen, strange: self.strange(row) })
+        let ranges = self.ranges(row);
+        let (mut unseen, mut unseen_of) = (0, [0_u16; COUNT]);
+        for (first, second) in self.unseen_pairs(&ranges) {
+            unseen += 1;
+            unseen_of[first] += 1;
+            unseen_of[second] += 1;
+        }
+        (unseen > self.most).then(|| Unfamiliar { unseen, strange: self.strange(unseen_of) })
     }
 
-    fn ranges(&self, row: &FeatureVector) -> ([usize; COUNT], usize) {
+    /// The range of each column that the trainer wrote down.
+    fn ranges(&self, row: &FeatureVector) -> [usize; COUNT] {
         let mut ranges = [0; COUNT];
         for (range, column) in ranges.iter_mut().zip(&self.columns) {
             *range = column.range(row);
         }
-        (ranges, self.columns.len())
+        ranges
+    }
+
+    /// Pairs of columns, by index, whose ranges never came together.
+    fn unseen_pairs(&self, ranges: &[usize; COUNT]) -> impl Iterator<Item = (usize, usize)> {
+        let pairs = (1..self.columns.len())
+            .flat_map(|second| (0..second).map(move |first| (first, second)));
+        self.seen.iter().zip(pairs).filter_map(|(word, (first, second))| {
+            let bit = word >> (ranges[first] * RANGES + ranges[second]) & 1;
+            (bit == 0).then_some((first, second))
+        })
     }
 
     /// The columns in most of the unseen pairs.
-    fn strange(&self, row: &FeatureVector) -> [Option<Feature>; NAMED] {
-        let (ranges, count) = self.ranges(row);
-        let mut unseen_of = [0_u16; COUNT];
-        let mut pairs = self.seen.iter();
-        for second in 1..count {
-            for first in 0..second {
-                let word = pairs.next().copied().unwrap_or(u64::MAX);
-                if word >> (ranges[first] * RANGES + ranges[second]) & 1 == 0 {
-                    unseen_of[first] += 1;
-                    unseen_of[second] += 1;
-                }
-            }
-        }
+    fn strange(&self, mut unseen_of: [u16; COUNT]) -> [Option<Feature>; NAMED] {
         std::array::from_fn(|_| {
-            let (at, most) =
-                (0..count).map(|at| (at, unseen_of[at])).max_by_key(|(at, unseen)| {
-                    // Of equals the first.
-                    (*unseen, usize::MAX - at)
-                })?;
+            let (at, most) = (0..self.columns.len()).map(|at| (at, unseen_of[at])).max_by_key(
+                // Of equals the first.
+                |(at, unseen)| (*unseen, usize::MAX - at),
+            )?;
             unseen_of[at] = 0;
             (most > 0).then(|| self.columns[at].feature)
         })

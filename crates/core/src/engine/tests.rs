@@ -105,6 +105,11 @@ fn target(instance: u32) -> Box<Target> {
     Box::new(Target::for_tests(URL, instance))
 }
 
+/// A treatment of silence at this time.
+fn treatment(remedy: Remedy, outcome: Outcome, at: BootTime) -> Treatment {
+    Treatment { remedy, symptom: Symptom::Silence, outcome, began: at, at }
+}
+
 /// Runs the engine against simulated targets, millisecond by millisecond.
 struct Stage {
     engine: Engine,
@@ -379,13 +384,7 @@ fn a_pause_shorter_than_the_patience_is_left_alone() {
 #[test]
 fn a_restart_that_did_not_help_is_not_repeated_for_the_next_instance() {
     let mut stage = Stage::new(1);
-    let treatment = Treatment {
-        remedy: Remedy::Restart,
-        symptom: Symptom::Silence,
-        outcome: Outcome::NotHealed,
-        began: stage.now,
-        at: stage.now,
-    };
+    let treatment = treatment(Remedy::Restart, Outcome::NotHealed, stage.now);
     stage.handle(0, Event::Remembered { workload: URL.to_owned(), treatment });
     stage.at(5000, |p| p.stuck = true);
     stage.play(60_000);
@@ -398,13 +397,7 @@ fn a_restart_that_did_not_help_is_not_repeated_for_the_next_instance() {
 fn another_version_of_the_program_is_restarted_again() {
     for (version, remedies) in [("1", vec![]), ("2", vec![Remedy::Restart])] {
         let mut stage = Stage::new(1);
-        let treatment = Treatment {
-            remedy: Remedy::Restart,
-            symptom: Symptom::Silence,
-            outcome: Outcome::NotHealed,
-            began: stage.now,
-            at: stage.now,
-        };
+        let treatment = treatment(Remedy::Restart, Outcome::NotHealed, stage.now);
         stage.handle(0, Event::Remembered { workload: format!("{URL} 1"), treatment });
         let deployed = Target { version: Some(version.to_owned()), ..*target(1) };
         stage.handle(0, Event::Changed(0, Box::new(deployed)));
@@ -431,13 +424,7 @@ fn a_treatment_is_remembered_for_the_version_that_was_treated() {
 #[test]
 fn a_remedy_that_goes_first_because_it_helped_is_told_once() {
     let mut stage = Stage::new(1);
-    let healed = Treatment {
-        remedy: Remedy::Soft,
-        symptom: Symptom::Silence,
-        outcome: Outcome::Healed,
-        began: BootTime::default(),
-        at: BootTime::default(),
-    };
+    let healed = treatment(Remedy::Soft, Outcome::Healed, BootTime::default());
     stage.handle(0, Event::Remembered { workload: URL.to_owned(), treatment: healed });
     stage.at(5000, |p| p.stuck = true);
     stage.play(20_000);

@@ -62,7 +62,7 @@ fn any_memory(rng: &mut Rng) -> Memory {
     const OUTCOMES: [Outcome; 5] =
         [Outcome::Healed, Outcome::NotHealed, Outcome::Worse, Outcome::Unverified, Outcome::Failed];
     let mut memories = Memories::default();
-    // An empty one is none.
+    // At least one treatment: without any there is no memory.
     let one = |rng: &mut Rng| {
         let ages = [COMES_BACK, REMEMBERED, Duration::from_secs(120)];
         let age = ages[rng.usize(..3)].mul_f64(rng.f64() * 1.2);
