@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     kind::{Kind, Remedy},
+    label::Measure,
     record::Measured,
     rows,
 };
@@ -124,14 +125,27 @@ pub(crate) fn provenance<'a>(builds: impl Iterator<Item = &'a str>) -> String {
     )
 }
 
-fn about(episodes: &[Measured], counted: &Counted, how: &str) -> String {
+/// A table of the labels of each kind.
+pub(crate) fn kinds<'a>(episodes: impl Iterator<Item = (&'a str, &'a Measure)>) -> String {
     let mut kinds: BTreeMap<&str, [usize; 4]> = BTreeMap::new();
-    for m in episodes {
-        let counts = kinds.entry(m.episode.kind.name()).or_default();
-        counts[m.measure.label as usize] += 1;
-        counts[3] += usize::from(m.measure.suffered);
+    for (kind, measure) in episodes {
+        let counts = kinds.entry(kind).or_default();
+        counts[measure.label as usize] += 1;
+        counts[3] += usize::from(measure.suffered);
     }
-    let mut text = format!(
+    let mut text = "\
+        | kind | episodes | no_action | reset_errors | restart_service | clients suffered |\n\
+        | --- | --- | --- | --- | --- | --- |\n"
+        .to_owned();
+    for (kind, [none, reset, restart, suffered]) in kinds {
+        let all = none + reset + restart;
+        text += &format!("| {kind} | {all} | {none} | {reset} | {restart} | {suffered} |\n");
+    }
+    text
+}
+
+fn about(episodes: &[Measured], counted: &Counted, how: &str) -> String {
+    format!(
         "# Recorded episodes\n\n\
          `cargo xtask lab {how}` wrote these files. Do not edit them. The same command records \
          episodes of the same kinds: the plan repeats, the behaviour of the machine does not.\n\n\
@@ -142,20 +156,14 @@ fn about(episodes: &[Measured], counted: &Counted, how: &str) -> String {
          --record`, `paramedic replay --rows`). `label` is the mildest remedy after which the \
          clients of a paired target were served again. It is empty while the fault is not yet \
          evident (fewer than six bad requests), and in the window after a remedy that helped. \
-         `episodes.jsonl` holds the plan and the measurements of each episode.\n\n\
-         | kind | episodes | no_action | reset_errors | restart_service | clients suffered |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
+         `episodes.jsonl` holds the plan and the measurements of each episode.\n\n{}",
         provenance(episodes.iter().map(|m| m.build.as_str())),
         episodes.len(),
         episodes.iter().filter(|m| !m.episode.kind.is_healthy()).count(),
         episodes.iter().filter(|m| m.episode.kind.is_healthy()).count(),
         counted.told(),
-    );
-    for (kind, [none, reset, restart, suffered]) in kinds {
-        let all = none + reset + restart;
-        text += &format!("| {kind} | {all} | {none} | {reset} | {restart} | {suffered} |\n");
-    }
-    text
+        kinds(episodes.iter().map(|m| (m.episode.kind.name(), &m.measure))),
+    )
 }
 
 #[cfg(test)]

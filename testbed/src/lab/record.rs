@@ -79,16 +79,8 @@ pub(crate) fn play(
     }
     let state = tempfile::tempdir()?;
     let trace = folder.join("trace");
-    if trace.exists() {
-        fs::remove_dir_all(&trace).context("an old trace")?;
-    }
-    let arguments = ["--max-remedy", "observe", "--record"].map(str::to_owned);
-    let setup = Setup {
-        urls: stage.iter().flat_map(|s| &s.arms).map(|a| a.subject.patient.url.clone()).collect(),
-        state_dir: state.path().to_path_buf(),
-        arguments: arguments.into_iter().chain([trace.display().to_string()]).collect(),
-    };
-    let agent = Agent::start(programs, &setup, |_| ())?;
+    let urls = stage.iter().flat_map(|s| &s.arms).map(|a| a.subject.patient.url.clone());
+    let agent = observer(programs, urls.collect(), state.path(), &trace, &[])?;
     stage.iter_mut().flat_map(|s| &mut s.arms).for_each(|arm| arm.subject.open());
     wait(BEFORE, interrupt)?;
     for trial in &mut stage {
@@ -123,6 +115,27 @@ pub(crate) fn play(
     let rows = label(&stage, &tried, &measured, end, &replayed(programs, &trace)?)?;
     rows::write(&folder.join("rows.csv.gz"), &rows)?;
     Ok(measured)
+}
+
+/// An agent that watches, records into `trace` and applies no remedy. An older trace is removed.
+pub(crate) fn observer(
+    programs: &Programs,
+    urls: Vec<String>,
+    state: &Path,
+    trace: &Path,
+    options: &[&str],
+) -> Result<Agent> {
+    if trace.exists() {
+        fs::remove_dir_all(trace).context("an old trace")?;
+    }
+    let trace = trace.display().to_string();
+    let arguments = ["--max-remedy", "observe", "--record", &trace];
+    let setup = Setup {
+        urls,
+        state_dir: state.to_owned(),
+        arguments: arguments.iter().chain(options).map(|word| (*word).to_owned()).collect(),
+    };
+    Agent::start(programs, &setup, |_| ())
 }
 
 fn prepare(programs: &Programs, episode: &Episode) -> Result<Trial> {

@@ -167,8 +167,14 @@ impl Subject {
                 let burn = json!({ "threads": 2 });
                 self.neighbour.as_ref().map_or(Ok(()), |it| it.patient.fall_ill("burn", &burn))
             }
-            Kind::SlowLoris => self.hold(between(10.0, 60.0) as usize, true),
-            Kind::IdleConnections => self.hold(between(10.0, 100.0) as usize, false),
+            Kind::SlowLoris => {
+                self.hold(between(10.0, 60.0) as usize, true);
+                Ok(())
+            }
+            Kind::IdleConnections => {
+                self.hold(between(10.0, 100.0) as usize, false);
+                Ok(())
+            }
             Kind::Blip if intensity < 0.5 => self.ill("stuck", &Value::Null),
             Kind::Blip => {
                 let errors = (intensity * 10.0) as usize - 4;
@@ -264,7 +270,7 @@ impl Subject {
     }
 
     /// Clients that hold this many connections, with a request that they never finish or with none.
-    fn hold(&mut self, connections: usize, drips: bool) -> Result<()> {
+    fn hold(&mut self, connections: usize, drips: bool) {
         let address = self.patient.url.trim_start_matches("http://").to_owned();
         let held = Mutex::new(Vec::new());
         self.nuisance = Some(Traffic::start(Duration::from_millis(500), move || {
@@ -272,7 +278,6 @@ impl Subject {
             let step = if drips { drip } else { keep };
             step(&address, &mut held, connections);
         }));
-        Ok(())
     }
 
     /// A client that connects and resets, this many times a second, with or without a request.

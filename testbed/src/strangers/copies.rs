@@ -25,13 +25,10 @@ use crate::{
         self,
         kind::Remedy,
         label::{Measure, Tried},
-        record::{BEFORE, DURING, replayed},
+        record::{BEFORE, DURING, observer, replayed},
         rows::{self, Row},
     },
-    stage::{
-        agent::{Agent, Setup},
-        boot_ns, http, tail,
-    },
+    stage::{boot_ns, http, tail},
 };
 
 /// From the remedy to the end: 10 s of grace, a start that may take some seconds, an empty window,
@@ -78,11 +75,13 @@ pub(super) fn play(
     let home = tempfile::tempdir().context("no folder for the services")?;
     let mut copies = prepare(cast, planned, number, &home)?;
     let begun = boot_ns();
-    let trace = folder.join("trace");
-    if trace.exists() {
-        fs::remove_dir_all(&trace).context("an old trace")?;
-    }
-    let agent = observer(cast, planned, &copies, &trace, &home.path().join("state"))?;
+    let (trace, state) = (folder.join("trace"), home.path().join("state"));
+    fs::create_dir(&state)?;
+    let urls = copies.iter().map(|copy| copy.ground.url()).collect();
+    // It only observes anyway.
+    let options: Vec<_> =
+        planned.arguments.iter().copied().filter(|option| *option != "--dry-run").collect();
+    let agent = observer(cast.programs, urls, &state, &trace, &options)?;
     cast.wait(BEFORE)?;
     for copy in &mut copies {
         copy.fault = boot_ns();
@@ -120,27 +119,6 @@ fn prepare(
         Ok(Copied { ground, remedy, taken: 0, fault: 0, treated: 0, ends: 0 })
     };
     remedies.iter().enumerate().map(copy).collect()
-}
-
-/// An agent that watches all copies, records, and applies no remedy.
-fn observer(
-    cast: &Cast<'_>,
-    planned: &Planned,
-    copies: &[Copied],
-    trace: &Path,
-    state: &Path,
-) -> Result<Agent> {
-    fs::create_dir(state)?;
-    let trace = trace.display().to_string();
-    // It only observes anyway.
-    let options = planned.arguments.iter().filter(|option| **option != "--dry-run");
-    let arguments = ["--max-remedy", "observe", "--record", &trace];
-    let setup = Setup {
-        urls: copies.iter().map(|copy| copy.ground.url()).collect(),
-        state_dir: state.to_owned(),
-        arguments: arguments.iter().chain(options).map(|word| (*word).to_owned()).collect(),
-    };
-    Agent::start(cast.programs, &setup, |_| ())
 }
 
 /// Lets the faults of all copies develop until this time after their beginning.

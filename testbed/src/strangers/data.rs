@@ -1,14 +1,11 @@
 //! Joins recorded episodes into the files that training reads, with their provenance.
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use super::{copies, plan::NEVER_SEEN, record::Recorded, report, rows as table};
 use crate::lab::{
-    data::{Counted, join, provenance},
+    data::{Counted, join, kinds, provenance},
     rows,
 };
 
@@ -23,12 +20,6 @@ pub(super) fn put_together(folders: &[PathBuf], into: &Path, seed: u64) -> Resul
 }
 
 fn about(episodes: &[Recorded], counted: &Counted, seed: u64) -> String {
-    let mut kinds: BTreeMap<&str, [usize; 4]> = BTreeMap::new();
-    for episode in episodes {
-        let counts = kinds.entry(episode.kind.as_str()).or_default();
-        counts[episode.measure.label as usize] += 1;
-        counts[3] += usize::from(episode.measure.suffered);
-    }
     let mut text = format!(
         "# Recorded episodes of third-party services\n\n\
          `cargo xtask strangers --record DIR --seed {seed}` wrote these files. Do not edit them. The \
@@ -40,17 +31,12 @@ fn about(episodes: &[Recorded], counted: &Counted, seed: u64) -> String {
          once: left alone, reset if the app has `/heal`, restarted\n\
          {}\n\
          The columns are those of the fault lab, and `service` after `kind`. `label` is the mildest \
-         remedy after which the clients of a copy were given 2xx within half a second again.\n\n\
-         | kind | episodes | no_action | reset_errors | restart_service | clients suffered |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
+         remedy after which the clients of a copy were given 2xx within half a second again.\n\n{}",
         provenance(episodes.iter().map(|episode| episode.build.as_str())),
         episodes.len(),
         counted.told(),
+        kinds(episodes.iter().map(|episode| (episode.kind.as_str(), &episode.measure))),
     );
-    for (kind, [none, reset, restart, suffered]) in kinds {
-        let all = none + reset + restart;
-        text += &format!("| {kind} | {all} | {none} | {reset} | {restart} | {suffered} |\n");
-    }
     text += "\n## Where an operator would act otherwise\n\n";
     let others: Vec<_> = episodes.iter().filter(|episode| !episode.agrees()).collect();
     if others.is_empty() {

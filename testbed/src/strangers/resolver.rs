@@ -5,24 +5,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 
-#[derive(Debug, Default)]
-struct Shared {
-    over: AtomicBool,
-    gone: AtomicBool,
-}
+use crate::stage::traffic::Traffic;
 
 /// A running one; it ends when dropped.
-#[derive(Debug)]
 pub(super) struct Resolver {
     pub(super) address: Ipv4Addr,
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    gone: Arc<AtomicBool>,
+    _serving: Traffic,
 }
 
 /// Programs ask at this port and no other.
@@ -45,31 +39,30 @@ impl Resolver {
             std::net::SocketAddr::V4(address) => *address.ip(),
             std::net::SocketAddr::V6(_) => Ipv4Addr::LOCALHOST,
         };
-        let shared = Arc::new(Shared::default());
-        let thread = thread::spawn({
-            let shared = Arc::clone(&shared);
-            move || serve(&socket, &shared)
+        let gone = Arc::new(AtomicBool::new(false));
+        let serving = Traffic::start(Duration::ZERO, {
+            let gone = Arc::clone(&gone);
+            move || serve(&socket, &gone)
         });
-        Ok(Self { address, shared, thread: Some(thread) })
+        Ok(Self { address, gone, _serving: serving })
     }
 
     /// From now on it takes questions and does not answer.
     pub(super) fn vanish(&self) {
-        self.shared.gone.store(true, Ordering::Relaxed);
+        self.gone.store(true, Ordering::Relaxed);
     }
 }
 
-fn serve(socket: &UdpSocket, shared: &Shared) {
+/// Answers one question, if one comes before the pause is over.
+fn serve(socket: &UdpSocket, gone: &AtomicBool) {
     let mut question = [0; 512];
-    while !shared.over.load(Ordering::Relaxed) {
-        let Ok((length, from)) = socket.recv_from(&mut question) else { continue };
-        if shared.gone.load(Ordering::Relaxed) {
-            continue;
-        }
-        if let Some(answer) = question.get(..length).and_then(answer) {
-            // Who asked may be gone.
-            let _ = socket.send_to(&answer, from);
-        }
+    let Ok((length, from)) = socket.recv_from(&mut question) else { return };
+    if gone.load(Ordering::Relaxed) {
+        return;
+    }
+    if let Some(answer) = question.get(..length).and_then(answer) {
+        // Who asked may be gone.
+        let _ = socket.send_to(&answer, from);
     }
 }
 
@@ -88,15 +81,6 @@ fn answer(question: &[u8]) -> Option<Vec<u8>> {
         answer.extend(Ipv4Addr::LOCALHOST.octets());
     }
     Some(answer)
-}
-
-impl Drop for Resolver {
-    fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 """An ASGI app with a health report like Spring Boot's: the app is up, and says which part is not."""
 import asyncio
-import json
 import os
 import time
 from urllib.parse import urlsplit
@@ -14,18 +13,7 @@ import fault
 UPSTREAM = urlsplit(os.environ["UPSTREAM"])
 CREDENTIAL = fault.credential()
 pool = asyncio.Semaphore(12)
-
-
-def configuration():
-    """Read once: a bad one fails every request until it is put right."""
-    try:
-        with open(os.path.join(fault.FOLDER, "config.json")) as file:
-            return json.load(file)
-    except OSError:
-        return {"currency": "EUR"}
-
-
-CONFIG = configuration()
+CONFIG = fault.configuration()
 
 
 async def front(request):

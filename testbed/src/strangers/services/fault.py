@@ -3,6 +3,7 @@
 A line `once` means that a restart cures it: a process that was born after the file was written is
 well. `share` is the share of the requests that it strikes.
 """
+import json
 import os
 import random
 import time
@@ -37,6 +38,15 @@ def credential():
             return file.read()
     except OSError:
         return "first"
+
+
+def configuration():
+    """Read once, as it is by most apps: a bad one fails every request until it is put right."""
+    try:
+        with open(os.path.join(FOLDER, "config.json")) as file:
+            return json.load(file)
+    except OSError:
+        return {"currency": "EUR"}
 
 
 def check(kept):

@@ -24,18 +24,7 @@ convoy = threading.Lock()
 # Connections to the database, and to the service for quotes.
 pool = threading.Semaphore(12)
 quotes_pool = threading.Semaphore(2)
-
-
-def configuration():
-    """Read once, as it is by most apps: a bad one fails every request until it is put right."""
-    try:
-        with open(os.path.join(fault.FOLDER, "config.json")) as file:
-            return json.load(file)
-    except OSError:
-        return {"currency": "EUR"}
-
-
-CONFIG = configuration()
+CONFIG = fault.configuration()
 CREDENTIAL = fault.credential()
 
 
