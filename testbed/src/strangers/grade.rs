@@ -43,7 +43,7 @@ pub(super) fn grade(
         let note = format!("{}: {}, did {}", end.name, end.verdict.name(), end.did.name());
         Ok(Done { end, note, before })
     })?;
-    // A run that is complete begins anew.
+    // After a complete run, the next one plays every episode again.
     for one in planned {
         let _ = fs::remove_file(file(one));
     }

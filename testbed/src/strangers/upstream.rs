@@ -105,7 +105,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         }
     };
     thread::sleep(Duration::from_millis(late));
-    // In one write, as servers do: our kernel programs do not see a status line in pieces.
+    // In one write, as servers do.
     let answer = format!(
         "HTTP/1.1 {status} Whatever\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\
          Connection: close\r\n\r\n{{\"price\":3}}"

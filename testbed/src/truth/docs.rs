@@ -42,10 +42,10 @@ Two numbers say how much of a target's HTTP could not be read (`paramedic_target
 
 - **unknown**: a response whose status, or whose code of gRPC, was abbreviated to a reference to what the connection
   said before the kernel began to watch it. That ends with the connection. nginx and HAProxy do not abbreviate them.
-  What is written out anew is known: where a server of gRPC writes out the name of the code (grpcio does, also behind
-  nginx and HAProxy), calls that were well before the agent came and fail now are counted as faults, however old their
-  connection is (case `fails`). `@grpc/grpc-js` refers to the name: its codes are unknown until the connection ends.
-  gRPC's `MAX_CONNECTION_AGE` ends it.
+  A response that is not abbreviated is known. grpcio, also behind nginx and HAProxy, sends the name `grpc-status` in
+  full: the agent counts its failed calls as faults, also if it started when all calls were well and the connection is
+  older than the agent (case `fails`). `@grpc/grpc-js` abbreviates the name: its codes are unknown until the connection
+  ends. gRPC's `MAX_CONNECTION_AGE` ends it.
 - **not understood**: no message was found where one should begin, or a packet was not followed to its end, for example
   after lost packets.
 

@@ -1,5 +1,5 @@
 //! Replays the metrics of public recordings as if restarts were permitted, to count what the agent
-//! would have done to services that nobody here made.
+//! would have done to third-party services.
 //!
 //! A recording becomes a trace, as if an agent had written it, and `paramedic replay` judges it
 //! with the whole engine. What a recording lacks is neutral. The data stay where they are.

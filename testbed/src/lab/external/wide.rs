@@ -111,7 +111,7 @@ impl Recording {
     }
 }
 
-/// A value; `None` if the field says that there is none.
+/// The value of a field; `None` if the field is empty or `nan`.
 fn value(field: &str, column: &str) -> Result<Option<f64>> {
     if field.is_empty() || field.eq_ignore_ascii_case("nan") {
         return Ok(None);

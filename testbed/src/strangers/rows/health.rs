@@ -44,7 +44,6 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(&SINGLE, "observed", &[]).with(&["--dry-run"]).served().required(),
     // Not even a report.
     Episode::nothing(&SINGLE, "no-health", &[]).always("health=none").served().required(),
-    // The kernel side does not track connections yet: a body that looks like responses counts as
-    // such.
+    // A body that looks like failed responses.
     Episode::nothing(&FLASK, "log-of-others-errors", &[(0, Clients(Habit::Also("/log")))]).served(),
 ];

@@ -55,8 +55,8 @@ pub(super) const ROWS: &[Episode] = &[
         .required(),
     // The process that holds the port has other children, so it must stay alive.
     Episode::restart(&HOLDER, "deadlock", &[(0, Tell(DEADLOCK))]).sees(Unanswered, 80.0).holds(),
-    // Missed until now: an answer that cannot be read and then none at all; a report elsewhere;
-    // kind D and E, and workers that each have a socket.
+    // Each worker has a socket of its own; the report is elsewhere, cannot be read, or does not
+    // exist; the protocol is another.
     Episode::restart(&REUSEPORT, "deadlock", &[(0, Tell(DEADLOCK))])
         .sees(Unanswered, 80.0)
         .no_health(),
