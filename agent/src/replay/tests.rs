@@ -14,11 +14,12 @@ use super::*;
 
 const MS: u64 = 1_000_000;
 
-/// A sample with this many errors, this many milliseconds after the start.
+/// A confirming sample with this many errors, this many milliseconds after the start, of a service
+/// that was well before.
 fn sample(ms: u64, errors: u32) -> Line {
     let at = BootTime::from_nanos(1_000 + ms * MS);
     let mut kernel = KernelReading::default();
-    kernel.counters.responses[4] = errors.into();
+    kernel.counters.responses = [0, if ms < 100 { 0 } else { 9 }, 0, 0, errors.into()];
     let health = Health {
         says: Says::Well,
         cpu_usage: Some(5.0),
@@ -30,7 +31,7 @@ fn sample(ms: u64, errors: u32) -> Line {
     let poll = Poll { latency: Duration::from_millis(2), ..Poll::for_tests(at, Ok(health)) };
     let sample = Sample {
         at,
-        trigger: Trigger::Tick,
+        trigger: Trigger::Confirm,
         kernel: Some(kernel),
         poll: Some(poll),
         usage: CgroupReading::default(),

@@ -90,14 +90,14 @@ enum TaskResult {
         remedy: Remedy,
         answer: Result<Option<Lock>, (Refusal, Duration)>,
     },
-    /// A poll ended.
+    /// A poll, or a look at the host, ended.
     Polled {
         index: Index,
         life: Generation,
         trigger: Trigger,
-        poll: Poll,
+        poll: Option<Poll>,
         host: Option<Box<HostFacts>>,
-        app: Box<dyn Poller>,
+        app: Option<Box<dyn Poller>>,
     },
     /// A remedy was applied, or could not be.
     Treated(Treated),
@@ -365,12 +365,7 @@ impl Agent {
         self.look_for_tls(index);
         let Some(sampler) = self.registry.sampler_mut(index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
-        let Some(mut app) = target.and_then(|target| sampler.take_app(target, &*self.effects))
-        else {
-            let sampled = self.read(index, trigger, None, None);
-            self.pending.extend(sampled);
-            return;
-        };
+        let mut app = target.and_then(|target| sampler.take_app(target, &*self.effects));
         let (life, now) = (sampler.life(), self.clock.now());
         let done = self.done.0.clone();
         // Only if a remedy may follow: checking the host reads some files.
@@ -379,8 +374,16 @@ impl Agent {
             .case(index)
             .filter(|case| case.asks_the_host(trigger))
             .map(|case| (Arc::clone(&self.effects), case.target.clone(), case.well_at()));
+        if app.is_none() && doubt.is_none() {
+            let sampled = self.read(index, trigger, None, None);
+            self.pending.extend(sampled);
+            return;
+        }
         tokio::spawn(async move {
-            let poll = app.poll(now).await;
+            let poll = match &mut app {
+                Some(app) => Some(app.poll(now).await),
+                None => None,
+            };
             let host = match doubt {
                 Some((effects, target, well_at)) => effects.examine(&target, well_at).await,
                 None => None,
@@ -429,8 +432,10 @@ impl Agent {
             TaskResult::Polled { index, life, trigger, poll, host, app } => {
                 // The poll of an earlier instance says nothing about this one.
                 let Some(sampler) = self.registry.sampler_of(index, life) else { return };
-                sampler.return_app(app);
-                if let Some(sampled) = self.read(index, trigger, Some(poll), host) {
+                if let Some(app) = app {
+                    sampler.return_app(app);
+                }
+                if let Some(sampled) = self.read(index, trigger, poll, host) {
                     self.handle(sampled);
                 }
             }

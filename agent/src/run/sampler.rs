@@ -9,7 +9,7 @@ use paramedic_host::{
     procfs::{Machine, Tree},
     usage::Usage,
 };
-use paramedic_probes::{AllWaiting, Kernel, Slot};
+use paramedic_probes::{AllWaiting, Kernel, Slot, Waiting as Waited};
 use tracing::warn;
 
 use super::effects::{Effects, Poller};
@@ -163,7 +163,8 @@ impl Sampler {
                 waiting: waiting
                     .map(|waiting| Waiting { requests: waiting.requests, oldest: waiting.oldest }),
                 requests: latencies.zip(waiting).map(|(latencies, waiting)| {
-                    Requests::of(&counters, &latencies, &waiting.ages, self.own_resets)
+                    let Waited { ages, holding, .. } = waiting;
+                    Requests::of(&counters, &latencies, &ages, self.own_resets, holding)
                 }),
             })
         });

@@ -66,6 +66,8 @@ pub struct HostFacts {
     pub futile: Option<Box<str>>,
     /// Its tasks wait for a CPU: what comes late, or not at all, may be for that alone.
     pub starved: bool,
+    /// Clients that do not read what it sends them hold its threads.
+    pub held: bool,
     /// What is told with a remedy.
     pub witnesses: Witnesses,
 }
@@ -75,15 +77,20 @@ impl HostFacts {
     #[must_use]
     pub fn of(futile: Option<String>, witnesses: Witnesses) -> Self {
         let futile = futile.map(String::into_boxed_str);
-        Self { futile, starved: witnesses.pressure.is_starved(), witnesses }
+        let starved = witnesses.pressure.is_starved();
+        Self { futile, starved, held: witnesses.is_held(), witnesses }
     }
 
-    /// Why a restart would not help: what the host says, and if its clients alone get no responses,
-    /// that it is starved.
+    /// Why a remedy would not help: what the host says; if it only is silent, that clients hold its
+    /// threads by not reading; and if its clients alone get no responses, that it is starved.
     #[must_use]
-    pub fn futile(&self, only_clients: bool) -> Option<&str> {
+    pub fn futile(&self, only_silent: bool, only_clients: bool) -> Option<&str> {
         const STARVED: &str = "its tasks wait for a CPU, which others or a quota take";
-        self.futile.as_deref().or_else(|| (only_clients && self.starved).then_some(STARVED))
+        const HELD: &str = "clients hold its connections and do not read what it sends them: look at \
+                            who they are, and at its limits of time for a response";
+        let starved = (only_clients && self.starved).then_some(STARVED);
+        let held = (only_silent && self.held).then_some(HELD);
+        self.futile.as_deref().or(held).or(starved)
     }
 }
 

@@ -103,6 +103,8 @@ pub struct Stat {
     pub group: i32,
     /// CPU time in user and kernel mode, in clock ticks.
     pub cpu_ticks: u64,
+    /// Its threads.
+    pub threads: u32,
     /// When it started, in clock ticks since boot.
     pub start_time: u64,
 }
@@ -121,6 +123,7 @@ impl Stat {
             parent: numbers.parent,
             group: numbers.group,
             cpu_ticks: numbers.cpu_ticks,
+            threads: numbers.threads,
             start_time: numbers.start_time,
         })
     }
@@ -147,6 +150,8 @@ pub struct Numbers {
     group: i32,
     /// CPU time in user and kernel mode, in clock ticks.
     pub cpu_ticks: u64,
+    /// Its threads.
+    pub threads: u32,
     /// When it started, in clock ticks since boot.
     pub start_time: u64,
 }
@@ -161,8 +166,10 @@ impl Numbers {
         let group = fields.next()?.parse().ok()?; // 5
         let user: u64 = fields.nth(8)?.parse().ok()?; // 14
         let system: u64 = fields.next()?.parse().ok()?; // 15
-        let start_time = fields.nth(6)?.parse().ok()?; // 22
-        Some(Self { state, parent, group, cpu_ticks: user.checked_add(system)?, start_time })
+        let threads = fields.nth(4)?.parse().ok()?; // 20
+        let start_time = fields.nth(1)?.parse().ok()?; // 22
+        let cpu_ticks = user.checked_add(system)?;
+        Some(Self { state, parent, group, cpu_ticks, threads, start_time })
     }
 }
 

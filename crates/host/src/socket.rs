@@ -29,6 +29,8 @@ pub(crate) struct Line {
     pub(crate) state: State,
     /// Bytes that were not read; of a listening socket, connections that were not accepted.
     pub(crate) unread: u32,
+    /// The peer has closed its window, and the kernel asks now and then whether it reads again.
+    pub(crate) not_read: bool,
     pub(crate) inode: u64,
 }
 
@@ -41,7 +43,8 @@ pub(crate) enum State {
 }
 
 impl Line {
-    /// Parses `sl local remote state tx_queue:rx_queue … inode`.
+    /// Parses `sl local remote state tx_queue:rx_queue timer:when … inode`. Timer 4 is that of
+    /// probes of a closed window (`proc_net_tcp.rst` of the kernel's documentation).
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split_ascii_whitespace();
         let (address, port) = fields.nth(1)?.split_once(':')?;
@@ -51,9 +54,10 @@ impl Line {
             _ => State::Other,
         };
         let unread = u32::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok()?;
-        let inode = fields.nth(4)?.parse().ok()?;
+        let not_read = fields.next()?.starts_with("04:");
+        let inode = fields.nth(3)?.parse().ok()?;
         let address = SocketAddr::new(ip(address)?, u16::from_str_radix(port, 16).ok()?);
-        Some(Self { address, state, unread, inode })
+        Some(Self { address, state, unread, not_read, inode })
     }
 }
 

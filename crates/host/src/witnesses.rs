@@ -17,7 +17,7 @@ use crate::{
     cgroup::members,
     cgroup_files::some_avg10,
     mountinfo::Mount,
-    procfs::{Tree, read_text},
+    procfs::{Stat, Tree, read_text},
     socket::{self, Line, State},
 };
 
@@ -94,9 +94,10 @@ pub fn read(tree: &Tree, target: &Target) -> Witnesses {
         pids = vec![main.pid];
     }
     pids.truncate(MAX_PROCESSES);
-    let states: Vec<char> =
-        pids.iter().filter_map(|pid| tree.stat(*pid).ok()).map(|stat| stat.state).collect();
-    let in_state = |state: char| u32::try_from(states.iter().filter(|s| **s == state).count()).ok();
+    let stats: Vec<Stat> = pids.iter().filter_map(|pid| tree.stat(*pid).ok()).collect();
+    let in_state =
+        |state: char| u32::try_from(stats.iter().filter(|stat| stat.state == state).count()).ok();
+    let threads = stats.iter().fold(0, |sum: u32, stat| sum.saturating_add(stat.threads));
     let mut sockets = HashSet::new();
     let descriptors = pids.iter().filter_map(|pid| descriptors(tree, *pid, &mut sockets));
     let nearest = |a: &Share, b: &Share| {
@@ -112,8 +113,10 @@ pub fn read(tree: &Tree, target: &Target) -> Witnesses {
     };
     let queues = queues(tree, main.pid, is_own);
     Witnesses {
-        accept_queue: queues.map(|queues| queues.0),
-        unread_connections: queues.map(|queues| queues.1),
+        accept_queue: queues.map(|queues| queues.waiting),
+        unread_connections: queues.map(|queues| queues.unread),
+        threads: (threads > 0).then_some(threads),
+        not_reading: queues.map(|queues| queues.not_read),
         stopped: in_state('T'),
         uninterruptible: in_state('D'),
         descriptors,
@@ -136,26 +139,38 @@ fn descriptors(tree: &Tree, pid: i32, sockets: &mut HashSet<u64>) -> Option<Shar
     Some(Share { used, limit })
 }
 
-/// The connections that wait to be accepted at the target's own sockets, and those with unread
-/// data, in the network namespace of `pid`; `None` without such sockets.
-fn queues(tree: &Tree, pid: i32, is_own: impl Fn(&Line) -> bool) -> Option<(u32, u32)> {
-    let (mut waiting, mut unread, mut listens) = (0_u32, 0, false);
+/// Connections of a target.
+#[derive(Clone, Copy, Default)]
+struct Queues {
+    /// Those that wait to be accepted.
+    waiting: u32,
+    /// Those with data that it has not read.
+    unread: u32,
+    /// Those with data that their client does not read.
+    not_read: u32,
+}
+
+/// Those at the target's own sockets, in the network namespace of `pid`; `None` without such
+/// sockets.
+fn queues(tree: &Tree, pid: i32, is_own: impl Fn(&Line) -> bool) -> Option<Queues> {
+    let (mut queues, mut listens) = (Queues::default(), false);
     for name in ["net/tcp", "net/tcp6"] {
         let Ok(table) = File::open(tree.of(pid, name)) else { continue };
         for line in BufReader::new(table.take(MAX_TABLE)).lines() {
             match Line::parse(&line.ok()?).filter(&is_own) {
                 Some(Line { state: State::Listens, unread, .. }) => {
                     listens = true;
-                    waiting = waiting.saturating_add(unread);
+                    queues.waiting = queues.waiting.saturating_add(unread);
                 }
-                Some(Line { state: State::Connected, unread: bytes, .. }) if bytes > 0 => {
-                    unread += 1;
+                Some(Line { state: State::Connected, unread, not_read, .. }) => {
+                    queues.unread += u32::from(unread > 0);
+                    queues.not_read += u32::from(not_read);
                 }
                 _ => {}
             }
         }
     }
-    listens.then_some((waiting, unread))
+    listens.then_some(queues)
 }
 
 /// `pids.current` and `pids.max` of a cgroup of version 2; `None` without a limit.
@@ -216,6 +231,24 @@ mod tests {
         assert!(risen(|seen| seen.unread_connections) >= accepted);
         assert!(seen.is_unusual(), "{seen}");
         drop((served, queued));
+    }
+
+    #[test]
+    fn clients_that_do_not_read_are_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let _client = TcpStream::connect(address).unwrap();
+        let (mut served, _) = listener.accept().unwrap();
+        served.set_nonblocking(true).unwrap();
+        let not_reading = || read(&Tree::default(), &own()).not_reading.unwrap();
+        let before = not_reading();
+        while served.write(&[b'x'; 65_536]).is_ok() {}
+        // The kernel asks for the first time after 200 ms.
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while not_reading() == before {
+            assert!(std::time::Instant::now() < deadline, "it is not seen");
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(super) fn room_for_tls(capacity: u32) -> u32 {
     capacity.saturating_mul(4).clamp(FEWEST, MOST)
 }
 
-/// Requests to one target that have no response yet.
+/// Requests to one target that have no response yet, or are not complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// How many: at most 16 of each connection, and without those whose connection was forgotten
@@ -50,6 +50,8 @@ pub struct Waiting {
     pub oldest: Option<BootTime>,
     /// They by whole seconds that they have waited; the last group is all longer ones.
     pub ages: [u16; SECONDS],
+    /// Clients that hold a connection without ending their request.
+    pub holding: u32,
 }
 
 /// What waits now, of all targets.
@@ -66,6 +68,10 @@ impl AllWaiting {
     fn add(&mut self, connection: &Connection, now: BootTime) {
         if connection.role != SERVES {
             return;
+        }
+        if connection.is_held_by_client(now.as_nanos()) {
+            let holding = &mut self.0.entry(connection.slot).or_default().holding;
+            *holding = holding.saturating_add(1);
         }
         for began in connection.waiting().map(BootTime::from_nanos) {
             let waiting = self.0.entry(connection.slot).or_default();

@@ -162,7 +162,7 @@ impl Connection {
         bytes: &B,
     ) -> (Option<u32>, Event) {
         match self.protocol {
-            protocol::HTTP1 => http1::begin(self, way, segment),
+            protocol::HTTP1 => http1::begin(self, way, segment, bytes),
             protocol::HTTP2 => (http2::begin(self, way, segment, bytes), Event::Nothing),
             _ => (None, Event::Nothing),
         }

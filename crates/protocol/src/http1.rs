@@ -77,6 +77,16 @@ pub(crate) const fn is_in_head(requests: &Side) -> bool {
     matches!(requests.mode, HEADER | WITHIN | LENGTH)
 }
 
+/// Whether the last request's body comes in crumbs: in some pieces of a few bytes.
+#[inline(always)]
+pub(crate) const fn comes_in_crumbs(requests: &Side) -> bool {
+    const SOME: u32 = 4;
+    const FEW: u32 = 64;
+    let bytes = requests.next.wrapping_sub(requests.floor);
+    // The first packet, with the head, is none of the pieces, but its bytes are among these.
+    requests.left >= SOME && bytes / requests.left < FEW
+}
+
 /// Whether 12 bytes begin a response.
 #[inline(always)]
 pub(crate) const fn is_status_line(high: u64, low: u32) -> bool {
@@ -133,13 +143,14 @@ pub(crate) const fn may_become_request(high: u64, len: u32) -> bool {
 }
 
 #[inline(always)]
-pub(crate) fn begin(
+pub(crate) fn begin<B: Bytes + ?Sized>(
     connection: &mut Connection,
     way: Way,
     segment: &Segment,
+    bytes: &B,
 ) -> (Option<u32>, Event) {
     match way {
-        Way::Requests => (begin_request(connection, segment), Event::Nothing),
+        Way::Requests => (begin_request(connection, segment, bytes), Event::Nothing),
         Way::Responses => begin_response(connection, segment),
     }
 }
@@ -158,7 +169,11 @@ const fn is_behind(seq: u32, other: u32) -> bool {
 }
 
 #[inline(always)]
-fn begin_request(connection: &mut Connection, segment: &Segment) -> Option<u32> {
+fn begin_request<B: Bytes + ?Sized>(
+    connection: &mut Connection,
+    segment: &Segment,
+    bytes: &B,
+) -> Option<u32> {
     let waiting = connection.asked != connection.answered;
     let turn = connection.responses.turn;
     let side = &mut connection.requests;
@@ -171,6 +186,7 @@ fn begin_request(connection: &mut Connection, segment: &Segment) -> Option<u32> 
         side.held = 0;
     }
     if waiting {
+        take_body(side, segment, bytes);
         return None;
     }
     if is_behind(segment.seq, turn) {
@@ -186,6 +202,17 @@ fn begin_request(connection: &mut Connection, segment: &Segment) -> Option<u32> 
     let at = offset(side, segment)?;
     side.mode = LINE;
     Some(at)
+}
+
+/// More of a request's body: the server owes a response from its last piece on.
+#[inline(always)]
+fn take_body<B: Bytes + ?Sized>(side: &mut Side, segment: &Segment, bytes: &B) {
+    let end = segment.seq.wrapping_add(segment.len);
+    if side.has(SIZED | CHUNKED) && is_behind(end, side.next) {
+        side.next = end;
+        side.left = side.left.wrapping_add(1);
+        side.frame = bytes.now();
+    }
 }
 
 #[inline(always)]
@@ -390,6 +417,8 @@ fn request<B: Bytes + ?Sized>(
     side.floor = segment.seq.wrapping_add(begin);
     side.turn = segment.ack;
     side.flags = 0;
+    side.left = 0;
+    side.frame = 0;
     if method & NO_BODY != 0 {
         side.value = begin.wrapping_add(first_line(side, window));
     } else {
@@ -486,12 +515,15 @@ fn response<B: Bytes + ?Sized>(
     }
     side.turn = segment.ack;
     let number = connection.answered;
+    let whole_at = connection.requests.frame;
     let open = &mut connection.open[number as usize % OPEN];
     let waiting = connection.asked != number;
     if waiting {
         connection.answered = number.wrapping_add(1);
         if open.at != 0 && open.id >> 2 == number & (u32::MAX >> 2) {
-            answer.waited = bytes.now().wrapping_sub(open.at).max(1);
+            let is_last = connection.asked.wrapping_sub(number) == 1;
+            let since = if is_last && whole_at != 0 { whole_at } else { open.at };
+            answer.waited = bytes.now().wrapping_sub(since).max(1);
             open.at = 0;
             let kind = open.id & 3;
             if kind == HEAD {

@@ -38,16 +38,36 @@ impl Connection {
         (0..OPEN).map(|index| self.waits(index)).filter(|at| *at != 0)
     }
 
-    /// When the request in this place began, if it has no response; 0 if it has, or its head is not
-    /// complete.
+    /// Since when the request in this place waits for its response: since it began, or since the last
+    /// piece of its body came. 0 if it has its response, or its head is not complete.
     #[must_use]
     #[inline(always)]
     pub fn waits(&self, index: usize) -> u64 {
         let request = &self.open[index % OPEN];
         let newest = (self.asked.wrapping_sub(1) as usize) % OPEN == index % OPEN;
-        let is_cut =
-            self.protocol == protocol::HTTP1 && newest && http1::is_in_head(&self.requests);
-        if is_cut { 0 } else { request.at }
+        if self.protocol != protocol::HTTP1 || !newest || request.at == 0 {
+            return request.at;
+        }
+        if http1::is_in_head(&self.requests) {
+            0
+        } else if self.requests.frame != 0 {
+            self.requests.frame
+        } else {
+            request.at
+        }
+    }
+
+    /// Whether its client does not end its request: the head is not complete after a second, or the
+    /// body comes in crumbs. It may hold a thread of the server meanwhile.
+    #[must_use]
+    pub fn is_held_by_client(&self, now: u64) -> bool {
+        const LONG: u64 = 1_000_000_000;
+        let newest = &self.open[self.asked.wrapping_sub(1) as usize % OPEN];
+        if self.protocol != protocol::HTTP1 || newest.at == 0 {
+            return false;
+        }
+        let is_cut = http1::is_in_head(&self.requests) && now.saturating_sub(newest.at) >= LONG;
+        is_cut || http1::comes_in_crumbs(&self.requests)
     }
 
     /// Forgets all requests: no response will come any more.

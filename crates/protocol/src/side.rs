@@ -7,7 +7,8 @@
 pub struct Side {
     /// Bytes of a token that the last segment cut.
     pub carry: [u64; 2],
-    /// HTTP/2: bytes of a frame header that the last segment cut.
+    /// HTTP/2: bytes of a frame header that the last segment cut. HTTP/1: when the last piece of the
+    /// request's body came, if it came in pieces.
     pub frame: u64,
     /// Sequence number of the next byte to look at.
     pub next: u32,
@@ -16,7 +17,8 @@ pub struct Side {
     pub turn: u32,
     /// HTTP/1: where the last message or the last mistake was; the next message is behind it.
     pub floor: u32,
-    /// HTTP/1: length of the body or chunk. HTTP/2: bytes of the block left in this frame.
+    /// HTTP/1: length of the response's body or chunk; number of pieces of the request's body.
+    /// HTTP/2: bytes of the block left in this frame.
     pub left: u32,
     /// HTTP/2: bytes of a string still to skip.
     pub skip: u32,

@@ -68,6 +68,20 @@ impl Talk {
         self.seen.requests().0
     }
 
+    /// How long each response took.
+    fn waits(&self) -> Vec<u64> {
+        let waited = |(_, event): &(Way, Event)| match event {
+            Event::Response(response) => Some(response.waited),
+            _ => None,
+        };
+        self.seen.events.iter().filter_map(waited).collect()
+    }
+
+    /// Since when the oldest request waits.
+    fn oldest(&self) -> Option<u64> {
+        self.seen.connection.as_ref().unwrap().waiting().min()
+    }
+
     fn waiting(&self) -> u32 {
         self.seen.connection.as_ref().unwrap().waiting().count() as u32
     }
@@ -171,6 +185,62 @@ fn what_lengths_do_not_reach_is_not_understood_until_the_next_turn() {
     talk.client([GET, GET].concat()).server([EMPTY, EMPTY].concat());
     assert_eq!((talk.classes(), talk.seen.not_understood()), ([0, 3, 0, 0, 0], 2));
     assert_eq!((talk.requests(), talk.waiting()), (5, 0));
+}
+
+/// Otherwise a service of uploads would seem to leave its clients waiting for as long as they send.
+#[test]
+fn an_upload_waits_from_its_last_piece_on() {
+    let mut talk = Talk::new();
+    talk.client("PUT /big HTTP/1.1\r\nContent-Length: 9000\r\n\r\n");
+    assert_eq!(talk.oldest(), Some(talk.now));
+    for _ in 0..6 {
+        talk.client([b'x'; 1_500]);
+        assert_eq!(talk.oldest(), Some(talk.now));
+    }
+    let whole = talk.now;
+    talk.seen.feed(Way::Requests, talk.seen.ends[0].wrapping_sub(1_500), &[b'x'; 1_500], whole + 5);
+    assert_eq!(talk.oldest(), Some(whole), "sent again");
+    talk.server(EMPTY);
+    assert_eq!((talk.waits(), talk.waiting()), (vec![talk.now - whole], 0));
+    // The next one begins anew.
+    talk.client("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nok");
+    assert_eq!(talk.oldest(), Some(talk.now));
+    talk.server(EMPTY).client(GET);
+    assert_eq!(talk.oldest(), Some(talk.now));
+}
+
+#[test]
+fn a_client_that_does_not_end_its_request_holds_the_connection() {
+    let second = 1_000_000_000;
+    let held = |talk: &Talk, later| {
+        talk.seen.connection.as_ref().unwrap().is_held_by_client(talk.now + later)
+    };
+    let mut head = Talk::new();
+    head.client("GET / HTTP/1.1\r\nX-Slow: ");
+    assert_eq!((held(&head, 0), held(&head, second)), (false, true));
+    head.client("a").client("a");
+    assert!(held(&head, second));
+    head.client("\r\n\r\n");
+    assert!(!held(&head, second), "the server's turn");
+    head.server(EMPTY);
+    assert!(!held(&head, 60 * second), "it is idle");
+
+    let mut crumbs = Talk::new();
+    crumbs.client("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n");
+    for _ in 0..4 {
+        assert!(!held(&crumbs, second));
+        crumbs.client("x");
+    }
+    assert!(held(&crumbs, 0));
+    crumbs.server("HTTP/1.1 408 Request Timeout\r\n\r\n");
+    assert!(!held(&crumbs, 0));
+
+    let mut upload = Talk::new();
+    upload.client("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..50 {
+        upload.client([b'x'; 1_400]);
+    }
+    assert!(!held(&upload, 60 * second), "an upload");
 }
 
 #[test]

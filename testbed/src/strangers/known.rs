@@ -25,11 +25,17 @@ const fn python(
 }
 
 /// Flask behind gunicorn with threads, `/health` and `/heal` like the original demo's.
-pub(super) static GUNICORN: Service = python("gunicorn", FRONT, |place| {
+pub(super) static GUNICORN: Service = python("gunicorn", FRONT, two_workers);
+/// The same with clocks of its own.
+pub(super) static GUNICORN_CLOCK: Service =
+    python("gunicorn", FRONT, |place| place.with_clock(&two_workers(place)?));
+
+fn two_workers(place: &Place<'_>) -> Result<Command> {
     let mut command = gunicorn(place)?;
     command.args(["--workers", "2", "shop:app"]).env("HEAL", "yes");
     Ok(command)
-});
+}
+
 /// The same, with a listening socket for each worker.
 pub(super) static REUSEPORT: Service = python("gunicorn-reuseport", FRONT, |place| {
     let mut command = gunicorn(place)?;
@@ -106,6 +112,8 @@ fn node(place: &Place<'_>) -> Result<Command> {
 }
 
 pub(super) static EXPRESS: Service = express(FRONT, node);
+/// The same with clocks of its own.
+pub(super) static EXPRESS_CLOCK: Service = express(FRONT, |place| place.with_clock(&node(place)?));
 /// The same, which asks another service for prices, and may find it by its name.
 pub(super) static EXPRESS_PRICES: Service = express(PRICES, node);
 pub(super) static EXPRESS_NAMES: Service = express(PRICES, |place| place.with_names(&node(place)?));
@@ -195,6 +203,9 @@ const fn tomcat(command: fn(&Place<'_>) -> Result<Command>) -> Service {
 }
 
 pub(super) static TOMCAT: Service = tomcat(|place| java(place, &["-Xmx128m"]));
+/// The same with clocks of its own.
+pub(super) static TOMCAT_CLOCK: Service =
+    tomcat(|place| place.with_clock(&java(place, &["-Xmx128m"])?));
 /// The same with hardly more memory than it needs.
 pub(super) static TOMCAT_TIGHT: Service =
     tomcat(|place| java(place, &["-Xmx40m", "-XX:+UseSerialGC"]));

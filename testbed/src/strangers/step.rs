@@ -17,7 +17,7 @@ use super::{
     clients::Habit,
     disk::FullDisk,
     ground::{Ground, Neighbour},
-    loris::Loris,
+    loris::{Loris, Manner},
     upstream::Behaviour,
 };
 
@@ -50,8 +50,8 @@ pub(super) enum Step {
     Neighbours,
     /// Changes its clients.
     Clients(Habit),
-    /// This many clients, scaled by the intensity, keep connections and never end a request.
-    Loris(u64),
+    /// This many clients, scaled by the intensity, keep connections for themselves.
+    Loris(Manner, u64),
     /// Sends it this, and keeps the connection.
     Send(&'static str),
 }
@@ -96,8 +96,8 @@ impl Ground {
                 }
             }
             Step::Clients(habit) => self.clients.behave(habit),
-            Step::Loris(clients) => {
-                self.loris = Some(Loris::come(self.port, self.draw.scaled(clients)));
+            Step::Loris(manner, clients) => {
+                self.loris = Some(Loris::come(self.port, manner, self.draw.scaled(clients)));
             }
             Step::Send(text) => {
                 let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;

@@ -167,7 +167,8 @@ fn write(columns: &[Column]) -> String {
 fn witnesses(page: &mut String, columns: &[Column]) {
     *page += "\n## Before a remedy\n\n\
               Before a remedy the agent reads what else the machine shows of a target. What it finds is \
-              told and decides\nnothing. With cgroup v2:\n\n";
+              told. Pressure on\nthe CPU and data that clients do not read may also refuse the remedy (gate \
+              `futile`). With cgroup v2:\n\n";
     let _ = writeln!(page, "| witness | read from | {} |", SERIES.join(" | "));
     let _ = writeln!(page, "|---|---|{}", "---|".repeat(SERIES.len()));
     let of = SERIES.map(|series| judge::witnesses(&output(columns, series, &[], true)));

@@ -322,6 +322,7 @@ impl Case {
         now: BootTime,
     ) -> Question<'a> {
         let (symptom, causes) = (self.seen_symptom(), self.causes());
+        let only_silent = causes.only_failing();
         let only_clients = causes.clients_left && !self.instance.window.service().is_failing();
         Question {
             now,
@@ -342,7 +343,11 @@ impl Case {
             ill_since: self.history.ill_since().unwrap_or(now),
             memory: memories.of(&self.workload),
             fails_since_start: self.fails_since_start(symptom),
-            futile: self.instance.host.as_ref().and_then(|host| host.futile(only_clients)),
+            futile: self
+                .instance
+                .host
+                .as_ref()
+                .and_then(|host| host.futile(only_silent, only_clients)),
             evidence: &self.instance.evidence,
             history: &self.history,
             node,
@@ -359,8 +364,8 @@ impl Case {
         self.instance.fails_since_start(shows, self.target.address.is_none())
     }
 
-    /// Whether such a sample also checks on the host whether a restart would help: if a remedy may
-    /// follow, and if one was refused for that reason.
+    /// Whether such a sample also checks on the host whether a remedy would help: if one may follow,
+    /// and if one was refused for that reason.
     #[must_use]
     pub fn asks_the_host(&self, trigger: Trigger) -> bool {
         let refused = self.refused.as_ref().is_some_and(|refusal| refusal.gate == Gate::Futile);
@@ -370,7 +375,7 @@ impl Case {
     /// Stores the health check of a sample; returns what is new.
     pub(super) fn hear(&mut self, sample: &Sample) -> (Option<Word>, Option<Blind>) {
         if self.asks_the_host(sample.trigger) {
-            self.instance.host.clone_from(&sample.host);
+            self.instance.examined(sample);
         }
         self.instance.hear(sample, self.target.tls, self.target.settings.tls_probes)
     }

@@ -10,6 +10,8 @@ use crate::{
     signal::{HostFacts, Sample},
 };
 
+/// A remedy needs an examination of the host that is no older.
+const HOST_FRESH: Duration = Duration::from_secs(3);
 /// Delay from the first sample that calls for an action to the second.
 const FIRST_CONFIRM: Duration = Duration::from_millis(100);
 /// Delay between later ones: four samples then span 400 ms, which a hard remedy requires.
@@ -27,6 +29,8 @@ pub(super) struct Instance {
     pub(super) blind: Option<Blind>,
     /// What the host showed at the last confirming sample.
     pub(super) host: Option<Box<HostFacts>>,
+    /// When that was.
+    host_at: Option<BootTime>,
     /// Whether it started while the agent was watching.
     watched_from_start: bool,
     /// Whether the kubelet calls it ready; `None` without a kubelet.
@@ -49,6 +53,7 @@ impl Instance {
             health: None,
             blind: None,
             host: None,
+            host_at: None,
             watched_from_start,
             kubelet_ready: None,
             sampling: false,
@@ -160,6 +165,17 @@ impl Instance {
 
     pub(super) const fn is_confirming(&self) -> bool {
         self.confirms > 0
+    }
+
+    /// Stores what the host showed at a sample.
+    pub(super) fn examined(&mut self, sample: &Sample) {
+        self.host.clone_from(&sample.host);
+        self.host_at = Some(sample.at);
+    }
+
+    /// Whether the host was asked of late: what it shows may refuse a remedy.
+    pub(super) fn is_examined(&self, now: BootTime) -> bool {
+        self.host_at.is_some_and(|at| now.since(at) <= HOST_FRESH)
     }
 
     /// The next sample confirms or refutes the last one.

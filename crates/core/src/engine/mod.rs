@@ -360,6 +360,11 @@ impl Engine {
         let news = case.prefer(preferred).map(|news| Command::Tell(index, Fact::Preferred(news)));
         out.extend(news);
         match answer {
+            Err(Denial::AskCluster) if case.instance.is_asking(now) => self.pace.tick,
+            // A remedy may have come into question only now, as at the end of the patience.
+            Ok(_) | Err(Denial::AskCluster) if !case.instance.is_examined(now) => {
+                case.instance.confirm_delay()
+            }
             Ok(permit) => {
                 let remedy = permit.remedy();
                 let intent = Intent {
@@ -384,7 +389,6 @@ impl Engine {
                 }
                 self.pace.tick
             }
-            Err(Denial::AskCluster) if case.instance.is_asking(now) => self.pace.tick,
             Err(Denial::AskCluster) if remedy.is_hard() && !self.asks.take(now) => {
                 give_back(index, case, out);
                 let refusal = Refusal { gate: Gate::NodeBudget, why: Why::OthersFirst };

@@ -607,6 +607,7 @@ fn an_absent_target_gets_no_remedy() {
     assert_eq!((stage.remedies(), stage.samples), (vec![], before));
     stage.patients[0].stuck = false;
     stage.handle(0, Event::Changed(0, target(2)));
+    stage.at(2000, |p| p.counters.responses[1] += 5);
     stage.at(5000, |p| (0..8).for_each(|_| p.fail()));
     stage.play(30_000);
     assert_eq!(stage.remedies(), [Remedy::Soft], "and nothing of its absence is held against it");
@@ -1066,6 +1067,19 @@ fn a_hang_under_traffic_is_reported_within_six_seconds() {
     assert_eq!(stage.left_alone, [], "a long request is no hang");
     stage.play(2_100);
     assert_eq!(stage.left_alone, [Notable::Unanswered]);
+}
+
+#[test]
+fn the_host_is_asked_again_when_the_patience_ends() {
+    let mut stage = Stage::new(1);
+    stage.play(5_000);
+    stage.patients[0].stuck = true;
+    stage.play(7_000);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Patience));
+    stage.patients[0].futile = Some("the disk is full");
+    stage.play(30_000);
+    assert_eq!(stage.remedies(), [], "{:?}", stage.refusals);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Futile));
 }
 
 /// A busy service whose clients get no responses any more for so long, while its polls are well.

@@ -172,7 +172,7 @@ mod tests {
                 self.ages.truncate(SECONDS);
                 let mut ages = [0; SECONDS];
                 ages[..self.ages.len()].copy_from_slice(&self.ages);
-                let requests = Requests::of(&self.counters, &self.latencies, &ages, 0);
+                let requests = Requests::of(&self.counters, &self.latencies, &ages, 0, 0);
                 self.clients.push(at(self.now), self.answered, &requests);
             }
             self.clients.left_since()

@@ -117,6 +117,12 @@ pub enum Excuse {
         /// Requests without a response.
         waiting: u64,
     },
+    /// Clients hold its connections without ending their requests, and it has none, or no thread,
+    /// left for others.
+    Held {
+        /// Such clients.
+        clients: u32,
+    },
     /// Its health check fails while the kernel sees it answer other clients well.
     Serves {
         /// Good responses since then.
@@ -125,6 +131,12 @@ pub enum Excuse {
 }
 
 impl Excuse {
+    /// One or two may have lost their network.
+    pub(super) fn held(clients: u32) -> Option<Self> {
+        const SEVERAL: u32 = 3;
+        (clients >= SEVERAL).then_some(Self::Held { clients })
+    }
+
     pub(super) const fn serves(good: u64, errors: u64) -> Option<Self> {
         if good >= SERVED && good >= errors * SERVED_PER_ERROR {
             Some(Self::Serves { good })
@@ -165,6 +177,11 @@ impl fmt::Display for Excuse {
             Self::Unanswered { waiting } => {
                 write!(f, "its backends do not answer ({waiting} requests wait)")
             }
+            Self::Held { clients } => write!(
+                f,
+                "{clients} clients hold its connections and do not end their requests: look at who \
+                 they are, and at its limits of time for a request"
+            ),
             Self::Serves { good } => write!(
                 f,
                 "its health check fails, but it has answered other clients well ({good} times since)"
@@ -230,6 +247,12 @@ mod tests {
         assert_eq!(calls(2, 0, 0, 0).excuse(2, 0), None, "they may be on their way");
         assert_eq!(calls(10, 5, 0, 0).excuse(5, 0), None, "half of them were answered");
         assert_eq!(calls(3, 0, 0, 0).excuse(10, 0), None, "too few for so many errors");
+    }
+
+    #[test]
+    fn several_clients_that_do_not_end_their_requests_are_an_excuse() {
+        assert_eq!(Excuse::held(2), None, "they lost their network");
+        assert_eq!(Excuse::held(3), Some(Excuse::Held { clients: 3 }));
     }
 
     #[test]

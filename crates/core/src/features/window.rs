@@ -100,6 +100,8 @@ pub struct Window {
     durations: Durations,
     waiting: Option<Waiting>,
     clients: Clients,
+    /// Clients that held a connection without ending their request at the last sample.
+    holding: u32,
 }
 
 /// Present facts that justify a hard remedy, as opposed to an old cumulative count.
@@ -197,6 +199,7 @@ impl Window {
             durations: Durations::default(),
             waiting: None,
             clients: Clients::default(),
+            holding: 0,
         }
     }
 
@@ -239,6 +242,8 @@ impl Window {
             self.durations.push(sample.at, latencies);
         }
         self.waiting = sample.kernel.as_ref().and_then(|kernel| kernel.waiting);
+        let requests = sample.kernel.as_ref().and_then(|kernel| kernel.requests);
+        self.holding = requests.map_or(0, |requests| requests.holding);
         self.cpu_cores = sample.usage.cpu_limit.unwrap_or(0.0);
         self.memory_percent = memory_percent(&sample.usage);
         self.cpu_pressure = sample.usage.cpu_pressure.unwrap_or(0.0);
@@ -248,7 +253,7 @@ impl Window {
         self.understood |= sample.kernel.as_ref().is_some_and(|kernel| counted(kernel) > 0);
         self.blind = sample.kernel.as_ref().and_then(|kernel| blind(kernel, counted(kernel)));
         self.sees_traffic = sample.kernel.is_some() && self.understood && self.blind.is_none();
-        if let Some(mut requests) = sample.kernel.as_ref().and_then(|kernel| kernel.requests)
+        if let Some(mut requests) = requests
             && self.sees_traffic
         {
             // The agent's own poll may be among them.
@@ -479,6 +484,7 @@ impl Window {
         last.calls
             .since(&base.calls)
             .excuse(errors, waiting)
+            .or_else(|| Excuse::held(self.holding))
             .or_else(|| self.serves())
             .or(vague.then_some(Excuse::Vague))
     }

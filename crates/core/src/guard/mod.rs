@@ -173,7 +173,7 @@ pub struct Question<'a> {
     pub memory: Option<&'a Memory>,
     /// What this instance has never done since its start, if the agent saw it start.
     pub fails_since_start: FailsSinceStart,
-    /// Why a restart would not help, according to the host.
+    /// Why no remedy would help, according to the host.
     pub futile: Option<&'a str>,
     /// Its recent samples.
     pub evidence: &'a Evidence,
@@ -340,7 +340,7 @@ fn excused(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
     let excuse = q.excuse.as_ref()?;
     let applies = match excuse {
         Excuse::NotNow | Excuse::Blames(_) => true,
-        Excuse::Serves { .. } => q.causes.only_failing(),
+        Excuse::Serves { .. } | Excuse::Held { .. } => q.causes.only_failing(),
         Excuse::Vague => remedy.is_hard() && q.causes.only_failing(),
         Excuse::UpstreamFails { .. }
         | Excuse::CannotConnect { .. }
@@ -380,15 +380,16 @@ fn exhausted(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
     q.history.is_exhausted().then_some(Why::RemediesUsedUp)
 }
 
+/// A remedy clears what a process has gathered since its start. An instance that began with errors
+/// has gathered nothing, and a full disk is not the process's.
 fn futile(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
-    if !remedy.is_hard() {
-        return None;
-    }
     let fails = q.fails_since_start;
-    if fails.never_served || (fails.only_errors && q.symptom == Symptom::Errors) {
+    let only_errors = fails.only_errors && q.symptom == Symptom::Errors;
+    if only_errors || (remedy.is_hard() && fails.never_served) {
         return Some(Why::NeverWell);
     }
-    let before = q.memory.and_then(|memory| memory.futile(remedy, q.symptom, q.ill_since, q.now));
+    let memory = q.memory.filter(|_| remedy.is_hard());
+    let before = memory.and_then(|memory| memory.futile(remedy, q.symptom, q.ill_since, q.now));
     if let Some(futile) = before {
         return Some(Why::Futile(remedy, futile));
     }

@@ -153,7 +153,7 @@ pub enum Why {
     Futile(Remedy, Futile),
     /// The instance has only failed since it started.
     NeverWell,
-    /// Why a restart would not help, according to the host.
+    /// Why no remedy would help, according to the host.
     HostSays(Arc<str>),
     /// Time until the cooldown ends.
     CoolingDown(Duration),
@@ -252,7 +252,7 @@ impl fmt::Display for Why {
                 Ago(*after)
             ),
             Self::NeverWell => {
-                f.write_str("it has failed since it started, and would fail again after a restart")
+                f.write_str("it has failed since it started, and would after any remedy")
             }
             Self::HostSays(why) => f.write_str(why),
             Self::CoolingDown(left) => {

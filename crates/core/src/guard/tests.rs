@@ -439,6 +439,15 @@ fn a_failing_health_check_is_excused_while_others_are_served() {
 }
 
 #[test]
+fn clients_that_hold_it_excuse_its_silence_and_not_its_errors() {
+    let mut held = silent_for(600);
+    held.excuse = Some(Excuse::Held { clients: 32 });
+    assert_eq!(held.ask(), Err(Gate::Excused));
+    held.causes = Causes { recent_error: true, many_errors: true, ..held.causes };
+    assert_eq!(held.ask(), Ok(Remedy::Restart));
+}
+
+#[test]
 fn an_external_cause_excuses_errors_and_silence_but_no_level() {
     for excuse in [
         Excuse::UpstreamFails { received: 9 },
@@ -486,12 +495,13 @@ fn an_instance_that_was_never_well_is_not_restarted() {
     assert_eq!(errors.ask(), Ok(Remedy::Restart));
     let mut soft = Scene::new(Action::ResetErrors);
     soft.fails_since_start.never_served = true;
+    assert_eq!(soft.ask(), Ok(Remedy::Soft), "the agent may have come later than the fault");
     soft.fails_since_start.only_errors = true;
-    assert_eq!(soft.ask(), Ok(Remedy::Soft), "a reset costs nothing");
+    assert_eq!(soft.ask(), Err(Gate::Futile), "a new instance has nothing to reset");
 }
 
 #[test]
-fn a_futile_restart_refuses_hard_remedies_only() {
+fn what_the_host_shows_refuses_every_remedy() {
     let mut scene = Scene::new(Action::RestartService);
     scene.futile = Some("the filesystem at /data is full");
     let Err(Denial::Refused(refusal)) = scene.answer() else { panic!("{:?}", scene.answer()) };
@@ -501,7 +511,7 @@ fn a_futile_restart_refuses_hard_remedies_only() {
     );
     assert!(!refusal.is_by_memory(), "the host says so");
     scene.decision.action = Action::ResetErrors;
-    assert_eq!(scene.ask(), Ok(Remedy::Soft));
+    assert_eq!(scene.ask(), Err(Gate::Futile));
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct Requests {
     pub given_up: [u64; AGES],
     /// Those of them that the agent itself gave up, at most.
     pub own: u64,
+    /// Clients that hold a connection now without ending their request, byte by byte or not at all.
+    pub holding: u32,
 }
 
 /// The time after which a request is overdue, in seconds, from how long all responses took so far.
@@ -49,16 +51,22 @@ pub fn overdue_after(latencies: &Latencies) -> Option<u8> {
 
 impl Requests {
     /// From the kernel's counts, the responses' times, and the waiting requests by whole seconds.
-    /// `own` requests were the agent's, which it gave up.
+    /// `own` requests were the agent's, which it gave up; `holding` clients do not end theirs.
     #[must_use]
-    pub fn of(counters: &Counters, latencies: &Latencies, ages: &[u16; SECONDS], own: u64) -> Self {
+    pub fn of(
+        counters: &Counters,
+        latencies: &Latencies,
+        ages: &[u16; SECONDS],
+        own: u64,
+        holding: u32,
+    ) -> Self {
         let overdue_after = overdue_after(latencies);
         let overdue = overdue_after.map_or(0, |after| {
             let recent = usize::from(after)..usize::from(after) + RECENT.as_secs() as usize;
             ages[recent].iter().map(|count| u32::from(*count)).sum()
         });
         let (dropped, given_up) = (counters.dropped, counters.given_up);
-        Self { overdue_after, overdue, dropped, given_up, own }
+        Self { overdue_after, overdue, dropped, given_up, own, holding }
     }
 
     /// All that were left unanswered so far, except for those that still wait.

@@ -8,6 +8,10 @@ pub struct Witnesses {
     pub accept_queue: Option<u32>,
     /// Established connections with data that it has not read.
     pub unread_connections: Option<u32>,
+    /// Established connections whose client does not read what it was sent: its window is closed.
+    pub not_reading: Option<u32>,
+    /// Threads of all its processes.
+    pub threads: Option<u32>,
     /// Its processes that are stopped by a signal (T).
     pub stopped: Option<u32>,
     /// Its processes that wait in the kernel and take no signal (D).
@@ -62,6 +66,14 @@ impl Share {
 }
 
 impl Witnesses {
+    /// Whether clients that do not read what it sends them hold its threads: several of them, or for
+    /// a quarter of its threads, since not every thread serves clients.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let (clients, threads) = (self.not_reading.unwrap_or(0), self.threads.unwrap_or(0));
+        clients >= UNREAD || clients > 0 && clients.saturating_mul(4) >= threads
+    }
+
     /// Whether anything is unusual.
     #[must_use]
     pub fn is_unusual(&self) -> bool {
@@ -83,6 +95,9 @@ impl fmt::Display for Witnesses {
         }
         if let Some(unread) = self.unread_connections.filter(|unread| *unread >= UNREAD) {
             write(format_args!("{unread} connections have data that it does not read"))?;
+        }
+        if let Some(clients) = self.not_reading.filter(|_| self.is_held()) {
+            write(format_args!("{clients} clients do not read what it sends them"))?;
         }
         if let Some(stopped) = self.stopped.filter(|stopped| *stopped > 0) {
             write(format_args!("a signal has stopped {stopped} of its processes"))?;
@@ -114,10 +129,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn as_many_clients_as_it_has_threads_for_hold_it() {
+        let held = |clients, threads| {
+            let (not_reading, threads) = (Some(clients), Some(threads));
+            Witnesses { not_reading, threads, ..Witnesses::default() }.is_held()
+        };
+        assert!(held(1, 1) && held(2, 3) && held(8, 11), "servers of few threads");
+        assert!(!held(1, 5), "one lost its network while it downloads");
+        assert!(held(5, 200), "no accident");
+        assert!(!held(0, 0) && !Witnesses::default().is_held());
+    }
+
+    #[test]
     fn only_what_is_unusual_is_written() {
         let usual = Witnesses {
             accept_queue: Some(9),
             unread_connections: Some(4),
+            not_reading: Some(4),
+            threads: Some(17),
             stopped: Some(0),
             uninterruptible: None,
             descriptors: Some(Share { used: 89, limit: 100 }),
@@ -128,13 +157,14 @@ mod tests {
         assert!(!usual.is_unusual());
         let unusual = Witnesses {
             accept_queue: Some(129),
+            not_reading: Some(5),
             descriptors: Some(Share { used: 1024, limit: 1024 }),
             pressure: Pressure { io: Some(87.4), ..Pressure::default() },
             ..usual
         };
         assert_eq!(
             unusual.to_string(),
-            "129 connections wait to be accepted; it uses 1024 of 1024 file descriptors; it waited \
+            "129 connections wait to be accepted; 5 clients do not read what it sends them; it uses 1024 of 1024 file descriptors; it waited \
              for disks in 87 % of the last 10 s"
         );
     }

@@ -52,12 +52,18 @@ pub struct SampleRecord {
     /// those that are, those dropped, those given up by their age, and the agent's own among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     c: Option<Left>,
+    /// Clients that hold a connection without ending their request, if there are any.
+    #[serde(default, skip_serializing_if = "no_clients")]
+    r: u32,
     /// Why a restart would not help, according to the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     h: Option<Box<str>>,
     /// Whether its tasks wait for a CPU, if they do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     n: bool,
+    /// Whether clients that do not read hold its threads, if they do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    b: bool,
     /// The share of the last 10 s in which one of its tasks waited for a CPU, if it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     e: Option<f32>,
@@ -113,16 +119,16 @@ struct Left(Option<u8>, u32, u64, [u64; AGES], u64);
 
 impl Left {
     fn of(requests: &Requests) -> Self {
-        let Requests { overdue_after, overdue, dropped, given_up, own } = *requests;
+        let Requests { overdue_after, overdue, dropped, given_up, own, holding: _ } = *requests;
         Self(overdue_after, overdue, dropped, given_up, own)
     }
 
-    fn requests(self) -> Result<Requests, Absurd> {
+    fn requests(self, holding: u32) -> Result<Requests, Absurd> {
         let Self(overdue_after, overdue, dropped, given_up, own) = self;
         if given_up.iter().chain([&dropped, &own]).any(|count| *count > MOST) {
             return Err(Absurd::Count);
         }
-        Ok(Requests { overdue_after, overdue, dropped, given_up, own })
+        Ok(Requests { overdue_after, overdue, dropped, given_up, own, holding })
     }
 }
 
@@ -197,6 +203,7 @@ impl SampleRecord {
             usage.period_ns,
             usage.oom_kills,
         ];
+        let requests = sample.kernel.as_ref().and_then(|kernel| kernel.requests.as_ref());
         Self {
             i: index,
             t: sample.at.as_nanos(),
@@ -215,9 +222,11 @@ impl SampleRecord {
                 Some(ProcessState::Uninterruptible) => Some(State::Uninterruptible),
                 Some(ProcessState::Active) | None => None,
             },
-            c: sample.kernel.as_ref().and_then(|kernel| kernel.requests.as_ref()).map(Left::of),
+            c: requests.map(Left::of),
+            r: requests.map_or(0, |requests| requests.holding),
             h: sample.host.as_ref().and_then(|host| host.futile.clone()),
             n: sample.host.as_ref().is_some_and(|host| host.starved),
+            b: sample.host.as_ref().is_some_and(|host| host.held),
             e: usage.cpu_pressure,
             d: sample.kernel.as_ref().and_then(|kernel| kernel.latencies.as_ref()).map(groups),
         }
@@ -253,7 +262,7 @@ impl SampleRecord {
                 .k
                 .as_ref()
                 .map(|counts| {
-                    let requests = self.c.map(Left::requests).transpose()?;
+                    let requests = self.c.map(|left| left.requests(self.r)).transpose()?;
                     Ok(KernelReading { requests, latencies, ..reading(counts.all()) })
                 })
                 .transpose()?,
@@ -274,12 +283,17 @@ impl SampleRecord {
                 Some(State::Uninterruptible) => ProcessState::Uninterruptible,
                 None => ProcessState::Active,
             }),
-            host: (self.h.is_some() || self.n).then(|| {
-                let (futile, starved) = (self.h, self.n);
-                Box::new(HostFacts { futile, starved, ..HostFacts::default() })
+            host: (self.h.is_some() || self.n || self.b).then(|| {
+                let (futile, starved, held) = (self.h, self.n, self.b);
+                Box::new(HostFacts { futile, starved, held, ..HostFacts::default() })
             }),
         })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn no_clients(clients: &u32) -> bool {
+    *clients == 0
 }
 
 /// The groups of a histogram that have any responses.

@@ -5,13 +5,16 @@ use crate::strangers::{
     clients::Habit::{Herd, Retry},
     episode::Episode,
     known::*,
+    loris::Manner,
     step::Step::{self, Amend, Clients, Loris, Reload, Restart, Tell, Upstream, Write},
     truth::Seen::{Status, Unanswered, Well},
     upstream::Behaviour::Answers,
 };
 
 /// Each connection of an app's pool of threads, and some more.
-const LORIS: &[(u64, Step)] = &[(0, Loris(32))];
+const LORIS: &[(u64, Step)] = &[(0, Loris(Manner::Heads, 32))];
+const CRUMBS: &[(u64, Step)] = &[(0, Loris(Manner::Bodies, 32))];
+const UNREAD: &[(u64, Step)] = &[(0, Loris(Manner::Pages, 32))];
 const HERD: &[(u64, Step)] = &[(0, Clients(Herd(8)))];
 const STORM: &[(u64, Step)] = &[(0, Clients(Retry(4))), (0, Upstream(Answers(503, 0)))];
 /// A new version whose cache is still empty.
@@ -25,6 +28,13 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(&NGINX, "slow-loris", LORIS).served(),
     Episode::nothing(&EXPRESS, "slow-loris", LORIS).served(),
     Episode::nothing(&TOMCAT, "slow-loris", LORIS).served(),
+    // The same with bodies, and with responses that nobody reads.
+    Episode::nothing(&GUNICORN, "slow-bodies", CRUMBS).sees(Unanswered, 25.0),
+    Episode::nothing(&SINGLE, "slow-bodies", CRUMBS).sees(Unanswered, 80.0),
+    Episode::nothing(&UVICORN, "slow-bodies", CRUMBS).served(),
+    Episode::nothing(&GUNICORN, "slow-readers", UNREAD).sees(Unanswered, 25.0),
+    Episode::nothing(&SINGLE, "slow-readers", UNREAD).sees(Unanswered, 80.0),
+    Episode::nothing(&FLASK, "slow-readers", UNREAD).served(),
     // Retries multiply the load of a dependency's failure.
     Episode::nothing(&FLASK_PRICES, "retry-storm", STORM).sees(Status(502), 90.0),
     Episode::nothing(&NGINX_PROXY, "retry-storm", STORM).sees(Status(503), 90.0),

@@ -5,7 +5,7 @@ use crate::strangers::{
     clients::Habit::{Also, CutOff, Dawdle, Scan},
     episode::Episode,
     known::*,
-    step::Step::{self, Clients, Memory, Neighbours, Quota, Reload, Restart, Signal, Tell},
+    step::Step::{self, Clients, Memory, Neighbours, Quota, Reload, Restart, Signal, Tell, Write},
     truth::Seen::{Cut, Status, Well},
 };
 
@@ -14,6 +14,9 @@ pub(super) const PAUSE: &[(u64, Step)] = &[(0, Signal(SIGSTOP)), (7, Signal(SIGC
 
 const RELOADS: &[(u64, Step)] = &[(0, Reload(SIGHUP)), (7, Reload(SIGHUP)), (14, Reload(SIGHUP))];
 const RESTARTS: &[(u64, Step)] = &[(0, Restart), (8, Restart), (16, Restart)];
+
+/// Its next process finds the clocks a day ahead, as after a migration to another machine.
+const STEPS: &[(u64, Step)] = &[(0, Write("clock", "86400")), (0, Restart)];
 
 pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(&FLASK_IDLE, "idle-and-pauses", PAUSE).lasting(20).quick(),
@@ -54,6 +57,9 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::nothing(&NGINX, "rate-limited", &[(0, Clients(Also("/limited")))])
         .sees_between(Status(429), 20.0, 60.0)
         .required(),
+    Episode::nothing(&GUNICORN_CLOCK, "clock-steps", STEPS).sees(Well, 50.0),
+    Episode::nothing(&EXPRESS_CLOCK, "clock-steps", STEPS).sees(Well, 50.0),
+    Episode::nothing(&TOMCAT_CLOCK, "clock-steps", STEPS).sees(Well, 50.0),
     Episode::nothing(&FLASK, "out-of-memory", &[(0, Memory(160)), (0, Tell("data=eat once"))])
         .sees(Well, 50.0)
         .ends()

@@ -124,6 +124,16 @@ def hang_up():
     connection.shutdown(socket.SHUT_RDWR)
 
 
+@app.post("/orders")
+def orders():
+    return {"bytes": len(request.get_data())}
+
+
+@app.get("/brochure")
+def brochure():
+    return Response(b"x" * 16_000_000, mimetype="text/plain")
+
+
 @app.get("/reports")
 def reports():
     if fault.now().get("data") == "reports":

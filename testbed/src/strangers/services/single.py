@@ -14,7 +14,15 @@ class One(BaseHTTPRequestHandler):
         if self.path == "/health" and fault.now().get("health") == "none":
             self.send_error(404)
             return
-        body = json.dumps(well if self.path == "/health" else {"sold": 1}).encode()
+        self.answer(well if self.path == "/health" else {"sold": 1})
+
+    def do_POST(self):
+        self.answer({"bytes": len(self.rfile.read(int(self.headers["Content-Length"])))})
+
+    def answer(self, what):
+        body = json.dumps(what).encode()
+        if self.path == "/brochure":
+            body = b"x" * 16_000_000
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

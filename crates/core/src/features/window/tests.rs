@@ -487,6 +487,22 @@ fn requests_without_a_response_are_an_excuse_after_some_seconds() {
 }
 
 #[test]
+fn clients_that_hold_it_are_an_excuse_as_long_as_they_do() {
+    let mut window = Window::new();
+    let held = |ms, holding| {
+        counted(ms, |kernel| {
+            let requests = crate::signal::Requests { holding, ..Default::default() };
+            kernel.requests = Some(requests);
+        })
+    };
+    window.push(&held(0, 0));
+    window.push(&held(2000, 32));
+    assert_eq!(window.excuse(), Some(Excuse::Held { clients: 32 }));
+    window.push(&held(4000, 1));
+    assert_eq!(window.excuse(), None);
+}
+
+#[test]
 fn answered_polls_that_are_not_counted_make_the_kernel_blind() {
     let mut window = Window::new();
     let seen = |own, counted_| {
