@@ -5,7 +5,7 @@
 #![no_main]
 use k8s_openapi::api::core::v1::Pod;
 use libfuzzer_sys::{Corpus, fuzz_target};
-use paramedic_core::target::{HealthAsk, MAX_GRACE};
+use paramedic_core::target::{HealthAsk, MAX_GRACE, Soft};
 use paramedic_kubernetes::{
     lease::Record,
     pod::{NotWatchable, WatchedPod, watched_pod},
@@ -38,7 +38,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
 fn check(pod: &Pod, watched: &WatchedPod) {
     let settings = &watched.settings;
     assert!((0.0..=1.0).contains(&settings.min_confidence), "{settings:?}");
-    assert!(settings.heal_path.starts_with('/'), "{settings:?}");
+    assert_eq!(Soft::read(&settings.soft.to_string()).as_ref(), Ok(&settings.soft));
     assert!(settings.health.as_ref().is_none_or(|probe| probe.port > 0), "{settings:?}");
     assert!(
         settings.health.as_ref().is_none_or(|probe| {

@@ -46,7 +46,8 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         "port": address.port(),
         "pid": std::process::id(),
     }));
-    let drained = bound.serve(signals.requested()).await;
+    let stop = signals.on_hangup(bound.reset());
+    let drained = bound.serve(stop.requested()).await;
     announce(&json!({ "event": "exit", "drained": drained }));
     Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use paramedic_listen::{AcceptLoop, Accepted, Listener};
 
 use crate::access_log::Entry;
+use crate::clock::boot_nanos;
 use crate::config::Config;
 use crate::illness::{Name, StartError};
 use crate::routes::{self, Outcome, ResetConnection};
@@ -82,6 +83,15 @@ impl Bound {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Does what `POST /heal` does, at any time.
+    pub fn reset(&self) -> impl FnMut() + Send + 'static {
+        let app = Arc::clone(&self.app);
+        move || {
+            app.tally.last_heal.set(boot_nanos());
+            app.take_soft_heal();
+        }
     }
 
     /// Serves until `shutdown` is ready, then accepts no more and lets open requests finish within

@@ -30,10 +30,11 @@ use crate::run::Config;
 /// them, and eviction does not exist.
 ///
 /// A pod consents by the label `paramedic.dev/heal`. The value is the strongest remedy that the
-/// owner permits: `observe`, `soft` (POST /heal), `restart` (in place) or `evict`. The agent
+/// owner permits: `observe`, `soft` (a reset), `restart` (in place) or `evict`. The agent
 /// neither watches nor touches a pod without the label. Annotations override the defaults:
-/// `paramedic.dev/port`, `/health-path`, `/heal-path`, `/min-confidence`, `/patience`, `/warm-up`
-/// and `/tls` (`true`: count responses in TLS too, by probes on the functions of the app's TLS
+/// `paramedic.dev/port`, `/health-path`, `/soft` (`http METHOD /path [body]`, `signal HUP`, `none`;
+/// POST /heal by default), `/heal-path`, `/min-confidence`, `/patience`, `/warm-up` and `/tls`
+/// (`true`: count responses in TLS too, by probes on the functions of the app's TLS
 /// library, which costs it 10 to 40 % more CPU per request at full speed, or more).
 ///
 /// Before a hard remedy (restart, evict) the agent checks in the cluster that the workload is not

@@ -9,7 +9,7 @@ use clap::Args;
 use paramedic_core::{
     engine::Pace,
     guard::Policy,
-    target::{HealthAsk, HealthProbe, Remedy, Settings, WatchedService},
+    target::{HealthAsk, HealthProbe, Remedy, Settings, Soft, WatchedService},
 };
 use paramedic_docker::{Containers, Selection};
 use paramedic_host::url::{WatchUrl, target_from_url};
@@ -59,7 +59,11 @@ pub(super) struct Watch {
     /// /actuator/health and others; docs/health.md has the list].
     #[arg(long, value_name = "PATH")]
     health_path: Option<String>,
-    /// Path of the soft remedy.
+    /// The soft remedy: `http METHOD /path [body]`, `signal HUP` (or USR1, USR2, WINCH) to the
+    /// service's main process if it catches that, or `none` [default: POST /heal].
+    #[arg(long, value_name = "REMEDY", value_parser = Soft::read, conflicts_with = "heal_path")]
+    soft: Option<Soft>,
+    /// Path of the soft remedy, if it is a POST like that to /heal.
     #[arg(long, default_value = "/heal", value_name = "PATH")]
     heal_path: String,
     /// Minimum calibrated confidence for a remedy, 0 to 1.
@@ -207,7 +211,7 @@ impl Watch {
             host: url.host().to_owned(),
             settings: Settings {
                 health: asks.map(|asks| HealthProbe { port: url.port, tls: url.tls, asks }),
-                heal_path: self.heal_path.clone(),
+                soft: self.soft.clone().unwrap_or_else(|| Soft::post(&self.heal_path)),
                 min_confidence: self.min_confidence,
                 tls_probes: self.tls_probes,
                 ..Settings::up_to(ceiling)

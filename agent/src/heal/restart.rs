@@ -12,7 +12,7 @@
 //!
 //! An end by SIGTERM counts as a clean exit: under systemd a restart then needs `Restart=always` or
 //! a restart command.
-mod selection;
+pub(super) mod selection;
 mod command;
 mod futile;
 mod neighbour;

@@ -4,14 +4,14 @@
 //! thousands of times. [`HostEffects`] is the real implementation.
 use std::{fmt, time::Duration};
 
-use paramedic_app::{App, Endpoint, soft};
+use paramedic_app::{App, Endpoint, soft, soft::SoftError};
 use paramedic_core::{
     boot_time::BootTime,
     engine::Remedied,
     guard::Permit,
     health::{Poll, Responses},
     signal::HostFacts,
-    target::{HealthAsk, Kind, ProcessId, Remedy, Target},
+    target::{HealthAsk, Kind, ProcessId, Remedy, Soft, SoftSignal, Target},
 };
 use paramedic_docker::{Engine, RestartError};
 use paramedic_host::{
@@ -24,7 +24,10 @@ use paramedic_host::{
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
-use crate::heal::restart;
+use crate::heal::{
+    restart,
+    signal::{self, SignalError},
+};
 
 /// A client of one target's app.
 pub(crate) trait Poller: Send + fmt::Debug {
@@ -85,6 +88,43 @@ impl HostEffects {
     }
 }
 
+impl HostEffects {
+    /// Signals the target's main process.
+    async fn reload(&self, target: &Target, signal: SoftSignal) -> Remedied {
+        let Some(main) = target.main else {
+            return Remedied::NotPerformed("its process is unknown".to_owned());
+        };
+        let sent = match &target.kind {
+            Kind::Container(container) => {
+                if let Err(error) = signal::is_caught(&Tree::default(), main, signal) {
+                    return refused(&error);
+                }
+                let Some(engine) = &self.engine else {
+                    return Remedied::NotPerformed("the agent has no Docker engine".to_owned());
+                };
+                return match paramedic_docker::signal(engine, container, signal).await {
+                    Ok(()) => Remedied::Given,
+                    Err(RestartError::NotPerformed(why)) => Remedied::NotPerformed(why),
+                    Err(RestartError::Failed(why)) => Remedied::Failed(why),
+                };
+            }
+            Kind::Process => match still_serves(target).await {
+                Ok(()) => signal::send(&Tree::default(), main, &target.cgroups, signal).await,
+                Err(error) => return Remedied::NotPerformed(error),
+            },
+            Kind::Pod(_) => signal::send(&Tree::default(), main, &target.cgroups, signal).await,
+        };
+        sent.map_or_else(|error| refused(&error), |()| Remedied::Given)
+    }
+}
+
+fn refused(error: &SignalError) -> Remedied {
+    match error {
+        SignalError::NotCaught(..) => Remedied::NotOffered(error.to_string()),
+        SignalError::Process(_) => Remedied::NotPerformed(error.to_string()),
+    }
+}
+
 impl Instances for HostEffects {
     fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
         self.instances.container(id)
@@ -134,18 +174,29 @@ impl Effects for HostEffects {
                 return (Remedied::NotPerformed(NOT_PERMITTED.to_owned()), [0; 5]);
             }
             let not_performed = |why: String| (Remedied::NotPerformed(why), [0; 5]);
+            let request = match &target.settings.soft {
+                Soft::Http(request) => request,
+                Soft::Signal(signal) => return (self.reload(target, *signal).await, [0; 5]),
+                Soft::None => return not_performed("its owner offers no soft remedy".to_owned()),
+            };
             let Some(address) = target.address else {
                 return not_performed("the agent has no address for its HTTP requests".to_owned());
             };
             let probe = target.settings.health.as_ref();
             if probe.is_some_and(|probe| matches!(probe.asks, HealthAsk::Grpc(_))) {
-                return (Remedied::Failed(NO_HEAL.to_owned()), [0; 5]);
+                return (Remedied::NotOffered(NO_HEAL.to_owned()), [0; 5]);
             }
-            match Endpoint::new(address, target.tls, &target.host, &target.settings.heal_path) {
+            match Endpoint::new(address, target.tls, &target.host, &request.path) {
                 Ok(endpoint) => {
-                    let reset = soft::reset_errors(&endpoint).await;
-                    let failed = |error: soft::SoftError| Remedied::Failed(error.to_string());
-                    (reset.result.err().map_or(Remedied::Given, failed), reset.responses)
+                    let reset = soft::reset(&endpoint, request).await;
+                    let result = match reset.result {
+                        Ok(()) => Remedied::Given,
+                        Err(error @ SoftError::Unsupported(_)) => {
+                            Remedied::NotOffered(error.to_string())
+                        }
+                        Err(error) => Remedied::Failed(error.to_string()),
+                    };
+                    (result, reset.responses)
                 }
                 Err(error) => not_performed(error.to_string()),
             }

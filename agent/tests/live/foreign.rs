@@ -89,14 +89,68 @@ fn a_failing_server_without_heal_gets_no_stronger_remedy() {
     assert_eq!(incident["remedy"], "soft");
     assert_eq!(incident["outcome"], "failed");
     assert!(incident["detail"].as_str().unwrap().contains("HTTP 501"), "{incident}");
-    // A remedy that could not be applied is not retried soon, and permits nothing stronger.
+    // What it does not offer is not tried again, and permits nothing stronger.
     until("it is left alone", || {
         fails();
         thread::sleep(Duration::from_millis(100));
-        (agent.said("not healed", &[("gate", "cooldown")]) > 0).then_some(())
+        (agent.said("not healed", &[("gate", "mode")]) > 0).then_some(())
     });
     assert_eq!(agent.said("healing", &[]), 1);
     assert_eq!(agent.incidents().len(), 1);
+    assert!(server.is_alive());
+}
+
+/// Fails most requests until it is reloaded by SIGHUP.
+const RELOADS: &str = r#"
+import http.server, signal
+failing = True
+def reload(*_):
+    global failing
+    failing = False
+signal.signal(signal.SIGHUP, reload)
+class Shop(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        fails = failing and self.path != "/fine"
+        self.send_error(404 if self.path.startswith("/h") else 500 if fails else 204)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Shop)
+print(server.server_port)
+server.serve_forever()
+"#;
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_server_is_reloaded_by_the_signal_that_its_owner_names() {
+    let state = Directory::new();
+    let mut server = Server::python(RELOADS);
+    let agent = Agent::watch(&[&server.url], &state, &["--soft", "signal HUP"]);
+    server.ask("/fine", 5);
+    let incident = until("it was reloaded", || {
+        server.ask("/", 4);
+        server.ask("/fine", 1);
+        agent.incidents().into_iter().find(|incident| !incident["outcome"].is_null())
+    });
+    assert_eq!((&incident["remedy"], &incident["outcome"]), (&"soft".into(), &"healed".into()));
+    assert_eq!(agent.said("healing", &[("soft", "signal HUP")]), 1);
+    let counted = "paramedic_heals_total{means=\"signal\",outcome=\"healed\",remedy=\"soft\"}";
+    assert_eq!(agent.metric(counted), 1.0);
+    assert!(server.is_alive());
+}
+
+/// It does not catch the signal, which would end it.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_server_that_a_signal_would_end_does_not_get_it() {
+    let state = Directory::new();
+    let mut server = Server::python(FAILING);
+    let agent = Agent::watch(&[&server.url], &state, &["--soft", "signal HUP"]);
+    server.ask("/fine", 5);
+    let incident = until("the signal was considered", || {
+        server.ask("/", 4);
+        server.ask("/fine", 1);
+        agent.incidents().into_iter().find(|incident| !incident["outcome"].is_null())
+    });
+    assert_eq!(incident["outcome"], "failed");
+    assert!(incident["detail"].as_str().unwrap().contains("does not catch SIGHUP"), "{incident}");
     assert!(server.is_alive());
 }
 

@@ -49,7 +49,7 @@ fn a_second_agent_in_the_same_state_directory_only_observes() {
     let first = Agent::watch(&[&patient.url], &state, &[]);
     let second = Agent::watch(&[&patient.url], &state, &MAY_RESTART);
     second.hears("another agent holds the state directory: this one only observes", &[]);
-    patient.errors(15);
+    patient.errors(25);
     first.hears("not healed", &[("gate", "paused")]);
     second.hears("not healed", &[("gate", "mode"), ("reason", "its ceiling is observe")]);
     go_on(&state);
@@ -72,7 +72,7 @@ fn a_corrupt_journal_is_left_unchanged_and_permits_no_restart() {
     assert_eq!(agent.metric("paramedic_journal_writable"), 0.0);
     patient.errors(8);
     healed_softly(&agent, &mut patient);
-    agent.sees_at_once(|| patient.errors(15));
+    agent.sees_at_once(|| patient.errors(25));
     agent.hears("not healed", &[("gate", "journal"), ("remedy", "restart")]);
     assert_eq!(agent.said("healing", &[]), 1);
     assert!(patient.is_alive());
@@ -84,7 +84,7 @@ fn a_corrupt_journal_is_left_unchanged_and_permits_no_restart() {
     assert_eq!(left, ["agent.lock", "journal.sqlite3"]);
 }
 
-/// Watches a server with an unusable model, and causes fifteen errors.
+/// Watches a server with an unusable model, and causes 25 errors.
 fn without_a_model(state: &Directory, arguments: &[&str]) -> (Server, Agent) {
     let model = state.file("model.onnx");
     fs::write(&model, b"\x08\x07garbage".repeat(1000)).unwrap();
@@ -93,7 +93,7 @@ fn without_a_model(state: &Directory, arguments: &[&str]) -> (Server, Agent) {
     all.extend(MAY_RESTART.iter().chain(arguments));
     let agent = Agent::watch(&[&patient.url], state, &all);
     assert_eq!(agent.metric("paramedic_rules_active"), 1.0);
-    agent.sees_at_once(|| patient.errors(15));
+    agent.sees_at_once(|| patient.errors(25));
     (patient, agent)
 }
 

@@ -1,4 +1,5 @@
-//! The soft remedy: asks the app to reset itself, `POST /heal {"action":"reset_errors"}`.
+//! The soft remedy by HTTP: asks the app to reset itself, by the request that its owner names, or
+//! `POST /heal {"action":"reset_errors"}`.
 //!
 //! It always uses a fresh connection and never retries: the caller decides that, with
 //! [`SoftError::is_retryable`]. A 2xx says that the app agreed, not that it is well: verification
@@ -8,17 +9,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    Method, StatusCode,
+    StatusCode,
     header::{self, HeaderValue},
 };
-use paramedic_core::health::{Responses, Transport, count};
+use paramedic_core::{
+    health::{Responses, Transport, count},
+    target::SoftRequest,
+};
 use tokio::time::{Instant, timeout};
 
 use crate::client::{Connection, Endpoint, read};
 
 /// Timeout of the whole exchange.
 pub const BUDGET: Duration = Duration::from_secs(3);
-const BODY: &[u8] = br#"{"action":"reset_errors"}"#;
 
 /// The result of one reset request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,15 +41,13 @@ pub enum SoftError {
     #[error(transparent)]
     Transport(#[from] Transport),
     /// The app has no such endpoint (404, 405 or 501).
-    #[error(
-        "the app offers no soft remedy here (HTTP {0}): set the heal path if it does elsewhere"
-    )]
+    #[error("the app offers no soft remedy here (HTTP {0}): name the request if it does elsewhere")]
     Unsupported(u16),
     /// A redirect, which is never followed.
-    #[error("redirected (HTTP {0}), which is never followed: set the heal path that it leads to")]
+    #[error("redirected (HTTP {0}), which is never followed: name the path that it leads to")]
     Redirect(u16),
     /// The app understood and refused.
-    #[error("the app refused to reset (HTTP {0}): does it know the action `reset_errors`?")]
+    #[error("the app refused to reset (HTTP {0}): does it know this request?")]
     Refused(u16),
     /// The app failed, or asks to retry later.
     #[error("the app failed to reset (HTTP {0})")]
@@ -80,11 +81,11 @@ impl SoftError {
     }
 }
 
-/// Asks the app behind `heal` to reset its errors. Cancel-safe.
-pub async fn reset_errors(heal: &Endpoint) -> Reset {
+/// Sends this request to the app behind `heal`, whose path is that of the request. Cancel-safe.
+pub async fn reset(heal: &Endpoint, request: &SoftRequest) -> Reset {
     let begun = Instant::now();
     let mut status = None;
-    let exchange = timeout(BUDGET, post(heal, &mut status)).await;
+    let exchange = timeout(BUDGET, send(heal, request, &mut status)).await;
     let latency = begun.elapsed();
     let mut responses = Responses::default();
     let result = match (status, exchange) {
@@ -100,13 +101,21 @@ pub async fn reset_errors(heal: &Endpoint) -> Reset {
 }
 
 /// Sends the request; `status` is set as soon as the head of the response is there.
-async fn post(heal: &Endpoint, status: &mut Option<StatusCode>) -> Result<(), Transport> {
-    let request = heal
+async fn send(
+    heal: &Endpoint,
+    request: &SoftRequest,
+    status: &mut Option<StatusCode>,
+) -> Result<(), Transport> {
+    let mut head = heal
         .request()
-        .method(Method::POST)
-        .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
-        .header(header::CONNECTION, HeaderValue::from_static("close"))
-        .body(Full::new(Bytes::from_static(BODY)))
+        .method(request.method.name())
+        .header(header::CONNECTION, HeaderValue::from_static("close"));
+    if !request.body.is_empty() {
+        let kind = if request.is_json() { "application/json" } else { "text/plain; charset=utf-8" };
+        head = head.header(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    let request = head
+        .body(Full::new(Bytes::from(request.body.clone())))
         .map_err(|_| Transport::Agent("its request is not valid HTTP"))?;
     let mut connection = Connection::open(heal).await?;
     let response = connection.send(request).await?;
@@ -127,8 +136,19 @@ const fn judge(status: StatusCode) -> Result<(), SoftError> {
 
 #[cfg(test)]
 mod tests {
+    use paramedic_core::target::Soft;
+
     use super::*;
     use crate::hostile::{Server, free_address};
+
+    fn named(soft: &Soft) -> &SoftRequest {
+        let Soft::Http(request) = soft else { panic!("{soft}") };
+        request
+    }
+
+    async fn reset_errors(heal: &Endpoint) -> Reset {
+        reset(heal, named(&Soft::default())).await
+    }
 
     fn heal(server: &Server) -> Endpoint {
         Endpoint::new(server.address, false, "patient:5000", "/heal").unwrap()
@@ -149,6 +169,26 @@ mod tests {
         assert!(request.contains("host: patient:5000\r\n"), "{request}");
         assert!(request.contains("content-type: application/json\r\n"), "{request}");
         assert!(request.ends_with("\r\n\r\n{\"action\":\"reset_errors\"}"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn the_request_is_the_one_that_the_owner_names() {
+        for (text, line, kind, body) in [
+            ("http POST /actuator/refresh", "POST /actuator/refresh", None, ""),
+            ("http PUT /cache?all=1 [1]", "PUT /cache?all=1", Some("application/json"), "[1]"),
+            ("http DELETE /sessions now", "DELETE /sessions", Some("text/plain"), "now"),
+        ] {
+            let soft = Soft::read(text).unwrap();
+            let request = named(&soft);
+            let mut server = Server::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+            let endpoint = Endpoint::new(server.address, false, "shop", &request.path).unwrap();
+            assert_eq!(reset(&endpoint, request).await.result, Ok(()));
+            let seen = server.request().await;
+            assert!(seen.starts_with(&format!("{line} HTTP/1.1\r\n")), "{seen}");
+            assert!(seen.ends_with(&format!("\r\n\r\n{body}")), "{seen}");
+            let has = |kind| seen.contains(&format!("content-type: {kind}"));
+            assert!(kind.map_or(!seen.contains("content-type"), has), "{seen}");
+        }
     }
 
     #[tokio::test]

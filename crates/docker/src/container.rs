@@ -106,7 +106,7 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
     let settings = Settings {
         ceiling,
         health: asks.zip(port).map(|(asks, port)| HealthProbe { port, tls: false, asks }),
-        heal_path: reader.heal_path(),
+        soft: reader.soft(),
         min_confidence: reader.min_confidence(),
         patience: Allowance { set: reader.patience(), ..Allowance::default() },
         warm_up: Allowance { set: reader.warm_up(), ..Allowance::default() },

@@ -20,11 +20,14 @@ use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
     models::{ContainerInspectResponse, ContainerSummary, EventMessage, EventMessageTypeEnum},
-    query_parameters::{EventsOptions, ListContainersOptions, RestartContainerOptions},
+    query_parameters::{
+        EventsOptions, KillContainerOptions, ListContainersOptions, RestartContainerOptions,
+    },
 };
 use futures_util::{Stream, StreamExt};
+use paramedic_core::target::SoftSignal;
 use paramedic_host::clock::unix_seconds;
-pub use restart::{RestartError, restart};
+pub use restart::{RestartError, restart, signal};
 use tokio::time::timeout;
 pub use tracker::{Containers, Selection, track_containers};
 
@@ -201,6 +204,16 @@ impl Engine {
         let seconds = Some(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX));
         let options = RestartContainerOptions { signal: None, t: seconds };
         self.answer(id, limit, docker.restart_container(id, Some(options))).await
+    }
+
+    /// Sends a signal to the first process of a container.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn signal(&self, id: &str, signal: SoftSignal) -> Result<(), EngineError> {
+        let docker = self.client(RESTART)?;
+        let options = KillContainerOptions { signal: format!("SIG{}", signal.name()) };
+        self.answer(id, RESTART, docker.kill_container(id, Some(options))).await
     }
 
     /// Starts a container that has ended.

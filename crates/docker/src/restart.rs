@@ -1,7 +1,7 @@
-//! Restarts a container, if it is still the instance that was judged.
+//! Restarts a container, or signals its first process, if it is still the instance that was judged.
 use std::time::Duration;
 
-use paramedic_core::target::ContainerRef;
+use paramedic_core::target::{ContainerRef, SoftSignal};
 use tokio::time::timeout;
 use tracing::error;
 
@@ -56,16 +56,46 @@ pub async fn restart(engine: &Engine, judged: &ContainerRef) -> Result<(), Resta
     Err(RestartError::Failed(error.to_string()))
 }
 
-/// Checks that it is still the judged instance, at the judged address, and that no other container
-/// uses its network.
-async fn may_restart(engine: &Engine, judged: &ContainerRef) -> Result<(), String> {
+/// Signals the first process of a container through the engine, which needs no right of the agent.
+///
+/// # Errors
+/// See [`RestartError`]. The caller has made sure that the process catches the signal.
+pub async fn signal(
+    engine: &Engine,
+    judged: &ContainerRef,
+    signal: SoftSignal,
+) -> Result<(), RestartError> {
+    match timeout(CHECKS, is_judged(engine, judged)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => return Err(RestartError::NotPerformed(why)),
+        Err(_) => {
+            return Err(RestartError::NotPerformed("the Docker engine is too slow".to_owned()));
+        }
+    }
+    match engine.signal(&judged.id, signal).await {
+        Ok(()) => Ok(()),
+        Err(error @ (EngineError::Absent(_) | EngineError::Denied(_))) => {
+            Err(RestartError::NotPerformed(error.to_string()))
+        }
+        Err(error) => Err(RestartError::Failed(error.to_string())),
+    }
+}
+
+/// Checks that it is still the judged instance, at the judged address.
+async fn is_judged(engine: &Engine, judged: &ContainerRef) -> Result<(), String> {
     let seen = engine.inspect(&judged.id).await.map_err(|error| error.to_string())?;
     let name = &judged.name;
     match running(&seen) {
-        Ok(now) if now == *judged => {}
-        Ok(_) => return Err(format!("container {name} has changed since it was judged")),
-        Err(why) => return Err(format!("container {name}: {why}")),
+        Ok(now) if now == *judged => Ok(()),
+        Ok(_) => Err(format!("container {name} has changed since it was judged")),
+        Err(why) => Err(format!("container {name}: {why}")),
     }
+}
+
+/// Checks that it is still the judged instance, and that no other container uses its network.
+async fn may_restart(engine: &Engine, judged: &ContainerRef) -> Result<(), String> {
+    is_judged(engine, judged).await?;
+    let name = &judged.name;
     match engine.guest_of(&judged.id).await {
         Ok(None) => Ok(()),
         Ok(Some(guest)) => Err(format!(

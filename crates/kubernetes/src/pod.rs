@@ -97,7 +97,7 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
     let settings = Settings {
         ceiling,
         health,
-        heal_path: reader.heal_path(),
+        soft: reader.soft(),
         min_confidence: reader.min_confidence(),
         patience: Allowance { set: reader.patience(), granted: probes::patience(container) },
         warm_up: Allowance { set: reader.warm_up(), granted: probes::warm_up(container) },

@@ -11,7 +11,7 @@ use paramedic_core::{
     health::{Heard, Word},
     notice::Notice,
     signal::{Sample, Trigger, Witnesses},
-    target::Target,
+    target::{Remedy, Target},
     verify::Outcome,
 };
 use paramedic_host::clock::{Clock, unix_seconds};
@@ -146,6 +146,7 @@ impl Recorder {
         info!(
             target = target.name,
             remedy = intent.remedy.name(),
+            soft = (intent.remedy == Remedy::Soft).then(|| target.settings.soft.to_string()),
             action = decision.action.name(),
             confidence = rounded(decision.confidence),
             source = name_of(decision.source),
@@ -265,7 +266,7 @@ impl Recorder {
                 });
             }
             Fact::Concluded { incident, remedy, outcome, took, detail, exhausted, .. } => {
-                self.metrics.heal(remedy, outcome, Some(took));
+                self.metrics.heal(remedy, &of.settings.soft, outcome, Some(took));
                 self.metrics.target_state(of, state(case));
                 tell_outcome(target, incident, remedy.name(), outcome, took, detail.as_deref());
                 if exhausted {

@@ -89,6 +89,15 @@ impl Episode {
         Self { right: &[Did::Restart], ..Self::nothing(service, fault, steps) }.lasting(40)
     }
 
+    /// A fault that the soft remedy of its owner ends.
+    pub(super) const fn soft(
+        service: &'static Service,
+        fault: &'static str,
+        steps: &'static [(u64, Step)],
+    ) -> Self {
+        Self { right: &[Did::Soft], ..Self::nothing(service, fault, steps) }
+    }
+
     /// A soft remedy counts as right too.
     pub(super) const fn or_soft(self) -> Self {
         Self { right: &[Did::Nothing, Did::Soft], ..self }

@@ -16,21 +16,23 @@ const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// The instance to restart.
 #[derive(Debug)]
-pub(super) struct Candidate {
-    pub(super) tree: Tree,
-    pub(super) main: ProcessId,
-    pub(super) cgroups: Cgroups,
+pub(in crate::heal) struct Candidate {
+    pub(in crate::heal) tree: Tree,
+    pub(in crate::heal) main: ProcessId,
+    pub(in crate::heal) cgroups: Cgroups,
     /// The port that identifies it, if it is not a container.
-    pub(super) port: Option<u16>,
+    pub(in crate::heal) port: Option<u16>,
 }
 
 /// A pinned process of the target.
 #[derive(Debug)]
-pub(super) struct Pinned {
-    pub(super) instance: ProcessId,
-    pub(super) fd: PidFd,
+pub(in crate::heal) struct Pinned {
+    pub(in crate::heal) instance: ProcessId,
+    pub(in crate::heal) fd: PidFd,
     /// SIGTERM would not reach it.
     pub(super) at_once: bool,
+    /// Its `/proc/PID/status`, read while it was pinned.
+    pub(in crate::heal) status: String,
 }
 
 impl Candidate {
@@ -94,7 +96,19 @@ impl Candidate {
         if !at_home {
             return if is_main { Err(RestartError::Changed(instance)) } else { Ok(None) };
         }
-        Ok(Some(Pinned { instance, fd, at_once: deaf_to_term(&status) }))
+        Ok(Some(Pinned { instance, fd, at_once: deaf_to_term(&status), status }))
+    }
+
+    /// Pins the main process alone.
+    pub(in crate::heal) fn pin_main(&self) -> Result<Pinned, RestartError> {
+        self.present()?;
+        if protected(&self.tree.table()?, self.own_pid(), self.in_host_namespace())
+            .contains(&self.main.pid)
+        {
+            return Err(RestartError::Protected(self.main));
+        }
+        let pinned = self.pin_one(&self.tree.hierarchies()?, self.main)?;
+        pinned.ok_or(RestartError::Ended(self.main))
     }
 
     fn own_pid(&self) -> i32 {
@@ -157,13 +171,15 @@ fn stands_in(theirs: &Cgroups, ours: &Cgroups) -> bool {
 /// signals that it catches, and SIGKILL from outside. A blocked signal is kept pending: a small
 /// init (tini) receives them in that way.
 fn deaf_to_term(status: &str) -> bool {
-    let mask = |name| {
-        let mask = status.lines().find_map(|line| line.strip_prefix(name));
-        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-    };
-    let term = 1 << (libc::SIGTERM - 1);
-    let takes = |name| mask(name).is_none_or(|mask| mask & term != 0);
+    let takes = |name| in_mask(status, name, libc::SIGTERM).unwrap_or(true);
     leads_namespace(status) && !takes("SigCgt:") && !takes("SigBlk:")
+}
+
+/// Whether a signal is in a mask of `/proc/PID/status`; `None` if that cannot be read.
+pub(in crate::heal) fn in_mask(status: &str, name: &str, signal: i32) -> Option<bool> {
+    let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+    Some(mask & 1 << (signal - 1) != 0)
 }
 
 #[cfg(test)]

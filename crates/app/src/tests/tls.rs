@@ -1,5 +1,7 @@
 //! Polls and soft remedies over TLS, against real rustls servers.
-use crate::{Endpoint, soft::reset_errors};
+use paramedic_core::target::Soft;
+
+use crate::{Endpoint, soft};
 use rustls::{
     ServerConfig, SupportedProtocolVersion,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -120,7 +122,8 @@ async fn an_ip_address_is_not_sent_as_sni() {
 async fn a_soft_remedy_goes_over_tls_too() {
     let mut server = secure(&[&TLS13]).await;
     let heal = Endpoint::new(server.address, true, "patient:5000", "/heal").unwrap();
-    let reset = reset_errors(&heal).await;
+    let Soft::Http(request) = Soft::default() else { unreachable!("it is a request") };
+    let reset = soft::reset(&heal, &request).await;
     assert_eq!((reset.result, reset.responses), (Ok(()), [0, 1, 0, 0, 0]));
     assert!(server.seen.recv().await.unwrap().1.starts_with("POST /heal HTTP/1.1\r\n"));
 }

@@ -17,7 +17,7 @@ use crate::{
     },
     health::Word,
     signal::{Sample, Trigger, Waiting, Witnesses},
-    target::{Remedy, Target},
+    target::{Obstacle, Remedy, Soft, Target},
     verify::{Finding, Outcome, Verification},
 };
 
@@ -329,6 +329,8 @@ impl Case {
             decision,
             causes,
             ceiling: self.target.settings.ceiling,
+            names_soft: self.target.settings.soft != Soft::default(),
+            no_soft: self.no_soft(),
             no_restart: self.target.no_restart,
             no_evict: self.target.no_evict,
             preflight: self.target.pod().is_some().then_some(&self.preflight),
@@ -351,6 +353,14 @@ impl Case {
             evidence: &self.instance.evidence,
             history: &self.history,
             node,
+        }
+    }
+
+    fn no_soft(&self) -> Option<Obstacle> {
+        match self.target.settings.soft {
+            Soft::None => Some(Obstacle::NoSoft),
+            _ if self.instance.no_soft => Some(Obstacle::SoftNotOffered),
+            _ => None,
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Instance {
     pub(super) host: Option<Box<HostFacts>>,
     /// When that was.
     host_at: Option<BootTime>,
+    /// Whether it has said that it does not offer its soft remedy.
+    pub(super) no_soft: bool,
     /// Whether it started while the agent was watching.
     watched_from_start: bool,
     /// Whether the kubelet calls it ready; `None` without a kubelet.
@@ -54,6 +56,7 @@ impl Instance {
             blind: None,
             host: None,
             host_at: None,
+            no_soft: false,
             watched_from_start,
             kubelet_ready: None,
             sampling: false,

@@ -106,6 +106,8 @@ pub enum Remedied {
     Given,
     /// It was not applied, and nothing was done.
     NotPerformed(String),
+    /// The target does not offer it: nothing was done, and it need not be tried again.
+    NotOffered(String),
     /// It failed, half-way or in an unknown state.
     Failed(String),
     /// It was applied, and its outcome is known: an evicted pod cannot be sampled.

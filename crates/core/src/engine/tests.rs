@@ -126,6 +126,8 @@ struct Stage {
     /// Whether the end of a remedy is ever reported, and its error.
     reports: bool,
     fails: Option<&'static str>,
+    /// Whether the app says that it offers no reset.
+    not_offered: bool,
     /// Whether a restarted target returns, and whether a sample ever does.
     comes_back: bool,
     answers: bool,
@@ -155,6 +157,7 @@ impl Stage {
             samples: 0,
             reports: true,
             fails: None,
+            not_offered: false,
             comes_back: true,
             answers: true,
             cluster: None,
@@ -247,6 +250,7 @@ impl Stage {
         }
         if self.reports {
             let result = match (self.fails, remedy) {
+                _ if self.not_offered => Remedied::NotOffered("HTTP 404".to_owned()),
                 (Some(detail), _) => Remedied::Failed(detail.to_owned()),
                 (None, Remedy::Evict) => Remedied::Ended(Outcome::Healed, "replaced".to_owned()),
                 (None, _) => Remedied::Given,
@@ -324,7 +328,7 @@ fn fifteen_errors_two_a_second_climb_to_a_restart() {
 #[test]
 fn a_burst_beyond_a_reset_is_restarted_after_400_ms_of_evidence() {
     let mut stage = Stage::new(1);
-    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.at(3000, |p| (0..25).for_each(|_| p.fail()));
     stage.play(30_000);
     assert_eq!(stage.remedies(), [Remedy::Restart]);
     let (ms, ..) = stage.heals[0];
@@ -482,7 +486,7 @@ fn an_intention_of_an_earlier_process_is_verified_and_not_repeated() {
     assert_eq!(stage.remedies(), []);
     assert_eq!(stage.ends(), [(Remedy::Restart, Outcome::Healed)]);
     // Its cooldown holds too.
-    stage.at(0, |p| (0..15).for_each(|_| p.fail()));
+    stage.at(0, |p| (0..25).for_each(|_| p.fail()));
     stage.play(5000);
     assert_eq!(stage.remedies(), []);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Cooldown), "{:?}", stage.refusals);
@@ -502,7 +506,7 @@ fn a_target_is_treated_by_one_remedy_at_a_time() {
 #[test]
 fn many_sick_targets_share_the_nodes_budget_of_hard_heals() {
     let mut stage = Stage::new(20);
-    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.at(3000, |p| (0..25).for_each(|_| p.fail()));
     stage.play(10_000);
     assert_eq!(stage.heals.len(), 2);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::NodeBudget));
@@ -639,11 +643,37 @@ fn an_app_without_the_soft_remedy_is_not_restarted_because_of_it() {
     assert_eq!(stage.ends(), [(Remedy::Soft, Outcome::Failed)]);
 }
 
+/// It is asked once in its life, and its next instance is asked again.
+#[test]
+fn an_app_that_says_it_offers_no_reset_is_not_asked_again() {
+    let mut stage = Stage::new(1);
+    stage.not_offered = true;
+    stage.patients[0].counters.responses[1] = 9;
+    let errs = |stage: &mut Stage| {
+        for n in 0..4_000 {
+            stage.at(3_000 + n * 100, |p| {
+                p.fail();
+                p.errors = 7;
+            });
+        }
+        stage.play(400_000);
+    };
+    errs(&mut stage);
+    assert_eq!(stage.remedies(), [Remedy::Soft]);
+    assert_eq!(stage.ends(), [(Remedy::Soft, Outcome::Failed)]);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Mode));
+    stage.handle(0, Event::Lost(0));
+    stage.handle(0, Event::Changed(0, target(2)));
+    stage.patients[0].counters.responses[1] = 900;
+    errs(&mut stage);
+    assert_eq!(stage.remedies(), [Remedy::Soft, Remedy::Soft]);
+}
+
 #[test]
 fn a_restarted_target_that_does_not_return_gets_no_further_remedy() {
     let mut stage = Stage::new(1);
     stage.comes_back = false;
-    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.at(3000, |p| (0..25).for_each(|_| p.fail()));
     stage.play(120_000);
     assert_eq!(stage.ends(), [(Remedy::Restart, Outcome::NotHealed)]);
     assert!(stage.engine.case(0).is_some_and(|case| case.history.is_exhausted()));
@@ -652,7 +682,7 @@ fn a_restarted_target_that_does_not_return_gets_no_further_remedy() {
 #[test]
 fn a_target_that_dies_again_after_its_restart_is_not_healed() {
     let mut stage = Stage::new(1);
-    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.at(3000, |p| (0..25).for_each(|_| p.fail()));
     stage.play(8000);
     assert_eq!(stage.remedies(), [Remedy::Restart]);
     stage.handle(8000, Event::Lost(0));
@@ -690,7 +720,7 @@ fn the_cooldowns_of_an_earlier_process_hold() {
     let ended = Some((Outcome::Healed, stage.now));
     let (remedy, treated) = (Remedy::Restart, stage.now);
     stage.handle(0, Event::Recalled { index: 0, remedy, treated, ended });
-    stage.at(3000, |p| (0..15).for_each(|_| p.fail()));
+    stage.at(3000, |p| (0..25).for_each(|_| p.fail()));
     stage.play(10_000);
     assert_eq!(stage.remedies(), []);
     assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Cooldown), "{:?}", stage.refusals);

@@ -46,10 +46,11 @@ impl Engine {
         if undone {
             case.history.not_performed(verification.remedy, now);
         }
+        case.instance.no_soft |= matches!(result, Remedied::NotOffered(_));
         let ended = match result {
-            Remedied::Failed(detail) | Remedied::NotPerformed(detail) => {
-                Some((Outcome::Failed, detail))
-            }
+            Remedied::Failed(detail)
+            | Remedied::NotPerformed(detail)
+            | Remedied::NotOffered(detail) => Some((Outcome::Failed, detail)),
             Remedied::Ended(outcome, detail) => Some((outcome, detail)),
             Remedied::Given if case.presence == Presence::Removed => {
                 Some((Outcome::Unverified, GONE.to_owned()))

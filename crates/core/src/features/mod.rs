@@ -16,4 +16,4 @@ pub use load::Load;
 pub use notable::{Notable, Sight};
 pub use schema::{FEATURES, Feature, FeatureVector, SCHEMA_VERSION};
 pub use service::{FailsSinceStart, Service};
-pub use window::{Causes, Window};
+pub use window::{Causes, ERRORS_LAST, Window};

@@ -80,6 +80,8 @@ pub struct Window {
     rise: Rise,
     reported_errors: u32,
     last_error: Option<BootTime>,
+    /// The first error of those with less than a window between them.
+    first_error: Option<BootTime>,
     last_oom_kill: Option<BootTime>,
     /// The controller's count at its first read, beyond what the kernel side had seen by then:
     /// those kills are old, and the file may be read late.
@@ -118,6 +120,10 @@ pub struct Causes {
     pub clients_left: bool,
     /// Errors are so many that they are a fault by themselves, whatever the polls show.
     pub many_errors: bool,
+    /// Errors are twenty at most.
+    pub few_errors: bool,
+    /// For how long there have been errors.
+    pub erring_for: Duration,
     /// The OOM killer acted within the last 10 s.
     pub oom_kill: bool,
     /// CPU or memory is at 80 % of its limit or above.
@@ -141,6 +147,14 @@ impl Causes {
         self.only_failing() && self.failing_for < patience
     }
 
+    /// Whether it may be a moment: a few errors, and not yet for long. A worker that fails may be
+    /// replaced by its master, and to wait costs as few errors more.
+    #[must_use]
+    pub fn is_moment(&self) -> bool {
+        let errors = self.recent_error && self.few_errors && self.erring_for < ERRORS_LAST;
+        errors && !self.oom_kill && !self.level
+    }
+
     /// Whether a slow health check is the only symptom.
     #[must_use]
     pub const fn only_slow(self) -> bool {
@@ -160,6 +174,10 @@ const LEVEL: f32 = 80.0;
 /// reported within a minute, are a fault by themselves.
 const MANY: u64 = 5;
 const MANY_SHARE: f32 = 0.5;
+/// So many errors within a window are few, whatever their share.
+const FEW: f32 = 20.0;
+/// They must go on for this long before a hard remedy.
+pub const ERRORS_LAST: Duration = Duration::from_secs(5);
 /// A request without a response for this long is waiting.
 const WAITS: Duration = Duration::from_secs(3);
 /// The agent concludes that the kernel does not see the responses after this many answered polls.
@@ -187,6 +205,7 @@ impl Window {
             rise: Rise::default(),
             reported_errors: 0,
             last_error: None,
+            first_error: None,
             last_oom_kill: None,
             old_oom_kills: None,
             cpu_cores: 0.0,
@@ -211,6 +230,7 @@ impl Window {
         self.clients.restart();
         self.rise.restart(self.latest.at);
         self.last_error = None;
+        self.first_error = None;
         self.last_oom_kill = None;
     }
 
@@ -223,7 +243,7 @@ impl Window {
         let point = self.point(sample, self.latest);
         if let Some(previous) = self.last().copied() {
             if point.own_5xx() > previous.own_5xx() {
-                self.last_error = Some(sample.at);
+                self.erred(sample.at);
             }
             if point.oom_kills > previous.oom_kills {
                 self.last_oom_kill = Some(sample.at);
@@ -283,10 +303,16 @@ impl Window {
         self.service.take_poll(poll);
         if let Some(errors) = self.health.as_ref().and_then(|health| health.error_count) {
             if self.rise.push(at, errors) {
-                self.last_error = Some(at);
+                self.erred(at);
             }
             self.reported_errors = errors;
         }
+    }
+
+    fn erred(&mut self, at: BootTime) {
+        let goes_on = self.last_error.is_some_and(|last| at.since(last) < SPAN);
+        self.first_error = self.first_error.filter(|_| goes_on).or(Some(at));
+        self.last_error = Some(at);
     }
 
     /// Its responses since the previous sample.
@@ -446,6 +472,8 @@ impl Window {
                 || self.clients.left_since().is_some(),
             failing_for: self.failing_for(),
             clients_left: self.clients.left_since().is_some(),
+            few_errors: row[Feature::ErrorCount] <= FEW,
+            erring_for: self.first_error.map_or(Duration::ZERO, |first| now.since(first)),
             many_errors: recent_error && (many || row[Feature::ErrorCount] > MANY as f32),
             oom_kill: recent(self.last_oom_kill),
             level: row[Feature::CpuUsage] >= LEVEL || row[Feature::MemoryUsage] >= LEVEL,

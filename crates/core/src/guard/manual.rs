@@ -29,7 +29,7 @@ impl Gate {
             }
             Self::Patience => {
                 "it has failed to answer for less than 10 s (an option, an annotation, or what \
-                 its liveness probe grants)"
+                 its liveness probe grants), or given twenty errors at most for less than 5 s"
             }
             Self::Cooldown => "it was reset within 10 s, or restarted within 10 min",
             Self::NodeBudget => "two hard remedies were applied on this node within a minute",
@@ -41,9 +41,10 @@ impl Gate {
                  min; or two hard remedies for pods of its workload did not help"
             }
             Self::Futile => {
-                "a hard remedy would not help: it did not the last time, the same symptom came \
-                 back within 10 min of it, the instance has failed since it started, its workers \
-                 are new and fail, or a disk is full"
+                "the remedy would not help: a restart did not the last time, the same symptom \
+                 came back within 10 min of it, the instance has failed since it started, its \
+                 workers are new and fail, a disk is full, or clients that do not read hold its \
+                 threads"
             }
             Self::Journal => "the intention cannot be written to disk (hard remedies only)",
             Self::Paused => {

@@ -147,6 +147,10 @@ pub struct Question<'a> {
     pub causes: Causes,
     /// The target's own ceiling.
     pub ceiling: Remedy,
+    /// Whether its owner names its soft remedy.
+    pub names_soft: bool,
+    /// Why it cannot be reset, if so.
+    pub no_soft: Option<Obstacle>,
     /// Why it cannot be restarted in place, if so.
     pub no_restart: Option<Obstacle>,
     /// Why it cannot be evicted, if so.
@@ -209,7 +213,16 @@ pub fn wanted(q: &Question<'_>, policy: &Policy) -> Option<Remedy> {
     // What helped this workload against this symptom before goes first, unless it was just tried.
     let helped = q.memory.and_then(|memory| memory.helped(q.symptom, q.ill_since, q.now));
     let helped = helped.filter(|helped| helped.is_hard() || q.history.climbed_to(q.now).is_none());
-    Some(within_ceiling(q, policy, helped.unwrap_or(verdict)))
+    Some(within_ceiling(q, policy, helped.unwrap_or_else(|| mildest(q, policy, verdict))))
+}
+
+/// What the owner names as soft remedy comes before a restart for errors, once. What does not answer
+/// is not asked to reload.
+fn mildest(q: &Question<'_>, policy: &Policy, verdict: Remedy) -> Remedy {
+    let possible = q.names_soft && q.no_soft.is_none();
+    let due = q.history.cooldown(Remedy::Soft, q.now, policy).is_zero();
+    let first = q.history.climbed_to(q.now).is_none();
+    if possible && due && first && q.symptom == Symptom::Errors { Remedy::Soft } else { verdict }
 }
 
 /// What the memory of the workload changes at the first remedy: the one that would be wanted without
@@ -297,7 +310,8 @@ fn mode(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Option<Why> {
         return Some(Why::RulesAreSoft);
     }
     let obstacle = match remedy {
-        Remedy::Observe | Remedy::Soft => None,
+        Remedy::Observe => None,
+        Remedy::Soft => q.no_soft,
         Remedy::Restart => q.no_restart,
         Remedy::Evict => q.no_evict,
     };
@@ -353,9 +367,11 @@ fn excused(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
     applies.then(|| Why::Excused(excuse.clone()))
 }
 
-fn patience(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
+fn patience(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
     let (is, must) = (q.causes.failing_for, q.patience);
-    q.causes.is_pause(must).then_some(Why::NotSilentLongEnough(is, must))
+    let pause = q.causes.is_pause(must).then_some(Why::NotSilentLongEnough(is, must));
+    let moment = remedy.is_hard() && q.causes.is_moment();
+    pause.or_else(|| moment.then_some(Why::MayBeAMoment(q.causes.erring_for)))
 }
 
 fn cooldown(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Option<Why> {

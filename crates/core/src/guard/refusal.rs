@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{memory::Futile, workload::Rolling};
 use crate::{
     decide::Unfamiliar,
-    features::Excuse,
+    features::{ERRORS_LAST, Excuse},
     target::{Obstacle, Remedy},
 };
 
@@ -149,6 +149,8 @@ pub enum Why {
     Excused(Excuse),
     /// How long it has failed to answer, and its patience.
     NotSilentLongEnough(Duration, Duration),
+    /// For how long it has given a few errors.
+    MayBeAMoment(Duration),
     /// The same remedy did not help the same workload before.
     Futile(Remedy, Futile),
     /// The instance has only failed since it started.
@@ -238,6 +240,13 @@ impl fmt::Display for Why {
                  paramedic.dev/patience)",
                 is.as_secs_f64(),
                 must.as_secs()
+            ),
+            Self::MayBeAMoment(is) => write!(
+                f,
+                "it has given a few errors for {:.1} s, and may recover by itself: they must go on \
+                 for {} s",
+                is.as_secs_f64(),
+                ERRORS_LAST.as_secs()
             ),
             Self::Futile(remedy, Futile::DidNotHelp(ago)) => write!(
                 f,

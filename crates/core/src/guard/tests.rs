@@ -18,6 +18,8 @@ struct Scene {
     decision: Decision,
     causes: Causes,
     ceiling: Remedy,
+    names_soft: bool,
+    no_soft: Option<Obstacle>,
     no_restart: Option<Obstacle>,
     no_evict: Option<Obstacle>,
     preflight: Option<Preflight>,
@@ -53,6 +55,8 @@ impl Scene {
             },
             causes: Causes { recent_error: true, ..Causes::default() },
             ceiling: Remedy::Restart,
+            names_soft: false,
+            no_soft: None,
             no_restart: None,
             no_evict: None,
             preflight: None,
@@ -90,6 +94,8 @@ impl Scene {
             decision: &self.decision,
             causes: self.causes,
             ceiling: self.ceiling,
+            names_soft: self.names_soft,
+            no_soft: self.no_soft,
             no_restart: self.no_restart,
             no_evict: self.no_evict,
             preflight: self.preflight.as_ref(),
@@ -436,6 +442,67 @@ fn a_failing_health_check_is_excused_while_others_are_served() {
     assert_eq!(serves.ask(), Err(Gate::Excused));
     serves.causes = Causes { recent_error: true, many_errors: true, ..serves.causes };
     assert_eq!(serves.ask(), Ok(Remedy::Restart), "errors are no matter of the health check");
+}
+
+#[test]
+fn what_the_owner_names_goes_before_a_restart_for_errors() {
+    let errors = || {
+        let mut scene = Scene::new(Action::RestartService);
+        scene.names_soft = true;
+        scene
+    };
+    assert_eq!(errors().ask(), Ok(Remedy::Soft));
+    let mut tried = errors();
+    tried.history.concluded(Remedy::Soft, Outcome::NotHealed, Remedy::Evict, tried.now);
+    assert_eq!(tried.ask(), Ok(Remedy::Restart));
+    let mut recently = errors();
+    recently.history.treated(Remedy::Soft, recently.now);
+    assert_eq!(recently.ask(), Ok(Remedy::Restart), "it was reset just now");
+    let mut impossible = errors();
+    impossible.no_soft = Some(Obstacle::SoftNotOffered);
+    assert_eq!(impossible.ask(), Ok(Remedy::Restart));
+    let mut silent = silent_for(60);
+    silent.names_soft = true;
+    assert_eq!(silent.ask(), Ok(Remedy::Restart));
+}
+
+/// Nothing stronger takes its place: a restart is called for by its own reasons.
+#[test]
+fn a_target_that_cannot_be_reset_is_only_restarted_for_reasons_of_a_restart() {
+    for obstacle in [Obstacle::NoSoft, Obstacle::SoftNotOffered] {
+        let mut scene = Scene::new(Action::ResetErrors);
+        scene.no_soft = Some(obstacle);
+        assert_eq!(scene.ask(), Err(Gate::Mode));
+        let mut scene = Scene::new(Action::RestartService);
+        scene.no_soft = Some(obstacle);
+        assert_eq!(scene.ask(), Ok(Remedy::Restart));
+    }
+}
+
+#[test]
+fn a_few_errors_must_go_on_for_some_seconds_before_a_restart() {
+    let few = |milliseconds| {
+        let mut scene = Scene::new(Action::RestartService);
+        scene.causes = Causes {
+            recent_error: true,
+            many_errors: true,
+            few_errors: true,
+            erring_for: Duration::from_millis(milliseconds),
+            ..Causes::default()
+        };
+        scene
+    };
+    assert_eq!(few(4_900).ask(), Err(Gate::Patience));
+    assert_eq!(few(5_000).ask(), Ok(Remedy::Restart));
+    let mut soft = few(100);
+    soft.decision.action = Action::ResetErrors;
+    assert_eq!(soft.ask(), Ok(Remedy::Soft), "a reset may come at once");
+    let mut many = few(100);
+    many.causes.few_errors = false;
+    assert_eq!(many.ask(), Ok(Remedy::Restart), "each second costs many requests");
+    let mut killed = few(100);
+    killed.causes.oom_kill = true;
+    assert_eq!(killed.ask(), Ok(Remedy::Restart));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! something else than the default.
 use std::time::Duration;
 
-use super::{HealthAsk, Remedy, Settings, settings::is_path};
+use super::{HealthAsk, Remedy, Settings, Soft, settings::is_path};
 
 pub use paramedic_pod_metrics::HEAL_LABEL;
 
@@ -13,7 +13,9 @@ pub use paramedic_pod_metrics::HEAL_LABEL;
 pub const PORT: &str = "paramedic.dev/port";
 /// Key of the health check: its path, or `grpc`, or `grpc:SERVICE`.
 pub const HEALTH_PATH: &str = "paramedic.dev/health-path";
-/// Key of the soft remedy's path.
+/// Key of the soft remedy: `http METHOD /path [body]`, `signal NAME` or `none`.
+pub const SOFT: &str = "paramedic.dev/soft";
+/// Key of the path of the soft remedy `POST /heal`, unless [`SOFT`] is set.
 pub const HEAL_PATH: &str = "paramedic.dev/heal-path";
 /// Key of the minimum confidence.
 pub const MIN_CONFIDENCE: &str = "paramedic.dev/min-confidence";
@@ -107,14 +109,22 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         HealthAsk::read(text).map_err(|why| self.complain(HEALTH_PATH, text, why)).ok()
     }
 
-    /// The path of the soft remedy.
-    pub fn heal_path(&mut self) -> String {
-        let Some(path) = (self.find)(HEAL_PATH) else { return Settings::HEAL_PATH.to_owned() };
+    /// The soft remedy; the usual one if it is invalid.
+    pub fn soft(&mut self) -> Soft {
+        if let Some(text) = (self.find)(SOFT) {
+            return Soft::read(text).unwrap_or_else(|_| {
+                let why =
+                    "none of `http METHOD /path [body]`, `signal HUP|USR1|USR2|WINCH`, `none`";
+                self.complain(SOFT, text, why);
+                Soft::default()
+            });
+        }
+        let Some(path) = (self.find)(HEAL_PATH) else { return Soft::default() };
         if is_path(path) {
-            return path.to_owned();
+            return Soft::post(path);
         }
         self.complain(HEAL_PATH, path, "not a path: it must begin with / and contain no spaces");
-        Settings::HEAL_PATH.to_owned()
+        Soft::default()
     }
 
     /// How long it may fail to answer.
@@ -210,6 +220,24 @@ mod tests {
         for text in ["/up?x=1", "grpc", "grpc:a.B"] {
             assert_eq!(read(text).0.unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn the_soft_remedy_is_named_whole_or_by_its_path() {
+        let read = |soft: Option<&'static str>, path: Option<&'static str>| {
+            let mut settings = SettingsReader::new(|key| match key {
+                SOFT => soft,
+                HEAL_PATH => path,
+                _ => None,
+            });
+            (settings.soft().to_string(), settings.invalid_settings.len())
+        };
+        let default = Soft::default().to_string();
+        assert_eq!(read(None, None), (default.clone(), 0));
+        assert_eq!(read(None, Some("/reset")), (Soft::post("/reset").to_string(), 0));
+        assert_eq!(read(Some("signal HUP"), Some("/reset")), ("signal HUP".to_owned(), 0));
+        assert_eq!(read(Some("signal KILL"), None), (default.clone(), 1));
+        assert_eq!(read(None, Some("reset")), (default, 1));
     }
 
     #[test]

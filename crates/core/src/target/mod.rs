@@ -16,6 +16,7 @@ mod pod;
 mod process_id;
 mod service;
 mod settings;
+mod soft;
 pub mod version;
 
 pub use change::Change;
@@ -24,6 +25,7 @@ pub use pod::{Owner, PodRef};
 pub use process_id::{NotAProcessId, ProcessId};
 pub use service::WatchedService;
 pub use settings::{Allowance, HealthAsk, HealthProbe, Settings};
+pub use soft::{NoSoft, Soft, SoftMethod, SoftRequest, SoftSignal};
 
 /// A remedy, in the order of strength: the one ladder of labels, options, metrics, logs and code. As
 /// a target's ceiling it is its owner's consent; as an intention it is the remedy about to be
@@ -33,7 +35,7 @@ pub use settings::{Allowance, HealthAsk, HealthProbe, Settings};
 pub enum Remedy {
     /// Watch only.
     Observe,
-    /// Ask the app to reset itself: `POST /heal`.
+    /// Reset it without an interruption, as its owner offers: see [`Soft`].
     Soft,
     /// Restart it in place.
     Restart,
@@ -99,6 +101,15 @@ pub enum Obstacle {
     /// Nothing would start it elsewhere.
     #[error("it runs outside a cluster: nothing would replace it")]
     NoCluster,
+    /// Its owner says so.
+    #[error("its owner offers none (`paramedic.dev/soft: none`)")]
+    NoSoft,
+    /// It has said so.
+    #[error(
+        "it does not offer what would reset it (`paramedic.dev/soft`, `paramedic.dev/heal-path` \
+         name another)"
+    )]
+    SoftNotOffered,
     /// Its manager takes the end of a task for a failure and starts another.
     #[error("it is a Docker Swarm task: the Swarm manager would start another task")]
     SwarmTask,
@@ -222,8 +233,8 @@ impl Target {
     }
 
     /// The key under which its past treatments are remembered, shared by its instances and
-    /// replicas: the owner and the container of a pod, else the target itself, and the version of
-    /// its program.
+    /// replicas: the owner and the container of a pod, else the target itself, and behind a space
+    /// the version of its program and a soft remedy that is not the usual one.
     #[must_use]
     pub fn workload(&self) -> String {
         let of = match self.pod() {
@@ -233,7 +244,9 @@ impl Target {
             },
             None => self.id.uid.clone(),
         };
-        self.version.as_ref().map_or_else(|| of.clone(), |version| format!("{of} {version}"))
+        let soft = (self.settings.soft != Soft::default()).then(|| self.settings.soft.word());
+        let parts: Vec<String> = self.version.clone().into_iter().chain(soft).collect();
+        if parts.is_empty() { of } else { format!("{of} {}", parts.join("/")) }
     }
 
     /// The strongest possible remedy up to `ceiling`.

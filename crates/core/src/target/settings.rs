@@ -1,7 +1,7 @@
 //! Settings of a target: the owner's, with defaults for the rest.
 use std::{fmt, time::Duration};
 
-use super::Remedy;
+use super::{Remedy, Soft};
 use crate::health::grpc::is_service;
 
 /// The health endpoint, if the owner or the container's own probe names it.
@@ -84,8 +84,8 @@ pub struct Settings {
     pub ceiling: Remedy,
     /// The health endpoint; `None`: the first of the known paths that answers.
     pub health: Option<HealthProbe>,
-    /// Path of the soft remedy.
-    pub heal_path: String,
+    /// The soft remedy.
+    pub soft: Soft,
     /// Minimum calibrated confidence for a remedy, 0–1.
     pub min_confidence: f32,
     /// How long it may fail to answer before that counts.
@@ -97,8 +97,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Default path of the soft remedy.
-    pub const HEAL_PATH: &str = "/heal";
     /// Default of the minimum calibrated confidence.
     pub const MIN_CONFIDENCE: f32 = 0.8;
 
@@ -108,7 +106,7 @@ impl Settings {
         Self {
             ceiling,
             health: None,
-            heal_path: Self::HEAL_PATH.to_owned(),
+            soft: Soft::default(),
             min_confidence: Self::MIN_CONFIDENCE,
             patience: Allowance::default(),
             warm_up: Allowance::default(),

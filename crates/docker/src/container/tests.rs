@@ -2,8 +2,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use paramedic_core::target::{
-    Remedy,
-    consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT},
+    Remedy, Soft,
+    consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT, SOFT},
 };
 use serde_json::{Value, from_value, json};
 
@@ -84,8 +84,8 @@ fn a_labelled_container_is_a_target() {
         "the first by name"
     );
     assert_eq!(
-        (watched_container.settings.health.clone(), watched_container.settings.heal_path.as_str()),
-        (None, "/heal")
+        (watched_container.settings.health.clone(), watched_container.settings.soft.clone()),
+        (None, Soft::default())
     );
     assert_eq!(
         (watched_container.no_restart, watched_container.invalid_settings),
@@ -144,6 +144,7 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
         (PORT, "0"),
         (HEALTH_PATH, "health"),
         (HEAL_PATH, "/a b"),
+        (SOFT, "signal QUIT"),
         (MIN_CONFIDENCE, "0.1"),
     ] {
         let watched_container = labelled(&[(key, bad)]).unwrap();

@@ -1,7 +1,7 @@
 //! Pods as an API server reports them: a recorded one, and variations of it.
 use paramedic_core::target::{
-    Remedy,
-    consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT},
+    Remedy, Soft,
+    consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT, SOFT},
 };
 use serde_json::{Value, from_value, json};
 
@@ -71,7 +71,7 @@ fn a_recorded_pod_is_a_target() {
     assert_eq!((web.settings.ceiling, web.ready), (Remedy::Restart, true));
     assert_eq!(web.address, Some(([10, 88, 0, 2].into(), 8080)));
     assert_eq!((web.no_restart, web.no_evict), (None, None));
-    assert_eq!((web.settings.health.clone(), web.settings.heal_path.as_str()), (None, "/heal"));
+    assert_eq!((web.settings.health.clone(), web.settings.soft.clone()), (None, Soft::default()));
     assert_eq!(web.invalid_settings, []);
 }
 
@@ -143,6 +143,8 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
         (HEALTH_PATH, "/a b"),
         (HEAL_PATH, "/a\r\nX: y"),
         (HEAL_PATH, ""),
+        (SOFT, "signal KILL"),
+        (SOFT, "exec /bin/sh"),
         (MIN_CONFIDENCE, "0.49"),
         (MIN_CONFIDENCE, "1.01"),
         (MIN_CONFIDENCE, "NaN"),
@@ -171,7 +173,8 @@ fn valid_settings_are_applied() {
     assert_eq!((asked.port, asked.asks.to_string()), (8080, "/status?deep=1".to_owned()));
     let called = annotated(HEALTH_PATH, "grpc:shop.Shop").settings.health.unwrap();
     assert_eq!((called.port, called.asks.to_string()), (8080, "grpc:shop.Shop".to_owned()));
-    assert_eq!(annotated(HEAL_PATH, "/reset").settings.heal_path, "/reset");
+    assert_eq!(annotated(HEAL_PATH, "/reset").settings.soft, Soft::post("/reset"));
+    assert_eq!(annotated(SOFT, "signal HUP").settings.soft.to_string(), "signal HUP");
     assert_eq!(annotated(MIN_CONFIDENCE, "0.95").settings.min_confidence, 0.95);
     for remedy in Remedy::ALL {
         let place = "/metadata/labels/paramedic.dev~1heal";

@@ -17,7 +17,7 @@ use paramedic_core::{
     features::{FeatureVector, Load},
     guard::Gate,
     signal::{KernelReading, Trigger},
-    target::{Remedy, Target},
+    target::{Remedy, Soft, Target},
     verify::Outcome,
 };
 use paramedic_probes::Cause;
@@ -154,8 +154,9 @@ impl Metrics {
             )?,
             heals: make.counters(
                 "heals_total",
-                "Remedies applied, by remedy and by verified outcome.",
-                &["remedy", "outcome"],
+                "Remedies applied, by remedy, for a soft one by its means (`http`, `signal`), and by \
+                 verified outcome.",
+                &["remedy", "means", "outcome"],
             )?,
             heal_duration: make.add(HistogramVec::new(
                 HistogramOpts::new(
@@ -238,7 +239,10 @@ impl Metrics {
                 Outcome::Unverified,
                 Outcome::Failed,
             ] {
-                self.heals.with_label_values(&[remedy.name(), outcome.name()]);
+                let soft = (remedy == Remedy::Soft).then_some(["http", "signal"]);
+                for means in soft.unwrap_or([""; 2]) {
+                    self.heals.with_label_values(&[remedy.name(), means, outcome.name()]);
+                }
             }
         }
     }
@@ -282,9 +286,10 @@ impl Metrics {
     }
 
     /// Counts a remedy with its outcome, and the time since the intention; `None` if that was in an
-    /// earlier boot.
-    pub fn heal(&self, remedy: Remedy, outcome: Outcome, took: Option<Duration>) {
-        self.heals.with_label_values(&[remedy.name(), outcome.name()]).inc();
+    /// earlier boot. `soft` is what the target offers.
+    pub fn heal(&self, remedy: Remedy, soft: &Soft, outcome: Outcome, took: Option<Duration>) {
+        let means = if remedy == Remedy::Soft { soft.kind() } else { "" };
+        self.heals.with_label_values(&[remedy.name(), means, outcome.name()]).inc();
         if let Some(took) = took {
             self.heal_duration.with_label_values(&[remedy.name()]).observe(took.as_secs_f64());
         }

@@ -66,7 +66,7 @@ fn busy() -> Metrics {
     metrics.health_poll("timeout");
     metrics.decision(Action::ResetErrors, Source::Rules);
     metrics.refusal(Gate::Cooldown);
-    metrics.heal(Remedy::Soft, Outcome::Healed, Some(Duration::from_millis(300)));
+    metrics.heal(Remedy::Soft, &Soft::default(), Outcome::Healed, Some(Duration::from_millis(300)));
     metrics.probe("throttling", "fentry", true);
     metrics.model("flat_forest", "embedded", "1");
     metrics.set_journal_writable(true);
@@ -125,8 +125,8 @@ fn the_exposition_is_clean_and_complete() {
         "paramedic_health_polls_total{result=\"timeout\"} 1",
         "paramedic_decisions_total{action=\"reset_errors\",source=\"rules\"} 1",
         "paramedic_refusals_total{gate=\"cooldown\"} 1",
-        "paramedic_heals_total{outcome=\"healed\",remedy=\"soft\"} 1",
-        "paramedic_heals_total{outcome=\"worse\",remedy=\"evict\"} 0",
+        "paramedic_heals_total{means=\"http\",outcome=\"healed\",remedy=\"soft\"} 1",
+        "paramedic_heals_total{means=\"\",outcome=\"worse\",remedy=\"evict\"} 0",
         "paramedic_heal_duration_seconds_sum{remedy=\"soft\"} 0.3",
         "paramedic_probe_attached{mechanism=\"fentry\",signal=\"throttling\"} 1",
         "paramedic_model_info{engine=\"flat_forest\",source=\"embedded\",version=\"1\"} 1",

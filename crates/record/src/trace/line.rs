@@ -17,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use super::{MOST_TARGETS, sample_record::SampleRecord, target_record::TargetRecord};
 
 /// Version of the lines.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// The oldest readable version. Version 1 lacks [`Header::model`], [`What::Said`] and
 /// [`What::Concluded`]; version 2 lacks [`Header::patience_ns`], [`What::Remembered`], an app's own
 /// verdict and the newer counts; version 3 lacks the version of a target's program and the beginning
-/// of a remembered treatment. A reader refuses later versions, which it does not know.
+/// of a remembered treatment; version 4 lacks clients that hold a target, and targets without a soft
+/// remedy. A reader refuses later versions, which it does not know.
 pub(super) const OLDEST: u32 = 1;
 
 /// Maximum time since boot: 292 years. Times are added to it without overflow checks.
@@ -170,6 +171,8 @@ pub enum Ended {
     Given,
     /// It could not be applied.
     NotPerformed,
+    /// The target does not offer it.
+    NotOffered,
     /// It failed.
     Failed,
     /// It was applied, with this outcome.
@@ -222,6 +225,7 @@ impl What {
                 let (ended, detail) = match result {
                     Remedied::Given => (Ended::Given, String::new()),
                     Remedied::NotPerformed(why) => (Ended::NotPerformed, why.clone()),
+                    Remedied::NotOffered(why) => (Ended::NotOffered, why.clone()),
                     Remedied::Failed(why) => (Ended::Failed, why.clone()),
                     Remedied::Ended(outcome, text) => (Ended::Ended(*outcome), text.clone()),
                 };
@@ -277,6 +281,7 @@ impl What {
                 let result = match ended {
                     Ended::Given => Remedied::Given,
                     Ended::NotPerformed => Remedied::NotPerformed(detail),
+                    Ended::NotOffered => Remedied::NotOffered(detail),
                     Ended::Failed => Remedied::Failed(detail),
                     Ended::Ended(outcome) => Remedied::Ended(outcome, detail),
                 };

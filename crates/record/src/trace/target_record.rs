@@ -6,7 +6,7 @@ use std::{
 };
 
 use paramedic_core::target::{
-    Allowance, Cgroups, Kind, Obstacle, Owner, PodRef, Remedy, Settings, Target, TargetId,
+    Allowance, Cgroups, Kind, Obstacle, Owner, PodRef, Remedy, Settings, Soft, Target, TargetId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,9 @@ pub struct TargetRecord {
     warm_up: Option<(Option<u64>, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_restart: Option<Obstacle>,
+    /// Its soft remedy, if it is not the usual one; since version 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    soft: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_evict: Option<Obstacle>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +72,8 @@ impl TargetRecord {
             patience: spans(target.settings.patience),
             warm_up: spans(target.settings.warm_up),
             no_restart: target.no_restart,
+            soft: (target.settings.soft != Soft::default())
+                .then(|| target.settings.soft.to_string()),
             no_evict: target.no_evict,
             pod: target.pod().map(|pod| Pod {
                 namespace: pod.namespace.clone(),
@@ -103,6 +108,10 @@ impl TargetRecord {
             name: self.name,
             kind: pod.map_or(Kind::Process, |pod| Kind::Pod(Arc::new(pod))),
             settings: Settings {
+                soft: match self.soft.as_deref().map(Soft::read) {
+                    None => Soft::default(),
+                    Some(read) => read.map_err(|_| Absurd::Range)?,
+                },
                 min_confidence: self.min_confidence,
                 patience: allowance(self.patience)?,
                 warm_up: allowance(self.warm_up)?,

@@ -19,7 +19,7 @@ pub(super) struct Scene {
     pub(super) play: fn(&mut Stage<'_>) -> Result<String>,
 }
 
-pub(super) const SCENES: [Scene; 9] = [
+pub(super) const SCENES: [Scene; 10] = [
     Scene {
         name: "patient-image",
         about: "The image of patient-app is loaded and runs as an unprivileged user.",
@@ -34,6 +34,11 @@ pub(super) const SCENES: [Scene; 9] = [
         name: "watch-soft",
         about: "A container by its name, eight errors: a reset, no restart.",
         play: watch::soft,
+    },
+    Scene {
+        name: "watch-signal",
+        about: "The same by SIGHUP, which its owner names, through the engine.",
+        play: watch::signal,
     },
     Scene {
         name: "watch-restart",

@@ -18,17 +18,27 @@ fn stubborn() -> Value {
 pub(super) const VERIFY: [&str; 2] = ["--verify-window", "5"];
 
 pub(super) fn soft(stage: &mut Stage<'_>) -> Result<String> {
+    resets(stage, &[])?;
+    Ok("healed by a reset, the container untouched".to_owned())
+}
+
+pub(super) fn signal(stage: &mut Stage<'_>) -> Result<String> {
+    resets(stage, &["--soft", "signal HUP"])?;
+    Ok("healed by SIGHUP, the container untouched".to_owned())
+}
+
+fn resets(stage: &mut Stage<'_>, soft: &[&str]) -> Result<()> {
     let patient = stage.patient("patient-app", 5000, &[])?;
     let before = life(stage, &patient)?;
     let state = tempfile::tempdir()?;
-    let watch = ["watch", "http://localhost:5000", "patient-app"];
+    let watch = [&["watch", "http://localhost:5000", "patient-app"], soft].concat();
     let agent = stage.agent(state.path(), &[&watch[..], &VERIFY].concat())?;
     stage.errors(&patient, 8, Duration::from_secs(1))?;
     stage.healed(&agent, patient.name, "soft")?;
     ensure!(life(stage, &patient)? == before, "the container was restarted");
     let incident = only_incident(&agent.url)?;
     ensure!(incident["outcome"] == "healed", "the incident says {incident}");
-    Ok("healed by a reset, the container untouched".to_owned())
+    Ok(())
 }
 
 pub(super) fn restart(stage: &mut Stage<'_>) -> Result<String> {

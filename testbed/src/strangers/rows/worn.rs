@@ -14,6 +14,7 @@ const POOL: &[(u64, Step)] = &[(0, Tell("data=pool once"))];
 /// Half of the connections end within the handler.
 const CUT: &[(u64, Step)] = &[(0, Tell("data=cut once"))];
 const POISON: &[(u64, Step)] = &[(0, Tell("data=poison once"))];
+const RELOAD: &[&str] = &["--soft", "signal HUP"];
 /// A new credential is on disk, and the process still has the old one.
 const ROTATED: &[(u64, Step)] = &[(0, Write("credential", "second"))];
 
@@ -38,6 +39,13 @@ pub(super) const ROWS: &[Episode] = &[
     Episode::restart(&UVICORN, "poisoned", POISON).sees(Status(500), 80.0).striking(0.5),
     Episode::restart(&GRANIAN, "poisoned", POISON).sees(Status(500), 80.0).striking(0.5),
     Episode::restart(&FLASK_BARE, "poisoned", POISON).sees(Status(500), 80.0).striking(0.5),
+    // gunicorn and granian replace their workers at SIGHUP, without an interruption.
+    Episode::soft(&GUNICORN, "poisoned-and-reloads", POISON)
+        .sees(Status(500), 2.0)
+        .with(RELOAD)
+        .quick(),
+    Episode::soft(&REUSEPORT, "poisoned-and-reloads", POISON).sees(Status(500), 2.0).with(RELOAD),
+    Episode::soft(&GRANIAN, "poisoned-and-reloads", POISON).sees(Status(500), 2.0).with(RELOAD),
     // Memory is nearly full, and the collector works all the time.
     Episode::restart(&TOMCAT_TIGHT, "collector-thrashes", &[(0, Tell("data=keep once"))])
         .sees(Ill, 50.0)

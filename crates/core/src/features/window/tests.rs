@@ -487,6 +487,21 @@ fn requests_without_a_response_are_an_excuse_after_some_seconds() {
 }
 
 #[test]
+fn errors_go_on_as_long_as_less_than_a_window_is_between_them() {
+    let mut window = Window::new();
+    let mut after = |ms, errors| {
+        window.push(&counted(ms, |kernel| kernel.counters.responses = [0, 9, 0, 0, errors]));
+        let causes = window.causes(&window.features(13, STARTED));
+        (causes.erring_for.as_secs(), causes.few_errors)
+    };
+    assert_eq!(after(0, 0), (0, true));
+    assert_eq!(after(2_000, 3), (0, true));
+    assert_eq!(after(6_000, 4), (4, true));
+    assert_eq!(after(14_000, 5), (12, true), "eight seconds lie between them");
+    assert_eq!(after(30_000, 90), (0, false), "this is another run");
+}
+
+#[test]
 fn clients_that_hold_it_are_an_excuse_as_long_as_they_do() {
     let mut window = Window::new();
     let held = |ms, holding| {
