@@ -43,7 +43,9 @@ impl Trial {
 
     fn policy(&self, recorded: Policy) -> Policy {
         let max_remedy = self.max_remedy.unwrap_or(recorded.max_remedy);
-        Policy { max_remedy, dry_run: recorded.dry_run || self.is_another(), ..recorded }
+        let is_another = self.is_another();
+        let dry_run = recorded.dry_run || is_another;
+        Policy { max_remedy, dry_run, examine: !is_another, ..recorded }
     }
 
     fn apply(&self, target: &mut Target) {

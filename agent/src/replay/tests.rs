@@ -14,9 +14,13 @@ use super::*;
 
 const MS: u64 = 1_000_000;
 
-/// A confirming sample with this many errors, this many milliseconds after the start, of a service
-/// that was well before.
-fn sample(ms: u64, errors: u32) -> Line {
+fn confirming(ms: u64, errors: u32) -> Line {
+    sample(ms, errors, Trigger::Confirm)
+}
+
+/// A sample with this many errors, this many milliseconds after the start, of a service that was
+/// well before.
+fn sample(ms: u64, errors: u32, trigger: Trigger) -> Line {
     let at = BootTime::from_nanos(1_000 + ms * MS);
     let mut kernel = KernelReading::default();
     kernel.counters.responses = [0, if ms < 100 { 0 } else { 9 }, 0, 0, errors.into()];
@@ -31,7 +35,7 @@ fn sample(ms: u64, errors: u32) -> Line {
     let poll = Poll { latency: Duration::from_millis(2), ..Poll::for_tests(at, Ok(health)) };
     let sample = Sample {
         at,
-        trigger: Trigger::Confirm,
+        trigger,
         kernel: Some(kernel),
         poll: Some(poll),
         usage: CgroupReading::default(),
@@ -52,7 +56,13 @@ fn added(ceiling: Remedy) -> Line {
 
 /// Eight errors, and what an agent did that was permitted a reset.
 fn eight_errors(ceiling: Remedy) -> Vec<Line> {
-    vec![added(ceiling), sample(10, 0), sample(2000, 8), sample(2100, 8), sample(2200, 8)]
+    vec![
+        added(ceiling),
+        confirming(10, 0),
+        confirming(2000, 8),
+        confirming(2100, 8),
+        confirming(2200, 8),
+    ]
 }
 
 struct Heard {
@@ -93,7 +103,7 @@ fn a_replay_repeats_the_recorded_remedies() {
         result: paramedic_core::engine::Remedied::Given,
     };
     lines.insert(5, line(2150, &treated));
-    lines.extend([sample(2300, 0), sample(18_000, 0)]);
+    lines.extend([confirming(2300, 0), confirming(18_000, 0)]);
     let heard = play(lines, Trial::default());
     assert_eq!(heard.remedies, [(2100, Remedy::Soft)]);
     assert_eq!(heard.player.summary().difference(), None);
@@ -120,8 +130,21 @@ fn a_higher_ceiling_shows_what_an_observing_agent_would_have_done() {
     assert_eq!(heard.remedies, [(2100, Remedy::Soft)]);
     // It had no effect, so the cooldown passes and it would be applied again.
     let mut lines = eight_errors(Remedy::Observe);
-    lines.extend([sample(13_000, 9), sample(13_100, 9)]);
+    lines.extend([confirming(13_000, 9), confirming(13_100, 9)]);
     assert_eq!(play(lines, permitted).remedies, [(2100, Remedy::Soft), (13_000, Remedy::Soft)]);
+}
+
+/// An agent that observes examines no host, and what it would have done is told all the same.
+#[test]
+fn a_trial_needs_no_examination_of_the_host() {
+    let lines = vec![
+        added(Remedy::Observe),
+        sample(10, 0, Trigger::Tick),
+        sample(2000, 8, Trigger::Tick),
+        sample(4000, 8, Trigger::Tick),
+    ];
+    let permitted = Trial { max_remedy: Some(Remedy::Restart), ..Trial::default() };
+    assert_eq!(play(lines, permitted).remedies, [(4000, Remedy::Soft)]);
 }
 
 /// Where the memory of the workload changed the decision, a replay says so and counts it.
@@ -224,7 +247,7 @@ fn a_later_part_continues_a_run_and_can_be_read_alone() {
     let mut both = play(eight_errors(Remedy::Soft)[..3].to_vec(), Trial::default());
     both.player.part(&later);
     let mut remedies = 0;
-    for line in [known.clone(), sample(2100, 8)] {
+    for line in [known.clone(), confirming(2100, 8)] {
         let mut tell =
             |told: Told<'_>| remedies += usize::from(matches!(told.what, Seen::Remedy(_)));
         both.player.take(line, wrong, &mut tell).unwrap();
@@ -234,7 +257,7 @@ fn a_later_part_continues_a_run_and_can_be_read_alone() {
 
     let mut alone = Player::new(Arc::new(Classifier::embedded()), Trial::default());
     alone.part(&later);
-    for line in [known, sample(2100, 8)] {
+    for line in [known, confirming(2100, 8)] {
         alone.take(line, wrong, &mut |_| ()).unwrap();
     }
     assert_eq!((alone.summary().samples, alone.summary().begins_late), (1, true));
@@ -244,7 +267,7 @@ fn a_later_part_continues_a_run_and_can_be_read_alone() {
 #[test]
 fn a_gap_of_years_is_skipped() {
     let mut lines = eight_errors(Remedy::Soft);
-    let Line(.., what) = sample(0, 8);
+    let Line(.., what) = confirming(0, 8);
     lines.push(Line(u64::MAX / 2, 12, what));
     assert_eq!(play(lines, Trial::default()).rows, 5);
 }

@@ -362,7 +362,9 @@ impl Engine {
         match answer {
             Err(Denial::AskCluster) if case.instance.is_asking(now) => self.pace.tick,
             // A remedy may have come into question only now, as at the end of the patience.
-            Ok(_) | Err(Denial::AskCluster) if !case.instance.is_examined(now) => {
+            Ok(_) | Err(Denial::AskCluster)
+                if self.policy.examine && !case.instance.is_examined(now) =>
+            {
                 case.instance.confirm_delay()
             }
             Ok(permit) => {

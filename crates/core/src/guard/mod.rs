@@ -97,6 +97,8 @@ pub struct Policy {
     pub forgive_after: Duration,
     /// Apply nothing, but report what would have been done.
     pub dry_run: bool,
+    /// Examine the host before every remedy. A trial on a recording cannot.
+    pub examine: bool,
 }
 
 impl Policy {
@@ -132,6 +134,7 @@ impl Default for Policy {
             container_comes_back: Duration::from_secs(420),
             forgive_after: Duration::from_secs(300),
             dry_run: false,
+            examine: true,
         }
     }
 }
