@@ -9,7 +9,7 @@ use clap::Args;
 use paramedic_core::{
     engine::Pace,
     guard::Policy,
-    target::{HealthAsk, HealthProbe, Remedy, Settings, Soft, WatchedService},
+    target::{HealthAsk, HealthProbe, Remedy, Settings, Soft, WatchedService, Windows},
 };
 use paramedic_docker::{Containers, Selection};
 use paramedic_host::url::{WatchUrl, target_from_url};
@@ -66,6 +66,10 @@ pub(super) struct Watch {
     /// Path of the soft remedy, if it is a POST like that to /heal.
     #[arg(long, default_value = "/heal", value_name = "PATH")]
     heal_path: String,
+    /// A time of the day without remedies, such as '01:00-03:00 Europe/Berlin'; several are separated
+    /// by commas.
+    #[arg(long, value_name = "SPAN ZONE", value_parser = Windows::read)]
+    not_between: Option<Windows>,
     /// Minimum calibrated confidence for a remedy, 0 to 1.
     #[arg(long, default_value_t = 0.8, value_name = "P")]
     min_confidence: f32,
@@ -213,6 +217,7 @@ impl Watch {
                 health: asks.map(|asks| HealthProbe { port: url.port, tls: url.tls, asks }),
                 soft: self.soft.clone().unwrap_or_else(|| Soft::post(&self.heal_path)),
                 min_confidence: self.min_confidence,
+                not_between: self.not_between.clone().unwrap_or_default(),
                 tls_probes: self.tls_probes,
                 ..Settings::up_to(ceiling)
             },

@@ -363,6 +363,7 @@ impl Agent {
     /// Polls the target, if it is polled at all; the rest is read after the poll.
     fn sample(&mut self, index: Index, trigger: Trigger) {
         self.look_for_tls(index);
+        self.look_at_the_time(index);
         let Some(sampler) = self.registry.sampler_mut(index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
         let mut app = target.and_then(|target| sampler.take_app(target, &*self.effects));
@@ -391,6 +392,16 @@ impl Agent {
             // The loop is gone only when the agent stops.
             let _ = done.send(TaskResult::Polled { index, life, trigger, poll, host, app }).await;
         });
+    }
+
+    /// Tells the engine, before the sample, when a time without remedies begins or ends.
+    fn look_at_the_time(&mut self, index: Index) {
+        let Some(case) = self.engine.case(index) else { return };
+        let windows = &case.target.settings.not_between;
+        let not_now = !windows.is_empty() && windows.contain(unix_seconds().cast_signed());
+        if not_now != case.is_not_now() {
+            self.pending.push_back(Event::NotNow(index, not_now));
+        }
     }
 
     /// Reads which requests wait, of all targets at once, and not at each sample, since it reads each

@@ -84,6 +84,22 @@ fn a_corrupt_journal_is_left_unchanged_and_permits_no_restart() {
     assert_eq!(left, ["agent.lock", "journal.sqlite3"]);
 }
 
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn at_times_that_the_owner_excludes_nothing_is_done() {
+    let state = Directory::new();
+    let mut patient = Server::patient();
+    let always = ["--max-remedy", "restart", "--not-between", "00:00-24:00 Europe/Berlin"];
+    let agent = Agent::watch(&[&patient.url], &state, &always);
+    patient.errors(8);
+    let refusal = agent.hears("not healed", &[("gate", "window"), ("remedy", "soft")]);
+    assert!(refusal.text("reason").contains("paramedic.dev/not-between"), "{refusal:?}");
+    agent.sees_at_once(|| patient.errors(25));
+    agent.hears("not healed", &[("gate", "window"), ("remedy", "restart")]);
+    assert_eq!(agent.said("healing", &[]), 0);
+    assert!(patient.is_alive());
+}
+
 /// Watches a server with an unusable model, and causes 25 errors.
 fn without_a_model(state: &Directory, arguments: &[&str]) -> (Server, Agent) {
     let model = state.file("model.onnx");

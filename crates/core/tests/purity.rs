@@ -4,11 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::{fs, path::Path};
 
-/// Pure libraries: types, numbers, JSON, gzip, Protocol Buffers, a hash.
-const DEPENDENCIES: [&str; 10] = [
+/// Pure libraries: types, numbers, JSON, gzip, time zones, Protocol Buffers, a hash.
+const DEPENDENCIES: [&str; 11] = [
     "agent-common",
     "flate2",
     "http",
+    "jiff",
     "paramedic-pod-metrics",
     "paramedic-protocol",
     "prost",

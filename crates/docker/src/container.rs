@@ -110,6 +110,7 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
         min_confidence: reader.min_confidence(),
         patience: Allowance { set: reader.patience(), ..Allowance::default() },
         warm_up: Allowance { set: reader.warm_up(), ..Allowance::default() },
+        not_between: reader.not_between(),
         tls_probes: reader.tls_probes(),
     };
     Ok(WatchedContainer {

@@ -101,6 +101,7 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
         min_confidence: reader.min_confidence(),
         patience: Allowance { set: reader.patience(), granted: probes::patience(container) },
         warm_up: Allowance { set: reader.warm_up(), granted: probes::warm_up(container) },
+        not_between: reader.not_between(),
         tls_probes: reader.tls_probes(),
     };
     Ok(WatchedPod {

@@ -178,7 +178,8 @@ fn percentile(values: &[f64], percent: usize) -> Option<f64> {
     sorted.get(rank - 1).copied()
 }
 
-fn percentiles(values: &[f64]) -> Value {
+/// The 50th and the 95th, or null.
+pub(crate) fn percentiles(values: &[f64]) -> Value {
     let of = |percent| percentile(values, percent).map(rounded);
     json!({ "p50": of(50), "p95": of(95) })
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask lab`: injects real faults into real processes on the real kernel, records them with
 //! the agent's own code, and labels them by the remedy that helped. It also grades the whole live
 //! agent on new episodes.
-mod card;
+pub(crate) mod card;
 pub(crate) mod client;
 pub(crate) mod data;
 mod external;

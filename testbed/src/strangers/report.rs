@@ -1,16 +1,34 @@
 //! The table for people, and the one object for machines.
 use serde_json::{Value, json};
 
+use crate::lab::card::percentiles;
+
 use super::{
     plan::split,
     play::Played,
     verdict::{Did, Verdict},
 };
 
-/// Counts of verdicts.
+/// Counts of verdicts, shares of those that the test bed could judge, and how long a right restart
+/// took.
 pub(super) fn totals(played: &[Played]) -> Value {
     let count = |verdict| played.iter().filter(|p| p.verdict == verdict).count();
+    let judged = played.len() - count(Verdict::Error);
+    let percent = |verdict| {
+        let share = count(verdict) as f64 / judged.max(1) as f64;
+        (share * 1000.0).round() / 10.0
+    };
+    let is_right_restart = |p: &&Played| p.verdict == Verdict::Right && p.did == Did::Restart;
+    let restarts = played.iter().filter(is_right_restart);
+    let after: Vec<f64> = restarts.filter_map(|p| p.act_after_s).collect();
     json!({
+        "percent": {
+            "right": percent(Verdict::Right),
+            "missed": percent(Verdict::Missed),
+            "needless_soft": percent(Verdict::NeedlessSoft),
+            "wrong_restart": percent(Verdict::WrongRestart),
+        },
+        "fault_to_right_restart_s": percentiles(&after),
         "episodes": played.len(),
         "right": count(Verdict::Right),
         "missed": count(Verdict::Missed),
@@ -73,17 +91,27 @@ pub(super) fn table(played: &[Played]) -> String {
     }
     let t = totals(played);
     lines.push(format!(
-        "\n{} of {} right, {} missed, {} needless soft, {} wrong restarts, {} not watched, \
-         {} disturbed, {} errors",
+        "\n{} of {} right ({} %), {} missed ({} %), {} needless soft ({} %), {} wrong restarts, {} \
+         not watched, {} disturbed, {} errors",
         t["right"],
         t["episodes"],
+        t["percent"]["right"],
         t["missed"],
+        t["percent"]["missed"],
         t["needless_soft"],
+        t["percent"]["needless_soft"],
         t["wrong_restart"],
         t["unwatched"],
         t["disturbed"],
         t["errors"]
     ));
+    let after = &t["fault_to_right_restart_s"];
+    if !after["p95"].is_null() {
+        lines.push(format!(
+            "fault to right restart: p50 {} s, p95 {} s",
+            after["p50"], after["p95"]
+        ));
+    }
     lines.join("\n")
 }
 
@@ -131,5 +159,24 @@ mod tests {
         assert_eq!(episode["verdict"], "needless_soft");
         assert_eq!(json["totals"]["needless_soft"], 1);
         assert_eq!(json["totals"]["right"], 0);
+        assert_eq!(json["totals"]["percent"]["needless_soft"], 100.0, "an error is no judgement");
+        assert!(json["totals"]["fault_to_right_restart_s"]["p95"].is_null());
+    }
+
+    #[test]
+    fn the_time_to_a_restart_is_that_of_right_ones() {
+        let restart = |after, verdict| Played {
+            did: Did::Restart,
+            act_after_s: Some(after),
+            ..played(verdict, false)
+        };
+        let all = [
+            restart(2.0, Verdict::WrongRestart),
+            restart(11.0, Verdict::Right),
+            restart(12.0, Verdict::Right),
+            restart(13.0, Verdict::Right),
+        ];
+        let after = &totals(&all)["fault_to_right_restart_s"];
+        assert_eq!((&after["p50"], &after["p95"]), (&json!(12.0), &json!(13.0)));
     }
 }

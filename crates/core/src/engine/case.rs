@@ -148,6 +148,8 @@ pub struct Case {
     /// The last response of the cluster, and how long a refusal is valid.
     preflight: Preflight,
     refused_until: BootTime,
+    /// Whether it is a time at which its owner wants no remedy.
+    pub(super) not_now: bool,
 }
 
 impl Case {
@@ -178,6 +180,7 @@ impl Case {
             failed_at: None,
             preflight: Preflight::Unasked,
             refused_until: BootTime::default(),
+            not_now: false,
         }
     }
 
@@ -329,6 +332,7 @@ impl Case {
             decision,
             causes,
             ceiling: self.target.settings.ceiling,
+            not_now: self.not_now,
             names_soft: self.target.settings.soft != Soft::default(),
             no_soft: self.no_soft(),
             no_restart: self.target.no_restart,
@@ -372,6 +376,12 @@ impl Case {
     fn fails_since_start(&self, symptom: Symptom) -> FailsSinceStart {
         let shows = matches!(symptom, Symptom::Errors | Symptom::Silence | Symptom::SaysIll);
         self.instance.fails_since_start(shows, self.target.address.is_none())
+    }
+
+    /// Whether the engine takes it for a time at which its owner wants no remedy.
+    #[must_use]
+    pub const fn is_not_now(&self) -> bool {
+        self.not_now
     }
 
     /// Whether such a sample also checks on the host whether a remedy would help: if one may follow,

@@ -80,6 +80,8 @@ pub enum Event {
         /// The treatment.
         treatment: Treatment,
     },
+    /// Whether it is a time at which the target's owner wants no remedy.
+    NotNow(Index, bool),
     /// Time passed.
     Tick,
 }

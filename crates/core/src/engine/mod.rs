@@ -143,6 +143,11 @@ impl Engine {
             Event::Changed(index, target) => self.changed(index, *target, now, out),
             Event::Lost(index) => self.lost(index, now, out),
             Event::Removed(index) => self.removed(index, now, out),
+            Event::NotNow(index, not_now) => {
+                if let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) {
+                    case.not_now = not_now;
+                }
+            }
             Event::Ready(index, ready) => {
                 if let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) {
                     case.instance.kubelet_says(ready);

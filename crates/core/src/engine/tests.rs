@@ -1100,6 +1100,20 @@ fn a_hang_under_traffic_is_reported_within_six_seconds() {
 }
 
 #[test]
+fn at_times_that_the_owner_excludes_a_remedy_waits_for_their_end() {
+    let mut stage = Stage::new(1);
+    stage.play(5_000);
+    stage.handle(0, Event::NotNow(0, true));
+    stage.patients[0].stuck = true;
+    stage.play(60_000);
+    assert_eq!(stage.remedies(), []);
+    assert!(stage.refusals.iter().any(|(_, gate)| *gate == Gate::Window));
+    stage.handle(0, Event::NotNow(0, false));
+    stage.play(5_000);
+    assert_eq!(stage.remedies(), [Remedy::Restart]);
+}
+
+#[test]
 fn the_host_is_asked_again_when_the_patience_ends() {
     let mut stage = Stage::new(1);
     stage.play(5_000);

@@ -47,6 +47,7 @@ impl Gate {
                  threads"
             }
             Self::Journal => "the intention cannot be written to disk (hard remedies only)",
+            Self::Window => "it is a time at which the owner wants no remedy",
             Self::Paused => {
                 "the state directory holds a file `paused`, or the agents' namespace has the \
                  annotation `paramedic.dev/paused`"
@@ -98,6 +99,7 @@ impl Gate {
                 "look at the service; `paramedic incidents --verbose` lists the earlier remedies"
             }
             Self::Journal => "repair the state directory",
+            Self::Window => "wait, or change `paramedic.dev/not-between` or `--not-between`",
             Self::Paused => {
                 "`kubectl get namespace paramedic-system -o yaml`; remove the annotation or the \
                  file"

@@ -150,6 +150,8 @@ pub struct Question<'a> {
     pub causes: Causes,
     /// The target's own ceiling.
     pub ceiling: Remedy,
+    /// Whether it is a time at which its owner wants no remedy.
+    pub not_now: bool,
     /// Whether its owner names its soft remedy.
     pub names_soft: bool,
     /// Why it cannot be reset, if so.
@@ -269,7 +271,7 @@ const fn is_current(q: &Question<'_>) -> bool {
 /// [`wanted`] first.
 pub fn permit(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Result<Permit, Denial> {
     type Check = fn(&Question<'_>, Remedy, &Policy) -> Option<Why>;
-    const CHECKS: [(Gate, Check); 14] = [
+    const CHECKS: [(Gate, Check); 15] = [
         (Gate::Mode, mode),
         (Gate::Confidence, confidence),
         (Gate::Unfamiliar, unfamiliar),
@@ -284,6 +286,7 @@ pub fn permit(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Result<Permi
         (Gate::Futile, futile),
         (Gate::Journal, journal),
         (Gate::Paused, paused),
+        (Gate::Window, window),
     ];
     for (gate, check) in CHECKS {
         if let Some(why) = check(q, remedy, policy) {
@@ -421,6 +424,10 @@ fn journal(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
 
 fn paused(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
     q.node.paused.then_some(Why::SwitchedOff)
+}
+
+fn window(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
+    q.not_now.then_some(Why::NotNow)
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub enum Gate {
     Journal,
     /// Healing is paused, on this node or in the whole cluster.
     Paused,
+    /// It is a time at which its owner wants no remedy.
+    Window,
     /// The API server does not answer, and its answer is required.
     ApiServer,
     /// The pod is no longer the one that was judged.
@@ -60,7 +62,7 @@ pub enum Gate {
 
 impl Gate {
     /// All gates, in the order in which they are asked.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Mode,
         Self::Confidence,
         Self::Unfamiliar,
@@ -75,6 +77,7 @@ impl Gate {
         Self::Futile,
         Self::Journal,
         Self::Paused,
+        Self::Window,
         Self::ApiServer,
         Self::Identity,
         Self::Rollout,
@@ -110,6 +113,7 @@ impl Gate {
             Self::Futile => "futile",
             Self::Journal => "journal",
             Self::Paused => "paused",
+            Self::Window => "window",
             Self::ApiServer => "api_server",
             Self::Identity => "identity",
             Self::Rollout => "rollout",
@@ -171,6 +175,8 @@ pub enum Why {
     NoJournal,
     /// Healing is paused on this node.
     SwitchedOff,
+    /// Its owner wants no remedy at this time.
+    NotNow,
     /// Healing is paused in the cluster, by the annotation of this namespace.
     ClusterPaused(Arc<str>),
     /// The error of the API server, or of the way to it.
@@ -280,6 +286,9 @@ impl fmt::Display for Why {
             Self::NoJournal => f.write_str("the journal cannot be written"),
             Self::SwitchedOff => f.write_str("healing is paused"),
             Self::Impossible(remedy, obstacle) => write!(f, "no {}: {obstacle}", remedy.name()),
+            Self::NotNow => f.write_str(
+                "its owner wants no remedy at this time of the day (paramedic.dev/not-between)",
+            ),
             Self::ClusterPaused(namespace) => {
                 write!(f, "healing is paused by an annotation of namespace {namespace}")
             }

@@ -18,6 +18,7 @@ struct Scene {
     decision: Decision,
     causes: Causes,
     ceiling: Remedy,
+    not_now: bool,
     names_soft: bool,
     no_soft: Option<Obstacle>,
     no_restart: Option<Obstacle>,
@@ -55,6 +56,7 @@ impl Scene {
             },
             causes: Causes { recent_error: true, ..Causes::default() },
             ceiling: Remedy::Restart,
+            not_now: false,
             names_soft: false,
             no_soft: None,
             no_restart: None,
@@ -94,6 +96,7 @@ impl Scene {
             decision: &self.decision,
             causes: self.causes,
             ceiling: self.ceiling,
+            not_now: self.not_now,
             names_soft: self.names_soft,
             no_soft: self.no_soft,
             no_restart: self.no_restart,
@@ -442,6 +445,15 @@ fn a_failing_health_check_is_excused_while_others_are_served() {
     assert_eq!(serves.ask(), Err(Gate::Excused));
     serves.causes = Causes { recent_error: true, many_errors: true, ..serves.causes };
     assert_eq!(serves.ask(), Ok(Remedy::Restart), "errors are no matter of the health check");
+}
+
+#[test]
+fn at_times_that_the_owner_excludes_there_is_no_remedy() {
+    for action in [Action::ResetErrors, Action::RestartService] {
+        let mut scene = Scene::new(action);
+        scene.not_now = true;
+        assert_eq!(scene.ask(), Err(Gate::Window));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! something else than the default.
 use std::time::Duration;
 
-use super::{HealthAsk, Remedy, Settings, Soft, settings::is_path};
+use super::{HealthAsk, NotAWindow, Remedy, Settings, Soft, Windows, settings::is_path};
 
 pub use paramedic_pod_metrics::HEAL_LABEL;
 
@@ -24,6 +24,8 @@ pub const PATIENCE: &str = "paramedic.dev/patience";
 /// Key of the warm-up: how long a new instance may take before it answers well.
 pub const WARM_UP: &str = "paramedic.dev/warm-up";
 
+/// Key of the times in which it gets no remedy: `01:00-03:00 Europe/Berlin`.
+pub const NOT_BETWEEN: &str = "paramedic.dev/not-between";
 /// Key of the consent to probes on its TLS library.
 pub const TLS: &str = "paramedic.dev/tls";
 
@@ -147,6 +149,19 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
                 false
             }
         }
+    }
+
+    /// When it gets no remedy.
+    pub fn not_between(&mut self) -> Windows {
+        let Some(text) = (self.find)(NOT_BETWEEN) else { return Windows::default() };
+        Windows::read(text).unwrap_or_else(|error| {
+            let why = match error {
+                NotAWindow::Form => "not of the form `01:00-03:00 Europe/Berlin`",
+                NotAWindow::Zone => "in a time zone that the IANA database does not have",
+            };
+            self.complain(NOT_BETWEEN, text, why);
+            Windows::default()
+        })
     }
 
     fn span(&mut self, key: &'static str) -> Option<Duration> {

@@ -17,6 +17,7 @@ mod process_id;
 mod service;
 mod settings;
 mod soft;
+mod window;
 pub mod version;
 
 pub use change::Change;
@@ -26,6 +27,7 @@ pub use process_id::{NotAProcessId, ProcessId};
 pub use service::WatchedService;
 pub use settings::{Allowance, HealthAsk, HealthProbe, Settings};
 pub use soft::{NoSoft, Soft, SoftMethod, SoftRequest, SoftSignal};
+pub use window::{NotAWindow, Windows};
 
 /// A remedy, in the order of strength: the one ladder of labels, options, metrics, logs and code. As
 /// a target's ceiling it is its owner's consent; as an intention it is the remedy about to be

@@ -1,7 +1,7 @@
 //! Settings of a target: the owner's, with defaults for the rest.
 use std::{fmt, time::Duration};
 
-use super::{Remedy, Soft};
+use super::{Remedy, Soft, Windows};
 use crate::health::grpc::is_service;
 
 /// The health endpoint, if the owner or the container's own probe names it.
@@ -92,6 +92,8 @@ pub struct Settings {
     pub patience: Allowance,
     /// How long a new instance may take before it answers well.
     pub warm_up: Allowance,
+    /// When it gets no remedy.
+    pub not_between: Windows,
     /// Whether to attach to the functions of its TLS library, which takes CPU time of it.
     pub tls_probes: bool,
 }
@@ -110,6 +112,7 @@ impl Settings {
             min_confidence: Self::MIN_CONFIDENCE,
             patience: Allowance::default(),
             warm_up: Allowance::default(),
+            not_between: Windows::default(),
             tls_probes: false,
         }
     }

@@ -1,7 +1,7 @@
 //! Pods as an API server reports them: a recorded one, and variations of it.
 use paramedic_core::target::{
     Remedy, Soft,
-    consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT, SOFT},
+    consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, NOT_BETWEEN, PORT, SOFT},
 };
 use serde_json::{Value, from_value, json};
 
@@ -144,6 +144,8 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
         (HEAL_PATH, "/a\r\nX: y"),
         (HEAL_PATH, ""),
         (SOFT, "signal KILL"),
+        (NOT_BETWEEN, "at night"),
+        (NOT_BETWEEN, "01:00-02:00 Mars/Base"),
         (SOFT, "exec /bin/sh"),
         (MIN_CONFIDENCE, "0.49"),
         (MIN_CONFIDENCE, "1.01"),

@@ -132,6 +132,8 @@ pub enum What {
     Removed(Index),
     /// Readiness according to the kubelet.
     Ready(Index, bool),
+    /// Whether it is a time at which the target's owner wants no remedy; since version 5.
+    NotNow(Index, bool),
     /// Response of the cluster: index, remedy, and the refusal if it refused.
     Cleared(Index, Remedy, Option<Refused>),
     /// Result of a remedy: index, number in the journal, result, and detail.
@@ -211,6 +213,7 @@ impl What {
             Event::Lost(index) => Self::Lost(*index),
             Event::Removed(index) => Self::Removed(*index),
             Event::Ready(index, ready) => Self::Ready(*index, *ready),
+            Event::NotNow(index, not_now) => Self::NotNow(*index, *not_now),
             Event::Cleared { index, remedy, answer } => {
                 let refused = answer.as_ref().err().map(|(refusal, wait)| {
                     Refused(refusal.gate, refusal.why.to_string(), nanos(*wait))
@@ -263,6 +266,7 @@ impl What {
             Self::Lost(index) => Event::Lost(place(index)?),
             Self::Removed(index) => Event::Removed(place(index)?),
             Self::Ready(index, ready) => Event::Ready(place(index)?, ready),
+            Self::NotNow(index, not_now) => Event::NotNow(place(index)?, not_now),
             Self::Cleared(index, remedy, refused) => {
                 let answer = refused.map_or(Ok(()), |Refused(gate, why, wait)| {
                     // The recorded text; the original variant does not matter.

@@ -82,6 +82,7 @@ fn events() -> Vec<Event> {
         Event::Lost(0),
         Event::Removed(0),
         Event::Ready(0, true),
+        Event::NotNow(0, true),
         Event::Cleared { index: 0, remedy: Remedy::Evict, answer: Ok(()) },
         Event::Cleared {
             index: 0,
