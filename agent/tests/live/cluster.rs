@@ -39,7 +39,7 @@ fn critical_errors_restart_the_container_and_the_successor_is_verified() {
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let agent = node.ready_agent(&state, &[]);
     agent.hears("watching", &[("target", &pod.full_name()), ("ceiling", "restart")]);
-    agent.sees_at_once(|| pod.errors(25));
+    agent.sees_at_once(|| pod.errors(15));
     let status = pod.restart_once_ended();
     assert_eq!(status.code(), Some(0), "it was asked to end, not killed");
     let held = node.fake.get(Kind::Lease, "paramedic-system", "statefulset.default.web").unwrap();
@@ -67,7 +67,7 @@ fn a_pod_without_the_label_is_not_watched() {
     let mut silent = Pod::start(&node, "silent", None);
     let pod = Pod::start(&node, "web", Some("soft"));
     let agent = node.ready_agent(&state, &[]);
-    silent.errors(25);
+    silent.errors(20);
     pod.errors(8);
     agent.hears("treatment ended", &[("outcome", "healed")]);
     let targets = agent.targets();
@@ -100,7 +100,7 @@ fn without_the_api_server_soft_remedies_continue_and_hard_ones_wait() {
     assert_eq!(agent.get("/readyz").0, 200, "the kubelet has no reason to restart it");
 
     // Each error is current: an old count never justifies a restart.
-    agent.sees_at_once(|| pod.errors(25));
+    agent.sees_at_once(|| pod.errors(15));
     let why = until("the restart is refused", || {
         pod.errors(1);
         thread::sleep(Duration::from_millis(200));
@@ -128,7 +128,7 @@ fn explain_shows_signals_verdict_and_refusal_of_a_pod() {
     let (node, state) = (Node::new(), Directory::new());
     let pod = Pod::start(&node, "web", Some("observe"));
     let agent = node.ready_agent(&state, &[]);
-    agent.sees_at_once(|| pod.errors(25));
+    agent.sees_at_once(|| pod.errors(15));
     agent.hears("not healed", &[("gate", "mode")]);
     let address = agent.address.to_string();
     let explain = |target: &str, more: &[&str]| {
@@ -158,7 +158,7 @@ fn a_dry_run_reports_the_remedy_and_applies_none() {
     let (node, state) = (Node::new(), Directory::new());
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let agent = node.ready_agent(&state, &["--dry-run"]);
-    agent.sees_at_once(|| pod.errors(25));
+    agent.sees_at_once(|| pod.errors(15));
     agent.hears("would heal; this is a dry run", &[("remedy", "restart")]);
     assert!(node.event("WouldHeal").starts_with("restart would be applied"));
     assert!(pod.is_alive());
@@ -174,7 +174,7 @@ fn sigterm_waits_for_a_restart_and_the_next_process_verifies_it() {
     let mut pod = Pod::start(&node, "web", Some("restart"));
     let agent = node.ready_agent(&state, &[]);
     agent.hears("watching", &[("target", &pod.full_name())]);
-    agent.sees_at_once(|| pod.errors(25));
+    agent.sees_at_once(|| pod.errors(15));
     agent.hears("healing", &[("remedy", "restart")]);
     assert_eq!(agent.terminate().code(), Some(0));
     assert!(!pod.is_alive(), "a restart that has begun is carried through");
@@ -231,7 +231,7 @@ fn an_invalid_annotation_is_reported_and_lowers_the_ceiling_to_observe() {
     });
     node.fake.patch(Kind::Pod, "default", &pod.name, &bad).unwrap();
     let agent = node.ready_agent(&state, &[]);
-    agent.sees_at_once(|| pod.errors(25));
+    agent.sees_at_once(|| pod.errors(15));
     agent.hears("not healed", &[("gate", "mode"), ("reason", "its ceiling is observe")]);
     let note = node.event("BadSetting");
     assert!(note.contains("paramedic.dev/min-confidence: \"very\" is not a number"), "{note}");

@@ -49,7 +49,7 @@ fn a_second_agent_in_the_same_state_directory_only_observes() {
     let first = Agent::watch(&[&patient.url], &state, &[]);
     let second = Agent::watch(&[&patient.url], &state, &MAY_RESTART);
     second.hears("another agent holds the state directory: this one only observes", &[]);
-    patient.errors(25);
+    patient.errors(15);
     first.hears("not healed", &[("gate", "paused")]);
     second.hears("not healed", &[("gate", "mode"), ("reason", "its ceiling is observe")]);
     go_on(&state);
@@ -72,7 +72,7 @@ fn a_corrupt_journal_is_left_unchanged_and_permits_no_restart() {
     assert_eq!(agent.metric("paramedic_journal_writable"), 0.0);
     patient.errors(8);
     healed_softly(&agent, &mut patient);
-    agent.sees_at_once(|| patient.errors(25));
+    agent.sees_at_once(|| patient.errors(15));
     agent.hears("not healed", &[("gate", "journal"), ("remedy", "restart")]);
     assert_eq!(agent.said("healing", &[]), 1);
     assert!(patient.is_alive());
@@ -90,17 +90,17 @@ fn at_times_that_the_owner_excludes_nothing_is_done() {
     let state = Directory::new();
     let mut patient = Server::patient();
     let always = ["--max-remedy", "restart", "--not-between", "00:00-24:00 Europe/Berlin"];
-    let agent = Agent::watch(&[&patient.url], &state, &always);
+    let mut agent = Agent::watch(&[&patient.url], &state, &always);
     patient.errors(8);
     let refusal = agent.hears("not healed", &[("gate", "window"), ("remedy", "soft")]);
     assert!(refusal.text("reason").contains("paramedic.dev/not-between"), "{refusal:?}");
-    agent.sees_at_once(|| patient.errors(25));
-    agent.hears("not healed", &[("gate", "window"), ("remedy", "restart")]);
+    let refusals = "paramedic_refusals_total{gate=\"window\"}";
+    agent.reaches(refusals, agent.metric(refusals) + 3.0);
     assert_eq!(agent.said("healing", &[]), 0);
     assert!(patient.is_alive());
 }
 
-/// Watches a server with an unusable model, and causes 25 errors.
+/// Watches a server with an unusable model, and causes fifteen errors.
 fn without_a_model(state: &Directory, arguments: &[&str]) -> (Server, Agent) {
     let model = state.file("model.onnx");
     fs::write(&model, b"\x08\x07garbage".repeat(1000)).unwrap();
@@ -109,7 +109,7 @@ fn without_a_model(state: &Directory, arguments: &[&str]) -> (Server, Agent) {
     all.extend(MAY_RESTART.iter().chain(arguments));
     let agent = Agent::watch(&[&patient.url], state, &all);
     assert_eq!(agent.metric("paramedic_rules_active"), 1.0);
-    agent.sees_at_once(|| patient.errors(25));
+    agent.sees_at_once(|| patient.errors(15));
     (patient, agent)
 }
 

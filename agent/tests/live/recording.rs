@@ -29,7 +29,7 @@ fn recorded(state: &Directory, trace: &Directory) -> (Server, Agent) {
     let agent = Agent::watch(&[&patient.url], state, &arguments);
     patient.errors(8);
     agent.hears("treatment ended", &[("remedy", "soft"), ("outcome", "healed")]);
-    agent.sees_at_once(|| patient.errors(25));
+    agent.sees_at_once(|| patient.errors(15));
     agent.hears("healing", &[("remedy", "restart")]);
     patient.ended();
     (patient, agent)

@@ -61,7 +61,7 @@ impl Ward {
 #[ignore = "needs root: cargo xtask test"]
 fn a_sick_service_is_restarted_by_the_command() {
     let mut ward = Ward::new();
-    ward.agent.sees_at_once(|| ward.patient.errors(25));
+    ward.agent.sees_at_once(|| ward.patient.errors(15));
     ward.is_healed_by_the_command();
 }
 

@@ -78,7 +78,7 @@ fn of_the_agent(workspace: &Workspace, args: &Args) -> Result<Map<String, Value>
     }
     if wanted(Part::Latency) {
         for (key, errors, remedy) in
-            [("fault_to_soft_ms", 6, "soft"), ("fault_to_sigterm_ms", 25, "restart")]
+            [("fault_to_soft_ms", 6, "soft"), ("fault_to_sigterm_ms", 11, "restart")]
         {
             process::announce(&format!("{key}: {} trials", args.trials));
             let trials = latency::trials(&programs, &interrupt, args.trials, errors, remedy)?;

@@ -199,8 +199,8 @@ fn soft_heal(stage: &Stage<'_>) -> Result<Verdict> {
 
 fn error_burst(stage: &Stage<'_>) -> Result<Verdict> {
     let fixture = stage.fixture(&[])?;
-    stage.tell("twenty-five errors at once");
-    let fault = many_at_once(&fixture)?;
+    stage.tell("fifteen errors at once");
+    let fault = fifteen_at_once(&fixture)?;
     let healing = stage.healed(&fixture.agent, "restart")?;
     ensure!(
         fixture.patient.starts() == 2,
@@ -332,13 +332,13 @@ fn stubborn_errors(stage: &Stage<'_>) -> Result<Verdict> {
 
 fn agent_killed(stage: &Stage<'_>) -> Result<Verdict> {
     let fixture = stage.fixture(&["--grace-seconds", "4"])?;
-    stage.tell("a slow request is under way, so the patient takes time to end; 25 errors");
+    stage.tell("a slow request is under way, so the patient takes time to end; fifteen errors");
     fixture.patient.fall_ill("slow", &json!({ "milliseconds": 8000 }))?;
     let slow = format!("{}/data", fixture.patient.url);
     let under_way = thread::spawn(move || http::get(&slow));
     thread::sleep(Duration::from_millis(200));
     fixture.patient.get_well("slow")?;
-    let fault = many_at_once(&fixture)?;
+    let fault = fifteen_at_once(&fixture)?;
     let healing = stage.wait(&fixture.agent, "healing by restart", |line| {
         line.message() == "healing" && line.text("remedy") == "restart"
     })?;
@@ -364,12 +364,12 @@ fn agent_killed(stage: &Stage<'_>) -> Result<Verdict> {
     Ok(stage.verdict("restart, once", &healing, fault))
 }
 
-/// Sends 25 errors and returns when the last was answered. The agent is stopped meanwhile: a
+/// Sends fifteen errors and returns when the last was answered. The agent is stopped meanwhile: a
 /// busy machine could spread them over several samples, the first of which would rightly cause a
 /// reset.
-fn many_at_once(fixture: &Fixture) -> Result<u64> {
+fn fifteen_at_once(fixture: &Fixture) -> Result<u64> {
     fixture.agent.while_stopped(|| {
-        fixture.patient.errors(25)?;
+        fixture.patient.errors(15)?;
         Ok(boot_ns())
     })
 }
