@@ -120,8 +120,8 @@ impl Launch {
                 }
             })
             .await;
-        drop(lock);
         parts.stop().await;
+        drop(lock);
         if let Some(name) = ended {
             bail!("{name} has ended: this is a bug, please report it with the log");
         }
@@ -235,7 +235,7 @@ fn notifier(
     let metrics = Arc::clone(metrics);
     let (notifier, sender) =
         paramedic_notify::start(channels, &about.node, journal, metrics, Clock::default());
-    parts.add("the sender of notifications", sender.run());
+    parts.serve("the sender of notifications", sender.run(parts.stopped()));
     Some(notifier)
 }
 

@@ -46,18 +46,21 @@ pub(crate) struct Courier {
     office: Office,
     queue: Queue,
     health: Health,
+    /// Consecutive attempts after which the receiver as a whole was left alone.
+    failures: u32,
 }
 
 type Sending = Pin<Box<dyn Future<Output = (Waiting, Answer)> + Send>>;
 
 impl Courier {
     pub(crate) const fn new(channel: Channel, office: Office) -> Self {
-        Self { channel, office, queue: Queue::new(MOST), health: Health::Well }
+        Self { channel, office, queue: Queue::new(MOST), health: Health::Well, failures: 0 }
     }
 
-    /// Sends what comes in. Ends when nothing more can come in.
+    /// Sends what comes in. Ends when nothing more can come in and nothing is due.
     pub(crate) async fn run(mut self, mut incoming: mpsc::Receiver<Parcel>) {
         let mut sending: Option<Sending> = None;
+        let mut is_open = true;
         loop {
             let mut due = None;
             if sending.is_none() {
@@ -67,10 +70,13 @@ impl Courier {
                     Ready::Never => {}
                 }
             }
+            if !is_open && sending.is_none() {
+                return;
+            }
             tokio::select! {
-                parcel = incoming.recv() => match parcel {
+                parcel = incoming.recv(), if is_open => match parcel {
                     Some((id, notification)) => self.take(id, notification).await,
-                    None => return,
+                    None => is_open = false,
                 },
                 (waiting, answer) = end_of(&mut sending) => {
                     sending = None;
@@ -108,8 +114,13 @@ impl Courier {
     async fn sent(&mut self, waiting: &Waiting, answer: &Answer) {
         let now = Instant::now();
         let age = now.saturating_duration_since(waiting.since.unwrap_or(now));
-        let next = self.office.pace.next(answer, waiting.tries, age, fastrand::f32());
+        let tries = waiting.tries.max(self.failures.saturating_add(1));
+        let next = self.office.pace.next(answer, tries, age, fastrand::f32());
         self.tell(answer, next);
+        self.failures = match next {
+            Next::Again { all: true, .. } => self.failures.saturating_add(1),
+            _ => 0,
+        };
         match next {
             Next::Again { after, all } => self.queue.again(waiting.number, after, all, now),
             Next::Delivered => self.settle(waiting, NotificationResult::Delivered).await,

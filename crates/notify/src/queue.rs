@@ -78,26 +78,28 @@ impl Queue {
         Some(self.waiting.remove(at))
     }
 
-    /// The first that is due, which counts as being sent from now on: the oldest of its problem, at a
-    /// time at which the receiver may be asked.
+    /// One that is due, which counts as being sent from now on. It is the oldest of its problem, and
+    /// of these the one with the fewest attempts: one that a receiver never answers does not keep the
+    /// others back.
     pub(crate) fn next(&mut self, now: Instant) -> Ready {
-        let held = self.held_until.filter(|until| *until > now);
-        let mut keys = HashSet::new();
-        let mut earliest = None;
-        for waiting in &mut self.waiting {
-            if !keys.insert(waiting.notification.key.as_str()) {
-                continue;
-            }
-            let due = waiting.due.max(held).filter(|due| *due > now);
-            let Some(due) = due else {
-                waiting.tries += 1;
-                waiting.since.get_or_insert(now);
-                waiting.is_sending = true;
-                return Ready::Now(waiting.clone());
-            };
-            earliest = Some(earliest.map_or(due, |earliest: Instant| earliest.min(due)));
+        if let Some(until) = self.held_until.filter(|until| *until > now) {
+            return if self.waiting.is_empty() { Ready::Never } else { Ready::At(until) };
         }
-        earliest.map_or(Ready::Never, Ready::At)
+        let mut keys = HashSet::new();
+        let firsts: Vec<usize> = (0..self.waiting.len())
+            .filter(|at| keys.insert(self.waiting[*at].notification.key.as_str()))
+            .collect();
+        let is_due = |at: &&usize| self.waiting[**at].due.is_none_or(|due| due <= now);
+        let next = firsts.iter().filter(is_due).min_by_key(|at| self.waiting[**at].tries);
+        let Some(&at) = next else {
+            let earliest = firsts.iter().filter_map(|at| self.waiting[*at].due).min();
+            return earliest.map_or(Ready::Never, Ready::At);
+        };
+        let waiting = &mut self.waiting[at];
+        waiting.tries += 1;
+        waiting.since.get_or_insert(now);
+        waiting.is_sending = true;
+        Ready::Now(waiting.clone())
     }
 
     /// The attempt has failed: the next one is due `after` this time. If `all`, the receiver is not
@@ -162,6 +164,8 @@ mod tests {
         assert_eq!(sent(&mut queue, now), Some(0));
         queue.again(0, SECOND, true, now);
         assert!(matches!(queue.next(now), Ready::At(at) if at == now + SECOND));
+        assert_eq!(sent(&mut queue, now + SECOND), Some(1), "it had no attempt yet");
+        queue.remove(1);
         assert_eq!(sent(&mut queue, now + SECOND), Some(0));
     }
 

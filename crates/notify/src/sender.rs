@@ -1,5 +1,5 @@
 //! Takes notifications from the loop, writes them to the journal and hands them to the couriers.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use paramedic_host::clock::{Clock, unix_seconds};
 use paramedic_record::{
@@ -10,6 +10,7 @@ use paramedic_record::{
 use tokio::{
     sync::mpsc,
     task::{JoinSet, spawn_blocking},
+    time::sleep,
 };
 use tracing::{error, warn};
 
@@ -28,6 +29,9 @@ use crate::{
 /// Maximum number of notifications between the loop and the journal, and between the journal and
 /// each courier.
 const QUEUE: usize = 64;
+
+/// How long the end of the agent may wait for the journal and for the receivers.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A notification of an earlier agent process is not sent if it is older, in seconds.
 const TOO_OLD_S: i64 = 24 * 3600;
@@ -84,8 +88,20 @@ fn tls_for(channels: &[Channel]) -> Tls {
 }
 
 impl Sender {
-    /// Sends until the loop has ended.
-    pub async fn run(mut self) {
+    /// Sends until the loop has ended and what is due was sent once, or until shortly after `stopped`
+    /// resolves.
+    pub async fn run(self, stopped: impl Future<Output = ()>) {
+        let too_long = async {
+            stopped.await;
+            sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            () = self.work() => {}
+            () = too_long => {}
+        }
+    }
+
+    async fn work(mut self) {
         // They end with this task.
         let mut couriers = JoinSet::new();
         let mut desks = Vec::new();
@@ -107,6 +123,8 @@ impl Sender {
                 let _ = desks[number].send((id, Arc::clone(&notification))).await;
             }
         }
+        drop(desks);
+        while couriers.join_next().await.is_some() {}
     }
 
     /// Writes it to the journal, once for each channel that takes it; returns the numbers. Without

@@ -72,10 +72,11 @@ impl Receiver {
                 tokio::spawn(async move {
                     match tls {
                         None => serve(stream, &came, &replies).await,
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => serve(stream, &came, &replies).await,
-                            Err(_) => {}
-                        },
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, &came, &replies).await;
+                            }
+                        }
                     }
                 });
             }

@@ -33,7 +33,12 @@ impl Agent {
         let channels = urls.iter().map(parse).collect();
         let office = office(Some(journal.clone()));
         let (notifier, sender) = with(channels, "worker-1", office, Clock::Boot);
-        Self { notifier, task: tokio::spawn(sender.run()), journal, _lock: lock }
+        Self {
+            notifier,
+            task: tokio::spawn(sender.run(std::future::pending())),
+            journal,
+            _lock: lock,
+        }
     }
 
     fn concluded(&mut self, outcome: Outcome) {
