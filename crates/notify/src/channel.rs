@@ -5,10 +5,13 @@ use std::{
     path::Path,
 };
 
-use hyper::Uri;
 use paramedic_record::metrics::CHANNELS;
 
-use crate::{secret::Secret, signature::digest};
+use crate::{
+    address::{Address, UrlFault},
+    secret::Secret,
+    signature::digest,
+};
 
 /// Maximum size of a file with a key, in bytes.
 const MAX_KEY: u64 = 4096;
@@ -66,19 +69,6 @@ pub struct Channel {
     pub(crate) key: Option<Secret>,
 }
 
-/// The parts of a URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
-    pub(crate) tls: bool,
-    /// A name or an address; an IPv6 address without brackets.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    /// The value of the `Host` header.
-    pub(crate) authority: String,
-    /// Path and query, which may contain a secret.
-    pub(crate) path: Secret,
-}
-
 /// Why a specification is invalid. The text does not quote it, because it may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{given}: {fault}")]
@@ -107,16 +97,6 @@ enum Fault {
          digits: pagerduty=KEY, or pagerduty=KEY,https://events.eu.pagerduty.com"
     )]
     RoutingKey,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum UrlFault {
-    #[error("cannot be read: write it as https://HOST/PATH, and encode other characters")]
-    Unreadable,
-    #[error("must begin with https:// or http://")]
-    Scheme,
-    #[error("must not contain a user or a password: use a secret path, or webhook+hmac")]
-    User,
 }
 
 impl Channel {
@@ -158,41 +138,6 @@ impl Channel {
         let digest = digest(&[url, exposed]);
         let name = format!("{}-{}", kind.name(), &digest[..16]);
         Ok(Self { kind, given: String::new(), name, address, key })
-    }
-}
-
-impl Address {
-    fn of(url: &str) -> Result<Self, UrlFault> {
-        let tls = match url.split_once("://") {
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => true,
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => false,
-            _ => return Err(UrlFault::Scheme),
-        };
-        if url.contains('#') {
-            return Err(UrlFault::Unreadable);
-        }
-        let uri: Uri = url.parse().map_err(|_| UrlFault::Unreadable)?;
-        let authority = uri.authority().ok_or(UrlFault::Unreadable)?;
-        if authority.as_str().contains('@') {
-            return Err(UrlFault::User);
-        }
-        // `Uri` takes a port that is no number for none.
-        let rest = &authority.as_str()[authority.host().len()..];
-        if authority.host().is_empty() || (!rest.is_empty() && authority.port_u16().is_none()) {
-            return Err(UrlFault::Unreadable);
-        }
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let authority = authority.as_str().to_owned();
-        Ok(Self { tls, host, port, authority, path: path.into() })
-    }
-
-    /// The address of a path below this one; its query is left out.
-    fn below(self, path: &str) -> Self {
-        let base = self.path.expose().split('?').next().unwrap_or_default();
-        let path = format!("{}{path}", base.trim_end_matches('/'));
-        Self { path: path.into(), ..self }
     }
 }
 

@@ -7,6 +7,7 @@
 //! decision depends on any of this: without it the agent would heal in the same way.
 pub mod notification;
 pub mod teller;
+mod address;
 mod channel;
 mod courier;
 mod notifier;

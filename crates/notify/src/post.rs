@@ -24,7 +24,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    channel::Address,
+    address::Address,
     payload::Payload,
     retry::{Answer, retry_after},
     signature,

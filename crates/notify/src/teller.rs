@@ -6,6 +6,9 @@
 //! information. What repeats within ten minutes is counted and not told.
 //!
 //! Pure: it takes facts and the time, and returns notifications.
+mod story;
+mod words;
+
 use std::{
     collections::{HashMap, HashSet},
     time::Duration,
@@ -19,24 +22,17 @@ use paramedic_core::{
 };
 use paramedic_record::journal::{Change, Problem};
 
+use self::{
+    story::Story,
+    words::{advice_of, concerns_people, occasion_of, outcome_of, summary_of, without_links},
+};
 use crate::{
     notification::{Notification, Occasion, Phase, Severity, VERSION, plain},
     signature::digest,
 };
 
-/// How long the same gate must refuse before people are told.
-const REFUSED_FOR: Duration = Duration::from_secs(600);
-/// A longer time without a refusal ends a series of them.
-const LULL: Duration = Duration::from_secs(60);
-/// How long a target must be well for its problem to end without a remedy.
-const WELL_FOR: Duration = Duration::from_secs(300);
-/// Minimum time between two notifications of the same kind about the same target.
-const REPEAT: Duration = Duration::from_secs(600);
 /// After a start, how long a target with an open problem may take to be found again.
 const UNSEEN_FOR: Duration = Duration::from_secs(600);
-/// Maximum number of remedies that a notification lists.
-const STEPS: usize = 6;
-
 /// Maximum lengths, in characters.
 const MAX_NAME: usize = 200;
 const MAX_SEEN: usize = 400;
@@ -93,28 +89,6 @@ pub struct Teller {
     unseen_until: Option<BootTime>,
 }
 
-/// What is known of one target.
-#[derive(Debug, Default)]
-struct Story {
-    seen: String,
-    done: Vec<String>,
-    /// Start of the present treatment, in seconds since 1970.
-    began: Option<i64>,
-    refusals: Option<Refusals>,
-    well_since: Option<BootTime>,
-    /// When each kind of news was last told, and how often it was left out since.
-    told: HashMap<Occasion, (BootTime, u32)>,
-}
-
-/// Refusals by one gate without a lull.
-#[derive(Clone, Copy, Debug)]
-struct Refusals {
-    gate: Gate,
-    since: BootTime,
-    last: BootTime,
-    told: bool,
-}
-
 /// What a notification says, beside its problem.
 struct News<'a> {
     occasion: Occasion,
@@ -141,25 +115,15 @@ impl Teller {
 
     /// A remedy is about to be applied, for what was `seen`.
     pub fn treats(&mut self, target: &Target, seen: &str, at: Moment) {
-        let story = self.story(target);
-        story.seen = plain(seen, MAX_SEEN);
-        story.began = Some(at.unix_s);
-        story.refusals = None;
+        self.story(target).treats(plain(seen, MAX_SEEN), at.unix_s);
     }
 
     /// A treatment has ended.
     pub fn concluded(&mut self, target: &Target, end: &Ended<'_>, at: Moment) -> Option<Telling> {
-        let story = self.story(target);
-        story.well_since = None;
-        story.refusals = None;
-        let began = story.began.take();
         let (remedy, outcome) = (end.remedy.name(), end.outcome.name());
-        if story.done.len() >= STEPS {
-            story.done.remove(0);
-        }
-        let step = format!("{remedy}: {outcome} after {} s", end.took.as_secs());
         let detail = end.detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
-        story.done.push(plain(&format!("{step}{detail}"), MAX_STEP));
+        let step = format!("{remedy}: {outcome} after {} s{detail}", end.took.as_secs());
+        let began = self.story(target).treated(plain(&step, MAX_STEP));
         let occasion = occasion_of(end);
         let news = News {
             occasion,
@@ -188,23 +152,7 @@ impl Teller {
             return None;
         }
         let story = self.story(target);
-        let refusals = story
-            .refusals
-            .filter(|known| known.gate == refusal.gate && at.now.since(known.last) <= LULL);
-        let mut refusals = refusals.unwrap_or(Refusals {
-            gate: refusal.gate,
-            since: at.now,
-            last: at.now,
-            told: false,
-        });
-        refusals.last = at.now;
-        let lasted = at.now.since(refusals.since);
-        let due = lasted >= REFUSED_FOR && !refusals.told;
-        refusals.told |= due;
-        story.refusals = Some(refusals);
-        if !due {
-            return None;
-        }
+        let lasted = story.refused(refusal.gate, at.now)?;
         story.seen = plain(&seen(), MAX_SEEN);
         let (remedy, gate) = (remedy.name(), refusal.gate.name());
         let minutes = lasted.as_secs() / 60;
@@ -229,13 +177,7 @@ impl Teller {
         if !self.problems.contains_key(&target.id.uid) {
             return None;
         }
-        let story = self.story(target);
-        if !well {
-            story.well_since = None;
-            return None;
-        }
-        let since = *story.well_since.get_or_insert(at.now);
-        if at.now.since(since) < WELL_FOR {
+        if !self.story(target).is_well_again(well, at.now) {
             return None;
         }
         self.ends(target, Occasion::WellAgain, at)
@@ -331,7 +273,7 @@ impl Teller {
             self.tells(news, phase, &problem, change, left_out, at)
         });
         if let Some(story) = self.cases.get_mut(&uid) {
-            story.done.clear();
+            story.healed();
         }
         telling
     }
@@ -433,148 +375,17 @@ impl Teller {
 
     /// Whether people know already why this gate refuses.
     fn was_told(&self, target: &Target, gate: Gate) -> bool {
-        let exhausted = || {
-            let story = self.cases.get(&target.id.uid);
-            self.problems.contains_key(&target.id.uid)
-                && story.is_some_and(|story| story.told.contains_key(&Occasion::Exhausted))
+        let uid = &target.id.uid;
+        let is_exhausted = || {
+            let story = self.cases.get(uid);
+            self.problems.contains_key(uid) && story.is_some_and(Story::is_exhausted)
         };
         match gate {
             Gate::Paused => self.problems.contains_key(NODE),
-            Gate::Exhausted => exhausted(),
+            Gate::Exhausted => is_exhausted(),
             _ => false,
         }
     }
-}
-
-impl Story {
-    /// Whether this kind of news may be told again, and how often it was left out before.
-    fn may_tell(&mut self, occasion: Occasion, now: BootTime) -> Option<u32> {
-        if let Some((at, left_out)) = self.told.get_mut(&occasion)
-            && now.since(*at) < REPEAT
-        {
-            *left_out = left_out.saturating_add(1);
-            return None;
-        }
-        Some(self.told.insert(occasion, (now, 0)).map_or(0, |(_, left_out)| left_out))
-    }
-}
-
-/// Whether an operator can do something about a refusal. The others ask for time.
-const fn concerns_people(gate: Gate) -> bool {
-    match gate {
-        Gate::Confidence
-        | Gate::Evidence
-        | Gate::WarmUp
-        | Gate::Patience
-        | Gate::Cooldown
-        | Gate::Identity
-        | Gate::WorkloadLock => false,
-        Gate::Mode
-        | Gate::Unfamiliar
-        | Gate::Excused
-        | Gate::NodeBudget
-        | Gate::NodeNetwork
-        | Gate::Exhausted
-        | Gate::Futile
-        | Gate::Journal
-        | Gate::Paused
-        | Gate::ApiServer
-        | Gate::Rollout
-        | Gate::DisruptionBudget
-        | Gate::Overload => true,
-    }
-}
-
-const fn occasion_of(end: &Ended<'_>) -> Occasion {
-    match end.outcome {
-        Outcome::Healed => Occasion::Healed,
-        _ if end.exhausted => Occasion::Exhausted,
-        Outcome::NotHealed => Occasion::NotHealed,
-        Outcome::Worse => Occasion::Worse,
-        Outcome::Unverified => Occasion::Unverified,
-        Outcome::Failed => Occasion::Failed,
-    }
-}
-
-fn summary_of(occasion: Occasion, target: &Target, remedy: Remedy) -> String {
-    let (name, remedy) = (plain(&target.name, MAX_NAME), remedy.name());
-    match occasion {
-        Occasion::Healed => format!("{name}: healed by {remedy}"),
-        Occasion::NotHealed => format!("{name}: {remedy} did not help"),
-        Occasion::Worse => format!("{name}: worse after {remedy}"),
-        Occasion::Unverified => format!("{name}: whether {remedy} helped cannot be known"),
-        Occasion::Failed => format!("{name}: {remedy} failed"),
-        Occasion::Exhausted => format!("{name}: every permitted remedy was tried, none helped"),
-        Occasion::WellAgain => format!("{name}: well again"),
-        Occasion::Gone => format!("{name}: no longer watched"),
-        Occasion::Refused | Occasion::Paused | Occasion::Resumed => name,
-    }
-}
-
-const fn outcome_of(occasion: Occasion) -> &'static str {
-    match occasion {
-        Occasion::Healed => "it is well again",
-        Occasion::NotHealed => "the symptom is still there or came back",
-        Occasion::Worse => "it is worse than before the remedy",
-        Occasion::Unverified => "no sample has shown whether it is well",
-        Occasion::Failed => "the remedy was not applied, or not to its end",
-        Occasion::Exhausted => "it is still unhealthy, and the agent leaves it alone",
-        Occasion::WellAgain => "it has been well for five minutes",
-        Occasion::Gone => "it was removed",
-        Occasion::Refused | Occasion::Paused | Occasion::Resumed => "",
-    }
-}
-
-fn advice_of(occasion: Occasion, target: &Target) -> String {
-    let name = plain(&target.name, MAX_NAME);
-    match occasion {
-        Occasion::Healed => {
-            "nothing; `paramedic incidents --verbose` shows what was measured".to_owned()
-        }
-        Occasion::NotHealed | Occasion::Worse => {
-            "the agent applies the next permitted remedy, if there is one; \
-             `paramedic incidents --verbose` shows what was measured"
-                .to_owned()
-        }
-        Occasion::Unverified => {
-            format!("look whether it serves; `paramedic explain {name}` shows what the agent sees")
-        }
-        Occasion::Failed => {
-            "the outcome names the cause, and the agent's log has the rest; the agent may try again"
-                .to_owned()
-        }
-        Occasion::Exhausted => format!(
-            "look at it now: the agent does nothing until it has been well for five minutes; \
-             `paramedic explain {name}` shows what the agent sees"
-        ),
-        Occasion::Refused
-        | Occasion::WellAgain
-        | Occasion::Gone
-        | Occasion::Paused
-        | Occasion::Resumed => "nothing".to_owned(),
-    }
-}
-
-/// Markdown's links as plain text: `[health.md](health.md)` becomes `docs/health.md`.
-fn without_links(markdown: &str) -> String {
-    let mut text = String::new();
-    let mut rest = markdown;
-    while let Some((before, link)) = rest.split_once('[') {
-        text.push_str(before);
-        match link.split_once("](").and_then(|(_, link)| link.split_once(')')) {
-            Some((page, after)) => {
-                text.push_str("docs/");
-                text.push_str(page);
-                rest = after;
-            }
-            None => {
-                text.push('[');
-                rest = link;
-            }
-        }
-    }
-    text.push_str(rest);
-    text
 }
 
 #[cfg(test)]

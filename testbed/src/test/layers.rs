@@ -75,7 +75,7 @@ fn what_tells_people_knows_no_way_to_a_target_or_a_cluster() {
 
 #[test]
 fn the_journal_and_the_metrics_link_no_client() {
-    assert_without("paramedic-record", &["paramedic-notify", "hyper", "rustls", "kube"]);
+    assert_without("paramedic-record", &["paramedic-notify", "rustls", "hyper-util", "kube"]);
 }
 
 /// Every task needs them, also the demo on a fresh clone.

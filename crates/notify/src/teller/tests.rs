@@ -269,15 +269,3 @@ fn a_notification_with_the_longest_texts_fits_into_the_journal() {
     let content = serde_json::to_string(&told.unwrap().notification).unwrap();
     assert!(content.len() <= paramedic_record::journal::MAX_CONTENT, "{}", content.len());
 }
-
-#[test]
-fn advice_has_no_markdown_links() {
-    assert_eq!(
-        without_links("look ([a.md](a.md#x)), then [b.md](b.md)"),
-        "look (docs/a.md#x), then docs/b.md"
-    );
-    assert_eq!(without_links("a [b"), "a [b");
-    for gate in Gate::ALL {
-        assert!(!without_links(gate.advice()).contains(']'), "{}", gate.name());
-    }
-}
