@@ -215,6 +215,7 @@ mod tests {
             let Address { tls, host, port, path, .. } = &channel.address;
             let scheme = if *tls { "https" } else { "http" };
             assert_eq!(channel.kind, kind, "{spec}");
+            assert!(spec.trim_start().starts_with(kind.name()), "{spec}");
             assert_eq!(format!("{scheme} {host} {port} {}", path.expose()), url, "{spec}");
         }
         let signed = parse("webhook+hmac=/key,http://a").unwrap();

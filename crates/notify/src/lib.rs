@@ -9,7 +9,7 @@ pub mod notification;
 pub mod teller;
 mod address;
 mod channel;
-mod courier;
+mod delivery;
 mod notifier;
 mod payload;
 mod post;
@@ -24,6 +24,5 @@ mod tests;
 
 pub use channel::{Channel, Kind, SpecError, specs};
 pub use notifier::Notifier;
-pub use retry::Pace;
 pub use secret::Secret;
 pub use sender::{Sender, start};

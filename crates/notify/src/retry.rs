@@ -3,17 +3,17 @@ use std::time::Duration;
 
 /// Time limits of a delivery.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Time limit of one request, from the name of the host to the response.
-    pub request: Duration,
+    pub(crate) request: Duration,
     /// Delay after the first failed attempt; it doubles with each further one.
-    pub first: Duration,
+    pub(crate) first: Duration,
     /// Maximum of that delay.
-    pub most: Duration,
+    pub(crate) most: Duration,
     /// Maximum delay that a receiver may ask for.
-    pub asked_most: Duration,
+    pub(crate) asked_most: Duration,
     /// Time after the first attempt from which on none follows.
-    pub give_up: Duration,
+    pub(crate) give_up: Duration,
 }
 
 impl Default for Pace {

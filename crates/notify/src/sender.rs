@@ -1,4 +1,4 @@
-//! Takes notifications from the loop, writes them to the journal and hands them to the couriers.
+//! Takes notifications from the loop, writes them to the journal and hands them to the deliveries.
 use std::{sync::Arc, time::Duration};
 
 use paramedic_host::clock::{Clock, unix_seconds};
@@ -16,7 +16,7 @@ use tracing::{error, warn};
 
 use crate::{
     channel::Channel,
-    courier::{Courier, Office, Parcel, settle},
+    delivery::{Delivery, Queued, Shared, settle},
     notification::Notification,
     notifier::Notifier,
     payload,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Maximum number of notifications between the loop and the journal, and between the journal and
-/// each courier.
+/// each delivery.
 const QUEUE: usize = 64;
 
 /// How long the end of the agent may wait for the journal and for the receivers.
@@ -36,17 +36,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// A notification of an earlier agent process is not sent if it is older, in seconds.
 const TOO_OLD_S: i64 = 24 * 3600;
 
-/// The end of the loop's queue. It works while it runs.
+/// The task that takes what the loop has queued, until the loop has ended.
 #[derive(Debug)]
 pub struct Sender {
     incoming: mpsc::Receiver<Telling>,
     channels: Vec<Channel>,
-    office: Office,
+    shared: Shared,
 }
 
-/// Starts to tell people: the handle for the loop, and the task that sends. Reads what an earlier
-/// agent process did not deliver when the task runs. Reads the journal and, if a receiver uses https,
-/// the machine's certificates, so it blocks for some milliseconds.
+/// The handle for the loop, and the task that sends. Reads the open problems from the journal and, if
+/// a receiver uses https, the machine's certificates; so it blocks for some milliseconds. Without a
+/// journal, what is not delivered is lost with the process.
 #[must_use]
 pub fn start(
     channels: Vec<Channel>,
@@ -56,16 +56,16 @@ pub fn start(
     clock: Clock,
 ) -> (Notifier, Sender) {
     let tls = tls_for(&channels);
-    with(channels, node, Office { journal, metrics, tls, pace: Pace::default() }, clock)
+    with(channels, node, Shared { journal, metrics, tls, pace: Pace::default() }, clock)
 }
 
 pub(crate) fn with(
     channels: Vec<Channel>,
     node: &str,
-    office: Office,
+    shared: Shared,
     clock: Clock,
 ) -> (Notifier, Sender) {
-    let problems = office.journal.as_ref().map(SharedJournal::problems).transpose();
+    let problems = shared.journal.as_ref().map(SharedJournal::problems).transpose();
     let problems = problems.unwrap_or_else(|error| {
         warn!(%error, "cannot read which problems people were told of; their end will not be told");
         None
@@ -73,8 +73,8 @@ pub(crate) fn with(
     let (outgoing, incoming) = mpsc::channel(QUEUE);
     let kinds = channels.iter().map(|channel| channel.kind).collect();
     let teller = Teller::new(node, problems.unwrap_or_default());
-    let notifier = Notifier::new(teller, outgoing, Arc::clone(&office.metrics), kinds, clock);
-    (notifier, Sender { incoming, channels, office })
+    let notifier = Notifier::new(teller, outgoing, Arc::clone(&shared.metrics), kinds, clock);
+    (notifier, Sender { incoming, channels, shared })
 }
 
 fn tls_for(channels: &[Channel]) -> Tls {
@@ -103,34 +103,34 @@ impl Sender {
 
     async fn work(mut self) {
         // They end with this task.
-        let mut couriers = JoinSet::new();
-        let mut desks = Vec::new();
+        let mut deliveries = JoinSet::new();
+        let mut queues = Vec::new();
         for channel in &self.channels {
-            let (desk, parcels) = mpsc::channel(QUEUE);
-            couriers.spawn(Courier::new(channel.clone(), self.office.clone()).run(parcels));
-            desks.push(desk);
+            let (queue, queued) = mpsc::channel(QUEUE);
+            deliveries.spawn(Delivery::new(channel.clone(), self.shared.clone()).run(queued));
+            queues.push(queue);
         }
-        self.resume(&desks).await;
+        self.resume(&queues).await;
         while let Some(telling) = self.incoming.recv().await {
             let wants = |channel: &Channel| payload::of(channel, &telling.notification).is_some();
             let takers: Vec<usize> =
-                (0..desks.len()).filter(|number| wants(&self.channels[*number])).collect();
+                (0..queues.len()).filter(|number| wants(&self.channels[*number])).collect();
             let ids = self.keep(&telling, &takers).await;
             let notification = Arc::new(telling.notification);
             for (place, number) in takers.into_iter().enumerate() {
                 let id = ids.get(place).copied();
-                // A courier takes it at once, whatever it is sending.
-                let _ = desks[number].send((id, Arc::clone(&notification))).await;
+                // A delivery takes it at once, whatever it is sending.
+                let _ = queues[number].send((id, Arc::clone(&notification))).await;
             }
         }
-        drop(desks);
-        while couriers.join_next().await.is_some() {}
+        drop(queues);
+        while deliveries.join_next().await.is_some() {}
     }
 
     /// Writes it to the journal, once for each channel that takes it; returns the numbers. Without
     /// them it is sent nevertheless, but not after a restart.
     async fn keep(&self, telling: &Telling, takers: &[usize]) -> Vec<i64> {
-        let Some(journal) = self.office.journal.clone() else { return Vec::new() };
+        let Some(journal) = self.shared.journal.clone() else { return Vec::new() };
         let content = serde_json::to_string(&telling.notification).unwrap_or_default();
         if content.is_empty() || content.len() > MAX_CONTENT {
             warn!(bytes = content.len(), "a notification is too large for the journal");
@@ -157,8 +157,8 @@ impl Sender {
     }
 
     /// Hands over what an earlier agent process did not deliver.
-    async fn resume(&self, desks: &[mpsc::Sender<Parcel>]) {
-        let Some(journal) = self.office.journal.clone() else { return };
+    async fn resume(&self, queues: &[mpsc::Sender<Queued>]) {
+        let Some(journal) = self.shared.journal.clone() else { return };
         let unsent = spawn_blocking(move || journal.unsent_notifications()).await;
         let unsent = match unsent {
             Ok(Ok(unsent)) => unsent,
@@ -178,7 +178,7 @@ impl Sender {
             let is_old = now.saturating_sub(made) > TOO_OLD_S;
             match (number, notification) {
                 (Some(number), Some(notification)) if !is_old => {
-                    let _ = desks[number].send((Some(id), Arc::new(notification))).await;
+                    let _ = queues[number].send((Some(id), Arc::new(notification))).await;
                 }
                 (number, _) => {
                     let result = match number {
@@ -186,9 +186,9 @@ impl Sender {
                         _ => NotificationResult::Dropped,
                     };
                     if let Some(number) = number {
-                        self.office.metrics.notification(self.channels[number].kind.name(), result);
+                        self.shared.metrics.notification(self.channels[number].kind.name(), result);
                     }
-                    settle(self.office.journal.as_ref(), Some(id), result).await;
+                    settle(self.shared.journal.as_ref(), Some(id), result).await;
                 }
             }
         }

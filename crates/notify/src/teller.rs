@@ -6,7 +6,7 @@
 //! information. What repeats within ten minutes is counted and not told.
 //!
 //! Pure: it takes facts and the time, and returns notifications.
-mod story;
+mod known;
 mod words;
 
 use std::{
@@ -23,7 +23,7 @@ use paramedic_core::{
 use paramedic_record::journal::{Change, Problem};
 
 use self::{
-    story::Story,
+    known::Known,
     words::{advice_of, concerns_people, occasion_of, outcome_of, summary_of, without_links},
 };
 use crate::{
@@ -83,7 +83,7 @@ pub struct Teller {
     node: String,
     /// The open problems by uid.
     problems: HashMap<String, Problem>,
-    cases: HashMap<String, Story>,
+    cases: HashMap<String, Known>,
     /// Targets of earlier agent processes that were not found again yet, and until when they may be.
     unseen: HashSet<String>,
     unseen_until: Option<BootTime>,
@@ -115,7 +115,7 @@ impl Teller {
 
     /// A remedy is about to be applied, for what was `seen`.
     pub fn treats(&mut self, target: &Target, seen: &str, at: Moment) {
-        self.story(target).treats(plain(seen, MAX_SEEN), at.unix_s);
+        self.known(target).treats(plain(seen, MAX_SEEN), at.unix_s);
     }
 
     /// A treatment has ended.
@@ -123,7 +123,7 @@ impl Teller {
         let (remedy, outcome) = (end.remedy.name(), end.outcome.name());
         let detail = end.detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
         let step = format!("{remedy}: {outcome} after {} s{detail}", end.took.as_secs());
-        let began = self.story(target).treated(plain(&step, MAX_STEP));
+        let began = self.known(target).treated(plain(&step, MAX_STEP));
         let occasion = occasion_of(end);
         let news = News {
             occasion,
@@ -151,9 +151,9 @@ impl Teller {
         if !concerns_people(refusal.gate) || self.was_told(target, refusal.gate) {
             return None;
         }
-        let story = self.story(target);
-        let lasted = story.refused(refusal.gate, at.now)?;
-        story.seen = plain(&seen(), MAX_SEEN);
+        let known = self.known(target);
+        let lasted = known.refused(refusal.gate, at.now)?;
+        known.seen = plain(&seen(), MAX_SEEN);
         let (remedy, gate) = (remedy.name(), refusal.gate.name());
         let minutes = lasted.as_secs() / 60;
         let news = News {
@@ -177,7 +177,7 @@ impl Teller {
         if !self.problems.contains_key(&target.id.uid) {
             return None;
         }
-        if !self.story(target).is_well_again(well, at.now) {
+        if !self.known(target).is_well_again(well, at.now) {
             return None;
         }
         self.ends(target, Occasion::WellAgain, at)
@@ -265,15 +265,15 @@ impl Teller {
             }
             None => {
                 let problem = self.problem(&uid, began);
-                let left_out = self.story(news.target).may_tell(Occasion::Healed, at.now);
+                let left_out = self.known(news.target).may_tell(Occasion::Healed, at.now);
                 left_out.map(|left_out| (Phase::Info, problem, Change::Nothing, left_out))
             }
         };
         let telling = telling.map(|(phase, problem, change, left_out)| {
             self.tells(news, phase, &problem, change, left_out, at)
         });
-        if let Some(story) = self.cases.get_mut(&uid) {
-            story.healed();
+        if let Some(known) = self.cases.get_mut(&uid) {
+            known.healed();
         }
         telling
     }
@@ -283,7 +283,7 @@ impl Teller {
         let uid = news.target.id.uid.clone();
         let open = self.problems.get(&uid).cloned();
         let is_new = open.is_none();
-        let left_out = self.story(news.target).may_tell(news.occasion, at.now);
+        let left_out = self.known(news.target).may_tell(news.occasion, at.now);
         // The first one of a problem is always told: its end will be.
         let left_out = if is_new { left_out.unwrap_or_default() } else { left_out? };
         let problem = open.unwrap_or_else(|| self.problem(&uid, since));
@@ -305,8 +305,8 @@ impl Teller {
         };
         let change = Change::Closes(problem.key.clone());
         let told = self.tells(news, Phase::Resolve, &problem, change, 0, at);
-        if let Some(story) = self.cases.get_mut(&target.id.uid) {
-            *story = Story::default();
+        if let Some(known) = self.cases.get_mut(&target.id.uid) {
+            *known = Known::default();
         }
         Some(told)
     }
@@ -320,13 +320,13 @@ impl Teller {
         left_out: u32,
         at: Moment,
     ) -> Telling {
-        let story = self.cases.get(&news.target.id.uid);
+        let known = self.cases.get(&news.target.id.uid);
         let notification = Notification {
             target: plain(&news.target.name, MAX_NAME),
             incident: news.incident,
             summary: news.summary,
-            seen: story.map(|story| story.seen.clone()).unwrap_or_default(),
-            done: story.map(|story| story.done.clone()).unwrap_or_default(),
+            seen: known.map(|known| known.seen.clone()).unwrap_or_default(),
+            done: known.map(|known| known.done.clone()).unwrap_or_default(),
             outcome: plain(&news.outcome, MAX_OUTCOME),
             advice: news.advice,
             left_out,
@@ -367,7 +367,7 @@ impl Teller {
         Problem { key: format!("paramedic-{}", &digest[..32]), uid: uid.to_owned(), since }
     }
 
-    fn story(&mut self, target: &Target) -> &mut Story {
+    fn known(&mut self, target: &Target) -> &mut Known {
         let uid = &target.id.uid;
         self.unseen.remove(uid);
         self.cases.entry(uid.clone()).or_default()
@@ -377,8 +377,8 @@ impl Teller {
     fn was_told(&self, target: &Target, gate: Gate) -> bool {
         let uid = &target.id.uid;
         let is_exhausted = || {
-            let story = self.cases.get(uid);
-            self.problems.contains_key(uid) && story.is_some_and(Story::is_exhausted)
+            let known = self.cases.get(uid);
+            self.problems.contains_key(uid) && known.is_some_and(Known::is_exhausted)
         };
         match gate {
             Gate::Paused => self.problems.contains_key(NODE),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    courier::{Courier, Office, Parcel},
+    delivery::{Delivery, Queued, Shared},
     notification::Notification,
     post::Tls,
     queue::MOST,
@@ -33,15 +33,15 @@ const QUICK: Pace = Pace {
     give_up: Duration::from_secs(20),
 };
 
-pub(super) fn office(journal: Option<SharedJournal>) -> Office {
+pub(super) fn shared(journal: Option<SharedJournal>) -> Shared {
     let metrics = Arc::new(Metrics::new("0").unwrap());
-    Office { journal, metrics, tls: Err("no https here".into()), pace: QUICK }
+    Shared { journal, metrics, tls: Err("no https here".into()), pace: QUICK }
 }
 
-/// A courier at work.
+/// The delivery of one channel at work.
 struct Post {
-    desk: mpsc::Sender<Parcel>,
-    office: Office,
+    queue: mpsc::Sender<Queued>,
+    shared: Shared,
     kind: &'static str,
     _task: JoinHandle<()>,
 }
@@ -49,11 +49,11 @@ struct Post {
 impl Post {
     fn new(spec: &str, tls: Tls) -> Self {
         let channel = Channel::parse(spec, "--notify 1").unwrap();
-        let office = Office { tls, ..office(None) };
+        let shared = Shared { tls, ..shared(None) };
         let kind = channel.kind.name();
-        let (desk, parcels) = mpsc::channel(64);
-        let task = tokio::spawn(Courier::new(channel, office.clone()).run(parcels));
-        Self { desk, office, kind, _task: task }
+        let (queue, queued) = mpsc::channel(64);
+        let task = tokio::spawn(Delivery::new(channel, shared.clone()).run(queued));
+        Self { queue, shared, kind, _task: task }
     }
 
     fn to(receiver: &Receiver) -> Self {
@@ -62,7 +62,7 @@ impl Post {
 
     async fn send(&self, key: &str) {
         let notification = Notification { key: key.to_owned(), ..notification() };
-        self.desk.send((None, Arc::new(notification))).await.unwrap();
+        self.queue.send((None, Arc::new(notification))).await.unwrap();
     }
 
     /// Waits until this many notifications have this result.
@@ -73,7 +73,7 @@ impl Post {
         );
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            let page = self.office.metrics.render().unwrap();
+            let page = self.shared.metrics.render().unwrap();
             if page.lines().any(|found| found == line) {
                 return;
             }
@@ -187,7 +187,7 @@ async fn a_refusal_is_final() {
 }
 
 #[tokio::test]
-async fn an_endless_body_does_not_keep_the_courier() {
+async fn an_endless_body_is_not_read_to_its_end() {
     let mut receiver = Receiver::new(&[Reply::Endless]).await;
     let post = Post::to(&receiver);
     for key in ["a", "b"] {
@@ -202,10 +202,10 @@ async fn what_is_not_delivered_in_time_expires() {
     let mut receiver = Receiver::new(&[Reply::Head("500 Oops")]).await;
     let channel = Channel::parse(&format!("slack={}", receiver.url()), "--notify 1").unwrap();
     let pace = Pace { give_up: Duration::from_millis(200), ..QUICK };
-    let office = Office { pace, ..office(None) };
-    let (desk, parcels) = mpsc::channel(64);
-    let task = tokio::spawn(Courier::new(channel, office.clone()).run(parcels));
-    let post = Post { desk, office, kind: "slack", _task: task };
+    let shared = Shared { pace, ..shared(None) };
+    let (queue, queued) = mpsc::channel(64);
+    let task = tokio::spawn(Delivery::new(channel, shared.clone()).run(queued));
+    let post = Post { queue, shared, kind: "slack", _task: task };
     post.send("a").await;
     receiver.next().await;
     post.has("expired", 1).await;
@@ -236,7 +236,7 @@ async fn a_full_queue_drops_the_oldest_and_counts_it() {
         post.send(&n.to_string()).await;
     }
     post.has("dropped", 10).await;
-    let page = post.office.metrics.render().unwrap();
+    let page = post.shared.metrics.render().unwrap();
     let line = format!("paramedic_notifications_pending{{channel=\"webhook\"}} {MOST}");
     assert!(page.contains(&line), "{page}");
 }
@@ -282,8 +282,8 @@ async fn https_is_verified() {
 async fn stuck(pace: Pace) -> (crate::Notifier, crate::Sender, Receiver) {
     let receiver = Receiver::new(&[Reply::Silence]).await;
     let channel = Channel::parse(&format!("slack={}", receiver.url()), "here").unwrap();
-    let office = Office { pace, ..office(None) };
-    let (mut notifier, sender) = crate::sender::with(vec![channel], "n", office, Clock::Boot);
+    let shared = Shared { pace, ..shared(None) };
+    let (mut notifier, sender) = crate::sender::with(vec![channel], "n", shared, Clock::Boot);
     notifier.switch(true);
     (notifier, sender, receiver)
 }

@@ -12,7 +12,7 @@ use paramedic_record::{SharedJournal, StateLock, journal::Unsent};
 use tokio::task::JoinHandle;
 
 use super::{
-    delivery::office,
+    delivery::shared,
     receiver::{OK, Receiver, Reply},
 };
 use crate::{channel::Channel, notifier::Notifier, sender::with};
@@ -31,8 +31,8 @@ impl Agent {
         let (journal, _) = SharedJournal::open(&lock, Clock::Boot).unwrap();
         let parse = |url: &String| Channel::parse(&format!("webhook={url}"), "here").unwrap();
         let channels = urls.iter().map(parse).collect();
-        let office = office(Some(journal.clone()));
-        let (notifier, sender) = with(channels, "worker-1", office, Clock::Boot);
+        let shared = shared(Some(journal.clone()));
+        let (notifier, sender) = with(channels, "worker-1", shared, Clock::Boot);
         Self {
             notifier,
             task: tokio::spawn(sender.run(std::future::pending())),

@@ -21,11 +21,11 @@ use crate::{
 };
 
 /// A notification for one channel, with its number in the journal if it is there.
-pub(crate) type Parcel = (Option<i64>, Arc<Notification>);
+pub(crate) type Queued = (Option<i64>, Arc<Notification>);
 
-/// What the couriers share.
+/// What the deliveries of all channels share.
 #[derive(Clone, Debug)]
-pub(crate) struct Office {
+pub(crate) struct Shared {
     pub(crate) journal: Option<SharedJournal>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tls: Tls,
@@ -41,9 +41,10 @@ enum Health {
     Refusing(u16),
 }
 
-pub(crate) struct Courier {
+/// The task of one channel.
+pub(crate) struct Delivery {
     channel: Channel,
-    office: Office,
+    shared: Shared,
     queue: Queue,
     health: Health,
     /// Consecutive attempts after which the receiver as a whole was left alone.
@@ -52,20 +53,25 @@ pub(crate) struct Courier {
 
 type Sending = Pin<Box<dyn Future<Output = (Waiting, Answer)> + Send>>;
 
-impl Courier {
-    pub(crate) const fn new(channel: Channel, office: Office) -> Self {
-        Self { channel, office, queue: Queue::new(MOST), health: Health::Well, failures: 0 }
+impl Delivery {
+    pub(crate) const fn new(channel: Channel, shared: Shared) -> Self {
+        Self { channel, shared, queue: Queue::new(MOST), health: Health::Well, failures: 0 }
     }
 
     /// Sends what comes in. Ends when nothing more can come in and nothing is due.
-    pub(crate) async fn run(mut self, mut incoming: mpsc::Receiver<Parcel>) {
+    pub(crate) async fn run(mut self, mut incoming: mpsc::Receiver<Queued>) {
         let mut sending: Option<Sending> = None;
         let mut is_open = true;
         loop {
             let mut due = None;
             if sending.is_none() {
                 match self.queue.next(Instant::now()) {
-                    Ready::Now(waiting) => sending = self.send(waiting).await,
+                    Ready::Now(waiting) => {
+                        sending = self.send(waiting).await;
+                        if sending.is_none() {
+                            continue;
+                        }
+                    }
                     Ready::At(at) => due = Some(at),
                     Ready::Never => {}
                 }
@@ -74,7 +80,7 @@ impl Courier {
                 return;
             }
             tokio::select! {
-                parcel = incoming.recv(), if is_open => match parcel {
+                queued = incoming.recv(), if is_open => match queued {
                     Some((id, notification)) => self.take(id, notification).await,
                     None => is_open = false,
                 },
@@ -88,7 +94,7 @@ impl Courier {
     }
 
     async fn take(&mut self, id: Option<i64>, notification: Arc<Notification>) {
-        self.office.metrics.notifications_pending(self.channel.kind.name(), 1);
+        self.shared.metrics.notifications_pending(self.channel.kind.name(), 1);
         if let Some(dropped) = self.queue.push(id, notification) {
             let channel = self.channel.to_string();
             warn!(channel, "too many notifications wait for this channel: dropped the oldest");
@@ -104,7 +110,7 @@ impl Courier {
             return None;
         };
         let address = self.channel.address.clone();
-        let (tls, limit) = (self.office.tls.clone(), self.office.pace.request);
+        let (tls, limit) = (self.shared.tls.clone(), self.shared.pace.request);
         Some(Box::pin(async move {
             let answer = post(&address, payload, &tls, limit).await;
             (waiting, answer)
@@ -115,7 +121,7 @@ impl Courier {
         let now = Instant::now();
         let age = now.saturating_duration_since(waiting.since.unwrap_or(now));
         let tries = waiting.tries.max(self.failures.saturating_add(1));
-        let next = self.office.pace.next(answer, tries, age, fastrand::f32());
+        let next = self.shared.pace.next(answer, tries, age, fastrand::f32());
         self.tell(answer, next);
         self.failures = match next {
             Next::Again { all: true, .. } => self.failures.saturating_add(1),
@@ -167,9 +173,9 @@ impl Courier {
     async fn settle(&mut self, waiting: &Waiting, result: NotificationResult) {
         self.queue.remove(waiting.number);
         let kind = self.channel.kind.name();
-        self.office.metrics.notification(kind, result);
-        self.office.metrics.notifications_pending(kind, -1);
-        settle(self.office.journal.as_ref(), waiting.id, result).await;
+        self.shared.metrics.notification(kind, result);
+        self.shared.metrics.notifications_pending(kind, -1);
+        settle(self.shared.journal.as_ref(), waiting.id, result).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the teller knows of one target.
+//! What the teller remembers of one target, and what follows from it with time.
 use std::{collections::HashMap, time::Duration};
 
 use paramedic_core::{boot_time::BootTime, guard::Gate};
@@ -16,8 +16,9 @@ const REPEAT: Duration = Duration::from_secs(600);
 /// Maximum number of remedies that a notification lists.
 const STEPS: usize = 6;
 
+/// What is known of one target.
 #[derive(Debug, Default)]
-pub(super) struct Story {
+pub(super) struct Known {
     /// What was seen before the last remedy, or at the last refusal that was told.
     pub(super) seen: String,
     /// The remedies of the present problem, oldest first.
@@ -39,7 +40,7 @@ struct Refusals {
     told: bool,
 }
 
-impl Story {
+impl Known {
     /// A remedy is about to be applied.
     pub(super) fn treats(&mut self, seen: String, unix_s: i64) {
         self.seen = seen;
@@ -60,10 +61,10 @@ impl Story {
 
     /// A gate has refused. Returns for how long it has done so, once that is worth telling.
     pub(super) fn refused(&mut self, gate: Gate, now: BootTime) -> Option<Duration> {
-        let goes_on = |known: &Refusals| known.gate == gate && now.since(known.last) <= LULL;
-        let known = self.refusals.filter(goes_on);
-        let since = known.map_or(now, |known| known.since);
-        let was_told = known.is_some_and(|known| known.told);
+        let goes_on = |before: &Refusals| before.gate == gate && now.since(before.last) <= LULL;
+        let before = self.refusals.filter(goes_on);
+        let since = before.map_or(now, |before| before.since);
+        let was_told = before.is_some_and(|before| before.told);
         let lasted = now.since(since);
         let is_due = lasted >= REFUSED_FOR;
         self.refusals = Some(Refusals { gate, since, last: now, told: is_due });
