@@ -1,10 +1,12 @@
 //! The URL of a receiver, in parts.
+use std::fmt;
+
 use hyper::Uri;
 
 use crate::secret::Secret;
 
-/// The parts of a URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The parts of a URL. Each may contain a secret, even the host.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) tls: bool,
     /// A name or an address; an IPv6 address without brackets.
@@ -12,7 +14,7 @@ pub(crate) struct Address {
     pub(crate) port: u16,
     /// The value of the `Host` header.
     pub(crate) authority: String,
-    /// Path and query, which may contain a secret.
+    /// Path and query.
     pub(crate) path: Secret,
 }
 
@@ -59,5 +61,11 @@ impl Address {
         let base = self.path.expose().split('?').next().unwrap_or_default();
         let path = format!("{}{path}", base.trim_end_matches('/'));
         Self { path: path.into(), ..self }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
     }
 }

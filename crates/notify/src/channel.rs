@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn debug_output_and_names_have_no_secret() {
-        let spec = format!("pagerduty={KEY},https://host/SECRET");
+        let spec = format!("pagerduty={KEY},https://SECRET.example/SECRET");
         let channel = parse(&spec).unwrap();
         let text = format!("{channel:?} {channel}");
         assert!(!text.contains(KEY) && !text.contains("SECRET"), "{text}");

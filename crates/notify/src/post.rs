@@ -15,7 +15,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use paramedic_host::clock::unix_seconds;
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{CertificateError, ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -41,22 +41,22 @@ const USER_AGENT: HeaderValue =
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// Why there is no response. No text contains a path or a key.
+/// Why there is no response. No text contains a key or a part of the URL.
 #[derive(Debug, thiserror::Error)]
 enum PostError {
     #[error("no response within {} s: is the receiver too slow?", .0.as_secs_f32())]
     Slow(Duration),
-    #[error("cannot connect to {0}: {1}; correct the host and port, or start the receiver")]
-    Connect(String, io::Error),
+    #[error("cannot connect: {0}; correct the host and port, or start the receiver")]
+    Connect(io::Error),
     #[error(
-        "no TLS with {0}: {1}; is its certificate of an authority that this machine knows? \
-         SSL_CERT_FILE names a file with others"
+        "no TLS: {0}; is its certificate of an authority that this machine knows? SSL_CERT_FILE \
+         names a file with others"
     )]
-    Tls(String, io::Error),
+    Tls(String),
     #[error("{0}")]
     NoTls(Arc<str>),
-    #[error("{0:?} is not a name that a certificate can have: correct the host")]
-    Name(String),
+    #[error("the host is not a name that a certificate can have: correct it")]
+    Name,
     #[error("the URL or its key cannot be part of a request: correct it")]
     Request,
     #[error("the connection ended without a response ({0})")]
@@ -83,18 +83,26 @@ pub(crate) async fn post(
 async fn exchange(address: &Address, payload: Payload, tls: &Tls) -> Result<Answer, PostError> {
     let request = request(address, payload)?;
     let host = address.host.as_str();
-    let connect = |error| PostError::Connect(host.to_owned(), error);
-    let stream = TcpStream::connect((host, address.port)).await.map_err(connect)?;
-    stream.set_nodelay(true).map_err(connect)?;
+    let stream = TcpStream::connect((host, address.port)).await.map_err(PostError::Connect)?;
+    stream.set_nodelay(true).map_err(PostError::Connect)?;
     if !address.tls {
         return over(stream, request).await;
     }
     let config = tls.as_ref().map_err(|why| PostError::NoTls(Arc::clone(why)))?;
-    let name =
-        ServerName::try_from(host.to_owned()).map_err(|_| PostError::Name(host.to_owned()))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| PostError::Name)?;
     let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
-    let stream = stream.map_err(|error| PostError::Tls(host.to_owned(), error))?;
-    over(stream, request).await
+    over(stream.map_err(|error| PostError::Tls(fault_of(&error)))?, request).await
+}
+
+/// The error of a handshake. That of another name quotes the host.
+fn fault_of(error: &io::Error) -> String {
+    use CertificateError::{NotValidForName, NotValidForNameContext};
+    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(
+            NotValidForName | NotValidForNameContext { .. },
+        )) => "its certificate is for another name".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 fn request(address: &Address, payload: Payload) -> Result<Request<Full<Bytes>>, PostError> {

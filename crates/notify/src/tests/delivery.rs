@@ -18,11 +18,14 @@ use crate::{
     channel::Channel,
     delivery::{Delivery, Queued, Shared},
     notification::Notification,
-    post::Tls,
+    payload,
+    post::{self, Tls},
     queue::MOST,
-    retry::Pace,
+    retry::{Answer, Pace},
     roots, signature,
 };
+
+const LONG: Duration = Duration::from_secs(30);
 
 /// As in earnest, but some hundred times quicker.
 const QUICK: Pace = Pace {
@@ -269,9 +272,16 @@ async fn https_is_verified() {
         post.send("a").await;
         assert!(receiver.is_left_alone(Duration::from_millis(300)).await);
     }
-    let by_another_name = Post::new(&format!("slack=https://127.0.0.1:{port}/"), trusted.clone());
-    by_another_name.send("a").await;
+    let by_another_name = format!("slack=https://127.0.0.1:{port}/");
+    let post = Post::new(&by_another_name, trusted.clone());
+    post.send("a").await;
     assert!(receiver.is_left_alone(Duration::from_millis(300)).await);
+    let channel = Channel::parse(&by_another_name, "here").unwrap();
+    let payload = payload::of(&channel, &notification()).unwrap();
+    let Answer::Nothing(why) = post::post(&channel.address, payload, &trusted, LONG).await else {
+        panic!("it is another name")
+    };
+    assert!(why.contains("for another name") && !why.contains("127.0.0.1"), "{why}");
     let post = Post::new(&spec, trusted);
     post.send("a").await;
     receiver.next().await;
