@@ -35,6 +35,9 @@ mod grpc;
 #[path = "live/held_back.rs"]
 mod held_back;
 #[cfg(test)]
+#[path = "live/notified.rs"]
+mod notified;
+#[cfg(test)]
 #[path = "live/recording.rs"]
 mod recording;
 #[cfg(test)]

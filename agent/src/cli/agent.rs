@@ -16,11 +16,12 @@ use paramedic_core::{
 };
 use paramedic_docker::{Containers, Selection};
 use paramedic_kubernetes::{self, Identity};
+use paramedic_notify::Channel;
 use paramedic_pod_metrics::Credentials;
 use paramedic_startup::{Mistakes, WrongUsage};
 use tracing::info;
 
-use super::{docker::DockerSocket, record::Record, remedy, start::Launch};
+use super::{docker::DockerSocket, notify::Notify, record::Record, remedy, start::Launch};
 use crate::run::Config;
 
 /// Watch this node's pods, or this machine's containers, and heal those that consent.
@@ -133,6 +134,8 @@ pub(super) struct NodeAgent {
     no_kernel: bool,
     #[command(flatten)]
     record: Record,
+    #[command(flatten)]
+    notify: Notify,
 }
 
 /// Container runtime.
@@ -159,9 +162,9 @@ const PORT: u16 = 9100;
 
 impl NodeAgent {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let config = self.config()?;
+        let (config, channels) = self.config()?;
         if config.containers.is_some() {
-            return self.launch(None).run(config, None).await;
+            return self.launch(None, channels).run(config, None).await;
         }
         let client = paramedic_api_server::config().await.context(
             "no cluster: run it in a pod with a service account, or set KUBECONFIG to try it out",
@@ -179,10 +182,10 @@ impl NodeAgent {
             token: self.readings_credentials.join("token"),
         };
         let readings = self.readings_listen.map(|listen| (listen, credentials));
-        self.launch(readings).run(config, Some((client, identity))).await
+        self.launch(readings, channels).run(config, Some((client, identity))).await
     }
 
-    fn launch(self, readings: Option<(SocketAddr, Credentials)>) -> Launch {
+    fn launch(self, readings: Option<(SocketAddr, Credentials)>, channels: Vec<Channel>) -> Launch {
         Launch {
             listen: self.listen.unwrap_or(self.runtime.listen()),
             readings,
@@ -191,6 +194,7 @@ impl NodeAgent {
             targets: MAX_TARGETS,
             no_kernel: self.no_kernel,
             record: self.record.place(),
+            channels,
         }
     }
 
@@ -205,7 +209,7 @@ impl NodeAgent {
     }
 
     /// Turns the arguments into validated settings; reports all mistakes at once.
-    fn config(&self) -> Result<Config, WrongUsage> {
+    fn config(&self) -> Result<(Config, Vec<Channel>), WrongUsage> {
         let mut mistakes = Mistakes::default();
         let pace = Pace {
             tick: mistakes.seconds("interval", self.interval, 0.5, 5.0),
@@ -241,8 +245,9 @@ impl NodeAgent {
             mistakes.add(format!("--state-dir must be an absolute path, not {given}"));
         }
         self.record.check(&mut mistakes);
+        let channels = self.notify.channels(&mut mistakes);
         mistakes.none()?;
-        Ok(Config {
+        let config = Config {
             services: Vec::new(),
             containers,
             policy: Policy {
@@ -258,6 +263,7 @@ impl NodeAgent {
             restart_command: None,
             grace: Duration::from_secs(30),
             pause_file: Some(self.state_dir.join("paused")),
-        })
+        };
+        Ok((config, channels))
     }
 }

@@ -6,6 +6,7 @@ mod generate;
 mod explain;
 mod incidents;
 mod model_file;
+mod notify;
 mod ready;
 mod record;
 mod replay;

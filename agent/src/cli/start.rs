@@ -15,6 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use paramedic_core::{decide::Classifier, guard::Policy, target::Remedy};
 use paramedic_host::clock::{Clock, unix_seconds};
 use paramedic_kubernetes::{Cluster, Identity, Requests, events};
+use paramedic_notify::{Channel, Notifier};
 use paramedic_pod_metrics::{Credentials, Feed, Port};
 use paramedic_probes::{Kernel, Options, Probe, Status, Wakeups};
 use paramedic_record::{
@@ -46,6 +47,8 @@ pub(super) struct Launch {
     pub(super) no_kernel: bool,
     /// Where to record a trace, if at all.
     pub(super) record: Option<Place>,
+    /// Through which channels people are told.
+    pub(super) channels: Vec<Channel>,
 }
 
 impl Launch {
@@ -82,6 +85,7 @@ impl Launch {
         let recorder =
             Recorder::new(Arc::clone(&metrics), journal.clone(), notices, Clock::default());
         let recorder = recorder.with_trace(trace);
+        let notifier = notifier(self.channels, &about, journal.clone(), &metrics, &mut parts);
         let (queries, asked) = mpsc::channel(8);
         let state_dir = journal.map(|_| self.state_dir);
         info!(address = %server.address()?, "serving metrics and status");
@@ -106,6 +110,7 @@ impl Launch {
         let server = server.run(sources, parts.stopped());
         parts.serve("the server for metrics and status", server);
         let agent = Agent::new(config, classifier, kernel, recorder, past, asked, node);
+        let agent = agent.with_notifier(notifier);
         let (shutdown, mut ended) = (shutdown()?, None);
         let watched = agent
             .run(async {
@@ -115,8 +120,8 @@ impl Launch {
                 }
             })
             .await;
-        drop(lock);
         parts.stop().await;
+        drop(lock);
         if let Some(name) = ended {
             bail!("{name} has ended: this is a bug, please report it with the log");
         }
@@ -212,6 +217,26 @@ fn node(client: Client, identity: Identity, metrics: &Arc<Metrics>, parts: &mut 
     let (notices, announced) = mpsc::channel(events::QUEUE);
     parts.add("the sender of Events", events::announce(Arc::clone(&cluster), announced));
     Node { cluster, notices }
+}
+
+/// What tells people, and the task that sends, if there is a channel.
+fn notifier(
+    channels: Vec<Channel>,
+    about: &BuildInfo,
+    journal: Option<SharedJournal>,
+    metrics: &Arc<Metrics>,
+    parts: &mut Parts,
+) -> Option<Notifier> {
+    if channels.is_empty() {
+        return None;
+    }
+    let kinds: Vec<&str> = channels.iter().map(|channel| channel.kind.name()).collect();
+    info!(channels = kinds.join(", "), "telling people by notifications");
+    let metrics = Arc::clone(metrics);
+    let (notifier, sender) =
+        paramedic_notify::start(channels, &about.node, journal, metrics, Clock::default());
+    parts.serve("the sender of notifications", sender.run(parts.stopped()));
+    Some(notifier)
 }
 
 /// The given or the built-in model; the rules if it is refused.

@@ -13,9 +13,12 @@ use paramedic_core::{
 };
 use paramedic_docker::{Containers, Selection};
 use paramedic_host::url::{WatchUrl, target_from_url};
+use paramedic_notify::Channel;
 use paramedic_startup::{Mistakes, WrongUsage};
 
-use super::{docker::DockerSocket, record::Record, remedy, start::Launch, state_dir};
+use super::{
+    docker::DockerSocket, notify::Notify, record::Record, remedy, start::Launch, state_dir,
+};
 use crate::run::Config;
 
 /// Watch services on this machine and heal them.
@@ -114,12 +117,14 @@ pub(super) struct Watch {
     no_kernel: bool,
     #[command(flatten)]
     record: Record,
+    #[command(flatten)]
+    notify: Notify,
 }
 
 impl Watch {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let state_dir = self.state_dir.clone().unwrap_or_else(state_dir::default);
-        let config = self.config(&state_dir)?;
+        let (config, channels) = self.config(&state_dir)?;
         let record = self.record.place();
         let launch = Launch {
             listen: self.listen,
@@ -129,12 +134,13 @@ impl Watch {
             targets: config.services.len() + usize::from(config.containers.is_some()),
             no_kernel: self.no_kernel,
             record,
+            channels,
         };
         launch.run(config, None).await
     }
 
     /// Turns the arguments into validated settings; reports all mistakes at once.
-    fn config(&self, state_dir: &Path) -> Result<Config, WrongUsage> {
+    fn config(&self, state_dir: &Path) -> Result<(Config, Vec<Channel>), WrongUsage> {
         let mut mistakes = Mistakes::default();
         let pace = Pace {
             tick: mistakes.seconds("interval", self.interval, 0.5, 5.0),
@@ -171,6 +177,7 @@ impl Watch {
             (name.clone(), self.docker.engine(&mut mistakes))
         });
         self.record.check(&mut mistakes);
+        let channels = self.notify.channels(&mut mistakes);
         mistakes.none()?;
         let default = match self.restart_command {
             Some(_) => Remedy::Restart,
@@ -186,7 +193,7 @@ impl Watch {
             }
             None => (None, std::iter::once(service).chain(others).collect()),
         };
-        Ok(Config {
+        let config = Config {
             services,
             containers,
             policy: Policy {
@@ -201,7 +208,8 @@ impl Watch {
             restart_command: self.restart_command.clone(),
             grace,
             pause_file: Some(state_dir.join("paused")),
-        })
+        };
+        Ok((config, channels))
     }
 
     fn service(&self, url: &WatchUrl, ceiling: Remedy) -> WatchedService {

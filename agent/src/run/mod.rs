@@ -45,6 +45,7 @@ use paramedic_docker::{Containers, Selection, track_containers};
 use paramedic_host::clock::{Clock, unix_seconds};
 use paramedic_host::instances::Instances;
 use paramedic_kubernetes::{Cluster, Lock, track_pods};
+use paramedic_notify::Notifier;
 use paramedic_probes::{
     AllWaiting, Cause, Kernel, Wake, Wakeups,
     tls::{Finder, Findings},
@@ -112,6 +113,8 @@ pub struct Agent {
     kernel: Option<Kernel>,
     wakeups: Option<Wakeups>,
     recorder: Recorder,
+    /// Tells people, if any channel is configured.
+    notifier: Option<Notifier>,
     config: Arc<Config>,
     clock: Clock,
     effects: Arc<dyn Effects>,
@@ -187,6 +190,7 @@ impl Agent {
             kernel,
             wakeups,
             recorder,
+            notifier: None,
             config: Arc::new(config),
             clock: Clock::Boot,
             effects: Arc::new(machine),
@@ -205,6 +209,12 @@ impl Agent {
             pause_checked: BootTime::default(),
             draining: false,
         }
+    }
+
+    /// Adds what tells people.
+    #[must_use]
+    pub fn with_notifier(self, notifier: Option<Notifier>) -> Self {
+        Self { notifier, ..self }
     }
 
     /// Watches until `shutdown` resolves. The targets keep running: an intention in progress is in
@@ -309,6 +319,9 @@ impl Agent {
             self.pause_checked = now;
             let paused = self.config.pause_file.as_ref().is_some_and(|file| file.exists());
             self.engine.set_paused(paused);
+            if let Some(notifier) = &mut self.notifier {
+                notifier.switch(paused);
+            }
         }
         if self.draining {
             self.engine.set_paused(true);
@@ -340,6 +353,9 @@ impl Agent {
                     clock: self.clock,
                 };
                 self.recorder.healing(&case.target, &treatment.intent);
+                if let Some(notifier) = &mut self.notifier {
+                    notifier.healing(&case.target, &treatment.intent);
+                }
                 tokio::spawn(treat::treat(treatment, self.done.0.clone()));
             }
             Command::Tell(index, fact) => {
@@ -351,6 +367,9 @@ impl Agent {
                     self.recorder.intends(index, intent);
                 }
                 if let Some(case) = self.engine.case(index) {
+                    if let Some(notifier) = &mut self.notifier {
+                        notifier.tell(case, &fact);
+                    }
                     self.recorder.tell(index, case, fact);
                 }
                 if let Some(outcome) = ended {

@@ -169,6 +169,9 @@ impl Agent {
     pub(super) fn forget(&mut self, index: Index) {
         if let Some(case) = self.engine.case(index) {
             self.recorder.forget(&case.target);
+            if let Some(notifier) = &mut self.notifier {
+                notifier.forget(&case.target);
+            }
         }
         self.engine.forget(index);
     }

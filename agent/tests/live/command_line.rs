@@ -88,12 +88,26 @@ fn wrong_usage_exits_with_2_and_a_reason() {
         (&["watch", "http://localhost:1", "--interval", "0", "--grace=-1"], "--interval"),
         (&["watch", "http://localhost:1", "--interval", "0", "--grace=-1"], "--grace"),
         (&["watch", "http://localhost:1", "--min-confidence", "NaN"], "--min-confidence"),
+        (&["watch", "http://localhost:1", "--notify", "slack=hooks"], "--notify number 1: "),
+        (&["watch", "http://localhost:1", "--notify-file", "/nowhere"], "--notify-file /nowhere"),
         (&["incidents", "--json", "--verbose"], "--verbose"),
         (&["heal"], "heal"),
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(why), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_mistake_in_a_specification_is_named_without_its_secret() {
+    for command in [&["watch", "http://localhost:1"][..], &["agent", "--node-name", "worker-1"]] {
+        let given = ["--notify", "slack=s3cret", "--notify", "pagerduty=s3cret"];
+        let output = run(&[command, &given].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        let said = stderr(&output);
+        assert!(said.contains("--notify number 1") && said.contains("--notify number 2"), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
     }
 }
 

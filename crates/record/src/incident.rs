@@ -203,7 +203,7 @@ pub(super) const fn name_of(source: Source) -> &'static str {
 
 /// Makes external text safe for a terminal: replaces characters that move the cursor, change
 /// colours or reverse the reading direction.
-pub(super) struct Clean<'a>(pub(super) &'a str);
+pub struct Clean<'a>(pub &'a str);
 
 impl fmt::Display for Clean<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -218,7 +218,7 @@ impl fmt::Display for Clean<'_> {
 
 /// Seconds since 1970, printed as date and time of day. An absurd clock, beyond the years that
 /// have a date, is printed as `@SECONDS`, in the notation of date(1).
-pub(super) struct Utc(pub(super) i64);
+pub struct Utc(pub i64);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     BootId, Incident, Intent, Journal, JournalError, StateLock,
+    journal::{Change, Problem, Unsent},
     outcomes::{Present, RECENT_MOST, Remembered, remembered},
 };
 
@@ -98,6 +99,49 @@ impl SharedJournal {
         let concluded = self.journal().conclude(incident, outcome, detail, self.clock.now());
         self.note(concluded.as_ref().err());
         concluded
+    }
+
+    /// See [`Journal::keep_notification`]. Whether remedies may be applied does not depend on it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn keep_notification(
+        &self,
+        channels: &[&str],
+        made: i64,
+        content: &str,
+        change: &Change,
+    ) -> Result<Vec<i64>, JournalError> {
+        self.journal().keep_notification(channels, made, content, change)
+    }
+
+    /// See [`Journal::settle_notification`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn settle_notification(
+        &self,
+        id: i64,
+        result: &'static str,
+        at: i64,
+    ) -> Result<(), JournalError> {
+        self.journal().settle_notification(id, result, at)
+    }
+
+    /// See [`Journal::unsent_notifications`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unsent_notifications(&self) -> Result<Vec<Unsent>, JournalError> {
+        self.journal().unsent_notifications()
+    }
+
+    /// See [`Journal::problems`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn problems(&self) -> Result<Vec<Problem>, JournalError> {
+        self.journal().problems()
     }
 
     fn note(&self, error: Option<&JournalError>) {

@@ -40,6 +40,7 @@ fn the_metrics_api_links_no_probes_journal_model_or_judgement() {
             "paramedic-core",
             "paramedic-probes",
             "paramedic-record",
+            "paramedic-notify",
             "paramedic-app",
             "paramedic-host",
             "bollard",
@@ -56,6 +57,25 @@ fn the_agent_links_no_certificate_authority() {
 #[test]
 fn the_probes_know_neither_cluster_nor_journal() {
     assert_without("paramedic-probes", &["kube", "rusqlite", "hyper", "bollard"]);
+}
+
+#[test]
+fn what_tells_people_knows_no_way_to_a_target_or_a_cluster() {
+    let forbidden = [
+        "paramedic-app",
+        "paramedic-kubernetes",
+        "paramedic-docker",
+        "paramedic-api-server",
+        "kube",
+        "bollard",
+        "aws-lc-rs",
+    ];
+    assert_without("paramedic-notify", &forbidden);
+}
+
+#[test]
+fn the_journal_and_the_metrics_link_no_client() {
+    assert_without("paramedic-record", &["paramedic-notify", "rustls", "hyper-util", "kube"]);
 }
 
 /// Every task needs them, also the demo on a fresh clone.

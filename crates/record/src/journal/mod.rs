@@ -9,6 +9,7 @@
 //! writing calls wait for the disk: call them from a thread that may block.
 mod error;
 mod lock;
+mod notifications;
 mod row;
 mod schema;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Params, config::DbConfig, param
 
 pub use error::JournalError;
 pub use lock::{LOCK_FILE, StateLock};
+pub use notifications::{Change, MAX_CONTENT, Problem, Unsent};
 
 use super::incident::{BootId, Incident, Intent};
 use paramedic_core::{boot_time::BootTime, verify::Outcome};
@@ -32,8 +34,8 @@ use paramedic_core::{boot_time::BootTime, verify::Outcome};
 /// Name of the journal in the state directory.
 pub const JOURNAL_FILE: &str = "journal.sqlite3";
 
-/// Maximum number of incidents, and maximum size of the file.
-const LIMITS: Limits = Limits { incidents: 10_000, bytes: 16 << 20 };
+/// Maximum number of incidents and of notifications, and maximum size of the file.
+const LIMITS: Limits = Limits { incidents: 10_000, notifications: 300, bytes: 16 << 20 };
 
 /// A larger file (with its write-ahead log) was not written by an agent.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -47,6 +49,7 @@ const PRUNABLE: &str = "(outcome IS NOT NULL OR boot <> ?1)";
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     incidents: u32,
+    notifications: u32,
     bytes: i64,
 }
 
@@ -65,8 +68,8 @@ pub struct Journal {
 /// The columns of an older file; it lacks the newer ones.
 const fn columns(found: schema::Found) -> &'static str {
     match found {
-        schema::Found::Older => row::COLUMNS_1,
-        schema::Found::Empty | schema::Found::Current => row::COLUMNS,
+        schema::Found::Older(1) => row::COLUMNS_1,
+        schema::Found::Empty | schema::Found::Older(_) | schema::Found::Current => row::COLUMNS,
     }
 }
 
@@ -145,7 +148,7 @@ impl Journal {
         db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
         match found {
             schema::Found::Empty => schema::create(db)?,
-            schema::Found::Older => schema::update(db)?,
+            schema::Found::Older(from) => schema::update(db, from)?,
             schema::Found::Current => {}
         }
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
@@ -290,7 +293,7 @@ impl Journal {
     /// Deletes the oldest incidents beyond the limits of number and size.
     fn prune(&self) -> rusqlite::Result<()> {
         let Some(boot) = self.boot.as_ref().map(BootId::as_str) else { return Ok(()) };
-        let Limits { incidents, bytes } = self.limits;
+        let Limits { incidents, bytes, .. } = self.limits;
         let too_many = format!(
             "DELETE FROM incidents WHERE id <= (SELECT max(id) FROM incidents) - ?2 AND {PRUNABLE}"
         );

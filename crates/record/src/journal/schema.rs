@@ -9,7 +9,7 @@ use rusqlite::{Connection, config::DbConfig};
 use super::JournalError;
 
 /// Format of the file (`user_version`). A newer file is refused and stays unchanged.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// Identifies the file as Paramedic's (`application_id`): "PMED".
 pub(super) const APPLICATION: i64 = 0x504d_4544;
@@ -41,10 +41,28 @@ CREATE INDEX incidents_open ON incidents (boot) WHERE outcome IS NULL;
 
 /// The columns that version 2 added: what the incident was about. A new file gets them by the same
 /// statements, so that a migrated file equals a new one.
-const ADDED: &str = "
+pub(super) const ADDED: &str = "
 ALTER TABLE incidents ADD COLUMN workload TEXT;
 ALTER TABLE incidents ADD COLUMN symptom TEXT;
 ALTER TABLE incidents ADD COLUMN health TEXT;
+";
+
+/// What version 3 added: the notifications of each channel, and the problems that people were told of
+/// and that have not ended.
+const NOTIFICATIONS: &str = "
+CREATE TABLE notifications (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    channel TEXT NOT NULL,
+    made INTEGER NOT NULL,
+    content TEXT NOT NULL,
+    settled INTEGER,
+    result TEXT
+) STRICT;
+CREATE TABLE problems (
+    key TEXT PRIMARY KEY,
+    uid TEXT NOT NULL,
+    since INTEGER NOT NULL
+) STRICT;
 ";
 
 /// The state of a file.
@@ -52,8 +70,8 @@ ALTER TABLE incidents ADD COLUMN health TEXT;
 pub(super) enum Found {
     /// No tables yet.
     Empty,
-    /// A journal of version 1.
-    Older,
+    /// A journal of this older version.
+    Older(i64),
     /// A journal of the current version.
     Current,
 }
@@ -90,8 +108,9 @@ pub(super) fn examine(db: &Connection, path: &Path) -> Result<Found, JournalErro
         self::objects(&fresh)
     };
     let (statements, found) = match version {
-        1 => (TABLES.to_owned(), Found::Older),
-        _ => (format!("{TABLES}{ADDED}"), Found::Current),
+        1 => (TABLES.to_owned(), Found::Older(1)),
+        2 => (format!("{TABLES}{ADDED}"), Found::Older(2)),
+        _ => (format!("{TABLES}{ADDED}{NOTIFICATIONS}"), Found::Current),
     };
     if version < 1 || objects != expected(&statements).map_err(sqlite)? {
         return Err(JournalError::corrupt(path, "its tables are not the journal's"));
@@ -99,10 +118,13 @@ pub(super) fn examine(db: &Connection, path: &Path) -> Result<Found, JournalErro
     Ok(found)
 }
 
-/// Migrates a file of version 1, or leaves it unchanged.
-pub(super) fn update(db: &mut Connection) -> rusqlite::Result<()> {
+/// Migrates a file of the older version `from`, or leaves it unchanged.
+pub(super) fn update(db: &mut Connection, from: i64) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
-    transaction.execute_batch(ADDED)?;
+    if from < 2 {
+        transaction.execute_batch(ADDED)?;
+    }
+    transaction.execute_batch(NOTIFICATIONS)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
@@ -112,6 +134,7 @@ pub(super) fn create(db: &mut Connection) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
     transaction.execute_batch(TABLES)?;
     transaction.execute_batch(ADDED)?;
+    transaction.execute_batch(NOTIFICATIONS)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()

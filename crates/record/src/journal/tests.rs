@@ -363,11 +363,14 @@ fn a_newer_or_foreign_database_is_left_unchanged() {
         assert_eq!(fs::read(dir.file()).unwrap(), before, "{sql}");
         error
     };
-    let newer = change("PRAGMA user_version = 3");
-    assert!(matches!(newer, JournalError::Newer { found: 3, known: 2, .. }), "{newer}");
+    let newer = change("PRAGMA user_version = 4");
+    assert!(matches!(newer, JournalError::Newer { found: 4, known: 3, .. }), "{newer}");
     for sql in [
         "PRAGMA user_version = 0",
         "PRAGMA user_version = 1",
+        "PRAGMA user_version = 2",
+        "DROP TABLE problems",
+        "ALTER TABLE notifications ADD COLUMN url TEXT",
         "ALTER TABLE incidents DROP COLUMN health",
         "PRAGMA user_version = -1",
         "PRAGMA application_id = 7",
@@ -408,6 +411,33 @@ fn a_journal_of_version_1_is_read_and_brought_up_to_date() {
     drop(journal);
     let read = Journal::read_only(&dir.0).unwrap().recent(1).unwrap().remove(0);
     assert_eq!(read.intent, named);
+}
+
+#[test]
+fn a_journal_of_version_2_is_read_and_gets_the_table_of_notifications() {
+    let dir = Dir::new();
+    let old = Connection::open(dir.file()).unwrap();
+    old.execute_batch(&format!("{}{}", schema::TABLES, schema::ADDED)).unwrap();
+    old.execute_batch(&format!(
+        "PRAGMA application_id = {}; PRAGMA user_version = 2; INSERT INTO incidents \
+         (boot, uid, instance, name, rung, action, confidence, source, reasons, intended, \
+         wall_time, workload, symptom) VALUES ('{}', 'web', '1@1', 'web', 'soft', 'reset_errors', \
+         0.9, 'model', '[]', 5, 6, 'shop', 'silence')",
+        schema::APPLICATION,
+        boot().as_str()
+    ))
+    .unwrap();
+    drop(old);
+    let workload = |journal: &Journal| journal.recent(9).unwrap().remove(0).intent.workload;
+    let older = Journal::read_only(&dir.0).unwrap();
+    assert_eq!(workload(&older), "shop");
+    let (lock, mut journal) = open(&dir.0);
+    assert_eq!(workload(&journal), "shop");
+    let change = Change::Opens(Problem { key: "k".into(), uid: "web".into(), since: 6 });
+    journal.keep_notification(&["slack-1"], 7, "{}", &change).unwrap();
+    drop((lock, journal));
+    let (_lock, journal) = open(&dir.0);
+    assert_eq!(journal.unsent_notifications().unwrap().len(), 1);
 }
 
 #[test]
@@ -486,7 +516,7 @@ fn an_unwritable_journal_is_an_error() {
 fn pruning_deletes_the_oldest_but_never_an_open_one() {
     let dir = Dir::new();
     let lock = StateLock::acquire(&dir.0).unwrap();
-    let limits = Limits { incidents: 20, bytes: 16 << 20 };
+    let limits = Limits { incidents: 20, ..LIMITS };
     let mut earlier = Journal::open_within(&lock, earlier_boot(), limits).unwrap();
     earlier.intend(&intent("left open by an earlier boot", 1)).unwrap();
     drop(earlier);
@@ -507,7 +537,7 @@ fn pruning_deletes_the_oldest_but_never_an_open_one() {
 fn the_file_stays_small_until_open_incidents_fill_it() {
     let dir = Dir::new();
     let lock = StateLock::acquire(&dir.0).unwrap();
-    let limits = Limits { incidents: 10_000, bytes: 256 << 10 };
+    let limits = Limits { bytes: 256 << 10, ..LIMITS };
     let mut journal = Journal::open_within(&lock, boot(), limits).unwrap();
     let detail = "x".repeat(512);
     for n in 0..300 {

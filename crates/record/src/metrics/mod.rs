@@ -95,7 +95,41 @@ pub struct Metrics {
     withheld: IntCounterVec,
     api_requests: IntCounterVec,
     api_heard: IntGauge,
+    notifications: IntCounterVec,
+    notifications_pending: IntGaugeVec,
     target: TargetMetrics,
+}
+
+/// The kinds of channels through which people are told, as in the label `channel`.
+pub const CHANNELS: [&str; 4] = ["webhook", "slack", "alertmanager", "pagerduty"];
+
+/// What became of a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotificationResult {
+    /// The receiver has accepted it.
+    Delivered,
+    /// The receiver has refused it for good.
+    Refused,
+    /// It could not be delivered within the time limit.
+    Expired,
+    /// There were too many, or it was for a channel that no longer exists.
+    Dropped,
+}
+
+impl NotificationResult {
+    /// All results.
+    pub const ALL: [Self; 4] = [Self::Delivered, Self::Refused, Self::Expired, Self::Dropped];
+
+    /// The value of the label, and the result in the journal.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Dropped => "dropped",
+        }
+    }
 }
 
 impl Metrics {
@@ -205,6 +239,18 @@ impl Metrics {
                 "1 while the agent receives the watch of this node's pods, else 0: then it \
                  applies no hard remedy. Always 0 outside a cluster.",
             )?,
+            notifications: make.counters(
+                "notifications_total",
+                "Notifications of --notify, by kind of channel and by what became of them: \
+                 delivered, refused by the receiver, expired after an hour of attempts, or \
+                 dropped because too many waited.",
+                &["channel", "result"],
+            )?,
+            notifications_pending: make.gauges(
+                "notifications_pending",
+                "Notifications of --notify that wait for their delivery, by kind of channel.",
+                &["channel"],
+            )?,
             target: TargetMetrics::new(&make)?,
             described: make.described.into_inner(),
             registry,
@@ -221,6 +267,12 @@ impl Metrics {
             self.wakeups.with_label_values(&[cause.name()]);
         }
         self.health_polls.with_label_values(&["ok"]);
+        for channel in CHANNELS {
+            self.notifications_pending.with_label_values(&[channel]);
+            for result in NotificationResult::ALL {
+                self.notifications.with_label_values(&[channel, result.name()]);
+            }
+        }
         for gate in Gate::ALL {
             self.refusals.with_label_values(&[gate.name()]);
         }
@@ -331,6 +383,16 @@ impl Metrics {
     /// Sets whether the agent receives the watch of the API server.
     pub fn set_api_server_heard(&self, heard: bool) {
         self.api_heard.set(heard.into());
+    }
+
+    /// Counts a notification by what became of it; `channel` is one of [`CHANNELS`].
+    pub fn notification(&self, channel: &'static str, result: NotificationResult) {
+        self.notifications.with_label_values(&[channel, result.name()]).inc();
+    }
+
+    /// Adds to the number of notifications that wait for a channel of this kind.
+    pub fn notifications_pending(&self, channel: &'static str, more: i64) {
+        self.notifications_pending.with_label_values(&[channel]).add(more);
     }
 
     /// Sets the row that the model saw of a target, and its verdict.

@@ -73,6 +73,9 @@ fn busy() -> Metrics {
     metrics.api_request("GET", 200);
     metrics.withheld(Remedy::Restart);
     metrics.set_api_server_heard(true);
+    metrics.notification("slack", NotificationResult::Expired);
+    metrics.notifications_pending("webhook", 3);
+    metrics.notifications_pending("webhook", -1);
     metrics.target_verdict(&named("web"), &FeatureVector::new([1.5; COUNT]), &decision(), true);
     metrics.target_responses(&named("web"), &[0, 10, 0, 1, 4]);
     metrics.target_state(&named("web"), TargetState::Sick);
@@ -101,6 +104,8 @@ fn the_exposition_is_clean_and_complete() {
             "health_polls_total",
             "journal_writable",
             "model_info",
+            "notifications_pending",
+            "notifications_total",
             "probe_attached",
             "refusals_total",
             "rules_active",
@@ -135,6 +140,9 @@ fn the_exposition_is_clean_and_complete() {
         "paramedic_api_requests_total{method=\"GET\",status=\"200\"} 1",
         "paramedic_heals_withheld_total{remedy=\"restart\"} 1",
         "paramedic_api_server_heard 1",
+        "paramedic_notifications_total{channel=\"slack\",result=\"expired\"} 1",
+        "paramedic_notifications_total{channel=\"pagerduty\",result=\"delivered\"} 0",
+        "paramedic_notifications_pending{channel=\"webhook\"} 2",
         "paramedic_target_feature{feature=\"cpu_usage\",namespace=\"\",pod=\"\",target=\"web\"} 1.5",
         "paramedic_target_http_responses_total{class=\"5xx\",namespace=\"\",pod=\"\",target=\"web\"} 4",
         "paramedic_target_state{namespace=\"\",pod=\"\",state=\"sick\",target=\"web\"} 1",
