@@ -90,7 +90,7 @@ fn at_times_that_the_owner_excludes_nothing_is_done() {
     let state = Directory::new();
     let mut patient = Server::patient();
     let always = ["--max-remedy", "restart", "--not-between", "00:00-24:00 Europe/Berlin"];
-    let mut agent = Agent::watch(&[&patient.url], &state, &always);
+    let agent = Agent::watch(&[&patient.url], &state, &always);
     patient.errors(8);
     let refusal = agent.hears("not healed", &[("gate", "window"), ("remedy", "soft")]);
     assert!(refusal.text("reason").contains("paramedic.dev/not-between"), "{refusal:?}");
