@@ -111,6 +111,7 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
         patience: Allowance { set: reader.patience(), ..Allowance::default() },
         warm_up: Allowance { set: reader.warm_up(), ..Allowance::default() },
         tls_probes: reader.tls_probes(),
+        dump: reader.dump(),
     };
     Ok(WatchedContainer {
         settings: reader.capped(settings),

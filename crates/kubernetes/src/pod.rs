@@ -102,6 +102,7 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
         patience: Allowance { set: reader.patience(), granted: probes::patience(container) },
         warm_up: Allowance { set: reader.warm_up(), granted: probes::warm_up(container) },
         tls_probes: reader.tls_probes(),
+        dump: reader.dump(),
     };
     Ok(WatchedPod {
         pod: PodRef {

@@ -94,6 +94,8 @@ pub struct Settings {
     pub warm_up: Allowance,
     /// Whether to attach to the functions of its TLS library, which takes CPU time of it.
     pub tls_probes: bool,
+    /// Path of the app's own dump of its state, to be read before a hard remedy; `None`: no dump.
+    pub dump: Option<String>,
 }
 
 impl Settings {
@@ -113,6 +115,7 @@ impl Settings {
             patience: Allowance::default(),
             warm_up: Allowance::default(),
             tls_probes: false,
+            dump: None,
         }
     }
 }

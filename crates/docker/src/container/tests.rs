@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use paramedic_core::target::{
     Remedy,
-    consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT},
+    consent::{DUMP, HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT},
 };
 use serde_json::{Value, from_value, json};
 
@@ -145,6 +145,7 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
         (HEALTH_PATH, "health"),
         (HEAL_PATH, "/a b"),
         (MIN_CONFIDENCE, "0.1"),
+        (DUMP, "threaddump"),
     ] {
         let watched_container = labelled(&[(key, bad)]).unwrap();
         assert_eq!(
@@ -153,6 +154,12 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
             "{key}={bad}"
         );
     }
+}
+
+#[test]
+fn the_path_of_a_dump_is_a_label() {
+    let watched_container = labelled(&[(DUMP, "/threaddump")]).unwrap();
+    assert_eq!(watched_container.settings.dump.as_deref(), Some("/threaddump"));
 }
 
 #[test]
