@@ -20,7 +20,7 @@ use paramedic_pod_metrics::Credentials;
 use paramedic_startup::{Mistakes, WrongUsage};
 use tracing::info;
 
-use super::{docker::DockerSocket, record::Record, remedy, start::Launch};
+use super::{docker::DockerSocket, evidence::Evidence, record::Record, remedy, start::Launch};
 use crate::run::Config;
 
 /// Watch this node's pods, or this machine's containers, and heal those that consent.
@@ -32,9 +32,10 @@ use crate::run::Config;
 /// A pod consents by the label `paramedic.dev/heal`. The value is the strongest remedy that the
 /// owner permits: `observe`, `soft` (POST /heal), `restart` (in place) or `evict`. The agent
 /// neither watches nor touches a pod without the label. Annotations override the defaults:
-/// `paramedic.dev/port`, `/health-path`, `/heal-path`, `/min-confidence`, `/patience`, `/warm-up`
-/// and `/tls` (`true`: count responses in TLS too, by probes on the functions of the app's TLS
-/// library, which costs it 10 to 40 % more CPU per request at full speed, or more).
+/// `paramedic.dev/port`, `/health-path`, `/heal-path`, `/min-confidence`, `/patience`, `/warm-up`,
+/// `/dump` (path of the app's own dump, read before a restart or an eviction) and `/tls` (`true`:
+/// count responses in TLS too, by probes on the functions of the app's TLS library, which costs it
+/// 10 to 40 % more CPU per request at full speed, or more).
 ///
 /// Before a hard remedy (restart, evict) the agent checks in the cluster that the workload is not
 /// rolling out and that its disruption budget permits the remedy, and takes the workload's lock.
@@ -131,6 +132,8 @@ pub(super) struct NodeAgent {
     #[arg(long, env = "PARAMEDIC_NO_KERNEL")]
     no_kernel: bool,
     #[command(flatten)]
+    evidence: Evidence,
+    #[command(flatten)]
     record: Record,
 }
 
@@ -189,6 +192,7 @@ impl NodeAgent {
             state_dir: self.state_dir,
             targets: MAX_TARGETS,
             no_kernel: self.no_kernel,
+            evidence: self.evidence.is_on(),
             record: self.record.place(),
         }
     }

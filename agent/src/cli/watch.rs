@@ -15,7 +15,9 @@ use paramedic_docker::{Containers, Selection};
 use paramedic_host::url::{WatchUrl, target_from_url};
 use paramedic_startup::{Mistakes, WrongUsage};
 
-use super::{docker::DockerSocket, record::Record, remedy, start::Launch, state_dir};
+use super::{
+    docker::DockerSocket, evidence::Evidence, record::Record, remedy, start::Launch, state_dir,
+};
 use crate::run::Config;
 
 /// Watch services on this machine and heal them.
@@ -62,6 +64,10 @@ pub(super) struct Watch {
     /// Path of the soft remedy.
     #[arg(long, default_value = "/heal", value_name = "PATH")]
     heal_path: String,
+    /// Path of the service's own dump of its state, such as `/debug/pprof/goroutine?debug=1` or
+    /// `/actuator/threaddump`. The agent reads it before a restart and keeps it with the evidence.
+    #[arg(long, value_name = "PATH")]
+    dump: Option<String>,
     /// Minimum calibrated confidence for a remedy, 0 to 1.
     #[arg(long, default_value_t = 0.8, value_name = "P")]
     min_confidence: f32,
@@ -105,6 +111,8 @@ pub(super) struct Watch {
     #[arg(long)]
     no_kernel: bool,
     #[command(flatten)]
+    evidence: Evidence,
+    #[command(flatten)]
     record: Record,
 }
 
@@ -120,6 +128,7 @@ impl Watch {
             state_dir,
             targets: config.services.len() + usize::from(config.containers.is_some()),
             no_kernel: self.no_kernel,
+            evidence: self.evidence.is_on(),
             record,
         };
         launch.run(config, None).await
@@ -139,8 +148,11 @@ impl Watch {
             let given = self.min_confidence;
             mistakes.add(format!("--min-confidence must be from 0.5 to 1, not {given}"));
         }
-        let paths =
-            [("health-path", self.health_path.as_ref()), ("heal-path", Some(&self.heal_path))];
+        let paths = [
+            ("health-path", self.health_path.as_ref()),
+            ("heal-path", Some(&self.heal_path)),
+            ("dump", self.dump.as_ref()),
+        ];
         for (name, path) in paths.into_iter().filter_map(|(name, path)| Some((name, path?))) {
             if !path.starts_with('/') {
                 mistakes.add(format!("--{name} must begin with /, not {path:?}"));
@@ -210,6 +222,7 @@ impl Watch {
                 heal_path: self.heal_path.clone(),
                 min_confidence: self.min_confidence,
                 tls_probes: self.tls_probes,
+                dump: self.dump.clone(),
                 ..Settings::up_to(ceiling)
             },
         }
