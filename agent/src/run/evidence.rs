@@ -332,9 +332,18 @@ mod tests {
 
     use nix::{sys::stat::Mode, unistd::mkfifo};
     use paramedic_app::hostile::Server;
-    use paramedic_core::target::{Cgroups, ProcessId};
+    use paramedic_core::{
+        engine::Remedied,
+        guard::Permit,
+        target::{Cgroups, ProcessId},
+    };
+    use paramedic_host::{
+        container::{Container, ContainerError},
+        instances::{Instances, Later},
+    };
+    use paramedic_record::StateLock;
 
-    use super::*;
+    use super::{super::effects::Poller, *};
 
     const PID: i32 = 4242;
     const STAT: &str = "4242 (patient) S 1 4242 4242 0 -1 4194304 103 0 0 0 250 50 0 0 20 0 1 0 \
@@ -367,6 +376,90 @@ mod tests {
         let cgroups = Cgroups { shared: true, ..Cgroups::default() };
         let target = Target { main, cgroups, ..Target::for_tests("hangs", 1) };
         (Collector { tree, ..Collector::default() }, target, pipe)
+    }
+
+    /// A machine on which collecting never ends, or ends at once with one part.
+    struct Machine {
+        hangs: bool,
+    }
+
+    impl Instances for Machine {
+        fn container(&self, _: &str) -> Later<'_, Result<Container, ContainerError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn ended(&self, _: ProcessId) -> Later<'_, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    impl Effects for Machine {
+        fn poller(&self, _: &Target) -> Option<Box<dyn Poller>> {
+            None
+        }
+
+        fn collect<'a>(
+            &'a self,
+            _: &'a Target,
+            limit: Duration,
+        ) -> Later<'a, Option<Box<Collected>>> {
+            let collected = Collected {
+                responses: [0, 1, 0, 0, 0],
+                ..Collected::without("log", format!("{} ms", limit.as_millis()))
+            };
+            let hangs = self.hangs;
+            Box::pin(async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                Some(Box::new(collected))
+            })
+        }
+
+        fn reset<'a>(&'a self, _: &'a Target, _: Permit) -> Later<'a, (Remedied, Responses)> {
+            Box::pin(std::future::pending())
+        }
+
+        fn restart<'a>(&'a self, _: &'a Target, _: Permit) -> Later<'a, Remedied> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    async fn keep(state: &Path, hangs: bool) -> Responses {
+        let store = EvidenceStore::open(&StateLock::acquire(state).unwrap()).unwrap();
+        let keeping = Keeping { store, samples: Vec::new() };
+        let target = Target::for_tests("web", 1);
+        keeping.keep(&Machine { hangs }, &target, (7, Remedy::Restart), LIMIT).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn collecting_that_never_ends_delays_the_remedy_by_the_limit_and_no_more() {
+        let state = tempfile::tempdir().unwrap();
+        let begun = time::Instant::now();
+        assert_eq!(keep(state.path(), true).await, [0; 5]);
+        assert_eq!(begun.elapsed(), LIMIT);
+    }
+
+    #[tokio::test]
+    async fn what_was_collected_is_kept_under_the_incidents_number() {
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(keep(state.path(), false).await, [0, 1, 0, 0, 0]);
+        let evidence = paramedic_record::evidence::read(state.path(), 7).unwrap();
+        assert_eq!((evidence.name.as_str(), evidence.remedy), ("web", Remedy::Restart));
+        assert_eq!(evidence.missing, [Missing::new("log", "800 ms")], "the rest is for the disk");
+        assert_eq!(evidence.boot, BootId::current().unwrap().as_str());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_gone_is_no_reason_to_fail() {
+        let state = tempfile::tempdir().unwrap();
+        let store = EvidenceStore::open(&StateLock::acquire(state.path()).unwrap()).unwrap();
+        fs::remove_dir(state.path().join("evidence")).unwrap();
+        let keeping = Keeping { store, samples: Vec::new() };
+        let target = Target::for_tests("web", 1);
+        let of = (7, Remedy::Restart);
+        let responses = keeping.keep(&Machine { hangs: false }, &target, of, LIMIT).await;
+        assert_eq!(responses, [0, 1, 0, 0, 0]);
     }
 
     #[tokio::test]

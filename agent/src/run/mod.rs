@@ -327,7 +327,8 @@ impl Agent {
             Command::Heal(index, permit, intent) => {
                 let Some(case) = self.engine.case(index) else { return };
                 self.recorder.intends(index, &intent);
-                let evidence = self.recorder.evidence(index, &case.target);
+                let evidence = || self.recorder.evidence(index, &case.target);
+                let evidence = intent.remedy.is_hard().then(evidence).flatten();
                 let treatment = treat::Treatment {
                     index,
                     life: self.registry.sampler(index).map(Sampler::life),

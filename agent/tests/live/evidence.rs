@@ -1,7 +1,7 @@
 //! Evidence before a restart: what it names, where it is, and how it is read.
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, Directory, run, until},
@@ -23,6 +23,31 @@ fn told(state: &Directory, form: &[&str]) -> String {
 /// The evidence of the first incident.
 fn evidence(state: &Directory) -> Value {
     serde_json::from_str(&told(state, &["--evidence", "1", "--json"])).unwrap()
+}
+
+#[test]
+fn evidence_is_printed_as_text_and_as_json_and_a_damaged_file_is_said_to_be() {
+    let state = Directory::new();
+    let file = json!({
+        "version": 1, "incident": 7, "boot": "b", "target": { "uid": "web", "instance": "1" },
+        "name": "web", "remedy": "restart", "wall_time": 1, "took_ms": 5, "summary": "3 threads",
+        "missing": [{ "part": "log", "why": "a plain process" }], "samples": [], "found": {},
+    });
+    fs::create_dir(state.file("evidence")).unwrap();
+    fs::write(state.file("evidence/7.json"), file.to_string()).unwrap();
+    fs::write(state.file("evidence/8.json"), "{").unwrap();
+    let page = told(&state, &["--evidence", "7"]);
+    assert!(page.starts_with("Evidence of incident 7: web, 1970-01-01T00:00:01Z\n"), "{page}");
+    assert!(page.contains("missing    log: a plain process\n"), "{page}");
+    let json: Value = serde_json::from_str(&told(&state, &["--evidence", "7", "--json"])).unwrap();
+    assert_eq!((&json["incident"], &json["summary"]), (&7.into(), &"3 threads".into()));
+    for (incident, why) in [("8", "left untouched"), ("9", "no evidence of incident 9")] {
+        let directory = state.path().to_str().unwrap();
+        let output = run(&["incidents", "--evidence", incident, "--state-dir", directory]);
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains(why), "{error}");
+    }
 }
 
 #[test]

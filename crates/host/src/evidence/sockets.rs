@@ -134,10 +134,11 @@ pub fn read(tree: &Tree, target: &Target, until: Instant) -> Reading<Sockets> {
         Ok(read) => read,
         Err(why) => return Reading::nothing("sockets", why),
     };
-    let scope = match (own.is_empty(), &target.kind) {
-        (false, _) => Scope::Own,
-        (true, Kind::Process) => Scope::Port,
-        (true, Kind::Pod(_) | Kind::Container(_)) => Scope::Namespace,
+    let scope = match &target.kind {
+        _ if !own.is_empty() => Scope::Own,
+        // On the node's network a container has no address of its own.
+        Kind::Pod(_) | Kind::Container(_) if target.address.is_some() => Scope::Namespace,
+        _ => Scope::Port,
     };
     let port = target.address.map(|address| address.port()).or(target.port);
     let sockets = count(&table, port, scope, &own);

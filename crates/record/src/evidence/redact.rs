@@ -34,9 +34,10 @@ const MAX_TAIL: usize = 24;
 /// The end of the first line of a private key, and where it begins at the latest.
 const KEY: &str = "PRIVATE KEY-----";
 const MAX_LABEL: usize = 32;
-/// A bearer token and a user without a password are secrets from this length on, in bytes.
-const LONG: usize = 16;
-const SHORT: usize = 8;
+/// Minimum length of a bearer token, in bytes.
+const MIN_TOKEN: usize = 8;
+/// Minimum length of a user in a URL, without a password, that is taken for a token, in bytes.
+const MIN_USER: usize = 16;
 
 /// The text with [`REDACTED`] in place of the values after names of secrets (`password=…`,
 /// `"token": "…"`, `authorization: …`), bearer tokens, passwords in URLs and private keys.
@@ -177,7 +178,7 @@ fn bearer(text: &str, at: usize) -> Option<Range<usize>> {
     let start = at + "bearer ".len();
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     let end = skip(text, start, is_token);
-    (end - start >= SHORT).then_some(start..end)
+    (end - start >= MIN_TOKEN).then_some(start..end)
 }
 
 /// The password in a URL whose `://` is at `at`; a long user without a password is a token.
@@ -193,7 +194,7 @@ fn url(text: &str, at: usize) -> Option<Range<usize>> {
     let user = authority.get(..authority.rfind('@')?)?;
     match user.find(':') {
         Some(colon) => Some(start + colon + 1..start + user.len()),
-        None => (user.len() >= LONG).then_some(start..start + user.len()),
+        None => (user.len() >= MIN_USER).then_some(start..start + user.len()),
     }
 }
 
@@ -202,8 +203,9 @@ fn private_key(text: &str, at: usize) -> Option<Range<usize>> {
     if !is_at(text, at, "-----BEGIN ") {
         return None;
     }
-    let label = text.as_bytes().get(at..)?.windows(KEY.len()).take(MAX_LABEL);
-    let start = at + { label }.position(|part| part == KEY.as_bytes())? + KEY.len();
+    let mut first_line = text.as_bytes().get(at..)?.windows(KEY.len()).take(MAX_LABEL);
+    let label = first_line.position(|part| part == KEY.as_bytes())?;
+    let start = at + label + KEY.len();
     let rest = text.get(start..)?;
     Some(start..start + rest.find("-----END").unwrap_or(rest.len()))
 }
