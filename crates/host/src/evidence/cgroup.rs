@@ -11,7 +11,7 @@ const MAX_TEXT: u64 = 8 << 10;
 
 /// What is read, each by its name in version 2 and those of version 1.
 const WANTED: [&[&str]; 11] = [
-    &["cpu.stat"],
+    &["cpu.stat", "cpuacct.usage"],
     &["cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"],
     &["memory.current", "memory.usage_in_bytes"],
     &["memory.max", "memory.limit_in_bytes"],
@@ -36,7 +36,8 @@ pub struct Files {
 /// Reads the files of a target's cgroup, in every hierarchy that it has.
 #[must_use]
 pub fn read(cgroups: &Cgroups, until: Instant) -> Reading<Files> {
-    let all = [&cgroups.unified, &cgroups.cpu, &cgroups.cpuacct, &cgroups.memory];
+    // Beside controllers of version 1, cgroup2 has files of the same names that say less.
+    let all = [&cgroups.cpu, &cgroups.memory, &cgroups.cpuacct, &cgroups.unified];
     let mut places: Vec<&Path> =
         all.into_iter().flatten().map(|group| group.path.as_path()).collect();
     places.dedup();
@@ -50,7 +51,7 @@ pub fn read(cgroups: &Cgroups, until: Instant) -> Reading<Files> {
             missing.push(Missing::new(names[0], NO_TIME));
             continue;
         }
-        if let Err(error) = read_first(&places, names, &mut files) {
+        if let Err(error) = read_each(&places, names, &mut files) {
             missing.push(Missing::new(names[0], error.to_string()));
         }
     }
@@ -58,29 +59,30 @@ pub fn read(cgroups: &Cgroups, until: Instant) -> Reading<Files> {
     Reading { found, missing }
 }
 
-/// Reads the files of these names that exist in the first place that has any.
-fn read_first(
+/// Reads each file of these names in the first place that has it.
+///
+/// # Errors
+/// If no place has any of them.
+fn read_each(
     places: &[&Path],
     names: &[&str],
     into: &mut BTreeMap<String, String>,
 ) -> io::Result<()> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for place in places {
-        let mut any = false;
-        for name in names {
+    let mut any = false;
+    for name in names {
+        for place in places {
             match text_of(&place.join(name), MAX_TEXT) {
                 Ok(text) => {
                     into.insert((*name).to_owned(), text.trim_end().to_owned());
                     any = true;
+                    break;
                 }
                 Err(error) => last = error,
             }
         }
-        if any {
-            return Ok(());
-        }
     }
-    Err(last)
+    if any { Ok(()) } else { Err(last) }
 }
 
 #[cfg(test)]
@@ -129,6 +131,21 @@ mod tests {
         assert_eq!(files["cpu.cfs_quota_us"], "-1");
         assert_eq!(files["cpu.cfs_period_us"], "100000");
         assert_eq!(files["memory.usage_in_bytes"], "4096");
+    }
+
+    #[test]
+    fn of_a_hybrid_the_controllers_file_comes_first() {
+        let (cpu, unified) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(cpu.path().join("cpu.stat"), "nr_throttled 7\n").unwrap();
+        fs::write(unified.path().join("cpu.stat"), "usage_usec 9\n").unwrap();
+        fs::write(unified.path().join("cpu.pressure"), "some avg10=1.00\n").unwrap();
+        let (cpu, unified) = (group(cpu.path()), group(unified.path()));
+        let files = read(&Cgroups { cpu, unified, ..Cgroups::default() }, later());
+        let files = files.found.unwrap().files;
+        assert_eq!(
+            (&*files["cpu.stat"], &*files["cpu.pressure"]),
+            ("nr_throttled 7", "some avg10=1.00")
+        );
     }
 
     #[test]

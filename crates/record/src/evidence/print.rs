@@ -52,7 +52,7 @@ fn part<T>(
 }
 
 fn threads(f: &mut Formatter<'_>, threads: &Threads) -> fmt::Result {
-    writeln!(f, "\nThreads: {}, of which {} were read", threads.total, threads.read)?;
+    writeln!(f, "\nThreads: {}, {} read", threads.total, threads.read)?;
     for Group { count, state, waits_in, stack, names, ids } in &threads.groups {
         let place = waits_in.as_ref().map(|name| format!(" in {}", Clean(name)));
         writeln!(f, "  {count} in state {state}{}", place.unwrap_or_default())?;
@@ -77,7 +77,7 @@ fn processes(f: &mut Formatter<'_>, processes: &Processes) -> fmt::Result {
         let memory = one.rss_bytes.map(|bytes| format!(", {:.1} MiB", bytes as f64 / 1_048_576.0));
         writeln!(
             f,
-            "  {:>7} {:<15} {}, parent {}, {} threads, CPU {:.2} s{}",
+            "  {:>7} {:<15} {}, parent {}, threads {}, CPU {:.2} s{}",
             one.pid,
             Clean(&one.name).to_string(),
             one.state,
@@ -200,7 +200,7 @@ mod tests {
         for line in [
             "Evidence of incident 12: http://localhost:5000, 2026-01-02T03:04:05Z",
             "  missing    log: a plain process",
-            "Threads: 40, of which 40 were read",
+            "Threads: 40, 40 read",
             "  38 in state S in futex_wait_queue",
             "      names  worker (38)",
             "      stack  futex_wait_queue",
