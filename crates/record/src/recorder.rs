@@ -179,7 +179,7 @@ impl Recorder {
             source = name_of(decision.source),
             reasons = reasons(&intent.row, decision),
             climbed_from = intent.climbed_from,
-            witnesses = unusual(intent.witnesses.as_ref()),
+            witnesses = unusual(intent.witnesses.as_deref()),
             boot_ns = self.clock.now().as_nanos(),
             "healing"
         );

@@ -145,7 +145,7 @@ pub struct Intent {
     /// Result of the last health poll.
     pub health: Option<Word>,
     /// What the host showed.
-    pub witnesses: Option<Witnesses>,
+    pub witnesses: Option<Box<Witnesses>>,
 }
 
 /// What the memory of a workload changes at the first remedy.

@@ -374,7 +374,7 @@ impl Engine {
                     climbed_from: case.climbed_from.take(),
                     symptom: case.seen_symptom(),
                     health: case.health().cloned(),
-                    witnesses: case.witnesses().copied(),
+                    witnesses: case.witnesses().copied().map(Box::new),
                 };
                 if remedy.is_hard() {
                     self.node.history.hard_heal(now);
