@@ -179,7 +179,7 @@ fn table(tree: &Tree, pid: i32, until: Instant) -> Result<(Vec<Connection>, bool
             }
             // A machine without IPv6 has no second table.
             Err(error) if name == "net/tcp" => {
-                refused = Some(format!("{}: {error}", path.display()))
+                refused = Some(format!("{}: {error}", path.display()));
             }
             Err(_) => {}
         }
