@@ -26,6 +26,9 @@ mod cluster;
 #[path = "live/command_line.rs"]
 mod command_line;
 #[cfg(test)]
+#[path = "live/evidence.rs"]
+mod evidence;
+#[cfg(test)]
 #[path = "live/foreign.rs"]
 mod foreign;
 #[cfg(test)]

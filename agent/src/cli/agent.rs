@@ -21,7 +21,9 @@ use paramedic_pod_metrics::Credentials;
 use paramedic_startup::{Mistakes, WrongUsage};
 use tracing::info;
 
-use super::{docker::DockerSocket, notify::Notify, record::Record, remedy, start::Launch};
+use super::{
+    docker::DockerSocket, evidence::Evidence, notify::Notify, record::Record, remedy, start::Launch,
+};
 use crate::run::Config;
 
 /// Watch this node's pods, or this machine's containers, and heal those that consent.
@@ -34,9 +36,11 @@ use crate::run::Config;
 /// owner permits: `observe`, `soft` (a reset), `restart` (in place) or `evict`. The agent
 /// neither watches nor touches a pod without the label. Annotations override the defaults:
 /// `paramedic.dev/port`, `/health-path`, `/soft` (`http METHOD /path [body]`, `signal HUP`, `none`;
-/// POST /heal by default), `/heal-path`, `/min-confidence`, `/patience`, `/warm-up` and `/tls`
-/// (`true`: count responses in TLS too, by probes on the functions of the app's TLS
-/// library, which costs it 10 to 40 % more CPU per request at full speed, or more).
+/// POST /heal by default), `/heal-path`, `/not-between` (`01:00-03:00 Europe/Berlin`: no remedies),
+/// `/min-confidence`, `/patience`, `/warm-up`, `/dump` (path of the app's own dump, read before a
+/// restart or an eviction) and `/tls` (`true`: count responses in TLS too, by probes on the
+/// functions of the app's TLS library, which costs it 10 to 40 % more CPU per request at full
+/// speed, or more).
 ///
 /// Before a hard remedy (restart, evict) the agent checks in the cluster that the workload is not
 /// rolling out and that its disruption budget permits the remedy, and takes the workload's lock.
@@ -133,6 +137,8 @@ pub(super) struct NodeAgent {
     #[arg(long, env = "PARAMEDIC_NO_KERNEL")]
     no_kernel: bool,
     #[command(flatten)]
+    evidence: Evidence,
+    #[command(flatten)]
     record: Record,
     #[command(flatten)]
     notify: Notify,
@@ -193,6 +199,7 @@ impl NodeAgent {
             state_dir: self.state_dir,
             targets: MAX_TARGETS,
             no_kernel: self.no_kernel,
+            evidence: self.evidence.is_on(),
             record: self.record.place(),
             channels,
         }

@@ -1,10 +1,14 @@
 //! `paramedic incidents`: what was done, why, and whether it helped.
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use paramedic_record::{
     Journal,
+    evidence::{self, Summaries, Told},
     outcomes::{self, Present, Table},
 };
 
@@ -20,6 +24,9 @@ use super::state_dir;
 /// (unverified, failed) does not count. The agent forgets a treatment after a day, when a workload
 /// has 16 newer ones, and with another version of the program: another image, template or
 /// executable.
+///
+/// With `--evidence N`, print what the agent kept before the hard remedy of incident N: threads,
+/// sockets, descriptors, cgroup files, samples, the end of the log.
 #[derive(Debug, Args)]
 pub(super) struct Incidents {
     /// Directory of the agent's journal [default: /var/lib/paramedic for root, else
@@ -35,7 +42,10 @@ pub(super) struct Incidents {
     /// Count outcomes instead.
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["verbose", "limit"])]
     by: Option<By>,
-    /// Print one JSON array.
+    /// Print the evidence of the incident of this number instead.
+    #[arg(long, value_name = "N", conflicts_with_all = ["verbose", "limit", "by"])]
+    evidence: Option<i64>,
+    /// Print one JSON array; of evidence one object.
     #[arg(long, conflicts_with = "verbose")]
     json: bool,
 }
@@ -49,36 +59,77 @@ enum By {
 
 impl Incidents {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let state_dir = self.state_dir.unwrap_or_else(state_dir::default);
-        let unread = || format!("cannot read the journal in {}", state_dir.display());
-        let journal = Journal::read_only(&state_dir).with_context(unread)?;
-        if let Some(By::Workload) = self.by {
-            let present = Present::read().context("cannot read the id of this boot")?;
-            let outcomes = outcomes::remembered(&journal, &present).with_context(unread)?;
-            let outcomes = outcomes::by_workload(&outcomes, &present);
-            if self.json {
-                println!("{}", serde_json::to_string(&outcomes)?);
-            } else if outcomes.is_empty() {
-                println!("No outcomes within the last day in {}.", state_dir.display());
-            } else {
-                print!("{}", Table(&outcomes));
-            }
-            return Ok(ExitCode::SUCCESS);
-        }
-        let incidents = journal.recent(self.limit).with_context(unread)?;
-        if self.json {
-            println!("{}", serde_json::to_string(&incidents)?);
-        } else if incidents.is_empty() {
-            println!("No incidents in {}.", state_dir.display());
-        } else {
-            for incident in incidents {
-                if self.verbose {
-                    println!("{}\n", incident.story());
-                } else {
-                    println!("{incident}");
-                }
-            }
+        let state_dir = self.state_dir.clone().unwrap_or_else(state_dir::default);
+        match (self.evidence, self.by) {
+            (Some(incident), _) => self.print_evidence(&state_dir, incident)?,
+            (None, Some(By::Workload)) => self.print_outcomes(&state_dir)?,
+            (None, None) => self.print_incidents(&state_dir)?,
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    fn print_evidence(&self, state_dir: &Path, incident: i64) -> anyhow::Result<()> {
+        let evidence = evidence::read(state_dir, incident)?;
+        if self.json {
+            println!("{}", serde_json::to_string(&evidence)?);
+        } else {
+            print!("{evidence}");
+        }
+        Ok(())
+    }
+
+    fn print_outcomes(&self, state_dir: &Path) -> anyhow::Result<()> {
+        let journal = journal(state_dir)?;
+        let present = Present::read().context("cannot read the id of this boot")?;
+        let outcomes =
+            outcomes::remembered(&journal, &present).with_context(|| unread(state_dir))?;
+        let outcomes = outcomes::by_workload(&outcomes, &present);
+        if self.json {
+            println!("{}", serde_json::to_string(&outcomes)?);
+        } else if outcomes.is_empty() {
+            println!("No outcomes within the last day in {}.", state_dir.display());
+        } else {
+            print!("{}", Table(&outcomes));
+        }
+        Ok(())
+    }
+
+    fn print_incidents(&self, state_dir: &Path) -> anyhow::Result<()> {
+        let recent = journal(state_dir)?.recent(self.limit);
+        let incidents = recent.with_context(|| unread(state_dir))?;
+        if self.json || self.verbose {
+            let told = Summaries::of(state_dir.to_owned()).tell(incidents);
+            return if self.json { print_json(&told) } else { print_stories(&told, state_dir) };
+        }
+        for incident in &incidents {
+            println!("{incident}");
+        }
+        if incidents.is_empty() {
+            println!("No incidents in {}.", state_dir.display());
+        }
+        Ok(())
+    }
+}
+
+fn print_json(told: &[Told]) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(told)?);
+    Ok(())
+}
+
+fn print_stories(told: &[Told], state_dir: &Path) -> anyhow::Result<()> {
+    for one in told {
+        println!("{}\n", one.story());
+    }
+    if told.is_empty() {
+        println!("No incidents in {}.", state_dir.display());
+    }
+    Ok(())
+}
+
+fn journal(state_dir: &Path) -> anyhow::Result<Journal> {
+    Journal::read_only(state_dir).with_context(|| unread(state_dir))
+}
+
+fn unread(state_dir: &Path) -> String {
+    format!("cannot read the journal in {}", state_dir.display())
 }

@@ -2,6 +2,7 @@
 mod agent;
 mod check;
 mod docker;
+mod evidence;
 mod generate;
 mod explain;
 mod incidents;

@@ -19,7 +19,7 @@ use paramedic_notify::{Channel, Notifier};
 use paramedic_pod_metrics::{Credentials, Feed, Port};
 use paramedic_probes::{Kernel, Options, Probe, Status, Wakeups};
 use paramedic_record::{
-    BootId, Incident, JournalError, Metrics, Recorder, SharedJournal, StateLock,
+    BootId, EvidenceStore, Incident, JournalError, Metrics, Recorder, SharedJournal, StateLock,
     trace::{Header, Place, Trace, VERSION},
 };
 use paramedic_startup::shutdown;
@@ -45,6 +45,8 @@ pub(super) struct Launch {
     /// Maximum number of targets on the kernel side.
     pub(super) targets: usize,
     pub(super) no_kernel: bool,
+    /// Whether to keep evidence before hard remedies.
+    pub(super) evidence: bool,
     /// Where to record a trace, if at all.
     pub(super) record: Option<Place>,
     /// Through which channels people are told.
@@ -84,7 +86,9 @@ impl Launch {
             self.record.map(|place| begin_trace(place, &config, &classifier)).transpose()?;
         let recorder =
             Recorder::new(Arc::clone(&metrics), journal.clone(), notices, Clock::default());
-        let recorder = recorder.with_trace(trace);
+        // Without a journal there is no hard remedy to keep evidence of.
+        let evidence = journal.as_ref().and(lock.as_ref()).filter(|_| self.evidence);
+        let recorder = recorder.with_trace(trace).with_evidence(evidence.and_then(evidence_in));
         let notifier = notifier(self.channels, &about, journal.clone(), &metrics, &mut parts);
         let (queries, asked) = mpsc::channel(8);
         let state_dir = journal.map(|_| self.state_dir);
@@ -342,6 +346,12 @@ impl State {
             }
         }
     }
+}
+
+/// The store of evidence; `None` if it cannot be used, which prevents no remedy.
+fn evidence_in(lock: &StateLock) -> Option<EvidenceStore> {
+    let opened = EvidenceStore::open(lock);
+    opened.inspect_err(|error| warn!(%error, "no evidence will be kept")).ok()
 }
 
 /// Every target needs some ten files; the soft limit may be too low for many targets.

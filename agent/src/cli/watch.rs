@@ -17,7 +17,8 @@ use paramedic_notify::Channel;
 use paramedic_startup::{Mistakes, WrongUsage};
 
 use super::{
-    docker::DockerSocket, notify::Notify, record::Record, remedy, start::Launch, state_dir,
+    docker::DockerSocket, evidence::Evidence, notify::Notify, record::Record, remedy,
+    start::Launch, state_dir,
 };
 use crate::run::Config;
 
@@ -73,6 +74,10 @@ pub(super) struct Watch {
     /// by commas.
     #[arg(long, value_name = "SPAN ZONE", value_parser = Windows::read)]
     not_between: Option<Windows>,
+    /// Path of the service's own dump of its state, such as `/debug/pprof/goroutine?debug=1` or
+    /// `/actuator/threaddump`. The agent reads it before a restart and keeps it with the evidence.
+    #[arg(long, value_name = "PATH")]
+    dump: Option<String>,
     /// Minimum calibrated confidence for a remedy, 0 to 1.
     #[arg(long, default_value_t = 0.8, value_name = "P")]
     min_confidence: f32,
@@ -116,6 +121,8 @@ pub(super) struct Watch {
     #[arg(long)]
     no_kernel: bool,
     #[command(flatten)]
+    evidence: Evidence,
+    #[command(flatten)]
     record: Record,
     #[command(flatten)]
     notify: Notify,
@@ -133,6 +140,7 @@ impl Watch {
             state_dir,
             targets: config.services.len() + usize::from(config.containers.is_some()),
             no_kernel: self.no_kernel,
+            evidence: self.evidence.is_on(),
             record,
             channels,
         };
@@ -153,8 +161,11 @@ impl Watch {
             let given = self.min_confidence;
             mistakes.add(format!("--min-confidence must be from 0.5 to 1, not {given}"));
         }
-        let paths =
-            [("health-path", self.health_path.as_ref()), ("heal-path", Some(&self.heal_path))];
+        let paths = [
+            ("health-path", self.health_path.as_ref()),
+            ("heal-path", Some(&self.heal_path)),
+            ("dump", self.dump.as_ref()),
+        ];
         for (name, path) in paths.into_iter().filter_map(|(name, path)| Some((name, path?))) {
             if !path.starts_with('/') {
                 mistakes.add(format!("--{name} must begin with /, not {path:?}"));
@@ -227,6 +238,7 @@ impl Watch {
                 min_confidence: self.min_confidence,
                 not_between: self.not_between.clone().unwrap_or_default(),
                 tls_probes: self.tls_probes,
+                dump: self.dump.clone(),
                 ..Settings::up_to(ceiling)
             },
         }

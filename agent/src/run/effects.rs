@@ -24,6 +24,7 @@ use paramedic_host::{
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
+use super::evidence::{Collected, Collector};
 use crate::heal::{
     restart,
     signal::{self, SignalError},
@@ -54,6 +55,11 @@ pub(crate) trait Effects: Instances {
     ) -> Later<'a, Option<Box<HostFacts>>> {
         Box::pin(async { None })
     }
+    /// Collects what a hard remedy of the target destroys, within `limit`. A simulated host shows
+    /// nothing.
+    fn collect<'a>(&'a self, _: &'a Target, _limit: Duration) -> Later<'a, Option<Box<Collected>>> {
+        Box::pin(async { None })
+    }
     /// Asks the app to reset itself; also returns its responses.
     fn reset<'a>(&'a self, target: &'a Target, permit: Permit) -> Later<'a, (Remedied, Responses)>;
     /// Restarts the target.
@@ -76,6 +82,7 @@ pub(crate) struct HostEffects {
     /// Restarts containers.
     pub(crate) engine: Option<Engine>,
     instances: LocalInstances,
+    collector: Collector,
 }
 
 impl HostEffects {
@@ -84,7 +91,13 @@ impl HostEffects {
         grace: Duration,
         engine: Option<Engine>,
     ) -> Self {
-        Self { restart_command, grace, engine, instances: LocalInstances::default() }
+        Self {
+            restart_command,
+            grace,
+            engine,
+            instances: LocalInstances::default(),
+            collector: Collector::default(),
+        }
     }
 }
 
@@ -165,6 +178,17 @@ impl Effects for HostEffects {
             });
             // A panic there counts as no objection.
             shown.await.ok()
+        })
+    }
+
+    fn collect<'a>(
+        &'a self,
+        target: &'a Target,
+        limit: Duration,
+    ) -> Later<'a, Option<Box<Collected>>> {
+        Box::pin(async move {
+            let collected = self.collector.collect(target, self.engine.as_ref(), limit).await;
+            Some(Box::new(collected))
         })
     }
 

@@ -3,6 +3,7 @@
 //! Everything that waits (a poll, a remedy, the journal's disk) runs in its own task and returns as
 //! a [`TaskResult`]. Everything that changes state happens here, on one thread, in order.
 mod effects;
+mod evidence;
 mod preflight;
 mod process_watcher;
 mod registry;
@@ -20,6 +21,7 @@ use std::{
 };
 
 use effects::{Effects, HostEffects, Poller};
+use evidence::Keeping;
 use registry::Registry;
 use sampler::{Generation, Sampler};
 use tls::TlsWatch;
@@ -338,6 +340,8 @@ impl Agent {
             Command::Heal(index, permit, intent) => {
                 let Some(case) = self.engine.case(index) else { return };
                 self.recorder.intends(index, &intent);
+                let evidence = || self.recorder.evidence(index, &case.target);
+                let evidence = intent.remedy.is_hard().then(evidence).flatten();
                 let treatment = treat::Treatment {
                     index,
                     life: self.registry.sampler(index).map(Sampler::life),
@@ -349,6 +353,7 @@ impl Agent {
                     cluster: self.node.as_ref().map(|node| Arc::clone(&node.cluster)),
                     lock: self.locks.get(&index).cloned(),
                     journal: self.recorder.journal(),
+                    evidence: evidence.map(|(store, samples)| Keeping { store, samples }),
                     verify_window: self.config.pace.verify_window,
                     clock: self.clock,
                 };

@@ -168,7 +168,7 @@ impl Agent {
 
     pub(super) fn forget(&mut self, index: Index) {
         if let Some(case) = self.engine.case(index) {
-            self.recorder.forget(&case.target);
+            self.recorder.forget(index, &case.target);
             if let Some(notifier) = &mut self.notifier {
                 notifier.forget(&case.target);
             }

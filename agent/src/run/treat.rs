@@ -1,4 +1,5 @@
-//! Applies one remedy: writes the intention to disk, acts, and reports the result.
+//! Applies one remedy: writes the intention to disk, keeps the evidence, acts, and reports the
+//! result.
 use std::{sync::Arc, time::Duration};
 
 use paramedic_core::{
@@ -14,10 +15,18 @@ use paramedic_record::{SharedJournal, intent_of};
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tracing::{error, warn};
 
-use super::{TaskResult, effects::Effects, sampler::Generation};
+use super::{
+    TaskResult,
+    effects::Effects,
+    evidence::{self, Keeping},
+    sampler::Generation,
+};
 
 /// Timeout of writing the intention to disk.
 const DISK: Duration = Duration::from_secs(3);
+
+/// Time that evidence leaves of what the lock still permits, for the act itself.
+const FOR_THE_ACT: Duration = Duration::from_millis(500);
 
 /// A remedy with its target and reasons.
 pub(super) struct Treatment {
@@ -32,6 +41,8 @@ pub(super) struct Treatment {
     /// The workload's lock, for a hard remedy to a pod.
     pub(super) lock: Option<Arc<Lock>>,
     pub(super) journal: Option<SharedJournal>,
+    /// Where to keep the evidence of a hard remedy, if it is collected.
+    pub(super) evidence: Option<Keeping>,
     pub(super) verify_window: Duration,
     pub(super) clock: Clock,
 }
@@ -62,7 +73,7 @@ fn not_performed(reason: impl Into<String>) -> Remedied {
 }
 
 impl Treatment {
-    async fn give(self) -> Treated {
+    async fn give(mut self) -> Treated {
         let (index, life, remedy) = (self.index, self.life, self.permit.remedy());
         let uid = self.target.id.uid.clone();
         let incident = match self.write_down().await {
@@ -76,7 +87,7 @@ impl Treatment {
                 None
             }
         };
-        let mut responses = [0; 5];
+        let mut responses = self.keep_evidence(incident).await;
         let result = match (self.lock_holds(), remedy) {
             (Err(reason), _) => not_performed(reason),
             (Ok(()), Remedy::Soft) => {
@@ -89,6 +100,25 @@ impl Treatment {
             (Ok(()), Remedy::Observe) => not_performed("observe is not a remedy"),
         };
         Treated { index, uid, life, incident, result, responses }
+    }
+
+    /// Keeps the evidence of a hard remedy, and returns the target's responses meanwhile.
+    async fn keep_evidence(&mut self, incident: Option<i64>) -> Responses {
+        let remedy = self.permit.remedy();
+        match (self.evidence.take(), incident) {
+            (Some(keeping), Some(incident)) if remedy.is_hard() => {
+                let limit = self.time_for_evidence();
+                let of = (incident, remedy);
+                keeping.keep(&*self.effects, &self.target, of, limit).await
+            }
+            _ => [0; 5],
+        }
+    }
+
+    /// A lock permits to act for a few seconds only, and evidence must not use them up.
+    fn time_for_evidence(&self) -> Duration {
+        let lock = self.lock.as_ref().map(|lock| lock.permits_for(self.clock.now()));
+        lock.map_or(evidence::LIMIT, |left| evidence::LIMIT.min(left.saturating_sub(FOR_THE_ACT)))
     }
 
     /// Writing to the journal may have been slow: refuses if the lock is about to expire.

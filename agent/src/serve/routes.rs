@@ -9,7 +9,9 @@ use hyper::{
     header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, VARY},
 };
 use paramedic_listen::Stopping;
-use paramedic_record::{Journal, metrics::CONTENT_TYPE as PROMETHEUS};
+use paramedic_record::{
+    Journal, JournalError, evidence::Told, metrics::CONTENT_TYPE as PROMETHEUS,
+};
 use serde::Serialize;
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
@@ -32,7 +34,7 @@ Paramedic: first responder for this node
 /livez              200 while the agent's loop responds
 /readyz             200 once all targets are known, else 503 and a list of what is pending
 /api/v1/targets     JSON: the targets with their signals and verdicts; /NAMESPACE/POD for one
-/api/v1/incidents   JSON: the last 100 incidents, newest first
+/api/v1/incidents   JSON: the last 100 incidents, newest first; of evidence, only what stands out
 ";
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -81,7 +83,7 @@ async fn route(
             Some(targets) => json(&targets),
             None => no_loop(),
         },
-        "/api/v1/incidents" => incidents(sources).await,
+        "/api/v1/incidents" => incidents(sources, live).await,
         path => match (path.strip_prefix("/api/v1/targets/"), page::file(path)) {
             (Some(name), _) => target(sources, name).await,
             (None, Some(file)) => reply(StatusCode::OK, file.kind, file.text),
@@ -148,11 +150,16 @@ async fn readyz(sources: &Sources) -> Answer {
     }
 }
 
-async fn incidents(sources: &Sources) -> Answer {
+async fn incidents(sources: &Sources, live: &Live) -> Answer {
     let Some(state_dir) = sources.state_dir.clone() else {
         return text(StatusCode::NOT_FOUND, "this agent has no journal; its log names the cause\n");
     };
-    let read = spawn_blocking(move || Journal::read_only(&state_dir)?.recent(INCIDENTS)).await;
+    let summaries = live.summaries();
+    let read = move || {
+        let incidents = Journal::read_only(&state_dir)?.recent(INCIDENTS)?;
+        Ok(summaries.lock().tell(incidents))
+    };
+    let read: Result<Result<Vec<Told>, JournalError>, _> = spawn_blocking(read).await;
     match read {
         Ok(Ok(incidents)) => json(&incidents),
         Ok(Err(error)) => {

@@ -232,28 +232,31 @@ async fn the_loop_is_queried_only_while_there_are_listeners() {
     page.quiet().await;
 }
 
+fn intent() -> Intent {
+    Intent {
+        target: TargetId { uid: "web".to_owned(), instance: "1".to_owned() },
+        name: "web".to_owned(),
+        remedy: Remedy::Soft,
+        action: Action::ResetErrors,
+        confidence: 0.9,
+        source: Source::Model,
+        reasons: Vec::new(),
+        intended: BootTime::from_nanos(1),
+        wall_time: 1,
+        climbed_from: None,
+        workload: "web".to_owned(),
+        symptom: paramedic_core::guard::Symptom::Errors,
+        health: None,
+    }
+}
+
 #[tokio::test]
 async fn a_new_listener_gets_incidents_from_before_it_connected() {
     let folder = tempfile::tempdir().unwrap();
     let lock = StateLock::acquire(folder.path()).unwrap();
     let mut journal = Journal::open(&lock, BootId::current().unwrap()).unwrap();
     let mut heal = || {
-        let intent = Intent {
-            target: TargetId { uid: "web".to_owned(), instance: "1".to_owned() },
-            name: "web".to_owned(),
-            remedy: Remedy::Soft,
-            action: Action::ResetErrors,
-            confidence: 0.9,
-            source: Source::Model,
-            reasons: Vec::new(),
-            intended: BootTime::from_nanos(1),
-            wall_time: 1,
-            climbed_from: None,
-            workload: "web".to_owned(),
-            symptom: paramedic_core::guard::Symptom::Errors,
-            health: None,
-        };
-        let id = journal.intend(&intent).unwrap();
+        let id = journal.intend(&intent()).unwrap();
         journal.conclude(id, Outcome::Healed, None, BootTime::from_nanos(2)).unwrap();
     };
     let page = page_of(Some(folder.path().to_path_buf())).await;
@@ -265,6 +268,33 @@ async fn a_new_listener_gets_incidents_from_before_it_connected() {
         page.quiet().await;
         heal();
     }
+}
+
+#[tokio::test]
+async fn an_incident_shows_what_its_evidence_shows_and_no_more_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let boot = BootId::current().unwrap();
+    let lock = StateLock::acquire(folder.path()).unwrap();
+    let mut journal = Journal::open(&lock, boot.clone()).unwrap();
+    let numbers = [journal.intend(&intent()).unwrap(), journal.intend(&intent()).unwrap()];
+    let file = serde_json::json!({
+        "version": 1, "incident": numbers[0], "boot": boot.as_str(),
+        "target": { "uid": "web", "instance": "1" }, "name": "web", "remedy": "restart",
+        "wall_time": 1, "took_ms": 5, "summary": "3 threads: 3 S in futex_wait", "missing": [],
+        "samples": [], "found": { "log": { "from": "x", "cut": false, "text": "of its log" } },
+    });
+    std::fs::create_dir(folder.path().join("evidence")).unwrap();
+    let path = folder.path().join(format!("evidence/{}.json", numbers[0]));
+    std::fs::write(path, file.to_string()).unwrap();
+    let page = page_of(Some(folder.path().to_path_buf())).await;
+    let answer = page.ask("GET", "/api/v1/incidents", "").await;
+    let incidents: Value = serde_json::from_str(body(&answer)).unwrap();
+    assert_eq!(incidents[1]["evidence"], "3 threads: 3 S in futex_wait");
+    assert_eq!(incidents[0]["evidence"], Value::Null);
+    assert!(!answer.contains("of its log"), "{answer}");
+    let mut events = page.listen().await;
+    let first = events.next().await;
+    assert_eq!(first["incidents"][1]["evidence"], "3 threads: 3 S in futex_wait", "{first}");
 }
 
 #[tokio::test]

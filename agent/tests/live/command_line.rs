@@ -90,7 +90,10 @@ fn wrong_usage_exits_with_2_and_a_reason() {
         (&["watch", "http://localhost:1", "--min-confidence", "NaN"], "--min-confidence"),
         (&["watch", "http://localhost:1", "--notify", "slack=hooks"], "--notify number 1: "),
         (&["watch", "http://localhost:1", "--notify-file", "/nowhere"], "--notify-file /nowhere"),
+        (&["watch", "http://localhost:1", "--dump", "threaddump"], "--dump"),
+        (&["watch", "http://localhost:1", "--evidence", "maybe"], "--evidence"),
         (&["incidents", "--json", "--verbose"], "--verbose"),
+        (&["incidents", "--evidence", "1", "--verbose"], "--evidence"),
         (&["heal"], "heal"),
     ] {
         let output = run(arguments);

@@ -1,7 +1,8 @@
 //! Client of one app, which may be broken, slow or hostile: `GET` its health check, or call that of
-//! gRPC; `POST` its remedy.
+//! gRPC; `POST` its remedy; `GET` its own dump before a hard one.
 mod app;
 mod client;
+pub mod dump;
 mod exchange;
 mod first;
 mod grpc;

@@ -112,6 +112,7 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
         warm_up: Allowance { set: reader.warm_up(), ..Allowance::default() },
         not_between: reader.not_between(),
         tls_probes: reader.tls_probes(),
+        dump: reader.dump(),
     };
     Ok(WatchedContainer {
         settings: reader.capped(settings),

@@ -5,6 +5,7 @@
 //! special case, and has a timeout for the whole response: engines are known to start a response
 //! and never end it.
 pub mod container;
+mod log;
 mod restart;
 mod tracker;
 
@@ -25,6 +26,7 @@ use bollard::{
     },
 };
 use futures_util::{Stream, StreamExt};
+pub use log::LogEnd;
 use paramedic_core::target::SoftSignal;
 use paramedic_host::clock::unix_seconds;
 pub use restart::{RestartError, restart, signal};

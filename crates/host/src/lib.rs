@@ -8,6 +8,7 @@ pub mod cgroup_files;
 pub mod clock;
 pub mod container;
 mod diag;
+pub mod evidence;
 pub mod instances;
 pub mod mountinfo;
 pub mod pidfd;

@@ -47,7 +47,7 @@ impl Line {
     /// probes of a closed window (`proc_net_tcp.rst` of the kernel's documentation).
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split_ascii_whitespace();
-        let (address, port) = fields.nth(1)?.split_once(':')?;
+        let address = endpoint(fields.nth(1)?)?;
         let state = match fields.nth(1)? {
             "0A" => State::Listens,
             "01" | "08" => State::Connected,
@@ -56,7 +56,6 @@ impl Line {
         let unread = u32::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok()?;
         let not_read = fields.next()?.starts_with("04:");
         let inode = fields.nth(3)?.parse().ok()?;
-        let address = SocketAddr::new(ip(address)?, u16::from_str_radix(port, 16).ok()?);
         Some(Self { address, state, unread, not_read, inode })
     }
 }
@@ -85,6 +84,12 @@ impl Listening {
         };
         SocketAddr::new(ip, self.address.port())
     }
+}
+
+/// An address and a port in hexadecimal digits, as the tables have them.
+pub(crate) fn endpoint(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    Some(SocketAddr::new(ip(address)?, u16::from_str_radix(port, 16).ok()?))
 }
 
 /// Hexadecimal words of 32 bits, each printed as the machine's own integer of bytes in network

@@ -104,13 +104,25 @@ impl Lock {
     /// # Errors
     /// Why not: it is about to expire, or the cluster's answers are too old.
     pub fn holds(&self, now: BootTime) -> Result<(), &'static str> {
-        if self.held.lock().until.since(now) < LEAST_LEFT {
+        if self.left(now) < LEAST_LEFT {
             return Err("the workload's lock has expired");
         }
         if now.since(self.asked) > ACT_WITHIN {
             return Err("the API server's responses are too old to be acted on");
         }
         Ok(())
+    }
+
+    /// For how long it still permits to act, unless it is renewed.
+    #[must_use]
+    pub fn permits_for(&self, now: BootTime) -> Duration {
+        let fresh = ACT_WITHIN.saturating_sub(now.since(self.asked));
+        fresh.min(self.left(now).saturating_sub(LEAST_LEFT))
+    }
+
+    /// Time until it expires.
+    fn left(&self, now: BootTime) -> Duration {
+        self.held.lock().until.since(now)
     }
 }
 

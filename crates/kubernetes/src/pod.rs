@@ -103,6 +103,7 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
         warm_up: Allowance { set: reader.warm_up(), granted: probes::warm_up(container) },
         not_between: reader.not_between(),
         tls_probes: reader.tls_probes(),
+        dump: reader.dump(),
     };
     Ok(WatchedPod {
         pod: PodRef {

@@ -230,10 +230,10 @@ impl fmt::Display for Utc {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn incident() -> Incident {
+    pub(crate) fn incident() -> Incident {
         Incident {
             id: 12,
             boot: BootId::parse("6f1c2a3b-0000-4000-8000-123456789abc").unwrap(),

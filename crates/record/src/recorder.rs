@@ -20,8 +20,8 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Intent as Recorded, Metrics, RecordedReason, SharedJournal, incident::name_of,
-    metrics::TargetState, outcomes::Remembered, trace::Trace,
+    EvidenceStore, Intent as Recorded, Metrics, RecordedReason, SharedJournal, evidence::Look,
+    incident::name_of, metrics::TargetState, outcomes::Remembered, past::Past, trace::Trace,
 };
 
 /// An unchanged verdict is logged again after this time.
@@ -40,6 +40,10 @@ pub struct Recorder {
     /// The last logged verdict of each target, and its time.
     told: HashMap<String, (Action, BootTime)>,
     trace: Option<Trace>,
+    /// Where the evidence before hard remedies is kept, if it is collected.
+    evidence: Option<EvidenceStore>,
+    /// The rows of the last minute; of use only for evidence.
+    past: Past,
 }
 
 impl Recorder {
@@ -51,13 +55,37 @@ impl Recorder {
         notices: Option<mpsc::Sender<Notice>>,
         clock: Clock,
     ) -> Self {
-        Self { metrics, journal, notices, clock, told: HashMap::new(), trace: None }
+        Self {
+            metrics,
+            journal,
+            notices,
+            clock,
+            told: HashMap::new(),
+            trace: None,
+            evidence: None,
+            past: Past::default(),
+        }
     }
 
     /// Adds a trace.
     #[must_use]
     pub fn with_trace(self, trace: Option<Trace>) -> Self {
         Self { trace, ..self }
+    }
+
+    /// Keeps evidence before hard remedies in this store, and from now on the rows of the last
+    /// minute.
+    #[must_use]
+    pub fn with_evidence(self, evidence: Option<EvidenceStore>) -> Self {
+        Self { evidence, ..self }
+    }
+
+    /// The store of evidence, and the rows of the target's instance within the last 60 s; `None` if
+    /// no evidence is collected.
+    #[must_use]
+    pub fn evidence(&self, index: Index, target: &Target) -> Option<(EvidenceStore, Vec<Look>)> {
+        let store = self.evidence.clone()?;
+        Some((store, self.past.looks(index, &target.id.instance, self.clock.now())))
     }
 
     /// Records an event that the engine is about to receive, with the state of the switches.
@@ -187,8 +215,9 @@ impl Recorder {
     }
 
     /// A target was removed: removes its series.
-    pub fn forget(&mut self, target: &Target) {
+    pub fn forget(&mut self, index: Index, target: &Target) {
         info!(target = target.name, "no longer watched");
+        self.past.forget(index);
         self.metrics.forget_target(target);
         self.told.remove(&target.name);
     }
@@ -211,6 +240,9 @@ impl Recorder {
                 self.metrics.target_verdict(of, &row, &decision, case.sees_traffic());
                 self.metrics.target_load(of, case.recent_load(self.clock.now()).as_ref());
                 self.metrics.target_state(of, state(case));
+                if self.evidence.is_some() {
+                    self.past.push(index, case, &decision, &row);
+                }
                 self.tell_verdict(case, &decision, &row);
             }
             Fact::Heard(word) => tell_health(target, &word),

@@ -14,6 +14,8 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use paramedic_listen::Stopping;
+use paramedic_record::evidence::Summaries;
+use parking_lot::Mutex;
 use reader::Reader;
 use snapshot::{News, Snapshot};
 use tokio::{
@@ -41,6 +43,7 @@ pub(super) struct Live {
     joined: Notify,
     places: Arc<Semaphore>,
     about: String,
+    summaries: Arc<Mutex<Summaries>>,
 }
 
 impl Live {
@@ -50,7 +53,16 @@ impl Live {
             joined: Notify::new(),
             places: Arc::new(Semaphore::new(LISTENERS)),
             about: serde_json::to_string(&sources.about).unwrap_or_default(),
+            // Without a journal there are no incidents to tell.
+            summaries: Arc::new(Mutex::new(Summaries::of(
+                sources.state_dir.clone().unwrap_or_default(),
+            ))),
         })
+    }
+
+    /// What the evidence of incidents shows; reading it blocks.
+    pub(super) fn summaries(&self) -> Arc<Mutex<Summaries>> {
+        Arc::clone(&self.summaries)
     }
 
     /// The body of another response to `GET /events`; `None` if there are too many listeners.
@@ -82,10 +94,11 @@ impl Live {
                 if let Some(targets) = routes::ask(&sources, Query::Targets).await {
                     let refusals = sources.metrics.refusals();
                     let before = Arc::clone(&self.snapshot.borrow());
-                    let dir = sources.state_dir.clone();
+                    let (dir, summaries) = (sources.state_dir.clone(), self.summaries());
                     let made = spawn_blocking(move || {
                         let mut reader = reader.or_else(|| Reader::open(&dir?));
                         let incidents = reader.as_mut().and_then(|reader| reader.newer(INCIDENTS));
+                        let incidents = incidents.map(|all| summaries.lock().tell(all));
                         let news = News { targets, refusals, incidents };
                         (Snapshot::after(&before, news), reader)
                     });

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 use bytes::Bytes;
 use paramedic_core::guard::Gate;
 use paramedic_host::clock::unix_seconds;
-use paramedic_record::Incident;
+use paramedic_record::evidence::Told;
 use serde::Serialize;
 
 use crate::serve::TargetView;
@@ -35,7 +35,7 @@ pub(super) struct News {
     /// Refusals since the start, by gate.
     pub(super) refusals: Vec<(Gate, u64)>,
     /// The incidents, if they may have changed.
-    pub(super) incidents: Option<Vec<Incident>>,
+    pub(super) incidents: Option<Vec<Told>>,
 }
 
 /// The node at one instant.

@@ -38,6 +38,12 @@ export function incidentItem(incident) {
     incident.detail,
   ];
   item.append(element("p", "", details.filter(Boolean).join("; ")));
+  if (incident.evidence) {
+    // The port has no authentication, so the evidence itself is read on the node.
+    const kept = element("p", "evidence", `evidence: ${incident.evidence}; on the node: `);
+    kept.append(element("code", "", `paramedic incidents --evidence ${incident.id}`));
+    item.append(kept);
+  }
   item.querySelector("b").title = incident.name;
   return item;
 }

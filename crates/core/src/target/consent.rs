@@ -29,6 +29,9 @@ pub const NOT_BETWEEN: &str = "paramedic.dev/not-between";
 /// Key of the consent to probes on its TLS library.
 pub const TLS: &str = "paramedic.dev/tls";
 
+/// Key of the path of the app's own dump, which is read before a hard remedy.
+pub const DUMP: &str = "paramedic.dev/dump";
+
 /// Maximum patience or warm-up.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -121,12 +124,21 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
                 Soft::default()
             });
         }
-        let Some(path) = (self.find)(HEAL_PATH) else { return Soft::default() };
-        if is_path(path) {
-            return Soft::post(path);
+        self.path(HEAL_PATH).map_or_else(Soft::default, |path| Soft::post(&path))
+    }
+
+    /// The path of the app's own dump of its state.
+    pub fn dump(&mut self) -> Option<String> {
+        self.path(DUMP)
+    }
+
+    fn path(&mut self, key: &'static str) -> Option<String> {
+        let path = (self.find)(key)?;
+        if !is_path(path) {
+            self.complain(key, path, "not a path: it must begin with / and contain no spaces");
+            return None;
         }
-        self.complain(HEAL_PATH, path, "not a path: it must begin with / and contain no spaces");
-        Soft::default()
+        Some(path.to_owned())
     }
 
     /// How long it may fail to answer.
@@ -265,6 +277,20 @@ mod tests {
         let mut settings = SettingsReader::new(|key| (key == TLS).then_some("yes"));
         assert!(!settings.tls_probes());
         assert_eq!(settings.invalid_settings.len(), 1);
+    }
+
+    #[test]
+    fn a_dump_is_a_path_and_nothing_else() {
+        let read = |text: Option<&'static str>| {
+            let mut settings = SettingsReader::new(|key| text.filter(|_| key == DUMP));
+            (settings.dump(), settings.invalid_settings.len())
+        };
+        let path = "/debug/pprof/goroutine?debug=1";
+        assert_eq!(read(Some(path)), (Some(path.to_owned()), 0));
+        assert_eq!(read(None), (None, 0));
+        for text in ["", "threaddump", "/a b", "/a#b", "http://other/threaddump", "true"] {
+            assert_eq!(read(Some(text)), (None, 1), "{text:?}");
+        }
     }
 
     #[test]

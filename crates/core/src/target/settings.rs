@@ -96,6 +96,8 @@ pub struct Settings {
     pub not_between: Windows,
     /// Whether to attach to the functions of its TLS library, which takes CPU time of it.
     pub tls_probes: bool,
+    /// Path of the app's own dump of its state, to be read before a hard remedy; `None`: no dump.
+    pub dump: Option<String>,
 }
 
 impl Settings {
@@ -114,6 +116,7 @@ impl Settings {
             warm_up: Allowance::default(),
             not_between: Windows::default(),
             tls_probes: false,
+            dump: None,
         }
     }
 }

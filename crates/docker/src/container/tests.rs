@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use paramedic_core::target::{
     Remedy, Soft,
-    consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT, SOFT},
+    consent::{DUMP, HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, PORT, SOFT},
 };
 use serde_json::{Value, from_value, json};
 
@@ -146,6 +146,7 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
         (HEAL_PATH, "/a b"),
         (SOFT, "signal QUIT"),
         (MIN_CONFIDENCE, "0.1"),
+        (DUMP, "threaddump"),
     ] {
         let watched_container = labelled(&[(key, bad)]).unwrap();
         assert_eq!(
@@ -154,6 +155,12 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
             "{key}={bad}"
         );
     }
+}
+
+#[test]
+fn the_path_of_a_dump_is_a_label() {
+    let watched_container = labelled(&[(DUMP, "/threaddump")]).unwrap();
+    assert_eq!(watched_container.settings.dump.as_deref(), Some("/threaddump"));
 }
 
 #[test]

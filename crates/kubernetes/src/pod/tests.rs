@@ -1,7 +1,7 @@
 //! Pods as an API server reports them: a recorded one, and variations of it.
 use paramedic_core::target::{
     Remedy, Soft,
-    consent::{HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, NOT_BETWEEN, PORT, SOFT},
+    consent::{DUMP, HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, NOT_BETWEEN, PORT, SOFT},
 };
 use serde_json::{Value, from_value, json};
 
@@ -133,6 +133,12 @@ fn a_pod_on_the_nodes_network_or_without_an_address_gets_no_http() {
 }
 
 #[test]
+fn the_path_of_a_dump_is_an_annotation() {
+    assert_eq!(annotated(DUMP, "/threaddump").settings.dump.as_deref(), Some("/threaddump"));
+    assert_eq!(with(&[]).unwrap().settings.dump, None);
+}
+
+#[test]
 fn an_invalid_setting_lowers_the_ceiling_to_observe() {
     for (key, bad) in [
         (PORT, "0"),
@@ -144,9 +150,11 @@ fn an_invalid_setting_lowers_the_ceiling_to_observe() {
         (HEAL_PATH, "/a\r\nX: y"),
         (HEAL_PATH, ""),
         (SOFT, "signal KILL"),
+        (SOFT, "exec /bin/sh"),
         (NOT_BETWEEN, "at night"),
         (NOT_BETWEEN, "01:00-02:00 Mars/Base"),
-        (SOFT, "exec /bin/sh"),
+        (DUMP, "threaddump"),
+        (DUMP, "http://other/threaddump"),
         (MIN_CONFIDENCE, "0.49"),
         (MIN_CONFIDENCE, "1.01"),
         (MIN_CONFIDENCE, "NaN"),

@@ -78,6 +78,20 @@ async fn a_lock_whose_holder_died_is_taken_over_after_a_minute_without_change() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lock_permits_to_act_for_as_long_as_its_answers_are_fresh() {
+    let scene = Scene::new(MANY);
+    let a = scene.agent("node1");
+    let lock = clear(&a, &scene.first()).await.unwrap();
+    let first = lock.permits_for(scene.clock.now());
+    assert!(first > Duration::ZERO && first <= Duration::from_secs(3), "{first:?}");
+    seconds(1).await;
+    assert_eq!(lock.permits_for(scene.clock.now()), first - Duration::from_secs(1));
+    seconds(3).await;
+    assert_eq!(lock.permits_for(scene.clock.now()), Duration::ZERO);
+    assert!(lock.holds(scene.clock.now()).is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_holder_that_returns_after_a_takeover_loses_the_lock() {
     let scene = Scene::new(MANY);
     let (a, b) = (scene.agent("node1"), scene.agent("node2"));
