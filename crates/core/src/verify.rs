@@ -43,6 +43,9 @@ impl Outcome {
 /// progress. It is the same number that separates well from sick in the decision surface.
 const ERRORS_TOLERATED: u64 = 5;
 
+/// From a reload to its effect: masters replace their workers one by one.
+pub const RELOAD: Duration = Duration::from_secs(5);
+
 /// A treatment that is being verified.
 #[derive(Clone, Debug)]
 pub struct Verification {
@@ -52,7 +55,10 @@ pub struct Verification {
     pub before: Action,
     /// Time of the remedy.
     pub began: BootTime,
-    /// When the window opened: at once, but after a restart only when the instance is ready.
+    /// From the remedy to the window, at least.
+    settle: Duration,
+    /// When the window opened: at once, but after a reload only when that has settled, and after a
+    /// restart only when the instance is ready.
     opened: Option<BootTime>,
     /// Errors known when the window opened: reported by the app, counted by the kernel.
     base: (u32, u64),
@@ -80,7 +86,13 @@ impl Verification {
     /// Starts the verification of a remedy applied at `now`.
     #[must_use]
     pub const fn new(remedy: Remedy, before: Action, now: BootTime) -> Self {
-        Self { remedy, before, began: now, opened: None, base: (0, 0) }
+        Self { remedy, before, began: now, settle: Duration::ZERO, opened: None, base: (0, 0) }
+    }
+
+    /// The same, of a remedy that takes this long to have its effect.
+    #[must_use]
+    pub const fn settling(self, settle: Duration) -> Self {
+        Self { settle, ..self }
     }
 
     /// Whether the window has opened: after a restart, whether a successor was ready.
@@ -98,12 +110,14 @@ impl Verification {
         comes_back: Duration,
     ) -> Option<Outcome> {
         let Some(opened) = self.opened else {
-            if finding.ready || !self.remedy.is_hard() {
+            let settled = now.since(self.began) >= self.settle;
+            if settled && (finding.ready || !self.remedy.is_hard()) {
                 self.opened = Some(now);
                 self.base = finding.errors;
                 return None;
             }
-            return (now.since(self.began) >= comes_back).then_some(Outcome::NotHealed);
+            let is_missing = self.remedy.is_hard() && now.since(self.began) >= comes_back;
+            return is_missing.then_some(Outcome::NotHealed);
         };
         if finding.evidence {
             return Some(self.worse_or(Outcome::NotHealed, finding.action));
@@ -191,6 +205,22 @@ mod tests {
         assert_eq!(soft(&[(0, WELL), (3, ill)]), Some((3, Outcome::NotHealed)));
         let worse = Finding { action: Action::RestartService, ..ill };
         assert_eq!(soft(&[(0, WELL), (3, worse)]), Some((3, Outcome::Worse)));
+    }
+
+    #[test]
+    fn what_comes_before_a_reload_has_settled_counts_neither_way() {
+        let ill = Finding { action: Action::ResetErrors, evidence: true, errors: (0, 40), ..WELL };
+        let well = Finding { errors: (0, 40), ..WELL };
+        let ends = |samples: &[(u64, Finding)]| {
+            let new = Verification::new(Remedy::Soft, Action::ResetErrors, at(0));
+            let mut reload = new.settling(RELOAD);
+            samples.iter().find_map(|(seconds, finding)| {
+                let outcome = reload.judge(at(*seconds), finding, WINDOW, WARM_UP);
+                outcome.map(|outcome| (*seconds, outcome))
+            })
+        };
+        assert_eq!(ends(&[(0, ill), (4, ill), (5, well), (20, well)]), Some((20, Outcome::Healed)));
+        assert_eq!(ends(&[(0, ill), (5, ill), (6, ill)]), Some((6, Outcome::NotHealed)));
     }
 
     #[test]

@@ -150,7 +150,10 @@ fn judged(
     played.act_after_s = act.map(|act| tenths(act.at.saturating_sub(since) as f64 / 1e9));
     played.why = why(&agent.lines());
     let restarted = acts.iter().find(|act| act.did == Did::Restart);
-    let until = restarted.map_or(to, |act| act.at);
+    // What ends the fault ends what its clients see of it.
+    let ends_by_soft = episode.right == [Did::Soft];
+    let reset = acts.iter().find(|act| act.did == Did::Soft && ends_by_soft);
+    let until = restarted.or(reset).map_or(to, |act| act.at);
     let mut requests = ground.clients.requests();
     if restarted.is_some() {
         leave_out_broken_off(&mut requests, until);

@@ -18,7 +18,7 @@ use crate::{
     health::Word,
     signal::{Sample, Trigger, Waiting, Witnesses},
     target::{Obstacle, Remedy, Soft, Target},
-    verify::{Finding, Outcome, Verification},
+    verify::{Finding, Outcome, RELOAD, Verification},
 };
 
 /// A sample that takes longer is lost: a poll takes at most a second.
@@ -492,7 +492,10 @@ impl Case {
         let (remedy, before, judged, since) = (*remedy, *before, judged.clone(), *since);
         let same = remedy.is_hard() || self.target.id.instance == judged;
         self.history.treated(remedy, now);
+        let reloads = remedy == Remedy::Soft && self.target.settings.soft != Soft::default();
+        let settle = if reloads { RELOAD } else { Duration::ZERO };
         let verification = Verification::new(remedy, before, if ended { since } else { now });
+        let verification = verification.settling(settle);
         let applied = Applied::Certainly;
         Some((self.start_window(verification, judged, incident, applied), same))
     }
@@ -525,6 +528,12 @@ impl Case {
         let of = verification.clone();
         self.state = State::Verifying { verification: of, judged, incident, applied };
         verification
+    }
+
+    /// The window of a reload opens: what was before it does not count.
+    pub(super) fn has_settled(&mut self) {
+        self.instance.window.refresh();
+        self.instance.evidence.clear();
     }
 
     pub(super) fn observe(&mut self, now_is: Verification) {

@@ -320,8 +320,12 @@ impl Engine {
                 let finding =
                     case.finding(decision.action, verification.remedy, &judged, &self.policy);
                 let comes_back = self.policy.comes_back(case.target.is_of_runtime());
+                let was_open = verification.is_open();
                 let outcome =
                     verification.judge(now, &finding, self.pace.verify_window, comes_back);
+                if !was_open && verification.is_open() && !verification.remedy.is_hard() {
+                    case.has_settled();
+                }
                 let outcome = outcome.map(|outcome| case.as_far_as_known(outcome, &verification));
                 if let Some(outcome) = outcome {
                     let policy = &self.policy;

@@ -60,7 +60,11 @@ pub(super) fn restart(stage: &mut Stage<'_>) -> Result<String> {
         Path::new(&format!("/proc/{}", stage.pid(patient.name)?)).exists(),
         "it has no process"
     );
-    Ok("restarted by the engine, healed".to_owned())
+    let incidents = http::get(&format!("{}/api/v1/incidents", agent.url))?;
+    let of_restart = |incident: &&Value| incident["remedy"] == "restart";
+    let incident = incidents.as_array().and_then(|all| all.iter().find(of_restart));
+    ensure!(incident.is_some_and(|it| it["evidence"].is_string()), "no evidence in {incidents}");
+    Ok("evidence kept, restarted by the engine, healed".to_owned())
 }
 
 /// Injects an illness that only a restart ends.

@@ -99,7 +99,7 @@ pub(super) const ROWS: &[Episode] = &[
         .health(503)
         .quick(),
     Episode::nothing(&ACTUATOR, "database-down", &[(0, Tell("db=down"))]).served(),
-    Episode::nothing(&FLASK, "pauses-under-load", PAUSE).sees(Unanswered, 5.0).lasting(20),
+    Episode::nothing(&FLASK, "pauses-under-load", PAUSE).sees(Unanswered, 2.0).lasting(20),
 ];
 
 const WRONG_AND_RESTART: &[(u64, crate::strangers::step::Step)] =
