@@ -14,8 +14,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use paramedic_core::{
-    decide::{Forest, Model},
-    features::schema::COUNT,
+    decide::{Familiar, Forest, Model},
+    features::{FeatureVector, schema::COUNT},
     target::{Cgroups, Kind, Remedy, Settings, Target, TargetId},
 };
 use paramedic_host::procfs::Tree;
@@ -35,6 +35,7 @@ async fn main() -> Result<()> {
     let bytes = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../model/healing_brain.onnx"))?;
     let model = Model::from_bytes(&bytes, paramedic_tract::load)?;
     let forest = model.forest().context("the shipped model is no forest")?;
+    let familiar = model.familiar().context("the shipped model knows no strangers")?;
     let (forest_ns, explain_ns) = (measure_forest(forest), measure_explain(forest));
     let tract_ns = measure_tract(&Tract::from_bytes(&bytes)?)?;
     let mut map_bytes = serde_json::Map::new();
@@ -47,6 +48,7 @@ async fn main() -> Result<()> {
         json!({
             "forest_ns_per_row": forest_ns,
             "explain_ns_per_row": explain_ns,
+            "familiar_ns_per_row": measure_familiar(familiar),
             "tract_ns_per_row": tract_ns,
             "bpf_ns": measure_programs()?,
             "bpf_traffic_ns": measure_traffic()?,
@@ -112,6 +114,18 @@ fn measure_explain(forest: &Forest) -> Value {
     let ns = median_ns(rows.len(), || {
         for row in &rows {
             black_box(forest.shares(black_box(row), 1));
+        }
+    });
+    ns.round().into()
+}
+
+/// Whether rows are like any of the training.
+fn measure_familiar(familiar: &Familiar) -> Value {
+    let rows = rows(500).into_iter().map(FeatureVector::new);
+    let rows: Vec<FeatureVector> = rows.collect();
+    let ns = median_ns(rows.len(), || {
+        for row in &rows {
+            black_box(familiar.judge(black_box(row)));
         }
     });
     ns.round().into()

@@ -532,7 +532,7 @@ impl Case {
 
     /// The window of a reload opens: what was before it does not count.
     pub(super) fn has_settled(&mut self) {
-        self.instance.window.refresh();
+        self.instance.window.refresh_from_here();
         self.instance.evidence.clear();
     }
 

@@ -234,6 +234,13 @@ impl Window {
         self.last_oom_kill = None;
     }
 
+    /// The same, with the last sample as the base.
+    pub fn refresh_from_here(&mut self) {
+        self.refresh();
+        self.points[self.first] = self.latest;
+        self.len = 1;
+    }
+
     /// Takes one sample.
     pub fn push(&mut self, sample: &Sample) {
         if sample.at.since(self.latest.at) >= 2 * SPAN {

@@ -487,6 +487,19 @@ fn requests_without_a_response_are_an_excuse_after_some_seconds() {
 }
 
 #[test]
+fn a_window_that_begins_with_the_last_sample_counts_what_follows_it() {
+    let mut window = Window::new();
+    let answered =
+        |ms, good, bad| counted(ms, |kernel| kernel.counters.responses = [0, good, 0, 0, bad]);
+    window.push(&answered(0, 0, 0));
+    window.push(&answered(2_000, 9, 9));
+    window.refresh_from_here();
+    assert_eq!(window.responses(), (0, 0));
+    window.push(&answered(4_000, 12, 10));
+    assert_eq!(window.responses(), (4, 1));
+}
+
+#[test]
 fn errors_go_on_as_long_as_less_than_a_window_is_between_them() {
     let mut window = Window::new();
     let mut after = |ms, errors| {
