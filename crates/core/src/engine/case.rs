@@ -388,8 +388,10 @@ impl Case {
     /// and if one was refused for that reason.
     #[must_use]
     pub fn asks_the_host(&self, trigger: Trigger) -> bool {
-        let refused = self.refused.as_ref().is_some_and(|refusal| refusal.gate == Gate::Futile);
-        trigger == Trigger::Confirm || refused
+        let may_follow = |gate| {
+            matches!(gate, Gate::Futile | Gate::Confidence | Gate::Evidence | Gate::Patience)
+        };
+        trigger == Trigger::Confirm || self.refused.as_ref().is_some_and(|r| may_follow(r.gate))
     }
 
     /// Stores the health check of a sample; returns what is new.
