@@ -26,7 +26,13 @@ pub struct Listening {
 /// One line of `/proc/net/tcp{,6}`.
 pub(crate) struct Line {
     pub(crate) address: SocketAddr,
+    /// The other end.
+    pub(crate) peer: SocketAddr,
+    /// The kernel's number (`net/tcp_states.h`).
+    pub(crate) number: u8,
     pub(crate) state: State,
+    /// Bytes that the other end has not acknowledged.
+    pub(crate) unsent: u32,
     /// Bytes that were not read; of a listening socket, connections that were not accepted.
     pub(crate) unread: u32,
     /// The peer has closed its window, and the kernel asks now and then whether it reads again.
@@ -48,15 +54,19 @@ impl Line {
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split_ascii_whitespace();
         let address = endpoint(fields.nth(1)?)?;
-        let state = match fields.nth(1)? {
-            "0A" => State::Listens,
-            "01" | "08" => State::Connected,
+        let peer = endpoint(fields.next()?)?;
+        let number = u8::from_str_radix(fields.next()?, 16).ok()?;
+        let state = match number {
+            10 => State::Listens,
+            1 | 8 => State::Connected,
             _ => State::Other,
         };
-        let unread = u32::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok()?;
+        let (unsent, unread) = fields.next()?.split_once(':')?;
+        let bytes = |hex| u32::from_str_radix(hex, 16).ok();
+        let (unsent, unread) = (bytes(unsent)?, bytes(unread)?);
         let not_read = fields.next()?.starts_with("04:");
         let inode = fields.nth(3)?.parse().ok()?;
-        Some(Self { address, state, unread, not_read, inode })
+        Some(Self { address, peer, number, state, unsent, unread, not_read, inode })
     }
 }
 
@@ -87,7 +97,7 @@ impl Listening {
 }
 
 /// An address and a port in hexadecimal digits, as the tables have them.
-pub(crate) fn endpoint(text: &str) -> Option<SocketAddr> {
+fn endpoint(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     Some(SocketAddr::new(ip(address)?, u16::from_str_radix(port, 16).ok()?))
 }

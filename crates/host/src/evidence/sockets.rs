@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Missing, NO_TIME, Reading, is_over, members_of};
 use crate::{
     procfs::Tree,
-    socket::{self, endpoint},
+    socket::{self, Line},
 };
 
 /// Maximum size of a socket table: some ten thousand connections.
@@ -102,17 +102,10 @@ struct Connection {
 }
 
 impl Connection {
-    /// Parses `sl local remote state tx_queue:rx_queue timer:when retransmits uid timeout inode …`.
+    /// `None` for a line of another form, or of a state that has no name here.
     fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.split_ascii_whitespace();
-        let local = endpoint(fields.nth(1)?)?;
-        let peer = endpoint(fields.next()?)?;
-        let number = usize::from_str_radix(fields.next()?, 16).ok()?;
-        let state = STATES.get(number.checked_sub(1)?)?;
-        let (unsent, unread) = fields.next()?.split_once(':')?;
-        let bytes = |hex| u32::from_str_radix(hex, 16).ok();
-        let (unsent, unread) = (bytes(unsent)?, bytes(unread)?);
-        let inode = fields.nth(4)?.parse().ok()?;
+        let Line { address: local, peer, number, unsent, unread, inode, .. } = Line::parse(line)?;
+        let state = STATES.get(usize::from(number).checked_sub(1)?)?;
         Some(Self { local, peer, state, unsent, unread, inode })
     }
 
