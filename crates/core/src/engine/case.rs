@@ -333,7 +333,7 @@ impl Case {
             causes,
             ceiling: self.target.settings.ceiling,
             not_now: self.not_now,
-            names_soft: self.target.settings.soft != Soft::default(),
+            names_soft: self.target.settings.soft.is_named(),
             no_soft: self.no_soft(),
             no_restart: self.target.no_restart,
             no_evict: self.target.no_evict,
@@ -494,7 +494,7 @@ impl Case {
         let (remedy, before, judged, since) = (*remedy, *before, judged.clone(), *since);
         let same = remedy.is_hard() || self.target.id.instance == judged;
         self.history.treated(remedy, now);
-        let reloads = remedy == Remedy::Soft && self.target.settings.soft != Soft::default();
+        let reloads = remedy == Remedy::Soft && self.target.settings.soft.is_named();
         let settle = if reloads { RELOAD } else { Duration::ZERO };
         let verification = Verification::new(remedy, before, if ended { since } else { now });
         let verification = verification.settling(settle);

@@ -5,7 +5,7 @@
 //! something else than the default.
 use std::time::Duration;
 
-use super::{HealthAsk, NotAWindow, Remedy, Settings, Soft, Windows, settings::is_path};
+use super::{HealthAsk, NoSoft, Remedy, Settings, Soft, Windows, settings::is_path};
 
 pub use paramedic_pod_metrics::HEAL_LABEL;
 
@@ -118,9 +118,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
     pub fn soft(&mut self) -> Soft {
         if let Some(text) = (self.find)(SOFT) {
             return Soft::read(text).unwrap_or_else(|_| {
-                let why =
-                    "none of `http METHOD /path [body]`, `signal HUP|USR1|USR2|WINCH`, `none`";
-                self.complain(SOFT, text, why);
+                self.complain(SOFT, text, NoSoft::WHY);
                 Soft::default()
             });
         }
@@ -167,11 +165,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
     pub fn not_between(&mut self) -> Windows {
         let Some(text) = (self.find)(NOT_BETWEEN) else { return Windows::default() };
         Windows::read(text).unwrap_or_else(|error| {
-            let why = match error {
-                NotAWindow::Form => "not of the form `01:00-03:00 Europe/Berlin`",
-                NotAWindow::Zone => "in a time zone that the IANA database does not have",
-            };
-            self.complain(NOT_BETWEEN, text, why);
+            self.complain(NOT_BETWEEN, text, error.why());
             Windows::default()
         })
     }

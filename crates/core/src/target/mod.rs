@@ -246,7 +246,7 @@ impl Target {
             },
             None => self.id.uid.clone(),
         };
-        let soft = (self.settings.soft != Soft::default()).then(|| self.settings.soft.word());
+        let soft = self.settings.soft.is_named().then(|| self.settings.soft.word());
         let parts: Vec<String> = self.version.clone().into_iter().chain(soft).collect();
         if parts.is_empty() { of } else { format!("{of} {}", parts.join("/")) }
     }

@@ -6,6 +6,9 @@ use std::fmt;
 
 use super::settings::is_path;
 
+/// The request of the original system.
+const USUAL_PATH: &str = "/heal";
+const USUAL_BODY: &str = r#"{"action":"reset_errors"}"#;
 /// Maximum length of a request's body, in bytes.
 const LONGEST_BODY: usize = 1024;
 
@@ -16,7 +19,7 @@ pub enum Soft {
     Http(SoftRequest),
     /// This signal to its main process.
     Signal(SoftSignal),
-    /// Nothing does.
+    /// Its owner offers no soft remedy.
     None,
 }
 
@@ -44,7 +47,7 @@ pub enum SoftMethod {
     Delete,
 }
 
-/// The signals by which programs reload or rotate. SIGQUIT is none of them: it prints the threads of
+/// The signals by which programs reload or rotate. SIGQUIT is not among them: it prints the threads of
 /// a JVM, and ends a Go program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SoftSignal {
@@ -60,12 +63,18 @@ pub enum SoftSignal {
 
 /// Why a text names no soft remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("none of `http METHOD /path [body]`, `signal HUP|USR1|USR2|WINCH` and `none`")]
+#[error("{}", Self::WHY)]
 pub struct NoSoft;
+
+impl NoSoft {
+    /// The reason.
+    pub(super) const WHY: &str =
+        "none of `http METHOD /path [body]`, `signal HUP|USR1|USR2|WINCH`, `none`";
+}
 
 impl Default for Soft {
     fn default() -> Self {
-        Self::post("/heal")
+        Self::post(USUAL_PATH)
     }
 }
 
@@ -73,8 +82,15 @@ impl Soft {
     /// The request of the original system, at this path.
     #[must_use]
     pub fn post(path: &str) -> Self {
-        let body = r#"{"action":"reset_errors"}"#.to_owned();
-        Self::Http(SoftRequest { method: SoftMethod::Post, path: path.to_owned(), body })
+        let (path, body) = (path.to_owned(), USUAL_BODY.to_owned());
+        Self::Http(SoftRequest { method: SoftMethod::Post, path, body })
+    }
+
+    /// Whether the owner names another than the usual one.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        let Self::Http(SoftRequest { method, path, body }) = self else { return true };
+        !(*method == SoftMethod::Post && path == USUAL_PATH && body == USUAL_BODY)
     }
 
     /// Reads `http METHOD /path [body]`, `signal NAME` or `none`.
@@ -197,6 +213,7 @@ mod tests {
         }
         let default = Soft::default().to_string();
         assert_eq!(Soft::read(&default), Ok(Soft::default()));
+        assert!(!Soft::default().is_named() && Soft::post("/reset").is_named());
     }
 
     #[test]

@@ -30,18 +30,30 @@ struct Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAWindow {
     /// It has another form.
-    #[error("not of the form `01:00-03:00 Europe/Berlin`, several separated by commas")]
+    #[error("{}", self.why())]
     Form,
     /// The IANA database, as of the agent's build, does not know the zone.
-    #[error("in a time zone that the IANA database does not have")]
+    #[error("{}", self.why())]
     Zone,
+}
+
+impl NotAWindow {
+    /// The reason.
+    pub(super) const fn why(self) -> &'static str {
+        match self {
+            Self::Form => {
+                "not of the form `01:00-03:00 Europe/Berlin`, several separated by commas"
+            }
+            Self::Zone => "in a time zone that the IANA database does not have",
+        }
+    }
 }
 
 impl Windows {
     /// Reads `HH:MM-HH:MM ZONE`, several separated by commas. The zone is an IANA name.
     ///
     /// # Errors
-    /// See [`NotAWindow`]. A window without length is none, and more than 16 are too many.
+    /// See [`NotAWindow`]; `Form` also if a window has no length, or there are more than 16.
     pub fn read(text: &str) -> Result<Self, NotAWindow> {
         let windows: Vec<_> =
             text.split(',').map(|one| Window::read(one.trim())).collect::<Result<_, _>>()?;
@@ -56,7 +68,7 @@ impl Windows {
         self.0.iter().any(|window| window.contains(unix_seconds))
     }
 
-    /// Whether there are none.
+    /// Whether the owner excludes no time.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -72,8 +72,7 @@ impl TargetRecord {
             patience: spans(target.settings.patience),
             warm_up: spans(target.settings.warm_up),
             no_restart: target.no_restart,
-            soft: (target.settings.soft != Soft::default())
-                .then(|| target.settings.soft.to_string()),
+            soft: target.settings.soft.is_named().then(|| target.settings.soft.to_string()),
             no_evict: target.no_evict,
             pod: target.pod().map(|pod| Pod {
                 namespace: pod.namespace.clone(),
