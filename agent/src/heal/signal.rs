@@ -2,6 +2,8 @@
 //!
 //! It reaches only the process that was judged, by the same checks as a restart, and only if that
 //! process catches the signal: the default of most is to end it.
+use std::io;
+
 use nix::sys::signal::Signal::{self, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH};
 use paramedic_core::target::{Cgroups, ProcessId, SoftSignal};
 use paramedic_host::procfs::Tree;
@@ -37,9 +39,7 @@ pub async fn send(
     signal: SoftSignal,
 ) -> Result<(), SignalError> {
     let judged = Candidate { tree: tree.clone(), main, cgroups: cgroups.clone(), port: None };
-    // Reading `/proc` may take milliseconds.
-    let pinned = spawn_blocking(move || judged.pin_main()).await;
-    let pinned = pinned.map_err(|panicked| RestartError::Io(std::io::Error::other(panicked)))??;
+    let pinned = off_thread(move || Ok(judged.pin_main()?)).await?;
     catches(&pinned.status, main, signal)?;
     pinned.fd.send(number(signal)).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM) => RestartError::Denied(main).into(),
@@ -52,12 +52,28 @@ pub async fn send(
 ///
 /// # Errors
 /// [`SignalError::NotCaught`], also if that cannot be read.
-pub fn is_caught(tree: &Tree, main: ProcessId, signal: SoftSignal) -> Result<(), SignalError> {
-    let status = tree.read(main.pid, "status").unwrap_or_default();
-    if !tree.still_alive(main) {
-        return Err(RestartError::Ended(main).into());
-    }
-    catches(&status, main, signal)
+pub async fn is_caught(
+    tree: &Tree,
+    main: ProcessId,
+    signal: SoftSignal,
+) -> Result<(), SignalError> {
+    let tree = tree.clone();
+    off_thread(move || {
+        let status = tree.read(main.pid, "status").unwrap_or_default();
+        if !tree.still_alive(main) {
+            return Err(RestartError::Ended(main).into());
+        }
+        catches(&status, main, signal)
+    })
+    .await
+}
+
+/// Reads `/proc`, which may take milliseconds, outside the agent's one thread.
+async fn off_thread<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, SignalError> + Send + 'static,
+) -> Result<T, SignalError> {
+    let read = spawn_blocking(read).await;
+    read.unwrap_or_else(|panicked| Err(RestartError::Io(io::Error::other(panicked)).into()))
 }
 
 fn catches(status: &str, main: ProcessId, signal: SoftSignal) -> Result<(), SignalError> {

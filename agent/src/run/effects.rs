@@ -99,9 +99,7 @@ impl HostEffects {
             collector: Collector::default(),
         }
     }
-}
 
-impl HostEffects {
     /// Signals the target's main process.
     async fn reload(&self, target: &Target, signal: SoftSignal) -> Remedied {
         let Some(main) = target.main else {
@@ -109,17 +107,13 @@ impl HostEffects {
         };
         let sent = match &target.kind {
             Kind::Container(container) => {
-                if let Err(error) = signal::is_caught(&Tree::default(), main, signal) {
+                if let Err(error) = signal::is_caught(&Tree::default(), main, signal).await {
                     return refused(&error);
                 }
                 let Some(engine) = &self.engine else {
                     return Remedied::NotPerformed("the agent has no Docker engine".to_owned());
                 };
-                return match paramedic_docker::signal(engine, container, signal).await {
-                    Ok(()) => Remedied::Given,
-                    Err(RestartError::NotPerformed(why)) => Remedied::NotPerformed(why),
-                    Err(RestartError::Failed(why)) => Remedied::Failed(why),
-                };
+                return by_engine(paramedic_docker::signal(engine, container, signal).await);
             }
             Kind::Process => match still_serves(target).await {
                 Ok(()) => signal::send(&Tree::default(), main, &target.cgroups, signal).await,
@@ -128,6 +122,14 @@ impl HostEffects {
             Kind::Pod(_) => signal::send(&Tree::default(), main, &target.cgroups, signal).await,
         };
         sent.map_or_else(|error| refused(&error), |()| Remedied::Given)
+    }
+}
+
+fn by_engine(result: Result<(), RestartError>) -> Remedied {
+    match result {
+        Ok(()) => Remedied::Given,
+        Err(RestartError::NotPerformed(why)) => Remedied::NotPerformed(why),
+        Err(RestartError::Failed(why)) => Remedied::Failed(why),
     }
 }
 
@@ -237,11 +239,7 @@ impl Effects for HostEffects {
                     let Some(engine) = &self.engine else {
                         return Remedied::NotPerformed("the agent has no Docker engine".to_owned());
                     };
-                    return match paramedic_docker::restart(engine, container).await {
-                        Ok(()) => Remedied::Given,
-                        Err(RestartError::NotPerformed(why)) => Remedied::NotPerformed(why),
-                        Err(RestartError::Failed(why)) => Remedied::Failed(why),
-                    };
+                    return by_engine(paramedic_docker::restart(engine, container).await);
                 }
                 Kind::Pod(pod) => pod.grace,
                 Kind::Process => match still_serves(target).await {

@@ -31,20 +31,12 @@ pub enum RestartError {
 /// # Errors
 /// See [`RestartError`].
 pub async fn restart(engine: &Engine, judged: &ContainerRef) -> Result<(), RestartError> {
-    match timeout(CHECKS, may_restart(engine, judged)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(why)) => return Err(RestartError::NotPerformed(why)),
-        Err(_) => {
-            return Err(RestartError::NotPerformed("the Docker engine is too slow".to_owned()));
-        }
+    in_time(may_restart(engine, judged)).await?;
+    let Err(error) = engine.restart(&judged.id, judged.grace).await else { return Ok(()) };
+    let error = RestartError::of(&error);
+    if matches!(error, RestartError::NotPerformed(_)) {
+        return Err(error);
     }
-    let error = match engine.restart(&judged.id, judged.grace).await {
-        Ok(()) => return Ok(()),
-        Err(error @ (EngineError::Absent(_) | EngineError::Denied(_))) => {
-            return Err(RestartError::NotPerformed(error.to_string()));
-        }
-        Err(error) => error,
-    };
     // A container that was stopped and not started again is worse off than a sick one.
     let is_down = async || match engine.inspect(&judged.id).await {
         Ok(seen) => running(&seen) == Err(NotWatchable::NotRunning),
@@ -53,7 +45,7 @@ pub async fn restart(engine: &Engine, judged: &ContainerRef) -> Result<(), Resta
     if is_down().await && engine.start(&judged.id).await.is_err() {
         error!(container = judged.name, %error, "Docker stopped the container and cannot start it again");
     }
-    Err(RestartError::Failed(error.to_string()))
+    Err(error)
 }
 
 /// Signals the first process of a container through the engine, which needs no right of the agent.
@@ -65,20 +57,26 @@ pub async fn signal(
     judged: &ContainerRef,
     signal: SoftSignal,
 ) -> Result<(), RestartError> {
-    match timeout(CHECKS, is_judged(engine, judged)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(why)) => return Err(RestartError::NotPerformed(why)),
-        Err(_) => {
-            return Err(RestartError::NotPerformed("the Docker engine is too slow".to_owned()));
+    in_time(is_judged(engine, judged)).await?;
+    engine.signal(&judged.id, signal).await.map_err(|error| RestartError::of(&error))
+}
+
+impl RestartError {
+    /// What an error of the engine says of the act.
+    fn of(error: &EngineError) -> Self {
+        match error {
+            EngineError::Absent(_) | EngineError::Denied(_) => {
+                Self::NotPerformed(error.to_string())
+            }
+            _ => Self::Failed(error.to_string()),
         }
     }
-    match engine.signal(&judged.id, signal).await {
-        Ok(()) => Ok(()),
-        Err(error @ (EngineError::Absent(_) | EngineError::Denied(_))) => {
-            Err(RestartError::NotPerformed(error.to_string()))
-        }
-        Err(error) => Err(RestartError::Failed(error.to_string())),
-    }
+}
+
+/// The checks before an act, within [`CHECKS`].
+async fn in_time(checks: impl Future<Output = Result<(), String>>) -> Result<(), RestartError> {
+    let slow = |_| Err("the Docker engine is too slow".to_owned());
+    timeout(CHECKS, checks).await.unwrap_or_else(slow).map_err(RestartError::NotPerformed)
 }
 
 /// Checks that it is still the judged instance, at the judged address.
