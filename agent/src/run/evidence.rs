@@ -20,7 +20,7 @@ use paramedic_core::{
 };
 use paramedic_docker::Engine;
 use paramedic_host::{
-    clock::unix_seconds,
+    clock::wall_time,
     evidence::{
         Missing, Reading, cgroup, descriptors,
         log::{self, MAX_LOG, POD_LOGS, Text},
@@ -115,7 +115,7 @@ impl Keeping {
             target: target.id.clone(),
             name: target.name.clone(),
             remedy,
-            wall_time: i64::try_from(unix_seconds()).unwrap_or(i64::MAX),
+            wall_time: wall_time(),
             took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             summary: String::new(),
             missing: collected.missing,

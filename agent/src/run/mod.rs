@@ -44,7 +44,7 @@ use paramedic_core::{
     target::{Change, Remedy, WatchedService},
 };
 use paramedic_docker::{Containers, Selection, track_containers};
-use paramedic_host::clock::{Clock, unix_seconds};
+use paramedic_host::clock::{Clock, unix_seconds, wall_time};
 use paramedic_host::instances::Instances;
 use paramedic_kubernetes::{Cluster, Lock, track_pods};
 use paramedic_notify::Notifier;
@@ -422,7 +422,7 @@ impl Agent {
     fn look_at_the_time(&mut self, index: Index) {
         let Some(case) = self.engine.case(index) else { return };
         let windows = &case.target.settings.not_between;
-        let not_now = !windows.is_empty() && windows.contain(unix_seconds().cast_signed());
+        let not_now = !windows.is_empty() && windows.contain(wall_time());
         if not_now != case.is_not_now() {
             self.pending.push_back(Event::NotNow(index, not_now));
         }

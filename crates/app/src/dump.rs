@@ -26,7 +26,7 @@ const ACCEPT: HeaderValue =
 /// The result of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dump {
-    /// The body, or why there is none.
+    /// The body, or why it could not be read.
     pub result: Result<Body, DumpError>,
     /// The target's responses to it, to be subtracted from the kernel's counts.
     pub responses: Responses,

@@ -40,3 +40,9 @@ impl Clock {
 pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
+
+/// The same, as time stamps are stored.
+#[must_use]
+pub fn wall_time() -> i64 {
+    i64::try_from(unix_seconds()).unwrap_or(i64::MAX)
+}

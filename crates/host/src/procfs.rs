@@ -89,7 +89,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 }
 
 /// The used fields of a `/proc/PID/stat`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
     /// The process id.
     pub pid: i32,

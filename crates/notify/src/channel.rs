@@ -158,7 +158,7 @@ fn read_key(path: &Path) -> io::Result<String> {
 }
 
 /// The specifications in a file, one on each line, with the numbers of their lines. Empty lines and
-/// lines that begin with `#` are none.
+/// lines that begin with `#` are comments.
 pub fn specs(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()

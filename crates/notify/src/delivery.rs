@@ -2,7 +2,7 @@
 //! up.
 use std::{future::pending, pin::Pin, sync::Arc};
 
-use paramedic_host::clock::unix_seconds;
+use paramedic_host::clock::wall_time;
 use paramedic_record::{Metrics, SharedJournal, metrics::NotificationResult};
 use tokio::{
     sync::mpsc,
@@ -187,7 +187,7 @@ pub(crate) async fn settle(
     result: NotificationResult,
 ) {
     let (Some(journal), Some(id)) = (journal.cloned(), id) else { return };
-    let at = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
+    let at = wall_time();
     let settled = spawn_blocking(move || journal.settle_notification(id, result.name(), at)).await;
     match settled {
         Ok(Ok(())) => {}

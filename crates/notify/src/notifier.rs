@@ -7,7 +7,7 @@ use paramedic_core::{
     features::FeatureVector,
     target::Target,
 };
-use paramedic_host::clock::{Clock, unix_seconds};
+use paramedic_host::clock::{Clock, wall_time};
 use paramedic_record::{Metrics, metrics::NotificationResult};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -98,7 +98,7 @@ impl Notifier {
     }
 
     fn moment(&self) -> Moment {
-        let unix_s = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
+        let unix_s = wall_time();
         Moment { now: self.clock.now(), unix_s }
     }
 

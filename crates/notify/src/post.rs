@@ -14,7 +14,7 @@ use hyper::{
     header::{self, HeaderMap, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use paramedic_host::clock::unix_seconds;
+use paramedic_host::clock::wall_time;
 use rustls::{CertificateError, ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -63,7 +63,7 @@ enum PostError {
     Broken(#[from] hyper::Error),
 }
 
-/// TLS, or why there is none.
+/// The settings of TLS, or why they cannot be made.
 pub(crate) type Tls = Result<Arc<ClientConfig>, Arc<str>>;
 
 /// Sends one request; takes at most `limit`.
@@ -146,7 +146,7 @@ fn answer_of(response: &Response<Incoming>) -> Answer {
 
 fn asked(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    retry_after(value, i64::try_from(unix_seconds()).unwrap_or(i64::MAX))
+    retry_after(value, wall_time())
 }
 
 async fn drain(response: Response<Incoming>) {

@@ -1,7 +1,7 @@
 //! Takes notifications from the loop, writes them to the journal and hands them to the deliveries.
 use std::{sync::Arc, time::Duration};
 
-use paramedic_host::clock::{Clock, unix_seconds};
+use paramedic_host::clock::{Clock, wall_time};
 use paramedic_record::{
     Metrics, SharedJournal,
     journal::{MAX_CONTENT, Unsent},
@@ -174,7 +174,7 @@ impl Sender {
         for Unsent { id, channel, made, content } in unsent {
             let number = self.channels.iter().position(|known| known.name == channel);
             let notification: Option<Notification> = serde_json::from_str(&content).ok();
-            let now = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
+            let now = wall_time();
             let is_old = now.saturating_sub(made) > TOO_OLD_S;
             match (number, notification) {
                 (Some(number), Some(notification)) if !is_old => {

@@ -83,7 +83,7 @@ pub(crate) const fn comes_in_crumbs(requests: &Side) -> bool {
     const SOME: u32 = 4;
     const FEW: u32 = 64;
     let bytes = requests.next.wrapping_sub(requests.floor);
-    // The first packet, with the head, is none of the pieces, but its bytes are among these.
+    // The first packet, with the head, does not count as a piece, but its bytes count here.
     requests.left >= SOME && bytes / requests.left < FEW
 }
 

@@ -6,7 +6,7 @@ use paramedic_core::{
     guard::{Follows, Memories, Symptom, Treatment, memory},
     target::Remedy,
 };
-use paramedic_host::clock::{Clock, unix_seconds};
+use paramedic_host::clock::{Clock, wall_time};
 use serde::Serialize;
 
 use super::{
@@ -38,7 +38,7 @@ impl Present {
     }
 
     pub(super) fn of(boot: BootId, clock: Clock) -> Self {
-        let unix_s = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
+        let unix_s = wall_time();
         Self { boot, now: clock.now(), unix_s }
     }
 

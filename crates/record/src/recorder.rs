@@ -14,7 +14,7 @@ use paramedic_core::{
     target::{Remedy, Target},
     verify::Outcome,
 };
-use paramedic_host::clock::{Clock, unix_seconds};
+use paramedic_host::clock::{Clock, wall_time};
 use paramedic_probes::Cause;
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{debug, error, info, warn};
@@ -484,7 +484,7 @@ pub fn intent_of(
             .map(recorded)
             .collect(),
         intended: now,
-        wall_time: i64::try_from(unix_seconds()).unwrap_or(i64::MAX),
+        wall_time: wall_time(),
         climbed_from: intent.climbed_from,
         workload: target.workload(),
         symptom: intent.symptom,

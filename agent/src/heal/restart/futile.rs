@@ -184,19 +184,7 @@ mod tests {
         let ticks = |seconds: u64| seconds * 100;
         let stat = |(pid, start): (i32, u64)| {
             let (name, state, start_time) = ("x".to_owned(), 'S', ticks(start));
-            (
-                pid,
-                Stat {
-                    pid,
-                    name,
-                    state,
-                    parent: 1,
-                    group: 1,
-                    cpu_ticks: 0,
-                    threads: 1,
-                    start_time,
-                },
-            )
+            (pid, Stat { pid, name, state, parent: 1, group: 1, start_time, ..Stat::default() })
         };
         let table = Table((1..).zip(started.iter().copied()).map(stat).collect());
         newest(&table, table.0.keys().copied(), BootTime::from(Duration::from_secs(well_at)))

@@ -80,7 +80,7 @@ mod tests {
         let family = [(1, 0), (30, 1), (31, 30), (32, 30), (33, 31), (34, 32), (40, 1)];
         let stat = |(pid, parent)| {
             let (name, state, group) = ("x".to_owned(), 'S', 1);
-            (pid, Stat { pid, name, state, parent, group, cpu_ticks: 0, threads: 1, start_time: 1 })
+            (pid, Stat { pid, name, state, parent, group, start_time: 1, ..Stat::default() })
         };
         let table = Table(family.into_iter().map(stat).collect());
         // In this test the inode encodes the port.

@@ -197,7 +197,7 @@ mod tests {
         let stat = |(pid, parent): (i32, i32)| {
             let state = if pid == 33 { 'Z' } else { 'S' };
             let (name, start_time) = ("x".to_owned(), u64::from(pid.unsigned_abs()));
-            (pid, Stat { pid, name, state, parent, group: 1, cpu_ticks: 0, threads: 1, start_time })
+            (pid, Stat { pid, name, state, parent, group: 1, start_time, ..Stat::default() })
         };
         Table(family.into_iter().chain([(40, 1)]).map(stat).collect())
     }

@@ -216,6 +216,20 @@ pub(crate) mod tests {
         }
     }
 
+    /// A sample with a column of each kind.
+    pub(crate) fn look() -> Look {
+        Look {
+            seconds_before: 2.04,
+            action: Action::RestartService,
+            confidence: 0.934,
+            source: "model".to_owned(),
+            health: Some("silent".to_owned()),
+            features: [("cpu_usage", Some(0.0)), ("health_failures", Some(3.0)), ("uptime", None)]
+                .map(|(name, value)| (name.to_owned(), value))
+                .into(),
+        }
+    }
+
     fn text(text: String) -> Option<Text> {
         Some(Text { from: "here".to_owned(), cut: false, text })
     }
@@ -254,15 +268,7 @@ pub(crate) mod tests {
     #[test]
     fn a_file_is_read_back_as_it_was() {
         let mut evidence = evidence(3);
-        evidence.samples.push(Look {
-            seconds_before: 1.5,
-            action: Action::RestartService,
-            confidence: 0.9,
-            source: "model".to_owned(),
-            health: Some("silent".to_owned()),
-            features: [("cpu_usage".to_owned(), Some(1.0)), ("http_5xx_rate".to_owned(), None)]
-                .into(),
-        });
+        evidence.samples.push(look());
         let json = evidence.seal().unwrap();
         assert_eq!(serde_json::from_slice::<Evidence>(&json).unwrap(), evidence);
     }

@@ -187,9 +187,7 @@ fn text(f: &mut Formatter<'_>, title: &str, text: &Text) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use paramedic_core::decide::Action;
-
-    use super::super::tests::evidence;
+    use super::super::tests::{evidence, look};
     use super::*;
 
     #[test]
@@ -216,16 +214,7 @@ mod tests {
     #[test]
     fn a_sample_is_one_line_without_zeros() {
         let mut evidence = evidence(12);
-        evidence.samples.push(Look {
-            seconds_before: 2.04,
-            action: Action::RestartService,
-            confidence: 0.934,
-            source: "model".to_owned(),
-            health: Some("silent".to_owned()),
-            features: [("cpu_usage", Some(0.0)), ("health_failures", Some(3.0)), ("uptime", None)]
-                .map(|(name, value)| (name.to_owned(), value))
-                .into(),
-        });
+        evidence.samples.push(look());
         let text = evidence.to_string();
         let line = "     2.0 s before: restart_service 0.93 by the model, health check silent, \
                     health_failures 3";

@@ -291,8 +291,8 @@ impl Metrics {
                 Outcome::Unverified,
                 Outcome::Failed,
             ] {
-                let soft = (remedy == Remedy::Soft).then_some(["http", "signal"]);
-                for means in soft.unwrap_or([""; 2]) {
+                let all: &[&str] = if remedy == Remedy::Soft { &["http", "signal"] } else { &[""] };
+                for means in all {
                     self.heals.with_label_values(&[remedy.name(), means, outcome.name()]);
                 }
             }

@@ -44,10 +44,7 @@ impl Facts for Told {
 fn told(processes: &[(i32, i32, &'static str)]) -> Told {
     let stat = |&(pid, parent, _): &(i32, i32, &str)| {
         let (name, start_time) = ("x".to_owned(), u64::from(pid.unsigned_abs()));
-        (
-            pid,
-            Stat { pid, name, state: 'S', parent, group: 1, cpu_ticks: 0, threads: 1, start_time },
-        )
+        (pid, Stat { pid, name, state: 'S', parent, group: 1, start_time, ..Stat::default() })
     };
     let programs = processes.iter().map(|&(pid, _, program)| (pid, program)).collect();
     Told { table: Table(processes.iter().map(stat).collect()), programs, ..Told::default() }
