@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, Directory, run, until},
-    node::{Node, Pod},
     servers::Server,
 };
 
@@ -21,7 +20,7 @@ fn told(state: &Directory, form: &[&str]) -> String {
 }
 
 /// The evidence of the first incident.
-fn evidence(state: &Directory) -> Value {
+pub(crate) fn evidence(state: &Directory) -> Value {
     serde_json::from_str(&told(state, &["--evidence", "1", "--json"])).unwrap()
 }
 
@@ -115,24 +114,4 @@ fn with_evidence_off_a_restart_leaves_none() {
         why.contains("no evidence of incident 1") && why.contains("--evidence is off"),
         "{why}"
     );
-}
-
-#[test]
-#[ignore = "needs root: cargo xtask test"]
-fn a_pod_leaves_evidence_of_its_cgroup_and_says_that_its_log_is_not_mounted() {
-    let (node, state) = (Node::new(), Directory::new());
-    let mut pod = Pod::start(&node, "web", Some("restart"));
-    let agent = node.ready_agent(&state, &[]);
-    agent.hears("watching", &[("target", &pod.full_name()), ("ceiling", "restart")]);
-    agent.sees_at_once(|| pod.errors(15));
-    pod.restart_once_ended();
-    agent.hears("treatment ended", &[("remedy", "restart"), ("outcome", "healed")]);
-    let evidence = evidence(&state);
-    assert_eq!(evidence["name"], pod.full_name());
-    let files = evidence["found"]["cgroup"]["files"].as_object().unwrap();
-    assert!(files.contains_key("cpu.stat"), "{evidence:#}");
-    assert_eq!(evidence["found"]["processes"]["list"][0]["name"], "patient-app");
-    let missing = evidence["missing"].as_array().unwrap();
-    let why = missing.iter().find(|one| one["part"] == "log").unwrap()["why"].as_str().unwrap();
-    assert!(why.contains("/var/log/pods"), "{why}");
 }

@@ -275,7 +275,7 @@ impl fmt::Display for Why {
             }
             Self::NodeBudgetSpent(n) => write!(f, "{n} hard remedies on this node within a minute"),
             Self::OthersFirst => {
-                f.write_str("too many pods of this node need a hard remedy: this one waits its turn")
+                f.write_str("this node has asked the API server for hard remedies too often: this one waits its turn")
             }
             Self::NodeFails(failing, polled) => {
                 write!(f, "{failing} of {polled} targets of the node fail together: suspect the node")
