@@ -24,7 +24,7 @@ use tracing::info;
 use super::{
     docker::DockerSocket, evidence::Evidence, notify::Notify, record::Record, remedy, start::Launch,
 };
-use crate::run::Config;
+use crate::run::{APPROVED, Config};
 
 /// Watch this node's pods, or this machine's containers, and heal those that consent.
 ///
@@ -36,7 +36,7 @@ use crate::run::Config;
 /// owner permits: `observe`, `soft` (a reset), `restart` (in place) or `evict`. The agent
 /// neither watches nor touches a pod without the label. Annotations override the defaults:
 /// `paramedic.dev/port`, `/health-path`, `/soft` (`http METHOD /path [body]`, `signal HUP`, `none`;
-/// POST /heal by default), `/heal-path`, `/not-between` (`01:00-03:00 Europe/Berlin`: no remedies),
+/// POST /heal by default), `/heal-path`, `/not-between` (`01:00-03:00 Europe/Berlin`: no remedies), `/ask` (`restart` or `evict`: people are asked before it),
 /// `/min-confidence`, `/patience`, `/warm-up`, `/dump` (path of the app's own dump, read before a
 /// restart or an eviction) and `/tls` (`true`: count responses in TLS too, by probes on the
 /// functions of the app's TLS library, which costs it 10 to 40 % more CPU per request at full
@@ -270,6 +270,7 @@ impl NodeAgent {
             restart_command: None,
             grace: Duration::from_secs(30),
             pause_file: Some(self.state_dir.join("paused")),
+            approved_file: Some(self.state_dir.join(APPROVED)),
         };
         Ok((config, channels))
     }

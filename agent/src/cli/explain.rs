@@ -103,6 +103,14 @@ fn story(view: &Value) -> String {
     if let Some(gate) = view["refused_by"].as_str() {
         lines.push(format!("  refused by  {gate}: {}", text("refused_why")));
     }
+    if let Some(asks) = view["asks"].as_object() {
+        let request = asks.get("request").and_then(Value::as_str).unwrap_or("-");
+        let approved = asks.get("approved").and_then(Value::as_bool) == Some(true);
+        lines.push(match approved {
+            true => format!("  approved    {request}"),
+            false => format!("  asks        paramedic approve {} ({request})", text("name")),
+        });
+    }
     if let Some(clients) = clients(view) {
         lines.push(format!("  clients     {clients}"));
     }

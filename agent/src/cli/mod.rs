@@ -1,5 +1,6 @@
 //! The command line: turns arguments into validated settings, and reports all mistakes at once.
 mod agent;
+mod approve;
 mod check;
 mod docker;
 mod evidence;
@@ -50,6 +51,7 @@ enum Command {
     Top(top::Top),
     Ready(ready::Ready),
     Check(check::Check),
+    Approve(approve::Approve),
     Incidents(incidents::Incidents),
     Replay(replay::Replay),
     Completions(generate::Completions),
@@ -74,6 +76,7 @@ impl Cli {
             Command::Top(top) => top.run().await,
             Command::Ready(ready) => ready.run().await,
             Command::Check(check) => check.run(),
+            Command::Approve(approve) => approve.run().await,
             Command::Incidents(incidents) => incidents.run(),
             Command::Replay(replay) => replay.run(),
             Command::Completions(completions) => completions.run(),

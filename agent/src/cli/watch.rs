@@ -20,7 +20,7 @@ use super::{
     docker::DockerSocket, evidence::Evidence, notify::Notify, record::Record, remedy,
     start::Launch, state_dir,
 };
-use crate::run::Config;
+use crate::run::{APPROVED, Config};
 
 /// Watch services on this machine and heal them.
 ///
@@ -74,6 +74,9 @@ pub(super) struct Watch {
     /// by commas.
     #[arg(long, value_name = "SPAN ZONE", value_parser = Windows::read)]
     not_between: Option<Windows>,
+    /// Ask before a restart, and wait for `paramedic approve`.
+    #[arg(long)]
+    ask: bool,
     /// Path of the service's own dump of its state, such as `/debug/pprof/goroutine?debug=1` or
     /// `/actuator/threaddump`. The agent reads it before a restart and keeps it with the evidence.
     #[arg(long, value_name = "PATH")]
@@ -219,6 +222,7 @@ impl Watch {
             restart_command: self.restart_command.clone(),
             grace,
             pause_file: Some(state_dir.join("paused")),
+            approved_file: Some(state_dir.join(APPROVED)),
         };
         Ok((config, channels))
     }
@@ -236,6 +240,8 @@ impl Watch {
                 health: asks.map(|asks| HealthProbe { port: url.port, tls: url.tls, asks }),
                 soft: self.soft.clone().unwrap_or_else(|| Soft::post(&self.heal_path)),
                 min_confidence: self.min_confidence,
+                ask_before: self.ask.then_some(Remedy::Restart),
+                approved: None,
                 not_between: self.not_between.clone().unwrap_or_default(),
                 tls_probes: self.tls_probes,
                 dump: self.dump.clone(),

@@ -2,6 +2,7 @@
 //!
 //! Everything that waits (a poll, a remedy, the journal's disk) runs in its own task and returns as
 //! a [`TaskResult`]. Everything that changes state happens here, on one thread, in order.
+mod approval;
 mod effects;
 mod evidence;
 mod preflight;
@@ -54,7 +55,9 @@ use paramedic_probes::{
 };
 use paramedic_record::{Incident, Recorder, outcomes::Remembered};
 
-use crate::serve::{Query, TargetView};
+pub(crate) use approval::APPROVED;
+
+use crate::serve::{Asks, Query, TargetView};
 
 /// Validated settings of the agent.
 #[derive(Debug)]
@@ -73,6 +76,8 @@ pub struct Config {
     pub grace: Duration,
     /// While this file exists, no remedy is applied.
     pub pause_file: Option<PathBuf>,
+    /// Holds the request that was approved last, for targets that are no pods.
+    pub approved_file: Option<PathBuf>,
 }
 
 /// The cluster, for an agent that watches a node's pods.
@@ -388,6 +393,7 @@ impl Agent {
     fn sample(&mut self, index: Index, trigger: Trigger) {
         self.look_for_tls(index);
         self.look_at_the_time(index);
+        self.look_for_approval(index);
         let Some(sampler) = self.registry.sampler_mut(index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
         let mut app = target.and_then(|target| sampler.take_app(target, &*self.effects));
@@ -425,6 +431,23 @@ impl Agent {
         let not_now = !windows.is_empty() && windows.contain(wall_time());
         if not_now != case.is_not_now() {
             self.pending.push_back(Event::NotNow(index, not_now));
+        }
+    }
+
+    /// Tells the engine, before the sample, if people have approved the request that is open.
+    fn look_for_approval(&mut self, index: Index) {
+        let Some(case) = self.engine.case(index) else { return };
+        let Some(asked) = case.asked(self.clock.now()).filter(|asked| !asked.is_approved()) else {
+            return;
+        };
+        let approved = match (case.target.pod(), &self.config.approved_file) {
+            (Some(_), _) => case.target.settings.approved,
+            (None, Some(file)) => approval::read(file),
+            (None, None) => None,
+        };
+        if approved == Some(asked.request) {
+            info!(target = case.target.name.as_str(), request = %asked.request, "approved");
+            self.pending.push_back(Event::Approved(index, asked.request));
         }
     }
 
@@ -523,6 +546,7 @@ impl Agent {
                 let now = self.clock.now();
                 let view = |(index, case)| TargetView {
                     tls: self.tls_word(index),
+                    asks: Asks::of(case, now),
                     remembered: self.engine.memory(index).map_or_else(Vec::new, |m| m.told(now)),
                     ..TargetView::of(case)
                 };

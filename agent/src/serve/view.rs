@@ -1,5 +1,6 @@
 //! A target as JSON at `/api/v1/targets`.
 use paramedic_core::{
+    boot_time::BootTime,
     decide::{Decision, Reasons, top_reasons},
     engine::Case,
     features::{Feature, FeatureVector},
@@ -45,6 +46,8 @@ pub struct TargetView {
     pub refused_by: Option<Gate>,
     /// The reason of that refusal.
     pub refused_why: Option<String>,
+    /// What the agent asks people; `null` if nothing.
+    pub asks: Option<Asks>,
     /// What was unusual on the machine when a remedy was considered; `null` if nothing was.
     pub witnesses: Option<String>,
     /// The symptom that needs no remedy.
@@ -53,6 +56,34 @@ pub struct TargetView {
     pub remembered: Vec<String>,
     /// Whether every permitted remedy was tried and none helped.
     pub exhausted: bool,
+}
+
+/// A request to people that is open.
+#[derive(Clone, Debug, Serialize)]
+pub struct Asks {
+    /// Its text, such as `restart-1a2b3c`.
+    pub request: String,
+    /// Whether it was approved.
+    pub approved: bool,
+    /// Namespace and name of the pod; `null` if the target is none.
+    pub namespace: Option<String>,
+    /// See `namespace`.
+    pub pod: Option<String>,
+}
+
+impl Asks {
+    /// What is asked about a case.
+    #[must_use]
+    pub fn of(case: &Case, now: BootTime) -> Option<Self> {
+        let asked = case.asked(now)?;
+        let pod = case.target.pod();
+        Some(Self {
+            request: asked.request.to_string(),
+            approved: asked.is_approved(),
+            namespace: pod.map(|pod| pod.namespace.clone()),
+            pod: pod.map(|pod| pod.name.clone()),
+        })
+    }
 }
 
 /// How the clients of a target fare.
@@ -138,6 +169,7 @@ impl TargetView {
             reasons: case.decision.map(|d| top_reasons(&case.row, d.action, &d.shares, REASONS)),
             absent: !case.is_present(),
             refused_by: case.refused.as_ref().map(|refusal| refusal.gate),
+            asks: None,
             refused_why: case.refused.as_ref().map(|refusal| refusal.why.to_string()),
             clients: Clients::of(case),
             witnesses: case.witnesses().map(ToString::to_string).filter(|text| !text.is_empty()),

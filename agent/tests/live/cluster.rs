@@ -6,8 +6,8 @@ use crate::{
     evidence,
     node::{Node, Pod},
 };
-use fake_apiserver::Kind;
-use serde_json::Value;
+use fake_apiserver::{Identity, Kind, Rule, granted_by};
+use serde_json::{Value, json};
 
 const FIRST_LIST: &str = "the first list of this node's pods from the API server";
 
@@ -277,4 +277,52 @@ fn a_restart_leaves_evidence_of_its_cgroup_and_says_that_its_log_is_not_mounted(
     let missing = evidence["missing"].as_array().unwrap();
     let why = missing.iter().find(|one| one["part"] == "log").unwrap()["why"].as_str().unwrap();
     assert!(why.contains("/var/log/pods"), "{why}");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn whoever_may_annotate_the_pod_approves_its_restart() {
+    let (node, state) = (Node::new(), Directory::new());
+    let pods = Rule::new("", &["pods"], &["get", "patch"]).in_namespace("default");
+    node.fake.identity("token-of-owner", Identity::new("owner").may([pods]));
+    let agent = Identity::service_account("paramedic-system", "paramedic-agent").on_node("node1");
+    let granted = granted_by("10-rbac.yaml", "paramedic-agent");
+    node.fake.identity("token-of-node1", agent.may(granted));
+    node.fake.open(false);
+    let mut pod = Pod::start(&node, "web", Some("restart"));
+    let ask = json!({ "metadata": { "annotations": { "paramedic.dev/ask": "restart" } } });
+    node.fake.patch(Kind::Pod, "default", &pod.name, &ask).unwrap();
+    let agent = node.ready_agent(&state, &[]);
+    agent.hears("watching", &[("target", &pod.full_name()), ("ceiling", "restart")]);
+    let until_asked = || {
+        until("it asks", || {
+            pod.errors(15);
+            thread::sleep(Duration::from_millis(200));
+            agent.target()["asks"]["request"].as_str().map(str::to_owned)
+        })
+    };
+    let request = until_asked();
+    let event = node.event_with("HealRefused", "approval");
+    assert!(event.contains(&request), "{event}");
+
+    let address = agent.address.to_string();
+    let approve = ["approve", "default/web-0", "--agent", &address];
+    let refused = node.run_as("token-of-node1", &approve);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = String::from_utf8(refused.stderr).unwrap();
+    let by_hand = format!("pod/web-0 paramedic.dev/approve={request}");
+    assert!(why.contains(&by_hand) && why.contains("403"), "{why}");
+    assert!(pod.is_alive());
+
+    let approved = node.run_as("token-of-owner", &approve);
+    assert_eq!(approved.status.code(), Some(0), "{approved:?}");
+    until("the restart is given", || {
+        pod.errors(15);
+        thread::sleep(Duration::from_millis(200));
+        (!pod.is_alive()).then_some(())
+    });
+    agent.hears("approved", &[("target", &pod.full_name()), ("request", &request)]);
+    pod.restart_once_ended();
+    agent.hears("treatment ended", &[("remedy", "restart"), ("outcome", "healed")]);
+    assert_eq!(agent.target()["asks"], Value::Null);
 }

@@ -1,8 +1,8 @@
 //! Conditions that keep the agent from applying remedies, or hard ones, however sick the target is.
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use crate::{
-    agent::{Agent, Directory},
+    agent::{Agent, Directory, run, until},
     servers::Server,
 };
 
@@ -98,6 +98,49 @@ fn at_times_that_the_owner_excludes_nothing_is_done() {
     agent.reaches(refusals, agent.metric(refusals) + 3.0);
     assert_eq!(agent.said("healing", &[]), 0);
     assert!(patient.is_alive());
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_restart_waits_for_the_approval_of_its_request() {
+    let state = Directory::new();
+    let mut patient = Server::patient();
+    let arguments = [&MAY_RESTART[..], &["--ask", "--grace", "0"]].concat();
+    let agent = Agent::watch(&[&patient.url], &state, &arguments);
+    let (address, directory) = (agent.address.to_string(), state.path().to_str().unwrap());
+    let url = patient.url.clone();
+    let approve = |more: &[&str]| {
+        let command = ["approve", &url, "--agent", &address, "--state-dir", directory];
+        let output = run(&[&command[..], more].concat());
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = approve(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the agent asks nothing about"), "{said}");
+
+    let request = until("it asks", || {
+        patient.errors(15);
+        thread::sleep(Duration::from_millis(200));
+        agent.target()["asks"]["request"].as_str().map(str::to_owned)
+    });
+    let refusal = agent.hears("not healed", &[("gate", "approval"), ("remedy", "restart")]);
+    assert!(refusal.text("reason").contains(&request), "{refusal:?}");
+    assert_eq!(agent.said("healing", &[("remedy", "restart")]), 0);
+    let (code, said) = approve(&["--request", "restart-1"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(&request), "it names the one that is open: {said}");
+    assert!(patient.is_alive());
+
+    let (code, said) = approve(&["--request", &request]);
+    assert_eq!(code, Some(0), "{said}");
+    until("the restart is given", || {
+        patient.errors(15);
+        thread::sleep(Duration::from_millis(200));
+        (!patient.is_alive()).then_some(())
+    });
+    agent.hears("approved", &[("request", &request)]);
+    agent.hears("healing", &[("remedy", "restart")]);
 }
 
 /// Watches a server with an unusable model, and causes fifteen errors.

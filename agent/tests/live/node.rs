@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread::{self, JoinHandle},
 };
@@ -30,6 +30,7 @@ const POD_IP: &str = "127.0.0.7";
 pub(crate) struct Node {
     pub(crate) fake: FakeApi,
     directory: Directory,
+    url: String,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
 }
@@ -55,8 +56,17 @@ impl Node {
             });
         });
         let directory = Directory::new();
-        fs::write(directory.file("kubeconfig"), kubeconfig(&server).to_string()).unwrap();
-        Self { fake, directory, stop: Some(stop), server: Some(thread) }
+        let account = kubeconfig(&server, "token-of-node1");
+        fs::write(directory.file("kubeconfig"), account.to_string()).unwrap();
+        Self { fake, directory, url: server, stop: Some(stop), server: Some(thread) }
+    }
+
+    /// Runs the command to its end, with this token.
+    pub(crate) fn run_as(&self, token: &str, arguments: &[&str]) -> Output {
+        let file = self.directory.file(token);
+        fs::write(&file, kubeconfig(&self.url, token).to_string()).unwrap();
+        let mut command = Command::new(PARAMEDIC);
+        command.args(arguments).env("KUBECONFIG", file).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Starts the agent at a quick pace; it need not be ready yet.
@@ -80,10 +90,16 @@ impl Node {
 
     /// Waits for an Event with this reason, and returns its note.
     pub(crate) fn event(&self, reason: &str) -> String {
+        self.event_with(reason, "")
+    }
+
+    /// Waits for an Event with this reason and this word in its note, and returns the note.
+    pub(crate) fn event_with(&self, reason: &str, word: &str) -> String {
         until(reason, || {
             let events = self.fake.list(Kind::Event);
-            let event = events.into_iter().find(|event| event["reason"] == reason)?;
-            Some(event["note"].as_str().unwrap().to_owned())
+            let of_reason = events.iter().filter(|event| event["reason"] == reason);
+            let mut notes = of_reason.map(|event| event["note"].as_str().unwrap());
+            notes.find(|note| note.contains(word)).map(str::to_owned)
         })
     }
 }
@@ -97,11 +113,11 @@ impl Drop for Node {
     }
 }
 
-fn kubeconfig(server: &str) -> Value {
+fn kubeconfig(server: &str, token: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "test",
         "clusters": [{ "name": "test", "cluster": { "server": server } }],
-        "users": [{ "name": "test", "user": { "token": "token-of-node1" } }],
+        "users": [{ "name": "test", "user": { "token": token } }],
         "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
     })
 }

@@ -111,6 +111,8 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
         patience: Allowance { set: reader.patience(), ..Allowance::default() },
         warm_up: Allowance { set: reader.warm_up(), ..Allowance::default() },
         not_between: reader.not_between(),
+        ask_before: reader.ask_before(),
+        approved: None,
         tls_probes: reader.tls_probes(),
         dump: reader.dump(),
     };

@@ -102,6 +102,8 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
         patience: Allowance { set: reader.patience(), granted: probes::patience(container) },
         warm_up: Allowance { set: reader.warm_up(), granted: probes::warm_up(container) },
         not_between: reader.not_between(),
+        ask_before: reader.ask_before(),
+        approved: reader.approved(),
         tls_probes: reader.tls_probes(),
         dump: reader.dump(),
     };

@@ -156,12 +156,13 @@ impl Teller {
         known.seen = plain(&seen(), MAX_SEEN);
         let (remedy, gate) = (remedy.name(), refusal.gate.name());
         let minutes = lasted.as_secs() / 60;
+        let name = plain(&target.name, MAX_NAME);
         let news = News {
             occasion: Occasion::Refused,
-            summary: format!(
-                "{}: not healed for {minutes} min, the gate {gate} refuses",
-                plain(&target.name, MAX_NAME)
-            ),
+            summary: match refusal.gate {
+                Gate::Approval => format!("{name}: a remedy ({remedy}) waits for approval"),
+                _ => format!("{name}: not healed for {minutes} min, the gate {gate} refuses"),
+            },
             outcome: format!("{remedy} is refused by the gate {gate}: {}", refusal.why),
             advice: without_links(refusal.gate.advice()),
             incident: None,

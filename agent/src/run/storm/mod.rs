@@ -141,6 +141,7 @@ impl Storm {
             restart_command: None,
             grace: Duration::from_secs(30),
             pause_file: None,
+            approved_file: None,
         };
         let classifier =
             Arc::new(Classifier::Rules { reason: "storms are decided by the rules".into() });

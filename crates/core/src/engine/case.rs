@@ -12,12 +12,12 @@ use crate::{
     decide::{Action, Decision},
     features::{Blind, Causes, Durations, FailsSinceStart, FeatureVector, Load, Notable, Window},
     guard::{
-        Gate, History, Memories, NodeState, Observation, Policy, Preflight, Question, Refusal,
-        Symptom,
+        Asked, Gate, History, Memories, NodeState, Observation, Policy, Preflight, Question,
+        Refusal, Symptom,
     },
     health::Word,
     signal::{Sample, Trigger, Waiting, Witnesses},
-    target::{Obstacle, Remedy, Soft, Target},
+    target::{Obstacle, Remedy, Request, Soft, Target},
     verify::{Finding, Outcome, RELOAD, Verification},
 };
 
@@ -150,6 +150,8 @@ pub struct Case {
     refused_until: BootTime,
     /// Whether it is a time at which its owner wants no remedy.
     pub(super) not_now: bool,
+    /// The last request to people.
+    asked: Option<Asked>,
 }
 
 impl Case {
@@ -181,6 +183,7 @@ impl Case {
             preflight: Preflight::Unasked,
             refused_until: BootTime::default(),
             not_now: false,
+            asked: None,
         }
     }
 
@@ -196,6 +199,7 @@ impl Case {
         self.set(target);
         self.presence = Presence::Present;
         self.instance = self.instance.successor();
+        self.asked = None;
         let State::Verifying { verification, .. } = &self.state else { return None };
         Some((verification.clone(), verification.replaced()?))
     }
@@ -333,6 +337,8 @@ impl Case {
             causes,
             ceiling: self.target.settings.ceiling,
             not_now: self.not_now,
+            ask_before: self.target.settings.ask_before,
+            asked: self.asked(now),
             names_soft: self.target.settings.soft.is_named(),
             no_soft: self.no_soft(),
             no_restart: self.target.no_restart,
@@ -382,6 +388,31 @@ impl Case {
     #[must_use]
     pub const fn is_not_now(&self) -> bool {
         self.not_now
+    }
+
+    /// The request that is open at this moment.
+    #[must_use]
+    pub fn asked(&self, now: BootTime) -> Option<Asked> {
+        self.asked.filter(|asked| asked.stands(self.history.ill_since(), now))
+    }
+
+    /// The gate `approval` refuses until people approve this request.
+    pub(super) fn ask_people(&mut self, request: Request, now: BootTime) {
+        let ill_since = self.history.ill_since().unwrap_or(now);
+        let mut asked = self.asked(now).filter(|asked| asked.request == request);
+        match &mut asked {
+            Some(asked) => asked.wanted_again(now),
+            None => asked = Some(Asked::new(request, ill_since, now)),
+        }
+        self.asked = asked;
+    }
+
+    /// People approved a request; returns whether it is the open one.
+    pub(super) fn approved(&mut self, request: Request, now: BootTime) -> bool {
+        let Some(mut asked) = self.asked(now) else { return false };
+        let is_open = asked.approve(request, now);
+        self.asked = Some(asked);
+        is_open
     }
 
     /// Whether such a sample also checks on the host whether a remedy would help: if one may follow,
@@ -470,6 +501,7 @@ impl Case {
         self.history.treated(remedy, now);
         self.instance.clear_evidence();
         self.refused = None;
+        self.asked = None;
         self.preflight = Preflight::Unasked;
     }
 
@@ -478,6 +510,7 @@ impl Case {
         self.history.treated(remedy, now);
         self.instance.clear_evidence();
         self.refused = None;
+        self.asked = None;
         self.preflight = Preflight::Unasked;
     }
 

@@ -9,7 +9,7 @@ use crate::{
     guard::{Permit, Refusal, Symptom, Treatment},
     health::Word,
     signal::{Sample, Trigger, Witnesses},
-    target::{Remedy, Target},
+    target::{Remedy, Request, Target},
     verify::Outcome,
 };
 
@@ -82,6 +82,8 @@ pub enum Event {
     },
     /// Whether it is a time at which the target's owner wants no remedy.
     NotNow(Index, bool),
+    /// People approved a request.
+    Approved(Index, Request),
     /// Time passed.
     Tick,
 }

@@ -27,7 +27,7 @@ use crate::{
     features::Notable,
     guard::{self, Denial, Gate, Memories, Memory, NodeState, Policy, Refusal, Why},
     signal::{Sample, Trigger},
-    target::Remedy,
+    target::{Remedy, Request},
 };
 
 /// Intervals of the engine.
@@ -148,6 +148,7 @@ impl Engine {
                     case.not_now = not_now;
                 }
             }
+            Event::Approved(index, request) => self.approved(index, request, now),
             Event::Ready(index, ready) => {
                 if let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) {
                     case.instance.kubelet_says(ready);
@@ -192,6 +193,20 @@ impl Engine {
             Some(true) => self.schedule(index, now, pace::GAP),
             _ if granted => out.push(Command::Release(index)),
             _ => {}
+        }
+    }
+
+    /// People approved a request: if the remedy is still wanted at the next sample, it is applied.
+    fn approved(&mut self, index: Index, request: Request, now: BootTime) {
+        let case = self.cases.get_mut(index).and_then(Option::as_mut);
+        let waits = case.is_some_and(|case| {
+            case.approved(request, now)
+                && case.is_present()
+                && !case.instance.sampling
+                && matches!(case.state, State::Watching)
+        });
+        if waits {
+            self.schedule(index, now, pace::GAP);
         }
     }
 
@@ -416,6 +431,9 @@ impl Engine {
             }
             Err(Denial::Refused(refusal)) => {
                 give_back(index, case, out);
+                if let Why::AskPeople(request) = refusal.why {
+                    case.ask_people(request, now);
+                }
                 let confirms = refusal.gate == Gate::Evidence && refusal.why != Why::NothingCurrent;
                 out.push(refuse(index, case, remedy, refusal, decision));
                 if confirms {
@@ -444,7 +462,7 @@ impl Engine {
     }
 }
 
-/// A refusal is news if another gate refused before.
+/// A refusal is news if another gate refused before, or if people are asked anew.
 fn refuse(
     index: Index,
     case: &mut Case,
@@ -453,7 +471,10 @@ fn refuse(
     decision: &Decision,
 ) -> Command {
     let before = case.refused.replace(refusal.clone());
-    let news = before.is_none_or(|before| before.gate != refusal.gate);
+    let asks = matches!(refusal.why, Why::AskPeople(_));
+    let other =
+        |before: Refusal| before.gate != refusal.gate || (asks && before.why != refusal.why);
+    let news = before.is_none_or(other);
     Command::Tell(index, Fact::Refused { remedy, refusal, decision: *decision, news })
 }
 

@@ -291,6 +291,17 @@ impl Stage {
         self.outcomes.iter().map(|(_, remedy, outcome)| (*remedy, *outcome)).collect()
     }
 
+    fn change_settings(&mut self, index: Index, change: impl FnOnce(&mut Settings)) {
+        let mut target = self.engine.case(index).expect("a case").target.clone();
+        change(&mut target.settings);
+        self.handle(0, Event::Changed(index, Box::new(target)));
+    }
+
+    /// The request that is open.
+    fn asked(&self, index: Index) -> Option<Request> {
+        self.engine.case(index)?.asked(self.now).map(|asked| asked.request)
+    }
+
     fn remedies(&self) -> Vec<Remedy> {
         self.heals.iter().map(|(_, _, remedy)| *remedy).collect()
     }
@@ -1111,6 +1122,44 @@ fn at_times_that_the_owner_excludes_a_remedy_waits_for_their_end() {
     stage.handle(0, Event::NotNow(0, false));
     stage.play(5_000);
     assert_eq!(stage.remedies(), [Remedy::Restart]);
+}
+
+#[test]
+fn a_restart_waits_until_people_approve_it() {
+    let mut stage = Stage::new(1);
+    stage.change_settings(0, |settings| settings.ask_before = Some(Remedy::Restart));
+    stage.play(5_000);
+    stage.patients[0].stuck = true;
+    stage.play(120_000);
+    assert_eq!(stage.remedies(), []);
+    let asked = stage.asked(0).expect("it asks");
+    let earlier = Request::new(Remedy::Restart, BootTime::default());
+    stage.handle(0, Event::Approved(0, earlier));
+    stage.play(5_000);
+    assert_eq!(stage.remedies(), [], "an approval of another request");
+    assert_eq!(stage.asked(0), Some(asked), "the request stays the same while it is open");
+    stage.handle(0, Event::Approved(0, asked));
+    stage.play(2_000);
+    assert_eq!(stage.remedies(), [Remedy::Restart]);
+    assert_eq!(stage.asked(0), None, "an approval is used once");
+}
+
+#[test]
+fn an_approval_of_what_is_no_longer_wanted_does_nothing() {
+    let mut stage = Stage::new(1);
+    stage.change_settings(0, |settings| settings.ask_before = Some(Remedy::Restart));
+    stage.play(5_000);
+    stage.patients[0].stuck = true;
+    stage.play(30_000);
+    let asked = stage.asked(0).expect("it asks");
+    stage.patients[0].stuck = false;
+    stage.play(10_000);
+    stage.handle(0, Event::Approved(0, asked));
+    stage.play(620_000);
+    stage.patients[0].stuck = true;
+    stage.play(60_000);
+    assert_eq!(stage.remedies(), [], "the next incident asks anew");
+    assert_ne!(stage.asked(0).expect("it asks"), asked);
 }
 
 #[test]

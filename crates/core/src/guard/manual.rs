@@ -48,6 +48,7 @@ impl Gate {
             }
             Self::Journal => "the intention cannot be written to disk (hard remedies only)",
             Self::Window => "it is a time at which the owner wants no remedy",
+            Self::Approval => "the owner wants to be asked, and nobody has approved this remedy",
             Self::Paused => {
                 "the state directory holds a file `paused`, or the agents' namespace has the \
                  annotation `paramedic.dev/paused`"
@@ -100,6 +101,9 @@ impl Gate {
             }
             Self::Journal => "repair the state directory",
             Self::Window => "wait, or change `paramedic.dev/not-between` or `--not-between`",
+            Self::Approval => {
+                "look at the service, then `paramedic approve` it ([approval.md](approval.md))"
+            }
             Self::Paused => {
                 "`kubectl get namespace paramedic-system -o yaml`; remove the annotation or the \
                  file"

@@ -7,6 +7,7 @@
 //!
 //! A pod belongs to a cluster, which is asked last ([`Denial::AskCluster`]): a remedy that nothing
 //! on the node forbids may still take down a workload. [`workload`] judges the cluster's answers.
+mod approval;
 mod evidence;
 mod history;
 mod manual;
@@ -16,6 +17,7 @@ pub mod workload;
 
 use std::time::Duration;
 
+pub use approval::Asked;
 pub use evidence::{Evidence, Observation};
 pub use history::{History, NodeHistory};
 pub use memory::{Follows, Memories, Memory, Symptom, Tally, Treatment};
@@ -25,7 +27,7 @@ use crate::{
     boot_time::BootTime,
     decide::{Action, Decision, Source},
     features::{Causes, Excuse, FailsSinceStart},
-    target::{Obstacle, Remedy},
+    target::{Obstacle, Remedy, Request},
 };
 
 /// Permission to apply one remedy, once, now. Only the guard creates one.
@@ -152,6 +154,10 @@ pub struct Question<'a> {
     pub ceiling: Remedy,
     /// Whether it is a time at which its owner wants no remedy.
     pub not_now: bool,
+    /// The mildest remedy before which its owner wants to be asked.
+    pub ask_before: Option<Remedy>,
+    /// The request that is open in this incident.
+    pub asked: Option<Asked>,
     /// Whether its owner names its soft remedy.
     pub names_soft: bool,
     /// Why it cannot be reset, if so.
@@ -271,7 +277,7 @@ const fn is_current(q: &Question<'_>) -> bool {
 /// [`wanted`] first.
 pub fn permit(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Result<Permit, Denial> {
     type Check = fn(&Question<'_>, Remedy, &Policy) -> Option<Why>;
-    const CHECKS: [(Gate, Check); 15] = [
+    const CHECKS: [(Gate, Check); 16] = [
         (Gate::Mode, mode),
         (Gate::Confidence, confidence),
         (Gate::Unfamiliar, unfamiliar),
@@ -287,6 +293,7 @@ pub fn permit(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Result<Permi
         (Gate::Journal, journal),
         (Gate::Paused, paused),
         (Gate::Window, window),
+        (Gate::Approval, approval),
     ];
     for (gate, check) in CHECKS {
         if let Some(why) = check(q, remedy, policy) {
@@ -428,6 +435,15 @@ fn paused(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
 
 fn window(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
     q.not_now.then_some(Why::NotNow)
+}
+
+/// An approval is of one remedy: what is wanted now may be another.
+fn approval(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
+    let must_ask = remedy.is_hard() && q.ask_before.is_some_and(|least| remedy >= least);
+    let asked = q.asked.filter(|asked| asked.request.remedy == remedy);
+    let is_approved = asked.is_some_and(|asked| asked.is_approved());
+    let request = || asked.map_or_else(|| Request::new(remedy, q.now), |asked| asked.request);
+    (must_ask && !is_approved).then(|| Why::AskPeople(request()))
 }
 
 #[cfg(test)]

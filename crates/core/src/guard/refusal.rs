@@ -7,7 +7,7 @@ use super::{memory::Futile, workload::Rolling};
 use crate::{
     decide::Unfamiliar,
     features::{ERRORS_LAST, Excuse},
-    target::{Obstacle, Remedy},
+    target::{Obstacle, Remedy, Request},
 };
 
 /// The gates, in the order in which they are asked: first those of the node, then, for pods, those
@@ -46,6 +46,8 @@ pub enum Gate {
     Paused,
     /// It is a time at which its owner wants no remedy.
     Window,
+    /// Its owner wants to be asked, and nobody has approved the remedy.
+    Approval,
     /// The API server does not answer, and its answer is required.
     ApiServer,
     /// The pod is no longer the one that was judged.
@@ -62,7 +64,7 @@ pub enum Gate {
 
 impl Gate {
     /// All gates, in the order in which they are asked.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Mode,
         Self::Confidence,
         Self::Unfamiliar,
@@ -78,6 +80,7 @@ impl Gate {
         Self::Journal,
         Self::Paused,
         Self::Window,
+        Self::Approval,
         Self::ApiServer,
         Self::Identity,
         Self::Rollout,
@@ -114,6 +117,7 @@ impl Gate {
             Self::Journal => "journal",
             Self::Paused => "paused",
             Self::Window => "window",
+            Self::Approval => "approval",
             Self::ApiServer => "api_server",
             Self::Identity => "identity",
             Self::Rollout => "rollout",
@@ -177,6 +181,8 @@ pub enum Why {
     SwitchedOff,
     /// Its owner wants no remedy at this time.
     NotNow,
+    /// The request that nobody has approved.
+    AskPeople(Request),
     /// Healing is paused in the cluster, by the annotation of this namespace.
     ClusterPaused(Arc<str>),
     /// The error of the API server, or of the way to it.
@@ -286,6 +292,11 @@ impl fmt::Display for Why {
             Self::NoJournal => f.write_str("the journal cannot be written"),
             Self::SwitchedOff => f.write_str("healing is paused"),
             Self::Impossible(remedy, obstacle) => write!(f, "no {}: {obstacle}", remedy.name()),
+            Self::AskPeople(request) => write!(
+                f,
+                "its owner wants to be asked: {request} waits for `paramedic approve` or the \
+                 annotation `paramedic.dev/approve`"
+            ),
             Self::NotNow => f.write_str(
                 "its owner wants no remedy at this time of the day (paramedic.dev/not-between)",
             ),

@@ -19,6 +19,8 @@ struct Scene {
     causes: Causes,
     ceiling: Remedy,
     not_now: bool,
+    ask_before: Option<Remedy>,
+    asked: Option<Asked>,
     names_soft: bool,
     no_soft: Option<Obstacle>,
     no_restart: Option<Obstacle>,
@@ -57,6 +59,8 @@ impl Scene {
             causes: Causes { recent_error: true, ..Causes::default() },
             ceiling: Remedy::Restart,
             not_now: false,
+            ask_before: None,
+            asked: None,
             names_soft: false,
             no_soft: None,
             no_restart: None,
@@ -97,6 +101,8 @@ impl Scene {
             causes: self.causes,
             ceiling: self.ceiling,
             not_now: self.not_now,
+            ask_before: self.ask_before,
+            asked: self.asked,
             names_soft: self.names_soft,
             no_soft: self.no_soft,
             no_restart: self.no_restart,
@@ -454,6 +460,34 @@ fn at_times_that_the_owner_excludes_there_is_no_remedy() {
         scene.not_now = true;
         assert_eq!(scene.ask(), Err(Gate::Window));
     }
+}
+
+#[test]
+fn a_hard_remedy_waits_for_the_approval_of_just_that_remedy() {
+    let mut soft = Scene::new(Action::ResetErrors);
+    soft.ask_before = Some(Remedy::Restart);
+    assert_eq!(soft.ask(), Ok(Remedy::Soft), "nobody is asked before a reset");
+
+    let mut scene = Scene::new(Action::RestartService);
+    scene.ask_before = Some(Remedy::Evict);
+    assert_eq!(scene.ask(), Ok(Remedy::Restart), "people are asked before an eviction only");
+    scene.ask_before = Some(Remedy::Restart);
+    assert_eq!(scene.ask(), Err(Gate::Approval));
+    let request = Request::new(Remedy::Restart, scene.now);
+    let approved = |request| {
+        let mut asked = Asked::new(request, at(0), at(400));
+        assert!(asked.approve(request, at(400)));
+        Some(asked)
+    };
+    scene.asked = Some(Asked::new(request, at(0), at(400)));
+    let Err(Denial::Refused(refusal)) = scene.answer() else { panic!("it is not refused") };
+    assert_eq!(refusal.why, Why::AskPeople(request), "the same request while it is open");
+    scene.asked = approved(Request::new(Remedy::Evict, scene.now));
+    assert_eq!(scene.ask(), Err(Gate::Approval), "of another remedy");
+    scene.asked = approved(request);
+    assert_eq!(scene.ask(), Ok(Remedy::Restart));
+    scene.not_now = true;
+    assert_eq!(scene.ask(), Err(Gate::Window), "an approval opens no other gate");
 }
 
 #[test]

@@ -5,7 +5,9 @@
 //! something else than the default.
 use std::time::Duration;
 
-use super::{HealthAsk, NoSoft, Remedy, Settings, Soft, Windows, settings::is_path};
+use super::{
+    HealthAsk, NoSoft, NotARequest, Remedy, Request, Settings, Soft, Windows, settings::is_path,
+};
 
 pub use paramedic_pod_metrics::HEAL_LABEL;
 
@@ -26,6 +28,10 @@ pub const WARM_UP: &str = "paramedic.dev/warm-up";
 
 /// Key of the times in which it gets no remedy: `01:00-03:00 Europe/Berlin`.
 pub const NOT_BETWEEN: &str = "paramedic.dev/not-between";
+/// Key of the mildest hard remedy before which people are asked: `restart` or `evict`.
+pub const ASK: &str = "paramedic.dev/ask";
+/// Key of what they approve: the request that the agent names.
+pub const APPROVE: &str = "paramedic.dev/approve";
 /// Key of the consent to probes on its TLS library.
 pub const TLS: &str = "paramedic.dev/tls";
 
@@ -170,6 +176,22 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         })
     }
 
+    /// The mildest hard remedy before which people are asked.
+    pub fn ask_before(&mut self) -> Option<Remedy> {
+        let text = (self.find)(ASK)?;
+        let remedy = Remedy::from_name(text).filter(|remedy| remedy.is_hard());
+        if remedy.is_none() {
+            self.complain(ASK, text, "neither restart nor evict");
+        }
+        remedy
+    }
+
+    /// The request that people approve.
+    pub fn approved(&mut self) -> Option<Request> {
+        let text = (self.find)(APPROVE)?;
+        Request::read(text).map_err(|_| self.complain(APPROVE, text, NotARequest::WHY)).ok()
+    }
+
     fn span(&mut self, key: &'static str) -> Option<Duration> {
         let text = (self.find)(key)?;
         let span = span(text).filter(|span| *span <= LONGEST);
@@ -271,6 +293,21 @@ mod tests {
         let mut settings = SettingsReader::new(|key| (key == TLS).then_some("yes"));
         assert!(!settings.tls_probes());
         assert_eq!(settings.invalid_settings.len(), 1);
+    }
+
+    #[test]
+    fn people_are_asked_before_hard_remedies_only() {
+        let read = |text: &'static str| {
+            let mut settings = SettingsReader::new(|key| (key == ASK).then_some(text));
+            (settings.ask_before(), settings.invalid_settings.len())
+        };
+        assert_eq!(read("restart"), (Some(Remedy::Restart), 0));
+        assert_eq!(read("evict"), (Some(Remedy::Evict), 0));
+        for text in ["", "soft", "observe", "yes", "restart?"] {
+            assert_eq!(read(text), (None, 1), "{text:?}");
+        }
+        let mut settings = SettingsReader::new(|key| (key == APPROVE).then_some("yes"));
+        assert_eq!((settings.approved(), settings.invalid_settings.len()), (None, 1));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Settings of a target: the owner's, with defaults for the rest.
 use std::{fmt, time::Duration};
 
-use super::{Remedy, Soft, Windows};
+use super::{Remedy, Request, Soft, Windows};
 use crate::health::grpc::is_service;
 
 /// The health endpoint, if the owner or the container's own probe names it.
@@ -94,6 +94,10 @@ pub struct Settings {
     pub warm_up: Allowance,
     /// When it gets no remedy.
     pub not_between: Windows,
+    /// The mildest hard remedy before which its owner wants to be asked.
+    pub ask_before: Option<Remedy>,
+    /// What its owner has approved, if that is written on the target.
+    pub approved: Option<Request>,
     /// Whether to attach to the functions of its TLS library, which takes CPU time of it.
     pub tls_probes: bool,
     /// Path of the app's own dump of its state, to be read before a hard remedy; `None`: no dump.
@@ -115,6 +119,8 @@ impl Settings {
             patience: Allowance::default(),
             warm_up: Allowance::default(),
             not_between: Windows::default(),
+            ask_before: None,
+            approved: None,
             tls_probes: false,
             dump: None,
         }

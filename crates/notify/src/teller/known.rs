@@ -66,7 +66,8 @@ impl Known {
         let since = before.map_or(now, |before| before.since);
         let was_told = before.is_some_and(|before| before.told);
         let lasted = now.since(since);
-        let is_due = lasted >= REFUSED_FOR;
+        // Whoever is asked is told at once.
+        let is_due = gate == Gate::Approval || lasted >= REFUSED_FOR;
         self.refusals = Some(Refusals { gate, since, last: now, told: is_due });
         (is_due && !was_told).then_some(lasted)
     }

@@ -155,6 +155,16 @@ fn a_target_that_is_removed_has_no_problem_any_more() {
 }
 
 #[test]
+fn whoever_is_asked_is_told_at_once_and_once() {
+    let mut teller = teller();
+    let told = refused_from_to(&mut teller, Gate::Approval, 0, 700);
+    let [Telling { notification, .. }] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(notification.at, at(0).unix_s);
+    assert_eq!(notification.summary, "web: a remedy (restart) waits for approval");
+    assert!(notification.advice.contains("paramedic approve"), "{}", notification.advice);
+}
+
+#[test]
 fn ten_minutes_of_refusals_by_one_gate_are_told_once() {
     let mut teller = teller();
     assert_eq!(refused_from_to(&mut teller, Gate::Futile, 0, 600), []);

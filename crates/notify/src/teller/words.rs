@@ -20,6 +20,7 @@ pub(super) const fn concerns_people(gate: Gate) -> bool {
         | Gate::Identity
         | Gate::WorkloadLock => false,
         Gate::Mode
+        | Gate::Approval
         | Gate::Unfamiliar
         | Gate::Excused
         | Gate::NodeBudget

@@ -9,7 +9,7 @@ use paramedic_core::{
     decide::Action,
     engine::{Event, Index, Recovered, Remedied},
     guard::{Gate, Policy, Refusal, Symptom, Treatment, Why},
-    target::Remedy,
+    target::{Remedy, Request},
     verify::Outcome,
 };
 use serde::{Deserialize, Serialize};
@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 use super::{MOST_TARGETS, sample_record::SampleRecord, target_record::TargetRecord};
 
 /// Version of the lines.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// The oldest readable version. Version 1 lacks [`Header::model`], [`What::Said`] and
 /// [`What::Concluded`]; version 2 lacks [`Header::patience_ns`], [`What::Remembered`], an app's own
 /// verdict and the newer counts; version 3 lacks the version of a target's program and the beginning
 /// of a remembered treatment; version 4 lacks clients that hold a target, and targets without a soft
-/// remedy. A reader refuses later versions, which it does not know.
+/// remedy; version 5 lacks requests to people. A reader refuses later versions, which it does not know.
 pub(super) const OLDEST: u32 = 1;
 
 /// Maximum time since boot: 292 years. Times are added to it without overflow checks.
@@ -134,6 +134,8 @@ pub enum What {
     Ready(Index, bool),
     /// Whether it is a time at which the target's owner wants no remedy; since version 5.
     NotNow(Index, bool),
+    /// People approved a request: index and its text; since version 6.
+    Approved(Index, String),
     /// Response of the cluster: index, remedy, and the refusal if it refused.
     Cleared(Index, Remedy, Option<Refused>),
     /// Result of a remedy: index, number in the journal, result, and detail.
@@ -214,6 +216,7 @@ impl What {
             Event::Removed(index) => Self::Removed(*index),
             Event::Ready(index, ready) => Self::Ready(*index, *ready),
             Event::NotNow(index, not_now) => Self::NotNow(*index, *not_now),
+            Event::Approved(index, request) => Self::Approved(*index, request.to_string()),
             Event::Cleared { index, remedy, answer } => {
                 let refused = answer.as_ref().err().map(|(refusal, wait)| {
                     Refused(refusal.gate, refusal.why.to_string(), nanos(*wait))
@@ -267,6 +270,10 @@ impl What {
             Self::Removed(index) => Event::Removed(place(index)?),
             Self::Ready(index, ready) => Event::Ready(place(index)?, ready),
             Self::NotNow(index, not_now) => Event::NotNow(place(index)?, not_now),
+            Self::Approved(index, text) => {
+                let request = Request::read(&text).map_err(|_| Absurd::Range)?;
+                Event::Approved(place(index)?, request)
+            }
             Self::Cleared(index, remedy, refused) => {
                 let answer = refused.map_or(Ok(()), |Refused(gate, why, wait)| {
                     // The recorded text; the original variant does not matter.

@@ -40,6 +40,9 @@ pub struct TargetRecord {
     /// Its soft remedy, if it is not the usual one; since version 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     soft: Option<String>,
+    /// The mildest remedy before which people are asked; since version 6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ask_before: Option<Remedy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_evict: Option<Obstacle>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,6 +76,7 @@ impl TargetRecord {
             warm_up: spans(target.settings.warm_up),
             no_restart: target.no_restart,
             soft: target.settings.soft.is_named().then(|| target.settings.soft.to_string()),
+            ask_before: target.settings.ask_before,
             no_evict: target.no_evict,
             pod: target.pod().map(|pod| Pod {
                 namespace: pod.namespace.clone(),
@@ -114,6 +118,7 @@ impl TargetRecord {
                 min_confidence: self.min_confidence,
                 patience: allowance(self.patience)?,
                 warm_up: allowance(self.warm_up)?,
+                ask_before: self.ask_before,
                 ..Settings::up_to(self.ceiling)
             },
             address: self.polled.then_some(SOMEWHERE),

@@ -9,7 +9,7 @@ use paramedic_core::{
     guard::{Gate, Refusal, Symptom, Treatment, Why},
     health::{Health, HealthError, Poll, Says, Transport},
     signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Sample, Trigger},
-    target::{Remedy, Target},
+    target::{Remedy, Request, Target},
     verify::Outcome,
 };
 use tempfile::tempdir;
@@ -83,6 +83,7 @@ fn events() -> Vec<Event> {
         Event::Removed(0),
         Event::Ready(0, true),
         Event::NotNow(0, true),
+        Event::Approved(0, Request::new(Remedy::Evict, BootTime::from_nanos(7_000_000))),
         Event::Cleared { index: 0, remedy: Remedy::Evict, answer: Ok(()) },
         Event::Cleared {
             index: 0,
