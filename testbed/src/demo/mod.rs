@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: nine short scenes on the real kernel, each with a new process of patient-app
+//! `cargo xtask demo`: ten short scenes on the real kernel, each with a new process of patient-app
 //! in its own cgroup and an agent beside it.
 mod scenes;
 pub(crate) mod story;
@@ -22,7 +22,7 @@ use crate::stage::{Interrupt, Programs};
 /// Play the demo: faults on the real kernel, and what Paramedic does about them.
 ///
 /// Builds what it needs, starts patient-app in a cgroup of its own and an agent beside it, and
-/// plays nine scenes in about two minutes. Ends with a summary; exit code 0 if every scene passed.
+/// plays ten scenes in about three minutes. Ends with a summary; exit code 0 if every scene passed.
 /// Needs root (or the capabilities that `paramedic check` names) and leaves nothing behind.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {

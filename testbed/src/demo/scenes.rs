@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    process::Command,
     thread,
     time::Duration,
 };
@@ -13,12 +14,13 @@ use nix::{
     sys::socket::{setsockopt, sockopt},
 };
 use serde_json::json;
+use xtask::process::on_path;
 
 use super::{Verdict, story::Story};
 use crate::stage::{
     Interrupt, Programs,
     agent::{Agent, Line, Setup},
-    boot_ns, http,
+    boot_ns, free_port, http,
     patient::Patient,
     traffic::Traffic,
 };
@@ -38,7 +40,7 @@ pub(super) struct Stage<'a> {
     pub(super) name: &'static str,
 }
 
-pub(super) const SCENES: [Scene; 9] = [
+pub(super) const SCENES: [Scene; 10] = [
     Scene {
         name: "soft heal",
         about: "Eight errors, one a second: reset at the sixth, and that is enough.",
@@ -83,6 +85,11 @@ pub(super) const SCENES: [Scene; 9] = [
         name: "agent killed",
         about: "The agent dies by SIGKILL in mid-heal: it comes back, neither forgets nor repeats.",
         play: agent_killed,
+    },
+    Scene {
+        name: "foreign server",
+        about: "A Python service with no health check: SIGHUP helps, and later only a restart does.",
+        play: foreign_server,
     },
 ];
 
@@ -362,6 +369,53 @@ fn agent_killed(stage: &Stage<'_>) -> Result<Verdict> {
     ensure!(patient.sigterms().len() == 1, "{} SIGTERMs, not one", patient.sigterms().len());
     ensure!(patient.starts() == 2, "it was started {} times, not twice", patient.starts());
     Ok(stage.verdict("restart, once", &healing, fault))
+}
+
+fn foreign_server(stage: &Stage<'_>) -> Result<Verdict> {
+    const LINES: usize = 14;
+    let python = on_path("python3").context("this scene needs python3: install it")?;
+    let port = free_port()?;
+    let cgroup = format!("paramedic-foreign-{}", std::process::id());
+    let arguments = ["-c", include_str!("shop.py"), &port.to_string()];
+    let server = Patient::supervised(&python, &arguments, port, &cgroup)?;
+    let state = tempfile::tempdir()?;
+    let arguments = ["--max-remedy", "restart", "--soft", "signal HUP", "--verify-window", "5"]
+        .map(String::from);
+    let setup = Setup {
+        urls: vec![server.url.clone()],
+        state_dir: state.path().to_path_buf(),
+        arguments: arguments.into(),
+    };
+    let agent = stage.agent(&setup)?;
+    let url = format!("{}/price", server.url);
+    let _traffic = Traffic::start(Duration::from_millis(25), move || {
+        let _ = http::get(&url);
+    });
+    thread::sleep(Duration::from_secs(3));
+
+    stage.tell("its memory is spoilt: every response is 500; SIGHUP makes it read that anew");
+    let fault = boot_ns();
+    http::get(&format!("{}/spoil", server.url))?;
+    let healing = stage.healed(&agent, "soft")?;
+    ensure!(server.starts() == 1, "it was restarted, and a signal was enough");
+
+    stage.tell("spoilt for good: the signal does not help, so a restart, with evidence first");
+    http::get(&format!("{}/spoil-for-good", server.url))?;
+    stage.healed(&agent, "restart")?;
+    ensure!(server.starts() == 2, "it was started {} times, not twice", server.starts());
+    let lines = agent.lines();
+    let ended =
+        lines.iter().rfind(|line| line.message() == "treatment ended").context("no end of it")?;
+    let incident = ended.number("incident").context("the restart has no incident")?;
+    let output = Command::new(&stage.programs.agent)
+        .args(["incidents", "--evidence", &incident.to_string(), "--state-dir"])
+        .arg(state.path())
+        .output()?;
+    let evidence = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && evidence.contains("python"), "no evidence: {evidence}");
+    stage.tell(&format!("the first {LINES} lines of what the restart would have destroyed:"));
+    evidence.lines().take(LINES).for_each(|line| println!("            {line}"));
+    Ok(stage.verdict("signal, then restart", &healing, fault))
 }
 
 /// Sends fifteen errors and returns when the last was answered. The agent is stopped meanwhile: a

@@ -38,8 +38,11 @@ fn in_words(line: &Line) -> Option<String> {
             line.text("reasons")
         ),
         "healing" => format!(
-            "healing by {}, {:.0} % sure, because {}",
+            "healing by {}{}, {:.0} % sure, because {}",
             line.text("remedy"),
+            Some(line.text("soft"))
+                .filter(|soft| !soft.is_empty())
+                .map_or_else(String::new, |soft| format!(" ({soft})")),
             percent("confidence"),
             line.text("reasons")
         ),

@@ -2,6 +2,7 @@
 //! would.
 use std::{
     io::{BufRead, BufReader},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
@@ -50,12 +51,24 @@ impl Patient {
     /// The same, with the name of its cgroup.
     pub(crate) fn start_in(programs: &Programs, cgroup: &str, arguments: &[&str]) -> Result<Self> {
         let port = free_port()?;
+        let of_port = port.to_string();
+        let address = ["--address", "127.0.0.1", "--port", &of_port, "--log", "off"];
+        let words: Vec<&str> = address.into_iter().chain(arguments.iter().copied()).collect();
+        Self::supervised(&programs.patient, &words, port, cgroup)
+    }
+
+    /// Starts a program in a cgroup, and again whenever it ends.
+    pub(crate) fn supervised(
+        program: &Path,
+        arguments: &[&str],
+        port: u16,
+        cgroup: &str,
+    ) -> Result<Self> {
         let cgroup = Cgroup::create(cgroup)?;
         let shared = Arc::new(Shared::default());
         let mut command = enter(&cgroup);
         command
-            .arg(&programs.patient)
-            .args(["--address", "127.0.0.1", "--port", &port.to_string(), "--log", "off"])
+            .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
