@@ -170,9 +170,11 @@ Written by `cargo xtask train`; do not edit.
 
 **What was recorded, and what was not.** `data/` holds real faults in real processes on a real
 kernel, seen by the agent's own code and labelled by what helped ([data/README.md](data/README.md)).
-The patients are ours, their faults are ours, and the machine is one: the scores below say how the
-model does on episodes of this kind that it has not seen. Beside them it learns synthetic rows
-(`generate.py`), which hold it to the known decision surface.
+One program is ours and twelve are foreign; the faults are ours, and the machine is one. The first
+scores below are of programs that the model has not learnt from, the others of episodes that it has
+not seen. Beside them it learns synthetic rows (`generate.py`), which hold it to the known decision
+surface. How the whole agent does among foreign programs, with each failure and what would have told
+it apart, is in [docs/benchmarks.md](../docs/benchmarks.md#among-strangers).
 
 - trained {provenance["trained_at"]} on {machine()}
 - {brain.trees.describe()}, {brain.trees.node_count():,} nodes; {len(made.model):,} bytes
