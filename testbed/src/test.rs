@@ -44,8 +44,9 @@ mod workflows;
 ///   doc tests
 ///   fuzz         every target of fuzz/, for a minute each, two at a time (cargo-fuzz, installed below
 ///                target/tools if missing); "not checked" where it cannot be had, unless CI is set
-///   manifests    everything below manifests/ against the schemas of Kubernetes 1.30 to the newest
-///                known, strictly (kubernetes-validate, installed below target/ if missing)
+///   manifests    everything below manifests/ and what the Helm chart renders, against the schemas of
+///                Kubernetes 1.30 to the newest known, strictly; the chart against the manifests
+///                (kubernetes-validate and helm, installed below target/ if missing)
 ///   model        the Python that trains the model: ruff, mypy and its tests (the libraries are
 ///                installed below target/ if missing)
 ///   demo         the scenes of `cargo xtask demo` on the real kernel

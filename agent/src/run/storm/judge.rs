@@ -1,6 +1,9 @@
 //! The oracle: what must never happen in a simulation. It counts what was really done, and uses
 //! none of the guard's code.
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use fake_apiserver::FakeApi;
 use paramedic_core::target::Remedy;
@@ -13,6 +16,8 @@ pub(super) struct Tally {
     pub(super) soft: usize,
     pub(super) restarts: usize,
     pub(super) evictions: usize,
+    /// Hard remedies that an owner approved.
+    pub(super) approved: usize,
 }
 
 impl Tally {
@@ -20,6 +25,7 @@ impl Tally {
         self.soft += other.soft;
         self.restarts += other.restarts;
         self.evictions += other.evictions;
+        self.approved += other.approved;
     }
 }
 
@@ -61,6 +67,16 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
     }
     once_each(&given)?;
     let restarts = given.iter().filter(|one| one.remedy == Remedy::Restart);
+    let mut acts: Vec<Act<'_>> = restarts
+        .clone()
+        .map(|one| Act { at: one.at, uid: &one.uid, workload: &one.workload, remedy: one.remedy })
+        .collect();
+    acts.extend(evictions.iter().map(|one| {
+        let workload = one.workload.as_ref().map_or(one.pod.as_str(), |(_, name)| name);
+        Act { at: one.at, uid: &one.uid, workload, remedy: Remedy::Evict }
+    }));
+    acts.sort_by_key(|act| act.at);
+    let approved = each_approved(ward, &acts)?;
     let hard = restarts.map(|one| (one.workload.clone(), (one.at, one.uid.clone())));
     let evicted = evictions.iter().map(|one| {
         let workload = one.workload.as_ref().map(|(_, name)| name.clone());
@@ -90,7 +106,40 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         soft: count(Remedy::Soft),
         restarts: count(Remedy::Restart),
         evictions: evictions.len(),
+        approved,
     })
+}
+
+/// A hard remedy that was applied.
+#[derive(Debug)]
+struct Act<'a> {
+    at: Duration,
+    uid: &'a str,
+    workload: &'a str,
+    remedy: Remedy,
+}
+
+/// Where the owner wants to be asked, each hard remedy has an approval of its own: of this pod and
+/// this remedy, written before, and used for no other. Returns how many there were.
+fn each_approved(ward: &Ward, acts: &[Act<'_>]) -> Result<usize, String> {
+    let approvals = ward.approvals();
+    let mut used: HashMap<(&str, Remedy), usize> = HashMap::new();
+    let asked = |act: &&Act<'_>| ward.ask_before(act.workload).is_some_and(|b| act.remedy >= b);
+    for act in acts.iter().filter(asked) {
+        let prefix = format!("{}-", act.remedy.name());
+        let mine = approvals.iter().filter(|approval| {
+            approval.uid == act.uid
+                && approval.at <= act.at
+                && approval.request.starts_with(&prefix)
+        });
+        let requests: HashSet<&str> = mine.map(|approval| approval.request.as_str()).collect();
+        let used = used.entry((act.uid, act.remedy)).or_default();
+        *used += 1;
+        if *used > requests.len() {
+            return Err(format!("without an approval of its own: {act:?}, of {requests:?}"));
+        }
+    }
+    Ok(used.values().sum())
 }
 
 /// No instance is restarted twice, and no pod again within its cooldown, whichever agent died in

@@ -87,6 +87,11 @@ impl Storm {
         let large = number == 0 && rng.u8(0..5) == 0;
         let replicas = if large { rng.u32(20..=23) } else { rng.u32(1..=4) };
         let mut template = PodTemplate::new().label("paramedic.dev/heal", remedy.name());
+        if rng.u8(0..3) == 0 {
+            let before = [Remedy::Restart, Remedy::Evict][rng.usize(0..2)];
+            template = template.annotation("paramedic.dev/ask", before.name());
+            self.ward.asks(&name, before);
+        }
         if rng.u8(0..4) == 0 {
             template = template.spec(&json!({"containers": [{
                 "name": "app", "lifecycle": {"preStop": {"exec": {"command": ["sync"]}}},
@@ -196,7 +201,7 @@ impl Storm {
         let Some(workload) = self.workloads.get(rng.usize(0..self.workloads.len())) else { return };
         let pods = self.ward.pods_of(&workload.name);
         let pod = pods.get(rng.usize(0..pods.len().max(1)));
-        match rng.u8(0..24) {
+        match rng.u8(0..27) {
             0..8 => {
                 if let Some(pod) = pod {
                     self.ward.falls_ill(pod, Illness::any(rng));
@@ -266,7 +271,25 @@ impl Storm {
                     let _ = fake.restart_container("default", pod, "app", 1);
                 }
             }
+            24..27 => self.approve(rng),
             _ => sleep(Duration::from_secs(rng.u64(1..60))).await,
+        }
+    }
+
+    /// Owners approve what Events ask, or asked long ago, and seldom on the wrong pod.
+    fn approve(&self, rng: &mut Rng) {
+        let events = self.fake.list(Kind::Event);
+        let asked: Vec<(&str, &str)> = events
+            .iter()
+            .filter_map(|event| {
+                let note = event["note"].as_str()?.split_once("wants to be asked: ")?.1;
+                Some((event["regarding"]["name"].as_str()?, note.split(' ').next()?))
+            })
+            .collect();
+        for _ in 0..asked.len().min(4) {
+            let (pod, request) = asked[rng.usize(0..asked.len())];
+            let pod = if rng.u8(0..8) == 0 { asked[rng.usize(0..asked.len())].0 } else { pod };
+            self.ward.approve(pod, request);
         }
     }
 
@@ -320,7 +343,8 @@ fn storms(seeds: std::ops::Range<u64>) {
         runtime.shutdown_background();
     }
     println!("{total:?}");
-    assert!(total.soft > 0 && total.restarts > 0 && total.evictions > 0, "{total:?}");
+    let all = [total.soft, total.restarts, total.evictions, total.approved];
+    assert!(all.iter().all(|count| *count > 0), "{total:?}");
 }
 
 /// More seeds, for a longer search: `PARAMEDIC_STORMS=100000 cargo test --release storms`.

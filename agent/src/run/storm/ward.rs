@@ -8,7 +8,7 @@ use paramedic_core::{
     engine::Remedied,
     guard::Permit,
     health::{Health, HealthError, Poll, Responses, Says, Transport},
-    target::{Cgroups, ProcessId, Remedy, Target},
+    target::{Cgroups, ProcessId, Remedy, Target, consent::APPROVE},
 };
 use paramedic_host::{
     clock::Clock,
@@ -16,7 +16,7 @@ use paramedic_host::{
     instances::{Instances, Later},
 };
 use parking_lot::{Mutex, MutexGuard};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::effects::{Effects, Poller};
 use super::fuse::{Fuse, Step};
@@ -64,11 +64,23 @@ pub(super) struct Given {
     pub(super) paused_for: Option<Duration>,
 }
 
+/// What a pod's owner has approved.
+#[derive(Clone, Debug)]
+pub(super) struct Approval {
+    /// Time since the fake was created.
+    pub(super) at: Duration,
+    pub(super) uid: String,
+    pub(super) request: String,
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// By pod uid: the fault, its start, its container, and when it was reset.
     ill: HashMap<String, (Illness, BootTime, String, BootTime)>,
     given: Vec<Given>,
+    /// By workload: the mildest remedy before which its owner is asked.
+    asks: HashMap<String, Remedy>,
+    approvals: Vec<Approval>,
     paused_since: Option<BootTime>,
     /// By pod uid: the label before the last change, and the time of the change.
     labels: HashMap<String, (Option<Remedy>, BootTime)>,
@@ -155,6 +167,30 @@ impl Ward {
 
     pub(super) fn given(&self) -> Vec<Given> {
         self.state().given.clone()
+    }
+
+    /// The owner of this workload wants to be asked.
+    pub(super) fn asks(&self, workload: &str, before: Remedy) {
+        self.state().asks.insert(workload.to_owned(), before);
+    }
+
+    /// The mildest remedy before which the owner of this workload is asked.
+    pub(super) fn ask_before(&self, workload: &str) -> Option<Remedy> {
+        self.state().asks.get(workload).copied()
+    }
+
+    /// The owner writes an approval on the pod.
+    pub(super) fn approve(&self, pod: &str, request: &str) {
+        let Some(Pod { uid, .. }) = self.pod(pod) else { return };
+        let approval = Approval { at: self.fake.now(), uid, request: request.to_owned() };
+        let annotations = json!({ "metadata": { "annotations": { APPROVE: request } } });
+        if self.fake.patch(Kind::Pod, "default", pod, &annotations).is_ok() {
+            self.state().approvals.push(approval);
+        }
+    }
+
+    pub(super) fn approvals(&self) -> Vec<Approval> {
+        self.state().approvals.clone()
     }
 
     /// What the pod's app reports, if this container still runs.

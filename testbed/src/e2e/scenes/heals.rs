@@ -50,6 +50,32 @@ pub(super) fn restart(stage: &Stage<'_>) -> Result<String> {
     Ok(format!("same pod, another container (the old one: {end})"))
 }
 
+pub(super) fn approval(stage: &Stage<'_>) -> Result<String> {
+    let asks = Some(("paramedic.dev/ask", "restart"));
+    let patient = PatientSpec { annotation: asks, ..PatientSpec::new("approval", Some("restart")) };
+    let pod = one(stage, &patient)?;
+    stage.fall_ill(&pod, "errors", STUBBORN)?;
+    let _traffic = stage.traffic(&pod);
+    let event = stage.event(&pod, "HealRefused", "restart refused by gate approval")?;
+    let (_, told) = event.note.split_once("wants to be asked: ").context("it asks nothing")?;
+    let request = told.split(' ').next().unwrap_or_default();
+    let approve = |request: &str| {
+        let annotation = format!("paramedic.dev/approve={request}");
+        let pod = ["annotate", "--overwrite", "pod", pod.name(), "--namespace", NAMESPACE];
+        stage.kubectl.text(&[&pod[..], &[annotation.as_str()]].concat())
+    };
+    approve("restart-1")?;
+    stage.stays(IN_PEACE, || stage.untouched(&pod))?;
+    approve(request)?;
+    stage.tell(&format!("{request} is approved"));
+    stage.event(&pod, "Healing", "restart begins")?;
+    stage.event(&pod, "Healed", "restart: healed")?;
+    let (before, after) = (pod.container(), stage.again(&pod)?.container());
+    let restarts = after.restart_count.abs_diff(before.restart_count);
+    ensure!(restarts == 1, "{restarts} restarts, not one");
+    Ok(format!("{request}: not before its approval, and not by another"))
+}
+
 pub(super) fn evict(stage: &Stage<'_>) -> Result<String> {
     let patient = hooked("evict");
     stage.kubectl.apply(&[patient.budget(stage.scene, 1)])?;

@@ -21,7 +21,7 @@ pub(super) struct Scene {
     pub(super) play: fn(&Stage<'_>) -> Result<String>,
 }
 
-pub(super) const SCENES: [Scene; 13] = [
+pub(super) const SCENES: [Scene; 14] = [
     Scene {
         name: "soft-heal",
         about: "Eight errors, label soft: reset by POST /heal, and kubectl describe shows it.",
@@ -36,6 +36,11 @@ pub(super) const SCENES: [Scene; 13] = [
         name: "evict",
         about: "A preStop hook rules out a restart in place, label evict: the pod is replaced.",
         play: heals::evict,
+    },
+    Scene {
+        name: "approval",
+        about: "The owner wants to be asked: no restart until just that request is approved.",
+        play: heals::approval,
     },
     Scene {
         name: "budget",
