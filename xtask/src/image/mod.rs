@@ -160,7 +160,7 @@ impl Image {
     /// The maximum size of its archive, which every node pulls.
     const fn limit(self) -> usize {
         match self {
-            Self::Agent => 30_000_000,
+            Self::Agent => 31_000_000,
             Self::MetricsApi => 12_000_000,
             Self::Patient => 10_000_000,
         }
