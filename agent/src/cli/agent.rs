@@ -36,8 +36,8 @@ use crate::run::{APPROVED, Config};
 /// owner permits: `observe`, `soft` (a reset), `restart` (in place) or `evict`. The agent
 /// neither watches nor touches a pod without the label. Annotations override the defaults:
 /// `paramedic.dev/port`, `/health-path`, `/soft` (`http METHOD /path [body]`, `signal HUP`, `none`;
-/// POST /heal by default), `/heal-path`, `/not-between` (`01:00-03:00 Europe/Berlin`: no remedies), `/ask` (`restart` or `evict`: people are asked before it),
-/// `/min-confidence`, `/patience`, `/warm-up`, `/dump` (path of the app's own dump, read before a
+/// POST /heal by default), `/heal-path`, `/not-between` (`01:00-03:00 Europe/Berlin`: no remedies),
+/// `/ask` (`restart` or `evict`: people are asked before it), `/min-confidence`, `/patience`, `/warm-up`, `/dump` (path of the app's own dump, read before a
 /// restart or an eviction) and `/tls` (`true`: count responses in TLS too, by probes on the
 /// functions of the app's TLS library, which costs it 10 to 40 % more CPU per request at full
 /// speed, or more).

@@ -11,7 +11,10 @@ use kube::{
 use paramedic_core::target::{Request, consent::APPROVE};
 use serde_json::{Value, json};
 
-use super::{explain::ask, state_dir};
+use super::{
+    explain::{ask_about, view},
+    state_dir,
+};
 use crate::run::APPROVED;
 
 /// Approve the restart or eviction that the agent asks about, for this incident.
@@ -32,7 +35,7 @@ pub(super) struct Approve {
     /// Address of the agent's status page.
     #[arg(long, default_value = "127.0.0.1:9100", value_name = "ADDRESS")]
     agent: SocketAddr,
-    /// State directory of the agent, for what is no pod [default: /var/lib/paramedic for root, else
+    /// State directory of the agent, for a service or a container [default: /var/lib/paramedic for root, else
     /// ~/.local/state/paramedic].
     #[arg(long, value_name = "DIR", env = "PARAMEDIC_STATE_DIR")]
     state_dir: Option<PathBuf>,
@@ -40,12 +43,7 @@ pub(super) struct Approve {
 
 impl Approve {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let (status, body) = ask(self.agent, &format!("/api/v1/targets/{}", self.target)).await?;
-        if !status.is_success() {
-            bail!("{}", String::from_utf8_lossy(&body).trim());
-        }
-        let view: Value =
-            serde_json::from_slice(&body).context("cannot read the agent's response")?;
+        let view = view(&ask_about(self.agent, &self.target).await?)?;
         let name = view["name"].as_str().unwrap_or(&self.target);
         let Some(asks) = view["asks"].as_object() else {
             bail!(

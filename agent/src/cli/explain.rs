@@ -27,20 +27,28 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let path = format!("/api/v1/targets/{}", self.target);
-        let (status, body) = ask(self.agent, &path).await?;
-        if !status.is_success() {
-            bail!("{}", String::from_utf8_lossy(&body).trim());
-        }
+        let body = ask_about(self.agent, &self.target).await?;
         if self.json {
             println!("{}", String::from_utf8_lossy(&body));
         } else {
-            let view: Value =
-                serde_json::from_slice(&body).context("cannot read the agent's response")?;
-            print!("{}", story(&view));
+            print!("{}", story(&view(&body)?));
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The agent's JSON about a target; an error if it does not watch it.
+pub(super) async fn ask_about(agent: SocketAddr, target: &str) -> anyhow::Result<Vec<u8>> {
+    let (status, body) = ask(agent, &format!("/api/v1/targets/{target}")).await?;
+    if !status.is_success() {
+        bail!("{}", String::from_utf8_lossy(&body).trim());
+    }
+    Ok(body)
+}
+
+/// Reads that JSON.
+pub(super) fn view(body: &[u8]) -> anyhow::Result<Value> {
+    serde_json::from_slice(body).context("cannot read the agent's response")
 }
 
 /// Sends `GET path` to an agent.

@@ -1,5 +1,5 @@
-//! Approvals of targets that are no pods: a file in the state directory, which belongs to whoever runs
-//! the agent. It holds the request that was approved last.
+//! Approvals for services and containers: a file in the state directory, which only the agent's user may
+//! write. It holds the request that was approved last. A pod has an annotation instead.
 use std::{
     fs::File,
     io::{ErrorKind, Read as _},

@@ -76,7 +76,7 @@ pub struct Config {
     pub grace: Duration,
     /// While this file exists, no remedy is applied.
     pub pause_file: Option<PathBuf>,
-    /// Holds the request that was approved last, for targets that are no pods.
+    /// Holds the request that was approved last, for services and containers.
     pub approved_file: Option<PathBuf>,
 }
 

@@ -65,9 +65,9 @@ pub struct Asks {
     pub request: String,
     /// Whether it was approved.
     pub approved: bool,
-    /// Namespace and name of the pod; `null` if the target is none.
+    /// The pod's namespace; `null` for a service or a container.
     pub namespace: Option<String>,
-    /// See `namespace`.
+    /// The pod's name; `null` for a service or a container.
     pub pod: Option<String>,
 }
 

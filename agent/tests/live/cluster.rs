@@ -294,14 +294,11 @@ fn whoever_may_annotate_the_pod_approves_its_restart() {
     node.fake.patch(Kind::Pod, "default", &pod.name, &ask).unwrap();
     let agent = node.ready_agent(&state, &[]);
     agent.hears("watching", &[("target", &pod.full_name()), ("ceiling", "restart")]);
-    let until_asked = || {
-        until("it asks", || {
-            pod.errors(15);
-            thread::sleep(Duration::from_millis(200));
-            agent.target()["asks"]["request"].as_str().map(str::to_owned)
-        })
-    };
-    let request = until_asked();
+    let request = until("it asks", || {
+        pod.errors(15);
+        thread::sleep(Duration::from_millis(200));
+        agent.target()["asks"]["request"].as_str().map(str::to_owned)
+    });
     let event = node.event_with("HealRefused", "approval");
     assert!(event.contains(&request), "{event}");
 

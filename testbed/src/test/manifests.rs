@@ -1,5 +1,5 @@
-//! Checks the input of `kubectl apply`, and what the Helm chart renders, against the API's own schemas. The check is strict, since an
-//! API server silently drops a field that it does not know.
+//! Checks the input of `kubectl apply`, and what the Helm chart renders, against the API's own schemas.
+//! The check is strict, since an API server silently drops a field that it does not know.
 //!
 //! What no schema knows (names that must agree, tags, the fence's user) is tested in Rust, below.
 use std::{

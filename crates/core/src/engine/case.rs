@@ -498,15 +498,16 @@ impl Case {
         self.treated_workload.clone_from(&self.workload);
         self.was_stopped = self.instance.window.service().is_stopped();
         self.state = State::Healing { remedy, before, since: now, judged };
-        self.history.treated(remedy, now);
-        self.instance.clear_evidence();
-        self.refused = None;
-        self.asked = None;
-        self.preflight = Preflight::Unasked;
+        self.spend(remedy, now);
     }
 
     /// Dry run: the case continues as if the remedy had been applied without effect.
     pub(super) fn withhold(&mut self, remedy: Remedy, now: BootTime) {
+        self.spend(remedy, now);
+    }
+
+    /// The remedy's cooldown begins; what led to it counts no more.
+    fn spend(&mut self, remedy: Remedy, now: BootTime) {
         self.history.treated(remedy, now);
         self.instance.clear_evidence();
         self.refused = None;

@@ -462,7 +462,7 @@ impl Engine {
     }
 }
 
-/// A refusal is news if another gate refused before, or if people are asked anew.
+/// A refusal is news if another gate refused before, or if the request to people is a new one.
 fn refuse(
     index: Index,
     case: &mut Case,
