@@ -23,7 +23,7 @@ mod fuzz;
 mod guides;
 #[cfg(test)]
 mod layers;
-mod manifests;
+pub(crate) mod manifests;
 mod model;
 mod observability;
 mod suite;

@@ -6,7 +6,16 @@
 //! measurements of a pair are next to each other and swap their order, so that a slow change of the
 //! machine's speed cancels out. nginx serves a file of 10 kB and writes its access log, as it does
 //! when it is installed; the others answer with a few bytes.
-use std::{fs, path::Path, process::Command, time::Duration};
+//!
+//! Of the servers with the fastest requests it also measures the floor: what the least costs that
+//! anybody could attach to their packets.
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
@@ -36,6 +45,28 @@ struct Case {
     /// Arguments of h2load.
     asks: &'static [&'static str],
     path: &'static str,
+    /// Against what it is compared with nothing at all.
+    arms: &'static [Arm],
+}
+
+/// What is attached to a server's packets.
+#[derive(Clone, Copy)]
+enum Arm {
+    Agent,
+    /// Programs that do nothing.
+    Pass,
+    /// Programs that find the connection and read the clock.
+    Find,
+}
+
+impl Arm {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Pass => "pass",
+            Self::Find => "find",
+        }
+    }
 }
 
 const CASES: [Case; 4] = [
@@ -44,12 +75,14 @@ const CASES: [Case; 4] = [
         server: |kit, _, folder, port| nginx(kit, folder, port, ""),
         asks: &["--h1", "--clients=8"],
         path: "/page",
+        arms: &[Arm::Agent, Arm::Pass, Arm::Find],
     },
     Case {
         name: "nginx HTTP/2",
         server: |kit, _, folder, port| nginx(kit, folder, port, " http2"),
         asks: &["--clients=4", "--max-concurrent-streams=10"],
         path: "/page",
+        arms: &[Arm::Agent, Arm::Pass, Arm::Find],
     },
     Case {
         name: "hyper HTTP/1.1",
@@ -61,6 +94,7 @@ const CASES: [Case; 4] = [
         },
         asks: &["--h1", "--clients=8"],
         path: "/data",
+        arms: &[Arm::Agent],
     },
     Case {
         name: "gRPC (grpcio)",
@@ -78,6 +112,7 @@ const CASES: [Case; 4] = [
             "--header=te: trailers",
         ],
         path: "/bench.Bench/Echo",
+        arms: &[Arm::Agent],
     },
 ];
 
@@ -120,12 +155,12 @@ pub(super) fn measure(
     let mut results = Map::new();
     for (number, case) in CASES.iter().enumerate() {
         process::announce(&format!("throughput of {}: {PAIRS} pairs", case.name));
-        let ratios = one(&kit, programs, interrupt, case, number)?;
-        println!(
-            "{}: {}, {} µs more per request",
-            case.name, ratios["median_ratio"], ratios["added_us_per_request"]
-        );
-        results.insert(case.name.to_owned(), ratios);
+        let measured = one(&kit, programs, interrupt, case, number)?;
+        for (arm, ratios) in &measured {
+            let (ratio, added) = (&ratios["median_ratio"], &ratios["added_us_per_request"]);
+            println!("{}, {arm}: {ratio}, {added} µs more per request", case.name);
+        }
+        results.insert(case.name.to_owned(), Value::Object(measured));
     }
     Ok(Map::from_iter([("throughput".to_owned(), Value::Object(results))]))
 }
@@ -136,13 +171,13 @@ fn one(
     interrupt: &Interrupt,
     case: &Case,
     number: usize,
-) -> Result<Value> {
+) -> Result<Map<String, Value>> {
     let folder = tempfile::tempdir()?;
     let port = free_port()?;
     let mut command = (case.server)(kit, programs, folder.path(), port)?;
     command.current_dir(folder.path());
     let log = folder.path().join("log");
-    let _server = Supervised::start(number, &on_cpu(0, &command), &log)?;
+    let server = Supervised::start(number, &on_cpu(0, &command), &log)?;
     // One message of gRPC, not compressed, of four bytes.
     fs::write(folder.path().join("message"), b"\0\0\0\0\x04well")?;
     interrupt.until("the server answers", START, Duration::from_millis(100), || {
@@ -174,18 +209,34 @@ fn one(
         })?;
         Ok(result)
     };
+    let floor = |arm: Arm| -> Result<f64> {
+        let _attached = Floor::attach(&kit.command(Part::Python)?, arm, server.cgroup.unified()?)?;
+        ask()
+    };
+    let measured = |arm: Arm| match arm {
+        Arm::Agent => watched(),
+        Arm::Pass | Arm::Find => floor(arm),
+    };
     // Warm.
     ask()?;
-    let (mut without, mut with) = (Vec::new(), Vec::new());
-    for pair in 0..PAIRS {
-        if pair % 2 == 0 {
-            without.push(ask()?);
-            with.push(watched()?);
-        } else {
-            with.push(watched()?);
-            without.push(ask()?);
+    let mut results = Map::new();
+    for arm in case.arms {
+        let (mut without, mut with) = (Vec::new(), Vec::new());
+        for pair in 0..PAIRS {
+            if pair % 2 == 0 {
+                without.push(ask()?);
+                with.push(measured(*arm)?);
+            } else {
+                with.push(measured(*arm)?);
+                without.push(ask()?);
+            }
         }
+        results.insert(arm.name().to_owned(), compared(without, with));
     }
+    Ok(results)
+}
+
+fn compared(without: Vec<f64>, with: Vec<f64>) -> Value {
     let mut ratios: Vec<f64> =
         with.iter().zip(&without).map(|(with, without)| with / without).collect();
     ratios.sort_by(f64::total_cmp);
@@ -195,13 +246,38 @@ fn one(
     let round = |value: f64| (value * 1e3).round() / 1e3;
     let median = |sorted: &[f64]| round(f64::midpoint(sorted[PAIRS / 2 - 1], sorted[PAIRS / 2]));
     let whole = |values: Vec<f64>| values.into_iter().map(f64::round).collect::<Vec<_>>();
-    Ok(json!({
+    json!({
         "median_ratio": median(&ratios),
         "added_us_per_request": median(&added),
         "ratios": ratios.into_iter().map(round).collect::<Vec<_>>(),
         "without_per_s": whole(without),
         "with_per_s": whole(with),
-    }))
+    })
+}
+
+/// Programs that do next to nothing, attached by `floor.py`; gone when dropped.
+struct Floor(Child);
+
+impl Floor {
+    fn attach(python: &Command, arm: Arm, cgroup: &Path) -> Result<Self> {
+        let mut command = Command::new(python.get_program());
+        command.args(["-c", include_str!("floor.py"), arm.name()]).arg(cgroup);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut attached = Self(command.spawn().context("cannot run floor.py")?);
+        let printed = attached.0.stdout.take().context("floor.py has no output")?;
+        let mut line = String::new();
+        BufReader::new(printed).read_line(&mut line)?;
+        ensure!(line == "attached\n", "floor.py attached nothing: its error is above");
+        Ok(attached)
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        // Its links end with it.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Requests per second that the server answered.

@@ -21,7 +21,7 @@ const OLDEST: (u32, u32) = (1, 30);
 /// From `kubectl apply` to agents and pods that are ready.
 const INSTALLED: Duration = Duration::from_secs(180);
 /// A namespace ends when everything in it has ended.
-const GONE: Duration = Duration::from_secs(180);
+pub(super) const GONE: Duration = Duration::from_secs(180);
 
 /// The label value of the namespace that this task made.
 const MADE_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "paramedic-e2e");
@@ -216,11 +216,17 @@ fn no_image(image: &str, node: &str, workspace: &Workspace) -> String {
 pub(super) fn uninstall(kubectl: &Kubectl, manifests: &str) -> Result<String> {
     // With the namespace, what is in it may be gone before it is asked for.
     kubectl.text_within(GONE, &["delete", "--ignore-not-found", "--filename", manifests])?;
+    nothing_is_left(kubectl)?;
+    Ok("kubectl delete leaves no object behind".to_owned())
+}
+
+/// Fails if something of Paramedic does not go.
+pub(super) fn nothing_is_left(kubectl: &Kubectl) -> Result<()> {
     let begun = Instant::now();
     loop {
         let left = left_over(kubectl)?;
         if left.is_empty() {
-            return Ok("kubectl delete leaves no object behind".to_owned());
+            return Ok(());
         }
         // Pods and the like are collected soon after their owners.
         if begun.elapsed() >= GONE {

@@ -5,6 +5,7 @@
 //! containers is real. Everything goes through kubectl. The API server and patient-app show what
 //! happened; the agent's own report is never the only proof.
 mod cluster;
+mod helm;
 mod kubectl;
 mod objects;
 mod patient;
@@ -30,8 +31,8 @@ use crate::stage::Interrupt;
 /// Applies manifests/, waits until all is ready, injects faults into pods in a namespace of their
 /// own (paramedic-e2e), and checks what the agents do: heal, restart in place, evict, refuse, or
 /// take no action; and whether an HPA scales on their measurements. Then it deletes everything and
-/// checks that nothing is left. Ends with a table; exit code 0 if every scene passed. Takes about
-/// seven minutes.
+/// checks that nothing is left, and does the same with the Helm chart. Ends with a table; exit code
+/// 0 if every scene passed. Takes about eight minutes.
 ///
 /// The nodes must have the images: `cargo xtask image` makes them and says how to load them.
 /// It does not touch a cluster on which Paramedic is installed, unless --reuse asks to test that
@@ -57,6 +58,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let scenes = chosen(&args.only)?;
+    let with_helm = !args.reuse && !args.keep && is_chosen(helm::NAME, &args.only);
     let kubectl = Kubectl::find()?;
     let version = cluster::check(&kubectl)?;
     let manifests = cluster::manifests(&workspace.root);
@@ -67,10 +69,15 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     cluster::make_namespace(&kubectl)?;
     let mut report = Report::default();
     let task = Task { workspace, args, kubectl: &kubectl, interrupt: &interrupt, manifests };
-    if task.install(&mut report) {
-        task.play(&scenes, &mut report);
+    if !scenes.is_empty() {
+        if task.install(&mut report) {
+            task.play(&scenes, &mut report);
+        }
+        task.clean_up(&mut report);
     }
-    task.clean_up(&mut report);
+    if with_helm && interrupt.check().is_ok() {
+        task.act(&mut report, helm::NAME, helm::ABOUT, |stage| helm::play(stage, workspace));
+    }
     println!("\n{report}");
     if args.json {
         println!("{}", report.json(&version));
@@ -84,15 +91,16 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 /// The selected scenes.
 fn chosen(only: &[String]) -> Result<Vec<&'static Scene>> {
-    let wanted = |scene: &&Scene| {
-        only.is_empty() || only.iter().any(|part| scene.name.contains(part.as_str()))
-    };
-    let scenes: Vec<_> = SCENES.iter().filter(wanted).collect();
-    if scenes.is_empty() {
+    let scenes: Vec<_> = SCENES.iter().filter(|scene| is_chosen(scene.name, only)).collect();
+    if scenes.is_empty() && !is_chosen(helm::NAME, only) {
         let names: Vec<_> = SCENES.iter().map(|scene| scene.name).collect();
-        bail!("no such scene; there are: {}", names.join(", "));
+        bail!("no such scene; there are: {}, {}", names.join(", "), helm::NAME);
     }
     Ok(scenes)
+}
+
+fn is_chosen(name: &str, only: &[String]) -> bool {
+    only.is_empty() || only.iter().any(|part| name.contains(part.as_str()))
 }
 
 struct Task<'a> {
@@ -207,6 +215,7 @@ mod tests {
         };
         assert_eq!(names(&[]).unwrap().len(), SCENES.len());
         assert_eq!(names(&["soft", "fence"]).unwrap(), ["soft-heal", "fence"]);
+        assert_eq!(names(&["helm"]).unwrap(), [""; 0]);
         assert!(names(&["plague"]).unwrap_err().to_string().contains("soft-heal"));
     }
 }

