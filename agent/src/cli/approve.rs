@@ -44,22 +44,16 @@ pub(super) struct Approve {
 impl Approve {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let view = view(&ask_about(self.agent, &self.target).await?)?;
-        let name = view["name"].as_str().unwrap_or(&self.target);
-        let Some(asks) = view["asks"].as_object() else {
-            bail!(
-                "the agent asks nothing about {name}: `paramedic explain {name}` shows its state"
-            );
-        };
-        let text = asks.get("request").and_then(Value::as_str).unwrap_or_default();
-        let request = Request::read(text).context("cannot read the agent's request")?;
-        if let Some(meant) = self.request.filter(|meant| *meant != request) {
-            bail!("the agent no longer asks about {meant}: it asks about {request} of {name}");
+        let open = Open::of(&view, &self.target, self.request)?;
+        match &open.pod {
+            Some((namespace, pod)) => {
+                let config = paramedic_api_server::config().await;
+                let config = config.with_context(|| by_hand(namespace, pod, open.request))?;
+                annotate(Client::try_from(config)?, namespace, pod, open.request).await?;
+            }
+            None => self.write(open.request)?,
         }
-        let word = |field: &str| asks.get(field).and_then(Value::as_str);
-        match (word("namespace"), word("pod")) {
-            (Some(namespace), Some(pod)) => annotate(namespace, pod, request).await?,
-            _ => self.write(request)?,
-        }
+        let Open { request, name, .. } = open;
         println!("approved {request} of {name}; `paramedic incidents` shows what came of it");
         Ok(ExitCode::SUCCESS)
     }
@@ -73,16 +67,50 @@ impl Approve {
     }
 }
 
+/// A request of an agent that is open.
+pub(super) struct Open {
+    pub(super) request: Request,
+    /// Name of its target.
+    name: String,
+    /// Namespace and name of its pod, if it is one.
+    pub(super) pod: Option<(String, String)>,
+}
+
+impl Open {
+    /// The request in the agent's view of a target; it has to be the one that is `meant`.
+    pub(super) fn of(view: &Value, target: &str, meant: Option<Request>) -> anyhow::Result<Self> {
+        let name = view["name"].as_str().unwrap_or(target).to_owned();
+        let Some(asks) = view["asks"].as_object() else {
+            bail!(
+                "the agent asks nothing about {name}: `paramedic explain {name}` shows its state"
+            );
+        };
+        let word = |field: &str| asks.get(field).and_then(Value::as_str);
+        let request = Request::read(word("request").unwrap_or_default());
+        let request = request.context("cannot read the agent's request")?;
+        if let Some(meant) = meant.filter(|meant| *meant != request) {
+            bail!("the agent no longer asks about {meant}: it asks about {request} of {name}");
+        }
+        let pod = word("namespace").zip(word("pod"));
+        let pod = pod.map(|(namespace, pod)| (namespace.to_owned(), pod.to_owned()));
+        Ok(Self { request, name, pod })
+    }
+}
+
+fn by_hand(namespace: &str, pod: &str, request: Request) -> String {
+    format!(
+        "cannot annotate the pod; with other rights: kubectl annotate --overwrite -n {namespace} \
+         pod/{pod} {APPROVE}={request}"
+    )
+}
+
 /// Annotates the pod as the user of the command.
-async fn annotate(namespace: &str, pod: &str, request: Request) -> anyhow::Result<()> {
-    let by_hand = || {
-        format!(
-            "cannot annotate the pod; with other rights: kubectl annotate --overwrite -n {namespace} \
-             pod/{pod} {APPROVE}={request}"
-        )
-    };
-    let config = paramedic_api_server::config().await.with_context(by_hand)?;
-    let client = Client::try_from(config).with_context(by_hand)?;
+pub(super) async fn annotate(
+    client: Client,
+    namespace: &str,
+    pod: &str,
+    request: Request,
+) -> anyhow::Result<()> {
     let annotations = json!({ "metadata": { "annotations": { APPROVE: request.to_string() } } });
     let pods: Api<Pod> = Api::namespaced(client, namespace);
     let by_user = PatchParams {
@@ -91,6 +119,7 @@ async fn annotate(namespace: &str, pod: &str, request: Request) -> anyhow::Resul
     };
     let patch = Patch::Merge(annotations);
     let patched = pods.patch_metadata(pod, &by_user, &patch);
-    paramedic_api_server::within(patched).await.with_context(by_hand)?;
+    let patched = paramedic_api_server::within(patched).await;
+    patched.with_context(|| by_hand(namespace, pod, request))?;
     Ok(())
 }

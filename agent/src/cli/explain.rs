@@ -27,14 +27,18 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let body = ask_about(self.agent, &self.target).await?;
-        if self.json {
-            println!("{}", String::from_utf8_lossy(&body));
-        } else {
-            print!("{}", story(&view(&body)?));
-        }
-        Ok(ExitCode::SUCCESS)
+        print(&ask_about(self.agent, &self.target).await?, self.json)
     }
+}
+
+/// Prints what an agent shows of a target, as JSON or as text.
+pub(super) fn print(body: &[u8], json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        println!("{}", String::from_utf8_lossy(body));
+    } else {
+        print!("{}", story(&view(body)?));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The agent's JSON about a target; an error if it does not watch it.

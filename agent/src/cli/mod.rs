@@ -6,6 +6,7 @@ mod docker;
 mod evidence;
 mod generate;
 mod explain;
+mod fleet;
 mod incidents;
 mod model_file;
 mod notify;
@@ -18,7 +19,7 @@ mod state_dir;
 mod top;
 mod watch;
 
-use std::process::ExitCode;
+use std::{env, ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use paramedic_startup::logging;
@@ -52,6 +53,7 @@ enum Command {
     Ready(ready::Ready),
     Check(check::Check),
     Approve(approve::Approve),
+    Fleet(fleet::Fleet),
     Incidents(incidents::Incidents),
     Replay(replay::Replay),
     Completions(generate::Completions),
@@ -63,6 +65,13 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the command line. A program of the name `kubectl-paramedic` is called by kubectl as its
+    /// plugin, and is `paramedic fleet`.
+    #[must_use]
+    pub fn from_command_line() -> Self {
+        Self::parse_from(as_called(env::args_os().collect()))
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -77,6 +86,7 @@ impl Cli {
             Command::Ready(ready) => ready.run().await,
             Command::Check(check) => check.run(),
             Command::Approve(approve) => approve.run().await,
+            Command::Fleet(fleet) => fleet.run().await,
             Command::Incidents(incidents) => incidents.run(),
             Command::Replay(replay) => replay.run(),
             Command::Completions(completions) => completions.run(),
@@ -84,5 +94,36 @@ impl Cli {
             Command::MetricsReference(reference) => reference.run(),
             Command::GatesReference(reference) => reference.run(),
         }
+    }
+}
+
+/// The arguments, with the command that the program's name stands for.
+fn as_called(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let name = arguments.first().and_then(|path| Path::new(path).file_name());
+    // kubectl turns dashes of a command into underscores.
+    if name.is_some_and(|name| name == "kubectl-paramedic" || name == "kubectl_paramedic") {
+        arguments.insert(1, "fleet".into());
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_a_plugin_of_kubectl_it_is_the_fleet() {
+        let called = |arguments: &[&str]| {
+            as_called(arguments.iter().map(|&text| text.into()).collect())
+                .into_iter()
+                .map(|text| text.into_string().unwrap())
+                .collect::<Vec<_>>()
+        };
+        let plugin = called(&["/usr/local/bin/kubectl-paramedic", "status", "--json"]);
+        assert_eq!(plugin[1..], ["fleet", "status", "--json"]);
+        assert_eq!(called(&["/usr/bin/paramedic", "top"]), ["/usr/bin/paramedic", "top"]);
+        let fleet = Cli::try_parse_from(plugin).unwrap();
+        assert!(matches!(fleet.command, Command::Fleet(_)));
+        assert!(called(&[]).is_empty());
     }
 }

@@ -15,7 +15,7 @@ use paramedic_record::{
 use serde::Serialize;
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
-use super::{Query, Sources, TargetView, live::Live, page};
+use super::{BuildInfo, Query, Sources, TargetView, live::Live, page};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -33,9 +33,19 @@ Paramedic: first responder for this node
 /metrics            Prometheus metrics
 /livez              200 while the agent's loop responds
 /readyz             200 once all targets are known, else 503 and a list of what is pending
+/api/v1/about       JSON: this agent's node, version and mode, and what it waits for
 /api/v1/targets     JSON: the targets with their signals and verdicts; /NAMESPACE/POD for one
 /api/v1/incidents   JSON: the last 100 incidents, newest first; of evidence, only what stands out
 ";
+
+/// The agent itself.
+#[derive(Serialize)]
+struct About<'a> {
+    #[serde(flatten)]
+    agent: &'a BuildInfo,
+    /// What it waits for before it is ready.
+    pending: Vec<String>,
+}
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -79,6 +89,10 @@ async fn route(
         },
         "/livez" => livez(sources).await,
         "/readyz" => readyz(sources).await,
+        "/api/v1/about" => match ask(sources, Query::Pending).await {
+            Some(pending) => json(&About { agent: &sources.about, pending }),
+            None => no_loop(),
+        },
         "/api/v1/targets" => match ask(sources, Query::Targets).await {
             Some(targets) => json(&targets),
             None => no_loop(),

@@ -1,7 +1,10 @@
 //! A client of the Kubernetes API server: timeouts, one error type, and watches that restart.
 use std::time::Duration;
 
-use kube::Config;
+use kube::{
+    Config,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
 use tokio::time::timeout;
 
 mod follow;
@@ -18,7 +21,21 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// # Errors
 /// If there is neither.
 pub async fn config() -> Result<Config, kube::config::InferConfigError> {
-    let mut config = Config::infer().await?;
+    Ok(with_our_limits(Config::infer().await?))
+}
+
+/// The configuration of one context of a kubeconfig.
+///
+/// # Errors
+/// If it does not have this context, or what the context needs.
+pub async fn config_of(
+    kubeconfig: Kubeconfig,
+    context: &KubeConfigOptions,
+) -> Result<Config, KubeconfigError> {
+    Ok(with_our_limits(Config::from_custom_kubeconfig(kubeconfig, context).await?))
+}
+
+fn with_our_limits(mut config: Config) -> Config {
     // The server answers 429 when it is overloaded, and also when a disruption budget is spent. The
     // caller decides whether to ask again.
     config.default_retry = false;
@@ -27,7 +44,7 @@ pub async fn config() -> Result<Config, kube::config::InferConfigError> {
     // a watch lasts is dead.
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
-    Ok(config)
+    config
 }
 
 /// Why the API server did not answer a request.

@@ -30,6 +30,7 @@ pub use middleware::{Requests, ServerClock};
 use paramedic_api_server::ApiError;
 use paramedic_host::clock::Clock;
 use parking_lot::Mutex;
+pub use pause::PAUSED;
 pub use pods::track_pods;
 pub use preflight::Request;
 

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::Cluster;
 
 /// The annotation. Any value but `false` pauses: in doubt do nothing.
-pub(super) const PAUSED: &str = "paramedic.dev/paused";
+pub const PAUSED: &str = "paramedic.dev/paused";
 
 /// Maximum age of an answer, counted from its request. A slower response is not used: a pause takes
 /// effect within five seconds, including the act itself.

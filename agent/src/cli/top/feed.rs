@@ -24,71 +24,71 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// A server-sent event.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Update {
-    pub(super) about: Option<BuildInfo>,
+pub(in crate::cli) struct Update {
+    pub(in crate::cli) about: Option<BuildInfo>,
     /// The uids of all targets, if a target was added or removed.
-    pub(super) roster: Option<Vec<String>>,
-    pub(super) targets: Vec<Target>,
-    pub(super) incidents: Option<Vec<Incident>>,
+    pub(in crate::cli) roster: Option<Vec<String>>,
+    pub(in crate::cli) targets: Vec<Target>,
+    pub(in crate::cli) incidents: Option<Vec<Incident>>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct BuildInfo {
-    pub(super) node: String,
-    pub(super) version: String,
-    pub(super) dry_run: bool,
+pub(in crate::cli) struct BuildInfo {
+    pub(in crate::cli) node: String,
+    pub(in crate::cli) version: String,
+    pub(in crate::cli) dry_run: bool,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Target {
-    pub(super) id: Id,
-    pub(super) name: String,
-    pub(super) ceiling: String,
-    pub(super) state: String,
-    pub(super) features: Features,
-    pub(super) decision: Option<Decision>,
-    pub(super) reasons: Option<Vec<Reason>>,
-    pub(super) absent: bool,
-    pub(super) exhausted: bool,
-    pub(super) refused_by: Option<String>,
-    pub(super) refused_why: Option<String>,
-    pub(super) left_alone: Option<String>,
+pub(in crate::cli) struct Target {
+    pub(in crate::cli) id: Id,
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) ceiling: String,
+    pub(in crate::cli) state: String,
+    pub(in crate::cli) features: Features,
+    pub(in crate::cli) decision: Option<Decision>,
+    pub(in crate::cli) reasons: Option<Vec<Reason>>,
+    pub(in crate::cli) absent: bool,
+    pub(in crate::cli) exhausted: bool,
+    pub(in crate::cli) refused_by: Option<String>,
+    pub(in crate::cli) refused_why: Option<String>,
+    pub(in crate::cli) left_alone: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Id {
-    pub(super) uid: String,
+pub(in crate::cli) struct Id {
+    pub(in crate::cli) uid: String,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Features {
+pub(in crate::cli) struct Features {
     /// `None` where the kernel does not see the target's HTTP.
-    pub(super) http_request_rate: Option<f64>,
-    pub(super) http_5xx_ratio: Option<f64>,
-    pub(super) cpu_usage: f64,
-    pub(super) memory_usage: f64,
-    pub(super) error_count: f64,
+    pub(in crate::cli) http_request_rate: Option<f64>,
+    pub(in crate::cli) http_5xx_ratio: Option<f64>,
+    pub(in crate::cli) cpu_usage: f64,
+    pub(in crate::cli) memory_usage: f64,
+    pub(in crate::cli) error_count: f64,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Decision {
-    pub(super) action: String,
-    pub(super) confidence: f64,
+pub(in crate::cli) struct Decision {
+    pub(in crate::cli) action: String,
+    pub(in crate::cli) confidence: f64,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Reason {
-    pub(super) feature: String,
-    pub(super) value: f64,
-    pub(super) share: f64,
+pub(in crate::cli) struct Reason {
+    pub(in crate::cli) feature: String,
+    pub(in crate::cli) value: f64,
+    pub(in crate::cli) share: f64,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Incident {
-    pub(super) name: String,
-    pub(super) remedy: String,
-    pub(super) outcome: Option<String>,
-    pub(super) wall_time: u64,
+pub(in crate::cli) struct Incident {
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) remedy: String,
+    pub(in crate::cli) outcome: Option<String>,
+    pub(in crate::cli) wall_time: u64,
 }
 
 /// Parses `http://HOST:PORT` or `HOST:PORT`.
@@ -140,7 +140,7 @@ pub(super) fn follow(
 }
 
 /// A connection to an agent's events.
-pub(super) struct Feed {
+pub(in crate::cli) struct Feed {
     /// Closed when dropped.
     _connection: Connection,
     body: Incoming,

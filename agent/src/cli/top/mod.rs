@@ -1,7 +1,7 @@
 //! `paramedic top`: the targets of a node as a live table in the terminal.
 mod feed;
 mod screen;
-mod view;
+pub(super) mod view;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -19,9 +19,13 @@ use ratatui::{
 use tokio::sync::mpsc;
 
 use self::{
-    feed::{Feed, Update},
+    feed::Feed,
     screen::draw,
     view::{Key, View},
+};
+pub(super) use self::{
+    feed::{BuildInfo, Target, Update},
+    view::Standing,
 };
 
 /// Show the targets of a running agent as a live table.
@@ -42,14 +46,19 @@ impl Top {
         let feed = Feed::open(address).await.with_context(|| {
             format!("no agent answers at {}: is it running? --agent sets the URL", self.agent)
         })?;
-        if !io::stdout().is_terminal() {
-            bail!("top needs a terminal; scripts can read {}/api/v1/targets", self.agent);
-        }
-        let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
-        let result = watch(&mut terminal, keyboard(), feed::follow(feed, address)).await;
-        ratatui::restore();
-        result.map(|()| ExitCode::SUCCESS)
+        show(feed::follow(feed, address)).await
     }
+}
+
+/// Shows what is told, until a key ends it.
+pub(super) async fn show(told: mpsc::Receiver<anyhow::Result<Update>>) -> anyhow::Result<ExitCode> {
+    if !io::stdout().is_terminal() {
+        bail!("top needs a terminal; scripts can read an agent's /api/v1/targets");
+    }
+    let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
+    let result = watch(&mut terminal, keyboard(), told).await;
+    ratatui::restore();
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 async fn watch<B: Backend<Error: Send + Sync + 'static>>(

@@ -20,7 +20,7 @@ const FILTER: usize = 253;
 
 /// The state of a target, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Standing {
+pub(in crate::cli) enum Standing {
     Exhausted,
     Healing,
     Verifying,
@@ -31,7 +31,7 @@ pub(super) enum Standing {
 }
 
 impl Standing {
-    pub(super) fn of(target: &Target) -> Self {
+    pub(in crate::cli) fn of(target: &Target) -> Self {
         match (target.state.as_str(), &target.decision) {
             ("healing", _) => Self::Healing,
             ("verifying", _) => Self::Verifying,
@@ -43,7 +43,7 @@ impl Standing {
         }
     }
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::cli) const fn name(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
             Self::Healing => "healing",
@@ -57,7 +57,7 @@ impl Standing {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct View {
+pub(in crate::cli) struct View {
     pub(super) about: Option<BuildInfo>,
     pub(super) incidents: Vec<Incident>,
     /// By uid.
@@ -162,12 +162,12 @@ impl View {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::cli) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
 
-    pub(in super::super) fn target(name: &str, action: &str) -> Value {
+    pub(in crate::cli) fn target(name: &str, action: &str) -> Value {
         json!({
             "id": { "uid": format!("uid-{name}"), "instance": "1" }, "name": name,
             "ceiling": "restart", "state": "watching", "shared": false,

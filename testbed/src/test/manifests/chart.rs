@@ -12,8 +12,8 @@ use serde_json::Value;
 use xtask::process;
 
 /// The manifests of the chart's defaults. Helm makes the namespace, and the patient is a demo.
-const DEFAULT: [&str; 4] =
-    ["10-rbac.yaml", "20-fence.yaml", "30-agent.yaml", "50-metrics-api.yaml"];
+const DEFAULT: [&str; 5] =
+    ["10-rbac.yaml", "15-people.yaml", "20-fence.yaml", "30-agent.yaml", "50-metrics-api.yaml"];
 const PATIENT: &str = "40-patient.yaml";
 const NAMESPACE: &str = "paramedic-system";
 
