@@ -53,11 +53,17 @@ async fn page_of(state_dir: Option<PathBuf>) -> Page {
     let counted = Arc::clone(&count);
     tokio::spawn(async move {
         while let Some(query) = asked.recv().await {
-            if let Query::Targets(reply) = query {
-                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let name = "shop/<img src=x>\n\ndata: {}";
-                let case = Case::new(Target::for_tests(name, 1), false);
-                let _ = reply.send(vec![TargetView::of(&case)]);
+            match query {
+                Query::Targets(reply) => {
+                    counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let name = "shop/<img src=x>\n\ndata: {}";
+                    let case = Case::new(Target::for_tests(name, 1), false);
+                    let _ = reply.send(vec![TargetView::of(&case)]);
+                }
+                Query::Pending(reply) => {
+                    let _ = reply.send(vec!["the first list of pods".to_owned()]);
+                }
+                Query::Readings(_) => {}
             }
         }
     });
@@ -336,4 +342,13 @@ async fn a_shutdown_ends_event_streams_at_once() {
     let mut rest = Vec::new();
     timeout(LIMIT, events.stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     assert!(rest.ends_with(b"0\r\n\r\n"), "the last chunk: the response is complete");
+}
+
+#[tokio::test]
+async fn an_agent_tells_what_it_is_and_what_it_waits_for() {
+    let page = page().await;
+    let about = page.ask("GET", "/api/v1/about", "").await;
+    let about: Value = serde_json::from_str(about.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!((&about["node"], &about["version"]), (&"node1".into(), &"0".into()));
+    assert_eq!(about["pending"], serde_json::json!(["the first list of pods"]));
 }
