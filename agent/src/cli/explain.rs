@@ -94,6 +94,9 @@ fn story(view: &Value) -> String {
         format!("{}  ({}, up to {})", text("name"), text("state"), text("ceiling")),
         format!("  instance    {}", view["id"]["instance"].as_str().unwrap_or("-")),
     ];
+    if let Some(capped) = view["capped"].as_str() {
+        lines.push(format!("  capped      {capped}"));
+    }
     if view["absent"] == true {
         lines.push("  absent      its process has ended; waiting for a successor".to_owned());
     }

@@ -22,6 +22,8 @@ pub struct TargetView {
     pub name: String,
     /// The strongest remedy permitted.
     pub ceiling: Remedy,
+    /// What lowered it below what its owner consents to, in words.
+    pub capped: Option<String>,
     /// `watching`, `healing` or `verifying`.
     pub state: &'static str,
     /// Whether foreign processes share its cgroup.
@@ -159,6 +161,7 @@ impl TargetView {
             id: case.target.id.clone(),
             name: case.target.name.clone(),
             ceiling: case.target.settings.ceiling,
+            capped: case.target.settings.capped.map(|capped| capped.to_string()),
             state: case.state.name(),
             shared: case.target.cgroups.shared,
             features: Seen { row: case.row, sees_traffic: case.sees_traffic() },

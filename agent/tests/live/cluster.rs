@@ -241,6 +241,38 @@ fn an_invalid_annotation_is_reported_and_lowers_the_ceiling_to_observe() {
 }
 
 #[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_cap_of_a_namespace_holds_over_the_label_until_it_is_lifted() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut pod = Pod::start(&node, "web", Some("restart"));
+    node.fake.add_namespace("default", &[("paramedic.dev/heal-at-most", "observe")], &[]);
+    let agent = node.ready_agent(&state, &[]);
+    agent.hears("watching", &[("target", &pod.full_name()), ("ceiling", "observe")]);
+    pod.errors(15);
+    agent.hears("not healed", &[("gate", "mode")]);
+    let target = agent.target();
+    let capped = target["capped"].as_str().unwrap();
+    assert!(capped.contains("its namespace permits observe at most"), "{capped}");
+    assert_eq!(target["refused_why"], capped);
+    let story = run(&["explain", &pod.full_name(), "--agent", &agent.address.to_string()]);
+    let story = String::from_utf8(story.stdout).unwrap();
+    assert!(story.contains(&format!("capped      {capped}")), "{story}");
+    assert!(pod.is_alive());
+
+    // Nothing but the label of the namespace changes.
+    node.fake.add_namespace("default", &[("paramedic.dev/heal-at-most", "restart")], &[]);
+    until("the agent has heard it", || (agent.target()["ceiling"] == "restart").then_some(()));
+    assert!(agent.target()["capped"].is_null());
+    until("the restart is given", || {
+        pod.errors(15);
+        thread::sleep(Duration::from_millis(200));
+        (!pod.is_alive()).then_some(())
+    });
+    assert_eq!(pod.restart_once_ended().code(), Some(0));
+    agent.hears("treatment ended", &[("remedy", "restart"), ("outcome", "healed")]);
+}
+
+#[test]
 fn all_invalid_arguments_are_reported_at_once() {
     let output = run(&[
         "agent",

@@ -105,6 +105,7 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
     let asks = reader.health_ask();
     let settings = Settings {
         ceiling,
+        capped: None,
         health: asks.zip(port).map(|(asks, port)| HealthProbe { port, tls: false, asks }),
         soft: reader.soft(),
         min_confidence: reader.min_confidence(),

@@ -4,6 +4,7 @@
 //! Every request has a timeout and is never retried implicitly (kube's own client would retry a
 //! 429, which here means a spent budget). While the server is unreachable, requests end in the
 //! refusal `api_server`, and only soft remedies continue, which need nothing but the pod's IP.
+mod caps;
 mod preflight;
 pub mod events;
 mod eviction;
@@ -34,6 +35,7 @@ pub use pause::PAUSED;
 pub use pods::track_pods;
 pub use preflight::Request;
 
+use caps::Caps;
 use lock::{MAX_SEEN, Seen};
 use pause::Pause;
 use unready::Unready;
@@ -65,6 +67,8 @@ pub struct Cluster {
     seen: Mutex<LruCache<String, Seen>>,
     /// Since when pods of each workload have been unready that no agent counts as sick.
     missing: Mutex<Unready>,
+    /// The caps of the namespaces, which [`track_pods`] maintains.
+    caps: Mutex<Caps>,
 }
 
 impl fmt::Debug for Cluster {
@@ -90,6 +94,7 @@ impl Cluster {
             asking_pause: tokio::sync::Mutex::default(),
             seen: Mutex::new(LruCache::new(MAX_SEEN)),
             missing: Mutex::default(),
+            caps: Mutex::default(),
         }
     }
 

@@ -96,6 +96,7 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
     };
     let settings = Settings {
         ceiling,
+        capped: None,
         health,
         soft: reader.soft(),
         min_confidence: reader.min_confidence(),

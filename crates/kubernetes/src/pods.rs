@@ -14,9 +14,10 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api, Client,
+    core::PartialObjectMeta,
     runtime::watcher::{self, Event},
 };
 use paramedic_api_server::{follow, is_renewal};
@@ -37,11 +38,14 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Cluster, Requests, ServerClock, middleware::metered};
+use super::{Cluster, Requests, ServerClock, caps::Changed, middleware::metered};
 use crate::pod::{NotWatchable, WatchedPod, watched_pod};
 
 /// Delay between the API server's report of a running container and the next search for its cgroup.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long the first list of pods waits for the caps of their namespaces. Then they are only
+/// observed until the caps are known.
+const CAPS_WITHIN: Duration = Duration::from_secs(5);
 /// After this many searches a missing container is given up, until the API server reports a change.
 const MAX_RETRIES: u32 = 10;
 
@@ -58,10 +62,19 @@ pub async fn track_pods(
     let config =
         watcher::Config::default().fields(&format!("spec.nodeName={node}")).labels(HEAL_LABEL);
     let mut events = pin!(follow(api, config));
-    let mut tracker = PodTracker::new(instances, changes, notices);
+    let mut caps = cluster.follow_caps();
+    let mut tracker = PodTracker::new(Arc::clone(&cluster), instances, changes, notices);
+    let mut caps_are_due = pin!(sleep(CAPS_WITHIN));
+    let mut is_due = false;
     loop {
+        let begins = is_due || cluster.caps.lock().are_known();
         let sent = select! {
-            event = events.next() => match event {
+            Some(event) = caps.next() => tracker.caps(event).await,
+            () = &mut caps_are_due, if !begins => {
+                is_due = true;
+                Ok(())
+            }
+            event = events.next(), if begins => match event {
                 Some(Ok(event)) => tracker.take(event).await,
                 Some(Err(error)) => tracker.failed(&error).await,
                 None => return,
@@ -91,6 +104,7 @@ type Sent = Result<(), mpsc::error::SendError<Change>>;
 
 /// The labelled pods of the node.
 pub(crate) struct PodTracker {
+    cluster: Arc<Cluster>,
     instances: Arc<dyn Instances>,
     changes: mpsc::Sender<Change>,
     notices: mpsc::Sender<Notice>,
@@ -146,11 +160,13 @@ struct Retry {
 
 impl PodTracker {
     pub(crate) fn new(
+        cluster: Arc<Cluster>,
         instances: Arc<dyn Instances>,
         changes: mpsc::Sender<Change>,
         notices: mpsc::Sender<Notice>,
     ) -> Self {
         Self {
+            cluster,
             instances,
             changes,
             notices,
@@ -203,6 +219,33 @@ impl PodTracker {
         }
     }
 
+    /// Takes a change of the caps, and reports the pods whose ceiling it changes.
+    async fn caps(&mut self, event: Event<PartialObjectMeta<Namespace>>) -> Sent {
+        let changed = self.cluster.caps.lock().take(event);
+        let concerns = |namespace: &String| match &changed {
+            Changed::Nothing => false,
+            Changed::One(one) => one == namespace,
+            Changed::All => true,
+        };
+        let mut again = Vec::new();
+        for (uid, pod) in &mut self.pods {
+            match &mut pod.state {
+                State::Absent(watched) if concerns(&watched.pod.namespace) => {
+                    let cap = self.cluster.caps.lock().of(&watched.pod.namespace);
+                    watched.settings = watched.settings.clone().under(cap);
+                }
+                State::Present(present) if concerns(&present.watched.pod.namespace) => {
+                    again.push((uid.clone(), present.watched.clone()));
+                }
+                _ => {}
+            }
+        }
+        for (uid, watched) in again {
+            self.running(&uid, watched, 0).await?;
+        }
+        Ok(())
+    }
+
     /// Uses the pod's present state: its owner may have changed it meanwhile.
     async fn retry(&mut self, retry: Retry) -> Sent {
         match self.pods.get(&retry.uid).map(|pod| &pod.state) {
@@ -215,7 +258,9 @@ impl PodTracker {
     }
 
     /// The API server reports its container as running.
-    async fn running(&mut self, uid: &str, watched: WatchedPod, tries: u32) -> Sent {
+    async fn running(&mut self, uid: &str, mut watched: WatchedPod, tries: u32) -> Sent {
+        let cap = self.cluster.caps.lock().of(&watched.pod.namespace);
+        watched.settings = watched.settings.under(cap);
         let targets = self.pods.values().filter(|pod| pod.state.target().is_some()).count();
         let Some(tracked) = self.pods.get_mut(uid) else { return Ok(()) };
         if tracked.state.target().is_none() && targets >= MAX_TARGETS {

@@ -87,8 +87,10 @@ impl Cluster {
         if now.pod.container_id != pod.container_id {
             return Err(moved_on("its container was restarted"));
         }
-        if now.settings.ceiling < remedy {
-            return Err(Refusal { gate: Gate::Mode, why: Why::ObserveOnly });
+        let settings = now.settings.under(self.caps.lock().of(&pod.namespace));
+        if settings.ceiling < remedy {
+            let why = settings.capped.map_or(Why::ObserveOnly, Why::Capped);
+            return Err(Refusal { gate: Gate::Mode, why });
         }
         Ok(now.ready)
     }

@@ -44,6 +44,8 @@ pub(in crate::cli) struct Target {
     pub(in crate::cli) id: Id,
     pub(in crate::cli) name: String,
     pub(in crate::cli) ceiling: String,
+    #[serde(default)]
+    pub(in crate::cli) capped: Option<String>,
     pub(in crate::cli) state: String,
     pub(in crate::cli) features: Features,
     pub(in crate::cli) decision: Option<Decision>,

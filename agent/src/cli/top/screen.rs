@@ -128,7 +128,10 @@ fn patients(frame: &mut Frame<'_>, area: Rect, shown: &[&Target], place: Option<
 }
 
 fn reasons(target: &Target) -> Paragraph<'_> {
-    let mut lines = vec![Line::from(format!("ceiling: {}", target.ceiling))];
+    let mut lines = vec![Line::from(match &target.capped {
+        Some(capped) => format!("ceiling: {}; {capped}", target.ceiling),
+        None => format!("ceiling: {}", target.ceiling),
+    })];
     if let (Some(gate), Some(why)) = (&target.refused_by, &target.refused_why) {
         lines.push(Line::from(format!("refused by {gate}: {why}")));
     }

@@ -55,6 +55,9 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         if one.remedy.is_hard() && one.remedy > ceiling {
             return Err(format!("above its ceiling: {one:?}"));
         }
+        if one.remedy.is_hard() && one.remedy > one.cap {
+            return Err(format!("above the cap of its namespace: {one:?}"));
+        }
         if one.paused_for.is_some_and(|paused| paused > PAUSE) {
             return Err(format!("while paused: {one:?}"));
         }

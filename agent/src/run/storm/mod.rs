@@ -201,7 +201,7 @@ impl Storm {
         let Some(workload) = self.workloads.get(rng.usize(0..self.workloads.len())) else { return };
         let pods = self.ward.pods_of(&workload.name);
         let pod = pods.get(rng.usize(0..pods.len().max(1)));
-        match rng.u8(0..27) {
+        match rng.u8(0..28) {
             0..8 => {
                 if let Some(pod) = pod {
                     self.ward.falls_ill(pod, Illness::any(rng));
@@ -272,6 +272,10 @@ impl Storm {
                 }
             }
             24..27 => self.approve(rng),
+            27 => {
+                let caps = [None, None, Some("restart"), Some("soft"), Some("observe"), Some("?")];
+                self.ward.caps(caps[rng.usize(0..caps.len())]);
+            }
             _ => sleep(Duration::from_secs(rng.u64(1..60))).await,
         }
     }

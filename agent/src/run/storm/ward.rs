@@ -8,7 +8,7 @@ use paramedic_core::{
     engine::Remedied,
     guard::Permit,
     health::{Health, HealthError, Poll, Responses, Says, Transport},
-    target::{Cgroups, ProcessId, Remedy, Target, consent::APPROVE},
+    target::{Cgroups, ProcessId, Remedy, Target, cap::HEAL_AT_MOST, consent::APPROVE},
 };
 use paramedic_host::{
     clock::Clock,
@@ -59,6 +59,8 @@ pub(super) struct Given {
     pub(super) workload: String,
     /// The label at that moment or in the seconds before, if the pod had one.
     pub(super) label: Option<Remedy>,
+    /// What the namespace permitted at that moment or in the seconds before.
+    pub(super) cap: Remedy,
     pub(super) container_id: String,
     /// How long healing had been paused by then.
     pub(super) paused_for: Option<Duration>,
@@ -84,6 +86,8 @@ struct State {
     paused_since: Option<BootTime>,
     /// By pod uid: the label before the last change, and the time of the change.
     labels: HashMap<String, (Option<Remedy>, BootTime)>,
+    /// The cap of the namespace before its last change, and the time of the change.
+    cap: Option<(Remedy, BootTime)>,
 }
 
 /// Maximum time until a revoked consent takes effect.
@@ -161,6 +165,23 @@ impl Ward {
         self.state().labels.insert(pod.uid, (pod.label, self.clock.now()));
     }
 
+    /// What the namespace of the pods permits at most.
+    fn cap(&self) -> Remedy {
+        let namespace = self.fake.get(Kind::Namespace, "", "default").unwrap_or_default();
+        let label = namespace.pointer("/metadata/labels/paramedic.dev~1heal-at-most");
+        let named = |label: &Value| Remedy::from_name(label.as_str()?);
+        label.map_or(Remedy::Evict, |label| named(label).unwrap_or(Remedy::Observe))
+    }
+
+    /// Caps the namespace of the pods, or ends that.
+    pub(super) fn caps(&self, most: Option<&str>) {
+        let before = self.cap();
+        let labels = json!({ "metadata": { "labels": { HEAL_AT_MOST: most } } });
+        if self.fake.patch(Kind::Namespace, "", "default", &labels).is_ok() {
+            self.state().cap = Some((before, self.clock.now()));
+        }
+    }
+
     pub(super) fn paused(&self, paused: bool) {
         self.state().paused_since = paused.then(|| self.clock.now());
     }
@@ -219,7 +240,9 @@ impl Ward {
             return Err("its process has ended".to_owned());
         }
         let now = self.clock.now();
+        let cap = self.cap();
         let mut state = self.state();
+        let capped = state.cap.filter(|(_, at)| now.since(*at) < CONSENT);
         let before = state.labels.get(&pod.uid).filter(|(_, at)| now.since(*at) < CONSENT);
         let before = before.and_then(|(label, _)| *label);
         let given = Given {
@@ -230,6 +253,7 @@ impl Ward {
             uid: pod.uid.clone(),
             workload: pod.workload,
             label: pod.label.max(before),
+            cap: capped.map_or(cap, |(before, _)| cap.max(before)),
             container_id: pod.container_id,
             paused_for: state.paused_since.map(|since| now.since(since)),
         };

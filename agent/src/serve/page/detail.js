@@ -62,7 +62,7 @@ export class Detail {
       write(text, decision ? vitalText(VITALS[i], view.features) : "–");
       if (this.sizes.width) draw(canvas, patient.history, i, this.sizes.width, this.sizes.height);
     });
-    const facts = [["Consent", `up to ${view.ceiling}`], ["Instance", view.id.instance], ["Uid", view.id.uid]];
+    const facts = [["Consent", view.capped ? `up to ${view.ceiling}; ${view.capped}` : `up to ${view.ceiling}`], ["Instance", view.id.instance], ["Uid", view.id.uid]];
     if (view.health) facts.push(["Health check", `${view.health.result.replaceAll("_", " ")}: ${view.health.reason} (GET ${view.health.path})`]);
     if (view.blind) facts.push(["Not seen", view.blind]);
     if (view.tls) facts.push(["In TLS", view.tls]);

@@ -336,6 +336,7 @@ impl Case {
             decision,
             causes,
             ceiling: self.target.settings.ceiling,
+            capped: self.target.settings.capped,
             not_now: self.not_now,
             ask_before: self.target.settings.ask_before,
             asked: self.asked(now),

@@ -77,7 +77,9 @@ impl Gate {
     #[must_use]
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::Mode => "raise the ceiling if you agree with the verdict",
+            Self::Mode => {
+                "raise the ceiling, or the cap of the namespace, if you agree with the verdict"
+            }
             Self::Confidence => "wait: it rises or the symptom ends",
             Self::Unfamiliar => {
                 "look at the service; record it and retrain \

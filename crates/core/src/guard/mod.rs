@@ -27,7 +27,7 @@ use crate::{
     boot_time::BootTime,
     decide::{Action, Decision, Source},
     features::{Causes, Excuse, FailsSinceStart},
-    target::{Obstacle, Remedy, Request},
+    target::{Capped, Obstacle, Remedy, Request},
 };
 
 /// Permission to apply one remedy, once, now. Only the guard creates one.
@@ -152,6 +152,8 @@ pub struct Question<'a> {
     pub causes: Causes,
     /// The target's own ceiling.
     pub ceiling: Remedy,
+    /// What lowered it below what its owner consents to.
+    pub capped: Option<Capped>,
     /// Whether it is a time at which its owner wants no remedy.
     pub not_now: bool,
     /// The mildest remedy before which its owner wants to be asked.
@@ -317,7 +319,8 @@ fn ceiling(q: &Question<'_>, policy: &Policy) -> Remedy {
 
 fn mode(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Option<Why> {
     if q.ceiling.min(policy.max_remedy) < remedy {
-        return Some(Why::ObserveOnly);
+        let capped = q.capped.filter(|capped| capped.cap.most() < remedy);
+        return Some(capped.map_or(Why::ObserveOnly, Why::Capped));
     }
     if ceiling(q, policy) < remedy {
         return Some(Why::RulesAreSoft);

@@ -7,7 +7,7 @@ use super::{memory::Futile, workload::Rolling};
 use crate::{
     decide::Unfamiliar,
     features::{ERRORS_LAST, Excuse},
-    target::{Obstacle, Remedy, Request},
+    target::{Capped, Obstacle, Remedy, Request},
 };
 
 /// The gates, in the order in which they are asked: first those of the node, then, for pods, those
@@ -133,6 +133,8 @@ impl Gate {
 pub enum Why {
     /// The ceiling is `observe`.
     ObserveOnly,
+    /// What the namespace has lowered the ceiling to.
+    Capped(Capped),
     /// The remedy is impossible for this target.
     Impossible(Remedy, Obstacle),
     /// The rules may apply soft remedies only.
@@ -227,6 +229,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ObserveOnly => f.write_str("its ceiling is observe"),
+            Self::Capped(capped) => capped.fmt(f),
             Self::RulesAreSoft => f.write_str(
                 "without a model only soft remedies are permitted (--rules-may-restart permits more)",
             ),

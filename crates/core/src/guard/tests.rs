@@ -5,6 +5,7 @@ use super::*;
 use crate::{
     decide::Unfamiliar,
     features::schema::{COUNT, Feature},
+    target::{Cap, Settings},
     verify::Outcome,
 };
 
@@ -18,6 +19,7 @@ struct Scene {
     decision: Decision,
     causes: Causes,
     ceiling: Remedy,
+    capped: Option<Capped>,
     not_now: bool,
     ask_before: Option<Remedy>,
     asked: Option<Asked>,
@@ -58,6 +60,7 @@ impl Scene {
             },
             causes: Causes { recent_error: true, ..Causes::default() },
             ceiling: Remedy::Restart,
+            capped: None,
             not_now: false,
             ask_before: None,
             asked: None,
@@ -100,6 +103,7 @@ impl Scene {
             decision: &self.decision,
             causes: self.causes,
             ceiling: self.ceiling,
+            capped: self.capped,
             not_now: self.not_now,
             ask_before: self.ask_before,
             asked: self.asked,
@@ -142,6 +146,18 @@ fn mode_applies_the_lowest_ceiling() {
     scene.ceiling = Remedy::Evict;
     scene.policy.max_remedy = Remedy::Observe;
     assert_eq!(scene.ask(), Err(Gate::Mode));
+}
+
+#[test]
+fn a_capped_ceiling_says_so() {
+    let mut scene = Scene::new(Action::RestartService);
+    let settings = Settings::up_to(Remedy::Evict).under(Cap::Named(Remedy::Observe));
+    (scene.ceiling, scene.capped) = (settings.ceiling, settings.capped);
+    let refusal = permit(&scene.question(None), Remedy::Soft, &scene.policy);
+    let Err(Denial::Refused(Refusal { gate: Gate::Mode, why })) = refusal else {
+        panic!("{refusal:?}")
+    };
+    assert!(matches!(why, Why::Capped(capped) if capped.owner == Remedy::Evict), "{why}");
 }
 
 #[test]

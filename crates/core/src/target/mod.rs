@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot_time::BootTime;
 
+pub mod cap;
 mod change;
 pub mod consent;
 mod container;
@@ -21,6 +22,7 @@ mod soft;
 mod window;
 pub mod version;
 
+pub use cap::{Cap, Capped};
 pub use change::Change;
 pub use container::ContainerRef;
 pub use pod::{Owner, PodRef};

@@ -1,7 +1,7 @@
 //! Settings of a target: the owner's, with defaults for the rest.
 use std::{fmt, time::Duration};
 
-use super::{Remedy, Request, Soft, Windows};
+use super::{Capped, Remedy, Request, Soft, Windows};
 use crate::health::grpc::is_service;
 
 /// The health endpoint, if the owner or the container's own probe names it.
@@ -80,8 +80,10 @@ impl Allowance {
 /// Settings of one target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The strongest remedy that its owner consents to.
+    /// The strongest remedy that its owner consents to, or its namespace permits if that is less.
     pub ceiling: Remedy,
+    /// What lowered the ceiling below what its owner consents to.
+    pub capped: Option<Capped>,
     /// The health endpoint; `None`: the first of the known paths that answers.
     pub health: Option<HealthProbe>,
     /// The soft remedy.
@@ -113,6 +115,7 @@ impl Settings {
     pub fn up_to(ceiling: Remedy) -> Self {
         Self {
             ceiling,
+            capped: None,
             health: None,
             soft: Soft::default(),
             min_confidence: Self::MIN_CONFIDENCE,

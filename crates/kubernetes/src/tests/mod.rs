@@ -1,4 +1,5 @@
 //! The agent's API client against a fake API server, in process and on a paused clock.
+mod caps;
 mod preflight;
 mod events;
 mod eviction;
@@ -12,6 +13,7 @@ mod workloads;
 use std::{sync::Arc, time::Duration};
 
 use fake_apiserver::{FakeApi, Kind, Logged, PodTemplate};
+use kube::runtime::watcher::Event;
 use paramedic_core::{
     guard::{Refusal, Why},
     target::{PodRef, Remedy},
@@ -48,8 +50,16 @@ impl Scene {
         Self { fake, clock: Clock::Tokio(Instant::now()), pods }
     }
 
-    /// One process of a node's agent. The log lists its requests under the name of its node.
+    /// One process of a node's agent, which knows that no namespace is capped. The log lists its
+    /// requests under the name of its node.
     fn agent(&self, node: &str) -> Arc<Cluster> {
+        let cluster = self.new_agent(node);
+        cluster.caps.lock().take(Event::InitDone);
+        cluster
+    }
+
+    /// The same, before it knows any cap.
+    fn new_agent(&self, node: &str) -> Arc<Cluster> {
         let identity =
             Identity { node: node.into(), namespace: OWN.into(), holder: format!("{node}/1") };
         let client = self.fake.client(node);

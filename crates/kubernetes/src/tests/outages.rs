@@ -132,6 +132,7 @@ async fn without_a_date_from_the_server_no_lock_is_taken() {
         scene.clock,
         Requests::uncounted(),
     ));
+    agent.caps.lock().take(Event::InitDone);
     let (gate, why) = refused(&agent, &scene.first()).await;
     assert_eq!((gate, why.contains("no Date header")), ("api_server", true), "{why}");
     assert!(scene.lease().is_none());

@@ -46,7 +46,7 @@ impl Watch {
     async fn next(&mut self) -> String {
         loop {
             let next = timeout(Duration::from_secs(600), self.heard.recv()).await;
-            assert!(self.fake.open_watches() <= 1, "several watches at a time");
+            assert!(self.fake.open_watches() <= WATCHES, "several watches of the pods at a time");
             match next {
                 // Its readiness follows.
                 Ok(Some(Change::Found(_))) => {}
@@ -104,11 +104,23 @@ impl Watch {
         let asked = self.fake.requests();
         assert!(!asked.is_empty());
         for request in asked {
+            if request.resource == "namespaces" {
+                assert_eq!(request.labels, "paramedic.dev/heal-at-most", "{request:?}");
+                continue;
+            }
             assert_eq!(request.fields, "spec.nodeName=node1", "{request:?}");
             assert_eq!(request.labels, "paramedic.dev/heal", "{request:?}");
             assert_eq!(request.resource, "pods", "{request:?}");
         }
     }
+}
+
+/// Of the pods, and of the namespaces with a cap.
+const WATCHES: usize = 2;
+
+/// The requests about pods since the last call.
+fn asked_of_pods(scene: &Scene) -> Vec<String> {
+    scene.asked().into_iter().filter(|asked| asked.contains(" pods ")).collect()
 }
 
 /// A machine on which every container runs.
@@ -151,8 +163,8 @@ fn label(value: &Value) -> Value {
 async fn the_first_list_is_streamed_if_the_server_supports_it() {
     let (scene, watch, _) = begun().await;
     watch.asked_only_for_its_own();
-    assert_eq!(scene.asked(), ["watch pods 200"]);
-    assert_eq!(scene.fake.open_watches(), 1);
+    assert_eq!(asked_of_pods(&scene), ["watch pods 200"]);
+    assert_eq!(scene.fake.open_watches(), WATCHES);
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,7 +174,7 @@ async fn a_server_that_cannot_stream_is_listed() {
     assert_eq!(watch.next_few(3).await, [ready(&own[0]), ready(&own[1]), "listed 2".into()]);
     assert_eq!(watch.within(5).await, [""; 0]);
     watch.asked_only_for_its_own();
-    assert_eq!(scene.asked(), ["watch pods 422", "list pods 200", "watch pods 200"]);
+    assert_eq!(asked_of_pods(&scene), ["watch pods 422", "list pods 200", "watch pods 200"]);
     // It remembers that, and does not try again.
     scene.fake.expire_watches();
     scene.fake.break_watches();
@@ -177,8 +189,8 @@ async fn at_rest_it_needs_less_than_a_request_a_minute_and_reports_nothing() {
     for _ in 0..60 {
         scene.asked();
         assert_eq!(watch.within(60).await, [""; 0]);
-        assert!(scene.fake.requests().len() <= 1);
-        assert_eq!(scene.fake.open_watches(), 1);
+        assert!(scene.fake.requests().len() <= WATCHES);
+        assert_eq!(scene.fake.open_watches(), WATCHES);
     }
 }
 
@@ -313,7 +325,8 @@ async fn a_server_that_never_answers_is_an_outage_too() {
     for streaming in [true, false] {
         let scene = Scene::new(2);
         scene.fake.set_watch_lists(streaming);
-        scene.fake.fail_next(1, |_| true, Fault::Hang { applied: false });
+        let of_pods = |request: &Logged| request.resource == "pods";
+        scene.fake.fail_next(1, of_pods, Fault::Hang { applied: false });
         let mut watch = Watch::of(&scene);
         assert_eq!(watch.next().await, "away", "streaming: {streaming}");
         let own = own(&scene);
@@ -393,7 +406,7 @@ async fn a_pod_beyond_the_maximum_is_watched_when_there_is_room() {
 
     let (changes, mut heard) = mpsc::channel(4 * MAX_TARGETS);
     let (notices, mut noted) = mpsc::channel(8);
-    let mut tracker = PodTracker::new(machine(), changes, notices);
+    let mut tracker = PodTracker::new(Scene::new(0).agent("node1"), machine(), changes, notices);
     let mut found = || {
         let heard = std::iter::from_fn(|| heard.try_recv().ok());
         let found = heard.filter_map(|change| match change {

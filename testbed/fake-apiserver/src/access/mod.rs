@@ -20,6 +20,8 @@ use reviews::Known;
 
 /// The label that carries a pod's consent.
 const CONSENT: &str = "paramedic.dev/heal";
+/// The label that caps the consent in a namespace.
+pub(crate) const AT_MOST: &str = "paramedic.dev/heal-at-most";
 
 /// The user behind a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,13 +188,15 @@ impl Access {
         }
     }
 
-    /// The policy `paramedic-own-node`: evictions only of pods of the own node that consent.
+    /// The policy `paramedic-own-node`: evictions only of pods of the own node that consent, in
+    /// namespaces that permit `at_most` that much.
     /// `pods` are all pods of the namespace; a dry run counts as one only if the query says so,
     /// since admission does not look into the body.
     pub(crate) fn fence_eviction<'a>(
         &self,
         identity: &Identity,
         route: &Route,
+        at_most: Option<&str>,
         mut pods: impl Iterator<Item = &'a Value>,
     ) -> Result<(), Status> {
         if self.fenced.as_ref() != Some(&identity.username) {
@@ -216,10 +220,19 @@ impl Access {
                 "paramedic: pod {namespace}/{name} runs on {node}, the agent on {own}"
             ));
         }
-        match pod["metadata"]["labels"][CONSENT].as_str() {
-            Some("evict") => Ok(()),
-            Some("restart") if route.is_dry_run() => Ok(()),
-            _ => deny("paramedic: the pod does not carry paramedic.dev/heal=evict"),
+        let suffices = |remedy: Option<&str>| match remedy {
+            Some("evict") => true,
+            Some("restart") => route.is_dry_run(),
+            _ => false,
+        };
+        if !suffices(pod["metadata"]["labels"][CONSENT].as_str()) {
+            return deny("paramedic: the pod does not carry paramedic.dev/heal=evict");
+        }
+        match at_most {
+            Some(most) if !suffices(Some(most)) => {
+                deny(&format!("paramedic: the namespace carries {AT_MOST}={most}"))
+            }
+            _ => Ok(()),
         }
     }
 

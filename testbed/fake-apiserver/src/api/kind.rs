@@ -22,11 +22,12 @@ pub enum Kind {
     Secret,
     ClusterRole,
     APIService,
+    HealingPolicy,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -45,6 +46,7 @@ impl Kind {
         Self::Secret,
         Self::ClusterRole,
         Self::APIService,
+        Self::HealingPolicy,
     ];
 
     /// The kind behind a path's group, version and resource. An Event can be had in two groups.
@@ -82,6 +84,9 @@ impl Kind {
             Self::Secret => ["Secret", "", "v1", "secrets"],
             Self::ClusterRole => ["ClusterRole", "rbac.authorization.k8s.io", "v1", "clusterroles"],
             Self::APIService => ["APIService", "apiregistration.k8s.io", "v1", "apiservices"],
+            Self::HealingPolicy => {
+                ["HealingPolicy", "paramedic.dev", "v1alpha1", "healingpolicies"]
+            }
         }
     }
 
@@ -135,6 +140,7 @@ impl Kind {
                 | Self::Secret
                 | Self::ClusterRole
                 | Self::APIService
+                | Self::HealingPolicy
         )
     }
 
@@ -147,7 +153,7 @@ impl Kind {
     pub(crate) const fn has_generation(self) -> bool {
         match self {
             Self::Namespace | Self::Node | Self::Event => false,
-            Self::EndpointSlice => true,
+            Self::EndpointSlice | Self::HealingPolicy => true,
             _ => !self.is_plain(),
         }
     }
@@ -159,6 +165,6 @@ impl Kind {
 
     /// Whether a PUT must name the version that it replaces.
     pub(crate) const fn needs_version(self) -> bool {
-        matches!(self, Self::Lease | Self::APIService)
+        matches!(self, Self::Lease | Self::APIService | Self::HealingPolicy)
     }
 }

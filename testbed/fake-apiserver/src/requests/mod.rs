@@ -96,7 +96,9 @@ impl State {
             ("update", _, "") if kind.is_plain() => {
                 objects::replace(cluster, kind, &identity, asked)
             }
-            ("patch", _, "") => objects::patch(cluster, kind, asked),
+            ("patch", _, "") | ("patch", Kind::HealingPolicy, "status") => {
+                objects::patch(cluster, kind, asked)
+            }
             ("delete", Kind::Namespace | Kind::Node, _) => Err(Status::method_not_allowed()),
             ("delete", _, "") => removal::delete(cluster, pods, access, &identity, kind, asked),
             (_, _, "" | "status" | "eviction") => Err(Status::method_not_allowed()),

@@ -38,6 +38,14 @@ pub(crate) fn prepare(kind: Kind, object: &mut Value, old: Option<&Value>) {
             let fresh = if kind == Kind::Service { json!({"loadBalancer": {}}) } else { json!({}) };
             object["status"] = old.map_or(fresh, |old| old["status"].clone());
         }
+        Kind::HealingPolicy => match old.and_then(|old| old.get("status")) {
+            Some(status) => object["status"] = status.clone(),
+            None => {
+                if let Some(object) = object.as_object_mut() {
+                    object.remove("status");
+                }
+            }
+        },
         Kind::Secret if object["type"].is_null() => object["type"] = json!("Opaque"),
         Kind::EndpointSlice => services::prepare_slice(object),
         _ => {}

@@ -42,8 +42,12 @@ pub(crate) fn patch(cluster: &mut Cluster, kind: Kind, asked: &Asked) -> Result<
     if !version.is_empty() && version != j::text(&old, "/metadata/resourceVersion") {
         return Err(Status::conflict(about, MODIFIED));
     }
+    // The status of a custom resource is a resource of its own: neither way changes the other's part.
+    let is_status = route.subresource == "status";
+    let patch = if is_status { json!({ "status": patch["status"] }) } else { patch };
     let mut new = Value::clone(&old);
     j::merge(&mut new, &patch);
+    let status = new["status"].clone();
     for fixed in ["name", "namespace", "uid", "creationTimestamp", "generation"] {
         if let Some(value) = old["metadata"].get(fixed) {
             new["metadata"][fixed] = value.clone();
@@ -51,6 +55,9 @@ pub(crate) fn patch(cluster: &mut Cluster, kind: Kind, asked: &Asked) -> Result<
     }
     contents::check_readable(kind, &new)?;
     contents::prepare(kind, &mut new, Some(&old));
+    if is_status {
+        new["status"] = status;
+    }
     contents::check_valid(kind, &new, Some(&old))?;
     if route.is_dry_run() {
         return Ok(Answer::Json(200, new));

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{PodRef, Pods, status::is_ready};
 use crate::{
     FakeApi,
-    access::{Access, Identity},
+    access::{AT_MOST, Access, Identity},
     api::{
         json as j,
         kind::Kind,
@@ -110,7 +110,9 @@ impl Evictions {
             return Err(Status::bad_request(message));
         }
         let all = cluster.store.in_namespace(Kind::Pod, &route.namespace);
-        access.fence_eviction(identity, route, all.map(|pod| &**pod))?;
+        let of = cluster.store.get(Kind::Namespace, "", &route.namespace);
+        let at_most = of.and_then(|of| of["metadata"]["labels"][AT_MOST].as_str());
+        access.fence_eviction(identity, route, at_most, all.map(|pod| &**pod))?;
         let about = About::new(Kind::Pod, &route.name);
         let found = cluster.store.get(Kind::Pod, &route.namespace, &route.name);
         let pod = found.cloned().ok_or_else(|| Status::not_found(about))?;
