@@ -2,6 +2,7 @@
 #
 #   docker build --target agent --tag paramedic/agent:0.1.0 .
 #   docker build --target metrics-api --tag paramedic/metrics-api:0.1.0 .
+#   docker build --target policy --tag paramedic/policy:0.1.0 .
 #   docker build --target patient --tag paramedic/patient:0.1.0 .
 #
 # The labels about the source come from arguments, since .git is not copied into the build:
@@ -30,6 +31,11 @@ FROM build AS build-metrics-api
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/paramedic/target \
     cargo xtask image --root /out metrics-api
+
+FROM build AS build-policy
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/paramedic/target \
+    cargo xtask image --root /out policy
 
 FROM build AS build-agent
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -63,6 +69,22 @@ WORKDIR /
 ENTRYPOINT ["/paramedic-metrics-api"]
 LABEL org.opencontainers.image.title="Paramedic: metrics-api" \
     org.opencontainers.image.description="Serves the agents' measurements to the HPA as custom.metrics.k8s.io" \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.created="$CREATED" \
+    org.opencontainers.image.revision="$REVISION"
+
+FROM scratch AS policy
+ARG CREATED
+ARG REVISION
+COPY --from=build-policy /out/policy/ /
+USER 10003:10003
+EXPOSE 8080/tcp
+ENV PATH=/:/bin
+WORKDIR /
+ENTRYPOINT ["/paramedic-policy"]
+LABEL org.opencontainers.image.title="Paramedic: policy" \
+    org.opencontainers.image.description="Turns each HealingPolicy into the labels and annotations that the agents obey" \
     org.opencontainers.image.version="0.1.0" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.created="$CREATED" \

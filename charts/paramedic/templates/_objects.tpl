@@ -12,7 +12,7 @@ written out. A helper changes the object that it gets; it writes nothing.
 {{- end -}}
 {{- end -}}
 
-{{/* What both programs have: (dict "object" object "values" values "root" $). */}}
+{{/* What all programs have: (dict "object" object "values" values "root" $). */}}
 {{- define "paramedic.workload" -}}
 {{- $pod := .object.spec.template.spec -}}
 {{- $container := first $pod.containers -}}
@@ -63,6 +63,13 @@ written out. A helper changes the object that it gets; it writes nothing.
 {{/* The Deployment of the metrics API: (dict "object" object "root" $). */}}
 {{- define "paramedic.metricsApi" -}}
 {{- $values := .root.Values.metricsApi -}}
+{{- include "paramedic.workload" (dict "object" .object "values" $values "root" .root) -}}
+{{- $_ := set .object.spec "replicas" $values.replicas -}}
+{{- end -}}
+
+{{/* The Deployment of the policy controller: (dict "object" object "root" $). */}}
+{{- define "paramedic.policy" -}}
+{{- $values := .root.Values.policy -}}
 {{- include "paramedic.workload" (dict "object" .object "values" $values "root" .root) -}}
 {{- $_ := set .object.spec "replicas" $values.replicas -}}
 {{- end -}}

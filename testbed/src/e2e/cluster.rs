@@ -164,6 +164,7 @@ pub(super) fn wait_until_ready(
         wait_for(stage, workspace, "deployment/patient-app", "default")?;
     }
     wait_for(stage, workspace, "deployment/paramedic-metrics-api", SYSTEM)?;
+    wait_for(stage, workspace, "deployment/paramedic-policy", SYSTEM)?;
     let service = ["apiservice", "v1beta2.custom.metrics.k8s.io"];
     stage.until("the metrics API is registered", INSTALLED, || {
         let found: Value = stage.kubectl.get(&service)?.context("there is no APIService")?;
@@ -241,7 +242,7 @@ const KINDS: &str = "namespaces,serviceaccounts,roles,rolebindings,clusterroles,
                      validatingadmissionpolicies,validatingadmissionpolicybindings,daemonsets,\
                      controllerrevisions,deployments,replicasets,pods,services,endpointslices,\
                      poddisruptionbudgets,horizontalpodautoscalers,networkpolicies,secrets,configmaps,\
-                     apiservices";
+                     apiservices,customresourcedefinitions";
 
 fn left_over(kubectl: &Kubectl) -> Result<String> {
     let ours = ["--all-namespaces", "--selector", "app.kubernetes.io/part-of=paramedic"];

@@ -25,11 +25,15 @@ pub(super) fn play(stage: &Stage<'_>, workspace: &Workspace) -> Result<String> {
     let gone = helm.call(&["uninstall", "paramedic", "--ignore-not-found", "--wait"]);
     let delete = ["delete", "namespace", SYSTEM, "--ignore-not-found"];
     let namespace = stage.kubectl.text_within(GONE, &delete);
+    // The chart keeps the definition, and so the policies.
+    let definition = ["delete", "crd", "healingpolicies.paramedic.dev", "--ignore-not-found"];
+    let definition = stage.kubectl.text_within(GONE, &definition);
     come_to?;
     gone?;
     namespace?;
+    ensure!(definition?.contains("deleted"), "helm uninstall has deleted the policies");
     cluster::nothing_is_left(stage.kubectl)?;
-    Ok("an upgrade takes effect, and helm uninstall leaves no object behind".to_owned())
+    Ok("an upgrade takes effect, and helm uninstall leaves policies and no other object".to_owned())
 }
 
 struct Helm<'a> {

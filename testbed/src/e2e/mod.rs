@@ -214,7 +214,7 @@ mod tests {
             Ok(chosen(&only)?.iter().map(|scene| scene.name).collect())
         };
         assert_eq!(names(&[]).unwrap().len(), SCENES.len());
-        assert_eq!(names(&["soft", "fence"]).unwrap(), ["soft-heal", "fence"]);
+        assert_eq!(names(&["soft", "fence"]).unwrap(), ["soft-heal", "fence", "policy-fence"]);
         assert_eq!(names(&["helm"]).unwrap(), [""; 0]);
         assert!(names(&["plague"]).unwrap_err().to_string().contains("soft-heal"));
     }

@@ -50,6 +50,32 @@ fn the_metrics_api_links_no_probes_journal_model_or_judgement() {
 }
 
 #[test]
+fn the_policy_controller_links_no_probes_journal_model_or_way_to_an_app() {
+    assert_without(
+        "paramedic-policy",
+        &[
+            "aya",
+            "rusqlite",
+            "tract-onnx",
+            "paramedic-kubernetes",
+            "paramedic-probes",
+            "paramedic-record",
+            "paramedic-notify",
+            "paramedic-app",
+            "paramedic-host",
+            "bollard",
+            "paramedic",
+        ],
+    );
+}
+
+/// Policies reach the agents through labels and annotations alone.
+#[test]
+fn the_agent_knows_no_policies() {
+    assert_without("paramedic", &["paramedic-policy", "schemars", "kube-derive"]);
+}
+
+#[test]
 fn the_agent_links_no_certificate_authority() {
     assert_without("paramedic", &["paramedic-metrics-api"]);
 }
@@ -88,7 +114,7 @@ fn the_tasks_are_compiled_without_the_kernel_side() {
 
 #[test]
 fn no_part_of_the_product_links_the_test_bed() {
-    for package in ["paramedic", "paramedic-metrics-api", "patient-app"] {
+    for package in ["paramedic", "paramedic-metrics-api", "paramedic-policy", "patient-app"] {
         assert_without(package, &["fake-apiserver", "kernel-counts", "testbed", "xtask"]);
     }
 }

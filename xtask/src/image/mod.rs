@@ -1,4 +1,4 @@
-//! `cargo xtask image`: makes the images of agent, metrics API and patient-app, without a registry,
+//! `cargo xtask image`: makes the images of agent, metrics API, policy controller and patient-app, without a registry,
 //! a base image or Docker.
 //!
 //! Each image holds one self-contained binary and nothing else that could be out of date or that an
@@ -28,15 +28,17 @@ pub enum Image {
     Agent,
     /// The metrics API
     MetricsApi,
+    /// The controller of HealingPolicies
+    Policy,
     /// The demo workload
     Patient,
 }
 
 impl Image {
-    const ALL: [Self; 3] = [Self::Agent, Self::MetricsApi, Self::Patient];
+    const ALL: [Self; 4] = [Self::Agent, Self::MetricsApi, Self::Policy, Self::Patient];
 }
 
-/// Build the images of agent, metrics API and patient-app, to load them into a cluster without a
+/// Build the images of agent, metrics API, policy controller and patient-app, to load them into a cluster without a
 /// registry.
 ///
 /// Writes target/images/paramedic-NAME-VERSION.tar: from-scratch images of self-contained binaries,
@@ -125,6 +127,7 @@ impl Image {
         match self {
             Self::Agent => "agent",
             Self::MetricsApi => "metrics-api",
+            Self::Policy => "policy",
             Self::Patient => "patient",
         }
     }
@@ -133,6 +136,7 @@ impl Image {
         match self {
             Self::Agent => "paramedic",
             Self::MetricsApi => "paramedic-metrics-api",
+            Self::Policy => "paramedic-policy",
             Self::Patient => "patient-app",
         }
     }
@@ -151,6 +155,9 @@ impl Image {
             Self::MetricsApi => {
                 "Serves the agents' measurements to the HPA as custom.metrics.k8s.io"
             }
+            Self::Policy => {
+                "Turns each HealingPolicy into the labels and annotations that the agents obey"
+            }
             Self::Patient => {
                 "Paramedic's demo workload: a small HTTP service with injectable illnesses"
             }
@@ -161,7 +168,7 @@ impl Image {
     const fn limit(self) -> usize {
         match self {
             Self::Agent => 31_000_000,
-            Self::MetricsApi => 12_000_000,
+            Self::MetricsApi | Self::Policy => 12_000_000,
             Self::Patient => 10_000_000,
         }
     }
@@ -185,6 +192,7 @@ impl Image {
             Self::MetricsApi => {
                 ("10002:10002", "metrics-api:x:10002:10002:metrics-api:/:/nologin\n", 6443)
             }
+            Self::Policy => ("10003:10003", "policy:x:10003:10003:policy:/:/nologin\n", 8080),
             Self::Patient => {
                 entries.push(Entry::link("bin/kill", "/patient-app"));
                 ("10001:10001", "patient:x:10001:10001:patient:/:/nologin\n", 5000)
@@ -301,7 +309,7 @@ fn created(workspace: &Workspace) -> Result<i64> {
 }
 
 /// The paths of all archives in the folder, whether they exist or not.
-pub fn archives(folder: &Path) -> [PathBuf; 3] {
+pub fn archives(folder: &Path) -> [PathBuf; 4] {
     Image::ALL.map(|image| folder.join(image.file("tar")))
 }
 

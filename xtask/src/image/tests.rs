@@ -107,6 +107,7 @@ fn labels_tell_what_it_is_and_where_it_comes_from() {
     for (image, package) in [
         (Image::Agent, "agent"),
         (Image::MetricsApi, "crates/metrics-api"),
+        (Image::Policy, "crates/policy"),
         (Image::Patient, "patient-app"),
     ] {
         let (config, _) = config_and_root(image);
@@ -139,9 +140,12 @@ fn the_revision_is_a_whole_hash() {
 
 #[test]
 fn an_image_that_is_too_large_is_refused() {
-    for (image, limit) in
-        [(Image::Agent, 31_000_000), (Image::MetricsApi, 12_000_000), (Image::Patient, 10_000_000)]
-    {
+    for (image, limit) in [
+        (Image::Agent, 31_000_000),
+        (Image::MetricsApi, 12_000_000),
+        (Image::Policy, 12_000_000),
+        (Image::Patient, 10_000_000),
+    ] {
         image.check(limit).unwrap();
         let error = image.check(limit + 1).unwrap_err().to_string();
         assert!(error.contains(&format!("{} bytes, and may have {limit}", limit + 1)), "{error}");

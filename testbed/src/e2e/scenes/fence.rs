@@ -73,16 +73,20 @@ pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
 }
 
 /// A configuration of kubectl that holds one token and nothing else.
-struct Identity {
-    kubectl: Kubectl,
+pub(super) struct Identity {
+    pub(super) kubectl: Kubectl,
     _file: NamedTempFile,
 }
 
 impl Identity {
-    /// The agents' service account, with a token for ten minutes.
-    fn of_agents(user: &Kubectl, bound: &[&str]) -> Result<Self> {
-        let create =
-            ["create", "token", "paramedic-agent", "--namespace", SYSTEM, "--duration=10m"];
+    /// The agents' service account.
+    pub(super) fn of_agents(user: &Kubectl, bound: &[&str]) -> Result<Self> {
+        Self::of(user, "paramedic-agent", bound)
+    }
+
+    /// A service account of Paramedic's, with a token for ten minutes.
+    pub(super) fn of(user: &Kubectl, account: &str, bound: &[&str]) -> Result<Self> {
+        let create = ["create", "token", account, "--namespace", SYSTEM, "--duration=10m"];
         let token = user.text(&[&create[..], bound].concat())?;
         // The address of the cluster, without the user's credentials.
         let view = ["config", "view", "--minify", "--flatten", "--raw"];
@@ -103,7 +107,7 @@ impl Identity {
         Ok(Self { kubectl: Kubectl::with_config(file.path()), _file: file })
     }
 
-    fn evict(&self, pod: &str, dry_run: bool) -> Result<String> {
+    pub(super) fn evict(&self, pod: &str, dry_run: bool) -> Result<String> {
         let query = if dry_run { "?dryRun=All" } else { "" };
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction{query}");
         let eviction = json!({

@@ -3,6 +3,7 @@
 mod agents;
 mod fence;
 mod heals;
+mod policy;
 mod refusals;
 mod scaling;
 mod sights;
@@ -21,7 +22,7 @@ pub(super) struct Scene {
     pub(super) play: fn(&Stage<'_>) -> Result<String>,
 }
 
-pub(super) const SCENES: [Scene; 14] = [
+pub(super) const SCENES: [Scene; 17] = [
     Scene {
         name: "soft-heal",
         about: "Eight errors, label soft: reset by POST /heal, and kubectl describe shows it.",
@@ -81,6 +82,21 @@ pub(super) const SCENES: [Scene; 14] = [
         name: "fence",
         about: "What an agent's token cannot do in the hands of an attacker.",
         play: fence::fence,
+    },
+    Scene {
+        name: "policy",
+        about: "A HealingPolicy reaches running pods, a fault is healed, and with the policy its keys go.",
+        play: policy::policy,
+    },
+    Scene {
+        name: "cap",
+        about: "A label of the namespace caps all ceilings in it, in the agent and in the fence.",
+        play: policy::cap,
+    },
+    Scene {
+        name: "policy-fence",
+        about: "What the policy controller's token cannot change on a pod.",
+        play: policy::fence,
     },
     Scene {
         name: "bystanders",

@@ -12,8 +12,16 @@ use serde_json::Value;
 use xtask::process;
 
 /// The manifests of the chart's defaults. Helm makes the namespace, and the patient is a demo.
-const DEFAULT: [&str; 5] =
-    ["10-rbac.yaml", "15-people.yaml", "20-fence.yaml", "30-agent.yaml", "50-metrics-api.yaml"];
+const DEFAULT: [&str; 8] = [
+    "05-crds.yaml",
+    "10-rbac.yaml",
+    "15-people.yaml",
+    "20-fence.yaml",
+    "30-agent.yaml",
+    "50-metrics-api.yaml",
+    "55-policy-fence.yaml",
+    "60-policy.yaml",
+];
 const PATIENT: &str = "40-patient.yaml";
 const NAMESPACE: &str = "paramedic-system";
 
@@ -62,6 +70,7 @@ impl Chart<'_> {
             "agent.resources.limits.memory=256Mi",
             "agent.nodeSelector.pool=a",
             "metricsApi.enabled=false",
+            "policy.replicas=1",
             "fence.enabled=false",
             "imagePullSecrets[0].name=registry",
             "dashboard.enabled=true",
@@ -84,6 +93,17 @@ impl Chart<'_> {
         ensure!(without.len() > 9, "only these are gone: {without:?}");
         let kept = format!("NetworkPolicy {NAMESPACE}/paramedic-agent");
         ensure!(changed.contains_key(&kept), "the agents' NetworkPolicy is gone");
+
+        let replicas =
+            &changed[&format!("Deployment {NAMESPACE}/paramedic-policy")]["spec"]["replicas"];
+        ensure!(*replicas == 1, "replicas of the policy controller: {replicas}");
+        let without = self.objects("no-policy", &["policy.enabled=false"], files)?;
+        let gone: Vec<&String> =
+            default.keys().filter(|name| !without.contains_key(*name)).collect();
+        let named =
+            |name: &&&String| name.contains("paramedic-policy") || name.contains("healingpolicies");
+        ensure!(gone.iter().all(|name| named(&name)), "also gone: {gone:?}");
+        ensure!(without.len() + gone.len() == default.len() && gone.len() > 10, "only {gone:?}");
 
         // No API server's schema knows the kinds of the Prometheus operator.
         let monitored = ["podMonitor.enabled=true", "prometheusRule.enabled=true"];

@@ -44,9 +44,13 @@ fn metrics_api() -> Value {
     named("Deployment", "paramedic-metrics-api")
 }
 
-/// Agent, patient and metrics API.
+fn policy() -> Value {
+    named("Deployment", "paramedic-policy")
+}
+
+/// Agent, patient, metrics API and policy controller.
 fn workloads() -> Vec<Value> {
-    vec![only("DaemonSet"), patient(), metrics_api()]
+    vec![only("DaemonSet"), patient(), metrics_api(), policy()]
 }
 
 fn container(workload: &Value) -> &Value {
@@ -81,6 +85,7 @@ fn everything_is_placed_and_labelled() {
         "ClusterRoleBinding",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
+        "CustomResourceDefinition",
     ];
     let namespace = only("Namespace");
     for object in base() {
@@ -106,7 +111,7 @@ fn hostpid_is_permitted_in_its_namespace() {
 
 #[test]
 fn images_are_those_that_are_built_here() {
-    for (workload, image) in workloads().iter().zip(["agent", "patient", "metrics-api"]) {
+    for (workload, image) in workloads().iter().zip(["agent", "patient", "metrics-api", "policy"]) {
         let container = container(workload);
         assert_eq!(container["image"], format!("docker.io/paramedic/{image}:{VERSION}"));
         assert_eq!(container["imagePullPolicy"], "IfNotPresent");
@@ -141,18 +146,18 @@ fn selectors_meet_their_pods_and_no_others() {
         objects.iter().map(|object| (name(object), target(object, selector))).collect()
     };
     let pair = |a: &str, b: &str| (a.to_owned(), vec![b.to_owned()]);
-    let (agent, api) = ("paramedic-agent", "paramedic-metrics-api");
+    let (agent, api, policy) = ("paramedic-agent", "paramedic-metrics-api", "paramedic-policy");
     assert_eq!(
         names(of_kind("Service"), "/spec/selector"),
         [pair("patient-app-service", "patient-app"), pair(agent, agent), pair(api, api)]
     );
     assert_eq!(
         names(of_kind("PodDisruptionBudget"), "/spec/selector/matchLabels"),
-        [pair("patient-app", "patient-app"), pair(api, api)]
+        [pair("patient-app", "patient-app"), pair(api, api), pair(policy, policy)]
     );
     assert_eq!(
         names(of_kind("NetworkPolicy"), "/spec/podSelector/matchLabels"),
-        [pair(agent, agent), pair(api, api)]
+        [pair(agent, agent), pair(api, api), pair(policy, policy)]
     );
 }
 
@@ -231,9 +236,11 @@ fn no_role_has_more_rights_than_needed() {
             }
         }
     }
-    let api = &metrics_api()["spec"]["template"]["spec"];
-    assert_eq!(api["securityContext"]["runAsNonRoot"], true);
-    assert_eq!(api["hostPID"], Value::Null);
+    for workload in [metrics_api(), policy()] {
+        let pod = &workload["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["hostPID"], Value::Null);
+    }
     let patient = &patient()["spec"]["template"]["spec"];
     assert_eq!(patient["securityContext"]["runAsNonRoot"], true);
     assert_eq!(patient["hostPID"], Value::Null);
@@ -258,6 +265,7 @@ fn roles_are_bound_to_their_own_account_and_grant_no_wildcard() {
         (only("DaemonSet"), &[][..]),
         // Its own registration, by name.
         (metrics_api(), &["v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"]),
+        (policy(), &[][..]),
     ] {
         let name = workload["metadata"]["name"].as_str().unwrap();
         assert_eq!(workload["spec"]["template"]["spec"]["serviceAccountName"], name);
@@ -296,8 +304,9 @@ fn roles_are_bound_to_their_own_account_and_grant_no_wildcard() {
 
 #[test]
 fn the_fence_stands_around_the_agents_account() {
+    let name = "paramedic-agent-evictions";
     let (policy, binding) =
-        (only("ValidatingAdmissionPolicy"), only("ValidatingAdmissionPolicyBinding"));
+        (named("ValidatingAdmissionPolicy", name), named("ValidatingAdmissionPolicyBinding", name));
     let account = &named("ServiceAccount", "paramedic-agent")["metadata"];
     let part = |key: &str| account[key].as_str().unwrap().to_owned();
     let user = format!("system:serviceaccount:{}:{}", part("namespace"), part("name"));
@@ -310,6 +319,45 @@ fn the_fence_stands_around_the_agents_account() {
     // Any narrower selector lets the pods that it leaves out pass.
     let all = json!({ "selector": {}, "parameterNotFoundAction": "Deny" });
     assert_eq!(binding["spec"]["paramRef"], all);
+}
+
+#[test]
+fn the_fence_of_policies_stands_around_the_controllers_account() {
+    let name = "paramedic-policy-pods";
+    let policy = &named("ValidatingAdmissionPolicy", name)["spec"];
+    let binding = &named("ValidatingAdmissionPolicyBinding", name)["spec"];
+    let account = &named("ServiceAccount", "paramedic-policy")["metadata"];
+    let part = |key: &str| account[key].as_str().unwrap().to_owned();
+    let user = format!("system:serviceaccount:{}:{}", part("namespace"), part("name"));
+    let expression = format!("request.userInfo.username == '{user}'");
+    let condition = json!([{ "name": "only-the-policy-controller", "expression": expression }]);
+    assert_eq!(policy["matchConditions"], condition);
+    assert_eq!(policy["failurePolicy"], "Fail");
+    assert_eq!(
+        strings(&policy["matchConstraints"]["resourceRules"][0]["resources"]),
+        ["pods", "pods/*"]
+    );
+    assert_eq!(binding["policyName"], name);
+    assert_eq!(binding["validationActions"], json!(["Deny"]));
+    // Its rights over pods are what the fence narrows: no other write reaches any.
+    for rule in named("ClusterRole", "paramedic-policy")["rules"].as_array().unwrap() {
+        let writes = strings(&rule["verbs"]).iter().any(|verb| !["list", "watch"].contains(verb));
+        let told = [json!(["pods"]), json!(["healingpolicies/status"])];
+        assert!(!writes || told.contains(&rule["resources"]), "{rule}");
+    }
+}
+
+/// The agents' fence and the agents know the cap by the same name.
+#[test]
+fn the_fence_knows_the_cap_of_a_namespace() {
+    let policy = named("ValidatingAdmissionPolicy", "paramedic-agent-evictions");
+    let variables = policy["spec"]["variables"].as_array().unwrap();
+    let cap = variables.iter().find(|variable| variable["name"] == "cap").unwrap();
+    let label = "?labels[?'paramedic.dev/heal-at-most'].orValue('evict')";
+    assert_eq!(cap["expression"], format!("namespaceObject.metadata.{label}"));
+    let validations = policy["spec"]["validations"].as_array().unwrap();
+    let expected = json!("!variables.target || variables.cap in variables.suffices");
+    assert!(validations.iter().any(|one| one["expression"] == expected));
 }
 
 #[test]
