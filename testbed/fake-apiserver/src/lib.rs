@@ -56,7 +56,10 @@ pub use requests::{
     service::{ApiBody, Caller, ConnectionError},
 };
 pub use resources::{
-    budgets::Count, objects::Missing, pods::eviction::Evicted, services::Endpoint,
+    budgets::Count,
+    objects::Missing,
+    pods::{changes::Relabelled, eviction::Evicted},
+    services::Endpoint,
     workloads::Rollout,
 };
 

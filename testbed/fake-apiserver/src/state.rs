@@ -11,7 +11,10 @@ use crate::{
     cluster::{Cluster, Due},
     requests::{faults::Faults, log::Requests, watch::Watches},
     resources::{
-        budgets::Budgets, garbage, pods::Pods, pods::eviction::Evictions, workloads::Workloads,
+        budgets::Budgets,
+        garbage,
+        pods::{Pods, changes::Changes, eviction::Evictions},
+        workloads::Workloads,
     },
 };
 
@@ -25,6 +28,7 @@ pub(crate) struct State {
     pub(crate) watches: Watches,
     pub(crate) pods: Pods,
     pub(crate) evictions: Evictions,
+    pub(crate) changes: Changes,
     pub(crate) workloads: Workloads,
     pub(crate) budgets: Budgets,
 }
@@ -43,6 +47,7 @@ impl State {
             watches: Watches::default(),
             pods: Pods::default(),
             evictions: Evictions::default(),
+            changes: Changes::default(),
             workloads: Workloads::default(),
             budgets: Budgets::default(),
         }

@@ -12,6 +12,7 @@ use crate::{
     requests::route::Route,
 };
 
+mod fence;
 mod granted;
 pub(crate) mod reviews;
 
@@ -236,6 +237,11 @@ impl Access {
         }
     }
 
+    /// Whether the requests of this user are fenced in.
+    pub(crate) fn is_fenced(&self, identity: &Identity) -> bool {
+        self.fenced.as_ref() == Some(&identity.username)
+    }
+
     /// The policy `paramedic-own-node-delete`: deletions only of pods of the own node.
     pub(crate) fn fence_deletion(&self, identity: &Identity, pod: &Value) -> Result<(), Status> {
         let node = node_of(pod);
@@ -271,7 +277,7 @@ impl FakeApi {
         self.with(|state| state.access.open = open);
     }
 
-    /// Fences the evictions and deletions of this user in; `None`: of no user.
+    /// Fences the evictions, deletions and changes of pods of this user in; `None`: of no user.
     pub fn fence(&self, username: Option<&str>) {
         self.with(|state| state.access.fenced = username.map(str::to_owned));
     }

@@ -80,7 +80,7 @@ impl State {
         }
         let kind = Kind::of(&route.group, &route.version, &route.resource)
             .ok_or_else(Status::no_such_resource)?;
-        let Self { cluster, access, faults, watches, pods, evictions, .. } = self;
+        let Self { cluster, access, faults, watches, pods, evictions, changes, .. } = self;
         match (route.verb, kind, route.subresource.as_str()) {
             ("create", Kind::Pod, "eviction") => {
                 let (identity, body) = (&identity, &asked.json()?);
@@ -96,6 +96,7 @@ impl State {
             ("update", _, "") if kind.is_plain() => {
                 objects::replace(cluster, kind, &identity, asked)
             }
+            ("patch", Kind::Pod, "") => changes.patch(cluster, access, &identity, asked),
             ("patch", _, "") | ("patch", Kind::HealingPolicy, "status") => {
                 objects::patch(cluster, kind, asked)
             }

@@ -29,6 +29,25 @@ pub(crate) fn get(cluster: &Cluster, kind: Kind, route: &Route) -> Result<Answer
 
 /// A merge patch; the fake knows no other.
 pub(crate) fn patch(cluster: &mut Cluster, kind: Kind, asked: &Asked) -> Result<Answer, Status> {
+    let (_, new) = patched(cluster, kind, asked)?;
+    if asked.route.is_dry_run() {
+        return Ok(Answer::Json(200, new));
+    }
+    let new = cluster.write(kind, new);
+    match kind {
+        Kind::Event => events::expire(cluster, &new),
+        _ if kind.is_plain() => garbage::collect_later(cluster, kind, &new),
+        _ => {}
+    }
+    Ok(Answer::Json(200, view(&new, kind, &asked.route.group)))
+}
+
+/// An object as it is, and as a patch makes it.
+pub(crate) fn patched(
+    cluster: &Cluster,
+    kind: Kind,
+    asked: &Asked,
+) -> Result<(Object, Value), Status> {
     let route = &asked.route;
     if asked.content_type != "application/merge-patch+json" {
         return Err(Status::unsupported_media_type(&asked.content_type));
@@ -45,6 +64,10 @@ pub(crate) fn patch(cluster: &mut Cluster, kind: Kind, asked: &Asked) -> Result<
     // The status of a custom resource is a resource of its own: neither way changes the other's part.
     let is_status = route.subresource == "status";
     let patch = if is_status { json!({ "status": patch["status"] }) } else { patch };
+    let uid = j::text(&patch, "/metadata/uid");
+    if !uid.is_empty() && uid != j::uid(&old) {
+        return Err(Status::conflict(about, &other_uid(uid, &old)));
+    }
     let mut new = Value::clone(&old);
     j::merge(&mut new, &patch);
     let status = new["status"].clone();
@@ -59,16 +82,7 @@ pub(crate) fn patch(cluster: &mut Cluster, kind: Kind, asked: &Asked) -> Result<
         new["status"] = status;
     }
     contents::check_valid(kind, &new, Some(&old))?;
-    if route.is_dry_run() {
-        return Ok(Answer::Json(200, new));
-    }
-    let new = cluster.write(kind, new);
-    match kind {
-        Kind::Event => events::expire(cluster, &new),
-        _ if kind.is_plain() => garbage::collect_later(cluster, kind, &new),
-        _ => {}
-    }
-    Ok(Answer::Json(200, view(&new, kind, &route.group)))
+    Ok((old, new))
 }
 
 /// An object as a group shows it.
@@ -208,16 +222,17 @@ fn check_replaced(kind: Kind, about: About<'_>, given: &Value, old: &Value) -> R
     }
     let uid = j::text(given, "/metadata/uid");
     if !uid.is_empty() && uid != j::uid(old) {
-        let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            j::uid(old)
-        );
-        return Err(Status::conflict(about, &why));
+        return Err(Status::conflict(about, &other_uid(uid, old)));
     }
     if !unconditional && version != j::text(old, "/metadata/resourceVersion") {
         return Err(Status::conflict(about, MODIFIED));
     }
     Ok(())
+}
+
+fn other_uid(uid: &str, old: &Value) -> String {
+    let found = j::uid(old);
+    format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}")
 }
 
 /// There is no such object.

@@ -4,6 +4,7 @@ mod budgets;
 mod clients;
 mod collected;
 mod faults;
+mod fence;
 mod lists;
 mod objects;
 mod over_tcp;

@@ -13,6 +13,7 @@ use crate::{
 pub(crate) mod status;
 pub(crate) mod kubelet;
 pub(crate) mod eviction;
+pub(crate) mod changes;
 
 /// One pod, and not a later one of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -63,6 +63,11 @@ impl Workloads {
                 });
             }
         }
+        for kind in OWNERS {
+            for owner in owners::snapshot(&cluster.store, kind, namespace) {
+                owners::claim(cluster, &owner);
+            }
+        }
         let mut owned = owners::pods_by_owner(&cluster.store, namespace);
         for kind in OWNERS {
             for owner in owners::snapshot(&cluster.store, kind, namespace) {

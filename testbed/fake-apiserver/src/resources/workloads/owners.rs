@@ -1,11 +1,15 @@
 //! What belongs to what: pods to their controllers, ReplicaSets to Deployments.
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    api::{json as j, kind::Kind},
-    cluster::store::{Object, Store},
+    api::{json as j, kind::Kind, make, selector::Labels},
+    cluster::{
+        Cluster,
+        store::{Object, Store},
+    },
+    resources::pods::status::is_active,
 };
 
 /// The pods of a namespace by the uid of the object that controls them.
@@ -38,6 +42,32 @@ pub(crate) fn sets_of(store: &Store, deployment: &Value) -> Vec<Object> {
     let sets = store.in_namespace(Kind::ReplicaSet, j::namespace(deployment));
     let owned = |set: &&Object| j::controller(set).is_some_and(|o| j::text(o, "/uid") == uid);
     sets.filter(owned).cloned().collect()
+}
+
+/// Lets go of the pods whose labels no longer match, and takes in those without a controller that
+/// match.
+pub(crate) fn claim(cluster: &mut Cluster, owner: &Value) {
+    let Some(selector) = Labels::of_object(&owner["spec"]["selector"]) else { return };
+    if selector.is_empty() {
+        return;
+    }
+    let (uid, namespace) = (j::uid(owner), j::namespace(owner));
+    let mut changes = Vec::new();
+    for pod in cluster.store.in_namespace(Kind::Pod, namespace) {
+        let controller = j::controller(pod).map(|controller| j::text(controller, "/uid"));
+        let references = match controller {
+            Some(controller) if controller == uid && !selector.matches(pod) => Value::Null,
+            None if selector.matches(pod) && is_active(pod) => make::owned_by(owner),
+            _ => continue,
+        };
+        changes.push((j::name(pod).to_owned(), references));
+    }
+    for (name, references) in changes {
+        cluster.update(Kind::Pod, namespace, &name, |pod| {
+            let patch = json!({"metadata": {"ownerReferences": references}});
+            j::merge(pod, &patch);
+        });
+    }
 }
 
 /// The workload that a pod belongs to in the end: of a ReplicaSet its Deployment.
