@@ -23,8 +23,9 @@ use crate::{
 
 /// A sample that takes longer is lost: a poll takes at most a second.
 pub(super) const SAMPLE_LIMIT: Duration = Duration::from_secs(10);
-/// A remedy that takes longer is lost: the longest permitted grace and command take 600 s.
-pub(super) const HEAL_LIMIT: Duration = Duration::from_secs(660);
+/// A remedy that takes longer is lost: the longest permitted grace and command take 600 s, after a
+/// drain of 120 s.
+pub(super) const HEAL_LIMIT: Duration = Duration::from_secs(780);
 /// A cluster check that takes longer is lost.
 pub(super) const ASK_LIMIT: Duration = Duration::from_secs(30);
 
@@ -456,6 +457,13 @@ impl Case {
     #[must_use]
     pub const fn well_at(&self) -> Option<BootTime> {
         self.instance.window.service().well_at()
+    }
+
+    /// Whether it serves anybody: `Some(false)` if the kernel sees its traffic, and no client had a
+    /// good response within the window.
+    #[must_use]
+    pub fn serves(&self) -> Option<bool> {
+        self.sees_traffic().then(|| self.instance.window.good_responses() > 0)
     }
 
     /// Whether the kernel sees its HTTP; if not, its columns are missing and not zero.

@@ -25,7 +25,8 @@ use crate::{
     boot_time::BootTime,
     decide::{Classifier, Decision},
     features::Notable,
-    guard::{self, Denial, Gate, Memories, Memory, NodeState, Policy, Refusal, Why},
+    guard::{self, Denial, Gate, Memories, Memory, NodeState, Policy, Question, Refusal, Why},
+    health::Heard,
     signal::{Sample, Trigger},
     target::{Remedy, Request},
 };
@@ -109,6 +110,29 @@ impl Engine {
     /// All cases.
     pub fn cases(&self) -> impl Iterator<Item = (Index, &Case)> {
         self.cases.iter().enumerate().filter_map(|(i, case)| Some((i, case.as_ref()?)))
+    }
+
+    /// Whether the restart in progress is still permitted after a drain; see
+    /// [`guard::still_permitted`]. Changes nothing: the result comes back as [`Event::Treated`].
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn still_permits(
+        &self,
+        index: Index,
+        heard: Option<Heard>,
+        now: BootTime,
+    ) -> Result<(), String> {
+        let under_way = self.case(index).filter(|case| case.is_present());
+        let Some((case, State::Healing { remedy, .. })) = under_way.map(|c| (c, &c.state)) else {
+            return Err("its container ended meanwhile".to_owned());
+        };
+        let Some(decision) = &case.decision else {
+            return Err("nothing is known of it".to_owned());
+        };
+        let question = case.question(decision, &self.node, &self.memories, &self.policy, now);
+        let question = Question { symptom: case.treated_symptom(), ..question };
+        guard::still_permitted(&question, *remedy, heard, &self.policy)
     }
 
     /// When [`Event::Tick`] is next needed.

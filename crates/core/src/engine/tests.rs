@@ -859,6 +859,26 @@ fn an_evicted_pod_is_removed_when_its_outcome_is_known() {
 }
 
 #[test]
+fn after_a_drain_the_restart_in_progress_is_asked_about_again() {
+    let mut stage = ward();
+    stage.cluster = Some(Ok(()));
+    stage.reports = false;
+    fails_for_ever(&mut stage);
+    let still = |stage: &Stage, heard| stage.engine.still_permits(0, heard, stage.now);
+    assert!(still(&stage, None).is_err(), "nothing is in progress");
+    stage.play(10_000);
+    assert_eq!(stage.remedies(), [Remedy::Restart]);
+    assert_eq!(still(&stage, Some(Heard::Well)), Ok(()), "of errors a poll knows nothing");
+    assert!(still(&stage, Some(Heard::NotNow)).is_err());
+    stage.engine.set_paused(true);
+    assert!(still(&stage, None).unwrap_err().contains("paused"));
+    stage.engine.set_paused(false);
+    stage.handle(0, Event::Lost(0));
+    assert!(still(&stage, None).unwrap_err().contains("ended meanwhile"));
+    assert!(stage.engine.still_permits(7, None, stage.now).is_err(), "no such target");
+}
+
+#[test]
 fn a_pod_deleted_under_verification_ends_unverified() {
     let mut stage = ward();
     stage.cluster = Some(Ok(()));

@@ -6,7 +6,7 @@ use crate::{
     boot_time::BootTime,
     decide::Source,
     guard::{Policy, Treatment},
-    target::Remedy,
+    target::{Obstacle, Remedy},
     verify::{Outcome, Verification},
 };
 
@@ -101,6 +101,9 @@ impl Engine {
         let (verification, same) = case.resume(recovered, now);
         if !same || remedy == Remedy::Evict {
             let detail = match remedy {
+                Remedy::Evict if case.target.no_evict == Some(Obstacle::InQuarantine) => {
+                    "it is in quarantine; whether its workload is well is not known"
+                }
                 Remedy::Evict => "its eviction was intended, but it still exists",
                 _ => "it was replaced while the agent was down",
             };

@@ -7,6 +7,7 @@
 //!
 //! A pod belongs to a cluster, which is asked last ([`Denial::AskCluster`]): a remedy that nothing
 //! on the node forbids may still take down a workload. [`workload`] judges the cluster's answers.
+mod again;
 mod approval;
 mod evidence;
 mod history;
@@ -17,6 +18,7 @@ pub mod workload;
 
 use std::time::Duration;
 
+pub use again::still_permitted;
 pub use approval::Asked;
 pub use evidence::{Evidence, Observation};
 pub use history::{History, NodeHistory};
@@ -320,7 +322,11 @@ fn ceiling(q: &Question<'_>, policy: &Policy) -> Remedy {
 fn mode(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Option<Why> {
     if q.ceiling.min(policy.max_remedy) < remedy {
         let capped = q.capped.filter(|capped| capped.cap.most() < remedy);
-        return Some(capped.map_or(Why::ObserveOnly, Why::Capped));
+        return Some(match (q.no_evict, capped) {
+            (Some(Obstacle::InQuarantine), _) => Why::Impossible(remedy, Obstacle::InQuarantine),
+            (_, Some(capped)) => Why::Capped(capped),
+            _ => Why::ObserveOnly,
+        });
     }
     if ceiling(q, policy) < remedy {
         return Some(Why::RulesAreSoft);

@@ -204,6 +204,8 @@ pub enum Why {
     Counting,
     /// The holder of the workload's lock.
     LockedBy(Arc<str>),
+    /// The pod of its workload that is in quarantine.
+    InQuarantine(Arc<str>),
     /// Number of hard remedies within ten minutes, and the workload's maximum.
     ShareSpent(u32, u32),
     /// Number of consecutive hard remedies that did not help, on any node.
@@ -320,6 +322,11 @@ impl fmt::Display for Why {
                 f.write_str("waiting for other nodes to report sick pods of its workload")
             }
             Self::LockedBy(holder) => write!(f, "{holder} is treating another pod of its workload"),
+            Self::InQuarantine(pod) => write!(
+                f,
+                "pod {pod} of its workload is in quarantine, and one is enough: look at it, then \
+                 `paramedic release` or delete it"
+            ),
             Self::ShareSpent(heals, most) => {
                 write!(f, "{heals} hard remedies for its workload in 10 min, at most {most} permitted")
             }

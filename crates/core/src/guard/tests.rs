@@ -1,4 +1,5 @@
 //! Each gate alone: what it permits, what it refuses, and the doubtful cases.
+mod again;
 mod memory;
 
 use super::*;

@@ -3,10 +3,11 @@
 //!
 //! If a setting is invalid, the target is only observed until it is corrected: its owner wanted
 //! something else than the default.
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    HealthAsk, NoSoft, NotARequest, Remedy, Request, Settings, Soft, Windows, settings::is_path,
+    HealthAsk, MAX_DRAIN, NoSoft, NotARequest, Quarantine, Remedy, Request, Settings, Soft,
+    Windows, settings::is_path,
 };
 
 pub use paramedic_pod_metrics::HEAL_LABEL;
@@ -37,6 +38,18 @@ pub const TLS: &str = "paramedic.dev/tls";
 
 /// Key of the path of the app's own dump, which is read before a hard remedy.
 pub const DUMP: &str = "paramedic.dev/dump";
+
+/// Key of the time that a pod is out of its Services before a restart.
+pub const DRAIN: &str = "paramedic.dev/drain";
+/// Key of what takes the place of an eviction: `evict` or `quarantine`.
+pub const GIVE_UP: &str = "paramedic.dev/give-up";
+/// Key of how long a pod stays in quarantine.
+pub const QUARANTINE_TTL: &str = "paramedic.dev/quarantine-ttl";
+
+/// Shortest and longest drain.
+const DRAINS: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_DRAIN;
+/// Longest quarantine.
+const LONGEST_QUARANTINE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Maximum patience or warm-up.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -192,6 +205,38 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         Request::read(text).map_err(|_| self.complain(APPROVE, text, NotARequest::WHY)).ok()
     }
 
+    /// How long it is out of its Services before a restart.
+    pub fn drain(&mut self) -> Option<Duration> {
+        let text = (self.find)(DRAIN)?;
+        let drain = span(text).filter(|drain| DRAINS.contains(drain));
+        if drain.is_none() {
+            self.complain(DRAIN, text, "not a time from 1s to 2m, such as 10s");
+        }
+        drain
+    }
+
+    /// The quarantine that takes the place of an eviction.
+    pub fn quarantine(&mut self) -> Option<Quarantine> {
+        let lasts = self.quarantine_lasts();
+        match (self.find)(GIVE_UP)? {
+            "evict" => None,
+            "quarantine" => Some(Quarantine { lasts }),
+            text => {
+                self.complain(GIVE_UP, text, "neither evict nor quarantine");
+                None
+            }
+        }
+    }
+
+    fn quarantine_lasts(&mut self) -> Duration {
+        let Some(text) = (self.find)(QUARANTINE_TTL) else { return Quarantine::LASTS };
+        let lasts = span(text).filter(|lasts| !lasts.is_zero() && *lasts <= LONGEST_QUARANTINE);
+        lasts.unwrap_or_else(|| {
+            self.complain(QUARANTINE_TTL, text, "not a time up to 168h, such as 24h");
+            Quarantine::LASTS
+        })
+    }
+
     fn span(&mut self, key: &'static str) -> Option<Duration> {
         let text = (self.find)(key)?;
         let span = span(text).filter(|span| *span <= LONGEST);
@@ -321,6 +366,44 @@ mod tests {
         assert_eq!(read(None), (None, 0));
         for text in ["", "threaddump", "/a b", "/a#b", "http://other/threaddump", "true"] {
             assert_eq!(read(Some(text)), (None, 1), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_drain_takes_a_second_to_two_minutes() {
+        let read = |text: &'static str| {
+            let mut settings = SettingsReader::new(|key| (key == DRAIN).then_some(text));
+            (settings.drain().map(|drain| drain.as_secs()), settings.invalid_settings.len())
+        };
+        for (text, seconds) in [("1s", 1), ("10s", 10), ("2m", 120), ("30", 30)] {
+            assert_eq!(read(text), (Some(seconds), 0), "{text:?}");
+        }
+        for text in ["", "0s", "121s", "3m", "1h", "yes", "-5s"] {
+            assert_eq!(read(text), (None, 1), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_takes_the_place_of_an_eviction_is_named_and_has_an_end() {
+        let read = |give_up: Option<&'static str>, ttl: Option<&'static str>| {
+            let mut settings = SettingsReader::new(|key| match key {
+                GIVE_UP => give_up,
+                QUARANTINE_TTL => ttl,
+                _ => None,
+            });
+            let quarantine = settings.quarantine().map(|quarantine| quarantine.lasts.as_secs());
+            (quarantine, settings.invalid_settings.len())
+        };
+        let day = 24 * 3600;
+        assert_eq!(read(None, None), (None, 0));
+        assert_eq!(read(Some("evict"), None), (None, 0));
+        assert_eq!(read(Some("quarantine"), None), (Some(day), 0));
+        assert_eq!(read(Some("quarantine"), Some("168h")), (Some(7 * day), 0));
+        for ttl in ["0s", "169h", "1d", ""] {
+            assert_eq!(read(Some("quarantine"), Some(ttl)), (Some(day), 1), "{ttl:?}");
+        }
+        for give_up in ["", "Quarantine", "delete"] {
+            assert_eq!(read(Some(give_up), None), (None, 1), "{give_up:?}");
         }
     }
 

@@ -29,7 +29,7 @@ pub use pod::{Owner, PodRef};
 pub use process_id::{NotAProcessId, ProcessId};
 pub use request::{NotARequest, Request};
 pub use service::WatchedService;
-pub use settings::{Allowance, HealthAsk, HealthProbe, Settings};
+pub use settings::{Allowance, HealthAsk, HealthProbe, MAX_DRAIN, Quarantine, Settings};
 pub use soft::{NoSoft, Soft, SoftMethod, SoftRequest, SoftSignal};
 pub use window::{NotAWindow, Windows};
 
@@ -116,6 +116,32 @@ pub enum Obstacle {
          name another)"
     )]
     SoftNotOffered,
+    /// Its controller would take a drained pod for one that it does not own.
+    #[error(
+        "its controller selects pods by paramedic.dev/serving, and would replace a drained one: \
+         only a Service may select by that label"
+    )]
+    ServingSelected,
+    /// A StatefulSet cannot start another pod of the same name.
+    #[error(
+        "a pod in quarantine keeps its name, and its StatefulSet could not start another \
+         (`paramedic.dev/give-up`)"
+    )]
+    NameTaken,
+    /// Only a ReplicaSet is known to let a pod go and to start another elsewhere.
+    #[error(
+        "only a pod of a ReplicaSet or Deployment can be quarantined (`paramedic.dev/give-up`)"
+    )]
+    NotReleased,
+    /// Its labels are not what its controller or its Services select it by.
+    #[error(
+        "it would still be selected after its labels were taken: by an expression that an absent \
+         label fulfils, or by labels of paramedic.dev alone"
+    )]
+    StillSelected,
+    /// It is kept for people to look at.
+    #[error("it is in quarantine: `paramedic release` ends that")]
+    InQuarantine,
     /// Its manager takes the end of a task for a failure and starts another.
     #[error("it is a Docker Swarm task: the Swarm manager would start another task")]
     SwarmTask,

@@ -104,6 +104,25 @@ pub struct Settings {
     pub tls_probes: bool,
     /// Path of the app's own dump of its state, to be read before a hard remedy; `None`: no dump.
     pub dump: Option<String>,
+    /// How long a pod is out of its Services before a restart; `None`: it is not drained.
+    pub drain: Option<Duration>,
+    /// What takes the place of an eviction; `None`: it is evicted.
+    pub quarantine: Option<Quarantine>,
+}
+
+/// Maximum time that a pod is drained.
+pub const MAX_DRAIN: Duration = Duration::from_secs(120);
+
+/// A quarantine: a pod that is kept, out of its workload and its Services, for people to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quarantine {
+    /// How long; then the pod is evicted.
+    pub lasts: Duration,
+}
+
+impl Quarantine {
+    /// How long, unless its owner says otherwise.
+    pub const LASTS: Duration = Duration::from_secs(24 * 3600);
 }
 
 impl Settings {
@@ -126,6 +145,36 @@ impl Settings {
             approved: None,
             tls_probes: false,
             dump: None,
+            drain: None,
+            quarantine: None,
+        }
+    }
+
+    /// The same for a pod that is in quarantine, which is only observed.
+    #[must_use]
+    pub fn of_quarantined(self, is_quarantined: bool) -> Self {
+        let ceiling = if is_quarantined { Remedy::Observe } else { self.ceiling };
+        Self { ceiling, ..self }
+    }
+
+    /// How a remedy is applied to this target, where there is a choice: the kind of soft remedy, or
+    /// what its owner opted into. Empty otherwise. As in metrics and the journal.
+    #[must_use]
+    pub fn means(&self, remedy: Remedy) -> &'static str {
+        match remedy {
+            Remedy::Soft => self.soft.kind(),
+            Remedy::Restart if self.drain.is_some() => "drain",
+            Remedy::Evict if self.quarantine.is_some() => "quarantine",
+            Remedy::Observe | Remedy::Restart | Remedy::Evict => "",
+        }
+    }
+
+    /// What a remedy is called where people read it: a quarantine is no eviction.
+    #[must_use]
+    pub const fn called(&self, remedy: Remedy) -> &'static str {
+        match remedy {
+            Remedy::Evict if self.quarantine.is_some() => "quarantine",
+            _ => remedy.name(),
         }
     }
 }
