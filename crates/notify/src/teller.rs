@@ -17,7 +17,7 @@ use std::{
 use paramedic_core::{
     boot_time::BootTime,
     guard::{Gate, Refusal},
-    target::{Remedy, Target},
+    target::{Obstacle, Remedy, Target},
     verify::Outcome,
 };
 use paramedic_record::journal::{Change, Problem};
@@ -120,7 +120,7 @@ impl Teller {
 
     /// A treatment has ended.
     pub fn concluded(&mut self, target: &Target, end: &Ended<'_>, at: Moment) -> Option<Telling> {
-        let (remedy, outcome) = (end.remedy.name(), end.outcome.name());
+        let (remedy, outcome) = (target.settings.called(end.remedy), end.outcome.name());
         let detail = end.detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
         let step = format!("{remedy}: {outcome} after {} s{detail}", end.took.as_secs());
         let began = self.known(target).treated(plain(&step, MAX_STEP));
@@ -129,7 +129,7 @@ impl Teller {
             occasion,
             summary: summary_of(occasion, target, end.remedy),
             outcome: format!("{}{detail}", outcome_of(occasion)),
-            advice: advice_of(occasion, target),
+            advice: advice_of(occasion, target, end.remedy),
             incident: end.incident,
             target,
         };
@@ -148,13 +148,15 @@ impl Teller {
         seen: impl FnOnce() -> String,
         at: Moment,
     ) -> Option<Telling> {
-        if !concerns_people(refusal.gate) || self.was_told(target, refusal.gate) {
+        // Of a quarantine people were told when it began.
+        let is_kept = target.no_evict == Some(Obstacle::InQuarantine);
+        if is_kept || !concerns_people(refusal.gate) || self.was_told(target, refusal.gate) {
             return None;
         }
         let known = self.known(target);
         let lasted = known.refused(refusal.gate, at.now)?;
         known.seen = plain(&seen(), MAX_SEEN);
-        let (remedy, gate) = (remedy.name(), refusal.gate.name());
+        let (remedy, gate) = (target.settings.called(remedy), refusal.gate.name());
         let minutes = lasted.as_secs() / 60;
         let name = plain(&target.name, MAX_NAME);
         let news = News {
@@ -300,7 +302,7 @@ impl Teller {
             occasion,
             summary: summary_of(occasion, target, Remedy::Observe),
             outcome: outcome_of(occasion).to_owned(),
-            advice: advice_of(occasion, target),
+            advice: advice_of(occasion, target, Remedy::Observe),
             incident: None,
             target,
         };

@@ -95,6 +95,9 @@ pub struct Intent {
     pub climbed_from: Option<i64>,
     /// The owner that the target shares with its replicas; empty in old journals.
     pub workload: String,
+    /// How the remedy is applied, where there is a choice: `http`, `signal`, `drain`, `quarantine`;
+    /// `None` also in old journals.
+    pub means: Option<String>,
     /// The symptom that the remedy is for.
     pub symptom: Symptom,
     /// Result of the last health poll, at most [`MAX_DETAIL`] characters.
@@ -132,8 +135,7 @@ impl Incident {
     /// in external text.
     #[must_use]
     pub fn story(&self) -> String {
-        let Intent { target, name, remedy, action, confidence, source, climbed_from, .. } =
-            &self.intent;
+        let Intent { target, name, action, confidence, source, climbed_from, .. } = &self.intent;
         let mut lines = vec![
             format!("Incident {}: {}, {}", self.id, Clean(name), Utc(self.intent.wall_time)),
             format!("  target   {} (instance {})", Clean(&target.uid), Clean(&target.instance)),
@@ -150,15 +152,25 @@ impl Incident {
         if let Some(health) = &self.intent.health {
             lines.push(format!("  health   {}", Clean(health)));
         }
+        let remedy = self.remedy();
         lines.push(match climbed_from {
-            Some(id) => format!("  remedy   {}, since incident {id} did not help", remedy.name()),
-            None => format!("  remedy   {}", remedy.name()),
+            Some(id) => format!("  remedy   {remedy}, since incident {id} did not help"),
+            None => format!("  remedy   {remedy}"),
         });
         lines.push(format!("  outcome  {}", self.ending()));
         if let Some(detail) = &self.detail {
             lines.push(format!("           {}", Clean(detail)));
         }
         lines.join("\n")
+    }
+
+    /// The remedy; a hard one with its means.
+    fn remedy(&self) -> String {
+        let remedy = self.intent.remedy.name();
+        match &self.intent.means {
+            Some(means) if self.intent.remedy.is_hard() => format!("{remedy} ({})", Clean(means)),
+            _ => remedy.to_owned(),
+        }
     }
 
     fn ending(&self) -> String {
@@ -175,8 +187,8 @@ impl Incident {
 /// One line: number, time, target, remedy, outcome, and the strongest reasons.
 impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Intent { name, remedy, action, confidence, source, wall_time, .. } = &self.intent;
-        write!(f, "#{} {} {} {}: ", self.id, Utc(*wall_time), Clean(name), remedy.name())?;
+        let Intent { name, action, confidence, source, wall_time, .. } = &self.intent;
+        write!(f, "#{} {} {} {}: ", self.id, Utc(*wall_time), Clean(name), self.remedy())?;
         write!(f, "{} ({} {confidence:.2}, ", self.ending(), action.name())?;
         f.write_str(name_of(*source))?;
         for reason in self.intent.reasons.iter().take(3) {
@@ -252,6 +264,7 @@ pub(crate) mod tests {
                 wall_time: 1_767_323_045,
                 climbed_from: Some(11),
                 workload: "http://localhost:5000".into(),
+                means: None,
                 symptom: Symptom::Errors,
                 health: Some("the app reports that it is well".into()),
             },
@@ -267,6 +280,18 @@ pub(crate) mod tests {
             incident().to_string(),
             "#12 2026-01-02T03:04:05Z http://localhost:5000 restart: healed after 3.2 s \
              (restart_service 0.93, model, error_count = 12, http_5xx_ratio = 0.520)"
+        );
+    }
+
+    #[test]
+    fn the_means_of_a_remedy_are_told() {
+        let mut incident = incident();
+        incident.intent.means = Some("drain".to_owned());
+        assert!(incident.to_string().contains(" restart (drain): healed"), "{incident}");
+        assert!(
+            incident.story().contains("remedy   restart (drain), since"),
+            "{}",
+            incident.story()
         );
     }
 
@@ -319,6 +344,7 @@ pub(crate) mod tests {
                 "wall_time": 1_767_323_045,
                 "climbed_from": 11,
                 "workload": "http://localhost:5000",
+                "means": null,
                 "symptom": "errors",
                 "health": "the app reports that it is well",
                 "outcome": "healed",

@@ -168,12 +168,19 @@ impl Recorder {
         self.metrics.set_targets(count);
     }
 
+    /// Records what became of the drain before a restart.
+    pub fn drained(&self, result: &'static str) {
+        self.metrics.drain(result);
+    }
+
     /// Records that a remedy is about to be applied.
     pub fn healing(&self, target: &Target, intent: &Intent) {
         let decision = &intent.decision;
+        let drains = target.settings.drain.filter(|_| intent.remedy == Remedy::Restart);
         info!(
             target = target.name,
-            remedy = intent.remedy.name(),
+            remedy = target.settings.called(intent.remedy),
+            drain_s = drains.map(|drain| drain.as_secs()),
             soft = (intent.remedy == Remedy::Soft).then(|| target.settings.soft.to_string()),
             action = decision.action.name(),
             confidence = rounded(decision.confidence),
@@ -184,7 +191,7 @@ impl Recorder {
             boot_ns = self.clock.now().as_nanos(),
             "healing"
         );
-        self.announce(target, false, "Healing", None, || told_of(intent, "begins"));
+        self.announce(target, false, "Healing", None, || told_of(target, intent, "begins"));
     }
 
     /// Sends an Event for the pod. Other targets have no Events.
@@ -294,13 +301,14 @@ impl Recorder {
                 let confidence = rounded(confidence);
                 info!(target, remedy, confidence, reasons, "would heal; this is a dry run");
                 self.announce(of, false, "WouldHeal", Some(remedy), || {
-                    told_of(&intent, "would be applied (dry run)")
+                    told_of(of, &intent, "would be applied (dry run)")
                 });
             }
             Fact::Concluded { incident, remedy, outcome, took, detail, exhausted, .. } => {
-                self.metrics.heal(remedy, &of.settings.soft, outcome, Some(took));
+                self.metrics.heal(remedy, of.settings.means(remedy), outcome, Some(took));
                 self.metrics.target_state(of, state(case));
-                tell_outcome(target, incident, remedy.name(), outcome, took, detail.as_deref());
+                let called = of.settings.called(remedy);
+                tell_outcome(target, incident, called, outcome, took, detail.as_deref());
                 if exhausted {
                     error!(
                         target,
@@ -314,7 +322,7 @@ impl Recorder {
                 let well = matches!(outcome, Outcome::Healed | Outcome::Unverified);
                 self.announce(of, !well, reason_of(outcome), None, || {
                     let detail = detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default();
-                    let (remedy, seconds) = (remedy.name(), took.as_secs());
+                    let (remedy, seconds) = (of.settings.called(remedy), took.as_secs());
                     format!("{remedy}: {} after {seconds} s{detail}", outcome.name())
                 });
                 self.conclude(incident, outcome, detail);
@@ -434,13 +442,13 @@ fn reasons(row: &FeatureVector, decision: &Decision) -> String {
 }
 
 /// A remedy and its reasons, for an Event.
-fn told_of(intent: &Intent, what: &str) -> String {
+fn told_of(target: &Target, intent: &Intent, what: &str) -> String {
     let decision = &intent.decision;
     let climbed =
         if intent.climbed_from.is_some() { ", since a milder remedy did not help" } else { "" };
     format!(
         "{} {what}{climbed}: {} with confidence {:.2} ({}); {}",
-        intent.remedy.name(),
+        target.settings.called(intent.remedy),
         decision.action.name(),
         decision.confidence,
         name_of(decision.source),
@@ -487,6 +495,9 @@ pub fn intent_of(
         wall_time: wall_time(),
         climbed_from: intent.climbed_from,
         workload: target.workload(),
+        means: Some(target.settings.means(intent.remedy))
+            .filter(|m| !m.is_empty())
+            .map(str::to_owned),
         symptom: intent.symptom,
         health: intent.health.as_ref().map(|word| format!("{word} (GET {})", word.path)),
     }

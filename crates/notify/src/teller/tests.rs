@@ -1,4 +1,7 @@
-use paramedic_core::guard::{Refusal, Why};
+use paramedic_core::{
+    guard::{Refusal, Why},
+    target::Quarantine,
+};
 
 use super::*;
 
@@ -55,6 +58,25 @@ fn a_remedy_that_helps_alone_is_one_notification_for_information() {
     assert_eq!((seen.as_str(), incident), ("errors: error_count=8", Some(4)));
     assert_eq!(done, ["soft: healed after 15 s"]);
     assert_eq!(teller.decided(&web(), true, at(900)), None);
+}
+
+#[test]
+fn a_quarantine_is_told_as_such_and_once() {
+    let mut kept = web();
+    kept.settings.quarantine = Some(Quarantine { lasts: Duration::from_secs(60) });
+    let mut teller = teller();
+    teller.treats(&kept, "errors", at(0));
+    let told = teller.concluded(&kept, &ended(Remedy::Evict, Outcome::Healed), at(30)).unwrap();
+    let Notification { summary, advice, done, .. } = told.notification;
+    assert_eq!(summary, "web: healed by quarantine");
+    assert!(advice.contains("paramedic release web"), "{advice}");
+    assert_eq!(done, ["quarantine: healed after 15 s"]);
+    // The pod is still ill, and refused for as long as it is kept.
+    kept.no_evict = Some(Obstacle::InQuarantine);
+    let mut refused = |seconds| {
+        teller.refused(&kept, Remedy::Soft, &by(Gate::Mode), || "errors".to_owned(), at(seconds))
+    };
+    assert!((40..4000).step_by(5).all(|second| refused(second).is_none()));
 }
 
 #[test]

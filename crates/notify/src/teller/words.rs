@@ -48,7 +48,7 @@ pub(super) const fn occasion_of(end: &Ended<'_>) -> Occasion {
 }
 
 pub(super) fn summary_of(occasion: Occasion, target: &Target, remedy: Remedy) -> String {
-    let (name, remedy) = (plain(&target.name, MAX_NAME), remedy.name());
+    let (name, remedy) = (plain(&target.name, MAX_NAME), target.settings.called(remedy));
     match occasion {
         Occasion::Healed => format!("{name}: healed by {remedy}"),
         Occasion::NotHealed => format!("{name}: {remedy} did not help"),
@@ -76,9 +76,12 @@ pub(super) const fn outcome_of(occasion: Occasion) -> &'static str {
     }
 }
 
-pub(super) fn advice_of(occasion: Occasion, target: &Target) -> String {
+pub(super) fn advice_of(occasion: Occasion, target: &Target, remedy: Remedy) -> String {
     let name = plain(&target.name, MAX_NAME);
     match occasion {
+        Occasion::Healed if target.settings.means(remedy) == "quarantine" => format!(
+            "look at the pod, which is kept: `paramedic release {name}` puts it back, or delete it"
+        ),
         Occasion::Healed => {
             "nothing; `paramedic incidents --verbose` shows what was measured".to_owned()
         }

@@ -69,7 +69,8 @@ pub struct Journal {
 const fn columns(found: schema::Found) -> &'static str {
     match found {
         schema::Found::Older(1) => row::COLUMNS_1,
-        schema::Found::Empty | schema::Found::Older(_) | schema::Found::Current => row::COLUMNS,
+        schema::Found::Older(_) => row::COLUMNS_2,
+        schema::Found::Empty | schema::Found::Current => row::COLUMNS,
     }
 }
 
@@ -167,8 +168,8 @@ impl Journal {
         let values = row::values(intent, boot).map_err(|what| JournalError::Invalid { what })?;
         self.write(
             "INSERT INTO incidents (boot, uid, instance, name, rung, action, confidence, source, \
-             reasons, intended, wall_time, climbed_from, workload, symptom, health) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             reasons, intended, wall_time, climbed_from, workload, symptom, health, means) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             rusqlite::params_from_iter(&values),
         )?;
         Ok(self.db.last_insert_rowid())

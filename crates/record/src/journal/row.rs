@@ -18,12 +18,17 @@ use crate::incident::{BootId, Incident, Intent, MAX_DETAIL, MAX_REASONS, Recorde
 /// The columns in the order of [`read`] and [`values`].
 pub(super) const COLUMNS: &str = "id, boot, uid, instance, name, rung, action, confidence, \
      source, reasons, intended, wall_time, climbed_from, outcome, detail, concluded, workload, \
-     symptom, health";
+     symptom, health, means";
+
+/// The columns of versions 2 and 3.
+pub(super) const COLUMNS_2: &str = "id, boot, uid, instance, name, rung, action, confidence, \
+     source, reasons, intended, wall_time, climbed_from, outcome, detail, concluded, workload, \
+     symptom, health, NULL";
 
 /// The columns of version 1.
 pub(super) const COLUMNS_1: &str = "id, boot, uid, instance, name, rung, action, confidence, \
      source, reasons, intended, wall_time, climbed_from, outcome, detail, concluded, NULL, NULL, \
-     NULL";
+     NULL, NULL";
 
 /// Maximum length of an identity (uid, instance), in characters. A longer one is refused: cut, it
 /// would identify another target.
@@ -35,11 +40,14 @@ const MAX_NAME: usize = 256;
 /// Maximum length of a column's name, in characters.
 const MAX_FEATURE: usize = 64;
 
+/// Maximum length of the means of a remedy, in characters.
+const MAX_MEANS: usize = 64;
+
 /// Maximum length of the list of reasons, in bytes of JSON.
 const MAX_REASONS_JSON: usize = MAX_REASONS * (6 * MAX_FEATURE + 128);
 
 /// The values of a new row in column order, or what is invalid in `intent`.
-pub(super) fn values(intent: &Intent, boot: &BootId) -> Result<[Value; 15], &'static str> {
+pub(super) fn values(intent: &Intent, boot: &BootId) -> Result<[Value; 16], &'static str> {
     check(intent)?;
     let reasons =
         serde_json::to_string(&intent.reasons).map_err(|_| "reasons cannot be written")?;
@@ -60,6 +68,7 @@ pub(super) fn values(intent: &Intent, boot: &BootId) -> Result<[Value; 15], &'st
         Value::Text(cut(&intent.workload, MAX_IDENTITY)),
         Value::Text(intent.symptom.name().to_owned()),
         intent.health.as_ref().map_or(Value::Null, |text| Value::Text(cut(text, MAX_DETAIL))),
+        intent.means.as_ref().map_or(Value::Null, |text| Value::Text(cut(text, MAX_MEANS))),
     ])
 }
 
@@ -97,6 +106,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Incident, String> {
             fields.word(17, "symptom")?
         },
         health: fields.optional_text(18, "health", MAX_DETAIL)?,
+        means: fields.optional_text(19, "means", MAX_MEANS)?,
     };
     check(&intent)?;
     let incident = Incident {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, config::DbConfig};
 use super::JournalError;
 
 /// Format of the file (`user_version`). A newer file is refused and stays unchanged.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// Identifies the file as Paramedic's (`application_id`): "PMED".
 pub(super) const APPLICATION: i64 = 0x504d_4544;
@@ -49,7 +49,7 @@ ALTER TABLE incidents ADD COLUMN health TEXT;
 
 /// What version 3 added: the notifications of each channel, and the problems that people were told of
 /// and that have not ended.
-const NOTIFICATIONS: &str = "
+pub(super) const NOTIFICATIONS: &str = "
 CREATE TABLE notifications (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     channel TEXT NOT NULL,
@@ -63,6 +63,11 @@ CREATE TABLE problems (
     uid TEXT NOT NULL,
     since INTEGER NOT NULL
 ) STRICT;
+";
+
+/// What version 4 added: how a remedy was applied. After the notifications, as in a migrated file.
+pub(super) const MEANS: &str = "
+ALTER TABLE incidents ADD COLUMN means TEXT;
 ";
 
 /// The state of a file.
@@ -110,7 +115,8 @@ pub(super) fn examine(db: &Connection, path: &Path) -> Result<Found, JournalErro
     let (statements, found) = match version {
         1 => (TABLES.to_owned(), Found::Older(1)),
         2 => (format!("{TABLES}{ADDED}"), Found::Older(2)),
-        _ => (format!("{TABLES}{ADDED}{NOTIFICATIONS}"), Found::Current),
+        3 => (format!("{TABLES}{ADDED}{NOTIFICATIONS}"), Found::Older(3)),
+        _ => (format!("{TABLES}{ADDED}{NOTIFICATIONS}{MEANS}"), Found::Current),
     };
     if version < 1 || objects != expected(&statements).map_err(sqlite)? {
         return Err(JournalError::corrupt(path, "its tables are not the journal's"));
@@ -124,7 +130,10 @@ pub(super) fn update(db: &mut Connection, from: i64) -> rusqlite::Result<()> {
     if from < 2 {
         transaction.execute_batch(ADDED)?;
     }
-    transaction.execute_batch(NOTIFICATIONS)?;
+    if from < 3 {
+        transaction.execute_batch(NOTIFICATIONS)?;
+    }
+    transaction.execute_batch(MEANS)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
@@ -135,6 +144,7 @@ pub(super) fn create(db: &mut Connection) -> rusqlite::Result<()> {
     transaction.execute_batch(TABLES)?;
     transaction.execute_batch(ADDED)?;
     transaction.execute_batch(NOTIFICATIONS)?;
+    transaction.execute_batch(MEANS)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()

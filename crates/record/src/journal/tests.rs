@@ -82,6 +82,7 @@ fn intent(uid: &str, seconds: u64) -> Intent {
         wall_time: 1_767_323_045,
         climbed_from: None,
         workload: "web".to_owned(),
+        means: None,
         symptom: paramedic_core::guard::Symptom::Errors,
         health: None,
     }
@@ -363,12 +364,14 @@ fn a_newer_or_foreign_database_is_left_unchanged() {
         assert_eq!(fs::read(dir.file()).unwrap(), before, "{sql}");
         error
     };
-    let newer = change("PRAGMA user_version = 4");
-    assert!(matches!(newer, JournalError::Newer { found: 4, known: 3, .. }), "{newer}");
+    let newer = change("PRAGMA user_version = 5");
+    assert!(matches!(newer, JournalError::Newer { found: 5, known: 4, .. }), "{newer}");
     for sql in [
         "PRAGMA user_version = 0",
         "PRAGMA user_version = 1",
         "PRAGMA user_version = 2",
+        "PRAGMA user_version = 3",
+        "ALTER TABLE incidents DROP COLUMN means",
         "DROP TABLE problems",
         "ALTER TABLE notifications ADD COLUMN url TEXT",
         "ALTER TABLE incidents DROP COLUMN health",
@@ -407,6 +410,7 @@ fn a_journal_of_version_1_is_read_and_brought_up_to_date() {
     check(&journal);
     let named =
         Intent { workload: "shop".to_owned(), health: Some("well".to_owned()), ..intent("web", 7) };
+    let named = Intent { means: Some("http".to_owned()), ..named };
     assert_eq!(journal.intend(&named).unwrap(), 2);
     drop(journal);
     let read = Journal::read_only(&dir.0).unwrap().recent(1).unwrap().remove(0);
@@ -441,6 +445,33 @@ fn a_journal_of_version_2_is_read_and_gets_the_table_of_notifications() {
 }
 
 #[test]
+fn a_journal_of_version_3_is_read_and_gets_the_column_of_means() {
+    let dir = Dir::new();
+    let old = Connection::open(dir.file()).unwrap();
+    old.execute_batch(&format!("{}{}{}", schema::TABLES, schema::ADDED, schema::NOTIFICATIONS))
+        .unwrap();
+    old.execute_batch(&format!(
+        "PRAGMA application_id = {}; PRAGMA user_version = 3; INSERT INTO incidents \
+         (boot, uid, instance, name, rung, action, confidence, source, reasons, intended, \
+         wall_time, workload, symptom) VALUES ('{}', 'web', '1@1', 'web', 'evict', \
+         'restart_service', 0.9, 'model', '[]', 5, 6, 'shop', 'silence')",
+        schema::APPLICATION,
+        boot().as_str()
+    ))
+    .unwrap();
+    drop(old);
+    let means = |journal: &Journal| journal.recent(1).unwrap().remove(0).intent.means;
+    assert_eq!(means(&Journal::read_only(&dir.0).unwrap()), None);
+    let (lock, mut journal) = open(&dir.0);
+    assert_eq!(means(&journal), None);
+    let kept = Intent { means: Some("quarantine".to_owned()), ..intent("web", 7) };
+    journal.intend(&kept).unwrap();
+    drop((lock, journal));
+    let (_lock, journal) = open(&dir.0);
+    assert_eq!(means(&journal).as_deref(), Some("quarantine"));
+}
+
+#[test]
 fn a_hostile_row_is_an_error_that_names_it() {
     let dir = Dir::with_journal();
     let (_lock, mut journal) = open(&dir.0);
@@ -461,6 +492,7 @@ fn a_hostile_row_is_an_error_that_names_it() {
         ("symptom", "'hiccups'"),
         ("workload", "printf('%.*c', 1025, 'x')"),
         ("health", "printf('%.*c', 513, 'x')"),
+        ("means", "printf('%.*c', 65, 'x')"),
         ("rung", "''"),
         ("action", "'no_action'"),
         ("action", "'Restart'"),

@@ -17,7 +17,7 @@ use paramedic_core::{
     features::{FeatureVector, Load},
     guard::Gate,
     signal::{KernelReading, Trigger},
-    target::{Remedy, Soft, Target},
+    target::{Remedy, Target},
     verify::Outcome,
 };
 use paramedic_probes::Cause;
@@ -87,6 +87,7 @@ pub struct Metrics {
     decisions: IntCounterVec,
     refusals: IntCounterVec,
     heals: IntCounterVec,
+    drains: IntCounterVec,
     heal_duration: HistogramVec,
     probe_attached: IntGaugeVec,
     model_info: IntGaugeVec,
@@ -188,9 +189,17 @@ impl Metrics {
             )?,
             heals: make.counters(
                 "heals_total",
-                "Remedies applied, by remedy, for a soft one by its means (`http`, `signal`), and by \
-                 verified outcome.",
+                "Remedies applied, by remedy, by its means (of a soft one `http` or `signal`, of a restart \
+                 `drain` and of an eviction `quarantine` if the owner opted into that), and by verified \
+                 outcome.",
                 &["remedy", "means", "outcome"],
+            )?,
+            drains: make.counters(
+                "drains_total",
+                "Restarts of pods whose owner wants them drained before, by what became of the drain: \
+                 `drained`; `nothing_to_drain` (no Service selects the pod, or it serves nobody); \
+                 `abandoned` (put back, or not taken out, and not restarted).",
+                &["result"],
             )?,
             heal_duration: make.add(HistogramVec::new(
                 HistogramOpts::new(
@@ -281,6 +290,9 @@ impl Metrics {
                 self.decisions.with_label_values(&[action.name(), name_of(source)]);
             }
         }
+        for result in ["drained", "nothing_to_drain", "abandoned"] {
+            self.drains.with_label_values(&[result]);
+        }
         for remedy in [Remedy::Soft, Remedy::Restart, Remedy::Evict] {
             self.heal_duration.with_label_values(&[remedy.name()]);
             self.withheld.with_label_values(&[remedy.name()]);
@@ -291,7 +303,11 @@ impl Metrics {
                 Outcome::Unverified,
                 Outcome::Failed,
             ] {
-                let all: &[&str] = if remedy == Remedy::Soft { &["http", "signal"] } else { &[""] };
+                let all: [&str; 2] = match remedy {
+                    Remedy::Soft => ["http", "signal"],
+                    Remedy::Restart => ["", "drain"],
+                    _ => ["", "quarantine"],
+                };
                 for means in all {
                     self.heals.with_label_values(&[remedy.name(), means, outcome.name()]);
                 }
@@ -338,13 +354,19 @@ impl Metrics {
     }
 
     /// Counts a remedy with its outcome, and the time since the intention; `None` if that was in an
-    /// earlier boot. `soft` is what the target offers.
-    pub fn heal(&self, remedy: Remedy, soft: &Soft, outcome: Outcome, took: Option<Duration>) {
-        let means = if remedy == Remedy::Soft { soft.kind() } else { "" };
+    /// earlier boot. `means` is how it was applied: [`Settings::means`].
+    ///
+    /// [`Settings::means`]: paramedic_core::target::Settings::means
+    pub fn heal(&self, remedy: Remedy, means: &str, outcome: Outcome, took: Option<Duration>) {
         self.heals.with_label_values(&[remedy.name(), means, outcome.name()]).inc();
         if let Some(took) = took {
             self.heal_duration.with_label_values(&[remedy.name()]).observe(took.as_secs_f64());
         }
+    }
+
+    /// Counts a restart of a target whose owner wants a drain, by what became of that.
+    pub fn drain(&self, result: &'static str) {
+        self.drains.with_label_values(&[result]).inc();
     }
 
     /// Sets whether the agent reads a kernel signal by this mechanism.

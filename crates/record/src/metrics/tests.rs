@@ -66,7 +66,9 @@ fn busy() -> Metrics {
     metrics.health_poll("timeout");
     metrics.decision(Action::ResetErrors, Source::Rules);
     metrics.refusal(Gate::Cooldown);
-    metrics.heal(Remedy::Soft, &Soft::default(), Outcome::Healed, Some(Duration::from_millis(300)));
+    metrics.heal(Remedy::Soft, "http", Outcome::Healed, Some(Duration::from_millis(300)));
+    metrics.heal(Remedy::Evict, "quarantine", Outcome::Healed, None);
+    metrics.drain("drained");
     metrics.probe("throttling", "fentry", true);
     metrics.model("flat_forest", "embedded", "1");
     metrics.set_journal_writable(true);
@@ -98,6 +100,7 @@ fn the_exposition_is_clean_and_complete() {
             "api_server_heard",
             "build_info",
             "decisions_total",
+            "drains_total",
             "heal_duration_seconds",
             "heals_total",
             "heals_withheld_total",
@@ -132,6 +135,10 @@ fn the_exposition_is_clean_and_complete() {
         "paramedic_refusals_total{gate=\"cooldown\"} 1",
         "paramedic_heals_total{means=\"http\",outcome=\"healed\",remedy=\"soft\"} 1",
         "paramedic_heals_total{means=\"\",outcome=\"worse\",remedy=\"evict\"} 0",
+        "paramedic_heals_total{means=\"quarantine\",outcome=\"healed\",remedy=\"evict\"} 1",
+        "paramedic_heals_total{means=\"drain\",outcome=\"healed\",remedy=\"restart\"} 0",
+        "paramedic_drains_total{result=\"drained\"} 1",
+        "paramedic_drains_total{result=\"abandoned\"} 0",
         "paramedic_heal_duration_seconds_sum{remedy=\"soft\"} 0.3",
         "paramedic_probe_attached{mechanism=\"fentry\",signal=\"throttling\"} 1",
         "paramedic_model_info{engine=\"flat_forest\",source=\"embedded\",version=\"1\"} 1",

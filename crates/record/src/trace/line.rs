@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 use super::{MOST_TARGETS, sample_record::SampleRecord, target_record::TargetRecord};
 
 /// Version of the lines.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// The oldest readable version. Version 1 lacks [`Header::model`], [`What::Said`] and
 /// [`What::Concluded`]; version 2 lacks [`Header::patience_ns`], [`What::Remembered`], an app's own
 /// verdict and the newer counts; version 3 lacks the version of a target's program and the beginning
 /// of a remembered treatment; version 4 lacks clients that hold a target, and targets without a soft
-/// remedy; version 5 lacks requests to people. A reader refuses later versions, which it does not know.
+/// remedy; version 5 lacks requests to people; version 6 lacks the obstacles of drains and quarantines. A reader refuses later versions, which it does not know.
 pub(super) const OLDEST: u32 = 1;
 
 /// Maximum time since boot: 292 years. Times are added to it without overflow checks.
