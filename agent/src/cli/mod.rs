@@ -12,6 +12,7 @@ mod model_file;
 mod notify;
 mod ready;
 mod record;
+mod release;
 mod replay;
 mod remedy;
 mod start;
@@ -54,6 +55,7 @@ enum Command {
     Check(check::Check),
     Approve(approve::Approve),
     Fleet(fleet::Fleet),
+    Release(release::Release),
     Incidents(incidents::Incidents),
     Replay(replay::Replay),
     Completions(generate::Completions),
@@ -87,6 +89,7 @@ impl Cli {
             Command::Check(check) => check.run(),
             Command::Approve(approve) => approve.run().await,
             Command::Fleet(fleet) => fleet.run().await,
+            Command::Release(release) => release.run().await,
             Command::Incidents(incidents) => incidents.run(),
             Command::Replay(replay) => replay.run(),
             Command::Completions(completions) => completions.run(),

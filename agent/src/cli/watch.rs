@@ -245,6 +245,8 @@ impl Watch {
                 not_between: self.not_between.clone().unwrap_or_default(),
                 tls_probes: self.tls_probes,
                 dump: self.dump.clone(),
+                drain: None,
+                quarantine: None,
                 ..Settings::up_to(ceiling)
             },
         }

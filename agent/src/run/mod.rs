@@ -3,6 +3,7 @@
 //! Everything that waits (a poll, a remedy, the journal's disk) runs in its own task and returns as
 //! a [`TaskResult`]. Everything that changes state happens here, on one thread, in order.
 mod approval;
+mod drain;
 mod effects;
 mod evidence;
 mod preflight;
@@ -27,9 +28,9 @@ use registry::Registry;
 use sampler::{Generation, Sampler};
 use tls::TlsWatch;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::{JoinError, JoinSet},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tracing::{error, info, warn};
 use treat::Treated;
@@ -39,7 +40,7 @@ use paramedic_core::{
     decide::Classifier,
     engine::{Command, Engine, Event, Fact, Index, Pace, State, pod_metrics_of},
     guard::{Policy, Refusal},
-    health::Poll,
+    health::{Heard, Poll},
     notice::Notice,
     signal::{HostFacts, Trigger},
     target::{Change, Remedy, WatchedService},
@@ -109,6 +110,13 @@ enum TaskResult {
     },
     /// A remedy was applied, or could not be.
     Treated(Treated),
+    /// A drained target is about to be restarted: is that still permitted?
+    StillWanted {
+        index: Index,
+        uid: String,
+        heard: Option<Heard>,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     /// The search for a target's TLS libraries ended.
     TlsFound { index: Index, life: Generation, finder: Finder, findings: Findings },
 }
@@ -146,12 +154,16 @@ pub struct Agent {
     pause_checked: BootTime,
     /// Shutting down: treatments in progress end, and nothing new starts.
     draining: bool,
+    /// Whether treatments that wait must give up.
+    halt: watch::Sender<bool>,
 }
 
 /// Maximum number of queued results; a task that finds the queue full waits, so nothing is lost.
 const QUEUE: usize = 64;
 /// How long a remedy in progress may delay the shutdown. Kubernetes grants 30 s by default.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
+/// How long putting drained pods back may delay it.
+const BACK_LIMIT: Duration = Duration::from_secs(3);
 /// Interval at which the requests that wait are read, at least; and, where the connections are many,
 /// as a multiple of the time that it takes, which keeps it to half a percent of a core.
 const WAITING_INTERVAL: Duration = Duration::from_secs(1);
@@ -215,6 +227,7 @@ impl Agent {
             commands: Vec::new(),
             pause_checked: BootTime::default(),
             draining: false,
+            halt: watch::Sender::new(false),
         }
     }
 
@@ -254,7 +267,12 @@ impl Agent {
             }
         }
         self.draining = true;
+        self.halt.send_replace(true);
         self.finish_treatments().await;
+        if let Some(Node { cluster, .. }) = &self.node {
+            // If the API server does not answer, the next process puts them back.
+            let _ = timeout(BACK_LIMIT, cluster.all_back()).await;
+        }
         self.release_all().await;
         info!("stopped; the targets keep running unchanged");
         failed
@@ -274,6 +292,9 @@ impl Agent {
         }
         if let Some(Node { cluster, notices }) = &self.node {
             let (cluster, notices) = (Arc::clone(cluster), notices.clone());
+            let policy = &self.config.policy;
+            let may_evict = !policy.dry_run && policy.max_remedy >= Remedy::Evict;
+            trackers.spawn(Arc::clone(&cluster).bring_back(may_evict));
             trackers.spawn(track_pods(cluster, instances(), changes(), notices));
         }
         trackers
@@ -333,6 +354,8 @@ impl Agent {
         if self.draining {
             self.engine.set_paused(true);
         }
+        let (paused, _) = self.engine.switches();
+        self.halt.send_if_modified(|halt| std::mem::replace(halt, paused) != paused);
     }
 
     fn carry_out(&mut self, command: Command) {
@@ -361,12 +384,15 @@ impl Agent {
                     evidence: evidence.map(|(store, samples)| Keeping { store, samples }),
                     verify_window: self.config.pace.verify_window,
                     clock: self.clock,
+                    serves: case.serves(),
+                    halt: self.halt.subscribe(),
+                    done: self.done.0.clone(),
                 };
                 self.recorder.healing(&case.target, &treatment.intent);
                 if let Some(notifier) = &mut self.notifier {
                     notifier.healing(&case.target, &treatment.intent);
                 }
-                tokio::spawn(treat::treat(treatment, self.done.0.clone()));
+                tokio::spawn(treat::treat(treatment));
             }
             Command::Tell(index, fact) => {
                 let ended = match &fact {
@@ -500,6 +526,10 @@ impl Agent {
             TaskResult::TlsFound { index, life, finder, findings } => {
                 self.tls_found(index, life, finder, findings);
             }
+            TaskResult::StillWanted { index, uid, heard, reply } => {
+                // The treatment waits for it, unless the agent stops.
+                let _ = reply.send(self.still_wanted(index, &uid, heard));
+            }
             TaskResult::Treated(treated) if !self.is_under_way(&treated) => {
                 warn!("late result of a remedy ignored");
             }
@@ -508,6 +538,9 @@ impl Agent {
                     treated.life.and_then(|life| self.registry.sampler_of(treated.index, life));
                 if let Some(sampler) = sampler {
                     sampler.drew(treated.responses);
+                }
+                if let Some(drained) = treated.drained {
+                    self.recorder.drained(drained.name());
                 }
                 self.handle(Event::Treated {
                     index: treated.index,

@@ -1,5 +1,5 @@
-//! Applies one remedy: writes the intention to disk, keeps the evidence, acts, and reports the
-//! result.
+//! Applies one remedy: writes the intention to disk, keeps the evidence, drains the pod if its owner
+//! wants that, acts, and reports the result.
 use std::{sync::Arc, time::Duration};
 
 use paramedic_core::{
@@ -12,11 +12,16 @@ use paramedic_core::{
 use paramedic_host::clock::Clock;
 use paramedic_kubernetes::{Cluster, Lock};
 use paramedic_record::{SharedJournal, intent_of};
-use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
-use tracing::{error, warn};
+use tokio::{
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
+use tracing::{error, info, warn};
 
 use super::{
     TaskResult,
+    drain::Drainage,
     effects::Effects,
     evidence::{self, Keeping},
     sampler::Generation,
@@ -45,6 +50,12 @@ pub(super) struct Treatment {
     pub(super) evidence: Option<Keeping>,
     pub(super) verify_window: Duration,
     pub(super) clock: Clock,
+    /// Whether it serves anybody, if that is known.
+    pub(super) serves: Option<bool>,
+    /// Turns true when healing is paused on this node, or the agent stops.
+    pub(super) halt: watch::Receiver<bool>,
+    /// The loop.
+    pub(super) done: mpsc::Sender<TaskResult>,
 }
 
 /// The result of a treatment.
@@ -59,10 +70,13 @@ pub(super) struct Treated {
     pub(super) result: Remedied,
     /// The target's responses to the remedy.
     pub(super) responses: Responses,
+    /// Whether it was drained before, if its owner wants that.
+    pub(super) drained: Option<Drainage>,
 }
 
 /// Applies the remedy, and reports to the loop.
-pub(super) async fn treat(treatment: Treatment, done: mpsc::Sender<TaskResult>) {
+pub(super) async fn treat(treatment: Treatment) {
+    let done = treatment.done.clone();
     let treated = Box::pin(treatment.give()).await;
     // The loop is gone only when the agent stops; the journal has what matters.
     let _ = done.send(TaskResult::Treated(treated)).await;
@@ -76,30 +90,56 @@ impl Treatment {
     async fn give(mut self) -> Treated {
         let (index, life, remedy) = (self.index, self.life, self.permit.remedy());
         let uid = self.target.id.uid.clone();
-        let incident = match self.write_down().await {
+        let mut treated = Treated {
+            index,
+            uid,
+            life,
+            incident: None,
+            result: not_performed(""),
+            responses: [0; 5],
+            drained: None,
+        };
+        treated.incident = match self.write_down().await {
             Ok(incident) => incident,
             Err(reason) if remedy.is_hard() => {
-                let result = not_performed(reason);
-                return Treated { index, uid, life, incident: None, result, responses: [0; 5] };
+                treated.result = not_performed(reason);
+                return treated;
             }
             Err(reason) => {
                 warn!(reason, "applying a soft remedy without its journal entry");
                 None
             }
         };
-        let mut responses = self.keep_evidence(incident).await;
-        let result = match (self.lock_holds(), remedy) {
+        treated.responses = self.keep_evidence(treated.incident).await;
+        treated.result = match (self.lock_holds(), remedy) {
             (Err(reason), _) => not_performed(reason),
             (Ok(()), Remedy::Soft) => {
                 let (result, drawn) = self.effects.reset(&self.target, self.permit).await;
-                responses = drawn;
+                treated.responses = drawn;
                 result
             }
-            (Ok(()), Remedy::Restart) => self.effects.restart(&self.target, self.permit).await,
-            (Ok(()), Remedy::Evict) => self.evict().await,
+            (Ok(()), Remedy::Restart) => self.restart(&mut treated).await,
+            (Ok(()), Remedy::Evict) => self.evict(treated.incident).await,
             (Ok(()), Remedy::Observe) => not_performed("observe is not a remedy"),
         };
-        Treated { index, uid, life, incident, result, responses }
+        treated
+    }
+
+    /// Restarts it, after a drain if its owner wants one.
+    async fn restart(self, treated: &mut Treated) -> Remedied {
+        let drained = match self.drain(treated).await {
+            Ok(drained) => drained,
+            Err(reason) => return not_performed(reason),
+        };
+        // The drain took its time.
+        if let Err(reason) = self.lock_holds() {
+            return not_performed(reason);
+        }
+        let result = self.effects.restart(&self.target, self.permit).await;
+        if let (Some(drained), Remedied::Given | Remedied::Failed(_)) = (drained, &result) {
+            drained.restarted();
+        }
+        result
     }
 
     /// Keeps the evidence of a hard remedy, and returns the target's responses meanwhile.
@@ -152,16 +192,28 @@ impl Treatment {
         }
     }
 
-    /// Evicts, and waits for the state of the workload: the pod itself cannot be sampled.
-    async fn evict(self) -> Remedied {
+    /// Evicts or quarantines, and waits for the state of the workload: the pod itself is gone from
+    /// it.
+    async fn evict(self, incident: Option<i64>) -> Remedied {
         let (Some(cluster), Some(pod), Some(lock)) = (&self.cluster, self.target.pod(), &self.lock)
         else {
             return not_performed("only a pod of a cluster can be evicted");
         };
-        if let Err(result) = cluster.evict(pod, lock, self.permit).await {
-            return result;
+        if lock.is_quarantine() != self.target.settings.quarantine.is_some() {
+            return not_performed("its settings have just changed (paramedic.dev/give-up)");
+        }
+        let done = match lock.is_quarantine() {
+            true => cluster.quarantine(pod, lock, self.permit, incident).await.map(Some),
+            false => cluster.evict(pod, lock, self.permit).await.map(|()| None),
+        };
+        let done = match done {
+            Ok(done) => done,
+            Err(result) => return result,
+        };
+        if let Some(done) = &done {
+            info!(target = self.target.name, done, "quarantined");
         }
         let (outcome, text) = cluster.replaced(pod, lock, self.verify_window).await;
-        Remedied::Ended(outcome, text)
+        Remedied::Ended(outcome, done.map_or(text.clone(), |done| format!("{done}; {text}")))
     }
 }

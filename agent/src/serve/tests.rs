@@ -251,6 +251,7 @@ fn intent() -> Intent {
         wall_time: 1,
         climbed_from: None,
         workload: "web".to_owned(),
+        means: None,
         symptom: paramedic_core::guard::Symptom::Errors,
         health: None,
     }

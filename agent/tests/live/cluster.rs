@@ -355,3 +355,113 @@ fn whoever_may_annotate_the_pod_approves_its_restart() {
     agent.hears("treatment ended", &[("remedy", "restart"), ("outcome", "healed")]);
     assert_eq!(agent.target()["asks"], Value::Null);
 }
+
+/// A drain takes the pod out of its Service while it still serves, and it is back afterwards.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_pod_that_serves_is_drained_before_its_restart() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut pod = Pod::start(&node, "web", Some("restart"));
+    drains(&node, &pod);
+    let agent = node.ready_agent(&state, &[]);
+    agent.hears("watching", &[("target", &pod.full_name()), ("ceiling", "restart")]);
+    is_drained(&node, &pod);
+    agent.hears("drained: out of its Services", &[("target", &pod.full_name())]);
+    thread::sleep(Duration::from_millis(1500));
+    assert!(pod.is_alive(), "the restart waits for the drain");
+    assert_eq!(pod.restart_once_ended().code(), Some(0));
+    agent.hears("drained pod is back in its Services", &[]);
+    assert_eq!(serving(&node, &pod), "true");
+    agent.hears("treatment ended", &[("remedy", "restart"), ("outcome", "healed")]);
+    let drained = "paramedic_drains_total{result=\"drained\"}";
+    assert_eq!(agent.metric(drained), 1.0);
+    let incidents = agent.incidents();
+    let restart = incidents.iter().find(|incident| incident["remedy"] == "restart").unwrap();
+    assert_eq!(restart["means"], "drain");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_pod_that_serves_nobody_is_restarted_without_a_drain() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut pod = Pod::start(&node, "web", Some("restart"));
+    drains(&node, &pod);
+    let agent = node.ready_agent(&state, &[]);
+    agent.hears("watching", &[("target", &pod.full_name())]);
+    agent.sees_at_once(|| pod.errors(15));
+    agent.hears("restarting without a drain", &[("target", &pod.full_name())]);
+    assert_eq!(pod.restart_once_ended().code(), Some(0));
+    agent.hears("treatment ended", &[("remedy", "restart"), ("outcome", "healed")]);
+    assert!(node.fake.relabelled().is_empty());
+}
+
+/// SIGTERM during a drain: the pod is put back and not restarted. `paramedic release` puts one back
+/// that was left by an agent that was killed.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn an_agent_that_stops_puts_a_drained_pod_back_and_people_can_too() {
+    let (node, state) = (Node::new(), Directory::new());
+    let mut pod = Pod::start(&node, "web", Some("restart"));
+    drains(&node, &pod);
+    let longer = json!({ "metadata": { "annotations": { "paramedic.dev/drain": "60s" } } });
+    node.fake.patch(Kind::Pod, "default", &pod.name, &longer).unwrap();
+    let agent = node.ready_agent(&state, &[]);
+    agent.hears("watching", &[("target", &pod.full_name())]);
+    is_drained(&node, &pod);
+    assert_eq!(agent.terminate().code(), Some(0));
+    assert_eq!(serving(&node, &pod), "true");
+    assert!(pod.is_alive(), "it was not restarted");
+
+    let left = json!({ "metadata": {
+        "labels": { "paramedic.dev/serving": "false" },
+        "annotations": { "paramedic.dev/drained-until": "2026-11-30T10:00:00Z" },
+    } });
+    node.fake.patch(Kind::Pod, "default", &pod.name, &left).unwrap();
+    let released = node.run_as("token-of-owner", &["release", &pod.full_name()]);
+    let said = String::from_utf8(released.stdout).unwrap();
+    assert_eq!(released.status.code(), Some(1), "an unknown token");
+    node.fake.identity("token-of-owner", Identity::new("owner"));
+    assert_eq!(said, "");
+    let released = node.run_as("token-of-owner", &["release", &pod.full_name()]);
+    let said = String::from_utf8(released.stdout).unwrap();
+    assert_eq!((released.status.code(), serving(&node, &pod)), (Some(0), json!("true")), "{said}");
+    assert!(said.contains("released default/web-0: paramedic.dev/serving=true"), "{said}");
+    for (what, why) in [
+        (pod.full_name(), "there is nothing to release"),
+        ("http://localhost:5000".to_owned(), "only pods of a cluster"),
+        ("default/nobody".to_owned(), "there is no pod"),
+    ] {
+        let output = node.run_as("token-of-owner", &["release", &what]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+/// Its owner wants it drained for two seconds, and a Service selects it while it is to serve.
+fn drains(node: &Node, pod: &Pod) {
+    let opted = json!({ "metadata": {
+        "labels": { "paramedic.dev/serving": "true" },
+        "annotations": { "paramedic.dev/drain": "2s" },
+    } });
+    node.fake.patch(Kind::Pod, "default", &pod.name, &opted).unwrap();
+    let selector = json!({ "app": "web", "paramedic.dev/serving": "true" });
+    let metadata = json!({ "name": "web", "namespace": "default" });
+    node.fake.put(Kind::Service, json!({ "metadata": metadata, "spec": { "selector": selector } }));
+}
+
+/// Makes errors among good responses, until the agent takes it out of its Service: no reset has
+/// helped.
+fn is_drained(node: &Node, pod: &Pod) {
+    until("it is drained", || {
+        pod.serves(1);
+        pod.errors(15);
+        thread::sleep(Duration::from_millis(200));
+        (serving(node, pod) == "false").then_some(())
+    });
+}
+
+fn serving(node: &Node, pod: &Pod) -> Value {
+    let pod = node.fake.get(Kind::Pod, "default", &pod.name).unwrap();
+    pod["metadata"]["labels"]["paramedic.dev/serving"].clone()
+}

@@ -227,6 +227,13 @@ impl Pod {
         }
     }
 
+    /// This many good responses.
+    pub(crate) fn serves(&self, times: usize) {
+        for _ in 0..times {
+            get(self.address, "/data").unwrap();
+        }
+    }
+
     /// The app's own health report.
     pub(crate) fn health(&self) -> Value {
         serde_json::from_str(&get(self.address, "/health").unwrap().1).unwrap()

@@ -116,6 +116,8 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
         approved: None,
         tls_probes: reader.tls_probes(),
         dump: reader.dump(),
+        drain: None,
+        quarantine: None,
     };
     Ok(WatchedContainer {
         settings: reader.capped(settings),

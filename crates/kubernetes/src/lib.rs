@@ -6,6 +6,11 @@
 //! refusal `api_server`, and only soft remedies continue, which need nothing but the pod's IP.
 mod caps;
 mod preflight;
+mod again;
+mod drain;
+pub mod labels;
+mod outside;
+mod quarantine;
 pub mod events;
 mod eviction;
 pub mod lease;
@@ -20,6 +25,7 @@ mod workload;
 
 use std::fmt;
 
+pub use drain::Drain;
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{Namespace, Pod},
@@ -28,6 +34,7 @@ use kube::{Api, Client};
 pub use lock::Lock;
 use lru::LruCache;
 pub use middleware::{Requests, ServerClock};
+pub use outside::Drained;
 use paramedic_api_server::ApiError;
 use paramedic_host::clock::Clock;
 use parking_lot::Mutex;
@@ -37,6 +44,7 @@ pub use preflight::Request;
 
 use caps::Caps;
 use lock::{MAX_SEEN, Seen};
+use outside::Outside;
 use pause::Pause;
 use unready::Unready;
 
@@ -69,6 +77,8 @@ pub struct Cluster {
     missing: Mutex<Unready>,
     /// The caps of the namespaces, which [`track_pods`] maintains.
     caps: Mutex<Caps>,
+    /// The pods of this node that are out of their Services.
+    outside: Outside,
 }
 
 impl fmt::Debug for Cluster {
@@ -95,6 +105,7 @@ impl Cluster {
             seen: Mutex::new(LruCache::new(MAX_SEEN)),
             missing: Mutex::default(),
             caps: Mutex::default(),
+            outside: Outside::default(),
         }
     }
 

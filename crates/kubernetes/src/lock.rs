@@ -30,8 +30,9 @@ use tokio::{task::JoinHandle, time::sleep};
 use tracing::{debug, warn};
 
 use super::{
-    Cluster,
+    Cluster, Drain,
     lease::{self, Heal, RECORD, Record},
+    quarantine::Plan,
     workload::Workload,
 };
 
@@ -44,7 +45,7 @@ const LEAST_LEFT: Duration = Duration::from_secs(30);
 /// No remedy is applied this long after the first check: its answer may be outdated.
 pub(super) const ACT_WITHIN: Duration = Duration::from_secs(3);
 /// Maximum number of retries after write conflicts.
-const TRIES: u32 = 4;
+pub(super) const TRIES: u32 = 4;
 /// Delays between attempts to release a lock. Jitter adds up to as much again. The attempts end when
 /// the lock has expired by itself.
 const SETTLE: ExponentialBuilder = ExponentialBuilder::new()
@@ -72,6 +73,18 @@ struct Mark {
     transitions: i32,
 }
 
+/// What a hard remedy does to the labels of its pod.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Aside {
+    /// Nothing.
+    #[default]
+    No,
+    /// It may be taken out of its Services before a restart.
+    Drain(Drain),
+    /// It is quarantined in place of an eviction.
+    Quarantine(Plan),
+}
+
 /// The right to one hard remedy. It is renewed in the background until it is released; if dropped
 /// without that, it expires.
 #[derive(Debug)]
@@ -79,8 +92,10 @@ pub struct Lock {
     held: Arc<Mutex<Held>>,
     heal: Heal,
     name: String,
-    /// When the first check for this lock was sent.
-    asked: BootTime,
+    /// When the first check for this lock was sent, or the first of the last checks.
+    asked: Mutex<BootTime>,
+    /// What is done to the labels of the pod.
+    aside: Aside,
     /// Number of pods of the workload that should be ready once the pod has a successor, if known.
     goal: Option<u32>,
     renewal: JoinHandle<()>,
@@ -107,7 +122,7 @@ impl Lock {
         if self.left(now) < LEAST_LEFT {
             return Err("the workload's lock has expired");
         }
-        if now.since(self.asked) > ACT_WITHIN {
+        if now.since(*self.asked.lock()) > ACT_WITHIN {
             return Err("the API server's responses are too old to be acted on");
         }
         Ok(())
@@ -116,8 +131,41 @@ impl Lock {
     /// For how long it still permits to act, unless it is renewed.
     #[must_use]
     pub fn permits_for(&self, now: BootTime) -> Duration {
-        let fresh = ACT_WITHIN.saturating_sub(now.since(self.asked));
+        let fresh = ACT_WITHIN.saturating_sub(now.since(*self.asked.lock()));
         fresh.min(self.left(now).saturating_sub(LEAST_LEFT))
+    }
+
+    /// Whether the restart begins with a drain.
+    #[must_use]
+    pub const fn drain(&self) -> Drain {
+        match self.aside {
+            Aside::Drain(drain) => drain,
+            Aside::No | Aside::Quarantine(_) => Drain::No,
+        }
+    }
+
+    /// The quarantine that takes the place of the eviction.
+    pub(super) const fn quarantines(&self) -> Option<&Plan> {
+        match &self.aside {
+            Aside::Quarantine(plan) => Some(plan),
+            Aside::No | Aside::Drain(_) => None,
+        }
+    }
+
+    /// Whether the eviction is a quarantine.
+    #[must_use]
+    pub const fn is_quarantine(&self) -> bool {
+        self.quarantines().is_some()
+    }
+
+    /// The cluster was asked again, from `asked` on.
+    pub(super) fn asked_again(&self, asked: BootTime) {
+        *self.asked.lock() = asked;
+    }
+
+    /// The name of its Lease.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Time until it expires.
@@ -143,6 +191,7 @@ impl Cluster {
         remedy: Remedy,
         sick: u32,
         (asked, is_ready, dry_run): (BootTime, bool, bool),
+        aside: Aside,
     ) -> Result<Option<Lock>, Refusal> {
         let name = lease::name(&of.kind, &of.namespace, &of.name);
         let goal = of.ready.map(|ready| ready + u32::from(!is_ready));
@@ -176,7 +225,11 @@ impl Cluster {
             };
             record.heals.push(heal.clone());
             match self.write(&name, lease, &record, Some(&self.identity.holder)).await {
-                Ok(lease) => return Ok(Some(self.hold(name, lease, heal, (asked, goal, before)))),
+                Ok(lease) => {
+                    let mut lock = self.hold(name, lease, heal, (asked, goal, before));
+                    lock.aside = aside;
+                    return Ok(Some(lock));
+                }
                 Err(error) if is_conflict(&error) => {}
                 Err(error) => {
                     // It may have been taken nevertheless: release it.
@@ -217,7 +270,13 @@ impl Cluster {
 
     /// Whether pods are still starting. Checked whatever else refuses, because only checks show how
     /// long they have been missing.
-    fn starting(&self, name: &str, of: &Workload, sick: u32, is_ready: bool) -> Option<Refusal> {
+    pub(super) fn starting(
+        &self,
+        name: &str,
+        of: &Workload,
+        sick: u32,
+        is_ready: bool,
+    ) -> Option<Refusal> {
         let missing = workload::missing(of.replicas, of.ready?, sick, is_ready);
         if missing == 0 {
             return None;
@@ -245,7 +304,7 @@ impl Cluster {
         (now.since(seen.since) < DURATION).then_some(holder)
     }
 
-    async fn read_lease(&self, name: &str) -> Result<Option<Lease>, ApiError> {
+    pub(super) async fn read_lease(&self, name: &str) -> Result<Option<Lease>, ApiError> {
         within(self.leases.get_opt(name)).await
     }
 
@@ -308,7 +367,8 @@ impl Cluster {
     ) -> Lock {
         let held = Arc::new(Mutex::new(Held { lease, until: before + DURATION }));
         let renewal = tokio::spawn(Arc::clone(self).renew(name.clone(), Arc::clone(&held)));
-        Lock { held, heal, name, asked, goal, renewal }
+        let (asked, aside) = (Mutex::new(asked), Aside::default());
+        Lock { held, heal, name, asked, aside, goal, renewal }
     }
 
     /// Renews until it is aborted or another agent has the lock.
@@ -346,7 +406,7 @@ impl Cluster {
         }
     }
 
-    fn is_ours(&self, lease: &Lease) -> bool {
+    pub(super) fn is_ours(&self, lease: &Lease) -> bool {
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
         holder == Some(self.identity.holder.as_str())
     }
@@ -411,7 +471,7 @@ impl Cluster {
     }
 }
 
-fn record_of(name: &str, lease: Option<&Lease>) -> Result<Record, Refusal> {
+pub(super) fn record_of(name: &str, lease: Option<&Lease>) -> Result<Record, Refusal> {
     let annotations = lease.and_then(|lease| lease.metadata.annotations.as_ref());
     let text = annotations.and_then(|all| all.get(RECORD)).map(String::as_str);
     Record::parse(text).map_err(|error| {

@@ -10,11 +10,11 @@ use k8s_openapi::{
 };
 use paramedic_core::target::{
     Allowance, HealthProbe, MAX_GRACE, Obstacle, Owner, PodRef, Settings,
-    consent::{HEAL_LABEL, InvalidSetting, Port, SettingsReader},
+    consent::{GIVE_UP, HEAL_LABEL, InvalidSetting, Port, SettingsReader},
     version,
 };
 
-use crate::probes;
+use crate::{labels::QUARANTINED, probes};
 
 /// kubectl's annotation, for pods whose ports do not identify the container.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -82,7 +82,11 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return Err(NotWatchable::Completed);
     }
-    let mut reader = SettingsReader::new(|key| annotation(pod, key));
+    // What is wanted at last may also be a label.
+    let mut reader = SettingsReader::new(|key| match key {
+        GIVE_UP => label(pod, key).or_else(|| annotation(pod, key)),
+        _ => annotation(pod, key),
+    });
     let ceiling = reader.remedy(consent);
     let port = reader.port(|name| containers(pod).any(|container| has_port(container, name)));
     let container = container(pod, port.as_ref()).ok_or(NotWatchable::Incomplete)?;
@@ -107,7 +111,10 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
         approved: reader.approved(),
         tls_probes: reader.tls_probes(),
         dump: reader.dump(),
+        drain: reader.drain(),
+        quarantine: reader.quarantine(),
     };
+    let no_evict = no_evict(pod, &settings);
     Ok(WatchedPod {
         pod: PodRef {
             namespace: pod.metadata.namespace.clone().ok_or(NotWatchable::Incomplete)?,
@@ -118,9 +125,9 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
             owner: controller(pod).map(owner),
             grace: grace(pod),
         },
-        settings: reader.capped(settings),
+        settings: reader.capped(settings.of_quarantined(is_quarantined(pod))),
         no_restart: no_restart(pod, container),
-        no_evict: no_evict(pod),
+        no_evict,
         address,
         version: version::of_image(Some(&running.image_id), label(pod, REVISION)),
         ready: running.ready,
@@ -234,11 +241,26 @@ fn no_restart(pod: &Pod, container: &Container) -> Option<Obstacle> {
     hook.then_some(Obstacle::PreStopHook)
 }
 
-fn no_evict(pod: &Pod) -> Option<Obstacle> {
+fn no_evict(pod: &Pod, settings: &Settings) -> Option<Obstacle> {
+    if is_quarantined(pod) {
+        return Some(Obstacle::InQuarantine);
+    }
     if annotation(pod, MIRROR).is_some() {
         return Some(Obstacle::StaticPod);
     }
-    controller(pod).is_none().then_some(Obstacle::NoController)
+    let Some(controller) = controller(pod) else { return Some(Obstacle::NoController) };
+    settings.quarantine?;
+    // Its owner wants a quarantine, and nothing stronger.
+    match (controller.api_version.split_once('/'), controller.kind.as_str()) {
+        (Some(("apps", _)), "ReplicaSet") => None,
+        (Some(("apps", _)), "StatefulSet") => Some(Obstacle::NameTaken),
+        _ => Some(Obstacle::NotReleased),
+    }
+}
+
+/// Whether it is in quarantine, readable or not: in doubt it is left alone.
+fn is_quarantined(pod: &Pod) -> bool {
+    annotation(pod, QUARANTINED).is_some()
 }
 
 #[cfg(test)]

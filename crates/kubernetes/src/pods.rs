@@ -75,7 +75,10 @@ pub async fn track_pods(
                 Ok(())
             }
             event = events.next(), if begins => match event {
-                Some(Ok(event)) => tracker.take(event).await,
+                Some(Ok(event)) => {
+                    cluster.sees(&event);
+                    tracker.take(event).await
+                }
                 Some(Err(error)) => tracker.failed(&error).await,
                 None => return,
             },

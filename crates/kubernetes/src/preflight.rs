@@ -10,13 +10,20 @@ use paramedic_api_server::{ApiError, within};
 use paramedic_core::{
     engine::Remedied,
     guard::{Gate, Permit, Refusal, Why, workload},
-    target::{PodRef, Remedy},
+    target::{Obstacle, PodRef, Remedy},
     verify::Outcome,
 };
 use tokio::time::sleep;
 
-use super::{Cluster, Lock, eviction::Answer, lock::ACT_WITHIN, pause::no_answer};
-use crate::pod::watched_pod;
+use super::{
+    Cluster, Lock,
+    eviction::Answer,
+    labels::{Labels, SERVING},
+    lock::{ACT_WITHIN, Aside},
+    pause::no_answer,
+    workload::Workload,
+};
+use crate::pod::{WatchedPod, watched_pod};
 
 /// The remedy to check, and its pod.
 #[derive(Clone, Debug)]
@@ -59,23 +66,55 @@ impl Cluster {
         if !remedy.is_hard() {
             return Ok(None);
         }
-        let is_ready = self.still_judged(pod, *remedy).await?;
+        let (judged, pod_labels) = self.still_judged(pod, *remedy).await?;
         let of = self.workload(pod).await.map_err(|error| no_answer(&error))?;
         if let Some(refusal) = workload::rollout(of.rolling) {
             return Err(refusal);
         }
+        let aside = self.plan_aside(&judged, &pod_labels, *remedy, &of).await?;
         if let Some(refusal) = self.ask_eviction(pod, true).await.refusal() {
             return Err(refusal);
         }
         if self.clock.now().since(asked) > ACT_WITHIN {
             return Err(no_answer(&ApiError::TooSlow));
         }
-        self.lock(&of, pod, *remedy, *sick, (asked, is_ready, *dry_run)).await
+        let how = (asked, judged.ready, *dry_run);
+        self.lock(&of, pod, *remedy, *sick, how, aside).await
+    }
+
+    /// What the remedy does to the labels of the pod.
+    async fn plan_aside(
+        &self,
+        judged: &WatchedPod,
+        pod_labels: &Labels,
+        remedy: Remedy,
+        of: &Workload,
+    ) -> Result<Aside, Refusal> {
+        let (pod, settings) = (&judged.pod, &judged.settings);
+        match (remedy, settings.drain, settings.quarantine) {
+            (Remedy::Restart, Some(span), _) => {
+                if of.selector.as_ref().is_some_and(|selector| selector.names(SERVING)) {
+                    let why = Why::Impossible(remedy, Obstacle::ServingSelected);
+                    return Err(Refusal { gate: Gate::Mode, why });
+                }
+                let drain = self.plan_drain(pod, pod_labels, span).await;
+                drain.map(Aside::Drain).map_err(|error| no_answer(&error))
+            }
+            (Remedy::Evict, _, Some(quarantine)) => {
+                let plan = self.plan_quarantine(pod, pod_labels, quarantine, of).await?;
+                Ok(Aside::Quarantine(plan))
+            }
+            _ => Ok(Aside::No),
+        }
     }
 
     /// Whether the pod is still the one that was judged and its owner still consents, according to
-    /// a fresh read of the API server; also whether it is ready.
-    async fn still_judged(&self, pod: &PodRef, remedy: Remedy) -> Result<bool, Refusal> {
+    /// a fresh read of the API server; returns it as it is now, with its labels.
+    pub(super) async fn still_judged(
+        &self,
+        pod: &PodRef,
+        remedy: Remedy,
+    ) -> Result<(WatchedPod, Labels), Refusal> {
         let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
         let found = found.map_err(|error| no_answer(&error))?;
         let moved_on = |how: &str| Refusal { gate: Gate::Identity, why: Why::MovedOn(how.into()) };
@@ -92,7 +131,7 @@ impl Cluster {
             let why = settings.capped.map_or(Why::ObserveOnly, Why::Capped);
             return Err(Refusal { gate: Gate::Mode, why });
         }
-        Ok(now.ready)
+        Ok((now, found.metadata.labels.unwrap_or_default()))
     }
 
     /// Evicts the pod if the lock still holds. A dry run with its uid has just been permitted; a
@@ -115,7 +154,7 @@ impl Cluster {
         }
     }
 
-    /// The outcome for an evicted pod's workload: well if the pod is gone and the workload has had
+    /// The outcome for the workload of an evicted or quarantined pod: well if the pod is gone and the workload has had
     /// its full number of ready pods for `window`.
     pub async fn replaced(&self, pod: &PodRef, lock: &Lock, window: Duration) -> (Outcome, String) {
         let Some(goal) = lock.goal() else {
@@ -127,7 +166,7 @@ impl Cluster {
         loop {
             sleep(FOLLOW).await;
             let now = self.clock.now();
-            if self.is_gone(pod).await
+            if self.has_left(pod).await
                 && let Ok(of) = self.workload(pod).await
                 && let Some(ready) = of.ready
             {
@@ -156,11 +195,16 @@ impl Cluster {
         }
     }
 
-    /// Whether this very pod no longer exists.
-    async fn is_gone(&self, pod: &PodRef) -> bool {
+    /// Whether this very pod no longer exists, or its controller has let it go.
+    async fn has_left(&self, pod: &PodRef) -> bool {
         let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
         found.is_ok_and(|found| {
-            found.is_none_or(|found| found.metadata.uid.as_ref() != Some(&pod.uid))
+            found.is_none_or(|found| {
+                let mut owners = found.metadata.owner_references.iter().flatten();
+                let is_let_go =
+                    pod.owner.as_ref().is_some_and(|owner| owners.all(|o| o.uid != owner.uid));
+                found.metadata.uid.as_ref() != Some(&pod.uid) || is_let_go
+            })
         })
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::Job,
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
     serde::de::DeserializeOwned,
 };
 use kube::Api;
@@ -16,9 +16,10 @@ use paramedic_api_server::{ApiError, within};
 use paramedic_core::{guard::workload::Rolling, target::PodRef};
 
 use super::Cluster;
+use crate::labels::PodSelector;
 
 /// A workload at one instant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Workload {
     /// `Deployment`, …; `Pod` for one without an owner.
     pub(super) kind: String,
@@ -30,6 +31,19 @@ pub(super) struct Workload {
     pub(super) ready: Option<u32>,
     /// How it is changing.
     pub(super) rolling: Option<Rolling>,
+    /// What the pod's own controller selects pods by, if its kind is known.
+    pub(super) selector: Option<PodSelector>,
+}
+
+impl Workload {
+    fn selecting(self, selector: Option<&LabelSelector>) -> Self {
+        Self { selector: selector.and_then(PodSelector::of), ..self }
+    }
+
+    /// `Deployment/web`, as a quarantine names it.
+    pub(super) fn title(&self) -> String {
+        format!("{}/{}", self.kind, self.name)
+    }
 }
 
 impl Cluster {
@@ -47,31 +61,41 @@ impl Cluster {
         Ok(match (group(&owner.api_version), owner.kind.as_str()) {
             ("apps", "ReplicaSet") => self.of_replica_set(namespace, name).await?,
             ("apps", "StatefulSet") => {
-                stateful_set(namespace, &self.read::<StatefulSet>(namespace, name).await?)
+                let set = self.read::<StatefulSet>(namespace, name).await?;
+                let selector = set.spec.as_ref().map(|spec| &spec.selector);
+                stateful_set(namespace, &set).selecting(selector)
             }
             ("apps", "DaemonSet") => {
-                daemon_set(namespace, &self.read::<DaemonSet>(namespace, name).await?)
+                let set = self.read::<DaemonSet>(namespace, name).await?;
+                let selector = set.spec.as_ref().map(|spec| &spec.selector);
+                daemon_set(namespace, &set).selecting(selector)
             }
-            ("batch", "Job") => job(namespace, &self.read::<Job>(namespace, name).await?),
+            ("batch", "Job") => {
+                let of = self.read::<Job>(namespace, name).await?;
+                let selector = of.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+                job(namespace, &of).selecting(selector)
+            }
             (_, kind) => of_one(kind, namespace, name),
         })
     }
 
     async fn of_replica_set(&self, namespace: &str, name: &str) -> Result<Workload, ApiError> {
         let set = self.read::<ReplicaSet>(namespace, name).await?;
+        let selector = set.spec.as_ref().map(|spec| &spec.selector);
         let mut owners = set.metadata.owner_references.iter().flatten();
-        match owners.find(|owner| owner.controller == Some(true)) {
-            Some(owner) if !is_name(&owner.name) => Ok(replica_set(namespace, &set)),
+        let of = match owners.find(|owner| owner.controller == Some(true)) {
+            Some(owner) if !is_name(&owner.name) => replica_set(namespace, &set),
             Some(owner) if group(&owner.api_version) == "apps" && owner.kind == "Deployment" => {
                 let above = self.read::<Deployment>(namespace, &owner.name).await?;
-                Ok(deployment(namespace, &above))
+                deployment(namespace, &above)
             }
             Some(owner) => {
                 let own = replica_set(namespace, &set);
-                Ok(Workload { kind: owner.kind.clone(), name: owner.name.clone(), ..own })
+                Workload { kind: owner.kind.clone(), name: owner.name.clone(), ..own }
             }
-            None => Ok(replica_set(namespace, &set)),
-        }
+            None => replica_set(namespace, &set),
+        };
+        Ok(of.selecting(selector))
     }
 
     async fn read<K>(&self, namespace: &str, name: &str) -> Result<K, ApiError>
@@ -105,6 +129,7 @@ fn of_one(kind: &str, namespace: &str, name: &str) -> Workload {
         replicas: 1,
         ready: None,
         rolling: None,
+        selector: None,
     }
 }
 
@@ -137,6 +162,7 @@ impl Progress {
             replicas: u32::try_from(wanted).unwrap_or(0),
             ready: Some(u32::try_from(ready).unwrap_or(0)),
             rolling,
+            selector: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use fake_apiserver::FakeApi;
+use fake_apiserver::{FakeApi, Relabelled};
 use paramedic_core::target::Remedy;
 
 use super::ward::{Given, Ward};
@@ -18,6 +18,8 @@ pub(super) struct Tally {
     pub(super) evictions: usize,
     /// Hard remedies that an owner approved.
     pub(super) approved: usize,
+    pub(super) drains: usize,
+    pub(super) quarantines: usize,
 }
 
 impl Tally {
@@ -26,6 +28,8 @@ impl Tally {
         self.restarts += other.restarts;
         self.evictions += other.evictions;
         self.approved += other.approved;
+        self.drains += other.drains;
+        self.quarantines += other.quarantines;
     }
 }
 
@@ -34,6 +38,8 @@ const SHARE_SPAN: Duration = Duration::from_secs(598);
 /// Minimum time that a hard remedy holds its workload's lock: a restarted container is back after
 /// 0.9 s at the earliest, and only then can it turn out that it did not help.
 const ONE_AT_A_TIME: Duration = Duration::from_millis(900);
+/// Maximum time from the answer of a budget to a change of labels: three seconds, and a slow request.
+const ASKED: Duration = Duration::from_secs(6);
 /// Maximum time until a pause takes effect.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -58,6 +64,9 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         if one.remedy.is_hard() && one.remedy > one.cap {
             return Err(format!("above the cap of its namespace: {one:?}"));
         }
+        if one.remedy == Remedy::Restart && one.served {
+            return Err(format!("restarted while it was served, without a drain: {one:?}"));
+        }
         if one.paused_for.is_some_and(|paused| paused > PAUSE) {
             return Err(format!("while paused: {one:?}"));
         }
@@ -69,12 +78,17 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         }
     }
     once_each(&given)?;
+    let (drains, quarantines) = set_aside(ward, fake)?;
     let restarts = given.iter().filter(|one| one.remedy == Remedy::Restart);
     let mut acts: Vec<Act<'_>> = restarts
         .clone()
         .map(|one| Act { at: one.at, uid: &one.uid, workload: &one.workload, remedy: one.remedy })
         .collect();
     acts.extend(evictions.iter().map(|one| {
+        let workload = one.workload.as_ref().map_or(one.pod.as_str(), |(_, name)| name);
+        Act { at: one.at, uid: &one.uid, workload, remedy: Remedy::Evict }
+    }));
+    acts.extend(quarantines.iter().map(|one| {
         let workload = one.workload.as_ref().map_or(one.pod.as_str(), |(_, name)| name);
         Act { at: one.at, uid: &one.uid, workload, remedy: Remedy::Evict }
     }));
@@ -86,7 +100,11 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         (workload.unwrap_or_else(|| one.pod.clone()), (one.at, one.uid.clone()))
     });
     let mut by_workload: HashMap<String, Vec<(Duration, String)>> = HashMap::new();
-    for (workload, at) in hard.chain(evicted) {
+    let kept = quarantines.iter().map(|one| {
+        let workload = one.workload.as_ref().map(|(_, name)| name.clone());
+        (workload.unwrap_or_else(|| one.pod.clone()), (one.at, one.uid.clone()))
+    });
+    for (workload, at) in hard.chain(evicted).chain(kept) {
         by_workload.entry(workload).or_default().push(at);
     }
     for (workload, mut times) in by_workload {
@@ -110,7 +128,44 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         restarts: count(Remedy::Restart),
         evictions: evictions.len(),
         approved,
+        drains: drains.len(),
+        quarantines: quarantines.len(),
     })
+}
+
+/// What was done to the labels of pods: drains and quarantines, each of which the budget permitted
+/// just before, and none while healing was paused.
+fn set_aside(ward: &Ward, fake: &FakeApi) -> Result<(Vec<Relabelled>, Vec<Relabelled>), String> {
+    let (mut drains, mut quarantines) = (Vec::new(), Vec::new());
+    let asked = fake.requests();
+    for one in fake.relabelled() {
+        let serving = |from, to| one.changes("paramedic.dev/serving", Some(from), Some(to));
+        if serving("false", "true") {
+            continue;
+        }
+        let drained = serving("true", "false");
+        let kept = one.before.contains_key("app") && !one.after.contains_key("app");
+        if drained == kept {
+            return Err(format!("neither a drain nor a quarantine: {one:?}"));
+        }
+        let permitted = asked.iter().any(|asked| {
+            asked.is_eviction()
+                && asked.dry_run
+                && asked.status == Some(201)
+                && asked.name == one.pod
+                && asked.identity == format!("agent-{}", one.node)
+                && asked.at <= one.at
+                && one.at - asked.at <= ASKED
+        });
+        if !permitted {
+            return Err(format!("the budget was not asked: {one:?}"));
+        }
+        if ward.paused_for(one.at).is_some_and(|paused| paused > PAUSE) {
+            return Err(format!("while paused: {one:?}"));
+        }
+        if drained { drains.push(one) } else { quarantines.push(one) }
+    }
+    Ok((drains, quarantines))
 }
 
 /// A hard remedy that was applied.

@@ -5,12 +5,22 @@
 //! Everything but SQLite's files runs on tokio's paused clock, so that a quarter of an hour takes a
 //! fraction of a second. A seed determines the whole run.
 mod absent;
+mod aside;
 mod fuse;
 mod judge;
 mod rbac;
+mod steps;
 mod ward;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use fake_apiserver::{FakeApi, Fault, Identity, Kind, PodTemplate, Rollout, Timing};
 use fastrand::Rng;
@@ -18,7 +28,8 @@ use paramedic_core::{decide::Classifier, engine::Pace, guard::Policy, target::Re
 use paramedic_host::clock::Clock;
 use paramedic_kubernetes::{Cluster, Identity as Holder, Requests, events};
 use paramedic_record::{Metrics, Recorder, SharedJournal, StateLock};
-use serde_json::json;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep},
@@ -51,6 +62,29 @@ struct Storm {
     nodes: Vec<String>,
     workloads: Vec<Workload>,
     state: tempfile::TempDir,
+    /// The nodes whose agents are alive.
+    alive: Mutex<HashSet<String>>,
+    /// Whether the API server is down.
+    down: AtomicBool,
+}
+
+/// A preStop hook rules out a restart in place.
+fn hooked() -> Value {
+    json!({"containers": [{
+        "name": "app", "lifecycle": {"preStop": {"exec": {"command": ["sync"]}}},
+        "ports": [{"name": "http", "containerPort": 5000}],
+    }]})
+}
+
+/// A Service in front of a workload, perhaps only of its pods that are to serve.
+fn add_service(fake: &FakeApi, name: &str, serving: bool) {
+    let mut selector = json!({ "app": name });
+    if serving {
+        selector["paramedic.dev/serving"] = json!("true");
+    }
+    let metadata = json!({ "name": name, "namespace": "default" });
+    let service = json!({ "metadata": metadata, "spec": { "selector": selector } });
+    fake.put(Kind::Service, service);
 }
 
 impl Storm {
@@ -72,7 +106,9 @@ impl Storm {
         let state =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let state = state.unwrap();
-        let mut storm = Self { rng, fake, ward, clock, nodes, workloads: Vec::new(), state };
+        let (alive, down) = (Mutex::default(), AtomicBool::new(false));
+        let workloads = Vec::new();
+        let mut storm = Self { rng, fake, ward, clock, nodes, workloads, state, alive, down };
         for number in 0..storm.rng.usize(2..=3) {
             storm.add_workload(number);
         }
@@ -93,11 +129,21 @@ impl Storm {
             self.ward.asks(&name, before);
         }
         if rng.u8(0..4) == 0 {
-            template = template.spec(&json!({"containers": [{
-                "name": "app", "lifecycle": {"preStop": {"exec": {"command": ["sync"]}}},
-                "ports": [{"name": "http", "containerPort": 5000}],
-            }]}));
+            template = template.spec(&hooked());
         }
+        let drains = rng.u8(0..3) == 0;
+        if drains {
+            template = template
+                .label("paramedic.dev/serving", "true")
+                .annotation("paramedic.dev/drain", &format!("{}s", rng.u32(1..20)));
+            self.ward.drains(&name);
+        }
+        if rng.bool() {
+            template = template
+                .annotation("paramedic.dev/give-up", "quarantine")
+                .annotation("paramedic.dev/quarantine-ttl", ["90s", "5m"][rng.usize(0..2)]);
+        }
+        add_service(&self.fake, &name, drains);
         let nodes: Vec<&str> = self.nodes.iter().map(String::as_str).collect();
         let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
         let kind = kinds[if large { 0 } else { rng.usize(0..3) }];
@@ -180,7 +226,9 @@ impl Storm {
                 _ => (None, Some(rng.u32(1..4))),
             };
             let fuse = Fuse::new(steps, remedies, rng.bool());
+            self.alive.lock().insert(node.clone());
             self.live(node.clone(), &lock, fuse, untold()).await;
+            self.alive.lock().remove(&node);
             // Tasks of the dead process must not act on: its fuse has blown.
             let away = if rng.bool() { rng.u64(0..2) } else { rng.u64(2..90) };
             sleep(Duration::from_secs(away)).await;
@@ -211,7 +259,9 @@ impl Storm {
             9 => pods.iter().take(4).for_each(|pod| self.ward.falls_ill(pod, Illness::any(rng))),
             10 => {
                 fake.down(true);
+                self.down.store(true, Ordering::Relaxed);
                 sleep(Duration::from_secs(rng.u64(1..90))).await;
+                self.down.store(false, Ordering::Relaxed);
                 fake.down(false);
             }
             11 => fake.set_latency(Duration::from_millis(rng.u64(0..2000))),
@@ -298,7 +348,8 @@ impl Storm {
     }
 
     async fn pause(&self, rng: &mut Rng) {
-        let annotation = |value: serde_json::Value| json!({"metadata": {"annotations": {"paramedic.dev/paused": value}}});
+        let annotation =
+            |value: Value| json!({"metadata": {"annotations": {"paramedic.dev/paused": value}}});
         let set = |value| self.fake.patch(Kind::Namespace, "", OWN, &annotation(value)).unwrap();
         // An agent that cannot read the pause cannot obey it.
         self.fake.set_latency(Duration::ZERO);
@@ -321,14 +372,21 @@ async fn storm(seed: u64) -> judge::Tally {
         .into_iter()
         .map(|(node, seed)| tokio::spawn(Arc::clone(&storm).agent(node, seed)))
         .collect();
+    let watching = tokio::spawn(aside::watch(Arc::clone(&storm)));
     storm.rage(rng).await;
+    watching.abort();
+    match watching.await {
+        Ok(fault) => panic!("seed {seed}: {fault}"),
+        Err(error) => assert!(!error.is_panic(), "seed {seed}: {error}"),
+    }
     for agent in agents {
         assert!(!agent.is_finished(), "an agent of seed {seed} has panicked");
         agent.abort();
     }
     for asked in storm.fake.requests() {
         // The fence may know a newer label than the watch.
-        let denied = asked.status == Some(403) && !asked.is_eviction();
+        let fenced = asked.is_eviction() || (asked.verb == "patch" && asked.resource == "pods");
+        let denied = asked.status == Some(403) && !fenced;
         assert!(!denied, "seed {seed}: RBAC does not grant {asked:?}");
     }
     judge::judge(&storm.ward, &storm.fake).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"))
@@ -347,7 +405,14 @@ fn storms(seeds: std::ops::Range<u64>) {
         runtime.shutdown_background();
     }
     println!("{total:?}");
-    let all = [total.soft, total.restarts, total.evictions, total.approved];
+    let all = [
+        total.soft,
+        total.restarts,
+        total.evictions,
+        total.approved,
+        total.drains,
+        total.quarantines,
+    ];
     assert!(all.iter().all(|count| *count > 0), "{total:?}");
 }
 

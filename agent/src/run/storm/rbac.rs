@@ -21,7 +21,13 @@ pub(super) fn hospital() -> Storm {
     // The agent lists if lists cannot be streamed.
     fake.set_watch_lists(false);
     let pods = |remedy| PodTemplate::new().label("paramedic.dev/heal", remedy);
-    fake.add_deployment("default", "shop", 3, &pods("restart"), &[]);
+    let drained = pods("restart")
+        .label("paramedic.dev/serving", "true")
+        .annotation("paramedic.dev/drain", "5s");
+    fake.add_deployment("default", "shop", 3, &drained, &[]);
+    add_service(&fake, "shop", true);
+    let kept = pods("evict").annotation("paramedic.dev/give-up", "quarantine").spec(&hooked());
+    fake.add_deployment("default", "kept", 3, &kept, &[]);
     fake.add_statefulset("default", "db", 3, &pods("evict"), &[]);
     fake.add_daemonset("default", "log", &pods("restart"), &["node1"]);
     fake.add_job("default", "batch", 3, &pods("evict"), &[]);
@@ -37,6 +43,8 @@ pub(super) fn hospital() -> Storm {
         nodes: vec!["node1".to_owned()],
         workloads: Vec::new(),
         state: tempfile::tempdir().unwrap(),
+        alive: Mutex::default(),
+        down: AtomicBool::new(false),
     }
 }
 
@@ -67,9 +75,10 @@ async fn what_rbac_grants_equals_what_the_agent_calls() {
         living.live("node1".to_owned(), &lock, fuse, untold()).await;
     });
     sleep(Duration::from_secs(30)).await;
-    for workload in ["shop", "db", "log", "batch", "full"] {
+    for workload in ["shop", "db", "log", "batch", "full", "kept"] {
         let pod = storm.ward.pods_of(workload).remove(0);
-        let cure = if workload == "db" { Remedy::Evict } else { Remedy::Restart };
+        let evict = matches!(workload, "db" | "kept");
+        let cure = if evict { Remedy::Evict } else { Remedy::Restart };
         storm.ward.falls_ill(&pod, Illness::grave(cure));
     }
     sleep(LENGTH).await;
@@ -86,7 +95,8 @@ async fn what_rbac_grants_equals_what_the_agent_calls() {
     });
     assert_eq!(called.collect::<BTreeSet<_>>(), calls_of(&granted()));
     assert!(storm.fake.evictions().len() > 1, "of the set and of the job");
-    judge::judge(&storm.ward, &storm.fake).unwrap();
+    let tally = judge::judge(&storm.ward, &storm.fake).unwrap();
+    assert_eq!((tally.drains, tally.quarantines), (1, 1));
 }
 
 #[test]
@@ -95,7 +105,8 @@ fn no_wildcard_is_granted_and_nothing_beyond_pods_and_their_owners_in_the_whole_
         let all = [&rule.api_groups, &rule.resources, &rule.verbs];
         assert!(all.into_iter().flatten().all(|item| !item.contains('*')), "{rule:?}");
         let writes = rule.verbs.iter().any(|verb| !["get", "list", "watch"].contains(&&**verb));
-        let told = ["pods/eviction", "events"];
+        // Both are fenced.
+        let told = ["pods/eviction", "pods", "events"];
         let harmless = rule.resources.iter().all(|resource| told.contains(&&**resource));
         assert!(!writes || harmless || rule.namespace.as_deref() == Some(OWN), "{rule:?}");
     }

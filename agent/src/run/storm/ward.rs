@@ -1,5 +1,10 @@
 //! The simulated pods: their faults, what repairs them, and what was done to them.
-use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    future::pending,
+    sync::Arc,
+    time::Duration,
+};
 
 use fake_apiserver::{FakeApi, Kind};
 use fastrand::Rng;
@@ -64,6 +69,8 @@ pub(super) struct Given {
     pub(super) container_id: String,
     /// How long healing had been paused by then.
     pub(super) paused_for: Option<Duration>,
+    /// Whether its Services selected the pod, though its owner wants it drained.
+    pub(super) served: bool,
 }
 
 /// What a pod's owner has approved.
@@ -83,6 +90,10 @@ struct State {
     /// By workload: the mildest remedy before which its owner is asked.
     asks: HashMap<String, Remedy>,
     approvals: Vec<Approval>,
+    /// The workloads whose pods are drained before a restart.
+    drains: HashSet<String>,
+    /// Begin and end of each pause.
+    pauses: Vec<(Duration, Option<Duration>)>,
     paused_since: Option<BootTime>,
     /// By pod uid: the label before the last change, and the time of the change.
     labels: HashMap<String, (Option<Remedy>, BootTime)>,
@@ -110,6 +121,7 @@ struct Pod {
     runs: bool,
     label: Option<Remedy>,
     workload: String,
+    is_served: bool,
 }
 
 fn text(value: &Value, place: &str) -> String {
@@ -130,6 +142,7 @@ impl Pod {
                 && pod.pointer("/metadata/deletionTimestamp").is_none(),
             label: label.and_then(Remedy::from_name),
             workload: text(pod, "/metadata/labels/app"),
+            is_served: text(pod, "/metadata/labels/paramedic.dev~1serving") == "true",
         }
     }
 }
@@ -183,7 +196,27 @@ impl Ward {
     }
 
     pub(super) fn paused(&self, paused: bool) {
-        self.state().paused_since = paused.then(|| self.clock.now());
+        let at = self.fake.now();
+        let mut state = self.state();
+        state.paused_since = paused.then(|| self.clock.now());
+        match (paused, state.pauses.last_mut()) {
+            (true, _) => state.pauses.push((at, None)),
+            (false, Some((_, end))) => *end = Some(at),
+            (false, None) => {}
+        }
+    }
+
+    /// How long healing had been paused at a time since the fake was created.
+    pub(super) fn paused_for(&self, at: Duration) -> Option<Duration> {
+        let state = self.state();
+        let pause =
+            state.pauses.iter().find(|(begin, end)| *begin <= at && end.is_none_or(|end| at < end));
+        pause.map(|(begin, _)| at - *begin)
+    }
+
+    /// The owner of this workload wants its pods drained before a restart.
+    pub(super) fn drains(&self, workload: &str) {
+        self.state().drains.insert(workload.to_owned());
     }
 
     pub(super) fn given(&self) -> Vec<Given> {
@@ -245,6 +278,7 @@ impl Ward {
         let capped = state.cap.filter(|(_, at)| now.since(*at) < CONSENT);
         let before = state.labels.get(&pod.uid).filter(|(_, at)| now.since(*at) < CONSENT);
         let before = before.and_then(|(label, _)| *label);
+        let served = pod.is_served && state.drains.contains(&pod.workload);
         let given = Given {
             at: self.fake.now(),
             remedy,
@@ -256,6 +290,7 @@ impl Ward {
             cap: capped.map_or(cap, |(before, _)| cap.max(before)),
             container_id: pod.container_id,
             paused_for: state.paused_since.map(|since| now.since(since)),
+            served,
         };
         state.given.push(given);
         match (remedy, state.ill.get_mut(&pod.uid)) {

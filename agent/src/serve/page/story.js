@@ -5,6 +5,11 @@ const OUTCOMES = {
   healed: "healed", not_healed: "not healed", worse: "made worse", unverified: "not verified", failed: "failed",
 };
 const REMEDIES = { soft: "soft heal", restart: "restart", evict: "eviction" };
+const MEANS = { drain: "restart after a drain", quarantine: "quarantine" };
+
+function remedyOf(incident) {
+  return MEANS[incident.means] ?? REMEDIES[incident.remedy] ?? incident.remedy;
+}
 
 /** Time from the intention to the outcome; both are in nanoseconds since boot. */
 function took(incident) {
@@ -13,7 +18,7 @@ function took(incident) {
 
 /** One incident in a sentence, for screen readers. */
 export function told(incident) {
-  const remedy = REMEDIES[incident.remedy] ?? incident.remedy;
+  const remedy = remedyOf(incident);
   return `${incident.name}: ${remedy}, ${incident.outcome ? OUTCOMES[incident.outcome] : "under way"}`;
 }
 
@@ -26,7 +31,7 @@ export function incidentItem(incident) {
   time.title = at.toLocaleString();
   head.append(element("b", "", incident.name.replace("http://", "")), time);
   const line = item.appendChild(element("div"));
-  line.append(`${REMEDIES[incident.remedy] ?? incident.remedy}: `);
+  line.append(`${remedyOf(incident)}: `);
   const outcome = element("span", "outcome", incident.outcome ? OUTCOMES[incident.outcome] : "under way");
   outcome.dataset.outcome = incident.outcome ?? "pending";
   line.append(outcome, took(incident));

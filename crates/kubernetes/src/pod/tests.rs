@@ -1,7 +1,9 @@
 //! Pods as an API server reports them: a recorded one, and variations of it.
 use paramedic_core::target::{
-    Remedy, Soft,
-    consent::{DUMP, HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, NOT_BETWEEN, PORT, SOFT},
+    Quarantine, Remedy, Soft,
+    consent::{
+        DRAIN, DUMP, GIVE_UP, HEAL_PATH, HEALTH_PATH, MIN_CONFIDENCE, NOT_BETWEEN, PORT, SOFT,
+    },
 };
 use serde_json::{Value, from_value, json};
 
@@ -258,4 +260,59 @@ fn obstacles_to_a_hard_remedy() {
     assert_eq!(bare.no_evict, Some(Obstacle::NoController));
     let place = "/metadata/annotations/kubernetes.io~1config.mirror";
     assert_eq!(with(&[(place, json!("x"))]).unwrap().no_evict, Some(Obstacle::StaticPod));
+}
+
+#[test]
+fn a_drain_and_a_quarantine_are_settings_of_the_owner() {
+    let plain = with(&[]).unwrap().settings;
+    assert_eq!((plain.drain, plain.quarantine), (None, None));
+    let drained = annotated(DRAIN, "10s").settings;
+    assert_eq!(drained.drain, Some(Duration::from_secs(10)));
+    assert_eq!(drained.means(Remedy::Restart), "drain");
+    let wrong = annotated(DRAIN, "10m");
+    assert_eq!((wrong.settings.ceiling, wrong.invalid_settings.len()), (Remedy::Observe, 1));
+
+    let kept = annotated(GIVE_UP, "quarantine");
+    assert_eq!(kept.settings.quarantine, Some(Quarantine { lasts: Quarantine::LASTS }));
+    assert_eq!(kept.settings.called(Remedy::Evict), "quarantine");
+    assert_eq!(kept.no_evict, None);
+    let label = "/metadata/labels/paramedic.dev~1give-up";
+    let by_label = with(&[(label, json!("quarantine"))]).unwrap().settings;
+    assert!(by_label.quarantine.is_some());
+    let wrong = with(&[(label, json!("delete"))]).unwrap();
+    assert_eq!((wrong.settings.ceiling, wrong.invalid_settings.len()), (Remedy::Observe, 1));
+}
+
+#[test]
+fn only_a_pod_that_a_replica_set_replaces_is_quarantined() {
+    let of = |version: &str, kind: &str| {
+        let owner = json!([{
+            "apiVersion": version, "kind": kind, "name": "x", "uid": "r", "controller": true,
+        }]);
+        let asks = "/metadata/annotations/paramedic.dev~1give-up";
+        let owned = ("/metadata/ownerReferences", owner);
+        let asked = with(&[owned.clone(), (asks, json!("quarantine"))]).unwrap();
+        assert_eq!(with(&[owned]).unwrap().no_evict, None, "an eviction is possible");
+        asked.no_evict
+    };
+    assert_eq!(of("apps/v1", "ReplicaSet"), None);
+    assert_eq!(of("apps/v1", "StatefulSet"), Some(Obstacle::NameTaken));
+    for (version, kind) in [
+        ("apps/v1", "DaemonSet"),
+        ("batch/v1", "Job"),
+        ("v1", "ReplicationController"),
+        ("example.com/v1", "ReplicaSet"),
+    ] {
+        assert_eq!(of(version, kind), Some(Obstacle::NotReleased), "{kind}");
+    }
+}
+
+#[test]
+fn a_pod_in_quarantine_is_only_observed() {
+    for note in ["{}", "", r#"{"labels":{"app":"web"}}"#] {
+        let kept = annotated(QUARANTINED, note);
+        assert_eq!(kept.settings.ceiling, Remedy::Observe, "{note:?}");
+        assert_eq!(kept.no_evict, Some(Obstacle::InQuarantine));
+        assert_eq!(kept.invalid_settings, []);
+    }
 }

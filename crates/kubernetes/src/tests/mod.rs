@@ -1,11 +1,13 @@
 //! The agent's API client against a fake API server, in process and on a paused clock.
 mod caps;
 mod preflight;
+mod drain;
 mod events;
 mod eviction;
 mod locks;
 mod outages;
 mod pods;
+mod quarantine;
 mod recorded;
 mod scaling;
 mod workloads;
