@@ -10,6 +10,7 @@ pub(super) struct Metadata {
     pub(super) namespace: String,
     pub(super) uid: String,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
     pub(super) deletion_timestamp: Option<String>,
     pub(super) owner_references: Vec<Owner>,
 }

@@ -34,6 +34,7 @@ pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
     ] {
         let mut pod = PatientSpec::new(name, consent).pod(stage.scene);
         pod["spec"]["nodeName"] = json!(node);
+        pod["metadata"]["labels"]["paramedic.dev/serving"] = json!("true");
         stage.kubectl.apply(&[pod])?;
     }
     let elsewhere = format!("runs on {ELSEWHERE}, the agent on {}", agent.node());
@@ -60,16 +61,70 @@ pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
         }
     }
     stage.tell(&format!("{} evictions denied, each with its reason", denied.len()));
+    let changes = unchangeable(&agents_own, &by_hand, &elsewhere)?;
+    stage.tell(&format!("{changes} changes of pods denied, each with its reason"));
     let forbidden = agents_own.forbidden()?;
     stage.tell(&format!("by RBAC it can neither {}", forbidden.join(" nor ")));
     agents_own.evict("fence-restart", true).context("the dry run before a restart")?;
     agents_own.evict("fence-evict", true).context("the dry run before an eviction")?;
     agents_own.evict("fence-evict", false).context("the eviction of a pod that consents")?;
+    agents_own.patch("fence-restart", &drain()).context("a drain")?;
+    let back = json!({ "metadata": {
+        "labels": { "paramedic.dev/serving": "true" },
+        "annotations": { "paramedic.dev/drained-until": null },
+    } });
+    agents_own.patch("fence-restart", &back).context("the end of a drain")?;
     stage.tell("what it needs is allowed: dry runs, and the eviction of a pod that consents");
     // No kubelet will ever confirm that it has ended.
     let delete = ["delete", "pod", "fence-elsewhere", "--namespace", NAMESPACE, "--force"];
     stage.kubectl.text(&delete)?;
     Ok(format!("{} evictions denied, 3 allowed, RBAC grants no more", denied.len()))
+}
+
+fn drain() -> Value {
+    json!({ "metadata": {
+        "labels": { "paramedic.dev/serving": "false" },
+        "annotations": { "paramedic.dev/drained-until": "2026-11-30T10:00:00Z" },
+    } })
+}
+
+/// Tries what an attacker would change of pods; returns how many changes were denied.
+fn unchangeable(agents_own: &Identity, by_hand: &Identity, elsewhere: &str) -> Result<usize> {
+    let labels = |labels: Value| json!({ "metadata": { "labels": labels } });
+    let quarantine = json!({ "metadata": {
+        "labels": { "app": null },
+        "annotations": { "paramedic.dev/quarantined": "{}" },
+    } });
+    let image = json!({ "spec": { "containers": [{ "name": "patient", "image": "other:1" }] } });
+    let note = json!({ "metadata": { "annotations": { "paramedic.dev/approve": "evict-1" } } });
+    let owner = json!({ "metadata": { "finalizers": ["example.com/x"] } });
+    let (only, nothing) = ("a drain takes restart or evict", "nothing else of it changed");
+    let denied = [
+        (agents_own, "fence-none", drain(), only),
+        (agents_own, "fence-soft", drain(), only),
+        (agents_own, "fence-restart", labels(json!({ "app": "other" })), only),
+        (agents_own, "fence-restart", labels(json!({ "paramedic.dev/heal": "evict" })), only),
+        (agents_own, "fence-restart", labels(json!({ "paramedic.dev/serving": "false" })), only),
+        (agents_own, "fence-evict", quarantine, "give-up=:"),
+        (agents_own, "fence-evict", image, nothing),
+        (agents_own, "fence-evict", note, nothing),
+        (agents_own, "fence-evict", owner, nothing),
+        (agents_own, "fence-elsewhere", drain(), elsewhere),
+        (by_hand, "fence-restart", drain(), "the token is not bound to a pod on a node"),
+    ];
+    for (identity, pod, change, why) in &denied {
+        match identity.patch(pod, change) {
+            Ok(_) => bail!("{pod} could be changed: {change}"),
+            Err(error) => {
+                let said = format!("{error:#}");
+                ensure!(
+                    said.contains("denied request: paramedic: ") && said.contains(why),
+                    "{said}"
+                );
+            }
+        }
+    }
+    Ok(denied.len())
 }
 
 /// A configuration of kubectl that holds one token and nothing else.
@@ -116,6 +171,12 @@ impl Identity {
             "metadata": { "name": pod, "namespace": NAMESPACE },
         });
         self.kubectl.post_raw(&path, &eviction.to_string())
+    }
+
+    /// A strategic merge patch.
+    fn patch(&self, pod: &str, change: &Value) -> Result<String> {
+        let change = change.to_string();
+        self.kubectl.text(&["patch", "pod", pod, "--namespace", NAMESPACE, "--patch", &change])
     }
 
     /// What it cannot do, of what an attacker would want.

@@ -1,6 +1,7 @@
 //! The scenes, in the order in which they are played. Each makes its own pods, injects faults, and
 //! returns what it observed. Its pods are deleted afterwards.
 mod agents;
+mod aside;
 mod fence;
 mod heals;
 mod policy;
@@ -22,7 +23,7 @@ pub(super) struct Scene {
     pub(super) play: fn(&Stage<'_>) -> Result<String>,
 }
 
-pub(super) const SCENES: [Scene; 17] = [
+pub(super) const SCENES: [Scene; 19] = [
     Scene {
         name: "soft-heal",
         about: "Eight errors, label soft: reset by POST /heal, and kubectl describe shows it.",
@@ -42,6 +43,16 @@ pub(super) const SCENES: [Scene; 17] = [
         name: "approval",
         about: "The owner wants to be asked: no restart until just that request is approved.",
         play: heals::approval,
+    },
+    Scene {
+        name: "drain",
+        about: "The pod leaves its Service, is restarted, and is back: an endpoint less in between.",
+        play: aside::drain,
+    },
+    Scene {
+        name: "quarantine",
+        about: "In place of an eviction the pod is kept, and paramedic release puts it back.",
+        play: aside::quarantine,
     },
     Scene {
         name: "budget",

@@ -304,21 +304,53 @@ fn roles_are_bound_to_their_own_account_and_grant_no_wildcard() {
 
 #[test]
 fn the_fence_stands_around_the_agents_account() {
-    let name = "paramedic-agent-evictions";
-    let (policy, binding) =
-        (named("ValidatingAdmissionPolicy", name), named("ValidatingAdmissionPolicyBinding", name));
     let account = &named("ServiceAccount", "paramedic-agent")["metadata"];
     let part = |key: &str| account[key].as_str().unwrap().to_owned();
     let user = format!("system:serviceaccount:{}:{}", part("namespace"), part("name"));
-    let condition = &policy["spec"]["matchConditions"];
     let expression = format!("request.userInfo.username == '{user}'");
-    assert_eq!(*condition, json!([{ "name": "only-the-agent", "expression": expression }]));
-    assert_eq!(policy["spec"]["failurePolicy"], "Fail");
-    assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
-    assert_eq!(binding["spec"]["validationActions"], json!(["Deny"]));
-    // Any narrower selector lets the pods that it leaves out pass.
-    let all = json!({ "selector": {}, "parameterNotFoundAction": "Deny" });
-    assert_eq!(binding["spec"]["paramRef"], all);
+    let is_agents = |object: &Value| {
+        object["metadata"]["name"].as_str().unwrap().starts_with("paramedic-agent-")
+    };
+    let all = |kind| of_kind(kind).into_iter().filter(is_agents).collect::<Vec<_>>();
+    let policies = all("ValidatingAdmissionPolicy");
+    assert!(policies.len() > 1);
+    for policy in &policies {
+        let condition = &policy["spec"]["matchConditions"];
+        assert_eq!(*condition, json!([{ "name": "only-the-agent", "expression": expression }]));
+        assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+        let name = policy["metadata"]["name"].as_str().unwrap();
+        let binding = named("ValidatingAdmissionPolicyBinding", name);
+        assert_eq!(binding["spec"]["policyName"], name);
+        assert_eq!(binding["spec"]["validationActions"], json!(["Deny"]));
+        // Any narrower selector lets the pods that it leaves out pass.
+        let all = match policy["spec"]["paramKind"].is_null() {
+            true => Value::Null,
+            false => json!({ "selector": {}, "parameterNotFoundAction": "Deny" }),
+        };
+        assert_eq!(binding["spec"]["paramRef"], all);
+    }
+    assert_eq!(all("ValidatingAdmissionPolicyBinding").len(), policies.len());
+}
+
+/// What the agent writes on pods must be what the fence lets through, and nothing wider.
+#[test]
+fn the_fence_names_the_labels_of_drains_and_quarantines() {
+    let policy = named("ValidatingAdmissionPolicy", "paramedic-agent-pods");
+    let rules = &policy["spec"]["matchConstraints"]["resourceRules"];
+    let expected = json!([{
+        "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"],
+    }]);
+    assert_eq!(*rules, expected);
+    let text = policy.to_string();
+    for key in ["serving", "drained-until", "quarantined", "give-up", "heal"] {
+        assert!(text.contains(&format!("'paramedic.dev/{key}'")), "{key}");
+    }
+    assert!(text.contains("object.spec == oldObject.spec"));
+    let role = named("ClusterRole", "paramedic-agent");
+    let writes = role["rules"].as_array().unwrap().iter().filter(|rule| {
+        strings(&rule["verbs"]).contains(&"patch") && strings(&rule["resources"]) == ["pods"]
+    });
+    assert_eq!(writes.count(), 1, "the fence is for this right");
 }
 
 #[test]
