@@ -13,5 +13,6 @@ pub mod features;
 pub mod decide;
 pub mod guard;
 pub mod verify;
+pub mod resize;
 pub mod engine;
 pub mod notice;

@@ -16,6 +16,7 @@ use crate::{
         Refusal, Symptom,
     },
     health::Word,
+    resize::Track,
     signal::{Sample, Trigger, Waiting, Witnesses},
     target::{Obstacle, Remedy, Request, Soft, Target},
     verify::{Finding, Outcome, RELOAD, Verification},
@@ -153,6 +154,8 @@ pub struct Case {
     pub(super) not_now: bool,
     /// The last request to people.
     asked: Option<Asked>,
+    /// The side track of resizing in place, if its owner permits that.
+    pub(super) resize: Option<Box<Track>>,
 }
 
 impl Case {
@@ -163,6 +166,7 @@ impl Case {
         Self {
             workload: target.workload(),
             treated_workload: target.workload(),
+            resize: Self::track_of(&target),
             preferred: None,
             target,
             state: State::Watching,
@@ -192,6 +196,7 @@ impl Case {
     pub(super) fn set(&mut self, target: Target) {
         self.workload = target.workload();
         self.target = target;
+        self.keep_track();
     }
 
     /// The target has another instance: samples of the old one are cleared, and earlier remedies
@@ -357,6 +362,7 @@ impl Case {
             ill_since: self.history.ill_since().unwrap_or(now),
             memory: memories.of(&self.workload),
             fails_since_start: self.fails_since_start(symptom),
+            resize_first: causes.level && !causes.event() && self.resize_goes_first(now),
             futile: self
                 .instance
                 .host

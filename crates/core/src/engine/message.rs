@@ -2,12 +2,14 @@
 //! handled.
 use std::time::Duration;
 
+use super::Resizing;
 use crate::{
     boot_time::BootTime,
     decide::{Action, Decision},
     features::{Blind, FeatureVector, Notable},
     guard::{Permit, Refusal, Symptom, Treatment},
     health::Word,
+    resize::{Answer, Recalled, Wish},
     signal::{Sample, Trigger, Witnesses},
     target::{Remedy, Request, Target},
     verify::Outcome,
@@ -84,6 +86,10 @@ pub enum Event {
     NotNow(Index, bool),
     /// People approved a request.
     Approved(Index, Request),
+    /// What became of a [`Command::Resize`].
+    Resized(Index, Answer),
+    /// A resize of the target by this or an earlier agent process.
+    ResizeRecalled(Index, Recalled),
     /// Time passed.
     Tick,
 }
@@ -131,6 +137,8 @@ pub enum Command {
     Forget(Index),
     /// Write the intention, then apply the remedy, then report back.
     Heal(Index, Permit, Intent),
+    /// Ask whether this change of a limit is possible, write it down, make it, and report back.
+    Resize(Index, Wish),
     /// For the record; no behaviour depends on it.
     Tell(Index, Fact),
 }
@@ -207,6 +215,8 @@ pub enum Fact {
     },
     /// Every gate permitted a remedy, which the dry run does not apply.
     DryRun(Intent),
+    /// News of a resize in place.
+    Resizing(Box<Resizing>),
     /// A treatment ended.
     Concluded {
         /// The journal's number of the incident, if it has one.

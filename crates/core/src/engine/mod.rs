@@ -10,6 +10,7 @@ mod message;
 mod pace;
 mod pod_metrics;
 mod presence;
+mod resizing;
 mod treatments;
 
 use std::{sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ pub use case::{Applied, Case, Presence, State};
 pub use message::{Command, Event, Fact, Index, Intent, Preferred, Recovered, Remedied};
 use pace::{AskPace, NodePace};
 pub use pod_metrics::pod_metrics_of;
+pub use resizing::Resizing;
 use treatments::conclude;
 
 use crate::{
@@ -191,6 +193,8 @@ impl Engine {
             Event::Recalled { index, remedy, treated, ended } => {
                 self.recalled(index, remedy, treated, ended);
             }
+            Event::Resized(index, answer) => self.resized(index, &answer, now, out),
+            Event::ResizeRecalled(index, recalled) => self.recall_resize(index, &recalled, now),
             Event::Tick => {}
         }
         self.sample_where_due(now, out);
@@ -329,6 +333,8 @@ impl Engine {
         let row = case.instance.window.features(hour, case.target.started);
         case.row = row;
         case.measure();
+        self.look_at_limits(index, sample, now, out);
+        let Some(case) = self.cases[index].as_mut() else { return };
         let delay = match self.classifier.decide(&row) {
             Err(_) => {
                 out.push(Command::Tell(index, Fact::Undecided));

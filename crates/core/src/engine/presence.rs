@@ -26,10 +26,14 @@ impl Engine {
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         if target.id == case.target.id && case.is_present() {
             // The same instance with other settings: its samples stay.
+            if target.settings.resize.is_none() {
+                out.extend(case.end_resize(index, "its owner no longer permits it", now));
+            }
             case.set(target);
             return;
         }
         give_back(index, case, out);
+        out.extend(case.end_resize(index, "another container runs by now", now));
         if let Some((verification, outcome)) = case.succeeded_by(target) {
             let detail = Some("it has another instance now".to_owned());
             out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
@@ -53,6 +57,7 @@ impl Engine {
         self.lost(index, now, out);
         let Some(case) = self.cases.get_mut(index).and_then(Option::as_mut) else { return };
         case.presence = Presence::Removed;
+        out.extend(case.end_resize(index, GONE, now));
         match &case.state {
             // An eviction removes its target; the result of the remedy comes later.
             State::Healing { since, .. } => self.due[index] = Some(*since + case::HEAL_LIMIT),

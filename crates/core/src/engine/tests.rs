@@ -222,6 +222,7 @@ impl Stage {
                             events.push(Event::Cleared { index, remedy, answer });
                         }
                     }
+                    Command::Resize(..) => unreachable!("no target here permits it"),
                     Command::Release(_) => self.released += 1,
                     Command::Forget(index) => self.engine.forget(index),
                 }

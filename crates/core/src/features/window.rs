@@ -634,6 +634,22 @@ impl Window {
         ((now.saturating_sub(before) as f64 / capacity * 100.0) as f32).clamp(0.0, 100.0)
     }
 
+    /// CPU used, in cores, over the window, but over a second at least; `None` if it was not read
+    /// twice.
+    #[must_use]
+    pub fn cpu_used(&self) -> Option<f32> {
+        let mut known = (0..self.len).map(|n| self.nth(n)).filter_map(|p| Some((p.at, p.cpu_ns?)));
+        let ((from, before), (to, now)) = (known.next()?, known.next_back()?);
+        let elapsed = to.since(from).max(LEVEL_MIN).as_nanos() as f64;
+        Some((now.saturating_sub(before) as f64 / elapsed) as f32)
+    }
+
+    /// Whether the last sample read how often the quota throttled the target.
+    #[must_use]
+    pub const fn sees_throttling(&self) -> bool {
+        self.sees_throttling
+    }
+
     /// Over the whole window or over its last second, whichever is more. Throttling excuses a high
     /// CPU level, and a level shows at once: averaged over ten quiet seconds the excuse would come
     /// too late.

@@ -31,6 +31,10 @@ impl Gate {
                 "it has failed to answer for less than 10 s (an option, an annotation, or what \
                  its liveness probe grants), or given twenty errors at most for less than 5 s"
             }
+            Self::Resize => {
+                "a remedy is wanted for a level of CPU or memory alone, and its owner permits a resize in \
+                 place, which is tried first; the remedy waits two minutes at most"
+            }
             Self::Cooldown => "it was reset within 10 s, or restarted within 10 min",
             Self::NodeBudget => "two hard remedies were applied on this node within a minute",
             Self::NodeNetwork => {
@@ -94,6 +98,7 @@ impl Gate {
             Self::Patience => {
                 "wait, or set `--patience` or the annotation `paramedic.dev/patience`"
             }
+            Self::Resize => "wait; `paramedic explain` shows the resize ([resize.md](resize.md))",
             Self::Cooldown | Self::WorkloadLock => "wait",
             Self::NodeBudget => "many pods of one node are sick: look at the node",
             Self::NodeNetwork => "the cause is the node, its network or its CPU: look at the node",

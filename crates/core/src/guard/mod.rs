@@ -192,6 +192,8 @@ pub struct Question<'a> {
     pub memory: Option<&'a Memory>,
     /// What this instance has never done since its start, if the agent saw it start.
     pub fails_since_start: FailsSinceStart,
+    /// Whether only a level is a cause, and a resize in place is tried first.
+    pub resize_first: bool,
     /// Why no remedy would help, according to the host.
     pub futile: Option<&'a str>,
     /// Its recent samples.
@@ -281,7 +283,7 @@ const fn is_current(q: &Question<'_>) -> bool {
 /// [`wanted`] first.
 pub fn permit(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Result<Permit, Denial> {
     type Check = fn(&Question<'_>, Remedy, &Policy) -> Option<Why>;
-    const CHECKS: [(Gate, Check); 16] = [
+    const CHECKS: [(Gate, Check); 17] = [
         (Gate::Mode, mode),
         (Gate::Confidence, confidence),
         (Gate::Unfamiliar, unfamiliar),
@@ -289,6 +291,7 @@ pub fn permit(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Result<Permi
         (Gate::WarmUp, warm_up),
         (Gate::Excused, excused),
         (Gate::Patience, patience),
+        (Gate::Resize, resize),
         (Gate::Cooldown, cooldown),
         (Gate::NodeBudget, node_budget),
         (Gate::NodeNetwork, node_network),
@@ -394,6 +397,11 @@ fn patience(q: &Question<'_>, remedy: Remedy, _: &Policy) -> Option<Why> {
     let pause = q.causes.is_pause(must).then_some(Why::NotSilentLongEnough(is, must));
     let moment = remedy.is_hard() && q.causes.is_moment();
     pause.or_else(|| moment.then_some(Why::MayBeAMoment(q.causes.erring_for)))
+}
+
+/// A level that more CPU or memory may end needs neither a reset nor a restart.
+fn resize(q: &Question<'_>, _: Remedy, _: &Policy) -> Option<Why> {
+    q.resize_first.then_some(Why::ResizeFirst)
 }
 
 fn cooldown(q: &Question<'_>, remedy: Remedy, policy: &Policy) -> Option<Why> {

@@ -30,6 +30,8 @@ pub enum Gate {
     Excused,
     /// It has not failed to answer for long enough.
     Patience,
+    /// A resize in place goes first, since only a level supports the remedy.
+    Resize,
     /// A remedy was applied too recently.
     Cooldown,
     /// Too many hard remedies on this node within the last minute.
@@ -64,7 +66,7 @@ pub enum Gate {
 
 impl Gate {
     /// All gates, in the order in which they are asked.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Mode,
         Self::Confidence,
         Self::Unfamiliar,
@@ -72,6 +74,7 @@ impl Gate {
         Self::WarmUp,
         Self::Excused,
         Self::Patience,
+        Self::Resize,
         Self::Cooldown,
         Self::NodeBudget,
         Self::NodeNetwork,
@@ -109,6 +112,7 @@ impl Gate {
             Self::WarmUp => "warm_up",
             Self::Excused => "excused",
             Self::Patience => "patience",
+            Self::Resize => "resize",
             Self::Cooldown => "cooldown",
             Self::NodeBudget => "node_budget",
             Self::NodeNetwork => "node_network",
@@ -161,6 +165,8 @@ pub enum Why {
     NotSilentLongEnough(Duration, Duration),
     /// For how long it has given a few errors.
     MayBeAMoment(Duration),
+    /// More CPU or memory comes first.
+    ResizeFirst,
     /// The same remedy did not help the same workload before.
     Futile(Remedy, Futile),
     /// The instance has only failed since it started.
@@ -264,6 +270,10 @@ impl fmt::Display for Why {
                  for {} s",
                 is.as_secs_f64(),
                 ERRORS_LAST.as_secs()
+            ),
+            Self::ResizeFirst => f.write_str(
+                "only its use of CPU or memory supports it, and a resize in place is tried first \
+                 (paramedic.dev/resize)",
             ),
             Self::Futile(remedy, Futile::DidNotHelp(ago)) => write!(
                 f,

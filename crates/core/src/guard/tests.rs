@@ -36,6 +36,7 @@ struct Scene {
     ill_since: BootTime,
     memory: Memory,
     fails_since_start: FailsSinceStart,
+    resize_first: bool,
     futile: Option<&'static str>,
     evidence: Evidence,
     history: History,
@@ -77,6 +78,7 @@ impl Scene {
             ill_since: at(0),
             memory: Memory::default(),
             fails_since_start: FailsSinceStart::default(),
+            resize_first: false,
             futile: None,
             evidence,
             history: History::default(),
@@ -123,6 +125,7 @@ impl Scene {
             ill_since: self.ill_since,
             memory,
             fails_since_start: self.fails_since_start,
+            resize_first: self.resize_first,
             futile: self.futile,
             evidence: &self.evidence,
             history: &self.history,
@@ -664,6 +667,18 @@ fn a_vague_503_permits_only_the_soft_remedy() {
     assert_eq!(scene.ask(), Err(Gate::Excused));
     scene.decision.action = Action::ResetErrors;
     assert_eq!(scene.ask(), Ok(Remedy::Soft));
+}
+
+#[test]
+fn a_resize_goes_before_what_only_a_level_supports() {
+    for action in [Action::ResetErrors, Action::RestartService] {
+        let mut scene = Scene::new(action);
+        scene.causes = Causes { level: true, ..Causes::default() };
+        scene.resize_first = true;
+        assert_eq!(scene.ask(), Err(Gate::Resize), "{action:?}");
+        scene.resize_first = false;
+        assert!(scene.ask().is_ok(), "{action:?}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::{
     HealthAsk, MAX_DRAIN, NoSoft, NotARequest, Quarantine, Remedy, Request, Settings, Soft,
     Windows, settings::is_path,
 };
+use crate::resize::{Ceilings, NotCeilings};
 
 pub use paramedic_pod_metrics::HEAL_LABEL;
 
@@ -39,6 +40,8 @@ pub const TLS: &str = "paramedic.dev/tls";
 /// Key of the path of the app's own dump, which is read before a hard remedy.
 pub const DUMP: &str = "paramedic.dev/dump";
 
+/// Key of how far its limits may be raised: `cpu=2x,memory=1.5x`.
+pub const RESIZE: &str = "paramedic.dev/resize";
 /// Key of the time that a pod is out of its Services before a restart.
 pub const DRAIN: &str = "paramedic.dev/drain";
 /// Key of what takes the place of an eviction: `evict` or `quarantine`.
@@ -147,6 +150,12 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
     /// The path of the app's own dump of its state.
     pub fn dump(&mut self) -> Option<String> {
         self.path(DUMP)
+    }
+
+    /// How far its limits may be raised.
+    pub fn resize(&mut self) -> Option<Ceilings> {
+        let text = (self.find)(RESIZE)?;
+        Ceilings::read(text).map_err(|_| self.complain(RESIZE, text, NotCeilings::WHY)).ok()
     }
 
     fn path(&mut self, key: &'static str) -> Option<String> {
@@ -353,6 +362,20 @@ mod tests {
         }
         let mut settings = SettingsReader::new(|key| (key == APPROVE).then_some("yes"));
         assert_eq!((settings.approved(), settings.invalid_settings.len()), (None, 1));
+    }
+
+    #[test]
+    fn ceilings_are_factors_of_cpu_and_memory() {
+        let read = |text: Option<&'static str>| {
+            let mut settings = SettingsReader::new(|key| text.filter(|_| key == RESIZE));
+            let ceilings = settings.resize().map(|ceilings| ceilings.to_string());
+            let capped = settings.capped(Settings::up_to(Remedy::Restart));
+            (ceilings, capped.ceiling)
+        };
+        let given = read(Some("cpu=2x,memory=1.5x"));
+        assert_eq!(given, (Some("cpu=2x,memory=1.5x".to_owned()), Remedy::Restart));
+        assert_eq!(read(None), (None, Remedy::Restart));
+        assert_eq!(read(Some("cpu=200%")), (None, Remedy::Observe), "only observed");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 use std::{fmt, time::Duration};
 
 use super::{Capped, Remedy, Request, Soft, Windows};
-use crate::health::grpc::is_service;
+use crate::{health::grpc::is_service, resize::Ceilings};
 
 /// The health endpoint, if the owner or the container's own probe names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +104,8 @@ pub struct Settings {
     pub tls_probes: bool,
     /// Path of the app's own dump of its state, to be read before a hard remedy; `None`: no dump.
     pub dump: Option<String>,
+    /// How far its limits may be raised; `None`: not at all.
+    pub resize: Option<Ceilings>,
     /// How long a pod is out of its Services before a restart; `None`: it is not drained.
     pub drain: Option<Duration>,
     /// What takes the place of an eviction; `None`: it is evicted.
@@ -145,6 +147,7 @@ impl Settings {
             approved: None,
             tls_probes: false,
             dump: None,
+            resize: None,
             drain: None,
             quarantine: None,
         }
