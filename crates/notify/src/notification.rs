@@ -25,6 +25,10 @@ pub enum Occasion {
     Exhausted,
     /// A gate has refused a remedy for a long time.
     Refused,
+    /// Its limits were raised in place, or should be.
+    Resized,
+    /// A resize in place did not help, or is refused.
+    NotResized,
     /// The target has been well for a while, without a remedy.
     WellAgain,
     /// The target is no longer watched.
@@ -79,8 +83,10 @@ impl Severity {
             | Occasion::Worse
             | Occasion::Unverified
             | Occasion::Failed
-            | Occasion::Refused => Self::Warning,
+            | Occasion::Refused
+            | Occasion::NotResized => Self::Warning,
             Occasion::Healed
+            | Occasion::Resized
             | Occasion::WellAgain
             | Occasion::Gone
             | Occasion::Paused

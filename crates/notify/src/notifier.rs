@@ -75,6 +75,7 @@ impl Notifier {
                 };
                 self.teller.concluded(target, &ended, at)
             }
+            Fact::Resizing(news) => self.teller.resizing(target, news, at),
             Fact::Undecided
             | Fact::Heard(_)
             | Fact::Blind(_)

@@ -7,6 +7,7 @@
 //!
 //! Pure: it takes facts and the time, and returns notifications.
 mod known;
+mod resizes;
 mod words;
 
 use std::{

@@ -6,6 +6,7 @@ pub mod metrics;
 pub mod outcomes;
 mod past;
 mod recorder;
+mod resizing;
 mod shared;
 pub mod trace;
 
@@ -15,4 +16,5 @@ pub use journal::{Journal, JournalError, StateLock};
 pub use metrics::Metrics;
 pub use recorder::Recorder;
 pub use recorder::intent_of;
+pub use resizing::keep_it;
 pub use shared::SharedJournal;

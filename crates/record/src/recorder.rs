@@ -194,8 +194,12 @@ impl Recorder {
         self.announce(target, false, "Healing", None, || told_of(target, intent, "begins"));
     }
 
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Sends an Event for the pod. Other targets have no Events.
-    fn announce(
+    pub(crate) fn announce(
         &self,
         target: &Target,
         warning: bool,
@@ -294,6 +298,7 @@ impl Recorder {
                     });
                 }
             }
+            Fact::Resizing(news) => self.tell_resizing(case, *news),
             Fact::DryRun(intent) => {
                 let (remedy, confidence) = (intent.remedy.name(), intent.decision.confidence);
                 self.metrics.withheld(intent.remedy);

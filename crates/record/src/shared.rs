@@ -8,13 +8,17 @@ use std::{
     time::Duration,
 };
 
-use paramedic_core::{boot_time::BootTime, verify::Outcome};
+use paramedic_core::{
+    boot_time::BootTime,
+    resize::{ResizeOutcome, Resource},
+    verify::Outcome,
+};
 use paramedic_host::clock::Clock;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     BootId, Incident, Intent, Journal, JournalError, StateLock,
-    journal::{Change, Problem, Unsent},
+    journal::{Change, Problem, Resize, ResizeIntent, Unsent},
     outcomes::{Present, RECENT_MOST, Remembered, remembered},
 };
 
@@ -49,6 +53,7 @@ impl SharedJournal {
         journal.close_earlier_boots()?;
         let now = clock.now();
         close_superseded(&mut journal, &boot, now)?;
+        journal.close_superseded_resizes()?;
         let mut past = journal.recent(RECENT_MOST)?;
         past.retain(|incident| {
             let recent = now.since(incident.intent.intended) < RECENT;
@@ -99,6 +104,51 @@ impl SharedJournal {
         let concluded = self.journal().conclude(incident, outcome, detail, self.clock.now());
         self.note(concluded.as_ref().err());
         concluded
+    }
+
+    /// See [`Journal::intend_resize`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn intend_resize(&self, intent: &ResizeIntent) -> Result<i64, JournalError> {
+        let intended = self.journal().intend_resize(intent);
+        self.note(intended.as_ref().err());
+        intended
+    }
+
+    /// See [`Journal::conclude_resize`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn conclude_resize(
+        &self,
+        id: i64,
+        outcome: ResizeOutcome,
+        detail: Option<&str>,
+    ) -> Result<(), JournalError> {
+        let concluded = self.journal().conclude_resize(id, outcome, detail, self.clock.now());
+        self.note(concluded.as_ref().err());
+        concluded
+    }
+
+    /// See [`Journal::last_resizes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn last_resizes(&self) -> Result<Vec<Resize>, JournalError> {
+        self.journal().last_resizes()
+    }
+
+    /// See [`Journal::first_limit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn first_limit(
+        &self,
+        scope: &str,
+        resource: Resource,
+    ) -> Result<Option<u64>, JournalError> {
+        self.journal().first_limit(scope, resource)
     }
 
     /// See [`Journal::keep_notification`]. Whether remedies may be applied does not depend on it.

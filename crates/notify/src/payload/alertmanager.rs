@@ -59,6 +59,8 @@ const fn name(event: Occasion) -> &'static str {
         }
         Occasion::Exhausted => "ParamedicExhausted",
         Occasion::Refused => "ParamedicRefused",
+        Occasion::Resized => "ParamedicResized",
+        Occasion::NotResized => "ParamedicNotResized",
         Occasion::Paused | Occasion::Resumed => "ParamedicPaused",
         Occasion::Healed | Occasion::WellAgain | Occasion::Gone => "ParamedicHealed",
     }

@@ -217,6 +217,7 @@ fn gates_that_ask_for_time_are_not_told() {
         let asks_for_time = [
             "evidence",
             "patience",
+            "resize",
             "warm_up",
             "cooldown",
             "confidence",

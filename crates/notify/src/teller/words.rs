@@ -15,6 +15,7 @@ pub(super) const fn concerns_people(gate: Gate) -> bool {
         | Gate::Evidence
         | Gate::WarmUp
         | Gate::Patience
+        | Gate::Resize
         | Gate::Cooldown
         | Gate::Window
         | Gate::Identity
@@ -58,7 +59,11 @@ pub(super) fn summary_of(occasion: Occasion, target: &Target, remedy: Remedy) ->
         Occasion::Exhausted => format!("{name}: every permitted remedy was tried, none helped"),
         Occasion::WellAgain => format!("{name}: well again"),
         Occasion::Gone => format!("{name}: no longer watched"),
-        Occasion::Refused | Occasion::Paused | Occasion::Resumed => name,
+        Occasion::Refused
+        | Occasion::Resized
+        | Occasion::NotResized
+        | Occasion::Paused
+        | Occasion::Resumed => name,
     }
 }
 
@@ -72,7 +77,11 @@ pub(super) const fn outcome_of(occasion: Occasion) -> &'static str {
         Occasion::Exhausted => "it is still unhealthy, and the agent leaves it alone",
         Occasion::WellAgain => "it has been well for five minutes",
         Occasion::Gone => "it was removed",
-        Occasion::Refused | Occasion::Paused | Occasion::Resumed => "",
+        Occasion::Refused
+        | Occasion::Resized
+        | Occasion::NotResized
+        | Occasion::Paused
+        | Occasion::Resumed => "",
     }
 }
 
@@ -102,6 +111,8 @@ pub(super) fn advice_of(occasion: Occasion, target: &Target, remedy: Remedy) -> 
              `paramedic explain {name}` shows what the agent sees"
         ),
         Occasion::Refused
+        | Occasion::Resized
+        | Occasion::NotResized
         | Occasion::WellAgain
         | Occasion::Gone
         | Occasion::Paused

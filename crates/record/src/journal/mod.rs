@@ -10,6 +10,7 @@
 mod error;
 mod lock;
 mod notifications;
+mod resizes;
 mod row;
 mod schema;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Params, config::DbConfig, param
 pub use error::JournalError;
 pub use lock::{LOCK_FILE, StateLock};
 pub use notifications::{Change, MAX_CONTENT, Problem, Unsent};
+pub use resizes::{Resize, ResizeIntent, scope_of};
 
 use super::incident::{BootId, Incident, Intent};
 use paramedic_core::{boot_time::BootTime, verify::Outcome};
@@ -63,6 +65,8 @@ pub struct Journal {
     boot: Option<BootId>,
     /// The columns to select, in the order in which rows are parsed.
     columns: &'static str,
+    /// Whether the file has the table of resizes; an older one lacks it.
+    knows_resizes: bool,
 }
 
 /// The columns of an older file; it lacks the newer ones.
@@ -105,7 +109,14 @@ impl Journal {
         let (db, found) = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         match found {
             schema::Found::Empty => Err(missing(path)),
-            found => Ok(Self { db, path, limits: LIMITS, boot: None, columns: columns(found) }),
+            found => Ok(Self {
+                db,
+                path,
+                limits: LIMITS,
+                boot: None,
+                columns: columns(found),
+                knows_resizes: found == schema::Found::Current,
+            }),
         }
     }
 
@@ -116,7 +127,8 @@ impl Journal {
         }
         let (db, found) = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let columns = columns(schema::Found::Current);
-        let mut journal = Self { db, path, limits, boot: Some(boot), columns };
+        let (boot, knows_resizes) = (Some(boot), true);
+        let mut journal = Self { db, path, limits, boot, columns, knows_resizes };
         if found != schema::Found::Empty {
             journal.check_integrity()?;
         }

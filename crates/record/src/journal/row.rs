@@ -77,6 +77,11 @@ pub(super) fn detail(text: Option<&str>) -> impl ToSql {
     text.map(|text| cut(text, MAX_DETAIL))
 }
 
+/// The value of the column `name`, cut to [`MAX_NAME`] characters.
+pub(super) fn name(text: &str) -> String {
+    cut(text, MAX_NAME)
+}
+
 /// A moment as an SQLite integer.
 pub(super) fn nanoseconds(moment: BootTime) -> Result<i64, &'static str> {
     i64::try_from(moment.as_nanos()).map_err(|_| "time is centuries after boot")

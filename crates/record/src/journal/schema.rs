@@ -65,9 +65,28 @@ CREATE TABLE problems (
 ) STRICT;
 ";
 
-/// What version 4 added: how a remedy was applied. After the notifications, as in a migrated file.
-pub(super) const MEANS: &str = "
+/// What version 4 added: how a remedy was applied, and changes of limits. After the notifications, as in
+/// a migrated file.
+pub(super) const MEANS_AND_RESIZES: &str = "
 ALTER TABLE incidents ADD COLUMN means TEXT;
+CREATE TABLE resizes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    boot TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    uid TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    name TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    before INTEGER NOT NULL,
+    after INTEGER NOT NULL,
+    base INTEGER NOT NULL,
+    intended INTEGER NOT NULL,
+    wall_time INTEGER NOT NULL,
+    outcome TEXT,
+    detail TEXT,
+    concluded INTEGER
+) STRICT;
+CREATE INDEX resizes_by_limit ON resizes (scope, resource, id);
 ";
 
 /// The state of a file.
@@ -116,7 +135,7 @@ pub(super) fn examine(db: &Connection, path: &Path) -> Result<Found, JournalErro
         1 => (TABLES.to_owned(), Found::Older(1)),
         2 => (format!("{TABLES}{ADDED}"), Found::Older(2)),
         3 => (format!("{TABLES}{ADDED}{NOTIFICATIONS}"), Found::Older(3)),
-        _ => (format!("{TABLES}{ADDED}{NOTIFICATIONS}{MEANS}"), Found::Current),
+        _ => (format!("{TABLES}{ADDED}{NOTIFICATIONS}{MEANS_AND_RESIZES}"), Found::Current),
     };
     if version < 1 || objects != expected(&statements).map_err(sqlite)? {
         return Err(JournalError::corrupt(path, "its tables are not the journal's"));
@@ -133,7 +152,7 @@ pub(super) fn update(db: &mut Connection, from: i64) -> rusqlite::Result<()> {
     if from < 3 {
         transaction.execute_batch(NOTIFICATIONS)?;
     }
-    transaction.execute_batch(MEANS)?;
+    transaction.execute_batch(MEANS_AND_RESIZES)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
@@ -144,7 +163,7 @@ pub(super) fn create(db: &mut Connection) -> rusqlite::Result<()> {
     transaction.execute_batch(TABLES)?;
     transaction.execute_batch(ADDED)?;
     transaction.execute_batch(NOTIFICATIONS)?;
-    transaction.execute_batch(MEANS)?;
+    transaction.execute_batch(MEANS_AND_RESIZES)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()

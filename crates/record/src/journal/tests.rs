@@ -372,6 +372,7 @@ fn a_newer_or_foreign_database_is_left_unchanged() {
         "PRAGMA user_version = 2",
         "PRAGMA user_version = 3",
         "ALTER TABLE incidents DROP COLUMN means",
+        "DROP TABLE resizes",
         "DROP TABLE problems",
         "ALTER TABLE notifications ADD COLUMN url TEXT",
         "ALTER TABLE incidents DROP COLUMN health",
@@ -435,6 +436,7 @@ fn a_journal_of_version_2_is_read_and_gets_the_table_of_notifications() {
     let workload = |journal: &Journal| journal.recent(9).unwrap().remove(0).intent.workload;
     let older = Journal::read_only(&dir.0).unwrap();
     assert_eq!(workload(&older), "shop");
+    assert_eq!(older.recent_resizes(9).unwrap(), [], "it has no table of resizes");
     let (lock, mut journal) = open(&dir.0);
     assert_eq!(workload(&journal), "shop");
     let change = Change::Opens(Problem { key: "k".into(), uid: "web".into(), since: 6 });
@@ -442,6 +444,7 @@ fn a_journal_of_version_2_is_read_and_gets_the_table_of_notifications() {
     drop((lock, journal));
     let (_lock, journal) = open(&dir.0);
     assert_eq!(journal.unsent_notifications().unwrap().len(), 1);
+    assert_eq!(journal.last_resizes().unwrap(), []);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use paramedic_core::{
     decide::{Action, Decision, Source},
     features::{FeatureVector, Load},
     guard::Gate,
+    resize::{Direction, Reason, ResizeOutcome, Resource, Step},
     signal::{KernelReading, Trigger},
     target::{Remedy, Target},
     verify::Outcome,
@@ -37,6 +38,19 @@ const SAMPLE_BUCKETS: [f64; 10] = [1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0
 
 /// Upper bounds in seconds: from a soft remedy that helps at once to a pod that starts slowly.
 const HEAL_BUCKETS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 300.0];
+
+/// The value of the label `remedy` for a resize in place.
+const RESIZE: &str = "resize";
+
+/// The value of the label `means` for a resize in place.
+const fn means_of(resource: Resource, direction: Direction) -> &'static str {
+    match (resource, direction) {
+        (Resource::Cpu, Direction::Up) => "cpu_up",
+        (Resource::Cpu, Direction::Down) => "cpu_down",
+        (Resource::Memory, Direction::Up) => "memory_up",
+        (Resource::Memory, Direction::Down) => "memory_down",
+    }
+}
 
 /// The state of a target; it is in exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +100,7 @@ pub struct Metrics {
     health_polls: IntCounterVec,
     decisions: IntCounterVec,
     refusals: IntCounterVec,
+    resize_refusals: IntCounterVec,
     heals: IntCounterVec,
     drains: IntCounterVec,
     heal_duration: HistogramVec,
@@ -187,10 +202,16 @@ impl Metrics {
                 "Remedies that the guard refused, by the first gate that refused.",
                 &["gate"],
             )?,
+            resize_refusals: make.counters(
+                "resize_refusals_total",
+                "Resizes in place that were wanted and not made, by reason.",
+                &["reason"],
+            )?,
             heals: make.counters(
                 "heals_total",
                 "Remedies applied, by remedy, by its means (of a soft one `http` or `signal`, of a restart \
-                 `drain` and of an eviction `quarantine` if the owner opted into that), and by verified \
+                 `drain` and of an eviction `quarantine` if the owner opted into that, of a resize \
+                 resource and direction as in `cpu_up` or `memory_down`), and by verified \
                  outcome.",
                 &["remedy", "means", "outcome"],
             )?,
@@ -293,6 +314,19 @@ impl Metrics {
         for result in ["drained", "nothing_to_drain", "abandoned"] {
             self.drains.with_label_values(&[result]);
         }
+        for reason in Reason::ALL {
+            self.resize_refusals.with_label_values(&[reason.name()]);
+        }
+        self.heal_duration.with_label_values(&[RESIZE]);
+        self.withheld.with_label_values(&[RESIZE]);
+        for (resource, direction) in
+            Resource::ALL.into_iter().flat_map(|resource| Direction::ALL.map(|way| (resource, way)))
+        {
+            for outcome in ResizeOutcome::ALL {
+                let means = means_of(resource, direction);
+                self.heals.with_label_values(&[RESIZE, means, outcome.name()]);
+            }
+        }
         for remedy in [Remedy::Soft, Remedy::Restart, Remedy::Evict] {
             self.heal_duration.with_label_values(&[remedy.name()]);
             self.withheld.with_label_values(&[remedy.name()]);
@@ -367,6 +401,23 @@ impl Metrics {
     /// Counts a restart of a target whose owner wants a drain, by what became of that.
     pub fn drain(&self, result: &'static str) {
         self.drains.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a resize in place with its outcome and the time since it was accepted.
+    pub fn resize(&self, step: &Step, outcome: ResizeOutcome, took: Duration) {
+        let means = means_of(step.resource, step.direction());
+        self.heals.with_label_values(&[RESIZE, means, outcome.name()]).inc();
+        self.heal_duration.with_label_values(&[RESIZE]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a resize in place that was not made.
+    pub fn resize_refused(&self, reason: Reason) {
+        self.resize_refusals.with_label_values(&[reason.name()]).inc();
+    }
+
+    /// Counts a resize in place that was planned and, on purpose, not made.
+    pub fn resize_withheld(&self) {
+        self.withheld.with_label_values(&[RESIZE]).inc();
     }
 
     /// Sets whether the agent reads a kernel signal by this mechanism.

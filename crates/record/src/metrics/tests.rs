@@ -111,6 +111,7 @@ fn the_exposition_is_clean_and_complete() {
             "notifications_total",
             "probe_attached",
             "refusals_total",
+            "resize_refusals_total",
             "rules_active",
             "sample_duration_seconds",
             "samples_total",

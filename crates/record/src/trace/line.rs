@@ -9,6 +9,7 @@ use paramedic_core::{
     decide::Action,
     engine::{Event, Index, Recovered, Remedied},
     guard::{Gate, Policy, Refusal, Symptom, Treatment, Why},
+    resize::{Answer, NoResize, Reason, Recalled, Step},
     target::{Remedy, Request},
     verify::Outcome,
 };
@@ -22,7 +23,8 @@ pub const VERSION: u32 = 7;
 /// [`What::Concluded`]; version 2 lacks [`Header::patience_ns`], [`What::Remembered`], an app's own
 /// verdict and the newer counts; version 3 lacks the version of a target's program and the beginning
 /// of a remembered treatment; version 4 lacks clients that hold a target, and targets without a soft
-/// remedy; version 5 lacks requests to people; version 6 lacks the obstacles of drains and quarantines. A reader refuses later versions, which it does not know.
+/// remedy; version 5 lacks requests to people; version 6 lacks the obstacles of drains and quarantines,
+/// and resizes in place. A reader refuses later versions, which it does not know.
 pub(super) const OLDEST: u32 = 1;
 
 /// Maximum time since boot: 292 years. Times are added to it without overflow checks.
@@ -148,6 +150,11 @@ pub enum What {
     Remembered(String, Remedy, Symptom, Outcome, u64, #[serde(default)] Option<u64>),
     /// A remedy of an earlier agent process: index, remedy, time, and outcome with its time.
     Recalled(Index, Remedy, u64, Option<(Outcome, u64)>),
+    /// What became of a wish for more or less of a resource; since version 7.
+    Resized(Index, Resized),
+    /// An earlier resize: index, number in the journal, step, and whether it had no outcome; since
+    /// version 7.
+    ResizeRecalled(Index, i64, Step, bool),
     /// The pause switch, and whether the journal accepts intentions; written when they change.
     Switches(bool, bool),
     /// For comparison: a remedy was applied (or, in a dry run, would have been).
@@ -166,6 +173,42 @@ pub enum What {
 /// A refusal of the cluster: gate, reason, and nanoseconds until the next attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refused(Gate, String, u64);
+
+/// What became of a wish, with the journal's number of the resize.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resized {
+    /// The new limit was accepted.
+    Given(Option<i64>, Step),
+    /// It may have been, with what happened instead of an answer.
+    Unknown(Option<i64>, Step, String),
+    /// It was planned and not done.
+    Withheld(Step),
+    /// It was not done, with the reason.
+    Refused(Option<i64>, Reason, String),
+}
+
+impl Resized {
+    fn of(answer: &Answer) -> Self {
+        match answer {
+            Answer::Given { id, step } => Self::Given(*id, *step),
+            Answer::Unknown { id, step, why } => Self::Unknown(*id, *step, why.clone()),
+            Answer::Withheld(step) => Self::Withheld(*step),
+            Answer::Refused { id, no } => Self::Refused(*id, no.reason, no.detail.to_string()),
+        }
+    }
+
+    fn answer(self) -> Result<Answer, Absurd> {
+        Ok(match self {
+            Self::Given(id, of) => Answer::Given { id, step: step(of)? },
+            Self::Unknown(id, of, why) => Answer::Unknown { id, step: step(of)?, why },
+            Self::Withheld(of) => Answer::Withheld(step(of)?),
+            Self::Refused(id, reason, detail) => {
+                Answer::Refused { id, no: NoResize::new(reason, detail) }
+            }
+        })
+    }
+}
 
 /// The result of a remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,6 +295,10 @@ impl What {
                 let ended = ended.map(|(outcome, at)| (outcome, at.as_nanos()));
                 Self::Recalled(*index, *remedy, treated.as_nanos(), ended)
             }
+            Event::Resized(index, answer) => Self::Resized(*index, Resized::of(answer)),
+            Event::ResizeRecalled(index, Recalled { id, step, open }) => {
+                Self::ResizeRecalled(*index, *id, *step, *open)
+            }
             Event::Tick => return None,
         })
     }
@@ -313,6 +360,10 @@ impl What {
                 treated: moment(treated)?,
                 ended: ended.map(|(outcome, at)| Ok((outcome, moment(at)?))).transpose()?,
             },
+            Self::Resized(index, resized) => Event::Resized(place(index)?, resized.answer()?),
+            Self::ResizeRecalled(index, id, of, open) => {
+                Event::ResizeRecalled(place(index)?, Recalled { id, step: step(of)?, open })
+            }
             Self::Switches(..)
             | Self::Did(..)
             | Self::Said(..)
@@ -325,6 +376,12 @@ impl What {
 
 fn place(index: Index) -> Result<Index, Absurd> {
     if index < MOST_TARGETS { Ok(index) } else { Err(Absurd::Place) }
+}
+
+/// A step between plausible limits.
+fn step(step: Step) -> Result<Step, Absurd> {
+    let plausible = [step.from, step.to, step.base].iter().all(|limit| *limit <= LATEST);
+    if plausible { Ok(step) } else { Err(Absurd::Count) }
 }
 
 /// A plausible instant.

@@ -5,8 +5,11 @@ use std::{
     time::Duration,
 };
 
-use paramedic_core::target::{
-    Allowance, Cgroups, Kind, Obstacle, Owner, PodRef, Remedy, Settings, Soft, Target, TargetId,
+use paramedic_core::{
+    resize::Ceilings,
+    target::{
+        Allowance, Cgroups, Kind, Obstacle, Owner, PodRef, Remedy, Settings, Soft, Target, TargetId,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +46,9 @@ pub struct TargetRecord {
     /// The mildest remedy before which people are asked; since version 6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ask_before: Option<Remedy>,
+    /// How far its limits may be raised; since version 7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resize: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_evict: Option<Obstacle>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +83,7 @@ impl TargetRecord {
             no_restart: target.no_restart,
             soft: target.settings.soft.is_named().then(|| target.settings.soft.to_string()),
             ask_before: target.settings.ask_before,
+            resize: target.settings.resize.map(|ceilings| ceilings.to_string()),
             no_evict: target.no_evict,
             pod: target.pod().map(|pod| Pod {
                 namespace: pod.namespace.clone(),
@@ -119,6 +126,10 @@ impl TargetRecord {
                 patience: allowance(self.patience)?,
                 warm_up: allowance(self.warm_up)?,
                 ask_before: self.ask_before,
+                resize: match self.resize.as_deref().map(Ceilings::read) {
+                    None => None,
+                    Some(read) => Some(read.map_err(|_| Absurd::Range)?),
+                },
                 ..Settings::up_to(self.ceiling)
             },
             address: self.polled.then_some(SOMEWHERE),

@@ -8,6 +8,7 @@ use paramedic_core::{
     engine::{Event, Recovered, Remedied},
     guard::{Gate, Refusal, Symptom, Treatment, Why},
     health::{Health, HealthError, Poll, Says, Transport},
+    resize::{Answer, Ceilings, NoResize, Reason, Recalled, Resource, Step},
     signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Sample, Trigger},
     target::{Remedy, Request, Target},
     verify::Outcome,
@@ -63,6 +64,8 @@ fn health() -> Health {
     }
 }
 
+const STEP: Step = Step { resource: Resource::Memory, from: 1 << 27, to: 1 << 28, base: 1 << 27 };
+
 /// One event of every kind that a trace keeps.
 fn events() -> Vec<Event> {
     let refusal = Refusal { gate: Gate::WorkloadLock, why: Why::LockedBy("node2".into()) };
@@ -84,6 +87,14 @@ fn events() -> Vec<Event> {
         Event::Ready(0, true),
         Event::NotNow(0, true),
         Event::Approved(0, Request::new(Remedy::Evict, BootTime::from_nanos(7_000_000))),
+        Event::Resized(0, Answer::Given { id: Some(3), step: STEP }),
+        Event::Resized(0, Answer::Unknown { id: None, step: STEP, why: "timeout".to_owned() }),
+        Event::Resized(0, Answer::Withheld(STEP)),
+        Event::Resized(
+            0,
+            Answer::Refused { id: Some(3), no: NoResize::new(Reason::NoRoom, "full") },
+        ),
+        Event::ResizeRecalled(0, Recalled { id: 3, step: STEP, open: true }),
         Event::Cleared { index: 0, remedy: Remedy::Evict, answer: Ok(()) },
         Event::Cleared {
             index: 0,
@@ -342,6 +353,22 @@ fn a_target_keeps_the_version_of_its_program() {
     let read: What = serde_json::from_str(&text).unwrap();
     let Some(Event::Added(0, read)) = read.event().unwrap() else { panic!("{text}") };
     assert_eq!(read.workload(), workload);
+}
+
+#[test]
+fn a_target_keeps_how_far_its_limits_may_be_raised() {
+    let mut target = Target::for_tests("a", 1);
+    let ceilings = Ceilings::read("cpu=2x,memory=1.5x").unwrap();
+    target.settings.resize = Some(ceilings);
+    let what = What::of(&Event::Added(0, Box::new(target))).unwrap();
+    let text = serde_json::to_string(&what).unwrap();
+    let read: What = serde_json::from_str(&text).unwrap();
+    let Some(Event::Added(0, read)) = read.event().unwrap() else { panic!("{text}") };
+    assert_eq!(read.settings.resize, Some(ceilings));
+    let bad: What = serde_json::from_str(&text.replace("cpu=2x", "cpu=99x")).unwrap();
+    assert!(bad.event().is_err());
+    let absurd = Answer::Withheld(Step { to: u64::MAX, ..STEP });
+    assert!(What::of(&Event::Resized(0, absurd)).unwrap().event().is_err());
 }
 
 #[test]
