@@ -3,7 +3,7 @@
 //! `testbed/fixtures/kubernetes`.
 //!
 //! What it is: a store with versions and watches; the eviction subresource with the budgets
-//! behind it; Leases, Events and other plain objects with what a real server is particular about;
+//! behind it; the resize subresource with its refusals; Leases, Events and other plain objects with what a real server is particular about;
 //! tokens, roles, reviews of both, and the fence around an agent's own node; garbage collection; a
 //! small simulated cluster whose pods start, die, restart and are replaced; and faults on demand.
 //! What it does was recorded or is written in Kubernetes' sources, and it shares no code with the
@@ -58,7 +58,11 @@ pub use requests::{
 pub use resources::{
     budgets::Count,
     objects::Missing,
-    pods::{changes::Relabelled, eviction::Evicted},
+    pods::{
+        changes::Relabelled,
+        eviction::Evicted,
+        resize::{Resized, Room},
+    },
     services::Endpoint,
     workloads::Rollout,
 };

@@ -13,7 +13,7 @@ use crate::{
     resources::{
         budgets::Budgets,
         garbage,
-        pods::{Pods, changes::Changes, eviction::Evictions},
+        pods::{Pods, changes::Changes, eviction::Evictions, resize::Resizes},
         workloads::Workloads,
     },
 };
@@ -29,6 +29,7 @@ pub(crate) struct State {
     pub(crate) pods: Pods,
     pub(crate) evictions: Evictions,
     pub(crate) changes: Changes,
+    pub(crate) resizes: Resizes,
     pub(crate) workloads: Workloads,
     pub(crate) budgets: Budgets,
 }
@@ -48,6 +49,7 @@ impl State {
             pods: Pods::default(),
             evictions: Evictions::default(),
             changes: Changes::default(),
+            resizes: Resizes::default(),
             workloads: Workloads::default(),
             budgets: Budgets::default(),
         }

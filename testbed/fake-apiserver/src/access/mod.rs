@@ -24,6 +24,9 @@ const CONSENT: &str = "paramedic.dev/heal";
 /// The label that caps the consent in a namespace.
 pub(crate) const AT_MOST: &str = "paramedic.dev/heal-at-most";
 
+/// The annotation that permits resizes.
+const RESIZE: &str = "paramedic.dev/resize";
+
 /// The user behind a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -240,6 +243,35 @@ impl Access {
     /// Whether the requests of this user are fenced in.
     pub(crate) fn is_fenced(&self, identity: &Identity) -> bool {
         self.fenced.as_ref() == Some(&identity.username)
+    }
+
+    /// The policy `paramedic-agent-resizes`: resizes only of pods of the own node that consent to
+    /// remedies and to resizes.
+    pub(crate) fn fence_resize(
+        &self,
+        identity: &Identity,
+        route: &Route,
+        pod: &Value,
+    ) -> Result<(), Status> {
+        if self.fenced.as_ref() != Some(&identity.username) {
+            return Ok(());
+        }
+        let deny = |why: &str| Err(denied("paramedic-agent-resizes", &route.name, why, 403));
+        let (node, own) = (node_of(pod), identity.node.as_deref().unwrap_or("no known node"));
+        let Route { namespace, name, .. } = route;
+        if node != own {
+            return deny(&format!(
+                "paramedic: pod {namespace}/{name} runs on {node}, the agent on {own}"
+            ));
+        }
+        let label = pod["metadata"]["labels"][CONSENT].as_str();
+        if !matches!(label, Some("soft" | "restart" | "evict")) {
+            return deny("paramedic: the pod's paramedic.dev/heal permits no remedy");
+        }
+        match pod["metadata"]["annotations"][RESIZE].as_str() {
+            Some(_) => Ok(()),
+            None => deny("paramedic: the pod does not carry paramedic.dev/resize"),
+        }
     }
 
     /// The policy `paramedic-own-node-delete`: deletions only of pods of the own node.

@@ -52,6 +52,12 @@ impl Logged {
         }
     }
 
+    /// Whether it asks for other resources of a running pod.
+    #[must_use]
+    pub fn is_resize(&self) -> bool {
+        self.verb == "patch" && self.resource == "pods" && self.subresource == "resize"
+    }
+
     /// Whether it asks for an eviction, dry run or not.
     #[must_use]
     pub fn is_eviction(&self) -> bool {

@@ -80,12 +80,13 @@ impl State {
         }
         let kind = Kind::of(&route.group, &route.version, &route.resource)
             .ok_or_else(Status::no_such_resource)?;
-        let Self { cluster, access, faults, watches, pods, evictions, changes, .. } = self;
+        let Self { cluster, access, faults, watches, pods, evictions, changes, resizes, .. } = self;
         match (route.verb, kind, route.subresource.as_str()) {
             ("create", Kind::Pod, "eviction") => {
                 let (identity, body) = (&identity, &asked.json()?);
                 evictions.evict(Eviction { cluster, pods, access, identity, route, body })
             }
+            ("patch", Kind::Pod, "resize") => resizes.patch(cluster, access, &identity, asked),
             ("get", _, "" | "status") => objects::get(cluster, kind, route),
             ("list", _, _) => list::list(&cluster.store, kind, route),
             ("watch", _, _) => watches.open(cluster, faults, kind, asked),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    Due, PodRef, Pods,
+    Due, PodRef, Pods, resize,
     status::{
         container_status, end_container, finish, is_active, is_ended, refresh_conditions, set_ready,
     },
@@ -35,7 +35,8 @@ impl Pods {
     /// A pod is created, and started in its own time.
     pub(crate) fn start(&self, cluster: &mut Cluster, mut pod: Value) -> PodRef {
         make::fill_pod(&mut pod);
-        pod["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"});
+        resize::default_requests(&mut pod);
+        pod["status"] = json!({"phase": "Pending", "qosClass": resize::qos_of(&pod)});
         let created = cluster.create(Kind::Pod, pod);
         let pod = PodRef::of(&created);
         if !j::text(&created, "/spec/nodeName").is_empty() {
@@ -48,9 +49,10 @@ impl Pods {
     /// A pod is there, and runs and is ready already.
     pub(crate) fn add_running(&mut self, cluster: &mut Cluster, mut pod: Value) -> PodRef {
         make::fill_pod(&mut pod);
+        resize::default_requests(&mut pod);
         let mut pod = cluster.complete(Kind::Pod, pod);
         if pod["status"].is_null() {
-            pod["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"});
+            pod["status"] = json!({"phase": "Pending", "qosClass": resize::qos_of(&pod)});
             if !j::text(&pod, "/spec/nodeName").is_empty() {
                 accept(cluster, &mut pod);
                 self.run(cluster, &mut pod);
@@ -74,6 +76,7 @@ impl Pods {
             Due::Restarted { pod, container } => {
                 self.container_restarted(cluster, &pod, &container);
             }
+            Due::Resized { pod, room } => resize::applied(cluster, &pod, room),
             Due::Gone(pod) => self.pod_gone(cluster, &pod),
         }
     }
@@ -328,12 +331,14 @@ fn update_at_node(
 fn accept(cluster: &Cluster, pod: &mut Value) {
     let names: Vec<Value> =
         j::list(pod, "/spec/containers").iter().map(|c| c["name"].clone()).collect();
-    let images: Vec<Value> =
-        j::list(pod, "/spec/containers").iter().map(|c| c["image"].clone()).collect();
-    let creating = |(name, image)| {
+    let images: Vec<(Value, Value)> = j::list(pod, "/spec/containers")
+        .iter()
+        .map(|c| (c["image"].clone(), c["resources"].clone()))
+        .collect();
+    let creating = |(name, (image, resources))| {
         json!({
             "name": name, "image": image, "imageID": "", "ready": false, "started": false,
-            "restartCount": 0, "lastState": {}, "resources": {},
+            "restartCount": 0, "lastState": {}, "resources": resources,
             "state": {"waiting": {"reason": "ContainerCreating"}},
         })
     };

@@ -14,6 +14,7 @@ pub(crate) mod status;
 pub(crate) mod kubelet;
 pub(crate) mod eviction;
 pub(crate) mod changes;
+pub(crate) mod resize;
 
 /// One pod, and not a later one of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub(crate) enum Due {
     BackingOff { pod: PodRef, container: String, seconds: u64 },
     /// A container runs again.
     Restarted { pod: PodRef, container: String },
+    /// The kubelet sees new resources, and has this room.
+    Resized { pod: PodRef, room: resize::Room },
     /// It was terminating, and is gone.
     Gone(PodRef),
 }
