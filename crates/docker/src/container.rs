@@ -116,6 +116,7 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
         approved: None,
         tls_probes: reader.tls_probes(),
         dump: reader.dump(),
+        resize: reader.resize(),
         drain: None,
         quarantine: None,
     };

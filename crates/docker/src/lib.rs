@@ -1,11 +1,12 @@
-//! Client of the Docker engine over its socket: lists containers, watches their changes, and
-//! restarts one.
+//! Client of the Docker engine over its socket: lists containers, watches their changes, restarts
+//! one, or changes its limits.
 //!
 //! Every request opens its own connection, so that an engine that restarted in between is no
 //! special case, and has a timeout for the whole response: engines are known to start a response
 //! and never end it.
 pub mod container;
 mod log;
+pub mod resize;
 mod restart;
 mod tracker;
 
@@ -20,7 +21,10 @@ use std::{
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
-    models::{ContainerInspectResponse, ContainerSummary, EventMessage, EventMessageTypeEnum},
+    models::{
+        ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, EventMessage,
+        EventMessageTypeEnum,
+    },
     query_parameters::{
         EventsOptions, KillContainerOptions, ListContainersOptions, RestartContainerOptions,
     },
@@ -216,6 +220,15 @@ impl Engine {
         let docker = self.client(RESTART)?;
         let options = KillContainerOptions { signal: format!("SIG{}", signal.name()) };
         self.answer(id, RESTART, docker.kill_container(id, Some(options))).await
+    }
+
+    /// Changes limits of a container.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. Except for `Absent`, `Denied` and `Refused`, something may have been done.
+    async fn update(&self, id: &str, update: ContainerUpdateBody) -> Result<(), EngineError> {
+        let docker = self.client(ANSWER)?;
+        self.answer(id, ANSWER, docker.update_container(id, update)).await
     }
 
     /// Starts a container that has ended.

@@ -21,6 +21,7 @@ mod pause;
 pub mod pod;
 mod pods;
 mod probes;
+mod resize;
 mod workload;
 
 use std::fmt;
@@ -41,6 +42,7 @@ use parking_lot::Mutex;
 pub use pause::PAUSED;
 pub use pods::track_pods;
 pub use preflight::Request;
+pub use resize::{ResizePlan, Resized};
 
 use caps::Caps;
 use lock::{MAX_SEEN, Seen};

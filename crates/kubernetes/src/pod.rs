@@ -111,6 +111,7 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
         approved: reader.approved(),
         tls_probes: reader.tls_probes(),
         dump: reader.dump(),
+        resize: reader.resize(),
         drain: reader.drain(),
         quarantine: reader.quarantine(),
     };

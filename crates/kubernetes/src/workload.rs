@@ -13,7 +13,10 @@ use k8s_openapi::{
 };
 use kube::Api;
 use paramedic_api_server::{ApiError, within};
-use paramedic_core::{guard::workload::Rolling, target::PodRef};
+use paramedic_core::{
+    guard::workload::Rolling,
+    target::{Owner, PodRef},
+};
 
 use super::Cluster;
 use crate::labels::PodSelector;
@@ -98,7 +101,7 @@ impl Cluster {
         Ok(of.selecting(selector))
     }
 
-    async fn read<K>(&self, namespace: &str, name: &str) -> Result<K, ApiError>
+    pub(super) async fn read<K>(&self, namespace: &str, name: &str) -> Result<K, ApiError>
     where
         K: Resource<Scope = NamespaceResourceScope>
             + Metadata<Ty = ObjectMeta>
@@ -107,6 +110,20 @@ impl Cluster {
             + DeserializeOwned,
     {
         within(Api::<K>::namespaced(self.client.clone(), namespace).get(name)).await
+    }
+}
+
+/// The kind of an owner that has a template of its pods, if its reference is valid.
+pub(super) fn owner_kind(owner: &Owner) -> Option<&'static str> {
+    if !is_name(&owner.name) {
+        return None;
+    }
+    match (group(&owner.api_version), owner.kind.as_str()) {
+        ("apps", "ReplicaSet") => Some("ReplicaSet"),
+        ("apps", "StatefulSet") => Some("StatefulSet"),
+        ("apps", "DaemonSet") => Some("DaemonSet"),
+        ("batch", "Job") => Some("Job"),
+        _ => None,
     }
 }
 

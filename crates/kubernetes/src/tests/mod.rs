@@ -9,6 +9,7 @@ mod outages;
 mod pods;
 mod quarantine;
 mod recorded;
+mod resizes;
 mod scaling;
 mod workloads;
 
