@@ -126,6 +126,9 @@ fn story(view: &Value) -> String {
             false => format!("  asks        paramedic approve {} ({request})", text("name")),
         });
     }
+    if view["resize"].is_string() {
+        lines.push(format!("  resize      {}", text("resize")));
+    }
     if let Some(clients) = clients(view) {
         lines.push(format!("  clients     {clients}"));
     }

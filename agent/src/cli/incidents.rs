@@ -25,6 +25,9 @@ use super::state_dir;
 /// has 16 newer ones, and with another version of the program: another image, template or
 /// executable.
 ///
+/// With `--resizes`, list the changes of CPU and memory limits instead: what a limit was, what it
+/// became, what the owner's own is, and whether it helped.
+///
 /// With `--evidence N`, print what the agent kept before the hard remedy of incident N: threads,
 /// sockets, descriptors, cgroup files, samples, the end of the log.
 #[derive(Debug, Args)]
@@ -45,6 +48,9 @@ pub(super) struct Incidents {
     /// Print the evidence of the incident of this number instead.
     #[arg(long, value_name = "N", conflicts_with_all = ["verbose", "limit", "by"])]
     evidence: Option<i64>,
+    /// List resizes in place instead.
+    #[arg(long, conflicts_with_all = ["verbose", "by", "evidence"])]
+    resizes: bool,
     /// Print one JSON array; of evidence one object.
     #[arg(long, conflicts_with = "verbose")]
     json: bool,
@@ -61,6 +67,7 @@ impl Incidents {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let state_dir = self.state_dir.clone().unwrap_or_else(state_dir::default);
         match (self.evidence, self.by) {
+            _ if self.resizes => self.print_resizes(&state_dir)?,
             (Some(incident), _) => self.print_evidence(&state_dir, incident)?,
             (None, Some(By::Workload)) => self.print_outcomes(&state_dir)?,
             (None, None) => self.print_incidents(&state_dir)?,
@@ -74,6 +81,22 @@ impl Incidents {
             println!("{}", serde_json::to_string(&evidence)?);
         } else {
             print!("{evidence}");
+        }
+        Ok(())
+    }
+
+    fn print_resizes(&self, state_dir: &Path) -> anyhow::Result<()> {
+        let resizes = journal(state_dir)?.recent_resizes(self.limit);
+        let resizes = resizes.with_context(|| unread(state_dir))?;
+        if self.json {
+            println!("{}", serde_json::to_string(&resizes)?);
+            return Ok(());
+        }
+        for resize in &resizes {
+            println!("{resize}");
+        }
+        if resizes.is_empty() {
+            println!("No resizes in {}.", state_dir.display());
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use clap::Args;
 use paramedic_core::{
     engine::Pace,
     guard::Policy,
+    resize::Ceilings,
     target::{HealthAsk, HealthProbe, Remedy, Settings, Soft, WatchedService, Windows},
 };
 use paramedic_docker::{Containers, Selection};
@@ -81,6 +82,11 @@ pub(super) struct Watch {
     /// `/actuator/threaddump`. The agent reads it before a restart and keeps it with the evidence.
     #[arg(long, value_name = "PATH")]
     dump: Option<String>,
+    /// How far the limits of CPU and memory may be raised while they are too low, such as
+    /// `cpu=2x,memory=1.5x`. Of a container the engine changes them; of a process the agent only
+    /// advises what its unit needs.
+    #[arg(long, value_name = "CEILINGS", value_parser = Ceilings::read)]
+    resize: Option<Ceilings>,
     /// Minimum calibrated confidence for a remedy, 0 to 1.
     #[arg(long, default_value_t = 0.8, value_name = "P")]
     min_confidence: f32,
@@ -245,6 +251,7 @@ impl Watch {
                 not_between: self.not_between.clone().unwrap_or_default(),
                 tls_probes: self.tls_probes,
                 dump: self.dump.clone(),
+                resize: self.resize,
                 drain: None,
                 quarantine: None,
                 ..Settings::up_to(ceiling)

@@ -263,7 +263,7 @@ impl Player {
                 self.step(Event::Sampled(index, sample), hour, context, tell);
             }
             // The recorded agent's remedies are not those of this replay.
-            Event::Treated { .. } if self.trial.is_another() => {}
+            Event::Treated { .. } | Event::Resized(..) if self.trial.is_another() => {}
             event => self.handle(event, hour, tell),
         }
     }
@@ -321,7 +321,10 @@ impl Player {
                 }
                 Command::Ask(index, remedy) => asked = Some((index, remedy)),
                 Command::Forget(index) => self.engine.forget(index),
-                Command::Tell(..) | Command::Sample(..) | Command::Release(_) => {}
+                Command::Tell(..)
+                | Command::Sample(..)
+                | Command::Release(_)
+                | Command::Resize(..) => {}
             }
         }
         self.commands = commands;

@@ -10,7 +10,7 @@ use paramedic_core::{
     engine::Remedied,
     guard::Permit,
     health::{Poll, Responses},
-    signal::HostFacts,
+    signal::{CgroupReading, HostFacts, ProcessState},
     target::{HealthAsk, Kind, ProcessId, Remedy, Soft, SoftSignal, Target},
 };
 use paramedic_docker::{Engine, RestartError};
@@ -19,6 +19,7 @@ use paramedic_host::{
     instances::{Instances, Later, LocalInstances},
     process,
     procfs::Tree,
+    usage::Usage,
     witnesses,
 };
 use tokio::task::spawn_blocking;
@@ -42,10 +43,30 @@ impl Poller for App {
     }
 }
 
+/// Reads the CPU and memory of one target.
+pub(crate) trait Meter: Send + fmt::Debug {
+    /// What is used, and its limits; `None` if it has ended.
+    fn read(&self) -> Option<CgroupReading>;
+    /// The state of its main process.
+    fn process_state(&self) -> Option<ProcessState>;
+}
+
+impl Meter for Usage {
+    fn read(&self) -> Option<CgroupReading> {
+        Self::read(self).ok()
+    }
+
+    fn process_state(&self) -> Option<ProcessState> {
+        Self::process_state(self)
+    }
+}
+
 /// The effects on targets and their processes.
 pub(crate) trait Effects: Instances {
     /// A client of the target's app; `None` for a target that gets no HTTP.
     fn poller(&self, target: &Target) -> Option<Box<dyn Poller>>;
+    /// What reads the target's CPU and memory; `None` if they cannot be read.
+    fn meter(&self, target: &Target) -> Option<Box<dyn Meter>>;
     /// Examines the host before a remedy; `well_at` is when the target was last seen well. A
     /// simulated host shows nothing.
     fn examine<'a>(
@@ -157,6 +178,16 @@ impl Effects for HostEffects {
             Ok(app) => Some(Box::new(app)),
             Err(error) => {
                 warn!(target = target.name, %error, "no health checks: the endpoint is unusable");
+                None
+            }
+        }
+    }
+
+    fn meter(&self, target: &Target) -> Option<Box<dyn Meter>> {
+        match Usage::open(&Tree::default(), &target.cgroups, target.main) {
+            Ok(usage) => Some(Box::new(usage)),
+            Err(error) => {
+                warn!(target = target.name, %error, "cannot read its CPU and memory usage");
                 None
             }
         }

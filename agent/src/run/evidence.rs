@@ -343,7 +343,10 @@ mod tests {
     };
     use paramedic_record::StateLock;
 
-    use super::{super::effects::Poller, *};
+    use super::{
+        super::effects::{Meter, Poller},
+        *,
+    };
 
     const PID: i32 = 4242;
     const STAT: &str = "4242 (patient) S 1 4242 4242 0 -1 4194304 103 0 0 0 250 50 0 0 20 0 1 0 \
@@ -394,6 +397,10 @@ mod tests {
     }
 
     impl Effects for Machine {
+        fn meter(&self, _: &Target) -> Option<Box<dyn Meter>> {
+            None
+        }
+
         fn poller(&self, _: &Target) -> Option<Box<dyn Poller>> {
             None
         }

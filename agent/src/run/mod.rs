@@ -9,6 +9,7 @@ mod evidence;
 mod preflight;
 mod process_watcher;
 mod registry;
+mod resize;
 mod sampler;
 #[cfg(test)]
 mod storm;
@@ -25,6 +26,7 @@ use std::{
 use effects::{Effects, HostEffects, Poller};
 use evidence::Keeping;
 use registry::Registry;
+use resize::LastResizes;
 use sampler::{Generation, Sampler};
 use tls::TlsWatch;
 use tokio::{
@@ -42,8 +44,9 @@ use paramedic_core::{
     guard::{Policy, Refusal},
     health::{Heard, Poll},
     notice::Notice,
+    resize::Answer,
     signal::{HostFacts, Trigger},
-    target::{Change, Remedy, WatchedService},
+    target::{Change, Remedy, Target, WatchedService},
 };
 use paramedic_docker::{Containers, Selection, track_containers};
 use paramedic_host::clock::{Clock, unix_seconds, wall_time};
@@ -117,6 +120,8 @@ enum TaskResult {
         heard: Option<Heard>,
         reply: oneshot::Sender<Result<(), String>>,
     },
+    /// A wish for more or less of a resource was carried out, or not.
+    Resized { index: Index, target: Box<Target>, answer: Answer },
     /// The search for a target's TLS libraries ended.
     TlsFound { index: Index, life: Generation, finder: Finder, findings: Findings },
 }
@@ -144,6 +149,8 @@ pub struct Agent {
     /// The conditions that are pending before the agent is ready.
     awaited: BTreeSet<String>,
     past: Vec<Incident>,
+    /// The last change of each limit.
+    resizes: LastResizes,
     /// From the trackers.
     changes: (mpsc::Sender<Change>, mpsc::Receiver<Change>),
     /// From the tasks.
@@ -220,6 +227,7 @@ impl Agent {
             locks: HashMap::new(),
             awaited,
             past,
+            resizes: LastResizes::default(),
             changes: mpsc::channel(QUEUE),
             done: mpsc::channel(QUEUE),
             queries,
@@ -245,6 +253,7 @@ impl Agent {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), JoinError> {
         // They end with the loop.
         let mut trackers = self.start_trackers();
+        self.resizes = LastResizes::of(&self.recorder.last_resizes());
         for Remembered { workload, treatment, .. } in self.recorder.remembered() {
             self.handle(Event::Remembered { workload, treatment });
         }
@@ -319,6 +328,10 @@ impl Agent {
     /// Handles one event and its immediate consequences.
     fn handle(&mut self, event: Event) {
         self.pending.push_back(event);
+        self.handle_pending();
+    }
+
+    fn handle_pending(&mut self) {
         while let Some(event) = self.pending.pop_front() {
             self.refresh_switches();
             let sample = match &event {
@@ -360,9 +373,10 @@ impl Agent {
 
     fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Sample(..) | Command::Ask(..) if self.draining => {}
+            Command::Sample(..) | Command::Ask(..) | Command::Resize(..) if self.draining => {}
             Command::Sample(index, trigger) => self.sample(index, trigger),
             Command::Ask(index, remedy) => self.ask(index, remedy),
+            Command::Resize(index, wish) => self.resize(index, wish),
             Command::Release(index) => self.release_of(index, None),
             Command::Forget(index) => self.forget(index),
             Command::Heal(index, permit, intent) => {
@@ -401,6 +415,9 @@ impl Agent {
                 };
                 if let Fact::DryRun(intent) = &fact {
                     self.recorder.intends(index, intent);
+                }
+                if let Fact::Resizing(news) = &fact {
+                    self.resize_ended(index, news);
                 }
                 if let Some(case) = self.engine.case(index) {
                     if let Some(notifier) = &mut self.notifier {
@@ -530,6 +547,7 @@ impl Agent {
                 // The treatment waits for it, unless the agent stops.
                 let _ = reply.send(self.still_wanted(index, &uid, heard));
             }
+            TaskResult::Resized { index, target, answer } => self.resized(index, &target, answer),
             TaskResult::Treated(treated) if !self.is_under_way(&treated) => {
                 warn!("late result of a remedy ignored");
             }
@@ -580,6 +598,7 @@ impl Agent {
                 let view = |(index, case)| TargetView {
                     tls: self.tls_word(index),
                     asks: Asks::of(case, now),
+                    resize: case.resize_story(now),
                     remembered: self.engine.memory(index).map_or_else(Vec::new, |m| m.told(now)),
                     ..TargetView::of(case)
                 };

@@ -85,6 +85,7 @@ impl Agent {
                 self.awaited.remove(CONTAINER_LIST);
                 self.connected(true);
                 self.give_up_the_past(&listed);
+                self.give_up_resizes(&listed);
             }
             Change::Connected(connected) => self.connected(connected),
         }
@@ -109,9 +110,17 @@ impl Agent {
             if let Some(sampler) = self.registry.sampler_mut(index).filter(|_| !same_app) {
                 sampler.renew_app();
             }
+            let resizes = target.settings.resize.is_some();
+            if let Some(sampler) = self.registry.sampler_mut(index) {
+                sampler.read_all(resizes);
+            }
+            let permitted = resizes && before.target.settings.resize.is_none();
             let tls = (before.target.settings.tls_probes != target.settings.tls_probes)
                 .then(|| target.clone());
             self.handle(Event::Changed(index, Box::new(target)));
+            if permitted {
+                self.recall_resizes(index);
+            }
             if let Some(target) = tls {
                 self.set_tls(index, &target);
             }
@@ -131,6 +140,7 @@ impl Agent {
         } else {
             self.handle(Event::Added(index, Box::new(target)));
             self.recall(index, &uid);
+            self.recall_resizes(index);
         }
         if let Some(target) = tls {
             self.set_tls(index, &target);

@@ -5,14 +5,11 @@ use paramedic_core::{
     signal::{CgroupReading, HostFacts, KernelReading, Requests, Sample, Trigger, Waiting},
     target::Target,
 };
-use paramedic_host::{
-    procfs::{Machine, Tree},
-    usage::Usage,
-};
+use paramedic_host::procfs::Machine;
 use paramedic_probes::{AllWaiting, Kernel, Slot, Waiting as Waited};
 use tracing::warn;
 
-use super::effects::{Effects, Poller};
+use super::effects::{Effects, Meter, Poller};
 
 /// Generation of an instance at an index, so that a late result is not attributed to a newer
 /// instance.
@@ -28,7 +25,9 @@ pub(super) struct Sampler {
     /// The endpoint has changed since the client in use was created.
     renewed: bool,
     slot: Option<Slot>,
-    usage: Option<Usage>,
+    meter: Option<Box<dyn Meter>>,
+    /// Whether CPU and memory are read even if the app tells of them: limits are the cgroup's.
+    reads_all: bool,
     /// Whether the files were read once: their counts start before the kernel side's, which would
     /// otherwise start with a jump.
     has_base: bool,
@@ -59,20 +58,15 @@ impl Sampler {
             }
         });
         let app = effects.poller(target);
-        let usage = match Usage::open(&Tree::default(), &target.cgroups, target.main) {
-            Ok(usage) => Some(usage),
-            Err(error) => {
-                warn!(target = target.name, %error, "cannot read its CPU and memory usage");
-                None
-            }
-        };
+        let meter = effects.meter(target);
         let machine = Machine::here();
         Self {
             life,
             app,
             renewed: false,
             slot,
-            usage,
+            meter,
+            reads_all: target.settings.resize.is_some(),
             has_base: false,
             machine,
             own_responses: [0; 5],
@@ -108,6 +102,11 @@ impl Sampler {
     /// The target has another health path from now on.
     pub(super) fn renew_app(&mut self) {
         self.renewed = self.app.take().is_none();
+    }
+
+    /// Its owner permits resizes, or no longer.
+    pub(super) const fn read_all(&mut self, all: bool) {
+        self.reads_all = all;
     }
 
     /// Counts responses to the agent's own requests: they are not the target's traffic.
@@ -168,7 +167,7 @@ impl Sampler {
                 }),
             })
         });
-        let process = self.usage.as_ref().and_then(Usage::process_state);
+        let process = self.meter.as_ref().and_then(|meter| meter.process_state());
         Sample { at, trigger, kernel, poll, usage, process, host }
     }
 
@@ -180,8 +179,8 @@ impl Sampler {
             .and_then(|poll| poll.result.as_ref().ok())
             .is_some_and(|health| health.cpu_usage.is_some() && health.memory_usage.is_some());
         let kernel_tells = self.slot.is_some() && kernel.is_some_and(Kernel::tells_of_resources);
-        let told = app_tells && kernel_tells && self.has_base;
-        let usage = self.usage.as_ref().filter(|_| !told).and_then(|usage| usage.read().ok());
+        let told = app_tells && kernel_tells && self.has_base && !self.reads_all;
+        let usage = self.meter.as_ref().filter(|_| !told).and_then(|meter| meter.read());
         self.has_base |= usage.is_some();
         let mut usage = usage.unwrap_or_default();
         usage.cpu_limit.get_or_insert(self.machine.cpus);

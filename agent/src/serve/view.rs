@@ -50,6 +50,9 @@ pub struct TargetView {
     pub refused_why: Option<String>,
     /// What the agent asks people; `null` if nothing.
     pub asks: Option<Asks>,
+    /// How far its limits may be raised, and what was done to them; `null` if its owner does not
+    /// permit that.
+    pub resize: Option<String>,
     /// What was unusual on the machine when a remedy was considered; `null` if nothing was.
     pub witnesses: Option<String>,
     /// The symptom that needs no remedy.
@@ -173,6 +176,7 @@ impl TargetView {
             absent: !case.is_present(),
             refused_by: case.refused.as_ref().map(|refusal| refusal.gate),
             asks: None,
+            resize: None,
             refused_why: case.refused.as_ref().map(|refusal| refusal.why.to_string()),
             clients: Clients::of(case),
             witnesses: case.witnesses().map(ToString::to_string).filter(|text| !text.is_empty()),

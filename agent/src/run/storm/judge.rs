@@ -5,10 +5,11 @@ use std::{
     time::Duration,
 };
 
-use fake_apiserver::{FakeApi, Relabelled};
-use paramedic_core::target::Remedy;
+use fake_apiserver::{FakeApi, Relabelled, Resized};
+use paramedic_core::{resize::Resource, target::Remedy};
+use serde_json::Value;
 
-use super::ward::{Given, Ward};
+use super::ward::{Given, LIMIT, Ward};
 
 /// What happened in a simulation.
 #[derive(Debug, Default)]
@@ -20,6 +21,9 @@ pub(super) struct Tally {
     pub(super) approved: usize,
     pub(super) drains: usize,
     pub(super) quarantines: usize,
+    /// Limits that were raised, and those that were withdrawn.
+    pub(super) resizes: usize,
+    pub(super) withdrawn: usize,
 }
 
 impl Tally {
@@ -30,6 +34,8 @@ impl Tally {
         self.approved += other.approved;
         self.drains += other.drains;
         self.quarantines += other.quarantines;
+        self.resizes += other.resizes;
+        self.withdrawn += other.withdrawn;
     }
 }
 
@@ -94,6 +100,7 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
     }));
     acts.sort_by_key(|act| act.at);
     let approved = each_approved(ward, &acts)?;
+    let (resizes, withdrawn) = limits(ward, &fake.resizes())?;
     let hard = restarts.map(|one| (one.workload.clone(), (one.at, one.uid.clone())));
     let evicted = evictions.iter().map(|one| {
         let workload = one.workload.as_ref().map(|(_, name)| name.clone());
@@ -130,6 +137,8 @@ pub(super) fn judge(ward: &Ward, fake: &FakeApi) -> Result<Tally, String> {
         approved,
         drains: drains.len(),
         quarantines: quarantines.len(),
+        resizes,
+        withdrawn,
     })
 }
 
@@ -224,4 +233,72 @@ fn once_each(given: &[Given]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Minimum time between two raises of the same limit.
+const STEPS_APART: Duration = Duration::from_secs(60);
+
+/// Every resize is of the agent's own node, by consent, of one memory limit, within its ceiling, and
+/// keeps the QoS class. Returns how many limits were raised, and how many requests were withdrawn.
+fn limits(ward: &Ward, resizes: &[Resized]) -> Result<(usize, usize), String> {
+    let memory =
+        |value: &Value| value["limits"]["memory"].as_str().and_then(|t| Resource::Memory.read(t));
+    let (mut raised, mut withdrawn) = (0, 0);
+    let mut last: HashMap<&str, &Resized> = HashMap::new();
+    for one in resizes {
+        let wrong = |how: &str| Err(format!("{how}: {one:?}"));
+        if one.username != format!("system:serviceaccount:{}:paramedic-agent", super::OWN) {
+            return wrong("resized by somebody else");
+        }
+        if one.by.as_ref() != Some(&one.node) {
+            return wrong("a pod of another node was resized");
+        }
+        let label =
+            one.metadata["labels"]["paramedic.dev/heal"].as_str().and_then(Remedy::from_name);
+        let consent = one.metadata["annotations"]["paramedic.dev/resize"].as_str();
+        let factor = match consent {
+            Some("memory=2x") => 2000,
+            Some("cpu=2x,memory=1.3x") => 1300,
+            _ => return wrong("resized without consent"),
+        };
+        if label < Some(Remedy::Soft) {
+            return wrong("above its ceiling");
+        }
+        let (Some(before), Some(after)) = (memory(&one.before), memory(&one.after)) else {
+            return wrong("a limit was removed");
+        };
+        if after < LIMIT || after > LIMIT * factor / 1000 {
+            return wrong("beyond its bounds");
+        }
+        let mut expected = one.before.clone();
+        expected["limits"]["memory"] = one.after["limits"]["memory"].clone();
+        if one.qos.0 == "Guaranteed" {
+            expected["requests"]["memory"] = one.after["limits"]["memory"].clone();
+        }
+        if expected != one.after || one.qos.0 != one.qos.1 {
+            return wrong("something else was changed too");
+        }
+        let pauses = ward.pauses();
+        let paused =
+            pauses.iter().find(|(from, to)| *from <= one.at && to.is_none_or(|to| one.at < to));
+        if paused.is_some_and(|(from, _)| one.at - *from > PAUSE) && after > before {
+            return wrong("while paused");
+        }
+        if after > before {
+            raised += 1;
+            let earlier = last.insert(&one.uid, one);
+            // A request that was withdrawn is not a step; the next one waits for ten minutes.
+            if let Some(earlier) = earlier
+                && one.at - earlier.at < STEPS_APART
+            {
+                return wrong("raised again within a minute");
+            }
+        } else {
+            withdrawn += 1;
+            if last.get(one.uid.as_str()).is_none_or(|raise| memory(&raise.before) != Some(after)) {
+                return wrong("lowered to what it never was");
+            }
+        }
+    }
+    Ok((raised, withdrawn))
 }

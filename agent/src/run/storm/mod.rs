@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use fake_apiserver::{FakeApi, Fault, Identity, Kind, PodTemplate, Rollout, Timing};
+use fake_apiserver::{FakeApi, Fault, Identity, Kind, PodTemplate, Rollout, Room, Timing};
 use fastrand::Rng;
 use paramedic_core::{decide::Classifier, engine::Pace, guard::Policy, target::Remedy};
 use paramedic_host::clock::Clock;
@@ -37,10 +37,28 @@ use tokio::{
 
 use super::{Agent, Config, Node};
 use fuse::Fuse;
-use ward::{Illness, Ward};
+use ward::{Illness, LIMIT, Ward};
 
 const OWN: &str = "paramedic-system";
 const LENGTH: Duration = Duration::from_secs(16 * 60);
+
+/// A template whose memory limit may grow, as requested by some classes of service.
+fn resizable(rng: &mut Rng, template: PodTemplate) -> PodTemplate {
+    let memory = LIMIT.to_string();
+    let requests =
+        if rng.bool() { json!({ "memory": memory }) } else { json!({ "memory": "1Mi" }) };
+    let mut resources = json!({ "limits": { "memory": memory }, "requests": requests });
+    if rng.bool() {
+        // With an equal request for memory this is a Guaranteed pod.
+        resources["limits"]["cpu"] = json!("1");
+        resources["requests"]["cpu"] = json!("1");
+    }
+    let factor = ["memory=2x", "cpu=2x,memory=1.3x", "cpu=3x"][rng.usize(0..3)];
+    template.annotation("paramedic.dev/resize", factor).spec(&json!({ "containers": [{
+        "name": "app", "image": "registry.test/app:1", "resources": resources,
+        "ports": [{ "name": "http", "containerPort": 5000 }],
+    }]}))
+}
 
 /// Metrics without a reader.
 fn untold() -> Arc<Metrics> {
@@ -145,6 +163,9 @@ impl Storm {
         }
         add_service(&self.fake, &name, drains);
         let nodes: Vec<&str> = self.nodes.iter().map(String::as_str).collect();
+        if rng.bool() {
+            template = resizable(rng, template);
+        }
         let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
         let kind = kinds[if large { 0 } else { rng.usize(0..3) }];
         match kind {
@@ -249,7 +270,7 @@ impl Storm {
         let Some(workload) = self.workloads.get(rng.usize(0..self.workloads.len())) else { return };
         let pods = self.ward.pods_of(&workload.name);
         let pod = pods.get(rng.usize(0..pods.len().max(1)));
-        match rng.u8(0..28) {
+        match rng.u8(0..33) {
             0..8 => {
                 if let Some(pod) = pod {
                     self.ward.falls_ill(pod, Illness::any(rng));
@@ -272,7 +293,7 @@ impl Storm {
                 fake.cut_watches();
             }
             15 => {
-                let evictions = rng.bool();
+                let of = rng.u8(0..3);
                 let fault = [
                     Fault::Dropped,
                     Fault::Lost,
@@ -284,7 +305,12 @@ impl Storm {
                     Fault::Status { code: 409, retry_after: None },
                 ][rng.usize(0..8)];
                 let when = move |request: &fake_apiserver::Logged| {
-                    request.verb != "watch" && (!evictions || request.is_eviction())
+                    request.verb != "watch"
+                        && match of {
+                            0 => request.is_eviction(),
+                            1 => request.is_resize(),
+                            _ => true,
+                        }
                 };
                 fake.fail_next(rng.usize(1..6), when, fault);
             }
@@ -322,7 +348,21 @@ impl Storm {
                 }
             }
             24..27 => self.approve(rng),
-            27 => {
+            27..30 => pods.iter().for_each(|pod| self.ward.leaks(pod, rng)),
+            30 => {
+                let all = [
+                    Room::Enough,
+                    Room::Enough,
+                    Room::NodeFull,
+                    Room::QuotaFull,
+                    Room::Deferred,
+                    Room::Infeasible,
+                    Room::Ignored,
+                    Room::Unsupported,
+                ];
+                fake.set_room(all[rng.usize(0..all.len())]);
+            }
+            31 => {
                 let caps = [None, None, Some("restart"), Some("soft"), Some("observe"), Some("?")];
                 self.ward.caps(caps[rng.usize(0..caps.len())]);
             }
@@ -385,7 +425,9 @@ async fn storm(seed: u64) -> judge::Tally {
     }
     for asked in storm.fake.requests() {
         // The fence may know a newer label than the watch.
-        let fenced = asked.is_eviction() || (asked.verb == "patch" && asked.resource == "pods");
+        let fenced = asked.is_eviction()
+            || asked.is_resize()
+            || (asked.verb == "patch" && asked.resource == "pods");
         let denied = asked.status == Some(403) && !fenced;
         assert!(!denied, "seed {seed}: RBAC does not grant {asked:?}");
     }
@@ -412,6 +454,7 @@ fn storms(seeds: std::ops::Range<u64>) {
         total.approved,
         total.drains,
         total.quarantines,
+        total.resizes,
     ];
     assert!(all.iter().all(|count| *count > 0), "{total:?}");
 }

@@ -30,6 +30,10 @@ pub(super) fn hospital() -> Storm {
     fake.add_deployment("default", "kept", 3, &kept, &[]);
     fake.add_statefulset("default", "db", 3, &pods("evict"), &[]);
     fake.add_daemonset("default", "log", &pods("restart"), &["node1"]);
+    // Its memory limit may grow.
+    let cache = resizable(&mut Rng::with_seed(0), pods("soft"));
+    let cache = cache.annotation("paramedic.dev/resize", "memory=2x");
+    fake.add_statefulset("default", "cache", 1, &cache, &["node1"]);
     fake.add_job("default", "batch", 3, &pods("evict"), &[]);
     // Its budget is spent forever, so that the refusal repeats.
     fake.add_deployment("default", "full", 2, &pods("restart"), &[]);
@@ -81,6 +85,8 @@ async fn what_rbac_grants_equals_what_the_agent_calls() {
         let cure = if evict { Remedy::Evict } else { Remedy::Restart };
         storm.ward.falls_ill(&pod, Illness::grave(cure));
     }
+    let cache = storm.ward.pods_of("cache").remove(0);
+    storm.ward.leaks_for(&cache, 500_000, Duration::from_secs(300));
     sleep(LENGTH).await;
     assert!(!agent.is_finished(), "the agent has panicked");
     agent.abort();
@@ -97,6 +103,7 @@ async fn what_rbac_grants_equals_what_the_agent_calls() {
     assert!(storm.fake.evictions().len() > 1, "of the set and of the job");
     let tally = judge::judge(&storm.ward, &storm.fake).unwrap();
     assert_eq!((tally.drains, tally.quarantines), (1, 1));
+    assert!(!storm.fake.resizes().is_empty(), "of the cache");
 }
 
 #[test]
@@ -105,8 +112,8 @@ fn no_wildcard_is_granted_and_nothing_beyond_pods_and_their_owners_in_the_whole_
         let all = [&rule.api_groups, &rule.resources, &rule.verbs];
         assert!(all.into_iter().flatten().all(|item| !item.contains('*')), "{rule:?}");
         let writes = rule.verbs.iter().any(|verb| !["get", "list", "watch"].contains(&&**verb));
-        // Both are fenced.
-        let told = ["pods/eviction", "pods", "events"];
+        // All are fenced.
+        let told = ["pods/eviction", "pods/resize", "pods", "events"];
         let harmless = rule.resources.iter().all(|resource| told.contains(&&**resource));
         assert!(!writes || harmless || rule.namespace.as_deref() == Some(OWN), "{rule:?}");
     }

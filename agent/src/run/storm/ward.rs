@@ -13,6 +13,8 @@ use paramedic_core::{
     engine::Remedied,
     guard::Permit,
     health::{Health, HealthError, Poll, Responses, Says, Transport},
+    resize::Resource,
+    signal::{CgroupReading, ProcessState},
     target::{Cgroups, ProcessId, Remedy, Target, cap::HEAL_AT_MOST, consent::APPROVE},
 };
 use paramedic_host::{
@@ -23,7 +25,7 @@ use paramedic_host::{
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 
-use super::super::effects::{Effects, Poller};
+use super::super::effects::{Effects, Meter, Poller};
 use super::fuse::{Fuse, Step};
 
 /// The fault of a pod: errors at a rate, from a time on, until the remedy that repairs it.
@@ -49,6 +51,15 @@ impl Illness {
             lasts: Duration::from_secs(rng.u64(2..900)),
         }
     }
+}
+
+/// Memory that grows from a third of the template's limit on, until the OOM killer acts.
+#[derive(Clone, Copy, Debug)]
+struct Leak {
+    since: BootTime,
+    /// Bytes per second, and how long it goes on.
+    rate: u64,
+    lasts: Duration,
 }
 
 /// A remedy that was really applied.
@@ -92,14 +103,19 @@ struct State {
     approvals: Vec<Approval>,
     /// The workloads whose pods are drained before a restart.
     drains: HashSet<String>,
-    /// Begin and end of each pause.
-    pauses: Vec<(Duration, Option<Duration>)>,
+    /// By container id.
+    leaks: HashMap<String, Leak>,
     paused_since: Option<BootTime>,
+    /// When each pause began and ended, since the fake was created.
+    pauses: Vec<(Duration, Option<Duration>)>,
     /// By pod uid: the label before the last change, and the time of the change.
     labels: HashMap<String, (Option<Remedy>, BootTime)>,
     /// The cap of the namespace before its last change, and the time of the change.
     cap: Option<(Remedy, BootTime)>,
 }
+
+/// The memory limit in the templates of pods that permit resizes.
+pub(super) const LIMIT: u64 = 96 << 20;
 
 /// Maximum time until a revoked consent takes effect.
 const CONSENT: Duration = Duration::from_secs(5);
@@ -172,6 +188,47 @@ impl Ward {
         self.state().ill.insert(pod.uid, (illness, now, pod.container_id, now));
     }
 
+    /// The pod's memory grows for a while.
+    pub(super) fn leaks(&self, pod: &str, rng: &mut Rng) {
+        let lasts = Duration::from_secs(rng.u64(20..400));
+        self.leaks_for(pod, rng.u64(100_000..2_000_000), lasts);
+    }
+
+    /// The pod's memory grows by so many bytes per second.
+    pub(super) fn leaks_for(&self, pod: &str, rate: u64, lasts: Duration) {
+        let Some(pod) = self.pod(pod) else { return };
+        let leak = Leak { since: self.clock.now(), rate, lasts };
+        self.state().leaks.insert(pod.container_id, leak);
+    }
+
+    /// What the pod's container uses of its memory, and its limit; `None` without a limit. One that
+    /// has used it up is killed.
+    fn memory(&self, name: &str, container_id: &str) -> Option<(u64, u64)> {
+        let object = self.fake.get(Kind::Pod, "default", name)?;
+        let pod = Pod::of(&object);
+        let limit = object.pointer("/status/containerStatuses/0/resources/limits/memory")?;
+        let limit = Resource::Memory.read(limit.as_str()?)?;
+        if !pod.runs || pod.container_id != container_id {
+            return None;
+        }
+        let leak = self.state().leaks.get(container_id).copied();
+        let grown = leak.map_or(0, |leak| {
+            let lasted = self.clock.now().since(leak.since).min(leak.lasts);
+            leak.rate * lasted.as_secs()
+        });
+        let used = LIMIT / 3 + grown;
+        if used >= limit {
+            self.state().leaks.remove(container_id);
+            let _ = self.fake.restart_container("default", name, "app", 137);
+        }
+        Some((used.min(limit), limit))
+    }
+
+    /// How long healing has been paused at a moment, since the fake was created.
+    pub(super) fn pauses(&self) -> Vec<(Duration, Option<Duration>)> {
+        self.state().pauses.clone()
+    }
+
     /// The pod's label is about to change.
     pub(super) fn label_changes(&self, pod: &str) {
         let Some(pod) = self.pod(pod) else { return };
@@ -196,14 +253,14 @@ impl Ward {
     }
 
     pub(super) fn paused(&self, paused: bool) {
-        let at = self.fake.now();
+        let now = self.fake.now();
         let mut state = self.state();
-        state.paused_since = paused.then(|| self.clock.now());
-        match (paused, state.pauses.last_mut()) {
-            (true, _) => state.pauses.push((at, None)),
-            (false, Some((_, end))) => *end = Some(at),
-            (false, None) => {}
+        match state.pauses.last_mut() {
+            Some((_, end @ None)) if !paused => *end = Some(now),
+            _ if paused => state.pauses.push((now, None)),
+            _ => {}
         }
+        state.paused_since = paused.then(|| self.clock.now());
     }
 
     /// How long healing had been paused at a time since the fake was created.
@@ -345,6 +402,28 @@ impl Poller for App {
     }
 }
 
+#[derive(Debug)]
+struct Gauge {
+    ward: Arc<Ward>,
+    pod: String,
+    container_id: String,
+}
+
+impl Meter for Gauge {
+    fn read(&self) -> Option<CgroupReading> {
+        let (used, limit) = self.ward.memory(&self.pod, &self.container_id)?;
+        Some(CgroupReading {
+            memory_bytes: Some(used),
+            memory_limit_bytes: Some(limit),
+            ..CgroupReading::default()
+        })
+    }
+
+    fn process_state(&self) -> Option<ProcessState> {
+        None
+    }
+}
+
 impl Instances for Touch {
     fn container(&self, id: &str) -> Later<'_, Result<Container, ContainerError>> {
         let pods = self.ward.fake.list(Kind::Pod);
@@ -372,6 +451,12 @@ impl Effects for Touch {
         let pod = target.pod()?.name.clone();
         let container_id = target.id.instance.clone();
         Some(Box::new(App { ward: Arc::clone(&self.ward), pod, container_id }))
+    }
+
+    fn meter(&self, target: &Target) -> Option<Box<dyn Meter>> {
+        let pod = target.pod()?.name.clone();
+        let container_id = target.id.instance.clone();
+        Some(Box::new(Gauge { ward: Arc::clone(&self.ward), pod, container_id }))
     }
 
     fn reset<'a>(&'a self, target: &'a Target, _: Permit) -> Later<'a, (Remedied, Responses)> {
