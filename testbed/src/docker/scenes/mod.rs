@@ -5,6 +5,7 @@ mod compose;
 mod containers;
 mod guide;
 mod images;
+mod resize;
 mod watch;
 
 use anyhow::Result;
@@ -19,7 +20,7 @@ pub(super) struct Scene {
     pub(super) play: fn(&mut Stage<'_>) -> Result<String>,
 }
 
-pub(super) const SCENES: [Scene; 10] = [
+pub(super) const SCENES: [Scene; 11] = [
     Scene {
         name: "patient-image",
         about: "The image of patient-app is loaded and runs as an unprivileged user.",
@@ -49,6 +50,11 @@ pub(super) const SCENES: [Scene; 10] = [
         name: "labels",
         about: "All containers that consent by label are watched, and no others, while they come and go.",
         play: containers::labels,
+    },
+    Scene {
+        name: "resize",
+        about: "Memory that fills up, label resize: the engine raises the limit before it is exceeded.",
+        play: resize::memory,
     },
     Scene {
         name: "engine-restart",

@@ -63,6 +63,12 @@ pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
     stage.tell(&format!("{} evictions denied, each with its reason", denied.len()));
     let changes = unchangeable(&agents_own, &by_hand, &elsewhere)?;
     stage.tell(&format!("{changes} changes of pods denied, each with its reason"));
+    let said = match agents_own.resize("fence-soft") {
+        Ok(_) => bail!("fence-soft could be resized without paramedic.dev/resize"),
+        Err(error) => format!("{error:#}"),
+    };
+    ensure!(said.contains("does not carry paramedic.dev/resize"), "{said}");
+    stage.tell("no pod is resized that does not carry paramedic.dev/resize");
     let forbidden = agents_own.forbidden()?;
     stage.tell(&format!("by RBAC it can neither {}", forbidden.join(" nor ")));
     agents_own.evict("fence-restart", true).context("the dry run before a restart")?;
@@ -177,6 +183,16 @@ impl Identity {
     fn patch(&self, pod: &str, change: &Value) -> Result<String> {
         let change = change.to_string();
         self.kubectl.text(&["patch", "pod", pod, "--namespace", NAMESPACE, "--patch", &change])
+    }
+
+    /// Asks for more CPU for the container of a pod.
+    fn resize(&self, pod: &str) -> Result<String> {
+        let limits = json!({ "limits": { "cpu": "300m" } });
+        let patch =
+            json!({ "spec": { "containers": [{ "name": "patient", "resources": limits }] } });
+        let (patch, path) = (patch.to_string(), ["--subresource", "resize", "--patch"]);
+        let pod = ["patch", "pod", pod, "--namespace", NAMESPACE];
+        self.kubectl.text(&[&pod[..], &path[..], &[patch.as_str()]].concat())
     }
 
     /// What it cannot do, of what an attacker would want.

@@ -6,6 +6,7 @@ mod fence;
 mod heals;
 mod policy;
 mod refusals;
+mod resize;
 mod scaling;
 mod sights;
 
@@ -23,7 +24,7 @@ pub(super) struct Scene {
     pub(super) play: fn(&Stage<'_>) -> Result<String>,
 }
 
-pub(super) const SCENES: [Scene; 19] = [
+pub(super) const SCENES: [Scene; 20] = [
     Scene {
         name: "soft-heal",
         about: "Eight errors, label soft: reset by POST /heal, and kubectl describe shows it.",
@@ -53,6 +54,11 @@ pub(super) const SCENES: [Scene; 19] = [
         name: "quarantine",
         about: "In place of an eviction the pod is kept, and paramedic release puts it back.",
         play: aside::quarantine,
+    },
+    Scene {
+        name: "resize",
+        about: "Memory that fills up, annotation resize: the limit grows in place before it is exceeded.",
+        play: resize::resize,
     },
     Scene {
         name: "budget",
