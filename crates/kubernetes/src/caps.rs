@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api, ResourceExt as _,
     core::PartialObjectMeta,
@@ -20,6 +20,7 @@ use paramedic_api_server::follow_through;
 use paramedic_core::target::{Cap, cap::HEAL_AT_MOST};
 
 use super::Cluster;
+use crate::pod::{NotWatchable, WatchedPod, watched_pod};
 
 type Watched = PartialObjectMeta<Namespace>;
 
@@ -98,6 +99,14 @@ fn cap_of(namespace: &Watched) -> Option<Cap> {
 }
 
 impl Cluster {
+    /// What is watched of a pod, with its ceiling below the cap of its namespace.
+    pub(crate) fn watched_pod(&self, pod: &Pod) -> Result<WatchedPod, NotWatchable> {
+        let watched = watched_pod(pod)?;
+        let cap = self.caps.lock().of(&watched.pod.namespace);
+        let settings = watched.settings.under(cap);
+        Ok(WatchedPod { settings, ..watched })
+    }
+
     /// The changes of the caps, forever.
     pub(crate) fn follow_caps(&self) -> Pin<Box<dyn Stream<Item = Event<Watched>> + Send>> {
         let config = Config::default().labels(HEAL_AT_MOST);

@@ -25,7 +25,6 @@ use crate::{
     labels::{self, Labels, PodSelector, SERVING},
     lock::{TRIES, is_conflict},
     outside::{Drained, LONGEST, Name},
-    pod::watched_pod,
 };
 
 /// Time from the end of a drain to the deadline, for the restart, beside the grace period.
@@ -114,12 +113,12 @@ impl Cluster {
     pub(super) async fn judged_pod(&self, pod: &PodRef, remedy: Remedy) -> Result<Pod, String> {
         let found = within(self.pods(&pod.namespace).get_opt(&pod.name)).await;
         let found = found.map_err(|error| error.to_string())?.ok_or("it was deleted")?;
-        let now = watched_pod(&found).map_err(|absent| absent.to_string())?;
+        let now = self.watched_pod(&found).map_err(|absent| absent.to_string())?;
         if now.pod.uid != pod.uid || now.pod.container_id != pod.container_id {
             return Err("it is no longer the container that was judged".to_owned());
         }
         if now.settings.ceiling < remedy {
-            return Err(format!("its label no longer permits {}", remedy.name()));
+            return Err(format!("its label or its namespace no longer permits {}", remedy.name()));
         }
         Ok(found)
     }

@@ -23,7 +23,7 @@ use super::{
     pause::no_answer,
     workload::Workload,
 };
-use crate::pod::{WatchedPod, watched_pod};
+use crate::pod::WatchedPod;
 
 /// The remedy to check, and its pod.
 #[derive(Clone, Debug)]
@@ -119,16 +119,15 @@ impl Cluster {
         let found = found.map_err(|error| no_answer(&error))?;
         let moved_on = |how: &str| Refusal { gate: Gate::Identity, why: Why::MovedOn(how.into()) };
         let found = found.ok_or_else(|| moved_on("it was deleted"))?;
-        let now = watched_pod(&found).map_err(|absent| moved_on(&absent.to_string()))?;
+        let now = self.watched_pod(&found).map_err(|absent| moved_on(&absent.to_string()))?;
         if now.pod.uid != pod.uid {
             return Err(moved_on("another pod has its name"));
         }
         if now.pod.container_id != pod.container_id {
             return Err(moved_on("its container was restarted"));
         }
-        let settings = now.settings.under(self.caps.lock().of(&pod.namespace));
-        if settings.ceiling < remedy {
-            let why = settings.capped.map_or(Why::ObserveOnly, Why::Capped);
+        if now.settings.ceiling < remedy {
+            let why = now.settings.capped.map_or(Why::ObserveOnly, Why::Capped);
             return Err(Refusal { gate: Gate::Mode, why });
         }
         Ok((now, found.metadata.labels.unwrap_or_default()))

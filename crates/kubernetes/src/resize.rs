@@ -104,7 +104,7 @@ impl Cluster {
         wish: &Wish,
     ) -> Result<&'a Container, NoResize> {
         let moved_on = |how: &str| NoResize::new(Reason::Identity, how);
-        let now = watched_pod(found).map_err(|absent| moved_on(&absent.to_string()))?;
+        let now = self.watched_pod(found).map_err(|absent| moved_on(&absent.to_string()))?;
         if now.pod.uid != pod.uid {
             return Err(moved_on("another pod has its name"));
         }
