@@ -4,18 +4,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use paramedic_core::target::consent::{
-    ASK, DUMP, HEAL_LABEL, HEALTH_PATH, MIN_CONFIDENCE, NOT_BETWEEN, PATIENCE, PORT, SOFT,
-    SettingsReader, TLS, WARM_UP,
+    ASK, DRAIN, DUMP, GIVE_UP, HEAL_LABEL, HEALTH_PATH, MIN_CONFIDENCE, NOT_BETWEEN, PATIENCE,
+    PORT, RESIZE, SOFT, SettingsReader, TLS, WARM_UP,
 };
 
 use crate::policy::{Ask, Ceiling, GiveUp, HealingPolicySpec, Resize};
-
-/// Key of how far limits may be raised.
-const RESIZE: &str = "paramedic.dev/resize";
-/// Key of the time out of its Services before a restart.
-const DRAIN: &str = "paramedic.dev/drain";
-/// Key of what happens when no remedy has helped.
-const GIVE_UP: &str = "paramedic.dev/give-up";
 
 /// Every key that a policy can set; the first is the label. The controller touches no other.
 pub(crate) const KEYS: [&str; 14] = [
@@ -45,8 +38,6 @@ pub(crate) type Settings = BTreeMap<&'static str, String>;
 pub(crate) fn settings(spec: &HealingPolicySpec) -> Result<Settings, String> {
     let settings = unchecked(spec);
     let mut problems = problems(&settings);
-    problems.extend(resize_problem(spec.resize.as_ref()));
-    problems.extend(drain_problem(spec.drain.as_deref()));
     problems.extend(window_problem(spec.not_between.as_deref()));
     if problems.is_empty() { Ok(settings) } else { Err(problems.join("; ")) }
 }
@@ -107,7 +98,7 @@ fn problems(settings: &Settings) -> Vec<String> {
     let _ = reader.port(is_port_name);
     let _ = (reader.health_ask(), reader.soft(), reader.dump(), reader.tls_probes());
     let _ = (reader.patience(), reader.warm_up(), reader.not_between(), reader.ask_before());
-    let _ = reader.min_confidence();
+    let _ = (reader.resize(), reader.drain(), reader.quarantine(), reader.min_confidence());
     reader
         .invalid_settings
         .into_iter()
@@ -131,30 +122,6 @@ fn window_problem(windows: Option<&[String]>) -> Option<String> {
     let several = windows.into_iter().flatten().find(|window| window.contains(','));
     several.map(|window| {
         format!("{NOT_BETWEEN}: {window:?} is more than one span: list each by itself")
-    })
-}
-
-fn drain_problem(drain: Option<&str>) -> Option<String> {
-    let drain = drain?;
-    let (number, unit) = match drain.strip_suffix('m') {
-        Some(number) => (number, 60),
-        None => (drain.strip_suffix('s').unwrap_or(drain), 1),
-    };
-    let seconds = number.parse::<u32>().ok().map(|number| number.saturating_mul(unit));
-    (!seconds.is_some_and(|seconds| (1..=120).contains(&seconds)))
-        .then(|| format!("{DRAIN}: {drain:?} is not a time from 1s to 2m, such as 10s"))
-}
-
-fn resize_problem(resize: Option<&Resize>) -> Option<String> {
-    let resize = resize?;
-    let factors = [&resize.cpu, &resize.memory].into_iter().flatten();
-    let wrong = |factor: &&String| {
-        let number = factor.strip_suffix('x').and_then(|number| number.parse::<f64>().ok());
-        !number.is_some_and(|number| number > 1.0 && number <= 10.0)
-    };
-    let names_none = resize.cpu.is_none() && resize.memory.is_none();
-    (names_none || factors.clone().any(|factor| wrong(&factor))).then(|| {
-        format!("{RESIZE}: {:?} is not of the form `cpu=2x,memory=1.5x`", self::factors(resize))
     })
 }
 
