@@ -37,7 +37,8 @@ pub struct Record {
 /// A hard remedy for one of the workload's pods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heal {
-    /// When its lock was taken: seconds since 1970 by the API server's clock.
+    /// When its lock was taken, or the end of the drain that comes first: seconds since 1970 by the
+    /// API server's clock.
     pub at: i64,
     /// The agent process, with its node.
     pub by: String,

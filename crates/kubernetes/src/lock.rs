@@ -44,6 +44,8 @@ const RENEW: Duration = Duration::from_secs(20);
 const LEAST_LEFT: Duration = Duration::from_secs(30);
 /// No remedy is applied this long after the first check: its answer may be outdated.
 pub(super) const ACT_WITHIN: Duration = Duration::from_secs(3);
+/// What a drain takes besides its wait, at most: a change of the pod, a poll, and the second look.
+const SECOND_LOOK: Duration = Duration::from_secs(15);
 /// Maximum number of retries after write conflicts.
 pub(super) const TRIES: u32 = 4;
 /// Delays between attempts to release a lock. Jitter adds up to as much again. The attempts end when
@@ -83,6 +85,18 @@ pub(super) enum Aside {
     Drain(Drain),
     /// It is quarantined in place of an eviction.
     Quarantine(Plan),
+}
+
+impl Aside {
+    /// How much later the remedy comes, in seconds: the share counts from the act.
+    fn delay(&self) -> i64 {
+        match self {
+            Self::Drain(Drain::For(span)) => {
+                i64::try_from((*span + SECOND_LOOK).as_secs()).unwrap_or(i64::MAX)
+            }
+            Self::No | Self::Drain(_) | Self::Quarantine(_) => 0,
+        }
+    }
 }
 
 /// The right to one hard remedy. It is renewed in the background until it is released; if dropped
@@ -217,7 +231,7 @@ impl Cluster {
                 return Err(refusal);
             }
             let heal = Heal {
-                at: now,
+                at: now.saturating_add(aside.delay()),
                 by: self.identity.holder.clone(),
                 pod: pod.name.clone(),
                 remedy,

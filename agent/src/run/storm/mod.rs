@@ -469,7 +469,7 @@ macro_rules! storms {
     ($($name:ident: $first:expr),* $(,)?) => {
         $(#[test]
         fn $name() {
-            storms($first..$first + wanted(250));
+            storms($first..$first + wanted(120));
         })*
     };
 }
