@@ -167,7 +167,7 @@ impl Image {
     /// The maximum size of its archive, which every node pulls.
     const fn limit(self) -> usize {
         match self {
-            Self::Agent => 31_000_000,
+            Self::Agent => 32_000_000,
             Self::MetricsApi | Self::Policy => 12_000_000,
             Self::Patient => 10_000_000,
         }

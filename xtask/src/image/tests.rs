@@ -141,7 +141,7 @@ fn the_revision_is_a_whole_hash() {
 #[test]
 fn an_image_that_is_too_large_is_refused() {
     for (image, limit) in [
-        (Image::Agent, 31_000_000),
+        (Image::Agent, 32_000_000),
         (Image::MetricsApi, 12_000_000),
         (Image::Policy, 12_000_000),
         (Image::Patient, 10_000_000),

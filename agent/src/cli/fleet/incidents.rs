@@ -52,13 +52,15 @@ fn line(incident: &Value) -> String {
         incident["outcome"].as_str().map_or("in progress".to_owned(), |_| text("outcome"));
     let detail =
         incident["detail"].as_str().map_or(String::new(), |_| format!(": {}", text("detail")));
+    // A quarantine is an eviction by its place on the ladder only.
+    let is_quarantine = incident["means"] == "quarantine";
+    let remedy = if is_quarantine { "quarantine".to_owned() } else { text("remedy") };
     let evidence = if incident["evidence"].is_string() { " [evidence]" } else { "" };
     format!(
-        "{at} {} #{} {} {}: {outcome}{detail}{evidence}",
+        "{at} {} #{} {} {remedy}: {outcome}{detail}{evidence}",
         text("node"),
         incident["id"],
         text("name"),
-        text("remedy"),
     )
 }
 

@@ -96,7 +96,8 @@ fn table(rows: &[Row]) -> String {
     }
     let total: usize = rows.iter().map(|row| row.targets).sum();
     let silent = rows.iter().filter(|row| row.trouble.is_some()).count();
-    text += &format!("{total} targets on {} nodes", rows.len());
+    let nodes = if rows.len() == 1 { "node" } else { "nodes" };
+    text += &format!("{total} targets on {} {nodes}", rows.len());
     match silent {
         0 => text + "\n",
         _ => text + &format!("; {silent} of the agents need a look\n"),

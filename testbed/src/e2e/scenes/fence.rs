@@ -111,7 +111,7 @@ fn unchangeable(agents_own: &Identity, by_hand: &Identity, elsewhere: &str) -> R
         (agents_own, "fence-restart", labels(json!({ "app": "other" })), only),
         (agents_own, "fence-restart", labels(json!({ "paramedic.dev/heal": "evict" })), only),
         (agents_own, "fence-restart", labels(json!({ "paramedic.dev/serving": "false" })), only),
-        (agents_own, "fence-evict", quarantine, "give-up=:"),
+        (agents_own, "fence-evict", quarantine, "give-up=,"),
         (agents_own, "fence-evict", image, nothing),
         (agents_own, "fence-evict", note, nothing),
         (agents_own, "fence-evict", owner, nothing),

@@ -165,6 +165,74 @@ def evictions():
     return count + 3
 
 
+def changes():
+    """What an agent may change on a pod: a drain, its end, a quarantine, and the limits."""
+    pods = Fence("20-fence.yaml", "paramedic-agent-pods")
+    resizes = Fence("20-fence.yaml", "paramedic-agent-resizes")
+    of_node1 = {"authentication.kubernetes.io/node-name": ["node1"]}
+    until, kept = KEY + "drained-until", KEY + "quarantined"
+    serving, give_up = KEY + "serving", KEY + "give-up"
+
+    def asked(fence, old, new, cap=None, extra=of_node1):
+        labels = {} if cap is None else {KEY + "heal-at-most": cap}
+        return fence.denies(
+            object=new,
+            oldObject=old,
+            namespaceObject={"metadata": {"name": "shop", "labels": labels}},
+            request={"name": "web-1", "namespace": "shop", "userInfo": {"extra": extra}},
+        )
+
+    def drain(ceiling, note=True):
+        before, after = {HEAL: ceiling, serving: "true"}, {HEAL: ceiling, serving: "false"}
+        return pod(before), pod(after, {until: "soon"} if note else {})
+
+    def back(to="true"):
+        return pod({serving: "false"}, {until: "soon"}), pod({serving: to}, {})
+
+    def quarantine(ceiling="evict", wish="quarantine", left=None):
+        before = {HEAL: ceiling, "app": "web"}
+        return pod(before, {give_up: wish}), pod(left or {HEAL: ceiling}, {give_up: wish, kept: "{}"})
+
+    def resize(ceiling, permitted=True):
+        old = pod({HEAL: ceiling}, {KEY + "resize": "cpu=2x"} if permitted else {})
+        return old, old
+
+    restart, soft, observe = "restart", "soft", "observe"
+    cases = [
+        (pods, drain(restart), None, True),
+        (pods, drain("evict"), restart, True),
+        (pods, drain(restart), soft, False),
+        (pods, drain(restart), "everything", False),
+        (pods, drain(soft), None, False),
+        (pods, drain(restart, note=False), None, False),
+        (pods, back(), observe, True),
+        (pods, back("false"), None, True),
+        (pods, back("maybe"), None, False),
+        (pods, quarantine(), None, True),
+        (pods, quarantine(), restart, False),
+        (pods, quarantine(ceiling=restart), None, False),
+        (pods, quarantine(wish="evict"), None, False),
+        (pods, quarantine(left={HEAL: "evict", "app": "db"}), None, False),
+        (pods, quarantine(left={"app": "web"}), None, False),
+        (pods, (pod({HEAL: "evict"}), pod({HEAL: "evict"}, {"a": "b"})), None, False),
+        (pods, (drain(restart)[0], {**drain(restart)[1], "spec": {"nodeName": "node1", "x": 1}}), None, False),
+        (resizes, resize(soft), None, True),
+        (resizes, resize("evict"), soft, True),
+        (resizes, resize("evict"), observe, False),
+        (resizes, resize(observe), None, False),
+        (resizes, resize(soft, permitted=False), None, False),
+    ]
+    for fence, (old, new), cap, good in cases:
+        said = asked(fence, old, new, cap)
+        assert (said is None) == good, f"{old} to {new} under {cap}: {said}"
+        assert "error" not in (said or ""), said
+    elsewhere = pod({HEAL: restart, serving: "true"}, spec={"nodeName": "node2"})
+    for fence in (pods, resizes):
+        assert "runs on node2" in asked(fence, elsewhere, elsewhere)
+        assert "not bound" in asked(fence, *drain(restart), extra={})
+    return len(cases) + 4
+
+
 def valid(schema, value):
     """Whether the schema takes a value: patterns, bounds and rules, as far as ours use them."""
     kind = schema.get("type")
@@ -209,4 +277,7 @@ def settings():
     return len(table)
 
 
-print(f"CEL: {policies()} changes of pods, {evictions()} evictions, {settings()} settings")
+print(
+    f"CEL: {policies()} changes of pods by policies and {changes()} by agents, {evictions()} evictions, "
+    f"{settings()} settings"
+)
