@@ -15,9 +15,6 @@ use crate::test::manifests;
 pub(super) const NAME: &str = "helm";
 pub(super) const ABOUT: &str = "The chart: install a dry run, upgrade to healing, uninstall.";
 
-/// Time for a release to be complete.
-const READY: &str = "180s";
-
 pub(super) fn play(stage: &Stage<'_>, workspace: &Workspace) -> Result<String> {
     let helm = Helm::bring(workspace)?;
     let come_to = helm.comes_and_goes(stage, workspace);
@@ -60,7 +57,8 @@ impl<'a> Helm<'a> {
 
     fn release(&self, what: &str, more: &[&str]) -> Result<()> {
         let chart = self.workspace.root.join("charts/paramedic").display().to_string();
-        self.call(&[&[what, "paramedic", &chart, "--wait", "--timeout", READY], more].concat())
+        // Without --wait, which would wait for an address of the patient's LoadBalancer.
+        self.call(&[&[what, "paramedic", &chart], more].concat())
     }
 
     fn call(&self, arguments: &[&str]) -> Result<()> {

@@ -63,12 +63,18 @@ pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
     stage.tell(&format!("{} evictions denied, each with its reason", denied.len()));
     let changes = unchangeable(&agents_own, &by_hand, &elsewhere)?;
     stage.tell(&format!("{changes} changes of pods denied, each with its reason"));
-    let said = match agents_own.resize("fence-soft") {
-        Ok(_) => bail!("fence-soft could be resized without paramedic.dev/resize"),
-        Err(error) => format!("{error:#}"),
-    };
-    ensure!(said.contains("does not carry paramedic.dev/resize"), "{said}");
-    stage.tell("no pod is resized that does not carry paramedic.dev/resize");
+    may_read_sizes(stage)?;
+    for (pod, why) in [
+        ("fence-soft", "does not carry paramedic.dev/resize"),
+        ("fence-none", "carries paramedic.dev/heal=, and a resize takes soft, restart or evict"),
+    ] {
+        let said = match agents_own.resize(pod) {
+            Ok(_) => bail!("{pod} could be resized: {why}"),
+            Err(error) => format!("{error:#}"),
+        };
+        ensure!(said.contains("denied request: paramedic: ") && said.contains(why), "{said}");
+    }
+    stage.tell("2 resizes denied, each with its reason");
     let forbidden = agents_own.forbidden()?;
     stage.tell(&format!("by RBAC it can neither {}", forbidden.join(" nor ")));
     agents_own.evict("fence-restart", true).context("the dry run before a restart")?;
@@ -131,6 +137,24 @@ fn unchangeable(agents_own: &Identity, by_hand: &Identity, elsewhere: &str) -> R
         }
     }
     Ok(denied.len())
+}
+
+/// kubectl reads what it patches, which an agent itself need not. The right goes with the namespace.
+fn may_read_sizes(stage: &Stage<'_>) -> Result<()> {
+    let metadata = json!({ "name": "fence-resize", "namespace": NAMESPACE });
+    let group = "rbac.authorization.k8s.io";
+    let version = "rbac.authorization.k8s.io/v1";
+    stage.kubectl.apply(&[
+        json!({
+            "apiVersion": version, "kind": "Role", "metadata": metadata,
+            "rules": [{ "apiGroups": [""], "resources": ["pods/resize"], "verbs": ["get"] }],
+        }),
+        json!({
+            "apiVersion": version, "kind": "RoleBinding", "metadata": metadata,
+            "roleRef": { "apiGroup": group, "kind": "Role", "name": "fence-resize" },
+            "subjects": [{ "kind": "ServiceAccount", "name": "paramedic-agent", "namespace": SYSTEM }],
+        }),
+    ])
 }
 
 /// A configuration of kubectl that holds one token and nothing else.
