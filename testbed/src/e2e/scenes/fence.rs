@@ -12,7 +12,7 @@ use crate::e2e::{
     kubectl::Kubectl,
     objects::Pod,
     patient::PatientSpec,
-    stage::{NAMESPACE, SYSTEM, Stage},
+    stage::{HEALED, NAMESPACE, SYSTEM, Stage},
 };
 
 /// A node that no cluster has: a pod that is bound to it belongs to another node.
@@ -81,11 +81,14 @@ pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
     agents_own.evict("fence-evict", true).context("the dry run before an eviction")?;
     agents_own.evict("fence-evict", false).context("the eviction of a pod that consents")?;
     agents_own.patch("fence-restart", &drain()).context("a drain")?;
-    let back = json!({ "metadata": {
-        "labels": { "paramedic.dev/serving": "true" },
-        "annotations": { "paramedic.dev/drained-until": null },
-    } });
-    agents_own.patch("fence-restart", &back).context("the end of a drain")?;
+    // It did not fail and is ready: the agent of its node puts it back at once.
+    stage.until("the drained pod is back in its Services", HEALED, || {
+        let pod = ["pod", "fence-restart", "--namespace", NAMESPACE];
+        let pod: Pod = stage.kubectl.get(&pod)?.context("it is gone")?;
+        let serving = pod.metadata.labels.get("paramedic.dev/serving").map(String::as_str);
+        ensure!(serving == Some("true"), "it is drained");
+        Ok(())
+    })?;
     stage.tell("what it needs is allowed: dry runs, and the eviction of a pod that consents");
     // No kubelet will ever confirm that it has ended.
     let delete = ["delete", "pod", "fence-elsewhere", "--namespace", NAMESPACE, "--force"];
