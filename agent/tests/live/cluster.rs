@@ -319,6 +319,8 @@ fn whoever_may_annotate_the_pod_approves_its_restart() {
     node.fake.identity("token-of-owner", Identity::new("owner").may([pods]));
     let agent = Identity::service_account("paramedic-system", "paramedic-agent").on_node("node1");
     let granted = granted_by("10-rbac.yaml", "paramedic-agent");
+    // It may drain pods; that it may not approve for itself, the fence sees to.
+    node.fake.fence(Some(&agent.username));
     node.fake.identity("token-of-node1", agent.may(granted));
     node.fake.open(false);
     let mut pod = Pod::start(&node, "web", Some("restart"));
