@@ -45,6 +45,8 @@ struct PodSpec {
 #[serde(rename_all = "camelCase", default)]
 struct PodStatus {
     phase: String,
+    #[serde(rename = "podIP")]
+    ip: String,
     conditions: Vec<Condition>,
     container_statuses: Vec<Container>,
 }
@@ -103,6 +105,11 @@ impl Pod {
         &self.spec.node_name
     }
 
+    /// Its address; empty before it has one.
+    pub(super) fn ip(&self) -> &str {
+        &self.status.ip
+    }
+
     pub(super) fn owner(&self) -> Option<&str> {
         self.metadata.owner_references.first().map(|owner| owner.uid.as_str())
     }
@@ -123,7 +130,7 @@ impl Pod {
 
     /// Why it does not run, if the status shows it.
     pub(super) fn trouble(&self) -> String {
-        let PodStatus { phase, conditions, container_statuses } = &self.status;
+        let PodStatus { phase, conditions, container_statuses, .. } = &self.status;
         let waits = container_statuses.iter().find_map(|c| c.state.waiting.as_ref());
         let unmet = conditions.iter().find(|c| c.status == "False" && !c.message.is_empty());
         let why = match (waits, unmet) {

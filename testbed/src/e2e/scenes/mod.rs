@@ -9,6 +9,7 @@ mod refusals;
 mod resize;
 mod scaling;
 mod sights;
+mod told;
 
 use anyhow::Result;
 
@@ -24,7 +25,7 @@ pub(super) struct Scene {
     pub(super) play: fn(&Stage<'_>) -> Result<String>,
 }
 
-pub(super) const SCENES: [Scene; 20] = [
+pub(super) const SCENES: [Scene; 21] = [
     Scene {
         name: "soft-heal",
         about: "Eight errors, label soft: reset by POST /heal, and kubectl describe shows it.",
@@ -124,5 +125,10 @@ pub(super) const SCENES: [Scene; 20] = [
         name: "new-agent",
         about: "The agent's pod is deleted: its successor knows the earlier remedies.",
         play: agents::restart,
+    },
+    Scene {
+        name: "notification",
+        about: "Agents with a webhook: a pod is healed, and the receiver is told.",
+        play: told::notification,
     },
 ];
