@@ -34,7 +34,7 @@ impl Drainage {
     }
 }
 
-/// Nobody would be cut off: it answers nobody.
+/// A drain would spare no client: none got a good response.
 const SERVES_NOBODY: &str = "it has served nobody within the last 10 s";
 
 impl Agent {

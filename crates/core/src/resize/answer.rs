@@ -19,7 +19,7 @@ pub enum Reason {
     Journal,
     /// The last step was a moment ago.
     Cooldown,
-    /// Nobody sees whether requests wait.
+    /// The kernel does not see whether requests wait.
     Unseen,
     /// The limit is as high as its owner permits.
     AtCeiling,

@@ -100,7 +100,7 @@ fn rounded_up(resource: Resource, amount: u64) -> u64 {
 /// The step that a wish leads to, from the present limit and the owner's own.
 ///
 /// # Errors
-/// Why there is none.
+/// Why no step may be taken.
 pub fn step(wish: &Wish, ceilings: &Ceilings, limit: u64, base: u64) -> Result<Step, NoResize> {
     let Some(factor) = ceilings.of(wish.resource) else {
         return Err(NoResize::new(Reason::Mode, "its owner names no factor for it"));

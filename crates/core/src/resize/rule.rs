@@ -71,7 +71,7 @@ impl Seen {
 pub enum Stress {
     /// It is not, or not yet long enough.
     No,
-    /// It is throttled, and nobody sees whether requests wait.
+    /// It is throttled, and the kernel does not see whether requests wait.
     Unseen,
     /// It is.
     Yes,
