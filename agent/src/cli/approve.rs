@@ -4,10 +4,7 @@ use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::{Context, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, Client, api::Patch};
 use paramedic_core::target::{Request, consent::APPROVE};
 use serde_json::{Value, json};
 
@@ -113,10 +110,7 @@ pub(super) async fn annotate(
 ) -> anyhow::Result<()> {
     let annotations = json!({ "metadata": { "annotations": { APPROVE: request.to_string() } } });
     let pods: Api<Pod> = Api::namespaced(client, namespace);
-    let by_user = PatchParams {
-        field_manager: Some("paramedic-approve".to_owned()),
-        ..PatchParams::default()
-    };
+    let by_user = paramedic_api_server::patch_by("paramedic-approve");
     let patch = Patch::Merge(annotations);
     let patched = pods.patch_metadata(pod, &by_user, &patch);
     let patched = paramedic_api_server::within(patched).await;

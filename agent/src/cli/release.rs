@@ -4,11 +4,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
-use paramedic_api_server::{ApiError, within};
+use kube::{Api, Client, api::Patch};
+use paramedic_api_server::{ApiError, patch_by, within};
 use paramedic_kubernetes::labels::{self, QUARANTINED};
 
 /// How often to try again if somebody else changes the pod at the same time.
@@ -39,10 +36,7 @@ impl Release {
         let config = paramedic_api_server::config().await;
         let config = config.context("cannot find the cluster: set KUBECONFIG")?;
         let pods: Api<Pod> = Api::namespaced(Client::try_from(config)?, namespace);
-        let by_user = PatchParams {
-            field_manager: Some("paramedic-release".to_owned()),
-            ..PatchParams::default()
-        };
+        let by_user = patch_by("paramedic-release");
         for _ in 0..TRIES {
             let found = within(pods.get_opt(pod)).await;
             let found = found.with_context(|| format!("cannot read pod {namespace}/{pod}"))?;

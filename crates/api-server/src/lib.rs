@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use kube::{
     Config,
+    api::PatchParams,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tokio::time::timeout;
@@ -70,6 +71,12 @@ fn brief(error: &kube::Error) -> String {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         other => other.to_string().lines().next().unwrap_or_default().to_owned(),
     }
+}
+
+/// Parameters of a patch, whose fields the API server then attributes to this manager.
+#[must_use]
+pub fn patch_by(manager: &str) -> PatchParams {
+    PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() }
 }
 
 /// Applies the request timeout.

@@ -10,9 +10,9 @@ use k8s_openapi::{
 };
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, Patch},
 };
-use paramedic_api_server::{ApiError, within};
+use paramedic_api_server::{ApiError, patch_by, within};
 use paramedic_core::{
     guard::Gate,
     target::{MAX_DRAIN, PodRef, Remedy},
@@ -129,10 +129,7 @@ impl Cluster {
         (namespace, name): (&str, &str),
         change: &Value,
     ) -> Result<(), ApiError> {
-        let by_agent = PatchParams {
-            field_manager: Some("paramedic-agent".to_owned()),
-            ..PatchParams::default()
-        };
+        let by_agent = patch_by("paramedic-agent");
         let pods = self.pods(namespace);
         let patch = Patch::Merge(change);
         within(pods.patch_metadata(name, &by_agent, &patch)).await.map(|_| ())

@@ -39,7 +39,7 @@ pub use outside::Drained;
 use paramedic_api_server::ApiError;
 use paramedic_host::clock::Clock;
 use parking_lot::Mutex;
-pub use pause::PAUSED;
+pub use pause::{PAUSED, is_paused};
 pub use pods::track_pods;
 pub use preflight::Request;
 pub use resize::{ResizePlan, Resized};

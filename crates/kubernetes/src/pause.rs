@@ -3,6 +3,7 @@
 //! targets are well.
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Namespace;
 use paramedic_api_server::ApiError;
 use paramedic_core::{
     boot_time::BootTime,
@@ -15,6 +16,14 @@ use super::Cluster;
 
 /// The annotation. Any value but `false` pauses: in doubt do nothing.
 pub const PAUSED: &str = "paramedic.dev/paused";
+
+/// Whether Paramedic's own namespace pauses the agents.
+#[must_use]
+pub fn is_paused(namespace: &Namespace) -> bool {
+    let annotations = namespace.metadata.annotations.as_ref();
+    let value = annotations.and_then(|annotations| annotations.get(PAUSED));
+    value.is_some_and(|value| value != "false")
+}
 
 /// Maximum age of an answer, counted from its request. A slower response is not used: a pause takes
 /// effect within five seconds, including the act itself.
@@ -67,8 +76,7 @@ impl Cluster {
         let mut known = self.pause.lock();
         match answer {
             Ok(namespace) => {
-                let annotations = namespace.metadata.annotations.unwrap_or_default();
-                let paused = annotations.get(PAUSED).is_some_and(|value| value != "false");
+                let paused = is_paused(&namespace);
                 *known = Pause { paused, asked: Some(asked), in_vain: None };
                 Ok(paused)
             }

@@ -19,14 +19,13 @@ use paramedic_api_server::{ApiError, within};
 use paramedic_core::{
     boot_time::BootTime,
     guard::{Gate, Refusal},
-    resize::{NoResize, Reason, Resource, Step, Wish, step},
+    resize::{Ceilings, NoResize, Reason, Resource, Step, Wish, step},
     target::{PodRef, Remedy},
 };
 use serde_json::{Map, Value, json};
 use tokio::{join, time::sleep};
 
 use super::{Cluster, workload::owner_kind};
-use crate::pod::watched_pod;
 
 /// Set by the VerticalPodAutoscaler's admission controller on pods whose resources it has set.
 const VPA: [&str; 2] = ["vpaUpdates", "vpaObservedContainers"];
@@ -66,7 +65,7 @@ impl Cluster {
     /// Plans the step that a wish leads to.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why no step may be taken.
     pub async fn plan_resize(&self, pod: &PodRef, wish: &Wish) -> Result<ResizePlan, NoResize> {
         let asked = self.clock.now();
         let api = self.pods(&pod.namespace);
@@ -79,13 +78,11 @@ impl Cluster {
         paused.map_err(|refusal| of_pause(&refusal))?;
         let found = found.map_err(|error| no_answer(&error))?;
         let found = found.ok_or_else(|| NoResize::new(Reason::Identity, "it was deleted"))?;
-        let container = self.may_resize(pod, &found, wish).await?;
+        let (container, ceilings) = self.may_resize(pod, &found, wish).await?;
         let limit =
             amount_of(container, wish.resource).ok_or_else(|| NoResize::from(Reason::NoLimit))?;
         let template = template.map_err(|error| no_answer(&error))?;
         let base = own_limit(template.as_ref(), &pod.container, wish.resource)?;
-        let ceilings = watched_pod(&found).ok().and_then(|watched| watched.settings.resize);
-        let ceilings = ceilings.ok_or_else(|| NoResize::from(Reason::Mode))?;
         let guaranteed = found.status.as_ref().and_then(|status| status.qos_class.as_deref());
         Ok(ResizePlan {
             step: step(wish, &ceilings, limit, base)?,
@@ -95,14 +92,14 @@ impl Cluster {
         })
     }
 
-    /// The container to resize, if the pod is still the one that was judged, and its limits are
-    /// nobody else's business.
+    /// The container to resize and how far its owner permits it, if the pod is still the one that was
+    /// judged, and nothing else sets its limits.
     async fn may_resize<'a>(
         &self,
         pod: &PodRef,
         found: &'a Pod,
         wish: &Wish,
-    ) -> Result<&'a Container, NoResize> {
+    ) -> Result<(&'a Container, Ceilings), NoResize> {
         let moved_on = |how: &str| NoResize::new(Reason::Identity, how);
         let now = self.watched_pod(found).map_err(|absent| moved_on(&absent.to_string()))?;
         if now.pod.uid != pod.uid {
@@ -111,9 +108,8 @@ impl Cluster {
         if now.pod.container_id != pod.container_id {
             return Err(moved_on("its container was restarted"));
         }
-        if now.settings.ceiling < Remedy::Soft || now.settings.resize.is_none() {
-            return Err(Reason::Mode.into());
-        }
+        let ceilings = now.settings.resize.filter(|_| now.settings.ceiling >= Remedy::Soft);
+        let ceilings = ceilings.ok_or_else(|| NoResize::from(Reason::Mode))?;
         let annotations = found.metadata.annotations.as_ref();
         if annotations.is_some_and(|all| VPA.iter().any(|key| all.contains_key(*key))) {
             return Err(Reason::Vpa.into());
@@ -129,7 +125,7 @@ impl Cluster {
             return Err(Reason::RestartsContainer.into());
         }
         match pending(found) {
-            None => Ok(container),
+            None => Ok((container, ceilings)),
             Some(no) => Err(self.clean_up(pod, found, container, wish, no).await),
         }
     }

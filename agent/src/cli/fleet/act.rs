@@ -1,9 +1,9 @@
-//! What changes something, with the rights of whoever calls: `approve`, `pause`, `resume`; and
-//! `evidence`, which needs to run a command in the agent's pod.
+//! The commands that write, with the caller's own rights: `approve`, `pause`, `resume`; and `evidence`,
+//! which runs a command in the agent's pod.
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use paramedic_core::target::Request;
 use paramedic_kubernetes::PAUSED;
 use serde_json::json;
@@ -29,8 +29,7 @@ pub(super) async fn approve(
 pub(super) async fn is_paused(cluster: &Cluster) -> Option<bool> {
     let (namespaces, name) = cluster.namespace();
     let namespace = paramedic_api_server::within(namespaces.get(name)).await.ok()?;
-    let annotations = namespace.metadata.annotations.unwrap_or_default();
-    Some(annotations.get(PAUSED).is_some_and(|value| value != "false"))
+    Some(paramedic_kubernetes::is_paused(&namespace))
 }
 
 /// Pauses all agents, or lets them heal again.
@@ -39,10 +38,7 @@ pub(super) async fn pause(fleet: &Fleet, paused: bool) -> anyhow::Result<ExitCod
         let (namespaces, name) = cluster.namespace();
         let value = if paused { json!("true") } else { json!(null) };
         let patch = Patch::Merge(json!({ "metadata": { "annotations": { PAUSED: value } } }));
-        let by_user = PatchParams {
-            field_manager: Some("paramedic-fleet".to_owned()),
-            ..PatchParams::default()
-        };
+        let by_user = paramedic_api_server::patch_by("paramedic-fleet");
         let patched = namespaces.patch_metadata(name, &by_user, &patch);
         paramedic_api_server::within(patched).await.with_context(|| {
             let sign = if paused { "=true" } else { "-" };

@@ -1,4 +1,4 @@
-//! Reaches every agent through the API server's proxy, with the rights of whoever calls.
+//! Reaches every agent through the API server's proxy, with the caller's own rights.
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -64,7 +64,7 @@ pub(super) struct Fleet {
     pub(super) agents: Vec<Agent>,
 }
 
-/// An agent, and its answer or why there is none.
+/// An agent with its answer, or with the reason why it did not answer.
 pub(super) type Answer<T> = (Agent, Result<T, String>);
 
 /// A `Status` of the API server.
@@ -161,34 +161,31 @@ impl Fleet {
         &self.clusters[agent.cluster]
     }
 
+    /// `GET path` of every agent, in the order of their places.
+    async fn get(&self, path: &str) -> Vec<Answer<(StatusCode, Bytes)>> {
+        let get = |agent: &Agent| {
+            let agent = agent.clone();
+            async move { (self.cluster_of(&agent).get(&agent, path).await, agent) }
+        };
+        let answers = stream::iter(self.agents.iter().map(get)).buffered(AT_ONCE);
+        answers.map(|(answer, agent)| (agent, answer)).collect().await
+    }
+
     /// The JSON at a path of every agent, in the order of their places.
     pub(super) async fn ask<T: DeserializeOwned>(&self, path: &str) -> Vec<Answer<T>> {
-        let ask = |agent: &Agent| {
-            let agent = agent.clone();
-            async move {
-                let answer = self.cluster_of(&agent).get(&agent, path).await;
-                let answer = answer.and_then(|(status, body)| match status.is_success() {
-                    true => serde_json::from_slice(&body)
-                        .map_err(|error| format!("cannot read its answer: {error}")),
-                    false => Err(refusal(status, &body)),
-                });
-                (agent, answer)
-            }
+        let read = |(status, body): (StatusCode, Bytes)| match status.is_success() {
+            true => serde_json::from_slice(&body)
+                .map_err(|error| format!("cannot read its answer: {error}")),
+            false => Err(refusal(status, &body)),
         };
-        stream::iter(self.agents.iter().map(ask)).buffered(AT_ONCE).collect().await
+        let answers = self.get(path).await.into_iter();
+        answers.map(|(agent, answer)| (agent, answer.and_then(read))).collect()
     }
 
     /// The one agent that watches a target, with what it shows of it.
     pub(super) async fn find(&self, target: &str) -> anyhow::Result<(Agent, Bytes)> {
-        let path = format!("/api/v1/targets/{target}");
-        let ask = |agent: &Agent| {
-            let (agent, path) = (agent.clone(), &path);
-            async move { (self.cluster_of(&agent).get(&agent, path).await, agent) }
-        };
-        let answers: Vec<_> =
-            stream::iter(self.agents.iter().map(ask)).buffered(AT_ONCE).collect().await;
         let (mut found, mut silent) = (Vec::new(), Vec::new());
-        for (answer, agent) in answers {
+        for (agent, answer) in self.get(&format!("/api/v1/targets/{target}")).await {
             match answer {
                 Ok((StatusCode::OK, body)) => found.push((agent, body)),
                 Ok((StatusCode::NOT_FOUND, _)) => {}

@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, process::ExitCode};
 
 use paramedic_record::incident::Clean;
 use serde::{Deserialize, Serialize};
+use tokio::join;
 
 use super::{
     act::is_paused,
@@ -34,8 +35,7 @@ struct Row {
 }
 
 pub(super) async fn print(fleet: &Fleet, json: bool) -> anyhow::Result<ExitCode> {
-    let about = fleet.ask("/api/v1/about").await;
-    let targets = fleet.ask("/api/v1/targets").await;
+    let (about, targets) = join!(fleet.ask("/api/v1/about"), fleet.ask("/api/v1/targets"));
     let rows: Vec<Row> = about.into_iter().zip(targets).map(|(a, t)| row(a, t)).collect();
     if json {
         println!("{}", serde_json::to_string(&rows)?);

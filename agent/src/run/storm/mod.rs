@@ -117,6 +117,15 @@ impl Storm {
         for node in &nodes {
             fake.add_node(node);
         }
+        let mut storm = Self::over(fake, nodes, rng);
+        for number in 0..storm.rng.usize(2..=3) {
+            storm.add_workload(number);
+        }
+        storm
+    }
+
+    /// Agents of these nodes, over what the fake has.
+    fn over(fake: FakeApi, nodes: Vec<String>, rng: Rng) -> Self {
         let clock = Clock::Tokio(Instant::now());
         let ward = Arc::new(Ward::new(fake.clone(), clock));
         // In memory if possible: a thousand journals are synced to disk.
@@ -126,11 +135,7 @@ impl Storm {
         let state = state.unwrap();
         let (alive, down) = (Mutex::default(), AtomicBool::new(false));
         let workloads = Vec::new();
-        let mut storm = Self { rng, fake, ward, clock, nodes, workloads, state, alive, down };
-        for number in 0..storm.rng.usize(2..=3) {
-            storm.add_workload(number);
-        }
-        storm
+        Self { rng, fake, ward, clock, nodes, workloads, state, alive, down }
     }
 
     fn add_workload(&mut self, number: usize) {

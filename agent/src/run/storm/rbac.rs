@@ -38,18 +38,7 @@ pub(super) fn hospital() -> Storm {
     // Its budget is spent forever, so that the refusal repeats.
     fake.add_deployment("default", "full", 2, &pods("restart"), &[]);
     fake.add_pdb("default", "full", "full", &json!({ "minAvailable": 2 }));
-    let clock = Clock::Tokio(Instant::now());
-    Storm {
-        rng: Rng::with_seed(0),
-        ward: Arc::new(Ward::new(fake.clone(), clock)),
-        fake,
-        clock,
-        nodes: vec!["node1".to_owned()],
-        workloads: Vec::new(),
-        state: tempfile::tempdir().unwrap(),
-        alive: Mutex::default(),
-        down: AtomicBool::new(false),
-    }
+    Storm::over(fake, vec!["node1".to_owned()], Rng::with_seed(0))
 }
 
 /// Group, resource and verb.

@@ -16,18 +16,7 @@ fn clinic(name: &str, template: &PodTemplate, serving: bool) -> Storm {
     fake.add_deployment("default", name, 3, template, &[]);
     fake.add_pdb("default", name, name, &json!({ "maxUnavailable": 1 }));
     add_service(&fake, name, serving);
-    let clock = Clock::Tokio(Instant::now());
-    Storm {
-        rng: Rng::with_seed(0),
-        ward: Arc::new(Ward::new(fake.clone(), clock)),
-        fake,
-        clock,
-        nodes: vec!["node1".to_owned()],
-        workloads: Vec::new(),
-        state: tempfile::tempdir().unwrap(),
-        alive: Mutex::default(),
-        down: AtomicBool::new(false),
-    }
+    Storm::over(fake, vec!["node1".to_owned()], Rng::with_seed(0))
 }
 
 /// One process dies at this step; some seconds later the next one begins.

@@ -201,21 +201,33 @@ impl Journal {
         detail: Option<&str>,
         now: BootTime,
     ) -> Result<(), JournalError> {
-        let boot = self.present_boot()?.as_str();
-        let now = row::nanoseconds(now).map_err(|what| JournalError::Invalid { what })?;
-        let changed = self.write(
-            "UPDATE incidents SET outcome = ?3, detail = ?4, \
-             concluded = CASE WHEN boot = ?1 THEN max(?5, intended) END \
-             WHERE id = ?2 AND outcome IS NULL",
-            params![boot, id, outcome.name(), row::detail(detail), now],
-        )?;
-        if changed == 0 {
-            return Err(JournalError::NotOpen { id });
-        }
+        self.close("incidents", id, outcome.name(), detail, now)?;
         if let Err(error) = self.prune() {
             tracing::warn!(%error, "cannot delete old incidents");
         }
         Ok(())
+    }
+
+    /// Stores the outcome of an open row of a table.
+    fn close(
+        &self,
+        table: &'static str,
+        id: i64,
+        outcome: &str,
+        detail: Option<&str>,
+        now: BootTime,
+    ) -> Result<(), JournalError> {
+        let boot = self.present_boot()?.as_str();
+        let now = row::nanoseconds(now).map_err(|what| JournalError::Invalid { what })?;
+        let changed = self.write(
+            &format!(
+                "UPDATE {table} SET outcome = ?3, detail = ?4, \
+                 concluded = CASE WHEN boot = ?1 THEN max(?5, intended) END \
+                 WHERE id = ?2 AND outcome IS NULL"
+            ),
+            params![boot, id, outcome, row::detail(detail), now],
+        )?;
+        if changed == 0 { Err(JournalError::NotOpen { id }) } else { Ok(()) }
     }
 
     /// Concludes the open intentions of earlier boots as `unverified`: the node went down with the

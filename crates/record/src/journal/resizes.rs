@@ -165,15 +165,7 @@ impl Journal {
         detail: Option<&str>,
         now: BootTime,
     ) -> Result<(), JournalError> {
-        let boot = self.present_boot()?.as_str();
-        let now = row::nanoseconds(now).map_err(|what| JournalError::Invalid { what })?;
-        let changed = self.write(
-            "UPDATE resizes SET outcome = ?3, detail = ?4, \
-             concluded = CASE WHEN boot = ?1 THEN max(?5, intended) END \
-             WHERE id = ?2 AND outcome IS NULL",
-            params![boot, id, outcome.name(), row::detail(detail), now],
-        )?;
-        if changed == 0 { Err(JournalError::NotOpen { id }) } else { Ok(()) }
+        self.close("resizes", id, outcome.name(), detail, now)
     }
 
     /// Concludes open intentions that a later one of the same limit supersedes: their effects cannot
