@@ -22,7 +22,9 @@ pub(super) struct Notify {
     /// `webhook=URL` (JSON), `webhook+hmac=KEYFILE,URL` (signed with the key in KEYFILE),
     /// `slack=URL` (an incoming webhook), `alertmanager=URL` (such as <http://host:9093>) and
     /// `pagerduty=KEY` or `pagerduty=KEY,URL` (the integration key of a service; URL for another
-    /// region). Other users of the machine can read arguments: give secrets by --notify-file.
+    /// region). With a name in front, as in `shop:slack=URL`, it is only told of the targets that name
+    /// it (paramedic.dev/notify). Other users of the machine can read arguments: give secrets by
+    /// --notify-file.
     #[arg(long = "notify", value_name = "SPEC")]
     specs: Vec<Given>,
     /// File with one SPEC of --notify on each line; empty lines and lines with `#` in front are
@@ -61,8 +63,8 @@ impl Notify {
         if let Some((path, Err(error))) = &file {
             mistakes.add(format!("cannot read --notify-file {path}: {error}"));
         }
-        let mut names = HashSet::new();
-        for twice in channels.iter().filter(|channel| !names.insert(&channel.name)) {
+        let mut ids = HashSet::new();
+        for twice in channels.iter().filter(|channel| !ids.insert(&channel.id)) {
             mistakes.add(format!("{}: the same as another one; leave one out", twice.given));
         }
         if channels.len() > MOST {

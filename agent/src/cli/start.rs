@@ -234,8 +234,8 @@ fn notifier(
     if channels.is_empty() {
         return None;
     }
-    let kinds: Vec<&str> = channels.iter().map(|channel| channel.kind.name()).collect();
-    info!(channels = kinds.join(", "), "telling people by notifications");
+    let known: Vec<String> = channels.iter().map(ToString::to_string).collect();
+    info!(channels = known.join(", "), "telling people by notifications");
     let metrics = Arc::clone(metrics);
     let (notifier, sender) =
         paramedic_notify::start(channels, &about.node, journal, metrics, Clock::default());

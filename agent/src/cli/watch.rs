@@ -10,7 +10,9 @@ use paramedic_core::{
     engine::Pace,
     guard::Policy,
     resize::Ceilings,
-    target::{HealthAsk, HealthProbe, Remedy, Settings, Soft, WatchedService, Windows},
+    target::{
+        ChannelNames, HealthAsk, HealthProbe, Remedy, Settings, Soft, WatchedService, Windows,
+    },
 };
 use paramedic_docker::{Containers, Selection};
 use paramedic_host::url::{WatchUrl, target_from_url};
@@ -204,8 +206,10 @@ impl Watch {
             None => Remedy::Soft,
         };
         let ceiling = self.max_remedy.unwrap_or(default);
-        let service = self.service(&self.url, ceiling);
-        let others = self.also.iter().map(|url| self.service(url, ceiling));
+        // Whoever is named on this command line is meant.
+        let notify = channels.iter().filter_map(|channel| channel.name.as_deref()).collect();
+        let service = self.service(&self.url, ceiling, &notify);
+        let others = self.also.iter().map(|url| self.service(url, ceiling, &notify));
         let (containers, services) = match container {
             Some((name, engine)) => {
                 let selection = Selection::Named(name, Box::new(service));
@@ -233,7 +237,7 @@ impl Watch {
         Ok((config, channels))
     }
 
-    fn service(&self, url: &WatchUrl, ceiling: Remedy) -> WatchedService {
+    fn service(&self, url: &WatchUrl, ceiling: Remedy, notify: &ChannelNames) -> WatchedService {
         let grpc = url.grpc.clone().map(HealthAsk::Grpc);
         let asks = grpc.or_else(|| self.health_path.clone().map(HealthAsk::Path));
         WatchedService {
@@ -254,6 +258,7 @@ impl Watch {
                 resize: self.resize,
                 drain: None,
                 quarantine: None,
+                notify: notify.clone(),
                 ..Settings::up_to(ceiling)
             },
         }

@@ -119,6 +119,7 @@ pub fn by_labels(seen: &ContainerInspectResponse) -> Result<WatchedContainer, No
         resize: reader.resize(),
         drain: None,
         quarantine: None,
+        notify: reader.notify(),
     };
     Ok(WatchedContainer {
         settings: reader.capped(settings),

@@ -114,6 +114,7 @@ pub fn watched_pod(pod: &Pod) -> Result<WatchedPod, NotWatchable> {
         resize: reader.resize(),
         drain: reader.drain(),
         quarantine: reader.quarantine(),
+        notify: reader.notify(),
     };
     let no_evict = no_evict(pod, &settings);
     Ok(WatchedPod {

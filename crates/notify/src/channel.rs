@@ -1,10 +1,12 @@
-//! What `--notify` selects: a kind of receiver, its address and its key.
+//! What `--notify` selects: a kind of receiver, its address and its key, and a name if it is only for
+//! those who ask for it.
 use std::{
     fmt, fs,
     io::{self, Read as _},
     path::Path,
 };
 
+use paramedic_core::target::ChannelNames;
 use paramedic_record::metrics::CHANNELS;
 
 use crate::{
@@ -63,7 +65,9 @@ pub struct Channel {
     /// Where it was specified, for logs: `--notify 2`, `line 3 of FILE`.
     pub given: String,
     /// Identifies it in the journal, also after a restart, without its secret.
-    pub name: String,
+    pub id: String,
+    /// Its name: it is told of the targets that name it. `None`: it is told of everything.
+    pub name: Option<String>,
     pub(crate) address: Address,
     /// The key of the signature, or the routing key.
     pub(crate) key: Option<Secret>,
@@ -80,10 +84,15 @@ pub struct SpecError {
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error(
-        "it must be KIND=VALUE, and KIND one of webhook, webhook+hmac, slack, alertmanager and \
-         pagerduty, for example slack=https://hooks.slack.com/…"
+        "it must be KIND=VALUE or NAME:KIND=VALUE, and KIND one of webhook, webhook+hmac, slack, \
+         alertmanager and pagerduty, for example slack=https://hooks.slack.com/…"
     )]
     Form,
+    #[error(
+        "its name must have from 1 to 63 small letters, digits and -, with a letter or digit at both \
+         ends, for example shop:slack=https://hooks.slack.com/…"
+    )]
+    Name,
     #[error("the URL of its {} {fault}", kind.name())]
     Url { kind: Kind, fault: UrlFault },
     #[error("webhook+hmac needs a file and a URL: webhook+hmac=KEYFILE,https://…")]
@@ -100,7 +109,7 @@ enum Fault {
 }
 
 impl Channel {
-    /// Reads a specification such as `slack=https://…`, and the file with its key if it names one.
+    /// Reads a specification such as `slack=https://…` or `shop:slack=https://…`, and the file with its key if it names one.
     /// `given` says where it stands.
     ///
     /// # Errors
@@ -112,8 +121,15 @@ impl Channel {
     }
 
     fn of(spec: &str, read: impl Fn(&Path) -> io::Result<String>) -> Result<Self, Fault> {
-        let (word, value) = spec.trim().split_once('=').ok_or(Fault::Form)?;
+        let (words, value) = spec.trim().split_once('=').ok_or(Fault::Form)?;
+        let (name, word) = match words.split_once(':') {
+            Some((name, word)) => (Some(name), word),
+            None => (None, words),
+        };
         let (kind, signs) = Kind::of(word).ok_or(Fault::Form)?;
+        if !name.is_none_or(ChannelNames::is_name) {
+            return Err(Fault::Name);
+        }
         let (key, url) = match kind {
             Kind::Webhook if signs => {
                 let (file, url) = value.split_once(',').ok_or(Fault::NoKeyFile)?;
@@ -136,8 +152,9 @@ impl Channel {
         };
         let exposed = key.as_ref().map_or("", Secret::expose);
         let digest = digest(&[url, exposed]);
-        let name = format!("{}-{}", kind.name(), &digest[..16]);
-        Ok(Self { kind, given: String::new(), name, address, key })
+        let id = format!("{}-{}", kind.name(), &digest[..16]);
+        let name = name.map(str::to_owned);
+        Ok(Self { kind, given: String::new(), id, name, address, key })
     }
 }
 
@@ -168,7 +185,10 @@ pub fn specs(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.kind.name(), self.given)
+        match &self.name {
+            Some(name) => write!(f, "{name}:{} ({})", self.kind.name(), self.given),
+            None => write!(f, "{} ({})", self.kind.name(), self.given),
+        }
     }
 }
 
@@ -218,6 +238,9 @@ mod tests {
             assert!(spec.trim_start().starts_with(kind.name()), "{spec}");
             assert_eq!(format!("{scheme} {host} {port} {}", path.expose()), url, "{spec}");
         }
+        let named = parse("on-call:slack=https://a/x:y").unwrap();
+        assert_eq!(named.name.as_deref(), Some("on-call"));
+        assert_eq!(named.to_string(), "on-call:slack ()");
         let signed = parse("webhook+hmac=/key,http://a").unwrap();
         assert_eq!(signed.key.unwrap().expose(), "s3cret");
     }
@@ -227,7 +250,10 @@ mod tests {
         for (spec, why) in [
             ("", "KIND=VALUE"),
             ("https://hooks.slack.com/services/SECRET", "KIND=VALUE"),
-            ("teams=https://SECRET", "webhook+hmac, slack"),
+            ("teams=https://SECRET", "webhook+hmac, slack,"),
+            ("Shop:slack=https://SECRET", "small letters"),
+            (":slack=https://SECRET", "small letters"),
+            ("a:b:slack=https://SECRET", "KIND=VALUE"),
             ("slack=hooks.slack.com/SECRET", "https:// or http://"),
             ("slack=ftp://SECRET", "https:// or http://"),
             ("slack=https://", "cannot be read"),
@@ -250,13 +276,13 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_and_names_have_no_secret() {
+    fn debug_output_and_ids_have_no_secret() {
         let spec = format!("pagerduty={KEY},https://SECRET.example/SECRET");
         let channel = parse(&spec).unwrap();
         let text = format!("{channel:?} {channel}");
         assert!(!text.contains(KEY) && !text.contains("SECRET"), "{text}");
-        assert_eq!(channel.name, parse(&spec).unwrap().name);
-        assert_ne!(channel.name, parse(&format!("pagerduty={KEY}")).unwrap().name);
+        assert_eq!(channel.id, parse(&format!("on-call:{spec}")).unwrap().id);
+        assert_ne!(channel.id, parse(&format!("pagerduty={KEY}")).unwrap().id);
     }
 
     #[test]

@@ -72,7 +72,8 @@ pub(crate) fn with(
     });
     let (outgoing, incoming) = mpsc::channel(QUEUE);
     let kinds = channels.iter().map(|channel| channel.kind).collect();
-    let teller = Teller::new(node, problems.unwrap_or_default());
+    let named = channels.iter().filter_map(|channel| channel.name.as_deref()).collect();
+    let teller = Teller::new(node, named, problems.unwrap_or_default());
     let notifier = Notifier::new(teller, outgoing, Arc::clone(&shared.metrics), kinds, clock);
     (notifier, Sender { incoming, channels, shared })
 }
@@ -112,7 +113,12 @@ impl Sender {
         }
         self.resume(&queues).await;
         while let Some(telling) = self.incoming.recv().await {
-            let wants = |channel: &Channel| payload::of(channel, &telling.notification).is_some();
+            let is_told = |channel: &Channel| {
+                channel.name.as_ref().is_none_or(|name| telling.to.contains(name))
+            };
+            let wants = |channel: &Channel| {
+                is_told(channel) && payload::of(channel, &telling.notification).is_some()
+            };
             let takers: Vec<usize> =
                 (0..queues.len()).filter(|number| wants(&self.channels[*number])).collect();
             let ids = self.keep(&telling, &takers).await;
@@ -136,12 +142,12 @@ impl Sender {
             warn!(bytes = content.len(), "a notification is too large for the journal");
             return Vec::new();
         }
-        let names: Vec<String> =
-            takers.iter().map(|number| self.channels[*number].name.clone()).collect();
+        let ids: Vec<String> =
+            takers.iter().map(|number| self.channels[*number].id.clone()).collect();
         let (made, change) = (telling.notification.at, telling.change.clone());
         let kept = spawn_blocking(move || {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            journal.keep_notification(&names, made, &content, &change)
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            journal.keep_notification(&ids, made, &content, &change)
         });
         match kept.await {
             Ok(Ok(ids)) => ids,
@@ -172,7 +178,7 @@ impl Sender {
             }
         };
         for Unsent { id, channel, made, content } in unsent {
-            let number = self.channels.iter().position(|known| known.name == channel);
+            let number = self.channels.iter().position(|known| known.id == channel);
             let notification: Option<Notification> = serde_json::from_str(&content).ok();
             let now = wall_time();
             let is_old = now.saturating_sub(made) > TOO_OLD_S;

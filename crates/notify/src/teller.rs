@@ -18,7 +18,7 @@ use std::{
 use paramedic_core::{
     boot_time::BootTime,
     guard::{Gate, Refusal},
-    target::{Obstacle, Remedy, Target},
+    target::{ChannelNames, Obstacle, Remedy, Target, consent::NOTIFY},
     verify::Outcome,
 };
 use paramedic_record::journal::{Change, Problem};
@@ -69,11 +69,13 @@ pub struct Ended<'a> {
     pub exhausted: bool,
 }
 
-/// A notification, and what it does to the open problems.
+/// A notification, who gets it, and what it does to the open problems.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telling {
     /// The notification.
     pub notification: Notification,
+    /// The named channels that get it too; those without a name get all.
+    pub to: ChannelNames,
     /// For the journal.
     pub change: Change,
 }
@@ -82,6 +84,8 @@ pub struct Telling {
 #[derive(Debug)]
 pub struct Teller {
     node: String,
+    /// The names that channels have.
+    named: ChannelNames,
     /// The open problems by uid.
     problems: HashMap<String, Problem>,
     cases: HashMap<String, Known>,
@@ -101,12 +105,14 @@ struct News<'a> {
 }
 
 impl Teller {
-    /// With the problems that earlier agent processes have told of and that have not ended.
+    /// With the names that channels have, and the problems that earlier agent processes have told of
+    /// and that have not ended.
     #[must_use]
-    pub fn new(node: &str, open: Vec<Problem>) -> Self {
+    pub fn new(node: &str, named: ChannelNames, open: Vec<Problem>) -> Self {
         let unseen = open.iter().map(|problem| problem.uid.clone()).filter(|uid| uid != NODE);
         Self {
             node: plain(node, MAX_NAME),
+            named,
             unseen: unseen.collect(),
             problems: open.into_iter().map(|problem| (problem.uid.clone(), problem)).collect(),
             cases: HashMap::new(),
@@ -215,6 +221,7 @@ impl Teller {
             Some(problem) => problem,
             None => self.problem(NODE, at.unix_s),
         };
+        let to = problem.channels.clone();
         let change = if paused {
             self.problems.insert(NODE.to_owned(), problem.clone());
             Change::Opens(problem.clone())
@@ -235,7 +242,7 @@ impl Teller {
             advice: advice.to_owned(),
             ..self.blank(occasion, phase, &problem, at)
         };
-        Telling { notification, change }
+        Telling { notification, to, change }
     }
 
     fn give_up_unseen(&mut self, at: Moment) -> Vec<Telling> {
@@ -254,7 +261,8 @@ impl Teller {
                 advice: "nothing".to_owned(),
                 ..self.blank(Occasion::Gone, Phase::Resolve, &problem, at)
             };
-            told.push(Telling { notification, change: Change::Closes(problem.key) });
+            let change = Change::Closes(problem.key);
+            told.push(Telling { notification, to: problem.channels, change });
         }
         told
     }
@@ -264,11 +272,12 @@ impl Teller {
         let uid = news.target.id.uid.clone();
         let telling = match self.problems.remove(&uid) {
             Some(problem) => {
+                let problem = widened(problem, news.target);
                 let change = Change::Closes(problem.key.clone());
                 Some((Phase::Resolve, problem, change, 0))
             }
             None => {
-                let problem = self.problem(&uid, began);
+                let problem = widened(self.problem(&uid, began), news.target);
                 let left_out = self.known(news.target).may_tell(Occasion::Healed, at.now);
                 left_out.map(|left_out| (Phase::Info, problem, Change::Nothing, left_out))
             }
@@ -291,6 +300,7 @@ impl Teller {
         // The first one of a problem is always told: its end will be.
         let left_out = if is_new { left_out.unwrap_or_default() } else { left_out? };
         let problem = open.unwrap_or_else(|| self.problem(&uid, since));
+        let problem = widened(problem, news.target);
         self.problems.insert(uid, problem.clone());
         let change = Change::Opens(problem.clone());
         Some(self.tells(news, Phase::Trigger, &problem, change, left_out, at))
@@ -298,7 +308,7 @@ impl Teller {
 
     /// The problem of a target ends without a remedy.
     fn ends(&mut self, target: &Target, occasion: Occasion, at: Moment) -> Option<Telling> {
-        let problem = self.problems.remove(&target.id.uid)?;
+        let problem = widened(self.problems.remove(&target.id.uid)?, target);
         let news = News {
             occasion,
             summary: summary_of(occasion, target, Remedy::Observe),
@@ -332,11 +342,20 @@ impl Teller {
             seen: known.map(|known| known.seen.clone()).unwrap_or_default(),
             done: known.map(|known| known.done.clone()).unwrap_or_default(),
             outcome: plain(&news.outcome, MAX_OUTCOME),
-            advice: news.advice,
+            advice: self.advice(news.advice, news.target),
             left_out,
             ..self.blank(news.occasion, phase, problem, at)
         };
-        Telling { notification, change }
+        Telling { notification, to: problem.channels.clone(), change }
+    }
+
+    /// Advice; also to whoever has misspelt the name of a channel, or has not given it to this agent.
+    fn advice(&self, advice: String, target: &Target) -> String {
+        let unknown = target.settings.notify.without(&self.named);
+        if unknown.is_empty() {
+            return advice;
+        }
+        format!("{advice}; {NOTIFY} names {unknown}, and no channel of this agent has that name")
     }
 
     fn blank(
@@ -368,7 +387,8 @@ impl Teller {
 
     fn problem(&self, uid: &str, since: i64) -> Problem {
         let digest = digest(&[&self.node, uid, &since.to_string()]);
-        Problem { key: format!("paramedic-{}", &digest[..32]), uid: uid.to_owned(), since }
+        let key = format!("paramedic-{}", &digest[..32]);
+        Problem { key, uid: uid.to_owned(), since, channels: ChannelNames::default() }
     }
 
     fn known(&mut self, target: &Target) -> &mut Known {
@@ -390,6 +410,13 @@ impl Teller {
             _ => false,
         }
     }
+}
+
+/// A problem of which the channels that its target names now are told from now on. Those that were told
+/// before are told its end too.
+fn widened(mut problem: Problem, target: &Target) -> Problem {
+    problem.channels.join(&target.settings.notify);
+    problem
 }
 
 #[cfg(test)]

@@ -80,6 +80,12 @@ pub struct HealingPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub give_up: Option<GiveUp>,
 
+    /// How long a quarantine lasts; then the pod is evicted: "30m", "24h", at most "168h". Default: 24h.
+    /// Annotation paramedic.dev/quarantine-ttl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "quarantine_span")]
+    pub quarantine_ttl: Option<String>,
+
     /// Times of the day without any remedy, each with an IANA time zone: "01:00-03:00
     /// Europe/Berlin". A span that ends before it begins goes on past midnight. Annotation
     /// paramedic.dev/not-between.
@@ -108,6 +114,16 @@ pub struct HealingPolicySpec {
     /// The mildest hard remedy before which people are asked. Annotation paramedic.dev/ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ask: Option<Ask>,
+
+    /// The channels through which people are told of these pods, by the names that they have in the
+    /// agents' settings, beside the channels that are told of all pods. Annotation
+    /// paramedic.dev/notify.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))
+    )]
+    pub notify: Option<Vec<String>>,
 
     /// How long a pod may fail to answer before that counts: "30s", "2m", at most "1h". Annotation
     /// paramedic.dev/patience.
@@ -287,6 +303,23 @@ fn span(_: &mut SchemaGenerator) -> Schema {
                      : self.endsWith('m') ? int(self.substring(0, size(self) - 1)) <= 60 \
                      : int(self.endsWith('s') ? self.substring(0, size(self) - 1) : self) <= 3600",
             "message": "not a time from 0s to 1h, such as 30s or 2m",
+        }],
+    })
+}
+
+fn quarantine_span(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 8,
+        "pattern": "^[0-9]{1,6}[smh]?$",
+        "x-kubernetes-validations": [{
+            "rule": "self.endsWith('h') ? int(self.substring(0, size(self) - 1)) >= 1 \
+                       && int(self.substring(0, size(self) - 1)) <= 168 \
+                     : self.endsWith('m') ? int(self.substring(0, size(self) - 1)) >= 1 \
+                       && int(self.substring(0, size(self) - 1)) <= 10080 \
+                     : int(self.endsWith('s') ? self.substring(0, size(self) - 1) : self) >= 1 \
+                       && int(self.endsWith('s') ? self.substring(0, size(self) - 1) : self) <= 604800",
+            "message": "not a time from 1s to 168h, such as 24h",
         }],
     })
 }

@@ -4,22 +4,24 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use paramedic_core::target::consent::{
-    ASK, DRAIN, DUMP, GIVE_UP, HEAL_LABEL, HEALTH_PATH, MIN_CONFIDENCE, NOT_BETWEEN, PATIENCE,
-    PORT, RESIZE, SOFT, SettingsReader, TLS, WARM_UP,
+    ASK, DRAIN, DUMP, GIVE_UP, HEAL_LABEL, HEALTH_PATH, MIN_CONFIDENCE, NOT_BETWEEN, NOTIFY,
+    PATIENCE, PORT, QUARANTINE_TTL, RESIZE, SOFT, SettingsReader, TLS, WARM_UP,
 };
 
 use crate::policy::{Ask, Ceiling, GiveUp, HealingPolicySpec, Resize};
 
 /// Every key that a policy can set; the first is the label. The controller touches no other.
-pub(crate) const KEYS: [&str; 14] = [
+pub(crate) const KEYS: [&str; 16] = [
     HEAL_LABEL,
     SOFT,
     RESIZE,
     DRAIN,
     GIVE_UP,
+    QUARANTINE_TTL,
     NOT_BETWEEN,
     MIN_CONFIDENCE,
     ASK,
+    NOTIFY,
     PATIENCE,
     WARM_UP,
     HEALTH_PATH,
@@ -38,7 +40,8 @@ pub(crate) type Settings = BTreeMap<&'static str, String>;
 pub(crate) fn settings(spec: &HealingPolicySpec) -> Result<Settings, String> {
     let settings = unchecked(spec);
     let mut problems = problems(&settings);
-    problems.extend(window_problem(spec.not_between.as_deref()));
+    problems.extend(several_in_one(NOT_BETWEEN, spec.not_between.as_deref()));
+    problems.extend(several_in_one(NOTIFY, spec.notify.as_deref()));
     if problems.is_empty() { Ok(settings) } else { Err(problems.join("; ")) }
 }
 
@@ -68,9 +71,11 @@ fn unchecked(spec: &HealingPolicySpec) -> Settings {
         (RESIZE, spec.resize.as_ref().map(factors)),
         (DRAIN, spec.drain.clone()),
         (GIVE_UP, give_up),
+        (QUARANTINE_TTL, spec.quarantine_ttl.clone()),
         (NOT_BETWEEN, spec.not_between.as_ref().map(|windows| windows.join(", "))),
         (MIN_CONFIDENCE, spec.min_confidence.map(|least| least.to_string())),
         (ASK, ask),
+        (NOTIFY, spec.notify.as_ref().map(|names| names.join(", "))),
         (PATIENCE, spec.patience.clone()),
         (WARM_UP, spec.warm_up.clone()),
         (HEALTH_PATH, spec.health_path.clone()),
@@ -99,6 +104,7 @@ fn problems(settings: &Settings) -> Vec<String> {
     let _ = (reader.health_ask(), reader.soft(), reader.dump(), reader.tls_probes());
     let _ = (reader.patience(), reader.warm_up(), reader.not_between(), reader.ask_before());
     let _ = (reader.resize(), reader.drain(), reader.quarantine(), reader.min_confidence());
+    let _ = reader.notify();
     reader
         .invalid_settings
         .into_iter()
@@ -117,12 +123,10 @@ fn is_port_name(name: &str) -> bool {
         && outer(bytes.last())
 }
 
-/// One item is one span: the annotation has several, separated by commas.
-fn window_problem(windows: Option<&[String]>) -> Option<String> {
-    let several = windows.into_iter().flatten().find(|window| window.contains(','));
-    several.map(|window| {
-        format!("{NOT_BETWEEN}: {window:?} is more than one span: list each by itself")
-    })
+/// An annotation separates items by commas; here each is an item of the list.
+fn several_in_one(key: &str, items: Option<&[String]>) -> Option<String> {
+    let several = items.into_iter().flatten().find(|item| item.contains(','))?;
+    Some(format!("{key}: {several:?} is more than one: list each by itself"))
 }
 
 #[cfg(test)]
@@ -140,6 +144,7 @@ pub(crate) mod tests {
         let full = spec(json!({
             "selector": {}, "ceiling": "restart", "soft": "signal HUP",
             "resize": { "cpu": "2x", "memory": "1.5x" }, "drain": "10s", "giveUp": "quarantine",
+            "quarantineTtl": "2h", "notify": ["shop", "on-call"],
             "notBetween": ["01:00-03:00 Europe/Berlin", "22:00-06:00 UTC"],
             "minConfidence": 0.9, "ask": "evict", "patience": "30s", "warmUp": "2m",
             "healthPath": "/up", "port": 8080, "dump": "/debug/threads", "tls": true,
@@ -151,9 +156,11 @@ pub(crate) mod tests {
             ("paramedic.dev/resize", "cpu=2x,memory=1.5x"),
             ("paramedic.dev/drain", "10s"),
             ("paramedic.dev/give-up", "quarantine"),
+            ("paramedic.dev/quarantine-ttl", "2h"),
             ("paramedic.dev/not-between", "01:00-03:00 Europe/Berlin, 22:00-06:00 UTC"),
             ("paramedic.dev/min-confidence", "0.9"),
             ("paramedic.dev/ask", "evict"),
+            ("paramedic.dev/notify", "shop, on-call"),
             ("paramedic.dev/patience", "30s"),
             ("paramedic.dev/warm-up", "2m"),
             ("paramedic.dev/health-path", "/up"),
@@ -194,6 +201,9 @@ pub(crate) mod tests {
             ("soft", json!(format!("http POST /heal {}", "ü".repeat(600)))),
             ("notBetween", json!(["01:00-03:00 Middle/Earth"])),
             ("notBetween", json!([])),
+            ("quarantineTtl", json!("169h")),
+            ("notify", json!([])),
+            ("notify", json!(["Shop"])),
             ("minConfidence", json!(0.2)),
             ("patience", json!("2h")),
             ("healthPath", json!("up")),

@@ -6,8 +6,8 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    HealthAsk, MAX_DRAIN, NoSoft, NotARequest, Quarantine, Remedy, Request, Settings, Soft,
-    Windows, settings::is_path,
+    ChannelNames, HealthAsk, MAX_DRAIN, NoSoft, NotARequest, NotChannelNames, Quarantine, Remedy,
+    Request, Settings, Soft, Windows, settings::is_path,
 };
 use crate::resize::{Ceilings, NotCeilings};
 
@@ -48,6 +48,8 @@ pub const DRAIN: &str = "paramedic.dev/drain";
 pub const GIVE_UP: &str = "paramedic.dev/give-up";
 /// Key of how long a pod stays in quarantine.
 pub const QUARANTINE_TTL: &str = "paramedic.dev/quarantine-ttl";
+/// Key of the channels through which people are told of it, by their names.
+pub const NOTIFY: &str = "paramedic.dev/notify";
 
 /// Shortest and longest drain.
 const DRAINS: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_DRAIN;
@@ -214,6 +216,15 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> SettingsReader<F> {
         Request::read(text).map_err(|_| self.complain(APPROVE, text, NotARequest::WHY)).ok()
     }
 
+    /// The channels through which people are told of it.
+    pub fn notify(&mut self) -> ChannelNames {
+        let Some(text) = (self.find)(NOTIFY) else { return ChannelNames::default() };
+        ChannelNames::read(text).unwrap_or_else(|_| {
+            self.complain(NOTIFY, text, NotChannelNames::WHY);
+            ChannelNames::default()
+        })
+    }
+
     /// How long it is out of its Services before a restart.
     pub fn drain(&mut self) -> Option<Duration> {
         let text = (self.find)(DRAIN)?;
@@ -298,6 +309,18 @@ mod tests {
             assert_eq!(seconds(text), None, "{text:?}");
         }
         assert_eq!(seconds("18446744073709551615h"), None);
+    }
+
+    #[test]
+    fn a_list_of_channels_that_cannot_be_read_is_said() {
+        let read = |text: &'static str| {
+            let mut settings = SettingsReader::new(|key| (key == NOTIFY).then_some(text));
+            (settings.notify().to_string(), settings.invalid_settings.len())
+        };
+        assert_eq!(read("shop, on-call"), ("on-call, shop".to_owned(), 0));
+        for text in ["", "Shop", "shop;on-call"] {
+            assert_eq!(read(text), (String::new(), 1), "{text:?}");
+        }
     }
 
     #[test]

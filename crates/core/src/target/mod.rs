@@ -11,6 +11,7 @@ use crate::boot_time::BootTime;
 
 pub mod cap;
 mod change;
+mod channels;
 pub mod consent;
 mod container;
 mod pod;
@@ -24,6 +25,7 @@ pub mod version;
 
 pub use cap::{Cap, Capped};
 pub use change::Change;
+pub use channels::{ChannelNames, NotChannelNames};
 pub use container::ContainerRef;
 pub use pod::{Owner, PodRef};
 pub use process_id::{NotAProcessId, ProcessId};

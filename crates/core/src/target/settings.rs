@@ -1,7 +1,7 @@
 //! Settings of a target: the owner's, with defaults for the rest.
 use std::{fmt, time::Duration};
 
-use super::{Capped, Remedy, Request, Soft, Windows};
+use super::{Capped, ChannelNames, Remedy, Request, Soft, Windows};
 use crate::{health::grpc::is_service, resize::Ceilings};
 
 /// The health endpoint, if the owner or the container's own probe names it.
@@ -110,6 +110,8 @@ pub struct Settings {
     pub drain: Option<Duration>,
     /// What takes the place of an eviction; `None`: it is evicted.
     pub quarantine: Option<Quarantine>,
+    /// The channels through which people are told of it, beside those that are told of all targets.
+    pub notify: ChannelNames,
 }
 
 /// Maximum time that a pod is drained.
@@ -150,6 +152,7 @@ impl Settings {
             resize: None,
             drain: None,
             quarantine: None,
+            notify: ChannelNames::default(),
         }
     }
 

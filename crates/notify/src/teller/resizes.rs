@@ -7,7 +7,7 @@ use paramedic_core::{
 };
 use paramedic_record::{journal::Change, keep_it};
 
-use super::{MAX_NAME, MAX_OUTCOME, Moment, Teller, Telling};
+use super::{MAX_NAME, MAX_OUTCOME, Moment, Teller, Telling, widened};
 use crate::notification::{Notification, Occasion, Phase, plain};
 
 impl Teller {
@@ -47,16 +47,16 @@ impl Teller {
             },
         };
         let left_out = self.known(target).may_tell(occasion, at.now)?;
-        let problem = self.problem(&target.id.uid, at.unix_s);
+        let problem = widened(self.problem(&target.id.uid, at.unix_s), target);
         let notification = Notification {
             target: name,
             summary,
             outcome: plain(&outcome, MAX_OUTCOME),
-            advice,
+            advice: self.advice(advice, target),
             left_out,
             ..self.blank(occasion, Phase::Info, &problem, at)
         };
-        Some(Telling { notification, change: Change::Nothing })
+        Some(Telling { notification, to: problem.channels, change: Change::Nothing })
     }
 }
 
@@ -67,6 +67,7 @@ mod tests {
     use paramedic_core::{
         boot_time::BootTime,
         resize::{NoResize, Reason, Resource, Step, Wish},
+        target::ChannelNames,
     };
 
     use super::*;
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn owners_are_told_what_to_write_down_and_that_something_lacks_room() {
-        let mut teller = Teller::new("worker-1", Vec::new());
+        let mut teller = Teller::new("worker-1", ChannelNames::default(), Vec::new());
         let pod = Target::pod_for_tests("shop", 1);
         let healed = teller.resizing(&pod, &ended(ResizeOutcome::Healed, STEP), at(1)).unwrap();
         let told = healed.notification;
@@ -114,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_needs_nobody_is_not_told() {
-        let mut teller = Teller::new("worker-1", Vec::new());
+        let mut teller = Teller::new("worker-1", ChannelNames::default(), Vec::new());
         let pod = Target::pod_for_tests("shop", 1);
         let down = Step { from: 750, to: 500, ..STEP };
         for news in [

@@ -13,11 +13,22 @@ fn at(seconds: u64) -> Moment {
 }
 
 fn teller() -> Teller {
-    Teller::new("worker-1", Vec::new())
+    Teller::new("worker-1", names("shop, on-call"), Vec::new())
 }
 
 fn web() -> Target {
     Target::for_tests("web", 1)
+}
+
+fn names(text: &str) -> ChannelNames {
+    ChannelNames::read(text).unwrap()
+}
+
+/// The target, with these channels.
+fn web_for(channels: &str) -> Target {
+    let mut target = web();
+    target.settings.notify = names(channels);
+    target
 }
 
 fn ended(remedy: Remedy, outcome: Outcome) -> Ended<'static> {
@@ -265,14 +276,20 @@ fn the_switch_is_told_when_it_changes() {
 
 #[test]
 fn a_problem_of_an_earlier_agent_is_closed_or_given_up() {
-    let open = |uid: &str| Problem { key: format!("key of {uid}"), uid: uid.to_owned(), since: 7 };
-    let mut teller = Teller::new("worker-1", vec![open("web"), open("gone")]);
+    let open = |uid: &str| Problem {
+        key: format!("key of {uid}"),
+        uid: uid.to_owned(),
+        since: 7,
+        channels: names("shop"),
+    };
+    let mut teller = Teller::new("worker-1", names("shop"), vec![open("web"), open("gone")]);
     assert_eq!(teller.switch(false, at(0)), []);
     assert_eq!(teller.decided(&web(), false, at(5)), None);
     assert_eq!(teller.switch(false, at(599)), []);
     let told = teller.switch(false, at(600));
-    let [Telling { notification, change }] = told.as_slice() else { panic!("{told:?}") };
+    let [Telling { notification, to, change }] = told.as_slice() else { panic!("{told:?}") };
     assert_eq!(notification.summary, "gone: no longer watched");
+    assert_eq!(*to, names("shop"), "whoever was told is told the end");
     assert_eq!(*change, Change::Closes("key of gone".to_owned()));
     let end = teller.concluded(&web(), &ended(Remedy::Restart, Outcome::Healed), at(700)).unwrap();
     assert_eq!(end.notification.key, "key of web");
@@ -281,7 +298,9 @@ fn a_problem_of_an_earlier_agent_is_closed_or_given_up() {
 
 #[test]
 fn keys_differ_by_node_target_and_time() {
-    let key = |node: &str, uid: &str, since| Teller::new(node, Vec::new()).problem(uid, since).key;
+    let key = |node: &str, uid: &str, since| {
+        Teller::new(node, ChannelNames::default(), Vec::new()).problem(uid, since).key
+    };
     let all = [key("a", "x", 1), key("b", "x", 1), key("a", "y", 1), key("a", "x", 2)];
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), 4);
     assert!(all.iter().all(|key| key.len() == 42), "{all:?}");
@@ -290,8 +309,10 @@ fn keys_differ_by_node_target_and_time() {
 
 #[test]
 fn a_notification_with_the_longest_texts_fits_into_the_journal() {
-    let mut teller = Teller::new(&"\u{10ffff}".repeat(999), Vec::new());
-    let mut target = web();
+    let none = ChannelNames::default();
+    let mut teller = Teller::new(&"\u{10ffff}".repeat(999), none, Vec::new());
+    let longest = (10..26).map(|n| format!("{}{n}", "a".repeat(61))).collect::<Vec<_>>().join(",");
+    let mut target = web_for(&longest);
     target.name = "\u{10ffff}".repeat(999);
     let long = "\u{10ffff}".repeat(9999);
     let mut told = None;
@@ -302,4 +323,37 @@ fn a_notification_with_the_longest_texts_fits_into_the_journal() {
     }
     let content = serde_json::to_string(&told.unwrap().notification).unwrap();
     assert!(content.len() <= paramedic_record::journal::MAX_CONTENT, "{}", content.len());
+}
+
+#[test]
+fn whom_a_target_names_is_told_and_stays_told_until_the_end() {
+    let mut teller = teller();
+    let healed = ended(Remedy::Soft, Outcome::Healed);
+    let told = teller.concluded(&web(), &healed, at(0)).unwrap();
+    assert!(told.to.is_empty());
+    let failed = ended(Remedy::Soft, Outcome::NotHealed);
+    let trigger = teller.concluded(&web_for("shop"), &failed, at(10)).unwrap();
+    assert_eq!(trigger.to, names("shop"));
+    let Change::Opens(problem) = trigger.change else { panic!("it opens") };
+    assert_eq!(problem.channels, names("shop"));
+    // Its owner changes the setting in between.
+    let worse = ended(Remedy::Restart, Outcome::Worse);
+    let trigger = teller.concluded(&web_for("on-call"), &worse, at(20)).unwrap();
+    assert_eq!(trigger.to, names("shop, on-call"));
+    let Change::Opens(problem) = trigger.change else { panic!("it goes on") };
+    assert_eq!(problem.channels, names("shop, on-call"));
+    let end = teller.removed(&web(), at(30)).unwrap();
+    assert_eq!(end.to, names("shop, on-call"));
+    // The next problem is another one.
+    let trigger = teller.concluded(&web(), &failed, at(40)).unwrap();
+    assert!(trigger.to.is_empty());
+}
+
+#[test]
+fn a_name_that_no_channel_has_is_told_to_those_who_can_correct_it() {
+    let mut teller = teller();
+    let healed = ended(Remedy::Soft, Outcome::Healed);
+    let told = teller.concluded(&web_for("shop, shpo"), &healed, at(0)).unwrap();
+    let advice = told.notification.advice;
+    assert!(advice.contains("paramedic.dev/notify names shpo, and no channel"), "{advice}");
 }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 use paramedic_core::{
     engine::{Case, Fact},
     guard::Symptom,
-    target::{Remedy, Target},
+    target::{ChannelNames, Remedy, Target},
     verify::Outcome,
 };
 use paramedic_host::clock::Clock;
@@ -27,10 +27,13 @@ struct Agent {
 
 impl Agent {
     fn start(state: &Path, urls: &[String]) -> Self {
+        let parse = |url: &String| Channel::parse(&format!("webhook={url}"), "here").unwrap();
+        Self::start_with(state, urls.iter().map(parse).collect())
+    }
+
+    fn start_with(state: &Path, channels: Vec<Channel>) -> Self {
         let lock = StateLock::acquire(state).unwrap();
         let (journal, _) = SharedJournal::open(&lock, Clock::Boot).unwrap();
-        let parse = |url: &String| Channel::parse(&format!("webhook={url}"), "here").unwrap();
-        let channels = urls.iter().map(parse).collect();
         let shared = shared(Some(journal.clone()));
         let (notifier, sender) = with(channels, "worker-1", shared, Clock::Boot);
         Self {
@@ -42,6 +45,10 @@ impl Agent {
     }
 
     fn concluded(&mut self, outcome: Outcome) {
+        self.concluded_of(Target::for_tests("web", 1), outcome);
+    }
+
+    fn concluded_of(&mut self, target: Target, outcome: Outcome) {
         let fact = Fact::Concluded {
             incident: Some(3),
             remedy: Remedy::Soft,
@@ -52,7 +59,7 @@ impl Agent {
             done: true,
             exhausted: false,
         };
-        self.notifier.tell(&Case::new(Target::for_tests("web", 1), false), &fact);
+        self.notifier.tell(&Case::new(target, false), &fact);
     }
 
     async fn unsent(&self, count: usize) -> Vec<Unsent> {
@@ -134,5 +141,34 @@ async fn a_pause_is_told_once_and_its_end_too() {
     second.notifier.switch(false);
     let resumed = receiver.next().await.json();
     assert_eq!((&resumed["event"], &resumed["key"]), (&"resumed".into(), &paused["key"]));
+    second.dies().await;
+}
+
+#[tokio::test]
+async fn a_named_channel_is_told_of_the_targets_that_name_it_until_the_end() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut all, mut shop) = (Receiver::new(&[OK]).await, Receiver::new(&[OK]).await);
+    let specs = [format!("webhook={}", all.url()), format!("shop:webhook={}", shop.url())];
+    let channels = || specs.iter().map(|spec| Channel::parse(spec, "here").unwrap()).collect();
+    let mut first = Agent::start_with(state.path(), channels());
+    first.concluded_of(Target::for_tests("other", 1), Outcome::NotHealed);
+    assert_eq!(all.next().await.json()["target"], "other");
+    let mut web = Target::for_tests("web", 1);
+    web.settings.notify = ChannelNames::read("shop").unwrap();
+    first.concluded_of(web, Outcome::NotHealed);
+    let trigger = shop.next().await.json();
+    assert_eq!(trigger["target"], "web", "it got nothing of the other one");
+    assert_eq!(all.next().await.json(), trigger);
+    first.unsent(0).await;
+    first.dies().await;
+
+    // The setting was removed while no agent ran: whoever was told is told the end.
+    let mut second = Agent::start_with(state.path(), channels());
+    second.concluded(Outcome::Healed);
+    for receiver in [&mut all, &mut shop] {
+        let end = receiver.next().await.json();
+        assert_eq!((&end["phase"], &end["key"]), (&"resolve".into(), &trigger["key"]));
+    }
+    second.unsent(0).await;
     second.dies().await;
 }

@@ -73,8 +73,8 @@ pub struct Journal {
 const fn columns(found: schema::Found) -> &'static str {
     match found {
         schema::Found::Older(1) => row::COLUMNS_1,
-        schema::Found::Older(_) => row::COLUMNS_2,
-        schema::Found::Empty | schema::Found::Current => row::COLUMNS,
+        schema::Found::Older(2 | 3) => row::COLUMNS_2,
+        _ => row::COLUMNS,
     }
 }
 
@@ -115,7 +115,7 @@ impl Journal {
                 limits: LIMITS,
                 boot: None,
                 columns: columns(found),
-                knows_resizes: found == schema::Found::Current,
+                knows_resizes: !matches!(found, schema::Found::Older(..4)),
             }),
         }
     }

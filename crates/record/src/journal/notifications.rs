@@ -3,7 +3,8 @@
 //! They are in the journal so that a restart of the agent neither loses what is not delivered yet,
 //! nor forgets what it must call ended. Their number is bounded: settled ones go first, then the
 //! oldest. The journal does not interpret a notification.
-use rusqlite::{Row, params};
+use paramedic_core::target::ChannelNames;
+use rusqlite::{Row, params, types::Type};
 
 use super::{Journal, JournalError};
 
@@ -38,6 +39,8 @@ pub struct Problem {
     pub uid: String,
     /// When it began, in seconds since 1970.
     pub since: i64,
+    /// The named channels that were told of it, beside those that are told of all.
+    pub channels: ChannelNames,
 }
 
 /// What a notification does to the open problems.
@@ -90,10 +93,11 @@ impl Journal {
         }
         match change {
             Change::Nothing => {}
-            Change::Opens(Problem { key, uid, since }) => {
+            Change::Opens(Problem { key, uid, since, channels }) => {
                 transaction.execute(
-                    "INSERT OR IGNORE INTO problems (key, uid, since) VALUES (?1, ?2, ?3)",
-                    params![key, uid, since],
+                    "INSERT INTO problems (key, uid, since, channels) VALUES (?1, ?2, ?3, ?4) \
+                     ON CONFLICT (key) DO UPDATE SET channels = excluded.channels",
+                    params![key, uid, since, channels.to_string()],
                 )?;
             }
             Change::Closes(key) => {
@@ -164,10 +168,11 @@ impl Journal {
                 key: text(row, 0, MAX_NAME)?,
                 uid: text(row, 1, MAX_NAME)?,
                 since: row.get(2)?,
+                channels: channels(row, 3)?,
             })
         };
         self.rows(
-            "SELECT key, uid, since FROM problems ORDER BY since, key LIMIT ?1",
+            "SELECT key, uid, since, channels FROM problems ORDER BY since, key LIMIT ?1",
             MAX_PROBLEMS,
             read,
         )
@@ -187,16 +192,24 @@ impl Journal {
     }
 }
 
+/// The names in a column, which is empty if there are none.
+fn channels(row: &Row<'_>, column: usize) -> rusqlite::Result<ChannelNames> {
+    match text(row, column, MAX_NAME)?.as_str() {
+        "" => Ok(ChannelNames::default()),
+        names => ChannelNames::read(names).map_err(|_| invalid(row, column)),
+    }
+}
+
 /// The text of a column, whose size is checked before it is copied: another program may have
 /// written it.
 fn text(row: &Row<'_>, column: usize, most: usize) -> rusqlite::Result<String> {
-    let value = row.get_ref(column)?;
-    let invalid = || {
-        let name = format!("column {column}");
-        rusqlite::Error::InvalidColumnType(column, name, value.data_type())
-    };
-    let text = value.as_str().map_err(|_| invalid())?;
-    if text.len() > most { Err(invalid()) } else { Ok(text.to_owned()) }
+    let text = row.get_ref(column)?.as_str().map_err(|_| invalid(row, column))?;
+    if text.len() > most { Err(invalid(row, column)) } else { Ok(text.to_owned()) }
+}
+
+fn invalid(row: &Row<'_>, column: usize) -> rusqlite::Error {
+    let found = row.get_ref(column).map_or(Type::Null, |value| value.data_type());
+    rusqlite::Error::InvalidColumnType(column, format!("column {column}"), found)
 }
 
 #[cfg(test)]
@@ -213,7 +226,8 @@ mod tests {
     }
 
     fn problem(key: &str) -> Problem {
-        Problem { key: key.to_owned(), uid: "web".to_owned(), since: 5 }
+        let channels = ChannelNames::read("shop").unwrap();
+        Problem { key: key.to_owned(), uid: "web".to_owned(), since: 5, channels }
     }
 
     #[test]
@@ -234,6 +248,10 @@ mod tests {
             Unsent { id: 2, channel: "webhook-2".to_owned(), made: 6, content: "{}".to_owned() };
         assert_eq!(left, [unsent]);
         assert_eq!(journal.problems().unwrap(), [problem("a")]);
+        let channels = ChannelNames::read("on-call, shop").unwrap();
+        let wider = Problem { channels, ..problem("a") };
+        journal.keep_notification(&[], 8, "{}", &Change::Opens(wider.clone())).unwrap();
+        assert_eq!(journal.problems().unwrap(), [wider]);
         journal.keep_notification(&[], 8, "{}", &Change::Closes("a".to_owned())).unwrap();
         assert_eq!(journal.problems().unwrap(), []);
     }
@@ -273,5 +291,7 @@ mod tests {
             assert!(matches!(error, JournalError::Corrupt { .. }), "{error}");
             assert!(matches!(journal.problems(), Err(JournalError::Corrupt { .. })));
         }
+        journal.db.execute_batch("UPDATE problems SET uid = 'web', channels = 'No name'").unwrap();
+        assert!(matches!(journal.problems(), Err(JournalError::Corrupt { .. })));
     }
 }

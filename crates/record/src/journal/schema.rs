@@ -8,15 +8,20 @@ use rusqlite::{Connection, config::DbConfig};
 
 use super::JournalError;
 
-/// Format of the file (`user_version`). A newer file is refused and stays unchanged.
-pub(super) const VERSION: i64 = 4;
+/// Format of the file (`user_version`): the number of [`STEPS`]. A newer file is refused and stays
+/// unchanged.
+pub(super) const VERSION: i64 = 5;
+
+/// What each version added, from the first on. A new file gets them by the same statements, so that a
+/// migrated file equals a new one. The text is compared with the schema in the file: any change of it,
+/// even a blank, needs a further step.
+pub(super) const STEPS: [&str; 5] = [TABLES, ADDED, NOTIFICATIONS, MEANS_AND_RESIZES, CHANNELS];
 
 /// Identifies the file as Paramedic's (`application_id`): "PMED".
 pub(super) const APPLICATION: i64 = 0x504d_4544;
 
-/// `AUTOINCREMENT`, so that the number of a pruned incident is never reused. The text is compared
-/// with the schema in the file: any change of it, even a blank, needs a new [`VERSION`].
-pub(super) const TABLES: &str = "
+/// `AUTOINCREMENT`, so that the number of a pruned incident is never reused.
+const TABLES: &str = "
 CREATE TABLE incidents (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     boot TEXT NOT NULL,
@@ -39,17 +44,15 @@ CREATE INDEX incidents_by_target ON incidents (boot, uid, intended);
 CREATE INDEX incidents_open ON incidents (boot) WHERE outcome IS NULL;
 ";
 
-/// The columns that version 2 added: what the incident was about. A new file gets them by the same
-/// statements, so that a migrated file equals a new one.
-pub(super) const ADDED: &str = "
+/// What the incident was about.
+const ADDED: &str = "
 ALTER TABLE incidents ADD COLUMN workload TEXT;
 ALTER TABLE incidents ADD COLUMN symptom TEXT;
 ALTER TABLE incidents ADD COLUMN health TEXT;
 ";
 
-/// What version 3 added: the notifications of each channel, and the problems that people were told of
-/// and that have not ended.
-pub(super) const NOTIFICATIONS: &str = "
+/// The notifications of each channel, and the problems that people were told of and that have not ended.
+const NOTIFICATIONS: &str = "
 CREATE TABLE notifications (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     channel TEXT NOT NULL,
@@ -65,9 +68,8 @@ CREATE TABLE problems (
 ) STRICT;
 ";
 
-/// What version 4 added: how a remedy was applied, and changes of limits. After the notifications, as in
-/// a migrated file.
-pub(super) const MEANS_AND_RESIZES: &str = "
+/// How a remedy was applied, and changes of limits.
+const MEANS_AND_RESIZES: &str = "
 ALTER TABLE incidents ADD COLUMN means TEXT;
 CREATE TABLE resizes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -89,13 +91,18 @@ CREATE TABLE resizes (
 CREATE INDEX resizes_by_limit ON resizes (scope, resource, id);
 ";
 
+/// The named channels that were told of a problem, beside those that are told of all.
+const CHANNELS: &str = "
+ALTER TABLE problems ADD COLUMN channels TEXT NOT NULL DEFAULT '';
+";
+
 /// The state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// No tables yet.
     Empty,
     /// A journal of this older version.
-    Older(i64),
+    Older(usize),
     /// A journal of the current version.
     Current,
 }
@@ -126,47 +133,38 @@ pub(super) fn examine(db: &Connection, path: &Path) -> Result<Found, JournalErro
     if version > VERSION {
         return Err(JournalError::Newer { path: path.to_owned(), found: version, known: VERSION });
     }
-    let expected = |statements: &str| {
+    let steps = usize::try_from(version).unwrap_or(0);
+    let expected = || {
         let fresh = Connection::open_in_memory()?;
-        fresh.execute_batch(statements)?;
+        fresh.execute_batch(&STEPS[..steps].concat())?;
         self::objects(&fresh)
     };
-    let (statements, found) = match version {
-        1 => (TABLES.to_owned(), Found::Older(1)),
-        2 => (format!("{TABLES}{ADDED}"), Found::Older(2)),
-        3 => (format!("{TABLES}{ADDED}{NOTIFICATIONS}"), Found::Older(3)),
-        _ => (format!("{TABLES}{ADDED}{NOTIFICATIONS}{MEANS_AND_RESIZES}"), Found::Current),
-    };
-    if version < 1 || objects != expected(&statements).map_err(sqlite)? {
+    if steps < 1 || objects != expected().map_err(sqlite)? {
         return Err(JournalError::corrupt(path, "its tables are not the journal's"));
     }
-    Ok(found)
+    Ok(if steps < STEPS.len() { Found::Older(steps) } else { Found::Current })
 }
 
 /// Migrates a file of the older version `from`, or leaves it unchanged.
-pub(super) fn update(db: &mut Connection, from: i64) -> rusqlite::Result<()> {
+pub(super) fn update(db: &mut Connection, from: usize) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
-    if from < 2 {
-        transaction.execute_batch(ADDED)?;
-    }
-    if from < 3 {
-        transaction.execute_batch(NOTIFICATIONS)?;
-    }
-    transaction.execute_batch(MEANS_AND_RESIZES)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    add_steps(&transaction, from)?;
     transaction.commit()
 }
 
 /// Creates the tables in an empty file, all or none.
 pub(super) fn create(db: &mut Connection) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
-    transaction.execute_batch(TABLES)?;
-    transaction.execute_batch(ADDED)?;
-    transaction.execute_batch(NOTIFICATIONS)?;
-    transaction.execute_batch(MEANS_AND_RESIZES)?;
+    add_steps(&transaction, 0)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
+}
+
+fn add_steps(db: &Connection, from: usize) -> rusqlite::Result<()> {
+    for step in &STEPS[from..] {
+        db.execute_batch(step)?;
+    }
+    db.pragma_update(None, "user_version", VERSION)
 }
 
 /// Every object in a file: type, name and the statement that created it.

@@ -18,7 +18,7 @@ use std::{
 use nix::sys::signal::{Signal, raise};
 use paramedic_core::{
     decide::{Action, Source},
-    target::{Remedy, TargetId},
+    target::{ChannelNames, Remedy, TargetId},
 };
 
 use super::*;
@@ -364,13 +364,15 @@ fn a_newer_or_foreign_database_is_left_unchanged() {
         assert_eq!(fs::read(dir.file()).unwrap(), before, "{sql}");
         error
     };
-    let newer = change("PRAGMA user_version = 5");
-    assert!(matches!(newer, JournalError::Newer { found: 5, known: 4, .. }), "{newer}");
+    let newer = change("PRAGMA user_version = 6");
+    assert!(matches!(newer, JournalError::Newer { found: 6, known: 5, .. }), "{newer}");
     for sql in [
         "PRAGMA user_version = 0",
         "PRAGMA user_version = 1",
         "PRAGMA user_version = 2",
         "PRAGMA user_version = 3",
+        "PRAGMA user_version = 4",
+        "ALTER TABLE problems DROP COLUMN channels",
         "ALTER TABLE incidents DROP COLUMN means",
         "DROP TABLE resizes",
         "DROP TABLE problems",
@@ -387,20 +389,25 @@ fn a_newer_or_foreign_database_is_left_unchanged() {
     }
 }
 
-#[test]
-fn a_journal_of_version_1_is_read_and_brought_up_to_date() {
-    let dir = Dir::new();
+/// Makes a file of an older version, with one incident of these columns beside the first ones.
+fn make_older(dir: &Dir, version: usize, columns: &str, values: &str) {
     let old = Connection::open(dir.file()).unwrap();
-    old.execute_batch(schema::TABLES).unwrap();
+    old.execute_batch(&schema::STEPS[..version].concat()).unwrap();
     old.execute_batch(&format!(
-        "PRAGMA application_id = {}; PRAGMA user_version = 1; INSERT INTO incidents \
-         (boot, uid, instance, name, rung, action, confidence, source, reasons, intended, wall_time) \
-         VALUES ('{}', 'web', '1@1', 'web', 'soft', 'reset_errors', 0.9, 'model', '[]', 5, 6)",
+        "PRAGMA application_id = {}; PRAGMA user_version = {version}; INSERT INTO incidents \
+         (boot, uid, instance, name, rung, action, confidence, source, reasons, intended, \
+         wall_time{columns}) VALUES ('{}', 'web', '1@1', 'web', 'soft', 'reset_errors', 0.9, \
+         'model', '[]', 5, 6{values})",
         schema::APPLICATION,
         boot().as_str()
     ))
     .unwrap();
-    drop(old);
+}
+
+#[test]
+fn a_journal_of_version_1_is_read_and_brought_up_to_date() {
+    let dir = Dir::new();
+    make_older(&dir, 1, "", "");
     let check = |journal: &Journal| {
         let read = journal.recent(9).unwrap().remove(0);
         assert_eq!((read.id, read.intent.wall_time), (1, 6));
@@ -421,25 +428,15 @@ fn a_journal_of_version_1_is_read_and_brought_up_to_date() {
 #[test]
 fn a_journal_of_version_2_is_read_and_gets_the_table_of_notifications() {
     let dir = Dir::new();
-    let old = Connection::open(dir.file()).unwrap();
-    old.execute_batch(&format!("{}{}", schema::TABLES, schema::ADDED)).unwrap();
-    old.execute_batch(&format!(
-        "PRAGMA application_id = {}; PRAGMA user_version = 2; INSERT INTO incidents \
-         (boot, uid, instance, name, rung, action, confidence, source, reasons, intended, \
-         wall_time, workload, symptom) VALUES ('{}', 'web', '1@1', 'web', 'soft', 'reset_errors', \
-         0.9, 'model', '[]', 5, 6, 'shop', 'silence')",
-        schema::APPLICATION,
-        boot().as_str()
-    ))
-    .unwrap();
-    drop(old);
+    make_older(&dir, 2, ", workload, symptom", ", 'shop', 'silence'");
     let workload = |journal: &Journal| journal.recent(9).unwrap().remove(0).intent.workload;
     let older = Journal::read_only(&dir.0).unwrap();
     assert_eq!(workload(&older), "shop");
     assert_eq!(older.recent_resizes(9).unwrap(), [], "it has no table of resizes");
     let (lock, mut journal) = open(&dir.0);
     assert_eq!(workload(&journal), "shop");
-    let change = Change::Opens(Problem { key: "k".into(), uid: "web".into(), since: 6 });
+    let channels = ChannelNames::default();
+    let change = Change::Opens(Problem { key: "k".into(), uid: "web".into(), since: 6, channels });
     journal.keep_notification(&["slack-1"], 7, "{}", &change).unwrap();
     drop((lock, journal));
     let (_lock, journal) = open(&dir.0);
@@ -450,19 +447,7 @@ fn a_journal_of_version_2_is_read_and_gets_the_table_of_notifications() {
 #[test]
 fn a_journal_of_version_3_is_read_and_gets_the_column_of_means() {
     let dir = Dir::new();
-    let old = Connection::open(dir.file()).unwrap();
-    old.execute_batch(&format!("{}{}{}", schema::TABLES, schema::ADDED, schema::NOTIFICATIONS))
-        .unwrap();
-    old.execute_batch(&format!(
-        "PRAGMA application_id = {}; PRAGMA user_version = 3; INSERT INTO incidents \
-         (boot, uid, instance, name, rung, action, confidence, source, reasons, intended, \
-         wall_time, workload, symptom) VALUES ('{}', 'web', '1@1', 'web', 'evict', \
-         'restart_service', 0.9, 'model', '[]', 5, 6, 'shop', 'silence')",
-        schema::APPLICATION,
-        boot().as_str()
-    ))
-    .unwrap();
-    drop(old);
+    make_older(&dir, 3, ", workload, symptom", ", 'shop', 'silence'");
     let means = |journal: &Journal| journal.recent(1).unwrap().remove(0).intent.means;
     assert_eq!(means(&Journal::read_only(&dir.0).unwrap()), None);
     let (lock, mut journal) = open(&dir.0);
@@ -472,6 +457,21 @@ fn a_journal_of_version_3_is_read_and_gets_the_column_of_means() {
     drop((lock, journal));
     let (_lock, journal) = open(&dir.0);
     assert_eq!(means(&journal).as_deref(), Some("quarantine"));
+}
+
+#[test]
+fn a_journal_of_version_4_is_read_and_its_problems_have_no_channels() {
+    let dir = Dir::new();
+    make_older(&dir, 4, ", means", ", 'http'");
+    let old = Connection::open(dir.file()).unwrap();
+    old.execute_batch("INSERT INTO problems (key, uid, since) VALUES ('k', 'web', 6)").unwrap();
+    drop(old);
+    let older = Journal::read_only(&dir.0).unwrap();
+    assert_eq!(older.recent(1).unwrap().remove(0).intent.means.as_deref(), Some("http"));
+    assert_eq!(older.recent_resizes(9).unwrap(), []);
+    let (_lock, journal) = open(&dir.0);
+    let [problem] = &journal.problems().unwrap()[..] else { panic!("one problem") };
+    assert_eq!((problem.key.as_str(), &problem.channels), ("k", &ChannelNames::default()));
 }
 
 #[test]
