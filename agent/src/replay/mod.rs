@@ -322,7 +322,7 @@ impl Player {
                 Command::Ask(index, remedy) => asked = Some((index, remedy)),
                 Command::Forget(index) => self.engine.forget(index),
                 Command::Tell(..)
-                | Command::Sample(..)
+                | Command::Sample { .. }
                 | Command::Release(_)
                 | Command::Resize(..) => {}
             }

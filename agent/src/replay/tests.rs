@@ -4,7 +4,7 @@ use std::time::Duration;
 use paramedic_core::{
     guard::{Symptom, Treatment},
     health::{Health, Poll, Says},
-    signal::{CgroupReading, KernelReading, Sample},
+    signal::{CgroupReading, KernelReading, Polled, Sample},
 };
 use paramedic_record::trace::{Absurd, testing::header};
 
@@ -37,7 +37,7 @@ fn sample(ms: u64, errors: u32, trigger: Trigger) -> Line {
         at,
         trigger,
         kernel: Some(kernel),
-        poll: Some(poll),
+        poll: Polled::Now(poll),
         usage: CgroupReading::default(),
         process: None,
         host: None,

@@ -42,10 +42,10 @@ use paramedic_core::{
     decide::Classifier,
     engine::{Command, Engine, Event, Fact, Index, Pace, State, pod_metrics_of},
     guard::{Policy, Refusal},
-    health::{Heard, Poll},
+    health::Heard,
     notice::Notice,
     resize::Answer,
-    signal::{HostFacts, Trigger},
+    signal::{HostFacts, Polled, Trigger},
     target::{Change, Remedy, Target, WatchedService},
 };
 use paramedic_docker::{Containers, Selection, track_containers};
@@ -107,7 +107,7 @@ enum TaskResult {
         index: Index,
         life: Generation,
         trigger: Trigger,
-        poll: Option<Poll>,
+        poll: Polled,
         host: Option<Box<HostFacts>>,
         app: Option<Box<dyn Poller>>,
     },
@@ -373,8 +373,8 @@ impl Agent {
 
     fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Sample(..) | Command::Ask(..) | Command::Resize(..) if self.draining => {}
-            Command::Sample(index, trigger) => self.sample(index, trigger),
+            Command::Sample { .. } | Command::Ask(..) | Command::Resize(..) if self.draining => {}
+            Command::Sample { index, trigger, polls } => self.sample(index, trigger, polls),
             Command::Ask(index, remedy) => self.ask(index, remedy),
             Command::Resize(index, wish) => self.resize(index, wish),
             Command::Release(index) => self.release_of(index, None),
@@ -433,13 +433,15 @@ impl Agent {
     }
 
     /// Polls the target, if it is polled at all; the rest is read after the poll.
-    fn sample(&mut self, index: Index, trigger: Trigger) {
+    fn sample(&mut self, index: Index, trigger: Trigger, polls: bool) {
         self.look_for_tls(index);
         self.look_at_the_time(index);
         self.look_for_approval(index);
         let Some(sampler) = self.registry.sampler_mut(index) else { return };
         let target = self.engine.case(index).map(|case| &case.target);
+        let target = target.filter(|_| polls);
         let mut app = target.and_then(|target| sampler.take_app(target, &*self.effects));
+        let unpolled = if polls { Polled::Never } else { Polled::LastStands };
         let (life, now) = (sampler.life(), self.clock.now());
         let done = self.done.0.clone();
         // Only if a remedy may follow: checking the host reads some files.
@@ -449,14 +451,14 @@ impl Agent {
             .filter(|case| case.asks_the_host(trigger))
             .map(|case| (Arc::clone(&self.effects), case.target.clone(), case.well_at()));
         if app.is_none() && doubt.is_none() {
-            let sampled = self.read(index, trigger, None, None);
+            let sampled = self.read(index, trigger, unpolled, None);
             self.pending.extend(sampled);
             return;
         }
         tokio::spawn(async move {
             let poll = match &mut app {
-                Some(app) => Some(app.poll(now).await),
-                None => None,
+                Some(app) => Polled::Now(app.poll(now).await),
+                None => unpolled,
             };
             let host = match doubt {
                 Some((effects, target, well_at)) => effects.examine(&target, well_at).await,
@@ -511,7 +513,7 @@ impl Agent {
         &mut self,
         index: Index,
         trigger: Trigger,
-        poll: Option<Poll>,
+        poll: Polled,
         host: Option<Box<HostFacts>>,
     ) -> Option<Event> {
         let now = self.clock.now();

@@ -2,7 +2,7 @@
 use paramedic_core::{
     boot_time::BootTime,
     health::{Poll, Responses},
-    signal::{CgroupReading, HostFacts, KernelReading, Requests, Sample, Trigger, Waiting},
+    signal::{CgroupReading, HostFacts, KernelReading, Polled, Requests, Sample, Trigger, Waiting},
     target::Target,
 };
 use paramedic_host::procfs::Machine;
@@ -28,6 +28,8 @@ pub(super) struct Sampler {
     meter: Option<Box<dyn Meter>>,
     /// Whether CPU and memory are read even if the app tells of them: limits are the cgroup's.
     reads_all: bool,
+    /// Whether the app tells of its CPU and memory.
+    app_tells: bool,
     /// Whether the files were read once: their counts start before the kernel side's, which would
     /// otherwise start with a jump.
     has_base: bool,
@@ -67,6 +69,7 @@ impl Sampler {
             slot,
             meter,
             reads_all: target.settings.resize.is_some(),
+            app_tells: false,
             has_base: false,
             machine,
             own_responses: [0; 5],
@@ -133,18 +136,19 @@ impl Sampler {
         &mut self,
         kernel: Option<&mut Kernel>,
         trigger: Trigger,
-        poll: Option<Poll>,
+        poll: Polled,
         host: Option<Box<HostFacts>>,
         waiting: Option<&AllWaiting>,
         at: BootTime,
     ) -> Sample {
-        if let Some(poll) = &poll {
+        if let Polled::Now(poll) = &poll {
             self.drew(poll.responses);
             self.own_unavailable += u64::from(poll.unavailable);
             self.own_in_trailers += u64::from(poll.in_trailers);
             self.own_resets += u64::from(poll.hung_up);
         }
-        let usage = self.read_usage(kernel.as_deref(), poll.as_ref());
+        self.take_what_it_tells(&poll);
+        let usage = self.read_usage(kernel.as_deref());
         let kernel = kernel.zip(self.slot).and_then(|(kernel, slot)| {
             // If arming fails, regular samples continue.
             let _ = kernel.rearm(slot);
@@ -171,15 +175,25 @@ impl Sampler {
         Sample { at, trigger, kernel, poll, usage, process, host }
     }
 
+    /// Whether the app tells of its CPU and memory, by the last poll that was made.
+    fn take_what_it_tells(&mut self, poll: &Polled) {
+        let told = |poll: &Poll| {
+            let health = poll.result.as_ref().ok();
+            health.is_some_and(|h| h.cpu_usage.is_some() && h.memory_usage.is_some())
+        };
+        match poll {
+            Polled::Now(poll) => self.app_tells = told(poll),
+            Polled::LastStands => {}
+            Polled::Never => self.app_tells = false,
+        }
+    }
+
     /// CPU and memory of the cgroup or the process, if no other source has them: some ten files,
     /// which cost more than the rest of a sample. Nothing if they are gone: the search for a
     /// successor is running.
-    fn read_usage(&mut self, kernel: Option<&Kernel>, poll: Option<&Poll>) -> CgroupReading {
-        let app_tells = poll
-            .and_then(|poll| poll.result.as_ref().ok())
-            .is_some_and(|health| health.cpu_usage.is_some() && health.memory_usage.is_some());
+    fn read_usage(&mut self, kernel: Option<&Kernel>) -> CgroupReading {
         let kernel_tells = self.slot.is_some() && kernel.is_some_and(Kernel::tells_of_resources);
-        let told = app_tells && kernel_tells && self.has_base && !self.reads_all;
+        let told = self.app_tells && kernel_tells && self.has_base && !self.reads_all;
         let usage = self.meter.as_ref().filter(|_| !told).and_then(|meter| meter.read());
         self.has_base |= usage.is_some();
         let mut usage = usage.unwrap_or_default();

@@ -49,14 +49,36 @@ pub struct Sample {
     pub trigger: Trigger,
     /// The kernel's counts; `None` without kernel signals.
     pub kernel: Option<KernelReading>,
-    /// The result of polling `/health`; `None` for a target that gets no HTTP from the agent.
-    pub poll: Option<Poll>,
+    /// What is known of the app's health check.
+    pub poll: Polled,
     /// CPU and memory usage as the kernel counts it. A missing limit is replaced by the machine's.
     pub usage: CgroupReading,
     /// The state of the main process; `None` if it could not be read.
     pub process: Option<ProcessState>,
     /// What the host shows. Only confirming samples read it; `None` in all others.
     pub host: Option<Box<HostFacts>>,
+}
+
+/// What a sample tells of the app's health check.
+#[derive(Clone, Debug)]
+pub enum Polled {
+    /// Nothing: the target gets no HTTP from the agent.
+    Never,
+    /// It was not polled this time: nothing cast doubt on the last poll, which stands.
+    LastStands,
+    /// The result of a poll.
+    Now(Poll),
+}
+
+impl Polled {
+    /// The poll of this sample.
+    #[must_use]
+    pub const fn now(&self) -> Option<&Poll> {
+        match self {
+            Self::Now(poll) => Some(poll),
+            Self::Never | Self::LastStands => None,
+        }
+    }
 }
 
 /// What the host shows of a target if a remedy may follow.

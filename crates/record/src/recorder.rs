@@ -125,7 +125,7 @@ impl Recorder {
 
     /// Records the values of a sample.
     pub fn sampled(&self, target: &Target, sample: &Sample) {
-        if let Some(poll) = &sample.poll {
+        if let Some(poll) = sample.poll.now() {
             let result = match &poll.result {
                 Ok(_) => poll.heard().name(),
                 Err(error) => error.name(),

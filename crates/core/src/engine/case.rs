@@ -316,7 +316,7 @@ impl Case {
         self.instance.evidence.push(Observation {
             at: sample.at,
             action: decision.action,
-            polled: sample.poll.is_some(),
+            polled: sample.poll.now().is_some(),
         });
         let well = decision.action == Action::NoAction && self.instance.is_alive();
         self.history.seen(well, now, policy);
@@ -439,6 +439,17 @@ impl Case {
             self.instance.examined(sample);
         }
         self.instance.hear(sample, self.target.tls, self.target.settings.tls_probes)
+    }
+
+    /// Whether a sample and its decision cast doubt on what the last poll said.
+    pub(super) fn doubt(&mut self, sample: &Sample, decision: Option<&Decision>) -> bool {
+        let calls_for_nothing = decision.is_some_and(|d| d.action == Action::NoAction);
+        let shows_nothing = Notable::first(&self.row, self.instance.sight()).is_none();
+        let causes = self.causes();
+        let causes = causes.event() || causes.level || causes.slow_polls || causes.errors;
+        let watches = matches!(self.state, State::Watching);
+        let well = watches && calls_for_nothing && shows_nothing && !causes;
+        self.instance.doubt(sample, well)
     }
 
     /// How long the responses of its instance took.

@@ -7,7 +7,7 @@ use crate::{
     features::{Blind, FailsSinceStart, Sight, Window},
     guard::Evidence,
     health::{Heard, Word},
-    signal::{HostFacts, Sample},
+    signal::{HostFacts, Polled, Sample, Trigger},
 };
 
 /// A remedy needs an examination of the host that is no older.
@@ -16,6 +16,9 @@ const HOST_FRESH: Duration = Duration::from_secs(3);
 const FIRST_CONFIRM: Duration = Duration::from_millis(100);
 /// Delay between later ones: four samples then span 400 ms, which a hard remedy requires.
 const LATER_CONFIRM: Duration = Duration::from_millis(150);
+
+/// After so many good polls in a row, the kernel's view of its traffic may replace some.
+const TRUSTED: u32 = 5;
 
 /// One run of a target.
 #[derive(Debug)]
@@ -37,6 +40,11 @@ pub(super) struct Instance {
     watched_from_start: bool,
     /// Whether the kubelet calls it ready; `None` without a kubelet.
     kubelet_ready: Option<bool>,
+    /// Consecutive polls that the app answered well, and when the last one of all was.
+    well_polls: u32,
+    polled_at: Option<BootTime>,
+    /// Whether the last sample cast doubt on what the last poll said.
+    doubted: bool,
     /// Whether a sample is in progress.
     pub(super) sampling: bool,
     /// Number of samples that confirmed the present symptom.
@@ -59,6 +67,9 @@ impl Instance {
             no_soft: false,
             watched_from_start,
             kubelet_ready: None,
+            well_polls: 0,
+            polled_at: None,
+            doubted: true,
             sampling: false,
             confirms: 0,
             asking: None,
@@ -132,12 +143,16 @@ impl Instance {
         tls: bool,
         probed: bool,
     ) -> (Option<Word>, Option<Blind>) {
-        let word = sample.poll.as_ref().map(Word::of);
-        let news = match (&word, &self.health) {
-            (Some(now), Some(before)) => now.is_news(before),
-            (now, _) => now.is_some(),
-        };
-        self.health = word;
+        let mut news = false;
+        match &sample.poll {
+            Polled::Now(poll) => {
+                let word = Word::of(poll);
+                news = self.health.as_ref().is_none_or(|before| word.is_news(before));
+                self.health = Some(word);
+            }
+            Polled::LastStands => {}
+            Polled::Never => self.health = None,
+        }
         let mut blind = self.window.blind();
         if tls && (blind.is_some() || !probed) {
             blind = Some(Blind::Tls);
@@ -149,6 +164,32 @@ impl Instance {
         let blind_news = blind.filter(|_| self.blind.is_none());
         self.blind = blind.or(self.blind);
         (self.health.clone().filter(|_| news), blind_news)
+    }
+
+    /// Takes what a sample says of the last poll; returns whether it casts doubt on it. `well`: the
+    /// sample shows no symptom and calls for nothing.
+    pub(super) fn doubt(&mut self, sample: &Sample, well: bool) -> bool {
+        if let Polled::Now(poll) = &sample.poll {
+            self.polled_at = Some(sample.at);
+            let answers = matches!(poll.heard(), Heard::Well | Heard::Unreadable);
+            self.well_polls = if answers { self.well_polls.saturating_add(1) } else { 0 };
+        }
+        let is_calm = self.window.sees_traffic() && self.window.answers_clients();
+        self.doubted = !(well && is_calm && self.well_polls >= TRUSTED);
+        self.doubted
+    }
+
+    /// Whether a sample must poll. `apart`: how far apart polls are that nothing casts doubt on, if that
+    /// is further than regular samples.
+    pub(super) fn must_poll(
+        &self,
+        now: BootTime,
+        trigger: Trigger,
+        apart: Option<Duration>,
+    ) -> bool {
+        let may_wait = !self.doubted && trigger == Trigger::Tick;
+        let last = self.polled_at.zip(apart).filter(|_| may_wait);
+        last.is_none_or(|(at, apart)| now.since(at) >= apart)
     }
 
     /// The facts that are not in the row.

@@ -128,7 +128,14 @@ pub enum Remedied {
 #[derive(Debug)]
 pub enum Command {
     /// Sample a target and report back.
-    Sample(Index, Trigger),
+    Sample {
+        /// The target.
+        index: Index,
+        /// What triggers the sample.
+        trigger: Trigger,
+        /// Whether to poll the app; otherwise its last poll stands.
+        polls: bool,
+    },
     /// Ask the cluster whether this remedy is permitted, and report back.
     Ask(Index, Remedy),
     /// The cluster's grant is not used: release it.

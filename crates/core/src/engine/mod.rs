@@ -29,7 +29,7 @@ use crate::{
     features::Notable,
     guard::{self, Denial, Gate, Memories, Memory, NodeState, Policy, Question, Refusal, Why},
     health::Heard,
-    signal::{Sample, Trigger},
+    signal::{Polled, Sample, Trigger},
     target::{Remedy, Request},
 };
 
@@ -275,6 +275,7 @@ impl Engine {
     /// Starts due samples, as many as the node's budget permits; the others stay due.
     fn sample_where_due(&mut self, now: BootTime, out: &mut Vec<Command>) {
         self.spent_until = None;
+        let apart = pace::poll_interval(self.pace.tick, self.node.polled);
         let n = self.due.len();
         for index in (0..n).map(|i| (self.round + i) % n) {
             if self.due[index].is_none_or(|due| due > now) {
@@ -306,7 +307,8 @@ impl Engine {
             // If the response is lost, the cluster is asked again.
             self.due[index] = Some(now + case::SAMPLE_LIMIT);
             case.instance.sampling = true;
-            out.push(Command::Sample(index, case.trigger));
+            let polls = case.instance.must_poll(now, case.trigger, apart);
+            out.push(Command::Sample { index, trigger: case.trigger, polls });
         }
     }
 
@@ -335,7 +337,9 @@ impl Engine {
         case.measure();
         self.look_at_limits(index, sample, now, out);
         let Some(case) = self.cases[index].as_mut() else { return };
-        let delay = match self.classifier.decide(&row) {
+        let decision = self.classifier.decide(&row);
+        let is_doubted = case.doubt(sample, decision.as_ref().ok());
+        let delay = match decision {
             Err(_) => {
                 out.push(Command::Tell(index, Fact::Undecided));
                 self.pace.tick
@@ -346,7 +350,9 @@ impl Engine {
                 self.act_on(index, decision, now, out)
             }
         };
-        self.schedule(index, now, delay);
+        // The first doubt is settled by a poll at once.
+        let asks_now = is_doubted && matches!(sample.poll, Polled::LastStands);
+        self.schedule(index, now, if asks_now { delay.min(pace::GAP) } else { delay });
     }
 
     /// Acts on a decision; returns the delay until the next sample.

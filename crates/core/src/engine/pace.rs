@@ -24,6 +24,10 @@ const NODE_BURST: f32 = 50.0;
 /// requests, and if a whole cluster is sick every node asks.
 const ASK_BURST: f32 = 6.0;
 const ASK_PER_S: f32 = 0.1;
+/// Polls per second that all targets of a node get together while nothing casts doubt on them, and the
+/// longest interval between two polls of one of them.
+const POLLS_PER_S: u32 = 25;
+const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 /// Time until the node's budget permits another sample.
 pub(super) const NODE_REFILL: Duration = Duration::from_millis(5);
 
@@ -154,6 +158,14 @@ impl TargetPace {
     pub(super) fn verifying(&self, action: Action) -> Duration {
         if action == Action::NoAction { VERIFYING } else { GAP }
     }
+}
+
+/// Minimum time between two polls of a target that nothing casts doubt on, on a node where `polled`
+/// targets are polled. `None`: every regular sample polls, as on most nodes.
+pub(super) fn poll_interval(tick: Duration, polled: u32) -> Option<Duration> {
+    let shared = Duration::from_secs(polled.into()) / POLLS_PER_S;
+    // The regular sample that comes nearest polls.
+    (shared > tick).then(|| shared.min(LONGEST_INTERVAL).saturating_sub(tick / 2))
 }
 
 /// Spreads regular samples by up to a tenth, so that targets found together are not sampled

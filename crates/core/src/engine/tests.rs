@@ -11,7 +11,7 @@ use crate::{
     features::Blind,
     guard::{Gate, Symptom, Treatment},
     health::{Health, HealthError, Poll, Says, Transport},
-    signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Requests, Waiting},
+    signal::{CgroupReading, HostFacts, KernelReading, Polled, ProcessState, Requests, Waiting},
     target::{Settings, Target},
     verify::Outcome,
 };
@@ -86,7 +86,7 @@ impl Patient {
                     ..Requests::default()
                 }),
             }),
-            poll: Some(Poll {
+            poll: Polled::Now(Poll {
                 latency: Duration::from_millis(1),
                 responses: [0, u32::from(result.is_ok()), 0, 0, 0],
                 ..Poll::for_tests(at, result)
@@ -123,6 +123,7 @@ struct Stage {
     left_alone: Vec<Notable>,
     preferred: Vec<Preferred>,
     samples: u64,
+    polled: Vec<(u64, Index)>,
     /// Whether the end of a remedy is ever reported, and its error.
     reports: bool,
     fails: Option<&'static str>,
@@ -155,6 +156,7 @@ impl Stage {
             left_alone: Vec::new(),
             preferred: Vec::new(),
             samples: 0,
+            polled: Vec::new(),
             reports: true,
             fails: None,
             not_offered: false,
@@ -202,11 +204,17 @@ impl Stage {
             self.engine.handle(self.now, 12, event, &mut commands);
             for command in commands {
                 match command {
-                    Command::Sample(index, trigger) => {
+                    Command::Sample { index, trigger, polls } => {
                         self.samples += 1;
                         // Counters are read a moment after the sample starts.
                         let at = self.now + Duration::from_micros(300);
-                        let sample = self.patients[index].sample(at, trigger);
+                        let mut sample = self.patients[index].sample(at, trigger);
+                        if !polls {
+                            sample.poll = Polled::LastStands;
+                        }
+                        if polls {
+                            self.polled.push((ms, index));
+                        }
                         if self.answers {
                             events.push(Event::Sampled(index, Box::new(sample)));
                         }
@@ -1262,4 +1270,76 @@ fn the_kernel_is_blind_to_tls_unless_its_responses_are_counted() {
     assert_eq!(blind_in_tls(true, &[0]), Some(Blind::Tls), "nothing to attach to");
     assert_eq!(blind_in_tls(true, &[9]), None);
     assert_eq!(blind_in_tls(true, &[0, 0, 9]), None, "its library was found late");
+}
+
+/// Targets whose responses the kernel sees.
+fn seen_by_the_kernel(patients: usize) -> Stage {
+    let mut stage = Stage::new(patients);
+    for patient in &mut stage.patients {
+        patient.counters.responses[1] = 9;
+    }
+    stage
+}
+
+/// When this target was polled from `from` on, in milliseconds.
+fn polls_of(stage: &Stage, index: Index, from: u64) -> Vec<u64> {
+    let of_it = stage.polled.iter().filter(|(at, polled)| *polled == index && *at >= from);
+    of_it.map(|(at, _)| *at).collect()
+}
+
+#[test]
+fn with_many_targets_polls_thin_out_while_all_is_well() {
+    let mut few = seen_by_the_kernel(50);
+    few.play(60_000);
+    assert_eq!(few.polled.len() as u64, few.samples, "a few are polled at each sample");
+
+    let mut many = seen_by_the_kernel(250);
+    many.play(60_000);
+    for index in 0..250 {
+        let polls = polls_of(&many, index, 20_000);
+        assert!((3..=6).contains(&polls.len()), "{index}: {polls:?}");
+        let widest = polls.windows(2).map(|two| two[1] - two[0]).max().unwrap();
+        assert!((8_000..=11_000).contains(&widest), "{index}: {polls:?}");
+    }
+    assert!(many.samples > 250 * 25, "what the kernel sees is still read: {}", many.samples);
+}
+
+#[test]
+fn the_first_doubt_is_settled_by_a_poll_at_once() {
+    let doubts: [fn(&mut Patient); 4] = [
+        |patient| patient.counters.responses[4] += 1,
+        |patient| patient.oldest = Some(BootTime::from_nanos(3_600_000_000_000)),
+        |patient| patient.stopped = true,
+        |patient| patient.counters.resets_received += 50,
+    ];
+    for (number, begins) in doubts.into_iter().enumerate() {
+        let mut stage = seen_by_the_kernel(250);
+        stage.play(30_000);
+        // Without a wake-up: at the next sample.
+        begins(&mut stage.patients[7]);
+        stage.polled.clear();
+        stage.play(10_000);
+        let polls = polls_of(&stage, 7, 0);
+        assert!(polls[0] <= 2_300, "doubt {number}: {polls:?}");
+        assert!(polls.len() >= 5, "doubt {number}, while it lasts: {polls:?}");
+        assert!(polls_of(&stage, 8, 0).len() <= 2, "doubt {number}: the others are not asked");
+    }
+}
+
+#[test]
+fn what_the_kernel_does_not_see_is_polled_as_ever() {
+    let mut stage = Stage::new(250);
+    stage.play(30_000);
+    assert_eq!(stage.polled.len() as u64, stage.samples);
+}
+
+#[test]
+fn a_poll_that_stands_is_no_news_and_does_not_make_it_well() {
+    let mut stage = seen_by_the_kernel(250);
+    stage.play(30_000);
+    let case = stage.engine.case(7).unwrap();
+    assert!(case.health().is_some(), "what was heard last is still known");
+    let last = *polls_of(&stage, 7, 0).last().unwrap();
+    let heard_at = BootTime::from_nanos(3_600_000_000_000) + Duration::from_millis(last + 1);
+    assert!(case.well_at().unwrap() <= heard_at, "it was not seen well since");
 }

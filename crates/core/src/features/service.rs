@@ -61,6 +61,8 @@ pub(super) struct Answers {
     pub(super) at: BootTime,
     /// Whether it gave the agent a response other than a 5xx.
     pub(super) to_agent: bool,
+    /// Whether the app reported in this sample that it is well.
+    pub(super) says_well: bool,
     /// Its responses to other clients: good ones, and own 5xx.
     pub(super) good: u64,
     pub(super) errors: u64,
@@ -132,7 +134,7 @@ impl Service {
     /// Takes the responses of a sample.
     pub(super) fn take_answers(&mut self, answers: &Answers) {
         let Answers { at, good, errors, recent_error, waiting, .. } = *answers;
-        let answered = answers.to_agent || self.speaks_well();
+        let answered = answers.to_agent || answers.says_well;
         if !self.served_others {
             self.first_errors += errors;
         }

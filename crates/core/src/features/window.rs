@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     boot_time::BootTime,
-    health::{Health, Heard, Poll, Says},
-    signal::{CgroupReading, KernelReading, Sample, Waiting},
+    health::{BUDGET, Health, Heard, Poll, Says},
+    signal::{CgroupReading, KernelReading, Polled, Sample, Waiting},
 };
 
 /// Span of the window.
@@ -258,8 +258,9 @@ impl Window {
         }
         self.service.take_process(sample.process, sample.at);
         match &sample.poll {
-            Some(poll) => self.take_poll(poll, sample.at),
-            None => {
+            Polled::Now(poll) => self.take_poll(poll, sample.at),
+            Polled::LastStands => {}
+            Polled::Never => {
                 self.health = None;
                 self.service.not_polled(sample.at);
             }
@@ -324,11 +325,11 @@ impl Window {
 
     /// Its responses since the previous sample.
     fn answers(&self, point: &Point, sample: &Sample) -> Answers {
-        let polled = sample.poll.as_ref();
         let new = |count: fn(&Point) -> u64| count(point).saturating_sub(count(&self.latest));
         Answers {
             at: sample.at,
-            to_agent: polled.is_some_and(Poll::is_served),
+            to_agent: sample.poll.now().is_some_and(Poll::is_served),
+            says_well: self.service.speaks_well() && !matches!(sample.poll, Polled::LastStands),
             good: new(Point::good),
             errors: new(Point::own_5xx),
             recent_error: self.last_error.is_some_and(|at| sample.at.since(at) < SPAN),
@@ -567,6 +568,15 @@ impl Window {
     #[must_use]
     pub const fn waiting_clients(&self) -> Option<Waiting> {
         self.waiting
+    }
+
+    /// Whether no client waits for a response for long, as far as that is known. Where nobody asks,
+    /// nobody waits.
+    #[must_use]
+    pub fn answers_clients(&self) -> bool {
+        let oldest = self.waiting.and_then(|waiting| waiting.oldest);
+        let waits = oldest.zip(self.last()).map(|(oldest, last)| last.at.since(oldest));
+        waits.is_none_or(|waits| waits < BUDGET)
     }
 
     /// For how long the oldest request to it has waited, if it has sent no response to anyone since.

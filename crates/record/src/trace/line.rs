@@ -18,13 +18,14 @@ use serde::{Deserialize, Serialize};
 use super::{MOST_TARGETS, sample_record::SampleRecord, target_record::TargetRecord};
 
 /// Version of the lines.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 /// The oldest readable version. Version 1 lacks [`Header::model`], [`What::Said`] and
 /// [`What::Concluded`]; version 2 lacks [`Header::patience_ns`], [`What::Remembered`], an app's own
 /// verdict and the newer counts; version 3 lacks the version of a target's program and the beginning
 /// of a remembered treatment; version 4 lacks clients that hold a target, and targets without a soft
 /// remedy; version 5 lacks requests to people; version 6 lacks the obstacles of drains and quarantines,
-/// and resizes in place. A reader refuses later versions, which it does not know.
+/// and resizes in place; version 7 lacks samples that leave the last poll standing. A reader refuses
+/// later versions, which it does not know.
 pub(super) const OLDEST: u32 = 1;
 
 /// Maximum time since boot: 292 years. Times are added to it without overflow checks.
@@ -241,6 +242,9 @@ pub enum Absurd {
     /// See [`MOST_TARGETS`].
     #[error("more targets than any agent watches")]
     Place,
+    /// A sample cannot both poll and leave the last poll standing.
+    #[error("a sample has a poll and none")]
+    Poll,
     /// The hour of the day.
     #[error("the hour is not from 0 to 23")]
     Hour,

@@ -6,7 +6,7 @@ use paramedic_core::{
     boot_time::BootTime,
     engine::Index,
     health::{Component, GrpcError, Health, HealthError, NotJson, Poll, Says, Transport},
-    signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Requests, Sample, Trigger},
+    signal::{CgroupReading, HostFacts, KernelReading, Polled, ProcessState, Requests, Sample, Trigger},
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,9 @@ pub struct SampleRecord {
     /// The poll.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     p: Option<Asked>,
+    /// Whether it was not polled this time, so that the last poll stands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    o: bool,
     /// CPU nanoseconds, memory bytes, throttled periods and nanoseconds, length of a period, OOM
     /// kills.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,7 +217,8 @@ impl SampleRecord {
                 Trigger::Verify => Cause::Verify,
             },
             k: sample.kernel.as_ref().map(counts),
-            p: sample.poll.as_ref().map(Asked::of),
+            p: sample.poll.now().map(Asked::of),
+            o: matches!(sample.poll, Polled::LastStands),
             u: used.iter().any(Option::is_some).then_some(used),
             l: (usage.cpu_limit, usage.memory_limit_bytes),
             s: match sample.process {
@@ -266,7 +270,12 @@ impl SampleRecord {
                     Ok(KernelReading { requests, latencies, ..reading(counts.all()) })
                 })
                 .transpose()?,
-            poll: self.p.map(|asked| asked.poll(at)).transpose()?,
+            poll: match self.p {
+                Some(_) if self.o => return Err(Absurd::Poll),
+                Some(asked) => Polled::Now(asked.poll(at)?),
+                None if self.o => Polled::LastStands,
+                None => Polled::Never,
+            },
             usage: CgroupReading {
                 cpu_usage_ns,
                 cpu_limit,

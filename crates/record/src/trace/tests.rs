@@ -9,7 +9,7 @@ use paramedic_core::{
     guard::{Gate, Refusal, Symptom, Treatment, Why},
     health::{Health, HealthError, Poll, Says, Transport},
     resize::{Answer, Ceilings, NoResize, Reason, Recalled, Resource, Step},
-    signal::{CgroupReading, HostFacts, KernelReading, ProcessState, Sample, Trigger},
+    signal::{CgroupReading, HostFacts, KernelReading, Polled, ProcessState, Sample, Trigger},
     target::{Remedy, Request, Target},
     verify::Outcome,
 };
@@ -33,7 +33,7 @@ fn sample(result: Result<Health, HealthError>) -> Box<Sample> {
         at: BootTime::from_nanos(5_000),
         trigger: Trigger::Confirm,
         kernel: Some(kernel),
-        poll: Some(Poll {
+        poll: Polled::Now(Poll {
             at: BootTime::from_nanos(5_000),
             latency: Duration::from_micros(1234),
             responses: [0, 1, 0, 0, 1],
@@ -409,10 +409,11 @@ fn years_of_uptime_are_read_back() {
     let year = 31_536_000_000_000_000;
     let Event::Sampled(_, mut look) = events().swap_remove(2) else { panic!("no look") };
     look.at = BootTime::from_nanos(3 * year);
-    look.poll = None;
+    look.poll = Polled::LastStands;
     look.usage.cpu_usage_ns = Some(12 * year);
     let what = What::of(&Event::Sampled(0, look)).unwrap();
-    assert!(what.event().unwrap().is_some());
+    let Some(Event::Sampled(0, read)) = what.event().unwrap() else { panic!("no sample") };
+    assert!(matches!(read.poll, Polled::LastStands));
 }
 
 #[test]

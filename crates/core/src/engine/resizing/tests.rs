@@ -8,7 +8,7 @@ use crate::{
     guard::{Gate, Policy},
     health::{Health, Poll, Says},
     resize::{Ceilings, Direction, ResizeOutcome, Resource},
-    signal::{CgroupReading, KernelReading, Trigger, Waiting},
+    signal::{CgroupReading, KernelReading, Polled, Trigger, Waiting},
     target::Settings,
 };
 
@@ -111,7 +111,7 @@ impl Bed {
             at: self.now,
             trigger: Trigger::Tick,
             kernel: Some(self.counts),
-            poll: Some(Poll::for_tests(self.now, Ok(health))),
+            poll: Polled::Now(Poll::for_tests(self.now, Ok(health))),
             usage: CgroupReading {
                 cpu_usage_ns: Some(self.cpu_ns),
                 cpu_limit: Some(self.cpu_limit as f32 / 1000.0),

@@ -5,7 +5,7 @@ use agent_common::Latencies;
 use crate::{
     features::{Notable, Sight},
     health::{HealthError, Poll, Transport},
-    signal::{KernelReading, ProcessState, Trigger},
+    signal::{KernelReading, Polled, ProcessState, Trigger},
 };
 
 const STARTED: BootTime = BootTime::from_nanos(1_000_000_000);
@@ -20,7 +20,7 @@ fn look(ms: u64) -> Sample {
         at: at(ms),
         trigger: Trigger::Tick,
         kernel: Some(KernelReading::default()),
-        poll: None,
+        poll: Polled::Never,
         usage: CgroupReading::default(),
         process: None,
         host: None,
@@ -39,10 +39,20 @@ fn healthy() -> Health {
 }
 
 fn polled(ms: u64, result: Result<Health, HealthError>) -> Sample {
+    polled_so(ms, result, |_| ())
+}
+
+/// A poll of which something is other than usual.
+fn polled_so(
+    ms: u64,
+    result: Result<Health, HealthError>,
+    change: impl FnOnce(&mut Poll),
+) -> Sample {
     let latency = Duration::from_millis(250);
     let responses = if result.is_ok() { [0, 1, 0, 0, 0] } else { [0; 5] };
-    let poll = Poll { latency, responses, ..Poll::for_tests(at(ms), result) };
-    Sample { poll: Some(poll), ..look(ms) }
+    let mut poll = Poll { latency, responses, ..Poll::for_tests(at(ms), result) };
+    change(&mut poll);
+    Sample { poll: Polled::Now(poll), ..look(ms) }
 }
 
 fn timeout() -> HealthError {
@@ -390,9 +400,8 @@ fn silence_of_an_instance_that_never_answered_is_not_a_failure() {
     let mut window = Window::new();
     window.push(&polled(0, Err(timeout())));
     assert!(!window.service().is_failing());
-    let mut refused = polled(1000, Err(HealthError::NotFound(404)));
-    refused.poll.as_mut().unwrap().responses = [0, 0, 0, 1, 0];
-    window.push(&refused);
+    let not_found = Err(HealthError::NotFound(404));
+    window.push(&polled_so(1000, not_found, |poll| poll.responses = [0, 0, 0, 1, 0]));
     window.push(&polled(2000, Err(timeout())));
     assert!(window.service().is_failing(), "one answer of any kind came before");
 }
@@ -591,9 +600,7 @@ fn between_two_errors_it_is_not_well() {
 
 /// A poll that is answered well after this long.
 fn answered_after(ms: u64, latency_ms: u64) -> Sample {
-    let mut sample = polled(ms, Ok(healthy()));
-    sample.poll.as_mut().unwrap().latency = Duration::from_millis(latency_ms);
-    sample
+    polled_so(ms, Ok(healthy()), |poll| poll.latency = Duration::from_millis(latency_ms))
 }
 
 #[test]
@@ -789,4 +796,20 @@ fn the_load_tells_how_slow_responses_are_or_how_long_the_oldest_request_waits() 
     let silent = push(60_000, 99, 51, Some(5_000)).unwrap();
     assert_eq!(silent.p95_seconds, Some(55.0), "nobody is answered: as long as the oldest waits");
     assert_eq!(push(63_000, 99, 51, None).unwrap().p95_seconds, Some(0.0), "idle");
+}
+
+#[test]
+fn a_poll_that_stands_keeps_what_it_told_and_is_no_proof_of_a_later_time() {
+    let mut window = Window::new();
+    window.push(&polled(0, Ok(healthy())));
+    let told = window.features(0, STARTED);
+    window.push(&Sample { poll: Polled::LastStands, ..look(2000) });
+    let now = window.features(0, STARTED);
+    for feature in [Feature::CpuUsage, Feature::MemoryUsage, Feature::HealthLatency] {
+        assert_eq!(now[feature], told[feature]);
+    }
+    assert!(window.service().speaks_well());
+    assert_eq!(window.service().well_at(), Some(at(0)));
+    window.push(&Sample { poll: Polled::Never, ..look(4000) });
+    assert!(!window.service().speaks_well());
 }
