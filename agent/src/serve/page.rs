@@ -10,15 +10,18 @@ pub(super) struct File {
     pub(super) text: &'static str,
 }
 
+const MARKUP: &str = "text/html; charset=utf-8";
+
 /// The page.
-pub(super) const HTML: File =
-    File { kind: "text/html; charset=utf-8", text: include_str!("page/index.html") };
+pub(super) const HTML: File = File { kind: MARKUP, text: include_str!("page/index.html") };
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The other files of the page.
+/// The page of all nodes, and the other files.
 pub(super) fn file(path: &str) -> Option<File> {
     let (kind, text) = match path {
+        "/fleet" => (MARKUP, include_str!("page/fleet.html")),
+        "/page/fleet.js" => (SCRIPT, include_str!("page/fleet.js")),
         "/page/style.css" => ("text/css; charset=utf-8", include_str!("page/style.css")),
         "/page/main.js" => (SCRIPT, include_str!("page/main.js")),
         "/page/model.js" => (SCRIPT, include_str!("page/model.js")),

@@ -29,6 +29,7 @@ const OVERVIEW: &str = "\
 Paramedic: first responder for this node
 
 /                   in a browser: the status page, live
+/fleet              in a browser, behind `kubectl proxy`: the targets of all nodes
 /events             the same as server-sent events of the changes; `paramedic top` reads it
 /metrics            Prometheus metrics
 /livez              200 while the agent's loop responds

@@ -153,7 +153,7 @@ async fn a_browser_gets_html_and_other_clients_get_text() {
 #[tokio::test]
 async fn the_page_refers_only_to_files_that_are_served() {
     let page = page().await;
-    let mut wanted = vec!["/".to_owned()];
+    let mut wanted = vec!["/".to_owned(), "/fleet".to_owned()];
     let mut seen = Vec::new();
     while let Some(path) = wanted.pop() {
         let answer = page.ask("GET", &path, "Accept: text/html\r\n").await;
@@ -177,7 +177,7 @@ async fn the_page_refers_only_to_files_that_are_served() {
             assert!(!body(&answer).contains(inline), "{path} has {inline}");
         }
     }
-    assert_eq!(seen.len(), 8, "{seen:?}");
+    assert_eq!(seen.len(), 9, "{seen:?}");
 }
 
 #[tokio::test]

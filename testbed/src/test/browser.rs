@@ -1,10 +1,11 @@
 //! The status page in a real browser, with a real agent behind it: the page loads, it shows a heal
 //! at once or when the user returns to it, it reports an agent that hangs, its keys work, and it
-//! scrolls smoothly with 500 targets. A message on its console is a failure. Screenshots are in
+//! scrolls smoothly with 500 targets; and the page of all nodes shows each, and names one that is silent. A message on its console is a failure. Screenshots are in
 //! `target/browser/screenshots`.
 mod chromium;
 mod crowd;
 mod devtools;
+mod nodes;
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
@@ -59,7 +60,10 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
         what_happened_unseen_is_shown(stage)?;
         silence_is_told(stage)
     })?;
-    scene(30, &keys_do_what_they_should)?;
+    scene(30, &|stage| {
+        keys_do_what_they_should(stage)?;
+        all_nodes_are_shown(stage)
+    })?;
     scene(500, &five_hundred_move_smoothly)
 }
 
@@ -277,6 +281,35 @@ fn who_types_is_not_disturbed(stage: &mut Stage<'_>) -> Result<()> {
     stage.hide(false)?;
     stage.is("the patient is gone", "document.getElementById('detail').hidden")?;
     stage.is("and the filter has the focus", "document.activeElement.id === 'filter'")
+}
+
+/// Of the target that was left to people before.
+fn all_nodes_are_shown(stage: &mut Stage<'_>) -> Result<()> {
+    let direct = format!("{}/fleet", stage.agent.url);
+    stage.browser.call("Page.navigate", &json!({ "url": direct }))?;
+    let says = "document.getElementById('connection')?.textContent.includes('kubectl proxy')";
+    stage.is("without the API server, the page says how it is opened", says)?;
+    let url = nodes::open(&stage.agent.url)?;
+    stage.browser.call("Page.navigate", &json!({ "url": url }))?;
+    let cell = |table: &str, row: usize, column: usize| {
+        format!(
+            "document.getElementById('{table}')?.tBodies[0].rows[{row}]?.cells[{column}].textContent"
+        )
+    };
+    stage.is(
+        "both nodes are shown",
+        &format!("{} === '{}'", cell("nodes", 1, 0), nodes::NODES[1]),
+    )?;
+    stage.is("the first has its targets", &format!("{} === '30'", cell("nodes", 0, 2)))?;
+    let silent = format!("{} === 'no answer within 2500 ms'", cell("nodes", 1, 3));
+    stage.is("the second is silent", &silent)?;
+    stage
+        .is("the worst target comes first", &format!("{} === 'exhausted'", cell("urgent", 0, 0)))?;
+    let total = "document.getElementById('agent').textContent.includes('30 targets on 2 nodes · 1 of the agents need a look')";
+    stage.is("and all are counted", total)?;
+    let leads = "document.querySelector('#nodes a').pathname.endsWith('/pods/agent-0:9100/proxy/')";
+    stage.is("a node leads to its own page", leads)?;
+    stage.pictures("fleet")
 }
 
 /// Counts the events that the page receives in four seconds.

@@ -6,7 +6,9 @@ use paramedic_core::{
     boot_time::BootTime,
     engine::Index,
     health::{Component, GrpcError, Health, HealthError, NotJson, Poll, Says, Transport},
-    signal::{CgroupReading, HostFacts, KernelReading, Polled, ProcessState, Requests, Sample, Trigger},
+    signal::{
+        CgroupReading, HostFacts, KernelReading, Polled, ProcessState, Requests, Sample, Trigger,
+    },
 };
 use serde::{Deserialize, Serialize};
 

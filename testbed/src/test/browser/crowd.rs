@@ -56,6 +56,11 @@ fn answer(mut stream: &TcpStream, agent: &str, model: &Value, patients: usize) -
             thread::sleep(PERIOD);
         }
     }
+    forward(stream, agent, path)
+}
+
+/// Answers as the agent does.
+pub(super) fn forward(mut stream: &TcpStream, agent: &str, path: &str) -> Result<()> {
     let page = minreq::get(format!("{agent}{path}"));
     let page = page.with_header("Accept", "text/html").with_timeout(5).send()?;
     let mut head = format!("HTTP/1.1 {} OK\r\nConnection: close\r\n", page.status_code);
