@@ -1,6 +1,7 @@
-//! Measures cost and latency of the metrics API at the size of a large cluster: 5,000 pods on 100
-//! nodes, whose agents push once a second through their real ports. While CPU time is counted, one
-//! HPA query comes each second: as many as fifteen HPAs make at the default sync of 15 s.
+//! Measures cost and latency of the metrics API at the sizes of a large cluster and of a very large
+//! one: 5,000 pods on 100 nodes and 30,000 on 1,000, whose agents push once a second through their
+//! real ports. While CPU time is counted, one HPA query comes each second: as many as fifteen HPAs
+//! make at the default sync of 15 s.
 //!
 //! The metrics API is the real program in its own process. This process holds its API server (a
 //! fake one), its agents, and the client that queries as the HPA's API server does. Prints one JSON
@@ -31,17 +32,18 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
+    task::JoinSet,
     time::{interval, sleep},
 };
 use tokio_rustls::TlsConnector;
 
 const OWN: &str = "paramedic-system";
 const NAME: &str = "paramedic-metrics-api";
-const NODES: usize = 100;
-const PODS_OF_A_NODE: usize = 50;
+const SIZES: [Size; 2] =
+    [Size { nodes: 100, pods_of_a_node: 50 }, Size { nodes: 1000, pods_of_a_node: 30 }];
 /// Pods of the queried workload.
 const WORKLOAD: usize = 50;
 /// CPU time is counted over this many seconds, with one query in each.
@@ -52,27 +54,51 @@ const POD_BYTES: usize = 10 * 1024;
 const QUERIES: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The size of a cluster.
+#[derive(Clone, Copy)]
+struct Size {
+    nodes: usize,
+    pods_of_a_node: usize,
+}
+
+impl Size {
+    const fn pods(self) -> usize {
+        self.nodes * self.pods_of_a_node
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let fake = cluster();
+    let mut results = Map::new();
+    for size in SIZES {
+        results.insert(size.pods().to_string(), of(size).await?);
+    }
+    println!("{}", json!({ "metrics_api_by_pods": results }));
+    Ok(())
+}
+
+async fn of(size: Size) -> Result<Value> {
+    let fake = cluster(size);
     let (authority, genuine, key) = front_proxy()?;
     fake.set_requestheader(&authority, &["front-proxy-client"]);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let server = format!("http://{}", listener.local_addr()?);
-    tokio::spawn(fake.clone().serve(listener));
+    // They end with this size.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(fake.clone().serve(listener));
     let home = tempfile::tempdir()?;
-    let agents = agents(&fake, home.path()).await?;
+    let agents = agents(&fake, home.path(), size, &mut tasks)?;
 
     let (api, address) = start(home.path(), &server)?;
     let map = wait(|| fake.get(Kind::ConfigMap, OWN, NAME)).await.context("no authority")?;
     let bundle = map["data"]["ca.crt"].as_str().context("no certificates")?.to_owned();
     fs::write(home.path().join("ca.crt"), &bundle)?;
     for (node, feed) in agents.into_iter().enumerate() {
-        tokio::spawn(measure(node, feed));
+        tasks.spawn(measure(node, feed, size));
     }
     let mut client = Client::connect(address, &bundle, genuine, key).await?;
     let begun = Instant::now();
-    while client.count("").await? < NODES * PODS_OF_A_NODE {
+    while client.count("").await? < size.pods() {
         ensure!(begun.elapsed() < PATIENCE, "not all pods have values");
         sleep(Duration::from_millis(500)).await;
     }
@@ -89,31 +115,25 @@ async fn main() -> Result<()> {
     seconds.tick().await;
     let cpu = (cpu_seconds(&api.0)? - before) / since.elapsed().as_secs_f64();
     let one = client.times("&labelSelector=app%3Dapp-7", WORKLOAD).await?;
-    let all = client.times("", NODES * PODS_OF_A_NODE).await?;
-    let results = json!({
-        "metrics_api_pods": NODES * PODS_OF_A_NODE,
-        "metrics_api_agents": NODES,
-        "metrics_api_cpu_percent": (cpu * 1000.0).round() / 10.0,
-        "metrics_api_peak_mib": (peak_mib(&api.0)? * 10.0).round() / 10.0,
-        "metrics_api_query_ms": {
-            format!("workload of {WORKLOAD}"): one,
-            format!("all {}", NODES * PODS_OF_A_NODE): all,
-        },
-    });
-    println!("{results}");
-    Ok(())
+    let all = client.times("", size.pods()).await?;
+    Ok(json!({
+        "agents": size.nodes,
+        "cpu_percent": (cpu * 1000.0).round() / 10.0,
+        "peak_mib": (peak_mib(&api.0)? * 10.0).round() / 10.0,
+        "query_ms": { format!("workload of {WORKLOAD}"): one, "all": all },
+    }))
 }
 
 /// The pods, and the objects that the manifests make.
-fn cluster() -> FakeApi {
+fn cluster(size: Size) -> FakeApi {
     let fake = FakeApi::new();
     fake.open(true);
     fake.add_namespace(OWN, &[], &[]);
     fake.put(Kind::ClusterRole, json!({"metadata": {"name": NAME}, "rules": []}));
     let containers = containers();
-    for number in 0..NODES * PODS_OF_A_NODE {
+    for number in 0..size.pods() {
         // A workload's pods are spread over the nodes.
-        let (node, app) = (number % NODES, number / WORKLOAD);
+        let (node, app) = (number % size.nodes, number / WORKLOAD);
         fake.put(
             Kind::Pod,
             json!({
@@ -145,23 +165,24 @@ fn containers() -> Value {
 }
 
 /// The uids that the fake API server gave to the pods of a node.
-fn uids(node: usize) -> impl Iterator<Item = String> {
-    let numbers = (0..PODS_OF_A_NODE).map(move |row| row * NODES + node);
+fn uids(node: usize, size: Size) -> impl Iterator<Item = String> {
+    let numbers = (0..size.pods_of_a_node).map(move |row| row * size.nodes + node);
     numbers.map(|number| format!("0a1b2c3d-0000-4000-8000-{number:012}"))
 }
 
 /// A port for each node's agent: different addresses, the same port number.
-async fn agents(fake: &FakeApi, home: &Path) -> Result<Vec<Feed>> {
+fn agents(fake: &FakeApi, home: &Path, size: Size, tasks: &mut JoinSet<()>) -> Result<Vec<Feed>> {
     let (mut feeds, mut endpoints, mut number) = (Vec::new(), Vec::new(), 0);
-    for node in 0..NODES {
-        let ip = Ipv4Addr::new(127, 0, 1, u8::try_from(node + 1)?);
+    for node in 0..size.nodes {
+        let (high, low) = (node / 250, node % 250);
+        let ip = Ipv4Addr::new(127, 0, u8::try_from(high + 1)?, u8::try_from(low + 1)?);
         let token = home.join(format!("token-{node}"));
         fs::write(&token, format!("token-{node}"))?;
         let credentials = Credentials { authority: home.join("ca.crt"), token };
         let port = Port::bind(SocketAddr::from((ip, number)), credentials)?;
         number = port.address()?.port();
         let feed = Feed::default();
-        tokio::spawn(port.run(feed.clone(), pending()));
+        tasks.spawn(port.run(feed.clone(), pending()));
         feeds.push(feed);
         let (pod, uid, name) =
             (format!("agent-{node}"), format!("uid-agent-{node}"), format!("node-{node}"));
@@ -175,7 +196,7 @@ async fn agents(fake: &FakeApi, home: &Path) -> Result<Vec<Feed>> {
 }
 
 /// A different value each second.
-async fn measure(node: usize, feed: Feed) {
+async fn measure(node: usize, feed: Feed, size: Size) {
     for second in 0_u32.. {
         let rate = f32::from(u16::try_from(second % 500).unwrap_or(0)) + 0.5;
         let reading = |uid| PodMetrics {
@@ -186,7 +207,7 @@ async fn measure(node: usize, feed: Feed) {
             healing: false,
             values: [Some(rate), Some(0.012), Some(0.25), Some(0.031), Some(0.2), Some(3.0)],
         };
-        feed.publish(&Frame { pods: uids(node).map(reading).collect() });
+        feed.publish(&Frame { pods: uids(node, size).map(reading).collect() });
         sleep(Duration::from_secs(1)).await;
     }
 }
