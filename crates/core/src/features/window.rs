@@ -4,7 +4,7 @@
 //! or a remedy that understates them, which is the safe side: one error in the first 100 ms is not
 //! ten errors a second. If the window had to reach further back, rates are divided by the longer
 //! span.
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     clients::Clients,
@@ -24,8 +24,10 @@ use crate::{
 /// Span of the window.
 pub const SPAN: Duration = Duration::from_secs(10);
 
-/// Samples are at least 100 ms apart, so this many points span at least [`SPAN`].
-const CAPACITY: usize = 128;
+/// Samples are at least 100 ms apart, so this many points span at least [`SPAN`]. At rest there are some
+/// ten.
+const MOST: usize = 128;
+const AT_REST: usize = 16;
 
 /// CPU usage and throttling are judged over at least this long. Otherwise a burst, or one throttled
 /// period, in the first 100 ms of a window would look permanent.
@@ -64,12 +66,12 @@ impl Point {
     }
 }
 
-/// The recent past of one instance of one target. Its size is fixed; nothing allocates after `new`.
+/// The recent past of one instance of one target. Its size is bounded, and it grows only for samples in
+/// quick succession.
 #[derive(Debug)]
 pub struct Window {
-    points: Box<[Point; CAPACITY]>,
-    first: usize,
-    len: usize,
+    /// Oldest first.
+    points: VecDeque<Point>,
     /// The last point, kept when the window is refreshed: a value that a sample could not read
     /// stays.
     latest: Point,
@@ -194,9 +196,7 @@ impl Window {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            points: Box::new([Point::default(); CAPACITY]),
-            first: 0,
-            len: 0,
+            points: VecDeque::with_capacity(AT_REST),
             latest: Point::default(),
             period_ns: 0,
             health: None,
@@ -225,7 +225,7 @@ impl Window {
     /// Clears the past: after a remedy. The next sample is the base for later ones, so that events
     /// before the remedy took effect never count against it.
     pub fn refresh(&mut self) {
-        self.len = 0;
+        self.points.clear();
         self.service.forgive();
         self.clients.restart();
         self.rise.restart(self.latest.at);
@@ -237,15 +237,14 @@ impl Window {
     /// The same, with the last sample as the base.
     pub fn refresh_from_here(&mut self) {
         self.refresh();
-        self.points[self.first] = self.latest;
-        self.len = 1;
+        self.points.push_back(self.latest);
     }
 
     /// Takes one sample.
     pub fn push(&mut self, sample: &Sample) {
         if sample.at.since(self.latest.at) >= 2 * SPAN {
             // The node slept, or the agent got no CPU: earlier points say nothing about now.
-            self.len = 0;
+            self.points.clear();
         }
         let point = self.point(sample, self.latest);
         if let Some(previous) = self.last().copied() {
@@ -291,17 +290,14 @@ impl Window {
         }
         // A target without its own cpu.stat has no quota either.
         self.sees_throttling = sample.usage.throttled_periods.is_some() || sample.kernel.is_some();
-        if self.len == CAPACITY {
-            self.first = (self.first + 1) % CAPACITY;
-            self.len -= 1;
+        if self.points.len() == MOST {
+            self.points.pop_front();
         }
         self.latest = point;
-        self.points[(self.first + self.len) % CAPACITY] = point;
-        self.len += 1;
+        self.points.push_back(point);
         // Keep exactly one point older than the span: the base of all differences.
-        while self.len > 2 && sample.at.since(self.nth(1).at) >= SPAN {
-            self.first = (self.first + 1) % CAPACITY;
-            self.len -= 1;
+        while self.points.len() > 2 && sample.at.since(self.points[1].at) >= SPAN {
+            self.points.pop_front();
         }
     }
 
@@ -528,7 +524,7 @@ impl Window {
     /// Requests that have waited for a response for some seconds. Requests just sent are normal.
     fn waiting(&self) -> u64 {
         let Some(last) = self.last() else { return 0 };
-        let recent = (0..self.len).rev().map(|n| self.nth(n));
+        let recent = self.points.iter().rev();
         let recent = recent.take_while(|point| last.at.since(point.at) <= WAITS);
         recent.map(|point| point.calls.unanswered()).min().unwrap_or(0)
     }
@@ -540,7 +536,7 @@ impl Window {
             return None;
         }
         let (since, last) = (self.service.failing_since()?, self.last()?);
-        let from = (0..self.len).map(|n| self.nth(n)).find(|point| point.at >= since)?;
+        let from = self.points.iter().find(|point| point.at >= since)?;
         let good = last.good().saturating_sub(from.good());
         let errors = last.own_5xx().saturating_sub(from.own_5xx());
         Excuse::serves(good, errors)
@@ -583,7 +579,7 @@ impl Window {
     #[must_use]
     pub fn silent_to_clients(&self) -> Option<Duration> {
         let (oldest, last) = (self.waiting?.oldest?, self.last()?);
-        let before = (0..self.len).map(|n| self.nth(n)).rfind(|point| point.at <= oldest)?;
+        let before = self.points.iter().rfind(|point| point.at <= oldest)?;
         let is_silent = last.responses == before.responses;
         is_silent.then(|| last.at.since(oldest))
     }
@@ -631,7 +627,7 @@ impl Window {
 
     /// CPU usage since the first point of the window that knows it, in percent of the limit.
     fn cpu_percent(&self) -> f32 {
-        let mut known = (0..self.len).map(|n| self.nth(n)).filter_map(|p| Some((p.at, p.cpu_ns?)));
+        let mut known = self.points.iter().filter_map(|p| Some((p.at, p.cpu_ns?)));
         let (Some((from, before)), Some((to, now))) = (known.next(), known.next_back()) else {
             return 0.0;
         };
@@ -648,7 +644,7 @@ impl Window {
     /// twice.
     #[must_use]
     pub fn cpu_used(&self) -> Option<f32> {
-        let mut known = (0..self.len).map(|n| self.nth(n)).filter_map(|p| Some((p.at, p.cpu_ns?)));
+        let mut known = self.points.iter().filter_map(|p| Some((p.at, p.cpu_ns?)));
         let ((from, before), (to, now)) = (known.next()?, known.next_back()?);
         let elapsed = to.since(from).max(LEVEL_MIN).as_nanos() as f64;
         Some((now.saturating_sub(before) as f64 / elapsed) as f32)
@@ -664,10 +660,7 @@ impl Window {
     /// CPU level, and a level shows at once: averaged over ten quiet seconds the excuse would come
     /// too late.
     fn throttled_ratio(&self, base: &Point, last: &Point) -> f32 {
-        let recent = (0..self.len)
-            .rev()
-            .map(|n| self.nth(n))
-            .find(|point| last.at.since(point.at) >= LEVEL_MIN);
+        let recent = self.points.iter().rev().find(|point| last.at.since(point.at) >= LEVEL_MIN);
         let since = |from| self.throttled_since(from, last);
         since(base).max(recent.map_or(0.0, since))
     }
@@ -679,15 +672,11 @@ impl Window {
     }
 
     fn base(&self) -> Option<&Point> {
-        (self.len > 0).then(|| self.nth(0))
+        self.points.front()
     }
 
     fn last(&self) -> Option<&Point> {
-        (self.len > 0).then(|| self.nth(self.len - 1))
-    }
-
-    fn nth(&self, n: usize) -> &Point {
-        &self.points[(self.first + n) % CAPACITY]
+        self.points.back()
     }
 }
 
