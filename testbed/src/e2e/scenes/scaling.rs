@@ -55,6 +55,13 @@ pub(super) fn metrics_api(stage: &Stage<'_>) -> Result<String> {
     let unknown = format!("{GROUP}/v1beta2/namespaces/{NAMESPACE}/pods/*/nonsense");
     let refused = stage.kubectl.get_raw(&unknown).err().context("an unknown metric has a value")?;
     ensure!(format!("{refused:#}").contains(RATE), "the known ones are not named: {refused:#}");
+    // The day is known after two days; that the workload was found shows in the reason.
+    let forecast = format!(
+        "{GROUP}/v1beta2/namespaces/{NAMESPACE}/deployments.apps/{}/{RATE}_forecast",
+        patient.name
+    );
+    let refused = stage.kubectl.get_raw(&forecast).err().context("a forecast without a history")?;
+    ensure!(format!("{refused:#}").contains("minutes have been measured"), "{refused:#}");
     let bystander = ["--as=system:serviceaccount:default:default"];
     let path = format!("{GROUP}/v1beta2/namespaces/{NAMESPACE}/pods/*/{RATE}");
     let forbidden = stage.kubectl.text(&[&["get", "--raw", &path][..], &bystander].concat());
@@ -65,7 +72,7 @@ pub(super) fn metrics_api(stage: &Stage<'_>) -> Result<String> {
     );
     let documents = stage.kubectl.get_raw("/openapi/v2")?;
     ensure!(documents.contains("custom.metrics.k8s.io/v1beta2"), "not in the cluster's OpenAPI");
-    Ok("six metrics in two versions; nothing without rights".to_owned())
+    Ok("six metrics in two versions; why there is no forecast; nothing without rights".to_owned())
 }
 
 fn quantity(value: &Value) -> Result<f64> {
