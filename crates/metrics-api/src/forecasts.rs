@@ -110,12 +110,11 @@ impl Forecasts {
         let all = known.get_mut(namespace);
         match all.and_then(|all| all.get_mut(workload)) {
             Some(learning) if learning.load.measured() < load.measured() => learning.load = load,
-            Some(_) => {}
             None if has_room => {
                 let learning = Learning { load, ..Learning::default() };
                 known.entry(namespace.to_owned()).or_default().insert(workload.clone(), learning);
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 

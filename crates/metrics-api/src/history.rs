@@ -69,7 +69,8 @@ impl History {
 
     /// Writes what is not stored yet, as far as there is time.
     pub(super) async fn end(&self, limit: Duration) {
-        if timeout(limit, self.round(this_minute(), OLD_AT_END)).await.is_err() {
+        let end = self.round(this_minute(), OLD_AT_END);
+        if self.forecasts.are_on() && timeout(limit, end).await.is_err() {
             warn!("not all forecasts could be stored; at most {OLD} minutes of them are lost");
         }
     }
