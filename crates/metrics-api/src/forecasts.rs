@@ -118,16 +118,22 @@ impl Forecasts {
         }
     }
 
-    /// Every load of which anything was measured.
-    pub(super) fn all(&self) -> Vec<(String, Workload, Load)> {
-        let known = self.known.lock();
-        let all = known.iter().flat_map(|(namespace, all)| {
-            let measured = all.iter().filter(|(_, learning)| learning.load.measured() > 0);
-            measured.map(move |(workload, learning)| {
-                (namespace.clone(), workload.clone(), learning.load.clone())
-            })
-        });
-        all.collect()
+    /// The loads of which anything was measured, as far as they are `wanted`.
+    pub(super) fn loads<T>(
+        &self,
+        wanted: impl Fn(&str, &Workload) -> Option<T>,
+    ) -> impl Iterator<Item = (T, Load)> {
+        let mut found = Vec::new();
+        for (namespace, all) in &*self.known.lock() {
+            for (workload, Learning { load, .. }) in all {
+                if load.measured() > 0
+                    && let Some(wanted) = wanted(namespace, workload)
+                {
+                    found.push((wanted, load.clone()));
+                }
+            }
+        }
+        found.into_iter()
     }
 
     /// Forgets workloads that have not been measured for long.
@@ -189,6 +195,10 @@ mod tests {
         forecasts.sample(minute, std::iter::once(("default", &workload(name), rate)));
     }
 
+    fn all(forecasts: &Forecasts) -> Vec<(Workload, Load)> {
+        forecasts.loads(|_, workload| Some(workload.clone())).collect()
+    }
+
     /// Forecasts of `web` after so many minutes.
     fn after(minutes: u32) -> Forecasts {
         let forecasts = Forecasts::new(2, 3);
@@ -235,13 +245,13 @@ mod tests {
 
     #[test]
     fn a_stored_load_is_adopted_if_it_knows_more() {
-        let (_, web, older) = after(3000).all().remove(0);
+        let (web, older) = all(&after(3000)).remove(0);
         let young = after(10);
         young.adopt("default", &web, older.clone(), NOW);
-        assert_eq!(young.all(), [("default".to_owned(), web.clone(), older.clone())]);
-        let (_, _, little) = after(5).all().remove(0);
+        assert_eq!(all(&young), [(web.clone(), older.clone())]);
+        let (_, little) = all(&after(5)).remove(0);
         young.adopt("default", &web, little, NOW);
-        assert_eq!(young.all()[0].2, older);
+        assert_eq!(all(&young)[0].1, older);
         let empty = Forecasts::new(2, 3);
         empty.adopt("default", &web, older.clone(), NOW + FORGOTTEN + 1);
         assert_eq!(empty.count(), 0);
@@ -254,7 +264,7 @@ mod tests {
         let forecasts = after(10);
         sample(&forecasts, NOW, "new", 1.0);
         forecasts.forget(NOW + FORGOTTEN - 1);
-        assert_eq!((forecasts.count(), forecasts.all().len()), (2, 1));
+        assert_eq!((forecasts.count(), all(&forecasts).len()), (2, 1));
         forecasts.forget(NOW + FORGOTTEN + 1);
         assert_eq!(forecasts.count(), 0);
     }

@@ -71,7 +71,7 @@ impl History {
     pub(super) async fn end(&self, limit: Duration) {
         let end = self.round(this_minute(), OLD_AT_END);
         if self.forecasts.are_on() && timeout(limit, end).await.is_err() {
-            warn!("not all forecasts could be stored; at most {OLD} minutes of them are lost");
+            warn!("not all forecasts could be stored; the last minutes of some are lost");
         }
     }
 
@@ -121,9 +121,10 @@ impl History {
 
     /// The loads that belong into a ConfigMap.
     fn known(&self, shard: u64) -> Loads {
-        let all = self.forecasts.all().into_iter();
-        let keyed = all.filter_map(|(namespace, of, load)| Some((key_of(&namespace, &of)?, load)));
-        keyed.filter(|(key, _)| shard_of(key) == shard).take(MOST).collect()
+        let key = |namespace: &str, workload: &Workload| {
+            key_of(namespace, workload).filter(|key| shard_of(key) == shard)
+        };
+        self.forecasts.loads(key).take(MOST).collect()
     }
 
     fn map_name(&self, shard: u64) -> String {
@@ -216,9 +217,9 @@ mod tests {
         History::new(fake.client("metrics-api"), "default", "api", forecasts)
     }
 
-    async fn stored(history: &History) -> Vec<(String, Workload, Load)> {
+    async fn stored(history: &History) -> Vec<(String, Load)> {
         history.round(NOW, OLD).await;
-        history.forecasts.all()
+        history.forecasts.loads(key_of).collect()
     }
 
     fn maps(fake: &FakeApi) -> Vec<serde_json::Value> {
