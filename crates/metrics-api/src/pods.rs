@@ -80,3 +80,27 @@ fn identity(pod: &ApiPod) -> Option<(&str, &str, &str)> {
     let metadata = &pod.metadata;
     Some((metadata.namespace.as_deref()?, metadata.name.as_deref()?, metadata.uid.as_deref()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_unready_or_deleted_gets_no_new_requests() {
+        let is_ready = |status: &str, deleted: Option<&str>| {
+            let conditions = json!([
+                {"type": "PodScheduled", "status": "True"},
+                {"type": "Ready", "status": status},
+            ]);
+            let metadata = json!({"deletionTimestamp": deleted});
+            let pod = json!({"metadata": metadata, "status": {"conditions": conditions}});
+            is_ready(&serde_json::from_value(pod).unwrap())
+        };
+        assert!(is_ready("True", None));
+        assert!(!is_ready("False", None));
+        assert!(!is_ready("True", Some("2026-11-30T12:00:00Z")));
+        assert!(!super::is_ready(&ApiPod::default()));
+    }
+}
