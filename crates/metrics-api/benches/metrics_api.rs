@@ -144,8 +144,13 @@ fn cluster(size: Size) -> FakeApi {
                         "app": format!("app-{app}"), "pod-template-hash": "6d5c7f9b8",
                         "paramedic.dev/heal": "restart",
                     },
+                    "ownerReferences": [{
+                        "apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true,
+                        "name": format!("app-{app}-6d5c7f9b8"), "uid": format!("set-{app}"),
+                    }],
                 },
                 "spec": {"nodeName": format!("node-{node}"), "containers": containers},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]},
             }),
         );
     }

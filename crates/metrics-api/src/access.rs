@@ -7,14 +7,13 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::{Api, Client, api::PostParams};
 use paramedic_api_server::{ApiError, within};
-use paramedic_pod_metrics::Metric;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    GROUP, Version,
+    FORECAST, GROUP, Version,
     front_proxy::User,
-    path::{Pods, Values},
+    path::{Forecast, Pods, Values},
 };
 
 /// Maximum time until a revoked right takes effect.
@@ -24,14 +23,43 @@ const DENIED: Duration = Duration::from_secs(5);
 /// Maximum number of cached answers.
 const MOST: usize = 4096;
 
+/// A metric of an object, as roles name it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Resource {
+    /// The resource of the object, such as `pods`.
+    of: &'static str,
+    namespace: String,
+    /// The name of the object; `*` for those that a selector selects.
+    name: String,
+    /// The metric's name, which is a subresource.
+    metric: &'static str,
+}
+
+impl From<&Values> for Resource {
+    fn from(values: &Values) -> Self {
+        let name = match &values.pods {
+            Pods::Selected(_) => "*",
+            Pods::Named(name) => name,
+        };
+        let (namespace, name) = (values.namespace.clone(), name.to_owned());
+        Self { of: "pods", namespace, name, metric: values.metric.name() }
+    }
+}
+
+impl From<&Forecast> for Resource {
+    fn from(forecast: &Forecast) -> Self {
+        let Forecast { namespace, workload, .. } = forecast;
+        let (namespace, name) = (namespace.clone(), workload.name.clone());
+        Self { of: workload.kind.resource(), namespace, name, metric: FORECAST }
+    }
+}
+
 /// A user and the metric that the user wants to read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Question {
     user: User,
     version: &'static str,
-    namespace: String,
-    name: String,
-    metric: Metric,
+    resource: Resource,
 }
 
 /// The recent answers of the API server.
@@ -48,24 +76,14 @@ impl Access {
         Self { reviews: Api::all(client), known: Mutex::default() }
     }
 
-    /// Whether `user` may read these values.
+    /// Whether `user` may read this metric.
     pub(super) async fn may(
         &self,
         user: &User,
         version: Version,
-        values: &Values,
+        resource: Resource,
     ) -> Result<Verdict, ApiError> {
-        let name = match &values.pods {
-            Pods::Selected(_) => "*",
-            Pods::Named(name) => name,
-        };
-        let question = Question {
-            user: user.clone(),
-            version: version.name(),
-            namespace: values.namespace.clone(),
-            name: name.to_owned(),
-            metric: values.metric,
-        };
+        let question = Question { user: user.clone(), version: version.name(), resource };
         let now = Instant::now();
         if let Some((verdict, until)) = self.known.lock().get(&question)
             && now < *until
@@ -93,13 +111,11 @@ impl Access {
             return Ok(Ok(()));
         }
         let why = status.reason.filter(|why| !why.is_empty()).map(|why| format!(": {why}"));
+        let Resource { of, namespace, name, metric } = &question.resource;
         Ok(Err(format!(
-            "pods.{GROUP} {:?} is forbidden: User {:?} cannot get resource \"pods/{}\" in API group \
-             {GROUP:?} in the namespace {:?}{}",
-            question.name,
+            "{of}.{GROUP} {name:?} is forbidden: User {:?} cannot get resource \"{of}/{metric}\" in \
+             API group {GROUP:?} in the namespace {namespace:?}{}",
             user.name,
-            question.metric.name(),
-            question.namespace,
             why.unwrap_or_default()
         )))
     }
@@ -107,7 +123,7 @@ impl Access {
 
 /// The request to the API server.
 fn review(question: &Question) -> SubjectAccessReview {
-    let user = &question.user;
+    let (user, resource) = (&question.user, &question.resource);
     let of = |text: &str| Some(text.to_owned());
     SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
@@ -119,10 +135,10 @@ fn review(question: &Question) -> SubjectAccessReview {
                 verb: of("get"),
                 group: of(GROUP),
                 version: of(question.version),
-                resource: of("pods"),
-                subresource: of(question.metric.name()),
-                namespace: of(&question.namespace),
-                name: of(&question.name),
+                resource: of(resource.of),
+                subresource: of(resource.metric),
+                namespace: of(&resource.namespace),
+                name: of(&resource.name),
                 ..ResourceAttributes::default()
             }),
             ..SubjectAccessReviewSpec::default()
@@ -134,6 +150,7 @@ fn review(question: &Question) -> SubjectAccessReview {
 #[cfg(test)]
 mod tests {
     use fake_apiserver::{FakeApi, Rule};
+    use paramedic_pod_metrics::Metric;
     use serde_json::{Value, json};
     use tokio::time::sleep;
 
@@ -162,7 +179,7 @@ mod tests {
     }
 
     async fn may(access: &Access) -> bool {
-        access.may(&user(HPA), Version::V1beta2, &values()).await.unwrap().is_ok()
+        access.may(&user(HPA), Version::V1beta2, (&values()).into()).await.unwrap().is_ok()
     }
 
     #[tokio::test(start_paused = true)]
@@ -208,9 +225,7 @@ mod tests {
         let question = Question {
             user: user(HPA),
             version: Version::V1beta2.name(),
-            namespace: "default".to_owned(),
-            name: "*".to_owned(),
-            metric: Metric::Http5xxRatio,
+            resource: (&values()).into(),
         };
         let file =
             "../../testbed/fixtures/kubernetes/aggregation/subject-access-review-allowed.json";

@@ -4,7 +4,11 @@ use k8s_openapi::jiff::{self, Timestamp};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::{Version, path::Values, store::Value};
+use super::{
+    FORECAST, Version,
+    path::{Forecast, Values},
+    store::Value,
+};
 
 /// Why a list cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -25,15 +29,49 @@ pub(super) fn list<'a>(
     values: impl Iterator<Item = Value<'a>>,
     now: Timestamp,
 ) -> Result<Vec<u8>, Unwritable> {
-    let items = values.map(|value| Item::new(version, asked, value, now));
-    let items = items.collect::<Result<_, _>>()?;
-    let metadata = Empty {};
-    Ok(serde_json::to_vec(&List {
-        kind: "MetricValueList",
-        api_version: version.api_version(),
-        metadata,
-        items,
-    })?)
+    let items = values.map(|value| {
+        let described = Described {
+            kind: "Pod",
+            namespace: &asked.namespace,
+            name: value.pod,
+            api_version: "/v1",
+        };
+        Ok(Item {
+            described_object: described,
+            metric: Named::new(version, asked.metric.name()),
+            timestamp: seconds(now.checked_sub(value.age)?),
+            // Kubernetes uses zero for an instantaneous value.
+            window_seconds: value.window.as_secs_f64().round() as u64,
+            value: quantity(value.value),
+        })
+    });
+    written(version, items.collect::<Result<_, jiff::Error>>()?)
+}
+
+/// The list with the forecast of one workload in the requested version, as JSON.
+///
+/// # Errors
+/// As for [`list`].
+pub(super) fn forecast(
+    version: Version,
+    asked: &Forecast,
+    value: f32,
+    now: Timestamp,
+) -> Result<Vec<u8>, Unwritable> {
+    let described_object = Described {
+        kind: asked.workload.kind.name(),
+        namespace: &asked.namespace,
+        name: &asked.workload.name,
+        api_version: "apps/v1",
+    };
+    let metric = Named::new(version, FORECAST);
+    let (timestamp, value) = (seconds(now), quantity(value));
+    written(version, vec![Item { described_object, metric, timestamp, window_seconds: 0, value }])
+}
+
+fn written(version: Version, items: Vec<Item<'_>>) -> Result<Vec<u8>, Unwritable> {
+    let (kind, api_version) = ("MetricValueList", version.api_version());
+    Ok(serde_json::to_vec(&List { kind, api_version, metadata: Empty {}, items })?)
 }
 
 #[derive(Serialize)]
@@ -89,30 +127,12 @@ struct Identifier {
     selector: Option<()>,
 }
 
-impl<'a> Item<'a> {
-    fn new(
-        version: Version,
-        asked: &'a Values,
-        value: Value<'a>,
-        now: Timestamp,
-    ) -> Result<Self, jiff::Error> {
-        let name = asked.metric.name();
-        Ok(Self {
-            described_object: Described {
-                kind: "Pod",
-                namespace: &asked.namespace,
-                name: value.pod,
-                api_version: "/v1",
-            },
-            metric: match version {
-                Version::V1beta1 => Named::V1beta1 { metric_name: name, selector: None },
-                Version::V1beta2 => Named::V1beta2 { metric: Identifier { name, selector: None } },
-            },
-            timestamp: seconds(now.checked_sub(value.age)?),
-            // Kubernetes uses zero for an instantaneous value.
-            window_seconds: value.window.as_secs_f64().round() as u64,
-            value: quantity(value.value),
-        })
+impl Named {
+    const fn new(version: Version, name: &'static str) -> Self {
+        match version {
+            Version::V1beta1 => Self::V1beta1 { metric_name: name, selector: None },
+            Version::V1beta2 => Self::V1beta2 { metric: Identifier { name, selector: None } },
+        }
     }
 }
 
@@ -159,7 +179,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{path::Pods, selector::Selector};
+    use crate::{
+        path::Pods,
+        selector::Selector,
+        workload::{Kind, Workload},
+    };
     use paramedic_pod_metrics::Metric;
 
     #[test]
@@ -219,5 +243,32 @@ mod tests {
         let beyond = Value { age: Duration::MAX, ..value };
         let none = list(Version::V1beta2, &asked, [beyond].into_iter(), now);
         assert!(matches!(none, Err(Unwritable::Time(_))));
+    }
+
+    #[test]
+    fn a_forecast_describes_its_workload() {
+        let asked = Forecast {
+            namespace: "default".to_owned(),
+            workload: Workload { kind: Kind::StatefulSet, name: "db".to_owned() },
+            of_series: Selector::default(),
+        };
+        let now: Timestamp = "2026-11-22T21:13:45.2Z".parse().unwrap();
+        let body = forecast(Version::V1beta2, &asked, 40.25, now).unwrap();
+        let described = json!({
+            "kind": "StatefulSet", "namespace": "default", "name": "db", "apiVersion": "apps/v1",
+        });
+        let expected = json!({
+            "kind": "MetricValueList",
+            "apiVersion": "custom.metrics.k8s.io/v1beta2",
+            "metadata": {},
+            "items": [{
+                "describedObject": described,
+                "metric": {"name": "http_requests_per_second_forecast", "selector": null},
+                "timestamp": "2026-11-22T21:13:45Z",
+                "windowSeconds": 0,
+                "value": "40250m",
+            }],
+        });
+        assert_eq!(serde_json::from_slice::<Json>(&body).unwrap(), expected);
     }
 }

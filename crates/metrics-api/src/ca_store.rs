@@ -178,7 +178,7 @@ fn stored(secret: &Secret) -> &[u8] {
 }
 
 /// `None` if another writer was first.
-fn won<T, R>(written: Result<R, ApiError>, value: T) -> Result<Option<T>, ApiError> {
+pub(super) fn won<T, R>(written: Result<R, ApiError>, value: T) -> Result<Option<T>, ApiError> {
     match written {
         Ok(_) => Ok(Some(value)),
         Err(ApiError::Refused(kube::Error::Api(status))) if status.code == 409 => Ok(None),

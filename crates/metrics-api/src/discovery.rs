@@ -1,11 +1,11 @@
 //! Discovery: lists groups, versions and resources in the forms that Kubernetes requests.
 //!
-//! Every metric is a subresource of pods. Discovery is public: the API server requests it as a user
+//! Every metric is a subresource of pods; the forecast is one of workloads. Discovery is public: the API server requests it as a user
 //! without groups, so no access check is made.
 use paramedic_pod_metrics::Metric;
 use serde_json::{Value, json};
 
-use super::{GROUP, Version};
+use super::{FORECAST, GROUP, Version, workload::Kind};
 
 /// The media type of aggregated discovery, without the version of its own format.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=";
@@ -23,25 +23,30 @@ pub(super) fn groups(accept: &str) -> (String, Value) {
 }
 
 fn aggregated(format: &str) -> Value {
-    let subresources = Metric::ALL.map(|metric| {
-        json!({
-            "subresource": metric.name(),
-            "responseKind": {"group": "", "version": "", "kind": "MetricValueList"},
-            "verbs": ["get"],
-        })
-    });
-    let versions = Version::ALL.map(|version| {
-        json!({
-            "version": version.name(),
-            "freshness": "Current",
-            "resources": [{
-                "resource": "pods",
+    let resources: Vec<Value> = resource_metrics()
+        .map(|(resource, metrics)| {
+            let subresources = metrics.iter().map(|metric| {
+                json!({
+                    "subresource": metric,
+                    "responseKind": {"group": "", "version": "", "kind": "MetricValueList"},
+                    "verbs": ["get"],
+                })
+            });
+            json!({
+                "resource": resource,
                 "responseKind": {"group": "", "version": "", "kind": ""},
                 "scope": "Namespaced",
                 "singularResource": "",
                 "verbs": null,
-                "subresources": subresources,
-            }],
+                "subresources": subresources.collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let versions = Version::ALL.map(|version| {
+        json!({
+            "version": version.name(),
+            "freshness": "Current",
+            "resources": resources,
         })
     });
     json!({
@@ -50,6 +55,13 @@ fn aggregated(format: &str) -> Value {
         "metadata": {},
         "items": [{"metadata": {"name": GROUP}, "versions": versions}],
     })
+}
+
+/// Each resource that has metrics, and their names.
+fn resource_metrics() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    let of_pods = ("pods", Metric::ALL.map(Metric::name).to_vec());
+    let of_workloads = Kind::ALL.map(|kind| (kind.resource(), vec![FORECAST]));
+    std::iter::once(of_pods).chain(of_workloads)
 }
 
 /// `/apis/custom.metrics.k8s.io`.
@@ -68,9 +80,12 @@ fn about_group() -> Value {
 
 /// `/apis/custom.metrics.k8s.io/v1beta2`.
 pub(super) fn resources(version: Version) -> Value {
-    let resources = Metric::ALL.map(|metric| {
+    let names = resource_metrics().flat_map(|(resource, metrics)| {
+        metrics.into_iter().map(move |metric| format!("{resource}/{metric}"))
+    });
+    let resources = names.map(|name| {
         json!({
-            "name": format!("pods/{}", metric.name()),
+            "name": name,
             "singularName": "",
             "namespaced": true,
             "kind": "MetricValueList",
@@ -81,6 +96,6 @@ pub(super) fn resources(version: Version) -> Value {
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": version.api_version(),
-        "resources": resources,
+        "resources": resources.collect::<Vec<_>>(),
     })
 }

@@ -2,7 +2,7 @@
 use std::{net::SocketAddr, process::ExitCode};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, value_parser};
 use kube::Client;
 use paramedic_metrics_api::{Config, MetricsApi};
 use paramedic_startup::{Mistakes, WrongUsage, logging, shutdown};
@@ -19,6 +19,10 @@ use tracing::info;
 ///   unhealthy_probability      probability that it needs a remedy, 0 to 1
 ///   http_request_duration_p95_seconds  time within which 95 % of its responses came
 ///   http_requests_in_flight    requests that have no response yet
+///
+/// and for each Deployment and StatefulSet of such pods, from the third day on:
+///
+///   http_requests_per_second_forecast  the most that is expected within minutes
 ///
 /// It registers itself with the API server, unless another adapter serves that group, and issues
 /// and renews its own certificates. docs/autoscaling.md shows how to use it.
@@ -49,6 +53,23 @@ struct ServeMetrics {
     /// Service account of the agents, whose tokens it accepts.
     #[arg(long, default_value = "paramedic-agent", value_name = "NAME")]
     agent_account: String,
+    /// Maximum number of workloads with a forecast: 10 KiB each, in memory and in ConfigMaps. 0
+    /// turns forecasts off.
+    #[arg(
+        long,
+        default_value_t = 500,
+        value_parser = value_parser!(u16).range(0..=1000),
+        value_name = "NUMBER"
+    )]
+    forecasts: u16,
+    /// How far a forecast looks ahead: longer than a pod needs to start.
+    #[arg(
+        long,
+        default_value_t = 3,
+        value_parser = value_parser!(u32).range(1..=60),
+        value_name = "MINUTES"
+    )]
+    forecast_horizon: u32,
 }
 
 impl ServeMetrics {
@@ -78,8 +99,9 @@ impl ServeMetrics {
             mistakes.name(flag, value);
         }
         mistakes.none()?;
-        let Self { log: _, listen, namespace, name, agents, agent_account } = self;
-        Ok(Config { listen, namespace, name, agents, agent_account })
+        let Self { log: _, listen, namespace, name, agents, agent_account, .. } = self;
+        let (forecasts, forecast_horizon) = (usize::from(self.forecasts), self.forecast_horizon);
+        Ok(Config { listen, namespace, name, agents, agent_account, forecasts, forecast_horizon })
     }
 }
 

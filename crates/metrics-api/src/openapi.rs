@@ -5,7 +5,7 @@
 use paramedic_pod_metrics::Metric;
 use serde_json::{Value, json};
 
-use super::{GROUP, Version};
+use super::{FORECAST, GROUP, Version, workload::Kind};
 
 /// `/openapi/v2`: both versions in one document of Swagger 2.0.
 pub(super) fn v2() -> Value {
@@ -17,20 +17,20 @@ pub(super) fn v2() -> Value {
             json!({"name": name, "in": at, "type": "string", "required": at == "path",
                    "description": about})
         };
-        for metric in Metric::ALL {
+        for endpoint in endpoints() {
             let parameters: Vec<Value> =
                 PARAMETERS.iter().map(|&(at, name, about)| parameter(at, name, about)).collect();
             let answer = json!({"description": "OK", "schema": {"$ref": list}});
             let get = json!({
-                "description": about(metric),
-                "operationId": operation(version, metric),
+                "description": endpoint.about,
+                "operationId": endpoint.operation(version),
                 "produces": ["application/json"],
                 "schemes": ["https"],
                 "tags": [tag(version)],
                 "parameters": parameters,
                 "responses": {"200": answer, "401": {"description": "Unauthorized"}},
             });
-            paths.insert(path(version, metric), json!({"get": get}));
+            paths.insert(endpoint.path(version), json!({"get": get}));
         }
         definitions.extend(schemas(version, "#/definitions/"));
     }
@@ -60,9 +60,8 @@ pub(super) fn v3() -> Value {
 /// `/openapi/v3/apis/custom.metrics.k8s.io/v1beta2`: one version in OpenAPI 3.0.
 pub(super) fn v3_of(version: Version) -> Value {
     let list = format!("#/components/schemas/{}", list_name(version));
-    let paths: serde_json::Map<String, Value> = Metric::ALL
-        .into_iter()
-        .map(|metric| {
+    let paths: serde_json::Map<String, Value> = endpoints()
+        .map(|endpoint| {
             let parameters: Vec<Value> = PARAMETERS
                 .iter()
                 .map(|&(at, name, about)| {
@@ -72,13 +71,13 @@ pub(super) fn v3_of(version: Version) -> Value {
                 .collect();
             let content = json!({"application/json": {"schema": {"$ref": list}}});
             let get = json!({
-                "description": about(metric),
-                "operationId": operation(version, metric),
+                "description": endpoint.about,
+                "operationId": endpoint.operation(version),
                 "tags": [tag(version)],
                 "parameters": parameters,
                 "responses": {"200": {"description": "OK", "content": content}},
             });
-            (path(version, metric), json!({"get": get}))
+            (endpoint.path(version), json!({"get": get}))
         })
         .collect();
     let schemas: serde_json::Map<String, Value> =
@@ -92,8 +91,8 @@ pub(super) fn v3_of(version: Version) -> Value {
 }
 
 const PARAMETERS: [(&str, &str, &str); 4] = [
-    ("path", "namespace", "The pods' namespace."),
-    ("path", "name", "A pod's name, or * for all pods that labelSelector selects."),
+    ("path", "namespace", "The object's namespace."),
+    ("path", "name", "The object's name, or * for all pods that labelSelector selects."),
     ("query", "labelSelector", "Selects pods if the name is *."),
     ("query", "metricLabelSelector", "Selects series of the metric, which have no labels."),
 ];
@@ -102,9 +101,38 @@ fn info() -> Value {
     json!({"title": "Paramedic metrics API", "version": env!("CARGO_PKG_VERSION")})
 }
 
-fn path(version: Version, metric: Metric) -> String {
-    let (group, metric) = (version.api_version(), metric.name());
-    format!("/apis/{group}/namespaces/{{namespace}}/pods/{{name}}/{metric}")
+/// One metric of one resource.
+struct Endpoint {
+    resource: &'static str,
+    metric: &'static str,
+    about: &'static str,
+}
+
+fn endpoints() -> impl Iterator<Item = Endpoint> {
+    let of_pods = Metric::ALL.into_iter().map(|metric| Endpoint {
+        resource: "pods",
+        metric: metric.name(),
+        about: about(metric),
+    });
+    let of_workloads = Kind::ALL.into_iter().map(|kind| Endpoint {
+        resource: kind.resource(),
+        metric: FORECAST,
+        about: "the most HTTP requests per second that are expected within minutes",
+    });
+    of_pods.chain(of_workloads)
+}
+
+impl Endpoint {
+    fn path(&self, version: Version) -> String {
+        let (group, Self { resource, metric, .. }) = (version.api_version(), self);
+        format!("/apis/{group}/namespaces/{{namespace}}/{resource}/{{name}}/{metric}")
+    }
+
+    fn operation(&self, version: Version) -> String {
+        let words = self.resource.split('.').chain(self.metric.split('_')).map(capital);
+        let words: String = words.collect();
+        format!("readCustomMetrics{}Namespaced{words}", capital(version.name()))
+    }
 }
 
 fn about(metric: Metric) -> &'static str {
@@ -126,15 +154,6 @@ fn tag(version: Version) -> String {
     format!("customMetrics_{}", version.name())
 }
 
-fn operation(version: Version, metric: Metric) -> String {
-    let words = metric.name().split('_').map(capital);
-    format!(
-        "readCustomMetrics{}NamespacedPods{}",
-        capital(version.name()),
-        words.collect::<String>()
-    )
-}
-
 fn capital(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
@@ -150,10 +169,10 @@ fn schemas(version: Version, base: &str) -> [(String, Value); 2] {
     let text = |about: &str| json!({"type": "string", "description": about});
     let object = |fields: Value| json!({"type": "object", "properties": fields});
     let described = object(json!({
-        "kind": text("Pod."),
+        "kind": text("Pod, Deployment or StatefulSet."),
         "namespace": text("Its namespace."),
         "name": text("Its name."),
-        "apiVersion": text("/v1."),
+        "apiVersion": text("/v1 of a pod, apps/v1 of a workload."),
     }));
     let window = json!({"type": "integer", "format": "int64",
                         "description": "Length of the window, in seconds."});
@@ -174,11 +193,11 @@ fn schemas(version: Version, base: &str) -> [(String, Value); 2] {
         "metadata": {"type": "object"},
         "items": items,
     }));
-    whole["description"] = json!("One value for each pod with a known value.");
+    whole["description"] = json!("One value for each object with a known value.");
     whole["required"] = json!(["items"]);
     let kind = json!({"group": GROUP, "version": version.name(), "kind": "MetricValueList"});
     whole["x-kubernetes-group-version-kind"] = json!([kind]);
     let mut value = object(fields);
-    value["description"] = json!("The value of a metric for one pod.");
+    value["description"] = json!("The value of a metric for one object.");
     [(list, whole), (one, value)]
 }

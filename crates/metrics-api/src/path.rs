@@ -6,8 +6,9 @@ use paramedic_pod_metrics::Metric;
 use percent_encoding::percent_decode_str;
 
 use super::{
-    GROUP, Version,
+    FORECAST, GROUP, Version,
     selector::{self, Selector},
+    workload::{Kind, Workload},
 };
 
 /// A parsed request.
@@ -27,6 +28,8 @@ pub enum Asked {
     OpenApiV3Of(Version),
     /// A query for values.
     Values(Version, Box<Values>),
+    /// A query for the forecast of a workload.
+    Forecast(Version, Box<Forecast>),
 }
 
 /// A query for the values of one metric, for pods of one namespace.
@@ -38,6 +41,17 @@ pub struct Values {
     pub pods: Pods,
     /// The metric.
     pub metric: Metric,
+    /// Selector on the metric's own series, which have no labels.
+    pub of_series: Selector,
+}
+
+/// A query for the load that is expected of one workload.
+#[derive(Debug)]
+pub struct Forecast {
+    /// The namespace of the workload.
+    pub namespace: String,
+    /// The workload.
+    pub workload: Workload,
     /// Selector on the metric's own series, which have no labels.
     pub of_series: Selector,
 }
@@ -57,10 +71,10 @@ pub enum Nothing {
     /// No such path.
     #[error("the server could not find the requested resource")]
     NoSuchPath,
-    /// A metric of something that is no pod.
+    /// A metric of something that has none, or another.
     #[error(
-        "the server could not find the metric {asked} for {resource}: Paramedic has metrics of pods \
-         only: {known}", known = known()
+        "the server could not find the metric {asked} for {resource}: Paramedic has metrics of \
+         pods: {known}; and {FORECAST} of deployments.apps and statefulsets.apps", known = known()
     )]
     NotOfPods {
         /// What it would be a metric of.
@@ -106,6 +120,16 @@ impl Asked {
                 let values = Values::parse(namespace, pods, metric, uri.query().unwrap_or(""))?;
                 Ok(Self::Values(version(name)?, Box::new(values)))
             }
+            ["apis", GROUP, name, "namespaces", namespace, resource, of, FORECAST]
+                if let Some(kind) = Kind::from_resource(resource)
+                    && !namespace.is_empty()
+                    && !of.is_empty() =>
+            {
+                let [_, of_series] = selectors(uri.query().unwrap_or(""))?;
+                let workload = Workload { kind, name: (*of).to_owned() };
+                let forecast = Forecast { namespace: (*namespace).to_owned(), workload, of_series };
+                Ok(Self::Forecast(version(name)?, Box::new(forecast)))
+            }
             // `/namespaces/NAME/metrics/METRIC` asks for a namespace, and `/nodes/NAME/METRIC` for
             // an object without a namespace.
             ["apis", GROUP, name, "namespaces", _, resource, _, metric]
@@ -127,22 +151,28 @@ impl Values {
         }
         let metric =
             Metric::from_name(metric).ok_or_else(|| Nothing::UnknownMetric(metric.to_owned()))?;
-        let (mut of_pods, mut of_series) = (Selector::default(), Selector::default());
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match decode(key)?.as_str() {
-                "labelSelector" => of_pods = selector::parse(&form(value)?)?,
-                "metricLabelSelector" => of_series = selector::parse(&form(value)?)?,
-                // Ignores `timeout` and unknown parameters: they do not change the result.
-                _ => {}
-            }
-        }
+        let [of_pods, of_series] = selectors(query)?;
         let pods = match pods {
             "*" => Pods::Selected(of_pods),
             name => Pods::Named(name.to_owned()),
         };
         Ok(Self { namespace: namespace.to_owned(), pods, metric, of_series })
     }
+}
+
+/// The selectors of a query: on objects, and on series.
+fn selectors(query: &str) -> Result<[Selector; 2], Nothing> {
+    let (mut of_objects, mut of_series) = (Selector::default(), Selector::default());
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match decode(key)?.as_str() {
+            "labelSelector" => of_objects = selector::parse(&form(value)?)?,
+            "metricLabelSelector" => of_series = selector::parse(&form(value)?)?,
+            // Ignores `timeout` and unknown parameters: they do not change the result.
+            _ => {}
+        }
+    }
+    Ok([of_objects, of_series])
 }
 
 fn decode(text: &str) -> Result<String, Utf8Error> {

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use super::{
     readiness::{Need, Readiness},
     store::{Pod, Store},
+    workload::Workload,
 };
 
 /// Maintains the pods of the store, forever.
@@ -61,10 +62,45 @@ fn put(pod: ApiPod, store: &Mutex<Store>) {
     // A pod without a node has no agent yet. Its next change names the node.
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let labels = pod.metadata.labels.clone().unwrap_or_default();
-    store.lock().put(namespace, name, Pod { uid: uid.to_owned(), node, labels });
+    let (workload, ready) = (Workload::of(&pod), is_ready(&pod));
+    let uid = uid.to_owned();
+    store.lock().put(namespace, name, Pod { uid, node, labels, workload, ready });
+}
+
+/// Whether Services send it requests. One that is being deleted gets no new ones.
+fn is_ready(pod: &ApiPod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let mut conditions = conditions.into_iter().flatten();
+    let is_told =
+        conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    is_told && pod.metadata.deletion_timestamp.is_none()
 }
 
 fn identity(pod: &ApiPod) -> Option<(&str, &str, &str)> {
     let metadata = &pod.metadata;
     Some((metadata.namespace.as_deref()?, metadata.name.as_deref()?, metadata.uid.as_deref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_unready_or_deleted_gets_no_new_requests() {
+        let is_ready = |status: &str, deleted: Option<&str>| {
+            let conditions = json!([
+                {"type": "PodScheduled", "status": "True"},
+                {"type": "Ready", "status": status},
+            ]);
+            let metadata = json!({"deletionTimestamp": deleted});
+            let pod = json!({"metadata": metadata, "status": {"conditions": conditions}});
+            is_ready(&serde_json::from_value(pod).unwrap())
+        };
+        assert!(is_ready("True", None));
+        assert!(!is_ready("False", None));
+        assert!(!is_ready("True", Some("2026-11-30T12:00:00Z")));
+        assert!(!super::is_ready(&ApiPod::default()));
+    }
 }

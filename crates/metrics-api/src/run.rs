@@ -26,7 +26,9 @@ use super::{
     agents, authentication,
     authority::{self, AuthorityError, CertificateAuthority, Leaf, Usage},
     ca_store::{CaStore, unix_seconds},
+    forecasts::{Forecasts, this_minute},
     front_proxy::FrontProxy,
+    history::History,
     pods,
     readiness::{Need, Readiness},
     registration::Registration,
@@ -38,6 +40,8 @@ use super::{
 /// Time from the stop signal until no more requests are accepted. The API server sends requests here
 /// until its endpoints are updated.
 const LINGER: Duration = Duration::from_secs(5);
+/// Interval at which the loads of all workloads are measured: the length of the agents' windows.
+const SAMPLE: Duration = Duration::from_secs(10);
 /// Interval at which certificates are checked for renewal.
 const CHECK: Duration = Duration::from_secs(60);
 
@@ -54,6 +58,10 @@ pub struct Config {
     pub agents: String,
     /// Name of the agents' service account.
     pub agent_account: String,
+    /// Maximum number of workloads with a forecast.
+    pub forecasts: usize,
+    /// How far a forecast looks ahead, in minutes.
+    pub forecast_horizon: u32,
 }
 
 /// The metrics API, bound to its address.
@@ -91,7 +99,8 @@ impl MetricsApi {
         client: Client,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Config { namespace, name, agents, agent_account, .. } = self.config;
+        let Config { namespace, name, agents, agent_account, forecasts, forecast_horizon, .. } =
+            self.config;
         let provider = Arc::new(ring::default_provider());
         let store = Arc::new(Mutex::new(Store::default()));
         let readiness = Arc::new(Readiness::default());
@@ -100,6 +109,9 @@ impl MetricsApi {
         let (certificate_in, certificate) = watch::channel(None);
         let (tls_in, tls): Slot<ClientConfig> = watch::channel(None);
         let registration = Arc::new(Registration::new(client.clone(), &namespace, &name));
+        let forecasts = Arc::new(Forecasts::new(forecasts, forecast_horizon));
+        let history = History::new(client.clone(), &namespace, &name, Arc::clone(&forecasts));
+        let history = Arc::new(history);
 
         let mut parts = JoinSet::new();
         let ca_store = CaStore::new(client.clone(), &namespace, &name);
@@ -128,10 +140,23 @@ impl MetricsApi {
         parts.spawn(async move {
             agents::follow_all(of, &namespace, &agents, stream, &ready).await;
         });
-        parts.spawn(forget(Arc::clone(&store)));
+        parts.spawn(forget(Arc::clone(&store), Arc::clone(&forecasts)));
+        if forecasts.are_on() {
+            parts.spawn(learn(Arc::clone(&store), Arc::clone(&forecasts)));
+            let keeping = Arc::clone(&history);
+            parts.spawn(async move { keeping.run().await });
+        }
         let access = Access::new(client);
         let ready = Arc::clone(&readiness);
-        let shared = Shared { store, access, readiness: ready, front_proxy, certificate, provider };
+        let shared = Shared {
+            store,
+            forecasts,
+            access,
+            readiness: ready,
+            front_proxy,
+            certificate,
+            provider,
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
             let _ = stopped.await;
@@ -148,7 +173,7 @@ impl MetricsApi {
         // Stop the maintenance first: it would create again what is removed now.
         registering.abort();
         registration.leave().await;
-        sleep(LINGER).await;
+        tokio::join!(sleep(LINGER), history.end(LINGER));
         drop(stop);
         server.join_next().await;
         info!("stopped");
@@ -169,8 +194,18 @@ fn names(service: &str, namespace: &str) -> Vec<String> {
     vec![short.clone(), format!("{short}.svc"), format!("{short}.svc.cluster.local")]
 }
 
+/// Learns the loads of all workloads.
+async fn learn(store: Arc<Mutex<Store>>, forecasts: Arc<Forecasts>) {
+    let mut samples = interval(SAMPLE);
+    loop {
+        samples.tick().await;
+        let store = store.lock();
+        forecasts.sample(this_minute(), store.loads(tokio::time::Instant::now()));
+    }
+}
+
 /// Drops the data of silent agents, so that those of removed nodes do not accumulate.
-async fn forget(store: Arc<Mutex<Store>>) {
+async fn forget(store: Arc<Mutex<Store>>, forecasts: Arc<Forecasts>) {
     let mut rounds = interval(Duration::from_secs(60));
     loop {
         rounds.tick().await;
@@ -178,7 +213,7 @@ async fn forget(store: Arc<Mutex<Store>>) {
         store.forget_the_silent(tokio::time::Instant::now());
         let (pods, agents) = store.count();
         drop(store);
-        info!(pods, agents, "metrics in memory");
+        info!(pods, agents, forecasts = forecasts.count(), "metrics in memory");
     }
 }
 

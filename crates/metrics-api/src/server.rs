@@ -16,7 +16,6 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::jiff::Timestamp;
 use paramedic_listen::{AcceptLoop, Accepted, Listener};
-use paramedic_pod_metrics::Metric;
 use parking_lot::Mutex;
 use rustls::{
     ServerConfig,
@@ -34,12 +33,14 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
 
 use super::{
-    Version,
-    access::Access,
-    answer, discovery,
+    FORECAST, Version,
+    access::{Access, Resource},
+    answer::{self, Unwritable},
+    discovery,
+    forecasts::{Forecasts, this_minute},
     front_proxy::{FrontProxy, Unauthorized, User},
     openapi,
-    path::{Asked, Nothing, Pods, Values},
+    path::{Asked, Forecast, Nothing, Pods, Values},
     readiness::Readiness,
     selector,
     store::Store,
@@ -62,6 +63,7 @@ const IDLE: Duration = Duration::from_secs(120);
 /// The state that requests are answered from.
 pub(super) struct Shared {
     pub(super) store: Arc<Mutex<Store>>,
+    pub(super) forecasts: Arc<Forecasts>,
     pub(super) access: Access,
     pub(super) readiness: Arc<Readiness>,
     pub(super) front_proxy: watch::Receiver<Option<Arc<FrontProxy>>>,
@@ -190,6 +192,7 @@ impl Shared {
             Ok(Asked::OpenApiV3) => ok(&openapi::v3()),
             Ok(Asked::OpenApiV3Of(version)) => ok(&openapi::v3_of(version)),
             Ok(Asked::Values(version, values)) => self.values(&user, version, &values).await,
+            Ok(Asked::Forecast(version, asked)) => self.forecast(&user, version, &asked).await,
             Err(nothing @ (Nothing::BadSelector(_) | Nothing::NotText(_))) => {
                 refusal(StatusCode::BAD_REQUEST, &nothing.to_string())
             }
@@ -197,19 +200,45 @@ impl Shared {
         }
     }
 
-    async fn values(&self, user: &User, version: Version, asked: &Values) -> Answer {
-        match self.access.may(user, version, asked).await {
-            Ok(Ok(())) => {}
-            Ok(Err(denied)) => return refusal(StatusCode::FORBIDDEN, &denied),
+    /// The refusal, if the user may not read it.
+    async fn refused(&self, user: &User, version: Version, resource: Resource) -> Option<Answer> {
+        match self.access.may(user, version, resource).await {
+            Ok(Ok(())) => None,
+            Ok(Err(denied)) => Some(refusal(StatusCode::FORBIDDEN, &denied)),
             Err(error) => {
                 let why = format!("cannot check whether {:?} may read this: {error}", user.name);
-                return refusal(StatusCode::SERVICE_UNAVAILABLE, &why);
+                Some(refusal(StatusCode::SERVICE_UNAVAILABLE, &why))
             }
         }
-        if !selector::selects_unlabelled(&asked.of_series) {
-            return refusal(StatusCode::NOT_FOUND, &no_series(asked.metric));
+    }
+
+    async fn forecast(&self, user: &User, version: Version, asked: &Forecast) -> Answer {
+        if let Some(refused) = self.refused(user, version, asked.into()).await {
+            return refused;
         }
-        let list = {
+        if !selector::selects_unlabelled(&asked.of_series) {
+            return refusal(StatusCode::NOT_FOUND, &no_series(FORECAST, "workload"));
+        }
+        let Forecast { namespace, workload, .. } = asked;
+        let measured = self.store.lock().load(namespace, workload, Instant::now());
+        match self.forecasts.expect(namespace, workload, measured, this_minute()) {
+            Ok(value) => list(answer::forecast(version, asked, value, Timestamp::now())),
+            Err(why) => {
+                let (kind, name) = (workload.kind.name(), &workload.name);
+                let why = format!("no {FORECAST} of {kind} {namespace}/{name}: {why}");
+                refusal(StatusCode::NOT_FOUND, &why)
+            }
+        }
+    }
+
+    async fn values(&self, user: &User, version: Version, asked: &Values) -> Answer {
+        if let Some(refused) = self.refused(user, version, asked.into()).await {
+            return refused;
+        }
+        if !selector::selects_unlabelled(&asked.of_series) {
+            return refusal(StatusCode::NOT_FOUND, &no_series(asked.metric.name(), "pod"));
+        }
+        let written = {
             let store = self.store.lock();
             let values = store.values(&asked.namespace, &asked.pods, asked.metric, Instant::now());
             let mut values = values.peekable();
@@ -218,10 +247,7 @@ impl Shared {
             }
             answer::list(version, asked, values, Timestamp::now())
         };
-        match list {
-            Ok(body) => reply(StatusCode::OK, JSON, body),
-            Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-        }
+        list(written)
     }
 
     fn ready(&self) -> Answer {
@@ -241,8 +267,8 @@ fn identify(
     proxy.identify(certificate, headers)
 }
 
-fn no_series(metric: Metric) -> String {
-    format!("the metric {} has one series per pod, without labels: none is selected", metric.name())
+fn no_series(metric: &str, of: &str) -> String {
+    format!("the metric {metric} has one series per {of}, without labels: none is selected")
 }
 
 fn no_value(asked: &Values, name: &str) -> String {
@@ -257,6 +283,13 @@ fn no_value(asked: &Values, name: &str) -> String {
 type Answer = Response<Full<Bytes>>;
 
 const JSON: &str = "application/json";
+
+fn list(written: Result<Vec<u8>, Unwritable>) -> Answer {
+    match written {
+        Ok(body) => reply(StatusCode::OK, JSON, body),
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
 
 fn ok(body: &Json) -> Answer {
     json(StatusCode::OK, JSON, body)

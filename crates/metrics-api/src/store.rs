@@ -9,7 +9,7 @@ use kube::core::SelectorExt;
 use paramedic_pod_metrics::{Frame, Metric, PodMetrics};
 use tokio::time::Instant;
 
-use super::path::Pods;
+use super::{path::Pods, workload::Workload};
 
 /// An agent is silent if it sends nothing for this long. Its pods then have no values.
 pub(super) const SILENT: Duration = Duration::from_secs(10);
@@ -20,6 +20,50 @@ pub(super) struct Pod {
     pub(super) uid: String,
     pub(super) node: String,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) workload: Option<Workload>,
+    pub(super) ready: bool,
+}
+
+/// Why the load of a workload is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unmeasured {
+    #[error("it has no ready pod with the label paramedic.dev/heal")]
+    NoReadyPod,
+    #[error(
+        "{without} of its {ready} ready pods have no http_requests_per_second: their agents do not \
+         respond, or the kernel cannot measure them"
+    )]
+    Without { without: usize, ready: usize },
+}
+
+/// What the pods of a workload add up to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    rate: f32,
+    ready: usize,
+    /// Ready pods without a value.
+    without: usize,
+}
+
+impl Sum {
+    fn add(&mut self, pod: &Pod, rate: Option<f32>) {
+        self.rate += rate.unwrap_or_default();
+        self.ready += usize::from(pod.ready);
+        self.without += usize::from(pod.ready && rate.is_none());
+    }
+
+    /// A tenth of the ready pods may have no value, as while their agents restart. They count like
+    /// the others.
+    fn measured(self) -> Result<f32, Unmeasured> {
+        let Self { rate, ready, without } = self;
+        if ready == 0 {
+            return Err(Unmeasured::NoReadyPod);
+        }
+        if without * 10 > ready {
+            return Err(Unmeasured::Without { without, ready });
+        }
+        Ok(rate * ready as f32 / (ready - without) as f32)
+    }
 }
 
 /// A value and its age.
@@ -136,6 +180,41 @@ impl Store {
         Some(Value { pod: name, value, age, window })
     }
 
+    /// The load of one workload: requests per second of all its pods.
+    pub(super) fn load(
+        &self,
+        namespace: &str,
+        workload: &Workload,
+        now: Instant,
+    ) -> Result<f32, Unmeasured> {
+        let mut sum = Sum::default();
+        for (name, pod) in self.pods.get(namespace).into_iter().flatten() {
+            if pod.workload.as_ref() == Some(workload) {
+                sum.add(pod, self.rate(name, pod, now));
+            }
+        }
+        sum.measured()
+    }
+
+    /// The load of every workload for which it is known, by namespace and workload.
+    pub(super) fn loads(&self, now: Instant) -> impl Iterator<Item = (&str, &Workload, f32)> {
+        self.pods.iter().flat_map(move |(namespace, pods)| {
+            let mut sums = BTreeMap::<&Workload, Sum>::new();
+            for (name, pod) in pods {
+                let Some(workload) = &pod.workload else { continue };
+                sums.entry(workload).or_default().add(pod, self.rate(name, pod, now));
+            }
+            let measured = sums
+                .into_iter()
+                .filter_map(|(workload, sum)| Some((workload, sum.measured().ok()?)));
+            measured.map(move |(workload, rate)| (namespace.as_str(), workload, rate))
+        })
+    }
+
+    fn rate(&self, name: &str, pod: &Pod, now: Instant) -> Option<f32> {
+        Some(self.value(name, pod, Metric::HttpRequestsPerSecond, now)?.value)
+    }
+
     /// The number of known pods and agents.
     pub(super) fn count(&self) -> (usize, usize) {
         (self.pods.values().map(BTreeMap::len).sum(), self.nodes.len())
@@ -145,11 +224,16 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::selector;
+    use crate::{selector, workload::Kind};
 
     fn pod(uid: &str, node: &str) -> Pod {
         let labels = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
-        Pod { uid: uid.to_owned(), node: node.to_owned(), labels }
+        let workload = Some(web());
+        Pod { uid: uid.to_owned(), node: node.to_owned(), labels, workload, ready: true }
+    }
+
+    fn web() -> Workload {
+        Workload { kind: Kind::Deployment, name: "web".to_owned() }
     }
 
     fn frame(pods: &[(&str, f32)]) -> Frame {
@@ -256,6 +340,41 @@ mod tests {
         let value = store.values("default", &wanted, metric, later).next().unwrap();
         assert_eq!(value.age, Duration::from_millis(3500));
         assert_eq!(value.window, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_load_of_a_workload_is_that_of_all_its_pods() {
+        let (mut store, now) = two_pods();
+        assert_eq!(store.load("default", &web(), now), Ok(3.0));
+        let all: Vec<_> = store.loads(now).map(|(namespace, _, rate)| (namespace, rate)).collect();
+        assert_eq!(all, [("default", 3.0), ("other", 3.0)]);
+        let db = Workload { kind: Kind::StatefulSet, ..web() };
+        assert_eq!(store.load("default", &db, now), Err(Unmeasured::NoReadyPod));
+        store.put("default", "c", Pod { ready: false, ..pod("uid-d", "node1") });
+        store.put("default", "d", Pod { workload: None, ..pod("uid-e", "node1") });
+        assert_eq!(store.load("default", &web(), now), Ok(3.0));
+        store.put("default", "e", pod("uid-f", "node1"));
+        let why = Unmeasured::Without { without: 1, ready: 3 };
+        assert_eq!(store.load("default", &web(), now), Err(why));
+        assert_eq!(store.loads(now).count(), 1);
+        assert!(why.to_string().starts_with("1 of its 3 ready pods have no"), "{why}");
+    }
+
+    #[test]
+    fn one_in_ten_pods_may_have_no_value() {
+        let (mut store, now) = two_pods();
+        let names: Vec<String> = (0..8).map(|number| format!("uid-{number}")).collect();
+        for name in &names {
+            store.put("default", name, pod(name, "node3"));
+        }
+        let values: Vec<_> = names.iter().map(|name| (name.as_str(), 1.0)).collect();
+        store.hear("node3", frame(&values[1..]), now);
+        // Nine pods have ten requests per second.
+        let rate = store.load("default", &web(), now).unwrap();
+        assert!((rate - 10.0 * 10.0 / 9.0).abs() < 1e-5, "{rate}");
+        store.hear("node3", frame(&values[2..]), now);
+        let why = Unmeasured::Without { without: 2, ready: 10 };
+        assert_eq!(store.load("default", &web(), now), Err(why));
     }
 
     #[test]

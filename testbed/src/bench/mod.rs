@@ -1,4 +1,5 @@
 //! `cargo xtask bench`: what it costs and how fast it is, on this machine, in one run.
+mod forecast;
 mod latency;
 mod load;
 mod node;
@@ -46,11 +47,13 @@ enum Part {
     Throughput,
     /// What the metrics API costs, and how fast it answers: some minutes.
     MetricsApi,
+    /// What a forecast of the load is worth to an HPA: seconds, without root. Fetches public traces.
+    Forecast,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let mut results = match args.only {
-        Some(Part::MetricsApi) => Map::new(),
+        Some(Part::MetricsApi | Part::Forecast) => Map::new(),
         _ => of_the_agent(workspace, args)?,
     };
     if args.only.is_none_or(|only| only == Part::MetricsApi) {
@@ -60,7 +63,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         results.extend(within(workspace, "paramedic-metrics-api", "metrics_api", true)?);
     }
     results.insert("machine".to_owned(), machine()?);
-    print_table(&results);
+    // Not among the others: it measures no machine, and prints a table for each trace.
+    if args.only == Some(Part::Forecast) {
+        results = forecast::measure(workspace)?;
+    } else {
+        print_table(&results);
+    }
     if args.json {
         println!("{}", Value::Object(results));
     }

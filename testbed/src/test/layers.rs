@@ -36,11 +36,12 @@ fn assert_without(package: &str, forbidden: &[&str]) {
 }
 
 #[test]
-fn the_core_links_no_runtime_and_no_system() {
-    assert_without(
-        "paramedic-core",
-        &["tokio", "kube", "k8s-openapi", "aya", "rusqlite", "hyper", "nix", "rustix", "libc"],
-    );
+fn what_is_pure_links_no_runtime_and_no_system() {
+    let forbidden =
+        ["tokio", "kube", "k8s-openapi", "aya", "rusqlite", "hyper", "nix", "rustix", "libc"];
+    for package in ["paramedic-core", "paramedic-forecast"] {
+        assert_without(package, &forbidden);
+    }
 }
 
 #[test]

@@ -186,6 +186,8 @@ impl Scene {
             name: NAME.to_owned(),
             agents: "paramedic-agent".to_owned(),
             agent_account: "paramedic-agent".to_owned(),
+            forecasts: 500,
+            forecast_horizon: 3,
         };
         let api = MetricsApi::bind(config).unwrap();
         let address = api.address().unwrap();

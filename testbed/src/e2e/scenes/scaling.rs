@@ -14,6 +14,8 @@ const GROUP: &str = "/apis/custom.metrics.k8s.io";
 const RATE: &str = "http_requests_per_second";
 /// From an agent's first sample to a value at the API server.
 const SERVED: Duration = Duration::from_secs(60);
+/// The minute in which the load begins, and the next.
+const LEARNED: Duration = Duration::from_secs(150);
 
 fn values(stage: &Stage<'_>, version: &str, app: &str, metric: &str) -> Result<Vec<Value>> {
     let path = format!(
@@ -55,6 +57,17 @@ pub(super) fn metrics_api(stage: &Stage<'_>) -> Result<String> {
     let unknown = format!("{GROUP}/v1beta2/namespaces/{NAMESPACE}/pods/*/nonsense");
     let refused = stage.kubectl.get_raw(&unknown).err().context("an unknown metric has a value")?;
     ensure!(format!("{refused:#}").contains(RATE), "the known ones are not named: {refused:#}");
+    // A forecast comes after two days. That the load is learned shows in the reason.
+    let forecast = format!(
+        "{GROUP}/v1beta2/namespaces/{NAMESPACE}/deployments.apps/{}/{RATE}_forecast",
+        patient.name
+    );
+    stage.until("the first minute of the load is learned", LEARNED, || {
+        let refused = stage.kubectl.get_raw(&forecast).err().context("a forecast at once")?;
+        let why = format!("{refused:#}");
+        ensure!(why.contains("minutes have been measured") && !why.contains(": 0 of"), "{why}");
+        Ok(())
+    })?;
     let bystander = ["--as=system:serviceaccount:default:default"];
     let path = format!("{GROUP}/v1beta2/namespaces/{NAMESPACE}/pods/*/{RATE}");
     let forbidden = stage.kubectl.text(&[&["get", "--raw", &path][..], &bystander].concat());
@@ -65,7 +78,7 @@ pub(super) fn metrics_api(stage: &Stage<'_>) -> Result<String> {
     );
     let documents = stage.kubectl.get_raw("/openapi/v2")?;
     ensure!(documents.contains("custom.metrics.k8s.io/v1beta2"), "not in the cluster's OpenAPI");
-    Ok("six metrics in two versions; nothing without rights".to_owned())
+    Ok("six metrics in two versions; why there is no forecast; nothing without rights".to_owned())
 }
 
 fn quantity(value: &Value) -> Result<f64> {
