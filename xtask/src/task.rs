@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{build_ebpf, image, testbed, train, workspace::Workspace};
+use crate::{build_ebpf, image, release, testbed, train, workspace::Workspace};
 
 /// Paramedic's tasks, from a fresh clone on: `cargo xtask demo` shows what it does, `cargo xtask
 /// test` checks everything.
@@ -22,6 +22,7 @@ pub enum Task {
     Test(Passed),
     BuildEbpf(build_ebpf::Args),
     Image(image::Args),
+    Release(release::Args),
     /// The fault lab: inject faults into patient-app, record what the agent sees, measure what
     /// helps
     Lab(Passed),
@@ -61,6 +62,7 @@ impl Task {
         match task {
             Self::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
             Self::Image(args) => image::run(&workspace, &args),
+            Self::Release(args) => release::run(&workspace, &args),
             Self::Train(args) => train::run(&workspace, &args),
             Self::Demo(_)
             | Self::Test(_)
