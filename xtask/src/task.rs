@@ -43,6 +43,8 @@ pub enum Task {
     Docker(Passed),
     /// Run the privileged tests and the demo's scenes in virtual machines with other kernels
     Vm(Passed),
+    /// Make the documentation a site, and check its links
+    Docs(Passed),
 }
 
 /// The arguments of a task of the test bed, which parses them.
@@ -72,7 +74,8 @@ impl Task {
             | Self::Bench(_)
             | Self::E2e(_)
             | Self::Docker(_)
-            | Self::Vm(_) => testbed::become_it(&workspace, &words[1..]),
+            | Self::Vm(_)
+            | Self::Docs(_) => testbed::become_it(&workspace, &words[1..]),
         }
     }
 }
