@@ -10,6 +10,8 @@ use xtask::{apt::Apt, process};
 
 use crate::vm::packages;
 
+/// What the workflow of a release installs.
+pub(crate) const VERSION: &str = "0.4.52";
 /// Debian 13, the first with mdBook.
 const RELEASE: &str = "trixie";
 /// The libraries that it is linked with.
@@ -32,7 +34,9 @@ pub(super) fn find(home: &Path) -> Result<MdBook> {
     let root = Apt::of_release(&home.join("apt"), RELEASE, |apt| {
         packages::unpacked_with(apt, home, "mdbook", &LIBRARIES)
     })
-    .context("install mdBook (cargo install mdbook --version 0.4.52 --locked)")?;
+    .with_context(|| {
+        format!("install mdBook (cargo install mdbook --version {VERSION} --locked)")
+    })?;
     println!("    Debian's mdBook: good for a check, and its sites lack {}", LEFT_OUT.join(", "));
     let libraries = root.join(format!("usr/lib/{ARCH}-linux-gnu"));
     let mut command = Command::new(libraries.join(loader()));

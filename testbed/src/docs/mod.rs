@@ -1,6 +1,6 @@
 //! `cargo xtask docs`: the documentation as a site, by mdBook.
 mod markdown;
-mod mdbook;
+pub(crate) mod mdbook;
 mod pages;
 mod site;
 

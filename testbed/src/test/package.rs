@@ -1,10 +1,6 @@
 //! The Debian package, of the ordinary build: what dpkg reads of it, its installation and removal in a root
 //! of its own, and what systemd says of its unit.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::geteuid;
@@ -17,9 +13,9 @@ use xtask::{
 
 use crate::{dynamic, vm::packages};
 
-/// The largest exposure that `systemd-analyze security` may tell of the unit, in tenths: systemd 252 tells
-/// 2.7, and its versions weigh settings differently.
-const EXPOSURE: &str = "30";
+/// The largest exposure that `systemd-analyze security` may tell of the unit, in tenths: systemd 252 and 257
+/// tell 2.9, and other versions may weigh settings differently.
+const EXPOSURE: &str = "32";
 
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let home = workspace.target.join("package");
@@ -28,7 +24,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let agent = super::programs(workspace)?.agent;
     let agent = dynamic::strip(&agent, folder.path())?;
     let content = Content::of(workspace, Platform::host()?, &agent, 1_700_000_000)?;
-    let package = folder.path().join("paramedic.deb");
+    let package = home.join("paramedic.deb");
     fs::write(&package, release::deb(&content)?).context("cannot write the package")?;
     process::announce("what dpkg reads of it");
     let control = process::capture(Command::new("dpkg-deb").arg("--info").arg(&package))?;
@@ -120,12 +116,12 @@ fn analyze(home: &Path) -> Result<Command> {
     })
     .with_context(|| format!("{NAME} comes from Debian's package systemd"))?;
     let machine = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let folders: [PathBuf; 3] = [
-        root.join("usr/lib").join(&machine),
-        root.join("lib").join(&machine),
-        root.join("usr/lib").join(&machine).join("systemd"),
-    ];
+    // Its own library is in a folder of its own, and Debian 12 has both below lib/.
+    let below = |lib: &str| {
+        let folder = root.join(lib).join(&machine);
+        format!("{0}:{0}/systemd", folder.display())
+    };
     let mut command = Command::new(root.join("usr/bin").join(NAME));
-    command.env("LD_LIBRARY_PATH", folders.map(|folder| folder.display().to_string()).join(":"));
+    command.env("LD_LIBRARY_PATH", ["lib", "usr/lib"].map(below).join(":"));
     Ok(command)
 }

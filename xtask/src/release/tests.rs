@@ -145,7 +145,8 @@ fn unit(setting: &str) -> Vec<String> {
 
 #[test]
 fn the_unit_has_few_rights() {
-    let capabilities = "CAP_BPF CAP_PERFMON CAP_NET_ADMIN CAP_SYS_PTRACE CAP_KILL";
+    let capabilities =
+        "CAP_BPF CAP_PERFMON CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_KILL";
     assert_eq!(unit("CapabilityBoundingSet"), [capabilities]);
     assert_eq!(unit("AmbientCapabilities"), [""; 0]);
     assert_eq!(unit("StateDirectory"), ["paramedic"]);
