@@ -1,6 +1,7 @@
 //! What an agent of version 0.1.0 has left behind is read: its state directory and a recording. The agent
 //! of the fixtures healed one fault of patient-app, and was killed (SIGKILL) while it verified a second
 //! remedy, so that all of its journal is still in the log of SQLite.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::{fs, io::Cursor, path::Path};
 
 use paramedic_core::{target::Remedy, verify::Outcome};
