@@ -17,6 +17,9 @@ use crate::{dynamic, vm::packages};
 /// tell 2.9, and other versions may weigh settings differently.
 const EXPOSURE: &str = "32";
 
+/// What `systemctl enable` makes.
+const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/paramedic.service";
+
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let home = workspace.target.join("package");
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
@@ -52,8 +55,13 @@ fn install(package: &Path, root: &Path) -> Result<()> {
         let text = process::capture(Command::new("gzip").arg("-dc").stdin(fs::File::open(page)?))?;
         ensure!(text.contains(".TH"), "{file} is no manual page");
     }
-    fs::create_dir_all(root.join("var/lib/paramedic")).context("no state")?;
-    fs::write(root.join("var/lib/paramedic/journal.sqlite3"), "").context("no state")
+    // As if it had run.
+    for file in ["var/lib/paramedic/journal.sqlite3", ENABLED] {
+        let file = root.join(file);
+        let folder = file.parent().context("a file in no folder")?;
+        fs::create_dir_all(folder).and_then(|()| fs::write(&file, "")).context("no state")?;
+    }
+    Ok(())
 }
 
 /// A removal keeps configuration and state; a purge does not.
