@@ -198,3 +198,36 @@ fn this_version_could_be_released() {
     let changelog = fs::read_to_string(Workspace::find().unwrap().root.join("CHANGELOG.md"));
     version::notes(&changelog.unwrap(), VERSION).unwrap();
 }
+
+/// Whether a word names a file or an image of a version that is not this one.
+fn is_of_another_version(word: &str) -> bool {
+    let named = ["paramedic-", "paramedic_", "agent:", "metrics-api:", "policy:", "patient:"];
+    let digits =
+        word.split('.').filter(|part| part.ends_with(|c: char| c.is_ascii_digit())).count();
+    named.iter().any(|name| word.starts_with(name)) && digits >= 2 && !word.contains(VERSION)
+}
+
+#[test]
+fn files_and_images_are_named_by_this_version() {
+    assert!(is_of_another_version("paramedic_0.0.9-1_amd64.deb"));
+    assert!(is_of_another_version("agent:0.0.9") && !is_of_another_version("paramedic-system"));
+    let root = Workspace::find().unwrap().root;
+    let guides = below(&root.join("docs")).unwrap().into_iter();
+    let guides = guides.filter(|path| path.parent().is_some_and(|folder| folder.ends_with("docs")));
+    for file in
+        guides.chain(["README.md", "compose.yaml", "Dockerfile"].map(|name| root.join(name)))
+    {
+        let text = fs::read_to_string(&file).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"._:-".contains(c));
+        let other: Vec<_> = words.filter(|word| is_of_another_version(word)).collect();
+        assert!(other.is_empty(), "{}: {other:?}", file.display());
+    }
+    for (file, line) in [
+        ("agent-ebpf/Cargo.toml", format!("version = \"{VERSION}\"")),
+        ("charts/paramedic/Chart.yaml", format!("version: {VERSION}")),
+        ("charts/paramedic/Chart.yaml", format!("appVersion: {VERSION}")),
+    ] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        assert!(text.lines().any(|found| found == line), "{file}: {line}");
+    }
+}
