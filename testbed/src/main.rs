@@ -11,6 +11,7 @@ use xtask::workspace::Workspace;
 mod bench;
 mod demo;
 mod docker;
+mod docs;
 mod dynamic;
 mod e2e;
 mod field;
@@ -35,6 +36,7 @@ enum Task {
     E2e(e2e::Args),
     Docker(docker::Args),
     Vm(vm::Args),
+    Docs(docs::Args),
     /// For `cargo xtask train`.
     #[command(hide = true)]
     Field(field::Args),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Task::E2e(args) => e2e::run(&workspace, &args),
         Task::Docker(args) => docker::run(&workspace, &args),
         Task::Vm(args) => vm::run(&workspace, &args),
+        Task::Docs(args) => docs::run(&workspace, &args),
         Task::Field(args) => field::run(&workspace, &args),
     }))
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use xtask::{build_ebpf, process, workspace::Workspace};
 
-use crate::{demo, docker, stage::Programs, strangers, truth, vm};
+use crate::{demo, docker, docs, stage::Programs, strangers, truth, vm};
 use suite::Tests;
 use summary::{Outcome, Report};
 
@@ -26,6 +26,7 @@ mod layers;
 pub(crate) mod manifests;
 mod model;
 mod observability;
+mod package;
 mod suite;
 mod summary;
 #[cfg(test)]
@@ -56,6 +57,9 @@ mod workflows;
 ///   observability  the alerts' own tests, and every query of the dashboard against a real Prometheus
 ///                that scrapes a real agent
 ///   guides       the commands in README.md and docs/ that are tagged as runnable
+///   docs         the documentation as a site, and every link in it, as `cargo xtask docs`
+///   package      the Debian package: dpkg installs, and removes it below target/, and systemd-analyze
+///                judges its unit
 ///   browser      the status page in headless Chromium (Debian's package, unpacked below target/ if
 ///                none is installed)
 ///   docker       images, Docker mode and compose.yaml on a real Docker engine, as `cargo xtask
@@ -100,7 +104,7 @@ pub(crate) struct Args {
 type Step = (&'static str, fn(&Workspace, &Args) -> Result<Outcome>);
 
 /// All steps, in their order.
-const STEPS: [Step; 18] = [
+const STEPS: [Step; 20] = [
     ("build-ebpf", |w, _| passed(build_ebpf::run(w, &build_ebpf::Args::PLAIN))),
     ("fmt", |w, _| passed(fmt(w))),
     ("clippy", |w, _| passed(clippy(w))),
@@ -116,6 +120,8 @@ const STEPS: [Step; 18] = [
     ("truth", counted_right),
     ("observability", |w, args| passed(observability::run(w, args.tests()))),
     ("guides", |w, _| passed(guides::run(w))),
+    ("docs", |w, _| passed(docs::run(w, &docs::Args::default()))),
+    ("package", |w, _| passed(package::run(w))),
     ("browser", in_a_browser),
     ("docker", on_an_engine),
     ("vm", other_kernels),

@@ -61,6 +61,15 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
     run(workspace, &Args::PLAIN)
 }
 
+/// Makes the committed object the one that builds embed, even if another was built: what is released
+/// does not depend on the eBPF toolchain of a machine.
+pub(crate) fn take_committed(workspace: &Workspace) -> Result<()> {
+    let object = workspace.target.join("ebpf/paramedic-ebpf");
+    write_if_changed(&object, &committed::read(workspace)?)?;
+    println!("{}: the committed one", object.display());
+    Ok(())
+}
+
 /// Builds the object and leaves it in `ebpf/paramedic-ebpf` below the target directory.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let ready = ebpf::get_ready(workspace)?;

@@ -3,7 +3,7 @@
 //! A task calls the ordinary tools (cargo, rustup, apt-get, …), prints the name of each step, and
 //! keeps its files below the target directory. It installs nothing into the system.
 //!
-//! This crate has the tasks that build: the kernel side, the images, the model. Tasks that play
+//! This crate has the tasks that build: the kernel side, the images, the packages of a release, the model. Tasks that play
 //! scenes, measure or test are in the test bed (`testbed/`), a program of its own that uses this
 //! library.
 use std::process::ExitCode;
@@ -16,6 +16,7 @@ pub mod image;
 pub mod install;
 pub mod model;
 pub mod process;
+pub mod release;
 mod task;
 mod testbed;
 mod train;

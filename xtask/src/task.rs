@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{build_ebpf, image, testbed, train, workspace::Workspace};
+use crate::{build_ebpf, image, release, testbed, train, workspace::Workspace};
 
 /// Paramedic's tasks, from a fresh clone on: `cargo xtask demo` shows what it does, `cargo xtask
 /// test` checks everything.
@@ -22,6 +22,7 @@ pub enum Task {
     Test(Passed),
     BuildEbpf(build_ebpf::Args),
     Image(image::Args),
+    Release(release::Args),
     /// The fault lab: inject faults into patient-app, record what the agent sees, measure what
     /// helps
     Lab(Passed),
@@ -42,6 +43,8 @@ pub enum Task {
     Docker(Passed),
     /// Run the privileged tests and the demo's scenes in virtual machines with other kernels
     Vm(Passed),
+    /// Make the documentation a site, and check its links
+    Docs(Passed),
 }
 
 /// The arguments of a task of the test bed, which parses them.
@@ -61,6 +64,7 @@ impl Task {
         match task {
             Self::BuildEbpf(args) => build_ebpf::run(&workspace, &args),
             Self::Image(args) => image::run(&workspace, &args),
+            Self::Release(args) => release::run(&workspace, &args),
             Self::Train(args) => train::run(&workspace, &args),
             Self::Demo(_)
             | Self::Test(_)
@@ -70,7 +74,8 @@ impl Task {
             | Self::Bench(_)
             | Self::E2e(_)
             | Self::Docker(_)
-            | Self::Vm(_) => testbed::become_it(&workspace, &words[1..]),
+            | Self::Vm(_)
+            | Self::Docs(_) => testbed::become_it(&workspace, &words[1..]),
         }
     }
 }

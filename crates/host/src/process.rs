@@ -68,8 +68,8 @@ pub enum DiscoverError {
     },
     /// The owner is another user's process.
     #[error(
-        "cannot see which process listens on port {0}: run as root (or with CAP_SYS_PTRACE) to \
-         watch another user's service"
+        "cannot see which process listens on port {0}: run as root (or with CAP_SYS_PTRACE and \
+         CAP_DAC_READ_SEARCH) to watch another user's service"
     )]
     Denied(u16),
     /// No owner of the socket is visible.

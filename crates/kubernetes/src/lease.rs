@@ -154,6 +154,16 @@ mod tests {
         Heal { at, by: "a".into(), pod: "p".into(), remedy: Remedy::Restart, outcome }
     }
 
+    /// While a DaemonSet is updated, agents of both versions share the Leases.
+    #[test]
+    fn agents_of_0_1_0_read_and_write_the_same_record() {
+        let text = r#"{"heals":[{"at":1700000000,"by":"node1/7","pod":"web-1","rung":"restart","outcome":"not_healed"},{"at":1700000060,"by":"node1/7","pod":"web-1","rung":"evict","outcome":null}],"sick":{"node1":{"since":1700000000,"at":1700000060,"pods":2}}}"#;
+        let record = Record::parse(Some(text)).unwrap();
+        let remedies: Vec<_> = record.heals.iter().map(|heal| heal.remedy).collect();
+        assert_eq!(remedies, [Remedy::Restart, Remedy::Evict]);
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+    }
+
     #[test]
     fn a_heal_counts_for_ten_minutes_and_one_from_the_future_counts_too() {
         let heals = vec![heal(0, None), heal(400, None), heal(5000, None)];

@@ -331,6 +331,20 @@ mod tests {
         assert_eq!(store.values("default", &all(), Metric::CpuThrottledRatio, now).count(), 0);
     }
 
+    /// The stream was written by the code of 0.1.0; `crates/pod-metrics/tests` has the other direction.
+    #[test]
+    fn an_agent_of_0_1_0_provides_the_metrics_that_it_knows() {
+        let stream = include_str!("../../pod-metrics/tests/fixtures/stream-0.1.0.jsonl");
+        let frame = Frame::parse(stream.lines().nth(1).unwrap().as_bytes()).unwrap();
+        let (mut store, now) = (Store::default(), Instant::now());
+        store.put("default", "a", pod("uid-1", "node1"));
+        store.hear("node1", frame, now);
+        let value = |metric| store.values("default", &all(), metric, now).next().map(|v| v.value);
+        assert_eq!(value(Metric::HttpRequestsPerSecond), Some(12.5));
+        assert_eq!(value(Metric::UnhealthyProbability), Some(0.01));
+        assert_eq!(value(Metric::HttpRequestsInFlight), None);
+    }
+
     #[test]
     fn the_age_counts_from_the_end_of_the_window() {
         let (store, now) = two_pods();

@@ -4,7 +4,7 @@
 //! implausible values.
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::{FRESH, HELD, Metric};
 
@@ -12,6 +12,8 @@ use super::{FRESH, HELD, Metric};
 pub const MAX_READINGS: usize = 1000;
 /// Maximum window. A window spans 10 s, and starts again after a gap of 20 s.
 const MAX_WINDOW: Duration = Duration::from_secs(60);
+/// The metrics of version 0.1.0, whose reader takes exactly so many `values`. The others are `more`.
+const FIRST: usize = 4;
 
 /// The first line: authenticates the agent.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,6 +32,7 @@ pub struct Frame {
 
 /// The values of one pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Wire", into = "Wire")]
 pub struct PodMetrics {
     /// The pod's uid.
     pub uid: String,
@@ -42,10 +45,25 @@ pub struct PodMetrics {
     pub verdict_age_ms: u64,
     /// Whether the pod is being healed: its values then stay valid for longer.
     pub healing: bool,
-    /// In the order of [`Metric::ALL`]; `null` if the kernel cannot measure it. What the other end
-    /// does not know yet, or does not send yet, is missing: the two may be one version apart.
-    #[serde(deserialize_with = "known_values")]
+    /// In the order of [`Metric::ALL`]; nothing if the kernel cannot measure it, or if the other end
+    /// does not send it: the two may be of different versions.
     pub values: [Option<f32>; Metric::ALL.len()],
+}
+
+/// [`PodMetrics`] on the wire. A field is never taken away, `values` keeps its length, and a reader
+/// ignores fields and further values that it does not know.
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    uid: String,
+    age_ms: u64,
+    window_ms: u64,
+    verdict_age_ms: u64,
+    healing: bool,
+    /// The first [`FIRST`] metrics.
+    values: Vec<Option<f32>>,
+    /// The metrics after them, which version 0.1.0 neither sends nor reads.
+    #[serde(default)]
+    more: Vec<Option<f32>>,
 }
 
 /// Why a frame is rejected.
@@ -114,16 +132,36 @@ impl Frame {
     }
 }
 
-/// As many values as are known here.
-fn known_values<'de, D: Deserializer<'de>>(
-    input: D,
-) -> Result<[Option<f32>; Metric::ALL.len()], D::Error> {
-    let sent = Vec::<Option<f32>>::deserialize(input)?;
-    let mut values = [None; Metric::ALL.len()];
-    for (value, sent) in values.iter_mut().zip(sent) {
-        *value = sent;
+impl From<PodMetrics> for Wire {
+    fn from(pod: PodMetrics) -> Self {
+        let (first, more) = pod.values.split_at(FIRST);
+        Self {
+            uid: pod.uid,
+            age_ms: pod.age_ms,
+            window_ms: pod.window_ms,
+            verdict_age_ms: pod.verdict_age_ms,
+            healing: pod.healing,
+            values: first.to_vec(),
+            more: more.to_vec(),
+        }
     }
-    Ok(values)
+}
+
+impl From<Wire> for PodMetrics {
+    fn from(sent: Wire) -> Self {
+        let mut values = [None; Metric::ALL.len()];
+        let (first, more) = values.split_at_mut(FIRST);
+        let known = first.iter_mut().zip(sent.values).chain(more.iter_mut().zip(sent.more));
+        known.for_each(|(value, sent)| *value = sent);
+        Self {
+            uid: sent.uid,
+            age_ms: sent.age_ms,
+            window_ms: sent.window_ms,
+            verdict_age_ms: sent.verdict_age_ms,
+            healing: sent.healing,
+            values,
+        }
+    }
 }
 
 impl PodMetrics {
@@ -200,6 +238,7 @@ mod tests {
         for values in ["-1,0,0,0", "1e12,0,0,0", "1,1.5,0,0", "1,0,0,-0.1", "1e999,0,0,0"] {
             assert!(frame(values).is_err(), "{values}");
         }
+        assert!(frame(r#"1,0,0,0],"more":[-0.1"#).is_err());
         assert!(matches!(frame("\"1\",0,0,0"), Err(FrameError::Malformed(_))));
         assert!(Frame::parse(b"[]").is_err());
         assert!(Frame::parse(b"{\"pods\":[").is_err());
@@ -211,7 +250,7 @@ mod tests {
         let older = of("1,0,0,0");
         assert_eq!(older.value(Metric::UnhealthyProbability), Some(0.0));
         assert_eq!(older.value(Metric::HttpRequestsInFlight), None);
-        let newer = of("1,0,0,0,0.2,3,-77,null,5");
+        let newer = of(r#"1,0,0,0],"later":{"a":[1]},"more":[0.2,3,-77,null,5"#);
         assert_eq!(newer.value(Metric::HttpRequestsInFlight), Some(3.0));
         assert_eq!(of("").value(Metric::HttpRequestsPerSecond), None);
     }

@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
+use crate::docs::mdbook::VERSION;
+
 fn workflows() -> Vec<(String, Value)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.github/workflows");
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
@@ -33,14 +35,46 @@ fn actions_are_pinned_to_a_commit() {
     assert!(seen > 0);
 }
 
+/// What the jobs of a release may write. They run nothing of this repository: it was built by others.
+fn rights(file: &str, job: &str) -> Value {
+    match (file.ends_with("/release.yml"), job) {
+        (true, "publish") => {
+            json!({"contents": "write", "id-token": "write", "attestations": "write"})
+        }
+        (true, "pages") => json!({"pages": "write", "id-token": "write"}),
+        _ => Value::Null,
+    }
+}
+
 #[test]
-fn workflows_may_read_and_nothing_else() {
+fn workflows_may_read_and_the_publication_alone_may_write() {
     for (file, workflow) in workflows() {
         assert_eq!(workflow["permissions"], json!({"contents": "read"}), "{file}");
-        for job in jobs(&workflow) {
-            assert_eq!(job["permissions"], Value::Null, "{file}");
+        for (name, job) in workflow["jobs"].as_object().unwrap() {
+            assert_eq!(job["permissions"], rights(&file, name), "{file}: {name}");
             assert!(job["timeout-minutes"].is_u64(), "{file}");
+            let text = job.to_string();
+            let builds = text.contains("actions/checkout@") || text.contains("cargo ");
+            assert!(!builds || job["permissions"].is_null(), "{file}: {name}");
         }
+    }
+}
+
+#[test]
+fn a_release_is_of_a_tag_checked_signed_and_with_provenance() {
+    let found = workflows().into_iter().find(|(file, _)| file.ends_with("/release.yml"));
+    let (_, release) = found.unwrap();
+    assert_eq!(release["on"], json!({"push": {"tags": ["v*"]}}));
+    let text = release.to_string();
+    for part in [
+        "cargo xtask release --tag",
+        "sha256sum --check --strict SHA256SUMS",
+        "cosign sign-blob",
+        "actions/attest-build-provenance@",
+        &format!("cargo install mdbook --version {VERSION} --locked"),
+        "cargo xtask docs",
+    ] {
+        assert!(text.contains(part), "{part}");
     }
 }
 

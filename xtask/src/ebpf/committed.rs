@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest as _, Sha256};
 
 use crate::workspace::{Workspace, write_if_changed};
@@ -49,6 +49,17 @@ pub(crate) fn replace(workspace: &Workspace, object: &[u8]) -> Result<PathBuf> {
     let hash = hash_of(&workspace.root)? + "\n";
     write_if_changed(&folder.join("sources.sha256"), hash.as_bytes())?;
     Ok(file)
+}
+
+/// The committed object, if it is made from the present sources.
+pub(crate) fn read(workspace: &Workspace) -> Result<Vec<u8>> {
+    ensure!(
+        is_fresh(workspace)?,
+        "the committed eBPF object for {ARCH} is missing or not of these sources: `cargo xtask build-ebpf \
+         --commit` replaces it"
+    );
+    let file = folder(workspace).join("paramedic-ebpf");
+    fs::read(&file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// The hash of all sources, with their paths.

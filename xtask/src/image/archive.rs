@@ -154,7 +154,12 @@ impl Blobs {
 
 /// `sha256:` and the hash in hexadecimal.
 pub(super) fn digest(bytes: &[u8]) -> String {
-    let mut text = "sha256:".to_owned();
+    format!("sha256:{}", sha256(bytes))
+}
+
+/// The SHA-256 in hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    let mut text = String::new();
     for byte in Sha256::digest(bytes) {
         let _ = write!(text, "{byte:02x}");
     }

@@ -1,11 +1,12 @@
-//! The one layer of an image: a tar archive of its root, the same bytes for the same files.
+//! The one layer of an image: a tar archive of its root, the same bytes for the same files. The packages of
+//! a release are made of such archives too.
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
 use tar::{EntryType, Header};
 
 /// One file or link, or a folder above them; paths are relative to the root.
-pub(super) struct Entry {
+pub(crate) struct Entry {
     path: String,
     kind: EntryType,
     mode: u32,
@@ -16,11 +17,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn executable(path: &str, bytes: &[u8]) -> Self {
+    pub(crate) fn executable(path: &str, bytes: &[u8]) -> Self {
         Self { mode: 0o755, ..Self::file(path, bytes) }
     }
 
-    pub(super) fn file(path: &str, bytes: &[u8]) -> Self {
+    pub(crate) fn file(path: &str, bytes: &[u8]) -> Self {
         let bytes = bytes.to_vec();
         Self { path: path.to_owned(), kind: EntryType::Regular, mode: 0o644, bytes, target: None }
     }
@@ -29,7 +30,7 @@ impl Entry {
         Self { kind: EntryType::Directory, mode: 0o755, ..Self::file(path, &[]) }
     }
 
-    pub(super) fn link(path: &str, target: &'static str) -> Self {
+    pub(crate) fn link(path: &str, target: &'static str) -> Self {
         let kind = EntryType::Symlink;
         Self { kind, mode: 0o777, target: Some(target), ..Self::file(path, &[]) }
     }
@@ -37,7 +38,13 @@ impl Entry {
 
 /// The archive, sorted by path, each folder before what is in it, all of it root's and of the year
 /// 1970.
-pub(super) fn write(entries: Vec<Entry>) -> Result<Vec<u8>> {
+pub(crate) fn write(entries: Vec<Entry>) -> Result<Vec<u8>> {
+    write_dated(entries, 0)
+}
+
+/// The same with another time of all entries, in seconds since 1970: archivers and Debian's tools warn of
+/// files that are older than they can be.
+pub(crate) fn write_dated(entries: Vec<Entry>, time: u64) -> Result<Vec<u8>> {
     let mut sorted = BTreeMap::new();
     for entry in entries {
         for folder in Path::new(&entry.path).ancestors().skip(1) {
@@ -56,7 +63,7 @@ pub(super) fn write(entries: Vec<Entry>) -> Result<Vec<u8>> {
         header.set_mode(entry.mode);
         header.set_uid(0);
         header.set_gid(0);
-        header.set_mtime(0);
+        header.set_mtime(time);
         header.set_size(entry.bytes.len().try_into()?);
         if let Some(target) = entry.target {
             header.set_link_name(target).with_context(shown)?;

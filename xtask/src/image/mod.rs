@@ -12,13 +12,14 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub(crate) use self::archive::sha256;
 use self::{archive::Origin, layer::Entry};
 use crate::{build_ebpf, process, workspace::Workspace};
 
 mod archive;
 #[cfg(test)]
 mod dockerfile;
-mod layer;
+pub(crate) mod layer;
 mod sbom;
 
 /// The images, with the names in the manifests: `docker.io/paramedic/NAME:VERSION`.
@@ -35,7 +36,7 @@ pub enum Image {
 }
 
 impl Image {
-    const ALL: [Self; 4] = [Self::Agent, Self::MetricsApi, Self::Policy, Self::Patient];
+    pub(crate) const ALL: [Self; 4] = [Self::Agent, Self::MetricsApi, Self::Policy, Self::Patient];
 }
 
 /// Build the images of agent, metrics API, policy controller and patient-app, to load them into a cluster without a
@@ -68,29 +69,48 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if images.contains(&Image::Agent) {
         build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
     }
-    let binaries = compile(workspace, images)?;
     if let Some(root) = &args.root {
+        let binaries = compile(workspace, images)?;
         for image in images {
             let binary = read(&binaries.join(image.binary()))?;
             image.unpack(&image.content(&binary, Vec::new())?, root)?;
         }
         return Ok(());
     }
+    let made = make(workspace, images)?;
+    let archives = made.into_iter().map(|made| made.archive).collect::<Vec<_>>();
+    print!("{}", how_to_load(&archives));
+    Ok(())
+}
+
+/// The files of one image.
+pub(crate) struct Made {
+    pub(crate) image: Image,
+    /// The binary that is in it.
+    pub(crate) binary: PathBuf,
+    pub(crate) archive: PathBuf,
+    /// What the binary is made of.
+    pub(crate) sbom: PathBuf,
+}
+
+/// Compiles the binaries and writes archives and lists into target/images. The agent embeds the eBPF
+/// object that is there.
+pub(crate) fn make(workspace: &Workspace, images: &[Image]) -> Result<Vec<Made>> {
+    let binaries = compile(workspace, images)?;
     let origin = origin(workspace)?;
     let folder = workspace.target.join("images");
     let write = |image: &Image| {
-        let binary = read(&binaries.join(image.binary()))?;
+        let path = binaries.join(image.binary());
+        let binary = read(&path)?;
         let archive = archive::write(&image.content(&binary, Vec::new())?, &origin)?;
         image.check(archive.len())?;
-        let sbom = sbom::of(workspace, *image, &binary, &origin.created)?;
-        let file = folder.join(image.file("cdx.json"));
-        put(&file, &serde_json::to_vec_pretty(&sbom)?)?;
-        println!("{}: what the binary is made of", file.display());
-        image.put(&archive, &folder)
+        let list = sbom::of(workspace, *image, &binary, &origin.created)?;
+        let sbom = folder.join(image.file("cdx.json"));
+        put(&sbom, &serde_json::to_vec_pretty(&list)?)?;
+        println!("{}: what the binary is made of", sbom.display());
+        Ok(Made { image: *image, binary: path, archive: image.put(&archive, &folder)?, sbom })
     };
-    let files = images.iter().map(write).collect::<Result<Vec<_>>>()?;
-    print!("{}", how_to_load(&files));
-    Ok(())
+    images.iter().map(write).collect()
 }
 
 /// Writes the archive of an ordinary build with its shared libraries into the folder: for tests,
@@ -296,8 +316,8 @@ fn origin(workspace: &Workspace) -> Result<Origin> {
     Ok(Origin { created: created.to_string(), revision })
 }
 
-/// In seconds since 1970.
-fn created(workspace: &Workspace) -> Result<i64> {
+/// The date of what is built, in seconds since 1970.
+pub(crate) fn created(workspace: &Workspace) -> Result<i64> {
     if let Ok(date) = std::env::var("SOURCE_DATE_EPOCH") {
         return date.parse().with_context(|| format!("SOURCE_DATE_EPOCH={date} is no number"));
     }

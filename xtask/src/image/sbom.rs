@@ -54,7 +54,7 @@ pub(super) fn of(
     }
     let mut document = document(&root, &crates, &checksums)?;
     document["metadata"]["timestamp"] = created.into();
-    let hash = archive::digest(binary).replace("sha256:", "");
+    let hash = archive::sha256(binary);
     document["metadata"]["component"]["hashes"] = json!([{ "alg": "SHA-256", "content": hash }]);
     let toolchain = [
         ("glibc", glibc()?, "LGPL-2.1-or-later", "gnu:glibc"),
