@@ -66,6 +66,7 @@ export class Detail {
     if (view.health) facts.push(["Health check", `${view.health.result.replaceAll("_", " ")}: ${view.health.reason} (GET ${view.health.path})`]);
     if (view.blind) facts.push(["Not seen", view.blind]);
     if (view.tls) facts.push(["In TLS", view.tls]);
+    if (view.resize) facts.push(["Resize in place", view.resize]);
     if (view.remembered.length) facts.push(["Earlier remedies", `${view.remembered.join("; ")}.`]);
     if (view.shared) facts.push(["Cgroup", "shared with others"]);
     const written = JSON.stringify(facts);
