@@ -9,6 +9,7 @@
 use std::process::ExitCode;
 
 pub mod apt;
+pub mod arch;
 pub mod build_ebpf;
 mod ebpf;
 
