@@ -130,16 +130,12 @@ pub(super) fn unload(program: &mut Program) -> Result<(), ProgramError> {
     }
 }
 
-/// An error in one line: the verifier's log ends in its objection and a line of statistics.
+/// An error in one line, with the verifier's objection.
 pub(super) fn explain(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
-        const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
         let log = verifier_log.to_string();
-        let last = log.lines().rev().find(|line| {
-            !line.is_empty() && !STATISTICS.iter().any(|statistics| line.starts_with(statistics))
-        });
-        let objection = last.map(|line| format!(" ({line})")).unwrap_or_default();
-        return format!("the kernel refused the program: {io_error}{objection}");
+        let said = objection(&log).map(|line| format!(" ({line})")).unwrap_or_default();
+        return format!("the kernel refused the program: {io_error}{said}");
     }
     let mut text = error.to_string();
     let mut source = error.source();
@@ -151,4 +147,40 @@ pub(super) fn explain(error: &ProgramError) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The last line of a verifier's log but for lines of statistics, of which newer kernels have more.
+fn objection(log: &str) -> Option<&str> {
+    const STATISTICS: [&str; 4] =
+        ["processed ", "stack depth ", "verification time ", "insns processed "];
+    log.lines().rev().find(|line| {
+        !line.is_empty() && !STATISTICS.iter().any(|statistics| line.starts_with(statistics))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_objection_comes_before_the_statistics() {
+        let older = "0: R1=ctx()\nR0 !read_ok\nverification time 30 usec\nstack depth 0+0\n\
+                     processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0\n";
+        let newer = "R0 !read_ok\nverification time 43 usec\nstack depth 0+0\n\
+                     insns processed 1+0\nprocessed 1 insns (limit 1000000)\n";
+        for log in [older, newer, "R0 !read_ok", "R0 !read_ok\n\n"] {
+            assert_eq!(objection(log), Some("R0 !read_ok"), "{log}");
+        }
+        assert_eq!(objection("processed 1 insns\n"), None);
+    }
+
+    #[test]
+    fn mechanisms_of_a_signal_stand_together() {
+        for known in ALL {
+            let mut mechanisms: Vec<_> = of(known.signal).map(|known| known.mechanism).collect();
+            mechanisms.dedup();
+            let found = mechanisms.iter().filter(|mechanism| **mechanism == known.mechanism);
+            assert_eq!(found.count(), 1, "{}", known.name);
+        }
+    }
 }
