@@ -10,7 +10,7 @@ use super::{
     judge::{self, Probe, probes},
     kernels::SERIES,
     results::{self, Results},
-    steps::{HYBRID, Kind, Layout, Machine, REFUSED, V1, WITHOUT_HTTP},
+    steps::{HYBRID, Kind, Layout, Machine, REFUSED, V1, WITHOUT_HTTP, WITHOUT_TCP},
     table::Column,
 };
 
@@ -27,11 +27,11 @@ const NEEDS: [Need; 8] = [
         mechanism: "cgroup_skb",
         kernel: "5.12 (functions that are verified once and take pointers)",
         btf: "no",
-        refused: "HTTP counts are lost, as server and as client; `/health` remains",
+        refused: "HTTP counts are lost, as server and as client; `/health` remains. If one direction alone is refused, what joins requests and responses is lost",
     },
     Need {
         mechanism: "tp_btf",
-        kernel: "5.15 for TCP; for OOM kills 6.9, or a long-term kernel from February 2025 on",
+        kernel: "5.15 for TCP, 6.9 for OOM kills; Debian's 5.10.262 has both too, and 5.10.223 neither",
         btf: "yes",
         refused: "TCP: replaced by the tracepoint. OOM kills: polled, so the agent sees them at the next sample and not at once",
     },
@@ -43,7 +43,7 @@ const NEEDS: [Need; 8] = [
     },
     Need {
         mechanism: "fentry",
-        kernel: "5.5",
+        kernel: "5.5; on arm64 6.4",
         btf: "yes",
         refused: "replaced by the kprobe: the throttled time arrives one interval late",
     },
@@ -183,8 +183,9 @@ fn write(columns: &[Column], results: &Results) -> String {
     );
     let _ = write!(
         page,
-        "\nOn a kernel without HTTP those run that need none ({}).\n",
-        named(WITHOUT_HTTP)
+        "\nOn a kernel without HTTP those tests run that need none ({}),\nand without TCP: {}.\n",
+        named(WITHOUT_HTTP),
+        named(WITHOUT_TCP)
     );
     page
 }

@@ -38,12 +38,18 @@ pub(super) const LESSER: &[Lesser] = &[
     lesser("5.10", None, "http_responses", "none", POINTERS),
     lesser("5.10", None, "http_requests", "none", POINTERS),
     lesser("5.10", None, "tls_responses", "none", POINTERS),
+    lesser("5.10", Some(Arch::Arm64), "tcp_resets_received", "none", OLD),
+    lesser("5.10", Some(Arch::Arm64), "tcp_resets_sent", "none", OLD),
+    lesser("5.10", Some(Arch::Arm64), "tcp_retransmits", "none", OLD),
+    lesser("5.10", Some(Arch::Arm64), "oom_kills", "poll", OLD),
     lesser("5.10", Some(Arch::Arm64), "cpu_throttling", "kprobe", DIRECT_CALLS),
     lesser("6.1", Some(Arch::Arm64), "cpu_throttling", "kprobe", DIRECT_CALLS),
 ];
 
 const POINTERS: &str = "functions take pointers from 5.12 on";
-const DIRECT_CALLS: &str = "arm64 has fentry from 6.4 on";
+const OLD: &str = "Debian's last one for arm64, 5.10.223, has not what later ones were given of newer \
+                   kernels";
+const DIRECT_CALLS: &str = "arm64 attaches fentry programs from 6.4 on";
 
 /// Programs that a kernel refuses, by what their names begin with.
 struct Refuses {
@@ -60,11 +66,13 @@ const REFUSES: &[Refuses] = &[
         programs: &["http_", "ssl_write", "go_write"],
         why: POINTERS,
     },
-    Refuses { series: "5.10", arch: Some(Arch::Arm64), programs: TRAMPOLINES, why: DIRECT_CALLS },
-    Refuses { series: "6.1", arch: Some(Arch::Arm64), programs: TRAMPOLINES, why: DIRECT_CALLS },
+    Refuses {
+        series: "5.10",
+        arch: Some(Arch::Arm64),
+        programs: &["rst_", "resend_", "oom_victim", "throttle_entry"],
+        why: OLD,
+    },
 ];
-
-const TRAMPOLINES: &[&str] = &["throttle_entry", "unthrottle_exit"];
 
 /// Why this kernel refuses the program, if it is known to.
 pub(super) fn refuses(kernel: &Kernel, program: &str) -> Option<&'static str> {

@@ -375,13 +375,13 @@ mod tests {
     #[test]
     fn a_refused_program_is_bad_unless_the_kernel_is_known_for_it() {
         let output = r#"{"programs":[
-            {"program":"http_egress","instructions":70272,"milliseconds":149,"reason":null},
+            {"program":"period_expired","instructions":155,"milliseconds":1,"reason":null},
             {"program":"throttle_entry","instructions":null,"milliseconds":null,"reason":"no"}]}"#
             .replace('\n', "");
         let rows = load(&kernel("6.12"), &ran(&output));
-        assert_eq!(rows[0].verdict, Verdict::Good("70272".to_owned()));
+        assert_eq!(rows[0].verdict, Verdict::Good("155".to_owned()));
         assert_eq!(rows[1].verdict, Verdict::Bad("no".to_owned()));
-        let arm64 = Kernel::for_tests("6.1", Arch::Arm64);
+        let arm64 = Kernel::for_tests("5.10", Arch::Arm64);
         assert_eq!(load(&arm64, &ran(&output))[1].verdict, Verdict::Good("refused".to_owned()));
         assert!(matches!(load(&arm64, &ran(""))[0].verdict, Verdict::Bad(_)));
     }

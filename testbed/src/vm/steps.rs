@@ -123,7 +123,7 @@ pub(super) const HYBRID: &[&str] =
     &["best_mechanism", "polled", "oom_kills", "of_others", "slices", "narrowed"];
 pub(super) const V1: &[&str] = &["process", "v1_alone"];
 
-/// What needs no HTTP, for a kernel that refuses its programs.
+/// What needs no HTTP, for a kernel that refuses its programs; and what needs no TCP either.
 pub(super) const WITHOUT_HTTP: &[&str] = &[
     "resources::",
     "tcp::",
@@ -135,6 +135,18 @@ pub(super) const WITHOUT_HTTP: &[&str] = &[
     "the_verifier",
     "a_cgroup_may_vanish",
 ];
+pub(super) const WITHOUT_TCP: &[&str] =
+    &["resources::", "whole::", "the_maps_grow", "the_verifier", "a_cgroup_may_vanish"];
+
+/// The tests of the kernel side that a kernel can pass; all of them if none is named.
+fn possible(kernel: &Kernel) -> &'static [&'static str] {
+    let lacks = |signal: &str| expected(kernel, signal, &[], true) == "none";
+    match (lacks("http_responses"), lacks("tcp_resets_sent")) {
+        (false, _) => &[],
+        (true, false) => WITHOUT_HTTP,
+        (true, true) => WITHOUT_TCP,
+    }
+}
 
 /// The steps of one machine; with a filter only tests and scenes whose name contains it.
 pub(super) fn of(
@@ -157,9 +169,7 @@ pub(super) fn of(
     };
     match machine {
         Machine::Signals => {
-            let http = expected(kernel, "http_responses", &[], true) != "none";
-            let wanted = if http { &[][..] } else { WITHOUT_HTTP };
-            let signals = vec![tests("kernel", wanted, &[])];
+            let signals = vec![tests("kernel", possible(kernel), &[])];
             [checks(&REFUSED, true), signals, checks(&REFUSED[..1], false)].concat()
         }
         Machine::Agent => {
