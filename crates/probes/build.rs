@@ -10,7 +10,7 @@ fn main() -> io::Result<()> {
         .map_or_else(|| manifest.join("../../target"), |dir| manifest.join("../..").join(dir));
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     println!("cargo::rerun-if-env-changed=CARGO_TARGET_DIR");
-    let made = target.join("ebpf/paramedic-ebpf");
+    let made = target.join("ebpf").join(&arch).join("paramedic-ebpf");
     let committed = manifest.join("object").join(arch).join("paramedic-ebpf");
     let mut bytes = Vec::new();
     for object in [made, committed] {

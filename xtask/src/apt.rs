@@ -9,17 +9,16 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::process;
+use crate::{arch::Arch, process};
 
 /// Some 150 MB.
 pub const DOWNLOAD: Duration = Duration::from_secs(600);
 
 /// Debian 12, which has nearly everything that the tasks need.
 const RELEASE: &str = "bookworm";
-const SOURCES: &str = "\
-deb [signed-by=KEYRING] http://deb.debian.org/debian RELEASE main
-deb [signed-by=KEYRING] http://deb.debian.org/debian-security RELEASE-security main
-";
+const SOURCES: &str = "deb [signed-by=KEYRING] http://deb.debian.org/debian RELEASE main\n";
+const SECURITY: &str =
+    "deb [signed-by=KEYRING] http://deb.debian.org/debian-security RELEASE-security main\n";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// apt with this machine's package lists, or with lists of its own below a folder.
@@ -32,7 +31,29 @@ pub enum Apt {
         state: PathBuf,
         /// The source, if not that of the machine's packages.
         sources: Option<PathBuf>,
+        /// The architecture of the packages, if not this machine's.
+        foreign: Option<Arch>,
     },
+}
+
+/// A release of Debian for one architecture.
+#[derive(Clone, Copy, Debug)]
+pub struct Release {
+    /// Its code name.
+    pub name: &'static str,
+    /// The architecture of its packages.
+    pub arch: Arch,
+}
+
+impl Release {
+    /// Where its packages come from. sid has no archive of security updates, and that of Debian 11
+    /// lists packages for arm64 which were removed.
+    fn sources(self) -> String {
+        let arm64 = self.arch == Arch::Arm64;
+        let updated = self.name != "sid" && !(self.name == "bullseye" && arm64);
+        let sources = if updated { format!("{SOURCES}{SECURITY}") } else { SOURCES.to_owned() };
+        sources.replace("KEYRING", KEYRING).replace("RELEASE", self.name)
+    }
 }
 
 impl Apt {
@@ -44,12 +65,12 @@ impl Apt {
             eprintln!("    {error:#}");
             apt.updated(&act)
         };
-        let own = Self::Private { state: folder.join("own"), sources: None };
+        let own = Self::Private { state: folder.join("own"), sources: None, foreign: None };
         act(&Self::Shared).or_else(|error| after(error, &own)).or_else(|error| {
             if !Path::new(KEYRING).exists() {
                 return Err(error);
             }
-            after(error, &Self::debian(folder, RELEASE)?)
+            after(error, &Self::debian(folder, Release { name: RELEASE, arch: Arch::here()? })?)
         })
     }
 
@@ -57,7 +78,7 @@ impl Apt {
     /// that fails with the lists that were fetched before, calls it again with new ones.
     pub fn of_release<T>(
         folder: &Path,
-        release: &str,
+        release: Release,
         act: impl Fn(&Self) -> Result<T>,
     ) -> Result<T> {
         check_programs()?;
@@ -71,14 +92,18 @@ impl Apt {
         act(self)
     }
 
-    fn debian(folder: &Path, release: &str) -> Result<Self> {
-        let state = folder.join(release);
+    fn debian(folder: &Path, release: Release) -> Result<Self> {
+        let foreign = (!release.arch.is_here()).then_some(release.arch);
+        let name = match foreign {
+            None => release.name.to_owned(),
+            Some(arch) => format!("{}-{}", release.name, arch.name()),
+        };
+        let state = folder.join(name);
         let sources = state.join("sources.list");
-        let text = SOURCES.replace("KEYRING", KEYRING).replace("RELEASE", release);
         fs::create_dir_all(&state)
-            .and_then(|()| fs::write(&sources, text))
+            .and_then(|()| fs::write(&sources, release.sources()))
             .with_context(|| format!("cannot write {}", sources.display()))?;
-        Ok(Self::Private { state, sources: Some(sources) })
+        Ok(Self::Private { state, sources: Some(sources), foreign })
     }
 
     /// One of apt's programs, set up for these lists.
@@ -86,7 +111,12 @@ impl Apt {
         let mut command = Command::new(program);
         command.args(["-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=30"]);
         command.args(["-o", "APT::Sandbox::User=root"]);
-        if let Self::Private { state, sources } = self {
+        if let Self::Private { foreign: Some(arch), .. } = self {
+            for setting in ["APT::Architecture", "APT::Architectures"] {
+                command.arg("-o").arg(format!("{setting}={}", arch.name()));
+            }
+        }
+        if let Self::Private { state, sources, .. } = self {
             let mut set = |setting: &str, path: &Path| {
                 command.arg("-o").arg(format!("{setting}={}", path.display()));
             };
@@ -128,4 +158,20 @@ fn check_programs() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_has_security_updates_where_they_can_be_had() {
+        let lines = |name, arch| Release { name, arch }.sources().lines().count();
+        assert_eq!(lines("bullseye", Arch::Amd64), 2);
+        assert_eq!(lines("bullseye", Arch::Arm64), 1);
+        assert_eq!(lines("sid", Arch::Amd64), 1);
+        let sources = Release { name: "bookworm", arch: Arch::Amd64 }.sources();
+        assert!(sources.ends_with("debian-security bookworm-security main\n"), "{sources}");
+        assert!(!sources.contains("KEYRING"), "{sources}");
+    }
 }

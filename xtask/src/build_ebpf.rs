@@ -1,9 +1,13 @@
 //! `cargo xtask build-ebpf`: compiles `agent-ebpf` with a toolchain that it finds or sets up.
 //!
-//! The object goes to one place below the target directory, from which the agent's build script
-//! embeds it. It is replaced only when its bytes change, so that the agent is not built again
+//! The object of each architecture has one place below the target directory, from which the agent's
+//! build script embeds it. It is replaced only when its bytes change, so that the agent is not built again
 //! without need. Cargo decides whether it is up to date.
-use std::{env, fs, path::Path, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 use object::{
@@ -12,6 +16,7 @@ use object::{
 };
 
 use crate::{
+    arch::Arch,
     ebpf::{self, Ready, TARGET, committed},
     process,
     workspace::{Workspace, write_if_changed},
@@ -36,12 +41,13 @@ const RUSTFLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
 /// root. bpf-linker comes from PATH or is built below target/ebpf-toolchain, which takes minutes
 /// once.
 ///
-/// The object of the present sources is committed too, so that you can try Paramedic without this
-/// task: `cargo xtask demo` uses it. After a change of the sources, --commit replaces it.
+/// The objects of the present sources are committed too, so that you can try Paramedic without this
+/// task: `cargo xtask demo` uses one. After a change of the sources, --commit replaces them, for each
+/// architecture.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
-    /// Replace the object that is committed below crates/probes/object, too
+    /// Replace the objects that are committed below crates/probes/object, too
     #[arg(long)]
     commit: bool,
 }
@@ -51,11 +57,11 @@ impl Args {
     pub const PLAIN: Self = Self { commit: false };
 }
 
-/// Makes sure that there is an object of the present sources: the committed one, unless it is stale
-/// or another was built before.
+/// Makes sure that there is an object of the present sources for this machine: the committed one,
+/// unless it is stale or another was built before.
 pub fn ensure(workspace: &Workspace) -> Result<()> {
-    let made = workspace.target.join("ebpf/paramedic-ebpf").exists();
-    if !made && committed::is_fresh(workspace)? {
+    let here = Arch::here()?;
+    if !place(workspace, here).exists() && committed::is_fresh(workspace, here)? {
         return Ok(());
     }
     run(workspace, &Args::PLAIN)
@@ -63,33 +69,45 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
 
 /// Makes the committed object the one that builds embed, even if another was built: what is released
 /// does not depend on the eBPF toolchain of a machine.
-pub(crate) fn take_committed(workspace: &Workspace) -> Result<()> {
-    let object = workspace.target.join("ebpf/paramedic-ebpf");
-    write_if_changed(&object, &committed::read(workspace)?)?;
+pub(crate) fn take_committed(workspace: &Workspace, arch: Arch) -> Result<()> {
+    let object = place(workspace, arch);
+    write_if_changed(&object, &committed::read(workspace, arch)?)?;
     println!("{}: the committed one", object.display());
     Ok(())
 }
 
-/// Builds the object and leaves it in `ebpf/paramedic-ebpf` below the target directory.
+/// Builds this machine's object; to commit them, all.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let archs = if args.commit { Arch::ALL.to_vec() } else { vec![Arch::here()?] };
+    for arch in archs {
+        let bytes = build(workspace, arch)?;
+        if args.commit {
+            println!("{}: to be committed", committed::replace(workspace, arch, &bytes)?.display());
+        }
+    }
+    Ok(())
+}
+
+/// Builds an object, leaves it where the agent's build script takes it from, and returns its bytes.
+pub fn build(workspace: &Workspace, arch: Arch) -> Result<Vec<u8>> {
     let ready = ebpf::get_ready(workspace)?;
     process::run(
-        &format!("compile agent-ebpf with {}", ready.compiler),
-        &mut cargo(workspace, &ready)?,
+        &format!("compile agent-ebpf for {} with {}", arch.name(), ready.compiler),
+        &mut cargo(workspace, &ready, arch)?,
     )
     .context("agent-ebpf does not compile (EBPF_RUSTC=/path/to/rustc chooses another compiler)")?;
-    let folder = workspace.target.join("ebpf");
-    let built = folder.join(TARGET).join("release/paramedic-ebpf");
-    let object = folder.join("paramedic-ebpf");
+    let built = workspace.target.join("ebpf").join(TARGET).join("release/paramedic-ebpf");
+    let object = place(workspace, arch);
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     let bytes = without_debug(&bytes).context("the linker's object cannot be read")?;
     let written = write_if_changed(&object, &bytes)?;
     let news = if written { "new" } else { "unchanged" };
     println!("{}: {news}, {} bytes", object.display(), bytes.len());
-    if args.commit {
-        println!("{}: to be committed", committed::replace(workspace, &bytes)?.display());
-    }
-    Ok(())
+    Ok(bytes)
+}
+
+fn place(workspace: &Workspace, arch: Arch) -> PathBuf {
+    workspace.target.join("ebpf").join(arch.rust()).join("paramedic-ebpf")
 }
 
 /// The object without its debug information, from which the linker has made the kernel's BTF. It is
@@ -113,7 +131,7 @@ fn without_debug(object: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn cargo(workspace: &Workspace, ready: &Ready) -> Result<Command> {
+fn cargo(workspace: &Workspace, ready: &Ready, arch: Arch) -> Result<Command> {
     let source = workspace.root.join("agent-ebpf");
     let mut command = Command::new(&ready.cargo);
     ebpf::clean(&mut command);
@@ -123,7 +141,7 @@ fn cargo(workspace: &Workspace, ready: &Ready) -> Result<Command> {
         // `-Z build-std`, and aya-ebpf's `asm_experimental_arch`, on a stable compiler.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_DIR", workspace.target.join("ebpf"))
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(workspace))
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(workspace, arch))
         .args(["build", "--release", "--target", TARGET]);
     if source.join("Cargo.lock").exists() {
         command.arg("--locked");
@@ -135,10 +153,10 @@ fn cargo(workspace: &Workspace, ready: &Ready) -> Result<Command> {
     Ok(command)
 }
 
-/// The flags, with the architecture whose registers aya-ebpf's contexts describe: this machine's.
-fn rustflags(workspace: &Workspace) -> String {
+/// The flags, with the architecture whose registers aya-ebpf's contexts describe.
+fn rustflags(workspace: &Workspace, arch: Arch) -> String {
     let mut flags = RUSTFLAGS.map(str::to_owned).to_vec();
-    flags.push(format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH));
+    flags.push(format!("--cfg=bpf_target_arch=\"{}\"", arch.rust()));
     flags.extend(workspace.without_paths());
     flags.join("\x1f")
 }

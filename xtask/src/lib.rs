@@ -9,7 +9,9 @@
 use std::process::ExitCode;
 
 pub mod apt;
+pub mod arch;
 pub mod build_ebpf;
+pub mod cross;
 mod ebpf;
 
 pub mod image;

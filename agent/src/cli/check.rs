@@ -7,7 +7,7 @@ use paramedic_host::{
     witnesses::{Source, sources},
 };
 use paramedic_probes::{
-    Capabilities, Capability, Kernel, Mechanism, Options, Probe, Signal, Status,
+    Capabilities, Capability, Kernel, Mechanism, Options, Probe, Signal, Status, Verdict, verify,
 };
 use serde_json::{Value, json};
 
@@ -24,6 +24,10 @@ pub(super) struct Check {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Also load every program, including those that stand in for others, and print what the
+    /// kernel's verifier says of each.
+    #[arg(long)]
+    programs: bool,
     /// Do not use this mechanism, as on a kernel that refuses it; repeatable.
     #[arg(long, value_name = "MECHANISM", value_parser = mechanism)]
     without: Vec<Mechanism>,
@@ -53,6 +57,8 @@ impl Check {
             }
             Err(error) => (Vec::new(), Some(format!("{error:#}"))),
         };
+        // After the kernel side was dropped: a program is not loaded twice at once.
+        let programs = if self.programs && error.is_none() { verify()? } else { Vec::new() };
         let witnesses = sources(&Tree::default());
         let cgroup2 = Tree::default().hierarchies().is_ok_and(|found| found.unified.is_some());
         // Only targets that opt in need TLS.
@@ -73,11 +79,13 @@ impl Check {
                     "cgroup2": cgroup2,
                     "capabilities": capabilities,
                     "probes": probes.iter().map(probe_json).collect::<Vec<_>>(),
+                    "programs": programs.iter().map(program_json).collect::<Vec<_>>(),
                     "witnesses": witnesses.iter().map(source_json).collect::<Vec<_>>(),
                 })
             );
         } else {
             print_table(&probes, held, &witnesses);
+            print_programs(&programs);
             let missing = (!cgroup2).then(|| NO_CGROUP2.to_owned());
             for what in error.into_iter().chain(missing) {
                 println!("\n{what}");
@@ -112,6 +120,37 @@ fn print_table(probes: &[Probe], held: Capabilities, witnesses: &[Source]) {
             if capability.is_required() { "for any kernel signal" } else { "for some mechanisms" },
         );
     }
+}
+
+fn print_programs(programs: &[Verdict]) {
+    if programs.is_empty() {
+        return;
+    }
+    println!("\n{:<22} {:<12} {:<12} {:<12} remarks", "program", "mechanism", "instructions", "ms");
+    for Verdict { program, mechanism, result, .. } in programs {
+        let (instructions, time, remark) = match result {
+            Ok(accepted) => (
+                accepted.instructions.map_or_else(|| "?".to_owned(), |count| count.to_string()),
+                accepted.time.as_millis().to_string(),
+                "",
+            ),
+            Err(reason) => ("-".to_owned(), "-".to_owned(), reason.as_str()),
+        };
+        let mechanism = mechanism.name();
+        println!("{program:<22} {mechanism:<12} {instructions:<12} {time:<12} {remark}");
+    }
+}
+
+fn program_json(verdict: &Verdict) -> Value {
+    let accepted = verdict.result.as_ref().ok();
+    json!({
+        "program": verdict.program,
+        "signal": verdict.signal.name(),
+        "mechanism": verdict.mechanism.name(),
+        "instructions": accepted.and_then(|accepted| accepted.instructions),
+        "milliseconds": accepted.map(|accepted| accepted.time.as_millis()),
+        "reason": verdict.result.as_ref().err(),
+    })
 }
 
 fn reason(probe: &Probe) -> Option<&str> {

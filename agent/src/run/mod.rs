@@ -503,7 +503,8 @@ impl Agent {
             return;
         }
         let begin = Instant::now();
-        let all = self.kernel.as_ref().and_then(|kernel| kernel.waiting(now).ok());
+        let kernel = self.kernel.as_ref().filter(|kernel| kernel.sees_both_ways());
+        let all = kernel.and_then(|kernel| kernel.waiting(now).ok());
         let pause = WAITING_INTERVAL.max(begin.elapsed() * WAITING_PAUSE);
         self.waiting = all.map(|all| (now + pause, all));
     }

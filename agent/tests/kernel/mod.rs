@@ -4,6 +4,7 @@ mod http;
 mod machine;
 mod patient;
 mod protocol;
+mod refused;
 mod resources;
 mod slices;
 mod sockets;

@@ -13,7 +13,8 @@
 //! programs change nothing: they drop no packet and touch no process.
 //!
 //! Each signal uses the best mechanism that this kernel permits ([`Kernel::probes`] names it, and
-//! why another failed). A signal without a mechanism does not affect the others.
+//! why another failed). A signal without a mechanism does not affect the others; only what joins
+//! requests with their responses takes both of HTTP ([`Kernel::sees_both_ways`]).
 //!
 //! **Arming.** A watched target is armed. Its first bad event sends one [`Wake`] and disarms it;
 //! later events are counted silently, so that the rate of samples bounds the rate of wake-ups. To
@@ -36,8 +37,10 @@ mod measure;
 mod object;
 mod offsets;
 mod probe;
+mod programs;
 mod slots;
 pub mod tls;
+mod verify;
 mod wake;
 mod watch;
 
@@ -52,8 +55,10 @@ use thiserror::Error;
 pub use capabilities::{Capabilities, Capability, Missing};
 pub use connections::{AllWaiting, Waiting};
 pub use measure::{MeasureError, ProgramCost, count_runs};
+pub use object::bytes as object;
 pub use probe::{Mechanism, Probe, Signal, Status};
 pub use slots::Slot;
+pub use verify::{Accepted, Verdict, verify};
 pub use wake::{Cause, Wake, Wakeups};
 pub use watch::WatchError;
 
@@ -145,14 +150,16 @@ impl Kernel {
     /// No object in this build, missing capabilities, or a kernel that refuses the maps. A single
     /// refused program is not an error: see [`Kernel::probes`].
     pub fn load(options: &Options) -> Result<Self, KernelError> {
-        let object = object::bytes()?;
-        let missing = Capabilities::read().missing();
-        if !missing.is_empty() {
-            return Err(KernelError::Rights(missing));
-        }
-        let layout = Layout::read();
+        Self::load_from(object::bytes()?, options)
+    }
+
+    /// The same from another object than the embedded one: tests have some that kernels refuse.
+    ///
+    /// # Errors
+    /// As for [`Kernel::load`].
+    pub fn load_from(object: &[u8], options: &Options) -> Result<Self, KernelError> {
         let capacity = options.capacity.max(1);
-        let mut ebpf = load_object(object, &layout, capacity)?;
+        let (mut ebpf, layout) = prepare(object, capacity)?;
         let map_bytes = measure::map_bytes(&ebpf);
         let logger = EbpfLogger::init_with_logger(&mut ebpf, TracingLog);
         let rings = (take(&mut ebpf, "WAKEUPS")?, logger.ok());
@@ -201,6 +208,15 @@ impl Kernel {
         })
     }
 
+    /// Whether both directions of HTTP are followed: with one alone no request can be told from one
+    /// without a response.
+    #[must_use]
+    pub fn sees_both_ways(&self) -> bool {
+        [Signal::HttpResponses, Signal::HttpRequests].iter().all(|signal| {
+            self.probes.iter().any(|probe| probe.signal == *signal && probe.is_live())
+        })
+    }
+
     /// Kernel memory of the maps in bytes, by the kernel's own statistics.
     #[must_use]
     pub const fn map_bytes(&self) -> u64 {
@@ -218,6 +234,7 @@ impl Kernel {
         let per_cpu = self.maps.counters.get(&slot.index, 0)?;
         let sum = per_cpu.iter().fold(Counters::default(), Counters::plus);
         let throttling = self.maps.throttling.get(&slot.index, 0)?;
+        let sum = if self.sees_both_ways() { sum } else { one_way(sum) };
         Ok((sum, (throttling.period_ns != 0).then_some(throttling)))
     }
 
@@ -247,6 +264,14 @@ impl Kernel {
     }
 }
 
+/// The counts without those that join the two directions of HTTP, for a kernel that refused the
+/// program of one: every call would seem to wait for its response, and excuse the target for ever.
+fn one_way(counters: Counters) -> Counters {
+    let answered = counters.upstream_requests.min(counters.upstream_responses);
+    let given_up = Counters::default().given_up;
+    Counters { upstream_requests: answered, dropped: 0, given_up, ..counters }
+}
+
 /// Calls of TLS functions that may be under way at once, one per thread.
 const TLS_CALLS: u32 = 1024;
 
@@ -258,6 +283,17 @@ fn give_memory_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// The object with its maps in the kernel, before any program is loaded.
+fn prepare(object: &[u8], capacity: u32) -> Result<(Ebpf, Layout), KernelError> {
+    let missing = Capabilities::read().missing();
+    if !missing.is_empty() {
+        return Err(KernelError::Rights(missing));
+    }
+    let layout = Layout::read();
+    let ebpf = load_object(object, &layout, capacity)?;
+    Ok((ebpf, layout))
 }
 
 fn load_object(object: &[u8], layout: &Layout, capacity: u32) -> Result<Ebpf, EbpfError> {

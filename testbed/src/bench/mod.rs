@@ -126,7 +126,7 @@ fn within(
     cargo.current_dir(&workspace.root);
     cargo.args(["bench", "--quiet", "--package", package, "--bench", bench]);
     if as_shipped {
-        image::as_shipped(&mut cargo, workspace);
+        image::as_shipped(&mut cargo, workspace)?;
     }
     let printed = process::capture(&mut cargo)?;
     let last = printed.lines().last().context("the bench printed nothing")?;

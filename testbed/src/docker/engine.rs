@@ -20,7 +20,11 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, chdir, pivot_root},
 };
-use xtask::{apt::Apt, process};
+use xtask::{
+    apt::{Apt, Release},
+    arch::Arch,
+    process,
+};
 
 use super::{client::Docker, world};
 use crate::{stage::Interrupt, vm::packages};
@@ -55,7 +59,8 @@ pub(super) const SOCKET: &str = "/var/run/docker.sock";
 
 /// The folder with the unpacked packages, which are fetched if they are not there.
 pub(super) fn packages(home: &Path) -> Result<PathBuf> {
-    Apt::of_release(&home.join("apt"), RELEASE, |apt| {
+    let release = Release { name: RELEASE, arch: Arch::here()? };
+    Apt::of_release(&home.join("apt"), release, |apt| {
         packages::unpacked_with(apt, home, "docker.io", &OTHERS)
     })
     .context("Docker's engine comes from Debian 13's packages")

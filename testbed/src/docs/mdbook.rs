@@ -6,7 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use xtask::{apt::Apt, process};
+use xtask::{
+    apt::{Apt, Release},
+    arch::Arch,
+    process,
+};
 
 use crate::vm::packages;
 
@@ -31,7 +35,8 @@ pub(super) fn find(home: &Path) -> Result<MdBook> {
     if let Some(program) = process::on_path("mdbook") {
         return Ok(MdBook { command: Command::new(program), left_out: &[] });
     }
-    let root = Apt::of_release(&home.join("apt"), RELEASE, |apt| {
+    let release = Release { name: RELEASE, arch: Arch::here()? };
+    let root = Apt::of_release(&home.join("apt"), release, |apt| {
         packages::unpacked_with(apt, home, "mdbook", &LIBRARIES)
     })
     .with_context(|| {

@@ -6,8 +6,9 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::geteuid;
 use xtask::{
     apt::Apt,
+    arch::Arch,
     process,
-    release::{self, Content, Platform},
+    release::{self, Content},
     workspace::Workspace,
 };
 
@@ -26,7 +27,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let folder = tempfile::tempdir_in(&home)?;
     let agent = super::programs(workspace)?.agent;
     let agent = dynamic::strip(&agent, folder.path())?;
-    let content = Content::of(workspace, Platform::host()?, &agent, 1_700_000_000)?;
+    let content = Content::of(workspace, Arch::here()?, &agent, &agent, 1_700_000_000)?;
     let package = home.join("paramedic.deb");
     fs::write(&package, release::deb(&content)?).context("cannot write the package")?;
     process::announce("what dpkg reads of it");

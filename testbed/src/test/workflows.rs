@@ -67,7 +67,8 @@ fn a_release_is_of_a_tag_checked_signed_and_with_provenance() {
     assert_eq!(release["on"], json!({"push": {"tags": ["v*"]}}));
     let text = release.to_string();
     for part in [
-        "cargo xtask release --tag",
+        "cargo xtask release --arch",
+        "[\"amd64\",\"arm64\"]",
         "sha256sum --check --strict SHA256SUMS",
         "cosign sign-blob",
         "actions/attest-build-provenance@",

@@ -1,15 +1,16 @@
 //! `docs/kernels.md`, written from the reports of the machines and the reasons for differences. It
 //! is committed: if it no longer matches the runs, the task rewrites it and fails once.
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
-use anyhow::{Result, bail};
-use xtask::workspace::write_if_changed;
+use anyhow::{Context, Result, bail};
+use xtask::{arch::Arch, workspace::write_if_changed};
 
 use super::{
     expected::{BEST, LEFT_OUT, LESSER, NO_V1},
     judge::{self, Probe, probes},
     kernels::SERIES,
-    steps::{HYBRID, Kind, Layout, Machine, REFUSED, V1},
+    results::{self, Results},
+    steps::{HYBRID, Kind, Layout, Machine, REFUSED, V1, WITHOUT_HTTP, WITHOUT_TCP},
     table::Column,
 };
 
@@ -26,11 +27,11 @@ const NEEDS: [Need; 8] = [
         mechanism: "cgroup_skb",
         kernel: "5.12 (functions that are verified once and take pointers)",
         btf: "no",
-        refused: "HTTP counts are lost, as server and as client; `/health` remains",
+        refused: "HTTP counts are lost, as server and as client; `/health` remains. If one direction alone is refused, what joins requests and responses is lost",
     },
     Need {
         mechanism: "tp_btf",
-        kernel: "5.15 for TCP; for OOM kills 6.9, or a long-term kernel from February 2025 on",
+        kernel: "5.15 for TCP, 6.9 for OOM kills; Debian's 5.10.262 has both too, and 5.10.223 neither",
         btf: "yes",
         refused: "TCP: replaced by the tracepoint. OOM kills: polled, so the agent sees them at the next sample and not at once",
     },
@@ -42,7 +43,7 @@ const NEEDS: [Need; 8] = [
     },
     Need {
         mechanism: "fentry",
-        kernel: "5.5",
+        kernel: "5.5; on arm64 6.4",
         btf: "yes",
         refused: "replaced by the kprobe: the throttled time arrives one interval late",
     },
@@ -96,13 +97,32 @@ const COUNTED: [(&str, &str); 8] = [
 /// Compares the page with the runs.
 pub(super) fn check(root: &Path, columns: &[Column]) -> Result<()> {
     let page = root.join("docs/kernels.md");
-    if write_if_changed(&page, write(columns).as_bytes())? {
+    let text = write(columns, &results::read(root)?);
+    if write_if_changed(&page, text.as_bytes())? {
         bail!("{} did not match these runs and was rewritten: read and commit it", page.display());
     }
     Ok(())
 }
 
-fn write(columns: &[Column]) -> String {
+/// Replaces the section of runs beyond the matrix.
+pub(super) fn replace_runs(root: &Path, results: &Results) -> Result<()> {
+    let page = root.join("docs/kernels.md");
+    let unread = || format!("cannot read {}", page.display());
+    let text = fs::read_to_string(&page).with_context(unread)?;
+    let begin = text.find(RUNS).with_context(|| format!("no{RUNS}in {}", page.display()))?;
+    let begin = begin + RUNS.len();
+    let rest = text.get(begin..).unwrap_or_default();
+    let end = begin + rest.find("\n## ").unwrap_or(rest.len());
+    let (before, after) =
+        (text.get(..begin).unwrap_or_default(), text.get(end..).unwrap_or_default());
+    write_if_changed(&page, format!("{before}{}{after}", results.section()).as_bytes())?;
+    Ok(())
+}
+
+/// The heading of the runs beyond the matrix.
+const RUNS: &str = "\n## Kernels that were run\n\n";
+
+fn write(columns: &[Column], results: &Results) -> String {
     let mut page = format!(
         "# Kernels\n\n\
          `cargo xtask vm` wrote this page from its runs: Debian's kernels {} in virtual machines, with\n\
@@ -123,28 +143,29 @@ fn write(columns: &[Column]) -> String {
     without_btf(&mut page, columns);
     page += "\n## What each mechanism needs\n\n\
              The agent needs Linux 5.8 (ring buffers, CAP_BPF) and a mounted cgroup2, and has every \
-             signal from\n5.15 on. These numbers come from the kernel's history; kernels older than \
-             those above were not run.\n\n\
+             signal from\n5.15 on. These numbers come from the kernel's history.\n\n\
              | mechanism | kernel | BTF | if it is refused |\n|---|---|---|---|\n";
     for Need { mechanism, kernel, btf, refused } in NEEDS {
         let _ = writeln!(page, "| `{mechanism}` | {kernel} | {btf} | {refused} |");
     }
+    page = page + RUNS + &results.section();
     witnesses(&mut page, columns);
     cgroups(&mut page, columns);
     page += "\n## Differences between kernels\n\n";
     for lesser in LESSER {
-        let _ = writeln!(
-            page,
-            "- {}: `{}` by `{}`, since {}.",
-            lesser.series, lesser.signal, lesser.mechanism, lesser.why
-        );
+        let arch = lesser.arch.map(|arch| format!(" on {}", arch.name())).unwrap_or_default();
+        let how = match lesser.mechanism {
+            "none" => format!("no `{}`", lesser.signal),
+            mechanism => format!("`{}` by `{mechanism}`", lesser.signal),
+        };
+        let _ = writeln!(page, "- {}{arch}: {how}: {}.", lesser.series, lesser.why);
     }
     for no in NO_V1 {
         let _ = writeln!(page, "- {}: no `{}` in cgroup v1: {}.", no.series, no.controller, no.why);
     }
     page += "\nAny other difference fails the run. These tests do not run in the machines:\n\n";
     for left in LEFT_OUT {
-        let place = [left.series, left.layout.map(Layout::name)];
+        let place = [left.series, left.arch.map(Arch::name), left.layout.map(Layout::name)];
         let place: Vec<&str> = place.into_iter().flatten().collect();
         let place = if place.is_empty() { "everywhere".to_owned() } else { place.join(" ") };
         let _ = writeln!(page, "- `{}` ({place}): {}.", left.tests, left.why);
@@ -159,6 +180,12 @@ fn write(columns: &[Column]) -> String {
          depend on the layout ({}), and with\nv1 alone those of the agent ({}).\n",
         named(HYBRID),
         named(V1)
+    );
+    let _ = write!(
+        page,
+        "\nOn a kernel without HTTP those tests run that need none ({}),\nand without TCP: {}.\n",
+        named(WITHOUT_HTTP),
+        named(WITHOUT_TCP)
     );
     page
 }
@@ -192,7 +219,8 @@ fn checked(columns: &[Column], series: &str, without: &[&str], btf: bool) -> Vec
 
 /// What it printed.
 fn output(columns: &[Column], series: &str, without: &[&str], btf: bool) -> String {
-    let column = columns.iter().find(|c| c.series == series && c.machine == Machine::Signals);
+    let column =
+        columns.iter().find(|c| c.kernel.series == series && c.machine == Machine::Signals);
     let kind = |step: &&super::steps::Step| match step.kind {
         Kind::Check { without: refused, btf: has } => refused == without && has == btf,
         _ => false,
@@ -266,7 +294,7 @@ fn cgroups(page: &mut String, columns: &[Column]) {
         let _ = writeln!(
             page,
             "| {} | {} | {v1} | {v2} |",
-            column.series,
+            column.kernel.series,
             column.machine.layout().name()
         );
     }
@@ -280,9 +308,11 @@ mod tests {
     #[test]
     fn the_committed_page_has_every_text_that_needs_no_run() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kernels.md");
-        let page = std::fs::read_to_string(page).unwrap();
-        let (tables, found): (Vec<_>, Vec<_>) =
-            write(&[]).lines().map(str::to_owned).partition(|line| line.starts_with("| "));
+        let page = fs::read_to_string(page).unwrap();
+        let (tables, found): (Vec<_>, Vec<_>) = write(&[], &Results::default())
+            .lines()
+            .map(str::to_owned)
+            .partition(|line| line.starts_with("| "));
         for line in found {
             assert!(page.lines().any(|known| known == line), "not in docs/kernels.md: {line}");
         }

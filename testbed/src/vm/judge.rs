@@ -1,8 +1,10 @@
 //! Judges a machine's report: a row for each test, signal and scene.
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    expected::{BEST, LESSER, NO_V1, next},
+    expected::{BEST, LESSER, NO_V1, next, refuses},
+    kernels::Kernel,
     libtest::{self, Outcome},
     report::{Ran, Report},
     steps::{Kind, Layout, Step},
@@ -34,19 +36,20 @@ pub(super) struct Probe {
 }
 
 /// The rows of all steps that have begun. A step whose end does not fit its rows adds one.
-pub(super) fn rows(series: &str, layout: Layout, steps: &[Step], report: &Report) -> Vec<Row> {
-    let mut rows: Vec<Row> = controllers(series, layout, report).into_iter().collect();
+pub(super) fn rows(kernel: &Kernel, layout: Layout, steps: &[Step], report: &Report) -> Vec<Row> {
+    let mut rows: Vec<Row> = controllers(&kernel.series, layout, report).into_iter().collect();
     for ran in &report.steps {
         let Some(step) = steps.iter().find(|step| step.name == ran.name) else { continue };
         let found = match step.kind {
             Kind::Tests { wanted } => tests(&step.name, wanted, ran),
-            Kind::Check { without, btf } => check(series, layout, without, btf, ran),
+            Kind::Check { without, btf } => check(kernel, layout, without, btf, ran),
+            Kind::Load => load(kernel, ran),
             Kind::Scenes => scenes(ran),
         };
         let good = |row: &Row| matches!(row.verdict, Verdict::Good(_));
         let all_good = found.iter().all(good);
         rows.extend(found);
-        let expected = step.code(layout).to_string();
+        let expected = step.code.to_string();
         match ran.how.as_deref() {
             Some(how) if how != expected && all_good => {
                 let why = format!("ended by {how}");
@@ -119,9 +122,9 @@ fn tests(binary: &str, wanted: &[&str], ran: &Ran) -> Vec<Row> {
 }
 
 /// The expected mechanism of a signal; `none` if the signal should be missing.
-pub(super) fn expected(series: &str, signal: &str, without: &[&str], btf: bool) -> &'static str {
+pub(super) fn expected(kernel: &Kernel, signal: &str, without: &[&str], btf: bool) -> &'static str {
     let best = BEST.iter().find(|(name, _)| *name == signal).map_or("none", |(_, best)| best);
-    let lesser = LESSER.iter().find(|l| l.series == series && l.signal == signal);
+    let lesser = LESSER.iter().find(|lesser| lesser.is_of(kernel, signal));
     let mut mechanism = lesser.map_or(best, |lesser| lesser.mechanism);
     if !btf && !matches!(mechanism, "cgroup_skb" | "uprobe") {
         // Every other program reads structs, whose layout only BTF shows.
@@ -133,7 +136,7 @@ pub(super) fn expected(series: &str, signal: &str, without: &[&str], btf: bool) 
     mechanism
 }
 
-fn check(series: &str, layout: Layout, without: &[&str], btf: bool, ran: &Ran) -> Vec<Row> {
+fn check(kernel: &Kernel, layout: Layout, without: &[&str], btf: bool, ran: &Ran) -> Vec<Row> {
     if ran.how.is_none() {
         return Vec::new();
     }
@@ -144,8 +147,8 @@ fn check(series: &str, layout: Layout, without: &[&str], btf: bool, ran: &Ran) -
     });
     let found = probes(&ran.output);
     let row = |(signal, _): &(&'static str, &str)| {
-        let best = expected(series, signal, &[], true);
-        let expected = expected(series, signal, without, btf);
+        let best = expected(kernel, signal, &[], true);
+        let expected = expected(kernel, signal, without, btf);
         let probe = found.iter().find(|probe| probe.signal == *signal);
         let live = probe.filter(|probe| probe.status != "unavailable");
         let mechanism = live.map_or("none", |probe| &probe.mechanism);
@@ -160,6 +163,48 @@ fn check(series: &str, layout: Layout, without: &[&str], btf: bool, ran: &Ran) -
         told.then(|| Row { name: format!("{}: {signal}", ran.name), verdict })
     };
     BEST.iter().filter_map(row).chain(wrong).collect()
+}
+
+/// One program, as the verifier judged it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Loaded {
+    pub(super) program: String,
+    /// None before kernel 5.16, and of a refused program.
+    pub(super) instructions: Option<u32>,
+    pub(super) milliseconds: Option<u32>,
+    /// Why it was refused.
+    pub(super) reason: Option<String>,
+}
+
+/// The programs in the output of `paramedic check --json --programs`.
+pub(super) fn programs(output: &str) -> Vec<Loaded> {
+    serde_json::from_value(checked(output)["programs"].take()).unwrap_or_default()
+}
+
+/// A row for each program, which must be refused where it is expected to be and nowhere else.
+fn load(kernel: &Kernel, ran: &Ran) -> Vec<Row> {
+    if ran.how.is_none() {
+        return Vec::new();
+    }
+    let row = |loaded: &Loaded| {
+        let expected = refuses(kernel, &loaded.program);
+        let verdict = match (&loaded.reason, expected) {
+            (None, None) => Verdict::Good(match loaded.instructions {
+                Some(instructions) => instructions.to_string(),
+                None => "loaded".to_owned(),
+            }),
+            (Some(_), Some(_)) => Verdict::Good("refused".to_owned()),
+            (Some(reason), None) => Verdict::Bad(reason.clone()),
+            (None, Some(why)) => Verdict::Bad(format!("loaded, and expected to be refused: {why}")),
+        };
+        Row { name: format!("load: {}", loaded.program), verdict }
+    };
+    let rows: Vec<Row> = programs(&ran.output).iter().map(row).collect();
+    if rows.is_empty() {
+        let verdict = Verdict::Bad("it told of no program".to_owned());
+        return vec![Row { name: "load".to_owned(), verdict }];
+    }
+    rows
 }
 
 /// The object that `paramedic check --json` prints.
@@ -221,20 +266,27 @@ fn scenes(ran: &Ran) -> Vec<Row> {
 
 #[cfg(test)]
 mod tests {
+    use xtask::arch::Arch;
+
     use super::*;
+
+    fn kernel(series: &str) -> Kernel {
+        Kernel::for_tests(series, Arch::Amd64)
+    }
 
     #[test]
     fn mechanisms_are_expected_in_their_order() {
-        let throttling = |without: &[&str]| expected("6.12", "cpu_throttling", without, true);
+        let throttling =
+            |without: &[&str]| expected(&kernel("6.12"), "cpu_throttling", without, true);
         assert_eq!(throttling(&[]), "fentry");
         assert_eq!(throttling(&["fentry"]), "kprobe");
         assert_eq!(throttling(&["fentry", "kprobe", "hrtimer"]), "poll");
         assert_eq!(throttling(&["tp_btf"]), "fentry");
-        assert_eq!(expected("6.12", "tcp_resets_sent", &["tp_btf"], true), "tracepoint");
-        assert_eq!(expected("6.12", "oom_kills", &[], true), "tp_btf");
-        assert_eq!(expected("6.1", "http_requests", &[], false), "cgroup_skb");
-        assert_eq!(expected("6.1", "tcp_resets_sent", &[], false), "none");
-        assert_eq!(expected("6.1", "oom_kills", &[], false), "poll");
+        assert_eq!(expected(&kernel("6.12"), "tcp_resets_sent", &["tp_btf"], true), "tracepoint");
+        assert_eq!(expected(&kernel("6.12"), "oom_kills", &[], true), "tp_btf");
+        assert_eq!(expected(&kernel("6.1"), "http_requests", &[], false), "cgroup_skb");
+        assert_eq!(expected(&kernel("6.1"), "tcp_resets_sent", &[], false), "none");
+        assert_eq!(expected(&kernel("6.1"), "oom_kills", &[], false), "poll");
     }
 
     fn ran(output: &str) -> Ran {
@@ -248,7 +300,7 @@ mod tests {
             {"signal":"cpu_throttling","mechanism":"kprobe","status":"attached"},
             {"signal":"tcp_resets_sent","mechanism":"tp_btf","status":"unavailable"}]}"#
             .replace('\n', "");
-        let rows = check("6.12", Layout::V2, &[], true, &ran(&output));
+        let rows = check(&kernel("6.12"), Layout::V2, &[], true, &ran(&output));
         let verdict = |signal: &str| {
             let name = format!("check: {signal}");
             rows.iter().find(|row| row.name == name).unwrap().verdict.clone()
@@ -259,7 +311,7 @@ mod tests {
         assert_eq!(verdict("tcp_resets_sent"), bad("by none, expected tp_btf"));
         assert_eq!(verdict("oom_kills"), bad("by none, expected tp_btf"));
         assert_eq!(rows.len(), BEST.len());
-        let rows = check("6.12", Layout::V1, &[], true, &ran(&output));
+        let rows = check(&kernel("6.12"), Layout::V1, &[], true, &ran(&output));
         assert_eq!(rows.last().unwrap().name, "check: cgroup2", "it should be missed");
     }
 
@@ -315,8 +367,22 @@ mod tests {
         ran.name = "kernel".into();
         ran.how = Some("101".into());
         let report = Report { steps: vec![ran], ..Report::default() };
-        let rows = rows("6.1", Layout::V2, &steps, &report);
+        let rows = rows(&kernel("6.1"), Layout::V2, &steps, &report);
         assert_eq!(rows[0].name, "kernel::a");
         assert_eq!(rows[1].verdict, Verdict::Bad("ended by 101".to_owned()));
+    }
+
+    #[test]
+    fn a_refused_program_is_bad_unless_the_kernel_is_known_for_it() {
+        let output = r#"{"programs":[
+            {"program":"period_expired","instructions":155,"milliseconds":1,"reason":null},
+            {"program":"throttle_entry","instructions":null,"milliseconds":null,"reason":"no"}]}"#
+            .replace('\n', "");
+        let rows = load(&kernel("6.12"), &ran(&output));
+        assert_eq!(rows[0].verdict, Verdict::Good("155".to_owned()));
+        assert_eq!(rows[1].verdict, Verdict::Bad("no".to_owned()));
+        let arm64 = Kernel::for_tests("5.10", Arch::Arm64);
+        assert_eq!(load(&arm64, &ran(&output))[1].verdict, Verdict::Good("refused".to_owned()));
+        assert!(matches!(load(&arm64, &ran(""))[0].verdict, Verdict::Bad(_)));
     }
 }

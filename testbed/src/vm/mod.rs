@@ -14,6 +14,7 @@ pub(crate) mod packages;
 mod programs;
 mod qemu;
 mod report;
+mod results;
 mod steps;
 mod table;
 
@@ -22,19 +23,19 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use xtask::{process, workspace::Workspace};
+use xtask::{arch::Arch, process, workspace::Workspace};
 
 use crate::stage::{Interrupt, tail};
 use judge::{Row, Verdict};
-use kernels::{Kernel, SERIES};
+use kernels::{Kernel, POOL, SERIES};
 use programs::Programs;
 use qemu::{Accelerator, Boot, End, Qemu};
 use report::Report;
-use steps::{Machine, Step};
+use steps::{Layout, Machine, Step};
 use table::Column;
 
 /// The exit code of a machine that ended well: what the first process writes, through
@@ -49,38 +50,80 @@ const FAILURE: i32 = 0x2b << 1 | 1;
 /// no root is needed. Four machines for each kernel, one after the other: the kernel side and the
 /// whole agent with cgroup v2, hybrid, v1. Each has 180 s. Ends with a table of results; the
 /// logs are in target/vm/logs.
+///
+/// With --load one machine for each kernel only loads the eBPF programs, and makes the kernel refuse
+/// each in turn. With --arch arm64 the programs are cross-built, and the machines are those of the
+/// kernel side and of the agent. docs/kernels.md says what was run so.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
-    /// 6.1, 6.12, or the path of a kernel (bzImage); without it both
-    #[arg(long, value_name = "6.1|6.12|PATH")]
+    /// 5.10, 6.1, 6.12, newest, or the path of a kernel (bzImage) [default: 6.1 and 6.12; with
+    /// --load all]
+    #[arg(long, value_name = "SERIES|PATH")]
     kernel: Vec<String>,
+    /// The architecture of the machines [default: this machine's; with --load all]
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
+    /// Only load every program, kernel by kernel
+    #[arg(long)]
+    load: bool,
     /// What executes the machines' instructions
     #[arg(long, value_enum, default_value_t)]
     accel: Accelerator,
     /// Only tests and scenes whose name contains this
-    #[arg(last = true)]
+    #[arg(last = true, conflicts_with = "load")]
     filter: Option<String>,
+}
+
+impl Args {
+    fn archs(&self) -> Result<Vec<Arch>> {
+        Ok(match self.arch {
+            Some(arch) => vec![arch],
+            None if self.load => Arch::ALL.to_vec(),
+            None => vec![Arch::here()?],
+        })
+    }
+
+    fn kernels(&self) -> Vec<&str> {
+        match self.kernel.as_slice() {
+            [] if self.load => POOL.iter().map(|pooled| pooled.name).collect(),
+            [] => SERIES.to_vec(),
+            some => some.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// Whether it is what tests run: the machines that `docs/kernels.md` describes.
+    const fn is_the_matrix(&self) -> bool {
+        self.kernel.is_empty() && self.arch.is_none() && !self.load && self.filter.is_none()
+    }
+
+    fn machines(&self, arch: Arch) -> &'static [Machine] {
+        match arch {
+            _ if self.load => &[Machine::Load],
+            _ if arch.is_here() => &Machine::MATRIX,
+            _ => &Machine::MATRIX[..2],
+        }
+    }
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let interrupt = Interrupt::catch()?;
     let home = workspace.target.join("vm");
-    let qemu = Qemu::find(&home)?;
-    let wanted: Vec<&str> = match args.kernel.as_slice() {
-        [] => SERIES.to_vec(),
-        some => some.iter().map(String::as_str).collect(),
-    };
-    let kernels = wanted.iter().map(|one| kernels::find(&home, one)).collect::<Result<Vec<_>>>()?;
-    let programs = Programs::build(workspace)?;
-    let base = home.join("base.cpio");
-    programs::pack(&programs.files(&home.join("stripped"))?, &workspace.root, &base)?;
-    let matrix = Matrix { qemu, args, programs, base, logs: home.join("logs"), interrupt };
-    fs::create_dir_all(&matrix.logs).context("cannot make the logs' folder")?;
     let begun = Instant::now();
     let mut columns = Vec::new();
-    for kernel in &kernels {
-        for machine in Machine::ALL {
-            columns.push(matrix.boot(kernel, machine)?);
+    for arch in args.archs()? {
+        let qemu = Qemu::find(&home, arch)?;
+        let wanted = args.kernels().into_iter();
+        let kernels =
+            wanted.map(|one| kernels::find(&home, one, arch)).collect::<Result<Vec<_>>>()?;
+        let programs = Programs::build(workspace, arch)?;
+        let matrix = Matrix { qemu, args, programs, home: &home, interrupt: &interrupt };
+        fs::create_dir_all(matrix.logs()).context("cannot make the logs' folder")?;
+        let files = matrix.programs.files(args.load, &home)?;
+        programs::pack(&files, &workspace.root, &matrix.base())?;
+        for kernel in &kernels {
+            for machine in args.machines(arch) {
+                columns.push(matrix.boot(kernel, *machine)?);
+            }
         }
     }
     println!("\n{}", table::of(&columns));
@@ -101,24 +144,34 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if !bad.is_empty() {
         bail!("failed: {}", bad.join(", "));
     }
-    if args.filter.is_none() && wanted == SERIES {
+    if args.is_the_matrix() {
         docs::check(&workspace.root, &columns)?;
+    } else if args.filter.is_none() {
+        results::keep(workspace, &columns)?;
     }
     Ok(())
 }
 
-/// What all machines have in common.
+/// What all machines of one architecture have in common.
 struct Matrix<'a> {
     qemu: Qemu,
     args: &'a Args,
     programs: Programs,
-    /// The archive of everything but the plan.
-    base: PathBuf,
-    logs: PathBuf,
-    interrupt: Interrupt,
+    /// Where everything is kept that this task makes.
+    home: &'a Path,
+    interrupt: &'a Interrupt,
 }
 
 impl Matrix<'_> {
+    fn logs(&self) -> PathBuf {
+        self.home.join("logs")
+    }
+
+    /// The archive of everything but the plan.
+    fn base(&self) -> PathBuf {
+        self.home.join("base.cpio")
+    }
+
     /// Boots one machine and judges its report. A machine that dies or stops making progress is
     /// booted once more, since that may be a failure of the emulation, and the report says so.
     /// Steps that had failed before count as failed.
@@ -134,31 +187,32 @@ impl Matrix<'_> {
 
     fn boot_once(&self, which: &str, kernel: &Kernel, machine: Machine) -> Result<Column> {
         let layout = machine.layout();
-        let title = format!("{} {}", kernel.series, machine.name());
+        let title = format!("{} {}", kernel.title(), machine.name());
+        let limit = machine.limit(kernel.arch);
         let filter = self.args.filter.as_deref();
-        let steps = steps::of(&kernel.series, machine, filter, &self.programs);
-        let initrd = self.initrd(machine, &steps)?;
+        let steps = steps::of(kernel, machine, filter, &self.programs);
+        let initrd = self.initrd(layout, &steps, limit)?;
         process::announce(&format!("vm: {title}"));
         let log = |kind| {
-            let name = format!("{}-{}-{which}-{kind}.log", kernel.series, machine.name());
-            self.logs.join(name)
+            let name = format!("{title}-{which}-{kind}.log").replace(' ', "-");
+            self.logs().join(name)
         };
         let (console, said) = (log("console"), log("report"));
         let begun = Instant::now();
         let mut told = HashSet::new();
         let end = self.qemu.run(
             self.args.accel,
-            &Boot { cpus: machine.cpus(), kernel: &kernel.image, initrd: &initrd },
+            &Boot { cpus: machine.cpus(), limit, kernel: &kernel.image, initrd: &initrd },
             [&console, &said],
-            &self.interrupt,
+            self.interrupt,
             || {
-                let rows = judge::rows(&kernel.series, layout, &steps, &read(&said));
+                let rows = judge::rows(kernel, layout, &steps, &read(&said));
                 tell(&mut told, begun, &rows);
             },
         )?;
         let report = read(&said);
-        let rows = judge::rows(&kernel.series, layout, &steps, &report);
-        let problem = problem(&end, &report, &steps, &rows);
+        let rows = judge::rows(kernel, layout, &steps, &report);
+        let problem = problem(&end, limit, &report, &steps, &rows);
         if let Some(problem) = &problem {
             eprintln!("error: {title}: {problem}");
             for log in [&console, &said] {
@@ -167,19 +221,20 @@ impl Matrix<'_> {
         } else {
             println!("    {title}: {} rows in {:.0} s", rows.len(), begun.elapsed().as_secs_f64());
         }
-        let series = kernel.series.clone();
-        let death = death(&end, &tail(&console, 400));
+        let death = death(&end, limit, &tail(&console, 400));
         let good = problem.is_none();
-        Ok(Column { title, series, machine, steps, report, rows, good, death })
+        let seconds = begun.elapsed().as_secs();
+        let kernel = kernel.clone();
+        Ok(Column { title, kernel, machine, steps, report, rows, good, death, seconds })
     }
 
     /// The archive with a plan. The kernel unpacks one archive after the other.
-    fn initrd(&self, machine: Machine, steps: &[Step]) -> Result<PathBuf> {
-        let initrd = self.base.with_file_name("initrd.cpio");
+    fn initrd(&self, layout: Layout, steps: &[Step], limit: Duration) -> Result<PathBuf> {
+        let initrd = self.home.join("initrd.cpio");
         let unwritten = || format!("cannot write {}", initrd.display());
-        fs::copy(&self.base, &initrd).with_context(unwritten)?;
+        fs::copy(self.base(), &initrd).with_context(unwritten)?;
         let mut plan = cpio::Archive::new(Vec::new());
-        let text = steps::plan(machine.layout(), steps, qemu::LIMIT.as_secs());
+        let text = steps::plan(layout, steps, limit.as_secs());
         plan.file(Path::new("/plan"), text.as_bytes())?;
         let mut file = fs::OpenOptions::new().append(true).open(&initrd).with_context(unwritten)?;
         file.write_all(&plan.finish()?).with_context(unwritten)?;
@@ -209,11 +264,11 @@ fn tell(told: &mut HashSet<String>, begun: Instant, rows: &[Row]) {
 }
 
 /// How the machine died, if it did not end by itself, with the kernel's last words.
-fn death(end: &End, console: &str) -> Option<String> {
+fn death(end: &End, limit: Duration, console: &str) -> Option<String> {
     const WORDS: [&str; 5] = ["BUG:", "Oops", "panic", "RIP:", "int3"];
     let how = match end {
         End::Exit(Some(SUCCESS | FAILURE)) => return None,
-        End::Timeout => format!("it had not ended after {} s", qemu::LIMIT.as_secs()),
+        End::Timeout => format!("it had not ended after {} s", limit.as_secs()),
         End::Exit(Some(0)) => "its kernel panicked, or switched it off".to_owned(),
         End::Exit(Some(code)) => format!("qemu ended with exit code {code}"),
         End::Exit(None) => "qemu was ended by a signal".to_owned(),
@@ -225,7 +280,13 @@ fn death(end: &End, console: &str) -> Option<String> {
 
 /// Why the machine failed, if it did: it must send its last word, exit with success, and have no
 /// bad row.
-fn problem(end: &End, report: &Report, steps: &[Step], rows: &[Row]) -> Option<String> {
+fn problem(
+    end: &End,
+    limit: Duration,
+    report: &Report,
+    steps: &[Step],
+    rows: &[Row],
+) -> Option<String> {
     let bad = rows.iter().filter(|row| !matches!(row.verdict, Verdict::Good(_)));
     let bad: Vec<&str> = bad.map(|row| row.name.as_str()).collect();
     let missing: Vec<&str> = steps
@@ -236,7 +297,7 @@ fn problem(end: &End, report: &Report, steps: &[Step], rows: &[Row]) -> Option<S
     if let Some(broken) = &report.broken {
         Some(format!("the machine could not be made ready: {broken}"))
     } else if let End::Timeout = end {
-        Some(format!("no end after {} s; not done: {missing:?}", qemu::LIMIT.as_secs()))
+        Some(format!("no end after {} s; not done: {missing:?}", limit.as_secs()))
     } else if !bad.is_empty() {
         Some(bad.join(", "))
     } else if !missing.is_empty() {
@@ -256,21 +317,25 @@ fn problem(end: &End, report: &Report, steps: &[Step], rows: &[Row]) -> Option<S
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(180);
+
     fn judged(end: &End, report: &str) -> Option<String> {
         let steps = [Step::for_tests("kernel")];
         let report = Report::parse(report);
-        problem(end, &report, &steps, &judge::rows("6.1", steps::Layout::V2, &steps, &report))
+        let kernel = Kernel::for_tests("6.1", Arch::Amd64);
+        let rows = judge::rows(&kernel, Layout::V2, &steps, &report);
+        problem(end, LIMIT, &report, &steps, &rows)
     }
 
     #[test]
     fn a_death_is_told_from_a_failure() {
         let console = "[ 1.0] quiet\n[ 2.0] BUG: unable to handle page fault\n[ 2.1] RIP: 0010:x\n";
-        let died = death(&End::Exit(Some(0)), console).unwrap();
+        let died = death(&End::Exit(Some(0)), LIMIT, console).unwrap();
         assert!(died.contains("page fault | [ 2.1] RIP: 0010:x") && !died.contains("quiet"));
-        assert!(death(&End::Exit(None), "").unwrap().contains("signal"));
-        assert!(death(&End::Timeout, "").unwrap().contains("180 s"));
+        assert!(death(&End::Exit(None), LIMIT, "").unwrap().contains("signal"));
+        assert!(death(&End::Timeout, LIMIT, "").unwrap().contains("180 s"));
         for end in [End::Exit(Some(SUCCESS)), End::Exit(Some(FAILURE))] {
-            assert_eq!(death(&end, console), None);
+            assert_eq!(death(&end, LIMIT, console), None);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The programs in the machines: the ordinary builds, as the tests use them here, each at the path
 //! that it has here. A second, static build of everything would take longer than the whole matrix.
+//! For another architecture there is no ordinary build: what is needed there is linked statically.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -8,31 +9,51 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-use xtask::{build_ebpf, process, workspace::Workspace};
+use xtask::{
+    apt::{Apt, Release},
+    arch::Arch,
+    build_ebpf, cross, process,
+    workspace::Workspace,
+};
 
+use super::packages;
 use crate::dynamic;
 
 /// Where each program is.
 pub(super) struct Programs {
+    arch: Arch,
     pub(super) init: PathBuf,
     pub(super) agent: PathBuf,
     pub(super) patient: PathBuf,
     /// The test binaries `kernel` and `live`.
     pub(super) kernel: PathBuf,
     pub(super) live: PathBuf,
-    /// This program, which plays the demo there.
-    pub(super) testbed: PathBuf,
+    /// This program, which plays the demo there; not built for another architecture.
+    pub(super) testbed: Option<PathBuf>,
 }
 
 /// The tools that the tests and the demo call by name.
 const TOOLS: [&str; 3] = ["sh", "sleep", "unshare"];
 
+/// What is built for another architecture.
+const PACKAGES: [&str; 3] = ["vm-init", "paramedic", "patient-app"];
+
 impl Programs {
-    pub(super) fn build(workspace: &Workspace) -> Result<Self> {
-        build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
+    pub(super) fn build(workspace: &Workspace, arch: Arch) -> Result<Self> {
+        build_ebpf::build(workspace, arch)?;
         process::announce("build what runs in the machines (some minutes the first time)");
         let mut cargo = Command::new("cargo");
-        cargo.current_dir(&workspace.root).args(["build", "--workspace", "--locked", "--bins"]);
+        cargo.current_dir(&workspace.root).args(["build", "--locked", "--bins"]);
+        if arch.is_here() {
+            cargo.arg("--workspace");
+        } else {
+            cross::set_up(workspace, arch, &mut cargo)?;
+            cargo.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
+            cargo.args(["--target", &arch.target()]);
+            cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+            // The tools of this machine cannot do it afterwards.
+            cargo.env("CARGO_PROFILE_DEV_STRIP", "debuginfo");
+        }
         cargo.args(["--test", "kernel", "--test", "live"]);
         cargo.args(["--message-format", "json-render-diagnostics"]);
         cargo.stderr(std::process::Stdio::inherit());
@@ -44,24 +65,32 @@ impl Programs {
             found.map(|built| built.path.clone()).with_context(|| format!("cargo built no {name}"))
         };
         Ok(Self {
+            arch,
             init: find("bin", "vm-init")?,
             agent: find("bin", "paramedic")?,
             patient: find("bin", "patient-app")?,
             kernel: find("test", "kernel")?,
             live: find("test", "live")?,
-            testbed: find("bin", "testbed")?,
+            testbed: arch.is_here().then(|| find("bin", "testbed")).transpose()?,
         })
     }
 
-    /// Every file that the machines need, with its path there. The programs are
-    /// copied without their debug information, which is most of them.
-    pub(super) fn files(&self, scratch: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
-        fs::create_dir_all(scratch)
+    /// Every file that the machines need, with its path there; those that only load need few.
+    pub(super) fn files(&self, load: bool, home: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+        let mut own = vec![&self.agent, &self.kernel];
+        if !load {
+            own.extend([&self.patient, &self.live].into_iter().chain(&self.testbed));
+        }
+        if !self.arch.is_here() {
+            return self.foreign(&own, home);
+        }
+        // The programs are copied without their debug information, which is most of them.
+        let scratch = home.join("stripped");
+        fs::create_dir_all(&scratch)
             .with_context(|| format!("cannot make {}", scratch.display()))?;
-        let own = [&self.agent, &self.patient, &self.kernel, &self.live, &self.testbed];
-        let mut files = vec![(PathBuf::from("/init"), dynamic::strip(&self.init, scratch)?)];
+        let mut files = vec![(PathBuf::from("/init"), dynamic::strip(&self.init, &scratch)?)];
         for program in own {
-            files.push((program.clone(), dynamic::strip(program, scratch)?));
+            files.push((program.clone(), dynamic::strip(program, &scratch)?));
         }
         let tool = |name| process::on_path(name).with_context(|| format!("no {name} on PATH"));
         for name in TOOLS {
@@ -71,6 +100,21 @@ impl Programs {
         files.push((PathBuf::from("/bin/sh"), tool("sh")?));
         let libraries = dynamic::libraries(files.iter().map(|(_, source)| source.as_path()))?;
         files.extend(libraries.into_iter().map(|library| (library.clone(), library)));
+        Ok(files)
+    }
+
+    /// The same of static programs, with Debian's busybox as tools.
+    fn foreign(&self, own: &[&PathBuf], home: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+        let release = Release { name: "bookworm", arch: self.arch };
+        let folder = Apt::of_release(&home.join("apt"), release, |apt| {
+            packages::unpacked(apt, &home.join(self.arch.name()), "busybox-static", |_| false)
+        })?;
+        let busybox = folder.join("bin/busybox");
+        let mut files = vec![(PathBuf::from("/init"), self.init.clone())];
+        files.extend(own.iter().map(|program| ((*program).clone(), (*program).clone())));
+        let tools = TOOLS.iter().map(|name| Path::new("/usr/bin").join(name));
+        let tools = tools.chain([PathBuf::from("/bin/sh")]);
+        files.extend(tools.map(|tool| (tool, busybox.clone())));
         Ok(files)
     }
 }

@@ -3,10 +3,17 @@
 //! There is at least one machine for each layout of cgroups, since a controller can change
 //! hierarchies only while it is unused. With cgroup v2 all tests run: those of the kernel side and
 //! those of the agent in a machine each, so that no machine takes long. The other machines run the
-//! tests that depend on the layout.
-use std::fmt::Write as _;
+//! tests that depend on the layout. One more machine, of another job, only loads the programs.
+use std::{fmt::Write as _, time::Duration};
 
-use super::{expected::LEFT_OUT, programs::Programs};
+use xtask::arch::Arch;
+
+use super::{
+    expected::{BEST, LEFT_OUT},
+    judge::expected,
+    kernels::Kernel,
+    programs::Programs,
+};
 
 /// How the machine's cgroups are mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +42,13 @@ pub(super) enum Machine {
     Agent,
     Hybrid,
     V1,
+    /// Loads every program, with cgroup v2, and refuses each in turn.
+    Load,
 }
 
 impl Machine {
-    pub(super) const ALL: [Self; 4] = [Self::Signals, Self::Agent, Self::Hybrid, Self::V1];
+    /// Those of the matrix.
+    pub(super) const MATRIX: [Self; 4] = [Self::Signals, Self::Agent, Self::Hybrid, Self::V1];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -46,21 +56,30 @@ impl Machine {
             Self::Agent => "v2-agent",
             Self::Hybrid => "hybrid",
             Self::V1 => "v1",
+            Self::Load => "load",
         }
+    }
+
+    /// Maximum time from its start to its end. On an emulated arm64 a test takes twice as long.
+    pub(super) const fn limit(self, arch: Arch) -> Duration {
+        Duration::from_secs(match (self, arch) {
+            (Self::Load, _) | (_, Arch::Arm64) => 600,
+            (_, Arch::Amd64) => 180,
+        })
     }
 
     /// Counts per CPU take two; the whole agent does not, and is as fast on one, since emulating
     /// two that change each other's code stops both again and again.
     pub(super) const fn cpus(self) -> u8 {
         match self {
-            Self::Agent => 1,
+            Self::Agent | Self::Load => 1,
             Self::Signals | Self::Hybrid | Self::V1 => 2,
         }
     }
 
     pub(super) const fn layout(self) -> Layout {
         match self {
-            Self::Signals | Self::Agent => Layout::V2,
+            Self::Signals | Self::Agent | Self::Load => Layout::V2,
             Self::Hybrid => Layout::Hybrid,
             Self::V1 => Layout::V1,
         }
@@ -74,6 +93,8 @@ pub(super) enum Kind {
     Tests { wanted: &'static [&'static str] },
     /// Signal by signal, without these mechanisms, with BTF or without.
     Check { without: &'static [&'static str], btf: bool },
+    /// Program by program.
+    Load,
     /// Scene by scene.
     Scenes,
 }
@@ -83,15 +104,9 @@ pub(super) enum Kind {
 pub(super) struct Step {
     pub(super) name: String,
     pub(super) kind: Kind,
+    /// The exit code of success.
+    pub(super) code: u8,
     arguments: Vec<String>,
-}
-
-impl Step {
-    /// The exit code of success. A check that finds something missing has another one.
-    pub(super) fn code(&self, layout: Layout) -> u8 {
-        let Kind::Check { btf, .. } = self.kind else { return 0 };
-        u8::from(!btf || layout == Layout::V1)
-    }
 }
 
 /// The mechanisms that are refused in turn, until nothing but the files is left.
@@ -108,9 +123,34 @@ pub(super) const HYBRID: &[&str] =
     &["best_mechanism", "polled", "oom_kills", "of_others", "slices", "narrowed"];
 pub(super) const V1: &[&str] = &["process", "v1_alone"];
 
+/// What needs no HTTP, for a kernel that refuses its programs; and what needs no TCP either.
+pub(super) const WITHOUT_HTTP: &[&str] = &[
+    "resources::",
+    "tcp::",
+    "whole::",
+    "resets_wake",
+    "syns_count",
+    "refused_connect",
+    "the_maps_grow",
+    "the_verifier",
+    "a_cgroup_may_vanish",
+];
+pub(super) const WITHOUT_TCP: &[&str] =
+    &["resources::", "whole::", "the_maps_grow", "the_verifier", "a_cgroup_may_vanish"];
+
+/// The tests of the kernel side that a kernel can pass; all of them if none is named.
+fn possible(kernel: &Kernel) -> &'static [&'static str] {
+    let lacks = |signal: &str| expected(kernel, signal, &[], true) == "none";
+    match (lacks("http_responses"), lacks("tcp_resets_sent")) {
+        (false, _) => &[],
+        (true, false) => WITHOUT_HTTP,
+        (true, true) => WITHOUT_TCP,
+    }
+}
+
 /// The steps of one machine; with a filter only tests and scenes whose name contains it.
 pub(super) fn of(
-    series: &str,
+    kernel: &Kernel,
     machine: Machine,
     filter: Option<&str>,
     programs: &Programs,
@@ -118,17 +158,18 @@ pub(super) fn of(
     let tests = |name: &str, wanted: &'static [&'static str], but: &[&str]| {
         let mut step = test_step(name, wanted, filter, programs);
         step.arguments.extend(but.iter().map(|name| format!("--skip={name}")));
-        let left_out = LEFT_OUT.iter().filter(|left| left.is_of(series, machine.layout()));
+        let left_out = LEFT_OUT.iter().filter(|left| left.is_of(kernel, machine.layout()));
         step.arguments.extend(left_out.map(|left| format!("--skip={}", left.tests)));
         step
     };
     let checks = |refused: &[&'static [_]], btf| -> Vec<Step> {
         let refused = if filter.is_none() { refused } else { &[] };
-        refused.iter().map(|without| check(without, btf, programs)).collect()
+        let check = |without: &&'static [_]| check(kernel, machine, without, btf, programs);
+        refused.iter().map(check).collect()
     };
     match machine {
         Machine::Signals => {
-            let signals = vec![tests("kernel", &[], &[])];
+            let signals = vec![tests("kernel", possible(kernel), &[])];
             [checks(&REFUSED, true), signals, checks(&REFUSED[..1], false)].concat()
         }
         Machine::Agent => {
@@ -139,11 +180,26 @@ pub(super) fn of(
         Machine::Hybrid => {
             [checks(&REFUSED[..1], true), vec![tests("kernel", HYBRID, &["whole"])]].concat()
         }
+        Machine::Load => {
+            let mut refused = test_step("kernel", &["refused::"], None, programs);
+            refused.name = "refused".to_owned();
+            vec![load(programs), refused]
+        }
         Machine::V1 => [checks(&REFUSED[..1], true), vec![tests("live", V1, &[])]].concat(),
     }
 }
 
-fn check(without: &'static [&'static str], btf: bool, programs: &Programs) -> Step {
+/// A check that finds something missing ends with 1, be it cgroup2 or a signal that every target has.
+fn check(
+    kernel: &Kernel,
+    machine: Machine,
+    without: &'static [&'static str],
+    btf: bool,
+    programs: &Programs,
+) -> Step {
+    let lacks = |signal: &str| expected(kernel, signal, without, btf) == "none";
+    let lacks = BEST.iter().any(|(signal, _)| *signal != "tls_responses" && lacks(signal));
+    let code = u8::from(lacks || machine.layout() == Layout::V1);
     let mut name = "check".to_owned();
     if !without.is_empty() {
         let _ = write!(name, " without {}", without.join(", "));
@@ -154,7 +210,14 @@ fn check(without: &'static [&'static str], btf: bool, programs: &Programs) -> St
     let mut arguments = vec![programs.agent.display().to_string()];
     arguments.extend(["check", "--json"].map(str::to_owned));
     arguments.extend(without.iter().map(|mechanism| format!("--without={mechanism}")));
-    Step { name, kind: Kind::Check { without, btf }, arguments }
+    Step { name, kind: Kind::Check { without, btf }, code, arguments }
+}
+
+/// A kernel that lacks a signal makes the check end with 1.
+fn load(programs: &Programs) -> Step {
+    let script = format!("'{}' check --json --programs; [ $? -le 1 ]", programs.agent.display());
+    let arguments = ["/bin/sh", "-c", &script].map(str::to_owned).into();
+    Step { name: "load".to_owned(), kind: Kind::Load, code: 0, arguments }
 }
 
 fn test_step(
@@ -174,7 +237,7 @@ fn test_step(
     };
     arguments.extend(names.into_iter().map(str::to_owned));
     arguments.extend(["--include-ignored", "--test-threads=1", "--color=never"].map(str::to_owned));
-    Step { name: binary.to_owned(), kind: Kind::Tests { wanted }, arguments }
+    Step { name: binary.to_owned(), kind: Kind::Tests { wanted }, code: 0, arguments }
 }
 
 /// All wanted scenes in one step, two at a time: they wait most of the time.
@@ -183,7 +246,7 @@ fn scenes(filter: Option<&str>, programs: &Programs) -> Option<Step> {
     let play = |names: &[&str]| {
         let wanted = |name: &&&str| filter.is_none_or(|filter| name.contains(filter));
         let names: String = names.iter().filter(wanted).map(|name| format!(" '{name}'")).collect();
-        let (testbed, folder) = (programs.testbed.display(), folder.display());
+        let (testbed, folder) = (programs.testbed.as_ref()?.display(), folder.display());
         let play = format!("'{testbed}' demo --json '--programs={folder}'{names}");
         (!names.is_empty()).then_some(play)
     };
@@ -192,7 +255,7 @@ fn scenes(filter: Option<&str>, programs: &Programs) -> Option<Step> {
         (one, other) => one.or(other)?,
     };
     let arguments = ["/bin/sh", "-c", &script].map(str::to_owned).into();
-    Some(Step { name: "demo".to_owned(), kind: Kind::Scenes, arguments })
+    Some(Step { name: "demo".to_owned(), kind: Kind::Scenes, code: 0, arguments })
 }
 
 /// The plan that the machine's first process reads.
@@ -202,9 +265,8 @@ pub(super) fn plan(layout: Layout, steps: &[Step], seconds: u64) -> String {
         if matches!(step.kind, Kind::Check { btf: false, .. }) {
             plan += "hide\t/sys/kernel/btf\n";
         }
-        let code = step.code(layout);
-        let _ =
-            writeln!(plan, "run\t{}\t{seconds}\t{code}\t{}", step.name, step.arguments.join("\t"));
+        let Step { name, code, arguments, .. } = step;
+        let _ = writeln!(plan, "run\t{name}\t{seconds}\t{code}\t{}", arguments.join("\t"));
     }
     plan
 }
@@ -216,7 +278,7 @@ mod tests {
     impl Step {
         pub(in crate::vm) fn for_tests(name: &str) -> Self {
             let kind = Kind::Tests { wanted: &[""] };
-            Self { name: name.to_owned(), kind, arguments: Vec::new() }
+            Self { name: name.to_owned(), kind, code: 0, arguments: Vec::new() }
         }
     }
 
@@ -224,6 +286,7 @@ mod tests {
     fn a_plan_says_what_success_looks_like() {
         let check = |btf| Step {
             kind: Kind::Check { without: &[], btf },
+            code: u8::from(!btf),
             arguments: vec!["/p".into(), "check".into()],
             ..Step::for_tests("check")
         };

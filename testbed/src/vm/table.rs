@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 
 use super::{
     judge::{Row, Verdict},
+    kernels::Kernel,
     report::Report,
     steps::{Machine, Step},
 };
@@ -10,7 +11,7 @@ use super::{
 /// One machine.
 pub(super) struct Column {
     pub(super) title: String,
-    pub(super) series: String,
+    pub(super) kernel: Kernel,
     pub(super) machine: Machine,
     pub(super) steps: Vec<Step>,
     pub(super) report: Report,
@@ -18,6 +19,8 @@ pub(super) struct Column {
     pub(super) good: bool,
     /// How it died before; then the rest is of a second boot.
     pub(super) death: Option<String>,
+    /// How long it took.
+    pub(super) seconds: u64,
 }
 
 /// All rows, each once, in the order in which they came first.
@@ -51,6 +54,8 @@ pub(super) fn of(columns: &[Column]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use xtask::arch::Arch;
+
     use super::*;
 
     fn column(title: &str, rows: &[(&str, Verdict)]) -> Column {
@@ -60,13 +65,14 @@ mod tests {
         };
         Column {
             title: title.into(),
-            series: String::new(),
+            kernel: Kernel::for_tests("6.1", Arch::Amd64),
             machine: Machine::Signals,
             steps: Vec::new(),
             report: Report::default(),
             rows: rows.iter().map(row).collect(),
             good: true,
             death: None,
+            seconds: 1,
         }
     }
 

@@ -12,7 +12,12 @@ use std::{
 };
 
 /// Where qemu's device `isa-debug-exit` listens: a value `v` ends it with the code `2v + 1`.
+#[cfg(target_arch = "x86_64")]
 const EXIT_PORT: u16 = 0xf4;
+/// The call of Arm's semihosting that ends the machine with an exit code, and its reason: the program
+/// has ended.
+#[cfg(target_arch = "aarch64")]
+const EXIT_CALL: (u64, u64) = (0x18, 0x2_0026);
 const SUCCESS: u8 = 0x2a;
 const FAILURE: u8 = 0x2b;
 
@@ -82,13 +87,30 @@ fn succeeded(result: libc::c_int, what: &str) -> io::Result<()> {
 /// Ends the machine. Every other end (a panic, a power-off) has the code 0, which is no success.
 pub(crate) fn end(passed: bool) -> ! {
     let value = if passed { SUCCESS } else { FAILURE };
+    exit(value);
+    // SAFETY: takes no pointer.
+    unsafe { libc::reboot(libc::RB_POWER_OFF) };
+    // The kernel panics when its first process ends.
+    std::process::exit(1)
+}
+
+/// Ends qemu with the code `2v + 1`.
+#[cfg(target_arch = "x86_64")]
+fn exit(value: u8) {
     // SAFETY: asks for the right to one port, which in these machines has one meaning; where it is
     // not given the kernel ends this process, and with it the machine.
     unsafe {
         libc::ioperm(EXIT_PORT.into(), 4, 1);
         asm!("out dx, al", in("dx") EXIT_PORT, in("al") value, options(nomem, nostack));
-        libc::reboot(libc::RB_POWER_OFF);
     }
-    // The kernel panics when its first process ends.
-    std::process::exit(1)
+}
+
+/// Ends qemu with the code `2v + 1`, as on the other architecture.
+#[cfg(target_arch = "aarch64")]
+fn exit(value: u8) {
+    let (call, reason) = EXIT_CALL;
+    let block = [reason, 2 * u64::from(value) + 1];
+    // SAFETY: qemu reads two words that outlive the call, and answers in x0 if it returns; where it
+    // does not listen the kernel ends this process, and with it the machine.
+    unsafe { asm!("hlt #0xf000", inout("x0") call => _, in("x1") block.as_ptr()) };
 }

@@ -6,13 +6,19 @@ use std::{
     sync::Arc,
 };
 
+/// By the number of its driver: consoles of arm64 are of another one.
+#[cfg(target_arch = "x86_64")]
+const PORT: &str = "/dev/ttyS1";
+#[cfg(target_arch = "aarch64")]
+const PORT: &str = "/dev/ttyS0";
+
 /// Clones write to the same port.
 #[derive(Clone)]
 pub(crate) struct Report(Arc<File>);
 
 impl Report {
     pub(crate) fn open() -> io::Result<Self> {
-        OpenOptions::new().write(true).open("/dev/ttyS1").map(|port| Self(Arc::new(port)))
+        OpenOptions::new().write(true).open(PORT).map(|port| Self(Arc::new(port)))
     }
 
     /// One line, which has left the machine when this returns.

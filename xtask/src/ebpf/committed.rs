@@ -3,7 +3,6 @@
 //! A file beside it has the hash of the sources that it was made from. An object of other sources
 //! is stale: no task embeds it, and a test fails.
 use std::{
-    env::consts::ARCH,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -11,7 +10,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest as _, Sha256};
 
-use crate::workspace::{Workspace, write_if_changed};
+use crate::{
+    arch::Arch,
+    workspace::{Workspace, write_if_changed},
+};
 
 /// Everything that the object is made from.
 const SOURCES: [&str; 7] = [
@@ -24,14 +26,14 @@ const SOURCES: [&str; 7] = [
     "crates/protocol/src",
 ];
 
-/// The folder, per architecture: the programs read registers of this machine's.
-fn folder(workspace: &Workspace) -> PathBuf {
-    workspace.root.join("crates/probes/object").join(ARCH)
+/// The folder, per architecture: the programs read the registers of its machines.
+fn folder(root: &Path, arch: Arch) -> PathBuf {
+    root.join("crates/probes/object").join(arch.rust())
 }
 
-/// Whether the committed object for this architecture is made from the present sources.
-pub(crate) fn is_fresh(workspace: &Workspace) -> Result<bool> {
-    let folder = folder(workspace);
+/// Whether the committed object is made from the present sources.
+pub(crate) fn is_fresh(workspace: &Workspace, arch: Arch) -> Result<bool> {
+    let folder = folder(&workspace.root, arch);
     match fs::read_to_string(folder.join("sources.sha256")) {
         Ok(hash) => {
             Ok(hash.trim() == hash_of(&workspace.root)? && folder.join("paramedic-ebpf").exists())
@@ -42,8 +44,8 @@ pub(crate) fn is_fresh(workspace: &Workspace) -> Result<bool> {
 }
 
 /// Replaces the committed object by one of the present sources.
-pub(crate) fn replace(workspace: &Workspace, object: &[u8]) -> Result<PathBuf> {
-    let folder = folder(workspace);
+pub(crate) fn replace(workspace: &Workspace, arch: Arch, object: &[u8]) -> Result<PathBuf> {
+    let folder = folder(&workspace.root, arch);
     let file = folder.join("paramedic-ebpf");
     write_if_changed(&file, object)?;
     let hash = hash_of(&workspace.root)? + "\n";
@@ -52,13 +54,14 @@ pub(crate) fn replace(workspace: &Workspace, object: &[u8]) -> Result<PathBuf> {
 }
 
 /// The committed object, if it is made from the present sources.
-pub(crate) fn read(workspace: &Workspace) -> Result<Vec<u8>> {
+pub(crate) fn read(workspace: &Workspace, arch: Arch) -> Result<Vec<u8>> {
     ensure!(
-        is_fresh(workspace)?,
-        "the committed eBPF object for {ARCH} is missing or not of these sources: `cargo xtask build-ebpf \
-         --commit` replaces it"
+        is_fresh(workspace, arch)?,
+        "the committed eBPF object for {} is missing or not of these sources: `cargo xtask build-ebpf \
+         --commit` replaces it",
+        arch.name()
     );
-    let file = folder(workspace).join("paramedic-ebpf");
+    let file = folder(&workspace.root, arch).join("paramedic-ebpf");
     fs::read(&file).with_context(|| format!("cannot read {}", file.display()))
 }
 
@@ -100,14 +103,16 @@ mod tests {
     }
 
     #[test]
-    fn the_committed_object_is_made_from_these_sources() {
-        let file = root().join("crates/probes/object/x86_64/sources.sha256");
-        let committed = fs::read_to_string(file).unwrap();
-        assert_eq!(
-            committed.trim(),
-            hash_of(&root()).unwrap(),
-            "`cargo xtask build-ebpf --commit` replaces it"
-        );
+    fn the_committed_objects_are_made_from_these_sources() {
+        for arch in Arch::ALL {
+            let file = folder(&root(), arch).join("sources.sha256");
+            let committed = fs::read_to_string(file).unwrap();
+            assert_eq!(
+                committed.trim(),
+                hash_of(&root()).unwrap(),
+                "`cargo xtask build-ebpf --commit` replaces it"
+            );
+        }
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! One image as one archive for every runtime: an OCI image layout (containerd, kind, podman) and
 //! at the same time what `docker load` takes, as `docker save` itself writes it since Docker 25.
 //! `index.json` and `manifest.json` lead to the same blobs.
-use std::{collections::BTreeMap, env::consts::ARCH, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::layer::{self, Entry};
+use crate::arch::Arch;
 
-/// What an image is made of.
+/// What an image is made of, for one architecture.
 pub(super) struct Content {
+    pub(super) arch: Arch,
     /// Its full name, `docker.io/paramedic/agent:0.1.0`.
     pub(super) reference: String,
     pub(super) tag: &'static str,
@@ -38,27 +40,28 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// The archive's bytes.
-pub(super) fn write(content: &Content, origin: &Origin) -> Result<Vec<u8>> {
+/// The archive's bytes: an image for one architecture, or an index of the same for several, the first
+/// of which is the one that engines without indexes load.
+pub(super) fn write(contents: &[Content], origin: &Origin) -> Result<Vec<u8>> {
     let mut blobs = Blobs::default();
-    let layer = blobs.add(LAYER, content.layer.clone());
-    // Not compressed: the digest of the blob is that of its content.
-    let config = blobs.add_json(CONFIG, &config(content, origin, &layer.digest))?;
-    let (config_path, layer_path) = (config.path(), layer.path());
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer],
-    });
-    let mut manifest = blobs.add_json(MANIFEST, &manifest)?;
-    manifest.platform = Some(json!({ "architecture": architecture(), "os": "linux" }));
-    manifest.annotations = Some(json!({
-        "io.containerd.image.name": content.reference,
-        "org.opencontainers.image.created": origin.created,
-        "org.opencontainers.image.ref.name": content.tag,
-    }));
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest] });
+    let images = contents.iter().map(|content| add(&mut blobs, content, origin));
+    let images = images.collect::<Result<Vec<_>>>()?;
+    let first = images.first().context("an archive without an image")?;
     let for_docker = json!([{
-        "Config": config_path, "RepoTags": [content.reference], "Layers": [layer_path],
+        "Config": first.config, "RepoTags": [first.reference], "Layers": [first.layer],
     }]);
+    let annotations = json!({
+        "io.containerd.image.name": first.reference,
+        "org.opencontainers.image.created": origin.created,
+        "org.opencontainers.image.ref.name": first.tag,
+    });
+    let manifests: Vec<Descriptor> = images.into_iter().map(|image| image.manifest).collect();
+    let mut named = match <[Descriptor; 1]>::try_from(manifests) {
+        Ok([manifest]) => manifest,
+        Err(manifests) => blobs.add_json(INDEX, &index(&manifests))?,
+    };
+    named.annotations = Some(annotations);
+    let index = index(&[named]);
     let layout = json!({ "imageLayoutVersion": "1.0.0" });
     let mut entries: Vec<_> =
         blobs.0.iter().map(|(path, bytes)| Entry::file(path, bytes)).collect();
@@ -70,12 +73,50 @@ pub(super) fn write(content: &Content, origin: &Origin) -> Result<Vec<u8>> {
     layer::write(entries)
 }
 
+fn index(manifests: &[Descriptor]) -> Value {
+    json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests })
+}
+
+/// One image among the blobs.
+struct Added<'a> {
+    manifest: Descriptor,
+    reference: &'a str,
+    tag: &'a str,
+    /// Their places in the archive.
+    config: String,
+    layer: String,
+}
+
+fn add<'a>(blobs: &mut Blobs, content: &'a Content, origin: &Origin) -> Result<Added<'a>> {
+    let layer = blobs.add(LAYER, content.layer.clone());
+    // Not compressed: the digest of the blob is that of its content.
+    let config = blobs.add_json(CONFIG, &config(content, origin, &layer.digest))?;
+    let (config_path, layer_path) = (config.path(), layer.path());
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer],
+    });
+    let mut manifest = blobs.add_json(MANIFEST, &manifest)?;
+    manifest.platform = Some(platform(content.arch));
+    Ok(Added {
+        manifest,
+        reference: &content.reference,
+        tag: content.tag,
+        config: config_path,
+        layer: layer_path,
+    })
+}
+
+/// What a runtime chooses from an index by. Without a variant: containerd takes `v8` for arm64.
+fn platform(arch: Arch) -> Value {
+    json!({ "architecture": arch.name(), "os": "linux" })
+}
+
 /// The configuration for a runtime. `diff_id` is the layer's digest.
 pub(super) fn config(content: &Content, origin: &Origin, diff_id: &str) -> Value {
     let port = format!("{}/tcp", content.port);
     json!({
         "created": origin.created,
-        "architecture": architecture(),
+        "architecture": content.arch.name(),
         "os": "linux",
         "config": {
             "User": content.user,
@@ -104,15 +145,6 @@ fn labels(content: &Content, origin: &Origin) -> Value {
         Some((format!("org.opencontainers.image.{name}"), value?.into()))
     };
     Value::Object(labels.into_iter().filter_map(known).collect())
-}
-
-/// This machine's architecture as images call it.
-fn architecture() -> &'static str {
-    match ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 /// The descriptor of a blob: type, size and digest.

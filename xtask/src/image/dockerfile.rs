@@ -71,7 +71,7 @@ fn both_ways_give_an_image_the_same_configuration() {
             "WorkingDir": says("WORKDIR"),
             "Labels": labels(says("LABEL"), &origin),
         });
-        let content = image.content(b"", Vec::new()).unwrap();
+        let content = image.content(Arch::here().unwrap(), b"", Vec::new()).unwrap();
         assert_eq!(config, archive::config(&content, &origin, "")["config"], "{name}");
         assert_eq!(says("FROM"), format!("scratch AS {name}"));
         assert_eq!(says("COPY"), format!("--from=build-{name} /out/{name}/ /"));

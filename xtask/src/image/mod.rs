@@ -4,7 +4,6 @@
 //! Each image holds one self-contained binary and nothing else that could be out of date or that an
 //! attacker could run. The same checkout gives the same bytes, with the same compilers.
 use std::{
-    env::consts::ARCH,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -14,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::archive::sha256;
 use self::{archive::Origin, layer::Entry};
-use crate::{build_ebpf, process, workspace::Workspace};
+use crate::{arch::Arch, build_ebpf, cross, process, workspace::Workspace};
 
 mod archive;
 #[cfg(test)]
@@ -44,7 +43,9 @@ impl Image {
 ///
 /// Writes target/images/paramedic-NAME-VERSION.tar: from-scratch images of self-contained binaries,
 /// for this machine's architecture, as `docker load`, `kind load image-archive` and `ctr images
-/// import` take them. The date in them is SOURCE_DATE_EPOCH, else that of the last commit. A file
+/// import` take them. With --arch the name has the architectures too; with several the archive is an
+/// index of an image for each. For another architecture than this machine's it is cross-built, with
+/// Debian's C compiler, unpacked below target/cross, unless there is one. The date in them is SOURCE_DATE_EPOCH, else that of the last commit. A file
 /// beside each lists the parts of its binary, as CycloneDX: paramedic-NAME-VERSION.cdx.json.
 ///
 /// The first run takes a quarter of an hour: everything is linked statically, so it is compiled
@@ -55,6 +56,9 @@ pub struct Args {
     /// Which images [default: all]
     #[arg(value_enum)]
     images: Vec<Image>,
+    /// The architecture, repeatable [default: this machine's]
+    #[arg(long, value_enum)]
+    arch: Vec<Arch>,
     /// Write the files of each image into DIR/NAME, and no archive: for the Dockerfile
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -66,18 +70,25 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         [] => &Image::ALL,
         some => some,
     };
-    if images.contains(&Image::Agent) {
-        build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
+    let archs = match args.arch.as_slice() {
+        [] => vec![Arch::here()?],
+        some => some.to_vec(),
+    };
+    for arch in &archs {
+        if images.contains(&Image::Agent) {
+            build_ebpf::build(workspace, *arch)?;
+        }
+        compile(workspace, images, *arch)?;
     }
     if let Some(root) = &args.root {
-        let binaries = compile(workspace, images)?;
+        let [arch] = archs.as_slice() else { bail!("--root takes one --arch") };
         for image in images {
-            let binary = read(&binaries.join(image.binary()))?;
-            image.unpack(&image.content(&binary, Vec::new())?, root)?;
+            let binary = read(&image.compiled(workspace, *arch))?;
+            image.unpack(&image.content(*arch, &binary, Vec::new())?, root)?;
         }
         return Ok(());
     }
-    let made = make(workspace, images)?;
+    let made = make(workspace, images, &archs, &suffix(&args.arch))?;
     let archives = made.into_iter().map(|made| made.archive).collect::<Vec<_>>();
     print!("{}", how_to_load(&archives));
     Ok(())
@@ -85,30 +96,36 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 /// The files of one image.
 pub(crate) struct Made {
-    pub(crate) image: Image,
-    /// The binary that is in it.
-    pub(crate) binary: PathBuf,
     pub(crate) archive: PathBuf,
-    /// What the binary is made of.
-    pub(crate) sbom: PathBuf,
+    /// What the binary of each architecture is made of.
+    pub(crate) sboms: Vec<PathBuf>,
 }
 
-/// Compiles the binaries and writes archives and lists into target/images. The agent embeds the eBPF
-/// object that is there.
-pub(crate) fn make(workspace: &Workspace, images: &[Image]) -> Result<Vec<Made>> {
-    let binaries = compile(workspace, images)?;
+/// Writes archives and lists of the compiled binaries into target/images. Their names end with the suffix.
+pub(crate) fn make(
+    workspace: &Workspace,
+    images: &[Image],
+    archs: &[Arch],
+    suffix: &str,
+) -> Result<Vec<Made>> {
     let origin = origin(workspace)?;
     let folder = workspace.target.join("images");
     let write = |image: &Image| {
-        let path = binaries.join(image.binary());
-        let binary = read(&path)?;
-        let archive = archive::write(&image.content(&binary, Vec::new())?, &origin)?;
-        image.check(archive.len())?;
-        let list = sbom::of(workspace, *image, &binary, &origin.created)?;
-        let sbom = folder.join(image.file("cdx.json"));
-        put(&sbom, &serde_json::to_vec_pretty(&list)?)?;
-        println!("{}: what the binary is made of", sbom.display());
-        Ok(Made { image: *image, binary: path, archive: image.put(&archive, &folder)?, sbom })
+        let (mut contents, mut sboms) = (Vec::new(), Vec::new());
+        for arch in archs {
+            let binary = read(&image.compiled(workspace, *arch))?;
+            let content = image.content(*arch, &binary, Vec::new())?;
+            image.check(content.layer.len())?;
+            contents.push(content);
+            let list = sbom::of(workspace, *image, *arch, &binary, &origin.created)?;
+            let one = if suffix.is_empty() { String::new() } else { format!("-{}", arch.name()) };
+            let sbom = folder.join(image.file(&format!("{one}.cdx.json")));
+            put(&sbom, &serde_json::to_vec_pretty(&list)?)?;
+            println!("{}: what the binary is made of", sbom.display());
+            sboms.push(sbom);
+        }
+        let archive = image.put(&archive::write(&contents, &origin)?, suffix, &folder)?;
+        Ok(Made { archive, sboms })
     };
     images.iter().map(write).collect()
 }
@@ -127,8 +144,13 @@ pub fn of_program(
         Ok(Entry::executable(place, &read(path)?))
     };
     let others = libraries.iter().map(entry).collect::<Result<Vec<_>>>()?;
-    let content = image.content(&read(program)?, others)?;
-    image.put(&archive::write(&content, &origin(workspace)?)?, folder)
+    let content = image.content(Arch::here()?, &read(program)?, others)?;
+    image.put(&archive::write(&[content], &origin(workspace)?)?, "", folder)
+}
+
+/// What the names of archives end with, if the architectures were given: `-amd64-arm64`.
+pub(crate) fn suffix(archs: &[Arch]) -> String {
+    archs.iter().map(|arch| format!("-{}", arch.name())).collect()
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
@@ -193,8 +215,13 @@ impl Image {
         }
     }
 
+    /// Where cargo leaves its binary.
+    pub(crate) fn compiled(self, workspace: &Workspace, arch: Arch) -> PathBuf {
+        workspace.target.join(arch.target()).join(PROFILE).join(self.binary())
+    }
+
     fn file(self, ending: &str) -> String {
-        format!("paramedic-{}-{VERSION}.{ending}", self.name())
+        format!("paramedic-{}-{VERSION}{ending}", self.name())
     }
 
     /// Its name in the manifests.
@@ -203,7 +230,7 @@ impl Image {
     }
 
     /// The image of the binary and of the other files that it needs.
-    fn content(self, binary: &[u8], others: Vec<Entry>) -> Result<archive::Content> {
+    fn content(self, arch: Arch, binary: &[u8], others: Vec<Entry>) -> Result<archive::Content> {
         let mut entries = others;
         entries.push(Entry::executable(self.binary(), binary));
         let (user, passwd, port) = match self {
@@ -220,6 +247,7 @@ impl Image {
         };
         entries.push(Entry::file("etc/passwd", passwd.as_bytes()));
         Ok(archive::Content {
+            arch,
             reference: self.reference(),
             tag: VERSION,
             title: format!("Paramedic: {}", self.name()),
@@ -242,8 +270,8 @@ impl Image {
     }
 
     /// Puts the archive into the folder.
-    fn put(self, archive: &[u8], folder: &Path) -> Result<PathBuf> {
-        let file = folder.join(self.file("tar"));
+    fn put(self, archive: &[u8], suffix: &str, folder: &Path) -> Result<PathBuf> {
+        let file = folder.join(self.file(&format!("{suffix}.tar")));
         put(&file, archive)?;
         println!("{}: {}, {} bytes", file.display(), self.reference(), archive.len());
         Ok(file)
@@ -266,40 +294,47 @@ impl Image {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Compiles the binaries and returns their folder.
-fn compile(workspace: &Workspace, images: &[Image]) -> Result<PathBuf> {
+/// Compiles the binaries. The agent embeds the eBPF object that is there.
+pub(crate) fn compile(workspace: &Workspace, images: &[Image], arch: Arch) -> Result<()> {
     for image in images {
         let mut cargo = Command::new("cargo");
         cargo.args(["rustc", "--package", image.package(), "--bin", image.binary()]);
-        as_shipped(&mut cargo, workspace).args(["--", RELOCATIONS]);
-        let what = format!("compile a self-contained {}", image.name());
+        as_shipped_for(&mut cargo, workspace, arch).args(["--", RELOCATIONS]);
+        cross::set_up(workspace, arch, &mut cargo)?;
+        let what = format!("compile a self-contained {} for {}", image.name(), arch.name());
         process::run(&what, &mut cargo).context(
             "no self-contained binary (glibc's static libraries are in Debian's libc6-dev)",
         )?;
     }
-    let target = target();
-    Ok(workspace.target.join(target).join(PROFILE))
+    Ok(())
 }
 
-fn target() -> String {
-    format!("{ARCH}-unknown-linux-gnu")
+/// Runs cargo with the settings for images, for this machine's architecture.
+///
+/// # Errors
+/// There are no images for it.
+pub fn as_shipped<'a>(cargo: &'a mut Command, workspace: &Workspace) -> Result<&'a mut Command> {
+    Ok(as_shipped_for(cargo, workspace, Arch::here()?))
 }
 
-/// Runs cargo with the settings for images.
-pub fn as_shipped<'a>(cargo: &'a mut Command, workspace: &Workspace) -> &'a mut Command {
+fn as_shipped_for<'a>(
+    cargo: &'a mut Command,
+    workspace: &Workspace,
+    arch: Arch,
+) -> &'a mut Command {
     let mut flags = workspace.without_paths();
     flags.push("-Ctarget-feature=+crt-static".to_owned());
     cargo
         .args(["--locked", "--profile", PROFILE])
         // Given even if it is the host's own, so that the flags do not affect build scripts and
         // macros.
-        .args(["--target", &target()])
+        .args(["--target", &arch.target()])
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .current_dir(&workspace.root)
 }
 
 /// A binary that may be loaded anywhere has a table of its own addresses: 24 bytes for each, or one
-/// bit. glibc 2.36 and newer read the short form.
+/// bit. glibc 2.36 and newer read the short form. Linkers before 2.43 ignore the flag for arm64.
 const RELOCATIONS: &str = "-Clink-arg=-Wl,-z,pack-relative-relocs";
 
 /// The cargo profile for images.
@@ -330,7 +365,7 @@ pub(crate) fn created(workspace: &Workspace) -> Result<i64> {
 
 /// The paths of all archives in the folder, whether they exist or not.
 pub fn archives(folder: &Path) -> [PathBuf; 4] {
-    Image::ALL.map(|image| folder.join(image.file("tar")))
+    Image::ALL.map(|image| folder.join(image.file(".tar")))
 }
 
 /// The commands that load the images: containerd, kind and Docker.

@@ -16,8 +16,8 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Image, VERSION, archive, target};
-use crate::{ebpf, process, workspace::Workspace};
+use super::{Image, VERSION, archive};
+use crate::{arch::Arch, cross, ebpf, process, workspace::Workspace};
 
 /// One crate, by `NAME@VERSION`, which is its name in the document too.
 type Crates = BTreeMap<String, Crate>;
@@ -32,6 +32,7 @@ struct Crate {
 pub(super) fn of(
     workspace: &Workspace,
     image: Image,
+    arch: Arch,
     binary: &[u8],
     created: &str,
 ) -> Result<Value> {
@@ -46,7 +47,7 @@ pub(super) fn of(
         anyhow::Ok(())
     };
     let root = format!("{}@{VERSION}", image.package());
-    add(&workspace.root, &target(), image.package(), None)?;
+    add(&workspace.root, &arch.target(), image.package(), None)?;
     if image == Image::Agent {
         // Embedded as an object of its own.
         let folder = workspace.root.join("agent-ebpf");
@@ -57,7 +58,7 @@ pub(super) fn of(
     let hash = archive::sha256(binary);
     document["metadata"]["component"]["hashes"] = json!([{ "alg": "SHA-256", "content": hash }]);
     let toolchain = [
-        ("glibc", glibc()?, "LGPL-2.1-or-later", "gnu:glibc"),
+        ("glibc", glibc(workspace, arch)?, "LGPL-2.1-or-later", "gnu:glibc"),
         ("rust-std", rust(workspace)?, "MIT OR Apache-2.0", "rust-lang:rust"),
     ];
     for (name, version, license, vendor) in toolchain {
@@ -155,8 +156,11 @@ fn component(kind: &str, name_and_version: &str, license: &str) -> Result<Value>
     Ok(found)
 }
 
-/// The version of this machine's C library, which is linked statically.
-fn glibc() -> Result<String> {
+/// The version of the C library that is linked statically.
+fn glibc(workspace: &Workspace, arch: Arch) -> Result<String> {
+    if !arch.is_here() {
+        return cross::glibc(workspace, arch);
+    }
     let printed = process::capture(Command::new("getconf").arg("GNU_LIBC_VERSION"))?;
     let version = printed.strip_prefix("glibc ").context("the C library is not glibc")?;
     Ok(version.to_owned())
@@ -175,7 +179,7 @@ mod tests {
 
     fn made(image: Image) -> Value {
         let workspace = Workspace::find().unwrap();
-        of(&workspace, image, b"\x7fELF", "2023-11-14T22:13:20Z").unwrap()
+        of(&workspace, image, Arch::here().unwrap(), b"\x7fELF", "2023-11-14T22:13:20Z").unwrap()
     }
 
     fn lock(path: &str) -> String {

@@ -8,7 +8,11 @@ type Files = BTreeMap<String, Vec<u8>>;
 
 fn built(image: Image) -> Vec<u8> {
     let origin = Origin { created: "2023-11-14T22:13:20Z".into(), revision: Some("c0ffee".into()) };
-    archive::write(&image.content(b"\x7fELF", Vec::new()).unwrap(), &origin).unwrap()
+    archive::write(&[content(image, Arch::Amd64)], &origin).unwrap()
+}
+
+fn content(image: Image, arch: Arch) -> archive::Content {
+    image.content(arch, arch.name().as_bytes(), Vec::new()).unwrap()
 }
 
 /// The files of an archive, whose entries must be anonymous and in order.
@@ -76,6 +80,41 @@ fn both_indexes_lead_to_the_same_blobs() {
     }
 }
 
+#[test]
+fn an_index_has_an_image_for_each_architecture() {
+    let origin = Origin { created: "2023-11-14T22:13:20Z".into(), revision: None };
+    let contents = Arch::ALL.map(|arch| content(Image::Agent, arch));
+    let files = files(&archive::write(&contents, &origin).unwrap());
+    let named = &json(&files, "index.json")["manifests"];
+    assert_eq!(named.as_array().unwrap().len(), 1);
+    assert_eq!(named[0]["mediaType"], "application/vnd.oci.image.index.v1+json");
+    let name = &named[0]["annotations"]["io.containerd.image.name"];
+    assert_eq!(*name, format!("docker.io/paramedic/agent:{VERSION}"));
+    let index: Value = serde_json::from_slice(follow(&files, &named[0])).unwrap();
+    for (arch, descriptor) in Arch::ALL.into_iter().zip(index["manifests"].as_array().unwrap()) {
+        assert_eq!(descriptor["platform"]["architecture"], arch.name());
+        let manifest: Value = serde_json::from_slice(follow(&files, descriptor)).unwrap();
+        let config: Value = serde_json::from_slice(follow(&files, &manifest["config"])).unwrap();
+        assert_eq!(config["architecture"], arch.name());
+        let root = self::files(follow(&files, &manifest["layers"][0]));
+        assert_eq!(root["paramedic"], arch.name().as_bytes());
+    }
+    let for_docker = json(&files, "manifest.json");
+    let config = json(&files, for_docker[0]["Config"].as_str().unwrap());
+    assert_eq!(
+        (for_docker.as_array().unwrap().len(), &config["architecture"]),
+        (1, &"amd64".into())
+    );
+}
+
+#[test]
+fn the_architectures_are_in_an_archives_name_if_they_were_given() {
+    let name = |archs: &[Arch]| Image::Agent.file(&format!("{}.tar", suffix(archs)));
+    assert_eq!(name(&[]), format!("paramedic-agent-{VERSION}.tar"));
+    assert_eq!(name(&[Arch::Arm64]), format!("paramedic-agent-{VERSION}-arm64.tar"));
+    assert_eq!(name(&Arch::ALL), format!("paramedic-agent-{VERSION}-amd64-arm64.tar"));
+}
+
 fn config_and_root(image: Image) -> (Value, Files) {
     let archive = files(&built(image));
     let config = json(&archive, json(&archive, "manifest.json")[0]["Config"].as_str().unwrap());
@@ -124,7 +163,7 @@ fn labels_tell_what_it_is_and_where_it_comes_from() {
 
 #[test]
 fn without_a_commit_no_revision_is_made_up() {
-    let content = Image::Agent.content(b"", Vec::new()).unwrap();
+    let content = content(Image::Agent, Arch::Amd64);
     let origin = Origin { created: "1970-01-01T00:00:00Z".into(), revision: None };
     let labels = &archive::config(&content, &origin, "")["config"]["Labels"];
     assert_eq!(labels.as_object().unwrap().len(), 5, "{labels}");
@@ -155,11 +194,11 @@ fn an_image_that_is_too_large_is_refused() {
 #[test]
 fn a_root_folder_holds_what_the_image_does() {
     let folder = tempfile::tempdir().unwrap();
-    let content = Image::Patient.content(b"\x7fELF", Vec::new()).unwrap();
+    let content = content(Image::Patient, Arch::Amd64);
     Image::Patient.unpack(&content, folder.path()).unwrap();
     let root = folder.path().join("patient");
     assert_eq!(fs::read_link(root.join("bin/kill")).unwrap(), Path::new("/patient-app"));
-    assert_eq!(fs::read(root.join("patient-app")).unwrap(), b"\x7fELF");
+    assert_eq!(fs::read(root.join("patient-app")).unwrap(), b"amd64");
     let mode = fs::metadata(root.join("patient-app")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o755);
     assert!(Image::Patient.unpack(&content, folder.path()).is_err());

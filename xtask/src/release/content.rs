@@ -8,13 +8,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::platform::Platform;
-use crate::{process, workspace::Workspace};
+use crate::{arch::Arch, process, workspace::Workspace};
 
 /// The program and its files, read or made.
 pub struct Content {
     /// The architecture of the program.
-    pub platform: Platform,
+    pub arch: Arch,
     /// The version, as in Cargo.toml.
     pub version: &'static str,
     /// The time of all files, in seconds since 1970.
@@ -44,25 +43,26 @@ const FILES: [&str; 9] =
     [LICENSE, CHANGELOG, UNIT, DEFAULT, COPYRIGHT, OVERRIDES, POSTINST, PRERM, POSTRM];
 
 impl Content {
-    /// Reads the program and asks it for its manual pages and completions, so it must run on this
-    /// machine.
+    /// Reads the program, and asks `papers`, the same program for this machine, for its manual pages and
+    /// completions.
     ///
     /// # Errors
     /// If a file cannot be read, or the program does not do as it is asked.
     pub fn of(
         workspace: &Workspace,
-        platform: Platform,
+        arch: Arch,
         program: &Path,
+        papers: &Path,
         created: u64,
     ) -> Result<Self> {
         let file = |name| Ok((name, read(&workspace.root.join(name))?));
         Ok(Self {
-            platform,
+            arch,
             version: env!("CARGO_PKG_VERSION"),
             created,
             program: read(program)?,
-            pages: pages(program)?,
-            completions: completions(program)?,
+            pages: pages(papers)?,
+            completions: completions(papers)?,
             files: FILES.into_iter().map(file).collect::<Result<_>>()?,
         })
     }
@@ -101,11 +101,11 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 
 /// Content without a program to ask.
 #[cfg(test)]
-pub(super) fn example(platform: Platform) -> Content {
+pub(super) fn example(arch: Arch) -> Content {
     let workspace = Workspace::find().unwrap();
     let file = |name| (name, read(&workspace.root.join(name)).unwrap());
     Content {
-        platform,
+        arch,
         version: "0.2.0-rc.1",
         created: 1_700_000_000,
         program: b"\x7fELF".to_vec(),

@@ -20,7 +20,7 @@ const CONFFILES: &str = "/etc/default/paramedic\n";
 /// The package's name by Debian's convention.
 pub(super) fn name(content: &Content) -> String {
     let version = version::of_debian(content.version);
-    format!("paramedic_{version}_{}.deb", content.platform.debian)
+    format!("paramedic_{version}_{}.deb", content.arch.name())
 }
 
 /// The package's bytes.
@@ -93,7 +93,7 @@ fn control(content: &Content, installed: usize) -> String {
          The package has a systemd unit for machines without a cluster. It starts when\n \
          /etc/default/paramedic says what to watch.\n",
         version::of_debian(content.version),
-        content.platform.debian,
+        content.arch.name(),
         installed.div_ceil(1024),
     )
 }

@@ -7,14 +7,16 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result};
 
-pub use self::{content::Content, deb::write as deb, platform::Platform};
+pub use self::{content::Content, deb::write as deb};
 use crate::{
+    arch::Arch,
     build_ebpf,
-    image::{self, Image, Made, layer},
+    image::{self, Image, layer},
     process,
     workspace::Workspace,
 };
@@ -22,7 +24,6 @@ use crate::{
 mod ar;
 mod content;
 mod deb;
-mod platform;
 mod sums;
 mod tarball;
 #[cfg(test)]
@@ -34,7 +35,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The list of all files with their SHA-256.
 const SUMS: &str = "SHA256SUMS";
 
-/// Make everything that a release publishes, for this machine's architecture.
+/// Make everything that a release publishes for one architecture.
 ///
 /// Writes into target/release-files, which is emptied before:
 ///   paramedic-VERSION-linux-ARCH.tar.gz   the agent with its unit, manual pages and completions
@@ -51,6 +52,9 @@ const SUMS: &str = "SHA256SUMS";
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
+    /// The architecture [default: this machine's]
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
     /// Fail unless this is the tag of the version, such as v0.2.0
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
@@ -74,17 +78,17 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         println!("{VERSION}: CHANGELOG.md has its section");
         return Ok(());
     }
-    let platform = Platform::host()?;
-    build_ebpf::take_committed(workspace)?;
+    let arch = args.arch.map_or_else(Arch::here, Ok)?;
+    build_ebpf::take_committed(workspace, arch)?;
     let created = image::created(workspace)?.try_into().context("a date before 1970")?;
-    let images = image::make(workspace, &Image::ALL)?;
+    image::compile(workspace, &Image::ALL, arch)?;
+    let images = image::make(workspace, &Image::ALL, &[arch], &image::suffix(&[arch]))?;
     process::announce("pack");
     let mut files = Files::new();
-    files.extend(packages(workspace, platform, &images, created)?);
-    for made in &images {
-        for file in [&made.archive, &made.sbom] {
-            files.insert(of_platform(file, platform)?, read(file)?);
-        }
+    files.extend(packages(workspace, arch, created)?);
+    for file in images.iter().flat_map(|made| made.sboms.iter().chain([&made.archive])) {
+        let name = file.file_name().and_then(|name| name.to_str());
+        files.insert(name.context("a file without a name")?.to_owned(), read(file)?);
     }
     files.insert(format!("paramedic-kubernetes-{VERSION}.tar.gz"), kubernetes(workspace, created)?);
     let list = sums::list(&files);
@@ -103,28 +107,22 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 type Files = BTreeMap<String, Vec<u8>>;
 
 /// The packages of the agent's binary, as it is in its image.
-fn packages(
-    workspace: &Workspace,
-    platform: Platform,
-    images: &[Made],
-    created: u64,
-) -> Result<Files> {
-    let agent = images.iter().find(|made| made.image == Image::Agent);
-    let agent = agent.context("the agent was not built")?;
-    let content = Content::of(workspace, platform, &agent.binary, created)?;
+fn packages(workspace: &Workspace, arch: Arch, created: u64) -> Result<Files> {
+    let program = Image::Agent.compiled(workspace, arch);
+    let papers = if arch.is_here() { program.clone() } else { ordinary(workspace)? };
+    let content = Content::of(workspace, arch, &program, &papers, created)?;
     Ok(Files::from([
         (format!("{}.tar.gz", tarball::name(&content)), tarball::of_program(&content)?),
         (deb::name(&content), deb::write(&content)?),
     ]))
 }
 
-/// The name of a file with its architecture, which is in the same place for all of them:
-/// `paramedic-agent-0.2.0-amd64.tar`.
-fn of_platform(file: &Path, platform: Platform) -> Result<String> {
-    let name = file.file_name().and_then(|name| name.to_str()).context("a file without a name")?;
-    let (start, ending) =
-        name.split_once(&format!("-{VERSION}.")).context("a file of no version")?;
-    Ok(format!("{start}-{VERSION}-{}.{ending}", platform.debian))
+/// The agent as an ordinary build, which runs on this machine.
+fn ordinary(workspace: &Workspace) -> Result<PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--locked", "--package", "paramedic"]).current_dir(&workspace.root);
+    process::run("build the agent for this machine, for its manual pages", &mut cargo)?;
+    Ok(workspace.target.join("debug/paramedic"))
 }
 
 /// The manifests and the Helm chart, whose link to the manifests holds in the archive too.

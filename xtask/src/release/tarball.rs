@@ -9,7 +9,7 @@ use crate::image::layer::{self, Entry};
 
 /// The name of the folder in the archive of the program, and of the archive.
 pub(super) fn name(content: &Content) -> String {
-    format!("paramedic-{}-linux-{}", content.version, content.platform.rust)
+    format!("paramedic-{}-linux-{}", content.version, content.arch.rust())
 }
 
 /// The program with its manual pages, completions and unit, for any distribution.

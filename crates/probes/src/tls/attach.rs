@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use super::{Function, Inode, Library, elf, find::own_path};
 use crate::{
-    Kernel, Mechanism, Probe, Signal, Slot, Status, attach::explain, connections, slots::Change,
+    Kernel, Mechanism, Probe, Signal, Slot, Status, connections, programs::explain, slots::Change,
 };
 
 /// Why what a target writes into TLS cannot be seen.

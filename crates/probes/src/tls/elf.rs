@@ -293,7 +293,7 @@ fn stack_check(code: &[u8; CHECK]) -> u64 {
 /// `ldr x16, [x28, #16]`, then `cmp sp, x16`, or `sub x17, sp, #n` and `cmp x17, x16`; then `b.ls`.
 #[cfg(target_arch = "aarch64")]
 fn stack_check(code: &[u8; CHECK]) -> u64 {
-    let word = |index| word(code, 4 * index).unwrap_or_default();
+    let word = |index: usize| word(code, 4 * index).unwrap_or_default();
     let is_jump = |word: u32| word & 0xff00_001f == 0x5400_0009;
     if word(0) != 0xf940_0b90 {
         return 0;
