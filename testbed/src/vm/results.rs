@@ -99,9 +99,12 @@ impl Run {
     }
 }
 
-/// Keeps what these machines showed in place of what is known of the same kernels, and updates the
+/// Keeps what these machines showed, all of which ended well, in place of what is known of the same kernels, and updates the
 /// page.
-pub(super) fn keep(workspace: &Workspace, columns: &[Column]) -> Result<()> {
+pub(super) fn keep<'a>(
+    workspace: &Workspace,
+    columns: impl IntoIterator<Item = &'a Column>,
+) -> Result<()> {
     let mut results = read(&workspace.root)?;
     let sources = workspace.root.join(SOURCES);
     let sources = fs::read_to_string(&sources)
@@ -157,9 +160,9 @@ impl Results {
     pub(super) fn section(&self) -> String {
         let mut page = "`cargo xtask vm --load` boots each of these kernels of Debian in an emulated \
                         machine, loads every\nprogram, and makes the verifier refuse each in turn: no \
-                        other signal may change. `cargo xtask vm\n--kernel SERIES --arch ARCHITECTURE` \
-                        runs the privileged tests. No kernel of another distribution was\nrun: `paramedic \
-                        check --programs` shows the same of the machine on which it runs.\n\n"
+                        other signal may change. With `--kernel` and\n`--arch` in place of `--load` it \
+                        runs the privileged tests. No kernel of another distribution was run:\n\
+                        `paramedic check --programs` shows the same of the machine on which it runs.\n\n"
             .to_owned();
         self.runs(&mut page);
         page += "\nHow each kernel has each signal:\n\n";
