@@ -134,7 +134,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         programs::pack(&files, &workspace.root, &matrix.base())?;
         for kernel in &kernels {
             for machine in args.machines(kernel) {
-                columns.push(matrix.boot(kernel, *machine)?);
+                let column = matrix.boot(kernel, *machine)?;
+                if column.good && !args.is_the_matrix() && args.filter.is_none() {
+                    results::keep(workspace, &column)?;
+                }
+                columns.push(column);
             }
         }
     }
@@ -153,9 +157,6 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     );
     let bad: Vec<&str> =
         columns.iter().filter(|column| !column.good).map(|column| column.title.as_str()).collect();
-    if !args.is_the_matrix() && args.filter.is_none() {
-        results::keep(workspace, columns.iter().filter(|column| column.good))?;
-    }
     if !bad.is_empty() {
         bail!("failed: {}", bad.join(", "));
     }

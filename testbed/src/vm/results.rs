@@ -99,19 +99,14 @@ impl Run {
     }
 }
 
-/// Keeps what these machines showed, all of which ended well, in place of what is known of the same kernels, and updates the
-/// page.
-pub(super) fn keep<'a>(
-    workspace: &Workspace,
-    columns: impl IntoIterator<Item = &'a Column>,
-) -> Result<()> {
+/// Keeps what a machine showed, which ended well, in place of what is known of the same kernel, and
+/// updates the page.
+pub(super) fn keep(workspace: &Workspace, column: &Column) -> Result<()> {
     let mut results = read(&workspace.root)?;
     let sources = workspace.root.join(SOURCES);
     let sources = fs::read_to_string(&sources)
         .with_context(|| format!("cannot read {}", sources.display()))?;
-    for column in columns {
-        results.take(column, sources.trim());
-    }
+    results.take(column, sources.trim());
     results.loads.sort_by(|one, other| one.run.rank().cmp(&other.run.rank()));
     results.tests.sort_by(|one, other| {
         one.run.rank().cmp(&other.run.rank()).then_with(|| other.machine.cmp(&one.machine))
@@ -121,7 +116,7 @@ pub(super) fn keep<'a>(
     let file = workspace.root.join(FILE);
     write_if_changed(&file, &text)?;
     docs::replace_runs(&workspace.root, &results)?;
-    println!("{}: kept, and shown in docs/kernels.md: commit both", file.display());
+    println!("    {}: kept in {FILE}, and shown in docs/kernels.md: commit both", column.title);
     Ok(())
 }
 
