@@ -49,7 +49,7 @@ const FAILURE: i32 = 0x2b << 1 | 1;
 /// Kernels and qemu come from Debian's packages, unpacked below target/vm (nothing is installed);
 /// no root is needed. Four machines for each kernel, one after the other: the kernel side and the
 /// whole agent with cgroup v2, hybrid, v1. Each has 180 s. Ends with a table of results; the
-/// logs are in target/vm/logs.
+/// logs are in target/vm/logs. Other kernels than the default have the first two machines, and 600 s.
 ///
 /// With --load one machine for each kernel only loads the eBPF programs, and makes the kernel refuse
 /// each in turn. With --arch arm64 the programs are cross-built, and the machines are those of the
@@ -96,12 +96,24 @@ impl Args {
         self.kernel.is_empty() && self.arch.is_none() && !self.load && self.filter.is_none()
     }
 
-    fn machines(&self, arch: Arch) -> &'static [Machine] {
-        match arch {
-            _ if self.load => &[Machine::Load],
-            _ if arch.is_here() => &Machine::MATRIX,
-            _ => &Machine::MATRIX[..2],
+    /// What is not of the matrix has no other layout, and the agent needs HTTP.
+    fn machines(&self, kernel: &Kernel) -> &'static [Machine] {
+        let pooled = POOL.iter().any(|pooled| pooled.name == kernel.name);
+        let of_matrix = !pooled || SERIES.contains(&kernel.name.as_str());
+        if self.load {
+            &[Machine::Load]
+        } else if of_matrix && kernel.arch.is_here() {
+            &Machine::MATRIX
+        } else if judge::expected(kernel, "http_responses", &[], true) == "none" {
+            &[Machine::Signals]
+        } else {
+            &[Machine::Signals, Machine::Agent]
         }
+    }
+
+    /// Maximum time of a machine from its start to its end.
+    const fn limit(&self) -> Duration {
+        Duration::from_secs(if self.is_the_matrix() { 180 } else { 600 })
     }
 }
 
@@ -121,8 +133,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let files = matrix.programs.files(args.load, &home)?;
         programs::pack(&files, &workspace.root, &matrix.base())?;
         for kernel in &kernels {
-            for machine in args.machines(arch) {
-                columns.push(matrix.boot(kernel, *machine)?);
+            for machine in args.machines(kernel) {
+                let column = matrix.boot(kernel, *machine)?;
+                if column.good && !args.is_the_matrix() && args.filter.is_none() {
+                    results::keep(workspace, &column)?;
+                }
+                columns.push(column);
             }
         }
     }
@@ -146,8 +162,6 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
     if args.is_the_matrix() {
         docs::check(&workspace.root, &columns)?;
-    } else if args.filter.is_none() {
-        results::keep(workspace, &columns)?;
     }
     Ok(())
 }
@@ -188,7 +202,7 @@ impl Matrix<'_> {
     fn boot_once(&self, which: &str, kernel: &Kernel, machine: Machine) -> Result<Column> {
         let layout = machine.layout();
         let title = format!("{} {}", kernel.title(), machine.name());
-        let limit = machine.limit(kernel.arch);
+        let limit = self.args.limit();
         let filter = self.args.filter.as_deref();
         let steps = steps::of(kernel, machine, filter, &self.programs);
         let initrd = self.initrd(layout, &steps, limit)?;

@@ -99,16 +99,14 @@ impl Run {
     }
 }
 
-/// Keeps what these machines showed in place of what is known of the same kernels, and updates the
-/// page.
-pub(super) fn keep(workspace: &Workspace, columns: &[Column]) -> Result<()> {
+/// Keeps what a machine showed, which ended well, in place of what is known of the same kernel, and
+/// updates the page.
+pub(super) fn keep(workspace: &Workspace, column: &Column) -> Result<()> {
     let mut results = read(&workspace.root)?;
     let sources = workspace.root.join(SOURCES);
     let sources = fs::read_to_string(&sources)
         .with_context(|| format!("cannot read {}", sources.display()))?;
-    for column in columns {
-        results.take(column, sources.trim());
-    }
+    results.take(column, sources.trim());
     results.loads.sort_by(|one, other| one.run.rank().cmp(&other.run.rank()));
     results.tests.sort_by(|one, other| {
         one.run.rank().cmp(&other.run.rank()).then_with(|| other.machine.cmp(&one.machine))
@@ -118,7 +116,7 @@ pub(super) fn keep(workspace: &Workspace, columns: &[Column]) -> Result<()> {
     let file = workspace.root.join(FILE);
     write_if_changed(&file, &text)?;
     docs::replace_runs(&workspace.root, &results)?;
-    println!("{}: kept, and shown in docs/kernels.md: commit both", file.display());
+    println!("    {}: kept in {FILE}, and shown in docs/kernels.md: commit both", column.title);
     Ok(())
 }
 
@@ -157,9 +155,9 @@ impl Results {
     pub(super) fn section(&self) -> String {
         let mut page = "`cargo xtask vm --load` boots each of these kernels of Debian in an emulated \
                         machine, loads every\nprogram, and makes the verifier refuse each in turn: no \
-                        other signal may change. `cargo xtask vm\n--kernel SERIES --arch ARCHITECTURE` \
-                        runs the privileged tests. No kernel of another distribution was\nrun: `paramedic \
-                        check --programs` shows the same of the machine on which it runs.\n\n"
+                        other signal may change. With `--kernel` and\n`--arch` in place of `--load` it \
+                        runs the privileged tests. No kernel of another distribution was run:\n\
+                        `paramedic check --programs` shows the same of the machine on which it runs.\n\n"
             .to_owned();
         self.runs(&mut page);
         page += "\nHow each kernel has each signal:\n\n";

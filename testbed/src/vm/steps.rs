@@ -4,9 +4,7 @@
 //! hierarchies only while it is unused. With cgroup v2 all tests run: those of the kernel side and
 //! those of the agent in a machine each, so that no machine takes long. The other machines run the
 //! tests that depend on the layout. One more machine, of another job, only loads the programs.
-use std::{fmt::Write as _, time::Duration};
-
-use xtask::arch::Arch;
+use std::fmt::Write as _;
 
 use super::{
     expected::{BEST, LEFT_OUT},
@@ -58,14 +56,6 @@ impl Machine {
             Self::V1 => "v1",
             Self::Load => "load",
         }
-    }
-
-    /// Maximum time from its start to its end. On an emulated arm64 a test takes twice as long.
-    pub(super) const fn limit(self, arch: Arch) -> Duration {
-        Duration::from_secs(match (self, arch) {
-            (Self::Load, _) | (_, Arch::Arm64) => 600,
-            (_, Arch::Amd64) => 180,
-        })
     }
 
     /// Counts per CPU take two; the whole agent does not, and is as fast on one, since emulating
@@ -181,9 +171,7 @@ pub(super) fn of(
             [checks(&REFUSED[..1], true), vec![tests("kernel", HYBRID, &["whole"])]].concat()
         }
         Machine::Load => {
-            let mut refused = test_step("kernel", &["refused::"], None, programs);
-            refused.name = "refused".to_owned();
-            vec![load(programs), refused]
+            vec![load(programs), test_step("kernel", &["refused::"], None, programs)]
         }
         Machine::V1 => [checks(&REFUSED[..1], true), vec![tests("live", V1, &[])]].concat(),
     }
