@@ -43,7 +43,7 @@ mod workflows;
 ///   advisories   known vulnerabilities; "not checked" where their database is out of reach
 ///   tests        unit and integration tests, with cargo-nextest if it is installed
 ///   doc tests
-///   fuzz         every target of fuzz/, for 30 s each, two at a time (cargo-fuzz, installed below
+///   fuzz         every target of fuzz/, for 15 s each, two at a time (cargo-fuzz, installed below
 ///                target/tools if missing); "not checked" where it cannot be had, unless CI is set
 ///   manifests    everything below manifests/ and what the Helm chart renders, against the schemas of
 ///                Kubernetes 1.30 to the newest known, strictly; the chart against the manifests

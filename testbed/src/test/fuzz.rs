@@ -1,4 +1,4 @@
-//! The fuzz targets of `fuzz/`, each for 30 s, two at a time.
+//! The fuzz targets of `fuzz/`, each for 15 s, two at a time.
 //!
 //! They run without a sanitizer: the readers that they try are safe Rust, in which a sanitizer finds
 //! nothing that a panic does not tell. So the workspace's own toolchain builds them, and no nightly
@@ -20,7 +20,7 @@ use crate::stage::tail;
 const VERSION: &str = "0.13.2";
 
 /// How long each target runs.
-const SECONDS: u32 = 30;
+const SECONDS: u32 = 15;
 /// How many run at the same time: this is what the machines of CI have processors for.
 const AT_ONCE: usize = 2;
 
