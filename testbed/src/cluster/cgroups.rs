@@ -32,7 +32,8 @@ impl Cgroups {
     pub(super) fn named(name: &str) -> Result<Self> {
         let (mut unified, mut others) = (None, Vec::new());
         // A hierarchy may be mounted in other places too.
-        let usual = hierarchies()?.into_iter().filter(|mount| mount.at.starts_with("/sys/fs/cgroup"));
+        let usual =
+            hierarchies()?.into_iter().filter(|mount| mount.at.starts_with("/sys/fs/cgroup"));
         for hierarchy in usual {
             match hierarchy.options {
                 None => unified = Some(hierarchy.at.join(name)),
@@ -70,7 +71,8 @@ impl Cgroups {
         let has = fs::read_to_string(self.unified.join("cgroup.controllers")).unwrap_or_default();
         for controller in has.split_whitespace() {
             // The kubelet says which one it misses.
-            let _ = fs::write(self.unified.join("cgroup.subtree_control"), format!("+{controller}"));
+            let _ =
+                fs::write(self.unified.join("cgroup.subtree_control"), format!("+{controller}"));
         }
     }
 

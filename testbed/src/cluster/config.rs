@@ -222,7 +222,8 @@ mod tests {
     #[test]
     fn every_program_is_looked_for_in_the_callers_folder() {
         let text = containerd(Path::new("/s/node2"), Path::new("/p"));
-        for line in ["BinaryName = '/p/runc'", "bin_dirs = ['/p/cni']", "root = '/s/node2/containerd'"]
+        for line in
+            ["BinaryName = '/p/runc'", "bin_dirs = ['/p/cni']", "root = '/s/node2/containerd'"]
         {
             assert!(text.contains(line), "{line}");
         }

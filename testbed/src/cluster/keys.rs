@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
 use super::layout::{Node, SERVICE};

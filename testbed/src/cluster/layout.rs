@@ -164,7 +164,10 @@ mod tests {
     #[test]
     fn a_node_is_known_by_its_number() {
         let node = Node(2);
-        assert_eq!((node.to_string(), node.address().to_string()), ("node2".into(), "10.77.0.2".into()));
+        assert_eq!(
+            (node.to_string(), node.address().to_string()),
+            ("node2".into(), "10.77.0.2".into())
+        );
         assert_eq!(node.pods(), "10.88.2.0/24");
         assert_eq!(Node::named("node2"), Some(node));
         for not in ["2", "node0", "node10", "node300", "node", "worker2"] {

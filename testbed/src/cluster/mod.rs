@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use layout::Node;
-use world::Cluster;
+pub(crate) use world::Cluster;
 use xtask::{process, workspace::Workspace};
 
 use crate::stage::Interrupt;
@@ -97,10 +97,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         What::Down => down(&home),
         What::Load { files } => load(&home, files),
         What::In { node, command } => enter(&running(&home)?, node, command),
-        What::StopNode { node } => stop(&running(&home)?, named(node)?),
-        What::StartNode { node } => {
-            start(&running(&home)?, named(node)?, &Interrupt::catch()?)
-        }
+        What::StopNode { node } => stop_node(&running(&home)?, node),
+        What::StartNode { node } => start_node(&running(&home)?, node, &Interrupt::catch()?),
     }
 }
 
@@ -192,19 +190,18 @@ fn enter(cluster: &Cluster, node: &str, command: &[OsString]) -> Result<()> {
 }
 
 /// Cuts a node off, whatever it was doing.
-pub(crate) fn stop(cluster: &Cluster, node: Node) -> Result<()> {
+pub(crate) fn stop_node(cluster: &Cluster, node: &str) -> Result<()> {
+    let node = named(node)?;
     ensure!(node != Node::FIRST, "{node} has the control plane: cargo xtask cluster down ends all");
     cluster.holder(node)?;
     cluster.cut(node)
 }
 
 /// Starts a node that was stopped.
-pub(crate) fn start(cluster: &Cluster, node: Node, interrupt: &Interrupt) -> Result<()> {
-    ensure!(
-        cluster.nodes().any(|own| own == node),
-        "the cluster has {} nodes",
-        cluster.about.nodes
-    );
+pub(crate) fn start_node(cluster: &Cluster, node: &str, interrupt: &Interrupt) -> Result<()> {
+    let node = named(node)?;
+    let count = cluster.about.nodes;
+    ensure!(cluster.nodes().any(|own| own == node), "the cluster has {count} nodes");
     ensure!(cluster.holder(node).is_err(), "{node} is running");
     up::bring(cluster, node, interrupt)
 }

@@ -135,10 +135,8 @@ fn control_plane(cluster: &Cluster, interrupt: &Interrupt) -> Result<()> {
     wait(cluster, interrupt, "the API server", &["etcd", "kube-apiserver"], || {
         cluster.kubectl(&["get", "--raw", "/readyz"])
     })?;
-    let manager = [
-        config::controller(&state, "controller-manager"),
-        config::controller_manager(&keys),
-    ];
+    let manager =
+        [config::controller(&state, "controller-manager"), config::controller_manager(&keys)];
     start("kube-controller-manager", &manager.concat())?;
     start("kube-scheduler", &config::controller(&state, "scheduler"))
 }
@@ -162,7 +160,8 @@ fn wait(
 /// Imports an image into a node.
 pub(super) fn load(cluster: &Cluster, node: Node, file: &Path) -> Result<()> {
     // The node may not see the file by its path.
-    let archive = || fs::File::open(file).with_context(|| format!("cannot read {}", file.display()));
+    let archive =
+        || fs::File::open(file).with_context(|| format!("cannot read {}", file.display()));
     let mut import = cluster.on(node, &["ctr", "images", "import", "--local", "-"])?;
     process::capture(import.stdin(Stdio::from(archive()?)))
         .map(|_| ())

@@ -8,6 +8,8 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -42,6 +44,8 @@ pub(crate) struct Cluster {
 
 /// The name of the process that keeps the namespaces of a node.
 const HOLDER: &str = "namespaces";
+/// From a launch to a process in its cgroup: milliseconds.
+const LAUNCHED: Duration = Duration::from_secs(20);
 /// The file with the description, in the state.
 const DESCRIPTION: &str = "cluster.json";
 
@@ -77,8 +81,8 @@ impl Cluster {
         if !file.exists() {
             return Ok(None);
         }
-        let about = fs::read_to_string(&file)
-            .with_context(|| format!("cannot read {}", file.display()))?;
+        let about =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let about: Description = serde_json::from_str(&about)
             .with_context(|| format!("{} is no description of a cluster", file.display()))?;
         let prefix = about.cgroup.strip_prefix("paramedic-cluster-");
@@ -189,8 +193,8 @@ impl Cluster {
         /// It is in its cgroup before it becomes the program.
         const SCRIPT: &str = r#"echo $$ >"$1" && echo $$ >"$2" && shift 2 && exec "$@""#;
         let log = self.log(name);
-        let file = fs::File::create(&log)
-            .with_context(|| format!("cannot write {}", log.display()))?;
+        let file =
+            fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut launcher = Command::new("setsid");
         launcher.args(["--fork", "sh", "-c", SCRIPT, "sh"]);
         launcher.arg(cgroups.entrance()).arg(self.pid_file(name));
@@ -199,8 +203,14 @@ impl Cluster {
             launcher.env(name, value.unwrap_or_default());
         }
         launcher.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let _ = fs::remove_file(self.pid_file(name));
         let status = launcher.status().context("cannot run setsid (util-linux)")?;
         ensure!(status.success(), "cannot start {name}: {status}");
+        let deadline = Instant::now() + LAUNCHED;
+        while !fs::read_to_string(self.pid_file(name)).is_ok_and(|pid| pid.ends_with('\n')) {
+            ensure!(Instant::now() < deadline, "{name} does not start: {}", log.display());
+            thread::sleep(Duration::from_millis(5));
+        }
         Ok(())
     }
 
@@ -284,7 +294,10 @@ mod tests {
         let cluster = Cluster::begin(home.path(), "/programs".into(), 2).unwrap();
         let found = Cluster::find(home.path()).unwrap().unwrap();
         assert_eq!(found.about.cgroup, cluster.about.cgroup);
-        assert_eq!((found.nodes().count(), found.about.programs.as_path()), (2, Path::new("/programs")));
+        assert_eq!(
+            (found.nodes().count(), found.about.programs.as_path()),
+            (2, Path::new("/programs"))
+        );
         assert_eq!(found.pods_cgroup(Node(2)), format!("/{}/node2", cluster.about.cgroup));
     }
 

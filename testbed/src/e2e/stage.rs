@@ -35,7 +35,7 @@ pub(super) const CRITICAL: &str = r#"{"as":"critical"}"#;
 /// One scene's view of the cluster.
 pub(super) struct Stage<'a> {
     pub(super) kubectl: &'a Kubectl,
-    interrupt: &'a Interrupt,
+    pub(super) interrupt: &'a Interrupt,
     pub(super) scene: &'static str,
     begun: Instant,
 }
@@ -92,7 +92,8 @@ impl<'a> Stage<'a> {
         Ok(pods)
     }
 
-    fn admitted(&self, app: &str, replicas: u32) -> Result<Vec<Pod>> {
+    /// The pods of a workload once all of them are ready.
+    pub(super) fn admitted(&self, app: &str, replicas: u32) -> Result<Vec<Pod>> {
         self.until(&format!("{app} ready"), ADMITTED, || {
             let pods = self.pods_of(app)?;
             if let Some(waiting) = pods.iter().find(|pod| !pod.is_ready()) {
