@@ -5,6 +5,7 @@
 //! node's programs are in the leaf `programs`, which only cgroup2 has.
 use std::{
     fs,
+    io::Write as _,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -55,10 +56,17 @@ impl Cgroups {
     /// Makes them.
     ///
     /// # Errors
-    /// If one exists: then it is somebody else's.
+    /// If one exists: then it is somebody else's, and nothing is changed.
     pub(super) fn make(&self) -> Result<()> {
+        let mut made: Vec<&PathBuf> = Vec::new();
         for cgroup in self.others.iter().chain([&self.unified]) {
-            fs::create_dir(cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
+            if let Err(error) = fs::create_dir(cgroup) {
+                for cgroup in made {
+                    let _ = fs::remove_dir(cgroup);
+                }
+                return Err(error).with_context(|| format!("cannot make {}", cgroup.display()));
+            }
+            made.push(cgroup);
         }
         if self.others.is_empty() {
             self.pass_on();
@@ -95,8 +103,9 @@ impl Cgroups {
 
     /// Kills every process in it and below, and removes it. Returns what is left.
     pub(super) fn end(&self) -> Vec<PathBuf> {
-        // There is no such file if there is no such cgroup.
-        let _ = fs::write(self.unified.join("cgroup.kill"), "1");
+        // There is no such file if there is no such cgroup. What is not killed is left, and told.
+        let kill = fs::OpenOptions::new().write(true).open(self.unified.join("cgroup.kill"));
+        let _ = kill.and_then(|mut file| file.write_all(b"1"));
         let deadline = Instant::now() + LIMIT;
         let all = || self.others.iter().chain([&self.unified]);
         loop {
@@ -107,5 +116,36 @@ impl Cgroups {
             }
             thread::sleep(Duration::from_millis(50));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_exists_is_never_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let hierarchy = |name: &str| {
+            let at = folder.path().join(name);
+            fs::create_dir(&at).unwrap();
+            at.join("own")
+        };
+        let (unified, others) = (hierarchy("unified"), vec![hierarchy("cpu"), hierarchy("memory")]);
+        let own = Cgroups { unified: unified.clone(), others: others.clone() };
+        fs::create_dir(&unified).unwrap();
+        assert!(own.make().is_err());
+        assert!(unified.exists() && !others[0].exists() && !others[1].exists());
+        fs::remove_dir(&unified).unwrap();
+        own.make().unwrap();
+        let node = own.below("node1");
+        node.make().unwrap();
+        node.make_leaf().unwrap();
+        assert_eq!(node.entrance(), unified.join("node1/programs/cgroup.procs"));
+        fs::write(node.entrance(), "17\n4711\n").unwrap();
+        assert!(node.hold(17) && !node.hold(1));
+        fs::remove_file(node.entrance()).unwrap();
+        assert_eq!(own.end(), Vec::<PathBuf>::new());
+        assert!(!unified.exists() && !others[0].exists());
     }
 }

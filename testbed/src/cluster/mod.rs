@@ -132,6 +132,11 @@ fn up(workspace: &Workspace, home: &Path, programs: &Path, nodes: u8) -> Result<
     let begun = Instant::now();
     let interrupt = Interrupt::catch()?;
     let cluster = Cluster::begin(home, programs, nodes)?;
+    if let Err(error) = cluster.cgroups().and_then(|cgroups| cgroups.make()) {
+        // They are somebody else's, or there are none: nothing of this cluster exists.
+        fs::remove_dir_all(cluster.state()).context("cannot remove the state")?;
+        return Err(error);
+    }
     if let Err(error) = up::start(&cluster, workspace, &interrupt) {
         let taken = end(&cluster);
         return Err(error.context(format!(

@@ -7,7 +7,7 @@ use xtask::{image, process, workspace::Workspace};
 use super::{
     config, keys,
     layout::{self, Node},
-    world::Cluster,
+    world::{Cluster, list},
 };
 use crate::stage::Interrupt;
 
@@ -26,7 +26,6 @@ pub(super) fn start(cluster: &Cluster, workspace: &Workspace, interrupt: &Interr
     let sandbox = cluster.home.join("pause.tar");
     let pause = cluster.about.programs.join("pause");
     image::of_sandbox(workspace, &sandbox, config::PAUSE, &pause)?;
-    cluster.cgroups()?.make().context("is another cluster of this name up?")?;
     cluster.open_outside()?;
     open(cluster, Node::FIRST, interrupt)?;
     control_plane(cluster, interrupt)?;
@@ -34,10 +33,10 @@ pub(super) fn start(cluster: &Cluster, workspace: &Workspace, interrupt: &Interr
         bring(cluster, node, interrupt)?;
     }
     let account = ["get", "serviceaccount", "default"];
-    wait(cluster, interrupt, "the default service account", &["kube-controller-manager"], || {
-        cluster.kubectl(&account)
-    })?;
-    Ok(())
+    let programs = [(Node::FIRST, "kube-controller-manager")];
+    wait(cluster, interrupt, "the default service account", &programs, || {
+        cluster.kubectl(&account).map(|_| ())
+    })
 }
 
 /// Makes a node of the cluster: namespaces, containerd with the sandbox's image, kubelet. It may
@@ -60,9 +59,8 @@ pub(super) fn bring(cluster: &Cluster, node: Node, interrupt: &Interrupt) -> Res
     cluster.put(&name("kubelet.json"), &kubelet.to_string())?;
 
     cluster.start(node, "containerd", &[flag("config", &state.join("containerd.toml"))])?;
-    interrupt.until(&format!("containerd of {node}"), STARTED, PAUSE, || {
-        cluster.runs(node, "containerd")?;
-        process::capture(&mut cluster.on(node, &["ctr", "version"])?)
+    wait(cluster, interrupt, &format!("containerd of {node}"), &[(node, "containerd")], || {
+        process::capture(&mut cluster.on(node, &["ctr", "version"])?).map(|_| ())
     })?;
     load(cluster, node, &cluster.home.join("pause.tar"))?;
     cluster.start(
@@ -77,12 +75,8 @@ pub(super) fn bring(cluster: &Cluster, node: Node, interrupt: &Interrupt) -> Res
         ],
     )?;
     let begun = jiff::Timestamp::now();
-    interrupt
-        .until(&format!("{node} ready"), STARTED, PAUSE, || {
-            cluster.runs(node, "kubelet")?;
-            is_ready(cluster, node, begun)
-        })
-        .with_context(|| format!("its log: {}/{node}-kubelet.log", cluster.logs().display()))
+    let programs = [(node, "kubelet"), (node, "containerd")];
+    wait(cluster, interrupt, &format!("{node} ready"), &programs, || is_ready(cluster, node, begun))
 }
 
 /// Whether the kubelet that was started at `begun` has said so. Kubernetes dates by whole seconds.
@@ -132,8 +126,9 @@ fn control_plane(cluster: &Cluster, interrupt: &Interrupt) -> Result<()> {
     start("etcd", &[flag("config-file", &state.join("etcd.json"))])?;
     // It waits for etcd by itself.
     start("kube-apiserver", &config::api_server(&keys))?;
-    wait(cluster, interrupt, "the API server", &["etcd", "kube-apiserver"], || {
-        cluster.kubectl(&["get", "--raw", "/readyz"])
+    let programs = [(Node::FIRST, "etcd"), (Node::FIRST, "kube-apiserver")];
+    wait(cluster, interrupt, "the API server", &programs, || {
+        cluster.kubectl(&["get", "--raw", "/readyz"]).map(|_| ())
     })?;
     let manager =
         [config::controller(&state, "controller-manager"), config::controller_manager(&keys)];
@@ -141,20 +136,24 @@ fn control_plane(cluster: &Cluster, interrupt: &Interrupt) -> Result<()> {
     start("kube-scheduler", &config::controller(&state, "scheduler"))
 }
 
-/// Waits for something that these programs of the control plane do together.
+/// Waits for something that these programs do together. It will not come if one of them has ended.
 fn wait(
     cluster: &Cluster,
     interrupt: &Interrupt,
     what: &str,
-    programs: &[&str],
-    look: impl Fn() -> Result<String>,
+    programs: &[(Node, &str)],
+    look: impl Fn() -> Result<()>,
 ) -> Result<()> {
     let found = interrupt.until(what, STARTED, PAUSE, || {
-        // One that has ended will not come, but the time limit is short enough.
-        programs.iter().try_for_each(|program| cluster.runs(Node::FIRST, program))?;
-        look()
+        match programs.iter().try_for_each(|&(node, program)| cluster.runs(node, program)) {
+            Ok(()) => look().map(Ok),
+            Err(ended) => Ok(Err(ended)),
+        }
     });
-    found.map(|_| ()).with_context(|| format!("its logs are in {}", cluster.logs().display()))
+    let logs = || {
+        programs.iter().map(|&(node, program)| cluster.log_of(node, program)).collect::<Vec<_>>()
+    };
+    found.with_context(|| format!("see {}", list(&logs())))?
 }
 
 /// Imports an image into a node.

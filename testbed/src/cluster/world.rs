@@ -165,13 +165,16 @@ impl Cluster {
 
     fn outside(&self) -> Result<u32> {
         let cgroups = self.cgroups()?.below("outside");
-        self.pid(&cgroups, "outside").context(DOWN)
+        let running = self.pid(&cgroups, "outside");
+        running.context("the cluster has ended by itself: cargo xtask cluster down, then up")
     }
 
     /// The process that keeps the namespaces of a node, once they are there.
     pub(super) fn holder(&self, node: Node) -> Result<u32> {
         let holder = self.pid(&self.cgroups_of(node)?, &format!("{node}-{HOLDER}"));
-        let holder = holder.with_context(|| format!("{node} is not running: {DOWN}"))?;
+        let holder = holder.with_context(|| {
+            format!("{node} does not run: cargo xtask cluster start-node {node}")
+        })?;
         let network = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net"));
         ensure!(network(holder)? != network(self.outside()?)?, "{node} has no network yet");
         let name = fs::read_to_string(format!("/proc/{holder}/comm"))?;
@@ -199,9 +202,7 @@ impl Cluster {
         launcher.args(["--fork", "sh", "-c", SCRIPT, "sh"]);
         launcher.arg(cgroups.entrance()).arg(self.pid_file(name));
         launcher.arg(command.get_program()).args(command.get_args()).current_dir("/");
-        for (name, value) in command.get_envs() {
-            launcher.env(name, value.unwrap_or_default());
-        }
+        launcher.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         launcher.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let _ = fs::remove_file(self.pid_file(name));
         let status = launcher.status().context("cannot run setsid (util-linux)")?;
@@ -218,6 +219,11 @@ impl Cluster {
         self.logs().join(format!("{name}.log"))
     }
 
+    /// The log of a program of a node.
+    pub(super) fn log_of(&self, node: Node, program: &str) -> PathBuf {
+        self.log(&format!("{node}-{program}"))
+    }
+
     fn pid_file(&self, name: &str) -> PathBuf {
         self.state().join("run").join(name)
     }
@@ -230,11 +236,10 @@ impl Cluster {
 
     /// Fails if a program of a node has ended, with the end of its log.
     pub(super) fn runs(&self, node: Node, program: &str) -> Result<()> {
-        let name = format!("{node}-{program}");
-        if self.pid(&self.cgroups_of(node)?, &name).is_some() {
+        if self.pid(&self.cgroups_of(node)?, &format!("{node}-{program}")).is_some() {
             return Ok(());
         }
-        let log = self.log(&name);
+        let log = self.log_of(node, program);
         bail!("{program} of {node} has ended: {}\n{}", log.display(), tail(&log, 10))
     }
 
@@ -269,8 +274,6 @@ impl Cluster {
         Ok(())
     }
 }
-
-const DOWN: &str = "start a cluster with cargo xtask cluster up";
 
 fn entering(pid: u32) -> Command {
     let mut command = Command::new("nsenter");
