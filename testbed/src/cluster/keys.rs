@@ -130,7 +130,7 @@ mod tests {
             assert!(folder.path().join(file).is_file(), "{file}");
             seen += 1;
         }
-        assert_eq!(seen, 10);
+        assert_eq!(seen, 11);
         for node in ["node1.crt", "node2-server.key", "admin.key", "ca.key"] {
             assert!(folder.path().join(node).is_file(), "{node}");
         }

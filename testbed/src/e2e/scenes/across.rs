@@ -28,6 +28,9 @@ pub(super) fn two_nodes(stage: &Stage<'_>) -> Result<[Pod; 2]> {
     }
 }
 
+/// What an agent may ask of the API server, by the identity that asks.
+type Attempt<'a> = &'a dyn Fn(&Identity) -> Result<String>;
+
 pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
     let [here, there] = two_nodes(stage)?;
     let bound = |agent: &Pod| {
@@ -47,7 +50,7 @@ pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
     stage.watched(&pod)?;
 
     let why = format!("runs on {}, the agent on {}", there.node(), here.node());
-    let tries: [(&str, &dyn Fn(&Identity) -> Result<String>); 4] = [
+    let tries: [(&str, Attempt<'_>); 4] = [
         ("the dry run of an eviction", &|who| who.evict(name, true)),
         ("a drain", &|who| who.patch(name, &drain())),
         ("a resize", &|who| who.resize(name)),
