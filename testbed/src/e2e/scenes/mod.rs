@@ -148,14 +148,15 @@ pub(super) const SCENES: [Scene; 24] = [
         play: across::lock,
     },
     Scene {
-        name: lost::NAME,
-        about: "A node is lost with a drained pod and the lock: the lock expires, the pod comes back.",
-        play: lost::lost,
-    },
-    Scene {
         name: "bystanders",
         about: "Healthy, ill without consent, ill and only observed: none was touched.",
         play: refusals::untouched,
+    },
+    // After the bystanders, some of which end with the node.
+    Scene {
+        name: lost::NAME,
+        about: "A node is lost with a drained pod and the lock: the lock expires, the pod comes back.",
+        play: lost::lost,
     },
     Scene {
         name: "new-agent",
