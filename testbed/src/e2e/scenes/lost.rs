@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{
     across::{placed, two_nodes},
+    aside::{SERVING, UNTIL},
     heals::IN_PEACE,
 };
 use crate::{
@@ -25,9 +26,6 @@ const STAY: u32 = 19;
 /// From a node's start to pods that are back: kubelet, containers, the agent, and the deadline of
 /// the drain, which is at most 100 s after its begin.
 const BACK: Duration = Duration::from_secs(180);
-
-const SERVING: &str = "paramedic.dev/serving";
-const UNTIL: &str = "paramedic.dev/drained-until";
 
 pub(super) fn lost(stage: &Stage<'_>) -> Result<String> {
     let cluster = cluster::of_kubeconfig()?.context("this cluster cannot stop a node")?;
