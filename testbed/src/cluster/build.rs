@@ -18,7 +18,7 @@ const NAMES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-sch
 ///
 /// DIR is a checkout of openshift/microshift, which has the sources of Kubernetes below vendor/ and
 /// those of etcd below etcd/vendor/, as it is: nothing is written to it or fetched. Takes ten minutes
-/// and 3 GB for Go's cache below target/cluster.
+/// of CPU time, and 3 GB for Go's cache below target/cluster.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -50,7 +50,7 @@ pub(super) fn run(workspace: &Workspace, home: &Path, args: &Args) -> Result<()>
     let into = args.into.clone().unwrap_or_else(|| home.join("programs"));
     fs::create_dir_all(&into).with_context(|| format!("cannot make {}", into.display()))?;
     let go = Go { program: &args.go, home, main: workspace.root.join("testbed/src/cluster/go") };
-    go.build("pause", &go.main, &["pause.go".to_owned()], &into)?;
+    go.build("pause", &go.main, &["-ldflags=-s -w".to_owned(), "pause.go".to_owned()], &into)?;
     go.build_in("etcd", &etcd, "-s -w", &into)?;
     let versions = fs::read_to_string(sources.join("Makefile.kube_git.var")).unwrap_or_default();
     go.build_in("hyperkube", &sources, &linked(&versions), &into)?;

@@ -86,6 +86,8 @@ impl<'a> Stage<'a> {
     pub(super) fn admit_workload(&self, patient: &PatientSpec, replicas: u32) -> Result<Vec<Pod>> {
         self.kubectl.apply(&[patient.deployment(self.scene, replicas)])?;
         let pods = self.admitted(patient.name, replicas)?;
+        let nodes: Vec<&str> = pods.iter().map(Pod::node).collect();
+        self.tell(&format!("pods of {} on {}", patient.name, nodes.join(", ")));
         for pod in pods.iter().filter(|_| patient.consent.is_some()) {
             self.watched(pod)?;
         }
