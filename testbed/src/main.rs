@@ -9,6 +9,7 @@ use clap::Parser;
 use xtask::workspace::Workspace;
 
 mod bench;
+mod cluster;
 mod demo;
 mod docker;
 mod docs;
@@ -34,6 +35,7 @@ enum Task {
     Truth(truth::Args),
     Bench(bench::Args),
     E2e(e2e::Args),
+    Cluster(cluster::Args),
     Docker(docker::Args),
     Vm(vm::Args),
     Docs(docs::Args),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Task::Truth(args) => truth::run(&workspace, &args),
         Task::Bench(args) => bench::run(&workspace, &args),
         Task::E2e(args) => e2e::run(&workspace, &args),
+        Task::Cluster(args) => cluster::run(&workspace, &args),
         Task::Docker(args) => docker::run(&workspace, &args),
         Task::Vm(args) => vm::run(&workspace, &args),
         Task::Docs(args) => docs::run(&workspace, &args),

@@ -39,6 +39,9 @@ pub enum Task {
     /// Test Paramedic on the cluster that kubectl is set up for (KUBECONFIG).
     E2e(Passed),
     #[command(verbatim_doc_comment)]
+    /// Run a real Kubernetes with two nodes on this machine, for `cargo xtask e2e`.
+    Cluster(Passed),
+    #[command(verbatim_doc_comment)]
     /// Test the images, Docker mode and compose.yaml on a real Docker engine.
     Docker(Passed),
     /// Run the privileged tests and the demo's scenes in virtual machines with other kernels
@@ -73,6 +76,7 @@ impl Task {
             | Self::Truth(_)
             | Self::Bench(_)
             | Self::E2e(_)
+            | Self::Cluster(_)
             | Self::Docker(_)
             | Self::Vm(_)
             | Self::Docs(_) => testbed::become_it(&workspace, &words[1..]),

@@ -1,6 +1,6 @@
 //! The cgroups of the engine's containers. They are removed whatever happened to the engine.
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::stage::cgroup::{Hierarchy, hierarchies};
+use crate::stage::cgroup::{Hierarchy, hierarchies, remove};
 
 /// A process that was just killed leaves its cgroup a moment later.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -62,39 +62,5 @@ fn take_back(control: &Path, before: &str) {
             // If another cgroup uses a controller by now, the kernel refuses to disable it.
             let _ = fs::write(control, format!("-{controller}"));
         }
-    }
-}
-
-/// Removes a cgroup and everything below it, if it exists.
-fn remove(cgroup: &Path) -> io::Result<()> {
-    let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let entries = match fs::read_dir(cgroup) {
-        Err(error) if absent(&error) => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove(&entry.path())?;
-        }
-    }
-    match fs::remove_dir(cgroup) {
-        Err(error) if absent(&error) => Ok(()),
-        removed => removed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tree_is_removed_from_below() {
-        let folder = tempfile::tempdir().unwrap();
-        let own = folder.path().join("own");
-        fs::create_dir_all(own.join("docker/0123/init")).unwrap();
-        remove(&own).unwrap();
-        assert!(!own.exists());
-        remove(&own).unwrap();
     }
 }

@@ -40,8 +40,8 @@ struct Version {
     git_version: String,
 }
 
-/// Reaches the cluster. Returns its version, as it calls itself.
-pub(super) fn check(kubectl: &Kubectl) -> Result<String> {
+/// Reaches the cluster. Returns its version, as it calls itself, and how many nodes it has.
+pub(super) fn check(kubectl: &Kubectl) -> Result<(String, usize)> {
     let versions = kubectl.text(&["version", "--output=json"]).context(
         "no cluster can be reached: set KUBECONFIG, or choose one with kubectl config use-context",
     )?;
@@ -59,7 +59,7 @@ pub(super) fn check(kubectl: &Kubectl) -> Result<String> {
     let nodes = kubectl.list::<Named>(&["nodes"])?;
     let nodes: Vec<_> = nodes.iter().map(|node| node.metadata.name.as_str()).collect();
     println!("Cluster {context}: Kubernetes {git_version}, nodes {}", nodes.join(", "));
-    Ok(git_version)
+    Ok((git_version, nodes.len()))
 }
 
 /// The digits at the beginning: some say `30+`.

@@ -35,7 +35,7 @@ pub(super) const CRITICAL: &str = r#"{"as":"critical"}"#;
 /// One scene's view of the cluster.
 pub(super) struct Stage<'a> {
     pub(super) kubectl: &'a Kubectl,
-    interrupt: &'a Interrupt,
+    pub(super) interrupt: &'a Interrupt,
     pub(super) scene: &'static str,
     begun: Instant,
 }
@@ -86,13 +86,16 @@ impl<'a> Stage<'a> {
     pub(super) fn admit_workload(&self, patient: &PatientSpec, replicas: u32) -> Result<Vec<Pod>> {
         self.kubectl.apply(&[patient.deployment(self.scene, replicas)])?;
         let pods = self.admitted(patient.name, replicas)?;
+        let nodes: Vec<&str> = pods.iter().map(Pod::node).collect();
+        self.tell(&format!("pods of {} on {}", patient.name, nodes.join(", ")));
         for pod in pods.iter().filter(|_| patient.consent.is_some()) {
             self.watched(pod)?;
         }
         Ok(pods)
     }
 
-    fn admitted(&self, app: &str, replicas: u32) -> Result<Vec<Pod>> {
+    /// The pods of a workload once all of them are ready.
+    pub(super) fn admitted(&self, app: &str, replicas: u32) -> Result<Vec<Pod>> {
         self.until(&format!("{app} ready"), ADMITTED, || {
             let pods = self.pods_of(app)?;
             if let Some(waiting) = pods.iter().find(|pod| !pod.is_ready()) {

@@ -1,7 +1,7 @@
 //! A cgroup of its own for one patient, in every hierarchy that matters here.
 use std::{
     fs,
-    io::ErrorKind,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -32,6 +32,25 @@ pub(crate) fn hierarchies() -> Result<Vec<Hierarchy>> {
         Some(Hierarchy { at: PathBuf::from(at), options })
     };
     Ok(mounts.lines().filter_map(hierarchy).collect())
+}
+
+/// Removes a cgroup and everything below it, if it exists.
+pub(crate) fn remove(cgroup: &Path) -> io::Result<()> {
+    let absent = |error: &io::Error| error.kind() == ErrorKind::NotFound;
+    let entries = match fs::read_dir(cgroup) {
+        Err(error) if absent(&error) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(cgroup) {
+        Err(error) if absent(&error) => Ok(()),
+        removed => removed,
+    }
 }
 
 /// One directory per hierarchy; removed when dropped.
@@ -196,5 +215,19 @@ impl Drop for Cgroup {
             // The whole stage is cleared at once, so no other process still needs this.
             let _ = fs::write(control, disable);
         }
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_removed_from_below() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        fs::create_dir_all(own.join("docker/0123/init")).unwrap();
+        remove(&own).unwrap();
+        assert!(!own.exists());
+        remove(&own).unwrap();
     }
 }

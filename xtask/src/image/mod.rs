@@ -153,6 +153,22 @@ pub(crate) fn suffix(archs: &[Arch]) -> String {
     archs.iter().map(|arch| format!("-{}", arch.name())).collect()
 }
 
+/// Writes the archive of one static program, the entrypoint, under a name of its own: for the
+/// sandboxes of a cluster of the test bed.
+pub fn of_sandbox(workspace: &Workspace, file: &Path, name: &str, program: &Path) -> Result<()> {
+    let content = archive::Content {
+        reference: name.to_owned(),
+        tag: VERSION,
+        title: "Paramedic: sandbox".to_owned(),
+        description: "Holds the namespaces of a pod in a cluster of the test bed",
+        entrypoint: "/pause".to_owned(),
+        user: "65535:65535",
+        port: 0,
+        layer: layer::write(vec![Entry::executable("pause", &read(program)?)])?,
+    };
+    put(file, &archive::write(&content, &origin(workspace)?)?)
+}
+
 fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }

@@ -12,8 +12,8 @@ use crate::e2e::{
     stage::{CRITICAL, HEALED, NAMESPACE, STUBBORN, Stage},
 };
 
-const SERVING: &str = "paramedic.dev/serving";
-const UNTIL: &str = "paramedic.dev/drained-until";
+pub(super) const SERVING: &str = "paramedic.dev/serving";
+pub(super) const UNTIL: &str = "paramedic.dev/drained-until";
 const QUARANTINED: &str = "paramedic.dev/quarantined";
 
 /// A workload of two pods with this template, its Service, and its budget.

@@ -96,7 +96,8 @@ pub(super) fn fence(stage: &Stage<'_>) -> Result<String> {
     Ok(format!("{} evictions denied, 3 allowed, RBAC grants no more", denied.len()))
 }
 
-fn drain() -> Value {
+/// The change of a pod that a drain is.
+pub(super) fn drain() -> Value {
     json!({ "metadata": {
         "labels": { "paramedic.dev/serving": "false" },
         "annotations": { "paramedic.dev/drained-until": "2026-11-30T10:00:00Z" },
@@ -143,7 +144,7 @@ fn unchangeable(agents_own: &Identity, by_hand: &Identity, elsewhere: &str) -> R
 }
 
 /// kubectl reads what it patches, which an agent itself need not. The right goes with the namespace.
-fn may_read_sizes(stage: &Stage<'_>) -> Result<()> {
+pub(super) fn may_read_sizes(stage: &Stage<'_>) -> Result<()> {
     let metadata = json!({ "name": "fence-resize", "namespace": NAMESPACE });
     let group = "rbac.authorization.k8s.io";
     let version = "rbac.authorization.k8s.io/v1";
@@ -207,13 +208,13 @@ impl Identity {
     }
 
     /// A strategic merge patch.
-    fn patch(&self, pod: &str, change: &Value) -> Result<String> {
+    pub(super) fn patch(&self, pod: &str, change: &Value) -> Result<String> {
         let change = change.to_string();
         self.kubectl.text(&["patch", "pod", pod, "--namespace", NAMESPACE, "--patch", &change])
     }
 
     /// Asks for more CPU for the container of a pod.
-    fn resize(&self, pod: &str) -> Result<String> {
+    pub(super) fn resize(&self, pod: &str) -> Result<String> {
         let limits = json!({ "limits": { "cpu": "300m" } });
         let patch =
             json!({ "spec": { "containers": [{ "name": "patient", "resources": limits }] } });

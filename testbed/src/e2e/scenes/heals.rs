@@ -109,7 +109,7 @@ pub(super) fn evicted(
         ensure!(new.is_ready(), "{}", new.trouble());
         Ok(new.clone())
     })?;
-    stage.tell(&format!("{} is ready", new.name()));
+    stage.tell(&format!("{} is ready on {}", new.name(), new.node()));
     stage.event(ill, "Healed", "evict: healed")?;
     Ok(new)
 }

@@ -1,9 +1,11 @@
 //! The scenes, in the order in which they are played. Each makes its own pods, injects faults, and
 //! returns what it observed. Its pods are deleted afterwards.
 mod agents;
+mod across;
 mod aside;
 mod fence;
 mod heals;
+mod lost;
 mod policy;
 mod refusals;
 mod resize;
@@ -25,7 +27,26 @@ pub(super) struct Scene {
     pub(super) play: fn(&Stage<'_>) -> Result<String>,
 }
 
-pub(super) const SCENES: [Scene; 21] = [
+/// What a cluster has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct There {
+    pub(super) nodes: usize,
+    /// Whether `cargo xtask cluster` made it, which can stop a node.
+    pub(super) ours: bool,
+}
+
+/// What a scene needs and the cluster has not.
+pub(super) fn lacks(scene: &Scene, there: There) -> Option<&'static str> {
+    match scene.name {
+        across::FENCE | across::LOCK | lost::NAME if there.nodes < 2 => {
+            Some("one node (cargo xtask cluster has two)")
+        }
+        lost::NAME if !there.ours => Some("no node can be stopped (cargo xtask cluster can)"),
+        _ => None,
+    }
+}
+
+pub(super) const SCENES: [Scene; 24] = [
     Scene {
         name: "soft-heal",
         about: "Eight errors, label soft: reset by POST /heal, and kubectl describe shows it.",
@@ -117,9 +138,25 @@ pub(super) const SCENES: [Scene; 21] = [
         play: policy::fence,
     },
     Scene {
+        name: across::FENCE,
+        about: "A token of one node's agent, tried on the pods of another node.",
+        play: across::fence,
+    },
+    Scene {
+        name: across::LOCK,
+        about: "Two sick pods of one workload on two nodes: one agent at a time.",
+        play: across::lock,
+    },
+    Scene {
         name: "bystanders",
         about: "Healthy, ill without consent, ill and only observed: none was touched.",
         play: refusals::untouched,
+    },
+    // After the bystanders, some of which end with the node.
+    Scene {
+        name: lost::NAME,
+        about: "A node is lost with a drained pod and the lock: the lock expires, the pod comes back.",
+        play: lost::lost,
     },
     Scene {
         name: "new-agent",
@@ -132,3 +169,19 @@ pub(super) const SCENES: [Scene; 21] = [
         play: told::notification,
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenes_across_nodes_are_played_where_there_are_two() {
+        let left_out = |nodes, ours| -> Vec<&str> {
+            let there = There { nodes, ours };
+            SCENES.iter().filter(|scene| lacks(scene, there).is_some()).map(|s| s.name).collect()
+        };
+        assert_eq!(left_out(1, true), [across::FENCE, across::LOCK, lost::NAME]);
+        assert_eq!(left_out(2, false), [lost::NAME]);
+        assert_eq!(left_out(3, true), [""; 0]);
+    }
+}
