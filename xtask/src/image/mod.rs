@@ -157,6 +157,7 @@ pub(crate) fn suffix(archs: &[Arch]) -> String {
 /// sandboxes of a cluster of the test bed.
 pub fn of_sandbox(workspace: &Workspace, file: &Path, name: &str, program: &Path) -> Result<()> {
     let content = archive::Content {
+        arch: Arch::here()?,
         reference: name.to_owned(),
         tag: VERSION,
         title: "Paramedic: sandbox".to_owned(),
@@ -166,7 +167,7 @@ pub fn of_sandbox(workspace: &Workspace, file: &Path, name: &str, program: &Path
         port: 0,
         layer: layer::write(vec![Entry::executable("pause", &read(program)?)])?,
     };
-    put(file, &archive::write(&content, &origin(workspace)?)?)
+    put(file, &archive::write(&[content], &origin(workspace)?)?)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
