@@ -24,8 +24,8 @@ use crate::stage::{
 
 /// How long each cost is measured.
 const SPAN: Duration = Duration::from_secs(30);
-/// Before it is: until the agent has found and looked at everything.
-pub(super) const SETTLE: Duration = Duration::from_secs(5);
+/// Before it is: until the agent has found everything, and has polled it often enough to trust it.
+pub(super) const SETTLE: Duration = Duration::from_secs(20);
 /// Connections that ask without pause.
 const CLIENTS: usize = 4;
 
