@@ -441,15 +441,23 @@ impl Case {
         self.instance.hear(sample, self.target.tls, self.target.settings.tls_probes)
     }
 
-    /// Whether a sample and its decision cast doubt on what the last poll said.
+    /// Takes what a sample says of the last poll; returns whether the sample or its decision casts doubt
+    /// on it.
     pub(super) fn doubt(&mut self, sample: &Sample, decision: Option<&Decision>) -> bool {
-        let calls_for_nothing = decision.is_some_and(|d| d.action == Action::NoAction);
-        let shows_nothing = Notable::first(&self.row, self.instance.sight()).is_none();
+        self.instance.polled(sample);
+        let is_well = matches!(self.state, State::Watching)
+            && decision.is_some_and(|decision| decision.action == Action::NoAction)
+            && self.instance.is_trusted()
+            && self.shows_nothing();
+        self.instance.doubted = !is_well;
+        !is_well
+    }
+
+    /// Whether it shows no symptom at all, not even one that needs no remedy.
+    fn shows_nothing(&self) -> bool {
         let causes = self.causes();
-        let causes = causes.event() || causes.level || causes.slow_polls || causes.errors;
-        let watches = matches!(self.state, State::Watching);
-        let well = watches && calls_for_nothing && shows_nothing && !causes;
-        self.instance.doubt(sample, well)
+        let any = causes.event() || causes.level || causes.slow_polls || causes.errors;
+        !any && Notable::first(&self.row, self.instance.sight()).is_none()
     }
 
     /// How long the responses of its instance took.

@@ -44,7 +44,7 @@ pub(super) struct Instance {
     well_polls: u32,
     polled_at: Option<BootTime>,
     /// Whether the last sample cast doubt on what the last poll said.
-    doubted: bool,
+    pub(super) doubted: bool,
     /// Whether a sample is in progress.
     pub(super) sampling: bool,
     /// Number of samples that confirmed the present symptom.
@@ -166,17 +166,17 @@ impl Instance {
         (self.health.clone().filter(|_| news), blind_news)
     }
 
-    /// Takes what a sample says of the last poll; returns whether it casts doubt on it. `well`: the
-    /// sample shows no symptom and calls for nothing.
-    pub(super) fn doubt(&mut self, sample: &Sample, well: bool) -> bool {
-        if let Polled::Now(poll) = &sample.poll {
-            self.polled_at = Some(sample.at);
-            let answers = matches!(poll.heard(), Heard::Well | Heard::Unreadable);
-            self.well_polls = if answers { self.well_polls.saturating_add(1) } else { 0 };
-        }
-        let is_calm = self.window.sees_traffic() && self.window.answers_clients();
-        self.doubted = !(well && is_calm && self.well_polls >= TRUSTED);
-        self.doubted
+    /// Counts the polls that were answered well.
+    pub(super) fn polled(&mut self, sample: &Sample) {
+        let Polled::Now(poll) = &sample.poll else { return };
+        self.polled_at = Some(sample.at);
+        let answers = matches!(poll.heard(), Heard::Well | Heard::Unreadable);
+        self.well_polls = if answers { self.well_polls.saturating_add(1) } else { 0 };
+    }
+
+    /// Whether the kernel's view of its traffic may replace some polls.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.well_polls >= TRUSTED && self.window.sees_traffic() && self.window.answers_clients()
     }
 
     /// Whether a sample must poll. `apart`: how far apart polls are that nothing casts doubt on, if that
