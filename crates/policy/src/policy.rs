@@ -62,16 +62,7 @@ pub struct HealingPolicySpec {
     /// How long a pod stays out of its Services before a restart, so that requests in flight can
     /// end: from "1s" to "2m". Annotation paramedic.dev/drain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(max = 8),
-        regex(pattern = r"^[0-9]{1,4}[sm]?$"),
-        extend("x-kubernetes-validations" = [{
-            "rule": "self.endsWith('m') ? int(self.substring(0, size(self) - 1)) in [1, 2] \
-                     : int(self.endsWith('s') ? self.substring(0, size(self) - 1) : self) >= 1 \
-                       && int(self.endsWith('s') ? self.substring(0, size(self) - 1) : self) <= 120",
-            "message": "not a time from 1s to 2m, such as 10s",
-        }])
-    )]
+    #[schemars(schema_with = "drain_span")]
     pub drain: Option<String>,
 
     /// What happens to a pod that no restart has helped, if it may be evicted: evict, or quarantine,
@@ -294,32 +285,31 @@ fn selector(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn span(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "string",
-        "maxLength": 8,
-        "pattern": "^[0-9]{1,4}[smh]?$",
-        "x-kubernetes-validations": [{
-            "rule": "self.endsWith('h') ? int(self.substring(0, size(self) - 1)) <= 1 \
-                     : self.endsWith('m') ? int(self.substring(0, size(self) - 1)) <= 60 \
-                     : int(self.endsWith('s') ? self.substring(0, size(self) - 1) : self) <= 3600",
-            "message": "not a time from 0s to 1h, such as 30s or 2m",
-        }],
-    })
+    time_within("^[0-9]{1,4}[smh]?$", 0, 3600, "not a time from 0s to 1h, such as 30s or 2m")
+}
+
+fn drain_span(_: &mut SchemaGenerator) -> Schema {
+    time_within("^[0-9]{1,4}[sm]?$", 1, 120, "not a time from 1s to 2m, such as 10s")
 }
 
 fn quarantine_span(_: &mut SchemaGenerator) -> Schema {
+    time_within("^[0-9]{1,6}[smh]?$", 1, 604_800, "not a time from 1s to 168h, such as 24h")
+}
+
+/// A whole number of seconds, minutes or hours of this pattern, from `least` to `most` seconds.
+fn time_within(pattern: &str, least: u32, most: u32, message: &str) -> Schema {
+    let number = "self.substring(0, size(self) - 1)";
+    let seconds = format!(
+        "(self.endsWith('h') ? 3600 * int({number}) : self.endsWith('m') ? 60 * int({number}) \
+         : int(self.endsWith('s') ? {number} : self))"
+    );
     json_schema!({
         "type": "string",
         "maxLength": 8,
-        "pattern": "^[0-9]{1,6}[smh]?$",
+        "pattern": pattern,
         "x-kubernetes-validations": [{
-            "rule": "self.endsWith('h') ? int(self.substring(0, size(self) - 1)) >= 1 \
-                       && int(self.substring(0, size(self) - 1)) <= 168 \
-                     : self.endsWith('m') ? int(self.substring(0, size(self) - 1)) >= 1 \
-                       && int(self.substring(0, size(self) - 1)) <= 10080 \
-                     : int(self.endsWith('s') ? self.substring(0, size(self) - 1) : self) >= 1 \
-                       && int(self.endsWith('s') ? self.substring(0, size(self) - 1) : self) <= 604800",
-            "message": "not a time from 1s to 168h, such as 24h",
+            "rule": format!("{seconds} >= {least} && {seconds} <= {most}"),
+            "message": message,
         }],
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use paramedic_core::target::consent::{
     ASK, DRAIN, DUMP, GIVE_UP, HEAL_LABEL, HEALTH_PATH, MIN_CONFIDENCE, NOT_BETWEEN, NOTIFY,
-    PATIENCE, PORT, QUARANTINE_TTL, RESIZE, SOFT, SettingsReader, TLS, WARM_UP,
+    PATIENCE, PORT, Port, QUARANTINE_TTL, RESIZE, SOFT, SettingsReader, TLS, WARM_UP,
 };
 
 use crate::policy::{Ask, Ceiling, GiveUp, HealingPolicySpec, Resize};
@@ -100,7 +100,7 @@ fn problems(settings: &Settings) -> Vec<String> {
     let ceiling = settings.get(HEAL_LABEL).map_or("", String::as_str);
     let _ = reader.remedy(ceiling);
     // Whether a container has a port of this name is for its agent to say.
-    let _ = reader.port(is_port_name);
+    let _ = reader.port(Port::is_name);
     let _ = (reader.health_ask(), reader.soft(), reader.dump(), reader.tls_probes());
     let _ = (reader.patience(), reader.warm_up(), reader.not_between(), reader.ask_before());
     let _ = (reader.resize(), reader.drain(), reader.quarantine(), reader.min_confidence());
@@ -110,17 +110,6 @@ fn problems(settings: &Settings) -> Vec<String> {
         .into_iter()
         .map(|invalid| format!("{}: {:?} is {}", invalid.key, invalid.value, invalid.why))
         .collect()
-}
-
-/// As Kubernetes names ports.
-fn is_port_name(name: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let outer = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
-    let bytes = name.as_bytes();
-    bytes.len() <= 15
-        && bytes.iter().all(|&b| inner(b))
-        && outer(bytes.first())
-        && outer(bytes.last())
 }
 
 /// An annotation separates items by commas; here each is an item of the list.

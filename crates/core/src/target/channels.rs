@@ -1,6 +1,8 @@
 //! Names of channels for notifications: who is told of a target, beside those who are told of all.
 use std::fmt;
 
+use super::consent::is_label;
+
 /// Longest name, in bytes: as for a label's value.
 const LONGEST: usize = 63;
 
@@ -16,7 +18,8 @@ impl ChannelNames {
     /// Reads names that are separated by commas.
     ///
     /// # Errors
-    /// [`NotChannelNames`] if one of them is none, or if there is none or too many.
+    /// [`NotChannelNames`] if the list is empty, has more than [`Self::MOST`] names, or holds a text that
+    /// no channel may be called.
     pub fn read(text: &str) -> Result<Self, NotChannelNames> {
         text.split(',').map(str::trim).try_fold(Self::default(), |mut names, name| {
             let is_fine = Self::is_name(name) && names.add(name);
@@ -24,16 +27,10 @@ impl ChannelNames {
         })
     }
 
-    /// Whether a channel may have this name: 1–63 of `a` to `z`, `0` to `9` and `-`, with a letter or
-    /// digit at both ends.
+    /// Whether a channel may have this name: a label of DNS.
     #[must_use]
     pub fn is_name(text: &str) -> bool {
-        let outer = |b: Option<u8>| b.is_some_and(|b| b != b'-');
-        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        text.len() <= LONGEST
-            && text.bytes().all(inner)
-            && outer(text.bytes().next())
-            && outer(text.bytes().next_back())
+        is_label(text, LONGEST)
     }
 
     /// Adds those of another list, as long as there is room.
@@ -67,7 +64,7 @@ impl ChannelNames {
         Self(self.0.iter().filter(|name| !others.contains(name)).cloned().collect())
     }
 
-    /// Whether there is none.
+    /// Whether the list is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -80,6 +80,28 @@ pub enum Port {
     Name(String),
 }
 
+impl Port {
+    /// Longest name of a port, in bytes.
+    const LONGEST_NAME: usize = 15;
+
+    /// Whether a container's port may have this name.
+    #[must_use]
+    pub fn is_name(text: &str) -> bool {
+        is_label(text, Self::LONGEST_NAME)
+    }
+}
+
+/// Whether a text is a label of DNS, as Kubernetes names many things: `a` to `z`, `0` to `9` and `-`, with
+/// a letter or digit at both ends, from one byte to `longest`.
+pub(super) fn is_label(text: &str, longest: usize) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let outer = |b: Option<u8>| b.is_some_and(|b| b != b'-');
+    text.len() <= longest
+        && text.bytes().all(inner)
+        && outer(text.bytes().next())
+        && outer(text.bytes().next_back())
+}
+
 /// Reads settings by their keys, and collects the invalid ones.
 pub struct SettingsReader<F> {
     find: F,
