@@ -130,6 +130,15 @@ impl Apt {
         command
     }
 
+    /// Downloads packages into a folder, which is emptied before.
+    pub fn download(&self, step: &str, packages: &[String], folder: &Path) -> Result<()> {
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut download = self.command("apt-get");
+        download.args(["--quiet", "download"]).args(packages).current_dir(folder);
+        process::run_within(step, DOWNLOAD, &mut download)
+    }
+
     /// What `apt-cache depends --recurse` prints of the packages and all that they depend on.
     pub fn closure(&self, packages: &[&str]) -> Result<String> {
         let mut depends = self.command("apt-cache");
@@ -149,6 +158,22 @@ impl Apt {
         let mut update = self.command("apt-get");
         process::run_within("fetch Debian's package lists", DOWNLOAD, update.arg("update"))
     }
+}
+
+/// The names of packages in what [`Apt::closure`] returns.
+pub fn names(closure: &str) -> impl Iterator<Item = &str> {
+    closure.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+/// Unpacks all packages of a folder into a tree, which appears complete or not at all.
+pub fn unpack(debs: &Path, tree: &Path) -> Result<()> {
+    let part = tree.with_extension("part");
+    let _ = fs::remove_dir_all(&part);
+    fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
+    for deb in fs::read_dir(debs)? {
+        process::capture(Command::new("dpkg").arg("-x").arg(deb?.path()).arg(&part))?;
+    }
+    fs::rename(&part, tree).with_context(|| format!("cannot make {}", tree.display()))
 }
 
 fn check_programs() -> Result<()> {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    apt::{Apt, DOWNLOAD},
+    apt::{self, Apt},
     arch::Arch,
     process,
     workspace::{Workspace, write_if_changed},
@@ -109,34 +109,18 @@ fn library(arch: Arch) -> String {
 fn unpack(apt: &Apt, arch: Arch, home: &Path) -> Result<()> {
     let wanted = needed(&apt.closure(&[&package(arch), &library(arch)])?);
     ensure!(wanted.contains(&library(arch)), "no package {}", library(arch));
-    let (debs, part) = (home.join("debs"), home.join("part"));
-    for folder in [&debs, &part] {
-        let _ = fs::remove_dir_all(folder);
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    let mut download = apt.command("apt-get");
-    download.args(["--quiet", "download"]).args(&wanted).current_dir(&debs);
-    let step = format!("download Debian's C compiler for {}", arch.name());
-    process::run_within(&step, DOWNLOAD, &mut download)?;
-    for deb in fs::read_dir(&debs)? {
-        process::capture(Command::new("dpkg").arg("-x").arg(deb?.path()).arg(&part))?;
-    }
+    let debs = home.join("debs");
+    apt.download(&format!("download Debian's C compiler for {}", arch.name()), &wanted, &debs)?;
+    apt::unpack(&debs, &home.join("root"))?;
     let _ = fs::remove_dir_all(&debs);
-    // The tree appears complete or not at all.
-    let root = home.join("root");
-    fs::rename(&part, &root).with_context(|| format!("cannot make {}", root.display()))
+    Ok(())
 }
 
 /// From the closure that `apt-cache depends --recurse` prints: everything but what dpkg and the shell
 /// need too, which every machine has (never a second C library for this machine).
 fn needed(closure: &str) -> Vec<String> {
     const EVERYWHERE: [&str; 5] = ["libc6", "libgcc-s1", "libstdc++6", "zlib1g", "gcc-12-base"];
-    closure
-        .lines()
-        .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
-        .filter(|name| !EVERYWHERE.contains(name))
-        .map(str::to_owned)
-        .collect()
+    apt::names(closure).filter(|name| !EVERYWHERE.contains(name)).map(str::to_owned).collect()
 }
 
 /// A script that starts a tool with the shared libraries that were unpacked with it.

@@ -49,6 +49,11 @@ impl Workspace {
     }
 }
 
+/// The content of a file.
+pub fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
 /// Writes `bytes` unless the file holds them already, so that builds that depend on its time stamp
 /// are not repeated. Returns whether it wrote. The file appears complete or not at all.
 pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use xtask::{
-    apt::{Apt, DOWNLOAD},
+    apt::{self, Apt},
     process,
 };
 
@@ -23,11 +23,8 @@ pub(crate) fn unpacked(
     together(apt, home, package, || {
         let here = installed()?;
         let closure = apt.closure(&[package])?;
-        let others = closure
-            .lines()
-            .filter(|name| {
-                name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.contains(':')
-            })
+        let others = apt::names(&closure)
+            .filter(|name| !name.contains(':'))
             .filter(|name| *name != package && with(name) && !here.contains(*name));
         Ok(others.map(str::to_owned).collect())
     })
@@ -53,27 +50,12 @@ fn together(
     if folder.exists() {
         return Ok(folder);
     }
-    let others = others()?;
+    let wanted = [vec![package.to_owned()], others()?].concat();
     let debs = home.join("debs");
-    let _ = fs::remove_dir_all(&debs);
-    fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
-    let mut download = apt.command("apt-get");
-    download.args(["--quiet", "download", package]).args(others).current_dir(&debs);
-    process::run_within(&format!("download {package}"), DOWNLOAD, &mut download)?;
-    unpack(&debs, &folder)?;
+    apt.download(&format!("download {package}"), &wanted, &debs)?;
+    apt::unpack(&debs, &folder)?;
     let _ = fs::remove_dir_all(&debs);
     Ok(folder)
-}
-
-/// The folder appears complete or not at all.
-fn unpack(debs: &Path, folder: &Path) -> Result<()> {
-    let part = folder.with_extension("part");
-    let _ = fs::remove_dir_all(&part);
-    fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
-    for deb in fs::read_dir(debs)? {
-        process::capture(Command::new("dpkg").arg("-x").arg(deb?.path()).arg(&part))?;
-    }
-    fs::rename(&part, folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
 fn version(apt: &Apt, package: &str) -> Result<String> {

@@ -6,14 +6,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
 
 use super::{TARGET, probe::names};
 use crate::{
-    apt::{Apt, DOWNLOAD},
+    apt::{self, Apt, DOWNLOAD},
     process,
     workspace::Workspace,
 };
@@ -77,9 +76,7 @@ fn needed(closure: &str) -> Vec<String> {
         "libxml2",
         "libz3-4",
     ];
-    closure
-        .lines()
-        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
+    apt::names(closure)
         .filter(|name| {
             WANTED.contains(name) || LIBRARIES.iter().any(|library| name.starts_with(library))
         })
@@ -93,9 +90,7 @@ fn install(packages: &Path, tree: &Path) -> Result<()> {
     process::announce(&format!("unpack Debian's rustc for {TARGET} below {}", tree.display()));
     let (part, usr) = (tree.join("part"), tree.join("usr"));
     let _ = fs::remove_dir_all(&part);
-    for name in names(packages).filter(|name| name.ends_with(".deb")) {
-        process::capture(Command::new("dpkg").arg("-x").arg(packages.join(name)).arg(&part))?;
-    }
+    apt::unpack(packages, &part)?;
     let _ = fs::remove_dir_all(&usr);
     fs::rename(part.join("usr"), &usr)
         .with_context(|| format!("cannot put the packages into {}", usr.display()))

@@ -190,7 +190,8 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 }
 
 /// The SHA-256 in hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in Sha256::digest(bytes) {
         let _ = write!(text, "{byte:02x}");

@@ -11,9 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub(crate) use self::archive::sha256;
+pub use self::archive::sha256;
 use self::{archive::Origin, layer::Entry};
-use crate::{arch::Arch, build_ebpf, cross, process, workspace::Workspace};
+use crate::{
+    arch::Arch,
+    build_ebpf, cross, process,
+    workspace::{Workspace, read},
+};
 
 mod archive;
 #[cfg(test)]
@@ -168,10 +172,6 @@ pub fn of_sandbox(workspace: &Workspace, file: &Path, name: &str, program: &Path
         layer: layer::write(vec![Entry::executable("pause", &read(program)?)])?,
     };
     put(file, &archive::write(&[content], &origin(workspace)?)?)
-}
-
-fn read(file: &Path) -> Result<Vec<u8>> {
-    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// Writes a file, and the folder that it is in.

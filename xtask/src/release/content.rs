@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{arch::Arch, process, workspace::Workspace};
+use crate::{
+    arch::Arch,
+    process,
+    workspace::{Workspace, read},
+};
 
 /// The program and its files, read or made.
 pub struct Content {
@@ -93,10 +97,6 @@ fn completions(program: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
         Ok((shell, format!("{script}\n").into_bytes()))
     };
     SHELLS.into_iter().map(of).collect()
-}
-
-fn read(file: &Path) -> Result<Vec<u8>> {
-    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// Content without a program to ask.

@@ -18,7 +18,7 @@ use crate::{
     build_ebpf,
     image::{self, Image, layer},
     process,
-    workspace::Workspace,
+    workspace::{Workspace, read},
 };
 
 mod ar;
@@ -170,10 +170,6 @@ fn put(folder: &Path, files: &Files) -> Result<()> {
         println!("{}: {} bytes", file.display(), bytes.len());
     }
     Ok(())
-}
-
-fn read(file: &Path) -> Result<Vec<u8>> {
-    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn text(bytes: Vec<u8>) -> Result<String> {

@@ -8,8 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use jiff::civil::DateTime;
-use sha2::{Digest, Sha256};
-use xtask::{process, workspace::Workspace};
+use xtask::{image::sha256, process, workspace::Workspace};
 
 /// The largest has 3 MB.
 const DOWNLOAD: Duration = Duration::from_secs(300);
@@ -156,7 +155,7 @@ impl Source {
     /// The file, with the content that this was written for.
     fn fetched(&self, folder: &Path, from: &str) -> Result<PathBuf> {
         let file = folder.join(format!("{}-{}", self.name, &self.sha256[..8]));
-        if fs::read(&file).is_ok_and(|bytes| hash(&bytes) == self.sha256) {
+        if fs::read(&file).is_ok_and(|bytes| sha256(&bytes) == self.sha256) {
             return Ok(file);
         }
         let url = format!("{from}/{}/{}", self.of, self.path);
@@ -166,15 +165,11 @@ impl Source {
         curl.arg(&part).arg(&url);
         process::run_within(&format!("fetch the trace {}", self.name), DOWNLOAD, &mut curl)
             .with_context(|| format!("without a network, put {url} at {}", file.display()))?;
-        let found = hash(&fs::read(&part)?);
+        let found = sha256(&fs::read(&part)?);
         ensure!(found == self.sha256, "{url} has the SHA-256 {found}, not {}", self.sha256);
         fs::rename(&part, &file).context("cannot name it")?;
         Ok(file)
     }
-}
-
-fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Lines of a time and the count of the minutes that begin there. A short gap has the count before
