@@ -3,7 +3,7 @@
 //! of them changes twice a second, as from an agent that samples every two seconds.
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
     time::Duration,
@@ -27,28 +27,45 @@ impl Crowd {
     pub(super) fn gather(agent: &str, patients: usize) -> Result<Self> {
         let targets = minreq::get(format!("{agent}/api/v1/targets")).with_timeout(5).send()?;
         let targets: Value = serde_json::from_slice(targets.as_bytes())?;
-        let model = Arc::new(targets.get(0).context("the agent has no target")?.clone());
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let model = targets.get(0).context("the agent has no target")?.clone();
         let agent = agent.to_owned();
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (agent, model) = (agent.clone(), Arc::clone(&model));
-                thread::spawn(move || {
-                    // A page that was closed receives no more events.
-                    let _ = answer(&stream, &agent, &model, patients);
-                });
-            }
-        });
-        Ok(Self { url })
+        let answer =
+            move |stream: &TcpStream, path: &str| answer(stream, path, &agent, &model, patients);
+        Ok(Self { url: format!("http://{}", serve(answer)?) })
     }
 }
 
-fn answer(mut stream: &TcpStream, agent: &str, model: &Value, patients: usize) -> Result<()> {
+/// Answers each request by its stream and path, until this process ends. Returns the address.
+pub(super) fn serve(
+    answer: impl Fn(&TcpStream, &str) -> Result<()> + Send + Sync + 'static,
+) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let (address, answer) = (listener.local_addr()?, Arc::new(answer));
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let answer = Arc::clone(&answer);
+            // A page that was closed takes no answer.
+            thread::spawn(move || path_of(&stream).and_then(|path| answer(&stream, &path)));
+        }
+    });
+    Ok(address)
+}
+
+/// Reads the head of a request.
+fn path_of(stream: &TcpStream) -> Result<String> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next().context("no request")??;
     while lines.next().context("half a request")??.trim() != "" {}
-    let path = first.split(' ').nth(1).context("no path")?;
+    Ok(first.split(' ').nth(1).context("no path")?.to_owned())
+}
+
+fn answer(
+    mut stream: &TcpStream,
+    path: &str,
+    agent: &str,
+    model: &Value,
+    patients: usize,
+) -> Result<()> {
     if path == "/events" {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")?;
         for round in 0.. {
