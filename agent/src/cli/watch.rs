@@ -206,7 +206,7 @@ impl Watch {
             None => Remedy::Soft,
         };
         let ceiling = self.max_remedy.unwrap_or(default);
-        // Whoever is named on this command line is meant.
+        // All channels of this command line get the notifications of its services.
         let notify = channels.iter().filter_map(|channel| channel.name.as_deref()).collect();
         let service = self.service(&self.url, ceiling, &notify);
         let others = self.also.iter().map(|url| self.service(url, ceiling, &notify));

@@ -349,7 +349,7 @@ impl Teller {
         Telling { notification, to: problem.channels.clone(), change }
     }
 
-    /// Advice; also to whoever has misspelt the name of a channel, or has not given it to this agent.
+    /// The advice, with a warning if the target names a channel that this agent does not have.
     fn advice(&self, advice: String, target: &Target) -> String {
         let unknown = target.settings.notify.without(&self.named);
         if unknown.is_empty() {
@@ -412,8 +412,8 @@ impl Teller {
     }
 }
 
-/// A problem of which the channels that its target names now are told from now on. Those that were told
-/// before are told its end too.
+/// The problem, with the channels that its target names now added. The earlier ones stay, so that they get
+/// its end.
 fn widened(mut problem: Problem, target: &Target) -> Problem {
     problem.channels.join(&target.settings.notify);
     problem

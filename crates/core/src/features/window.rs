@@ -566,8 +566,8 @@ impl Window {
         self.waiting
     }
 
-    /// Whether no client waits for a response for long, as far as that is known. Where nobody asks,
-    /// nobody waits.
+    /// Whether no request of a client has waited for longer than [`BUDGET`]. Also true if there are no
+    /// requests, or if they were not read.
     #[must_use]
     pub fn answers_clients(&self) -> bool {
         let oldest = self.waiting.and_then(|waiting| waiting.oldest);

@@ -289,7 +289,7 @@ fn a_problem_of_an_earlier_agent_is_closed_or_given_up() {
     let told = teller.switch(false, at(600));
     let [Telling { notification, to, change }] = told.as_slice() else { panic!("{told:?}") };
     assert_eq!(notification.summary, "gone: no longer watched");
-    assert_eq!(*to, names("shop"), "whoever was told is told the end");
+    assert_eq!(*to, names("shop"), "a channel that got the problem gets its end");
     assert_eq!(*change, Change::Closes("key of gone".to_owned()));
     let end = teller.concluded(&web(), &ended(Remedy::Restart, Outcome::Healed), at(700)).unwrap();
     assert_eq!(end.notification.key, "key of web");

@@ -162,7 +162,7 @@ async fn a_named_channel_is_told_of_the_targets_that_name_it_until_the_end() {
     first.unsent(0).await;
     first.dies().await;
 
-    // The setting was removed while no agent ran: whoever was told is told the end.
+    // The setting was removed while no agent ran. A channel that got the problem gets its end too.
     let mut second = Agent::start_with(state.path(), channels());
     second.concluded(Outcome::Healed);
     for receiver in [&mut all, &mut shop] {

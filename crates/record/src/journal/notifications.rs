@@ -192,7 +192,7 @@ impl Journal {
     }
 }
 
-/// The names in a column, which is empty if there are none.
+/// The list of names in a column; the column is an empty text for an empty list.
 fn channels(row: &Row<'_>, column: usize) -> rusqlite::Result<ChannelNames> {
     match text(row, column, MAX_NAME)?.as_str() {
         "" => Ok(ChannelNames::default()),
