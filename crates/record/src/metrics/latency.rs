@@ -1,66 +1,14 @@
 //! The kernel's histograms of response times, as Prometheus histograms.
-use std::{collections::HashMap, sync::Arc};
-
 use agent_common::Latencies;
-use paramedic_core::target::Target;
 use paramedic_protocol::latency::upper_bound;
-use parking_lot::Mutex;
-use prometheus::{
-    Error,
-    core::{Collector, Desc},
-    proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType},
-};
-
-use super::target::{TARGET, identity};
-
-const NAME: &str = "paramedic_target_http_request_duration_seconds";
-const HELP: &str = "Time from the first byte of a request to the head of its final response, as the \
-                    kernel saw it, since the target's instance is watched. The sum is estimated: each \
-                    response counts as the middle of its bucket.";
-
-/// One histogram per target. Every second bucket of the kernel's is exported, which keeps the number
-/// of series at a fixed 18 per target.
-#[derive(Clone, Debug)]
-pub(super) struct RequestDurations {
-    description: Desc,
-    /// By the target's uid.
-    known: Arc<Mutex<HashMap<String, Counted>>>,
-}
-
-/// What the kernel has counted of one target.
-#[derive(Debug)]
-struct Counted {
-    labels: [String; 3],
-    latencies: Latencies,
-}
-
-impl RequestDurations {
-    pub(super) fn new() -> Result<Self, Error> {
-        let labels = TARGET.map(str::to_owned).to_vec();
-        let description = Desc::new(NAME.to_owned(), HELP.to_owned(), labels, HashMap::new())?;
-        Ok(Self { description, known: Arc::default() })
-    }
-
-    pub(super) fn set(&self, target: &Target, latencies: &Latencies) {
-        let mut known = self.known.lock();
-        if let Some(counted) = known.get_mut(&target.id.uid) {
-            counted.latencies = *latencies;
-        } else {
-            let labels = identity(target).map(str::to_owned);
-            known.insert(target.id.uid.clone(), Counted { labels, latencies: *latencies });
-        }
-    }
-
-    pub(super) fn forget(&self, target: &Target) {
-        self.known.lock().remove(&target.id.uid);
-    }
-}
+use prometheus::proto::{Bucket, Histogram};
 
 fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
-fn histogram(counted: &Latencies) -> Histogram {
+/// Every second bucket of the kernel's, which keeps the number of series at a fixed 18 per target.
+pub(super) fn histogram(counted: &Latencies) -> Histogram {
     let (mut so_far, mut sum, mut lower) = (0, 0.0, 0);
     let mut buckets = Vec::new();
     for (bucket, &count) in counted.buckets.iter().enumerate() {
@@ -80,35 +28,6 @@ fn histogram(counted: &Latencies) -> Histogram {
     histogram.set_sample_sum(sum);
     histogram.set_bucket(buckets);
     histogram
-}
-
-impl Collector for RequestDurations {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.description]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let known = self.known.lock();
-        let metrics = known.values().map(|counted| {
-            let pairs = TARGET.iter().zip(&counted.labels).map(|(name, value)| {
-                let mut pair = LabelPair::default();
-                pair.set_name((*name).to_owned());
-                pair.set_value(value.clone());
-                pair
-            });
-            let mut metric = Metric::default();
-            metric.set_label(pairs.collect());
-            metric.set_histogram(histogram(&counted.latencies));
-            metric
-        });
-        let metrics = metrics.collect();
-        let mut family = MetricFamily::default();
-        family.set_name(NAME.to_owned());
-        family.set_help(HELP.to_owned());
-        family.set_field_type(MetricType::HISTOGRAM);
-        family.set_metric(metrics);
-        vec![family]
-    }
 }
 
 #[cfg(test)]

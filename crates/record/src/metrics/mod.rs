@@ -23,8 +23,8 @@ use paramedic_core::{
 };
 use paramedic_probes::Cause;
 use prometheus::{
-    Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder, core::Collector,
+    Error, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
 };
 
 use self::{reference::Described, target::TargetMetrics};
@@ -281,8 +281,13 @@ impl Metrics {
                 "Notifications of --notify that wait for their delivery, by kind of channel.",
                 &["channel"],
             )?,
-            target: TargetMetrics::new(&make)?,
-            described: make.described.into_inner(),
+            target: TargetMetrics::default(),
+            described: make
+                .described
+                .into_inner()
+                .into_iter()
+                .chain(TargetMetrics::described())
+                .collect(),
             registry,
         };
         metrics.start_at_zero();
@@ -520,7 +525,9 @@ impl Metrics {
     /// # Errors
     /// Only if a metric is malformed: a bug.
     pub fn render(&self) -> Result<String, Error> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let mut page = TextEncoder::new().encode_to_string(&self.registry.gather())?;
+        self.target.render(&mut page)?;
+        Ok(page)
     }
 }
 
@@ -552,9 +559,5 @@ impl Maker<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
         self.add(IntGaugeVec::new(Self::opts(name, help), labels))
-    }
-
-    fn ratios(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, Error> {
-        self.add(GaugeVec::new(Self::opts(name, help), labels))
     }
 }

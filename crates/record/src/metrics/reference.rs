@@ -1,7 +1,10 @@
-//! Generates `docs/metrics.md`, the reference of all metrics, from the registry.
+//! Generates `docs/metrics.md`, the reference of all metrics, from their definitions.
 use std::fmt::Write as _;
 
-use prometheus::{core::Collector, proto::MetricType};
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{MetricFamily, MetricType},
+};
 
 use super::Metrics;
 
@@ -15,17 +18,27 @@ pub(super) struct Described {
 }
 
 impl Described {
-    pub(super) fn of(metric: &impl Collector) -> Vec<Self> {
-        let kind = metric.collect().first().map(|family| match family.get_field_type() {
+    pub(super) fn new<'a>(
+        name: &str,
+        kind: MetricType,
+        labels: impl IntoIterator<Item = &'a str>,
+        help: &str,
+    ) -> Self {
+        let kind = match kind {
             MetricType::COUNTER => "counter",
             MetricType::HISTOGRAM => "histogram",
             _ => "gauge",
-        });
-        let described = |desc: &&prometheus::core::Desc| Self {
-            name: desc.fq_name.clone(),
-            kind: kind.unwrap_or("gauge"),
-            labels: desc.variable_labels.clone(),
-            help: desc.help.clone(),
+        };
+        let labels = labels.into_iter().map(str::to_owned).collect();
+        Self { name: name.to_owned(), kind, labels, help: help.to_owned() }
+    }
+
+    pub(super) fn of(metric: &impl Collector) -> Vec<Self> {
+        let families = metric.collect();
+        let kind = families.first().map_or(MetricType::GAUGE, MetricFamily::get_field_type);
+        let described = |desc: &&Desc| {
+            let labels = desc.variable_labels.iter().map(String::as_str);
+            Self::new(&desc.fq_name, kind, labels, &desc.help)
         };
         metric.desc().iter().map(described).collect()
     }

@@ -1,31 +1,30 @@
 //! The series of a target: a fixed number, created and removed together.
 //!
-//! Each sample sets all of them. Finding a series by its labels costs more than setting it, so the
-//! series of each target are kept.
-use std::{array, collections::HashMap};
+//! A node has hundreds of targets, each sampled many times between two scrapes. So a sample only stores
+//! its values here, and the series are made when somebody asks for them.
+use std::collections::HashMap;
 
+use agent_common::Latencies;
 use paramedic_core::{
     decide::{Action, Decision},
-    features::{FEATURES, Feature, FeatureVector, Load},
+    features::{Feature, FeatureVector, Load},
     signal::KernelReading,
     target::Target,
 };
 use parking_lot::Mutex;
-use prometheus::{Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec};
+use prometheus::{
+    Error, TextEncoder,
+    proto::{Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
+};
 
-use super::{Maker, TargetState, latency::RequestDurations};
+use super::{TargetState, latency, reference::Described};
 
 /// The labels that identify a target: namespace and name for a pod, else `target`. An unused label
 /// is empty, which Prometheus treats like a missing label.
-pub(super) const TARGET: [&str; 3] = ["namespace", "pod", "target"];
+const TARGET: [&str; 3] = ["namespace", "pod", "target"];
 
-/// The values of [`TARGET`], and of one more label.
-fn labels<'a>(target: &'a Target, more: &'a str) -> [&'a str; 4] {
-    let [namespace, pod, name] = identity(target);
-    [namespace, pod, name, more]
-}
-
-pub(super) fn identity(target: &Target) -> [&str; 3] {
+/// The values of [`TARGET`].
+fn identity(target: &Target) -> [&str; 3] {
     match target.pod() {
         Some(pod) => [&pod.namespace, &pod.name, ""],
         None => ["", "", &target.name],
@@ -35,151 +34,197 @@ pub(super) fn identity(target: &Target) -> [&str; 3] {
 /// Classes of HTTP responses, as label values.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Reasons why a message was not read, as label values.
-const UNREADABLE: [&str; 2] = ["not_understood", "unknown_status"];
-/// Reasons for which requests got no response.
-const UNANSWERED: [&str; 2] = ["dropped", "given_up"];
-
-#[derive(Debug)]
-pub(super) struct TargetMetrics {
-    responses: IntCounterVec,
-    features: GaugeVec,
-    unhealthy: GaugeVec,
-    load: [GaugeVec; 4],
-    states: IntGaugeVec,
-    blind: IntGaugeVec,
-    durations: RequestDurations,
-    in_flight: GaugeVec,
-    unreadable: IntCounterVec,
-    unanswered: IntCounterVec,
-    /// By the target's uid.
-    known: Mutex<HashMap<String, Series>>,
+/// A metric of targets.
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    /// The label beside [`TARGET`], if there is one.
+    label: Option<&'static str>,
+    series: Series,
 }
 
-/// The series of one target; `None` for one that does not exist.
+/// The series of one target: with the value of the label that is not [`TARGET`]'s. A series without a
+/// value does not exist: a zero would be a value.
+enum Series {
+    Gauge(fn(&Values) -> Option<f64>),
+    Gauges(fn(&Values, &mut dyn FnMut(&'static str, f64))),
+    Counters(fn(&Values, &mut dyn FnMut(&'static str, f64))),
+    Histogram(fn(&Values) -> Option<Histogram>),
+}
+
+/// In the order in which they are rendered.
+static FAMILIES: [Family; 13] = [
+    Family {
+        name: "paramedic_target_blind",
+        help: "1 if the agent's own polls are answered but the kernel does not see the responses (TLS, \
+               a socket of another cgroup): the target's HTTP series are missing, not zero.",
+        label: None,
+        series: Series::Gauge(|values| values.is_blind.then_some(1.0)),
+    },
+    Family {
+        name: "paramedic_target_cpu_throttled_ratio",
+        help: "Share of the CPU quota periods of the last 10 s in which the kernel throttled the \
+               target, 0 to 1.",
+        label: None,
+        series: Series::Gauge(|values| values.load?.throttled_ratio.map(f64::from)),
+    },
+    Family {
+        name: "paramedic_target_feature",
+        help: "Last row that the model saw of the target: one series per column of the feature schema, \
+               in the unit of the column (percent, seconds, per second, 0-1).",
+        label: Some("feature"),
+        series: Series::Gauges(|values, add| {
+            let Some((row, sees_traffic)) = &values.row else { return };
+            // A zero would mean an idle service.
+            let known = Feature::ALL.into_iter().filter(|f| *sees_traffic || !f.is_http());
+            known.for_each(|feature| add(feature.name(), row[feature].into()));
+        }),
+    },
+    Family {
+        name: "paramedic_target_http_5xx_ratio",
+        help: "Share of 5xx among the responses of paramedic_target_http_requests_per_second, 0 to 1; 0 \
+               if there were no responses.",
+        label: None,
+        series: Series::Gauge(|values| values.load?.ratio_5xx.map(f64::from)),
+    },
+    Family {
+        name: "paramedic_target_http_request_duration_p95_seconds",
+        help: "Time within which 95 % of the responses of the last 10 to 20 s came, in seconds; without \
+               responses how long the oldest request waits, 0 if none does.",
+        label: None,
+        series: Series::Gauge(|values| values.load?.p95_seconds.map(f64::from)),
+    },
+    Family {
+        name: "paramedic_target_http_request_duration_seconds",
+        help: "Time from the first byte of a request to the head of its final response, as the kernel \
+               saw it, since the target's instance is watched. The sum is estimated: each response \
+               counts as the middle of its bucket.",
+        label: None,
+        series: Series::Histogram(|values| values.latencies.as_ref().map(latency::histogram)),
+    },
+    Family {
+        name: "paramedic_target_http_requests_in_flight",
+        help: "Requests to the target without a response so far, at its last sample. No series if the \
+               kernel cannot tell.",
+        label: None,
+        series: Series::Gauge(|values| values.in_flight.map(f64::from)),
+    },
+    Family {
+        name: "paramedic_target_http_requests_per_second",
+        help: "HTTP responses per second over the last 10 s without those to the agent's own polls, as \
+               the metrics API serves them for autoscaling. No series if the kernel cannot read the \
+               traffic.",
+        label: None,
+        series: Series::Gauge(|values| values.load?.responses_per_second.map(f64::from)),
+    },
+    Family {
+        name: "paramedic_target_http_requests_unanswered_total",
+        help: "Requests to the target that ended without a response, by reason: dropped (the target \
+               closed the connection or the stream), given_up (the client did).",
+        label: Some("reason"),
+        series: Series::Counters(|values, add| {
+            let Some(traffic) = &values.traffic else { return };
+            add("dropped", traffic.dropped as f64);
+            add("given_up", traffic.given_up as f64);
+        }),
+    },
+    Family {
+        name: "paramedic_target_http_responses_total",
+        help: "HTTP responses that the kernel saw the target send, by class. They include the responses \
+               to the agent's own polls of /health.",
+        label: Some("class"),
+        series: Series::Counters(|values, add| {
+            let counts = values.responses.into_iter().flatten();
+            CLASSES.into_iter().zip(counts).for_each(|(class, count)| add(class, count as f64));
+        }),
+    },
+    Family {
+        name: "paramedic_target_http_unreadable_total",
+        help: "HTTP messages of the target and of its clients that the kernel saw and could not read, by \
+               reason: not_understood (no message was found where one begins, or a packet was not \
+               followed to its end), unknown_status (HTTP/2: the status refers to what was said before \
+               the agent watched the connection).",
+        label: Some("reason"),
+        series: Series::Counters(|values, add| {
+            let Some(traffic) = &values.traffic else { return };
+            add("not_understood", traffic.not_understood as f64);
+            add("unknown_status", traffic.unknown as f64);
+        }),
+    },
+    Family {
+        name: "paramedic_target_state",
+        help: "1 for the current state of the target, 0 for the others: unknown, well, sick, healing, \
+               verifying, exhausted (every permitted remedy was tried).",
+        label: Some("state"),
+        series: Series::Gauges(|values, add| {
+            let Some(state) = values.state else { return };
+            for other in TargetState::ALL {
+                add(other.name(), f64::from(u8::from(other == state)));
+            }
+        }),
+    },
+    Family {
+        name: "paramedic_target_unhealthy_probability",
+        help: "Calibrated probability that the target needs a remedy, 0 to 1: 1 minus the probability of \
+               no_action.",
+        label: None,
+        series: Series::Gauge(|values| values.unhealthy),
+    },
+];
+
+/// The last values of all targets, by their uid.
 #[derive(Debug, Default)]
-struct Series {
-    responses: Option<[IntCounter; 5]>,
-    features: [Option<Gauge>; FEATURES.len()],
-    unhealthy: Option<Gauge>,
-    load: [Option<Gauge>; 4],
-    in_flight: Option<Gauge>,
-    unreadable: Option<[IntCounter; 2]>,
-    unanswered: Option<[IntCounter; 2]>,
+pub(super) struct TargetMetrics(Mutex<HashMap<String, Values>>);
+
+/// The last values of one target, as far as they are known.
+#[derive(Debug)]
+struct Values {
+    identity: [String; 3],
+    /// The row that the model saw, and whether the kernel saw the target's HTTP.
+    row: Option<(FeatureVector, bool)>,
+    unhealthy: Option<f64>,
+    load: Option<Load>,
     state: Option<TargetState>,
+    is_blind: bool,
+    responses: Option<[u64; 5]>,
+    latencies: Option<Latencies>,
+    in_flight: Option<u32>,
+    traffic: Option<Traffic>,
 }
 
-/// Raises a counter to what the kernel has counted since the start of watching. A smaller count is a
-/// fresh start, and is exported as a counter reset, which Prometheus handles.
-fn count_to(counter: &IntCounter, so_far: u64) {
-    if so_far < counter.get() {
-        counter.reset();
-    }
-    counter.inc_by(so_far.saturating_sub(counter.get()));
+/// What the kernel has counted beside responses, since it watches the instance.
+#[derive(Clone, Copy, Debug)]
+struct Traffic {
+    not_understood: u64,
+    unknown: u64,
+    dropped: u64,
+    given_up: u64,
 }
 
-/// Sets a series, which is created if it does not exist; removes it if there is no value.
-fn set(known: &mut Option<Gauge>, of: &GaugeVec, labels: &[&str], value: Option<f64>) {
-    match value {
-        Some(value) => known.get_or_insert_with(|| of.with_label_values(labels)).set(value),
-        None if known.take().is_some() => drop(of.remove_label_values(labels)),
-        None => {}
+impl Values {
+    fn of(target: &Target) -> Self {
+        Self {
+            identity: identity(target).map(str::to_owned),
+            row: None,
+            unhealthy: None,
+            load: None,
+            state: None,
+            is_blind: false,
+            responses: None,
+            latencies: None,
+            in_flight: None,
+            traffic: None,
+        }
     }
 }
 
 impl TargetMetrics {
-    pub(super) fn new(make: &Maker<'_>) -> Result<Self, Error> {
-        Ok(Self {
-            responses: make.counters(
-                "target_http_responses_total",
-                "HTTP responses that the kernel saw the target send, by class. They include \
-                 the responses to the agent's own polls of /health.",
-                &[TARGET[0], TARGET[1], TARGET[2], "class"],
-            )?,
-            features: make.ratios(
-                "target_feature",
-                "Last row that the model saw of the target: one series per column of the feature \
-                 schema, in the unit of the column (percent, seconds, per second, 0-1).",
-                &[TARGET[0], TARGET[1], TARGET[2], "feature"],
-            )?,
-            unhealthy: make.ratios(
-                "target_unhealthy_probability",
-                "Calibrated probability that the target needs a remedy, 0 to 1: 1 minus the \
-                 probability of no_action.",
-                &TARGET,
-            )?,
-            load: [
-                make.ratios(
-                    "target_http_requests_per_second",
-                    "HTTP responses per second over the last 10 s without those to the \
-                     agent's own polls, as the metrics API serves them for autoscaling. No series \
-                     if the kernel cannot read the traffic.",
-                    &TARGET,
-                )?,
-                make.ratios(
-                    "target_http_5xx_ratio",
-                    "Share of 5xx among the responses of \
-                     paramedic_target_http_requests_per_second, 0 to 1; 0 if there were no \
-                     responses.",
-                    &TARGET,
-                )?,
-                make.ratios(
-                    "target_cpu_throttled_ratio",
-                    "Share of the CPU quota periods of the last 10 s in which the kernel \
-                     throttled the target, 0 to 1.",
-                    &TARGET,
-                )?,
-                make.ratios(
-                    "target_http_request_duration_p95_seconds",
-                    "Time within which 95 % of the responses of the last 10 to 20 s came, in \
-                     seconds; without responses how long the oldest request waits, 0 if none does.",
-                    &TARGET,
-                )?,
-            ],
-            blind: make.gauges(
-                "target_blind",
-                "1 if the agent's own polls are answered but the kernel does not see the \
-                 responses (TLS, a socket of another cgroup): the target's HTTP series are \
-                 missing, not zero.",
-                &TARGET,
-            )?,
-            states: make.gauges(
-                "target_state",
-                "1 for the current state of the target, 0 for the others: unknown, well, sick, \
-                 healing, verifying, exhausted (every permitted remedy was tried).",
-                &[TARGET[0], TARGET[1], TARGET[2], "state"],
-            )?,
-            durations: make.add(RequestDurations::new())?,
-            in_flight: make.ratios(
-                "target_http_requests_in_flight",
-                "Requests to the target without a response so far, at its last sample. No series if \
-                 the kernel cannot tell.",
-                &TARGET,
-            )?,
-            unreadable: make.counters(
-                "target_http_unreadable_total",
-                "HTTP messages of the target and of its clients that the kernel saw and could not \
-                 read, by reason: not_understood (no message was found where one begins, or a packet \
-                 was not followed to its end), unknown_status (HTTP/2: the status refers to what was \
-                 said before the agent watched the connection).",
-                &[TARGET[0], TARGET[1], TARGET[2], "reason"],
-            )?,
-            unanswered: make.counters(
-                "target_http_requests_unanswered_total",
-                "Requests to the target that ended without a response, by reason: dropped (the target \
-                 closed the connection or the stream), given_up (the client did).",
-                &[TARGET[0], TARGET[1], TARGET[2], "reason"],
-            )?,
-            known: Mutex::default(),
-        })
-    }
-
-    fn with(&self, target: &Target, change: impl FnOnce(&mut Series)) {
-        let mut known = self.known.lock();
-        if let Some(series) = known.get_mut(&target.id.uid) {
-            change(series);
+    fn with(&self, target: &Target, change: impl FnOnce(&mut Values)) {
+        let mut known = self.0.lock();
+        if let Some(values) = known.get_mut(&target.id.uid) {
+            change(values);
         } else {
-            change(known.entry(target.id.uid.clone()).or_default());
+            change(known.entry(target.id.uid.clone()).or_insert_with(|| Values::of(target)));
         }
     }
 
@@ -190,115 +235,148 @@ impl TargetMetrics {
         decision: &Decision,
         sees_traffic: bool,
     ) {
-        self.with(target, |series| {
-            for feature in Feature::ALL {
-                // A zero would mean an idle service.
-                let is_known = sees_traffic || !feature.is_http();
-                let value = is_known.then(|| f64::from(row[feature]));
-                let labels = labels(target, feature.name());
-                set(&mut series.features[feature as usize], &self.features, &labels, value);
-            }
-            let well = f64::from(decision.probabilities[Action::NoAction as usize]);
-            let value = Some((1.0 - well).clamp(0.0, 1.0));
-            set(&mut series.unhealthy, &self.unhealthy, &identity(target), value);
+        let well = f64::from(decision.probabilities[Action::NoAction as usize]);
+        self.with(target, |values| {
+            values.row = Some((*row, sees_traffic));
+            values.unhealthy = Some((1.0 - well).clamp(0.0, 1.0));
         });
     }
 
-    /// An unknown value has no series: a zero would be a value.
     pub(super) fn load(&self, target: &Target, load: Option<&Load>) {
-        self.with(target, |series| {
-            let values = load.map_or([None; 4], |load| {
-                [load.responses_per_second, load.ratio_5xx, load.throttled_ratio, load.p95_seconds]
-            });
-            for ((known, of), value) in series.load.iter_mut().zip(&self.load).zip(values) {
-                set(known, of, &identity(target), value.map(f64::from));
-            }
-        });
+        self.with(target, |values| values.load = load.copied());
     }
 
     /// Removes the series that autoscalers read. The judged row stays, for display.
     pub(super) fn absent(&self, target: &Target) {
-        self.with(target, |series| {
-            set(&mut series.unhealthy, &self.unhealthy, &identity(target), None);
-        });
-        self.load(target, None);
+        self.with(target, |values| (values.unhealthy, values.load) = (None, None));
     }
 
     /// What the kernel counted beside the responses.
     pub(super) fn traffic(&self, target: &Target, kernel: &KernelReading) {
-        if let Some(latencies) = &kernel.latencies {
-            self.durations.set(target, latencies);
-        }
-        self.with(target, |series| {
-            let in_flight = kernel.waiting.map(|waiting| f64::from(waiting.requests));
-            set(&mut series.in_flight, &self.in_flight, &identity(target), in_flight);
-            let of = |reason: usize| {
-                self.unreadable.with_label_values(&labels(target, UNREADABLE[reason]))
-            };
-            let counters = series.unreadable.get_or_insert_with(|| array::from_fn(of));
-            let so_far = [kernel.counters.not_understood, kernel.counters.unknown];
-            for (counter, so_far) in counters.iter().zip(so_far) {
-                count_to(counter, so_far);
-            }
-            let of = |reason: usize| {
-                self.unanswered.with_label_values(&labels(target, UNANSWERED[reason]))
-            };
-            let counters = series.unanswered.get_or_insert_with(|| array::from_fn(of));
-            let so_far = [kernel.counters.dropped, kernel.counters.given_up.iter().sum()];
-            for (counter, so_far) in counters.iter().zip(so_far) {
-                count_to(counter, so_far);
-            }
+        let counters = &kernel.counters;
+        self.with(target, |values| {
+            values.latencies = kernel.latencies.or(values.latencies);
+            values.in_flight = kernel.waiting.map(|waiting| waiting.requests);
+            values.traffic = Some(Traffic {
+                not_understood: counters.not_understood,
+                unknown: counters.unknown,
+                dropped: counters.dropped,
+                given_up: counters.given_up.iter().sum(),
+            });
         });
     }
 
+    /// What the kernel has counted since the start of watching. A smaller count is a fresh start, which
+    /// Prometheus handles as a counter reset.
     pub(super) fn responses(&self, target: &Target, so_far: &[u64; 5]) {
-        self.with(target, |series| {
-            let of =
-                |class: usize| self.responses.with_label_values(&labels(target, CLASSES[class]));
-            let counters = series.responses.get_or_insert_with(|| array::from_fn(of));
-            for (counter, &so_far) in counters.iter().zip(so_far) {
-                count_to(counter, so_far);
-            }
-        });
+        self.with(target, |values| values.responses = Some(*so_far));
     }
 
     pub(super) fn blind(&self, target: &Target) {
-        self.blind.with_label_values(&identity(target)).set(1);
+        self.with(target, |values| values.is_blind = true);
     }
 
     pub(super) fn state(&self, target: &Target, state: TargetState) {
-        self.with(target, |series| {
-            if series.state.replace(state) == Some(state) {
-                return;
-            }
-            for other in TargetState::ALL {
-                let gauge = self.states.with_label_values(&labels(target, other.name()));
-                gauge.set((other == state).into());
-            }
-        });
+        self.with(target, |values| values.state = Some(state));
     }
 
-    /// Removes the series of a target, as far as they exist.
     pub(super) fn forget(&self, target: &Target) {
-        self.absent(target);
-        self.durations.forget(target);
-        let _ = self.in_flight.remove_label_values(&identity(target));
-        for reason in UNREADABLE {
-            let _ = self.unreadable.remove_label_values(&labels(target, reason));
+        self.0.lock().remove(&target.id.uid);
+    }
+
+    /// Appends all families, one after the other: all at once they would take as much memory as
+    /// everything else that is known of the targets.
+    pub(super) fn render(&self, page: &mut String) -> Result<(), Error> {
+        let known = self.0.lock();
+        let mut targets: Vec<&Values> = known.values().collect();
+        targets.sort_unstable_by_key(|values| &values.identity);
+        for family in &FAMILIES {
+            let metrics: Vec<Metric> =
+                targets.iter().flat_map(|values| family.metrics(values)).collect();
+            // One without series is none in the text format.
+            if !metrics.is_empty() {
+                TextEncoder::new().encode_utf8(&[family.with(metrics)], page)?;
+            }
         }
-        for reason in UNANSWERED {
-            let _ = self.unanswered.remove_label_values(&labels(target, reason));
-        }
-        self.known.lock().remove(&target.id.uid);
-        for class in CLASSES {
-            let _ = self.responses.remove_label_values(&labels(target, class));
-        }
-        for feature in FEATURES {
-            let _ = self.features.remove_label_values(&labels(target, feature));
-        }
-        let _ = self.blind.remove_label_values(&identity(target));
-        for state in TargetState::ALL {
-            let _ = self.states.remove_label_values(&labels(target, state.name()));
+        Ok(())
+    }
+
+    /// The families, whether they have series or not.
+    pub(super) fn described() -> impl Iterator<Item = Described> {
+        FAMILIES.iter().map(|family| {
+            let labels = TARGET.into_iter().chain(family.label);
+            Described::new(family.name, family.kind(), labels, family.help)
+        })
+    }
+}
+
+impl Family {
+    const fn kind(&self) -> MetricType {
+        match self.series {
+            Series::Gauge(_) | Series::Gauges(_) => MetricType::GAUGE,
+            Series::Counters(_) => MetricType::COUNTER,
+            Series::Histogram(_) => MetricType::HISTOGRAM,
         }
     }
+
+    fn with(&self, metrics: Vec<Metric>) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        family.set_name(self.name.to_owned());
+        family.set_help(self.help.to_owned());
+        family.set_field_type(self.kind());
+        family.set_metric(metrics);
+        family
+    }
+
+    /// The series of one target.
+    fn metrics(&self, values: &Values) -> Vec<Metric> {
+        let mut metrics = Vec::new();
+        let mut add = |more: Option<&str>, value: Value| {
+            metrics.push(self.metric(values, more, value));
+        };
+        match self.series {
+            Series::Gauge(of) => of(values).into_iter().for_each(|v| add(None, Value::Gauge(v))),
+            Series::Gauges(of) => of(values, &mut |more, v| add(Some(more), Value::Gauge(v))),
+            Series::Counters(of) => of(values, &mut |more, v| add(Some(more), Value::Counter(v))),
+            Series::Histogram(of) => {
+                of(values).into_iter().for_each(|v| add(None, Value::Histogram(v)));
+            }
+        }
+        metrics
+    }
+
+    fn metric(&self, values: &Values, more: Option<&str>, value: Value) -> Metric {
+        let identity = TARGET.into_iter().zip(values.identity.iter().map(String::as_str));
+        let mut labels: Vec<_> =
+            identity.chain(self.label.zip(more)).map(|(name, value)| pair(name, value)).collect();
+        labels.sort_unstable_by(|one, other| one.name().cmp(other.name()));
+        let mut metric = Metric::from_label(labels);
+        match value {
+            Value::Gauge(value) => {
+                let mut gauge = Gauge::default();
+                gauge.set_value(value);
+                metric.set_gauge(gauge);
+            }
+            Value::Counter(value) => {
+                let mut counter = Counter::default();
+                counter.set_value(value);
+                metric.set_counter(counter);
+            }
+            Value::Histogram(histogram) => metric.set_histogram(histogram),
+        }
+        metric
+    }
+}
+
+enum Value {
+    Gauge(f64),
+    Counter(f64),
+    Histogram(Histogram),
+}
+
+fn pair(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
 }

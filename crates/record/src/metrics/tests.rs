@@ -52,7 +52,6 @@ fn decision() -> Decision {
         confidence: 0.75,
         probabilities: [0.25, 0.75, 0.0],
         source: Source::Model,
-        shares: [0.0; COUNT],
         unfamiliar: None,
     }
 }
