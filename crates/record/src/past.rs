@@ -1,7 +1,7 @@
 //! The last minute of each target: its rows and verdicts, for the evidence before a hard remedy.
 //!
-//! Only the newest are kept, in a ring that grows only for samples in quick succession. They belong to
-//! one instance, as its window does.
+//! Older rows are dropped, so that the ring grows only for samples in quick succession. The rows belong
+//! to one instance, as its window does.
 use std::{
     collections::{HashMap, VecDeque},
     time::Duration,
@@ -9,7 +9,7 @@ use std::{
 
 use paramedic_core::{
     boot_time::BootTime,
-    decide::Decision,
+    decide::{Action, Decision, Source},
     engine::{Case, Index},
     features::{Feature, FeatureVector},
     health::Heard,
@@ -22,15 +22,17 @@ const SPAN: Duration = Duration::from_secs(60);
 /// Maximum number of rows of a target, some 12 KiB: two for each second, the fastest regular pace,
 /// and some that the kernel woke the agent for.
 const MAX_ROWS: usize = 128;
-/// As many as there are at the regular pace.
-const AT_REST: usize = 32;
+/// No fewer than there are at the regular pace.
+const AT_REST: usize = 36;
 
 /// One row and its verdict.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     at: BootTime,
     row: FeatureVector,
-    decision: Decision,
+    action: Action,
+    confidence: f32,
+    source: Source,
     health: Option<Heard>,
     sees_traffic: bool,
 }
@@ -43,9 +45,9 @@ impl Row {
         };
         Look {
             seconds_before: now.since(self.at).as_secs_f64(),
-            action: self.decision.action,
-            confidence: self.decision.confidence,
-            source: name_of(self.decision.source).to_owned(),
+            action: self.action,
+            confidence: self.confidence,
+            source: name_of(self.source).to_owned(),
             health: self.health.map(|heard| heard.name().to_owned()),
             features: Feature::ALL.into_iter().map(value).collect(),
         }
@@ -68,6 +70,9 @@ impl Ring {
         if self.instance != instance {
             instance.clone_into(&mut self.instance);
             self.rows.clear();
+        }
+        while self.rows.front().is_some_and(|old| row.at.since(old.at) > SPAN) {
+            self.rows.pop_front();
         }
         if self.rows.len() >= MAX_ROWS {
             self.rows.pop_front();
@@ -92,7 +97,9 @@ impl Past {
         let row = Row {
             at: case.decided_at,
             row: *row,
-            decision: *decision,
+            action: decision.action,
+            confidence: decision.confidence,
+            source: decision.source,
             health: case.health().map(|word| word.heard),
             sees_traffic: case.sees_traffic(),
         };
@@ -168,6 +175,16 @@ mod tests {
         }
         assert_eq!(past.0[&7].rows.capacity(), MAX_ROWS);
         assert_eq!(looks(&past, 1, 1000).len(), MAX_ROWS);
+    }
+
+    #[test]
+    fn at_the_regular_pace_it_does_not_grow() {
+        let mut past = Past::default();
+        for at in 0..1000 {
+            push(&mut past, 1, 2 * at);
+        }
+        assert_eq!(past.0[&7].rows.capacity(), AT_REST);
+        assert_eq!(looks(&past, 1, 2000).len(), 30);
     }
 
     #[test]
