@@ -28,8 +28,9 @@ const ASK_PER_S: f32 = 0.1;
 /// longest interval between two polls of one of them.
 const POLLS_PER_S: u32 = 25;
 const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
-/// Time until the node's budget permits another sample.
-pub(super) const NODE_REFILL: Duration = Duration::from_millis(5);
+/// How long due samples wait when the node's budget is spent: until it permits ten more, since waking up
+/// for each costs more than the sample.
+pub(super) const NODE_REFILL: Duration = Duration::from_millis(50);
 
 /// A token bucket.
 #[derive(Clone, Copy, Debug)]
