@@ -27,18 +27,14 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        print(&ask_about(self.agent, &self.target).await?, self.json)
+        let body = ask_about(self.agent, &self.target).await?;
+        if self.json {
+            println!("{}", String::from_utf8_lossy(&body));
+        } else {
+            print!("{}", story(&view(&body)?));
+        }
+        Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Prints what an agent shows of a target, as JSON or as text.
-pub(super) fn print(body: &[u8], json: bool) -> anyhow::Result<ExitCode> {
-    if json {
-        println!("{}", String::from_utf8_lossy(body));
-    } else {
-        print!("{}", story(&view(body)?));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The agent's JSON about a target; an error if it does not watch it.
@@ -87,8 +83,24 @@ fn clients(view: &Value) -> Option<String> {
     Some(parts.join("; "))
 }
 
+/// What the metrics API expects of its workload, in words; `None` if it was not asked.
+fn forecast(view: &Value) -> Option<String> {
+    let forecast = view["forecast"].as_object()?;
+    let of = match forecast.get("workload").and_then(Value::as_str) {
+        Some(workload) => format!(" of {workload}"),
+        None => String::new(),
+    };
+    Some(match forecast.get("http_requests_per_second").and_then(Value::as_f64) {
+        Some(most) => format!("at most {most:.1} requests per second{of}"),
+        None => {
+            let why = forecast.get("missing").and_then(Value::as_str).unwrap_or("-");
+            format!("none{of}: {why}")
+        }
+    })
+}
+
 /// Formats the view as text.
-fn story(view: &Value) -> String {
+pub(super) fn story(view: &Value) -> String {
     let text = |field: &str| view[field].as_str().unwrap_or("-").to_owned();
     let mut lines = vec![
         format!("{}  ({}, up to {})", text("name"), text("state"), text("ceiling")),
@@ -131,6 +143,9 @@ fn story(view: &Value) -> String {
     }
     if let Some(clients) = clients(view) {
         lines.push(format!("  clients     {clients}"));
+    }
+    if let Some(forecast) = forecast(view) {
+        lines.push(format!("  forecast    {forecast}"));
     }
     if view["witnesses"].is_string() {
         lines.push(format!("  also seen   {}", text("witnesses")));

@@ -1,4 +1,5 @@
-//! A client of the Kubernetes API server: timeouts, one error type, and watches that restart.
+//! A client of the Kubernetes API server: timeouts, one error type, watches that restart, and what
+//! scales a pod.
 use std::time::Duration;
 
 use kube::{
@@ -9,8 +10,10 @@ use kube::{
 use tokio::time::timeout;
 
 mod follow;
+mod workload;
 
 pub use follow::{follow, follow_through, is_renewal};
+pub use workload::{Kind, Workload};
 
 /// Request timeout. One network separates the agent from its API server.
 const LIMIT: Duration = Duration::from_secs(5);

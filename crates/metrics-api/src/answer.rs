@@ -179,12 +179,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{
-        path::Pods,
-        selector::Selector,
-        workload::{Kind, Workload},
-    };
+    use paramedic_api_server::{Kind, Workload};
     use paramedic_pod_metrics::Metric;
+
+    use crate::{path::Pods, selector::Selector};
 
     #[test]
     fn quantities_are_exact_to_the_thousandth() {

@@ -2,10 +2,11 @@
 //!
 //! Every metric is a subresource of pods; the forecast is one of workloads. Discovery is public: the API server requests it as a user
 //! without groups, so no access check is made.
+use paramedic_api_server::Kind;
 use paramedic_pod_metrics::Metric;
 use serde_json::{Value, json};
 
-use super::{FORECAST, GROUP, Version, workload::Kind};
+use super::{FORECAST, GROUP, Version};
 
 /// The media type of aggregated discovery, without the version of its own format.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=";

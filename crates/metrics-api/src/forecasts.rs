@@ -3,10 +3,11 @@
 //! A workload has few kilobytes here whatever its size, and the number of workloads is bounded.
 use std::collections::BTreeMap;
 
+use paramedic_api_server::Workload;
 use paramedic_forecast::{Load, Minute, Unknown};
 use parking_lot::Mutex;
 
-use super::{ca_store::unix_seconds, store::Unmeasured, workload::Workload};
+use super::{ca_store::unix_seconds, store::Unmeasured};
 
 /// A workload without any measurement for this long is forgotten.
 const FORGOTTEN: u32 = 7 * 24 * 60;
@@ -183,7 +184,7 @@ pub(super) fn this_minute() -> Minute {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::Kind;
+    use paramedic_api_server::Kind;
 
     const NOW: Minute = 30_000_000;
 

@@ -11,7 +11,7 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use paramedic_api_server::{ApiError, within};
+use paramedic_api_server::{ApiError, Kind, Workload, within};
 use paramedic_forecast::{Load, Minute};
 use tokio::time::{interval, timeout};
 use tracing::warn;
@@ -20,7 +20,6 @@ use super::{
     ca_store::won,
     forecasts::{Forecasts, this_minute},
     registration::labels,
-    workload::{Kind, Workload},
 };
 
 /// The number of ConfigMaps, whose names end in a hexadecimal digit.

@@ -16,7 +16,6 @@ mod agents;
 mod stream;
 mod pods;
 mod store;
-pub mod workload;
 mod forecasts;
 mod history;
 pub mod selector;

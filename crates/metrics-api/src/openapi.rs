@@ -2,10 +2,11 @@
 //!
 //! kube-apiserver merges these documents into its own. The names of the definitions contain group
 //! and version, so that they do not collide with others.
+use paramedic_api_server::Kind;
 use paramedic_pod_metrics::Metric;
 use serde_json::{Value, json};
 
-use super::{FORECAST, GROUP, Version, workload::Kind};
+use super::{FORECAST, GROUP, Version};
 
 /// `/openapi/v2`: both versions in one document of Swagger 2.0.
 pub(super) fn v2() -> Value {

@@ -2,13 +2,13 @@
 use std::str::Utf8Error;
 
 use hyper::Uri;
+use paramedic_api_server::{Kind, Workload};
 use paramedic_pod_metrics::Metric;
 use percent_encoding::percent_decode_str;
 
 use super::{
     FORECAST, GROUP, Version,
     selector::{self, Selector},
-    workload::{Kind, Workload},
 };
 
 /// A parsed request.

@@ -10,14 +10,13 @@ use kube::{
     Api, Client,
     runtime::watcher::{self, Event},
 };
-use paramedic_api_server::follow_through;
+use paramedic_api_server::{Workload, follow_through};
 use paramedic_pod_metrics::HEAL_LABEL;
 use parking_lot::Mutex;
 
 use super::{
     readiness::{Need, Readiness},
     store::{Pod, Store},
-    workload::Workload,
 };
 
 /// Maintains the pods of the store, forever.

@@ -6,10 +6,11 @@ use std::{
 };
 
 use kube::core::SelectorExt;
+use paramedic_api_server::Workload;
 use paramedic_pod_metrics::{Frame, Metric, PodMetrics};
 use tokio::time::Instant;
 
-use super::{path::Pods, workload::Workload};
+use super::path::Pods;
 
 /// An agent is silent if it sends nothing for this long. Its pods then have no values.
 pub(super) const SILENT: Duration = Duration::from_secs(10);
@@ -224,7 +225,8 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{selector, workload::Kind};
+    use crate::selector;
+    use paramedic_api_server::Kind;
 
     fn pod(uid: &str, node: &str) -> Pod {
         let labels = BTreeMap::from([("app".to_owned(), "web".to_owned())]);

@@ -1,5 +1,6 @@
 //! `paramedic fleet`, also called as `kubectl paramedic`: the agents of all nodes at once.
 mod act;
+mod forecast;
 mod incidents;
 mod live;
 mod reach;
@@ -9,9 +10,12 @@ mod tests;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use forecast::Forecast;
 use paramedic_core::target::Request;
-use reach::Reach;
+use reach::{Fleet as Agents, Reach};
+use serde_json::Value;
 
 use super::explain;
 
@@ -49,11 +53,12 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// What the agent of its node sees of a pod, what it decides and why, and which gate refuses.
+    /// What the agent of its node sees of a pod, what it decides and why, and which gate refuses; and
+    /// what the metrics API expects of its workload, or why nothing.
     Explain {
         /// NAMESPACE/POD, or POD if the name is unique.
         pod: String,
-        /// Print the agent's JSON.
+        /// Print the agent's JSON, and in it the field `forecast`.
         #[arg(long)]
         json: bool,
     },
@@ -87,8 +92,13 @@ impl Fleet {
             What::Top => live::run(fleet).await,
             What::Incidents { limit, json } => incidents::print(&fleet, limit, json).await,
             What::Explain { pod, json } => {
-                let (_, body) = fleet.find(&pod).await?;
-                explain::print(&body, json)
+                let view = explained(&fleet, &pod).await?;
+                if json {
+                    println!("{view}");
+                } else {
+                    print!("{}", explain::story(&view));
+                }
+                Ok(ExitCode::SUCCESS)
             }
             What::Evidence { node, incident } => act::evidence(&fleet, &node, incident),
             What::Approve { pod, request } => act::approve(&fleet, &pod, request).await,
@@ -96,4 +106,15 @@ impl Fleet {
             What::Resume => act::pause(&fleet, false).await,
         }
     }
+}
+
+/// What the agent of a pod shows of it, with the forecast of the pod's workload.
+async fn explained(fleet: &Agents, pod: &str) -> anyhow::Result<Value> {
+    let (agent, body) = fleet.find(pod).await?;
+    let mut view = explain::view(&body)?;
+    let name = view["name"].as_str().and_then(|name| name.split_once('/'));
+    let (namespace, pod) = name.context("the agent names no pod")?;
+    let forecast = Forecast::of(fleet.cluster_of(&agent), namespace, pod).await;
+    view["forecast"] = serde_json::to_value(forecast)?;
+    Ok(view)
 }

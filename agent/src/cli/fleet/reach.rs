@@ -142,7 +142,15 @@ impl Cluster {
     /// `GET path` of an agent.
     async fn get(&self, agent: &Agent, path: &str) -> Result<(StatusCode, Bytes), String> {
         let (namespace, pod) = (&self.namespace, &agent.pod);
-        let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{PORT}/proxy{path}");
+        self.send(&format!("/api/v1/namespaces/{namespace}/pods/{pod}:{PORT}/proxy{path}")).await
+    }
+
+    /// The JSON at a path of the API server.
+    pub(super) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        read(self.send(path).await?)
+    }
+
+    async fn send(&self, uri: &str) -> Result<(StatusCode, Bytes), String> {
         let request = Request::get(uri).body(Body::empty()).map_err(|error| error.to_string())?;
         let asked = async {
             let answer = self.client.send(request).await.map_err(|error| error.to_string())?;
@@ -173,11 +181,6 @@ impl Fleet {
 
     /// The JSON at a path of every agent, in the order of their places.
     pub(super) async fn ask<T: DeserializeOwned>(&self, path: &str) -> Vec<Answer<T>> {
-        let read = |(status, body): (StatusCode, Bytes)| match status.is_success() {
-            true => serde_json::from_slice(&body)
-                .map_err(|error| format!("cannot read its answer: {error}")),
-            false => Err(refusal(status, &body)),
-        };
         let answers = self.get(path).await.into_iter();
         answers.map(|(agent, answer)| (agent, answer.and_then(read))).collect()
     }
@@ -211,6 +214,14 @@ impl Fleet {
     }
 }
 
+fn read<T: DeserializeOwned>((status, body): (StatusCode, Bytes)) -> Result<T, String> {
+    match status.is_success() {
+        true => serde_json::from_slice(&body)
+            .map_err(|error| format!("cannot read its answer: {error}")),
+        false => Err(refusal(status, &body)),
+    }
+}
+
 /// Why there is no answer, in one line: in the API server's words, or in the agent's.
 fn refusal(status: StatusCode, body: &[u8]) -> String {
     let message = match serde_json::from_slice::<Refusal>(body) {
@@ -218,7 +229,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
         Err(_) => String::from_utf8_lossy(body).into_owned(),
     };
     let line = message.lines().next().unwrap_or_default();
-    let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+    let line: String = line.chars().filter(|c| !c.is_control()).take(300).collect();
     if line.is_empty() { status.to_string() } else { line }
 }
 

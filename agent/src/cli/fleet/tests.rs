@@ -26,6 +26,8 @@ const ANSWERS: Duration = Duration::from_millis(40);
 struct Server {
     nodes: usize,
     changes: Arc<Mutex<Vec<(String, Value)>>>,
+    /// What it answers about the forecast of StatefulSet `web`.
+    forecast: Arc<Mutex<Option<(u16, Value)>>>,
 }
 
 impl Server {
@@ -54,6 +56,21 @@ impl Server {
                 })
             });
             return (200, json!({ "metadata": {}, "items": pods.collect::<Vec<_>>() }));
+        }
+        if let Some(name) = path.strip_prefix("/api/v1/namespaces/shop/pods/web-") {
+            // That of `node0` is a pod by itself.
+            let owner = json!({
+                "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "u",
+                "controller": true,
+            });
+            let owners = if name == "0" { json!([]) } else { json!([owner]) };
+            return (200, json!({ "metadata": { "name": path, "ownerReferences": owners } }));
+        }
+        if path
+            .ends_with("/namespaces/shop/statefulsets.apps/web/http_requests_per_second_forecast")
+        {
+            let answer = self.forecast.lock().unwrap().clone();
+            return answer.unwrap_or((404, json!({ "message": "its day is not known yet" })));
         }
         let rest = path.strip_prefix("/api/v1/namespaces/paramedic-system/pods/agent-");
         let Some((node, path)) = rest.and_then(|rest| rest.split_once(":9100/proxy")) else {
@@ -159,4 +176,25 @@ async fn a_cluster_without_agents_says_so() {
 fn an_agent_that_asks_nothing_gets_no_approval() {
     let error = Open::of(&json!({ "name": "a" }), "a", None).err().unwrap().to_string();
     assert!(error.contains("asks nothing about a"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_expected_of_a_pods_workload_is_explained_or_why_nothing_is() {
+    let server = Server::of(2);
+    let fleet = server.fleet().await.unwrap();
+    let line = async |pod: &str| {
+        let story = explain::story(&super::explained(&fleet, pod).await.unwrap());
+        let line = story.lines().find(|line| line.starts_with("  forecast")).unwrap();
+        line.trim_start_matches("  forecast    ").to_owned()
+    };
+    assert_eq!(line("shop/web-1").await, "none of StatefulSet/web: its day is not known yet");
+    let alone = "none: the pod belongs to no Deployment or StatefulSet";
+    assert_eq!(line("shop/web-0").await, alone);
+    let list = json!({ "items": [{ "value": "15500m" }] });
+    *server.forecast.lock().unwrap() = Some((200, list));
+    assert_eq!(line("shop/web-1").await, "at most 15.5 requests per second of StatefulSet/web");
+    let refused = json!({ "message": "user \"jo\" cannot get resource\nmore" });
+    *server.forecast.lock().unwrap() = Some((403, refused));
+    let expected = "none of StatefulSet/web: user \"jo\" cannot get resource";
+    assert_eq!(line("shop/web-1").await, expected);
 }

@@ -57,7 +57,8 @@ pub struct Workload {
 impl Workload {
     /// The workload that controls the pod. Nothing for a bare pod, a Job, a DaemonSet, a ReplicaSet
     /// without a Deployment, and for kinds of other groups.
-    pub(super) fn of(pod: &ApiPod) -> Option<Self> {
+    #[must_use]
+    pub fn of(pod: &ApiPod) -> Option<Self> {
         let owner = controller(pod)?;
         match (owner.api_version.as_str(), owner.kind.as_str()) {
             ("apps/v1", "StatefulSet") => {
