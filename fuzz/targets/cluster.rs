@@ -1,11 +1,12 @@
-//! What the API server passes on: pods, the records on Leases, the agents' frames, and the requests
-//! of the HPA.
+//! What the API server passes on: pods, the records on Leases, the loads in ConfigMaps, the agents'
+//! frames, and the requests of the HPA.
 //!
 //! Every reader gets every input; a seed is meant for one of them.
 #![no_main]
 use k8s_openapi::api::core::v1::Pod;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use paramedic_core::target::{HealthAsk, MAX_GRACE, Soft};
+use paramedic_forecast::{Load, Malformed, STORED_BYTES};
 use paramedic_kubernetes::{
     lease::Record,
     pod::{NotWatchable, WatchedPod, watched_pod},
@@ -18,6 +19,7 @@ use paramedic_pod_metrics::{Frame, MAX_READINGS, Metric};
 
 fuzz_target!(|input: &[u8]| -> Corpus {
     frame(input);
+    load(input);
     let Ok(text) = std::str::from_utf8(input) else { return Corpus::Keep };
     record(text);
     request(text);
@@ -70,6 +72,29 @@ fn record(text: &str) {
     assert_eq!(record.sick(1_800_000_000), u32::MAX, "this node's pods count");
     record.prune(1_800_000_000);
     assert!(record.heals.len() <= 200 && record.sick.contains_key("node1"));
+}
+
+/// A stored load is longer than inputs are: it repeats them.
+fn load(input: &[u8]) {
+    const NOW: u32 = 30_000_000;
+    assert_eq!(Load::from_bytes(input, NOW).is_ok(), input.len() == STORED_BYTES);
+    let repeated: Vec<u8> = input.iter().copied().cycle().take(STORED_BYTES).collect();
+    let Ok(mut load) = Load::from_bytes(&repeated, u32::MAX) else { return };
+    assert_eq!(Load::from_bytes(&load.to_bytes(), u32::MAX).as_ref(), Ok(&load));
+    let last = load.last();
+    if let Some(before) = last.checked_sub(1) {
+        let early = Load::from_bytes(&repeated, before);
+        assert_eq!(early, Err(Malformed::Future(1)));
+    }
+    for (minute, rate) in [(1, 0.0), (2, 1e9), (1441, f32::MAX)] {
+        let now = last.saturating_add(minute);
+        if let Ok(most) = load.expect(now, 1440, 1.0) {
+            assert!(most.is_finite() && most >= 1.0, "{most}");
+        }
+        load.observe(now, rate);
+    }
+    // What was learned since can be stored.
+    assert!(Load::from_bytes(&load.to_bytes(), u32::MAX).is_ok(), "{load:?}");
 }
 
 fn frame(line: &[u8]) {

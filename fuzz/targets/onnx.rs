@@ -53,7 +53,8 @@ fn check(classifier: &Classifier, forest: &Forest, row: [f32; COUNT], scores: [f
     assert_eq!(decision.confidence, most, "{decision:?}");
     assert_eq!(decision.confidence, decision.probabilities[decision.action as usize]);
     assert!((decision.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-3, "{decision:?}");
-    assert!(decision.shares.iter().all(|share| share.is_finite()), "{decision:?}");
+    let shares = classifier.shares(&row, decision.action);
+    assert!(shares.iter().all(|share| share.is_finite()), "{shares:?}");
     if forest.nodes() <= SMALL {
         for action in Action::ALL {
             let shares = classifier.explain(&row, action);

@@ -19,6 +19,8 @@ const GAINS: Gains = Gains {
     variance: 1.0 / 2880.0,
     indices: DAY,
 };
+/// The largest square root of a rate: ten times that of the most that one agent may report for a pod.
+pub(super) const MOST: f32 = 3e5;
 const HOUR: f32 = 0.02;
 const DAY: f32 = 0.2;
 const WEEK: f32 = 0.1;
@@ -72,7 +74,7 @@ impl Load {
         if minute <= self.last || !rate.is_finite() || rate < 0.0 {
             return;
         }
-        let value = rate.sqrt();
+        let value = rate.sqrt().min(MOST);
         if self.measured == 0 {
             self.smoothing.level = value;
         } else {

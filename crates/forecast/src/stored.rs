@@ -3,16 +3,13 @@
 //! Little-endian numbers of 32 bits: the last minute, the number of minutes, level, correction, two
 //! variances, then the indices of hour, day and week.
 use super::{
-    load::{Load, Minute, seasons},
+    load::{Load, MOST, Minute, seasons},
     smoothing::Smoothing,
 };
 
 const NUMBERS: usize = 2 + 4 + 60 + 1440 + 1008;
 /// The length of a stored load.
 pub const STORED_BYTES: usize = 4 * NUMBERS;
-
-/// Square roots of rates: agents report at most 10⁹ requests per second, whose root is 31,623.
-const MOST: f32 = 1e5;
 
 /// Why bytes are no load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,14 +26,16 @@ pub enum Malformed {
 }
 
 impl Load {
-    /// As bytes, [`STORED_BYTES`] of them.
+    /// As bytes, [`STORED_BYTES`] of them. What no rate can lead to is written as the next that one can.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let Smoothing { level, correction, variance, error_variance, seasons } = &self.smoothing;
         let counts = [self.last, self.measured].map(u32::to_le_bytes);
-        let state = [level, correction, variance, error_variance];
-        let indices = seasons.iter().flat_map(|season| &season.indices);
-        let numbers = state.into_iter().chain(indices).map(|number| number.to_le_bytes());
+        let roots = |number: &f32| number.clamp(-MOST, MOST);
+        let squares = |number: &f32| number.clamp(0.0, MOST * MOST);
+        let state = [roots(level), roots(correction), squares(variance), squares(error_variance)];
+        let indices = seasons.iter().flat_map(|season| &season.indices).map(roots);
+        let numbers = state.into_iter().chain(indices).map(f32::to_le_bytes);
         counts.into_iter().chain(numbers).flatten().collect()
     }
 
@@ -63,7 +62,7 @@ impl Load {
             if range.contains(&number) { Ok(number) } else { Err(Malformed::Number(4 * at)) }
         };
         let mut smoothing = Smoothing::new(seasons());
-        smoothing.level = number(2, 0.0..=MOST)?;
+        smoothing.level = number(2, -MOST..=MOST)?;
         smoothing.correction = number(3, -MOST..=MOST)?;
         smoothing.variance = number(4, 0.0..=MOST * MOST)?;
         smoothing.error_variance = number(5, 0.0..=MOST * MOST)?;
@@ -110,11 +109,11 @@ mod tests {
         assert_eq!(Load::from_bytes(&longer, NOW), Err(Malformed::Length(STORED_BYTES + 1)));
         for (at, number) in [
             (2, f32::NAN),
-            (2, -1.0),
+            (2, -4e5),
             (3, f32::INFINITY),
             (4, -1e-9),
             (5, f32::NAN),
-            (6, 2e5),
+            (6, 4e5),
             (NUMBERS - 1, f32::NEG_INFINITY),
         ] {
             let mut bytes = bytes.clone();
@@ -126,13 +125,31 @@ mod tests {
         assert_eq!(Load::from_bytes(&bytes, NOW), Err(Malformed::Number(4)));
     }
 
+    /// The level falls below zero where a day had peaks that stay away.
+    #[test]
+    fn what_was_learned_can_always_be_stored() {
+        let mut load = Load::default();
+        for day in 0..5 {
+            for minute in 0..1440 {
+                let rate = if day < 2 && minute > 720 { 1e4 } else { 0.0 };
+                load.observe(NOW + 1440 * day + minute, rate);
+            }
+            assert_eq!(Load::from_bytes(&load.to_bytes(), u32::MAX).as_ref(), Ok(&load), "{day}");
+        }
+        assert!(load.smoothing.level < 0.0, "{}", load.smoothing.level);
+        for minute in 1..100 {
+            load.observe(NOW + 10_000 + minute, f32::MAX);
+        }
+        assert_eq!(Load::from_bytes(&load.to_bytes(), u32::MAX), Ok(load));
+    }
+
     /// Whatever bytes are accepted, what is expected is finite.
     #[test]
     fn extreme_loads_have_finite_expectations() {
         for number in [-MOST, 0.0, MOST] {
             let mut bytes = [NOW, 5000].map(u32::to_le_bytes).concat();
             for at in 2..NUMBERS {
-                let number = if (4..6).contains(&at) || at == 2 { number.abs() } else { number };
+                let number = if (4..6).contains(&at) { number.abs() } else { number };
                 bytes.extend(number.to_le_bytes());
             }
             let mut load = Load::from_bytes(&bytes, NOW).unwrap();
