@@ -225,7 +225,7 @@ impl<W: Write> Printer<'_, W> {
             // Recorded facts are the story itself, unless something else is tried.
             Seen::Row { news: false, .. } | Seen::Recorded(_) => return Ok(()),
             Seen::Row { row, decision, .. } => {
-                let reasons = top_reasons(row, decision.action, &decision.shares, 3);
+                let reasons = self.classifier.reasons(row, decision.action, 3);
                 format!("verdict {}: {reasons}", verdict(decision))
             }
             Seen::Remedy(intent) => format!("REMEDY {}", self.remedy(intent)),

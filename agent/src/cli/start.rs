@@ -84,12 +84,18 @@ impl Launch {
         let notices = node.as_ref().map(|node| node.notices.clone());
         let trace =
             self.record.map(|place| begin_trace(place, &config, &classifier)).transpose()?;
-        let recorder =
-            Recorder::new(Arc::clone(&metrics), journal.clone(), notices, Clock::default());
+        let recorder = Recorder::new(
+            Arc::clone(&metrics),
+            Arc::clone(&classifier),
+            journal.clone(),
+            notices,
+            Clock::default(),
+        );
         // Without a journal there is no hard remedy to keep evidence of.
         let evidence = journal.as_ref().and(lock.as_ref()).filter(|_| self.evidence);
         let recorder = recorder.with_trace(trace).with_evidence(evidence.and_then(evidence_in));
-        let notifier = notifier(self.channels, &about, journal.clone(), &metrics, &mut parts);
+        let notifier =
+            notifier(self.channels, &about, journal.clone(), &metrics, &classifier, &mut parts);
         let (queries, asked) = mpsc::channel(8);
         let state_dir = journal.map(|_| self.state_dir);
         info!(address = %server.address()?, "serving metrics and status");
@@ -229,6 +235,7 @@ fn notifier(
     about: &BuildInfo,
     journal: Option<SharedJournal>,
     metrics: &Arc<Metrics>,
+    classifier: &Arc<Classifier>,
     parts: &mut Parts,
 ) -> Option<Notifier> {
     if channels.is_empty() {
@@ -236,9 +243,10 @@ fn notifier(
     }
     let known: Vec<String> = channels.iter().map(ToString::to_string).collect();
     info!(channels = known.join(", "), "telling people by notifications");
-    let metrics = Arc::clone(metrics);
+    let (metrics, classifier) = (Arc::clone(metrics), Arc::clone(classifier));
+    let (node, clock) = (&about.node, Clock::default());
     let (notifier, sender) =
-        paramedic_notify::start(channels, &about.node, journal, metrics, Clock::default());
+        paramedic_notify::start(channels, node, journal, metrics, classifier, clock);
     parts.serve("the sender of notifications", sender.run(parts.stopped()));
     Some(notifier)
 }

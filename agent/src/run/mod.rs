@@ -40,7 +40,7 @@ use treat::Treated;
 use paramedic_core::{
     boot_time::BootTime,
     decide::Classifier,
-    engine::{Command, Engine, Event, Fact, Index, Pace, State, pod_metrics_of},
+    engine::{Case, Command, Engine, Event, Fact, Index, Pace, State, pod_metrics_of},
     guard::{Policy, Refusal},
     health::Heard,
     notice::Notice,
@@ -61,7 +61,7 @@ use paramedic_record::{Incident, Recorder, outcomes::Remembered};
 
 pub(crate) use approval::APPROVED;
 
-use crate::serve::{Asks, Query, TargetView};
+use crate::serve::{Asks, Query, REASONS, TargetView};
 
 /// Validated settings of the agent.
 #[derive(Debug)]
@@ -598,7 +598,10 @@ impl Agent {
         match query {
             Query::Targets(reply) => {
                 let now = self.clock.now();
-                let view = |(index, case)| TargetView {
+                let view = |(index, case): (Index, &Case)| TargetView {
+                    reasons: case.decision.map(|decision| {
+                        self.classifier.reasons(&case.row, decision.action, REASONS)
+                    }),
                     tls: self.tls_word(index),
                     asks: Asks::of(case, now),
                     resize: case.resize_story(now),

@@ -19,6 +19,7 @@ use paramedic_pod_metrics::PodMetrics;
 use paramedic_record::metrics::Metrics;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
+pub(crate) use view::REASONS;
 pub use view::{Asks, TargetView};
 
 /// A query to the event loop, which owns the state.

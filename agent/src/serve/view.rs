@@ -1,7 +1,7 @@
 //! A target as JSON at `/api/v1/targets`.
 use paramedic_core::{
     boot_time::BootTime,
-    decide::{Decision, Reasons, top_reasons},
+    decide::{Decision, Reasons},
     engine::Case,
     features::{Feature, FeatureVector},
     guard::Gate,
@@ -11,7 +11,7 @@ use paramedic_core::{
 use serde::{Serialize, Serializer};
 
 /// Maximum number of reasons.
-const REASONS: usize = 5;
+pub(crate) const REASONS: usize = 5;
 
 /// One target: its signals, decision and state.
 #[derive(Clone, Debug, Serialize)]
@@ -40,7 +40,7 @@ pub struct TargetView {
     pub clients: Option<Clients>,
     /// The last decision; `null` before the first sample.
     pub decision: Option<Decision>,
-    /// Its strongest reasons.
+    /// Its strongest reasons, [`REASONS`] at most; the classifier gives them.
     pub reasons: Option<Reasons>,
     /// Whether its process has ended and no successor was found yet.
     pub absent: bool,
@@ -172,7 +172,7 @@ impl TargetView {
             blind: case.blind().map(|blind| blind.to_string()),
             tls: None,
             decision: case.decision,
-            reasons: case.decision.map(|d| top_reasons(&case.row, d.action, &d.shares, REASONS)),
+            reasons: None,
             absent: !case.is_present(),
             refused_by: case.refused.as_ref().map(|refusal| refusal.gate),
             asks: None,

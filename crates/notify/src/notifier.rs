@@ -2,9 +2,8 @@
 use std::sync::Arc;
 
 use paramedic_core::{
-    decide::{Action, Decision, top_reasons},
+    decide::{Action, Classifier},
     engine::{Case, Fact, Intent},
-    features::FeatureVector,
     target::Target,
 };
 use paramedic_host::clock::{Clock, wall_time};
@@ -26,6 +25,7 @@ pub struct Notifier {
     teller: Teller,
     outgoing: mpsc::Sender<Telling>,
     metrics: Arc<Metrics>,
+    classifier: Arc<Classifier>,
     kinds: Vec<Kind>,
     clock: Clock,
 }
@@ -35,17 +35,19 @@ impl Notifier {
         teller: Teller,
         outgoing: mpsc::Sender<Telling>,
         metrics: Arc<Metrics>,
+        classifier: Arc<Classifier>,
         kinds: Vec<Kind>,
         clock: Clock,
     ) -> Self {
-        Self { teller, outgoing, metrics, kinds, clock }
+        Self { teller, outgoing, metrics, classifier, kinds, clock }
     }
 
     /// A remedy is about to be applied.
     pub fn healing(&mut self, target: &Target, intent: &Intent) {
         let symptom = intent.symptom.name();
         let health = intent.health.as_ref().map(|word| format!("; {word}")).unwrap_or_default();
-        let seen = format!("{symptom}: {}{health}", reasons(&intent.row, &intent.decision));
+        let reasons = self.classifier.reasons(&intent.row, intent.decision.action, REASONS);
+        let seen = format!("{symptom}: {reasons}{health}");
         self.teller.treats(target, &seen, self.moment());
     }
 
@@ -58,9 +60,10 @@ impl Notifier {
                 self.teller.decided(target, well, at)
             }
             Fact::Refused { remedy, refusal, decision, .. } => {
+                let reasons = || self.classifier.reasons(&case.row, decision.action, REASONS);
                 let seen = || match case.health() {
-                    Some(word) => format!("{}; {word}", reasons(&case.row, decision)),
-                    None => reasons(&case.row, decision),
+                    Some(word) => format!("{}; {word}", reasons()),
+                    None => reasons().to_string(),
                 };
                 self.teller.refused(target, *remedy, refusal, seen, at)
             }
@@ -114,8 +117,4 @@ impl Notifier {
             }
         }
     }
-}
-
-fn reasons(row: &FeatureVector, decision: &Decision) -> String {
-    top_reasons(row, decision.action, &decision.shares, REASONS).to_string()
 }

@@ -1,6 +1,7 @@
 //! Takes notifications from the loop, writes them to the journal and hands them to the deliveries.
 use std::{sync::Arc, time::Duration};
 
+use paramedic_core::decide::Classifier;
 use paramedic_host::clock::{Clock, wall_time};
 use paramedic_record::{
     Metrics, SharedJournal,
@@ -53,16 +54,19 @@ pub fn start(
     node: &str,
     journal: Option<SharedJournal>,
     metrics: Arc<Metrics>,
+    classifier: Arc<Classifier>,
     clock: Clock,
 ) -> (Notifier, Sender) {
     let tls = tls_for(&channels);
-    with(channels, node, Shared { journal, metrics, tls, pace: Pace::default() }, clock)
+    let shared = Shared { journal, metrics, tls, pace: Pace::default() };
+    with(channels, node, shared, classifier, clock)
 }
 
 pub(crate) fn with(
     channels: Vec<Channel>,
     node: &str,
     shared: Shared,
+    classifier: Arc<Classifier>,
     clock: Clock,
 ) -> (Notifier, Sender) {
     let problems = shared.journal.as_ref().map(SharedJournal::problems).transpose();
@@ -74,7 +78,8 @@ pub(crate) fn with(
     let kinds = channels.iter().map(|channel| channel.kind).collect();
     let named = channels.iter().filter_map(|channel| channel.name.as_deref()).collect();
     let teller = Teller::new(node, named, problems.unwrap_or_default());
-    let notifier = Notifier::new(teller, outgoing, Arc::clone(&shared.metrics), kinds, clock);
+    let metrics = Arc::clone(&shared.metrics);
+    let notifier = Notifier::new(teller, outgoing, metrics, classifier, kinds, clock);
     (notifier, Sender { incoming, channels, shared })
 }
 

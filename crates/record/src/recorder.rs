@@ -33,6 +33,8 @@ const REASONS_TOLD: usize = 3;
 #[derive(Debug)]
 pub struct Recorder {
     metrics: Arc<Metrics>,
+    /// Gives the reasons of its decisions.
+    classifier: Arc<Classifier>,
     journal: Option<SharedJournal>,
     /// Receives the Events for pods, if there are pods.
     notices: Option<mpsc::Sender<Notice>>,
@@ -51,12 +53,14 @@ impl Recorder {
     #[must_use]
     pub fn new(
         metrics: Arc<Metrics>,
+        classifier: Arc<Classifier>,
         journal: Option<SharedJournal>,
         notices: Option<mpsc::Sender<Notice>>,
         clock: Clock,
     ) -> Self {
         Self {
             metrics,
+            classifier,
             journal,
             notices,
             clock,
@@ -176,6 +180,7 @@ impl Recorder {
     /// Records that a remedy is about to be applied.
     pub fn healing(&self, target: &Target, intent: &Intent) {
         let decision = &intent.decision;
+        let reasons = self.reasons(&intent.row, decision);
         let drains = target.settings.drain.filter(|_| intent.remedy == Remedy::Restart);
         info!(
             target = target.name,
@@ -185,13 +190,19 @@ impl Recorder {
             action = decision.action.name(),
             confidence = rounded(decision.confidence),
             source = name_of(decision.source),
-            reasons = reasons(&intent.row, decision),
+            reasons,
             climbed_from = intent.climbed_from,
             witnesses = unusual(intent.witnesses.as_deref()),
             boot_ns = self.clock.now().as_nanos(),
             "healing"
         );
-        self.announce(target, false, "Healing", None, || told_of(target, intent, "begins"));
+        self.announce(target, false, "Healing", None, || {
+            told_of(target, intent, &reasons, "begins")
+        });
+    }
+
+    fn reasons(&self, row: &FeatureVector, decision: &Decision) -> String {
+        self.classifier.reasons(row, decision.action, REASONS_TOLD).to_string()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -302,11 +313,11 @@ impl Recorder {
             Fact::DryRun(intent) => {
                 let (remedy, confidence) = (intent.remedy.name(), intent.decision.confidence);
                 self.metrics.withheld(intent.remedy);
-                let reasons = reasons(&intent.row, &intent.decision);
+                let reasons = self.reasons(&intent.row, &intent.decision);
                 let confidence = rounded(confidence);
                 info!(target, remedy, confidence, reasons, "would heal; this is a dry run");
                 self.announce(of, false, "WouldHeal", Some(remedy), || {
-                    told_of(of, &intent, "would be applied (dry run)")
+                    told_of(of, &intent, &reasons, "would be applied (dry run)")
                 });
             }
             Fact::Concluded { incident, remedy, outcome, took, detail, exhausted, .. } => {
@@ -356,7 +367,7 @@ impl Recorder {
             action = decision.action.name(),
             confidence = rounded(decision.confidence),
             source = name_of(decision.source),
-            reasons = reasons(row, decision),
+            reasons = self.reasons(row, decision),
             health_check = case.health().map(|word| health_check(word, row)),
             "verdict"
         );
@@ -442,22 +453,17 @@ fn unusual(witnesses: Option<&Witnesses>) -> Option<String> {
     witnesses.map(Witnesses::to_string).filter(|text| !text.is_empty())
 }
 
-fn reasons(row: &FeatureVector, decision: &Decision) -> String {
-    top_reasons(row, decision.action, &decision.shares, REASONS_TOLD).to_string()
-}
-
 /// A remedy and its reasons, for an Event.
-fn told_of(target: &Target, intent: &Intent, what: &str) -> String {
+fn told_of(target: &Target, intent: &Intent, reasons: &str, what: &str) -> String {
     let decision = &intent.decision;
     let climbed =
         if intent.climbed_from.is_some() { ", since a milder remedy did not help" } else { "" };
     format!(
-        "{} {what}{climbed}: {} with confidence {:.2} ({}); {}",
+        "{} {what}{climbed}: {} with confidence {:.2} ({}); {reasons}",
         target.settings.called(intent.remedy),
         decision.action.name(),
         decision.confidence,
         name_of(decision.source),
-        reasons(&intent.row, decision),
     )
 }
 

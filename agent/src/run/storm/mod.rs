@@ -209,7 +209,10 @@ impl Storm {
         };
         let cluster = Arc::new(Cluster::new(client, holder, self.clock, Requests::uncounted()));
         let (notices, announced) = mpsc::channel(events::QUEUE);
-        let recorder = Recorder::new(metrics, Some(journal), Some(notices.clone()), self.clock);
+        let classifier =
+            Arc::new(Classifier::Rules { reason: "storms are decided by the rules".into() });
+        let (journal, told) = (Some(journal), Some(notices.clone()));
+        let recorder = Recorder::new(metrics, Arc::clone(&classifier), journal, told, self.clock);
         let config = Config {
             services: Vec::new(),
             containers: None,
@@ -220,8 +223,6 @@ impl Storm {
             pause_file: None,
             approved_file: None,
         };
-        let classifier =
-            Arc::new(Classifier::Rules { reason: "storms are decided by the rules".into() });
         let (_queries, asked) = mpsc::channel(1);
         let announcing = tokio::spawn(events::announce(Arc::clone(&cluster), announced));
         let node_of = Some(Node { cluster, notices });

@@ -8,9 +8,10 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{
-    Action, Decision, Source,
+    Action, Decision, Reasons, Source,
     forest::Forest,
     model::{Model, ModelError, only_forests},
+    reasons::top_reasons,
     rules,
 };
 use crate::features::schema::{COUNT, Feature, FeatureVector, SCHEMA_VERSION};
@@ -98,6 +99,28 @@ impl Classifier {
         }
     }
 
+    /// Up to `n` reasons for `action`, for words and pages: soon, by [`Classifier::shares`].
+    #[must_use]
+    pub fn reasons(&self, row: &FeatureVector, action: Action, n: usize) -> Reasons {
+        top_reasons(row, action, &self.shares(row, action), n)
+    }
+
+    /// Each column's share in the score of `action`, in the time of a decision. From a forest: path
+    /// attribution; the shares sum to the difference from the training mean. The unit is that of the
+    /// leaves: the raw class probability of a random forest, the raw margin (a difference of log odds)
+    /// of boosted trees. From the rules: 1 for each column that decided. All zero from another model,
+    /// and if there is nothing to explain: see [`Classifier::explain`].
+    #[must_use]
+    pub fn shares(&self, row: &FeatureVector, action: Action) -> [f32; COUNT] {
+        match self {
+            _ if !row.is_finite() => [0.0; COUNT],
+            Self::Model(model) => model.forest().map_or([0.0; COUNT], |forest| {
+                forest.path_attribution(row.values(), action as usize).map(|s| s as f32)
+            }),
+            Self::Rules { .. } => rules::shares(row, action),
+        }
+    }
+
     /// Each column's share in the score of `action`, as exactly as possible. From a forest: Shapley
     /// values (some milliseconds, for decisions that are about to be acted on) of the sum of the
     /// leaves, which is a probability for a random forest and a margin for boosted trees. From
@@ -113,10 +136,7 @@ impl Classifier {
                 Some(forest) => forest.shares(row.values(), action as usize).map(|s| s as f32),
                 None => occlusion(model, row, action).unwrap_or(nothing),
             },
-            Self::Rules { .. } => {
-                let decision = rules::decide(row);
-                if decision.action == action { decision.shares } else { nothing }
-            }
+            Self::Rules { .. } => rules::shares(row, action),
         }
     }
 
@@ -157,8 +177,7 @@ impl Classifier {
     }
 }
 
-/// The most probable class; among equals the mildest. Only a forest provides the shares at once:
-/// another model would have to run once more per column.
+/// The most probable class; among equals the mildest.
 fn decide(model: &Model, row: &FeatureVector) -> Result<Decision, ModelError> {
     let probabilities = model.calibrate(&model.scores(row.values())?);
     let mut action = Action::NoAction;
@@ -167,14 +186,10 @@ fn decide(model: &Model, row: &FeatureVector) -> Result<Decision, ModelError> {
             action = other;
         }
     }
-    let shares = match model.forest() {
-        Some(forest) => forest.path_attribution(row.values(), action as usize).map(|s| s as f32),
-        None => [0.0; COUNT],
-    };
     let confidence = probabilities[action as usize];
     let acts = action != Action::NoAction;
     let unfamiliar = model.familiar().filter(|_| acts).and_then(|familiar| familiar.judge(row));
-    Ok(Decision { action, confidence, probabilities, source: Source::Model, shares, unfamiliar })
+    Ok(Decision { action, confidence, probabilities, source: Source::Model, unfamiliar })
 }
 
 /// The decrease of the score of `action` when one column alone is set to 0, its neutral value. The

@@ -1,7 +1,7 @@
 //! Which columns led to the forest's decision.
 //!
 //! There are two methods. *Path attribution* credits each split on the way to a leaf with the
-//! change of the mean that it causes. It takes one more walk, so every decision has it, but it
+//! change of the mean that it causes. It takes one more walk, so whatever is told has it, but it
 //! favours splits near the root. So a decision that is about to be acted on gets the exact method:
 //! *path-dependent `TreeSHAP`*, the Shapley values of the columns, at some milliseconds a row. Both
 //! sum to the difference between the row's score and the training mean.

@@ -7,8 +7,6 @@
 //! knows such rows (`familiar`). Without a usable model the [`rules`] decide.
 use serde::{Deserialize, Serialize};
 
-use crate::features::schema::COUNT;
-
 pub mod onnx;
 mod model;
 mod metadata;
@@ -75,7 +73,7 @@ pub enum Source {
     Rules,
 }
 
-/// The recommended action for one row, and its reasons.
+/// The recommended action for one row. [`Classifier::reasons`] tells why.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Decision {
     /// The most probable class.
@@ -86,13 +84,6 @@ pub struct Decision {
     pub probabilities: [f32; 3],
     /// Whether the model or the rules decided.
     pub source: Source,
-    /// Each column's share in the sum of the leaves for `action` (path attribution; they sum to the
-    /// difference from the training mean). The unit is that of the leaves: the raw class probability
-    /// of a random forest, the raw margin (a difference of log odds) of boosted trees. The rules give 1 to
-    /// each column that decided. A model that is not a forest gives none; [`Classifier::explain`]
-    /// computes them.
-    #[serde(skip)]
-    pub shares: [f32; COUNT],
     /// How the row is unlike those that the model was trained on, if it is; `None` also if the
     /// model does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]

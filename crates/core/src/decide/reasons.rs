@@ -14,7 +14,7 @@ pub struct Reason {
     pub feature: Feature,
     /// Its value in the row, in the column's unit.
     pub value: f32,
-    /// Its share in the action's score: see [`Decision::shares`](super::Decision).
+    /// Its share in the action's score: see [`Classifier::shares`](super::Classifier::shares).
     pub share: f32,
 }
 

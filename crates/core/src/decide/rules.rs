@@ -52,25 +52,26 @@ const STARVED_PRESSURE: f32 = 0.4;
 const WAITING_RATIO: f32 = 0.3;
 const REFUSED_RATE: f32 = 0.3;
 
-/// Decides a finite row. The share of each column that decided is 1.
+/// Decides a finite row.
 #[must_use]
 pub fn decide(row: &FeatureVector) -> Decision {
-    let (action, because) = verdict(row);
+    let (action, _) = verdict(row);
     let rest = (1.0 - CONFIDENCE) / 2.0;
     let mut probabilities = [rest; 3];
     probabilities[action as usize] = CONFIDENCE;
+    let (confidence, source) = (CONFIDENCE, Source::Rules);
+    Decision { action, confidence, probabilities, source, unfamiliar: None }
+}
+
+/// 1 for each column that decided; all zero for another action.
+#[must_use]
+pub fn shares(row: &FeatureVector, action: Action) -> [f32; COUNT] {
+    let (decided, because) = verdict(row);
     let mut shares = [0.0; COUNT];
-    for &feature in because {
+    for &feature in because.iter().filter(|_| decided == action) {
         shares[feature as usize] = 1.0;
     }
-    Decision {
-        action,
-        confidence: CONFIDENCE,
-        probabilities,
-        source: Source::Rules,
-        shares,
-        unfamiliar: None,
-    }
+    shares
 }
 
 /// The mildest remedy that could help, and the columns that call for it.
@@ -187,9 +188,10 @@ mod tests {
             row[feature] = value;
         }
         let decision = decide(&row);
-        let deciding = Feature::ALL.into_iter().filter(|&f| decision.shares[f as usize] > 0.0);
+        let shares = shares(&row, action);
+        let deciding = Feature::ALL.into_iter().filter(|&f| shares[f as usize] > 0.0);
         assert_eq!(decision.action, action, "{signs:?}");
-        assert!(deciding.eq(because.iter().copied()), "{signs:?} {:?}", decision.shares);
+        assert!(deciding.eq(because.iter().copied()), "{signs:?} {shares:?}");
         assert_eq!(decision.source, Source::Rules);
         assert_eq!(decision.probabilities[action as usize], decision.confidence);
         assert!((decision.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);

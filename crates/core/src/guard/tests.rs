@@ -5,7 +5,7 @@ mod memory;
 use super::*;
 use crate::{
     decide::Unfamiliar,
-    features::schema::{COUNT, Feature},
+    features::schema::Feature,
     target::{Cap, Settings},
     verify::Outcome,
 };
@@ -57,7 +57,6 @@ impl Scene {
                 confidence: 0.95,
                 probabilities: [0.0; 3],
                 source: Source::Model,
-                shares: [0.0; COUNT],
                 unfamiliar: None,
             },
             causes: Causes { recent_error: true, ..Causes::default() },

@@ -4,6 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use paramedic_core::decide::Classifier;
 use paramedic_host::clock::Clock;
 use paramedic_record::{Metrics, SharedJournal};
 use rustls::{RootCertStore, ServerConfig, pki_types::PrivateKeyDer};
@@ -35,6 +36,11 @@ const QUICK: Pace = Pace {
     asked_most: Duration::from_millis(300),
     give_up: Duration::from_secs(20),
 };
+
+/// Any will do.
+pub(super) fn classifier() -> Arc<Classifier> {
+    Arc::new(Classifier::Rules { reason: "the reasons do not matter here".to_owned() })
+}
 
 pub(super) fn shared(journal: Option<SharedJournal>) -> Shared {
     let metrics = Arc::new(Metrics::new("0").unwrap());
@@ -293,7 +299,8 @@ async fn stuck(pace: Pace) -> (crate::Notifier, crate::Sender, Receiver) {
     let receiver = Receiver::new(&[Reply::Silence]).await;
     let channel = Channel::parse(&format!("slack={}", receiver.url()), "here").unwrap();
     let shared = Shared { pace, ..shared(None) };
-    let (mut notifier, sender) = crate::sender::with(vec![channel], "n", shared, Clock::Boot);
+    let (mut notifier, sender) =
+        crate::sender::with(vec![channel], "n", shared, classifier(), Clock::Boot);
     notifier.switch(true);
     (notifier, sender, receiver)
 }

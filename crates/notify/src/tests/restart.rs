@@ -12,7 +12,7 @@ use paramedic_record::{SharedJournal, StateLock, journal::Unsent};
 use tokio::task::JoinHandle;
 
 use super::{
-    delivery::shared,
+    delivery::{classifier, shared},
     receiver::{OK, Receiver, Reply},
 };
 use crate::{channel::Channel, notifier::Notifier, sender::with};
@@ -35,7 +35,7 @@ impl Agent {
         let lock = StateLock::acquire(state).unwrap();
         let (journal, _) = SharedJournal::open(&lock, Clock::Boot).unwrap();
         let shared = shared(Some(journal.clone()));
-        let (notifier, sender) = with(channels, "worker-1", shared, Clock::Boot);
+        let (notifier, sender) = with(channels, "worker-1", shared, classifier(), Clock::Boot);
         Self {
             notifier,
             task: tokio::spawn(sender.run(std::future::pending())),

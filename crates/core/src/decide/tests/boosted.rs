@@ -242,7 +242,10 @@ fn shares_are_of_the_margin() {
             let decision = classifier.decide(&vector).unwrap();
             let class = decision.action as usize;
             let difference = (forest.predict(&row)[class] - forest.expected(class)) as f32;
-            for shares in [decision.shares, classifier.explain(&vector, decision.action)] {
+            for shares in [
+                classifier.shares(&vector, decision.action),
+                classifier.explain(&vector, decision.action),
+            ] {
                 let sum: f32 = shares.iter().sum();
                 assert!((sum - difference).abs() < 1e-5, "{sum} {difference}");
             }

@@ -112,7 +112,7 @@ fn a_false_health_report_is_explained_by_kernel_columns() {
     for Scenario { name, row, action, .. } in lies {
         let row = FeatureVector::new(row);
         let decision = classifier.decide(&row).unwrap();
-        for shares in [decision.shares, classifier.explain(&row, action)] {
+        for shares in [classifier.shares(&row, decision.action), classifier.explain(&row, action)] {
             let first = top_reasons(&row, action, &shares, 1)[0];
             let kernel = first.feature.is_kernel() || first.feature == Feature::HealthFailures;
             assert!(kernel, "{name}: {first}");
@@ -129,7 +129,10 @@ fn shares_sum_to_the_difference_from_the_training_mean() {
         let class = decision.action as usize;
         let forest = model.forest().unwrap();
         let difference = (forest.predict(row)[class] - forest.expected(class)) as f32;
-        for shares in [decision.shares, classifier.explain(&vector, decision.action)] {
+        for shares in [
+            classifier.shares(&vector, decision.action),
+            classifier.explain(&vector, decision.action),
+        ] {
             let sum: f32 = shares.iter().sum();
             assert!((sum - difference).abs() < 1e-5, "{sum} {difference}");
         }
@@ -180,8 +183,9 @@ fn without_a_model_the_rules_decide_and_say_why() {
     row[Feature::ErrorCount] = 8.0;
     let decision = classifier.decide(&row).unwrap();
     assert_eq!((decision.action, decision.source), (Action::ResetErrors, Source::Rules));
-    assert_eq!(classifier.explain(&row, Action::ResetErrors), decision.shares);
+    let shares = classifier.shares(&row, Action::ResetErrors);
+    assert_eq!(classifier.explain(&row, Action::ResetErrors), shares);
     assert_eq!(classifier.explain(&row, Action::NoAction), [0.0; COUNT]);
-    let reasons = top_reasons(&row, decision.action, &decision.shares, 3).to_string();
+    let reasons = classifier.reasons(&row, decision.action, 3).to_string();
     assert_eq!(reasons, "error_count=8 (+1.00)");
 }
