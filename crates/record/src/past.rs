@@ -19,9 +19,9 @@ use crate::{evidence::Look, incident::name_of};
 
 /// How far back the rows of a target are kept.
 const SPAN: Duration = Duration::from_secs(60);
-/// Maximum number of rows of a target, some 12 KiB: two for each second, the fastest regular pace,
+/// Maximum number of rows of a target, some 14 KiB: two for each second, the fastest regular pace,
 /// and some that the kernel woke the agent for.
-const MAX_ROWS: usize = 128;
+const MAX_ROWS: usize = 144;
 /// No fewer than there are at the regular pace.
 const AT_REST: usize = 36;
 
