@@ -19,10 +19,12 @@ mod steps;
 mod table;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fs,
     io::Write as _,
+    num::NonZero,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -47,8 +49,8 @@ const FAILURE: i32 = 0x2b << 1 | 1;
 /// Run the privileged tests and the demo's scenes in virtual machines with other kernels.
 ///
 /// Kernels and qemu come from Debian's packages, unpacked below target/vm (nothing is installed);
-/// no root is needed. Four machines for each kernel, one after the other: the kernel side and the
-/// whole agent with cgroup v2, hybrid, v1. Each has 180 s. Ends with a table of results; the
+/// no root is needed. Four machines for each kernel: the kernel side and the whole agent with cgroup
+/// v2, hybrid, v1. Those with one processor run at the same time, the others one after the other. Each has 180 s. Ends with a table of results; the
 /// logs are in target/vm/logs. Other kernels than the default have the first two machines, and 600 s.
 ///
 /// With --load one machine for each kernel only loads the eBPF programs, and makes the kernel refuse
@@ -132,14 +134,14 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         fs::create_dir_all(matrix.logs()).context("cannot make the logs' folder")?;
         let files = matrix.programs.files(args.load, &home)?;
         programs::pack(&files, &workspace.root, &matrix.base())?;
-        for kernel in &kernels {
-            for machine in args.machines(kernel) {
-                let column = matrix.boot(kernel, *machine)?;
-                if column.good && !args.is_the_matrix() && args.filter.is_none() {
-                    results::keep(workspace, &column)?;
-                }
-                columns.push(column);
+        let of_kernel =
+            |kernel| args.machines(kernel).iter().map(move |machine| (kernel, *machine));
+        let machines: Vec<(&Kernel, Machine)> = kernels.iter().flat_map(of_kernel).collect();
+        for column in matrix.boot_all(&machines)? {
+            if column.good && !args.is_the_matrix() && args.filter.is_none() {
+                results::keep(workspace, &column)?;
             }
+            columns.push(column);
         }
     }
     println!("\n{}", table::of(&columns));
@@ -186,6 +188,32 @@ impl Matrix<'_> {
         self.home.join("base.cpio")
     }
 
+    /// Boots the machines, and returns their columns in the same order. Those with one processor run as
+    /// many at the same time as there are processors here; the others run alone.
+    fn boot_all(&self, machines: &[(&Kernel, Machine)]) -> Result<Vec<Column>> {
+        let here = thread::available_parallelism().map_or(1, NonZero::get);
+        let (single, several): (Vec<usize>, Vec<usize>) =
+            (0..machines.len()).partition(|at| machines[*at].1.cpus() == 1);
+        let rounds = several.chunks(1).chain(single.chunks(here));
+        let mut columns = BTreeMap::new();
+        for round in rounds {
+            let booted = thread::scope(|scope| {
+                let boot = |at: &usize| {
+                    let (at, (kernel, machine)) = (*at, machines[*at]);
+                    (at, scope.spawn(move || self.boot(kernel, machine)))
+                };
+                let threads: Vec<_> = round.iter().map(boot).collect();
+                let joined = threads.into_iter().map(|(at, thread)| {
+                    let died = |_| bail!("a thread that waits for a machine has died");
+                    Ok((at, thread.join().unwrap_or_else(died)?))
+                });
+                joined.collect::<Result<Vec<_>>>()
+            });
+            columns.extend(booted?);
+        }
+        Ok(columns.into_values().collect())
+    }
+
     /// Boots one machine and judges its report. A machine that dies or stops making progress is
     /// booted once more, since that may be a failure of the emulation, and the report says so.
     /// Steps that had failed before count as failed.
@@ -205,7 +233,7 @@ impl Matrix<'_> {
         let limit = self.args.limit();
         let filter = self.args.filter.as_deref();
         let steps = steps::of(kernel, machine, filter, &self.programs);
-        let initrd = self.initrd(layout, &steps, limit)?;
+        let initrd = self.initrd(&title, layout, &steps, limit)?;
         process::announce(&format!("vm: {title}"));
         let log = |kind| {
             let name = format!("{title}-{which}-{kind}.log").replace(' ', "-");
@@ -221,10 +249,12 @@ impl Matrix<'_> {
             self.interrupt,
             || {
                 let rows = judge::rows(kernel, layout, &steps, &read(&said));
-                tell(&mut told, begun, &rows);
+                tell(&mut told, &title, begun, &rows);
             },
         )?;
         let report = read(&said);
+        // Each is as large as all programs.
+        let _ = fs::remove_file(&initrd);
         let rows = judge::rows(kernel, layout, &steps, &report);
         let problem = problem(&end, limit, &report, &steps, &rows);
         if let Some(problem) = &problem {
@@ -243,8 +273,14 @@ impl Matrix<'_> {
     }
 
     /// The archive with a plan. The kernel unpacks one archive after the other.
-    fn initrd(&self, layout: Layout, steps: &[Step], limit: Duration) -> Result<PathBuf> {
-        let initrd = self.home.join("initrd.cpio");
+    fn initrd(
+        &self,
+        title: &str,
+        layout: Layout,
+        steps: &[Step],
+        limit: Duration,
+    ) -> Result<PathBuf> {
+        let initrd = self.home.join(format!("{title}.cpio").replace(' ', "-"));
         let unwritten = || format!("cannot write {}", initrd.display());
         fs::copy(self.base(), &initrd).with_context(unwritten)?;
         let mut plan = cpio::Archive::new(Vec::new());
@@ -262,7 +298,7 @@ fn read(log: &Path) -> Report {
 }
 
 /// Prints the new rows.
-fn tell(told: &mut HashSet<String>, begun: Instant, rows: &[Row]) {
+fn tell(told: &mut HashSet<String>, title: &str, begun: Instant, rows: &[Row]) {
     for row in rows {
         let (word, said) = match &row.verdict {
             Verdict::Good(how) => ("ok", how),
@@ -270,8 +306,8 @@ fn tell(told: &mut HashSet<String>, begun: Instant, rows: &[Row]) {
             Verdict::Running => continue,
         };
         if told.insert(row.name.clone()) {
-            let line =
-                format!("{:6.1} s  {word:<6}  {} {said}", begun.elapsed().as_secs_f64(), row.name);
+            let seconds = begun.elapsed().as_secs_f64();
+            let line = format!("{title:<12} {seconds:6.1} s  {word:<6}  {} {said}", row.name);
             println!("{}", line.trim_end());
         }
     }
