@@ -1,12 +1,14 @@
-//! From fault to heal: the whole agent with all gates on, a fresh target for each trial.
+//! From fault to heal: the whole agent with all gates on. Each trial has a target that had no fault
+//! before: a fresh one, or another one among many.
 use std::{thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::load::{self, SETTLE, Watched};
 use crate::stage::{
     Interrupt, Programs,
-    agent::{Agent, Setup},
+    agent::{Agent, Line, Setup},
     http,
     patient::Patient,
 };
@@ -28,9 +30,43 @@ pub(super) fn trials(
         eprint!("\r  {} of {n}", trial + 1);
     }
     eprintln!();
+    Ok(summary(times))
+}
+
+/// The same for a soft remedy, with one agent and this many targets, on which polls are rarer than
+/// samples.
+pub(super) fn trials_among(
+    programs: &Programs,
+    interrupt: &Interrupt,
+    targets: usize,
+    n: usize,
+    errors: usize,
+) -> Result<Value> {
+    let Watched { agent, patients, .. } = &load::watched(programs, interrupt, targets)?;
+    load::pause(SETTLE, interrupt)?;
+    let mut times = Vec::with_capacity(n);
+    for (trial, patient) in patients.iter().take(n).enumerate() {
+        let apart = Duration::from_millis(1000 + trial as u64 * 37 % 2000);
+        load::pause(apart, interrupt)?;
+        let fault = fault(patient, errors)?;
+        times.push(healed(agent, patient, interrupt, fault, "soft")?);
+        eprint!("\r  {} of {n}", trial + 1);
+    }
+    eprintln!();
+    Ok(summary(times))
+}
+
+fn summary(mut times: Vec<f64>) -> Value {
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-    Ok(json!({ "n": n, "p50": round(at(0.5)), "p95": round(at(0.95)), "max": round(at(1.0)) }))
+    let n = times.len();
+    json!({ "n": n, "p50": round(at(0.5)), "p95": round(at(0.95)), "max": round(at(1.0)) })
+}
+
+/// Makes errors, and returns when the last of them left, by the patient's clock.
+fn fault(patient: &Patient, errors: usize) -> Result<u64> {
+    patient.errors(errors)?;
+    http::number(&format!("{}/clock", patient.url), "last_error_at_boot_ns")
 }
 
 fn one(
@@ -50,10 +86,25 @@ fn one(
     let agent = Agent::start(programs, &setup, |_| ())?;
     // Faults know nothing of the agent's ticks: spread them over one.
     thread::sleep(Duration::from_millis(trial as u64 * 37 % 2000));
-    patient.errors(errors)?;
-    let fault = http::number(&format!("{}/clock", patient.url), "last_error_at_boot_ns")?;
+    let fault = fault(&patient, errors)?;
+    healed(&agent, &patient, interrupt, fault, remedy)
+}
+
+/// Milliseconds from the fault until the remedy reached the patient.
+fn healed(
+    agent: &Agent,
+    patient: &Patient,
+    interrupt: &Interrupt,
+    fault: u64,
+    remedy: &str,
+) -> Result<f64> {
+    let is_it = |line: &Line| {
+        line.message() == "healing"
+            && line.text("remedy") == remedy
+            && line.text("target") == patient.url
+    };
     agent
-        .wait_for(LIMIT, interrupt, |l| l.message() == "healing" && l.text("remedy") == remedy)?
+        .wait_for(LIMIT, interrupt, is_it)?
         .with_context(|| format!("no {remedy} within {} s", LIMIT.as_secs()))?;
     let healed = if remedy == "soft" {
         let clock = format!("{}/clock", patient.url);

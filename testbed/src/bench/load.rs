@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
+use tempfile::TempDir;
 use xtask::process;
 
 use crate::stage::{
@@ -60,7 +61,20 @@ struct Cost {
     requests_per_s: f64,
 }
 
-fn one(programs: &Programs, interrupt: &Interrupt, targets: usize, loaded: bool) -> Result<Cost> {
+/// An agent with its targets.
+pub(super) struct Watched {
+    // Dropped first: what ends before it is a fault to it.
+    pub(super) agent: Agent,
+    pub(super) patients: Vec<Patient>,
+    _state: TempDir,
+}
+
+/// So many patients without faults, and an agent that watches them all.
+pub(super) fn watched(
+    programs: &Programs,
+    interrupt: &Interrupt,
+    targets: usize,
+) -> Result<Watched> {
     let patients = (0..targets)
         .map(|n| {
             interrupt.check()?;
@@ -74,6 +88,11 @@ fn one(programs: &Programs, interrupt: &Interrupt, targets: usize, loaded: bool)
         arguments: Vec::new(),
     };
     let agent = Agent::start(programs, &setup, |_| ())?;
+    Ok(Watched { agent, patients, _state: state })
+}
+
+fn one(programs: &Programs, interrupt: &Interrupt, targets: usize, loaded: bool) -> Result<Cost> {
+    let Watched { agent, patients, _state } = watched(programs, interrupt, targets)?;
     let load = loaded.then(|| Load::start(&patients));
     pause(SETTLE, interrupt)?;
     let (before, asked, begun) = (cpu_ticks(agent.pid())?, count(load.as_ref()), Instant::now());

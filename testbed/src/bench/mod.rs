@@ -13,11 +13,11 @@ use xtask::{build_ebpf, image, process, workspace::Workspace};
 
 use crate::stage::{Interrupt, Programs};
 
-/// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, what the
-/// agent costs at 1, 110 and 500 targets, a node and the API server at 110 and 500 pods, and the
+/// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal (with one target,
+/// and among 110 and 500), what the agent costs at 1, 110 and 500 targets, a node and the API server at 110 and 500 pods, and the
 /// servers that it watches, and what the metrics API costs with 5,000 pods.
 ///
-/// Takes about 30 minutes after the release build. Needs root. Not a test: nothing fails when a
+/// Takes about 40 minutes after the release build. Needs root. Not a test: nothing fails when a
 /// number is large.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -91,6 +91,12 @@ fn of_the_agent(workspace: &Workspace, args: &Args) -> Result<Map<String, Value>
             process::announce(&format!("{key}: {} trials", args.trials));
             let trials = latency::trials(&programs, &interrupt, args.trials, errors, remedy)?;
             results.insert(key.to_owned(), trials);
+        }
+        for targets in [110, 500] {
+            let key = format!("fault_to_soft_among_{targets}_ms");
+            process::announce(&format!("{key}: {} trials", args.trials));
+            let trials = latency::trials_among(&programs, &interrupt, targets, args.trials, 6)?;
+            results.insert(key, trials);
         }
     }
     if wanted(Part::Cost) {
