@@ -180,7 +180,9 @@ fn supervise(mut command: Command, shared: &Shared) {
         read_output(&mut child, shared);
         let _ = child.wait();
         *shared.pid.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        thread::sleep(RESTART_DELAY);
+        if !shared.over.load(Ordering::Relaxed) {
+            thread::sleep(RESTART_DELAY);
+        }
     }
 }
 
