@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use case::Counted;
 pub use case::{Applied, Case, Presence, State};
 pub use message::{Command, Event, Fact, Index, Intent, Preferred, Recovered, Remedied};
-use pace::{AskPace, NodePace};
+use pace::{AskPace, Due, NodePace};
 pub use pod_metrics::pod_metrics_of;
 pub use resizing::Resizing;
 use treatments::conclude;
@@ -64,11 +64,11 @@ pub struct Engine {
     /// Where the next round of samples starts, so that a spent budget does not always affect the
     /// same targets.
     round: Index,
-    /// End of the wait for the node's budget of samples.
-    spent_until: Option<BootTime>,
+    /// End of the wait for the node's budget of samples, for regular and for urgent ones.
+    spent_until: [BootTime; 2],
     cases: Vec<Option<Case>>,
-    /// Time of each case's next sample; separate from the cases for fast scans.
-    due: Vec<Option<BootTime>>,
+    /// Each case's next sample; separate from the cases for fast scans.
+    due: Vec<Option<Due>>,
 }
 
 impl Engine {
@@ -85,7 +85,7 @@ impl Engine {
             samples: NodePace::default(),
             asks: AskPace::default(),
             round: 0,
-            spent_until: None,
+            spent_until: [BootTime::default(); 2],
             cases: Vec::new(),
             due: Vec::new(),
         }
@@ -140,8 +140,8 @@ impl Engine {
     /// When [`Event::Tick`] is next needed.
     #[must_use]
     pub fn next_due(&self) -> Option<BootTime> {
-        let due = self.due.iter().flatten().min().copied()?;
-        Some(self.spent_until.map_or(due, |until| due.max(until)))
+        let dues = self.due.iter().flatten();
+        dues.map(|due| due.at.max(self.spent_until[usize::from(due.urgent)])).min()
     }
 
     /// Pauses or resumes healing; sampling continues.
@@ -265,8 +265,8 @@ impl Engine {
             let due = &mut self.due[index];
             if case.instance.sampling {
                 case.instance.pace.owe(at, when);
-            } else if due.is_none_or(|due| when < due) {
-                *due = Some(when);
+            } else if due.is_none_or(|due| when < due.at) {
+                *due = Some(Due { at: when, urgent: true });
                 case.trigger = Trigger::Wakeup;
             }
         }
@@ -274,11 +274,28 @@ impl Engine {
 
     /// Starts due samples, as many as the node's budget permits; the others stay due.
     fn sample_where_due(&mut self, now: BootTime, out: &mut Vec<Command>) {
-        self.spent_until = None;
+        for urgent in [true, false] {
+            self.spent_until[usize::from(urgent)] = BootTime::default();
+            if let Err(spent_at) = self.sample_due(urgent, now, out) {
+                self.spent_until[usize::from(urgent)] = now + pace::NODE_REFILL;
+                if !urgent {
+                    self.round = spent_at;
+                }
+            }
+        }
+    }
+
+    /// Starts those that are urgent, or those that are not. The error is where the budget was spent.
+    fn sample_due(
+        &mut self,
+        urgent: bool,
+        now: BootTime,
+        out: &mut Vec<Command>,
+    ) -> Result<(), Index> {
         let apart = pace::poll_interval(self.pace.tick, self.node.polled);
         let n = self.due.len();
         for index in (0..n).map(|i| (self.round + i) % n) {
-            if self.due[index].is_none_or(|due| due > now) {
+            if self.due[index].is_none_or(|due| due.urgent != urgent || due.at > now) {
                 continue;
             }
             let Some(case) = self.cases[index].as_mut() else { continue };
@@ -292,24 +309,23 @@ impl Engine {
                 }
             }
             if let State::Healing { since, .. } = case.state {
-                self.due[index] = Some(since + case::HEAL_LIMIT);
+                self.due[index] = Some(Due::regular(since + case::HEAL_LIMIT));
                 continue;
             }
             if !case.is_present() {
                 self.due[index] = None;
                 continue;
             }
-            if !self.samples.take(now) {
-                self.round = index;
-                self.spent_until = Some(now + pace::NODE_REFILL);
-                return;
+            if !self.samples.take(urgent, now) {
+                return Err(index);
             }
             // If the response is lost, the cluster is asked again.
-            self.due[index] = Some(now + case::SAMPLE_LIMIT);
+            self.due[index] = Some(Due::regular(now + case::SAMPLE_LIMIT));
             case.instance.sampling = true;
             let polls = case.instance.must_poll(now, case.trigger, apart);
             out.push(Command::Sample { index, trigger: case.trigger, polls });
         }
+        Ok(())
     }
 
     fn sampled(
@@ -494,7 +510,8 @@ impl Engine {
         let owed =
             if case.instance.is_confirming() { None } else { case.instance.pace.settle(regular) };
         case.trigger = if owed.is_some() { Trigger::Wakeup } else { case.next_trigger() };
-        self.due[index] = Some(owed.unwrap_or(regular));
+        let urgent = case.trigger != Trigger::Tick || delay < self.pace.tick;
+        self.due[index] = Some(Due { at: owed.unwrap_or(regular), urgent });
     }
 }
 

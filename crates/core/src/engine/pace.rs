@@ -20,6 +20,12 @@ const WAKE_REFILL_PER_S: f32 = 2.0;
 /// Samples per second on one node, and the size of a burst.
 const NODE_PER_S: f32 = 200.0;
 const NODE_BURST: f32 = 50.0;
+/// Of these, what regular samples leave for urgent ones, so that no doubt waits where there are more
+/// targets than the node's budget suffices for; and what urgent ones take at most, so that in a storm the
+/// others are still looked at.
+const NODE_RESERVE: f32 = 10.0;
+const URGENT_PER_S: f32 = 150.0;
+const URGENT_BURST: f32 = 40.0;
 /// Cluster checks for hard remedies: burst, and interval after it. Each takes half a dozen
 /// requests, and if a whole cluster is sick every node asks.
 const ASK_BURST: f32 = 6.0;
@@ -28,8 +34,8 @@ const ASK_PER_S: f32 = 0.1;
 /// longest interval between two polls of one of them.
 const POLLS_PER_S: u32 = 25;
 const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
-/// How long due samples wait when the node's budget is spent: until it permits ten more, since waking up
-/// for each costs more than the sample.
+/// How long due samples wait when the node's budget is spent: until it permits ten more, since to wake
+/// up for each costs more than the sample.
 pub(super) const NODE_REFILL: Duration = Duration::from_millis(50);
 
 /// A token bucket.
@@ -52,6 +58,16 @@ impl Bucket {
         self.at = now;
     }
 
+    /// Takes a token if there is one beside those that are reserved.
+    fn take_beside(&mut self, reserved: f32, now: BootTime) -> bool {
+        self.refill(now);
+        let may = self.tokens >= 1.0 + reserved;
+        if may {
+            self.tokens -= 1.0;
+        }
+        may
+    }
+
     /// Time until there is a token; zero if it took one.
     fn take_or_wait(&mut self, now: BootTime) -> Duration {
         self.refill(now);
@@ -65,18 +81,40 @@ impl Bucket {
 
 /// The node's budget of samples.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NodePace(Bucket);
+pub(super) struct NodePace {
+    all: Bucket,
+    urgent: Bucket,
+}
 
 impl Default for NodePace {
     fn default() -> Self {
-        Self(Bucket::new(NODE_BURST, NODE_PER_S))
+        let all = Bucket::new(NODE_BURST, NODE_PER_S);
+        Self { all, urgent: Bucket::new(URGENT_BURST, URGENT_PER_S) }
     }
 }
 
 impl NodePace {
     /// Takes one sample from the budget, if there is one.
-    pub(super) fn take(&mut self, now: BootTime) -> bool {
-        self.0.take_or_wait(now).is_zero()
+    pub(super) fn take(&mut self, urgent: bool, now: BootTime) -> bool {
+        if !urgent {
+            return self.all.take_beside(NODE_RESERVE, now);
+        }
+        let may = self.urgent.take_beside(0.0, now);
+        may && self.all.take_beside(0.0, now)
+    }
+}
+
+/// When a target is sampled next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) at: BootTime,
+    /// Whether it goes before others that are due: anything but a regular sample.
+    pub(super) urgent: bool,
+}
+
+impl Due {
+    pub(super) const fn regular(at: BootTime) -> Self {
+        Self { at, urgent: false }
     }
 }
 

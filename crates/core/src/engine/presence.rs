@@ -1,6 +1,7 @@
 //! Targets come, change, end and go.
 use super::{
-    Case, Command, Engine, Index, Presence, State, case, count_for_node, give_back, pace,
+    Case, Command, Engine, Index, Presence, State, case, count_for_node, give_back,
+    pace::{self, Due},
     treatments::{GONE, conclude},
 };
 use crate::{boot_time::BootTime, target::Target, verify::Outcome};
@@ -13,7 +14,7 @@ impl Engine {
         }
         let watched_from_start = self.began.is_some_and(|began| target.started > began);
         self.cases[index] = Some(Case::new(target, watched_from_start));
-        self.due[index] = Some(now + pace::first(self.pace.tick, index));
+        self.due[index] = Some(Due::regular(now + pace::first(self.pace.tick, index)));
     }
 
     pub(super) fn changed(
@@ -39,7 +40,7 @@ impl Engine {
             out.push(conclude(index, case, &self.policy, &verification, outcome, detail, now));
         }
         count_for_node(case, &mut self.node, now);
-        self.due[index] = Some(now);
+        self.due[index] = Some(Due::regular(now));
     }
 
     pub(super) fn lost(&mut self, index: Index, now: BootTime, out: &mut Vec<Command>) {
@@ -50,7 +51,7 @@ impl Engine {
         // There is nothing to sample; but a treatment does not wait for a successor forever.
         let waits = matches!(case.state, State::Verifying { .. });
         let comes_back = self.policy.comes_back(case.target.is_of_runtime());
-        self.due[index] = waits.then_some(now + comes_back);
+        self.due[index] = waits.then_some(Due::regular(now + comes_back));
     }
 
     pub(super) fn removed(&mut self, index: Index, now: BootTime, out: &mut Vec<Command>) {
@@ -60,7 +61,9 @@ impl Engine {
         out.extend(case.end_resize(index, GONE, now));
         match &case.state {
             // An eviction removes its target; the result of the remedy comes later.
-            State::Healing { since, .. } => self.due[index] = Some(*since + case::HEAL_LIMIT),
+            State::Healing { since, .. } => {
+                self.due[index] = Some(Due::regular(*since + case::HEAL_LIMIT));
+            }
             State::Verifying { verification, .. } => {
                 let (verification, detail) = (verification.clone(), Some(GONE.to_owned()));
                 let (policy, outcome) = (&self.policy, Outcome::Unverified);

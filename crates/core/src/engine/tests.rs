@@ -583,6 +583,46 @@ fn samples_on_one_node_are_bounded_in_any_storm() {
     assert!(per_second <= 230, "{per_second} samples a second");
 }
 
+/// More targets than the budget suffices for: all are behind, and still nobody waits who has errors.
+#[test]
+fn an_urgent_sample_does_not_wait_for_regular_ones() {
+    let mut stage = Stage::new(500);
+    stage.play(20_000);
+    let before = stage.samples;
+    stage.play(10_000);
+    let per_second = (stage.samples - before) / 10;
+    assert!((195..=205).contains(&per_second), "{per_second}: the budget is spent");
+    let begun = stage.now;
+    for index in [77, 333] {
+        for _ in 0..6 {
+            stage.patients[index].fail();
+        }
+        stage.handle(0, Event::Woken { index, at: begun, throttled: false });
+    }
+    stage.play(1000);
+    let healed: Vec<_> = stage.heals.iter().map(|(ms, index, _)| (*index, *ms <= 300)).collect();
+    assert_eq!(healed, [(77, true), (333, true)], "{:?}", stage.heals);
+}
+
+/// Many that fail all the time are urgent all the time, and the others are sampled all the same.
+#[test]
+fn in_a_storm_the_others_are_sampled_too() {
+    let mut stage = Stage::new(400);
+    stage.engine.set_paused(true);
+    stage.play(5000);
+    let begun = stage.now;
+    for _ in 0..100 {
+        for index in 0..300 {
+            stage.patients[index].fail();
+            let at = stage.now;
+            stage.handle(0, Event::Woken { index, at, throttled: false });
+        }
+        stage.play(100);
+    }
+    let seen = stage.engine.cases().filter(|(_, case)| case.decided_at > begun).count();
+    assert_eq!(seen, 400);
+}
+
 #[test]
 fn a_removed_target_leaves_no_state() {
     let mut stage = Stage::new(3);
