@@ -237,6 +237,10 @@ impl TargetMetrics {
     ) {
         let well = f64::from(decision.probabilities[Action::NoAction as usize]);
         self.with(target, |values| {
+            // A container may be renamed.
+            if values.identity != identity(target) {
+                values.identity = identity(target).map(str::to_owned);
+            }
             values.row = Some((*row, sees_traffic));
             values.unhealthy = Some((1.0 - well).clamp(0.0, 1.0));
         });

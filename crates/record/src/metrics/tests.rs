@@ -206,6 +206,16 @@ fn a_target_whose_process_has_ended_has_no_load_and_no_verdict() {
 }
 
 #[test]
+fn a_renamed_target_has_series_of_its_new_name_alone() {
+    let metrics = busy();
+    let before = of_target(&lint(&metrics.render().unwrap()), "web");
+    let renamed = Target { name: "shop".to_owned(), ..named("web") };
+    metrics.target_verdict(&renamed, &FeatureVector::default(), &decision(), true);
+    let samples = lint(&metrics.render().unwrap());
+    assert_eq!((of_target(&samples, "web"), of_target(&samples, "shop")), (0, before));
+}
+
+#[test]
 fn a_hostile_name_cannot_forge_a_series() {
     let metrics = Metrics::new("0.1.0").unwrap();
     metrics.target_state(&named("a\"} 1\nparamedic_targets 99\\"), TargetState::Well);
