@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use xtask::{process, workspace::Workspace};
 
 use crate::{
-    demo,
     lab::rows::{self, Seen},
+    stage::Programs,
 };
 
 /// Turn the traces of an agent into the files that training reads.
@@ -65,7 +65,7 @@ struct Incident {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let agent = demo::build(workspace)?.agent;
+    let agent = Programs::as_tested(workspace)?.agent;
     let model = workspace.root.join("model/healing_brain.onnx");
     make(&agent, &model, &args.traces, &args.into)
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use xtask::{build_ebpf, process, workspace::Workspace};
 
-use crate::{demo, docker, docs, stage::Programs, strangers, truth, vm};
+use crate::{demo, docker, docs, stage::build_as_tested, strangers, truth, vm};
 use suite::Tests;
 use summary::{Outcome, Report};
 
@@ -186,9 +186,7 @@ fn scenes(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     if args.unprivileged {
         return Ok(Outcome::Partly("not played: --unprivileged".to_owned()));
     }
-    // The programs that the tests have built.
-    demo::build(workspace)?;
-    let programs = workspace.target.join("debug");
+    let programs = build_as_tested(workspace, &["paramedic", "patient-app"])?;
     passed(demo::run(workspace, &demo::Args::with_programs(programs)))
 }
 
@@ -210,14 +208,6 @@ fn counted_right(workspace: &Workspace, args: &Args) -> Result<Outcome> {
         return Ok(Outcome::NotChecked("not compared: --unprivileged".to_owned()));
     }
     passed(truth::run(workspace, &truth::Args::default()))
-}
-
-/// Agent and patient as the tests have built them.
-fn programs(workspace: &Workspace) -> Result<Programs> {
-    let mut build = cargo(workspace);
-    build.args(["build", "--locked", "--package", "paramedic", "--package", "patient-app"]);
-    process::run("build agent and patient", &mut build)?;
-    Ok(Programs::in_folder(&workspace.target.join("debug")))
 }
 
 fn fuzzed(workspace: &Workspace, args: &Args) -> Result<Outcome> {

@@ -94,16 +94,6 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds agent and patient-app as the tests do.
-pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
-    build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(&workspace.root).args(["build", "--package", "paramedic"]);
-    cargo.args(["--package", "patient-app"]);
-    process::run("build agent and patient (some minutes the first time)", &mut cargo)?;
-    Ok(Programs::in_folder(&workspace.target.join("debug")))
-}
-
 /// Builds agent and patient-app as fast as possible: without optimization, and without tract, which
 /// the shipped model does not need.
 fn build_quickly(workspace: &Workspace) -> Result<Programs> {

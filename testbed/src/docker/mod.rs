@@ -90,7 +90,7 @@ fn chosen(filter: Option<&str>) -> Result<Vec<&'static Scene>> {
 /// Does what needs this machine's network, and then plays the scenes in namespaces without it.
 fn prepare(workspace: &Workspace, home: &Path, args: &Args, interrupt: &Interrupt) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "the engine needs root: run it as root");
-    let programs = demo::build(workspace)?;
+    let programs = Programs::as_tested(workspace)?;
     demo::check_rights(&programs)?;
     if args.shipped {
         let missing = image::archives(&workspace.target.join("images"))

@@ -115,7 +115,7 @@ const TRIES: usize = 3;
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let programs = match &args.programs {
         Some(folder) => Programs::in_folder(folder),
-        None => demo::build(workspace)?,
+        None => Programs::as_tested(workspace)?,
     };
     if let Some(folder) = &args.external {
         return external::judge(&programs, folder, &model_of(args), args.json);

@@ -13,6 +13,7 @@ use std::{
     fs,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
@@ -21,6 +22,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
+use xtask::{build_ebpf, process, workspace::Workspace};
 
 /// The programs on stage.
 #[derive(Clone, Debug)]
@@ -37,6 +39,11 @@ impl Programs {
         Self { agent: folder.join("paramedic"), patient: folder.join("patient-app") }
     }
 
+    /// Agent and patient-app, built as the tests build them.
+    pub(crate) fn as_tested(workspace: &Workspace) -> Result<Self> {
+        Ok(Self::in_folder(&build_as_tested(workspace, &["paramedic", "patient-app"])?))
+    }
+
     /// Identifies these builds of agent and patient-app: measurements with others do not compare.
     pub(crate) fn build(&self) -> Result<String> {
         let mut sum = Sha256::new();
@@ -46,6 +53,19 @@ impl Programs {
         }
         Ok(short(sum))
     }
+}
+
+/// Builds programs of the workspace so that no dependency is compiled twice, and returns their folder:
+/// cargo chooses the features of dependencies for all that it builds at once, and what the tests need
+/// only if one of them is built.
+pub(crate) fn build_as_tested(workspace: &Workspace, programs: &[&str]) -> Result<PathBuf> {
+    build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&workspace.root).args(["build", "--locked", "--workspace"]);
+    cargo.args(programs.iter().flat_map(|program| ["--bin", program])).args(["--test", "kernel"]);
+    let what = format!("build {} (some minutes the first time)", programs.join(" and "));
+    process::run(&what, &mut cargo)?;
+    Ok(workspace.target.join("debug"))
 }
 
 /// The sum of these programs and of the test bed itself: verdicts of others do not compare.

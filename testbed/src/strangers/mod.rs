@@ -132,7 +132,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
     let programs = match &args.programs {
         Some(folder) => Programs::in_folder(folder),
-        None => demo::build(workspace)?,
+        None => Programs::as_tested(workspace)?,
     };
     demo::check_rights(&programs)?;
     let parts = planned.iter().flat_map(|one| one.service.parts.iter().copied());

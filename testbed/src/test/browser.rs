@@ -44,7 +44,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
     let chromium = || chromium::find(&home);
     chromium()?;
-    let programs = super::programs(workspace)?;
+    let programs = Programs::as_tested(workspace)?;
     let pictures = home.join("screenshots");
     fs::create_dir_all(&pictures).with_context(|| format!("cannot make {}", pictures.display()))?;
     let scene = |targets: usize, play: &dyn Fn(&mut Stage<'_>) -> Result<()>| {

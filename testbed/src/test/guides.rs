@@ -12,13 +12,13 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::geteuid;
 use xtask::{process, workspace::Workspace};
 
-use crate::guide;
+use crate::{guide, stage::Programs};
 
 /// The tags of blocks.
 const TAGS: [&str; 5] = ["test", "docker", "cluster", "root", "build"];
 
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
-    let programs = super::programs(workspace)?;
+    let programs = Programs::as_tested(workspace)?;
     let folder = programs.agent.parent().context("the agent is in no folder")?;
     let path = std::env::var("PATH").unwrap_or_default();
     let path = format!("{}:{path}", folder.display());

@@ -14,6 +14,7 @@ use xtask::{process, workspace::Workspace};
 
 use super::suite::Tests;
 use crate::stage::{
+    Programs,
     agent::{Agent, Setup},
     free_port,
     stubs::StubServices,
@@ -39,7 +40,7 @@ pub(super) fn run(workspace: &Workspace, tests: Tests) -> Result<()> {
         process::run(&format!("promtool {what} rules"), &mut command)?;
     }
     the_clusters_differs_in_discovery_alone(&folder)?;
-    let programs = super::programs(workspace)?;
+    let programs = Programs::as_tested(workspace)?;
     let services = StubServices::start(3)?;
     let state = tempfile::tempdir()?;
     let mut arguments = vec!["--verify-window".to_owned(), "2".to_owned()];

@@ -12,7 +12,7 @@ use xtask::{
     workspace::Workspace,
 };
 
-use crate::{dynamic, vm::packages};
+use crate::{dynamic, stage::Programs, vm::packages};
 
 /// The largest exposure that `systemd-analyze security` may tell of the unit, in tenths: systemd 252 and 257
 /// tell 2.9, and other versions may weigh settings differently.
@@ -25,7 +25,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     let home = workspace.target.join("package");
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
     let folder = tempfile::tempdir_in(&home)?;
-    let agent = super::programs(workspace)?.agent;
+    let agent = Programs::as_tested(workspace)?.agent;
     let agent = dynamic::strip(&agent, folder.path())?;
     let content = Content::of(workspace, Arch::here()?, &agent, &agent, 1_700_000_000)?;
     let package = home.join("paramedic.deb");

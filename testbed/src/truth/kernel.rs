@@ -2,9 +2,10 @@
 use std::{path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
-use xtask::{build_ebpf, process, workspace::Workspace};
+use xtask::workspace::Workspace;
 
 use super::{client::Obedient, counts::Counts};
+use crate::stage::build_as_tested;
 
 /// After a client's last answer, for what should not come.
 const SETTLE: Duration = Duration::from_millis(30);
@@ -15,16 +16,7 @@ pub(super) struct KernelSide(Obedient);
 impl KernelSide {
     /// Builds and loads it.
     pub(super) fn start(workspace: &Workspace) -> Result<Self> {
-        build_ebpf::run(workspace, &build_ebpf::Args::PLAIN)?;
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(&workspace.root).args([
-            "build",
-            "--locked",
-            "--package",
-            "kernel-counts",
-        ]);
-        process::run("build the kernel side's counter", &mut cargo)?;
-        let program = workspace.target.join("debug/kernel-counts");
+        let program = build_as_tested(workspace, &["kernel-counts"])?.join("kernel-counts");
         let mut side = Obedient::start(&Command::new(program))?;
         side.answer().context("the kernel side cannot be loaded: run this as root")?;
         Ok(Self(side))
