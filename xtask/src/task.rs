@@ -31,9 +31,10 @@ pub enum Task {
     /// Compare the kernel's counts with what clients of third-party servers were given
     Truth(Passed),
     Train(train::Args),
-    /// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal, what
-    /// the agent costs at 1, 110 and 500 targets, a node and the API server at 110 and 500 pods, and
-    /// the servers that it watches, and what the metrics API costs with 5,000 pods
+    /// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal (with one
+    /// target, and among 110 and 500), what the agent costs at 1, 110 and 500 targets, a node and the
+    /// API server at 110 and 500 pods, and the servers that it watches, and what the metrics API costs
+    /// with 5,000 and 30,000 pods
     Bench(Passed),
     #[command(verbatim_doc_comment)]
     /// Test Paramedic on the cluster that kubectl is set up for (KUBECONFIG).

@@ -13,9 +13,10 @@ use xtask::{build_ebpf, image, process, workspace::Workspace};
 
 use crate::stage::{Interrupt, Programs};
 
-/// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal (with one target,
-/// and among 110 and 500), what the agent costs at 1, 110 and 500 targets, a node and the API server at 110 and 500 pods, and the
-/// servers that it watches, and what the metrics API costs with 5,000 pods.
+/// Measure: the forest against tract, the packet programs, wake-ups, from fault to heal (with one
+/// target, and among 110 and 500), what the agent costs at 1, 110 and 500 targets, a node and the
+/// API server at 110 and 500 pods, and the servers that it watches, and what the metrics API costs
+/// with 5,000 and 30,000 pods.
 ///
 /// Takes about 40 minutes after the release build. Needs root. Not a test: nothing fails when a
 /// number is large.
