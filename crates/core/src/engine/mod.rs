@@ -62,8 +62,8 @@ pub struct Engine {
     samples: NodePace,
     asks: AskPace,
     /// Where the next round of samples starts, so that a spent budget does not always affect the
-    /// same targets.
-    round: Index,
+    /// same targets; of regular and of urgent ones.
+    round: [Index; 2],
     /// End of the wait for the node's budget of samples, for regular and for urgent ones.
     spent_until: [BootTime; 2],
     cases: Vec<Option<Case>>,
@@ -84,7 +84,7 @@ impl Engine {
             began: None,
             samples: NodePace::default(),
             asks: AskPace::default(),
-            round: 0,
+            round: [0; 2],
             spent_until: [BootTime::default(); 2],
             cases: Vec::new(),
             due: Vec::new(),
@@ -278,9 +278,7 @@ impl Engine {
             self.spent_until[usize::from(urgent)] = BootTime::default();
             if let Err(spent_at) = self.sample_due(urgent, now, out) {
                 self.spent_until[usize::from(urgent)] = now + pace::NODE_REFILL;
-                if !urgent {
-                    self.round = spent_at;
-                }
+                self.round[usize::from(urgent)] = spent_at;
             }
         }
     }
@@ -294,7 +292,8 @@ impl Engine {
     ) -> Result<(), Index> {
         let apart = pace::poll_interval(self.pace.tick, self.node.polled);
         let n = self.due.len();
-        for index in (0..n).map(|i| (self.round + i) % n) {
+        let from = self.round[usize::from(urgent)];
+        for index in (0..n).map(|i| (from + i) % n) {
             if self.due[index].is_none_or(|due| due.urgent != urgent || due.at > now) {
                 continue;
             }
