@@ -49,9 +49,10 @@ const FAILURE: i32 = 0x2b << 1 | 1;
 /// Run the privileged tests and the demo's scenes in virtual machines with other kernels.
 ///
 /// Kernels and qemu come from Debian's packages, unpacked below target/vm (nothing is installed);
-/// no root is needed. Four machines for each kernel: the kernel side and the whole agent with cgroup
-/// v2, hybrid, v1. Those with one processor run at the same time, the others one after the other. Each has 180 s. Ends with a table of results; the
-/// logs are in target/vm/logs. Other kernels than the default have the first two machines, and 600 s.
+/// no root is needed. Four machines for each kernel: the kernel side and the whole agent with
+/// cgroup v2, hybrid, v1. Those with one processor run at the same time, the others one after the
+/// other. Each has 240 s. Ends with a table of results; the logs are in target/vm/logs. Other
+/// kernels than the default have the first two machines, and 600 s.
 ///
 /// With --load one machine for each kernel only loads the eBPF programs, and makes the kernel refuse
 /// each in turn. With --arch arm64 the programs are cross-built, and the machines are those of the
@@ -115,7 +116,7 @@ impl Args {
 
     /// Maximum time of a machine from its start to its end.
     const fn limit(&self) -> Duration {
-        Duration::from_secs(if self.is_the_matrix() { 180 } else { 600 })
+        Duration::from_secs(if self.is_the_matrix() { 240 } else { 600 })
     }
 }
 
@@ -367,7 +368,7 @@ fn problem(
 mod tests {
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(180);
+    const LIMIT: Duration = Duration::from_secs(240);
 
     fn judged(end: &End, report: &str) -> Option<String> {
         let steps = [Step::for_tests("kernel")];
@@ -383,7 +384,7 @@ mod tests {
         let died = death(&End::Exit(Some(0)), LIMIT, console).unwrap();
         assert!(died.contains("page fault | [ 2.1] RIP: 0010:x") && !died.contains("quiet"));
         assert!(death(&End::Exit(None), LIMIT, "").unwrap().contains("signal"));
-        assert!(death(&End::Timeout, LIMIT, "").unwrap().contains("180 s"));
+        assert!(death(&End::Timeout, LIMIT, "").unwrap().contains("240 s"));
         for end in [End::Exit(Some(SUCCESS)), End::Exit(Some(FAILURE))] {
             assert_eq!(death(&end, LIMIT, console), None);
         }
