@@ -77,7 +77,14 @@ fn record(text: &str) {
 /// A stored load is longer than inputs are: it repeats them.
 fn load(input: &[u8]) {
     const NOW: u32 = 30_000_000;
-    assert_eq!(Load::from_bytes(input, NOW).is_ok(), input.len() == STORED_BYTES);
+    // More would take the time of the other readers.
+    const MOST: usize = 128;
+    if input.len() != STORED_BYTES {
+        assert_eq!(Load::from_bytes(input, NOW), Err(Malformed::Length(input.len())));
+    }
+    if input.len() > MOST {
+        return;
+    }
     let repeated: Vec<u8> = input.iter().copied().cycle().take(STORED_BYTES).collect();
     let Ok(mut load) = Load::from_bytes(&repeated, u32::MAX) else { return };
     assert_eq!(Load::from_bytes(&load.to_bytes(), u32::MAX).as_ref(), Ok(&load));
@@ -88,7 +95,7 @@ fn load(input: &[u8]) {
     }
     for (minute, rate) in [(1, 0.0), (2, 1e9), (1441, f32::MAX)] {
         let now = last.saturating_add(minute);
-        if let Ok(most) = load.expect(now, 1440, 1.0) {
+        if let Ok(most) = load.expect(now, 60, 1.0) {
             assert!(most.is_finite() && most >= 1.0, "{most}");
         }
         load.observe(now, rate);
