@@ -31,9 +31,6 @@ fn identity(target: &Target) -> [&str; 3] {
     }
 }
 
-/// Classes of HTTP responses, as label values.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
 /// A metric of targets.
 struct Family {
     name: &'static str,
@@ -43,12 +40,13 @@ struct Family {
     series: Series,
 }
 
-/// The series of one target: with the value of the label that is not [`TARGET`]'s. A series without a
-/// value does not exist: a zero would be a value.
+/// The series of one target. A series without a value does not exist: a zero would be a value.
 enum Series {
     Gauge(fn(&Values) -> Option<f64>),
+    /// Each with its value of the label.
     Gauges(fn(&Values, &mut dyn FnMut(&'static str, f64))),
-    Counters(fn(&Values, &mut dyn FnMut(&'static str, f64))),
+    /// One for each of these values of the label; the counts are empty if they are not known.
+    Counters(&'static [&'static str], fn(&Values) -> &[u64]),
     Histogram(fn(&Values) -> Option<Histogram>),
 }
 
@@ -122,10 +120,8 @@ static FAMILIES: [Family; 13] = [
         help: "Requests to the target that ended without a response, by reason: dropped (the target \
                closed the connection or the stream), given_up (the client did).",
         label: Some("reason"),
-        series: Series::Counters(|values, add| {
-            let Some(traffic) = &values.traffic else { return };
-            add("dropped", traffic.dropped as f64);
-            add("given_up", traffic.given_up as f64);
+        series: Series::Counters(&["dropped", "given_up"], |values| {
+            values.unanswered.as_slice().as_flattened()
         }),
     },
     Family {
@@ -133,9 +129,8 @@ static FAMILIES: [Family; 13] = [
         help: "HTTP responses that the kernel saw the target send, by class. They include the responses \
                to the agent's own polls of /health.",
         label: Some("class"),
-        series: Series::Counters(|values, add| {
-            let counts = values.responses.into_iter().flatten();
-            CLASSES.into_iter().zip(counts).for_each(|(class, count)| add(class, count as f64));
+        series: Series::Counters(&["1xx", "2xx", "3xx", "4xx", "5xx"], |values| {
+            values.responses.as_slice().as_flattened()
         }),
     },
     Family {
@@ -145,10 +140,8 @@ static FAMILIES: [Family; 13] = [
                followed to its end), unknown_status (HTTP/2: the status refers to what was said before \
                the agent watched the connection).",
         label: Some("reason"),
-        series: Series::Counters(|values, add| {
-            let Some(traffic) = &values.traffic else { return };
-            add("not_understood", traffic.not_understood as f64);
-            add("unknown_status", traffic.unknown as f64);
+        series: Series::Counters(&["not_understood", "unknown_status"], |values| {
+            values.unreadable.as_slice().as_flattened()
         }),
     },
     Family {
@@ -176,8 +169,9 @@ static FAMILIES: [Family; 13] = [
 #[derive(Debug, Default)]
 pub(super) struct TargetMetrics(Mutex<HashMap<String, Values>>);
 
-/// The last values of one target, as far as they are known.
-#[derive(Debug)]
+/// The last values of one target, as far as they are known. The counts are the kernel's since it watches
+/// the instance, in the order of the labels in [`FAMILIES`].
+#[derive(Debug, Default)]
 struct Values {
     identity: [String; 3],
     /// The row that the model saw, and whether the kernel saw the target's HTTP.
@@ -187,45 +181,26 @@ struct Values {
     state: Option<TargetState>,
     is_blind: bool,
     responses: Option<[u64; 5]>,
+    unanswered: Option<[u64; 2]>,
+    unreadable: Option<[u64; 2]>,
     latencies: Option<Latencies>,
     in_flight: Option<u32>,
-    traffic: Option<Traffic>,
-}
-
-/// What the kernel has counted beside responses, since it watches the instance.
-#[derive(Clone, Copy, Debug)]
-struct Traffic {
-    not_understood: u64,
-    unknown: u64,
-    dropped: u64,
-    given_up: u64,
-}
-
-impl Values {
-    fn of(target: &Target) -> Self {
-        Self {
-            identity: identity(target).map(str::to_owned),
-            row: None,
-            unhealthy: None,
-            load: None,
-            state: None,
-            is_blind: false,
-            responses: None,
-            latencies: None,
-            in_flight: None,
-            traffic: None,
-        }
-    }
 }
 
 impl TargetMetrics {
     fn with(&self, target: &Target, change: impl FnOnce(&mut Values)) {
-        let mut known = self.0.lock();
-        if let Some(values) = known.get_mut(&target.id.uid) {
-            change(values);
-        } else {
-            change(known.entry(target.id.uid.clone()).or_insert_with(|| Values::of(target)));
+        let (mut known, identity) = (self.0.lock(), identity(target));
+        if let Some(values) = known.get_mut(&target.id.uid)
+            && values.identity == identity
+        {
+            return change(values);
         }
+        // A container was renamed, or this pod succeeds one of its name whose end is still awaited. Two
+        // series with the same labels would be invalid.
+        let mut values = known.remove(&target.id.uid).unwrap_or_default();
+        known.retain(|_, other| other.identity != identity);
+        values.identity = identity.map(str::to_owned);
+        change(known.entry(target.id.uid.clone()).or_insert(values));
     }
 
     pub(super) fn verdict(
@@ -237,10 +212,6 @@ impl TargetMetrics {
     ) {
         let well = f64::from(decision.probabilities[Action::NoAction as usize]);
         self.with(target, |values| {
-            // A container may be renamed.
-            if values.identity != identity(target) {
-                values.identity = identity(target).map(str::to_owned);
-            }
             values.row = Some((*row, sees_traffic));
             values.unhealthy = Some((1.0 - well).clamp(0.0, 1.0));
         });
@@ -261,12 +232,8 @@ impl TargetMetrics {
         self.with(target, |values| {
             values.latencies = kernel.latencies.or(values.latencies);
             values.in_flight = kernel.waiting.map(|waiting| waiting.requests);
-            values.traffic = Some(Traffic {
-                not_understood: counters.not_understood,
-                unknown: counters.unknown,
-                dropped: counters.dropped,
-                given_up: counters.given_up.iter().sum(),
-            });
+            values.unanswered = Some([counters.dropped, counters.given_up.iter().sum()]);
+            values.unreadable = Some([counters.not_understood, counters.unknown]);
         });
     }
 
@@ -297,7 +264,7 @@ impl TargetMetrics {
         for family in &FAMILIES {
             let metrics: Vec<Metric> =
                 targets.iter().flat_map(|values| family.metrics(values)).collect();
-            // One without series is none in the text format.
+            // The encoder refuses a family without series.
             if !metrics.is_empty() {
                 TextEncoder::new().encode_utf8(&[family.with(metrics)], page)?;
             }
@@ -318,7 +285,7 @@ impl Family {
     const fn kind(&self) -> MetricType {
         match self.series {
             Series::Gauge(_) | Series::Gauges(_) => MetricType::GAUGE,
-            Series::Counters(_) => MetricType::COUNTER,
+            Series::Counters(..) => MetricType::COUNTER,
             Series::Histogram(_) => MetricType::HISTOGRAM,
         }
     }
@@ -341,7 +308,10 @@ impl Family {
         match self.series {
             Series::Gauge(of) => of(values).into_iter().for_each(|v| add(None, Value::Gauge(v))),
             Series::Gauges(of) => of(values, &mut |more, v| add(Some(more), Value::Gauge(v))),
-            Series::Counters(of) => of(values, &mut |more, v| add(Some(more), Value::Counter(v))),
+            Series::Counters(labels, of) => {
+                let counts = of(values).iter().map(|&count| Value::Counter(count as f64));
+                labels.iter().zip(counts).for_each(|(label, count)| add(Some(label), count));
+            }
             Series::Histogram(of) => {
                 of(values).into_iter().for_each(|v| add(None, Value::Histogram(v)));
             }

@@ -215,6 +215,21 @@ fn a_renamed_target_has_series_of_its_new_name_alone() {
     assert_eq!((of_target(&samples, "web"), of_target(&samples, "shop")), (0, before));
 }
 
+/// An evicted pod of a StatefulSet is kept until its eviction is verified, beside the pod of its name.
+#[test]
+fn two_targets_of_one_name_have_one_set_of_series() {
+    let metrics = busy();
+    let before = of_target(&lint(&metrics.render().unwrap()), "web");
+    let mut next = named("web");
+    next.id.uid = "next".to_owned();
+    metrics.target_verdict(&next, &FeatureVector::default(), &decision(), true);
+    metrics.target_responses(&next, &[0; 5]);
+    metrics.target_state(&next, TargetState::Well);
+    assert_eq!(of_target(&lint(&metrics.render().unwrap()), "web"), before);
+    metrics.forget_target(&named("web"));
+    assert_eq!(of_target(&lint(&metrics.render().unwrap()), "web"), before, "those of the next");
+}
+
 #[test]
 fn a_hostile_name_cannot_forge_a_series() {
     let metrics = Metrics::new("0.1.0").unwrap();
