@@ -29,13 +29,11 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+use paramedic_pod_metrics::FORECAST;
 pub use run::{Config, MetricsApi};
 
 /// The API group that the HPA queries.
 const GROUP: &str = "custom.metrics.k8s.io";
-
-/// The metric of workloads: the most requests per second that are expected soon.
-const FORECAST: &str = "http_requests_per_second_forecast";
 
 /// The versions of the group: the same values under two sets of field names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

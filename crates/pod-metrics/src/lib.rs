@@ -83,6 +83,9 @@ impl Metric {
     }
 }
 
+/// The metric of workloads: the most requests per second that the metrics API expects soon.
+pub const FORECAST: &str = "http_requests_per_second_forecast";
+
 /// The label that makes a pod a target; its value is the ceiling of its remedies.
 pub const HEAL_LABEL: &str = "paramedic.dev/heal";
 /// The audience of the agents' tokens. A token for another audience is refused.

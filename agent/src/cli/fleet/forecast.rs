@@ -2,13 +2,11 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use paramedic_api_server::{Workload, within};
+use paramedic_pod_metrics::FORECAST;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::reach::Cluster;
-
-/// The metric, as `docs/forecast.md` names it.
-const METRIC: &str = "http_requests_per_second_forecast";
 
 /// What is expected of a workload.
 #[derive(Debug, Default, PartialEq, Serialize)]
@@ -17,7 +15,7 @@ pub(super) struct Forecast {
     workload: Option<String>,
     /// The most requests per second within the metrics API's horizon.
     http_requests_per_second: Option<f64>,
-    /// Why there is none.
+    /// The reason if `http_requests_per_second` is `null`.
     missing: Option<String>,
 }
 
@@ -41,7 +39,7 @@ impl Forecast {
         };
         let title = Some(format!("{}/{}", workload.kind.name(), workload.name));
         let path = format!(
-            "/apis/custom.metrics.k8s.io/v1beta2/namespaces/{namespace}/{}/{}/{METRIC}",
+            "/apis/custom.metrics.k8s.io/v1beta2/namespaces/{namespace}/{}/{}/{FORECAST}",
             workload.kind.resource(),
             workload.name
         );
