@@ -48,6 +48,15 @@ impl Default for Pace {
     }
 }
 
+/// A round of samples over all targets.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    /// Where it starts, so that a spent budget does not always affect the same targets.
+    start: Index,
+    /// End of the wait for the node's budget; in the past if it is not spent.
+    spent_until: BootTime,
+}
+
 /// All targets and their states.
 #[derive(Debug)]
 pub struct Engine {
@@ -61,11 +70,8 @@ pub struct Engine {
     began: Option<BootTime>,
     samples: NodePace,
     asks: AskPace,
-    /// Where the next round of samples starts, so that a spent budget does not always affect the
-    /// same targets; of regular and of urgent ones.
-    round: [Index; 2],
-    /// End of the wait for the node's budget of samples, for regular and for urgent ones.
-    spent_until: [BootTime; 2],
+    /// The round of regular samples, and that of urgent ones.
+    rounds: [Round; 2],
     cases: Vec<Option<Case>>,
     /// Each case's next sample; separate from the cases for fast scans.
     due: Vec<Option<Due>>,
@@ -84,8 +90,7 @@ impl Engine {
             began: None,
             samples: NodePace::default(),
             asks: AskPace::default(),
-            round: [0; 2],
-            spent_until: [BootTime::default(); 2],
+            rounds: [Round::default(); 2],
             cases: Vec::new(),
             due: Vec::new(),
         }
@@ -141,7 +146,7 @@ impl Engine {
     #[must_use]
     pub fn next_due(&self) -> Option<BootTime> {
         let dues = self.due.iter().flatten();
-        dues.map(|due| due.at.max(self.spent_until[usize::from(due.urgent)])).min()
+        dues.map(|due| due.at.max(self.rounds[usize::from(due.urgent)].spent_until)).min()
     }
 
     /// Pauses or resumes healing; sampling continues.
@@ -275,25 +280,26 @@ impl Engine {
     /// Starts due samples, as many as the node's budget permits; the others stay due.
     fn sample_where_due(&mut self, now: BootTime, out: &mut Vec<Command>) {
         for urgent in [true, false] {
-            self.spent_until[usize::from(urgent)] = BootTime::default();
-            if let Err(spent_at) = self.sample_due(urgent, now, out) {
-                self.spent_until[usize::from(urgent)] = now + pace::NODE_REFILL;
-                self.round[usize::from(urgent)] = spent_at;
-            }
+            let start = self.rounds[usize::from(urgent)].start;
+            self.rounds[usize::from(urgent)] = match self.sample_due(urgent, start, now, out) {
+                Ok(()) => Round { start, spent_until: BootTime::default() },
+                Err(start) => Round { start, spent_until: now + pace::NODE_REFILL },
+            };
         }
     }
 
-    /// Starts those that are urgent, or those that are not. The error is where the budget was spent.
+    /// Starts the due samples that are urgent, or those that are not. The error is the target for which
+    /// there was no budget left.
     fn sample_due(
         &mut self,
         urgent: bool,
+        start: Index,
         now: BootTime,
         out: &mut Vec<Command>,
     ) -> Result<(), Index> {
         let apart = pace::poll_interval(self.pace.tick, self.node.polled);
         let n = self.due.len();
-        let from = self.round[usize::from(urgent)];
-        for index in (0..n).map(|i| (from + i) % n) {
+        for index in (0..n).map(|i| (start + i) % n) {
             if self.due[index].is_none_or(|due| due.urgent != urgent || due.at > now) {
                 continue;
             }

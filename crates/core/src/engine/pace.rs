@@ -70,9 +70,7 @@ impl Bucket {
 
     /// Time until there is a token; zero if it took one.
     fn take_or_wait(&mut self, now: BootTime) -> Duration {
-        self.refill(now);
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
+        if self.take_beside(0.0, now) {
             return Duration::ZERO;
         }
         Duration::from_secs_f32((1.0 - self.tokens) / self.per_s)
@@ -99,8 +97,7 @@ impl NodePace {
         if !urgent {
             return self.all.take_beside(NODE_RESERVE, now);
         }
-        let may = self.urgent.take_beside(0.0, now);
-        may && self.all.take_beside(0.0, now)
+        self.urgent.take_beside(0.0, now) && self.all.take_beside(0.0, now)
     }
 }
 
@@ -131,7 +128,7 @@ impl Default for AskPace {
 impl AskPace {
     /// Takes one check from the budget, if there is one.
     pub(super) fn take(&mut self, now: BootTime) -> bool {
-        self.0.take_or_wait(now).is_zero()
+        self.0.take_beside(0.0, now)
     }
 }
 

@@ -583,7 +583,7 @@ fn samples_on_one_node_are_bounded_in_any_storm() {
     assert!(per_second <= 230, "{per_second} samples a second");
 }
 
-/// More targets than the budget suffices for: all are behind, and still nobody waits who has errors.
+/// The budget does not suffice for 500 targets, so that regular samples are late.
 #[test]
 fn an_urgent_sample_does_not_wait_for_regular_ones() {
     let mut stage = Stage::new(500);
@@ -604,7 +604,7 @@ fn an_urgent_sample_does_not_wait_for_regular_ones() {
     assert_eq!(healed, [(77, true), (333, true)], "{:?}", stage.heals);
 }
 
-/// Many that fail all the time are urgent all the time, and the others are sampled all the same.
+/// 300 targets fail all the time. The other 100 are sampled too.
 #[test]
 fn in_a_storm_the_others_are_sampled_too() {
     let mut stage = Stage::new(400);
