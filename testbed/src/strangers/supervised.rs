@@ -167,7 +167,9 @@ fn supervise(mut command: Command, cgroup: &Cgroup, shared: &Shared) {
         *shared.pid.lock().unwrap_or_else(PoisonError::into_inner) = None;
         shared.ends.fetch_add(1, Ordering::Relaxed);
         kill_until_empty(&|| processes(cgroup));
-        thread::sleep(RESTART_DELAY);
+        if !shared.over.load(Ordering::Relaxed) {
+            thread::sleep(RESTART_DELAY);
+        }
     }
 }
 
