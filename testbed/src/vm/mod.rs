@@ -138,12 +138,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let of_kernel =
             |kernel| args.machines(kernel).iter().map(move |machine| (kernel, *machine));
         let machines: Vec<(&Kernel, Machine)> = kernels.iter().flat_map(of_kernel).collect();
-        for column in matrix.boot_all(&machines)? {
+        columns.extend(matrix.boot_all(&machines, |column| {
             if column.good && !args.is_the_matrix() && args.filter.is_none() {
-                results::keep(workspace, &column)?;
+                results::keep(workspace, column)?;
             }
-            columns.push(column);
-        }
+            Ok(())
+        })?);
     }
     println!("\n{}", table::of(&columns));
     println!("{} machines in {:.0} s", columns.len(), begun.elapsed().as_secs_f64());
@@ -190,8 +190,13 @@ impl Matrix<'_> {
     }
 
     /// Boots the machines, and returns their columns in the same order. Those with one processor run as
-    /// many at the same time as there are processors here; the others run alone.
-    fn boot_all(&self, machines: &[(&Kernel, Machine)]) -> Result<Vec<Column>> {
+    /// many at the same time as there are processors here; the others run alone. `ended` is given each
+    /// column as soon as its machine, and those beside it, have ended.
+    fn boot_all(
+        &self,
+        machines: &[(&Kernel, Machine)],
+        ended: impl Fn(&Column) -> Result<()>,
+    ) -> Result<Vec<Column>> {
         let here = thread::available_parallelism().map_or(1, NonZero::get);
         let (single, several): (Vec<usize>, Vec<usize>) =
             (0..machines.len()).partition(|at| machines[*at].1.cpus() == 1);
@@ -210,7 +215,10 @@ impl Matrix<'_> {
                 });
                 joined.collect::<Result<Vec<_>>>()
             });
-            columns.extend(booted?);
+            for (at, column) in booted? {
+                ended(&column)?;
+                columns.insert(at, column);
+            }
         }
         Ok(columns.into_values().collect())
     }
