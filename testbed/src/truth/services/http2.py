@@ -36,8 +36,8 @@ class Connection:
 
     def upgrade(self, path):
         """Asks in HTTP/1.1 to go on in HTTP/2; the answer to it is stream 1's."""
-        # Go's server may take this setting while it encodes the answer, and then sends a field block
-        # that nobody can read.
+        # Go's server may apply this setting while it encodes the answer. Then it puts the table's new
+        # size between two fields, and h2 refuses the field block.
         del self.h2.local_settings[h2.settings.SettingCodes.HEADER_TABLE_SIZE]
         settings = self.h2.initiate_upgrade_connection().decode()
         self.record.asked(False)
